@@ -1,0 +1,302 @@
+"""What the hub asks of a machine-learning backend.
+
+This module knows neither Django nor MLX: it holds the words (protocols, frozen
+dataclasses, errors) that `backends/mlx` and `backends/fake` both speak, so that
+everything above them can be tested without weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal, Protocol, TypedDict, runtime_checkable
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+# --------------------------------------------------------------------------- errors
+
+
+class BackendError(Exception):
+    """Base of every error a backend raises on purpose; its text is one sentence for a person."""
+
+
+class UnsupportedModel(BackendError):
+    """The file or folder is not a model this backend can read; the text says why."""
+
+
+class BadExample(BackendError):
+    """A training example cannot be used; the text names the split and the line."""
+
+
+class TrainingDiverged(BackendError):
+    """Loss or gradient became NaN or infinite; the text names the iteration."""
+
+
+class PromptTooLong(BackendError):
+    """The prompt does not fit the context window; the text names both lengths."""
+
+
+class OutOfMemory(BackendError):
+    """The device refused an allocation."""
+
+
+# --------------------------------------------------------------------------- device
+
+
+@dataclass(frozen=True)
+class DeviceInfo:
+    """Where a backend computes. `memory_bytes` is what the device may use in total."""
+
+    backend: str  # "mlx" | "fake"
+    device: str  # "cpu" | "metal" | "cuda" | "fake"
+    name: str  # e.g. "Apple M4 Pro", "Intel Xeon"
+    memory_bytes: int
+    blas: str  # "accelerate" | "onemkl" | "reference" | "none"
+    versions: dict[str, str]  # {"mlx": "0.32.4", "mlx-lm": "0.32.2", ...}
+    warnings: tuple[str, ...] = ()
+
+
+# --------------------------------------------------------------------------- importing
+
+
+@dataclass(frozen=True)
+class ImportedModel:
+    """A normal MLX model folder that the importer has written."""
+
+    path: Path
+    architecture: str  # "llama", "qwen2", …
+    quantization: str  # "float32", "bfloat16", "4-bit (group 64)", …
+    parameters: int
+    context_length: int
+
+
+# --------------------------------------------------------------------------- generation
+
+
+class Message(TypedDict):
+    """One chat message, as in the OpenAI API."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are chosen. `temperature` 0 is greedy; `seed` makes a draw repeatable."""
+
+    max_tokens: int = 256
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+
+
+FinishReason = Literal["stop", "length"]
+
+
+@dataclass(frozen=True)
+class Delta:
+    """What one decoding step added to one row. `text` may be empty (half a UTF-8 character)."""
+
+    uid: str
+    text: str
+    token: int
+    logprob: float
+    finish_reason: FinishReason | None = None
+
+
+@runtime_checkable
+class LoadedModel(Protocol):
+    """One base model in memory, serving any of its adapters in one running batch.
+
+    Every method is called from the one thread that loaded it.
+    """
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that weights, adapters and caches hold now."""
+        ...
+
+    @property
+    def context_length(self) -> int: ...
+
+    def encode(self, messages: Sequence[Message]) -> list[int]:
+        """Token ids of the chat, rendered with the model's template and a generation prompt."""
+        ...
+
+    def add_adapter(self, path: Path) -> None:
+        """Make the adapter folder at `path` usable; a no-op when it already is."""
+        ...
+
+    def insert(
+        self, uid: str, prompt: Sequence[int], adapter: Path | None, sampling: Sampling
+    ) -> None:
+        """Add a row; it produces its first token in one of the next steps.
+
+        Raises PromptTooLong.
+        """
+        ...
+
+    def step(self) -> list[Delta]:
+        """Advance prefill or decoding once. Empty while only prefill happened or nothing waits."""
+        ...
+
+    def remove(self, uid: str) -> None:
+        """Drop a row at once; unknown uids are ignored."""
+        ...
+
+    def close(self) -> None:
+        """Give the memory back. Call on the same thread, before that thread ends."""
+        ...
+
+
+# --------------------------------------------------------------------------- training
+
+
+class LoraConfig(BaseModel):
+    """The adapter's shape, in mlx-lm's words."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    rank: Annotated[int, Field(ge=1, le=256, description="Rank of the two LoRA factors")] = 8
+    scale: Annotated[float, Field(gt=0, le=1000, description="Factor on the adapter's output")] = (
+        20.0
+    )
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
+class TrainingConfig(BaseModel):
+    """Everything that decides what a training run computes, besides data and base weights."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    iters: Annotated[int, Field(ge=1, le=1_000_000, description="Optimizer steps")] = 100
+    batch_size: Annotated[int, Field(ge=1, le=1024, description="Examples per step")] = 4
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 2e-4
+    num_layers: Annotated[
+        int, Field(ge=-1, description="Layers adapted, counted from the top; -1 is all")
+    ] = -1
+    max_seq_length: Annotated[int, Field(ge=8, le=1_048_576, description="Tokens")] = 2048
+    mask_prompt: Annotated[bool, Field(description="Learn from the answer's tokens only")] = True
+    lora: LoraConfig = LoraConfig()
+    optimizer: Literal["adam", "adamw"] = "adamw"
+    weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.0
+    schedule: Literal["constant", "cosine", "linear"] = "cosine"
+    warmup: Annotated[int, Field(ge=0, description="Steps of linear warm-up")] = 5
+    grad_clip: Annotated[float, Field(ge=0, description="Global norm limit; 0 is off")] = 1.0
+    steps_per_eval: Annotated[int, Field(ge=1, description="Steps between validations")] = 50
+    save_every: Annotated[int, Field(ge=1, description="Steps between checkpoints")] = 25
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
+
+    @model_validator(mode="after")
+    def _warmup_is_shorter_than_the_run(self) -> TrainingConfig:
+        if self.warmup >= self.iters and self.warmup > 0:
+            raise ValueError(
+                f"warmup ({self.warmup}) must be smaller than iters ({self.iters}); "
+                "lower warmup or train longer"
+            )
+        return self
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """One run. `data` holds train.jsonl, valid.jsonl and perhaps test.jsonl.
+
+    `output` is an empty folder that receives `adapters.safetensors` and `adapter_config.json`.
+    `checkpoints` survives the process: a run that finds a checkpoint there goes on from it and
+    ends with the same bytes as a run that was never interrupted.
+    """
+
+    base: Path
+    data: Path
+    output: Path
+    checkpoints: Path
+    config: TrainingConfig
+
+
+@dataclass(frozen=True)
+class Started:
+    """The run is set up. `iteration` is 0, or the last one done before an interruption."""
+
+    iteration: int
+    trainable_parameters: int
+    total_parameters: int
+
+
+@dataclass(frozen=True)
+class Stepped:
+    """One optimizer step is done. Rates are over the last step; `train_loss` is its mean per token."""
+
+    iteration: int
+    train_loss: float
+    learning_rate: float
+    grad_norm: float
+    tokens: int  # target tokens that the loss counted
+    tokens_per_second: float  # unpadded tokens through the model, per second
+    peak_memory_bytes: int
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """Mean loss per target token over a whole split. `adapter` False is the untouched base."""
+
+    iteration: int
+    split: Literal["valid", "test"]
+    loss: float
+    adapter: bool = True
+
+
+@dataclass(frozen=True)
+class Checkpointed:
+    """A checkpoint is durable on disk."""
+
+    iteration: int
+    path: Path
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The adapter is in `output`. `metrics` has train_loss, val_loss, and with a test split
+    test_loss, perplexity (tuned) and base_perplexity."""
+
+    iteration: int
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+TrainingEvent = Started | Stepped | Evaluated | Checkpointed | Finished
+
+
+# --------------------------------------------------------------------------- the backend
+
+
+@runtime_checkable
+class Backend(Protocol):
+    """A way to compute. Constructing one is cheap; heavy imports happen in the methods."""
+
+    name: str
+
+    def device(self) -> DeviceInfo: ...
+
+    def import_gguf(self, source: Path, target: Path) -> ImportedModel:
+        """Write the GGUF file `source` into the empty folder `target` as an MLX model folder,
+        in the type that is fast on this device. Raises UnsupportedModel."""
+        ...
+
+    def inspect(self, folder: Path) -> ImportedModel:
+        """Describe an MLX model folder without loading its weights. Raises UnsupportedModel."""
+        ...
+
+    def load(self, base: Path) -> LoadedModel:
+        """Load a model folder for generation, warmed up. Raises UnsupportedModel, OutOfMemory."""
+        ...
+
+    def train(self, run: TrainingRun) -> Generator[TrainingEvent, None, None]:
+        """Train step by step: the caller drives the generator and stops by closing it.
+
+        The first event is Started, the last Finished. Closing early keeps the last checkpoint.
+        Raises BadExample, TrainingDiverged, UnsupportedModel, OutOfMemory.
+        """
+        ...

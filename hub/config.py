@@ -1,0 +1,148 @@
+"""Every setting of the hub, read from the environment (prefix `HUB_`) and `.env`.
+
+A wrong value stops the start with one clear line; `hub/settings.py` only maps this to Django.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import secrets
+import sys
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AliasChoices, Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Config(BaseSettings):
+    """The hub's settings. Field descriptions are the documentation in `.env.example`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="HUB_",
+        env_file=os.environ.get("HUB_ENV_FILE", str(ROOT / ".env")),
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        ignored_types=(cached_property,),
+    )
+
+    debug: Annotated[bool, Field(description="Django's debug pages; never beyond loopback")] = False
+    storage: Annotated[Path, Field(description="Folder of databases, models and artifacts")] = (
+        ROOT / "storage"
+    )
+    secret_key: Annotated[
+        str, Field(description="Django's secret; made and kept in storage when empty")
+    ] = ""
+    host: Annotated[str, Field(description="Address the web process binds")] = "127.0.0.1"
+    port: Annotated[int, Field(ge=1, le=65535, description="Port of the web process")] = 8000
+    allowed_hosts: Annotated[
+        list[str], NoDecode, Field(description="Comma-separated Host names, needed beyond loopback")
+    ] = []
+    backend: Annotated[Literal["mlx", "fake"], Field(description="fake computes nothing")] = "mlx"
+    memory_budget_gb: Annotated[
+        float | None, Field(gt=0, description="Memory for everything MLX holds; 75 % of RAM")
+    ] = None
+    database_url: Annotated[
+        str,
+        Field(
+            description="postgres://user:password@host:port/name; empty is SQLite in storage",
+            validation_alias=AliasChoices("HUB_DATABASE_URL", "DATABASE_URL"),
+        ),
+    ] = ""
+    mlflow_tracking_uri: Annotated[
+        str,
+        Field(
+            description="An MLflow server; empty is a SQLite store in storage",
+            validation_alias=AliasChoices("HUB_MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_URI"),
+        ),
+    ] = ""
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_format: Annotated[
+        Literal["auto", "console", "json"], Field(description="auto: console on a terminal")
+    ] = "auto"
+    log_prompts: Annotated[
+        bool, Field(description="Keep the text of prompts and answers in the request log")
+    ] = False
+    max_queue: Annotated[
+        int, Field(ge=1, le=10_000, description="Inference requests waiting before 429")
+    ] = 64
+    heartbeat_timeout_s: Annotated[
+        float, Field(gt=0, description="Seconds without heartbeat after which a job is requeued")
+    ] = 30.0
+    sample_every_s: Annotated[
+        float, Field(ge=0.1, description="Seconds between system samples")
+    ] = 5.0
+    sample_retention_days: Annotated[int, Field(ge=1)] = 14
+
+    @field_validator("allowed_hosts", mode="before")
+    @classmethod
+    def _split_hosts(cls, value: object) -> object:
+        if isinstance(value, str):
+            return [host.strip() for host in value.split(",") if host.strip()]
+        return value
+
+    @field_validator("storage")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().absolute()
+
+    @field_validator("database_url")
+    @classmethod
+    def _known_database(cls, value: str) -> str:
+        if value and not value.startswith(("postgres://", "postgresql://", "sqlite://")):
+            raise ValueError("must begin with postgres:// or sqlite://")
+        return value
+
+    @model_validator(mode="after")
+    def _beyond_loopback_names_its_hosts(self) -> Config:
+        if not self.is_loopback and not self.allowed_hosts:
+            raise ValueError(
+                f"HUB_HOST is {self.host}, which others can reach: "
+                "set HUB_ALLOWED_HOSTS to the names they will use"
+            )
+        return self
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach the web process."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    def stored_secret_key(self) -> str:
+        """The configured secret, or one made once and kept in storage with mode 0600."""
+        if self.secret_key:
+            return self.secret_key
+        path = self.storage / "secret_key"
+        self.storage.mkdir(parents=True, exist_ok=True)
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError:
+            return path.read_text().strip()
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_urlsafe(50))
+        return path.read_text().strip()
+
+
+def load() -> Config:
+    """Read the configuration or end the process with one line per wrong value."""
+    try:
+        return Config()
+    except ValidationError as error:
+        for problem in error.errors():
+            name = str(problem["loc"][0]) if problem["loc"] else ""
+            label = name if name.isupper() else f"HUB_{name.upper()}" if name else "configuration"
+            message = problem["msg"].removeprefix("Value error, ")
+            print(f"{label}: {message}.", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+config = load()

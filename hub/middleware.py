@@ -1,0 +1,1 @@
+"""Who may ask: a same-origin rule for unsafe requests, and tokens beyond loopback."""

@@ -1,0 +1,28 @@
+"""Samples of the machine, for the dashboard."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from django.db import models
+
+
+class SystemSample(models.Model):
+    """What the machine and the hub's processes used at one moment. Null is unknown."""
+
+    created_at = models.DateTimeField(auto_now_add=True)
+    cpu_percent = models.FloatField(help_text="Of all cores")
+    gpu_percent = models.FloatField(null=True)
+    memory_used_bytes = models.BigIntegerField()
+    memory_total_bytes = models.BigIntegerField()
+    swap_used_bytes = models.BigIntegerField(default=0)
+    disk_free_bytes = models.BigIntegerField()
+    engine_memory_bytes = models.BigIntegerField(null=True)
+    training_memory_bytes = models.BigIntegerField(null=True)
+
+    class Meta:
+        ordering = ("-created_at",)
+        indexes: ClassVar = [models.Index(fields=["-created_at"])]
+
+    def __str__(self) -> str:
+        return self.created_at.isoformat()

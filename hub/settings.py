@@ -1,0 +1,145 @@
+"""Django's settings: `hub.config` in Django's words, and nothing decided twice."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dj_database_url
+import django_stubs_ext
+from django.utils.csp import CSP
+
+from hub.config import ROOT, config
+from hub.logs import logging_config
+from hub.sqlite import journal_mode
+
+django_stubs_ext.monkeypatch()
+
+BASE_DIR = ROOT
+STORAGE = config.storage
+BACKEND = config.backend
+SECRET_KEY = config.stored_secret_key()
+DEBUG = config.debug
+ALLOWED_HOSTS = config.allowed_hosts or ["127.0.0.1", "localhost", "[::1]"]
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django_htmx",
+    "django_prometheus",
+    "django_structlog",
+    "channels",
+    "huey.contrib.djhuey",
+    "hub",
+    "registry",
+    "training",
+    "inference",
+]
+
+MIDDLEWARE = [
+    "django_prometheus.middleware.PrometheusBeforeMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.middleware.csp.ContentSecurityPolicyMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django_structlog.middlewares.RequestMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "django_htmx.middleware.HtmxMiddleware",
+    "django_prometheus.middleware.PrometheusAfterMiddleware",
+]
+
+ROOT_URLCONF = "hub.urls"
+ASGI_APPLICATION = "hub.asgi.application"
+
+TEMPLATES: list[dict[str, Any]] = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+# IMMEDIATE takes the write lock when a transaction begins, so that a later write in it cannot
+# fail with "database is locked" after it has read.
+_SQLITE = {
+    "ENGINE": "hub.sqlite",
+    "NAME": config.storage / "hub.sqlite3",
+    "OPTIONS": {
+        "transaction_mode": "IMMEDIATE",
+        "timeout": 20,
+        "init_command": f"PRAGMA journal_mode={journal_mode()}; PRAGMA synchronous=NORMAL;",
+    },
+}
+
+
+def _database() -> dict[str, Any]:
+    if not config.database_url or config.database_url.startswith("sqlite"):
+        name = config.database_url.removeprefix("sqlite:///")
+        return {**_SQLITE, **({"NAME": name} if name else {})}
+    return {**dj_database_url.parse(config.database_url), "CONN_HEALTH_CHECKS": True}
+
+
+DATABASES = {"default": _database()}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# A plain dict would switch `immediate` on under DEBUG and choose Redis: both are set here.
+HUEY = {
+    "name": "training",
+    "huey_class": "huey.SqliteHuey",
+    "filename": str(config.storage / "huey.sqlite3"),
+    "immediate": False,
+    "results": False,
+    "utc": True,
+    "consumer": {"workers": 1, "worker_type": "thread", "periodic": True},
+}
+
+CHANNEL_LAYERS: dict[str, Any] = {}  # tokens go straight through the consumer that asked for them
+
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+
+LANGUAGE_CODE = "en-us"
+TIME_ZONE = "UTC"
+USE_I18N = False
+USE_TZ = True
+
+STATIC_URL = "static/"
+STATIC_ROOT = config.storage / "static"
+STATICFILES_DIRS = [BASE_DIR / "static"]
+WHITENOISE_USE_FINDERS = True
+WHITENOISE_AUTOREFRESH = DEBUG
+
+SECURE_CSP = {
+    "default-src": [CSP.SELF],
+    "script-src": [CSP.SELF],
+    "style-src": [CSP.SELF, CSP.UNSAFE_INLINE],  # uPlot and htmx write style attributes
+    "img-src": [CSP.SELF, "data:"],
+    "connect-src": [CSP.SELF],
+    "frame-ancestors": [CSP.NONE],
+    "base-uri": [CSP.SELF],
+    "form-action": [CSP.SELF],
+}
+X_FRAME_OPTIONS = "DENY"
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = "Lax"
+CSRF_COOKIE_SAMESITE = "Lax"
+
+LOGGING = logging_config(config)
+PROMETHEUS_EXPORT_MIGRATIONS = False
+DJANGO_STRUCTLOG_USER_ID_FIELD = None

@@ -1,0 +1,97 @@
+"""The request log and the API tokens."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from django.db import models
+from django.db.models import Q
+
+from registry.models import BaseModel, ModelVersion
+
+
+class ApiToken(models.Model):
+    """A key for the API. Only its hash is kept; the text is shown once, when it is made."""
+
+    class Scope(models.TextChoices):
+        INFERENCE = "inference", "Generate text"
+        MANAGE = "manage", "Generate, register and train"
+
+    name = models.CharField(max_length=100, unique=True)
+    prefix = models.CharField(max_length=12, editable=False, help_text="First characters")
+    sha256 = models.CharField(max_length=64, unique=True, editable=False)
+    scope = models.CharField(max_length=10, choices=Scope, default=Scope.INFERENCE)
+    created_at = models.DateTimeField(auto_now_add=True)
+    last_used_at = models.DateTimeField(null=True, editable=False)
+    revoked_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ("name",)
+        verbose_name = "API token"
+        constraints: ClassVar = [
+            models.CheckConstraint(
+                condition=Q(scope__in=["inference", "manage"]), name="token_scope_valid"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class InferenceRequest(models.Model):
+    """One generation: who answered, how fast, how it ended. Times are milliseconds."""
+
+    class Api(models.TextChoices):
+        OPENAI = "openai", "OpenAI-compatible"
+        NATIVE = "native", "Native"
+        WEBSOCKET = "websocket", "WebSocket"
+
+    class Status(models.TextChoices):
+        COMPLETED = "completed", "Completed"
+        CANCELLED = "cancelled", "Client went away"
+        FAILED = "failed", "Failed"
+
+    request_id = models.CharField(max_length=64, unique=True)
+    correlation_id = models.CharField(max_length=64, blank=True)
+    api = models.CharField(max_length=10, choices=Api)
+    status = models.CharField(max_length=10, choices=Status)
+    requested_model = models.CharField(max_length=250)
+    version = models.ForeignKey(
+        ModelVersion, on_delete=models.SET_NULL, null=True, related_name="requests"
+    )
+    base_model = models.ForeignKey(
+        BaseModel, on_delete=models.SET_NULL, null=True, related_name="requests"
+    )
+    token = models.ForeignKey(ApiToken, on_delete=models.SET_NULL, null=True)
+    streamed = models.BooleanField(default=False)
+    params = models.JSONField(default=dict)
+    prompt_tokens = models.PositiveIntegerField(default=0)
+    completion_tokens = models.PositiveIntegerField(default=0)
+    queue_ms = models.FloatField(null=True)
+    first_token_ms = models.FloatField(null=True)
+    total_ms = models.FloatField(null=True)
+    tokens_per_second = models.FloatField(null=True)
+    finish_reason = models.CharField(max_length=20, blank=True)
+    error = models.TextField(blank=True)
+    prompt = models.JSONField(null=True, help_text="Only with HUB_LOG_PROMPTS")
+    completion = models.TextField(null=True, help_text="Only with HUB_LOG_PROMPTS")  # noqa: DJ001
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ("-created_at", "-pk")
+        constraints: ClassVar = [
+            models.CheckConstraint(
+                condition=Q(status__in=["completed", "cancelled", "failed"]),
+                name="request_status_valid",
+            ),
+            models.CheckConstraint(
+                condition=Q(api__in=["openai", "native", "websocket"]), name="request_api_valid"
+            ),
+        ]
+        indexes: ClassVar = [
+            models.Index(fields=["-created_at"]),
+            models.Index(fields=["version", "-created_at"]),
+        ]
+
+    def __str__(self) -> str:
+        return self.request_id

@@ -1,0 +1,60 @@
+"""What can go wrong, in one sentence for a person. `hub.api` maps each to its HTTP answer."""
+
+from __future__ import annotations
+
+
+class HubError(Exception):
+    """Base of the hub's own errors; the text says what is wrong and what to do."""
+
+    status = 400
+    code = "bad_request"
+
+
+class Invalid(HubError):
+    """The request makes no sense as it stands."""
+
+    status = 422
+    code = "invalid"
+
+
+class NotFound(HubError):
+    """What the request names does not exist."""
+
+    status = 404
+    code = "not_found"
+
+
+class Conflict(HubError):
+    """The state of things forbids it: a name is taken, a version is not ready."""
+
+    status = 409
+    code = "conflict"
+
+
+class TooManyRequests(HubError):
+    """A bounded queue is full."""
+
+    status = 429
+    code = "too_many_requests"
+
+    def __init__(self, message: str, retry_after: int = 5) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class Unavailable(HubError):
+    """A part the request needs (engine, MLflow, memory) is not there at the moment."""
+
+    status = 503
+    code = "unavailable"
+
+    def __init__(self, message: str, retry_after: int = 5) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class Damaged(HubError):
+    """Files do not match the checksums that were recorded for them."""
+
+    status = 500
+    code = "damaged"

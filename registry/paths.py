@@ -1,0 +1,104 @@
+"""The only module that builds paths below storage.
+
+Rows keep paths relative to storage, so that the folder can be moved. Names come from validated
+fields, yet every path is resolved and checked here once more: nothing may leave storage, and a
+client's text is never used as a path.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import tempfile
+import uuid
+from pathlib import Path
+
+from django.conf import settings
+
+_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+FOLDERS = ("active", "archive", "staging", "base", "datasets", "jobs", "run", "uploads")
+
+
+class UnsafePath(ValueError):
+    """A path would leave storage, or a part of it is not a plain name."""
+
+
+def root() -> Path:
+    """The storage folder, absolute and without links."""
+    return Path(settings.STORAGE).resolve()
+
+
+def make_folders() -> None:
+    """Create the folders of storage that do not exist yet."""
+    for name in FOLDERS:
+        (root() / name).mkdir(parents=True, exist_ok=True)
+
+
+def _below(folder: str, *parts: str) -> Path:
+    for part in parts:
+        if not _PART.fullmatch(part) or ".." in part:
+            raise UnsafePath(f"{part!r} cannot be part of a path in storage.")
+    return _inside(root() / folder / Path(*parts))
+
+
+def _inside(path: Path) -> Path:
+    resolved = path.resolve()
+    if not resolved.is_relative_to(root()):
+        raise UnsafePath(f"{path} lies outside storage.")
+    return resolved
+
+
+def relative(path: Path) -> str:
+    """How a row names `path`: relative to storage, with forward slashes."""
+    return _inside(path).relative_to(root()).as_posix()
+
+
+def absolute(stored: str) -> Path:
+    """The path that a row names. Raises UnsafePath when it is empty or leads out of storage."""
+    if not stored or Path(stored).is_absolute() or "\0" in stored:
+        raise UnsafePath(f"{stored!r} is not a path in storage.")
+    return _inside(root() / stored)
+
+
+def base_dir(name: str) -> Path:
+    return _below("base", name.lower())
+
+
+def dataset_dir(checksum: str) -> Path:
+    return _below("datasets", checksum)
+
+
+def version_dir(model: str, version: str, *, archived: bool = False) -> Path:
+    return _below("archive" if archived else "active", model.lower(), version)
+
+
+def staging_dir(purpose: str) -> Path:
+    """A new empty folder on the same file system as where its content will be renamed to."""
+    path = _below("staging", f"{purpose}-{uuid.uuid4().hex}")
+    path.mkdir(parents=True)
+    return path
+
+
+def job_dir(job_id: int) -> Path:
+    """A job's checkpoints and log."""
+    return _below("jobs", str(job_id))
+
+
+def run_dir() -> Path:
+    return _below("run")
+
+
+def engine_socket() -> Path:
+    """The engine's Unix socket. Socket paths end at about 100 bytes: a deep storage gets one in
+    the temporary folder instead, named by a hash of where storage is."""
+    path = run_dir() / "engine.sock"
+    if len(os.fsencode(path)) <= 100:
+        return path
+    digest = hashlib.sha256(os.fsencode(root())).hexdigest()[:16]
+    folder = Path(tempfile.gettempdir()) / f"mlx-hub-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.stat().st_uid != os.getuid():
+        raise UnsafePath(f"{folder} belongs to another user; set TMPDIR to a folder of your own.")
+    return folder / f"{digest}.sock"

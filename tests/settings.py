@@ -1,0 +1,23 @@
+"""The hub's settings for tests: storage of their own, the fake backend, no `.env`.
+
+With DATABASE_URL set (see tests/test_postgresql.py) the same tests run on PostgreSQL.
+"""
+
+import atexit
+import os
+import shutil
+import tempfile
+
+_storage = tempfile.mkdtemp(prefix="hub-tests-")
+atexit.register(shutil.rmtree, _storage, ignore_errors=True)
+os.environ.update(HUB_STORAGE=_storage, HUB_BACKEND="fake", HUB_ENV_FILE=os.devnull)
+for _name in ("MLFLOW_TRACKING_URI", "OTEL_EXPORTER_OTLP_ENDPOINT", "HUB_HOST", "HUB_DEBUG"):
+    os.environ.pop(_name, None)
+
+from hub.settings import *  # noqa: E402, F403
+from hub.settings import DATABASES  # noqa: E402
+
+if DATABASES["default"]["ENGINE"] == "hub.sqlite":
+    # A file, not memory: threads then have connections of their own, as in production.
+    DATABASES["default"]["TEST"] = {"NAME": f"{_storage}/test.sqlite3"}
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
