@@ -1,0 +1,131 @@
+"""Where MLX computes, and the fast BLAS that has to be in the process before it.
+
+`mlx[cpu]` carries the reference BLAS (4 GFLOP/s). Its symbols resolve to oneMKL's (180 GFLOP/s
+on the same two cores) when that library is loaded globally before `mlx.core` is imported, so
+everything here that touches MLX calls `prepare()` first and imports MLX inside functions.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import ctypes.util
+import importlib.metadata
+import os
+import platform
+import shutil
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from backends.base import DeviceInfo
+
+_lock = threading.Lock()
+_blas: str | None = None
+_warnings: list[str] = []
+
+
+def prepare() -> str:
+    """Make this process ready for MLX and return the BLAS it will use; later calls do nothing.
+
+    "onemkl", "openblas" or "reference" on Linux, "accelerate" on macOS.
+    """
+    global _blas
+    with _lock:
+        if _blas is None:
+            _blas = _prepare_linux() if sys.platform == "linux" else "accelerate"
+        return _blas
+
+
+def device() -> DeviceInfo:
+    """Describe the device that MLX uses by default in this process."""
+    blas = prepare()
+    import mlx.core as mx
+
+    facts: dict[str, Any] = mx.device_info()
+    kind = device_kind()
+    return DeviceInfo(
+        backend="mlx",
+        device=kind,
+        name=_name(kind, facts),
+        memory_bytes=_memory(kind, facts),
+        blas=blas if kind != "cuda" else "none",
+        versions={name: importlib.metadata.version(name) for name in ("mlx", "mlx-lm")},
+        warnings=tuple(_warnings) if kind == "cpu" else (),
+    )
+
+
+def device_kind() -> str:
+    """ "cpu", "metal" or "cuda": the default device. `prepare()` must have run."""
+    import mlx.core as mx
+
+    if mx.default_device() != mx.gpu:
+        return "cpu"
+    return "metal" if mx.metal.is_available() else "cuda"
+
+
+def _prepare_linux() -> str:
+    # A waiting OpenMP thread that spins takes the core from the web process or a second model:
+    # measured, training beside two busy neighbours fell from 75 to 10 tokens/s by it.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if shutil.which("g++") is None:
+        # MLX compiles fused CPU kernels with g++ at run time and fails without it.
+        os.environ.setdefault("MLX_DISABLE_COMPILE", "1")
+        _warnings.append("No g++ was found, so MLX runs unfused and slower; install g++.")
+    if "mlx.core" in sys.modules:
+        _warnings.append(
+            "MLX was imported before the fast BLAS, so it computes many times slower; "
+            "call backends.mlx.device.prepare() first."
+        )
+        return "reference"
+    return _load_onemkl() or _load_openblas() or _warn_reference()
+
+
+def _load_onemkl() -> str | None:
+    """Load oneMKL, which the package `mkl` puts into the environment's lib (x86-64 only)."""
+    library = Path(sys.prefix) / "lib" / "libmkl_rt.so.3"
+    if platform.machine() != "x86_64" or not library.exists():
+        return None
+    # The GNU layer shares libgomp with whatever else is loaded; Intel's own would be a second
+    # OpenMP runtime in one process.
+    os.environ.setdefault("MKL_THREADING_LAYER", "GNU")
+    try:
+        ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
+    except OSError as error:
+        _warnings.append(f"oneMKL could not be loaded ({error}).")
+        return None
+    return "onemkl"
+
+
+def _load_openblas() -> str | None:
+    name = ctypes.util.find_library("openblas")
+    if name is None:
+        return None
+    try:
+        ctypes.CDLL(name, mode=ctypes.RTLD_GLOBAL)
+    except OSError:
+        return None
+    return "openblas"
+
+
+def _warn_reference() -> str:
+    _warnings.append(
+        "No fast BLAS was found, so MLX computes many times slower on the CPU; install the "
+        "package mkl (x86-64) or the system's libopenblas."
+    )
+    return "reference"
+
+
+def _name(kind: str, facts: dict[str, Any]) -> str:
+    return str(facts.get("device_name") or platform.processor() or kind)
+
+
+def _memory(kind: str, facts: dict[str, Any]) -> int:
+    """Bytes: what Metal recommends as a working set, CUDA's total, or the machine's RAM."""
+    if kind != "cpu":
+        for key in ("max_recommended_working_set_size", "total_memory", "memory_size"):
+            if facts.get(key):
+                return int(facts[key])
+    return int(psutil.virtual_memory().total)

