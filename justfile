@@ -1,0 +1,19 @@
+# The verbs of this project.
+
+demo:
+    uv run manage.py demo
+
+up:
+    uv run manage.py up
+
+test *args:
+    uv run pytest {{args}}
+
+lint:
+    uv run ruff format .
+    uv run ruff check --fix .
+    uv run mypy
+    uv run lint-imports
+
+ci:
+    bash .ci/run
