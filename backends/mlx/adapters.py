@@ -16,10 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
-import mlx.nn as nn
-from mlx.utils import tree_flatten, tree_unflatten
+import mlx.nn
+import mlx.utils
 
-from backends.base import BackendError, UnsupportedModel
+from backends.base import UnsupportedModel
+
+nn: Any = mlx.nn  # MLX types its core only
+utils: Any = mlx.utils
+type Module = Any
 
 BASE = 0  # the slot of the bare base
 
@@ -94,26 +98,27 @@ class RoutedModel:
     chosen ones straight from memory, which Python can do for float32 only.
     """
 
-    def __init__(self, model: nn.Module, routing: Routing) -> None:
+    def __init__(self, model: Module, routing: Routing) -> None:
         self._model = model
         self._routing = routing
 
     def __call__(self, inputs: mx.array, cache: list[Any]) -> mx.array:
         self._routing.selection = cache[-1].selection
         try:
-            return self._model(inputs, cache=cache[:-1]).astype(mx.float32)
+            logits: mx.array = self._model(inputs, cache=cache[:-1]).astype(mx.float32)
+            return logits
         finally:
             self._routing.selection = BASE
 
 
-class AdaptedLinear(nn.Module):
+class AdaptedLinear(nn.Module):  # type: ignore[misc]
     """A linear layer with a stack of low-rank updates.
 
     `a` is [slots, inputs, rank] and `b` [slots, rank, outputs] with each adapter's scale folded
     in; adapters of smaller rank are padded with zeros.
     """
 
-    def __init__(self, linear: nn.Module, routing: Routing) -> None:
+    def __init__(self, linear: Module, routing: Routing) -> None:
         super().__init__()
         self.linear = linear
         self._routing = routing
@@ -124,7 +129,7 @@ class AdaptedLinear(nn.Module):
         self.b = mx.zeros((1, 1, outputs), dtype)
 
     def __call__(self, x: mx.array) -> mx.array:
-        y = self.linear(x)
+        y: mx.array = self.linear(x)
         selection = self._routing.selection
         if isinstance(selection, int) and selection not in self._used:
             return y
@@ -151,7 +156,7 @@ class AdaptedLinear(nn.Module):
 class AdapterBank:
     """The adapters of one model: which folder has which slot, and the layers they touch."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: Module) -> None:
         self.routing = Routing()
         self._model = model
         self._slots: dict[Path, int] = {}
@@ -165,7 +170,8 @@ class AdapterBank:
         if (slot := self._slots.get(path)) is not None:
             return slot
         factors = _read_factors(path)
-        linears = {name: self._linear(name, path) for name in factors}
+        modules = dict(self._model.named_modules())
+        linears = {name: self._linear(name, modules, path) for name in factors}
         for name, (a, b) in factors.items():
             _check_shapes(name, linears[name], a, b, path)
         slot = next(n for n in range(1, len(self._slots) + 2) if n not in self._slots.values())
@@ -188,24 +194,24 @@ class AdapterBank:
     def nbytes(self) -> int:
         return sum(layer.a.nbytes + layer.b.nbytes for layer in self._layers.values())
 
-    def _linear(self, name: str, path: Path) -> nn.Module:
+    def _linear(self, name: str, modules: dict[str, Module], path: Path) -> Module:
         """The plain linear layer called `name`. Raises UnsupportedModel."""
         if name in self._layers:
             return self._layers[name].linear
-        module = dict(self._model.named_modules()).get(name)
-        if not isinstance(module, nn.Linear | nn.QuantizedLinear):
+        module = modules.get(name)
+        if not isinstance(module, (nn.Linear, nn.QuantizedLinear)):
             raise UnsupportedModel(
                 f"The adapter {path.name} adapts {name}, which is no linear layer of this base "
                 "model; use the base it was trained on."
             )
         return module
 
-    def _layer(self, name: str, linear: nn.Module) -> AdaptedLinear:
+    def _layer(self, name: str, linear: Module) -> AdaptedLinear:
         """The adapted layer at `name`, put into the model on first use."""
         if name not in self._layers:
             layer = AdaptedLinear(linear, self.routing)
             layer.eval()
-            self._model.update_modules(tree_unflatten([(name, layer)]))
+            self._model.update_modules(utils.tree_unflatten([(name, layer)]))
             self._layers[name] = layer
         return self._layers[name]
 
@@ -214,7 +220,7 @@ def _read_factors(path: Path) -> dict[str, tuple[mx.array, mx.array]]:
     """By layer name, A [inputs, rank] and scaled B [rank, outputs]. Raises UnsupportedModel."""
     scale = _read_scale(path)
     try:
-        weights: dict[str, mx.array] = mx.load(str(path / "adapters.safetensors"))
+        weights: Any = mx.load(str(path / "adapters.safetensors"))
     except (RuntimeError, OSError, ValueError) as error:
         raise UnsupportedModel(
             f"The adapter {path.name} cannot be read: adapters.safetensors is missing or damaged."
@@ -244,7 +250,7 @@ def _read_scale(path: Path) -> float:
     )
 
 
-def _check_shapes(name: str, linear: nn.Module, a: mx.array, b: mx.array, path: Path) -> None:
+def _check_shapes(name: str, linear: Module, a: mx.array, b: mx.array, path: Path) -> None:
     inputs, outputs = _dimensions(linear)
     rank = a.shape[-1]
     if a.shape != (inputs, rank) or b.shape != (rank, outputs):
@@ -254,7 +260,7 @@ def _check_shapes(name: str, linear: nn.Module, a: mx.array, b: mx.array, path: 
         )
 
 
-def _dimensions(linear: nn.Module) -> tuple[int, int]:
+def _dimensions(linear: Module) -> tuple[int, int]:
     """Inputs and outputs of a plain or quantized linear layer."""
     outputs, inputs = linear.weight.shape
     if isinstance(linear, nn.QuantizedLinear):
@@ -262,11 +268,12 @@ def _dimensions(linear: nn.Module) -> tuple[int, int]:
     return inputs, outputs
 
 
-def _compute_type(linear: nn.Module) -> mx.Dtype:
+def _compute_type(linear: Module) -> mx.Dtype:
     """The type that activations have around this layer."""
     weight = linear.scales if isinstance(linear, nn.QuantizedLinear) else linear.weight
+    dtype: mx.Dtype = weight.dtype
     # mxfp4 and its like keep their scales in bytes; their models compute in bfloat16.
-    return weight.dtype if mx.issubdtype(weight.dtype, mx.floating) else mx.bfloat16
+    return dtype if mx.issubdtype(dtype, mx.floating) else mx.bfloat16
 
 
 def _padded(array: mx.array, shape: Sequence[int]) -> mx.array:
@@ -274,9 +281,6 @@ def _padded(array: mx.array, shape: Sequence[int]) -> mx.array:
     return mx.pad(array, [(0, want - have) for have, want in zip(array.shape, shape, strict=True)])
 
 
-def nbytes(model: nn.Module) -> int:
+def nbytes(model: Module) -> int:
     """Bytes of all arrays below `model`, adapters included."""
-    return sum(int(array.nbytes) for _, array in tree_flatten(model.parameters()))
-
-
-__all__ = ["BASE", "AdapterBank", "AdapterRows", "BackendError", "RoutedModel", "nbytes"]
+    return sum(int(array.nbytes) for _, array in utils.tree_flatten(model.parameters()))

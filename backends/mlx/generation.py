@@ -1,0 +1,261 @@
+"""Serving one base model and all its adapters from one running batch.
+
+mlx-lm's BatchGenerator does the continuous batching: each step decodes one token for every
+running row and prefills one chunk of the waiting prompts. Around it this module puts chat
+templates, adapters, sampling, streamed text and errors that a person understands. It knows
+nothing of requests, threads or time.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import mlx.core as mx
+import mlx_lm
+from mlx_lm.generate import BatchGenerator
+from mlx_lm.models.cache import make_prompt_cache
+from mlx_lm.utils import maybe_set_recommended_wired_limit
+
+from backends.base import (
+    BackendError,
+    Delta,
+    FinishReason,
+    LoadedModel,
+    Message,
+    OutOfMemory,
+    PromptTooLong,
+    Sampling,
+    UnsupportedModel,
+)
+from backends.mlx.adapters import BASE, AdapterBank, AdapterRows, RoutedModel, nbytes
+from backends.mlx.device import device_kind
+from backends.mlx.folder import inspect
+from backends.mlx.sampling import make_sampler
+from backends.mlx.threads import clear_streams_at_end
+from backends.text import StopText
+
+# Prompt tokens per row and rows in one prefill chunk. Running rows wait for the chunk, so a CPU,
+# which reads a few hundred tokens a second, takes small bites.
+_PREFILL = {"cpu": (64, 2), "metal": (512, 4), "cuda": (2048, 8)}
+_MAX_ROWS = 32  # decoded together; further rows wait their turn
+
+_open_models = 0
+
+
+def load_model(base: Path) -> LoadedModel:
+    """Load the MLX model folder `base` and compile its kernels with a short warm-up.
+
+    `prepare()` must have run. Raises UnsupportedModel, OutOfMemory.
+    """
+    described = inspect(base)
+    clear_streams_at_end()
+    with _named_errors():
+        try:
+            model, tokenizer, *_ = mlx_lm.load(
+                str(base),
+                tokenizer_config={"trust_remote_code": False},
+                trust_remote_code=False,
+            )
+        except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+            raise UnsupportedModel(
+                f"The model {base.name} could not be loaded: {_first_line(error)}"
+            ) from error
+        loaded = MLXModel(base.name, model, tokenizer, described.context_length)
+        loaded.warm_up()
+    return loaded
+
+
+@dataclass(slots=True)
+class _Row:
+    """One sequence under way. `number` is the batch generator's name for it."""
+
+    uid: str
+    number: int
+    adapter: Path | None
+    detokenizer: Any
+    stop: StopText
+
+
+class MLXModel:
+    """A model in memory; see `backends.base.LoadedModel`."""
+
+    def __init__(self, name: str, model: Any, tokenizer: Any, context_length: int) -> None:
+        self.name = name
+        self.context_length = context_length
+        self._model = model
+        self._tokenizer = tokenizer
+        self._adapters = AdapterBank(model)
+        self._weight_bytes = nbytes(model)
+        self._rows: dict[int, _Row] = {}
+        self._numbers: dict[str, int] = {}
+        if not all(hasattr(cache, "merge") for cache in make_prompt_cache(model)):
+            raise UnsupportedModel(
+                f"The model {name} keeps a kind of cache that cannot be batched; "
+                "choose another architecture."
+            )
+        chunk, prompts = _PREFILL[device_kind()]
+        self._generator: Any = BatchGenerator(
+            RoutedModel(model, self._adapters.routing),
+            stop_tokens=[[token] for token in sorted(tokenizer.eos_token_ids)],
+            completion_batch_size=_MAX_ROWS,
+            prefill_batch_size=prompts,
+            prefill_step_size=chunk,
+        )
+        _count_open(1)
+
+    @property
+    def nbytes(self) -> int:
+        return int(self._weight_bytes + self._adapters.nbytes + self._generator.prompt_cache_nbytes)
+
+    def encode(self, messages: Sequence[Message]) -> list[int]:
+        """Raises BackendError when the model has no chat template or the template refuses."""
+        if not self._tokenizer.has_chat_template:
+            raise BackendError(
+                f"The model {self.name} has no chat template; choose an instruction-tuned model."
+            )
+        try:
+            tokens = self._tokenizer.apply_chat_template(
+                [dict(message) for message in messages], add_generation_prompt=True
+            )
+        except (jinja2.TemplateError, TypeError, ValueError, KeyError, IndexError) as error:
+            raise BackendError(
+                f"The chat template of {self.name} refuses these messages: {_first_line(error)}"
+            ) from error
+        return [int(token) for token in tokens]
+
+    def add_adapter(self, path: Path) -> None:
+        """Raises UnsupportedModel when `path` is no LoRA adapter of this base."""
+        with _named_errors():
+            self._adapters.add(path)
+
+    def remove_adapter(self, path: Path) -> None:
+        """Forget an adapter, unless a row still uses it. Unknown paths are ignored."""
+        if any(row.adapter == path for row in self._rows.values()):
+            raise BackendError(f"The adapter {path.name} is in use; try again when it is idle.")
+        self._adapters.remove(path)
+
+    def insert(
+        self, uid: str, prompt: Sequence[int], adapter: Path | None, sampling: Sampling
+    ) -> None:
+        if uid in self._numbers:
+            raise BackendError(f"The row {uid} is already running; give every row its own name.")
+        if not prompt:
+            raise BackendError("The prompt is empty; send at least one token.")
+        room = self.context_length - len(prompt)
+        if room < 1:
+            raise PromptTooLong(
+                f"The prompt has {len(prompt)} tokens and the context of {self.name} holds "
+                f"{self.context_length}, the reply included; shorten the prompt."
+            )
+        with _named_errors():
+            slot = BASE if adapter is None else self._adapters.add(adapter)
+            (number,) = self._generator.insert(
+                [list(prompt)],
+                max_tokens=[max(1, min(sampling.max_tokens, room))],
+                caches=[[*make_prompt_cache(self._model), AdapterRows([slot])]],
+                samplers=[make_sampler(sampling)],
+            )
+        detokenizer = self._tokenizer.detokenizer
+        self._rows[number] = _Row(uid, number, adapter, detokenizer, StopText(sampling.stop))
+        self._numbers[uid] = number
+
+    def step(self) -> list[Delta]:
+        """Raises OutOfMemory."""
+        if not self._rows:
+            return []
+        with _named_errors():
+            _, responses = self._generator.next()
+            return [self._advance(self._rows[response.uid], response) for response in responses]
+
+    def remove(self, uid: str) -> None:
+        number = self._numbers.pop(uid, None)
+        if number is None:
+            return
+        del self._rows[number]
+        self._drop(number)
+
+    def close(self) -> None:
+        """Streams stay, for other models of this thread; `backends.mlx.threads` ends them."""
+        for uid in list(self._numbers):
+            self.remove(uid)
+        mx.synchronize(self._generator.stream)
+        self._generator.close()
+        _count_open(-1)
+        del self._generator, self._adapters, self._model
+        gc.collect()  # a model and its modules refer to each other
+        mx.synchronize()
+        mx.clear_cache()
+
+    def warm_up(self) -> None:
+        """Two short rows of different length touch the kernels of prefill, padding and decoding;
+        on Linux MLX compiles them with g++ on a machine's first use, which takes seconds."""
+        for uid, length in (("one", 2), ("two", 3)):
+            self.insert(uid, [0] * length, None, Sampling(max_tokens=2))
+        while self._rows:
+            self.step()
+
+    def _advance(self, row: _Row, response: Any) -> Delta:
+        """What the generator's response adds to the row's text; forget the row if it ended."""
+        reason: FinishReason | None = response.finish_reason
+        text = ""
+        if reason != "stop":  # "stop" is an end-of-sequence token, which is no text
+            row.detokenizer.add_token(response.token)
+            text = row.stop.push(row.detokenizer.last_segment)
+        if reason is not None and not row.stop.stopped:
+            text += _last_text(row)
+        if row.stop.stopped:
+            if reason is None:
+                self._drop(row.number)
+            reason = "stop"
+        if reason is not None:
+            del self._rows[row.number], self._numbers[row.uid]
+        # The row of log-probabilities is evaluated memory: reading it from the host costs 1 µs
+        # and, unlike indexing in MLX, does not queue behind the step that already runs.
+        logprob = float(memoryview(response.logprobs)[response.token])
+        return Delta(row.uid, text, response.token, logprob, reason)
+
+    def _drop(self, number: int) -> None:
+        with mx.stream(self._generator.stream):
+            self._generator.remove([number])
+
+
+def _last_text(row: _Row) -> str:
+    """Text that was waiting for more tokens, without an unfinished UTF-8 character."""
+    row.detokenizer.finalize()
+    text = row.stop.push(row.detokenizer.last_segment.rstrip("\ufffd"))
+    return text + row.stop.flush()
+
+
+def _count_open(change: int) -> None:
+    """Keep Metal's wired limit raised while any model is open.
+
+    A generator that closes puts the limit back to what it was before that generator.
+    """
+    global _open_models
+    _open_models += change
+    if change < 0 and _open_models > 0:
+        maybe_set_recommended_wired_limit()
+
+
+@contextmanager
+def _named_errors() -> Generator[None]:
+    """MLX reports everything as RuntimeError; say which are memory and which a bad file."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        text = str(error).lower()
+        if isinstance(error, MemoryError) or "alloc" in text or "memory" in text:
+            raise OutOfMemory(
+                "The device is out of memory; unload another model or use a smaller one."
+            ) from error
+        raise
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
