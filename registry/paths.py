@@ -81,6 +81,11 @@ def staging_dir(purpose: str) -> Path:
     return path
 
 
+def upload_dir(name: str) -> Path:
+    """Where one client's files wait to be registered; `name` is ours, never the client's."""
+    return _below("uploads", name)
+
+
 def job_dir(job_id: int) -> Path:
     """A job's checkpoints and log."""
     return _below("jobs", str(job_id))

@@ -1,0 +1,106 @@
+"""Where a result comes from: the code, the packages and the machine that made it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+import sys
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import psutil
+from django.conf import settings
+
+_PACKAGES = (
+    "mlx",
+    "mlx-metal",
+    "mlx-cpu",
+    "mlx-lm",
+    "mkl",
+    "numpy",
+    "safetensors",
+    "tokenizers",
+    "transformers",
+    "django",
+    "mlflow",
+)
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """`git_commit` is empty and `git_dirty` None when the hub does not run from a checkout."""
+
+    git_commit: str
+    git_dirty: bool | None
+    packages: dict[str, str]
+    hardware: dict[str, str | int]
+
+
+def collect() -> Lineage:
+    """Look at the hub's own checkout, the installed packages and this machine."""
+    commit, dirty = checkout(Path(settings.BASE_DIR))
+    return Lineage(commit, dirty, packages(), hardware())
+
+
+def checkout(folder: Path) -> tuple[str, bool | None]:
+    """(commit, whether anything differs from it) of `folder`; ("", None) when it is no checkout.
+
+    A folder that only lies somewhere inside another repository is not that repository's code.
+    """
+    top = _git(folder, "rev-parse", "--show-toplevel")
+    commit = _git(folder, "rev-parse", "--verify", "HEAD")
+    if not top or not commit or Path(top).resolve() != folder.resolve():
+        return "", None
+    status = _git(folder, "status", "--porcelain")
+    return commit[:40], None if status is None else bool(status)
+
+
+def packages() -> dict[str, str]:
+    """Versions of Python and of what takes part in training; what is not installed is absent."""
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def hardware() -> dict[str, str | int]:
+    """The machine, without the help of a backend: this also runs where MLX may not be loaded."""
+    return {
+        "system": platform.platform(terse=True),
+        "machine": platform.machine(),
+        "processor": _processor(),
+        "cores": os.cpu_count() or 1,
+        "memory_bytes": psutil.virtual_memory().total,
+        "backend": settings.BACKEND,
+    }
+
+
+@cache
+def _processor() -> str:
+    if sys.platform == "darwin":
+        return _run(["sysctl", "-n", "machdep.cpu.brand_string"]) or platform.processor()
+    try:
+        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    return _run(["git", "-C", str(folder), *arguments])
+
+
+def _run(command: list[str]) -> str | None:
+    """What the command printed, or None when it failed, hung or does not exist."""
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return result.stdout.strip()

@@ -1,0 +1,60 @@
+"""Registering a model: its MLflow experiment first, then its row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from django.core.exceptions import ValidationError
+from django.db import IntegrityError, transaction
+
+from registry import tracking
+from registry.errors import Conflict, Invalid
+from registry.models import BaseModel, Model
+
+_MOST_TAGS = 20
+
+
+def register_model(
+    name: str,
+    base: BaseModel,
+    task_type: str = "chat",
+    description: str = "",
+    tags: Sequence[str] = (),
+) -> Model:
+    """Make the model `name`, a line of fine-tunes of `base`.
+
+    Raises Invalid, Conflict when the name is taken, and Unavailable when MLflow does not answer:
+    then nothing was made. An experiment whose row failed is found again by its name on a retry.
+    """
+    model = Model(
+        name=name,
+        base_model=base,
+        task_type=task_type,
+        description=description,
+        tags=_clean_tags(tags),
+    )
+    try:
+        model.full_clean(validate_constraints=False)
+    except ValidationError as error:
+        problems = [f"{field}: {' '.join(texts)}" for field, texts in error.message_dict.items()]
+        raise Invalid(" ".join(problems)) from None
+    if Model.objects.filter(name__iexact=name).exists():
+        raise _taken(name)
+    model.mlflow_experiment_id = tracking.create_experiment(name)
+    try:
+        with transaction.atomic():
+            model.save()
+    except IntegrityError as error:
+        raise _taken(name) from error
+    return model
+
+
+def _taken(name: str) -> Conflict:
+    return Conflict(f"There is already a model named {name}; choose another name.")
+
+
+def _clean_tags(tags: Sequence[str]) -> list[str]:
+    cleaned = list(dict.fromkeys(tag.strip() for tag in tags))
+    if len(cleaned) > _MOST_TAGS or any(not 0 < len(tag) <= 50 for tag in cleaned):
+        raise Invalid(f"Give at most {_MOST_TAGS} tags of 1 to 50 characters each.")
+    return cleaned

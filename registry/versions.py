@@ -1,0 +1,158 @@
+"""The life of a version: begun with its lineage, completed with its files, named by aliases."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.db import IntegrityError, transaction
+
+from registry import artifacts, lineage, paths
+from registry.errors import Conflict, Damaged, Invalid
+from registry.models import Alias, AliasMove, Dataset, Model, ModelVersion
+from registry.names import validate_alias
+
+_ATTEMPTS = 10
+
+
+def begin_version(
+    model: Model,
+    dataset: Dataset,
+    config: dict[str, Any],
+    seed: int,
+    parent: ModelVersion | None = None,
+) -> ModelVersion:
+    """Make the next version of `model`, in status training, with all of its lineage.
+
+    Raises Invalid when `parent` belongs to another base model.
+    """
+    base = model.base_model
+    if parent is not None and parent.base_model_id != base.pk:
+        raise Invalid(f"{parent} was trained on {parent.base_model}, {model} is based on {base}.")
+    origin = lineage.collect()
+    for _ in range(_ATTEMPTS):
+        version = ModelVersion(
+            model=model,
+            version=propose_number(model, dataset, config),
+            git_commit=origin.git_commit,
+            git_dirty=origin.git_dirty,
+            dataset=dataset,
+            dataset_checksum=dataset.checksum,
+            base_model=base,
+            base_checksum=base.manifest_sha256,
+            parent=parent,
+            params=config,
+            seed=seed,
+            packages=origin.packages,
+            hardware=origin.hardware,
+        )
+        try:
+            with transaction.atomic():
+                version.save()
+        except IntegrityError:  # somebody took the number since we looked
+            continue
+        return version
+    raise Conflict(f"Other versions of {model} are being made at the same time; try again.")
+
+
+def propose_number(model: Model, dataset: Dataset, config: dict[str, Any]) -> str:
+    """0.1.0 at first; a new patch for the same data, base and parameters (but for the seed);
+    else a new minor."""
+    newest = model.versions.newest_first().first()
+    if newest is None:
+        return "0.1.0"
+    same = (
+        newest.dataset_checksum == dataset.checksum
+        and newest.base_checksum == model.base_model.manifest_sha256
+        and _without_seed(newest.params) == _without_seed(config)
+    )
+    if same:
+        return f"{newest.major}.{newest.minor}.{newest.patch + 1}"
+    return f"{newest.major}.{newest.minor + 1}.0"
+
+
+def _without_seed(config: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in config.items() if key != "seed"}
+
+
+def complete_version(version: ModelVersion, staging: Path, metrics: dict[str, Any]) -> ModelVersion:
+    """Publish the files in `staging` as the version's and make it ready.
+
+    Safe to repeat: after a crash at any point a second call with the same `staging` (which may be
+    gone by then, when the crash came after the rename) finishes the work. Raises Conflict when
+    the version failed or is ready with other files, Damaged when there are no files to publish.
+    """
+    target = paths.version_dir(version.model.name, version.version)
+    manifest = artifacts.seal(staging) if staging.exists() else _published(target, version)
+    # The row stays locked over the rename, so that nobody replaces the files of a ready version.
+    with transaction.atomic():
+        row = ModelVersion.objects.select_for_update().get(pk=version.pk)
+        if row.status == ModelVersion.Status.TRAINING:
+            if staging.exists():
+                artifacts.put(staging, manifest, target)
+            ModelVersion.objects.filter(pk=row.pk, status=ModelVersion.Status.TRAINING).update(
+                status=ModelVersion.Status.READY,
+                metrics=metrics,
+                artifact_path=paths.relative(target),
+                manifest_sha256=manifest.sha256,
+                size_bytes=manifest.size_bytes,
+            )
+        elif row.manifest_sha256 != manifest.sha256:
+            raise Conflict(f"{row} is {row.status}; it cannot be completed again.")
+    artifacts.discard(staging)
+    version.refresh_from_db()
+    return version
+
+
+def _published(target: Path, version: ModelVersion) -> artifacts.Manifest:
+    """What an interrupted call left at `target`, read through once more."""
+    if not target.exists():
+        raise Damaged(f"There are no files for {version}: neither new ones nor published ones.")
+    problems = artifacts.verify(target)
+    if problems:
+        raise Damaged(f"The files of {version} are damaged: {' '.join(problems)}")
+    return artifacts.read_manifest(target)
+
+
+def fail_version(version: ModelVersion) -> None:
+    """Mark a version whose training failed. One that is no longer training is left as it is."""
+    ModelVersion.objects.filter(pk=version.pk, status=ModelVersion.Status.TRAINING).update(
+        status=ModelVersion.Status.FAILED
+    )
+    version.refresh_from_db()
+
+
+def move_alias(
+    model: Model, name: str, version: ModelVersion, by: str = "", reason: str = ""
+) -> AliasMove:
+    """Point the alias `name` at `version` and keep the move in the history, both or neither.
+
+    An alias that points there already stays, and its last move is returned. Raises Invalid for a
+    bad name or another model's version, Conflict when the version is not ready.
+    """
+    try:
+        validate_alias(name)
+    except ValidationError as error:
+        raise Invalid(" ".join(error.messages)) from None
+    if version.model_id != model.pk:
+        raise Invalid(f"{version} is not a version of {model}.")
+    with transaction.atomic():
+        # The model's row serializes all moves of its aliases, the first one of a name included.
+        Model.objects.select_for_update().get(pk=model.pk)
+        target = ModelVersion.objects.select_for_update().get(pk=version.pk)
+        if target.status != ModelVersion.Status.READY:
+            raise Conflict(f"{target} is {target.status}; only a ready version can be aliased.")
+        alias = Alias.objects.filter(model=model, name=name).first()
+        moves = AliasMove.objects.filter(model=model, name=name, to_version=target)
+        if alias and alias.version_id == target.pk and (last := moves.first()):
+            return last
+        Alias.objects.update_or_create(model=model, name=name, defaults={"version": target})
+        return AliasMove.objects.create(
+            model=model,
+            name=name,
+            from_version=alias.version if alias else None,
+            to_version=target,
+            by=by,
+            reason=reason,
+        )
