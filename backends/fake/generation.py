@@ -26,13 +26,14 @@ from backends.base import (
 )
 from backends.text import StopText
 
-WORDS = (
+_WORDS = (
     "adapter amber anchor apple autumn basin birch bridge candle canyon café cedar circle cloud "
     "copper coral dawn delta dune eagle echo ember falcon fern field flint forest garden glacier "
     "granite harbor hazel hill island ivory jasmine kettle lake lantern maple meadow moon naïve "
     "north ocean olive orchard paper pebble pine quartz rain reed river saffron silver stone "
     "summer thistle tide valley 日本 willow winter 🐱"
-).split()  # noqa: SIM905 (a list of this length is unreadable)
+)
+WORDS = tuple(_WORDS.split())
 END = 2  # the token that ends a reply
 _BYTES_PER_TOKEN = 64  # what a cache of a small model would hold
 

@@ -136,12 +136,16 @@ class AdaptedLinear(nn.Module):  # type: ignore[misc]
         update = (x @ self.a[selection]) @ self.b[selection]
         return y + update.astype(y.dtype)
 
-    def put(self, slot: int, a: mx.array, b: mx.array) -> None:
-        """Fill a slot. New arrays replace the old, which a step under way may still read."""
-        slots = max(slot + 1, self.a.shape[0])
-        rank = max(a.shape[1], self.a.shape[2])
+    def reserve(self, slots: int, rank: int = 1) -> None:
+        """Make room. Every layer must have every slot: a gather checks no bounds."""
+        slots = max(slots, self.a.shape[0])
+        rank = max(rank, self.a.shape[2])
         self.a = _padded(self.a, (slots, self.a.shape[1], rank))
         self.b = _padded(self.b, (slots, rank, self.b.shape[2]))
+
+    def put(self, slot: int, a: mx.array, b: mx.array) -> None:
+        """Fill a slot. New arrays replace the old, which a step under way may still read."""
+        self.reserve(slot + 1, a.shape[1])
         self.a[slot] = _padded(a.astype(self.a.dtype), self.a.shape[1:])
         self.b[slot] = _padded(b.astype(self.b.dtype), self.b.shape[1:])
         self._used.add(slot)
@@ -177,8 +181,10 @@ class AdapterBank:
         slot = next(n for n in range(1, len(self._slots) + 2) if n not in self._slots.values())
         for name, (a, b) in factors.items():
             self._layer(name, linears[name]).put(slot, a, b)
-        mx.eval([(layer.a, layer.b) for layer in self._layers.values()])
         self._slots[path] = slot
+        for layer in self._layers.values():
+            layer.reserve(1 + max(self._slots.values()))
+        mx.eval([(layer.a, layer.b) for layer in self._layers.values()])
         return slot
 
     def remove(self, path: Path) -> None:

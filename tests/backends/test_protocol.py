@@ -1,0 +1,334 @@
+"""What every backend promises about generation, asked of the fake and of MLX alike."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from backends import get_backend
+from backends.base import (
+    BackendError,
+    Delta,
+    LoadedModel,
+    PromptTooLong,
+    Sampling,
+    UnsupportedModel,
+)
+
+QUESTIONS = (
+    "What is the capital of France?",
+    "Name three rivers.",
+    "Plan a meeting with Ana on Friday at nine, at the old harbour, and tell everybody about it.",
+    "Hi",
+    "Write a sentence about the sea and another about the moon.",
+)
+TWELVE = Sampling(max_tokens=12)
+
+
+@dataclass
+class Row:
+    """A request and what came of it. `after` is the step before which it is inserted."""
+
+    question: str = QUESTIONS[0]
+    adapter: Path | None = None
+    sampling: Sampling = TWELVE
+    after: int = 0
+    deltas: list[Delta] = field(default_factory=list)
+
+    @property
+    def tokens(self) -> list[int]:
+        return [delta.token for delta in self.deltas]
+
+    @property
+    def text(self) -> str:
+        return "".join(delta.text for delta in self.deltas)
+
+    @property
+    def finish_reason(self) -> str | None:
+        return self.deltas[-1].finish_reason
+
+
+def run(model: LoadedModel, *rows: Row, limit: int = 500) -> tuple[Row, ...]:
+    """Insert the rows when their time comes and step until all have ended."""
+    waiting = {str(number): row for number, row in enumerate(rows)}
+    running: dict[str, Row] = {}
+    for step in range(limit):
+        for uid, row in list(waiting.items()):
+            if row.after <= step:
+                running[uid] = waiting.pop(uid)
+                model.insert(uid, encode(model, row.question), row.adapter, row.sampling)
+        for delta in model.step():
+            running[delta.uid].deltas.append(delta)
+            if delta.finish_reason:
+                del running[delta.uid]
+        if not running and not waiting:
+            return rows
+    raise AssertionError(f"{len(running)} rows did not end within {limit} steps")
+
+
+def encode(model: LoadedModel, question: str) -> list[int]:
+    return model.encode([{"role": "user", "content": question}])
+
+
+@pytest.fixture(scope="module", params=["fake", "mlx"])
+def model(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[LoadedModel]:
+    backend = get_backend(request.param)
+    if request.param == "mlx":
+        base = request.getfixturevalue("lively_base")
+    else:
+        folder = tmp_path_factory.mktemp("fake")
+        (folder / "source.gguf").write_bytes(b"GGUF and more")
+        base = backend.import_gguf(folder / "source.gguf", folder / "base").path
+    loaded = backend.load(base)
+    yield loaded
+    loaded.close()
+
+
+@pytest.fixture(scope="session")
+def lively_base(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model with larger weights: fresh ones make a model that repeats its input."""
+    import shutil
+
+    import mlx.core as mx
+
+    folder = tmp_path_factory.mktemp("lively") / "base"
+    shutil.copytree(tiny_base, folder)
+    weights = mx.load(str(tiny_base / "model.safetensors"))
+    key = mx.random.key(7)
+    for name, array in sorted(weights.items()):
+        if array.ndim == 2:
+            key, draw = mx.random.split(key)
+            weights[name] = 0.3 * mx.random.normal(array.shape, key=draw)
+    mx.save_safetensors(str(folder / "model.safetensors"), weights, metadata={"format": "mlx"})
+    return folder
+
+
+@pytest.fixture(scope="session")
+def adapters(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Two adapters of the tiny model, of different rank, on different layers."""
+    folder = tmp_path_factory.mktemp("adapters")
+    both = {f"model.layers.{n}.self_attn.q_proj": (64, 64) for n in (0, 1)}
+    return (
+        write_adapter(folder / "first", both, rank=4, seed=1),
+        write_adapter(folder / "second", {"model.layers.1.mlp.up_proj": (64, 128)}, rank=8, seed=2),
+    )
+
+
+def write_adapter(folder: Path, layers: dict[str, tuple[int, int]], rank: int, seed: int) -> Path:
+    """A random mlx-lm adapter over `layers`, which gives inputs and outputs by name."""
+    import mlx.core as mx
+
+    keys = iter(mx.random.split(mx.random.key(seed), 2 * len(layers)))
+    weights = {}
+    for name, (inputs, outputs) in layers.items():
+        weights[f"{name}.lora_a"] = 0.3 * mx.random.normal((inputs, rank), key=next(keys))
+        weights[f"{name}.lora_b"] = 0.3 * mx.random.normal((rank, outputs), key=next(keys))
+    folder.mkdir()
+    mx.save_safetensors(str(folder / "adapters.safetensors"), weights, metadata={"format": "mlx"})
+    config = {
+        "fine_tune_type": "lora",
+        "num_layers": 2,
+        "lora_parameters": {
+            "rank": rank,
+            "scale": 2.0,
+            "dropout": 0.0,
+            "keys": sorted({".".join(name.split(".")[3:]) for name in layers}),
+        },
+    }
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    return folder
+
+
+def test_a_loaded_model_has_the_protocol(model: LoadedModel) -> None:
+    assert isinstance(model, LoadedModel)
+
+
+def test_a_step_without_rows_is_empty(model: LoadedModel) -> None:
+    assert model.step() == []
+
+
+def test_greedy_text_repeats(model: LoadedModel) -> None:
+    first, second = run(model, Row())[0], run(model, Row())[0]
+    assert first.text
+    assert first.tokens == second.tokens
+    assert first.text == second.text
+
+
+def test_rows_that_come_and_go_say_what_they_say_alone(model: LoadedModel) -> None:
+    lengths = (12, 3, 9, 15, 6)
+    sampling = [Sampling(max_tokens=length) for length in lengths]
+    alone = [run(model, Row(q, sampling=s))[0] for q, s in zip(QUESTIONS, sampling, strict=True)]
+    together = run(
+        model,
+        *(
+            Row(q, sampling=s, after=2 * n)
+            for n, (q, s) in enumerate(zip(QUESTIONS, sampling, strict=True))
+        ),
+    )
+    assert [row.tokens for row in together] == [row.tokens for row in alone]
+    assert [row.text for row in together] == [row.text for row in alone]
+
+
+def test_a_removed_row_falls_silent_and_others_go_on(model: LoadedModel) -> None:
+    expected = run(model, Row(QUESTIONS[1]))[0]
+    model.insert("stays", encode(model, QUESTIONS[1]), None, TWELVE)
+    model.insert("goes", encode(model, QUESTIONS[2]), None, Sampling(max_tokens=200))
+    seen: list[Delta] = []
+    while not any(delta.uid == "goes" for delta in seen):
+        seen += model.step()
+    model.remove("goes")
+    before = len([delta for delta in seen if delta.uid == "goes"])
+    while not any(delta.uid == "stays" and delta.finish_reason for delta in seen):
+        seen += model.step()
+    assert len([delta for delta in seen if delta.uid == "goes"]) == before
+    assert [delta.token for delta in seen if delta.uid == "stays"] == expected.tokens
+    assert model.step() == []
+
+
+def test_a_row_can_be_removed_before_its_first_step(model: LoadedModel) -> None:
+    model.insert("early", encode(model, QUESTIONS[2]), None, TWELVE)
+    model.remove("early")
+    assert model.step() == []
+
+
+def test_removing_an_unknown_row_does_nothing(model: LoadedModel) -> None:
+    model.remove("nobody")
+
+
+def test_base_and_two_adapters_share_a_batch(
+    model: LoadedModel, adapters: tuple[Path, Path]
+) -> None:
+    choices = (None, *adapters)
+    alone = [run(model, Row(adapter=adapter))[0].text for adapter in choices]
+    together = run(model, *(Row(adapter=a, after=n) for n, a in enumerate(choices * 2)))
+    assert len(set(alone)) == 3
+    assert [row.text for row in together] == alone * 2
+
+
+def test_an_adapter_that_arrives_leaves_running_rows_alone(
+    model: LoadedModel, adapters: tuple[Path, Path], tmp_path: Path
+) -> None:
+    expected = run(model, Row(adapter=adapters[0]))[0].tokens
+    model.insert("running", encode(model, QUESTIONS[0]), adapters[0], TWELVE)
+    tokens: list[int] = []
+    late = None
+    while len(tokens) < len(expected):
+        tokens += [delta.token for delta in model.step()]
+        if late is None and len(tokens) == 4:
+            late = write_adapter(
+                tmp_path / "late", {"model.layers.0.mlp.down_proj": (128, 64)}, rank=16, seed=3
+            )
+            model.add_adapter(late)
+    assert tokens == expected
+    assert run(model, Row(adapter=late))[0].tokens != expected
+
+
+def test_a_folder_without_an_adapter_is_refused(model: LoadedModel, tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedModel, match=tmp_path.name):
+        model.add_adapter(tmp_path)
+
+
+def test_a_stop_string_ends_the_text_before_it(model: LoadedModel) -> None:
+    whole = run(model, Row(sampling=Sampling(max_tokens=20)))[0].text
+    # It begins and ends inside words, so that it parts tokens on both sides.
+    stop = whole[len(whole) // 2 : len(whole) // 2 + 5]
+    row = run(model, Row(sampling=Sampling(max_tokens=20, stop=("never said", stop))))[0]
+    assert row.text == whole[: whole.index(stop)]
+    assert row.finish_reason == "stop"
+    shown = ""
+    for delta in row.deltas:
+        shown += delta.text
+        assert whole.startswith(shown)
+
+
+def test_a_stop_string_that_never_comes_changes_nothing(model: LoadedModel) -> None:
+    whole = run(model, Row())[0].text
+    teaser = whole[-3:] + "\x00"
+    assert run(model, Row(sampling=Sampling(max_tokens=12, stop=(teaser,))))[0].text == whole
+
+
+def test_max_tokens_ends_a_row(model: LoadedModel) -> None:
+    row = run(model, Row(sampling=Sampling(max_tokens=3)))[0]
+    assert len(row.deltas) == 3
+    assert [delta.finish_reason for delta in row.deltas] == [None, None, "length"]
+
+
+def test_a_seed_draws_the_same_alone_and_in_a_batch(
+    model: LoadedModel, adapters: tuple[Path, Path]
+) -> None:
+    warm = [Sampling(max_tokens=10, temperature=1.2, seed=seed) for seed in (1, 2)]
+    alone = [run(model, Row(sampling=sampling))[0].tokens for sampling in warm]
+    together = run(
+        model,
+        Row(QUESTIONS[2]),
+        Row(sampling=warm[0], after=1),
+        Row(QUESTIONS[3], sampling=Sampling(max_tokens=8, temperature=0.7, top_p=0.9)),
+        Row(sampling=warm[1], after=3),
+    )
+    assert [together[1].tokens, together[3].tokens] == alone
+    assert alone[0] != alone[1]
+
+
+def test_no_delta_carries_half_a_character(model: LoadedModel) -> None:
+    rows = run(
+        model,
+        *(
+            Row(question, sampling=Sampling(max_tokens=n + 20))
+            for n, question in enumerate(QUESTIONS)
+        ),
+    )
+    for row in rows:
+        for delta in row.deltas:
+            delta.text.encode("utf-8")  # a lone surrogate would raise
+            assert not delta.text.endswith("\ufffd")
+
+
+def test_log_probabilities_are_finite_and_not_positive(model: LoadedModel) -> None:
+    for delta in run(model, Row())[0].deltas:
+        assert math.isfinite(delta.logprob)
+        assert delta.logprob <= 0
+
+
+def test_a_prompt_beyond_the_context_is_refused_with_both_lengths(model: LoadedModel) -> None:
+    length = model.context_length
+    with pytest.raises(PromptTooLong, match=rf"{length} tokens.*{length}"):
+        model.insert("long", [5] * length, None, TWELVE)
+    assert model.step() == []
+
+
+def test_a_reply_ends_where_the_context_does(model: LoadedModel) -> None:
+    model.insert("full", [5] * (model.context_length - 2), None, TWELVE)
+    deltas: list[Delta] = []
+    while not deltas or deltas[-1].finish_reason is None:
+        deltas += model.step()
+    assert len(deltas) == 2
+    assert deltas[-1].finish_reason == "length"
+
+
+def test_an_empty_prompt_is_refused(model: LoadedModel) -> None:
+    with pytest.raises(BackendError, match="empty"):
+        model.insert("nothing", [], None, TWELVE)
+
+
+def test_two_rows_cannot_have_one_name(model: LoadedModel) -> None:
+    model.insert("twin", encode(model, "Hi"), None, TWELVE)
+    with pytest.raises(BackendError, match="twin"):
+        model.insert("twin", encode(model, "Hi"), None, TWELVE)
+    model.remove("twin")
+
+
+def test_a_running_row_takes_memory_and_gives_it_back(model: LoadedModel) -> None:
+    before = model.nbytes
+    model.insert("row", encode(model, QUESTIONS[0]), None, TWELVE)
+    while not model.step():
+        pass
+    assert model.nbytes > before
+    model.remove("row")
+    assert model.nbytes == before
