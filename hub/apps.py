@@ -1,5 +1,26 @@
+"""What every process of the hub does when it starts."""
+
+from __future__ import annotations
+
+import sys
+
 from django.apps import AppConfig
+
+from hub.logs import PROCESSES, process_name
 
 
 class HubConfig(AppConfig):
     name = "hub"
+
+    def ready(self) -> None:
+        from hub import correlation, lifeline, presence, telemetry
+
+        correlation.connect()
+        lifeline.hold_on()
+        process = process_name(sys.argv)
+        telemetry.start(process)
+        if process in PROCESSES:
+            try:
+                presence.announce(process)
+            except presence.AlreadyRunning as problem:
+                raise SystemExit(str(problem)) from None

@@ -11,7 +11,7 @@ import secrets
 import sys
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -117,6 +117,13 @@ class Config(BaseSettings):
         except ValueError:
             return False
 
+    @property
+    def memory_budget_bytes(self) -> int:
+        """What MLX may hold in all processes together."""
+        if self.memory_budget_gb is not None:
+            return int(self.memory_budget_gb * 2**30)
+        return int(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * 0.75)
+
     def stored_secret_key(self) -> str:
         """The configured secret, or one made once and kept in storage with mode 0600."""
         if self.secret_key:
@@ -132,10 +139,13 @@ class Config(BaseSettings):
         return path.read_text().strip()
 
 
-def load() -> Config:
-    """Read the configuration or end the process with one line per wrong value."""
+def load(**overrides: Any) -> Config:
+    """Read the configuration or end the process with one line per wrong value.
+
+    `overrides` (a command's options) win over the environment.
+    """
     try:
-        return Config()
+        return Config(**overrides)
     except ValidationError as error:
         for problem in error.errors():
             name = str(problem["loc"][0]) if problem["loc"] else ""

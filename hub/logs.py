@@ -8,15 +8,41 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 import structlog
-from structlog.typing import Processor
+from structlog.typing import EventDict, Processor, WrappedLogger
 
 from hub.config import Config
 
+PROCESSES = ("web", "engine", "worker", "sampler")
+
+
+def process_name(arguments: list[str]) -> str:
+    """ "web" for `manage.py run_web`, and so on; "job" for a training child; else the command."""
+    program = Path(arguments[0]).stem if arguments else "python"
+    if program != "manage" or len(arguments) < 2:
+        return program
+    name = arguments[1].removeprefix("run_")
+    return name if name in (*PROCESSES, "job") else arguments[1]
+
+
+def _name_process(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+    event["process"] = process_name(sys.argv)
+    return event
+
+
+def _drop_probes(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+    """A hub that is not ready says so in its answer; every probe of it is not an error line."""
+    if str(event.get("request", "")).endswith(" /health"):
+        raise structlog.DropEvent
+    return event
+
+
 _SHARED: list[Processor] = [
     structlog.contextvars.merge_contextvars,
+    _name_process,
     structlog.stdlib.add_log_level,
     structlog.stdlib.add_logger_name,
     structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -29,6 +55,7 @@ def logging_config(config: Config) -> dict[str, Any]:
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
+            _drop_probes,
             *_SHARED,
             structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
         ],
@@ -59,6 +86,8 @@ def logging_config(config: Config) -> dict[str, Any]:
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "structured"}},
         "root": {"handlers": ["stderr"], "level": config.log_level},
         "loggers": {
+            # django-structlog says the same, with the correlation id and the traceback.
+            "django.request": {"level": "CRITICAL"},
             "django.server": {"level": "WARNING"},
             "uvicorn.access": {"level": "WARNING"},
             "alembic": {"level": "WARNING"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import dj_database_url
@@ -17,6 +18,9 @@ django_stubs_ext.monkeypatch()
 BASE_DIR = ROOT
 STORAGE = config.storage
 BACKEND = config.backend
+HEARTBEAT_TIMEOUT_S = config.heartbeat_timeout_s
+MLFLOW_TRACKING_URI = config.mlflow_tracking_uri
+IS_LOOPBACK = config.is_loopback
 SECRET_KEY = config.stored_secret_key()
 DEBUG = config.debug
 ALLOWED_HOSTS = config.allowed_hosts or ["127.0.0.1", "localhost", "[::1]"]
@@ -32,6 +36,7 @@ INSTALLED_APPS = [
     "django_prometheus",
     "django_structlog",
     "channels",
+    "ninja",  # serves the API documentation's scripts from here, not from a CDN
     "huey.contrib.djhuey",
     "hub",
     "registry",
@@ -41,14 +46,17 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "django_prometheus.middleware.PrometheusBeforeMiddleware",
+    "hub.middleware.HostMiddleware",
     "django.middleware.security.SecurityMiddleware",
-    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "hub.middleware.StaticFilesMiddleware",
     "django.middleware.csp.ContentSecurityPolicyMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django_structlog.middlewares.RequestMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "hub.middleware.TokenMiddleware",
+    "hub.middleware.SameOriginMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
@@ -101,10 +109,12 @@ HUEY = {
     "name": "training",
     "huey_class": "huey.SqliteHuey",
     "filename": str(config.storage / "huey.sqlite3"),
+    "journal_mode": journal_mode().lower(),
     "immediate": False,
     "results": False,
     "utc": True,
-    "consumer": {"workers": 1, "worker_type": "thread", "periodic": True},
+    # SqliteHuey polls; by its default an idle worker would look only every 10 s.
+    "consumer": {"workers": 1, "worker_type": "thread", "periodic": True, "max_delay": 0.5},
 }
 
 CHANNEL_LAYERS: dict[str, Any] = {}  # tokens go straight through the consumer that asked for them
@@ -120,7 +130,6 @@ USE_I18N = False
 USE_TZ = True
 
 STATIC_URL = "static/"
-STATIC_ROOT = config.storage / "static"
 STATICFILES_DIRS = [BASE_DIR / "static"]
 WHITENOISE_USE_FINDERS = True
 WHITENOISE_AUTOREFRESH = DEBUG
@@ -140,6 +149,16 @@ SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
 CSRF_COOKIE_SAMESITE = "Lax"
 
+LOG_PROMPTS = config.log_prompts
+MAX_QUEUE = config.max_queue
+MEMORY_BUDGET_BYTES = config.memory_budget_bytes
+
 LOGGING = logging_config(config)
 PROMETHEUS_EXPORT_MIGRATIONS = False
 DJANGO_STRUCTLOG_USER_ID_FIELD = None
+DJANGO_STRUCTLOG_IP_LOGGING_ENABLED = False
+# Pages poll and Prometheus scrapes: what went well is told on demand only.
+DJANGO_STRUCTLOG_STATUS_START_LOG_LEVEL = logging.DEBUG
+DJANGO_STRUCTLOG_STATUS_2XX_LOG_LEVEL = logging.DEBUG
+DJANGO_STRUCTLOG_STATUS_DEFAULT_LOG_LEVEL = logging.DEBUG
+DJANGO_STRUCTLOG_REQUEST_CANCELLED_LOG_LEVEL = logging.INFO

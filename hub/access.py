@@ -1,0 +1,79 @@
+"""Tokens and sessions: who may use the hub from beyond this machine."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.contrib.auth.views import redirect_to_login
+from django.http import HttpRequest, HttpResponseBase
+from django.shortcuts import resolve_url
+
+from hub.config import Config
+from hub.refusal import is_api, refusal
+from inference.models import ApiToken
+
+_INFERENCE = ("/v1/", "/api/inference", "/metrics", "/ws/inference")
+
+
+def is_open(path: str) -> bool:
+    """Health tells a load balancer no secrets, and the admin asks for its own login."""
+    return path == "/health" or path.startswith("/admin/")
+
+
+def allows(token: ApiToken, path: str) -> bool:
+    """Whether the token's scope covers this path."""
+    return token.scope == ApiToken.Scope.MANAGE or path.startswith(_INFERENCE)
+
+
+def bearer(authorization: str) -> str:
+    """The token's text in an Authorization header, or an empty text."""
+    scheme, _, text = authorization.partition(" ")
+    return text.strip() if scheme.lower() == "bearer" else ""
+
+
+def needs_no_check(request: HttpRequest) -> bool:
+    """Whether nothing has to be looked up: open to all, and no token sent."""
+    return (settings.IS_LOOPBACK or is_open(request.path)) and not bearer(
+        request.headers.get("Authorization", "")
+    )
+
+
+def check(request: HttpRequest) -> HttpResponseBase | None:
+    """Attach `request.token`; the refusal when the request may not go on. Reads the database."""
+    text = bearer(request.headers.get("Authorization", ""))
+    token = ApiToken.check(text) if text else None
+    request.token = token  # type: ignore[attr-defined]
+    if token is not None:
+        return None if allows(token, request.path) else _refuse_scope(request, token)
+    # An OpenAI client cannot be told to send no key: on loopback any text will do.
+    if settings.IS_LOOPBACK or is_open(request.path):
+        return None
+    if not text and request.user.is_active and request.user.is_staff:
+        return None
+    if is_api(request) or text or request.path == "/metrics":
+        return refusal(
+            request,
+            401,
+            "invalid_token" if text else "token_required",
+            "This needs a valid API token (Authorization: Bearer …); an administrator makes one "
+            "with `manage.py create_token NAME`.",
+        )
+    return redirect_to_login(request.get_full_path(), resolve_url("admin:login"))
+
+
+def _refuse_scope(request: HttpRequest, token: ApiToken) -> HttpResponseBase:
+    return refusal(
+        request,
+        403,
+        "scope",
+        f"The token {token.name} may only generate text; use one with the scope manage.",
+    )
+
+
+def problem(config: Config) -> str | None:
+    """Why the hub must not listen on `config.host`, or None. Reads the database."""
+    if config.is_loopback or ApiToken.objects.filter(revoked_at=None).exists():
+        return None
+    return (
+        f"HUB_HOST is {config.host}, which others can reach, and there is no API token yet: "
+        "make one first with `manage.py create_token NAME`."
+    )

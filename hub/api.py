@@ -1,0 +1,81 @@
+"""The one JSON API: its routers, and how an exception becomes an answer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import structlog
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
+from django.views import defaults
+from ninja import NinjaAPI
+from ninja.errors import HttpError, ValidationError
+
+from hub import correlation
+from hub.refusal import is_api, refusal
+from registry.errors import HubError
+
+log = structlog.get_logger(__name__)
+
+api = NinjaAPI(
+    title="MLX Model Hub",
+    version="0.1.0",
+    description=(
+        "Register, train, version, serve and monitor fine-tuned language models. Errors are "
+        '`{"error": {"code", "message"}}`. The OpenAI-compatible API is at `/v1`.'
+    ),
+    urls_namespace="api",
+)
+
+
+@api.exception_handler(HubError)
+def hub_error(request: HttpRequest, error: HubError) -> HttpResponse:
+    return refusal(
+        request, error.status, error.code, str(error), getattr(error, "retry_after", None)
+    )
+
+
+@api.exception_handler(ValidationError)
+def validation_error(request: HttpRequest, error: ValidationError) -> HttpResponse:
+    return refusal(request, 422, "invalid", "; ".join(_problem(item) for item in error.errors))
+
+
+@api.exception_handler(Http404)
+def missing(request: HttpRequest, error: Http404) -> HttpResponse:
+    return refusal(request, 404, "not_found", "There is nothing with this id.")
+
+
+@api.exception_handler(HttpError)
+def http_error(request: HttpRequest, error: HttpError) -> HttpResponse:
+    return refusal(request, error.status_code, "bad_request", str(error))
+
+
+@api.exception_handler(Exception)
+def unexpected(request: HttpRequest, error: Exception) -> HttpResponse:
+    """The person gets a sentence and an id to look for; the log has the traceback under it."""
+    log.error("request_failed", path=request.path, exc_info=error)
+    return refusal(request, 500, "internal", _apology())
+
+
+def _apology() -> str:
+    return f"The hub failed at this; its log says why under the id {correlation.current()}."
+
+
+def _problem(item: dict[str, Any]) -> str:
+    """ "iters: Input should be greater than 0" from one of pydantic's errors."""
+    where = [str(part) for part in item["loc"] if part not in ("body", "query", "path", "payload")]
+    message = str(item["msg"]).removeprefix("Value error, ")
+    return f"{'.'.join(where)}: {message}" if where else message
+
+
+def page_not_found(request: HttpRequest, exception: Exception) -> HttpResponseBase:
+    """Django's handler404."""
+    if is_api(request):
+        return refusal(request, 404, "not_found", f"There is nothing at {request.path}.")
+    return defaults.page_not_found(request, exception)
+
+
+def server_error(request: HttpRequest) -> HttpResponseBase:
+    """Django's handler500; it has logged the traceback already."""
+    if is_api(request):
+        return refusal(request, 500, "internal", _apology())
+    return defaults.server_error(request)

@@ -1,0 +1,20 @@
+"""`manage.py run_sampler`: samples, the reaper of dead jobs, MLflow's outbox, retention."""
+
+from __future__ import annotations
+
+import signal
+from typing import Any
+
+from django.core.management.base import BaseCommand
+
+from hub.sampler import Sampler
+
+
+class Command(BaseCommand):
+    help = "Sample the machine, take back dead jobs, tell MLflow."
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        sampler = Sampler()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: sampler.stop.set())
+        sampler.run()

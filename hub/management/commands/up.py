@@ -1,0 +1,65 @@
+"""`manage.py up`: the whole hub, until Ctrl-C."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from hub.config import config, load
+from hub.processes import CannotStart, Supervisor
+
+_COLOURS = {"web": 36, "engine": 35, "worker": 33, "sampler": 34, "up": 32}
+
+
+class Command(BaseCommand):
+    help = "Start web, engine, worker and sampler; restart what dies; Ctrl-C ends all of them."
+    requires_system_checks = ()  # each child checks for itself, and this one should start at once
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--host", default=config.host, help="default: %(default)s")
+        parser.add_argument("--port", type=int, default=config.port, help="default: %(default)s")
+
+    def handle(self, *args: Any, host: str, port: int, **options: Any) -> None:
+        hub = Supervisor(load(host=host, port=port), prefixed)
+        ended = threading.Event()
+
+        def end(number: int, frame: object) -> None:
+            if ended.is_set():  # asked twice: do not be polite
+                hub.kill()
+            ended.set()
+
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, end)
+        try:
+            hub.start()
+            threading.Thread(target=self._greet, args=(hub, ended), daemon=True).start()
+            ended.wait()
+        except CannotStart as problem:
+            raise CommandError(str(problem)) from None
+        finally:
+            hub.stop()
+
+    def _greet(self, hub: Supervisor, ended: threading.Event) -> None:
+        try:
+            hub.wait_ready()
+        except CannotStart as problem:
+            if not ended.is_set():
+                prefixed("up", str(problem))
+        else:
+            self.stdout.write(f"MLX Model Hub is at {hub.url}/ (Ctrl-C ends it)")
+            self.stdout.flush()
+
+
+def prefixed(name: str, line: str) -> None:
+    """Write one line of a process's log. JSON lines name their process themselves."""
+    if not line.startswith("{"):
+        label = f"{name:>7}"
+        if sys.stderr.isatty():
+            label = f"\x1b[{_COLOURS.get(name, 37)}m{label}\x1b[0m"
+        line = f"{label} | {line}"
+    sys.stderr.write(f"{line}\n")

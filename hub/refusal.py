@@ -1,0 +1,29 @@
+"""How the hub says no: JSON to programs, a plain sentence to browsers."""
+
+from __future__ import annotations
+
+from django.http import HttpRequest, HttpResponse, JsonResponse
+
+
+def is_api(request: HttpRequest) -> bool:
+    return request.path.startswith(("/api/", "/v1/"))
+
+
+def refusal(
+    request: HttpRequest, status: int, code: str, message: str, retry_after: int | None = None
+) -> HttpResponse:
+    """One sentence in the form that this route's clients read."""
+    response: HttpResponse
+    if request.path.startswith("/v1/"):
+        kind = "server_error" if status >= 500 else "invalid_request_error"
+        error = {"message": message, "type": kind, "param": None, "code": code}
+        response = JsonResponse({"error": error}, status=status)
+    elif is_api(request):
+        response = JsonResponse({"error": {"code": code, "message": message}}, status=status)
+    else:
+        response = HttpResponse(message, status=status, content_type="text/plain; charset=utf-8")
+    if retry_after is not None:
+        response["Retry-After"] = str(retry_after)
+    if status == 401:
+        response["WWW-Authenticate"] = "Bearer"
+    return response

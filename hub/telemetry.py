@@ -1,0 +1,38 @@
+"""OpenTelemetry traces, sent only when an OTLP endpoint is named.
+
+`OTEL_EXPORTER_OTLP_ENDPOINT` (or `…_TRACES_ENDPOINT`) turns them on; every other `OTEL_…` variable
+means what OpenTelemetry's documentation says. Without it nothing is imported, wrapped or sent.
+"""
+
+from __future__ import annotations
+
+import os
+
+_ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+
+
+def wanted() -> bool:
+    """Whether somebody named an endpoint for traces."""
+    return any(os.environ.get(name) for name in _ENDPOINTS)
+
+
+def start(process: str) -> None:
+    """Trace this process under the service name `mlx-model-hub-PROCESS`, when wanted."""
+    if not wanted():
+        return
+    from opentelemetry import trace
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    from opentelemetry.instrumentation.django import DjangoInstrumentor
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+    provider = TracerProvider(resource=Resource.create({"service.name": service_name(process)}))
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    trace.set_tracer_provider(provider)
+    # Probes come every few seconds and say nothing.
+    DjangoInstrumentor().instrument(excluded_urls="/health$,/metrics$,/static/")
+
+
+def service_name(process: str) -> str:
+    return os.environ.get("OTEL_SERVICE_NAME") or f"mlx-model-hub-{process}"
