@@ -53,11 +53,14 @@ class Reader:
                 if line:
                     yield line
 
-    def check(self) -> None:
-        """Raise Invalid with the problems that `read` met, if any."""
+    def check(self) -> Dataset.Format:
+        """The format of what was read. Raises Invalid with the problems that `read` met."""
         if self.problems:
             more = f" And {self.unshown} more." if self.unshown else ""
             raise Invalid(" ".join(self.problems) + more)
+        if self.format is None:
+            raise Invalid("The file holds no example.")
+        return self.format
 
     def _line(self, raw: bytes, *, first: bool) -> str:
         if len(raw) == _LONGEST_LINE:

@@ -81,9 +81,24 @@ def staging_dir(purpose: str) -> Path:
     return path
 
 
+def mlflow_database() -> Path:
+    """MLflow's embedded store."""
+    return root() / "mlflow.sqlite3"
+
+
+def mlflow_artifacts() -> Path:
+    """Where runs of the embedded store keep their artifacts."""
+    return root() / "mlflow-artifacts"
+
+
 def upload_dir(name: str) -> Path:
     """Where one client's files wait to be registered; `name` is ours, never the client's."""
     return _below("uploads", name)
+
+
+def staging_dirs(purpose: str) -> list[Path]:
+    """The folders that `staging_dir` made for that purpose and that are still there."""
+    return sorted(_below("staging").glob(f"{purpose}-{'[0-9a-f]' * 32}"))
 
 
 def job_dir(job_id: int) -> Path:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,27 +20,35 @@ from registry.models import Dataset
 _SPLIT_NAMES = {f"{split}.jsonl": split for split in SPLITS}
 
 
-def register_upload(name: str, files: Sequence[UploadedFile], description: str = "") -> Dataset:
+def register_upload(
+    name: str, files: Sequence[UploadedFile[bytes]], description: str = ""
+) -> Dataset:
     """Register train.jsonl, valid.jsonl and perhaps test.jsonl, or one file that is split.
 
-    File names decide only which split a file is; none becomes part of a path. Raises what
-    `register_dataset` raises.
+    Raises what `register_dataset` raises.
+    """
+    sent = ", ".join(file.name or "" for file in files)
+    with kept_while_read(files) as source:
+        return register_dataset(name, source, description, origin=f"Upload: {sent}"[:500])
+
+
+@contextmanager
+def kept_while_read(files: Sequence[UploadedFile[bytes]]) -> Iterator[Path]:
+    """One uploaded file, or a folder of several, at a path that is gone afterwards.
+
+    File names decide only which split a file is; none becomes part of a path. Raises Invalid.
     """
     if not files:
         raise Invalid("Send at least one JSONL file.")
-    sent = [file.name or "" for file in files]
     folder = _folder()
     try:
-        source = folder
         if len(files) == 1:
-            source = _save(files[0], folder / "examples.jsonl")
+            yield _save(files[0], folder / "examples.jsonl")
         else:
-            _check_names(sent)
-            for file, file_name in zip(files, sent, strict=True):
-                _save(file, folder / f"{_SPLIT_NAMES[file_name]}.jsonl")
-        return register_dataset(
-            name, source, description, origin=f"Upload: {', '.join(sent)}"[:500]
-        )
+            _check_names([file.name or "" for file in files])
+            for file in files:
+                _save(file, folder / f"{_SPLIT_NAMES[file.name or '']}.jsonl")
+            yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -72,7 +81,7 @@ def _check_names(names: list[str]) -> None:
         )
 
 
-def _save(file: UploadedFile, path: Path) -> Path:
+def _save(file: UploadedFile[bytes], path: Path) -> Path:
     with path.open("wb") as target:
         for chunk in file.chunks():
             target.write(chunk)

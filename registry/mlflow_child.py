@@ -1,0 +1,192 @@
+"""The process that speaks with MLflow: `python -m registry.mlflow_child`.
+
+Importing MLflow takes seconds and its client may hang on a dead server, so the hub never does
+either itself: `registry.mlflow_process` starts this module, which knows neither Django nor the
+hub's tables. It reads one JSON request per line (`uri`, `operation`, `arguments`), answers each
+with one line (`result` or `error`), and ends when its standard input is closed. Every operation
+may be repeated: what is there already is found, not made again.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import queue
+import signal
+import sys
+import threading
+import urllib.parse
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+_BATCH = 500  # MLflow takes at most 1000 metrics and 100 parameters a call
+_PARAMS = 100
+_LONGEST_PARAM = 6000
+
+
+@cache
+def _client(uri: str) -> Any:
+    """MLflow's client; the tables of a new SQLite store are made by one process at a time."""
+    from mlflow.tracking import MlflowClient
+
+    if not uri.startswith("sqlite:///"):
+        return MlflowClient(tracking_uri=uri)
+    path = Path(uri.removeprefix("sqlite:///"))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_name(f"{path.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        client = MlflowClient(tracking_uri=uri)
+        client.search_experiments(max_results=1)
+    return client
+
+
+def create_experiment(client: Any, name: str, artifacts: str | None) -> str:
+    """The id of the experiment `name`; made, or restored after a deletion, when need be."""
+    from mlflow.exceptions import MlflowException
+
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        location = f"{artifacts}/{urllib.parse.quote(name)}" if artifacts else None
+        try:
+            return str(client.create_experiment(name, artifact_location=location))
+        except MlflowException:
+            found = client.get_experiment_by_name(name)  # somebody was faster
+            if found is None:
+                raise
+    if found.lifecycle_stage == "deleted":
+        client.restore_experiment(found.experiment_id)
+    return str(found.experiment_id)
+
+
+def start_run(
+    client: Any,
+    experiment_id: str,
+    key: str,
+    name: str,
+    start_ms: int,
+    tags: dict[str, str],
+    params: dict[str, str],
+) -> str:
+    """The id of the run that carries the tag `hub.run` = `key`."""
+    runs = client.search_runs([experiment_id], f"tags.`hub.run` = '{key}'", max_results=1)
+    if runs:
+        run_id = runs[0].info.run_id
+    else:
+        all_tags = {**tags, "hub.run": key}
+        run = client.create_run(experiment_id, start_ms, tags=all_tags, run_name=name)
+        run_id = run.info.run_id
+    log_params(client, run_id, params)
+    return str(run_id)
+
+
+def log_params(client: Any, run_id: str, params: dict[str, str]) -> None:
+    from mlflow.entities import Param
+
+    entries = [Param(key, value[:_LONGEST_PARAM]) for key, value in params.items()]
+    for at in range(0, len(entries), _PARAMS):
+        client.log_batch(run_id, params=entries[at : at + _PARAMS], synchronous=True)
+
+
+def log_metrics(client: Any, run_id: str, points: list[list[Any]]) -> None:
+    """`points` are [key, value, step, milliseconds]; MLflow keeps equal ones once."""
+    from mlflow.entities import Metric
+
+    entries = [Metric(key, float(value), int(ms), int(step)) for key, value, step, ms in points]
+    for at in range(0, len(entries), _BATCH):
+        client.log_batch(run_id, metrics=entries[at : at + _BATCH], synchronous=True)
+
+
+def set_tags(client: Any, run_id: str, tags: dict[str, str]) -> None:
+    from mlflow.entities import RunTag
+
+    client.log_batch(run_id, tags=[RunTag(k, v) for k, v in tags.items()], synchronous=True)
+
+
+def log_artifacts(client: Any, run_id: str, path: str, under: str) -> None:
+    client.log_artifacts(run_id, path, under)
+
+
+def end_run(client: Any, run_id: str, status: str, end_ms: int) -> None:
+    client.set_terminated(run_id, status, end_ms)
+
+
+def search_runs(client: Any, experiment_id: str, limit: int) -> list[dict[str, Any]]:
+    """The newest runs of an experiment; times are milliseconds since 1970."""
+    runs = client.search_runs(
+        [experiment_id], max_results=limit, order_by=["attributes.start_time DESC"]
+    )
+    return [
+        {
+            "run_id": run.info.run_id,
+            "name": run.info.run_name,
+            "status": run.info.status,
+            "start_ms": run.info.start_time,
+            "end_ms": run.info.end_time,
+            "params": run.data.params,
+            "metrics": run.data.metrics,
+            "tags": {k: v for k, v in run.data.tags.items() if k != "mlflow.log-model.history"},
+            "artifact_uri": run.info.artifact_uri,
+        }
+        for run in runs
+    ]
+
+
+def ping(client: Any) -> None:
+    client.search_experiments(max_results=1)
+
+
+_OPERATIONS: dict[str, Callable[..., Any]] = {
+    operation.__name__: operation
+    for operation in (
+        create_experiment,
+        start_run,
+        log_params,
+        log_metrics,
+        set_tags,
+        log_artifacts,
+        end_run,
+        search_runs,
+        ping,
+    )
+}
+
+
+def answer(request: dict[str, Any]) -> dict[str, Any]:
+    """Do what one request asks. Every error becomes an `error` of one line."""
+    try:
+        operation = _OPERATIONS[request["operation"]]
+        return {"result": operation(_client(request["uri"]), **request["arguments"])}
+    except Exception as error:
+        text = " ".join(str(error).split()) or type(error).__name__
+        return {"error": text[:500], "kind": getattr(error, "error_code", type(error).__name__)}
+
+
+def _read(requests: queue.Queue[str]) -> None:
+    for line in sys.stdin:
+        requests.put(line)
+    os._exit(0)  # the hub's process is gone; what was under way is repeated by the next one
+
+
+def main() -> None:
+    """Answer requests until standard input ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the hub; its pipe tells us
+    os.nice(5)
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # whatever MLflow prints is no answer
+    requests: queue.Queue[str] = queue.Queue()
+    threading.Thread(target=_read, args=(requests,), daemon=True).start()
+    import mlflow.entities
+    import mlflow.tracking  # noqa: F401
+
+    logging.disable(logging.INFO)  # "Creating initial MLflow database tables" and the like
+    print(json.dumps({"ready": True}), file=answers, flush=True)
+    while True:
+        print(json.dumps(answer(json.loads(requests.get()))), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main()

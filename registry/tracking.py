@@ -1,0 +1,233 @@
+"""What the hub tells MLflow, and what it reads back.
+
+Experiments are made at once (`create_experiment`). Everything about runs goes through the outbox:
+the functions below only insert rows, so they are fast, work within the caller's transaction and
+never meet MLflow. `flush` (called by the sampler) delivers the rows, those of one run in order,
+with a back-off when MLflow does not answer; each may be delivered twice without harm.
+
+| operation     | payload                                                    | enqueued by   |
+|---------------|------------------------------------------------------------|---------------|
+| start_run     | version (id), name, start_ms, tags, params                 | `start_run`   |
+| log_params    | params                                                     | `log_params`  |
+| log_metrics   | points: [key, value, step, ms]; a value may be "nan", "inf" | `log_metrics` |
+| set_tags      | tags                                                       | `set_tags`    |
+| log_artifacts | path (below storage), under                                | `finish_run`  |
+| end_run       | status, end_ms                                             | `finish_run`  |
+
+`job_id` names the run in all of them. A job that is tried again with another version calls
+`start_run` again, which begins another run; what follows belongs to that one. Metrics of a job
+that never started a run are dropped. The run's id is written to `ModelVersion.mlflow_run_id`.
+"""
+
+from __future__ import annotations
+
+import datetime
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import httpx
+from django.conf import settings
+from django.utils import timezone
+
+from registry import paths
+from registry.errors import Unavailable
+from registry.mlflow_process import MLflowProcess, NoAnswer, Refused
+from registry.models import MLflowOutbox, Model, ModelVersion
+
+Status = Literal["completed", "failed", "cancelled"]
+
+_STATUSES: dict[Status, str] = {
+    "completed": "FINISHED",
+    "failed": "FAILED",
+    "cancelled": "KILLED",
+}
+_CREATE_LIMIT_S = 45.0  # on a cold start: import and the tables of a new store
+
+mlflow = MLflowProcess()
+
+
+@dataclass(frozen=True)
+class Point:
+    """One measurement. `at` is when it was taken: a repeated delivery must say the same."""
+
+    key: str
+    value: float
+    step: int
+    at: datetime.datetime
+
+
+# ------------------------------------------------------------------ runs, through the outbox
+
+
+def start_run(
+    job_id: int,
+    version: ModelVersion,
+    params: Mapping[str, Any] | None = None,
+    tags: Mapping[str, str] | None = None,
+) -> None:
+    """Begin the run of a job that makes `version`. `params` None takes the version's own."""
+    enqueue(
+        "start_run",
+        {
+            "version": version.pk,
+            "name": str(version),
+            "start_ms": _milliseconds(timezone.now()),
+            "tags": {**_lineage_tags(version), "hub.job": str(job_id), **(tags or {})},
+            "params": _flat(version.params if params is None else params),
+        },
+        job_id,
+    )
+
+
+def log_params(job_id: int, params: Mapping[str, Any]) -> None:
+    """Parameters that were not known at the start; nested ones become `lora.rank`."""
+    enqueue("log_params", {"params": _flat(params)}, job_id)
+
+
+def log_metrics(job_id: int, points: Iterable[Point]) -> None:
+    """Measurements of one or more steps."""
+    rows = [[p.key, _json_number(p.value), p.step, _milliseconds(p.at)] for p in points]
+    if rows:
+        enqueue("log_metrics", {"points": rows}, job_id)
+
+
+def set_tags(job_id: int, tags: Mapping[str, str]) -> None:
+    enqueue("set_tags", {"tags": dict(tags)}, job_id)
+
+
+def finish_run(job_id: int, status: Status, artifact_path: Path | None = None) -> None:
+    """End the run; the folder `artifact_path` (a version's own) is logged as `adapter` before."""
+    if artifact_path is not None:
+        stored = paths.relative(artifact_path)
+        enqueue("log_artifacts", {"path": stored, "under": "adapter"}, job_id)
+    end_ms = _milliseconds(timezone.now())
+    enqueue("end_run", {"status": _STATUSES[status], "end_ms": end_ms}, job_id)
+
+
+def enqueue(operation: str, payload: dict[str, Any], job_id: int) -> None:
+    """Keep one operation of the table above until MLflow was told."""
+    MLflowOutbox.objects.create(operation=operation, payload=payload, run_key=str(job_id))
+
+
+def flush(limit: int = 100) -> int:
+    """Deliver up to `limit` waiting entries; how many were. It may take as long as MLflow does."""
+    from registry import outbox
+
+    return outbox.flush(limit)
+
+
+# ------------------------------------------------------------------ questions, at once
+
+
+def warm() -> None:
+    """Start MLflow's process, so that the first question need not wait for its import."""
+    mlflow.warm()
+
+
+def create_experiment(name: str) -> str:
+    """The id of MLflow's experiment `name`, which is made if need be. Raises Unavailable."""
+    arguments = {"name": name, "artifacts": artifact_root()}
+    return str(_ask("create_experiment", arguments, _CREATE_LIMIT_S))
+
+
+def history(model: Model, limit: int = 100, limit_s: float = 10.0) -> list[dict[str, Any]]:
+    """The newest MLflow runs of a model. Raises Unavailable after `limit_s` at the latest."""
+    if not model.mlflow_experiment_id:
+        return []
+    arguments = {"experiment_id": model.mlflow_experiment_id, "limit": limit}
+    runs = _ask("search_runs", arguments, limit_s)
+    return [
+        {
+            **{k: v for k, v in run.items() if k not in ("start_ms", "end_ms")},
+            "started_at": _time(run["start_ms"]),
+            "ended_at": _time(run["end_ms"]),
+        }
+        for run in runs
+    ]
+
+
+def ping(limit_s: float = 2.0) -> str | None:
+    """None when MLflow answers, else a sentence that says what is wrong.
+
+    A server is asked for its `/health`; the embedded store is only checked for its folder, since
+    it cannot be down.
+    """
+    uri = settings.MLFLOW_TRACKING_URI
+    if not uri:
+        folder = paths.root()
+        return None if folder.is_dir() else f"The storage folder {folder} does not exist."
+    if not uri.startswith(("http://", "https://")):
+        return None
+    try:
+        httpx.get(f"{uri.rstrip('/')}/health", timeout=limit_s).raise_for_status()
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        return f"The MLflow server at {uri} does not answer ({type(error).__name__}); start it."
+    return None
+
+
+def tracking_uri() -> str:
+    """MLFLOW_TRACKING_URI, or the embedded store: also what `mlflow ui` takes."""
+    return settings.MLFLOW_TRACKING_URI or f"sqlite:///{paths.mlflow_database()}"
+
+
+def artifact_root() -> str | None:
+    """Where artifacts of the embedded store lie; a server knows better itself."""
+    return None if settings.MLFLOW_TRACKING_URI else paths.mlflow_artifacts().as_uri()
+
+
+def _ask(operation: str, arguments: dict[str, Any], limit_s: float) -> Any:
+    try:
+        return mlflow.call(tracking_uri(), operation, arguments, limit_s)
+    except NoAnswer as error:
+        raise Unavailable(f"{error} Try again in a few seconds.") from error
+    except Refused as error:
+        where = settings.MLFLOW_TRACKING_URI or "its store in storage"
+        raise Unavailable(f"MLflow ({where}) failed: {error}") from error
+
+
+# ------------------------------------------------------------------ values in MLflow's form
+
+
+def _lineage_tags(version: ModelVersion) -> dict[str, str]:
+    tags = {
+        "mlflow.source.git.commit": version.git_commit,
+        "mlflow.source.type": "JOB",
+        "mlflow.source.name": "mlx-model-hub",
+        "hub.model": version.model.name,
+        "hub.version": version.version,
+        "hub.base_model": version.base_model.name,
+        "hub.base_model.sha256": version.base_checksum,
+        "hub.dataset": version.dataset.name if version.dataset else "",
+        "hub.dataset.sha256": version.dataset_checksum,
+        "hub.git_dirty": "" if version.git_dirty is None else str(version.git_dirty).lower(),
+        "hub.seed": "" if version.seed is None else str(version.seed),
+    }
+    return {key: value for key, value in tags.items() if value}
+
+
+def _flat(params: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    flat: dict[str, str] = {}
+    for key, value in params.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = str(value)
+    return flat
+
+
+def _json_number(value: float) -> float | str:
+    """NaN and infinity are no JSON, and PostgreSQL refuses them; float() reads the text back."""
+    return value if math.isfinite(value) else str(float(value))
+
+
+def _milliseconds(at: datetime.datetime) -> int:
+    return int(at.timestamp() * 1000)
+
+
+def _time(milliseconds: int | None) -> datetime.datetime | None:
+    if milliseconds is None:
+        return None
+    return datetime.datetime.fromtimestamp(milliseconds / 1000, datetime.UTC)
