@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import datetime
+import hashlib
+import secrets
 from typing import ClassVar
 
 from django.db import models
 from django.db.models import Q
+from django.utils import timezone
 
 from registry.models import BaseModel, ModelVersion
+
+_USED_EVERY = datetime.timedelta(minutes=1)  # a row is not written for each request
 
 
 class ApiToken(models.Model):
@@ -36,6 +42,42 @@ class ApiToken(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    @classmethod
+    def issue(cls, name: str, scope: str = Scope.INFERENCE) -> tuple[ApiToken, str]:
+        """Make a token: the row, and the text that is shown this once.
+
+        Raises IntegrityError when the name is taken or the scope is none of Scope.
+        """
+        text = f"hub-{secrets.token_urlsafe(32)}"
+        row = cls.objects.create(name=name, scope=scope, prefix=text[:12], sha256=_digest(text))
+        return row, text
+
+    @classmethod
+    def authenticate(cls, text: str) -> ApiToken | None:
+        """The live token whose text this is, or None. Notes the use once a minute."""
+        token = cls.objects.filter(sha256=_digest(text), revoked_at=None).first()
+        if token is not None:
+            now = timezone.now()
+            stale = Q(last_used_at=None) | Q(last_used_at__lt=now - _USED_EVERY)
+            if token.last_used_at is None or token.last_used_at < now - _USED_EVERY:
+                cls.objects.filter(stale, pk=token.pk).update(last_used_at=now)
+        return token
+
+    def revoke(self) -> None:
+        """Refuse the token from now on; doing so again keeps the first moment."""
+        ApiToken.objects.filter(pk=self.pk, revoked_at=None).update(revoked_at=timezone.now())
+
+
+def _digest(text: str) -> str:
+    # 256 random bits need no slow hash: there is nothing to guess.
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class InferenceRequestQuerySet(models.QuerySet["InferenceRequest"]):
+    def with_names(self) -> InferenceRequestQuerySet:
+        """With what a list of requests names: version, model and base."""
+        return self.select_related("version__model", "base_model", "token")
 
 
 class InferenceRequest(models.Model):
@@ -76,6 +118,8 @@ class InferenceRequest(models.Model):
     prompt = models.JSONField(null=True, help_text="Only with HUB_LOG_PROMPTS")
     completion = models.TextField(null=True, help_text="Only with HUB_LOG_PROMPTS")  # noqa: DJ001
     created_at = models.DateTimeField(auto_now_add=True)
+
+    objects = InferenceRequestQuerySet.as_manager()
 
     class Meta:
         ordering = ("-created_at", "-pk")

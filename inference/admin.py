@@ -1,0 +1,57 @@
+"""The request log and the tokens in the admin: both are records, not forms."""
+
+from __future__ import annotations
+
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import HttpRequest
+
+from inference.models import ApiToken, InferenceRequest
+
+
+@admin.register(ApiToken)
+class ApiTokenAdmin(admin.ModelAdmin[ApiToken]):
+    """Tokens are made by `manage.py create_token`, which alone can show the text."""
+
+    list_display = ("name", "prefix", "scope", "created_at", "last_used_at", "revoked_at")
+    list_filter = ("scope", ("revoked_at", admin.EmptyFieldListFilter))
+    search_fields = ("name", "prefix")
+    readonly_fields = ("prefix", "created_at", "last_used_at", "revoked_at")
+    actions = ("revoke",)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    @admin.action(description="Revoke the selected tokens")
+    def revoke(self, request: HttpRequest, queryset: QuerySet[ApiToken]) -> None:
+        for token in queryset:
+            token.revoke()
+        messages.success(request, f"{queryset.count()} revoked; they are refused from now on.")
+
+
+@admin.register(InferenceRequest)
+class InferenceRequestAdmin(admin.ModelAdmin[InferenceRequest]):
+    list_display = (
+        "created_at",
+        "requested_model",
+        "version",
+        "api",
+        "status",
+        "prompt_tokens",
+        "completion_tokens",
+        "first_token_ms",
+        "tokens_per_second",
+    )
+    list_filter = ("status", "api", "streamed", "created_at")
+    list_select_related = ("version__model", "base_model")
+    search_fields = ("request_id", "correlation_id", "requested_model", "error")
+    date_hierarchy = "created_at"
+    show_full_result_count = False  # the log grows without end
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(
+        self, request: HttpRequest, obj: InferenceRequest | None = None
+    ) -> bool:
+        return False

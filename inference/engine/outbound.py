@@ -1,0 +1,56 @@
+"""Events on their way from the generation thread to one reader of the socket."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+from inference.protocol import Done, Event, Failed, Queued, encode_event
+
+BUFFERED_EVENTS = 1024  # events kept for a slow reader, beyond what its socket takes
+LAST_WORD_S = 5.0
+
+
+class Outbound:
+    """Events on their way to one reader: bounded, so that a slow one costs nobody else."""
+
+    def __init__(self, writer: asyncio.StreamWriter, limit: int = BUFFERED_EVENTS) -> None:
+        self._writer = writer
+        self._events: asyncio.Queue[Event] = asyncio.Queue(limit)
+        self.overflow = asyncio.Event()
+        self.complete = False  # the engine has said the last word
+
+    def queued(self, waiting: int) -> None:
+        self.put(Queued(waiting))
+
+    def put(self, event: Event) -> None:
+        """Called on the event loop for each event; never waits."""
+        if isinstance(event, Done | Failed):
+            self.complete = True
+        try:
+            self._events.put_nowait(event)
+        except asyncio.QueueFull:
+            self.overflow.set()
+
+    async def send(self) -> None:
+        """Write events until the last one is with the kernel."""
+        while True:
+            event = await self._events.get()
+            await write(self._writer, event)
+            if isinstance(event, Done | Failed):
+                return
+
+    async def refuse_slow_reader(self) -> None:
+        """End the stream with an error; give the reader a moment to fetch it."""
+        message = "The answer was read too slowly and has been stopped; read faster or stream less."
+        with suppress(TimeoutError):
+            await asyncio.wait_for(
+                write(self._writer, Failed("slow_reader", message, 408)), LAST_WORD_S
+            )
+        self._writer.transport.abort()
+
+
+async def write(writer: asyncio.StreamWriter, event: Event) -> None:
+    """Raises ConnectionError when the reader is gone."""
+    writer.write(encode_event(event))
+    await writer.drain()

@@ -1,0 +1,50 @@
+"""Whether the files a request names are whole: checked once, before they are first loaded."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from inference.protocol import Folder
+from registry import artifacts, paths
+from registry.errors import Damaged, Invalid, NotFound
+
+
+class Verified:
+    """Folders whose checksums held. Artifacts are immutable, so once is enough per process."""
+
+    def __init__(self) -> None:
+        self._whole: set[Folder] = set()
+        self._checking = asyncio.Lock()  # one reads the files, the others wait for its result
+
+    async def folders(self, base: Folder, adapter: Folder | None) -> tuple[Path, Path | None]:
+        """Absolute paths of both. Raises Invalid, NotFound or Damaged."""
+        return await self.folder(base), await self.folder(adapter) if adapter else None
+
+    async def folder(self, folder: Folder) -> Path:
+        """The absolute path of `folder`, its files hashed off the event loop the first time."""
+        try:
+            path = paths.absolute(folder.path)
+        except paths.UnsafePath as error:
+            raise Invalid(str(error)) from error
+        if not path.is_dir():
+            raise NotFound(f"The folder {folder.path} is missing from storage; restore it.")
+        if folder not in self._whole:
+            async with self._checking:
+                if folder not in self._whole:
+                    await asyncio.to_thread(_check, path, folder)
+                    self._whole.add(folder)
+        return path
+
+
+def _check(path: Path, folder: Folder) -> None:
+    damage = artifacts.verify(path)
+    if not damage and folder.manifest_sha256:
+        found = artifacts.read_manifest(path).sha256
+        if found != folder.manifest_sha256:
+            damage = ["its manifest is not the one that was recorded"]
+    if damage:
+        raise Damaged(
+            f"The files in {folder.path} are damaged and are not served: {'; '.join(damage)}. "
+            "Restore them or register them again."
+        )

@@ -1,0 +1,45 @@
+"""`manage.py run_engine`: the process that holds the models and generates."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from registry import paths
+from registry.errors import HubError
+
+
+class Command(BaseCommand):
+    help = "Run the engine: models in memory, one generation thread, a Unix socket in storage."
+    requires_system_checks = ()  # it serves no pages and has no database
+    requires_migrations_checks = False
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--max-rows", type=int, default=32, help="Requests generated at once (default 32)"
+        )
+
+    def handle(self, *args: Any, max_rows: int, **options: Any) -> None:
+        # Spinning OpenMP threads take the cores from everybody else; read when MLX loads.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        from backends import get_backend
+        from inference.engine.server import Engine
+
+        if max_rows < 1:
+            raise CommandError("--max-rows must be at least 1.")
+        paths.make_folders()
+        try:
+            asyncio.run(
+                Engine(
+                    get_backend(settings.BACKEND),
+                    max_rows=max_rows,
+                    max_queue=settings.MAX_QUEUE,
+                    budget_bytes=settings.MEMORY_BUDGET_BYTES,
+                ).run(paths.engine_socket())
+            )
+        except HubError as error:
+            raise CommandError(str(error)) from error

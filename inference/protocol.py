@@ -1,0 +1,201 @@
+"""What the web side and the engine say to each other over the socket: JSON lines.
+
+One connection carries one request. The client writes one line, the engine answers with lines
+until `done` or `error` (or a single `reply`), and a client that closes the connection cancels
+what it asked for.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from backends.base import FinishReason, Message, Sampling
+from registry import errors
+from registry.errors import HubError, TooManyRequests, Unavailable
+
+MAX_LINE = 16 * 2**20  # bytes of one request or event; longer lines end the connection
+
+# --------------------------------------------------------------------------- requests
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    correlation_id: str = ""
+
+
+class Folder(BaseModel):
+    """A folder of an artifact, relative to storage, and the sha256 its row recorded."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    path: str
+    manifest_sha256: str = ""
+
+
+class Generate(_Request):
+    """Answer `messages` with the base model, changed by the adapter when there is one."""
+
+    op: Literal["generate"] = "generate"
+    request_id: str
+    base: Folder
+    adapter: Folder | None = None
+    messages: list[Message]
+    sampling: Sampling
+
+
+class Load(_Request):
+    """Bring a base model (and an adapter) into memory, so that the next request need not wait."""
+
+    op: Literal["load"] = "load"
+    base: Folder
+    adapter: Folder | None = None
+
+
+class Unload(_Request):
+    """Give the memory of one idle base model back, or of all idle ones when `base` is None."""
+
+    op: Literal["unload"] = "unload"
+    base: Folder | None = None
+
+
+class Stats(_Request):
+    op: Literal["stats"] = "stats"
+
+
+class Ping(_Request):
+    op: Literal["ping"] = "ping"
+
+
+Request = Generate | Load | Unload | Stats | Ping
+_REQUEST: TypeAdapter[Request] = TypeAdapter(
+    Annotated[Generate | Load | Unload | Stats | Ping, Field(discriminator="op")]
+)
+
+
+def encode_request(request: Request) -> bytes:
+    return request.model_dump_json().encode() + b"\n"
+
+
+def decode_request(line: bytes) -> Request:
+    """Raises pydantic.ValidationError for anything that is not one of the requests."""
+    return _REQUEST.validate_json(line)
+
+
+# --------------------------------------------------------------------------- events
+
+
+@dataclass(frozen=True)
+class Queued:
+    """The request waits behind `waiting` others."""
+
+    waiting: int
+    event: Literal["queued"] = "queued"
+
+
+@dataclass(frozen=True)
+class Started:
+    """The prompt is in the batch. Times are milliseconds since the engine got the request."""
+
+    request_id: str
+    prompt_tokens: int
+    queue_ms: float
+    event: Literal["started"] = "started"
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """The next piece of the answer; never empty."""
+
+    text: str
+    event: Literal["delta"] = "delta"
+
+
+@dataclass(frozen=True)
+class Done:
+    """The answer is complete. `tokens_per_second` is decoding alone, null for a single token."""
+
+    finish_reason: FinishReason
+    prompt_tokens: int
+    completion_tokens: int
+    queue_ms: float
+    first_token_ms: float
+    total_ms: float
+    tokens_per_second: float | None
+    event: Literal["done"] = "done"
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The request ends here. `status` is the HTTP status that says the same."""
+
+    code: str
+    message: str
+    status: int
+    retry_after: int | None = None
+    event: Literal["error"] = "error"
+
+
+@dataclass(frozen=True)
+class Reply:
+    """The whole answer to anything but `generate`."""
+
+    data: dict[str, Any]
+    event: Literal["reply"] = "reply"
+
+
+Event = Queued | Started | Chunk | Done | Failed | Reply
+_EVENTS: dict[str, type[Event]] = {
+    kind.event: kind for kind in (Queued, Started, Chunk, Done, Failed, Reply)
+}
+
+
+def encode_event(event: Event) -> bytes:
+    return json.dumps(asdict(event), ensure_ascii=False).encode() + b"\n"
+
+
+def decode_event(line: bytes) -> Event:
+    """Raises ValueError, KeyError or TypeError for a line no engine of this release writes."""
+    fields = json.loads(line)
+    return _EVENTS[fields["event"]](**fields)
+
+
+# --------------------------------------------------------------------------- errors
+
+
+class EngineFailure(HubError):
+    """An error of the engine that has no class of its own on this side."""
+
+
+_BY_CODE: dict[str, type[HubError]] = {
+    kind.code: kind
+    for kind in (
+        errors.Invalid,
+        errors.NotFound,
+        errors.Conflict,
+        errors.TooManyRequests,
+        errors.Unavailable,
+        errors.Damaged,
+    )
+}
+
+
+def to_failed(error: HubError) -> Failed:
+    retry_after = getattr(error, "retry_after", None)
+    return Failed(error.code, str(error), error.status, retry_after)
+
+
+def to_error(failed: Failed) -> HubError:
+    """The exception that the engine's error stands for."""
+    kind = _BY_CODE.get(failed.code)
+    if kind is not None and issubclass(kind, TooManyRequests | Unavailable):
+        return kind(failed.message, failed.retry_after or 5)
+    if kind is not None:
+        return kind(failed.message)
+    error = EngineFailure(failed.message)
+    error.code, error.status = failed.code, failed.status
+    return error
