@@ -1,0 +1,179 @@
+"""How the pages write sizes, times, numbers, hashes and statuses. Unknown is said, never blank."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from django import template
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+register = template.Library()
+
+UNKNOWN = SafeString('<span class="unknown">unknown</span>')
+NOT_YET = SafeString('<span class="muted">–</span>')
+
+_TONES = {
+    "ready": "ok",
+    "completed": "ok",
+    "ok": "ok",
+    "up": "ok",
+    "running": "run",
+    "training": "run",
+    "queued": "warn",
+    "warning": "warn",
+    "cancelled": "",
+    "archived": "",
+    "failed": "bad",
+    "down": "bad",
+    "error": "bad",
+}
+
+
+@register.simple_tag
+def badge(status: str, label: str = "") -> SafeString:
+    """A status as text with a colour: `{% badge job.status job.get_status_display %}`."""
+    text = label or status.replace("_", " ").capitalize()
+    return format_html('<span class="badge {}">{}</span>', _TONES.get(status, ""), text)
+
+
+@register.simple_tag(takes_context=True)
+def current(context: template.Context, url_name: str) -> SafeString:
+    """`aria-current="page"` when the page shown lies below the named one."""
+    request = context.get("request")
+    path = getattr(request, "path", "")
+    target = reverse(url_name)
+    inside = path == target if target == "/" else path.startswith(target)
+    return SafeString('aria-current="page"') if inside else SafeString("")
+
+
+@register.simple_tag(takes_context=True)
+def query_with(context: template.Context, **changes: Any) -> str:
+    """The page's query string with some of its parameters replaced; empty ones are dropped."""
+    query = context["request"].GET.copy()
+    for name, value in changes.items():
+        query[name] = value
+    for name in [name for name, value in query.items() if value in ("", None)]:
+        del query[name]
+    return f"?{query.urlencode()}"
+
+
+@register.filter
+def size(value: float | None) -> str | SafeString:
+    """Bytes for a person: `98.4 MB`. Powers of 1000, as macOS and disks count."""
+    if value is None:
+        return UNKNOWN
+    amount = float(value)
+    for unit in ("B", "kB", "MB", "GB"):
+        if abs(amount) < 999.5:
+            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.3g} {unit}"
+        amount /= 1000
+    return f"{amount:.3g} TB"
+
+
+@register.filter
+def count(value: float | None) -> str | SafeString:
+    """A whole number with thin groups: `12 345`; millions and billions as `134.5 M`."""
+    if value is None:
+        return UNKNOWN
+    if value >= 1e9:
+        return f"{value / 1e9:.1f} B"
+    if value >= 1e6:
+        return f"{value / 1e6:.1f} M"
+    return f"{value:,.0f}".replace(",", "\u202f")
+
+
+@register.filter
+def figure(value: Any) -> str | SafeString:
+    """A measured number with four significant digits; other values as they are."""
+    if value is None or value == "":
+        return NOT_YET
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return str(value)
+
+
+@register.filter
+def rate(value: float | None) -> str | SafeString:
+    """Tokens per second."""
+    return NOT_YET if value is None else f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
+
+
+@register.filter
+def ms(value: float | None) -> str | SafeString:
+    """Milliseconds for a person: `153 ms`, `1.24 s`, `2 min 5 s`."""
+    if value is None:
+        return NOT_YET
+    if value < 1000:
+        return f"{value:.0f} ms"
+    return f"{value / 1000:.2f} s" if value < 60_000 else str(duration(value / 1000))
+
+
+@register.filter
+def duration(seconds: float | None) -> str | SafeString:
+    """Seconds for a person: `42 s`, `2 min 5 s`, `3 h 20 min`."""
+    if seconds is None:
+        return NOT_YET
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+@register.filter
+def ago(moment: datetime | None) -> SafeString:
+    """`<time>` that reads `3 min ago`, with the UTC moment as its title; a script keeps it true."""
+    if moment is None:
+        return NOT_YET
+    seconds = (timezone.now() - moment).total_seconds()
+    utc = moment.astimezone(UTC)
+    return format_html(
+        '<time datetime="{}" title="{}" data-ago>{}</time>',
+        utc.isoformat(timespec="seconds"),
+        f"{utc:%Y-%m-%d %H:%M:%S} UTC",
+        _relative(seconds),
+    )
+
+
+def _relative(seconds: float) -> str:
+    """Keep in step with `static/js/hub.js`."""
+    if seconds < 5:
+        return "just now"
+    for limit, length, unit in ((60, 1, "s"), (3600, 60, "min"), (86_400, 3600, "h")):
+        if seconds < limit:
+            return f"{seconds // length:.0f} {unit} ago"
+    days = int(seconds // 86_400)
+    return f"{days} day{'s' if days > 1 else ''} ago"
+
+
+@register.filter
+def short(digest: str | None) -> SafeString:
+    """The first twelve characters of a hash; the whole of it as title."""
+    if not digest:
+        return UNKNOWN
+    return format_html('<code title="{}">{}</code>', digest, digest[:12])
+
+
+@register.filter
+def known(value: Any) -> Any:
+    """The value, or the word unknown."""
+    return UNKNOWN if value is None or value == "" else value
+
+
+@register.filter
+def words(name: str) -> str:
+    """`peak_memory_bytes` → `peak memory bytes`."""
+    return name.replace("_", " ")
+
+
+@register.filter
+def entry(mapping: dict[str, Any] | None, key: str) -> Any:
+    """`mapping[key]`, or None."""
+    return (mapping or {}).get(key)

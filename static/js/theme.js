@@ -1,0 +1,5 @@
+// Runs before the first paint: the kept theme, or the system's when none was chosen.
+(() => {
+  const kept = localStorage.getItem("theme");
+  if (kept === "light" || kept === "dark") document.documentElement.dataset.theme = kept;
+})();

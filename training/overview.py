@@ -1,0 +1,62 @@
+"""What the pages ask about jobs: the queue's order, a loss curve, the end of a log."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from django.db.models import Max, Q, QuerySet
+
+from training.models import TrainingJob
+
+MAX_POINTS = 600  # of a chart; more cannot be told apart on a screen
+TAIL_BYTES, TAIL_LINES = 16_384, 80
+
+
+def find_jobs(status: str = "", model: str = "") -> QuerySet[TrainingJob]:
+    """Jobs with their model, data set and version, newest first."""
+    jobs = TrainingJob.objects.select_related("model", "dataset", "result_version")
+    if status:
+        jobs = jobs.filter(status=status)
+    if model:
+        jobs = jobs.filter(model__name=model)
+    return jobs.order_by("-created_at", "-pk")
+
+
+def queue_positions() -> dict[int, int]:
+    """Place of each waiting job by its id; 1 runs next. Same order as the worker's."""
+    waiting = TrainingJob.objects.filter(status=TrainingJob.Status.QUEUED)
+    order = waiting.order_by("-priority", "created_at", "pk").values_list("pk", flat=True)
+    return {pk: place for place, pk in enumerate(order, start=1)}
+
+
+def curve(job: TrainingJob, after: int = -1) -> dict[str, Any]:
+    """Columns for a chart: iterations above `after` with train and validation loss.
+
+    A long run is thinned to about MAX_POINTS; measured validation losses are all kept.
+    """
+    metrics = job.metrics.filter(iteration__gt=after)
+    last = job.metrics.aggregate(last=Max("iteration"))["last"] or 0
+    if after < 0 and last > MAX_POINTS:
+        stride = -(-last // MAX_POINTS)
+        kept = [*range(0, last + 1, stride), last]
+        metrics = metrics.filter(Q(iteration__in=kept) | Q(val_loss__isnull=False))
+    rows = list(metrics.order_by("iteration").values_list("iteration", "train_loss", "val_loss"))
+    return {
+        "iteration": [row[0] for row in rows],
+        "train_loss": [row[1] for row in rows],
+        "val_loss": [row[2] for row in rows],
+        "over": job.is_over,
+    }
+
+
+def tail(path: Path) -> str:
+    """The last lines of a text file; empty when there is none."""
+    try:
+        with path.open("rb") as file:
+            length = file.seek(0, 2)
+            file.seek(max(0, length - TAIL_BYTES))
+            text = file.read().decode("utf-8", "replace")
+    except OSError:
+        return ""
+    return "\n".join(text.splitlines()[-TAIL_LINES:])
