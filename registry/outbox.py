@@ -85,19 +85,21 @@ def _put_off(entry: MLflowOutbox, reason: str) -> None:
 
 
 def _deliver(entry: MLflowOutbox) -> None:
-    if entry.operation == "start_run":
-        run_id = _start_run(entry)
-    else:
-        run_id = _run_id(entry)
-        if run_id:
-            _tell(entry, run_id)
+    match entry.operation:
+        case "create_experiment":
+            _experiment(Model.objects.get(pk=entry.payload["model"]))
+        case "start_run":
+            entry.run_id = _start_run(entry)
+        case _:
+            entry.run_id = _run_id(entry)
+            if entry.run_id:
+                _tell(entry)
+    entry.done_at = timezone.now()
+    entry.last_error = ""
     with transaction.atomic():
         if entry.operation == "start_run":
             versions = ModelVersion.objects.filter(pk=entry.payload["version"])
-            versions.update(mlflow_run_id=run_id)
-        entry.run_id = run_id
-        entry.done_at = timezone.now()
-        entry.last_error = "" if run_id else "The job never started a run."
+            versions.update(mlflow_run_id=entry.run_id)
         entry.save(update_fields=["run_id", "done_at", "last_error"])
 
 
@@ -126,19 +128,19 @@ def _experiment(model: Model) -> str:
 
 
 def _run_id(entry: MLflowOutbox) -> str:
-    """The run begun last before this entry, "" when there is none."""
+    """The run begun last before this entry; "" when its job ended before it began one."""
     started = MLflowOutbox.objects.filter(
         operation="start_run", run_key=entry.run_key, pk__lt=entry.pk
     ).order_by("-pk")
     return started.values_list("run_id", flat=True).first() or ""
 
 
-def _tell(entry: MLflowOutbox, run_id: str) -> None:
-    arguments = {"run_id": run_id, **entry.payload}
+def _tell(entry: MLflowOutbox) -> None:
+    arguments = {"run_id": entry.run_id, **entry.payload}
     if entry.operation != "log_artifacts":
         _call(entry.operation, arguments)
         return
-    folder = paths.absolute(_where_now(entry.payload["path"], run_id))
+    folder = paths.absolute(_where_now(entry.payload["path"], entry.run_id))
     if not folder.is_dir():
         raise Refused(f"There is no folder {folder} to log.", "MISSING")
     _call("log_artifacts", {**arguments, "path": str(folder)}, _UPLOAD_LIMIT_S)

@@ -23,8 +23,8 @@ def register_model(
 ) -> Model:
     """Make the model `name`, a line of fine-tunes of `base`.
 
-    Raises Invalid, Conflict when the name is taken, and Unavailable when MLflow does not answer:
-    then nothing was made. An experiment whose row failed is found again by its name on a retry.
+    Raises Invalid, Conflict when the name is taken, and Unavailable when the MLflow server does
+    not answer: then nothing was made. An experiment whose row failed is found again by its name.
     """
     model = Model(
         name=name,
@@ -44,6 +44,7 @@ def register_model(
     try:
         with transaction.atomic():
             model.save()
+            tracking.make_experiment(model)
     except IntegrityError as error:
         raise _taken(name) from error
     return model

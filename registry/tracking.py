@@ -1,18 +1,20 @@
 """What the hub tells MLflow, and what it reads back.
 
-Experiments are made at once (`create_experiment`). Everything about runs goes through the outbox:
-the functions below only insert rows, so they are fast, work within the caller's transaction and
-never meet MLflow. `flush` (called by the sampler) delivers the rows, those of one run in order,
-with a back-off when MLflow does not answer; each may be delivered twice without harm.
+An experiment on a server is made at once (`create_experiment`). Everything else goes through the
+outbox: the functions below only insert rows, so they are fast, work within the caller's
+transaction and never meet MLflow. `flush` (called by the sampler) delivers the rows, those of one
+run in order, with a back-off when MLflow does not answer; each may be delivered twice without
+harm.
 
-| operation     | payload                                                    | enqueued by   |
-|---------------|------------------------------------------------------------|---------------|
-| start_run     | version (id), name, start_ms, tags, params                 | `start_run`   |
-| log_params    | params                                                     | `log_params`  |
-| log_metrics   | points: [key, value, step, ms]; a value may be "nan", "inf" | `log_metrics` |
-| set_tags      | tags                                                       | `set_tags`    |
-| log_artifacts | path (below storage), under                                | `finish_run`  |
-| end_run       | status, end_ms                                             | `finish_run`  |
+| operation         | payload                                                    | enqueued by       |
+|-------------------|------------------------------------------------------------|-------------------|
+| create_experiment | model (id)                                                 | `make_experiment` |
+| start_run         | version (id), name, start_ms, tags, params                 | `start_run`       |
+| log_params        | params                                                     | `log_params`      |
+| log_metrics       | points: [key, value, step, ms]; a value may be "nan", "inf" | `log_metrics`     |
+| set_tags          | tags                                                       | `set_tags`        |
+| log_artifacts     | path (below storage), under                                | `finish_run`      |
+| end_run           | status, end_ms                                             | `finish_run`      |
 
 `job_id` names the run in all of them. A job that is tried again with another version calls
 `start_run` again, which begins another run; what follows belongs to that one. Metrics of a job
@@ -28,11 +30,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import httpx
 from django.conf import settings
 from django.utils import timezone
 
-from registry import paths
+from registry import mlflow_server, paths
 from registry.errors import Unavailable
 from registry.mlflow_process import MLflowProcess, NoAnswer, Refused
 from registry.models import MLflowOutbox, Model, ModelVersion
@@ -44,7 +45,6 @@ _STATUSES: dict[Status, str] = {
     "failed": "FAILED",
     "cancelled": "KILLED",
 }
-_CREATE_LIMIT_S = 45.0  # on a cold start: import and the tables of a new store
 
 mlflow = MLflowProcess()
 
@@ -109,7 +109,11 @@ def finish_run(job_id: int, status: Status, artifact_path: Path | None = None) -
 
 def enqueue(operation: str, payload: dict[str, Any], job_id: int) -> None:
     """Keep one operation of the table above until MLflow was told."""
-    MLflowOutbox.objects.create(operation=operation, payload=payload, run_key=str(job_id))
+    _keep(operation, payload, str(job_id))
+
+
+def _keep(operation: str, payload: dict[str, Any], run_key: str) -> None:
+    MLflowOutbox.objects.create(operation=operation, payload=payload, run_key=run_key)
 
 
 def flush(limit: int = 100) -> int:
@@ -128,20 +132,35 @@ def warm() -> None:
 
 
 def create_experiment(name: str) -> str:
-    """The id of MLflow's experiment `name`, which is made if need be. Raises Unavailable."""
-    arguments = {"name": name, "artifacts": artifact_root()}
-    return str(_ask("create_experiment", arguments, _CREATE_LIMIT_S))
+    """The id of the experiment `name` on the MLflow server, made if need be. Raises Unavailable.
+
+    Without a server it is "": the embedded store cannot be down, yet opening it takes seconds, so
+    the outbox makes the experiment (see `make_experiment`).
+    """
+    uri = settings.MLFLOW_TRACKING_URI
+    return mlflow_server.experiment(uri, name) if _is_server(uri) else ""
+
+
+def make_experiment(model: Model) -> None:
+    """Have the outbox make the experiment of a model that has none yet."""
+    if not model.mlflow_experiment_id:
+        _keep("create_experiment", {"model": model.pk}, f"model:{model.pk}")
 
 
 def history(model: Model, limit: int = 100, limit_s: float = 10.0) -> list[dict[str, Any]]:
-    """The newest MLflow runs of a model. Raises Unavailable after `limit_s` at the latest."""
+    """The newest MLflow runs of a model: run_id, name, status, started_at, ended_at, params,
+    metrics (latest values; None is not a number), tags, artifact_uri.
+
+    Raises Unavailable after `limit_s` at the latest.
+    """
     if not model.mlflow_experiment_id:
         return []
     arguments = {"experiment_id": model.mlflow_experiment_id, "limit": limit}
     runs = _ask("search_runs", arguments, limit_s)
     return [
         {
-            **{k: v for k, v in run.items() if k not in ("start_ms", "end_ms")},
+            **{k: v for k, v in run.items() if k not in ("start_ms", "end_ms", "metrics")},
+            "metrics": {k: v if math.isfinite(v) else None for k, v in run["metrics"].items()},
             "started_at": _time(run["start_ms"]),
             "ended_at": _time(run["end_ms"]),
         }
@@ -159,13 +178,11 @@ def ping(limit_s: float = 2.0) -> str | None:
     if not uri:
         folder = paths.root()
         return None if folder.is_dir() else f"The storage folder {folder} does not exist."
-    if not uri.startswith(("http://", "https://")):
-        return None
-    try:
-        httpx.get(f"{uri.rstrip('/')}/health", timeout=limit_s).raise_for_status()
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        return f"The MLflow server at {uri} does not answer ({type(error).__name__}); start it."
-    return None
+    return mlflow_server.trouble(uri, limit_s) if _is_server(uri) else None
+
+
+def _is_server(uri: str) -> bool:
+    return uri.startswith(("http://", "https://"))
 
 
 def tracking_uri() -> str:
