@@ -1,14 +1,59 @@
-"""Training jobs and their metrics. The row is the truth; Huey only rings the doorbell."""
+"""Training jobs and their metrics. The row is the truth; Huey only rings the doorbell.
+
+Every change of status is one conditional update that names the status, and while a job runs the
+lease, that it leaves: whoever comes second changes nothing and is told so.
+"""
 
 from __future__ import annotations
 
-from typing import ClassVar
+import datetime
+import uuid
+from typing import Any, ClassVar
 
-from django.db import models
-from django.db.models import Q
+from django.db import IntegrityError, models, transaction
+from django.db.models import F, Q
+from django.db.models.functions import Coalesce
 from django.urls import reverse
+from django.utils import timezone
 
+from backends.base import TrainingConfig
 from registry.models import Dataset, Model, ModelVersion
+
+
+class LeaseLost(Exception):
+    """The job is no longer this process's to write: it was requeued, or it ended."""
+
+
+class TrainingJobQuerySet(models.QuerySet["TrainingJob"]):
+    def due(self) -> TrainingJobQuerySet:
+        """Queued jobs that may start now: highest priority first, then oldest first."""
+        may_start = Q(not_before__isnull=True) | Q(not_before__lte=timezone.now())
+        return self.filter(may_start, status=TrainingJob.Status.QUEUED).order_by(
+            "-priority", "created_at", "pk"
+        )
+
+    def running(self) -> TrainingJobQuerySet:
+        return self.filter(status=TrainingJob.Status.RUNNING)
+
+    def held(self, job_id: int, lease: uuid.UUID) -> TrainingJobQuerySet:
+        """The running job as long as this lease holds it, else nothing."""
+        return self.running().filter(pk=job_id, lease=lease)
+
+    def claim_next(self, patience_s: float) -> TrainingJob | None:
+        """Take the next due job under a new lease, for `patience_s` until its first heartbeat.
+
+        None when nothing is due or another job runs. Safe to call from any number of processes.
+        """
+        while (job := self.due().first()) is not None:
+            try:
+                with transaction.atomic():
+                    claimed = job._claim(patience_s)
+            except IntegrityError:  # job_one_running: another job was claimed in the meantime
+                return None
+            if claimed:
+                job.refresh_from_db()
+                return job
+        return None
 
 
 class TrainingJob(models.Model):
@@ -36,8 +81,14 @@ class TrainingJob(models.Model):
     cancel_requested = models.BooleanField(default=False, editable=False)
 
     attempt = models.PositiveIntegerField(default=0, editable=False)
-    lease = models.UUIDField(null=True, editable=False)
+    crashes = models.PositiveIntegerField(
+        default=0, editable=False, help_text="In a row, without a new checkpoint between them"
+    )
+    lease = models.UUIDField(null=True, editable=False, help_text="Live while the job runs")
     heartbeat_at = models.DateTimeField(null=True, editable=False)
+    heartbeat_due_at = models.DateTimeField(
+        null=True, editable=False, help_text="When the next heartbeat must have come"
+    )
     not_before = models.DateTimeField(null=True, editable=False, help_text="Back-off after a crash")
     process_group = models.IntegerField(null=True, editable=False)
     process_started = models.FloatField(
@@ -45,6 +96,9 @@ class TrainingJob(models.Model):
     )
 
     iteration = models.PositiveIntegerField(default=0, editable=False)
+    checkpoint_iteration = models.PositiveIntegerField(
+        default=0, editable=False, help_text="Where the job goes on after an interruption"
+    )
     stage = models.CharField(max_length=40, blank=True, editable=False)
     tokens_per_second = models.FloatField(null=True, editable=False)
     peak_memory_bytes = models.BigIntegerField(null=True, editable=False)
@@ -56,8 +110,10 @@ class TrainingJob(models.Model):
         ModelVersion, on_delete=models.PROTECT, null=True, related_name="job", editable=False
     )
 
+    objects = TrainingJobQuerySet.as_manager()
+
     class Meta:
-        ordering = ("-created_at",)
+        ordering = ("-created_at", "-pk")
         constraints: ClassVar = [
             models.CheckConstraint(
                 condition=Q(status__in=["queued", "running", "completed", "failed", "cancelled"]),
@@ -82,6 +138,91 @@ class TrainingJob(models.Model):
     def get_absolute_url(self) -> str:
         return reverse("job", args=[self.pk])
 
+    @property
+    def training_config(self) -> TrainingConfig:
+        """The stored configuration, validated. Raises pydantic's ValidationError."""
+        return TrainingConfig.model_validate(self.config)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more will happen to the job by itself."""
+        return self.status not in (self.Status.QUEUED, self.Status.RUNNING)
+
+    @property
+    def progress(self) -> float:
+        """Share of the iterations done, 0 to 1."""
+        iters = int(self.config.get("iters", 0))
+        return min(1.0, self.iteration / iters) if iters else 0.0
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Estimate from the mean step of this attempt's metrics; None before it can be known."""
+        if self.status != self.Status.RUNNING or not self.iteration:
+            return None
+        newest = self.metrics.order_by("-iteration").values_list("iteration", "created_at")[:20]
+        times = list(newest)
+        if len(times) < 2 or times[0][0] == times[-1][0]:
+            return None
+        elapsed = (times[0][1] - times[-1][1]).total_seconds()
+        left = int(self.config.get("iters", 0)) - self.iteration
+        return max(0.0, left * elapsed / (times[0][0] - times[-1][0]))
+
+    def _claim(self, patience_s: float) -> bool:
+        now = timezone.now()
+        return bool(
+            TrainingJob.objects.filter(
+                pk=self.pk, status=self.Status.QUEUED, attempt=self.attempt
+            ).update(
+                status=self.Status.RUNNING,
+                attempt=F("attempt") + 1,
+                lease=uuid.uuid4(),
+                started_at=Coalesce(F("started_at"), now),
+                heartbeat_at=now,
+                heartbeat_due_at=now + datetime.timedelta(seconds=patience_s),
+                not_before=None,
+                process_group=None,
+                process_started=None,
+                stage="starting",
+                wait_reason="",
+                error_message="",
+            )
+        )
+
+    def beat(self, lease: uuid.UUID, patience_s: float, /, **progress: Any) -> None:
+        """Write a heartbeat and progress columns; the next is due in `patience_s`.
+
+        Raises LeaseLost when the lease no longer holds the job.
+        """
+        now = timezone.now()
+        self.write_held(
+            lease,
+            heartbeat_at=now,
+            heartbeat_due_at=now + datetime.timedelta(seconds=patience_s),
+            **progress,
+        )
+
+    def write_held(self, lease: uuid.UUID, /, **columns: Any) -> None:
+        """Update columns as the holder of the lease. Raises LeaseLost when it is not."""
+        if not TrainingJob.objects.held(self.pk, lease).update(**columns):
+            raise LeaseLost(f"Job {self.pk} is no longer held by lease {lease}.")
+
+    def leave_running(self, lease: uuid.UUID, status: Status, /, **columns: Any) -> None:
+        """running → `status`. Raises LeaseLost when someone else has done it already.
+
+        The row keeps the lease of an ended job, so that a repeated write can be recognised.
+        """
+        over = status != self.Status.QUEUED
+        self.write_held(
+            lease,
+            status=status,
+            completed_at=timezone.now() if over else None,
+            heartbeat_due_at=None,
+            process_group=None,
+            process_started=None,
+            stage="",
+            **columns,
+        )
+
 
 class TrainingMetric(models.Model):
     """One iteration's measurements; a null was not measured at that iteration."""
@@ -94,7 +235,9 @@ class TrainingMetric(models.Model):
     grad_norm = models.FloatField(null=True)
     tokens_per_second = models.FloatField(null=True)
     peak_memory_bytes = models.BigIntegerField(null=True)
-    created_at = models.DateTimeField(auto_now_add=True)
+    created_at = models.DateTimeField(
+        default=timezone.now, editable=False, help_text="When it was measured; rows come in batches"
+    )
 
     class Meta:
         ordering = ("iteration",)

@@ -1,0 +1,44 @@
+"""`manage.py run_job ID --lease L`: the child process of one training job."""
+
+from __future__ import annotations
+
+import os
+import signal
+import uuid
+from typing import Any
+
+import structlog
+from django.core.management.base import BaseCommand, CommandParser
+
+from training import runner
+from training.models import LeaseLost
+
+_NICENESS = 10  # the engine and the pages come first
+
+log = structlog.get_logger(__name__)
+
+
+class Command(BaseCommand):
+    help = "Run one attempt of a training job that the worker has claimed (not meant for hand use)."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("job", type=int)
+        parser.add_argument("--lease", type=uuid.UUID, required=True)
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        os.nice(_NICENESS)
+        signals: list[int] = []
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda number, _frame: signals.append(number))
+
+        def asked_to_stop() -> str:
+            if signals:
+                return "The worker was stopped; the job goes on when it is back."
+            if runner.orphaned():
+                return "The worker died; the job goes on when it is back."
+            return ""
+
+        try:
+            runner.run(options["job"], options["lease"], asked_to_stop)
+        except LeaseLost as lost:
+            log.warning("lease lost, nothing recorded", reason=str(lost))

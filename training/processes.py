@@ -1,0 +1,54 @@
+"""The operating system's side of a job: its child process, by pid and start time.
+
+The child leads a process group of its own, so the pid is the group too. A pid is reused sooner or
+later; together with the start time it names one process.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import psutil
+
+from training.models import TrainingJob
+
+_CLOCK_SLACK_S = 2.0  # psutil derives start times from the boot time, which a clock change moves
+
+
+def start_time(pid: int) -> float | None:
+    """Seconds since the epoch; None when there is no such process."""
+    try:
+        return float(psutil.Process(pid).create_time())
+    except psutil.Error:
+        return None
+
+
+def child_of(job: TrainingJob) -> psutil.Process | None:
+    """The job's child process as it was recorded; None when it is gone (or never was)."""
+    if job.process_group is None or job.process_started is None:
+        return None
+    try:
+        process = psutil.Process(job.process_group)
+        same = abs(process.create_time() - job.process_started) <= _CLOCK_SLACK_S
+        return process if same and process.status() != psutil.STATUS_ZOMBIE else None
+    except psutil.Error:
+        return None
+
+
+def kill_child(job: TrainingJob, timeout_s: float = 5.0) -> bool:
+    """Kill the job's process group if it still runs. Whether it is gone afterwards."""
+    process = child_of(job)
+    if process is None:
+        return True
+    kill_group(process.pid)
+    psutil.wait_procs([process], timeout=timeout_s)
+    return child_of(job) is None
+
+
+def kill_group(pid: int) -> None:
+    """SIGKILL for the group that `pid` leads; one that is gone already is fine."""
+    try:
+        os.killpg(pid, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):  # macOS: EPERM when only zombies are left
+        return

@@ -1,0 +1,169 @@
+"""What a running job tells the database: heartbeats, progress, metrics.
+
+A heartbeat is written only when the backend has really done something, so a process that hangs
+falls silent. How long silence is normal differs: loading a base model or measuring a split takes
+as long as it takes, a step about as long as the steps before it. So each heartbeat says until
+when the next must come, and the reaper only compares that with the clock.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from datetime import datetime
+from typing import Any
+
+from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
+
+from backends.base import (
+    Checkpointed,
+    Evaluated,
+    Finished,
+    Started,
+    Stepped,
+    TrainingConfig,
+    TrainingEvent,
+)
+from training import tracking
+from training.models import TrainingJob, TrainingMetric
+from training.outage import ride_out
+
+WRITE_EVERY_S = 1.0
+_LONG_STAGE = 20  # heartbeat timeouts that a stage without steps may take
+_SLOW_STEP = 10  # times the slowest step so far that a step may take
+
+_MEASURED = (
+    "train_loss",
+    "val_loss",
+    "learning_rate",
+    "grad_norm",
+    "tokens_per_second",
+    "peak_memory_bytes",
+    "created_at",
+)
+
+type Measured = dict[str, float | datetime | None]
+
+
+class Progress:
+    """Turns a run's events into rows, at most one write a second. Every write may raise LeaseLost."""
+
+    def __init__(self, job: TrainingJob, lease: uuid.UUID, config: TrainingConfig) -> None:
+        self._job, self._lease, self._config = job, lease, config
+        self._stage = job.stage
+        self._columns: dict[str, Any] = {}
+        self._rows: dict[int, Measured] = {}
+        self._unwritten: set[int] = set()
+        self._written_at = self._event_at = time.monotonic()
+        self._slowest_step = 0.0
+
+    @property
+    def patience_s(self) -> float:
+        """How long the next heartbeat may take from now."""
+        timeout = float(settings.HEARTBEAT_TIMEOUT_S)
+        if self._stage == "training":
+            return max(timeout, _SLOW_STEP * self._slowest_step)
+        return _LONG_STAGE * timeout
+
+    def enter(self, stage: str) -> None:
+        """Begin a stage that has no steps, and write it at once."""
+        self._stage = stage
+        self.write()
+
+    def record(self, event: TrainingEvent) -> None:
+        """Take note of an event; write when a second has passed or the event matters more."""
+        stage = self._stage
+        match event:
+            case Started():
+                self._resume_at(event.iteration)
+            case Stepped():
+                self._step(event)
+            case Evaluated():
+                self._evaluation(event)
+            case Checkpointed():
+                self._columns |= {"checkpoint_iteration": event.iteration, "crashes": 0}
+        urgent = isinstance(event, Checkpointed | Finished) or stage != self._stage
+        if urgent or time.monotonic() - self._written_at >= WRITE_EVERY_S:
+            self.write()
+
+    def write(self) -> None:
+        """Heartbeat, columns and rows in one transaction, through a short loss of the database."""
+        ride_out(self._write)
+        newest = max(self._rows, default=0)  # its evaluation may still come
+        self._rows = {n: row for n, row in self._rows.items() if n == newest}
+        self._unwritten.clear()
+        self._columns.clear()
+        self._written_at = time.monotonic()
+
+    def _write(self) -> None:
+        with transaction.atomic():
+            self._job.beat(self._lease, self.patience_s, stage=self._stage, **self._columns)
+            rows = [
+                TrainingMetric(job=self._job, iteration=n, **self._rows[n])
+                for n in sorted(self._unwritten)
+            ]
+            TrainingMetric.objects.bulk_create(
+                rows,
+                update_conflicts=True,
+                unique_fields=["job", "iteration"],
+                update_fields=_MEASURED,
+            )
+            tracking.measured(self._job, rows)
+
+    def _resume_at(self, iteration: int) -> None:
+        """What came after the checkpoint will be measured again."""
+
+        def forget() -> None:
+            with transaction.atomic():
+                self._job.beat(
+                    self._lease,
+                    self.patience_s,
+                    iteration=iteration,
+                    checkpoint_iteration=iteration,
+                )
+                self._job.metrics.filter(iteration__gt=iteration).delete()
+
+        ride_out(forget)
+        self._event_at = time.monotonic()
+
+    def _step(self, event: Stepped) -> None:
+        now = time.monotonic()
+        self._slowest_step = max(self._slowest_step, now - self._event_at)
+        self._event_at = now
+        last = event.iteration >= self._config.iters
+        evaluates = last or event.iteration % self._config.steps_per_eval == 0
+        self._stage = "evaluating" if evaluates else "training"
+        self._columns |= {
+            "iteration": event.iteration,
+            "tokens_per_second": event.tokens_per_second,
+            "peak_memory_bytes": event.peak_memory_bytes,
+        }
+        self._row(event.iteration).update(
+            train_loss=event.train_loss,
+            learning_rate=event.learning_rate,
+            grad_norm=event.grad_norm,
+            tokens_per_second=event.tokens_per_second,
+            peak_memory_bytes=event.peak_memory_bytes,
+        )
+
+    def _evaluation(self, event: Evaluated) -> None:
+        self._event_at = time.monotonic()  # an evaluation is no step
+        if event.split == "valid" and event.adapter:
+            self._row(event.iteration)["val_loss"] = event.loss
+        if 0 < event.iteration < self._config.iters:
+            self._stage = "training"
+
+    def _row(self, iteration: int) -> Measured:
+        """The iteration's measurements so far; an upsert must not blank what an earlier one wrote."""
+        self._unwritten.add(iteration)
+        if iteration not in self._rows:
+            written = ride_out(
+                lambda: self._job.metrics.filter(iteration=iteration).values(*_MEASURED).first()
+            )
+            self._rows[iteration] = written or {
+                **dict.fromkeys(_MEASURED),
+                "created_at": timezone.now(),
+            }
+        return self._rows[iteration]

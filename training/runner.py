@@ -1,0 +1,213 @@
+"""One attempt at a job, in the child process that holds its lease.
+
+The order makes `kill -9` harmless at any point: the version's row is begun and named by the job
+in one transaction, its files are published before it becomes ready, and it is ready before the
+job is completed. An attempt that finds some of this done goes on from there.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import structlog
+from django.conf import settings
+from pydantic import ValidationError
+
+from backends import get_backend
+from backends.base import (
+    BackendError,
+    Finished,
+    OutOfMemory,
+    Started,
+    TrainingConfig,
+    TrainingRun,
+)
+from registry import artifacts, bases, datasets, paths, versions
+from registry.errors import Damaged, HubError
+from registry.models import ModelVersion
+from training import estimate, queue
+from training.models import LeaseLost, TrainingJob
+from training.outage import ride_out
+from training.progress import Progress
+
+_DISK_MARGIN = 256 * 2**20  # databases and logs grow beside the job
+_CHARACTERS_PER_TOKEN = 3  # on the safe side: English has about four
+
+log = structlog.get_logger(__name__)
+
+
+class Stopped(Exception):
+    """This process has to end; the job has not. The text says why."""
+
+
+class Cancelled(Exception):
+    """Somebody asked for the job to be cancelled."""
+
+
+class NoSpace(Exception):
+    """The disk is too full to train; the text says how full."""
+
+
+def run(job_id: int, lease: uuid.UUID, asked_to_stop: Callable[[], str]) -> None:
+    """Train and record the outcome, whatever it is. Raises LeaseLost when the job is not ours.
+
+    `asked_to_stop` returns why this process has to end, or an empty text.
+    """
+    job = (
+        TrainingJob.objects.held(job_id, lease)
+        .select_related("model__base_model", "dataset", "result_version__model")
+        .first()
+    )
+    if job is None:
+        raise LeaseLost(f"Job {job_id} is not held by lease {lease}.")
+    outcome = _outcome(job, lease, asked_to_stop)
+    ride_out(outcome)
+    job.refresh_from_db(fields=["status"])
+    if job.status == TrainingJob.Status.COMPLETED:
+        shutil.rmtree(_checkpoints(job), ignore_errors=True)
+
+
+def _outcome(
+    job: TrainingJob, lease: uuid.UUID, asked_to_stop: Callable[[], str]
+) -> Callable[[], None]:
+    """Run the attempt; what has to be written about its end, as a call that may be repeated."""
+    try:
+        _attempt(job, lease, asked_to_stop)
+    except LeaseLost:
+        raise
+    except Cancelled:
+        return lambda: queue.cancelled(job, lease)
+    except Stopped as stopped:
+        reason = str(stopped)
+        return lambda: queue.requeue(job, lease, reason)
+    except OutOfMemory as error:
+        log.exception("out of memory")
+        reason = str(error)
+        return lambda: queue.crashed(job, lease, reason)
+    except (BackendError, HubError, NoSpace) as error:
+        log.exception("training failed")
+        reason = str(error)
+        return lambda: queue.fail(job, lease, reason)
+    except ValidationError as error:
+        reason = "The configuration is not valid: " + "; ".join(e["msg"] for e in error.errors())
+        return lambda: queue.fail(job, lease, reason)
+    except Exception as error:
+        log.exception("training crashed")
+        reason = f"Unexpected {type(error).__name__}: {error}."
+        return lambda: queue.crashed(job, lease, reason)
+    return lambda: queue.complete(job, lease)
+
+
+def _attempt(job: TrainingJob, lease: uuid.UUID, asked_to_stop: Callable[[], str]) -> None:
+    if job.result_version is not None and job.result_version.status == ModelVersion.Status.READY:
+        return  # an earlier attempt died between the version and the job
+    config = job.training_config
+    progress = Progress(job, lease, config)
+    progress.enter("verifying")
+    verify_inputs(job)
+    _check_room(job, lease, config)
+    version = ride_out(lambda: queue.attach_version(job, lease, config))
+    output = _empty_staging(job)
+    progress.enter("preparing")
+    training = TrainingRun(
+        base=bases.base_path(job.model.base_model),
+        data=datasets.dataset_path(job.dataset),
+        output=output,
+        checkpoints=_checkpoints(job),
+        config=config,
+    )
+    metrics = _train(job, lease, training, progress, asked_to_stop)
+    progress.enter("publishing")
+    ride_out(lambda: versions.complete_version(version, output, metrics))
+
+
+def _train(
+    job: TrainingJob,
+    lease: uuid.UUID,
+    training: TrainingRun,
+    progress: Progress,
+    asked_to_stop: Callable[[], str],
+) -> dict[str, float]:
+    """Drive the backend to its end, or to the first step after which it shall stop."""
+    metrics: dict[str, float] = {}
+    # Closing the generator ends the run and leaves its last checkpoint, whatever is raised here.
+    with closing(get_backend(settings.BACKEND).train(training)) as events:
+        for event in events:
+            progress.record(event)
+            if isinstance(event, Started):
+                log.info(
+                    "training", iteration=event.iteration, trainable=event.trainable_parameters
+                )
+            elif isinstance(event, Finished):
+                metrics = event.metrics
+            if reason := asked_to_stop():
+                progress.write()
+                raise Stopped(reason)
+            if ride_out(lambda: _cancel_requested(job, lease)):
+                progress.write()
+                raise Cancelled
+    return metrics
+
+
+def _cancel_requested(job: TrainingJob, lease: uuid.UUID) -> bool:
+    asked = TrainingJob.objects.held(job.pk, lease).values_list("cancel_requested", flat=True)
+    for cancel in asked:
+        return cancel
+    raise LeaseLost(f"Job {job.pk} is no longer held by lease {lease}.")
+
+
+def verify_inputs(job: TrainingJob) -> None:
+    """Read base model and data set through. Raises Damaged when either is not what was recorded."""
+    base, dataset = job.model.base_model, job.dataset
+    _verify(bases.base_path(base), base.manifest_sha256, f"Base model {base.name}")
+    _verify(datasets.dataset_path(dataset), dataset.checksum, f"Data set {dataset.name}")
+
+
+def _verify(folder: Path, expected: str, what: str) -> None:
+    problems = artifacts.verify(folder)
+    if not problems and artifacts.read_manifest(folder).sha256 != expected:
+        problems = ["its manifest is not the one that was recorded."]
+    if problems:
+        raise Damaged(f"{what} is damaged: {' '.join(problems[:3])} Register it again.")
+
+
+def _check_room(job: TrainingJob, lease: uuid.UUID, config: TrainingConfig) -> None:
+    """Store the memory estimate. Raises NoSpace when checkpoints and adapter would not fit."""
+    base = job.model.base_model
+    size = estimate.Dimensions.read(bases.base_path(base))
+    characters = job.dataset.token_stats.get("longest_characters")
+    longest = characters // _CHARACTERS_PER_TOKEN if characters else None
+    memory = estimate.memory_bytes(size, base.size_bytes, config, longest)
+    ride_out(lambda: job.write_held(lease, memory_estimate_bytes=memory))
+    need = estimate.disk_bytes(size, config) + _DISK_MARGIN
+    free = shutil.disk_usage(paths.root()).free
+    if free < need:
+        raise NoSpace(
+            f"Training needs about {need / 2**30:.1f} GB on the disk of {paths.root()}, "
+            f"{free / 2**30:.1f} GB are free; make room and retry the job."
+        )
+
+
+def _checkpoints(job: TrainingJob) -> Path:
+    folder = paths.job_dir(job.pk) / "checkpoints"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _empty_staging(job: TrainingJob) -> Path:
+    """A new output folder; what a killed attempt left of its own is removed."""
+    purpose = f"job-{job.pk}"
+    for left in paths.staging_dirs(purpose):
+        artifacts.discard(left)
+    return paths.staging_dir(purpose)
+
+
+def orphaned() -> bool:
+    """Whether the worker that started this process is gone: then another may start the job anew."""
+    worker = os.environ.get("HUB_WORKER_PID")
+    return worker is not None and os.getppid() != int(worker)
