@@ -40,7 +40,7 @@ def needs_no_check(request: HttpRequest) -> bool:
 def check(request: HttpRequest) -> HttpResponseBase | None:
     """Attach `request.token`; the refusal when the request may not go on. Reads the database."""
     text = bearer(request.headers.get("Authorization", ""))
-    token = ApiToken.check(text) if text else None
+    token = ApiToken.authenticate(text) if text else None
     request.token = token  # type: ignore[attr-defined]
     if token is not None:
         return None if allows(token, request.path) else _refuse_scope(request, token)

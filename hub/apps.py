@@ -6,7 +6,8 @@ import sys
 
 from django.apps import AppConfig
 
-from hub.logs import PROCESSES, process_name
+from hub.logs import PROCESSES as PROCESSES
+from hub.logs import process_name
 
 
 class HubConfig(AppConfig):

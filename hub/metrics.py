@@ -1,4 +1,4 @@
-"""`/metrics`: django-prometheus's request metrics and the hub's own gauges.
+"""`/metrics`: django-prometheus's request metrics, inference's own, and the hub's gauges.
 
 The gauges are read from the database and the engine when Prometheus asks, so they need no
 bookkeeping and are the same after a restart.
@@ -6,15 +6,13 @@ bookkeeping and are the same after a restart.
 
 from __future__ import annotations
 
-import datetime
 import shutil
 from collections.abc import Iterable, Iterator
 
 import prometheus_client
 from django.db import DatabaseError
-from django.db.models import Avg, Count, Sum
+from django.db.models import Count
 from django.http import HttpRequest, HttpResponse
-from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -24,13 +22,9 @@ from hub import presence
 from hub.health import running_engine_stats
 from hub.logs import PROCESSES
 from hub.models import SystemSample
-from inference.models import InferenceRequest
 from registry import paths
 from registry.models import Dataset, MLflowOutbox, Model, ModelVersion
 from training.models import TrainingJob, TrainingMetric
-
-RECENT = datetime.timedelta(minutes=5)
-
 
 def gauge(name: str, text: str, value: float | None) -> Iterator[Metric]:
     """A gauge without labels; nothing while the value is unknown."""
@@ -51,7 +45,7 @@ class HubCollector(Collector):
             "disk_free_bytes", "Free on storage's disk", shutil.disk_usage(paths.root()).free
         )
         try:
-            for family in (_jobs, _training, _inference, _system, _registry):
+            for family in (_jobs, _training, _system, _registry):
                 yield from family()
         except DatabaseError:
             yield from gauge("database_up", "Whether the database answers", 0)
@@ -106,38 +100,6 @@ def _training() -> Iterator[Metric]:
             text,
             newest,
         )
-
-
-def _inference() -> Iterator[Metric]:
-    """The last five minutes of the request log."""
-    recent = InferenceRequest.objects.filter(created_at__gte=timezone.now() - RECENT).order_by()
-    family = GaugeMetricFamily(
-        "hub_inference_requests", "Requests of the last five minutes", labels=["api", "status"]
-    )
-    for api, status, count in recent.values_list("api", "status").annotate(count=Count("pk")):
-        family.add_metric([api, status], count)
-    yield family
-    means = recent.aggregate(
-        first=Avg("first_token_ms"),
-        queue=Avg("queue_ms"),
-        speed=Avg("tokens_per_second"),
-        tokens=Sum("completion_tokens"),
-    )
-    for name, key, text in (
-        ("first_token_seconds", "first", "Mean time to the first token, last five minutes"),
-        ("queue_seconds", "queue", "Mean wait for the batch, last five minutes"),
-    ):
-        yield from gauge(f"inference_{name}", text, _seconds(means[key]))
-    yield from gauge(
-        "inference_tokens_per_second", "Mean per request, last five minutes", means["speed"]
-    )
-    yield from gauge(
-        "inference_completion_tokens", "Tokens of the last five minutes", means["tokens"] or 0
-    )
-
-
-def _seconds(milliseconds: float | None) -> float | None:
-    return None if milliseconds is None else milliseconds / 1000
 
 
 def _system() -> Iterator[Metric]:

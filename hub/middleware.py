@@ -15,7 +15,7 @@ from django.conf import settings
 from django.core.exceptions import DisallowedHost
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from ninja.utils import check_csrf
-from whitenoise.middleware import WhiteNoiseMiddleware
+from whitenoise.middleware import WhiteNoiseMiddleware  # type: ignore[import-untyped]
 
 from hub import access
 from hub.refusal import refusal
@@ -36,11 +36,12 @@ class Gate:
 
     def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response
-        if iscoroutinefunction(get_response):
+        self.is_async = bool(iscoroutinefunction(get_response))
+        if self.is_async:
             markcoroutinefunction(self)
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
-        if iscoroutinefunction(self):
+        if self.is_async:
             return self._acall(request)
         return self.answer(request) or self.get_response(request)
 
@@ -80,7 +81,7 @@ def _is_scrape(request: HttpRequest) -> bool:
     return request.path == "/metrics" and host == _SCRAPER
 
 
-class StaticFilesMiddleware(WhiteNoiseMiddleware, Gate):
+class StaticFilesMiddleware(WhiteNoiseMiddleware, Gate):  # type: ignore[misc]
     """WhiteNoise, made async-capable: its own middleware is synchronous and its file responses
     are iterators that ASGI would have to read in a thread."""
 

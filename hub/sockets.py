@@ -12,8 +12,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from asgiref.sync import sync_to_async
-from channels.generic.websocket import AsyncWebsocketConsumer
-from channels.routing import URLRouter
+from channels.generic.websocket import AsyncWebsocketConsumer  # type: ignore[import-untyped]
+from channels.routing import URLRouter  # type: ignore[import-untyped]
 from django.conf import settings
 from django.contrib.auth import get_user
 from django.http import HttpRequest
@@ -28,7 +28,7 @@ Scope = dict[str, Any]
 Asgi = Callable[[Scope, Any, Any], Awaitable[None]]
 
 
-class Denied(AsyncWebsocketConsumer):
+class Denied(AsyncWebsocketConsumer):  # type: ignore[misc]
     """Refuses the handshake: 403 to the client."""
 
     async def connect(self) -> None:
@@ -72,7 +72,7 @@ def _is_ours(headers: dict[str, str]) -> bool:
 
 async def _may_enter(scope: Scope, headers: dict[str, str]) -> bool:
     text = access.bearer(headers.get("authorization", ""))
-    token = await sync_to_async(ApiToken.check)(text) if text else None
+    token = await sync_to_async(ApiToken.authenticate)(text) if text else None
     scope["token"] = token
     if token is not None:
         return access.allows(token, scope["path"])

@@ -5,6 +5,9 @@ from pathlib import Path
 import pytest
 
 from registry import paths
+from tests.running import running_hub
+
+__all__ = ["running_hub", "storage"]
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,98 @@
+"""`manage.py up` with real processes: it starts, restarts, ends, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from pathlib import Path
+
+import psutil
+
+from tests.running import (
+    PROCESSES,
+    RunningHub,
+    free_port,
+    hub_environment,
+    manage,
+    own_database,
+    run_hub,
+    wait_until,
+)
+
+
+def gone(pids: list[int]) -> bool:
+    return not any(psutil.pid_exists(pid) for pid in pids)
+
+
+def restarted(hub: RunningHub, name: str, old: int) -> bool:
+    return hub.pid(name) not in (None, old)
+
+
+def test_a_killed_child_is_started_again_and_sigterm_ends_all(tmp_path: Path) -> None:
+    with run_hub(tmp_path) as hub:
+        for name in PROCESSES:
+            old = hub.pid(name)
+            assert old is not None
+            os.kill(old, signal.SIGKILL)
+            wait_until(lambda name=name, old=old: restarted(hub, name, old))
+        hub.wait_ready()
+        pids = hub.pids()
+        assert len(pids) >= len(PROCESSES)
+        assert hub.stop() < 10
+        assert gone(pids)
+        assert hub.process.returncode == 0
+
+
+def test_nothing_outlives_an_up_that_was_killed(tmp_path: Path) -> None:
+    with run_hub(tmp_path) as hub:
+        pids = hub.pids()
+        hub.process.kill()
+        hub.process.wait()
+        wait_until(lambda: gone(pids), timeout_s=10)
+
+
+def test_a_second_up_on_the_same_storage_is_refused(running_hub: RunningHub) -> None:
+    second = running_hub.manage("up", "--port", str(free_port()))
+    assert second.returncode == 1
+    assert f"(pid {running_hub.process.pid}) already runs" in second.stderr
+
+
+def test_a_second_worker_on_the_same_storage_is_refused(running_hub: RunningHub) -> None:
+    second = running_hub.manage("run_worker")
+    assert second.returncode == 1
+    assert "Another worker process" in second.stderr
+
+
+def test_a_taken_port_is_named(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        refused = manage("up", "--port", str(port), environment=hub_environment(tmp_path))
+    assert refused.returncode == 1
+    assert f"Port {port} of 127.0.0.1 cannot be used" in refused.stderr
+
+
+def test_another_address_needs_allowed_hosts(tmp_path: Path) -> None:
+    refused = manage("up", "--host", "0.0.0.0", environment=hub_environment(tmp_path))
+    assert refused.returncode == 2
+    assert refused.stderr.count("\n") == 1
+    assert "HUB_ALLOWED_HOSTS" in refused.stderr
+
+
+def test_another_address_needs_a_token(tmp_path: Path) -> None:
+    with own_database() as database:
+        environment = hub_environment(tmp_path, HUB_ALLOWED_HOSTS="hub.example", **database)
+        port = str(free_port())
+        refused = manage("up", "--host", "0.0.0.0", "--port", port, environment=environment)
+        assert refused.returncode == 1
+        assert "manage.py create_token" in refused.stderr
+
+
+def test_a_created_token_is_printed_once(running_hub: RunningHub) -> None:
+    made = running_hub.manage("create_token", "laptop", "--scope", "manage")
+    assert made.stdout.startswith("hub-")
+    again = running_hub.manage("create_token", "laptop")
+    assert again.returncode == 1
+    assert "choose another name" in again.stderr

@@ -1,0 +1,190 @@
+"""A real hub for tests: `manage.py up` with the fake backend, its own storage and a free port."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+from urllib.parse import urlsplit, urlunsplit
+
+import httpx
+import psutil
+import psycopg
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PROCESSES = ("web", "engine", "worker", "sampler")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def hub_environment(storage: Path, **extra: str) -> dict[str, str]:
+    """What a hub's process needs to live on `storage` alone, whatever the tester has set."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("HUB_", "OTEL_", "MLFLOW_")) and name != "DJANGO_SETTINGS_MODULE"
+    }
+    return {
+        **kept,
+        "HUB_STORAGE": str(storage),
+        "HUB_BACKEND": "fake",
+        "HUB_ENV_FILE": os.devnull,
+        "HUB_SAMPLE_EVERY_S": "0.5",
+        "PYTHONUNBUFFERED": "1",
+        **extra,
+    }
+
+
+@dataclass
+class RunningHub:
+    """One `up` and what a test asks of it. `log` is the file that it writes to."""
+
+    process: subprocess.Popen[bytes]
+    storage: Path
+    port: int
+    log: Path
+    environment: Mapping[str, str]
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def pid(self, name: str) -> int | None:
+        """The pid of "web", "engine", …; None while it does not run."""
+        for child in psutil.Process(self.process.pid).children():
+            with contextlib.suppress(psutil.Error):
+                if f"run_{name}" in child.cmdline():
+                    return child.pid
+        return None
+
+    def pids(self) -> list[int]:
+        """Every process that `up` started, grandchildren too."""
+        family = psutil.Process(self.process.pid).children(recursive=True)
+        return [child.pid for child in family]
+
+    def health(self) -> dict[str, object]:
+        return httpx.get(f"{self.url}/health", timeout=10).json()  # type: ignore[no-any-return]
+
+    def wait_ready(self, timeout_s: float = 90) -> None:
+        """Until `/health` says ready; fails with the log's end when it does not."""
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                break
+            with contextlib.suppress(httpx.HTTPError):
+                if httpx.get(f"{self.url}/health", timeout=5).status_code == 200:
+                    return
+            time.sleep(0.2)
+        raise AssertionError(f"The hub is not ready. Its log ends:\n{self.log.read_text()[-4000:]}")
+
+    def manage(self, *arguments: str, timeout_s: float = 90) -> subprocess.CompletedProcess[str]:
+        """Run a management command on this hub's storage."""
+        return manage(*arguments, environment=self.environment, timeout_s=timeout_s)
+
+    def stop(self, timeout_s: float = 15) -> float:
+        """Ask `up` to end and wait for it; the seconds that took."""
+        began = time.monotonic()
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            self.process.wait(timeout_s)
+        return time.monotonic() - began
+
+
+def manage(
+    *arguments: str, environment: Mapping[str, str], timeout_s: float = 90
+) -> subprocess.CompletedProcess[str]:
+    """Run `manage.py` in an environment made by `hub_environment`."""
+    return subprocess.run(
+        [sys.executable, str(ROOT / "manage.py"), *arguments],
+        cwd=ROOT,
+        env=dict(environment),
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        check=False,
+    )
+
+
+@contextlib.contextmanager
+def own_database() -> Iterator[dict[str, str]]:
+    """A new database on the server that DATABASE_URL names, as environment variables for a hub.
+    Nothing when the tests run on SQLite: the hub's own file is in its storage."""
+    server = os.environ.get("DATABASE_URL", "")
+    if not server.startswith("postgres"):
+        yield {"DATABASE_URL": ""}
+        return
+    name = f"hub_{uuid.uuid4().hex}"
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}"')
+        try:
+            parts = urlsplit(server)
+            yield {"DATABASE_URL": urlunsplit(parts._replace(path=f"/{name}"))}
+        finally:
+            connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@contextlib.contextmanager
+def run_hub(folder: Path, **extra: str) -> Iterator[RunningHub]:
+    """A ready hub below `folder`; `extra` are environment variables. Ends it at the end."""
+    log = folder / "up.log"
+    port = free_port()
+    with own_database() as database, log.open("wb") as file:
+        environment = hub_environment(folder / "storage", **database, **extra)
+        hub = RunningHub(
+            _start(port, environment, file), folder / "storage", port, log, environment
+        )
+        try:
+            hub.wait_ready()
+            yield hub
+        finally:
+            left = hub.pids() if hub.process.poll() is None else []
+            try:
+                hub.stop()
+            except subprocess.TimeoutExpired:
+                hub.process.kill()
+                hub.process.wait()
+                for pid in left:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+
+
+def _start(port: int, environment: Mapping[str, str], log: IO[bytes]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / "manage.py"), "up", "--port", str(port)],
+        cwd=ROOT,
+        env=dict(environment),
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+    )
+
+
+def wait_until(condition: object, timeout_s: float = 30, every_s: float = 0.1) -> None:
+    """Until the callable `condition` is true; fails when it does not become so in time."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        if condition():  # type: ignore[operator]
+            return
+        time.sleep(every_s)
+    raise AssertionError(f"{condition} did not become true within {timeout_s} s.")
+
+
+@pytest.fixture(scope="session")
+def running_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHub]:
+    """One real hub that all tests share: make names of your own, and end none of its processes."""
+    with run_hub(tmp_path_factory.mktemp("hub")) as hub:
+        yield hub
