@@ -73,7 +73,7 @@ def train(run: TrainingRun, step_seconds: float) -> Generator[TrainingEvent, Non
             iteration % config.steps_per_eval == 0 or iteration == config.iters
         ):
             yield Evaluated(iteration, "valid", _loss(config, iteration, "valid"))
-        if iteration % config.save_every == 0 and iteration < config.iters:
+        if iteration % config.save_every == 0 or iteration == config.iters:
             yield Checkpointed(iteration, _save(run, fingerprint, iteration, weights))
 
     _write_adapter(run.output, config, weights)

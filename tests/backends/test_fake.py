@@ -1,0 +1,229 @@
+"""The fake backend: its files, its training and its knobs."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backends import get_backend
+from backends.base import (
+    Backend,
+    BackendError,
+    BadExample,
+    Checkpointed,
+    Evaluated,
+    Finished,
+    Sampling,
+    Started,
+    Stepped,
+    TrainingConfig,
+    TrainingDiverged,
+    TrainingEvent,
+    TrainingRun,
+    UnsupportedModel,
+)
+from backends.fake import FakeBackend
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    (tmp_path / "source.gguf").write_bytes(b"GGUF and more")
+    return FakeBackend().import_gguf(tmp_path / "source.gguf", tmp_path / "base").path
+
+
+def make_data(folder: Path, **splits: int) -> Path:
+    """A data folder with so many examples in each split."""
+    folder.mkdir()
+    for split, count in splits.items():
+        lines = (json.dumps({"prompt": f"question {n}", "completion": "yes"}) for n in range(count))
+        (folder / f"{split}.jsonl").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def make_run(base: Path, name: str = "run", **overrides: Any) -> TrainingRun:
+    """A run in folders called `name` beside the base; overrides go to the configuration."""
+    parent = base.parent
+    data = parent / "data"
+    if not data.exists():
+        make_data(data, train=20, valid=4, test=4)
+    config = TrainingConfig(**{"iters": 20, "save_every": 5, "steps_per_eval": 10} | overrides)
+    return TrainingRun(base, data, parent / name, parent / f"{name}-checkpoints", config)
+
+
+def train(run: TrainingRun) -> list[TrainingEvent]:
+    return list(FakeBackend().train(run))
+
+
+def adapter_bytes(run: TrainingRun) -> bytes:
+    return (run.output / "adapters.safetensors").read_bytes()
+
+
+def reply(base: Path, adapter: Path | None = None, **knobs: Any) -> str:
+    model = FakeBackend(**knobs).load(base)
+    prompt = model.encode([{"role": "user", "content": "Hello?"}])
+    model.insert("row", prompt, adapter, Sampling())
+    text = ""
+    while True:
+        for delta in model.step():
+            text += delta.text
+            if delta.finish_reason:
+                return text
+
+
+def test_it_is_a_backend() -> None:
+    assert isinstance(get_backend("fake"), Backend)
+
+
+def test_inspect_describes_what_import_wrote(base: Path) -> None:
+    described = FakeBackend().inspect(base)
+    assert (described.path, described.parameters) == (base, 256)
+    assert described.context_length == 2048
+
+
+def test_another_file_makes_another_model(base: Path, tmp_path: Path) -> None:
+    (tmp_path / "other.gguf").write_bytes(b"GGUF but other")
+    other = FakeBackend().import_gguf(tmp_path / "other.gguf", tmp_path / "other").path
+    name = "model.safetensors"
+    assert (other / name).read_bytes() != (base / name).read_bytes()
+
+
+def test_a_file_that_is_no_gguf_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "notes.gguf").write_text("hello")
+    with pytest.raises(UnsupportedModel, match=r"notes\.gguf"):
+        FakeBackend().import_gguf(tmp_path / "notes.gguf", tmp_path / "base")
+
+
+def test_a_folder_without_a_config_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedModel, match=r"config\.json"):
+        FakeBackend().inspect(tmp_path)
+
+
+def test_a_folder_with_code_is_refused(base: Path) -> None:
+    (base / "modeling.py").write_text("")
+    with pytest.raises(UnsupportedModel, match="code"):
+        FakeBackend().load(base)
+
+
+def test_its_adapter_is_a_real_safetensors_file(base: Path) -> None:
+    from safetensors.numpy import load_file
+
+    run = make_run(base, lora={"rank": 4})
+    train(run)
+    tensors = load_file(run.output / "adapters.safetensors")
+    shapes = {name: tensor.shape for name, tensor in tensors.items()}
+    assert shapes["model.layers.1.self_attn.q_proj.lora_a"] == (16, 4)
+    assert shapes["model.layers.1.self_attn.q_proj.lora_b"] == (4, 16)
+    config = json.loads((run.output / "adapter_config.json").read_text())
+    assert config["fine_tune_type"] == "lora"
+    assert config["lora_parameters"]["rank"] == 4
+
+
+def test_events_come_in_order(base: Path) -> None:
+    events = train(make_run(base))
+    assert isinstance(events[0], Started)
+    assert [e.iteration for e in events if isinstance(e, Stepped)] == list(range(1, 21))
+    assert [e.iteration for e in events if isinstance(e, Checkpointed)] == [5, 10, 15, 20]
+    finished = events[-1]
+    assert isinstance(finished, Finished)
+    assert set(finished.metrics) == {
+        "train_loss",
+        "val_loss",
+        "test_loss",
+        "perplexity",
+        "base_perplexity",
+    }
+
+
+def test_the_loss_falls(base: Path) -> None:
+    losses = [e.loss for e in train(make_run(base)) if isinstance(e, Evaluated) and e.adapter]
+    valid, test = losses[:-1], losses[-1]
+    assert all(later < earlier for earlier, later in pairwise(valid))
+    assert test < valid[0]
+
+
+def test_the_same_run_gives_the_same_bytes_and_another_seed_others(base: Path) -> None:
+    runs = [make_run(base, "one"), make_run(base, "two"), make_run(base, "three", seed=1)]
+    for run in runs:
+        train(run)
+    one, two, three = map(adapter_bytes, runs)
+    assert one == two
+    assert one != three
+
+
+@pytest.mark.parametrize("stop_after", [3, 5, 12])
+def test_an_interrupted_run_ends_with_the_same_bytes(base: Path, stop_after: int) -> None:
+    whole, broken = make_run(base, "whole"), make_run(base, "broken")
+    train(whole)
+    events = FakeBackend().train(broken)
+    for event in events:
+        if isinstance(event, Stepped) and event.iteration == stop_after:
+            next(events)
+            break
+    events.close()
+    resumed = train(broken)
+    assert resumed[0].iteration == stop_after // 5 * 5
+    assert adapter_bytes(broken) == adapter_bytes(whole)
+
+
+def test_a_checkpoint_of_another_configuration_is_refused(base: Path) -> None:
+    run = make_run(base)
+    train(run)
+    other = make_run(base, seed=9)
+    with pytest.raises(BackendError, match="another configuration"):
+        train(other)
+
+
+def test_a_bad_example_is_named_by_split_and_line(base: Path) -> None:
+    run = make_run(base)
+    (run.data / "valid.jsonl").write_text('{"text": "fine"}\n{"speech": 1}\n')
+    with pytest.raises(BadExample, match=r"valid\.jsonl, line 2"):
+        train(run)
+
+
+def test_an_empty_training_split_is_refused(base: Path) -> None:
+    run = make_run(base)
+    (run.data / "train.jsonl").write_text("")
+    with pytest.raises(BadExample, match="train"):
+        train(run)
+
+
+def test_a_wild_learning_rate_diverges(base: Path) -> None:
+    with pytest.raises(TrainingDiverged, match="iteration 4"):
+        train(make_run(base, learning_rate=0.25))
+
+
+def test_an_adapter_changes_the_reply(base: Path) -> None:
+    runs = [make_run(base, "one"), make_run(base, "two", seed=1)]
+    for run in runs:
+        train(run)
+    assert len({reply(base), *(reply(base, run.output) for run in runs)}) == 3
+
+
+def test_the_length_of_replies_can_be_fixed(base: Path) -> None:
+    assert len(reply(base, reply_words=100).split()) == 100
+
+
+def test_the_environment_sets_what_arguments_leave_open(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HUB_FAKE_REPLY_WORDS", "3")
+    assert len(reply(base).split()) == 3
+    assert len(reply(base, reply_words=5).split()) == 5
+
+
+def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HUB_FAKE_STEP_SECONDS", "soon")
+    with pytest.raises(ValueError, match="HUB_FAKE_STEP_SECONDS"):
+        FakeBackend()
+
+
+def test_pace_slows_tokens(base: Path) -> None:
+    import time
+
+    began = time.monotonic()
+    reply(base, tokens_per_second=100, reply_words=20)
+    assert time.monotonic() - began >= 0.2
