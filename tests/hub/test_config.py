@@ -1,0 +1,54 @@
+"""Settings: all documented, and refused with one line when they are wrong."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from hub.config import Config, load
+
+EXAMPLE = Path(__file__).parents[2] / ".env.example"
+ELSEWHERE = {"OTEL_EXPORTER_OTLP_ENDPOINT", "POSTGRES_PASSWORD", "GRAFANA_PASSWORD"}
+
+
+def documented() -> dict[str, str]:
+    """Names in `.env.example`, with the value that is shown."""
+    return dict(re.findall(r"^# ([A-Z][A-Z0-9_]+)=(.*)$", EXAMPLE.read_text(), re.MULTILINE))
+
+
+def test_every_setting_is_documented() -> None:
+    names = {f"HUB_{name.upper()}" for name in Config.model_fields}
+    assert names - set(documented()) == set()
+
+
+def test_every_documented_setting_exists() -> None:
+    names = {f"HUB_{name.upper()}" for name in Config.model_fields}
+    assert set(documented()) - names == ELSEWHERE
+
+
+def test_the_documented_values_are_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in Config.model_fields:
+        monkeypatch.delenv(f"HUB_{name.upper()}", raising=False)
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    default = Config()
+    for name, value in documented().items():
+        if name not in ELSEWHERE:
+            monkeypatch.setenv(name, value)
+    assert Config() == default
+
+
+def test_a_wrong_value_ends_the_start_with_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HUB_PORT", "80000")
+    with pytest.raises(SystemExit) as ended:
+        load()
+    assert ended.value.code == 2
+    assert re.fullmatch(r"HUB_PORT: .*65535\.\n", capsys.readouterr().err)
+
+
+def test_options_win_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HUB_PORT", "8001")
+    assert load(port=8002).port == 8002
