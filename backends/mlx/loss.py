@@ -1,0 +1,92 @@
+"""The loss of a batch, and how a step spreads over the processor's cores.
+
+On the CPU MLX runs everything but matrix products on one thread. So a batch is divided into
+lanes, each on an MLX stream (a thread) of its own with single-threaded products: two cores do
+the work of two, and a busy neighbour slows one lane instead of every product's barrier. On
+Metal and CUDA there is one lane.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from backends.mlx import data
+from backends.mlx.device import blas_threads, device_kind, limit_cache
+from backends.mlx.quick import cross_entropy, quicken
+
+_MOST_LANES = 4
+_HEADED = frozenset({"llama", "qwen2", "qwen3", "mistral"})
+"""Architectures whose logits are exactly head(model.model(inputs)), checked in mlx-lm 0.32.2."""
+
+Arrays = Sequence[tuple[mx.array, ...]]
+
+
+@dataclass(frozen=True)
+class Lanes:
+    """Streams that share a step's work; their number changes the last bits of a result."""
+
+    streams: tuple[Any, ...]
+    pad_to: int
+
+    @classmethod
+    @contextmanager
+    def open(cls) -> Iterator[Lanes]:
+        """The lanes that suit this device, for the calling thread."""
+        if device_kind() != "cpu":
+            # One compiled graph per shape: coarse padding keeps their number small.
+            yield cls((mx.default_stream(mx.gpu),), pad_to=32)
+            return
+        limit_cache()
+        with blas_threads(_MOST_LANES) as count:
+            streams = [mx.default_stream(mx.cpu)]
+            streams += [mx.new_stream(mx.cpu) for _ in range(count - 1)]
+            yield cls(tuple(streams), pad_to=1)
+            mx.synchronize()
+
+    def prepare(self, model: nn.Module) -> None:
+        """Swap in the CPU's faster parts, where this is the CPU."""
+        if device_kind() == "cpu":
+            quicken(model)
+
+    def batches(self, examples: Sequence[data.Example]) -> list[data.Batch]:
+        """`examples` divided over the lanes."""
+        groups = data.divide(examples, len(self.streams))
+        return [data.make_batch(group, self.pad_to) for group in groups]
+
+
+def batch_loss(model: nn.Module, arrays: Arrays, lanes: Lanes) -> tuple[mx.array, mx.array]:
+    """(summed loss, number of judged tokens) over all lanes."""
+    total, count = mx.array(0.0), mx.array(0.0)
+    for stream, (inputs, positions, targets, weights) in zip(lanes.streams, arrays, strict=False):
+        with mx.stream(stream):
+            logits = _logits(model, inputs, positions)
+            losses = _cross_entropy(logits, targets)
+            summed, judged = (losses * weights).sum(), weights.sum()
+        total, count = total + summed, count + judged
+    return total, count
+
+
+def _logits(model: nn.Module, inputs: mx.array, positions: mx.array) -> mx.array:
+    """Logits `[n, vocabulary]` at the flat `positions` alone: the head is the dearest layer."""
+    if model.model_type not in _HEADED:
+        logits = model(inputs)
+        return logits.reshape(-1, logits.shape[-1])[positions]
+    hidden = model.model(inputs)
+    hidden = hidden.reshape(-1, hidden.shape[-1])[positions]
+    if model.args.tie_word_embeddings:
+        return model.model.embed_tokens.as_linear(hidden)
+    return model.lm_head(hidden)
+
+
+def _cross_entropy(logits: mx.array, targets: mx.array) -> mx.array:
+    logits = logits.astype(mx.float32)
+    if device_kind() == "cpu":
+        return cross_entropy(logits, targets)
+    losses: mx.array = nn.losses.cross_entropy(logits, targets)
+    return losses

@@ -1,0 +1,301 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backends.base import (
+    BackendError,
+    Checkpointed,
+    Evaluated,
+    Finished,
+    LoraConfig,
+    Started,
+    Stepped,
+    TrainingConfig,
+    TrainingDiverged,
+    TrainingEvent,
+    TrainingRun,
+    UnsupportedModel,
+)
+from backends.mlx import MLXBackend
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def chats(tmp_path: Path) -> Path:
+    """13 training, 3 validation and 5 test examples of several lengths."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for split, count in {"train": 13, "valid": 3, "test": 5}.items():
+        lines = [
+            json.dumps({"messages": chat(f"{split} {n} " + "word " * n)}) for n in range(count)
+        ]
+        (folder / f"{split}.jsonl").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def chat(request: str) -> list[dict[str, str]]:
+    return [
+        {"role": "system", "content": "Repeat."},
+        {"role": "user", "content": request},
+        {"role": "assistant", "content": request.upper()},
+    ]
+
+
+def make_run(base: Path, data: Path, folder: Path, **overrides: Any) -> TrainingRun:
+    config: dict[str, Any] = {
+        "iters": 8,
+        "batch_size": 4,
+        "learning_rate": 1e-3,
+        "lora": LoraConfig(rank=4, dropout=0.1),
+        "warmup": 2,
+        "steps_per_eval": 4,
+        "save_every": 2,
+        "seed": 7,
+    }
+    return TrainingRun(
+        base=base,
+        data=data,
+        output=folder / "output",
+        checkpoints=folder / "checkpoints",
+        config=TrainingConfig(**(config | overrides)),
+    )
+
+
+def events(run: TrainingRun) -> list[TrainingEvent]:
+    return list(MLXBackend().train(run))
+
+
+def digest(run: TrainingRun) -> str:
+    return hashlib.sha256((run.output / "adapters.safetensors").read_bytes()).hexdigest()
+
+
+def of[T](kind: type[T], happened: list[TrainingEvent]) -> list[T]:
+    return [event for event in happened if isinstance(event, kind)]
+
+
+def test_a_run_reports_every_step_and_ends_with_an_adapter(
+    tiny_base: Path, chats: Path, tmp_path: Path
+) -> None:
+    run = make_run(tiny_base, chats, tmp_path)
+    happened = events(run)
+    assert isinstance(happened[0], Started)
+    assert happened[0].iteration == 0
+    assert 0 < happened[0].trainable_parameters < happened[0].total_parameters
+    steps = of(Stepped, happened)
+    assert [step.iteration for step in steps] == list(range(1, 9))
+    assert all(step.tokens > 0 and step.grad_norm > 0 for step in steps)
+    assert [event.iteration for event in of(Checkpointed, happened)] == [2, 4, 6, 8]
+    assert isinstance(happened[-1], Finished)
+    assert {path.name for path in run.output.iterdir()} == {
+        "adapters.safetensors",
+        "adapter_config.json",
+    }
+
+
+def test_only_the_last_two_checkpoints_are_kept(
+    tiny_base: Path, chats: Path, tmp_path: Path
+) -> None:
+    run = make_run(tiny_base, chats, tmp_path)
+    events(run)
+    assert sorted(path.name for path in run.checkpoints.iterdir()) == ["0000006", "0000008"]
+
+
+def test_base_and_tuned_losses_are_measured_on_whole_splits(
+    tiny_base: Path, chats: Path, tmp_path: Path
+) -> None:
+    happened = events(make_run(tiny_base, chats, tmp_path))
+    measured = [(e.iteration, e.split, e.adapter) for e in of(Evaluated, happened)]
+    assert measured == [
+        (0, "valid", False),
+        (0, "test", False),
+        (4, "valid", True),
+        (8, "valid", True),
+        (8, "test", True),
+    ]
+    metrics = of(Finished, happened)[0].metrics
+    assert metrics["perplexity"] == pytest.approx(math.exp(metrics["test_loss"]))
+    assert metrics["val_loss"] < metrics["base_val_loss"]
+
+
+def test_the_reported_loss_is_mlx_lms_own(tiny_base: Path, chats: Path, tmp_path: Path) -> None:
+    """Masking, padding and the fast arithmetic agree with mlx-lm's loss on the same tokens."""
+    import mlx.core as mx
+    from mlx_lm import load
+    from mlx_lm.tuner.trainer import default_loss
+
+    from backends.mlx.data import read_split
+
+    model, tokenizer = load(str(tiny_base))
+    total = count = 0.0
+    for example in read_split(chats / "valid.jsonl", tokenizer, 2048, mask_prompt=True).examples:
+        # mlx-lm counts targets from its offset on, one later than the first answer token.
+        lengths = mx.array([[example.start, len(example.tokens) - 1]])
+        loss, tokens = default_loss(model, mx.array([example.tokens]), lengths)
+        total += loss.item() * tokens.item()
+        count += tokens.item()
+    happened = events(make_run(tiny_base, chats, tmp_path, iters=1, warmup=0))
+    assert of(Evaluated, happened)[0].loss == pytest.approx(total / count, rel=1e-5)
+
+
+def test_mlx_lm_loads_the_adapter_unchanged(tiny_base: Path, chats: Path, tmp_path: Path) -> None:
+    from mlx_lm import load
+
+    from backends.mlx.data import read_split
+
+    run = make_run(tiny_base, chats, tmp_path, learning_rate=1e-2, iters=20)
+    finished = of(Finished, events(run))[0]
+    import mlx.core as mx
+    import mlx.nn as nn
+
+    model, tokenizer = load(str(tiny_base), adapter_path=str(run.output))
+    total = count = 0.0
+    for example in read_split(chats / "test.jsonl", tokenizer, 2048, mask_prompt=True).examples:
+        tokens = mx.array([example.tokens])
+        losses = nn.losses.cross_entropy(model(tokens[:, :-1]), tokens[:, 1:])
+        total += losses[0, example.start - 1 :].sum().item()
+        count += len(example.tokens) - example.start
+    assert finished.metrics["test_loss"] == pytest.approx(total / count, rel=1e-4)
+    assert finished.metrics["test_loss"] < 0.9 * finished.metrics["base_test_loss"]
+
+
+@pytest.mark.parametrize("stop_after", [1, 3, 4, 7])
+def test_a_run_closed_at_any_step_ends_with_the_same_bytes(
+    tiny_base: Path, chats: Path, tmp_path: Path, stop_after: int
+) -> None:
+    whole = make_run(tiny_base, chats, tmp_path / "whole")
+    events(whole)
+    cut = make_run(tiny_base, chats, tmp_path / "cut")
+    generator = MLXBackend().train(cut)
+    for event in generator:
+        if isinstance(event, Stepped) and event.iteration == stop_after:
+            break
+    generator.close()
+    assert not cut.output.exists()
+    resumed = events(cut)
+    assert (
+        of(Started, resumed)[0].iteration == stop_after - stop_after % 2 - (stop_after % 2 == 0) * 2
+    )
+    assert digest(cut) == digest(whole)
+    assert of(Finished, resumed)[0].metrics["base_test_loss"] > 0
+
+
+CHILD = """
+import sys, json, time
+from pathlib import Path
+from backends.base import TrainingRun, TrainingConfig, Stepped
+from backends.mlx import MLXBackend
+base, data, folder = map(Path, sys.argv[1:4])
+config = TrainingConfig.model_validate_json(sys.argv[4])
+run = TrainingRun(base, data, folder / "output", folder / "checkpoints", config)
+for event in MLXBackend().train(run):
+    if isinstance(event, Stepped):
+        print(event.iteration, flush=True)
+"""
+
+
+def _child(run: TrainingRun) -> subprocess.Popen[str]:
+    arguments = [str(run.base), str(run.data), str(run.output.parent), run.config.model_dump_json()]
+    return subprocess.Popen(
+        [sys.executable, "-c", CHILD, *arguments],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+
+
+def test_a_run_killed_with_sigkill_ends_with_the_same_bytes(
+    tiny_base: Path, chats: Path, tmp_path: Path
+) -> None:
+    whole = make_run(tiny_base, chats, tmp_path / "whole")
+    events(whole)
+    killed = make_run(tiny_base, chats, tmp_path / "killed")
+    with _child(killed) as process:
+        assert process.stdout
+        for line in process.stdout:
+            if int(line) == 5:
+                process.send_signal(signal.SIGKILL)
+                break
+        process.stdout.read()
+    assert process.returncode == -signal.SIGKILL
+    assert events(killed)
+    assert digest(killed) == digest(whole)
+
+
+def test_a_damaged_checkpoint_is_passed_over(tiny_base: Path, chats: Path, tmp_path: Path) -> None:
+    run = make_run(tiny_base, chats, tmp_path)
+    events(run)
+    expected = digest(run)
+    newest = run.checkpoints / "0000008" / "optimizer.safetensors"
+    newest.write_bytes(newest.read_bytes()[:-10])
+    again = events(run)
+    assert of(Started, again)[0].iteration == 6
+    assert digest(run) == expected
+
+
+def test_checkpoints_of_another_run_are_refused(
+    tiny_base: Path, chats: Path, tmp_path: Path
+) -> None:
+    events(make_run(tiny_base, chats, tmp_path))
+    with pytest.raises(BackendError, match="another|other"):
+        events(make_run(tiny_base, chats, tmp_path, seed=8))
+
+
+def test_divergence_names_its_iteration(tiny_base: Path, chats: Path, tmp_path: Path) -> None:
+    bad = base_with_an_overflow(tiny_base, tmp_path)
+    with pytest.raises(TrainingDiverged, match="iteration 1"):
+        events(make_run(bad, chats, tmp_path))
+
+
+def base_with_an_overflow(base: Path, folder: Path) -> Path:
+    """A copy of `base` whose last norm overflows."""
+    import shutil
+
+    import mlx.core as mx
+
+    bad = folder / "bad"
+    shutil.copytree(base, bad)
+    weights = mx.load(str(base / "model.safetensors"))
+    weights["model.norm.weight"] = weights["model.norm.weight"] * 1e38
+    mx.save_safetensors(str(bad / "model.safetensors"), weights)
+    return bad
+
+
+def test_a_folder_with_code_is_refused(tiny_base: Path, chats: Path, tmp_path: Path) -> None:
+    import shutil
+
+    folder = tmp_path / "evil"
+    shutil.copytree(tiny_base, folder)
+    (folder / "model.py").write_text("print('hello')")
+    with pytest.raises(UnsupportedModel, match="model.py"):
+        events(make_run(folder, chats, tmp_path))
+
+
+def test_a_batch_larger_than_the_data_set_works(
+    tiny_base: Path, chats: Path, tmp_path: Path
+) -> None:
+    happened = events(make_run(tiny_base, chats, tmp_path, batch_size=64, iters=2, warmup=0))
+    assert len(of(Stepped, happened)) == 2
+
+
+def test_adapting_the_top_layer_alone_leaves_the_others_out(
+    tiny_base: Path, chats: Path, tmp_path: Path
+) -> None:
+    import mlx.core as mx
+
+    run = make_run(tiny_base, chats, tmp_path, num_layers=1, iters=3, optimizer="adam")
+    events(run)
+    names: Iterator[str] = iter(mx.load(str(run.output / "adapters.safetensors")))
+    assert {name.split(".")[2] for name in names} == {"1"}
