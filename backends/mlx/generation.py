@@ -40,9 +40,11 @@ from backends.mlx.sampling import make_sampler
 from backends.mlx.threads import clear_streams_at_end
 from backends.text import StopText
 
-# Prompt tokens per row and rows in one prefill chunk. Running rows wait for the chunk, so a CPU,
-# which reads a few hundred tokens a second, takes small bites.
-_PREFILL = {"cpu": (128, 4), "metal": (512, 4), "cuda": (2048, 8)}
+# Prompt tokens that one step reads: of one row at most, and of all rows together. Running rows
+# wait meanwhile, so a CPU, which reads a few hundred tokens a second, takes small bites; below
+# about 128 tokens its matrix products lose speed.
+_PREFILL = {"cpu": (128, 512), "metal": (512, 2048), "cuda": (2048, 8192)}
+_MAX_PROMPTS = 8  # read together
 _MAX_ROWS = 32  # decoded together; further rows wait their turn
 
 _open_models = 0
@@ -80,6 +82,7 @@ class _Row:
     adapter: Path | None
     detokenizer: Any
     stop: StopText
+    started: bool = False  # its first token is out
 
 
 class MLXModel:
@@ -99,13 +102,13 @@ class MLXModel:
                 f"The model {name} keeps a kind of cache that cannot be batched; "
                 "choose another architecture."
             )
-        chunk, prompts = _PREFILL[device_kind()]
+        self._chunk, self._chunk_of_all = _PREFILL[device_kind()]
         self._generator: Any = BatchGenerator(
             RoutedModel(model, self._adapters.routing),
             stop_tokens=[[token] for token in sorted(tokenizer.eos_token_ids)],
             completion_batch_size=_MAX_ROWS,
-            prefill_batch_size=prompts,
-            prefill_step_size=chunk,
+            prefill_batch_size=_MAX_PROMPTS,
+            prefill_step_size=self._chunk,
         )
         _count_open(1)
 
@@ -169,6 +172,9 @@ class MLXModel:
         """Raises OutOfMemory."""
         if not self._rows:
             return []
+        prompts = sum(not row.started for row in self._rows.values())
+        share = self._chunk_of_all // min(max(prompts, 1), _MAX_PROMPTS)
+        self._generator.prefill_step_size = min(self._chunk, share)
         with _named_errors():
             _, responses = self._generator.next()
             return [self._advance(self._rows[response.uid], response) for response in responses]
@@ -204,6 +210,7 @@ class MLXModel:
         """What the generator's response adds to the row's text; forget the row if it ended."""
         reason: FinishReason | None = response.finish_reason
         text = ""
+        row.started = True
         if reason != "stop":  # "stop" is an end-of-sequence token, which is no text
             row.detokenizer.add_token(response.token)
             text = row.stop.push(row.detokenizer.last_segment)
