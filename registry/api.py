@@ -1,6 +1,6 @@
 """The registry over JSON: base models, models, versions, aliases and data sets."""
 
-from __future__ import annotations
+# No `from __future__ import annotations`: ninja resolves texts in the module of `paginate`, and fails.
 
 from typing import Annotated, Any
 
