@@ -17,6 +17,7 @@ import time
 from array import array
 from collections.abc import Generator, Sequence
 from pathlib import Path
+from typing import Literal
 
 from backends.base import (
     BackendError,
@@ -32,6 +33,7 @@ from backends.base import (
     TrainingRun,
 )
 from backends.fake import files
+from backends.mlx.schedule import learning_rate  # plain arithmetic, no MLX
 
 type Weights = dict[str, files.Tensor]
 
@@ -52,6 +54,13 @@ def train(run: TrainingRun, step_seconds: float) -> Generator[TrainingEvent, Non
     yield Started(iteration, trainable, base.parameters + trainable)
 
     config = run.config
+    metrics: dict[str, float] = {}
+    names: tuple[tuple[Literal["valid", "test"], str], ...] = (("valid", "val"), ("test", "test"))
+    for split, short in names:
+        if splits[split]:
+            metrics[f"base_{short}_loss"] = _loss(config, 0, split)
+            if iteration == 0:
+                yield Evaluated(0, split, _loss(config, 0, split), adapter=False)
     loss = _loss(config, iteration, "train")
     while iteration < config.iters:
         iteration += 1
@@ -59,7 +68,7 @@ def train(run: TrainingRun, step_seconds: float) -> Generator[TrainingEvent, Non
         if step_seconds:
             time.sleep(step_seconds)
         batch = _batch(splits["train"], config, iteration)
-        rate = _learning_rate(config, iteration)
+        rate = learning_rate(config, iteration)
         _walk(weights, f"{config.seed}:{iteration}:{batch}", rate)
         loss = _loss(config, iteration, "train")
         if config.learning_rate > 0.1 and config.learning_rate * iteration >= 1:
@@ -76,19 +85,15 @@ def train(run: TrainingRun, step_seconds: float) -> Generator[TrainingEvent, Non
         if iteration % config.save_every == 0 or iteration == config.iters:
             yield Checkpointed(iteration, _save(run, fingerprint, iteration, weights))
 
-    _write_adapter(run.output, config, weights)
-    metrics = {"train_loss": loss}
+    metrics["train_loss"] = loss
     if splits["valid"]:
         metrics["val_loss"] = _loss(config, iteration, "valid")
     if splits["test"]:
-        tuned, untouched = _loss(config, iteration, "test"), _loss(config, 0, "test")
-        yield Evaluated(iteration, "test", untouched, adapter=False)
-        yield Evaluated(iteration, "test", tuned)
-        metrics |= {
-            "test_loss": tuned,
-            "perplexity": math.exp(tuned),
-            "base_perplexity": math.exp(untouched),
-        }
+        metrics["test_loss"] = _loss(config, iteration, "test")
+        metrics["perplexity"] = math.exp(metrics["test_loss"])
+        metrics["base_perplexity"] = math.exp(metrics["base_test_loss"])
+        yield Evaluated(iteration, "test", metrics["test_loss"])
+    _write_adapter(run.output, config, weights)
     yield Finished(iteration, metrics)
 
 
@@ -132,12 +137,12 @@ def _resume(run: TrainingRun, fingerprint: str) -> tuple[int, Weights]:
 
 def _saved(checkpoints: Path) -> list[Path]:
     """Whole checkpoints, oldest first; one that was being written has another name."""
-    return sorted(path for path in checkpoints.glob("iteration-*") if path.is_dir())
+    return sorted(path for path in checkpoints.glob("[0-9]*") if path.is_dir())
 
 
 def _save(run: TrainingRun, fingerprint: str, iteration: int, weights: Weights) -> Path:
-    final = run.checkpoints / f"iteration-{iteration:07}"
-    partial = run.checkpoints / f"partial-{iteration:07}"
+    final = run.checkpoints / f"{iteration:07}"
+    partial = run.checkpoints / f".staging-{iteration:07}"
     for leftover in (partial, final):
         shutil.rmtree(leftover, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -193,15 +198,3 @@ def _loss(config: TrainingConfig, iteration: int, split: str) -> float:
     progress = iteration * min(config.learning_rate / 2e-4, 10) / 20
     noise = random.Random(f"{split}:{config.seed}:{iteration}").uniform(0.98, 1.02)
     return (_FLOOR + (_START - _FLOOR) * math.exp(-progress)) * noise
-
-
-def _learning_rate(config: TrainingConfig, iteration: int) -> float:
-    """The rate of the iteration-th step, counted from 1."""
-    if iteration <= config.warmup:
-        return config.learning_rate * iteration / config.warmup
-    if config.schedule == "constant":
-        return config.learning_rate
-    done = (iteration - config.warmup) / (config.iters - config.warmup)
-    if config.schedule == "linear":
-        return config.learning_rate * (1 - done)
-    return config.learning_rate * (1 + math.cos(math.pi * done)) / 2

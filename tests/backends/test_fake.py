@@ -125,6 +125,10 @@ def test_its_adapter_is_a_real_safetensors_file(base: Path) -> None:
 def test_events_come_in_order(base: Path) -> None:
     events = train(make_run(base))
     assert isinstance(events[0], Started)
+    assert [e.split for e in events if isinstance(e, Evaluated) and not e.adapter] == [
+        "valid",
+        "test",
+    ]
     assert [e.iteration for e in events if isinstance(e, Stepped)] == list(range(1, 21))
     assert [e.iteration for e in events if isinstance(e, Checkpointed)] == [5, 10, 15, 20]
     finished = events[-1]
@@ -134,6 +138,8 @@ def test_events_come_in_order(base: Path) -> None:
         "val_loss",
         "test_loss",
         "perplexity",
+        "base_val_loss",
+        "base_test_loss",
         "base_perplexity",
     }
 
