@@ -15,6 +15,7 @@ from hub import health, presence
 from hub.apps import PROCESSES
 from hub.models import SystemSample
 from inference.models import InferenceRequest
+from registry.htmx import HtmxRequest, partial
 from registry.models import Alias, BaseModel, Dataset, MLflowOutbox, Model, ModelVersion
 from registry.resolve import PRODUCTION
 from training.models import TrainingJob
@@ -23,7 +24,7 @@ MAX_SAMPLES = 360  # points of a chart; an hour at 10 s
 
 
 @require_GET
-def dashboard(request: HttpRequest) -> HttpResponse:
+def dashboard(request: HtmxRequest) -> HttpResponse:
     engine = health.running_engine_stats()
     running = TrainingJob.objects.running().select_related("model", "dataset").first()
     context: dict[str, Any] = {
@@ -40,7 +41,7 @@ def dashboard(request: HttpRequest) -> HttpResponse:
     }
     if not request.htmx:
         context["steps"] = _first_steps()
-    return render(request, "hub/dashboard.html" + ("#live" if request.htmx else ""), context)
+    return render(request, partial(request, "hub/dashboard.html", "live"), context)
 
 
 def _serving() -> list[Alias]:
@@ -65,7 +66,7 @@ def _first_steps() -> list[tuple[str, str, str, bool]]:
 
 
 @require_GET
-def system(request: HttpRequest) -> HttpResponse:
+def system(request: HtmxRequest) -> HttpResponse:
     context = {
         "health": health.parts(),
         "engine": health.running_engine_stats(),
@@ -77,7 +78,7 @@ def system(request: HttpRequest) -> HttpResponse:
         "storage": settings.STORAGE,
         "backend": settings.BACKEND,
     }
-    return render(request, "hub/system.html" + ("#live" if request.htmx else ""), context)
+    return render(request, partial(request, "hub/system.html", "live"), context)
 
 
 @require_GET

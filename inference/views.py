@@ -12,10 +12,11 @@ from django.views.decorators.http import require_GET
 from inference.models import InferenceRequest
 from registry.datasets import read_examples
 from registry.errors import HubError
+from registry.htmx import HtmxRequest, partial
 from registry.models import Dataset
 from registry.resolve import Served, served_names
 
-PER_PAGE = 50
+PER_PAGE = 25
 SUGGESTIONS = 3
 _FILTERS = ("q", "status", "api", "version")
 
@@ -67,7 +68,7 @@ def _grouped(names: list[Served]) -> dict[str, list[Served]]:
 
 
 @require_GET
-def requests(request: HttpRequest) -> HttpResponse:
+def requests(request: HtmxRequest) -> HttpResponse:
     """The log, newest first; `before` is an id, so that a page costs the same at any depth."""
     query = {name: request.GET.get(name, "").strip() for name in _FILTERS}
     before = request.GET.get("before", "")
@@ -84,7 +85,7 @@ def requests(request: HttpRequest) -> HttpResponse:
         "statuses": InferenceRequest.Status.choices,
         "apis": InferenceRequest.Api.choices,
     }
-    template = "inference/requests.html" + ("#rows" if request.htmx else "")
+    template = partial(request, "inference/requests.html", "rows")
     return render(request, template, context)
 
 
@@ -97,5 +98,5 @@ def _find(query: dict[str, str]) -> QuerySet[InferenceRequest]:
     if query["api"]:
         rows = rows.filter(api=query["api"])
     if query["version"].isdigit():
-        rows = rows.filter(version_id=query["version"])
+        rows = rows.filter(version_id=int(query["version"]))
     return rows

@@ -48,7 +48,7 @@ class _SeveralFilesInput(forms.ClearableFileInput):
 class _SeveralFiles(forms.FileField):
     widget = _SeveralFilesInput
 
-    def clean(self, data: Any, initial: Any = None) -> list[UploadedFile]:
+    def clean(self, data: Any, initial: Any = None) -> list[UploadedFile[Any]]:
         """The uploaded files, at least one."""
         files = data if isinstance(data, list | tuple) else [data]
         return [super(_SeveralFiles, self).clean(file, initial) for file in files or [None]]
@@ -60,7 +60,7 @@ class RegisterDatasetForm(forms.Form):
         validators=[validate_name],
         widget=forms.TextInput(attrs={"autocomplete": "off"}),
     )
-    files = _SeveralFiles(
+    files = _SeveralFiles(  # type: ignore[assignment]  # Form.files is set on instances alone
         label="JSONL files",
         help_text=(
             "train.jsonl with valid.jsonl and perhaps test.jsonl; "
@@ -69,6 +69,12 @@ class RegisterDatasetForm(forms.Form):
         widget=_SeveralFilesInput(attrs={"accept": ".jsonl,.json,application/jsonl"}),
     )
     description = forms.CharField(required=False, widget=forms.Textarea(attrs={"rows": 2}))
+
+
+class _VersionField(forms.ModelChoiceField[ModelVersion]):
+    def label_from_instance(self, obj: ModelVersion) -> str:
+        """The number alone: the model is known from the page."""
+        return obj.version
 
 
 class MoveAliasForm(forms.Form):
@@ -80,9 +86,7 @@ class MoveAliasForm(forms.Form):
         help_text="Requests for the model's bare name go to “production”.",
         widget=forms.TextInput(attrs={"autocomplete": "off", "list": "alias-names"}),
     )
-    version = forms.ModelChoiceField(
-        ModelVersion.objects.none(), to_field_name="version", empty_label=None
-    )
+    version = _VersionField(ModelVersion.objects.none(), to_field_name="version", empty_label=None)
     reason = forms.CharField(
         required=False,
         help_text="Kept in the history.",
@@ -94,4 +98,3 @@ class MoveAliasForm(forms.Form):
         field = self.fields["version"]
         assert isinstance(field, forms.ModelChoiceField)
         field.queryset = ModelVersion.objects.filter(model=model).ready().newest_first()
-        field.label_from_instance = lambda version: version.version  # type: ignore[method-assign]

@@ -7,6 +7,7 @@ from registry import views
 urlpatterns = [
     path("models/", views.models, name="models"),
     path("models/new/", views.model_new, name="model_new"),
+    path("models/starter/", views.starter_base, name="starter_base"),
     path("models/<int:pk>/", views.model, name="model"),
     path("models/<int:pk>/alias/", views.alias_move, name="alias_move"),
     re_path(
@@ -16,5 +17,6 @@ urlpatterns = [
     ),
     path("datasets/", views.datasets, name="datasets"),
     path("datasets/new/", views.dataset_new, name="dataset_new"),
+    path("datasets/starter/", views.starter_dataset, name="starter_dataset"),
     path("datasets/<int:pk>/", views.dataset, name="dataset"),
 ]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import messages
-from django.core.files.uploadedfile import UploadedFile
 from django.core.paginator import Paginator
 from django.db.models import QuerySet
 from django.forms import Form
@@ -13,12 +12,15 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from registry import artifacts, overview, paths, uploads
-from registry.datasets import read_examples, register_dataset
+from registry import artifacts, overview, paths
+from registry.bases import register_starter
+from registry.datasets import read_examples, register_starter_dataset
 from registry.errors import HubError
 from registry.forms import MoveAliasForm, RegisterDatasetForm, RegisterModelForm
+from registry.htmx import HtmxRequest, form_page, partial
 from registry.models import BaseModel, Dataset, Model, ModelVersion
 from registry.registration import register_model
+from registry.uploads import register_upload
 from registry.versions import move_alias
 
 PER_PAGE = 25
@@ -31,21 +33,11 @@ def refuse(form: Form, error: HubError) -> int:
     return error.status
 
 
-def form_page(
-    request: HttpRequest, template: str, context: dict[str, Any], status: int = 200
-) -> HttpResponse:
-    """A page with a form; when the form is refused, htmx is told to show the page all the same."""
-    response = render(request, template, context, status=status)
-    if status >= 400:
-        response["X-Form"] = "invalid"
-    return response
-
-
 @require_GET
-def models(request: HttpRequest) -> HttpResponse:
+def models(request: HtmxRequest) -> HttpResponse:
     query = {name: request.GET.get(name, "").strip() for name in ("q", "task", "base", "sort")}
     page = Paginator(overview.find_models(**query), PER_PAGE).get_page(request.GET.get("page"))
-    template = "registry/models.html" + ("#rows" if request.htmx else "")
+    template = partial(request, "registry/models.html", "rows")
     context = {
         "page": page,
         "query": query,
@@ -74,20 +66,32 @@ def model_new(request: HttpRequest) -> HttpResponse:
     return form_page(request, "registry/model_new.html", context, status)
 
 
+@require_POST
+def starter_base(request: HttpRequest) -> HttpResponse:
+    try:
+        base = register_starter()
+    except HubError as error:
+        messages.error(request, str(error))
+    else:
+        messages.success(request, f"{base.name} is imported.")
+    return redirect("model_new")
+
+
 @require_GET
-def model(request: HttpRequest, pk: int) -> HttpResponse:
+def model(request: HtmxRequest, pk: int) -> HttpResponse:
     found = get_object_or_404(Model.objects.select_related("base_model"), pk=pk)
     form = MoveAliasForm(found, initial={"version": request.GET.get("promote")})
-    template = "registry/model.html" + ("#promote" if request.htmx else "")
+    template = partial(request, "registry/model.html", "promote")
     return render(request, template, _model_context(request, found, form))
 
 
 def _model_context(request: HttpRequest, found: Model, form: MoveAliasForm) -> dict[str, Any]:
     versions = overview.versions_of(found)
-    chosen = [v for v in versions if v.version in request.GET.getlist("compare")]
+    chosen = [v for v in reversed(versions) if v.version in request.GET.getlist("compare")]
     return {
         "model": found,
         "versions": versions,
+        "scored": any("exact_match" in v.metrics for v in versions),
         "ready": [v for v in versions if v.status == ModelVersion.Status.READY],
         "aliases": found.aliases.select_related("version"),
         "moves": overview.moves_of(found),
@@ -147,13 +151,13 @@ def _files(version: ModelVersion) -> dict[str, Any]:
 
 
 @require_GET
-def datasets(request: HttpRequest) -> HttpResponse:
+def datasets(request: HtmxRequest) -> HttpResponse:
     q = request.GET.get("q", "").strip()
     found: QuerySet[Dataset] = Dataset.objects.order_by("-created_at", "-pk")
     if q:
         found = found.filter(name__icontains=q) | found.filter(description__icontains=q)
     page = Paginator(found, PER_PAGE).get_page(request.GET.get("page"))
-    template = "registry/datasets.html" + ("#rows" if request.htmx else "")
+    template = partial(request, "registry/datasets.html", "rows")
     return render(request, template, {"page": page, "q": q})
 
 
@@ -165,7 +169,8 @@ def dataset_new(request: HttpRequest) -> HttpResponse:
         status = 422
         if form.is_valid():
             try:
-                created = _register_upload(form.cleaned_data)
+                fields = form.cleaned_data
+                created = register_upload(fields["name"], fields["files"], fields["description"])
             except HubError as error:
                 status = refuse(form, error)
             else:
@@ -174,20 +179,18 @@ def dataset_new(request: HttpRequest) -> HttpResponse:
     return form_page(request, "registry/dataset_new.html", {"form": form}, status)
 
 
-def _register_upload(fields: dict[str, Any]) -> Dataset:
-    files: list[UploadedFile] = fields["files"]
-    with uploads.kept_while_read(files) as source:
-        return register_dataset(
-            fields["name"], source, fields["description"], origin=f"upload of {_names(files)}"
-        )
-
-
-def _names(files: list[UploadedFile]) -> str:
-    return ", ".join(str(file.name) for file in files)[:400]
+@require_POST
+def starter_dataset(request: HttpRequest) -> HttpResponse:
+    try:
+        created = register_starter_dataset()
+    except HubError as error:
+        messages.error(request, str(error))
+        return redirect("dataset_new")
+    return redirect(created)
 
 
 @require_GET
-def dataset(request: HttpRequest, pk: int) -> HttpResponse:
+def dataset(request: HtmxRequest, pk: int) -> HttpResponse:
     found = get_object_or_404(Dataset, pk=pk)
     split = request.GET.get("split", "")
     split = split if split in found.splits else next(iter(found.splits), "")
@@ -201,7 +204,7 @@ def dataset(request: HttpRequest, pk: int) -> HttpResponse:
         **_examples(found, split, first),
         "versions": found.versions.select_related("model").order_by("-created_at")[:8],
     }
-    template = "registry/dataset.html" + ("#rows" if request.htmx else "")
+    template = partial(request, "registry/dataset.html", "rows")
     return render(request, template, context)
 
 

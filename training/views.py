@@ -12,6 +12,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from registry.errors import HubError
+from registry.htmx import HtmxRequest, form_page, partial
 from registry.models import Dataset, Model
 from training import overview, queue
 from training.forms import PRESETS, NewJobForm, initial_of, nest
@@ -22,7 +23,7 @@ PER_PAGE = 25
 
 
 @require_GET
-def jobs(request: HttpRequest) -> HttpResponse:
+def jobs(request: HtmxRequest) -> HttpResponse:
     query = {name: request.GET.get(name, "").strip() for name in ("status", "model")}
     page = Paginator(overview.find_jobs(**query), PER_PAGE).get_page(request.GET.get("page"))
     places = overview.queue_positions()
@@ -35,7 +36,7 @@ def jobs(request: HttpRequest) -> HttpResponse:
         "statuses": TrainingJob.Status.choices,
         "models": Model.objects.order_by("name").values_list("name", flat=True),
     }
-    return render(request, "training/jobs.html" + ("#rows" if request.htmx else ""), context)
+    return render(request, partial(request, "training/jobs.html", "rows"), context)
 
 
 @require_http_methods(["GET", "POST"])
@@ -65,10 +66,7 @@ def job_new(request: HttpRequest) -> HttpResponse:
         "preset_name": request.GET.get("preset", ""),
         "missing": _missing(),
     }
-    response = render(request, "training/job_new.html", context, status=status)
-    if status >= 400:
-        response["X-Form"] = "invalid"
-    return response
+    return form_page(request, "training/job_new.html", context, status)
 
 
 def _initial(request: HttpRequest) -> dict[str, Any]:
@@ -98,7 +96,7 @@ def _missing() -> list[str]:
 
 
 @require_GET
-def job(request: HttpRequest, pk: int) -> HttpResponse:
+def job(request: HtmxRequest, pk: int) -> HttpResponse:
     found = get_object_or_404(
         TrainingJob.objects.select_related("model", "dataset", "result_version__model__base_model"),
         pk=pk,
@@ -114,11 +112,11 @@ def job(request: HttpRequest, pk: int) -> HttpResponse:
     }
     if not request.htmx:
         context["log"] = overview.tail(log_path(found))
-    return render(request, "training/job.html" + ("#live" if request.htmx else ""), context)
+    return render(request, partial(request, "training/job.html", "live"), context)
 
 
 @require_GET
-def job_log(request: HttpRequest, pk: int) -> HttpResponse:
+def job_log(request: HtmxRequest, pk: int) -> HttpResponse:
     """The end of the job's log; the whole page without htmx."""
     found = get_object_or_404(TrainingJob, pk=pk)
     if not request.htmx:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 from django import template
 from django.urls import reverse
@@ -62,9 +62,9 @@ def query_with(context: template.Context, **changes: Any) -> str:
 
 
 @register.filter
-def size(value: float | None) -> str | SafeString:
+def size(value: float | Literal[""] | None) -> str | SafeString:
     """Bytes for a person: `98.4 MB`. Powers of 1000, as macOS and disks count."""
-    if value is None:
+    if value is None or value == "":  # a template passes "" for what is not there
         return UNKNOWN
     amount = float(value)
     for unit in ("B", "kB", "MB", "GB"):
@@ -75,9 +75,9 @@ def size(value: float | None) -> str | SafeString:
 
 
 @register.filter
-def count(value: float | None) -> str | SafeString:
+def count(value: float | Literal[""] | None) -> str | SafeString:
     """A whole number with thin groups: `12 345`; millions and billions as `134.5 M`."""
-    if value is None:
+    if value is None or value == "":
         return UNKNOWN
     if value >= 1e9:
         return f"{value / 1e9:.1f} B"
@@ -95,19 +95,27 @@ def figure(value: Any) -> str | SafeString:
         return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.4g}"
+    if isinstance(value, int) and abs(value) >= 10_000:
+        return f"{value:,}".replace(",", "\u202f")
     return str(value)
 
 
 @register.filter
-def rate(value: float | None) -> str | SafeString:
+def rate(value: float | Literal[""] | None) -> str | SafeString:
     """Tokens per second."""
-    return NOT_YET if value is None else f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
+    return (
+        NOT_YET
+        if value is None or value == ""
+        else f"{value:,.0f}"
+        if value >= 100
+        else f"{value:.1f}"
+    )
 
 
 @register.filter
-def ms(value: float | None) -> str | SafeString:
+def ms(value: float | Literal[""] | None) -> str | SafeString:
     """Milliseconds for a person: `153 ms`, `1.24 s`, `2 min 5 s`."""
-    if value is None:
+    if value is None or value == "":
         return NOT_YET
     if value < 1000:
         return f"{value:.0f} ms"
@@ -115,9 +123,9 @@ def ms(value: float | None) -> str | SafeString:
 
 
 @register.filter
-def duration(seconds: float | None) -> str | SafeString:
+def duration(seconds: float | Literal[""] | None) -> str | SafeString:
     """Seconds for a person: `42 s`, `2 min 5 s`, `3 h 20 min`."""
-    if seconds is None:
+    if seconds is None or seconds == "":
         return NOT_YET
     whole = max(0, round(seconds))
     if whole < 60:
@@ -128,9 +136,9 @@ def duration(seconds: float | None) -> str | SafeString:
 
 
 @register.filter
-def ago(moment: datetime | None) -> SafeString:
+def ago(moment: datetime | Literal[""] | None) -> SafeString:
     """`<time>` that reads `3 min ago`, with the UTC moment as its title; a script keeps it true."""
-    if moment is None:
+    if not moment:
         return NOT_YET
     seconds = (timezone.now() - moment).total_seconds()
     utc = moment.astimezone(UTC)
@@ -169,8 +177,8 @@ def known(value: Any) -> Any:
 
 @register.filter
 def words(name: str) -> str:
-    """`peak_memory_bytes` → `peak memory bytes`."""
-    return name.replace("_", " ")
+    """`peak_memory_bytes` → `peak memory`."""
+    return name.removesuffix("_bytes").replace("_", " ")
 
 
 @register.filter

@@ -30,6 +30,12 @@ function bytes(value) {
   return `${Number(value.toPrecision(3))} ${units[step]}`;
 }
 
+function clock(seconds, fine = false) {
+  const moment = new Date(seconds * 1000);
+  const parts = [moment.getHours(), moment.getMinutes(), ...(fine ? [moment.getSeconds()] : [])];
+  return parts.map((part) => String(part).padStart(2, "0")).join(":");
+}
+
 const KINDS = {
   loss: {
     x: "iteration",
@@ -69,7 +75,8 @@ const KINDS = {
 };
 
 /** A moving average, so that the eye sees the trend through the noise of single batches. */
-function smoothed(values, weight = 0.85) {
+function smoothed(values) {
+  const weight = 1 - 1 / Math.max(3, values.length / 40);
   let mean = null;
   let correction = 0;
   return values.map((value) => {
@@ -169,11 +176,11 @@ class Chart {
       cursor: { drag: { x: true, y: false }, points: { size: 6 } },
       scales: { x: { time: kind.time }, y: { range: kind.range ?? ((_, low, high) => [Math.min(0, low), high * 1.08 || 1]) } },
       axes: [
-        { ...axis, grid: { show: false }, space: 70 },
+        { ...axis, grid: { show: false }, space: 70, size: 30, values: kind.time ? (_, ticks) => ticks.map((tick) => clock(tick)) : undefined },
         { ...axis, size: kind.format === bytes ? 62 : 50, values: (_, ticks) => ticks.map((tick) => (kind.format === loss ? tick : kind.format(tick))) },
       ],
       series: [
-        { label: kind.time ? "Time" : "Step", value: kind.time ? "{HH}:{mm}:{ss}" : undefined },
+        { label: kind.time ? "Time" : "Step", value: kind.time ? (_, seconds) => (seconds == null ? "–" : clock(seconds, true)) : undefined },
         ...lines.map((line) => this.series(line)),
       ],
     };

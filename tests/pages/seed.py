@@ -220,7 +220,7 @@ def make_samples(minutes: int = 60) -> None:
         SystemSample.objects.filter(pk=sample.pk).update(created_at=moment)
 
 
-def seed(folder: Path, *, running: bool = True) -> Seeded:
+def seed(folder: Path, *, running: bool = True, samples: int = 60) -> Seeded:
     """Everything at once; `folder` receives source files."""
     base = make_base()
     make_base(
@@ -350,7 +350,7 @@ def seed(folder: Path, *, running: bool = True) -> Seeded:
         prompt=[{"role": "user", "content": "Lunch with Ada on Friday"}],
         completion='{"title": "lunch"',
     )
-    make_samples(60)
+    make_samples(samples)
     return Seeded(base, model, [first, second, unknown], dataset, job, done)
 
 

@@ -1,0 +1,37 @@
+"""What the pages of every app need of htmx: the request's type, and forms that came back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django_htmx.middleware import HtmxDetails
+
+
+class HtmxRequest(HttpRequest):
+    """A request after HtmxMiddleware."""
+
+    htmx: HtmxDetails
+
+
+def partial(request: HtmxRequest, template: str, name: str) -> str:
+    """The template to render: only its partial `name` when htmx asks, else the whole page.
+
+    htmx also asks when it restores a page from history, and then needs the whole.
+    """
+    return f"{template}#{name}" if request.htmx and not _restores(request) else template
+
+
+def _restores(request: HtmxRequest) -> bool:
+    return bool(request.htmx.history_restore_request)
+
+
+def form_page(
+    request: HttpRequest, template: str, context: dict[str, Any], status: int
+) -> HttpResponse:
+    """A page with a form. A refused one (4xx) tells htmx to show the page all the same."""
+    response = render(request, template, context, status=status)
+    if status >= 400:
+        response["X-Form"] = "invalid"
+    return response

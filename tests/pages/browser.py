@@ -1,0 +1,71 @@
+"""A real Chromium for tests and screenshots; the pages use nothing but this machine."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from playwright.sync_api import Browser, Page, sync_playwright
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+def executable() -> str | None:
+    """The installed Chromium, or None. `HUB_TEST_CHROMIUM` names another one."""
+    named = os.environ.get("HUB_TEST_CHROMIUM", "")
+    return named or next((path for name in NAMES if (path := shutil.which(name))), None)
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """A running browser; raises RuntimeError when none is installed."""
+    path = executable()
+    if path is None:
+        raise RuntimeError(f"No Chromium is installed: none of {', '.join(NAMES)} was found.")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=list(FLAGS))
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+class Watch:
+    """What went wrong on a page: console errors, exceptions, requests to other hosts, HTTP 5xx."""
+
+    def __init__(self, page: Page, origin: str) -> None:
+        self.problems: list[str] = []
+        page.on("console", lambda m: self._add(f"console: {m.text}", m.type == "error"))
+        page.on("pageerror", lambda error: self._add(f"exception: {error}"))
+        page.on(
+            "request",
+            lambda request: self._add(
+                f"request to another host: {request.url}",
+                not request.url.startswith(
+                    (origin, origin.replace("http", "ws"), "data:", "blob:")
+                ),
+            ),
+        )
+        page.on("response", lambda r: self._add(f"{r.status}: {r.url}", r.status >= 500))
+
+    def _add(self, text: str, wrong: bool = True) -> None:
+        if wrong:
+            self.problems.append(text)
+
+
+def overflow(page: Page) -> int:
+    """Pixels by which the page is wider than the window; 0 is right."""
+    wide = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+    return max(0, int(wide))

@@ -1,0 +1,315 @@
+"""The pages in a real Chromium against the real processes, with the fake backend."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.pages.browser import Watch, chromium, executable, overflow
+from tests.pages.seed import write_examples
+from tests.running import RunningHub, wait_until
+
+pytestmark = pytest.mark.skipif(executable() is None, reason="no Chromium is installed")
+
+PAGES = (
+    "/",
+    "/models/",
+    "/models/new/",
+    "/datasets/",
+    "/datasets/new/",
+    "/training/",
+    "/training/new/",
+    "/playground/",
+    "/requests/",
+    "/system/",
+)
+PROMPT = "Lunch with Ada on Friday at noon"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """One browser for this module alone: while it lives, its event loop runs in this thread."""
+    with chromium() as running:
+        yield running
+
+
+@pytest.fixture
+def page(browser: Browser, running_hub: RunningHub) -> Iterator[Page]:
+    """A fresh desktop window; the test fails for anything that went wrong on its pages."""
+    context = browser.new_context(base_url=running_hub.url, viewport={"width": 1280, "height": 860})
+    context.set_default_timeout(20_000)
+    page = context.new_page()
+    watch = Watch(page, running_hub.url)
+    yield page
+    context.close()
+    assert watch.problems == []
+
+
+@pytest.fixture(scope="module")
+def trained(running_hub: RunningHub, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The name of a model with the versions 0.1.0 and 0.1.1, made through the pages' forms."""
+    folder = write_examples(tmp_path_factory.mktemp("examples"), train=40)
+    with httpx.Client(base_url=running_hub.url, timeout=60, follow_redirects=True) as client:
+        submit(client, "/models/starter/")
+        base = client.get("/api/bases").json()["items"][0]["id"]
+        model = submit(client, "/models/new/", name="paged", base=base, task_type="chat")
+        files = [("files", (path.name, path.read_bytes())) for path in folder.iterdir()]
+        dataset = submit(client, "/datasets/new/", files, name="paged-examples")
+        for seed in (1, 2):
+            chosen = {"model": last_number(model), "dataset": last_number(dataset)}
+            settings = {"iters": 12, "warmup": 2, "steps_per_eval": 4, "seed": seed}
+            job = submit(client, "/training/new/", **chosen, **settings)
+            wait_until(lambda job=job: client.get(f"{job}metrics.json").json()["over"], 90)
+        assert "0.1.1" in client.get(model).text
+    return "paged"
+
+
+def submit(client: httpx.Client, path: str, files: Any = None, **fields: Any) -> str:
+    """Send a form as a browser does; the path of the page it leads to."""
+    client.get("/models/new/")
+    data = {"csrfmiddlewaretoken": client.cookies["csrftoken"], **fields}
+    answer = client.post(path, data=data, files=files)
+    assert answer.is_success, answer.text
+    return answer.url.path
+
+
+def last_number(path: str) -> str:
+    return path.rstrip("/").rpartition("/")[2]
+
+
+def test_register_train_watch_promote_ask_and_compare(
+    page: Page, running_hub: RunningHub, tmp_path: Path
+) -> None:
+    # Register a model on the bundled base.
+    page.goto("/models/new/")
+    starter = page.get_by_role("button", name="Import the bundled base model")
+    if starter.count():
+        starter.click()
+    page.get_by_label("Name").fill("walked")
+    page.get_by_role("button", name="Register").click()
+    expect(page.get_by_role("heading", name="walked", level=1)).to_be_visible()
+
+    # Upload examples.
+    folder = write_examples(tmp_path / "examples", train=40)
+    page.goto("/datasets/new/")
+    page.get_by_label("Name").fill("walked-examples")
+    page.get_by_label("JSONL files").set_input_files(sorted(folder.iterdir()))
+    page.get_by_role("button", name="Add", exact=True).click()
+    expect(page.get_by_text("Set up", exact=False).first).to_be_visible()
+    page.get_by_role("link", name="test", exact=True).click()
+    expect(page.get_by_text("test 1", exact=True)).to_be_visible()
+
+    # Train, and watch it without touching anything.
+    page.get_by_role("link", name="Train on it").click()
+    page.get_by_label("Model").select_option(label="walked")
+    page.get_by_role("link", name=re.compile("Trial")).click()
+    expect(page.get_by_label("Steps", exact=True)).to_have_value("20")
+    page.get_by_label("Model").select_option(label="walked")
+    page.get_by_label("Data set").select_option(label="walked-examples")
+    page.get_by_role("button", name="Queue the job").click()
+    expect(page.get_by_role("status")).to_have_text("Completed", timeout=90_000)
+    chart = page.locator("[data-chart=loss]")
+    expect(chart.locator("canvas")).to_be_visible()
+    expect(chart).to_have_attribute("aria-label", re.compile(r"Train \d.*Validation \d"))
+    page.get_by_role("link", name="Version 0.1.0").click()
+    expect(page.get_by_text("adapters.safetensors")).to_be_visible()
+
+    # Promote it.
+    page.get_by_role("link", name="Promote").click()
+    page.get_by_label("Reason").fill("The first one")
+    page.get_by_role("button", name="Move the alias").click()
+    expect(page.get_by_text("walked@production is now version 0.1.0.")).to_be_visible()
+    expect(page.get_by_text("The first one")).to_be_visible()
+
+    # Ask it beside its base model.
+    page.get_by_role("link", name="Try in playground").click()
+    page.get_by_label("Prompt", exact=True).fill(PROMPT)
+    page.keyboard.press("Enter")
+    panes = page.locator(".pane")
+    for index, answerer in ((0, "walked@0.1.0"), (1, "base:")):
+        answer = panes.nth(index).locator(".msg.assistant")
+        expect(answer.locator(".role")).to_contain_text(answerer)
+        expect(answer.locator(".timings")).to_contain_text(re.compile(r"first token \d+ ms"))
+        assert answer.locator(".text").inner_text()
+
+    # It is in the log, without its text.
+    page.goto("/requests/?q=walked")
+    expect(page.get_by_role("link", name="walked@0.1.0").first).to_be_visible()
+    assert PROMPT not in page.content()
+
+
+def test_two_versions_answer_side_by_side_and_can_be_stopped(page: Page, trained: str) -> None:
+    page.goto(f"/playground/?model={trained}@0.1.0&compare={trained}@0.1.1")
+    page.get_by_label("System prompt").fill("")
+    box = page.get_by_label("Prompt", exact=True)
+    box.fill("one two three")
+    page.get_by_role("button", name="Send").click()
+    timings = page.locator(".msg .timings")
+    expect(timings).to_have_count(2)
+    # A second turn carries the first; it is stopped while it streams.
+    page.get_by_label("Longest answer, tokens").fill("100000")
+    box.fill("count " * 4000)
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="Stop").click()
+    expect(page.get_by_role("button", name="Send")).to_be_visible()
+    expect(timings).to_have_count(4)
+
+
+def test_an_error_of_the_engine_is_shown_in_the_chat(page: Page, trained: str) -> None:
+    page.goto(f"/playground/?model={trained}")
+    page.evaluate("document.querySelector('#first option').value = 'no-such-model'")
+    page.locator("#first").select_option("no-such-model")
+    page.get_by_label("Prompt", exact=True).fill(PROMPT)
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("alert")).to_contain_text("no-such-model")
+    expect(page.get_by_role("button", name="Send")).to_be_visible()
+
+
+def test_the_model_list_filters_while_typing_and_keeps_it_in_the_address(
+    page: Page, trained: str
+) -> None:
+    page.goto("/models/")
+    page.keyboard.press("/")
+    page.keyboard.type("nothing-like-it")
+    expect(page.get_by_text("No model matches")).to_be_visible()
+    assert "q=nothing-like-it" in page.url
+    page.go_back()
+    expect(page.get_by_role("link", name=trained, exact=True)).to_be_visible()
+
+
+def test_a_wrong_setting_is_shown_at_its_field(page: Page, trained: str) -> None:
+    page.goto("/training/new/")
+    page.get_by_label("Steps", exact=True).fill("0")
+    with page.expect_response(lambda response: response.status == 422):
+        page.get_by_role("button", name="Queue the job").click()
+    expect(page.locator("#id_iters_error")).to_contain_text("greater than or equal to 1")
+
+
+def test_the_keyboard_reaches_everything(page: Page, trained: str) -> None:
+    page.goto("/")
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator("main")).to_be_focused()
+    for key, path in (
+        ("m", "/models/"),
+        ("d", "/datasets/"),
+        ("t", "/training/"),
+        ("s", "/system/"),
+    ):
+        page.keyboard.press("g")
+        page.keyboard.press(key)
+        page.wait_for_url(f"**{path}")
+    page.keyboard.press("?")
+    expect(page.get_by_role("dialog", name="Keyboard shortcuts")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    page.keyboard.press("g")
+    page.keyboard.press("p")
+    page.wait_for_url("**/playground/")
+    expect(page.get_by_label("Prompt", exact=True)).to_be_focused()
+
+
+def test_focus_survives_the_refresh_of_what_is_polled(page: Page, trained: str) -> None:
+    page.goto("/")
+    link = page.get_by_role("link", name="All requests")
+    link.focus()
+    with page.expect_response(lambda r: r.request.headers.get("hx-request") == "true"):
+        pass
+    page.wait_for_timeout(300)
+    expect(page.get_by_role("link", name="All requests")).to_be_focused()
+
+
+def test_the_theme_is_kept(page: Page) -> None:
+    page.goto("/")
+    button = page.get_by_role("button", name="Theme")
+    button.click()
+    button.click()
+    expect(button).to_contain_text("dark")
+    page.goto("/models/")
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+    dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert dark == "rgb(14, 16, 20)"
+
+
+def test_no_page_scrolls_sideways_on_a_phone(page: Page, trained: str) -> None:
+    page.set_viewport_size({"width": 375, "height": 800})
+    page.goto("/models/")
+    model = page.get_by_role("link", name=trained, exact=True).get_attribute("href")
+    assert model
+    for path in (
+        *PAGES,
+        model,
+        f"{model}?compare=0.1.0&compare=0.1.1",
+        f"{model}0.1.0/",
+        "/training/1/",
+        "/datasets/1/",
+        "/nope/",
+    ):
+        page.goto(path)
+        page.wait_for_load_state("networkidle") if path == "/models/" else None
+        assert overflow(page) == 0, path
+    page.get_by_role("button", name="Menu").click()
+    page.get_by_role("link", name="Training", exact=True).click()
+    page.wait_for_url("**/training/")
+
+
+def test_pages_work_without_javascript(
+    browser: Browser, running_hub: RunningHub, trained: str
+) -> None:
+    context = browser.new_context(base_url=running_hub.url, java_script_enabled=False)
+    page = context.new_page()
+    page.goto("/models/")
+    page.get_by_label("Search", exact=True).fill(trained)
+    page.keyboard.press("Enter")
+    page.get_by_role("link", name=trained, exact=True).click()
+    page.locator("tr", has_text="0.1.1").get_by_role("link", name="Promote").click()
+    page.get_by_role("button", name="Move the alias").click()
+    expect(page.get_by_text(f"{trained}@production is now version 0.1.1.")).to_be_visible()
+    context.close()
+
+
+def test_texts_can_be_read_in_both_themes(page: Page, trained: str) -> None:
+    """WCAG AA: 4.5 to 1 for every text colour on what lies behind it."""
+    for theme in ("light", "dark"):
+        page.goto("/")
+        page.evaluate(f"localStorage.setItem('theme', '{theme}')")
+        for path in ("/", "/models/", "/training/", "/training/new/", "/playground/", "/system/"):
+            page.goto(path)
+            poor = page.evaluate(CONTRAST)
+            assert poor == [], f"{path} in {theme}: {json.dumps(poor)}"
+
+
+CONTRAST = """() => {
+  const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+  const rgb = (css) => {
+    canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = css; canvas.fillRect(0, 0, 1, 1);
+    return [...canvas.getImageData(0, 0, 1, 1).data];
+  };
+  const light = ([r, g, b]) => [r, g, b].map((v) => v / 255)
+    .map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4))
+    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+  const behind = (element) => {
+    for (let e = element; e; e = e.parentElement) {
+      const colour = rgb(getComputedStyle(e).backgroundColor);
+      if (colour[3] === 255) return colour;
+    }
+    return rgb("white");
+  };
+  const poor = [];
+  for (const element of document.querySelectorAll("body *")) {
+    const own = [...element.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim());
+    if (!own || !element.checkVisibility() || element.closest("svg, option, .u-legend")) continue;
+    const [a, b] = [light(rgb(getComputedStyle(element).color)), light(behind(element))];
+    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    if (ratio < 4.5) poor.push([element.tagName, element.className, element.textContent.trim().slice(0, 30), ratio.toFixed(2)]);
+  }
+  return poor;
+}"""

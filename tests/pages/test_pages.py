@@ -1,0 +1,148 @@
+"""Every page answers, cheaply, whole and as a fragment, with data and without."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from tests.pages.seed import Seeded
+
+PAGES = (
+    "/",
+    "/models/",
+    "/models/new/",
+    "/datasets/",
+    "/datasets/new/",
+    "/training/",
+    "/training/new/",
+    "/playground/",
+    "/requests/",
+    "/system/",
+)
+HTMX = {"HX-Request": "true"}
+
+
+def pages_of(seeded: Seeded) -> list[str]:
+    """Every page there is, those of one row too."""
+    assert seeded.running is not None
+    rows = [seeded.model, *seeded.versions, seeded.dataset, seeded.running, seeded.done]
+    return [*PAGES, *(row.get_absolute_url() for row in rows)]
+
+
+def text(response: Any) -> str:
+    """What a person reads: no tags, single spaces."""
+    return " ".join(re.sub(r"<[^>]+>", " ", response.content.decode()).split())
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("path", PAGES)
+def test_an_empty_hub_has_every_page(client: Client, path: str) -> None:
+    response = client.get(path)
+    assert response.status_code == 200
+    assert "<main" in response.content.decode()
+
+
+def test_every_page_is_cheap(
+    client: Client, seeded: Seeded, django_assert_max_num_queries: Any
+) -> None:
+    for path in pages_of(seeded):
+        with django_assert_max_num_queries(14):
+            assert client.get(path).status_code == 200, path
+
+
+def test_more_rows_do_not_mean_more_queries(
+    client: Client, seeded: Seeded, django_assert_num_queries: Any
+) -> None:
+    from django.db import connection
+    from django.test.utils import CaptureQueriesContext
+
+    from tests.pages.seed import make_job, make_model, make_request, make_version
+
+    lists = ("/", "/models/", "/datasets/", "/training/", "/requests/", "/playground/")
+    before = {}
+    for path in lists:
+        with CaptureQueriesContext(
+            connection,
+        ) as queries:
+            client.get(path)
+        before[path] = len(queries)
+    for number in range(5):
+        model = make_model(seeded.base, f"model-{number}")
+        make_version(model, "0.1.0", seeded.dataset)
+        make_job(model, seeded.dataset)
+        make_request(number, version=seeded.versions[0])
+    for path in lists:
+        with django_assert_num_queries(before[path]):
+            client.get(path)
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/models/", "/datasets/", "/training/", "/requests/", "/system/"]
+)
+def test_htmx_gets_the_fragment_alone(client: Client, seeded: Seeded, path: str) -> None:
+    body = client.get(path, headers=HTMX).content.decode()
+    assert "<html" not in body
+    assert 'id="rows"' in body or 'id="live"' in body
+
+
+def test_htmx_gets_the_whole_page_when_it_restores_history(client: Client, seeded: Seeded) -> None:
+    headers = {**HTMX, "HX-History-Restore-Request": "true"}
+    assert "<html" in client.get("/models/", headers=headers).content.decode()
+
+
+def test_no_page_has_inline_scripts_or_foreign_addresses(client: Client, seeded: Seeded) -> None:
+    for path in pages_of(seeded):
+        response = client.get(path)
+        body = response.content.decode()
+        assert not re.search(r"<script(?![^>]*\bsrc=)", body), path
+        assert not re.search(r"\son[a-z]+=|\sstyle=|hx-on", body), path
+        foreign = re.findall(r'(?:src|href|action)="(?:https?:)?//[^"]*"', body)
+        assert not foreign, path
+        assert "script-src 'self'" in response.headers["Content-Security-Policy"]
+
+
+def test_an_unknown_address_says_so_in_the_hubs_own_page(client: Client, db: None) -> None:
+    response = client.get("/models/999/")
+    assert response.status_code == 404
+    assert "There is nothing at this address" in text(response)
+
+
+def test_the_page_of_an_error_needs_nothing_but_its_template() -> None:
+    from django.template.loader import render_to_string
+
+    assert "could not make this page" in render_to_string("500.html")
+
+
+def test_the_dashboard_says_what_serves_runs_and_is_wrong(client: Client, seeded: Seeded) -> None:
+    shown = text(client.get("/"))
+    assert "production → 0.2.0" in shown
+    assert "Step 42 of 100" in shown
+    assert "Engine down" in shown
+    assert "The worker is not running" in shown
+
+
+def test_a_new_hub_is_told_its_first_steps(client: Client, db: None) -> None:
+    shown = text(client.get("/"))
+    assert "Register a model on a base model" in shown
+    assert "uv run manage.py demo" in shown
+
+
+def test_the_samples_come_in_columns_of_equal_length(client: Client, seeded: Seeded) -> None:
+    columns = client.get("/system/samples.json?minutes=60").json()
+    assert len(columns["time"]) == len(columns["cpu"]) == len(columns["memory"]) == 24
+    assert columns["total"] == 48 * 10**9
+
+
+def test_samples_are_few_however_many_there_are(client: Client, db: None) -> None:
+    from hub.models import SystemSample
+    from hub.views import MAX_SAMPLES
+
+    SystemSample.objects.bulk_create(
+        SystemSample(cpu_percent=1, memory_used_bytes=1, memory_total_bytes=2, disk_free_bytes=3)
+        for _ in range(2 * MAX_SAMPLES + 1)
+    )
+    times = client.get("/system/samples.json").json()["time"]
+    assert MAX_SAMPLES / 2 < len(times) <= MAX_SAMPLES

@@ -1,0 +1,234 @@
+"""Models, versions and data sets: found, registered, promoted, compared, explained."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.test import Client
+
+from registry.models import Alias, Dataset, Model
+from tests.pages.seed import Seeded, example, make_base, make_model
+from tests.pages.test_pages import text
+
+
+def upload(*names: str, lines: int = 30) -> list[SimpleUploadedFile]:
+    body = "\n".join(json.dumps(example(number)) for number in range(lines))
+    return [SimpleUploadedFile(name, body.encode()) for name in names]
+
+
+# ------------------------------------------------------------------------- models
+
+
+@pytest.mark.parametrize(
+    ("query", "found", "lost"),
+    [
+        ("q=calend", "calendar", "ticket-labels"),
+        ("q=plain+english", "calendar", "ticket-labels"),
+        ("q=demo", "calendar", "ticket-labels"),
+        ("task=classification", "ticket-labels", "release-notes"),
+        ("base=SmolLM2-135M-Instruct", "calendar", "ticket-labels"),
+    ],
+)
+def test_models_are_found(
+    client: Client, seeded: Seeded, query: str, found: str, lost: str
+) -> None:
+    rows = client.get(f"/models/?{query}", headers={"HX-Request": "true"}).content.decode()
+    assert found in rows
+    assert lost not in rows
+
+
+def test_a_search_without_hits_leads_back(client: Client, seeded: Seeded) -> None:
+    assert "No model matches" in text(client.get("/models/?q=nothing-like-it"))
+
+
+def test_models_come_in_pages_that_keep_the_filter(client: Client, db: None) -> None:
+    base = make_base()
+    for number in range(30):
+        make_model(base, f"model-{number:02}")
+    body = client.get("/models/?sort=name&q=model").content.decode()
+    assert "model-24" in body
+    assert "model-25" not in body
+    assert "sort=name&amp;q=model&amp;page=2" in body
+    assert "model-25" in client.get("/models/?sort=name&q=model&page=2").content.decode()
+
+
+def test_a_model_is_registered_through_the_form(client: Client, db: None) -> None:
+    base = make_base()
+    fields = {"name": "notes", "base": base.pk, "task_type": "chat", "tags": "a, b ,a,"}
+    response = client.post("/models/new/", fields)
+    created = Model.objects.get(name="notes")
+    assert response.headers["Location"] == created.get_absolute_url()
+    assert created.tags == ["a", "b"]
+
+
+@pytest.mark.parametrize("name", ["", "two words", "../up", "calendar", "CALENDAR"])
+def test_a_bad_or_taken_name_is_explained_beside_the_form(
+    client: Client, seeded: Seeded, name: str
+) -> None:
+    fields = {"name": name, "base": seeded.base.pk, "task_type": "chat"}
+    response = client.post("/models/new/", fields)
+    assert response.status_code in (409, 422)
+    assert (
+        'class="error"' in response.content.decode() or 'role="alert"' in response.content.decode()
+    )
+    assert Model.objects.count() == 4
+
+
+def test_without_a_base_model_the_form_says_how_to_get_one(client: Client, db: None) -> None:
+    assert "no base model to build on yet" in text(client.get("/models/new/"))
+
+
+# ---------------------------------------------------------------- model and version
+
+
+def test_a_model_page_shows_versions_aliases_and_how_to_call_it(
+    client: Client, seeded: Seeded
+) -> None:
+    shown = text(client.get(seeded.model.get_absolute_url()))
+    for part in ("production → 0.2.0", "Twice the exact match", "0.86", "base_url=", "/v1"):
+        assert part in shown
+
+
+def test_promoting_moves_the_alias_and_keeps_the_reason(client: Client, seeded: Seeded) -> None:
+    fields = {"name": "production", "version": "0.1.0", "reason": "Roll back"}
+    response = client.post(f"/models/{seeded.model.pk}/alias/", fields, follow=True)
+    assert Alias.objects.get(name="production").version == seeded.versions[0]
+    assert "Roll back" in text(response)
+    assert "calendar@production is now version 0.1.0" in text(response)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"name": "Not Valid", "version": "0.1.0"},
+        {"name": "production", "version": "0.2.1"},  # failed, so it has no files
+        {"name": "production", "version": "9.9.9"},
+    ],
+)
+def test_an_alias_that_cannot_move_is_explained_beside_the_form(
+    client: Client, seeded: Seeded, fields: dict[str, str]
+) -> None:
+    response = client.post(f"/models/{seeded.model.pk}/alias/", fields)
+    assert response.status_code == 422
+    assert response.headers["X-Form"] == "invalid"
+    assert 'class="error"' in response.content.decode()
+    assert Alias.objects.get(name="production").version == seeded.versions[1]
+
+
+def test_the_promote_link_fills_the_form(client: Client, seeded: Seeded) -> None:
+    body = client.get(f"{seeded.model.get_absolute_url()}?promote=0.1.0").content.decode()
+    assert '<option value="0.1.0" selected>' in body
+
+
+def test_two_versions_are_compared(client: Client, seeded: Seeded) -> None:
+    url = f"{seeded.model.get_absolute_url()}?compare=0.2.0&compare=0.1.0"
+    response = client.get(url)
+    assert [v.version for v in response.context["compared"]] == ["0.1.0", "0.2.0"]
+    rows = {row.name: row for row in response.context["compared_metrics"]}
+    assert rows["exact_match"].best == 1  # higher is better
+    assert rows["val_loss"].best == 1  # lower is better
+    assert rows["base_perplexity"].best is None
+    differing = {row.name: row.values for row in response.context["compared_params"]}
+    assert differing == {"iters": (100, 300), "lora.rank": (8, 16)}
+
+
+def test_a_version_page_shows_its_whole_lineage(client: Client, seeded: Seeded) -> None:
+    version = seeded.versions[1]
+    body = client.get(version.get_absolute_url()).content.decode()
+    for part in (
+        version.git_commit,
+        "with uncommitted changes",
+        version.dataset_checksum,
+        version.base_checksum,
+        version.manifest_sha256,
+        version.mlflow_run_id,
+        "adapters.safetensors",
+        "Apple M4 Pro",
+        "mlx-lm",
+        "60 requests",
+        f"/training/{seeded.done.pk}/metrics.json",
+    ):
+        assert part in body
+
+
+def test_what_is_unknown_is_said(client: Client, seeded: Seeded) -> None:
+    body = client.get(seeded.versions[2].get_absolute_url()).content.decode()
+    assert body.count('<span class="unknown">unknown</span>') >= 8
+    assert "the job did not finish" in body
+
+
+def test_damaged_files_are_reported(client: Client, seeded: Seeded, storage: Path) -> None:
+    (storage / seeded.versions[1].artifact_path / "manifest.json").write_text("{")
+    response = client.get(seeded.versions[1].get_absolute_url())
+    assert response.status_code == 200
+    assert 'role="alert"' in response.content.decode()
+
+
+# ----------------------------------------------------------------------- data sets
+
+
+def test_a_single_file_is_split(client: Client, db: None) -> None:
+    fields = {"name": "mine", "files": upload("anything.jsonl", lines=60)}
+    response = client.post("/datasets/new/", fields, follow=True)
+    assert Dataset.objects.get(name="mine").examples == 60
+    assert "mine is kept" in text(response)
+
+
+def test_three_files_are_the_splits(client: Client, db: None) -> None:
+    fields = {"name": "mine", "files": upload("train.jsonl", "valid.jsonl", "test.jsonl")}
+    client.post("/datasets/new/", fields)
+    assert Dataset.objects.get(name="mine").splits == {"train": 30, "valid": 30, "test": 30}
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        [SimpleUploadedFile("train.jsonl", b'{"messages": []}\nnot json\n')],
+        [SimpleUploadedFile("a.jsonl", b"{}"), SimpleUploadedFile("b.jsonl", b"{}")],
+        [],
+    ],
+    ids=["broken", "unknown names", "none"],
+)
+def test_a_bad_upload_is_explained_and_leaves_nothing(
+    client: Client, db: None, storage: Path, files: list[SimpleUploadedFile]
+) -> None:
+    response = client.post("/datasets/new/", {"name": "mine", "files": files})
+    assert response.status_code == 422
+    body = response.content.decode()
+    assert 'role="alert"' in body or 'class="error"' in body
+    assert not Dataset.objects.exists()
+    assert not list((storage / "uploads").iterdir())
+
+
+def test_examples_are_shown_as_a_chat_by_split_and_page(client: Client, seeded: Seeded) -> None:
+    first = client.get(f"{seeded.dataset.get_absolute_url()}?split=test")
+    assert [e["number"] for e in first.context["examples"]] == list(range(1, 11))
+    last = client.get(f"{seeded.dataset.get_absolute_url()}?split=test&page=3")
+    assert [e["number"] for e in last.context["examples"]] == [21, 22, 23, 24]
+    assert 'class="msg user"' in last.content.decode()
+
+
+def test_a_lost_snapshot_does_not_take_the_page_with_it(
+    client: Client, seeded: Seeded, storage: Path
+) -> None:
+    (storage / seeded.dataset.path / "train.jsonl").unlink()
+    response = client.get(seeded.dataset.get_absolute_url())
+    assert response.status_code == 200
+    assert 'role="alert"' in response.content.decode()
+
+
+# ------------------------------------------------------------------------- starters
+
+
+def test_the_bundled_base_model_is_one_button_away(client: Client, db: None) -> None:
+    response = client.post("/models/starter/", follow=True)
+    assert "SmolLM2-135M-Instruct is imported" in text(response)
+    assert response.context["bases"] is True
+
+
+def test_the_starter_examples_are_one_button_away(client: Client, db: None) -> None:
+    response = client.post("/datasets/starter/", follow=True)
+    assert response.context["dataset"].splits["train"] >= 400
