@@ -1,6 +1,6 @@
 """The native API: generate, stream, and look at the engine and the request log."""
 
-from __future__ import annotations
+# No postponed annotations here: ninja's `paginate` evaluates them in its own module.
 
 import datetime
 from collections.abc import AsyncGenerator
@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from django.db.models import QuerySet
 from django.http import HttpRequest, StreamingHttpResponse
-from ninja import Field, FilterSchema, Query, Router, Schema
+from ninja import Field, Query, Router, Schema
 from ninja.pagination import LimitOffsetPagination, paginate
 
 from inference.client import aengine_stats
@@ -145,17 +145,17 @@ class RequestOut(Schema):
         return row.base_model.name if row.base_model else None
 
 
-class RequestFilter(FilterSchema):
-    """Any of them may be left out."""
-
-    status: InferenceRequest.Status | None = None
-    api: InferenceRequest.Api | None = None
-    requested_model: str | None = None
-    correlation_id: str | None = None
-
-
 @router.get("/requests", response=list[RequestOut], summary="The request log, newest first")
 @paginate(LimitOffsetPagination)
-def requests(request: HttpRequest, filters: Query[RequestFilter]) -> QuerySet[InferenceRequest]:
+def requests(
+    request: HttpRequest,
+    q: Annotated[str, Query(description="Part of the model's name as it was asked for")] = "",
+    status: InferenceRequest.Status | None = None,
+    api: InferenceRequest.Api | None = None,
+    version_id: int | None = None,
+    correlation_id: str = "",
+) -> QuerySet[InferenceRequest]:
     """Texts of prompts and answers are not part of it."""
-    return filters.filter(InferenceRequest.objects.with_names())
+    return InferenceRequest.objects.with_names().matching(
+        q=q, status=status or "", api=api or "", version=version_id, correlation_id=correlation_id
+    )

@@ -77,7 +77,27 @@ def _digest(text: str) -> str:
 class InferenceRequestQuerySet(models.QuerySet["InferenceRequest"]):
     def with_names(self) -> InferenceRequestQuerySet:
         """With what a list of requests names: version, model and base."""
-        return self.select_related("version__model", "base_model", "token")
+        return self.select_related("version__model", "base_model")
+
+    def matching(
+        self,
+        *,
+        q: str = "",
+        status: str = "",
+        api: str = "",
+        version: int | None = None,
+        correlation_id: str = "",
+    ) -> InferenceRequestQuerySet:
+        """Those that fit everything that is not empty; `q` is part of the requested name."""
+        exact = {
+            "status": status,
+            "api": api,
+            "version_id": version,
+            "correlation_id": correlation_id,
+        }
+        wanted = {field: value for field, value in exact.items() if value not in ("", None)}
+        rows = self.filter(**wanted)
+        return rows.filter(requested_model__icontains=q) if q else rows
 
 
 class InferenceRequest(models.Model):

@@ -60,6 +60,7 @@ async def model(request: HttpRequest, name: str) -> dict[str, Any]:
 async def chat_completions(
     request: HttpRequest, payload: ChatCompletionIn
 ) -> HttpResponse | StreamingHttpResponse:
+    payload.refuse_unsupported()
     served = await aresolve(payload.model)
     asked: dict[str, Any] = {
         "api": OPENAI,
@@ -155,7 +156,8 @@ def _error(status: int, message: str, code: str | None, param: str | None = None
 def hub_error(request: HttpRequest, error: HubError) -> HttpResponse:
     status = 400 if error.status == 422 else error.status  # OpenAI knows no 422
     code = "model_not_found" if error.status == 404 else error.code
-    response = JsonResponse(_error(status, str(error), code), status=status)
+    param = error.param if isinstance(error, Unsupported) else None
+    response = JsonResponse(_error(status, str(error), code, param), status=status)
     if (retry_after := getattr(error, "retry_after", None)) is not None:
         response["Retry-After"] = str(retry_after)
     return response
@@ -165,9 +167,6 @@ def hub_error(request: HttpRequest, error: HubError) -> HttpResponse:
 def validation_error(request: HttpRequest, error: ValidationError) -> HttpResponse:
     first = error.errors[0]
     param = ".".join(str(part) for part in first["loc"] if part not in ("body", "payload")) or None
-    cause = first.get("ctx", {}).get("error")
-    if isinstance(cause, Unsupported):
-        return JsonResponse(_error(400, str(cause), cause.code, cause.param), status=400)
     message = str(first["msg"]).removeprefix("Value error, ")
     if param:
         message = f"Invalid value for {param}: {message}."

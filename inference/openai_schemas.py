@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from backends.base import Message, Sampling
 from inference.schemas import DEFAULT_MAX_TOKENS, MAX_MESSAGES
+from registry.errors import HubError
 
 _StopText = Annotated[str, Field(min_length=1, max_length=200)]
 _MaxTokens = Annotated[int, Field(ge=1, le=131_072)]
@@ -39,7 +40,7 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
 _IGNORED = ("user", "metadata", "safety_identifier", "prompt_cache_key")
 
 
-class Unsupported(ValueError):
+class Unsupported(HubError):
     """A parameter that the hub would have to disobey."""
 
     def __init__(self, param: str, message: str, code: str) -> None:
@@ -110,8 +111,8 @@ class ChatCompletionIn(BaseModel):
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
     stop: _StopText | Annotated[list[_StopText], Field(max_length=16)] | None = None
 
-    @model_validator(mode="after")
-    def _only_what_is_honoured(self) -> ChatCompletionIn:
+    def refuse_unsupported(self) -> None:
+        """Raises Unsupported for the first parameter that would be disobeyed."""
         for name, value in (self.model_extra or {}).items():
             if name not in _NEUTRAL and name not in _IGNORED:
                 raise Unsupported(name, f"Unknown parameter: {name!r}.", "unknown_parameter")
@@ -121,7 +122,6 @@ class ChatCompletionIn(BaseModel):
                     f"The hub does not support {name}={value!r}; leave it out.",
                     "unsupported_parameter",
                 )
-        return self
 
     @property
     def include_usage(self) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import socket
 import time
 from pathlib import Path
@@ -22,6 +21,7 @@ from inference.engine.thread import GenerationThread, failure, stopping
 from inference.engine.verification import Verified
 from inference.protocol import (
     MAX_LINE,
+    EngineFailure,
     Failed,
     Generate,
     Load,
@@ -59,10 +59,11 @@ class Engine:
         self._refusing = False
 
     async def run(self, path: Path) -> None:
-        """Serve at `path` until SIGTERM or SIGINT, then let what runs finish for a while."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop.set)
+        """Serve at `path` until `stop`, then let what runs finish for a while.
+
+        Raises Conflict when another engine listens there, EngineFailure when the generation
+        thread ended by itself.
+        """
         with listening(path) as sock:
             try:
                 device = await asyncio.wrap_future(self._thread.start())
@@ -72,6 +73,12 @@ class Engine:
                 server.close()
             finally:
                 await self._finish()
+        if self._thread.failed:
+            raise EngineFailure("The engine failed and ends; its log says why.")
+
+    def stop(self) -> None:
+        """Refuse new requests, let what runs finish for a while, and return from `run`."""
+        self._stop.set()
 
     async def _finish(self) -> None:
         self._refusing = True

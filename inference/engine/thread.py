@@ -51,7 +51,8 @@ class GenerationThread:
         self._stopping = False
         self._outbox: list[tuple[Row, Event]] = []
         self._loop: asyncio.AbstractEventLoop
-        self._thread = threading.Thread(target=self._run, name="generation")
+        self._thread = threading.Thread(target=self._run, name="generation", daemon=True)
+        self.failed = False  # it ended by an error of its own
         self._device: DeviceInfo | None = None
         self._tokens = 0
         self._requests = 0
@@ -155,6 +156,7 @@ class GenerationThread:
                         self._step(resident)
                 self._flush()
         except Exception:
+            self.failed = True
             log.exception("generation thread ended")
         finally:
             self._close()

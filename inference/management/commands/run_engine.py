@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 from typing import Any
 
 from django.conf import settings
@@ -32,14 +33,19 @@ class Command(BaseCommand):
         if max_rows < 1:
             raise CommandError("--max-rows must be at least 1.")
         paths.make_folders()
-        try:
-            asyncio.run(
-                Engine(
-                    get_backend(settings.BACKEND),
-                    max_rows=max_rows,
-                    max_queue=settings.MAX_QUEUE,
-                    budget_bytes=settings.MEMORY_BUDGET_BYTES,
-                ).run(paths.engine_socket())
+
+        async def serve() -> None:
+            engine = Engine(
+                get_backend(settings.BACKEND),
+                max_rows=max_rows,
+                max_queue=settings.MAX_QUEUE,
+                budget_bytes=settings.MEMORY_BUDGET_BYTES,
             )
+            for number in (signal.SIGTERM, signal.SIGINT):
+                asyncio.get_running_loop().add_signal_handler(number, engine.stop)
+            await engine.run(paths.engine_socket())
+
+        try:
+            asyncio.run(serve())
         except HubError as error:
             raise CommandError(str(error)) from error

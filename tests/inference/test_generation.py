@@ -1,0 +1,109 @@
+"""What a generation leaves behind, however it ends: its row, its counts, its span."""
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any
+
+import pytest
+import structlog
+from asgiref.sync import sync_to_async
+from prometheus_client import REGISTRY
+
+from backends.base import Sampling
+from backends.fake import FakeBackend
+from inference.generation import Started, aresolve, complete, generate
+from inference.models import InferenceRequest
+from inference.protocol import Chunk
+from registry.errors import Unavailable
+from registry.resolve import Served
+from tests.inference.builders import make_base, make_version
+from tests.inference.engines import HELLO, running_engine
+
+pytestmark = pytest.mark.usefixtures("db_in_threads")
+NATIVE = InferenceRequest.Api.NATIVE
+
+
+@pytest.fixture
+async def served(db_in_threads: None) -> AsyncIterator[Served]:
+    await sync_to_async(lambda: make_version(make_base()))()
+    yield await aresolve("calendar")
+
+
+async def answer(served: Served, **sampling: Any) -> str:
+    completion = await complete(
+        served, HELLO, Sampling(**sampling), api=NATIVE, requested_model="calendar"
+    )
+    return completion.text
+
+
+async def test_a_completed_answer_is_logged(served: Served) -> None:
+    async with running_engine():
+        with structlog.contextvars.bound_contextvars(correlation_id="c-7"):
+            await answer(served, max_tokens=5)
+    row = await InferenceRequest.objects.select_related("version", "base_model").aget()
+    assert row.status == "completed"
+    assert row.correlation_id == "c-7"
+    assert row.version == served.version
+    assert row.base_model == served.base
+    assert (row.completion_tokens, row.finish_reason) == (5, "length")
+    assert row.params["max_tokens"] == 5
+    assert row.first_token_ms is not None
+    assert row.total_ms >= row.first_token_ms
+
+
+async def test_texts_are_kept_only_when_switched_on(served: Served, settings: Any) -> None:
+    async with running_engine():
+        await answer(served)
+        settings.LOG_PROMPTS = True
+        text = await answer(served)
+    kept, bare = [row async for row in InferenceRequest.objects.all()]
+    assert (bare.prompt, bare.completion) == (None, None)
+    assert (kept.prompt, kept.completion) == (HELLO, text)
+
+
+async def test_leaving_in_the_middle_is_logged_as_cancelled(served: Served) -> None:
+    async with running_engine(FakeBackend(tokens_per_second=50, reply_words=500)):
+        events = generate(
+            served, HELLO, Sampling(), api=NATIVE, requested_model="calendar", streamed=True
+        )
+        async with aclosing(events):
+            async for event in events:
+                if isinstance(event, Chunk):
+                    break
+    row = await InferenceRequest.objects.aget()
+    assert (row.status, row.streamed) == ("cancelled", True)
+    assert row.prompt_tokens > 0
+    assert row.completion_tokens == 1
+
+
+async def test_a_failure_is_logged_with_its_reason(served: Served) -> None:
+    with pytest.raises(Unavailable):
+        await answer(served)
+    row = await InferenceRequest.objects.aget()
+    assert row.status == "failed"
+    assert "engine is not running" in row.error
+
+
+async def test_the_first_event_says_who_is_asked_and_how_much(served: Served) -> None:
+    async with running_engine():
+        events = generate(
+            served, HELLO, Sampling(), api=NATIVE, requested_model="calendar", streamed=True
+        )
+        async with aclosing(events):
+            first = await anext(events)
+    assert isinstance(first, Started)
+    assert first.prompt_tokens > 0
+
+
+async def test_requests_and_tokens_are_counted(served: Served) -> None:
+    labels = {"model": "calendar@0.1.0", "status": "completed", "api": "native"}
+
+    def counts() -> tuple[float, float]:
+        requests = REGISTRY.get_sample_value("hub_inference_requests_total", labels)
+        tokens = REGISTRY.get_sample_value("hub_inference_tokens_total", {"kind": "completion"})
+        return requests or 0, tokens or 0
+
+    before = counts()
+    async with running_engine():
+        await answer(served, max_tokens=5)
+    assert counts() == (before[0] + 1, before[1] + 5)
