@@ -19,7 +19,7 @@ from registry.names import (
     validate_semver,
 )
 
-SHA256_PATTERN = r"^[0-9a-f]{64}$"
+SHA256_PATTERN = r"^[0-9a-f]{64}\Z"
 
 
 def _named(table: str) -> list[models.BaseConstraint]:

@@ -10,15 +10,16 @@ import re
 
 from django.core.exceptions import ValidationError
 
-# Also the rule of the database constraints, so it uses only what SQLite and PostgreSQL share.
-NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
-ALIAS_PATTERN = r"^[a-z][a-z0-9_-]{0,49}$"
+# Also the rule of the database constraints, so it uses only what SQLite (Python's re) and
+# PostgreSQL share. \Z, since Python's $ also matches before a line end.
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z"
+ALIAS_PATTERN = r"^[a-z][a-z0-9_-]{0,49}\Z"
 _SEMVER = re.compile(r"(0|[1-9][0-9]{0,5})\.(0|[1-9][0-9]{0,5})\.(0|[1-9][0-9]{0,5})")
 
 
 def validate_name(value: str) -> None:
     """Refuse what is not 1–100 letters, digits, dots, dashes or underscores (fullmatch)."""
-    if not re.fullmatch(NAME_PATTERN[1:-1], value) or ".." in value:
+    if not re.fullmatch(NAME_PATTERN, value) or ".." in value:
         raise ValidationError(
             f"{value!r} is not a valid name: begin with a letter or digit and use at most 100 "
             "letters, digits, dots, dashes and underscores (no two dots in a row)."
@@ -27,7 +28,7 @@ def validate_name(value: str) -> None:
 
 def validate_alias(value: str) -> None:
     """Refuse what is not a lower-case word that begins with a letter."""
-    if not re.fullmatch(ALIAS_PATTERN[1:-1], value):
+    if not re.fullmatch(ALIAS_PATTERN, value):
         raise ValidationError(
             f"{value!r} is not a valid alias: begin with a lower-case letter and use at most 50 "
             "lower-case letters, digits, dashes and underscores."
