@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from inference.protocol import Done, Event, Failed, Queued, encode_event
 
-BUFFERED_EVENTS = 1024  # events kept for a slow reader, beyond what its socket takes
+BUFFERED_EVENTS = 512  # events kept for a slow reader, beyond what its socket takes
 LAST_WORD_S = 5.0
 
 

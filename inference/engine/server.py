@@ -37,6 +37,7 @@ log = structlog.get_logger(__name__)
 FIRST_LINE_S = 10.0  # a client that says nothing for so long is sent away
 FINISH_S = 5.0  # what runs when the engine is told to stop gets this long
 SEND_BUFFER = 64 * 1024  # bytes the kernel keeps for a reader
+WRITE_BUFFER = 8 * 1024  # bytes asyncio keeps beyond that
 
 
 class Engine:
@@ -93,19 +94,21 @@ class Engine:
 
     # ------------------------------------------------------------------ one connection
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._connections.add(task)
-        # The kernel's default would keep thousands of tokens for a reader that does not read.
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # What the kernel and asyncio keep by default would hide a reader that does not read.
         sock = writer.get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+        writer.transport.set_write_buffer_limits(high=WRITE_BUFFER)
+        task = asyncio.create_task(self._serve(reader, writer))
+        self._connections.add(task)
+        task.add_done_callback(self._connections.discard)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             await self._answer(reader, writer)
         except (ConnectionError, TimeoutError):
             pass  # the client is gone; whatever it asked for has been cancelled
         finally:
-            self._connections.discard(task)
             writer.close()
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

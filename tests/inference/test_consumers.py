@@ -1,4 +1,4 @@
-"""The WebSocket, spoken to by Channels' own test client, with an engine in this process."""
+"""The WebSocket, spoken to with an engine in this process."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
-from channels.testing import WebsocketCommunicator
 
 from backends.fake import FakeBackend
 from inference.consumers import MAX_AT_ONCE, InferenceConsumer
@@ -14,31 +13,32 @@ from inference.engine.server import Engine
 from inference.models import InferenceRequest
 from tests.inference.builders import make_base, make_version
 from tests.inference.engines import running_engine, until
+from tests.inference.sockets import Socket
 
 pytestmark = pytest.mark.usefixtures("db_in_threads")
 SLOW = {"tokens_per_second": 50, "reply_words": 500}
 
 
 @asynccontextmanager
-async def connected(**pace: Any) -> AsyncIterator[tuple[WebsocketCommunicator, Engine]]:
+async def connected(**pace: Any) -> AsyncIterator[tuple[Socket, Engine]]:
     await sync_to_async(lambda: make_version(make_base()))()
     async with running_engine(FakeBackend(**pace)) as engine:
-        socket = WebsocketCommunicator(InferenceConsumer.as_asgi(), "/ws/inference")
-        accepted, _ = await socket.connect()
-        assert accepted
+        socket = Socket(InferenceConsumer.as_asgi(), "/ws/inference")
+        assert await socket.connect()
         yield socket, engine
-        await socket.disconnect()
+        if not socket.gone:
+            await socket.disconnect()
 
 
-async def generate(socket: WebsocketCommunicator, name: str, **fields: Any) -> None:
+async def generate(socket: Socket, name: str, **fields: Any) -> None:
     body = {"model": "calendar", "prompt": f"Meeting {name}", **fields}
-    await socket.send_json_to({"type": "generate", "id": name, **body})
+    await socket.send({"type": "generate", "id": name, **body})
 
 
-async def until_event(socket: WebsocketCommunicator, event: str) -> list[dict[str, Any]]:
+async def until_event(socket: Socket, event: str) -> list[dict[str, Any]]:
     received = []
     while not received or received[-1]["event"] != event:
-        received.append(await socket.receive_json_from(timeout=5))
+        received.append(await socket.receive())
     return received
 
 
@@ -70,7 +70,7 @@ async def test_stopping_one_leaves_the_other() -> None:
         await generate(socket, "a")
         await generate(socket, "b")
         await until(lambda: engine.stats()["running"] == 2)
-        await socket.send_json_to({"type": "stop", "id": "a"})
+        await socket.send({"type": "stop", "id": "a"})
         events = await until_event(socket, "stopped")
         assert events[-1]["id"] == "a"
         await until(lambda: engine.stats()["running"] == 1)
@@ -89,7 +89,7 @@ async def test_disconnecting_stops_everything() -> None:
 async def test_an_unknown_model_is_an_error_of_its_own_request() -> None:
     async with connected() as (socket, _):
         await generate(socket, "a", model="nobody")
-        answer = await socket.receive_json_from()
+        answer = await socket.receive()
         await generate(socket, "b")
         assert (await until_event(socket, "done"))[-1]["id"] == "b"
     assert answer["id"] == "a"
@@ -109,8 +109,8 @@ async def test_an_unknown_model_is_an_error_of_its_own_request() -> None:
 )
 async def test_nonsense_is_answered_with_an_error(message: str) -> None:
     async with connected() as (socket, _):
-        await socket.send_to(text_data=message)
-        answer = await socket.receive_json_from()
+        await socket.send(message)
+        answer = await socket.receive()
     assert answer["event"] == "error"
     assert answer["error"]["code"] == "invalid"
 

@@ -1,6 +1,5 @@
 """What a generation leaves behind, however it ends: its row, its counts, its span."""
 
-from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any
 
@@ -24,9 +23,9 @@ NATIVE = InferenceRequest.Api.NATIVE
 
 
 @pytest.fixture
-async def served(db_in_threads: None) -> AsyncIterator[Served]:
+async def served(db_in_threads: None) -> Served:
     await sync_to_async(lambda: make_version(make_base()))()
-    yield await aresolve("calendar")
+    return await aresolve("calendar")
 
 
 async def answer(served: Served, **sampling: Any) -> str:
