@@ -11,7 +11,7 @@ import uuid
 from typing import Any, ClassVar
 
 from django.db import IntegrityError, models, transaction
-from django.db.models import F, Q
+from django.db.models import F, OuterRef, Q, Subquery
 from django.db.models.functions import Coalesce
 from django.urls import reverse
 from django.utils import timezone
@@ -38,6 +38,16 @@ class TrainingJobQuerySet(models.QuerySet["TrainingJob"]):
     def held(self, job_id: int, lease: uuid.UUID) -> TrainingJobQuerySet:
         """The running job as long as this lease holds it, else nothing."""
         return self.running().filter(pk=job_id, lease=lease)
+
+    def with_losses(self) -> TrainingJobQuerySet:
+        """Adds `train_loss` and `val_loss`: the newest of each that was measured, or None."""
+        newest = TrainingMetric.objects.filter(job=OuterRef("pk")).order_by("-iteration")
+        return self.annotate(
+            **{
+                loss: Subquery(newest.filter(**{f"{loss}__isnull": False}).values(loss)[:1])
+                for loss in ("train_loss", "val_loss")
+            }
+        )
 
     def claim_next(self, patience_s: float) -> TrainingJob | None:
         """Take the next due job under a new lease, for `patience_s` until its first heartbeat.
@@ -105,7 +115,6 @@ class TrainingJob(models.Model):
     memory_estimate_bytes = models.BigIntegerField(null=True, editable=False)
 
     correlation_id = models.CharField(max_length=64, blank=True, editable=False)
-    mlflow_run_id = models.CharField(max_length=64, blank=True, editable=False)
     result_version = models.OneToOneField(
         ModelVersion, on_delete=models.PROTECT, null=True, related_name="job", editable=False
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 
 import psutil
 
@@ -42,8 +43,13 @@ def kill_child(job: TrainingJob, timeout_s: float = 5.0) -> bool:
     if process is None:
         return True
     kill_group(process.pid)
-    psutil.wait_procs([process], timeout=timeout_s)
-    return child_of(job) is None
+    # Not psutil.wait_procs: it would take the exit status from a parent that waits for it too.
+    deadline = time.monotonic() + timeout_s
+    while child_of(job) is not None:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
 
 
 def kill_group(pid: int) -> None:

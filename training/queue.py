@@ -102,7 +102,6 @@ def retry(job: TrainingJob) -> TrainingJob:
             not_before=None,
             lease=None,
             result_version=None,
-            mlflow_run_id="",
         )
         ring()
     job.refresh_from_db()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -14,11 +15,12 @@ import psutil
 import pytest
 from django.conf import settings
 from django.db import connection
+from django.utils import timezone
 
 from registry import artifacts, paths
 from registry.models import ModelVersion
 from tests.training.build import make_job
-from training import queue
+from training import queue, reaper
 from training.models import TrainingJob
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -78,10 +80,8 @@ def environment(storage: Path, step_seconds: float = 0.05) -> dict[str, str]:
 
 
 def kill_group(pid: int) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
 
 
 def wait_for(job: TrainingJob, reached: Callable[[TrainingJob], bool], limit_s: float = 60) -> None:
@@ -91,7 +91,9 @@ def wait_for(job: TrainingJob, reached: Callable[[TrainingJob], bool], limit_s: 
         job.refresh_from_db()
         if reached(job):
             return
-        assert time.monotonic() < deadline, f"{job.status}, iteration {job.iteration}: {job.error_message}"
+        assert time.monotonic() < deadline, (
+            f"{job.status}, iteration {job.iteration}: {job.error_message}"
+        )
         time.sleep(0.05)
 
 
@@ -117,3 +119,93 @@ def test_a_job_goes_through_the_worker(start_worker: Start) -> None:
     wait_for(job, completed)
     assert job.attempt == 1
     assert list(job.metrics.values_list("iteration", flat=True)) == list(range(1, 21))
+
+
+def test_a_killed_worker_loses_no_job_and_changes_no_byte(start_worker: Start) -> None:
+    job = make_job(iters=60, priority=1)
+    untouched = make_job(job.model, iters=60)
+    worker = start_worker()
+    wait_for(job, training_at(10))
+    worker.kill()
+    worker.wait()
+    start_worker()
+    wait_for(job, completed)
+    assert job.attempt == 2
+    assert job.crashes == 0
+    assert list(job.metrics.values_list("iteration", flat=True)) == list(range(1, 61))
+    wait_for(untouched, completed)
+    assert untouched.attempt == 1
+    assert adapter_sha256(untouched) == adapter_sha256(job)
+
+
+def test_a_killed_child_is_tried_again_from_its_checkpoint(start_worker: Start) -> None:
+    job = make_job(iters=60)
+    start_worker()
+    wait_for(job, training_at(10))
+    kill_group(job.process_group)
+    wait_for(job, lambda job: job.status == Status.QUEUED)
+    assert "signal 9" in job.wait_reason
+    assert job.not_before is not None
+    wait_for(job, completed)
+    assert job.attempt == 2
+    assert ModelVersion.objects.count() == 1
+
+
+def test_a_job_whose_processes_all_died_is_taken_back(start_worker: Start) -> None:
+    job = make_job(iters=60)
+    worker = start_worker()
+    wait_for(job, training_at(10))
+    worker.kill()
+    kill_group(job.process_group)
+    worker.wait()
+    start_worker()
+    wait_for(job, lambda job: job.attempt == 2 or job.wait_reason != "")
+    wait_for(job, completed)
+    assert job.attempt == 2
+
+
+def test_a_running_job_is_cancelled_at_its_next_step(start_worker: Start) -> None:
+    job = make_job(iters=2000)
+    start_worker()
+    wait_for(job, training_at(5))
+    group = job.process_group
+    queue.cancel(job)
+    wait_for(job, lambda job: job.status == Status.CANCELLED, limit_s=10)
+    assert job.result_version.status == ModelVersion.Status.FAILED
+    assert any((paths.job_dir(job.pk) / "checkpoints").iterdir())
+    wait_until_gone(group)
+
+
+def test_a_stopped_worker_hands_its_job_back_without_blame(start_worker: Start) -> None:
+    job = make_job(iters=60)
+    worker = start_worker()
+    wait_for(job, training_at(10))
+    group = job.process_group
+    began = time.monotonic()
+    worker.terminate()
+    assert worker.wait(8) == 0
+    assert time.monotonic() - began < 8
+    assert not psutil.pid_exists(group)
+    job.refresh_from_db()
+    assert (job.status, job.crashes, job.lease) == (Status.QUEUED, 0, None)
+    start_worker()
+    wait_for(job, completed)
+    assert (job.attempt, job.crashes) == (2, 0)
+
+
+def test_a_child_that_hangs_is_killed_and_its_job_goes_on(start_worker: Start) -> None:
+    job = make_job(iters=60)
+    start_worker()
+    wait_for(job, training_at(10))
+    os.kill(job.process_group, signal.SIGSTOP)
+    TrainingJob.objects.running().update(heartbeat_due_at=timezone.now())
+    assert reaper.reap(grace_s=0) == [job] or TrainingJob.objects.get(pk=job.pk).crashes == 1
+    wait_for(job, completed)
+    assert job.attempt == 2
+
+
+def wait_until_gone(pid: int, limit_s: float = 10) -> None:
+    deadline = time.monotonic() + limit_s
+    while psutil.pid_exists(pid):
+        assert time.monotonic() < deadline, f"process {pid} still lives"
+        time.sleep(0.05)

@@ -1,0 +1,65 @@
+"""Jobs in the admin."""
+
+from __future__ import annotations
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+
+from tests.training.build import claim, make_job
+from training import admin, queue
+from training.models import TrainingJob, TrainingMetric
+
+pytestmark = pytest.mark.django_db
+
+LIST = reverse("admin:training_trainingjob_changelist")
+
+
+def test_jobs_are_listed_and_searched(admin_client: Client) -> None:
+    make_job()
+    assert "helper" in admin_client.get(LIST, {"q": "helper"}).content.decode()
+    assert "0 training jobs" in admin_client.get(LIST, {"q": "nobody"}).content.decode()
+
+
+def test_a_job_is_read_only_and_shows_its_newest_metrics(admin_client: Client) -> None:
+    job = make_job()
+    TrainingMetric.objects.bulk_create(
+        TrainingMetric(job=job, iteration=n, train_loss=n) for n in range(1, 81)
+    )
+    path = reverse("admin:training_trainingjob_change", args=[job.pk])
+    page = admin_client.get(path)
+    assert page.status_code == 200
+    assert page.content.decode().count('class="form-row has_original') == admin._METRICS_SHOWN
+    assert admin_client.post(path, {"status": "completed"}).status_code == 403
+    assert admin_client.get(reverse("admin:training_trainingjob_add")).status_code == 403
+
+
+def test_actions_follow_the_queues_rules(admin_client: Client) -> None:
+    running = make_job(priority=1)
+    claim()
+    waiting = make_job(running.model)
+    selection = {"_selected_action": [running.pk, waiting.pk]}
+    admin_client.post(LIST, {"action": "cancel", **selection})
+    running.refresh_from_db()
+    waiting.refresh_from_db()
+    assert running.cancel_requested
+    assert waiting.status == TrainingJob.Status.CANCELLED
+    page = admin_client.post(LIST, {"action": "retry", **selection}, follow=True)
+    assert "is running; only failed or cancelled jobs are retried" in page.content.decode()
+    waiting.refresh_from_db()
+    assert waiting.status == TrainingJob.Status.QUEUED
+
+
+def test_looking_at_jobs_does_not_allow_acting_on_them(
+    client: Client, django_user_model: type
+) -> None:
+    from django.contrib.auth.models import Permission
+
+    viewer = django_user_model.objects.create_user("viewer", is_staff=True)  # type: ignore[attr-defined]
+    viewer.user_permissions.add(Permission.objects.get(codename="view_trainingjob"))
+    client.force_login(viewer)
+    job = make_job()
+    client.post(LIST, {"action": "cancel", "_selected_action": [job.pk]})
+    job.refresh_from_db()
+    assert job.status == TrainingJob.Status.QUEUED
+    assert queue.claim() == job
