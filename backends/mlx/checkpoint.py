@@ -14,6 +14,7 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import mlx.core as mx
 
@@ -97,11 +98,15 @@ def _read(path: Path) -> Checkpoint | None:
             iteration=int(state["iteration"]),
             run=str(state["run"]),
             metrics=dict(state["metrics"]),
-            adapter=mx.load(str(path / _ADAPTER)),
-            optimizer=mx.load(str(path / _OPTIMIZER)),
+            adapter=_load(path / _ADAPTER),
+            optimizer=_load(path / _OPTIMIZER),
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def _load(path: Path) -> dict[str, mx.array]:
+    return cast(dict[str, mx.array], mx.load(str(path)))
 
 
 def _prune(folder: Path) -> None:

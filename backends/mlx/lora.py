@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import mlx.core as mx
-import mlx.nn as nn
 from mlx.utils import tree_flatten
 from mlx_lm.tuner.lora import LoRALinear
 from mlx_lm.tuner.utils import linear_to_lora_layers
@@ -31,7 +30,7 @@ class FusedLoRALinear(LoRALinear):
         return mx.addmm(y, low.astype(y.dtype), (self.scale * self.lora_b).astype(y.dtype))
 
 
-def adapt(model: nn.Module, num_layers: int, lora: LoraConfig, seed: int) -> None:
+def adapt(model: Any, num_layers: int, lora: LoraConfig, seed: int) -> None:
     """Freeze `model` and give its top `num_layers` blocks (-1: all) trainable LoRA factors.
 
     The same seed draws the same factors.
@@ -50,15 +49,22 @@ def lora_parameters(lora: LoraConfig) -> dict[str, Any]:
     return {"rank": lora.rank, "scale": lora.scale, "dropout": lora.dropout}
 
 
-def adapter_weights(model: nn.Module) -> dict[str, mx.array]:
+def adapter_weights(model: Any) -> dict[str, mx.array]:
     """The trainable arrays by mlx-lm's names, sorted, so that equal weights give equal files."""
-    return dict(sorted(tree_flatten(model.trainable_parameters())))
+    return flat(model.trainable_parameters())
 
 
-def count_parameters(model: nn.Module) -> tuple[int, int]:
+def flat(tree: Any) -> dict[str, mx.array]:
+    """The arrays of a nested tree by their dotted paths, sorted."""
+    leaves: list[tuple[str, mx.array]] = list(cast(Any, tree_flatten(tree)))
+    return dict(sorted(leaves))
+
+
+def count_parameters(model: Any) -> tuple[int, int]:
     """(trainable, all) parameters."""
     trainable = sum(array.size for array in adapter_weights(model).values())
-    return trainable, int(get_total_parameters(model))
+    count: Any = get_total_parameters
+    return trainable, int(count(model))
 
 
 def write_adapter_config(folder: Path, num_layers: int, lora: LoraConfig) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import mlx.core as mx
-import mlx.nn as nn
+from mlx.nn import losses as mlx_losses
 
 from backends.mlx import data
 from backends.mlx.device import blas_threads, device_kind, limit_cache
@@ -49,7 +49,7 @@ class Lanes:
             yield cls(tuple(streams), pad_to=1)
             mx.synchronize()
 
-    def prepare(self, model: nn.Module) -> None:
+    def prepare(self, model: Any) -> None:
         """Swap in the CPU's faster parts, where this is the CPU."""
         if device_kind() == "cpu":
             quicken(model)
@@ -60,7 +60,7 @@ class Lanes:
         return [data.make_batch(group, self.pad_to) for group in groups]
 
 
-def batch_loss(model: nn.Module, arrays: Arrays, lanes: Lanes) -> tuple[mx.array, mx.array]:
+def batch_loss(model: Any, arrays: Arrays, lanes: Lanes) -> tuple[mx.array, mx.array]:
     """(summed loss, number of judged tokens) over all lanes."""
     total, count = mx.array(0.0), mx.array(0.0)
     for stream, (inputs, positions, targets, weights) in zip(lanes.streams, arrays, strict=False):
@@ -72,21 +72,22 @@ def batch_loss(model: nn.Module, arrays: Arrays, lanes: Lanes) -> tuple[mx.array
     return total, count
 
 
-def _logits(model: nn.Module, inputs: mx.array, positions: mx.array) -> mx.array:
+def _logits(model: Any, inputs: mx.array, positions: mx.array) -> mx.array:
     """Logits `[n, vocabulary]` at the flat `positions` alone: the head is the dearest layer."""
     if model.model_type not in _HEADED:
-        logits = model(inputs)
-        return logits.reshape(-1, logits.shape[-1])[positions]
+        everywhere: mx.array = model(inputs)
+        return everywhere.reshape(-1, everywhere.shape[-1])[positions]
     hidden = model.model(inputs)
     hidden = hidden.reshape(-1, hidden.shape[-1])[positions]
-    if model.args.tie_word_embeddings:
-        return model.model.embed_tokens.as_linear(hidden)
-    return model.lm_head(hidden)
+    tied = model.args.tie_word_embeddings
+    head = model.model.embed_tokens.as_linear if tied else model.lm_head
+    logits: mx.array = head(hidden)
+    return logits
 
 
 def _cross_entropy(logits: mx.array, targets: mx.array) -> mx.array:
     logits = logits.astype(mx.float32)
     if device_kind() == "cpu":
         return cross_entropy(logits, targets)
-    losses: mx.array = nn.losses.cross_entropy(logits, targets)
+    losses: mx.array = mlx_losses.cross_entropy(logits, targets)
     return losses

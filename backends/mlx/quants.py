@@ -82,7 +82,8 @@ def _k_blocks(raw: Bytes, values: NDArray[np.signedinteger[Any]]) -> Floats:
     scales, minima = _scales_and_minima(raw[:, 4:16])
     scale = _half(raw[:, :2]) * scales
     minimum = _half(raw[:, 2:4]) * minima
-    return (scale[:, :, None] * values - minimum[:, :, None]).reshape(len(raw), 256)
+    result: Floats = scale[:, :, None] * values - minimum[:, :, None]
+    return result.reshape(len(raw), 256)
 
 
 def _q4_k(raw: Bytes) -> Floats:

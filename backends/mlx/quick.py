@@ -11,15 +11,19 @@ from __future__ import annotations
 from typing import Any
 
 import mlx.core as mx
-import mlx.nn as nn
+from mlx.nn.layers.base import Module
 from mlx_lm.models import llama, qwen2
 
 
-def quicken(model: nn.Module) -> None:
-    """Replace the attention and MLP of a llama or qwen2 model in place; others stay as they are.
+def quicken(model: Any) -> None:
+    """Replace the attention and MLP of a float32 llama or qwen2 model in place, no others.
 
     Parameter names do not change, so weights and adapters load before or after.
     """
+    if model.model_type not in ("llama", "mistral", "qwen2"):
+        return
+    if model.model.norm.weight.dtype != mx.float32:
+        return
     for layer in model.layers:
         if type(layer.mlp) in (llama.MLP, qwen2.MLP):
             layer.mlp = QuickMLP(layer.mlp)
@@ -27,27 +31,28 @@ def quicken(model: nn.Module) -> None:
             layer.self_attn = QuickAttention(layer.self_attn)
 
 
-class QuickMLP(nn.Module):
+class QuickMLP(Module):
     """SwiGLU MLP that takes over the projections of `mlp`."""
 
-    def __init__(self, mlp: nn.Module) -> None:
-        super().__init__()
+    def __init__(self, mlp: Any) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
         self.gate_proj = mlp.gate_proj
         self.up_proj = mlp.up_proj
         self.down_proj = mlp.down_proj
 
     def __call__(self, x: mx.array) -> mx.array:
-        return self.down_proj(swiglu(self.gate_proj(x), self.up_proj(x)))
+        out: mx.array = self.down_proj(swiglu(self.gate_proj(x), self.up_proj(x)))
+        return out
 
 
-class QuickAttention(nn.Module):
+class QuickAttention(Module):
     """Causal self-attention without a cache, for training, that takes over `attention`'s parts.
 
     With a cache or another mask it does what the original does.
     """
 
-    def __init__(self, attention: nn.Module) -> None:
-        super().__init__()
+    def __init__(self, attention: Any) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
         self.q_proj = attention.q_proj
         self.k_proj = attention.k_proj
         self.v_proj = attention.v_proj
@@ -59,9 +64,10 @@ class QuickAttention(nn.Module):
         self._original = type(attention).__call__
 
     def __call__(self, x: mx.array, mask: Any = None, cache: Any = None) -> mx.array:
-        if cache is not None or not (mask is None or isinstance(mask, str)):
-            return self._original(self, x, mask, cache)
         batch, length, _ = x.shape
+        if cache is not None or not (length == 1 or isinstance(mask, str)):
+            original: mx.array = self._original(self, x, mask, cache)
+            return original
         groups, repeats = self.n_kv_heads, self.n_heads // self.n_kv_heads
         q = self._heads(self.q_proj(x), self.n_heads)
         k = self._heads(self.k_proj(x), groups)
@@ -69,21 +75,23 @@ class QuickAttention(nn.Module):
         # All query heads of a group share keys, so one product serves them.
         q = (q * self.scale).reshape(batch, groups, repeats * length, -1)
         scores = (q @ k.swapaxes(-1, -2)).reshape(batch, groups, repeats, length, length)
-        weights = softmax(scores + causal_mask(length) if length > 1 else scores)
-        out = weights.reshape(batch, groups, repeats * length, length) @ v
+        attended: Any = softmax(scores + causal_mask(length))
+        out = attended.reshape(batch, groups, repeats * length, length) @ v
         out = out.reshape(batch, self.n_heads, length, -1).transpose(0, 2, 1, 3)
-        return self.o_proj(out.reshape(batch, length, -1))
+        result: mx.array = self.o_proj(out.reshape(batch, length, -1))
+        return result
 
     def _heads(self, x: mx.array, heads: int) -> mx.array:
         """`[batch, length, heads * dim]` → rotated `[batch, heads, length, dim]`."""
         batch, length, _ = x.shape
-        return self.rope(x.reshape(batch, length, heads, -1).transpose(0, 2, 1, 3))
+        rotated: mx.array = self.rope(x.reshape(batch, length, heads, -1).transpose(0, 2, 1, 3))
+        return rotated
 
 
 def causal_mask(length: int) -> mx.array:
     """Zero on and below the diagonal, −1e9 above it (finite, so no NaN can arise)."""
     at = mx.arange(length)
-    return (at[:, None] < at[None]).astype(mx.float32) * -1e9
+    return mx.where(at[:, None] < at[None], -1e9, 0.0)
 
 
 # ------------------------------------------------------------------ exp and what needs it
@@ -193,5 +201,6 @@ def _cross_entropy_vjp(
 
 def cross_entropy(logits: mx.array, targets: mx.array) -> mx.array:
     """Loss per row: logits `[n, vocabulary]`, targets `[n]` → `[n]`."""
-    loss: mx.array = _cross_entropy(logits, targets)[0]
+    both: Any = _cross_entropy(logits, targets)
+    loss: mx.array = both[0]
     return loss

@@ -14,12 +14,13 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import mlx.core as mx
-import mlx.nn as nn
-import mlx.optimizers as optimizers
-from mlx.utils import tree_flatten, tree_unflatten
+from mlx.nn.layers.base import Module
+from mlx.nn.utils import value_and_grad
+from mlx.optimizers.optimizers import Adam, AdamW, Optimizer, clip_grad_norm
+from mlx.utils import tree_unflatten
 
 from backends.base import (
     Checkpointed,
@@ -131,34 +132,36 @@ class _Training:
         loss, norm = self._update(_arrays(batches))
         mx.eval(loss, norm, self.model.trainable_parameters(), self.optimizer.state)
         self.iteration = iteration
-        if not (math.isfinite(loss.item()) and math.isfinite(norm.item())):
+        train_loss, grad_norm = float(cast(float, loss.item())), float(cast(float, norm.item()))
+        if not (math.isfinite(train_loss) and math.isfinite(grad_norm)):
             raise TrainingDiverged(
                 f"Loss or gradient became infinite at iteration {iteration}; "
                 "lower the learning rate."
             )
-        self.metrics["train_loss"] = loss.item()
+        self.metrics["train_loss"] = train_loss
         tokens = sum(batch.tokens for batch in batches)
         return Stepped(
             iteration=iteration,
-            train_loss=loss.item(),
+            train_loss=train_loss,
             learning_rate=rate,
-            grad_norm=norm.item(),
+            grad_norm=grad_norm,
             tokens=sum(batch.judged for batch in batches),
             tokens_per_second=tokens / (time.perf_counter() - began),
             peak_memory_bytes=mx.get_peak_memory(),
         )
 
     def _make_update(self) -> Callable[[Any], tuple[mx.array, mx.array]]:
-        def loss_of(model: nn.Module, arrays: Any) -> mx.array:
+        def loss_of(model: Module, arrays: Any) -> mx.array:
             total, count = batch_loss(model, arrays, self.lanes)
             return total / count
 
-        gradient = nn.value_and_grad(self.model, loss_of)
+        gradient = value_and_grad(self.model, loss_of)
+        clip: Any = clip_grad_norm  # untyped upstream
 
         def update(arrays: Any) -> tuple[mx.array, mx.array]:
             loss, gradients = gradient(self.model, arrays)
             limit = self.config.grad_clip or math.inf
-            gradients, norm = optimizers.clip_grad_norm(gradients, limit)
+            gradients, norm = clip(gradients, limit)
             self.optimizer.update(self.model, gradients)
             return loss, norm
 
@@ -180,8 +183,8 @@ class _Training:
         for examples in data.sequential(self.splits[split].examples, _EVAL_ROWS):
             batches = self.lanes.batches(examples)
             summed, judged = batch_loss(self.model, _arrays(batches), self.lanes)
-            total += summed.item()
-            count += judged.item()
+            total += cast(float, summed.item())
+            count += cast(float, judged.item())
         return total / count
 
     def _evaluate_base(self) -> Iterator[Evaluated]:
@@ -209,7 +212,7 @@ class _Training:
             run=self.fingerprint,
             metrics=dict(self.metrics),
             adapter=lora.adapter_weights(self.model),
-            optimizer=dict(tree_flatten(self.optimizer.state)),
+            optimizer=lora.flat(self.optimizer.state),
         )
         return Checkpointed(self.iteration, checkpoints.save(self.run.checkpoints, saved))
 
@@ -247,7 +250,7 @@ def _load(base: Path) -> tuple[Any, Any]:
     from mlx_lm import load
 
     try:
-        model, tokenizer = load(str(base))
+        model, tokenizer = load(str(base))[:2]
     except (ValueError, FileNotFoundError) as error:
         raise UnsupportedModel(f"{base.name} cannot be loaded: {error}") from error
     return model, tokenizer
@@ -264,10 +267,10 @@ def _read_splits(folder: Path, tokenizer: Any, config: TrainingConfig) -> dict[s
     }
 
 
-def _optimizer(config: TrainingConfig) -> optimizers.Optimizer:
+def _optimizer(config: TrainingConfig) -> Optimizer:
     if config.optimizer == "adamw":
-        return optimizers.AdamW(config.learning_rate, weight_decay=config.weight_decay)
-    return optimizers.Adam(config.learning_rate)
+        return AdamW(config.learning_rate, weight_decay=config.weight_decay)
+    return Adam(config.learning_rate)
 
 
 def _step_seed(seed: int, iteration: int) -> int:
