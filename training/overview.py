@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from training.models import TrainingJob
 
 MAX_POINTS = 600  # of a chart; more cannot be told apart on a screen
 TAIL_BYTES, TAIL_LINES = 16_384, 80
+_LINE_FIELDS = ("timestamp", "level", "event", "process", "logger", "correlation_id", "job")
 
 
 def find_jobs(status: str = "", model: str = "") -> QuerySet[TrainingJob]:
@@ -51,7 +53,7 @@ def curve(job: TrainingJob, after: int = -1) -> dict[str, Any]:
 
 
 def tail(path: Path) -> str:
-    """The last lines of a text file; empty when there is none."""
+    """The last lines of a log file, for a person to read; empty when there is none."""
     try:
         with path.open("rb") as file:
             length = file.seek(0, 2)
@@ -59,4 +61,19 @@ def tail(path: Path) -> str:
             text = file.read().decode("utf-8", "replace")
     except OSError:
         return ""
-    return "\n".join(text.splitlines()[-TAIL_LINES:])
+    return "\n".join(_readable(line) for line in text.splitlines()[-TAIL_LINES:])
+
+
+def _readable(line: str) -> str:
+    """`19:00:45 training iteration=0` of a structured line; any other line as it is."""
+    try:
+        fields = json.loads(line)
+    except ValueError:
+        return line
+    if not isinstance(fields, dict) or "event" not in fields:
+        return line
+    clock = str(fields.get("timestamp", ""))[11:19]
+    level = fields.get("level", "info")
+    rest = [f"{name}={value}" for name, value in fields.items() if name not in _LINE_FIELDS]
+    words = [clock, "" if level == "info" else f"[{level}]", str(fields["event"]), *rest]
+    return " ".join(word for word in words if word)

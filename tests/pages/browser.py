@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Response, sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FLAGS = (
@@ -43,11 +43,12 @@ def chromium() -> Iterator[Browser]:
 
 
 class Watch:
-    """What went wrong on a page: console errors, exceptions, requests to other hosts, HTTP 5xx."""
+    """What went wrong on a page: console errors, exceptions, requests to other hosts, and answers
+    of 400 and more, other than to a page that was asked for itself."""
 
     def __init__(self, page: Page, origin: str) -> None:
         self.problems: list[str] = []
-        page.on("console", lambda m: self._add(f"console: {m.text}", m.type == "error"))
+        page.on("console", lambda m: self._add(f"console: {m.text}", _is_mistake(m)))
         page.on("pageerror", lambda error: self._add(f"exception: {error}"))
         page.on(
             "request",
@@ -58,11 +59,20 @@ class Watch:
                 ),
             ),
         )
-        page.on("response", lambda r: self._add(f"{r.status}: {r.url}", r.status >= 500))
+        page.on("response", lambda r: self._add(f"{r.status}: {r.url}", _is_refusal(r)))
 
     def _add(self, text: str, wrong: bool = True) -> None:
         if wrong:
             self.problems.append(text)
+
+
+def _is_mistake(message: ConsoleMessage) -> bool:
+    """Chromium repeats every refused answer on the console; those are seen as answers."""
+    return message.type == "error" and not message.text.startswith("Failed to load resource")
+
+
+def _is_refusal(response: Response) -> bool:
+    return response.status >= (500 if response.request.resource_type == "document" else 400)
 
 
 def overflow(page: Page) -> int:

@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.pages.browser import Watch, chromium, executable, overflow
 from tests.pages.seed import write_examples
-from tests.running import RunningHub, wait_until
+from tests.running import RunningHub, run_hub, wait_until
 
 pytestmark = pytest.mark.skipif(executable() is None, reason="no Chromium is installed")
 
@@ -40,23 +40,35 @@ def browser() -> Iterator[Browser]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHub]:
+    """A hub slow enough for a person, or a test, to see answers and training on their way."""
+    pace = {
+        "HUB_FAKE_TOKENS_PER_SECOND": "20",
+        "HUB_FAKE_REPLY_WORDS": "30",
+        "HUB_FAKE_STEP_SECONDS": "0.1",
+    }
+    with run_hub(tmp_path_factory.mktemp("hub"), **pace) as running:
+        yield running
+
+
 @pytest.fixture
-def page(browser: Browser, running_hub: RunningHub) -> Iterator[Page]:
+def page(browser: Browser, hub: RunningHub) -> Iterator[Page]:
     """A fresh desktop window; the test fails for anything that went wrong on its pages."""
-    context = browser.new_context(base_url=running_hub.url, viewport={"width": 1280, "height": 860})
+    context = browser.new_context(base_url=hub.url, viewport={"width": 1280, "height": 860})
     context.set_default_timeout(20_000)
     page = context.new_page()
-    watch = Watch(page, running_hub.url)
+    watch = Watch(page, hub.url)
     yield page
     context.close()
     assert watch.problems == []
 
 
 @pytest.fixture(scope="module")
-def trained(running_hub: RunningHub, tmp_path_factory: pytest.TempPathFactory) -> str:
+def trained(hub: RunningHub, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The name of a model with the versions 0.1.0 and 0.1.1, made through the pages' forms."""
     folder = write_examples(tmp_path_factory.mktemp("examples"), train=40)
-    with httpx.Client(base_url=running_hub.url, timeout=60, follow_redirects=True) as client:
+    with httpx.Client(base_url=hub.url, timeout=60, follow_redirects=True) as client:
         submit(client, "/models/starter/")
         base = client.get("/api/bases").json()["items"][0]["id"]
         model = submit(client, "/models/new/", name="paged", base=base, task_type="chat")
@@ -85,7 +97,7 @@ def last_number(path: str) -> str:
 
 
 def test_register_train_watch_promote_ask_and_compare(
-    page: Page, running_hub: RunningHub, tmp_path: Path
+    page: Page, hub: RunningHub, tmp_path: Path
 ) -> None:
     # Register a model on the bundled base.
     page.goto("/models/new/")
@@ -108,16 +120,20 @@ def test_register_train_watch_promote_ask_and_compare(
 
     # Train, and watch it without touching anything.
     page.get_by_role("link", name="Train on it").click()
-    page.get_by_label("Model").select_option(label="walked")
+    page.get_by_label("Model", exact=True).select_option(label="walked")
     page.get_by_role("link", name=re.compile("Trial")).click()
     expect(page.get_by_label("Steps", exact=True)).to_have_value("20")
-    page.get_by_label("Model").select_option(label="walked")
-    page.get_by_label("Data set").select_option(label="walked-examples")
+    page.get_by_label("Steps", exact=True).fill("100")
+    page.get_by_label("Model", exact=True).select_option(label="walked")
+    page.get_by_label("Data set", exact=True).select_option(label="walked-examples")
     page.get_by_role("button", name="Queue the job").click()
-    expect(page.get_by_role("status")).to_have_text("Completed", timeout=90_000)
     chart = page.locator("[data-chart=loss]")
-    expect(chart.locator("canvas")).to_be_visible()
+    expect(page.get_by_role("status")).to_have_text("Running", timeout=60_000)
+    expect(chart.locator("canvas")).to_be_visible(timeout=30_000)
+    early = chart.get_attribute("aria-label") or ""
+    expect(page.get_by_role("status")).to_have_text("Completed", timeout=60_000)
     expect(chart).to_have_attribute("aria-label", re.compile(r"Train \d.*Validation \d"))
+    expect(chart).not_to_have_attribute("aria-label", early)
     page.get_by_role("link", name="Version 0.1.0").click()
     expect(page.get_by_text("adapters.safetensors")).to_be_visible()
 
@@ -145,21 +161,25 @@ def test_register_train_watch_promote_ask_and_compare(
     assert PROMPT not in page.content()
 
 
-def test_two_versions_answer_side_by_side_and_can_be_stopped(page: Page, trained: str) -> None:
+def test_two_versions_stream_side_by_side_and_are_stopped(page: Page, trained: str) -> None:
     page.goto(f"/playground/?model={trained}@0.1.0&compare={trained}@0.1.1")
-    page.get_by_label("System prompt").fill("")
     box = page.get_by_label("Prompt", exact=True)
     box.fill("one two three")
     page.get_by_role("button", name="Send").click()
+    streaming = page.locator(".msg.streaming .text")
+    expect(streaming).to_have_count(2)
+    expect(streaming.nth(0)).not_to_be_empty()
+    expect(streaming.nth(1)).not_to_be_empty()  # both at once, on one socket
     timings = page.locator(".msg .timings")
     expect(timings).to_have_count(2)
-    # A second turn carries the first; it is stopped while it streams.
-    page.get_by_label("Longest answer, tokens").fill("100000")
-    box.fill("count " * 4000)
+    expect(timings.nth(0)).to_contain_text("tokens/s")
+
+    box.fill("a second turn")
     page.keyboard.press("Enter")
-    page.get_by_role("button", name="Stop").click()
-    expect(page.get_by_role("button", name="Send")).to_be_visible()
+    expect(streaming.nth(0)).not_to_be_empty()
+    page.keyboard.press("Escape")
     expect(timings).to_have_count(4)
+    expect(page.locator(".pane").nth(1).locator(".timings").last).to_have_text("stopped")
 
 
 def test_an_error_of_the_engine_is_shown_in_the_chat(page: Page, trained: str) -> None:
@@ -261,10 +281,8 @@ def test_no_page_scrolls_sideways_on_a_phone(page: Page, trained: str) -> None:
     page.wait_for_url("**/training/")
 
 
-def test_pages_work_without_javascript(
-    browser: Browser, running_hub: RunningHub, trained: str
-) -> None:
-    context = browser.new_context(base_url=running_hub.url, java_script_enabled=False)
+def test_pages_work_without_javascript(browser: Browser, hub: RunningHub, trained: str) -> None:
+    context = browser.new_context(base_url=hub.url, java_script_enabled=False)
     page = context.new_page()
     page.goto("/models/")
     page.get_by_label("Search", exact=True).fill(trained)

@@ -12,6 +12,7 @@ from tests.pages.seed import Seeded, make_job
 from tests.pages.test_pages import text
 from training.models import TrainingJob, TrainingMetric
 from training.overview import MAX_POINTS
+from training.supervisor import log_path
 
 
 def form_of(client: Client, query: str = "") -> dict[str, object]:
@@ -188,3 +189,11 @@ def test_the_time_a_job_started_is_written_relative_with_its_moment(
     TrainingJob.objects.filter(pk=seeded.done.pk).update(started_at=moment)
     body = client.get(seeded.done.get_absolute_url()).content.decode()
     assert f'title="{moment:%Y-%m-%d %H:%M:%S} UTC" data-ago>3 h ago</time>' in body
+
+
+def test_structured_log_lines_are_written_for_a_person(client: Client, seeded: Seeded) -> None:
+    line = '{"event": "training", "iteration": 3, "level": "info", "timestamp": "2026-11-23T19:00:45Z"}'
+    log_path(seeded.done).parent.mkdir(parents=True, exist_ok=True)
+    log_path(seeded.done).write_text(f"{line}\nplain words\n[1, 2]\n")
+    shown = client.get(seeded.done.get_absolute_url()).context["log"]
+    assert shown == "19:00:45 training iteration=3\nplain words\n[1, 2]"
