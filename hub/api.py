@@ -12,7 +12,10 @@ from ninja.errors import HttpError, ValidationError
 
 from hub import correlation
 from hub.refusal import is_api, refusal
+from inference.api import router as inference_router
+from registry.api import router as registry_router
 from registry.errors import HubError
+from training.api import router as training_router
 
 log = structlog.get_logger(__name__)
 
@@ -25,6 +28,9 @@ api = NinjaAPI(
     ),
     urls_namespace="api",
 )
+api.add_router("", registry_router)
+api.add_router("/training", training_router)
+api.add_router("", inference_router)
 
 
 @api.exception_handler(HubError)

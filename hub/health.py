@@ -1,7 +1,7 @@
 """Is the hub alive, and can it do its work? One reason per part.
 
 `failed` in any part makes the hub not ready (503); a `warning` does not. Nothing here imports
-MLflow or MLX or waits longer than a quarter of a second: a probe must not become a load.
+MLflow or MLX or waits longer than a second for any part: a probe must not become a load.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from django.views.decorators.http import require_safe
 from hub import presence
 from hub.config import config
 from hub.models import SystemSample
+from inference.client import engine_stats
 from registry import paths
 from registry.errors import HubError
 from registry.models import MLflowOutbox
@@ -71,10 +72,8 @@ def _database() -> Part:
 def running_engine_stats() -> dict[str, Any] | None:
     """The engine's statistics, or None while it does not answer."""
     try:
-        from inference.client import engine_stats
-
-        return engine_stats()
-    except (HubError, OSError, ImportError):
+        return engine_stats(timeout=1.0)
+    except (HubError, OSError):
         return None
 
 

@@ -12,7 +12,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from asgiref.sync import sync_to_async
-from channels.generic.websocket import AsyncWebsocketConsumer  # type: ignore[import-untyped]
 from channels.routing import URLRouter  # type: ignore[import-untyped]
 from django.conf import settings
 from django.contrib.auth import get_user
@@ -22,17 +21,11 @@ from django.urls import path
 from django.utils.module_loading import import_string
 
 from hub import access
+from inference.consumers import InferenceConsumer
 from inference.models import ApiToken
 
 Scope = dict[str, Any]
 Asgi = Callable[[Scope, Any, Any], Awaitable[None]]
-
-
-class Denied(AsyncWebsocketConsumer):  # type: ignore[misc]
-    """Refuses the handshake: 403 to the client."""
-
-    async def connect(self) -> None:
-        await self.close()
 
 
 class SocketGate:
@@ -48,16 +41,13 @@ class SocketGate:
         if _is_ours(headers) and await _may_enter(scope, headers):
             await self.application(scope, receive, send)
         else:
-            await Denied.as_asgi()(scope, receive, send)
+            await receive()  # the handshake; closing before it is accepted answers 403
+            await send({"type": "websocket.close"})
 
 
 def websockets() -> Asgi:
     """The application of every WebSocket of the hub."""
-    try:
-        consumer = import_string("inference.consumers.InferenceConsumer")
-    except ImportError:
-        consumer = Denied
-    routes: Asgi = URLRouter([path("ws/inference", consumer.as_asgi())])
+    routes: Asgi = URLRouter([path("ws/inference", InferenceConsumer.as_asgi())])
     return SocketGate(routes)
 
 
