@@ -6,10 +6,15 @@ from typing import Any
 import pytest
 import structlog
 from asgiref.sync import sync_to_async
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import StatusCode
 from prometheus_client import REGISTRY
 
 from backends.base import Sampling
 from backends.fake import FakeBackend
+from inference import generation
 from inference.generation import Started, aresolve, complete, generate
 from inference.models import InferenceRequest
 from inference.protocol import Chunk
@@ -106,3 +111,25 @@ async def test_requests_and_tokens_are_counted(served: Served) -> None:
     async with running_engine():
         await answer(served, max_tokens=5)
     assert counts() == (before[0] + 1, before[1] + 5)
+
+
+async def test_a_span_covers_the_whole_generation(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    monkeypatch.setattr(generation, "tracer", provider.get_tracer("test"))
+    async with running_engine(FakeBackend(tokens_per_second=100)):
+        await answer(served, max_tokens=5)
+    with pytest.raises(Unavailable):
+        await answer(served)
+    completed, failed = exporter.get_finished_spans()
+    provider.shutdown()
+    assert completed.attributes is not None
+    assert completed.attributes["gen_ai.response.model"] == "calendar@0.1.0"
+    assert completed.attributes["gen_ai.usage.output_tokens"] == 5
+    assert completed.end_time is not None
+    assert completed.start_time is not None
+    assert completed.end_time - completed.start_time > 0.03e9  # nanoseconds; five tokens
+    assert failed.status.status_code is StatusCode.ERROR

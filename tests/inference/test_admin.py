@@ -1,0 +1,46 @@
+"""The request log and the tokens in the admin."""
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client
+from django.urls import reverse
+
+from inference.models import ApiToken, InferenceRequest
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def admin() -> Client:
+    client = Client()
+    client.force_login(User.objects.create_superuser("root"))
+    return client
+
+
+def make_request() -> InferenceRequest:
+    return InferenceRequest.objects.create(
+        request_id="r-1", api="native", status="failed", requested_model="calendar", error="No."
+    )
+
+
+@pytest.mark.parametrize("table", ["apitoken", "inferencerequest"])
+def test_lists_render_and_nothing_is_added_by_hand(admin: Client, table: str) -> None:
+    ApiToken.issue("laptop")
+    make_request()
+    assert admin.get(reverse(f"admin:inference_{table}_changelist")).status_code == 200
+    assert admin.get(reverse(f"admin:inference_{table}_add")).status_code == 403
+
+
+def test_a_request_is_read_only(admin: Client) -> None:
+    url = reverse("admin:inference_inferencerequest_change", args=[make_request().pk])
+    page = admin.get(url)
+    assert page.status_code == 200
+    assert b'name="status"' not in page.content
+    assert admin.post(url, {"status": "completed"}).status_code == 403
+
+
+def test_tokens_are_revoked_by_an_action(admin: Client) -> None:
+    row, text = ApiToken.issue("laptop")
+    url = reverse("admin:inference_apitoken_changelist")
+    admin.post(url, {"action": "revoke", "_selected_action": [row.pk]})
+    assert ApiToken.authenticate(text) is None
