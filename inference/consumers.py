@@ -7,6 +7,7 @@ The client sends `{"type": "generate", "id": "a", "model": …, "messages": …}
 from __future__ import annotations
 
 import asyncio
+import uuid
 from contextlib import aclosing
 from typing import Any
 
@@ -68,6 +69,8 @@ class InferenceConsumer(AsyncJsonWebsocketConsumer):  # type: ignore[misc]
         task.add_done_callback(lambda _: self._running.pop(request_id, None))
 
     async def _generate(self, request_id: str, payload: InferenceIn) -> None:
+        # No middleware gave this message an id; the task's context is its own.
+        structlog.contextvars.bind_contextvars(correlation_id=str(uuid.uuid4()))
         try:
             await self._stream(request_id, payload)
         except HubError as error:

@@ -51,6 +51,9 @@ async def test_a_generation_starts_goes_on_and_ends() -> None:
     assert {event["event"] for event in events[1:-1]} == {"delta"}
     assert {event["id"] for event in events} == {"a"}
     assert events[-1]["timings"]["total_ms"] > 0
+    row = await InferenceRequest.objects.aget()
+    assert (row.api, row.status) == ("websocket", "completed")
+    assert row.correlation_id
 
 
 async def test_two_generations_share_one_socket() -> None:
