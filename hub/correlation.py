@@ -8,6 +8,7 @@ back in the same header. The engine receives it in its messages, a training chil
 from __future__ import annotations
 
 import re
+import uuid
 from typing import Any
 
 import structlog
@@ -30,13 +31,14 @@ def current() -> str:
     return str(structlog.contextvars.get_contextvars().get("correlation_id", ""))
 
 
+def choose(offered: str) -> str:
+    """The client's id when it is one, else a new one."""
+    return offered if _ACCEPTED.fullmatch(offered) else uuid.uuid4().hex
+
+
 def _bind(request: HttpRequest, **kwargs: Any) -> None:
-    offered = request.headers.get(HEADER, "")
-    context = structlog.contextvars.get_contextvars()
-    chosen = offered if _ACCEPTED.fullmatch(offered) else str(context["request_id"])
-    # One id is enough in a line: the request's own only serves when no client named one.
-    structlog.contextvars.unbind_contextvars("request_id")
-    structlog.contextvars.bind_contextvars(correlation_id=chosen)
+    structlog.contextvars.unbind_contextvars("request_id")  # one id is enough in a line
+    structlog.contextvars.bind_contextvars(correlation_id=choose(request.headers.get(HEADER, "")))
 
 
 def _answer(response: HttpResponseBase, **kwargs: Any) -> None:

@@ -11,6 +11,7 @@ from http.cookies import SimpleCookie
 from typing import Any
 from urllib.parse import urlsplit
 
+import structlog
 from asgiref.sync import sync_to_async
 from channels.routing import URLRouter  # type: ignore[import-untyped]
 from django.conf import settings
@@ -20,7 +21,7 @@ from django.http.request import split_domain_port, validate_host
 from django.urls import path
 from django.utils.module_loading import import_string
 
-from hub import access
+from hub import access, correlation
 from inference.consumers import InferenceConsumer
 from inference.models import ApiToken
 
@@ -39,7 +40,9 @@ class SocketGate:
             name.decode("latin1"): value.decode("latin1") for name, value in scope["headers"]
         }
         if _is_ours(headers) and await _may_enter(scope, headers):
-            await self.application(scope, receive, send)
+            chosen = correlation.choose(headers.get(correlation.HEADER.lower(), ""))
+            with structlog.contextvars.bound_contextvars(correlation_id=chosen):
+                await self.application(scope, receive, send)
         else:
             await receive()  # the handshake; closing before it is accepted answers 403
             await send({"type": "websocket.close"})
