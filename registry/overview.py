@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from django.db.models.functions import Cast, Coalesce, Lower
 from registry.models import Alias, AliasMove, Model, ModelVersion
 
 SORTS = {"new": ("-created_at", "-pk"), "name": (Lower("name"),)}
+_FIRST = ("exact_match", "val_loss", "test_loss", "perplexity", "base_perplexity", "train_loss")
 _HIGHER_IS_BETTER = ("exact_match", "accuracy", "tokens_per_second", "f1")
 
 
@@ -63,7 +64,7 @@ class ComparedRow:
 
 def compare_metrics(versions: Sequence[ModelVersion]) -> list[ComparedRow]:
     """Every metric that any of the versions has."""
-    names = sorted({name for version in versions for name in version.metrics})
+    names = _by_weight({name for version in versions for name in version.metrics})
     rows = []
     for name in names:
         values = tuple(version.metrics.get(name) for version in versions)
@@ -106,5 +107,15 @@ def _flatten(params: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def flat_params(version: ModelVersion) -> dict[str, Any]:
-    """The version's parameters with dotted names."""
-    return _flatten(version.params)
+    """The version's parameters with dotted names, by name: PostgreSQL keeps no order of keys."""
+    return dict(sorted(_flatten(version.params).items()))
+
+
+def ordered_metrics(version: ModelVersion) -> dict[str, Any]:
+    """The version's metrics, what decides about it first."""
+    return {name: version.metrics[name] for name in _by_weight(version.metrics)}
+
+
+def _by_weight(names: Iterable[str]) -> list[str]:
+    first = {name: place for place, name in enumerate(_FIRST)}
+    return sorted(names, key=lambda name: (first.get(name, len(first)), name))

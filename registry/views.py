@@ -14,7 +14,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from registry import artifacts, overview, paths
 from registry.bases import register_starter
-from registry.datasets import read_examples, register_starter_dataset
+from registry.datasets import SPLITS, read_examples, register_starter_dataset
 from registry.errors import HubError
 from registry.forms import MoveAliasForm, RegisterDatasetForm, RegisterModelForm
 from registry.htmx import HtmxRequest, form_page, partial
@@ -132,6 +132,7 @@ def version(request: HttpRequest, pk: int, version: str) -> HttpResponse:
     context = {
         "version": found,
         "job": getattr(found, "job", None),
+        "metrics": overview.ordered_metrics(found),
         "params": overview.flat_params(found),
         "request_count": found.requests.count(),
         **_files(found),
@@ -192,13 +193,15 @@ def starter_dataset(request: HttpRequest) -> HttpResponse:
 @require_GET
 def dataset(request: HtmxRequest, pk: int) -> HttpResponse:
     found = get_object_or_404(Dataset, pk=pk)
+    splits = {name: found.splits[name] for name in SPLITS if name in found.splits}
     split = request.GET.get("split", "")
-    split = split if split in found.splits else next(iter(found.splits), "")
-    total = found.splits.get(split, 0)
+    split = split if split in splits else next(iter(splits), "")
+    total = splits.get(split, 0)
     page = Paginator(range(total), EXAMPLES_PER_PAGE).get_page(request.GET.get("page"))
     first = max(0, page.start_index() - 1)
     context = {
         "dataset": found,
+        "splits": splits,
         "split": split,
         "page": page,
         **_examples(found, split, first),

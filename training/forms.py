@@ -172,3 +172,9 @@ def written(value: Any) -> Any:
 def initial_of(config: dict[str, Any]) -> dict[str, Any]:
     """Form values of a stored configuration."""
     return {name: written(value) for name, value in flatten(config).items()}
+
+
+def labelled(config: dict[str, Any]) -> list[tuple[str, Any]]:
+    """(label, value) of each stored setting, in the form's order."""
+    values = initial_of(config)
+    return [(setting.label, values[setting.name]) for setting in SETTINGS if setting.name in values]

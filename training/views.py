@@ -15,7 +15,7 @@ from registry.errors import HubError
 from registry.htmx import HtmxRequest, form_page, partial
 from registry.models import Dataset, Model
 from training import overview, queue
-from training.forms import PRESETS, NewJobForm, initial_of, nest
+from training.forms import PRESETS, NewJobForm, initial_of, labelled, nest
 from training.models import TrainingJob
 from training.supervisor import log_path
 
@@ -108,7 +108,7 @@ def job(request: HtmxRequest, pk: int) -> HttpResponse:
         "seconds_left": found.seconds_left,
         "place": place,
         "newest": found.metrics.order_by("-iteration").first(),
-        "settings": initial_of(found.config),
+        "settings": labelled(found.config),
     }
     if not request.htmx:
         context["log"] = overview.tail(log_path(found))
