@@ -8,7 +8,7 @@ from django.core.exceptions import RequestDataTooBig
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.shortcuts import get_object_or_404
-from ninja import Query, Router
+from ninja import Query, Router, Status
 from ninja.pagination import LimitOffsetPagination, paginate
 from pydantic import BaseModel as Fields
 from pydantic import Field, ValidationError
@@ -26,6 +26,7 @@ from registry.schemas import (
     BaseOut,
     DatasetIn,
     DatasetOut,
+    EvaluationIn,
     ExamplesOut,
     ModelDetail,
     ModelIn,
@@ -35,7 +36,7 @@ from registry.schemas import (
     VersionOut,
 )
 from registry.uploads import register_examples, register_upload
-from registry.versions import move_alias
+from registry.versions import move_alias, record_evaluation
 
 router = Router(tags=["registry"])
 
@@ -80,11 +81,11 @@ def models(
 
 
 @router.post("/models", response={201: ModelOut}, summary="Register a model")
-def create_model(request: HttpRequest, payload: ModelIn) -> tuple[int, Model]:
+def create_model(request: HttpRequest, payload: ModelIn) -> Status[Model]:
     """Its MLflow experiment comes first: 503 and nothing made when the server is down."""
     base = bases.find_base(payload.base_model)
     model = register_model(payload.name, base, payload.task_type, payload.description, payload.tags)
-    return 201, find_models().get(pk=model.pk)
+    return Status(201, find_models().get(pk=model.pk))
 
 
 @router.get("/models/{int:model_id}", response=ModelDetail, summary="A model and its versions")
@@ -127,6 +128,19 @@ def alias(request: HttpRequest, model_id: int, name: str, payload: AliasIn) -> A
     return move_alias(found, name, version, by=str(token or ""), reason=payload.reason)
 
 
+@router.post(
+    "/models/{int:model_id}/versions/{version}/metrics",
+    response=VersionOut,
+    summary="Record an evaluation",
+)
+def evaluation(
+    request: HttpRequest, model_id: int, version: str, payload: EvaluationIn
+) -> ModelVersion:
+    """Adds figures measured after training. A figure is recorded once and does not change."""
+    found = get_object_or_404(_versions(get_object_or_404(Model, pk=model_id)), version=version)
+    return record_evaluation(found, payload.metrics)
+
+
 @router.get("/datasets", response=list[DatasetOut], summary="Data sets, newest first")
 @paginate(LimitOffsetPagination)
 def datasets(request: HttpRequest, q: str = "") -> QuerySet[Dataset]:
@@ -140,15 +154,15 @@ def datasets(request: HttpRequest, q: str = "") -> QuerySet[Dataset]:
     openapi_extra=_DATASET_BODY,
     summary="Register a data set",
 )
-def create_dataset(request: HttpRequest) -> tuple[int, Dataset]:
+def create_dataset(request: HttpRequest) -> Status[Dataset]:
     """Send JSONL files as multipart, or a few examples as JSON. Wrong examples are named by line;
     the same name with the same examples gives the data set that exists."""
     if request.content_type == "multipart/form-data":
         sent = _read(UploadIn, lambda: request.POST.dict())
         files = [file for key in request.FILES for file in request.FILES.getlist(key)]
-        return 201, register_upload(sent.name, files, sent.description)
+        return Status(201, register_upload(sent.name, files, sent.description))
     given = _read(DatasetIn, lambda: request.body)
-    return 201, register_examples(given.name, given.examples, given.description)
+    return Status(201, register_examples(given.name, given.examples, given.description))
 
 
 @router.get("/datasets/{int:dataset_id}", response=DatasetOut, summary="A data set")
@@ -181,9 +195,9 @@ def base_models(request: HttpRequest) -> QuerySet[BaseModel]:
 
 
 @router.post("/bases", response={201: BaseOut}, summary="Import the bundled base model")
-def create_base(request: HttpRequest, payload: BaseIn) -> tuple[int, BaseModel]:
+def create_base(request: HttpRequest, payload: BaseIn) -> Status[BaseModel]:
     """Takes seconds the first time; afterwards it gives what is there."""
-    return 201, bases.register_starter()
+    return Status(201, bases.register_starter())
 
 
 def _versions(found: Model) -> QuerySet[ModelVersion]:

@@ -6,7 +6,7 @@ import datetime
 from typing import Annotated, Any, Literal
 
 from ninja import Schema
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
 from registry.models import AliasMove, Dataset, Model, ModelVersion
 from registry.models import BaseModel as Base
@@ -199,6 +199,17 @@ class AliasIn(BaseModel):
 
     version: Annotated[str, Field(max_length=20)]
     reason: Annotated[str, Field(max_length=10_000)] = ""
+
+
+class EvaluationIn(BaseModel):
+    """Figures of one evaluation, by name."""
+
+    model_config = _shown({"metrics": {"exact_match": 0.86}})
+
+    metrics: Annotated[
+        dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,49}$")], FiniteFloat],
+        Field(min_length=1, max_length=50),
+    ]
 
 
 class AliasMoveOut(Schema):

@@ -123,6 +123,26 @@ def fail_version(version: ModelVersion) -> None:
     version.refresh_from_db()
 
 
+def record_evaluation(version: ModelVersion, metrics: dict[str, float]) -> ModelVersion:
+    """Add what was measured after training, such as `exact_match`.
+
+    A figure is recorded once. Raises Conflict when one would change, or when the version is not
+    ready.
+    """
+    with transaction.atomic():
+        row = ModelVersion.objects.select_for_update().get(pk=version.pk)
+        if row.status != ModelVersion.Status.READY:
+            raise Conflict(f"{row} is {row.status}; only a ready version can be evaluated.")
+        if changed := sorted(k for k, v in metrics.items() if row.metrics.get(k, v) != v):
+            raise Conflict(
+                f"{row} has other figures for {', '.join(changed)} already; use another name."
+            )
+        row.metrics |= metrics
+        row.save(update_fields=["metrics"])
+    version.refresh_from_db()
+    return version
+
+
 def move_alias(
     model: Model, name: str, version: ModelVersion, by: str = "", reason: str = ""
 ) -> AliasMove:

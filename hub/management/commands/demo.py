@@ -1,0 +1,96 @@
+"""`manage.py demo`: the main job on a real model, then the running hub."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import threading
+from argparse import ArgumentParser
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+from rich.console import Console
+
+from hub.config import config, load
+from hub.demo import Demo, write_report
+from hub.management.commands.up import prefixed
+from hub.processes import CannotStart, Supervisor, check_port
+from registry import paths
+from registry.errors import HubError
+
+
+class Command(BaseCommand):
+    help = "Register, train, version and serve a real model on this machine, then stay up."
+    requires_system_checks = ()
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument(
+            "--port", type=int, default=None, help="default: HUB_PORT or a free one"
+        )
+        parser.add_argument("--exit", action="store_true", help="end after the report")
+        parser.add_argument("--report", type=Path, metavar="FILE", help="write all figures as JSON")
+
+    def handle(
+        self, *args: Any, port: int | None, report: Path | None, exit: bool, **options: Any
+    ) -> None:
+        ended = threading.Event()
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, _interrupt)
+        console = Console()
+        log = _Log()
+        hub = Supervisor(load(port=port or _free_port()), log)
+        try:
+            console.print("[bold]MLX Model Hub[/]: register → train → version → serve → monitor\n")
+            hub.start()
+            hub.wait_ready()
+            demo = Demo(hub.url, console)
+            demo.run()
+            demo.show()
+            if report:
+                write_report(demo.figures, report)
+            if not exit:
+                console.print(f"\nThe hub is at [bold]{hub.url}/[/] (Ctrl-C ends it)")
+                log.follow()
+                ended.wait()
+        except (CannotStart, HubError) as problem:
+            raise CommandError(f"{problem} The processes' log is in {log.path}.") from None
+        except KeyboardInterrupt:
+            console.print("Ending.")
+        finally:
+            hub.stop()
+
+
+class _Log:
+    """The processes' logs: into a file while the demo speaks, onto the terminal afterwards."""
+
+    def __init__(self) -> None:
+        paths.make_folders()
+        self.path = paths.run_dir() / "demo.log"
+        self._file = self.path.open("w")
+        self._following = False
+
+    def follow(self) -> None:
+        self._following = True
+
+    def __call__(self, name: str, line: str) -> None:
+        if self._following:
+            prefixed(name, line)
+        else:
+            self._file.write(f"{name:>7} | {line}\n")
+            self._file.flush()
+
+
+def _free_port() -> int:
+    """The configured port, or when another program has it any free one: no questions asked."""
+    try:
+        check_port(config.host, config.port)
+    except CannotStart:
+        with socket.socket() as probe:
+            probe.bind((config.host, 0))
+            return int(probe.getsockname()[1])
+    return config.port
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
