@@ -1,0 +1,88 @@
+"""The registry in the admin."""
+
+from __future__ import annotations
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+
+from registry.models import AliasMove, MLflowOutbox, Model, ModelVersion
+from registry.versions import move_alias
+from tests.registry.build import make_version
+
+pytestmark = pytest.mark.django_db
+TABLES = ("basemodel", "dataset", "model", "modelversion", "alias", "aliasmove", "mlflowoutbox")
+
+
+@pytest.fixture
+def admin() -> Client:
+    client = Client(headers={"host": "localhost"})
+    client.force_login(User.objects.create_superuser("root", "root@example.org", "x"))
+    return client
+
+
+@pytest.fixture
+def version() -> ModelVersion:
+    version = make_version()
+    move_alias(version.model, "production", version)
+    MLflowOutbox.objects.create(operation="end_run", run_key="1")
+    return version
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_every_table_lists_searches_and_shows_its_rows(
+    admin: Client, version: ModelVersion, table: str
+) -> None:
+    listing = reverse(f"admin:registry_{table}_changelist")
+    assert admin.get(listing).status_code == 200
+    assert admin.get(listing, {"q": "nothing like it"}).status_code == 200
+    row = version._meta.apps.get_model("registry", table).objects.first()
+    assert admin.get(reverse(f"admin:registry_{table}_change", args=[row.pk])).status_code == 200
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_nothing_is_added_or_deleted_by_hand(
+    admin: Client, version: ModelVersion, table: str
+) -> None:
+    row = version._meta.apps.get_model("registry", table).objects.first()
+    assert admin.get(reverse(f"admin:registry_{table}_add")).status_code == 403
+    url = reverse(f"admin:registry_{table}_delete", args=[row.pk])
+    assert admin.post(url, {"post": "yes"}).status_code == 403
+    row.refresh_from_db()
+
+
+def test_lineage_cannot_be_edited_but_notes_can(admin: Client, version: ModelVersion) -> None:
+    url = reverse("admin:registry_modelversion_change", args=[version.pk])
+    admin.post(url, {"notes": "Good one.", "seed": 99, "status": "failed", "version": "9.9.9"})
+    changed = ModelVersion.objects.get()
+    assert changed.notes == "Good one."
+    assert (changed.seed, changed.status, changed.version) == (0, "ready", "0.1.0")
+
+
+def test_a_model_keeps_its_name_and_base(admin: Client, version: ModelVersion) -> None:
+    url = reverse("admin:registry_model_change", args=[version.model_id])
+    body = {"name": "other", "task_type": "code", "description": "d", "tags": "[]"}
+    inline = {"aliases-TOTAL_FORMS": 0, "aliases-INITIAL_FORMS": 0}
+    assert admin.post(url, {**body, **inline}).status_code == 302
+    model = Model.objects.get()
+    assert (model.name, model.task_type, model.description) == ("helper", "code", "d")
+
+
+def test_the_history_of_aliases_is_never_edited(admin: Client, version: ModelVersion) -> None:
+    move = AliasMove.objects.get()
+    url = reverse("admin:registry_aliasmove_change", args=[move.pk])
+    assert admin.post(url, {"reason": "rewritten"}).status_code == 403
+    move.refresh_from_db()
+    assert move.reason == ""
+
+
+def test_a_waiting_entry_can_be_tried_at_once(admin: Client, version: ModelVersion) -> None:
+    entry = MLflowOutbox.objects.get()
+    later = timezone.now() + timezone.timedelta(hours=1)
+    MLflowOutbox.objects.update(not_before=later)
+    url = reverse("admin:registry_mlflowoutbox_changelist")
+    admin.post(url, {"action": "try_now", "_selected_action": [entry.pk]})
+    entry.refresh_from_db()
+    assert entry.not_before <= timezone.now()
