@@ -4,7 +4,7 @@
 The same code gives the same bytes. A held-out request never repeats a request of the other
 splits, nor their combination of event, person, place and time.
 
-An entry has `title`, `day` and `start` (24 h), then `minutes`, `with` and `place` where the
+An entry has `title`, `day` and `start` ("3:30 pm"), then `minutes`, `with` and `place` where the
 request states them.
 """
 
@@ -53,13 +53,12 @@ OPENERS = (
     "Make time for {}", "{}",
 )  # fmt: skip
 MINUTES = {
-    15: ("for 15 minutes", "for 15 min", "for a quarter of an hour"),
-    30: ("for 30 minutes", "for half an hour", "for 30 min"),
+    15: ("for 15 minutes", "for 15 min"),
+    30: ("for 30 minutes", "for 30 min", "for half an hour"),
     45: ("for 45 minutes", "for 45 min"),
-    60: ("for an hour", "for one hour", "for 1 hour", "for 60 minutes"),
-    90: ("for 90 minutes", "for an hour and a half", "for 1.5 hours"),
+    60: ("for an hour", "for one hour", "for 1 hour"),
+    90: ("for 90 minutes", "for 90 min", "for an hour and a half"),
     120: ("for two hours", "for 2 hours"),
-    180: ("for three hours", "for 3 hours"),
 }
 WORDS = (
     "twelve", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten",
@@ -81,7 +80,7 @@ class Entry:
 
     @property
     def start(self) -> str:
-        return f"{self.hour:02}:{self.minute:02}"
+        return f"{_twelve(self.hour)}:{self.minute:02} {_half(self.hour)}"
 
     @property
     def combination(self) -> tuple[str | None, ...]:
@@ -202,25 +201,36 @@ def _time(draw: random.Random, hour: int, minute: int) -> str:
     """A time as people write it; `hour` is 7 to 21."""
     if (hour, minute) == (12, 0) and draw.random() < 0.7:
         return "at noon"
-    forms = [f"at {hour}:{minute:02}", _clock(draw, hour, minute), _clock(draw, hour, minute)]
-    if minute in (0, 30) and hour != 12:
-        forms.append(_spoken(draw, hour, minute))
-    return draw.choice(forms)
+    style = draw.random()
+    if style < 0.15:
+        return f"at {hour}:{minute:02}"
+    if style < 0.35 and minute in (0, 30) and hour != 12:
+        return _spoken(draw, hour, minute)
+    return _clock(draw, hour, minute)
 
 
 def _clock(draw: random.Random, hour: int, minute: int) -> str:
     """ "at 3 pm", "at 3:30pm" and so on."""
-    half = "am" if hour < 12 else "pm"
-    half = draw.choice((half, half, half.upper(), "a.m." if half == "am" else "p.m."))
-    digits = f"{(hour - 1) % 12 + 1}" + (f":{minute:02}" if minute else "")
+    half = _half(hour)
+    half = draw.choice((half, half, half.upper(), f"{half[0]}.{half[1]}."))
+    digits = f"{_twelve(hour)}" + (f":{minute:02}" if minute else "")
     return f"at {digits}{draw.choice((' ', ' ', ''))}{half}"
 
 
 def _spoken(draw: random.Random, hour: int, minute: int) -> str:
     """ "at half past three in the afternoon" and so on, full and half hours only."""
     part = "morning" if hour < 12 else "afternoon" if hour < 18 else "evening"
-    number = draw.choice((WORDS[hour % 12], str((hour - 1) % 12 + 1)))
+    number = draw.choice((WORDS[hour % 12], str(_twelve(hour))))
     return f"at {'half past ' if minute else ''}{number} in the {part}"
+
+
+def _twelve(hour: int) -> int:
+    """The hour on a twelve-hour clock."""
+    return (hour - 1) % 12 + 1
+
+
+def _half(hour: int) -> str:
+    return "am" if hour < 12 else "pm"
 
 
 if __name__ == "__main__":

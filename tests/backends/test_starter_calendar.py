@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -56,9 +57,9 @@ def test_every_answer_is_a_plausible_entry() -> None:
             assert {"title", "day", "start"} <= set(entry)
             assert set(entry) <= {"title", "day", "start", "minutes", "with", "place"}
             assert entry["title"] in request(example).lower()
-            hour, minute = map(int, entry["start"].split(":"))
-            assert 7 <= hour <= 21
-            assert minute in (0, 15, 30, 45)
+            start = datetime.strptime(entry["start"], "%I:%M %p")
+            assert 7 <= start.hour <= 21
+            assert start.minute in (0, 15, 30, 45)
 
 
 @pytest.mark.parametrize(
