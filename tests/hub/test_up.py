@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
 from pathlib import Path
 
+import httpx
 import psutil
 
 from tests.running import (
@@ -25,20 +27,41 @@ def gone(pids: list[int]) -> bool:
     return not any(psutil.pid_exists(pid) for pid in pids)
 
 
-def restarted(hub: RunningHub, name: str, old: int) -> bool:
-    return hub.pid(name) not in (None, old)
+def train_for_long(hub: RunningHub) -> None:
+    """Queue a job that would run for minutes, and wait for its process."""
+    examples = [{"prompt": f"say {number}", "completion": str(number)} for number in range(40)]
+    with httpx.Client(base_url=hub.url, timeout=60) as client:
+
+        def post(path: str, body: dict[str, object]) -> dict[str, object]:
+            return client.post(path, json=body).raise_for_status().json()  # type: ignore[no-any-return]
+
+        base = post("/api/bases", {"source": "starter"})
+        model = post("/api/models", {"name": "long", "base_model": base["name"]})
+        data = post("/api/datasets", {"name": "long", "examples": examples})
+        ids = {"model_id": model["id"], "dataset_id": data["id"]}
+        post("/api/training/jobs", {**ids, "config": {"iters": 1_000_000}})
+    wait_until(lambda: any("run_job" in line for line in commands(hub)))
 
 
-def test_a_killed_child_is_started_again_and_sigterm_ends_all(tmp_path: Path) -> None:
+def commands(hub: RunningHub) -> list[str]:
+    lines = []
+    for pid in hub.pids():
+        with contextlib.suppress(psutil.Error):
+            lines.append(" ".join(psutil.Process(pid).cmdline()))
+    return lines
+
+
+def test_killed_children_are_started_again_and_sigterm_ends_all(tmp_path: Path) -> None:
     with run_hub(tmp_path) as hub:
-        for name in PROCESSES:
-            old = hub.pid(name)
-            assert old is not None
-            os.kill(old, signal.SIGKILL)
-            wait_until(lambda name=name, old=old: restarted(hub, name, old))
+        before = {name: hub.pid(name) for name in PROCESSES}
+        for pid in before.values():
+            assert pid is not None
+            os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: all(hub.pid(name) not in (None, before[name]) for name in PROCESSES))
         hub.wait_ready()
+        train_for_long(hub)
         pids = hub.pids()
-        assert len(pids) >= len(PROCESSES)
+        assert len(pids) > len(PROCESSES)
         assert hub.stop() < 10
         assert gone(pids)
         assert hub.process.returncode == 0
@@ -46,6 +69,7 @@ def test_a_killed_child_is_started_again_and_sigterm_ends_all(tmp_path: Path) ->
 
 def test_nothing_outlives_an_up_that_was_killed(tmp_path: Path) -> None:
     with run_hub(tmp_path) as hub:
+        train_for_long(hub)
         pids = hub.pids()
         hub.process.kill()
         hub.process.wait()
