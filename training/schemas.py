@@ -12,7 +12,12 @@ from backends.base import TrainingConfig
 from training.models import TrainingJob
 
 _TIME = "2026-11-20T14:05:09Z"
-_CONFIG: dict[str, Any] = {"iters": 100, "batch_size": 4, "learning_rate": 2e-4, "lora": {"rank": 8}}
+_CONFIG: dict[str, Any] = {
+    "iters": 100,
+    "batch_size": 4,
+    "learning_rate": 2e-4,
+    "lora": {"rank": 8},
+}
 _JOB: dict[str, Any] = {
     "id": 1,
     "model_id": 1,
