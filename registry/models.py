@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from django.db import models
-from django.db.models import CharField, F, Q, Value
+from django.db.models import CharField, F, Q, TextChoices, Value
 from django.db.models.functions import Cast, Concat, Lower
 from django.urls import reverse
 from django.utils import timezone
@@ -33,7 +33,7 @@ def _named(table: str) -> list[models.BaseConstraint]:
 class BaseModel(models.Model):
     """A model's untouched weights, kept as an MLX folder in `storage/base/NAME`."""
 
-    class Source(models.TextChoices):
+    class Source(TextChoices):
         HUB = "hub", "Model hub id"
         FOLDER = "folder", "Local folder"
         GGUF = "gguf", "GGUF file"
@@ -74,7 +74,7 @@ class BaseModel(models.Model):
 class Dataset(models.Model):
     """Examples for training, snapshotted by content in `storage/datasets/CHECKSUM`."""
 
-    class Format(models.TextChoices):
+    class Format(TextChoices):
         CHAT = "chat", "Chat messages"
         COMPLETIONS = "completions", "Prompt and completion"
         TEXT = "text", "Plain text"
@@ -122,7 +122,7 @@ class Dataset(models.Model):
 class Model(models.Model):
     """A line of fine-tunes of one base model, for one task."""
 
-    class TaskType(models.TextChoices):
+    class TaskType(TextChoices):
         CHAT = "chat", "Chat"
         EXTRACTION = "extraction", "Structured extraction"
         CLASSIFICATION = "classification", "Classification"
@@ -177,7 +177,7 @@ class ModelVersionQuerySet(models.QuerySet["ModelVersion"]):
 class ModelVersion(models.Model):
     """One immutable result of training and everything needed to make it again."""
 
-    class Status(models.TextChoices):
+    class Status(TextChoices):
         TRAINING = "training", "Training"
         """Its job runs; there are no files yet."""
         READY = "ready", "Ready"

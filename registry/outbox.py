@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import structlog
+from django.core.exceptions import ObjectDoesNotExist
 from django.db import transaction
 from django.utils import timezone
 
@@ -65,7 +66,7 @@ def _flush(limit: int) -> int:
             continue
         try:
             _deliver(entry)
-        except (NoAnswer, Refused) as error:
+        except (NoAnswer, Refused, ObjectDoesNotExist, paths.UnsafePath) as error:
             _put_off(entry, str(error))
             stopped.add(entry.run_key)
             if isinstance(error, NoAnswer):

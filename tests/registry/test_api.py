@@ -247,7 +247,20 @@ def test_the_starter_is_imported_over_the_api(client: Client) -> None:
 
 def test_every_schema_of_the_registry_has_an_example(client: Client) -> None:
     schemas = client.get("/api/openapi.json").json()["components"]["schemas"]
-    ours = ["ModelIn", "ModelOut", "ModelDetail", "VersionOut", "LineageOut", "AliasIn", "AliasMoveOut", "RunOut", "DatasetOut", "ExamplesOut", "BaseIn", "BaseOut"]
+    ours = [
+        "ModelIn",
+        "ModelOut",
+        "ModelDetail",
+        "VersionOut",
+        "LineageOut",
+        "AliasIn",
+        "AliasMoveOut",
+        "RunOut",
+        "DatasetOut",
+        "ExamplesOut",
+        "BaseIn",
+        "BaseOut",
+    ]
     assert [name for name in ours if not schemas[name].get("examples")] == []
     text = json.dumps([schemas[name]["examples"] for name in ours])
     assert not re.search(r"lorem|string\b", text)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from registry import artifacts, bases, paths
-from registry.errors import Conflict, Invalid, NotFound
+from registry.errors import Conflict, Invalid, NotFound, Unavailable
 from registry.models import BaseModel
 from tests.registry.build import make_base
 
@@ -82,3 +83,20 @@ def test_the_only_base_need_not_be_named() -> None:
         bases.find_base(None)
     with pytest.raises(NotFound, match="no base model 'nope'"):
         bases.find_base("nope")
+
+
+def test_the_real_backend_is_asked_in_a_process_of_its_own(tmp_path: Path, settings: Any) -> None:
+    settings.BACKEND = "mlx"
+    path = tmp_path / "a.gguf"
+    path.write_bytes(b"not a model")
+    with pytest.raises(Invalid, match="GGUF"):
+        bases.register_base("bad", Source.GGUF, str(path))
+
+
+def test_an_import_that_dies_is_told(tmp_path: Path, settings: Any) -> None:
+    settings.BACKEND = "unheard-of"
+    path = tmp_path / "a.gguf"
+    path.write_bytes(b"GGUF")
+    with pytest.raises(Unavailable, match="exit status 1: ValueError: Unknown backend"):
+        bases.register_base("bad", Source.GGUF, str(path))
+    assert not BaseModel.objects.exists()

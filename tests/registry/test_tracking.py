@@ -150,6 +150,15 @@ def test_one_run_waits_in_order_while_others_go_on(embedded_mlflow: Path) -> Non
     assert {run["status"] for m in (stuck, fine) for run in runs(m.model)} == {"FINISHED"}
 
 
+def test_an_entry_about_what_is_gone_stops_no_other(embedded_mlflow: Path) -> None:
+    model = register_model("gone", make_base())
+    model.delete()
+    version = train()
+    assert deliver() == 6
+    assert outbox.waiting() == 1
+    assert len(runs(version.model)) == 1
+
+
 def test_archived_files_are_still_found(embedded_mlflow: Path) -> None:
     version = train()
     old = paths.absolute(version.artifact_path)
