@@ -264,3 +264,19 @@ def test_every_schema_of_the_registry_has_an_example(client: Client) -> None:
     assert [name for name in ours if not schemas[name].get("examples")] == []
     text = json.dumps([schemas[name]["examples"] for name in ours])
     assert not re.search(r"lorem|string\b", text)
+
+
+def test_an_evaluation_is_recorded_once_and_never_changed(client: Client) -> None:
+    version = make_version()
+    url = f"/api/models/{version.model_id}/versions/0.1.0/metrics"
+    first = post(client, url, {"metrics": {"exact_match": 0.8}})
+    assert first.json()["metrics"] == {"val_loss": 0.5, "exact_match": 0.8}
+    assert post(client, url, {"metrics": {"exact_match": 0.8}}).status_code == 200
+    assert post(client, url, {"metrics": {"exact_match": 0.9}}).status_code == 409
+    assert post(client, url, {"metrics": {"val_loss": 0.1}}).status_code == 409
+    version.refresh_from_db()
+    assert version.metrics == {"val_loss": 0.5, "exact_match": 0.8}
+    begin(version.model, iters=20)
+    unfinished = url.replace("0.1.0", "0.2.0")
+    assert post(client, unfinished, {"metrics": {"exact_match": 1.0}}).status_code == 409
+    assert post(client, url.replace("0.1.0", "9.9.9"), {"metrics": {"a": 1}}).status_code == 404
