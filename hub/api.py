@@ -68,7 +68,11 @@ def _apology() -> str:
 
 def _problem(item: dict[str, Any]) -> str:
     """ "iters: Input should be greater than 0" from one of pydantic's errors."""
-    where = [str(part) for part in item["loc"] if part not in ("body", "query", "path", "payload")]
+    where = [str(part) for part in item["loc"]]
+    if where and where[0] in ("body", "query", "path", "form", "file", "header"):
+        del where[0]  # where ninja found it, and the name of the operation's parameter for a body
+        if item["loc"][0] == "body" and where[:1] == ["payload"]:
+            del where[0]
     message = str(item["msg"]).removeprefix("Value error, ")
     return f"{'.'.join(where)}: {message}" if where else message
 

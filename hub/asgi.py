@@ -9,7 +9,7 @@ from django.core.asgi import get_asgi_application
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "hub.settings")
 _http = get_asgi_application()  # sets Django up, which the imports below need
 
-from channels.routing import ProtocolTypeRouter  # type: ignore[import-untyped]  # noqa: E402
+from channels.routing import ProtocolTypeRouter  # noqa: E402
 
 from hub.sockets import websockets  # noqa: E402
 

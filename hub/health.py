@@ -66,7 +66,7 @@ def _database() -> Part:
             cursor.execute("SELECT 1")
     except DatabaseError as error:
         return Part("failed", f"The database does not answer: {str(error).splitlines()[0]}")
-    return Part("ok", f"{connection.vendor} answers.")
+    return Part("ok", f"{connection.display_name} answers.")
 
 
 def running_engine_stats() -> dict[str, Any] | None:

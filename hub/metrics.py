@@ -26,6 +26,7 @@ from registry import paths
 from registry.models import Dataset, MLflowOutbox, Model, ModelVersion
 from training.models import TrainingJob, TrainingMetric
 
+
 def gauge(name: str, text: str, value: float | None) -> Iterator[Metric]:
     """A gauge without labels; nothing while the value is unknown."""
     if value is not None:

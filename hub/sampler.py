@@ -25,7 +25,7 @@ from django.utils import timezone
 from hub.config import config
 from hub.health import running_engine_stats
 from hub.models import SystemSample
-from registry import paths, tracking
+from registry import outbox, paths, tracking
 from training import reaper
 from training.models import TrainingJob
 
@@ -99,9 +99,9 @@ def take_sample() -> SystemSample:
 
 
 def clean() -> int:
-    """Delete samples beyond the retention; how many went."""
+    """Delete samples beyond the retention and what MLflow was told long ago; how many went."""
     oldest = timezone.now() - datetime.timedelta(days=config.sample_retention_days)
-    return SystemSample.objects.filter(created_at__lt=oldest).delete()[0]
+    return SystemSample.objects.filter(created_at__lt=oldest).delete()[0] + outbox.prune()
 
 
 def training_memory_bytes() -> int | None:

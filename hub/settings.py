@@ -102,6 +102,7 @@ def _database() -> dict[str, Any]:
 
 
 DATABASES = {"default": _database()}
+NINJA_PAGINATION_MAX_LIMIT = 500
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # A plain dict would switch `immediate` on under DEBUG and choose Redis: both are set here.

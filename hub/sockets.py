@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from http.cookies import SimpleCookie
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
-import structlog
 from asgiref.sync import sync_to_async
-from channels.routing import URLRouter  # type: ignore[import-untyped]
+from channels.routing import URLRouter
 from django.conf import settings
 from django.contrib.auth import get_user
 from django.http import HttpRequest
@@ -21,7 +20,7 @@ from django.http.request import split_domain_port, validate_host
 from django.urls import path
 from django.utils.module_loading import import_string
 
-from hub import access, correlation
+from hub import access
 from inference.consumers import InferenceConsumer
 from inference.models import ApiToken
 
@@ -40,9 +39,7 @@ class SocketGate:
             name.decode("latin1"): value.decode("latin1") for name, value in scope["headers"]
         }
         if _is_ours(headers) and await _may_enter(scope, headers):
-            chosen = correlation.choose(headers.get(correlation.HEADER.lower(), ""))
-            with structlog.contextvars.bound_contextvars(correlation_id=chosen):
-                await self.application(scope, receive, send)
+            await self.application(scope, receive, send)
         else:
             await receive()  # the handshake; closing before it is accepted answers 403
             await send({"type": "websocket.close"})
@@ -50,8 +47,9 @@ class SocketGate:
 
 def websockets() -> Asgi:
     """The application of every WebSocket of the hub."""
-    routes: Asgi = URLRouter([path("ws/inference", InferenceConsumer.as_asgi())])
-    return SocketGate(routes)
+    # Channels routes ASGI applications with Django's `path`, whose type knows views only.
+    routes: Any = [path("ws/inference", cast("Any", InferenceConsumer.as_asgi()))]
+    return SocketGate(cast("Asgi", URLRouter(routes)))
 
 
 def _is_ours(headers: dict[str, str]) -> bool:

@@ -20,6 +20,8 @@ def start(process: str) -> None:
     """Trace this process under the service name `mlx-model-hub-PROCESS`, when wanted."""
     if not wanted():
         return
+    # Without this package the Django instrumentation skips every ASGI request, and says nothing.
+    import opentelemetry.instrumentation.asgi  # noqa: F401
     from opentelemetry import trace
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.instrumentation.django import DjangoInstrumentor

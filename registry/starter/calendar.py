@@ -4,8 +4,8 @@
 The same code gives the same bytes. A held-out request never repeats a request of the other
 splits, nor their combination of event, person, place and time.
 
-An entry has `title`, `day` and `start` ("3:30 pm"), then `minutes`, `with` and `place` where the
-request states them.
+An entry has `title`, `day` and `start` ("3:30 pm"), then `with`, `place` and `minutes`
+where the request states them.
 """
 
 from __future__ import annotations
@@ -74,9 +74,9 @@ class Entry:
     day: str
     hour: int
     minute: int
-    minutes: int | None
     person: str | None
     place: str | None
+    minutes: int | None
 
     @property
     def start(self) -> str:
@@ -92,9 +92,9 @@ class Entry:
             "title": self.title,
             "day": self.day,
             "start": self.start,
-            "minutes": self.minutes,
             "with": self.person,
             "place": self.place,
+            "minutes": self.minutes,
         }
         stated = {key: value for key, value in fields.items() if value is not None}
         return json.dumps(stated, separators=(",", ":"))
@@ -105,9 +105,10 @@ def splits() -> dict[str, list[dict[str, list[dict[str, str]]]]]:
     draw = random.Random(SEED)  # noqa: S311 (a data set, not a secret)
     requests: set[str] = set()
     combinations: set[tuple[str | None, ...]] = set()
-    result = {}
+    result: dict[str, list[dict[str, list[dict[str, str]]]]] = {}
     for split, size in SPLITS.items():
-        result[split] = examples = []
+        examples: list[dict[str, list[dict[str, str]]]] = []
+        result[split] = examples
         while len(examples) < size:
             entry, event, place = _entry(draw)
             request = _request(draw, entry, event, place)
@@ -139,16 +140,17 @@ def _chat(request: str, entry: Entry) -> dict[str, list[dict[str, str]]]:
 def _entry(draw: random.Random) -> tuple[Entry, str, str]:
     """An entry, with the event and the place as a request words them ("a haircut")."""
     event, place = draw.choice(EVENTS), draw.choice(PLACES)
+    noon = draw.random() < 0.08
     entry = Entry(
         title=_bare(event),
         day=draw.choice(DAYS),
-        hour=draw.randint(7, 21),
-        minute=draw.choice((0, 0, 0, 30, 30, 15, 45)),
-        minutes=draw.choice(tuple(MINUTES)) if draw.random() < 0.5 else None,
+        hour=12 if noon else draw.randint(7, 21),
+        minute=0 if noon else draw.choice((0, 0, 0, 30, 30, 15, 45)),
         person=draw.choice(PEOPLE) if draw.random() < 0.6 else None,
         place=_bare(place.partition(" ")[2] if place != "at home" else "home")
-        if draw.random() < 0.5
+        if draw.random() < 0.6
         else None,
+        minutes=draw.choice(tuple(MINUTES)) if draw.random() < 0.4 else None,
     )
     return entry, event, place
 
@@ -199,12 +201,12 @@ def _day(draw: random.Random, day: str) -> str:
 
 def _time(draw: random.Random, hour: int, minute: int) -> str:
     """A time as people write it; `hour` is 7 to 21."""
-    if (hour, minute) == (12, 0) and draw.random() < 0.7:
+    if (hour, minute) == (12, 0) and draw.random() < 0.9:
         return "at noon"
     style = draw.random()
-    if style < 0.15:
+    if style < 0.08:
         return f"at {hour}:{minute:02}"
-    if style < 0.35 and minute in (0, 30) and hour != 12:
+    if style < 0.3 and minute in (0, 30) and hour != 12:
         return _spoken(draw, hour, minute)
     return _clock(draw, hour, minute)
 

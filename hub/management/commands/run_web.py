@@ -10,6 +10,7 @@ from django.db import connection
 
 from hub import access
 from hub.config import config
+from registry import tracking
 
 
 class Command(BaseCommand):
@@ -20,6 +21,7 @@ class Command(BaseCommand):
         connection.close()
         if problem:
             raise CommandError(problem)
+        tracking.warm()  # its import takes seconds, which the first history should not wait for
         uvicorn.run(
             "hub.asgi:application",
             host=config.host,

@@ -1,0 +1,64 @@
+"""A hub of the benchmark's own: real processes, a temporary storage folder, a free port."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import socket
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def arguments(description: str) -> argparse.Namespace:
+    """The options that all benchmarks share."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--check", action="store_true", help="exit 1 when the bar is missed")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures as JSON")
+    return parser.parse_args()
+
+
+def machine() -> str:
+    """What the figures were measured on."""
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+    return f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {memory:.0f} GiB"
+
+
+@contextmanager
+def running_hub(backend: str = "mlx") -> Iterator[str]:
+    """The address of a ready hub that ends, with its storage, when the block does."""
+    with tempfile.TemporaryDirectory(prefix="hub-bench-") as storage:
+        os.environ.update(
+            HUB_STORAGE=storage,
+            HUB_BACKEND=backend,
+            HUB_ENV_FILE=os.devnull,
+            DATABASE_URL="",
+            MLFLOW_TRACKING_URI="",
+            DJANGO_SETTINGS_MODULE="hub.settings",
+        )
+        # Only now may the settings be read.
+        import django
+
+        django.setup()
+        from hub.config import load
+        from hub.processes import Supervisor
+
+        with Supervisor(load(port=_free_port()), output=lambda name, line: None) as hub:
+            hub.wait_ready()
+            yield hub.url
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def finish(ok: bool, check: bool, bar: str) -> None:
+    """Say whether the bar was met, and exit 1 when it was to be checked and was not."""
+    print(f"{'met' if ok else 'MISSED'}: {bar}")
+    if check and not ok:
+        sys.exit(1)

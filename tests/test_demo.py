@@ -1,0 +1,70 @@
+"""The main job on the real model: the same command that the README gives."""
+
+import contextlib
+import json
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.running import ROOT, hub_environment
+
+LIMIT_S = 900  # a tenth of this suffices on a Mac; a busy two-core machine may need half of it
+
+
+@pytest.fixture(scope="module")
+def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("demo")
+
+
+@pytest.fixture(scope="module")
+def figures(storage: Path) -> dict[str, Any]:
+    """What one run of the demo reported."""
+    report = storage / "report.json"
+    run = subprocess.run(
+        [sys.executable, "manage.py", "demo", "--exit", "--report", str(report)],
+        cwd=ROOT,
+        env=hub_environment(storage, HUB_BACKEND="mlx", DATABASE_URL=""),
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+        check=False,
+    )
+    assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
+    return json.loads(report.read_text())
+
+
+def test_tuning_brings_exact_match_from_near_nothing_to_four_in_five(
+    figures: dict[str, Any],
+) -> None:
+    assert figures["base"]["exact_match"] <= 0.1
+    assert figures["tuned"]["exact_match"] >= 0.8
+    assert figures["tuned"]["perplexity"] < figures["base"]["perplexity"]
+
+
+def test_the_version_is_in_production_with_its_lineage(
+    figures: dict[str, Any], storage: Path
+) -> None:
+    database = sqlite3.connect(storage / "hub.sqlite3")
+    database.row_factory = sqlite3.Row
+    version = database.execute(
+        "SELECT v.* FROM registry_alias a JOIN registry_modelversion v ON v.id = a.version_id"
+    ).fetchone()
+    database.close()
+    assert (version["version"], version["status"]) == (figures["version"], "ready")
+    for known in ("dataset_checksum", "base_checksum", "manifest_sha256", "params", "packages"):
+        assert version[known]
+    assert json.loads(version["metrics"])["exact_match"] == figures["tuned"]["exact_match"]
+
+
+def test_nothing_of_it_runs_on(figures: dict[str, Any], storage: Path) -> None:
+    running = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.environ().get("HUB_STORAGE") == str(storage):
+                running.append(process.cmdline())
+    assert running == []
