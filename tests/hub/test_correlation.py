@@ -25,6 +25,19 @@ def register_base(client: httpx.Client) -> str:
     return str(base["name"])
 
 
+def requests(client: httpx.Client, correlation_id: str) -> list[dict[str, Any]]:
+    """The request log's rows of one id; a row is written just after its answer has ended."""
+    found: list[dict[str, Any]] = []
+
+    def written() -> bool:
+        answer = client.get("/api/requests", params={"correlation_id": correlation_id})
+        found.extend(answer.raise_for_status().json()["items"])
+        return bool(found)
+
+    wait_until(written)
+    return found
+
+
 def logged(hub: RunningHub) -> list[dict[str, Any]]:
     """Every JSON line of the hub's log."""
     lines = hub.log.read_text().splitlines()
@@ -40,22 +53,28 @@ def test_a_generation_is_logged_under_the_clients_id(
         body = {**CHAT, "model": f"base:{register_base(client)}", "stream": stream}
         answer = client.post("/v1/chat/completions", json=body, headers=headers)
         assert answer.headers["X-Correlation-ID"] == correlation_id
-        found = client.get("/api/requests", params={"correlation_id": correlation_id}).json()
-    assert [item["streamed"] for item in found["items"]] == [stream]
+        assert [item["streamed"] for item in requests(client, correlation_id)] == [stream]
 
 
-def test_a_generation_over_the_websocket_is_too(
-    running_hub: RunningHub, correlation_id: str
+def test_every_generation_over_one_websocket_has_an_id_of_its_own(
+    running_hub: RunningHub,
 ) -> None:
     url = f"{running_hub.url.replace('http', 'ws')}/ws/inference"
     with httpx.Client(base_url=running_hub.url, timeout=60) as client:
-        body = {**CHAT, "type": "generate", "id": "a", "model": f"base:{register_base(client)}"}
-        with connect(url, additional_headers={"X-Correlation-ID": correlation_id}) as socket:
-            socket.send(json.dumps(body))
-            while json.loads(socket.recv(timeout=30))["event"] not in ("done", "error"):
-                pass
-        found = client.get("/api/requests", params={"correlation_id": correlation_id}).json()
-    assert [item["api"] for item in found["items"]] == ["websocket"]
+        body = {**CHAT, "type": "generate", "model": f"base:{register_base(client)}"}
+        answered = set()
+        with connect(url) as socket:
+            for number in ("a", "b"):
+                socket.send(json.dumps({**body, "id": number}))
+                answered.add(json.loads(socket.recv(timeout=30))["request_id"])
+                while json.loads(socket.recv(timeout=30))["event"] != "done":
+                    pass
+
+        def ids() -> set[str]:
+            rows = client.get("/api/requests", params={"api": "websocket"}).json()["items"]
+            return {row["correlation_id"] for row in rows if row["request_id"] in answered}
+
+        wait_until(lambda: len(ids() - {""}) == 2)
 
 
 def test_a_training_job_logs_under_it_in_every_process(

@@ -176,6 +176,7 @@ class TestTokens:
         assert answer.status_code == 401
 
 
+@pytest.mark.usefixtures("closed_connections")
 class TestAsync:
     @pytest.mark.django_db(transaction=True)
     async def test_a_stream_passes_unbuffered(self) -> None:

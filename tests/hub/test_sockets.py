@@ -58,6 +58,7 @@ async def test_an_unknown_host_does_not() -> None:
 
 
 @pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("closed_connections")
 class TestBeyondLoopback:
     async def test_nobody_enters_without_a_token(self, beyond_loopback: None) -> None:
         assert not await enters(origin="http://testserver")
