@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 import uuid
 from contextlib import aclosing
-from typing import Any
+from typing import Any, cast
 
 import structlog
 from channels.generic.websocket import AsyncJsonWebsocketConsumer
 from pydantic import ValidationError
 
 from inference.generation import aresolve, generate
-from inference.models import InferenceRequest
+from inference.models import ApiToken, InferenceRequest
 from inference.schemas import InferenceIn, error_out, event_out
 from registry.errors import Conflict, HubError, Invalid
 
@@ -24,7 +24,7 @@ log = structlog.get_logger(__name__)
 MAX_AT_ONCE = 8  # generations on one socket
 
 
-class InferenceConsumer(AsyncJsonWebsocketConsumer):  # type: ignore[misc]
+class InferenceConsumer(AsyncJsonWebsocketConsumer):
     """Tokens go straight to the socket: a channel layer between would drop them when full."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -92,7 +92,7 @@ class InferenceConsumer(AsyncJsonWebsocketConsumer):  # type: ignore[misc]
             api=InferenceRequest.Api.WEBSOCKET,
             requested_model=payload.model,
             streamed=True,
-            token=self.scope.get("token"),
+            token=cast(ApiToken | None, self.scope.get("token")),
         )
         async with aclosing(events):
             async for event in events:

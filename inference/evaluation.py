@@ -129,8 +129,18 @@ def matches(expected: str, answer: str) -> bool:
         return False
 
 
-def http_ask(url: str, model: str, *, max_tokens: int = 256, token: str = "") -> Ask:
-    """An `ask` that streams `/v1/chat/completions` of the hub at `url`, greedily."""
+def http_ask(
+    url: str,
+    model: str,
+    *,
+    max_tokens: int = 256,
+    token: str = "",
+    on_text: Callable[[str], object] | None = None,
+) -> Ask:
+    """An `ask` that streams `/v1/chat/completions` of the hub at `url`, greedily.
+
+    `on_text` receives each piece of the answer as it arrives.
+    """
     headers = {"Authorization": f"Bearer {token}"} if token else {}
 
     async def ask(messages: Sequence[Message]) -> Answer:
@@ -159,6 +169,8 @@ def http_ask(url: str, model: str, *, max_tokens: int = 256, token: str = "") ->
                         if piece := choice["delta"].get("content"):
                             first = first or time.perf_counter()
                             text.append(piece)
+                            if on_text is not None:
+                                on_text(piece)
         except (httpx.HTTPError, ValueError) as error:
             raise EvaluationFailed(f"The hub at {url} did not answer: {error!r}.") from error
         ended = time.perf_counter()

@@ -18,7 +18,15 @@ def test_the_suite_passes_on_postgresql(tmp_path: Path) -> None:
     server = pgserver.get_server(tmp_path / "pg")
     try:
         run = subprocess.run(
-            [sys.executable, "-m", "pytest", "-q", "--no-header", *(f"tests/{app}" for app in APPS), "--ignore=tests/pages/test_browser.py"],
+            [
+                sys.executable,
+                "-m",
+                "pytest",
+                "-q",
+                "--no-header",
+                *(f"tests/{app}" for app in APPS),
+                "--ignore=tests/pages/test_browser.py",
+            ],
             cwd=ROOT,
             env={**os.environ, "DATABASE_URL": server.get_uri()},
             capture_output=True,
