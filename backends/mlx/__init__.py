@@ -29,9 +29,10 @@ class MLXBackend:
         return inspect(folder)
 
     def load(self, base: Path) -> LoadedModel:
-        from backends.mlx.device import prepare
+        from backends.mlx.device import limit_cache, prepare
 
         prepare()
+        limit_cache()
         from backends.mlx.generation import load_model
 
         return load_model(base)

@@ -122,7 +122,7 @@ class AdaptedLinear(nn.Module):  # type: ignore[misc]
         super().__init__()
         self.linear = linear
         self._routing = routing
-        self._used: set[int] = set()
+        self._used: dict[int, tuple[mx.array, mx.array]] = {}  # each adapter's own factors
         inputs, outputs = _dimensions(linear)
         dtype = _compute_type(linear)
         self.a = mx.zeros((1, inputs, 1), dtype)
@@ -136,11 +136,10 @@ class AdaptedLinear(nn.Module):  # type: ignore[misc]
             # a third of it for 8 rows over 3 adapters on a CPU.
             inner = mx.gather_mm(x, self.a, rhs_indices=selection)
             update = mx.gather_mm(inner, self.b, rhs_indices=selection)
-        elif selection in self._used:
-            update = (x @ self.a[selection]) @ self.b[selection]
-        else:
-            return y
-        return y + update.astype(y.dtype)
+            return y + update.astype(y.dtype)
+        # One adapter for all rows: two plain products, the second of which adds.
+        factors = self._used.get(selection)
+        return y if factors is None else mx.addmm(y, x @ factors[0], factors[1])
 
     def reserve(self, slots: int, rank: int = 1) -> None:
         """Make room. Every layer needs every slot: a gather checks no bounds."""
@@ -154,11 +153,11 @@ class AdaptedLinear(nn.Module):  # type: ignore[misc]
         self.reserve(slot + 1, a.shape[1])
         self.a[slot] = _padded(a.astype(self.a.dtype), self.a.shape[1:])
         self.b[slot] = _padded(b.astype(self.b.dtype), self.b.shape[1:])
-        self._used.add(slot)
+        self._used[slot] = (a.astype(self.a.dtype), b.astype(self.b.dtype))
 
     def clear(self, slot: int) -> None:
         if slot in self._used:
-            self._used.discard(slot)
+            del self._used[slot]
             self.a[slot] = mx.zeros(self.a.shape[1:], self.a.dtype)
             self.b[slot] = mx.zeros(self.b.shape[1:], self.b.dtype)
 
