@@ -20,10 +20,10 @@ from backends.base import (
     FinishReason,
     ImportedModel,
     Message,
-    PromptTooLong,
     Sampling,
     UnsupportedModel,
 )
+from backends.prompts import room_after
 from backends.text import StopText
 
 _WORDS = (
@@ -91,14 +91,7 @@ class FakeModel:
     ) -> None:
         if uid in self._rows:
             raise BackendError(f"The row {uid} is already running; give every row its own name.")
-        if not prompt:
-            raise BackendError("The prompt is empty; send at least one token.")
-        room = self.context_length - len(prompt)
-        if room < 1:
-            raise PromptTooLong(
-                f"The prompt has {len(prompt)} tokens and the context of {self.name} holds "
-                f"{self.context_length}, the reply included; shorten the prompt."
-            )
+        room = room_after(prompt, self.context_length, self.name)
         if adapter is not None:
             self.add_adapter(adapter)
         randomness = random.Random(self._digest(prompt, adapter, sampling))

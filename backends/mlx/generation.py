@@ -29,7 +29,6 @@ from backends.base import (
     LoadedModel,
     Message,
     OutOfMemory,
-    PromptTooLong,
     Sampling,
     UnsupportedModel,
 )
@@ -38,6 +37,7 @@ from backends.mlx.device import device_kind
 from backends.mlx.folder import inspect
 from backends.mlx.sampling import make_sampler
 from backends.mlx.threads import clear_streams_at_end
+from backends.prompts import room_after
 from backends.text import StopText
 
 # Prompt tokens that one step reads: of one row at most, and of all rows together. Running rows
@@ -148,14 +148,7 @@ class MLXModel:
     ) -> None:
         if uid in self._numbers:
             raise BackendError(f"The row {uid} is already running; give every row its own name.")
-        if not prompt:
-            raise BackendError("The prompt is empty; send at least one token.")
-        room = self.context_length - len(prompt)
-        if room < 1:
-            raise PromptTooLong(
-                f"The prompt has {len(prompt)} tokens and the context of {self.name} holds "
-                f"{self.context_length}, the reply included; shorten the prompt."
-            )
+        room = room_after(prompt, self.context_length, self.name)
         with _named_errors():
             slot = BASE if adapter is None else self._adapters.add(adapter)
             (number,) = self._generator.insert(
