@@ -38,7 +38,7 @@ REGISTRATION = {
 }
 CONFIG = ROOT / "registry" / "starter" / "config.json"
 SHOWN = 3  # held-out requests whose answers are printed
-STREAMS = 16
+STREAMS = 32
 MAX_TOKENS = 40  # the right answers have fewer; an untuned base would ramble on
 
 

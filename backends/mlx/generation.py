@@ -35,6 +35,7 @@ from backends.base import (
 from backends.mlx.adapters import BASE, AdapterBank, AdapterRows, RoutedModel, nbytes
 from backends.mlx.device import device_kind
 from backends.mlx.folder import inspect
+from backends.mlx.quick import quicken
 from backends.mlx.sampling import make_sampler
 from backends.mlx.threads import clear_streams_at_end
 from backends.prompts import room_after
@@ -68,6 +69,8 @@ def load_model(base: Path) -> LoadedModel:
             raise UnsupportedModel(
                 f"The model {base.name} could not be loaded: {_first_line(error)}"
             ) from error
+        if device_kind() == "cpu":
+            quicken(model)  # measured: 16 rows decode a quarter faster
         loaded = MLXModel(base.name, model, tokenizer, described.context_length)
         loaded.warm_up()
     return loaded
