@@ -9,6 +9,14 @@ from tests.running import running_hub
 
 __all__ = ["running_hub", "storage"]
 
+LONGEST = ("test_postgresql.py", "test_demo.py")  # minutes each; at the end one would run alone
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest files; the sort keeps the order of the others."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
 
 @pytest.fixture(autouse=True)
 def storage(tmp_path: Path, settings: object) -> Path:

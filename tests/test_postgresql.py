@@ -31,6 +31,8 @@ def test_the_suite_passes_on_postgresql() -> None:
                 "pytest",
                 "-q",
                 "--no-header",
+                "--numprocesses=0",
+                "--durations=25",
                 *(f"tests/{app}" for app in APPS),
                 "--ignore=tests/pages/test_browser.py",
             ],
