@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.forms import Form
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django_htmx.middleware import HtmxDetails
+
+from registry.errors import HubError
 
 
 class HtmxRequest(HttpRequest):
@@ -35,3 +38,9 @@ def form_page(
     if status >= 400:
         response["X-Form"] = "invalid"
     return response
+
+
+def refuse(form: Form, error: HubError) -> int:
+    """Show the error beside the form; its HTTP status."""
+    form.add_error(None, str(error))
+    return error.status

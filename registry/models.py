@@ -38,6 +38,8 @@ class BaseModel(models.Model):
         FOLDER = "folder", "Local folder"
         GGUF = "gguf", "GGUF file"
         STARTER = "starter", "Bundled starter"
+        QUANTIZED = "quantized", "Quantized from another base"
+        FUSED = "fused", "Fused from a version"
 
     name = models.CharField(max_length=100, validators=[validate_name])
     source = models.CharField(max_length=10, choices=Source)
@@ -52,6 +54,15 @@ class BaseModel(models.Model):
     architecture = models.CharField(max_length=50, blank=True)
     parameters = models.BigIntegerField(default=0)
     context_length = models.PositiveIntegerField(default=0)
+    derived_from = models.ForeignKey(
+        "self", on_delete=models.PROTECT, null=True, related_name="derived", editable=False
+    )
+    fused_version = models.ForeignKey(
+        "ModelVersion", on_delete=models.PROTECT, null=True, related_name="fused", editable=False
+    )
+    certificate = models.JSONField(
+        default=dict, editable=False, help_text="How faithful it is to what it was made from"
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -59,7 +70,7 @@ class BaseModel(models.Model):
         constraints: ClassVar = [
             *_named("basemodel"),
             models.CheckConstraint(
-                condition=Q(source__in=["hub", "folder", "gguf", "starter"]),
+                condition=Q(source__in=["hub", "folder", "gguf", "starter", "quantized", "fused"]),
                 name="basemodel_source_valid",
             ),
             models.CheckConstraint(
@@ -71,15 +82,63 @@ class BaseModel(models.Model):
         return self.name
 
 
+class BaseImport(models.Model):
+    """One import of base weights under way or done: what a person watches while gigabytes load."""
+
+    class Status(TextChoices):
+        RUNNING = "running", "Running"
+        COMPLETED = "completed", "Completed"
+        FAILED = "failed", "Failed"
+
+    name = models.CharField(max_length=100, validators=[validate_name])
+    source = models.CharField(max_length=10, choices=BaseModel.Source)
+    origin = models.CharField(max_length=500)
+    revision = models.CharField(max_length=100, blank=True)
+    status = models.CharField(max_length=10, choices=Status, default=Status.RUNNING)
+    stage = models.CharField(max_length=100, blank=True)
+    done_bytes = models.BigIntegerField(default=0)
+    total_bytes = models.BigIntegerField(null=True)
+    error_message = models.TextField(blank=True)
+    base_model = models.ForeignKey(
+        BaseModel, on_delete=models.SET_NULL, null=True, related_name="imports"
+    )
+    created_at = models.DateTimeField(auto_now_add=True)
+    heartbeat_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        ordering = ("-created_at",)
+        constraints: ClassVar = [
+            models.CheckConstraint(
+                condition=Q(status__in=["running", "completed", "failed"]),
+                name="baseimport_status_valid",
+            ),
+            models.UniqueConstraint(
+                Lower("name"), condition=Q(status="running"), name="baseimport_one_running"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.name} from {self.origin}"
+
+
 class Dataset(models.Model):
-    """Examples for training, snapshotted by content in `storage/datasets/CHECKSUM`."""
+    """One revision of a data set, snapshotted by content in `storage/datasets/CHECKSUM`."""
 
     class Format(TextChoices):
         CHAT = "chat", "Chat messages"
         COMPLETIONS = "completions", "Prompt and completion"
         TEXT = "text", "Plain text"
+        TOOLS = "tools", "Chat with tool calls"
+        PREFERENCE = "preference", "Chosen and rejected answers"
 
     name = models.CharField(max_length=100, validators=[validate_name])
+    revision = models.PositiveIntegerField(default=1, editable=False)
+    previous = models.OneToOneField(
+        "self", on_delete=models.PROTECT, null=True, related_name="next", editable=False
+    )
+    changes = models.JSONField(
+        default=dict, editable=False, help_text="Examples added and removed since the previous one"
+    )
     description = models.TextField(blank=True)
     source = models.CharField(max_length=500, blank=True, help_text="Where it was read from")
     path = models.CharField(max_length=500, editable=False, help_text="Snapshot, below storage")
@@ -94,9 +153,13 @@ class Dataset(models.Model):
     class Meta:
         ordering = ("-created_at",)
         constraints: ClassVar = [
-            *_named("dataset"),
+            models.UniqueConstraint(Lower("name"), "revision", name="dataset_revision_unique"),
             models.CheckConstraint(
-                condition=Q(format__in=["chat", "completions", "text"]), name="dataset_format_valid"
+                condition=Q(name__regex=NAME_PATTERN), name="dataset_name_valid"
+            ),
+            models.CheckConstraint(
+                condition=Q(format__in=["chat", "completions", "text", "tools", "preference"]),
+                name="dataset_format_valid",
             ),
             models.CheckConstraint(
                 condition=Q(checksum__regex=SHA256_PATTERN), name="dataset_checksum_valid"
@@ -108,7 +171,7 @@ class Dataset(models.Model):
         ]
 
     def __str__(self) -> str:
-        return self.name
+        return self.name if self.revision == 1 else f"{self.name} (revision {self.revision})"
 
     def get_absolute_url(self) -> str:
         return reverse("dataset", args=[self.pk])
@@ -117,6 +180,27 @@ class Dataset(models.Model):
     def examples(self) -> int:
         """Examples in all splits."""
         return sum(self.splits.values())
+
+
+class DatasetReport(models.Model):
+    """What the examination of a data set found, for one base model's tokens."""
+
+    dataset = models.ForeignKey(Dataset, on_delete=models.CASCADE, related_name="reports")
+    base_model = models.ForeignKey(BaseModel, on_delete=models.CASCADE, related_name="+")
+    max_seq_length = models.PositiveIntegerField()
+    report = models.JSONField(default=dict)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ("-created_at",)
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["dataset", "base_model", "max_seq_length"], name="datasetreport_unique"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.dataset} for {self.base_model}"
 
 
 class Model(models.Model):
@@ -136,6 +220,8 @@ class Model(models.Model):
     base_model = models.ForeignKey(BaseModel, on_delete=models.PROTECT, related_name="models")
     mlflow_experiment_id = models.CharField(max_length=64, blank=True, editable=False)
     tags = models.JSONField(default=list, blank=True)
+    card_notes = models.TextField(blank=True, help_text="A person's own words, in Markdown")
+    archived_at = models.DateTimeField(null=True, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -198,12 +284,22 @@ class ModelVersion(models.Model):
     manifest_sha256 = models.CharField(max_length=64, blank=True, editable=False)
     size_bytes = models.BigIntegerField(default=0, editable=False)
     mlflow_run_id = models.CharField(max_length=64, blank=True, editable=False)
+    mlflow_version = models.CharField(max_length=20, blank=True, editable=False)
+    moving_to = models.CharField(
+        max_length=500,
+        blank=True,
+        editable=False,
+        help_text="Where the files are being moved to; empty at rest",
+    )
     notes = models.TextField(blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
     # Lineage. A blank text or null means unknown, and is shown as such.
     git_commit = models.CharField(max_length=40, blank=True, editable=False)
     git_dirty = models.BooleanField(null=True, editable=False)
+    git_diff = models.TextField(
+        blank=True, editable=False, help_text="What a dirty checkout differed by"
+    )
     dataset = models.ForeignKey(
         Dataset, on_delete=models.PROTECT, null=True, related_name="versions", editable=False
     )
@@ -307,6 +403,8 @@ class AliasMove(models.Model):
     to_version = models.ForeignKey(ModelVersion, on_delete=models.PROTECT, related_name="+")
     by = models.CharField(max_length=150, blank=True)
     reason = models.TextField(blank=True)
+    gate = models.JSONField(default=list, help_text="What each promotion rule said")
+    forced = models.BooleanField(default=False, help_text="Moved although a rule refused")
     moved_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -315,6 +413,47 @@ class AliasMove(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name}: {self.from_version_id} → {self.to_version_id}"
+
+
+class PromotionRule(models.Model):
+    """What a version must show before an alias may point at it."""
+
+    class Comparison(TextChoices):
+        AT_LEAST = ">=", "at least"
+        AT_MOST = "<=", "at most"
+
+    model = models.ForeignKey(Model, on_delete=models.CASCADE, related_name="promotion_rules")
+    alias = models.CharField(max_length=50, validators=[validate_alias], default="production")
+    metric = models.CharField(max_length=100)
+    comparison = models.CharField(max_length=2, choices=Comparison)
+    value = models.FloatField(
+        null=True, blank=True, help_text="Empty: the value of the alias's current version"
+    )
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ("alias", "metric", "pk")
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["model", "alias", "metric", "comparison", "value"],
+                name="promotionrule_unique",
+            ),
+            models.UniqueConstraint(
+                fields=["model", "alias", "metric", "comparison"],
+                condition=Q(value__isnull=True),
+                name="promotionrule_relative_unique",
+            ),
+            models.CheckConstraint(
+                condition=Q(comparison__in=[">=", "<="]), name="promotionrule_comparison_valid"
+            ),
+            models.CheckConstraint(
+                condition=Q(alias__regex=ALIAS_PATTERN), name="promotionrule_alias_valid"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        bound = "the current version's" if self.value is None else f"{self.value:g}"
+        return f"{self.metric} {self.get_comparison_display()} {bound}"
 
 
 class MLflowOutbox(models.Model):

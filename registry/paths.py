@@ -18,7 +18,17 @@ from django.conf import settings
 
 _PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
-FOLDERS = ("active", "archive", "staging", "base", "datasets", "jobs", "run", "uploads")
+FOLDERS = (
+    "active",
+    "archive",
+    "staging",
+    "base",
+    "datasets",
+    "exports",
+    "jobs",
+    "run",
+    "uploads",
+)
 
 
 class UnsafePath(ValueError):
@@ -99,6 +109,11 @@ def upload_dir(name: str) -> Path:
 def staging_dirs(purpose: str) -> list[Path]:
     """The folders that `staging_dir` made for that purpose and that are still there."""
     return sorted(_below("staging").glob(f"{purpose}-{'[0-9a-f]' * 32}"))
+
+
+def export_dir(name: str) -> Path:
+    """Where one export lies until somebody takes it; `name` is ours."""
+    return _below("exports", name)
 
 
 def job_dir(job_id: int) -> Path:

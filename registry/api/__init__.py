@@ -1,0 +1,11 @@
+"""The registry over JSON: one router for base models, models, versions, aliases and data sets."""
+
+from __future__ import annotations
+
+from ninja import Router
+
+from registry.api import bases, datasets, models, versions
+
+router = Router()
+for part in (models, versions, datasets, bases):
+    router.add_router("", part.router)

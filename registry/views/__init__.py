@@ -1,0 +1,1 @@
+"""Pages of the registry. The rules live in the functions they call."""

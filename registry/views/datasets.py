@@ -1,0 +1,106 @@
+"""Pages of data sets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import messages
+from django.core.paginator import Paginator
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
+
+from registry.datasets import SPLITS, read_examples, register_starter_dataset
+from registry.errors import HubError
+from registry.forms import RegisterDatasetForm
+from registry.htmx import HtmxRequest, form_page, partial, refuse
+from registry.models import Dataset
+from registry.uploads import register_upload
+
+PER_PAGE = 25
+EXAMPLES_PER_PAGE = 10
+
+
+@require_GET
+def datasets(request: HtmxRequest) -> HttpResponse:
+    q = request.GET.get("q", "").strip()
+    found: QuerySet[Dataset] = Dataset.objects.order_by("-created_at", "-pk")
+    if q:
+        found = found.filter(name__icontains=q) | found.filter(description__icontains=q)
+    page = Paginator(found, PER_PAGE).get_page(request.GET.get("page"))
+    template = partial(request, "registry/datasets.html", "rows")
+    return render(request, template, {"page": page, "q": q})
+
+
+@require_http_methods(["GET", "POST"])
+def dataset_new(request: HttpRequest) -> HttpResponse:
+    form = RegisterDatasetForm(request.POST or None, request.FILES or None)
+    status = 200
+    if request.method == "POST":
+        status = 422
+        if form.is_valid():
+            try:
+                fields = form.cleaned_data
+                created = register_upload(fields["name"], fields["files"], fields["description"])
+            except HubError as error:
+                status = refuse(form, error)
+            else:
+                messages.success(request, f"{created.name} is kept: {created.examples} examples.")
+                return redirect(created)
+    return form_page(request, "registry/dataset_new.html", {"form": form}, status)
+
+
+@require_POST
+def starter_dataset(request: HttpRequest) -> HttpResponse:
+    try:
+        created = register_starter_dataset()
+    except HubError as error:
+        messages.error(request, str(error))
+        return redirect("dataset_new")
+    return redirect(created)
+
+
+@require_GET
+def dataset(request: HtmxRequest, pk: int) -> HttpResponse:
+    found = get_object_or_404(Dataset, pk=pk)
+    splits = {name: found.splits[name] for name in SPLITS if name in found.splits}
+    split = request.GET.get("split", "")
+    split = split if split in splits else next(iter(splits), "")
+    total = splits.get(split, 0)
+    page = Paginator(range(total), EXAMPLES_PER_PAGE).get_page(request.GET.get("page"))
+    first = max(0, page.start_index() - 1)
+    context = {
+        "dataset": found,
+        "splits": splits,
+        "split": split,
+        "page": page,
+        **_examples(found, split, first),
+        "versions": found.versions.select_related("model").order_by("-created_at")[:8],
+    }
+    template = partial(request, "registry/dataset.html", "rows")
+    return render(request, template, context)
+
+
+def _examples(dataset: Dataset, split: str, first: int) -> dict[str, Any]:
+    if not split:
+        return {"examples": []}
+    try:
+        read = read_examples(dataset, split, offset=first, limit=EXAMPLES_PER_PAGE)
+    except (HubError, OSError) as error:
+        return {"examples": [], "examples_error": str(error)}
+    return {"examples": [_as_chat(number, row) for number, row in enumerate(read, first + 1)]}
+
+
+def _as_chat(number: int, row: dict[str, Any]) -> dict[str, Any]:
+    """One example as chat messages, whatever its format."""
+    if "messages" in row:
+        turns = row["messages"]
+    elif "prompt" in row:
+        turns = [
+            {"role": "user", "content": row["prompt"]},
+            {"role": "assistant", "content": row.get("completion", "")},
+        ]
+    else:
+        turns = [{"role": "text", "content": row.get("text", "")}]
+    return {"number": number, "messages": turns}
