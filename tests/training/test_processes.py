@@ -202,15 +202,14 @@ def test_a_child_that_hangs_is_killed_and_its_job_goes_on(
     os.kill(job.process_group, signal.SIGSTOP)
     TrainingJob.objects.running().update(heartbeat_due_at=timezone.now())
     # As the sampler does it, in a process of its own: it rings the worker's bell, not this test's.
-    reap = "from training import reaper; print(reaper.reap(grace_s=0))"
-    output = subprocess.check_output(
+    reap = "from training import reaper; reaper.reap(grace_s=0)"
+    subprocess.run(
         [sys.executable, "manage.py", "shell", "-v0", "-c", reap],
         cwd=settings.BASE_DIR,
         env=environment(storage),
-        text=True,
+        check=True,
     )
-    assert f"job {job.pk}" in output
-    wait_for(job, completed)
+    wait_for(job, completed)  # on a slow machine the worker's own reaper may have been first
     assert job.attempt == 2
 
 
