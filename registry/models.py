@@ -400,7 +400,13 @@ class AliasMove(models.Model):
     from_version = models.ForeignKey(
         ModelVersion, on_delete=models.PROTECT, null=True, related_name="+"
     )
-    to_version = models.ForeignKey(ModelVersion, on_delete=models.PROTECT, related_name="+")
+    to_version = models.ForeignKey(
+        ModelVersion,
+        on_delete=models.PROTECT,
+        null=True,
+        related_name="+",
+        help_text="Empty: the alias was deleted",
+    )
     by = models.CharField(max_length=150, blank=True)
     reason = models.TextField(blank=True)
     gate = models.JSONField(default=list, help_text="What each promotion rule said")
