@@ -1,16 +1,18 @@
-"""Registering a model: its MLflow experiment first, then its row."""
+"""Models made, changed and found: the MLflow experiment comes first, then the row."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 
 from registry import tracking
-from registry.errors import Conflict, Invalid
-from registry.models import BaseModel, Model
+from registry.errors import Conflict, Invalid, NotFound
+from registry.models import BaseModel, Model, ModelVersion
 
+EDITABLE = ("description", "task_type", "tags", "card_notes")
 _MOST_TAGS = 20
 
 
@@ -33,11 +35,7 @@ def register_model(
         description=description,
         tags=_clean_tags(tags),
     )
-    try:
-        model.full_clean(validate_constraints=False)
-    except ValidationError as error:
-        problems = [f"{field}: {' '.join(texts)}" for field, texts in error.message_dict.items()]
-        raise Invalid(" ".join(problems)) from None
+    _check(model)
     if Model.objects.filter(name__iexact=name).exists():
         raise _taken(name)
     model.mlflow_experiment_id = tracking.create_experiment(name)
@@ -48,6 +46,44 @@ def register_model(
     except IntegrityError as error:
         raise _taken(name) from error
     return model
+
+
+def update_model(model: Model, **changes: Any) -> Model:
+    """Set some of description, task_type, tags and card_notes. The name never changes, since
+    clients use it, and neither does the base model. Raises Invalid."""
+    if "tags" in changes:
+        changes["tags"] = _clean_tags(changes["tags"])
+    for field, value in changes.items():
+        if field not in EDITABLE:
+            raise Invalid(f"{field} of a model does not change.")
+        setattr(model, field, value)
+    _check(model)
+    model.save(update_fields=list(changes))
+    return model
+
+
+def find_model(name: str) -> Model:
+    """By its name in any case. Raises NotFound."""
+    found = Model.objects.filter(name__iexact=name).first()
+    if found is None:
+        raise NotFound(f"There is no model {name!r}.")
+    return found
+
+
+def find_version(model: Model, number: str) -> ModelVersion:
+    """Raises NotFound."""
+    found = model.versions.select_related("model").filter(version=number).first()
+    if found is None:
+        raise NotFound(f"{model} has no version {number!r}.")
+    return found
+
+
+def _check(model: Model) -> None:
+    try:
+        model.full_clean(validate_constraints=False)
+    except ValidationError as error:
+        problems = [f"{field}: {' '.join(texts)}" for field, texts in error.message_dict.items()]
+        raise Invalid(" ".join(problems)) from None
 
 
 def _taken(name: str) -> Conflict:

@@ -1,17 +1,15 @@
-"""The life of a version: begun with its lineage, completed with its files, named by aliases."""
+"""The life of a version: begun with its lineage, completed with its files."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 
 from registry import artifacts, lineage, paths
 from registry.errors import Conflict, Damaged, Invalid
-from registry.models import Alias, AliasMove, Dataset, Model, ModelVersion
-from registry.names import validate_alias
+from registry.models import Dataset, Model, ModelVersion
 
 _ATTEMPTS = 10
 
@@ -37,6 +35,7 @@ def begin_version(
             version=propose_number(model, dataset, config),
             git_commit=origin.git_commit,
             git_dirty=origin.git_dirty,
+            git_diff=origin.git_diff,
             dataset=dataset,
             dataset_checksum=dataset.checksum,
             base_model=base,
@@ -143,36 +142,8 @@ def record_evaluation(version: ModelVersion, metrics: dict[str, float]) -> Model
     return version
 
 
-def move_alias(
-    model: Model, name: str, version: ModelVersion, by: str = "", reason: str = ""
-) -> AliasMove:
-    """Point the alias `name` at `version` and keep the move in the history, both or neither.
-
-    An alias that points there already stays, and its last move is returned. Raises Invalid for a
-    bad name or another model's version, Conflict when the version is not ready.
-    """
-    try:
-        validate_alias(name)
-    except ValidationError as error:
-        raise Invalid(" ".join(error.messages)) from None
-    if version.model_id != model.pk:
-        raise Invalid(f"{version} is not a version of {model}.")
-    with transaction.atomic():
-        # The model's row serializes all moves of its aliases, the first one of a name included.
-        Model.objects.select_for_update().get(pk=model.pk)
-        target = ModelVersion.objects.select_for_update().get(pk=version.pk)
-        if target.status != ModelVersion.Status.READY:
-            raise Conflict(f"{target} is {target.status}; only a ready version can be aliased.")
-        alias = Alias.objects.filter(model=model, name=name).first()
-        moves = AliasMove.objects.filter(model=model, name=name, to_version=target)
-        if alias and alias.version_id == target.pk and (last := moves.first()):
-            return last
-        Alias.objects.update_or_create(model=model, name=name, defaults={"version": target})
-        return AliasMove.objects.create(
-            model=model,
-            name=name,
-            from_version=alias.version if alias else None,
-            to_version=target,
-            by=by,
-            reason=reason,
-        )
+def write_notes(version: ModelVersion, notes: str) -> ModelVersion:
+    """Replace a person's notes on a version, whatever its status."""
+    version.notes = notes.strip()
+    version.save(update_fields=["notes"])
+    return version

@@ -8,10 +8,11 @@ from django.shortcuts import get_object_or_404
 from ninja import Router
 from ninja.pagination import LimitOffsetPagination, paginate
 
+from registry.aliases import move_alias
 from registry.errors import NotFound
 from registry.models import AliasMove, Model, ModelVersion
 from registry.schemas import AliasIn, AliasMoveOut, EvaluationIn, VersionOut
-from registry.versions import move_alias, record_evaluation
+from registry.versions import record_evaluation
 
 router = Router(tags=["versions"])
 

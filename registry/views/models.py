@@ -10,13 +10,13 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from registry import overview
+from registry import comparison, overview
+from registry.aliases import move_alias
 from registry.errors import HubError
 from registry.forms import MoveAliasForm, RegisterModelForm
 from registry.htmx import HtmxRequest, form_page, partial, refuse
 from registry.models import BaseModel, Model, ModelVersion
 from registry.registration import register_model
-from registry.versions import move_alias
 
 PER_PAGE = 25
 
@@ -76,8 +76,8 @@ def _model_context(request: HttpRequest, found: Model, form: MoveAliasForm) -> d
         "form": form,
         "promote": request.GET.get("promote"),
         "compared": chosen if len(chosen) > 1 else [],
-        "compared_metrics": overview.compare_metrics(chosen),
-        "compared_params": overview.compare_params(chosen),
+        "compared_metrics": comparison.compare_metrics(chosen),
+        "compared_params": comparison.compare_params(chosen),
         "origin": request.build_absolute_uri("/").rstrip("/"),
     }
 

@@ -17,9 +17,9 @@ from backends.base import LoraConfig, TrainingConfig
 from hub.models import SystemSample
 from inference.models import InferenceRequest
 from registry import artifacts, paths
+from registry.aliases import move_alias
 from registry.datasets import register_dataset
 from registry.models import BaseModel, Dataset, Model, ModelVersion
-from registry.versions import move_alias
 from training.models import TrainingJob, TrainingMetric
 
 GB = 10**9

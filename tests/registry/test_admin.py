@@ -8,8 +8,8 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
+from registry.aliases import move_alias
 from registry.models import AliasMove, MLflowOutbox, Model, ModelVersion
-from registry.versions import move_alias
 from tests.registry.build import make_version
 
 pytestmark = pytest.mark.django_db

@@ -11,9 +11,9 @@ import pytest
 from django.test import Client
 
 from registry import paths
+from registry.aliases import move_alias
 from registry.models import BaseModel, Dataset, Model
 from registry.registration import register_model
-from registry.versions import move_alias
 from tests.registry.build import begin, chat, make_base, make_dataset, make_model, make_version
 
 pytestmark = pytest.mark.django_db

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from registry import paths
+from registry.aliases import move_alias
 from registry.errors import Conflict, NotFound
 from registry.models import ModelVersion
 from registry.resolve import resolve, served_names
-from registry.versions import fail_version, move_alias
+from registry.versions import fail_version
 from tests.registry.build import begin, make_base, make_model, make_version
 
 pytestmark = pytest.mark.django_db

@@ -10,9 +10,10 @@ from django.conf import settings
 from django.db import connection
 
 from registry import artifacts, lineage, paths
+from registry.aliases import move_alias
 from registry.errors import Conflict, Damaged, Invalid
 from registry.models import Alias, AliasMove, Model, ModelVersion
-from registry.versions import begin_version, complete_version, fail_version, move_alias
+from registry.versions import begin_version, complete_version, fail_version
 from tests.registry.build import (
     begin,
     make_base,

@@ -1,0 +1,32 @@
+"""`manage.py rollback_alias calendar production`"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from registry.actor import COMMAND_LINE
+from registry.aliases import rollback_alias
+from registry.errors import HubError
+from registry.registration import find_model
+
+
+class Command(BaseCommand):
+    help = "Point an alias back at the version it had before its last move."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("model", help="name of the model")
+        parser.add_argument("alias", help="the alias, such as production")
+        parser.add_argument("--reason", default="", help="why; kept in the history")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            model = find_model(options["model"])
+            move = rollback_alias(
+                model, options["alias"], by=COMMAND_LINE, reason=options["reason"]
+            )
+        except HubError as error:
+            raise CommandError(str(error)) from error
+        number = move.to_version.version if move.to_version else ""
+        self.stdout.write(f"{model}@{move.name} is version {number} again.")
