@@ -2,70 +2,90 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 
-from registry import artifacts, paths
+from registry import artifacts, paths, revisions
 from registry.errors import Conflict, Invalid, NotFound
-from registry.examples import FIELDS, Reader
+from registry.examples import FIELDS, Progress, Reader
+from registry.formats import COLUMNS
 from registry.models import Dataset
 from registry.names import validate_name
+from registry.splits import SPLITS, split_hub_files, write_splits
 
-SPLITS = ("train", "valid", "test")
+__all__ = ["SPLITS", "dataset_path", "read_examples", "register_dataset"]
+
 STARTER = "calendar-requests"
 _STARTER_FOLDER = Path(__file__).parent / "starter"
 _STARTER_DESCRIPTION = (
     "Requests in plain English and the calendar entry they ask for, as exact JSON. "
     "Ships with the hub; registry/starter/calendar.py makes it."
 )
+_TRIES = 5  # of two that register the same name at once, each loses at most once a round
+
+type Split = Callable[[Path, Path, Reader], dict[str, int]]
 
 
 def register_dataset(
-    name: str, source: Path, description: str = "", *, origin: str | None = None
+    name: str,
+    source: Path,
+    description: str = "",
+    *,
+    origin: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    progress: Progress | None = None,
 ) -> Dataset:
     """Check the examples at `source`, snapshot them in storage and make their row.
 
-    `source` is a folder with train.jsonl, valid.jsonl and perhaps test.jsonl, or one JSONL file,
-    which is split 80/10/10 by a hash of each example, so that equal examples stay together.
-    The same name with the same examples returns the row that exists. `origin` is what the row
-    says about where it came from, when that is not the path.
+    `source` is a JSONL, Parquet or CSV file, which is split 80/10/10 by a hash of each example, or
+    a folder with files for train, valid and perhaps test. The name's newest revision is returned
+    when it has the same bytes; other bytes make its next revision. `origin` is what the row says
+    about where it came from, when that is not the path; `columns` maps the names that training
+    reads to the source's own.
 
-    Raises Invalid (with line numbers), NotFound, and Conflict when the name is taken.
+    Raises Invalid (BadExamples with line numbers), and NotFound.
     """
     _check_name(name)
     if not source.exists():
         raise NotFound(f"There is nothing at {source}.")
-    staging = paths.staging_dir("dataset")
+    return _register(
+        name,
+        source,
+        description,
+        str(source.absolute()) if origin is None else origin,
+        Reader(columns=_checked(columns or {}), progress=progress),
+        write_splits,
+    )
+
+
+def register_hub_dataset(
+    name: str,
+    hub_id: str,
+    description: str = "",
+    *,
+    columns: Mapping[str, str] | None = None,
+    progress: Progress | None = None,
+) -> Dataset:
+    """Register the data files of `hub:OWNER/NAME[@REVISION]`; none of its code is run.
+
+    Raises what `register_dataset` raises, and Unavailable when the hub cannot be reached.
+    """
+    from registry.hub_datasets import download
+
+    _check_name(name)
+    reader = Reader(columns=_checked(columns or {}), progress=progress)
+    folder = paths.staging_dir("download")
     try:
-        reader = Reader()
-        counts = (
-            _copy_folder(source, staging, reader)
-            if source.is_dir()
-            else _split(source, staging, reader)
-        )
-        manifest = artifacts.seal(staging)
-        return _store(
-            staging,
-            manifest,
-            Dataset(
-                name=name,
-                description=description,
-                source=str(source.absolute()) if origin is None else origin,
-                format=reader.check(),
-                schema={"fields": FIELDS[reader.check()]},
-                splits=counts,
-                token_stats=_sizes(reader, counts),
-            ),
-        )
+        origin = download(hub_id, folder)
+        return _register(name, folder, description, origin, reader, split_hub_files)
     finally:
-        artifacts.discard(staging)
+        artifacts.discard(folder)
 
 
 def register_starter_dataset() -> Dataset:
@@ -102,110 +122,69 @@ def _check_name(name: str) -> None:
         raise Invalid(" ".join(error.messages)) from None
 
 
+def _checked(columns: Mapping[str, str]) -> Mapping[str, str]:
+    unknown = sorted(set(columns) - set(COLUMNS))
+    if unknown:
+        raise Invalid(f"{unknown[0]!r} cannot be mapped; what can is {', '.join(COLUMNS)}.")
+    return columns
+
+
+def _register(
+    name: str, source: Path, description: str, origin: str, reader: Reader, split: Split
+) -> Dataset:
+    staging = paths.staging_dir("dataset")
+    try:
+        counts = split(source, staging, reader)
+        manifest = artifacts.seal(staging)
+        found = reader.check()
+        return _store(
+            staging,
+            manifest,
+            Dataset(
+                name=name,
+                description=description,
+                source=origin[:500],
+                format=found,
+                schema={"fields": FIELDS[found]},
+                splits=counts,
+                token_stats=_sizes(reader, counts),
+            ),
+        )
+    finally:
+        artifacts.discard(staging)
+
+
 def _store(staging: Path, manifest: artifacts.Manifest, dataset: Dataset) -> Dataset:
     """Insert the row and move the snapshot in one transaction, or return the row that has both."""
     target = paths.dataset_dir(manifest.sha256)
     dataset.path = paths.relative(target)
     dataset.checksum = manifest.sha256
     dataset.size_bytes = manifest.size_bytes
-    existing = Dataset.objects.filter(name__iexact=dataset.name).first()
-    if existing is None:
+    for _ in range(_TRIES):
+        existing = revisions.newest_named(dataset.name)
+        if existing and existing.checksum == manifest.sha256:
+            artifacts.put(staging, manifest, target)  # heals a snapshot that was lost or damaged
+            return existing
+        if existing:
+            _follow(dataset, existing, staging)
         try:
             with transaction.atomic():
-                dataset.save()
+                dataset.save(force_insert=True)
                 artifacts.put(staging, manifest, target)
             return dataset
         except IntegrityError:  # registered by somebody else since we looked
-            existing = Dataset.objects.get(name__iexact=dataset.name)
-    if existing.checksum != manifest.sha256:
-        raise Conflict(
-            f"There is already a data set named {existing.name} with other examples; "
-            "choose another name."
-        )
-    artifacts.put(staging, manifest, target)  # heals a snapshot that was lost or damaged
-    return existing
+            dataset.pk = None
+    raise Conflict(f"{dataset.name} is being registered by others at this moment; try again.")
 
 
-def _copy_folder(source: Path, staging: Path, reader: Reader) -> dict[str, int]:
-    files = {split: source / f"{split}.jsonl" for split in SPLITS}
-    for split in ("train", "valid"):
-        if not files[split].is_file():
-            raise Invalid(f"{source.name} needs a {split}.jsonl; or give one file to be split.")
-    counts = {
-        split: _write(staging / path.name, reader.read(path))
-        for split, path in files.items()
-        if path.is_file()
-    }
-    reader.check()
-    for split in ("train", "valid"):
-        if not counts[split]:
-            raise Invalid(f"{split}.jsonl holds no example.")
-    if counts.get("test") == 0:
-        (staging / "test.jsonl").unlink()
-        del counts["test"]
-    return counts
-
-
-def _write(path: Path, lines: Iterable[str]) -> int:
-    count = 0
-    with path.open("w", encoding="utf-8", newline="\n") as file:
-        for line in lines:
-            file.write(line + "\n")
-            count += 1
-    return count
-
-
-def _split(source: Path, staging: Path, reader: Reader) -> dict[str, int]:
-    counts = dict.fromkeys(SPLITS, 0)
-    files: dict[str, IO[str]] = {}
-    try:
-        for split in SPLITS:
-            path = staging / f"{split}.jsonl"
-            files[split] = path.open("w", encoding="utf-8", newline="\n")
-        for line in reader.read(source):
-            split = _split_of(line)
-            files[split].write(line + "\n")
-            counts[split] += 1
-    finally:
-        for file in files.values():
-            file.close()
-    reader.check()
-    if not all(counts.values()):
-        counts = _fill_empty_splits(staging)
-    return counts
-
-
-def _split_of(line: str) -> str:
-    tenth = int(_digest(line)[:8], 16) % 10
-    return {0: "test", 1: "valid"}.get(tenth, "train")
-
-
-def _fill_empty_splits(staging: Path) -> dict[str, int]:
-    """Chance left a split of a small file empty: give it a distinct example of a fuller one."""
-    groups: dict[str, dict[str, list[str]]] = {}
-    for split in SPLITS:
-        lines = (staging / f"{split}.jsonl").read_text(encoding="utf-8").splitlines()
-        groups[split] = {}
-        for line in lines:
-            groups[split].setdefault(line, []).append(line)
-    if sum(len(group) for group in groups.values()) < len(SPLITS):
-        raise Invalid(
-            "A data set needs at least 3 different examples, so that training, validation and "
-            "test get one each."
-        )
-    for split in SPLITS:
-        if not groups[split]:
-            fullest = max(groups.values(), key=len)
-            line = min(fullest, key=_digest)
-            groups[split][line] = fullest.pop(line)
-    return {
-        split: _write(staging / f"{split}.jsonl", [ln for same in group.values() for ln in same])
-        for split, group in groups.items()
-    }
-
-
-def _digest(line: str) -> str:
-    return hashlib.sha256(line.encode()).hexdigest()
+def _follow(dataset: Dataset, previous: Dataset, staging: Path) -> None:
+    """Make `dataset`, whose files are in `staging`, the revision after `previous`."""
+    dataset.name = previous.name
+    dataset.revision = previous.revision + 1
+    dataset.previous = previous
+    dataset.description = dataset.description or previous.description
+    before = dataset_path(previous)
+    dataset.changes = revisions.differences(before, staging) if before.is_dir() else {}
 
 
 def _sizes(reader: Reader, counts: dict[str, int]) -> dict[str, float | int]:

@@ -88,7 +88,11 @@ class NewJobForm(forms.Form):
 
     model = forms.ModelChoiceField(Model.objects.order_by("name"), empty_label=None)
     dataset = forms.ModelChoiceField(
-        Dataset.objects.order_by("name"), label="Data set", empty_label=None
+        Dataset.objects.filter(next=None)
+        .exclude(format=Dataset.Format.PREFERENCE)
+        .order_by("name"),
+        label="Data set",
+        empty_label=None,
     )
     priority = forms.IntegerField(
         required=False, initial=0, help_text="Higher runs first; 0 is normal."

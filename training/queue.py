@@ -32,6 +32,11 @@ def enqueue(
     model: Model, dataset: Dataset, config: TrainingConfig, priority: int = 0
 ) -> TrainingJob:
     """Queue a fine-tuning of `model` on `dataset`. Raises Invalid when it could not be trained."""
+    if dataset.format == Dataset.Format.PREFERENCE:
+        raise Invalid(
+            f"Data set {dataset.name} holds preferences (chosen and rejected answers), which LoRA "
+            "fine-tuning cannot learn from; choose one of chats, completions, tool calls or text."
+        )
     examples = int(dataset.splits.get("train", 0))
     if examples < config.batch_size:
         raise Invalid(

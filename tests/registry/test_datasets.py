@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from registry import artifacts, datasets, paths
-from registry.errors import Conflict, Invalid, NotFound
+from registry import artifacts, datasets, paths, revisions
+from registry.errors import Invalid, NotFound
 from registry.examples import Reader
 from registry.models import Dataset
 from tests.registry.build import chat, make_dataset, write_jsonl
@@ -132,7 +132,7 @@ def test_a_byte_order_mark_blank_lines_and_windows_line_ends_are_fine(tmp_path: 
 
 
 def test_a_line_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("registry.examples._LONGEST_LINE", 64)
+    monkeypatch.setattr("registry.sources._LONGEST_LINE", 64)
     reader = Reader()
     path = tmp_path / "a.jsonl"
     path.write_text(json.dumps({"text": "x" * 100}) + "\n")
@@ -157,10 +157,33 @@ def test_the_same_bytes_under_the_same_name_are_the_same_data_set() -> None:
     assert Dataset.objects.count() == 1
 
 
-def test_other_bytes_under_the_same_name_are_a_conflict() -> None:
-    make_dataset()
-    with pytest.raises(Conflict, match="other examples"):
-        make_dataset(first=7)
+def test_other_bytes_under_the_same_name_are_the_next_revision() -> None:
+    first = make_dataset()
+    second = make_dataset(first=7)
+    assert (second.name, second.revision, second.previous) == ("notes", 2, first)
+    assert list(revisions.newest()) == [second]
+    assert make_dataset(first=7) == second
+    assert lines(first, "train") != lines(second, "train")
+
+
+def test_a_revision_says_what_changed(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "valid.jsonl", [chat(90)])
+    write_jsonl(tmp_path / "train.jsonl", [chat(1), chat(1), chat(2)])
+    datasets.register_dataset("grown", tmp_path)
+    write_jsonl(tmp_path / "train.jsonl", [chat(1), chat(3), chat(4)])
+    changes = datasets.register_dataset("Grown", tmp_path).changes
+    counts = {name: changes["train"][name] for name in ("added", "removed", "kept")}
+    assert counts == {"added": 2, "removed": 2, "kept": 1}
+    assert changes["train"]["added_examples"] == [json.dumps(chat(3)), json.dumps(chat(4))]
+    assert changes["train"]["removed_examples"] == [json.dumps(chat(2))]
+    assert changes["valid"]["kept"] == 1
+
+
+def test_the_same_bytes_are_stored_once_for_two_names() -> None:
+    one, other = make_dataset("one"), make_dataset("other")
+    assert (one.path, one.checksum) == (other.path, other.checksum)
+    assert one != other
+    assert len(list((paths.root() / "datasets").iterdir())) == 1
 
 
 def test_the_snapshot_outlives_the_source() -> None:
