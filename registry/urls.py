@@ -2,19 +2,31 @@
 
 from django.urls import path, re_path
 
-from registry.views import bases, datasets, models, versions
+from registry.views import aliases, bases, compare, datasets, models, versions
 
 urlpatterns = [
     path("models/", models.models, name="models"),
     path("models/new/", models.model_new, name="model_new"),
     path("models/starter/", bases.starter_base, name="starter_base"),
     path("models/<int:pk>/", models.model, name="model"),
-    path("models/<int:pk>/alias/", models.alias_move, name="alias_move"),
+    path("models/<int:pk>/edit/", models.model_edit, name="model_edit"),
+    path("models/<int:pk>/README.md", models.model_card, name="model_card"),
+    path("models/<int:pk>/alias/", aliases.alias_move, name="alias_move"),
+    path("models/<int:pk>/alias/<str:name>/rollback/", aliases.alias_rollback, name="rollback"),
+    path("models/<int:pk>/alias/<str:name>/delete/", aliases.alias_delete, name="alias_delete"),
+    path("models/<int:pk>/rules/", aliases.rule_add, name="rule_add"),
+    path("models/<int:pk>/rules/<int:rule>/delete/", aliases.rule_delete, name="rule_delete"),
     re_path(
         r"^models/(?P<pk>[0-9]+)/(?P<version>[0-9]+\.[0-9]+\.[0-9]+)/$",
         versions.version,
         name="version",
     ),
+    re_path(
+        r"^models/(?P<pk>[0-9]+)/(?P<version>[0-9]+\.[0-9]+\.[0-9]+)/notes/$",
+        versions.notes,
+        name="version_notes",
+    ),
+    path("compare/", compare.compare, name="compare"),
     path("datasets/", datasets.datasets, name="datasets"),
     path("datasets/new/", datasets.dataset_new, name="dataset_new"),
     path("datasets/starter/", datasets.starter_dataset, name="starter_dataset"),

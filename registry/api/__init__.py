@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ninja import Router
 
-from registry.api import bases, datasets, models, versions
+from registry.api import aliases, bases, compare, datasets, models, versions
 
 router = Router()
-for part in (models, versions, datasets, bases):
+for part in (models, versions, aliases, compare, datasets, bases):
     router.add_router("", part.router)

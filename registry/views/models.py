@@ -1,4 +1,4 @@
-"""Pages of models and of their aliases."""
+"""Pages of models."""
 
 from __future__ import annotations
 
@@ -8,28 +8,33 @@ from django.contrib import messages
 from django.core.paginator import Paginator
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
-from django.views.decorators.http import require_GET, require_http_methods, require_POST
+from django.utils.safestring import mark_safe
+from django.views.decorators.http import require_GET, require_http_methods
 
-from registry import comparison, overview
-from registry.aliases import move_alias
+from registry import card, comparison, gate, overview
+from registry.aliases import previous_versions
 from registry.errors import HubError
-from registry.forms import MoveAliasForm, RegisterModelForm
+from registry.forms import ModelForm, MoveAliasForm, RegisterModelForm, RuleForm
 from registry.htmx import HtmxRequest, form_page, partial, refuse
-from registry.models import BaseModel, Model, ModelVersion
-from registry.registration import register_model
+from registry.models import BaseModel, Model
+from registry.registration import EDITABLE, register_model, update_model
+from registry.resolve import PRODUCTION
 
 PER_PAGE = 25
 
 
 @require_GET
 def models(request: HtmxRequest) -> HttpResponse:
-    query = {name: request.GET.get(name, "").strip() for name in ("q", "task", "base", "sort")}
+    names = ("q", "task", "base", "tag", "status", "sort")
+    query = {name: request.GET.get(name, "").strip() for name in names}
+    query["status"] = query["status"] or "active"
     page = Paginator(overview.find_models(**query), PER_PAGE).get_page(request.GET.get("page"))
     template = partial(request, "registry/models.html", "rows")
     context = {
         "page": page,
         "query": query,
-        "filtered": any(query[name] for name in ("q", "task", "base")),
+        "filtered": any(query[name] for name in ("q", "task", "base", "tag"))
+        or query["status"] != "active",
         "tasks": Model.TaskType.choices,
         "bases": BaseModel.objects.values_list("name", flat=True),
     }
@@ -54,47 +59,100 @@ def model_new(request: HttpRequest) -> HttpResponse:
     return form_page(request, "registry/model_new.html", context, status)
 
 
+@require_http_methods(["GET", "POST"])
+def model_edit(request: HttpRequest, pk: int) -> HttpResponse:
+    found = get_object_or_404(Model, pk=pk)
+    initial = {field: getattr(found, field) for field in EDITABLE}
+    form = ModelForm(request.POST or None, initial={**initial, "tags": ", ".join(found.tags)})
+    status = 200
+    if request.method == "POST":
+        status = 422
+        if form.is_valid():
+            try:
+                update_model(found, **form.cleaned_data)
+            except HubError as error:
+                status = refuse(form, error)
+            else:
+                messages.success(request, f"{found.name} is changed.")
+                return redirect(found)
+    context = {"form": form, "model": found}
+    return form_page(request, "registry/model_edit.html", context, status)
+
+
+@require_GET
+def model_card(request: HttpRequest, pk: int) -> HttpResponse:
+    """The card as a file, README.md."""
+    found = get_object_or_404(Model.objects.select_related("base_model"), pk=pk)
+    text = card.write_card(found, _origin(request))
+    return HttpResponse(
+        text,
+        content_type="text/markdown; charset=utf-8",
+        headers={"Content-Disposition": 'attachment; filename="README.md"'},
+    )
+
+
 @require_GET
 def model(request: HtmxRequest, pk: int) -> HttpResponse:
     found = get_object_or_404(Model.objects.select_related("base_model"), pk=pk)
-    form = MoveAliasForm(found, initial={"version": request.GET.get("promote")})
-    template = partial(request, "registry/model.html", "promote")
-    return render(request, template, _model_context(request, found, form))
+    asked = {name: request.GET.get(name) for name in ("name", "reason") if name in request.GET}
+    chosen = request.GET.get("version") or request.GET.get("promote")
+    form = MoveAliasForm(found, initial={**asked, "version": chosen})
+    if partial(request, "", "promote"):  # htmx asks for the form alone
+        context = {"model": found, "form": form, **_promote_context(found, form)}
+        return render(request, "registry/_promote.html", context)
+    return render(request, "registry/model.html", model_context(request, found, form))
 
 
-def _model_context(request: HttpRequest, found: Model, form: MoveAliasForm) -> dict[str, Any]:
+def model_context(
+    request: HttpRequest,
+    found: Model,
+    form: MoveAliasForm,
+    rule_form: RuleForm | None = None,
+) -> dict[str, Any]:
     versions = overview.versions_of(found)
     chosen = [v for v in reversed(versions) if v.version in request.GET.getlist("compare")]
     return {
         "model": found,
         "versions": versions,
         "scored": any("exact_match" in v.metrics for v in versions),
-        "ready": [v for v in versions if v.status == ModelVersion.Status.READY],
-        "aliases": found.aliases.select_related("version"),
+        "in_production": [
+            v for v in versions if any(alias.name == PRODUCTION for alias in v.aliases.all())
+        ],
         "moves": overview.moves_of(found),
         "jobs": found.jobs.select_related("dataset")[:5],
         "form": form,
-        "promote": request.GET.get("promote"),
         "compared": chosen if len(chosen) > 1 else [],
         "compared_metrics": comparison.compare_metrics(chosen),
         "compared_params": comparison.compare_params(chosen),
-        "origin": request.build_absolute_uri("/").rstrip("/"),
+        "origin": _origin(request),
+        "card": mark_safe(card.render(card.write_body(found, _origin(request)))),  # noqa: S308  sanitised
+        "rules": found.promotion_rules.all(),
+        "rule_form": rule_form or RuleForm(),
+        "rollbacks": previous_versions(found),
+        **_promote_context(found, form),
     }
 
 
-@require_POST
-def alias_move(request: HttpRequest, pk: int) -> HttpResponse:
-    found = get_object_or_404(Model.objects.select_related("base_model"), pk=pk)
-    form = MoveAliasForm(found, request.POST)
-    status = 422
-    if form.is_valid():
-        name, target = form.cleaned_data["name"], form.cleaned_data["version"]
-        by = request.user.get_username() if request.user.is_authenticated else ""
-        try:
-            move_alias(found, name, target, by=by, reason=form.cleaned_data["reason"])
-        except HubError as error:
-            status = refuse(form, error)
-        else:
-            messages.success(request, f"{found.name}@{name} is now version {target.version}.")
-            return redirect(found)
-    return form_page(request, "registry/model.html", _model_context(request, found, form), status)
+def _promote_context(found: Model, form: MoveAliasForm) -> dict[str, Any]:
+    """The choices, and what the rules say of the one that is chosen."""
+    aliases = list(found.aliases.select_related("version"))
+    ready = list(found.versions.ready().newest_first().select_related("model"))
+    pointing = {alias.name: alias.version for alias in aliases}
+    name = str(form["name"].value() or "")
+    number = form["version"].value()
+    version = next((v for v in ready if v.version == number), ready[0] if ready else None)
+    current = pointing.get(name)
+    moves = version is not None and (current is None or version.pk != current.pk)
+    verdicts = gate.judge(found, name, version, current) if version and moves else []
+    return {
+        "aliases": aliases,
+        "ready": ready,
+        "chosen": version,
+        "already": version if version and not moves else None,
+        "verdicts": verdicts,
+        "refused": bool(gate.refusals(verdicts)),
+    }
+
+
+def _origin(request: HttpRequest) -> str:
+    return request.build_absolute_uri("/").rstrip("/")

@@ -37,6 +37,14 @@ function clock(seconds, fine = false) {
 }
 
 const KINDS = {
+  curves: {
+    x: "iteration",
+    height: 320,
+    time: false,
+    format: loss,
+    empty: "No loss is known of these versions.",
+    lines: [],
+  },
   loss: {
     x: "iteration",
     height: 260,
@@ -193,6 +201,7 @@ class Chart {
       stroke: line.faint ? faded(stroke, 0.3) : stroke,
       width: line.faint ? 1 : 2,
       fill: line.fill ? faded(stroke, 0.12) : undefined,
+      dash: line.dash,
       spanGaps: true,
       points: { show: Boolean(line.points || line.dots), size: 6, fill: stroke },
       value: (_, value) => this.kind.format(value),
@@ -232,7 +241,48 @@ class Chart {
   }
 }
 
-const charts = [...document.querySelectorAll("[data-chart]")].map((element) => new Chart(element));
+/** Loss curves of several jobs in one picture; each [data-curve] link inside names one of them. */
+class Curves extends Chart {
+  async fetch() {
+    this.sources ??= [...this.element.querySelectorAll("[data-curve]")].map((link) => ({
+      url: link.dataset.curve,
+      label: link.textContent,
+    }));
+    const curves = await Promise.all(this.sources.map(({ url }) => this.curve(url)));
+    const steps = [...new Set(curves.flatMap((curve) => curve.iteration))].sort((a, b) => a - b);
+    const place = new Map(steps.map((step, index) => [step, index]));
+    this.columns = { iteration: steps };
+    const lines = [];
+    curves.forEach((curve, number) => {
+      const shade = `--series-${number + 1}`;
+      const train = smoothed(curve.train_loss);
+      const { label } = this.sources[number];
+      const add = (key, values, look) => {
+        const column = new Array(steps.length).fill(null);
+        curve.iteration.forEach((step, index) => {
+          column[place.get(step)] = values[index];
+        });
+        this.columns[key] = column;
+        lines.push({ key, colour: shade, optional: true, ...look });
+      };
+      add(`train-${number}`, train, { label: `${label} training` });
+      add(`val-${number}`, curve.val_loss, { label: `${label} validation`, points: true, dash: [5, 4] });
+    });
+    this.kind = { ...this.kind, lines };
+    this.draw();
+    return true;
+  }
+
+  async curve(url) {
+    const response = await fetch(url, { headers: { Accept: "application/json" } });
+    if (!response.ok) throw new Error(response.statusText);
+    return response.json();
+  }
+}
+
+const charts = [...document.querySelectorAll("[data-chart]")].map((element) =>
+  element.dataset.chart === "curves" ? new Curves(element) : new Chart(element),
+);
 const repaint = () => charts.forEach((chart) => chart.repaint());
 document.addEventListener("hub:theme", repaint);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", repaint);

@@ -1,0 +1,80 @@
+"""Comparison of versions over JSON."""
+
+# No `from __future__ import annotations`: ninja resolves the annotations of operations.
+
+import datetime
+from typing import Annotated, Any
+
+from django.http import HttpRequest
+from ninja import Query, Router, Schema
+from pydantic import ConfigDict, Field
+
+from registry.comparison import Comparison, find_versions
+from registry.comparison import compare as compare_versions
+from registry.models import ModelVersion
+
+router = Router(tags=["versions"])
+
+
+class ComparedRowOut(Schema):
+    """One fact; a value per version, null where it is unknown."""
+
+    model_config = ConfigDict(
+        from_attributes=True,
+        json_schema_extra={
+            "examples": [
+                {
+                    "name": "val_loss",
+                    "values": [0.5, 0.25],
+                    "same": False,
+                    "best": 1,
+                    "differences": [None, -0.25],
+                }
+            ]
+        },
+    )
+
+    name: str
+    values: list[Any]
+    same: bool
+    best: Annotated[int | None, Field(description="Place of the best value, from 0")]
+    differences: Annotated[list[float | None], Field(description="Each value less the first's")]
+
+
+class ComparedVersionOut(Schema):
+    """Which version a column is."""
+
+    name: str
+    model_id: int
+    version: str
+    created_at: datetime.datetime
+    curve: Annotated[int | None, Field(description="Job whose metrics are the loss curve")]
+
+    @staticmethod
+    def resolve_name(row: ModelVersion) -> str:
+        return str(row)
+
+    @staticmethod
+    def resolve_curve(row: ModelVersion) -> int | None:
+        job = getattr(row, "job", None)
+        return job.pk if job else None
+
+
+class ComparisonOut(Schema):
+    """Versions side by side, in the order they were asked for."""
+
+    versions: list[ComparedVersionOut]
+    metrics: list[ComparedRowOut]
+    facts: list[ComparedRowOut]
+    params: list[ComparedRowOut]
+    packages: list[ComparedRowOut]
+    hardware: list[ComparedRowOut]
+
+
+@router.get("/compare", response=ComparisonOut, summary="Compare versions")
+def compare(
+    request: HttpRequest,
+    version: Annotated[list[str], Query(description="NAME@VERSION or NAME@alias, twice or more")],
+) -> Comparison:
+    """Parameters, data, metrics, sizes, packages and commits of versions of any models."""
+    return compare_versions(find_versions(version))
