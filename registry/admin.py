@@ -20,6 +20,7 @@ from registry.models import (
     MLflowOutbox,
     Model,
     ModelVersion,
+    PromotionRule,
 )
 
 
@@ -98,7 +99,7 @@ class _Aliases(admin.TabularInline[Alias, Model]):
 
 @admin.register(Model)
 class ModelAdmin(Kept[Model]):
-    editable = ("description", "tags", "task_type")
+    editable = ("description", "tags", "task_type", "card_notes")
     list_display = ("name", "task_type", "base_model", "tags", "mlflow_experiment_id", "created_at")
     list_filter = ("task_type", "base_model", "created_at")
     list_select_related = ("base_model",)
@@ -146,11 +147,28 @@ class AliasAdmin(Kept[Alias]):
 
 @admin.register(AliasMove)
 class AliasMoveAdmin(Kept[AliasMove]):
-    list_display = ("model", "name", "from_version", "to_version", "by", "reason", "moved_at")
-    list_filter = ("name", "moved_at")
+    list_display = (
+        "model",
+        "name",
+        "from_version",
+        "to_version",
+        "by",
+        "reason",
+        "forced",
+        "moved_at",
+    )
+    list_filter = ("name", "forced", "moved_at")
     list_select_related = ("model", "from_version__model", "to_version__model")
     search_fields = ("name", "model__name", "by", "reason")
     date_hierarchy = "moved_at"
+
+
+@admin.register(PromotionRule)
+class PromotionRuleAdmin(admin.ModelAdmin[PromotionRule]):
+    list_display = ("__str__", "model", "alias", "metric", "comparison", "value", "created_at")
+    list_filter = ("alias", "metric")
+    list_select_related = ("model",)
+    search_fields = ("model__name", "metric")
 
 
 @admin.register(MLflowOutbox)

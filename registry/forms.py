@@ -10,7 +10,7 @@ from typing import Any
 from django import forms
 from django.core.files.uploadedfile import UploadedFile
 
-from registry.models import BaseModel, Model, ModelVersion
+from registry.models import BaseModel, Model, ModelVersion, PromotionRule
 from registry.names import validate_alias, validate_name
 
 
@@ -36,9 +36,64 @@ class RegisterModelForm(forms.Form):
     tags = forms.CharField(required=False, help_text="Words to find it by, separated by commas.")
 
     def clean_tags(self) -> list[str]:
-        """Tags in the order they were typed, each once."""
-        parts = (part.strip() for part in self.cleaned_data["tags"].split(","))
-        return list(dict.fromkeys(part for part in parts if part))
+        return _split(self.cleaned_data["tags"])
+
+
+class ModelForm(forms.Form):
+    """What of a model may change."""
+
+    task_type = forms.ChoiceField(label="Task", choices=Model.TaskType.choices)
+    description = forms.CharField(
+        required=False, max_length=10_000, widget=forms.Textarea(attrs={"rows": 2})
+    )
+    tags = forms.CharField(required=False, help_text="Words to find it by, separated by commas.")
+    card_notes = forms.CharField(
+        label="Your words on the model card",
+        required=False,
+        max_length=100_000,
+        widget=forms.Textarea(attrs={"rows": 12}),
+        help_text="Markdown. The hub writes the facts; intended use and known limits are yours.",
+    )
+
+    def clean_tags(self) -> list[str]:
+        return _split(self.cleaned_data["tags"])
+
+
+def _split(tags: str) -> list[str]:
+    """Tags in the order they were typed, each once."""
+    parts = (part.strip() for part in tags.split(","))
+    return list(dict.fromkeys(part for part in parts if part))
+
+
+class NotesForm(forms.Form):
+    notes = forms.CharField(
+        required=False,
+        max_length=100_000,
+        widget=forms.Textarea(attrs={"rows": 3}),
+    )
+
+
+class RuleForm(forms.Form):
+    """A promotion rule."""
+
+    alias = forms.CharField(
+        initial="production",
+        max_length=50,
+        validators=[validate_alias],
+        widget=forms.TextInput(attrs={"autocomplete": "off"}),
+    )
+    metric = forms.CharField(
+        max_length=100,
+        widget=forms.TextInput(attrs={"autocomplete": "off", "placeholder": "exact_match"}),
+    )
+    comparison = forms.ChoiceField(
+        label="Must be", choices=PromotionRule.Comparison.choices, initial=">="
+    )
+    value = forms.FloatField(
+        required=False,
+        help_text="Empty: the current version's figure.",
+        widget=forms.NumberInput(attrs={"step": "any"}),
+    )
 
 
 class _SeveralFilesInput(forms.ClearableFileInput):
@@ -91,6 +146,12 @@ class MoveAliasForm(forms.Form):
         required=False,
         help_text="Kept in the history.",
         widget=forms.TextInput(attrs={"placeholder": "Better exact match", "autocomplete": "off"}),
+    )
+
+    force = forms.BooleanField(
+        required=False,
+        label="Move although a rule refuses",
+        help_text="The history says so.",
     )
 
     def __init__(self, model: Model, *args: Any, **kwargs: Any) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from ninja import Schema
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
-from registry.models import AliasMove, Dataset, Model, ModelVersion
+from registry.models import AliasMove, Dataset, Model, ModelVersion, PromotionRule
 from registry.models import BaseModel as Base
 
 _SHA = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
@@ -35,6 +35,7 @@ _VERSION: dict[str, Any] = {
     "size_bytes": 9742336,
     "manifest_sha256": _SHA,
     "mlflow_run_id": "006f6dcea3b849068b852fd16708690f",
+    "notes": "Best on short requests",
     "created_at": _TIME,
     "lineage": _LINEAGE,
 }
@@ -49,6 +50,8 @@ _MODEL: dict[str, Any] = {
     "newest_version": "0.1.0",
     "version_count": 1,
     "aliases": {"production": "0.1.0"},
+    "card_notes": "Times without a day mean today.",
+    "archived_at": None,
     "created_at": _TIME,
 }
 _MOVE = {
@@ -57,6 +60,16 @@ _MOVE = {
     "to_version": "0.2.0",
     "by": "",
     "reason": "Better exact match",
+    "gate": [
+        {
+            "rule": "exact_match at least the current version's",
+            "passed": True,
+            "value": 0.86,
+            "bound": 0.42,
+            "message": "exact_match of 0.2.0 is 0.86; it must be at least 0.1.0's 0.42.",
+        }
+    ],
+    "forced": False,
     "moved_at": _TIME,
 }
 _EXAMPLE = {
@@ -102,6 +115,19 @@ class ModelIn(BaseModel):
     tags: list[str] = []
 
 
+class ModelChanges(BaseModel):
+    """What of a model may change; what is left out stays. Clients use the name, so it stays."""
+
+    model_config = _shown({"description": "Calendar entries from plain English", "tags": ["demo"]})
+
+    task_type: Model.TaskType = Model.TaskType.CHAT
+    description: Annotated[str, Field(max_length=10_000)] = ""
+    tags: list[str] = []
+    card_notes: Annotated[
+        str, Field(max_length=100_000, description="Your own words on the card, in Markdown")
+    ] = ""
+
+
 class ModelOut(Schema):
     model_config = _answered(_MODEL)
 
@@ -115,6 +141,8 @@ class ModelOut(Schema):
     newest_version: Annotated[str | None, Field(description="Highest version that is ready")]
     version_count: int
     aliases: Annotated[dict[str, str], Field(description="Alias → version")]
+    card_notes: str
+    archived_at: datetime.datetime | None
     created_at: datetime.datetime
 
     @staticmethod
@@ -172,6 +200,7 @@ class VersionOut(Schema):
     size_bytes: int
     manifest_sha256: str
     mlflow_run_id: Annotated[str, Field(description="Empty until MLflow was told")]
+    notes: str
     created_at: datetime.datetime
     lineage: LineageOut
 
@@ -199,6 +228,60 @@ class AliasIn(BaseModel):
 
     version: Annotated[str, Field(max_length=20)]
     reason: Annotated[str, Field(max_length=10_000)] = ""
+    force: Annotated[
+        bool, Field(description="Move although a promotion rule refuses; the history says so")
+    ] = False
+
+
+class RollbackIn(BaseModel):
+    """Why the last move is undone."""
+
+    model_config = _shown({"reason": "Answers got worse", "to": "0.1.0"})
+
+    reason: Annotated[str, Field(max_length=10_000)] = ""
+    to: Annotated[
+        str | None, Field(max_length=20, description="409 when it would return to another version")
+    ] = None
+
+
+class NotesIn(BaseModel):
+    """A person's notes on a version."""
+
+    model_config = _shown({"notes": "Best on short requests"})
+
+    notes: Annotated[str, Field(max_length=100_000)]
+
+
+_RULE: dict[str, Any] = {
+    "alias": "production",
+    "metric": "exact_match",
+    "comparison": ">=",
+    "value": None,
+}
+
+
+class RuleIn(BaseModel):
+    """A promotion rule."""
+
+    model_config = _shown(_RULE)
+
+    alias: Annotated[str, Field(max_length=50)] = "production"
+    metric: Annotated[str, Field(min_length=1, max_length=100)]
+    comparison: PromotionRule.Comparison
+    value: Annotated[
+        FiniteFloat | None, Field(description="null: the alias's current version's figure")
+    ] = None
+
+
+class RuleOut(Schema):
+    model_config = _answered({"id": 1, **_RULE, "created_at": _TIME})
+
+    id: int
+    alias: str
+    metric: str
+    comparison: str
+    value: float | None
+    created_at: datetime.datetime
 
 
 class EvaluationIn(BaseModel):
@@ -217,9 +300,11 @@ class AliasMoveOut(Schema):
 
     name: str
     from_version: str | None
-    to_version: str
+    to_version: Annotated[str | None, Field(description="null: the alias was deleted")]
     by: str
     reason: str
+    gate: Annotated[list[dict[str, Any]], Field(description="What each promotion rule said")]
+    forced: Annotated[bool, Field(description="Moved although a rule refused")]
     moved_at: datetime.datetime
 
     @staticmethod
@@ -227,8 +312,8 @@ class AliasMoveOut(Schema):
         return row.from_version.version if row.from_version else None
 
     @staticmethod
-    def resolve_to_version(row: AliasMove) -> str:
-        return row.to_version.version
+    def resolve_to_version(row: AliasMove) -> str | None:
+        return row.to_version.version if row.to_version else None
 
 
 class RunOut(Schema):

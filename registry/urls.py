@@ -26,6 +26,11 @@ urlpatterns = [
         versions.notes,
         name="version_notes",
     ),
+    re_path(
+        r"^models/(?P<pk>[0-9]+)/(?P<version>[0-9]+\.[0-9]+\.[0-9]+)/code.diff$",
+        versions.version_diff,
+        name="version_diff",
+    ),
     path("compare/", compare.compare, name="compare"),
     path("datasets/", datasets.datasets, name="datasets"),
     path("datasets/new/", datasets.dataset_new, name="dataset_new"),

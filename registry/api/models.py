@@ -2,20 +2,20 @@
 
 # No `from __future__ import annotations`: ninja resolves texts in the module of `paginate`, and fails.
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
 from ninja import Query, Router, Status
 from ninja.pagination import LimitOffsetPagination, paginate
 
-from registry import bases, tracking
+from registry import bases, card, tracking
 from registry.api.versions import versions_of
 from registry.models import Model
 from registry.overview import find_models
-from registry.registration import register_model
-from registry.schemas import ModelDetail, ModelIn, ModelOut, RunOut
+from registry.registration import register_model, update_model
+from registry.schemas import ModelChanges, ModelDetail, ModelIn, ModelOut, RunOut
 
 router = Router(tags=["models"])
 
@@ -28,9 +28,13 @@ def models(
     request: HttpRequest,
     q: Annotated[str, Query(description="Part of the name, description or a tag")] = "",
     task_type: Model.TaskType | None = None,
+    base: Annotated[str, Query(description="Name of the base model")] = "",
+    tag: Annotated[str, Query(description="A whole tag")] = "",
+    status: Literal["active", "archived", "all"] = "active",
+    sort: Literal["new", "name", "versions", "active"] = "new",
 ) -> QuerySet[Model]:
     """Page with `limit` and `offset`; `count` is how many there are."""
-    return find_models(q=q, task=task_type or "")
+    return find_models(q, task_type or "", base, tag, status, sort)
 
 
 @router.post("/models", response={201: ModelOut}, summary="Register a model")
@@ -44,10 +48,26 @@ def create_model(request: HttpRequest, payload: ModelIn) -> Status[Model]:
 @router.get("/models/{int:model_id}", response=ModelDetail, summary="A model and its versions")
 def model(request: HttpRequest, model_id: int) -> Model:
     """With the 50 highest versions."""
-    found: Model = get_object_or_404(find_models(), pk=model_id)
+    found: Model = get_object_or_404(find_models(status="all"), pk=model_id)
     newest = list(versions_of(found)[:_VERSIONS_SHOWN])
     found._prefetched_objects_cache["versions"] = newest  # type: ignore[attr-defined]
     return found
+
+
+@router.patch("/models/{int:model_id}", response=ModelOut, summary="Change a model")
+def change_model(request: HttpRequest, model_id: int, payload: ModelChanges) -> Model:
+    """Description, task, tags and your words on the card. The name stays: clients use it."""
+    found = get_object_or_404(Model, pk=model_id)
+    update_model(found, **payload.model_dump(exclude_unset=True))
+    return find_models(status="all").get(pk=model_id)
+
+
+@router.get("/models/{int:model_id}/card", summary="The model card, in Markdown")
+def model_card(request: HttpRequest, model_id: int) -> HttpResponse:
+    """What the hub knows of the model, with your own words. Unknown things are said to be."""
+    found = get_object_or_404(Model.objects.select_related("base_model"), pk=model_id)
+    text = card.write_card(found, request.build_absolute_uri("/").rstrip("/"))
+    return HttpResponse(text, content_type="text/markdown; charset=utf-8")
 
 
 @router.get("/models/{int:model_id}/history", response=list[RunOut], summary="MLflow runs")

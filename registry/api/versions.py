@@ -1,4 +1,4 @@
-"""Versions and aliases over JSON."""
+"""Versions over JSON."""
 
 # No `from __future__ import annotations`: ninja resolves texts in the module of `paginate`, and fails.
 
@@ -8,11 +8,9 @@ from django.shortcuts import get_object_or_404
 from ninja import Router
 from ninja.pagination import LimitOffsetPagination, paginate
 
-from registry.aliases import move_alias
-from registry.errors import NotFound
-from registry.models import AliasMove, Model, ModelVersion
-from registry.schemas import AliasIn, AliasMoveOut, EvaluationIn, VersionOut
-from registry.versions import record_evaluation
+from registry.models import Model, ModelVersion
+from registry.schemas import EvaluationIn, NotesIn, VersionOut
+from registry.versions import record_evaluation, write_notes
 
 router = Router(tags=["versions"])
 
@@ -34,17 +32,13 @@ def versions(
     return found.filter(status=status) if status else found
 
 
-@router.post(
-    "/models/{int:model_id}/aliases/{name}", response=AliasMoveOut, summary="Move an alias"
+@router.patch(
+    "/models/{int:model_id}/versions/{version}", response=VersionOut, summary="Write notes"
 )
-def alias(request: HttpRequest, model_id: int, name: str, payload: AliasIn) -> AliasMove:
-    """At once and whole: every request sees either the old version or the new one."""
-    found = get_object_or_404(Model, pk=model_id)
-    version = found.versions.filter(version=payload.version).first()
-    if version is None:
-        raise NotFound(f"{found} has no version {payload.version!r}.")
-    token = getattr(request, "token", None)
-    return move_alias(found, name, version, by=str(token or ""), reason=payload.reason)
+def notes(request: HttpRequest, model_id: int, version: str, payload: NotesIn) -> ModelVersion:
+    """Notes are all of a version that a person changes."""
+    found = get_object_or_404(versions_of(get_object_or_404(Model, pk=model_id)), version=version)
+    return write_notes(found, payload.notes)
 
 
 @router.post(
