@@ -1,0 +1,46 @@
+"""`manage.py seed`: a storage of benchmark size."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from dataclasses import fields
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from hub import seeding
+from registry import paths
+
+
+class Command(BaseCommand):
+    help = (
+        "Fill a storage with made-up models, versions, jobs and requests, for benchmarks only: "
+        "all versions share one tiny adapter that answers nothing."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        for kind in fields(seeding.Scale):
+            parser.add_argument(
+                f"--{kind.name}",
+                type=int,
+                default=kind.default,
+                metavar="N",
+                help="rows to make; default: %(default)s",
+            )
+        parser.add_argument("--seed", type=int, default=0, help="another number, other rows")
+        parser.add_argument(
+            "--yes", action="store_true", help="also into a storage that already holds rows"
+        )
+
+    def handle(self, *args: Any, seed: int, yes: bool, **options: Any) -> None:
+        scale = seeding.Scale(**{kind.name: options[kind.name] for kind in fields(seeding.Scale)})
+        if min(vars(scale).values()) < 1:
+            raise CommandError("Every number of rows must be at least 1.")
+        if not yes and not seeding.is_empty():
+            raise CommandError(
+                "This storage already holds rows of yours; choose an empty one with HUB_STORAGE, "
+                "or add --yes to mix made-up rows in."
+            )
+        paths.make_folders()
+        seeding.seed(scale, seed, self.stdout.write)
+        self.stdout.write(self.style.SUCCESS("Seeded."))
