@@ -45,7 +45,7 @@ def notes(request: HttpRequest, pk: int, version: str) -> HttpResponse:
         write_notes(found, form.cleaned_data["notes"])
         messages.success(request, f"The notes on {found} are kept.")
     else:
-        messages.error(request, " ".join(form.errors.get("notes", [])))
+        messages.error(request, " ".join(map(str, form.errors["notes"])))
     return redirect(found)
 
 
