@@ -46,12 +46,12 @@ def running_hub(backend: str = "mlx") -> Iterator[str]:
         from hub.config import load
         from hub.processes import Supervisor
 
-        with Supervisor(load(port=_free_port()), output=lambda name, line: None) as hub:
+        with Supervisor(load(port=free_port()), output=lambda name, line: None) as hub:
             hub.wait_ready()
             yield hub.url
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
