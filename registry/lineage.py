@@ -28,6 +28,9 @@ _PACKAGES = (
     "mlflow",
 )
 
+DIFF_LIMIT = 1_000_000  # bytes
+_UNTRACKED = 1000
+
 
 @dataclass(frozen=True)
 class Lineage:
@@ -35,14 +38,16 @@ class Lineage:
 
     git_commit: str
     git_dirty: bool | None
+    git_diff: str
     packages: dict[str, str]
     hardware: dict[str, str | int]
 
 
 def collect() -> Lineage:
     """Look at the hub's own checkout, the installed packages and this machine."""
-    commit, dirty = checkout(Path(settings.BASE_DIR))
-    return Lineage(commit, dirty, packages(), hardware())
+    folder = Path(settings.BASE_DIR)
+    commit, dirty = checkout(folder)
+    return Lineage(commit, dirty, changes(folder) if dirty else "", packages(), hardware())
 
 
 def checkout(folder: Path) -> tuple[str, bool | None]:
@@ -56,6 +61,32 @@ def checkout(folder: Path) -> tuple[str, bool | None]:
         return "", None
     status = _git(folder, "status", "--porcelain")
     return commit[:40], None if status is None else bool(status)
+
+
+def changes(folder: Path) -> str:
+    """How a dirty checkout differs from its commit, as text that `git apply` takes: the changes of
+    tracked files, at most DIFF_LIMIT bytes of them, then the names alone of files git does not
+    know. Binary files are named only. A line that begins with `#` is a note, not a change."""
+    notes = []
+    diff = _git_bytes(
+        folder, "-c", "core.quotepath=off", "diff", "HEAD", "--no-ext-diff", "--no-color",
+        "--no-textconv",
+    )  # fmt: skip
+    if diff is None:
+        notes.append("# git could not say what differs.")
+        diff = b""
+    if len(diff) > DIFF_LIMIT:
+        notes.append(f"# Cut here: {DIFF_LIMIT} of {len(diff)} bytes are kept.")
+        # Up to the last whole line, so that no character is cut in two.
+        diff = diff[: diff.rfind(b"\n", 0, DIFF_LIMIT) + 1]
+    untracked = _git(folder, "ls-files", "--others", "--exclude-standard", "-z") or ""
+    names = [name for name in untracked.split("\0") if name]
+    # A name may hold a line end; repr keeps one name on one line.
+    notes += [f"# Not tracked: {name!r}" for name in names[:_UNTRACKED]]
+    if len(names) > _UNTRACKED:
+        notes.append(f"# … and {len(names) - _UNTRACKED} more files that are not tracked.")
+    text = diff.decode("utf-8", "replace").replace("\0", "\ufffd")  # PostgreSQL keeps no NUL
+    return text + "".join(f"{note}\n" for note in notes)
 
 
 def packages() -> dict[str, str]:
@@ -91,6 +122,15 @@ def _processor() -> str:
         lines = []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor()
+
+
+def _git_bytes(folder: Path, *arguments: str) -> bytes | None:
+    """What git printed, unstripped and undecoded: a diff may hold any bytes."""
+    command = ["git", "-C", str(folder), *arguments]
+    try:
+        return subprocess.run(command, capture_output=True, timeout=10, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
 
 
 def _git(folder: Path, *arguments: str) -> str | None:

@@ -2,13 +2,32 @@
 
 from django.urls import path, re_path
 
-from registry.views import aliases, bases, compare, datasets, models, versions
+from registry.views import (
+    aliases,
+    bases,
+    compare,
+    datasets,
+    examination,
+    models,
+    runs,
+    storage,
+    versions,
+)
 
 urlpatterns = [
     path("models/", models.models, name="models"),
     path("models/new/", models.model_new, name="model_new"),
     path("models/starter/", bases.starter_base, name="starter_base"),
     path("models/<int:pk>/", models.model, name="model"),
+    path("models/<int:pk>/runs/", runs.model_runs, name="model_runs"),
+    path("models/<int:pk>/remove/", storage.model_remove, name="model_remove"),
+    path("models/<int:pk>/restore/", storage.model_restore, name="model_restore"),
+    re_path(
+        r"^models/(?P<pk>[0-9]+)/(?P<version>[0-9]+\.[0-9]+\.[0-9]+)/"
+        r"(?P<action>archive|restore|verify)/$",
+        storage.version_move,
+        name="version_move",
+    ),
     path("models/<int:pk>/edit/", models.model_edit, name="model_edit"),
     path("models/<int:pk>/README.md", models.model_card, name="model_card"),
     path("models/<int:pk>/alias/", aliases.alias_move, name="alias_move"),
@@ -36,4 +55,5 @@ urlpatterns = [
     path("datasets/new/", datasets.dataset_new, name="dataset_new"),
     path("datasets/starter/", datasets.starter_dataset, name="starter_dataset"),
     path("datasets/<int:pk>/", datasets.dataset, name="dataset"),
+    path("datasets/<int:pk>/doctor/", examination.dataset_doctor, name="dataset_doctor"),
 ]

@@ -1,0 +1,36 @@
+"""`manage.py lineage NAME@VERSION`: where a version comes from."""
+
+from __future__ import annotations
+
+import json
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from registry.comparison import find_version
+from registry.drawing import draw
+from registry.errors import HubError
+from registry.graph import facts, graph
+
+
+class Command(BaseCommand):
+    help = "Say where a version comes from and what became of it."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("name", metavar="NAME@VERSION")
+        parser.add_argument("--json", action="store_true", help="every recorded fact, as JSON")
+
+    def handle(self, *args: Any, name: str, **options: Any) -> None:
+        try:
+            version = find_version(name)
+        except HubError as error:
+            raise CommandError(str(error)) from None
+        if options["json"]:
+            self.stdout.write(_dump(facts(version)))
+        else:
+            self.stdout.write("\n".join(draw(graph(version)).sentences))
+
+
+def _dump(found: dict[str, Any]) -> str:
+    return json.dumps(found, indent=1, sort_keys=True)
