@@ -25,7 +25,7 @@ from django.utils import timezone
 from hub.config import config
 from hub.health import running_engine_stats
 from hub.models import SystemSample
-from registry import outbox, paths, tracking
+from registry import archive, outbox, paths, tracking
 from training import reaper
 from training.models import TrainingJob
 
@@ -59,6 +59,7 @@ class Sampler:
         self._try("reap", reaper.reap)
         if time.monotonic() - self._cleaned_at >= CLEAN_EVERY_S:
             self._try("clean", clean)
+            self._try("finish moves", archive.finish_moves)
             self._cleaned_at = time.monotonic()
         # A thread of its own: a server that stalls must not stop the sampling and the reaping.
         if self._flushing is None or not self._flushing.is_alive():

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from django.core.exceptions import ValidationError
 from django.db import transaction
 
-from registry import gate
+from registry import gate, tracking
 from registry.errors import Conflict, Invalid, NotFound
 from registry.models import Alias, AliasMove, Model, ModelVersion
 from registry.names import validate_alias
@@ -114,6 +114,8 @@ def _move(
     target = ModelVersion.objects.select_for_update().get(pk=version.pk)
     if target.status != ModelVersion.Status.READY:
         raise Conflict(f"{target} is {target.status}; only a ready version can be aliased.")
+    if target.moving_to:
+        raise Conflict(f"{target} is being moved to the archive and cannot be aliased.")
     moves = AliasMove.objects.filter(model=model, name=name, to_version=target)
     if current and current.pk == target.pk and (last := moves.first()):
         return last
@@ -138,6 +140,7 @@ def _write(
         Alias.objects.filter(model=model, name=name).delete()
     else:
         Alias.objects.update_or_create(model=model, name=name, defaults={"version": target})
+    tracking.alias_moved(model, name)
     return AliasMove.objects.create(
         model=model,
         name=name,

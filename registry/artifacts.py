@@ -71,9 +71,9 @@ def seal(staging: Path) -> Manifest:
     path = staging / MANIFEST
     path.unlink(missing_ok=True)
     path.write_bytes(content)
-    _fsync(path)
+    fsync(path)
     for folder in {staging, *((staging / name).parent for name in names)}:
-        _fsync(folder)
+        fsync(folder)
     return Manifest(hashlib.sha256(content).hexdigest(), files)
 
 
@@ -90,7 +90,7 @@ def put(staging: Path, manifest: Manifest, target: Path) -> None:
         discard(old.parent)
     else:
         staging.rename(target)
-    _fsync(target.parent)
+    fsync(target.parent)
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -168,7 +168,7 @@ def _seal_file(path: Path) -> File:
     if path.is_symlink() or not path.is_file():
         raise Damaged(f"{path.name} is not a plain file and cannot be published.")
     path.chmod(0o444)
-    _fsync(path)
+    fsync(path)
     return File(sha256(path), path.stat().st_size)
 
 
@@ -177,7 +177,7 @@ def _dump(files: dict[str, File]) -> bytes:
     return json.dumps({"format": _FORMAT, "files": entries}, indent=1, sort_keys=True).encode()
 
 
-def _fsync(path: Path) -> None:
+def fsync(path: Path) -> None:
     """Push a file or folder to the disk itself; on macOS plain fsync stops at its cache."""
     descriptor = os.open(path, os.O_RDONLY)
     try:

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from registry import paths
-from registry.errors import Conflict, NotFound
+from registry.errors import Conflict, Damaged, NotFound
 from registry.models import Alias, BaseModel, Model, ModelVersion
+from registry.verification import check_sizes
 
 PRODUCTION = "production"
 _BASE = "base:"
@@ -30,14 +31,20 @@ class Served:
 
 
 def resolve(name: str) -> Served:
-    """Raises NotFound (naming what exists) and Conflict (the version cannot be served)."""
+    """Raises NotFound (naming what exists), Conflict (the version cannot be served) and Damaged
+    (files are missing or cut short; the engine reads every byte before it loads them)."""
     if name.startswith(_BASE):
         return _base(name)
     model_name, at, selector = name.partition("@")
     model = Model.objects.filter(name__iexact=model_name).first()
     if model is None:
         raise NotFound(f"There is no model {model_name!r}. {_models_that_exist()}")
-    return _served(name, _selected(model, selector) if at else _default(model))
+    if model.archived_at is not None:
+        raise Conflict(f"{model} is archived and not served; restore it first.")
+    version = _selected(model, selector) if at else _default(model)
+    if problems := check_sizes(paths.absolute(version.artifact_path), version.manifest_sha256):
+        raise Damaged(f"{version} is damaged and cannot be loaded: {' '.join(problems[:3])}")
+    return _served(name, version)
 
 
 def served_names() -> list[Served]:
@@ -45,6 +52,7 @@ def served_names() -> list[Served]:
     versions, then the base models."""
     ready = (
         ModelVersion.objects.ready()
+        .filter(moving_to="", model__archived_at=None)
         .select_related("model", "base_model")
         .order_by("model__name", "-major", "-minor", "-patch")
     )
@@ -78,7 +86,7 @@ def _base(name: str, base: BaseModel | None = None) -> Served:
 
 
 def _default(model: Model) -> ModelVersion:
-    versions = model.versions.ready().select_related("model", "base_model")
+    versions = model.versions.ready().filter(moving_to="").select_related("model", "base_model")
     version = versions.filter(aliases__name=PRODUCTION).first() or versions.newest_first().first()
     if version is None:
         raise Conflict(f"{model} has no version that is ready; train one first.")
@@ -93,6 +101,8 @@ def _selected(model: Model, selector: str) -> ModelVersion:
         raise NotFound(f"{model} has no version or alias {selector!r}. {_selectors(model)}")
     if version.status != ModelVersion.Status.READY:
         raise Conflict(f"{version} is {version.status} and cannot be served.")
+    if version.moving_to:
+        raise Conflict(f"{version} is being moved to the archive and cannot be served.")
     return version
 
 

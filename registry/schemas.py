@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal
 from ninja import Schema
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
-from registry.models import AliasMove, Dataset, Model, ModelVersion, PromotionRule
+from registry.gc import disk_use
+from registry.models import AliasMove, Dataset, DatasetReport, Model, ModelVersion, PromotionRule
 from registry.models import BaseModel as Base
 
 _SHA = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
@@ -81,6 +82,7 @@ _EXAMPLE = {
 _DATASET: dict[str, Any] = {
     "id": 1,
     "name": "calendar-requests",
+    "revision": 1,
     "description": "Requests and the calendar entry they ask for",
     "format": "chat",
     "fields": {"messages": "array of {role, content}"},
@@ -216,9 +218,87 @@ class VersionOut(Schema):
 class ModelDetail(ModelOut):
     """A model with its newest versions; `/models/{id}/versions` pages through all of them."""
 
-    model_config = _answered({**_MODEL, "versions": [_VERSION]})
+    model_config = _answered({**_MODEL, "disk_bytes": 9742336, "versions": [_VERSION]})
 
+    disk_bytes: Annotated[int, Field(description="What its versions hold, archived ones too")]
     versions: list[VersionOut]
+
+    @staticmethod
+    def resolve_disk_bytes(row: Model) -> int:
+        (use,) = disk_use(row)
+        return use.total_bytes
+
+
+class RemovalOut(Schema):
+    """What became of a model."""
+
+    model_config = _answered(
+        {"outcome": "archived", "name": "calendar", "freed_bytes": 0, "kept_active": []}
+    )
+
+    outcome: Literal["archived", "restored", "deleted"]
+    name: str
+    freed_bytes: int
+    kept_active: Annotated[list[str], Field(description="Why versions could not be moved")]
+
+
+class VerifiedOut(Schema):
+    """Files that were read through. Without `problems` every byte is as recorded."""
+
+    model_config = _answered(
+        {
+            "name": "calendar@0.1.0",
+            "path": "active/calendar/0.1.0",
+            "size_bytes": 9742336,
+            "problems": [],
+        }
+    )
+
+    name: str
+    path: Annotated[str, Field(description="Below storage")]
+    size_bytes: int
+    problems: list[str]
+
+
+class DiskUseOut(Schema):
+    """Bytes that a model's versions hold."""
+
+    model_config = _answered(
+        {
+            "model_id": 1,
+            "name": "calendar",
+            "versions": 2,
+            "active_bytes": 9742336,
+            "archived_bytes": 9742336,
+            "total_bytes": 19484672,
+        }
+    )
+
+    model_id: int
+    name: str
+    versions: int
+    active_bytes: int
+    archived_bytes: int
+    total_bytes: int
+
+
+class LeftoverOut(Schema):
+    """A file or folder that no row names; `manage.py gc` removes it."""
+
+    model_config = _answered(
+        {"path": "staging/base-0f3c", "size_bytes": 1024, "reason": "left over in staging"}
+    )
+
+    path: str
+    size_bytes: int
+    reason: str
+
+
+class StorageOut(Schema):
+    """What storage holds, by model, and what nobody names."""
+
+    models: list[DiskUseOut]
+    leftovers: list[LeftoverOut]
 
 
 class AliasIn(BaseModel):
@@ -361,11 +441,25 @@ class UploadIn(BaseModel):
     description: Annotated[str, Field(max_length=10_000)] = ""
 
 
+class HubDatasetIn(BaseModel):
+    """A data set on a model hub; its JSONL, Parquet and CSV files are read, no code is run."""
+
+    model_config = _shown({"name": "questions", "hub": "hub:OWNER/NAME"})
+
+    name: Annotated[str, Field(min_length=1, max_length=100)]
+    description: Annotated[str, Field(max_length=10_000)] = ""
+    hub: Annotated[str, Field(max_length=300, description="hub:OWNER/NAME or with @REVISION")]
+    columns: Annotated[
+        dict[str, str], Field(description="Which column holds a field that training reads")
+    ] = {}
+
+
 class DatasetOut(Schema):
     model_config = _answered(_DATASET)
 
     id: int
     name: str
+    revision: Annotated[int, Field(description="1 for the first with this name")]
     description: str
     format: str
     fields: Annotated[dict[str, Any], Field(description="What every example holds")]
@@ -387,6 +481,69 @@ class DatasetOut(Schema):
         return statistics
 
 
+class ChangesOut(Schema):
+    """How a revision differs from the one before."""
+
+    model_config = _answered(
+        {
+            "id": 2,
+            "revision": 2,
+            "previous_id": 1,
+            "changes": {
+                "train": {
+                    "added": 2,
+                    "removed": 1,
+                    "kept": 899,
+                    "added_examples": ['{"text": "new"}'],
+                    "removed_examples": ['{"text": "old"}'],
+                }
+            },
+        }
+    )
+
+    id: int
+    revision: int
+    previous_id: int | None
+    changes: dict[str, Any]
+
+
+class ReportIn(BaseModel):
+    """What to examine a data set for."""
+
+    model_config = _shown({"base_model_id": 1, "max_seq_length": 2048})
+
+    base_model_id: int
+    max_seq_length: Annotated[int, Field(ge=8, le=1_048_576, description="Tokens")] = 2048
+
+
+class ReportOut(Schema):
+    """What the examination of a data set found."""
+
+    model_config = _answered(
+        {
+            "dataset_id": 1,
+            "base_model_id": 1,
+            "max_seq_length": 2048,
+            "warnings": ["3 prompts of test occur in train too (1 whole examples)."],
+            "report": {"duplicates": {}, "leaks": [], "tokens": {}, "rendered": []},
+            "created_at": _TIME,
+        }
+    )
+
+    dataset_id: int
+    base_model_id: int
+    max_seq_length: int
+    warnings: list[str]
+    report: dict[str, Any]
+    created_at: datetime.datetime
+
+    @staticmethod
+    def resolve_warnings(row: DatasetReport) -> list[str]:
+        from registry.examination import warnings
+
+        return list(warnings(row))
+
+
 class ExamplesOut(Schema):
     """A page of one split."""
 
@@ -398,11 +555,81 @@ class ExamplesOut(Schema):
 
 
 class BaseIn(BaseModel):
-    """Only the bundled model can be imported over the API: clients never name a path."""
+    """The bundled model, or a model hub's id. Clients never name a path."""
 
     model_config = _shown({"source": "starter"})
 
     source: Literal["starter"] = "starter"
+
+
+class BaseImportIn(BaseModel):
+    """Which model of a hub to import, and under what name."""
+
+    model_config = _shown({"source": "mlx-community/Qwen3-0.6B-bf16", "name": "qwen3-0.6b"})
+
+    source: Annotated[str, Field(max_length=200, description="Hub id, OWNER/NAME")]
+    name: Annotated[str, Field(max_length=100, description="Empty: the hub's name")] = ""
+    revision: Annotated[str, Field(max_length=100, description="Branch, tag or commit")] = ""
+
+
+class BaseImportOut(Schema):
+    """An import of base weights. `base_id` is null until it is completed."""
+
+    model_config = _answered(
+        {
+            "id": 1,
+            "name": "qwen3-0.6b",
+            "origin": "mlx-community/Qwen3-0.6B-bf16",
+            "revision": "86f1f50c0f1d4a7f8b1f3f4b8e3d2a1c9b7e6d5f",
+            "status": "running",
+            "stage": "Downloading",
+            "done_bytes": 312475648,
+            "total_bytes": 1207959552,
+            "error_message": "",
+            "base_id": None,
+            "created_at": _TIME,
+        }
+    )
+
+    id: int
+    name: str
+    origin: str
+    revision: str
+    status: str
+    stage: str
+    done_bytes: int
+    total_bytes: int | None
+    error_message: str
+    base_id: Annotated[int | None, Field(validation_alias="base_model_id")]
+    created_at: datetime.datetime
+
+
+class ExportIn(BaseModel):
+    """In what form a version is exported."""
+
+    model_config = _shown({"form": "adapter"})
+
+    form: Literal["adapter", "fused", "gguf"] = "adapter"
+
+
+class ExportOut(Schema):
+    """An export: fetch its file from `/exports/{form}/file` once it is ready."""
+
+    model_config = _answered(
+        {
+            "form": "adapter",
+            "status": "ready",
+            "size_bytes": 9742336,
+            "file_name": "calendar-0.1.0-adapter.zip",
+            "error": "",
+        }
+    )
+
+    form: str
+    status: str
+    size_bytes: int
+    file_name: str
+    error: str
 
 
 class BaseOut(Schema):
@@ -419,6 +646,8 @@ class BaseOut(Schema):
             "context_length": 8192,
             "size_bytes": 75700000,
             "manifest_sha256": _SHA,
+            "derived_from": None,
+            "certificate": {},
             "created_at": _TIME,
         }
     )
@@ -434,4 +663,6 @@ class BaseOut(Schema):
     context_length: int
     size_bytes: int
     manifest_sha256: str
+    derived_from: Annotated[int | None, Field(validation_alias="derived_from_id")]
+    certificate: Annotated[dict[str, Any], Field(description="Fidelity to what it was made from")]
     created_at: datetime.datetime

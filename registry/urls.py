@@ -51,6 +51,21 @@ urlpatterns = [
         name="version_diff",
     ),
     path("compare/", compare.compare, name="compare"),
+    path("bases/", bases.bases, name="bases"),
+    path("bases/new/", bases.base_new, name="base_new"),
+    path("bases/<int:pk>/", bases.base, name="base"),
+    path("bases/imports/<int:pk>/retry/", bases.import_retry, name="import_retry"),
+    re_path(
+        r"^models/(?P<pk>[0-9]+)/(?P<version>[0-9]+\.[0-9]+\.[0-9]+)/exports/$",
+        bases.version_exports,
+        name="version_exports",
+    ),
+    re_path(
+        r"^models/(?P<pk>[0-9]+)/(?P<version>[0-9]+\.[0-9]+\.[0-9]+)/exports/"
+        r"(?P<form>adapter|fused|gguf)/$",
+        bases.export_file,
+        name="export_file",
+    ),
     path("datasets/", datasets.datasets, name="datasets"),
     path("datasets/new/", datasets.dataset_new, name="dataset_new"),
     path("datasets/starter/", datasets.starter_dataset, name="starter_dataset"),

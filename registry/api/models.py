@@ -10,12 +10,12 @@ from django.shortcuts import get_object_or_404
 from ninja import Query, Router, Status
 from ninja.pagination import LimitOffsetPagination, paginate
 
-from registry import bases, card, tracking
+from registry import bases, card, removal, tracking
 from registry.api.versions import versions_of
 from registry.models import Model
 from registry.overview import find_models
 from registry.registration import register_model, update_model
-from registry.schemas import ModelChanges, ModelDetail, ModelIn, ModelOut, RunOut
+from registry.schemas import ModelChanges, ModelDetail, ModelIn, ModelOut, RemovalOut, RunOut
 
 router = Router(tags=["models"])
 
@@ -60,6 +60,17 @@ def change_model(request: HttpRequest, model_id: int, payload: ModelChanges) -> 
     found = get_object_or_404(Model, pk=model_id)
     update_model(found, **payload.model_dump(exclude_unset=True))
     return find_models(status="all").get(pk=model_id)
+
+
+@router.delete("/models/{int:model_id}", response=RemovalOut, summary="Archive or delete a model")
+def remove_model(
+    request: HttpRequest,
+    model_id: int,
+    force: Annotated[str | None, Query(description="The model's exact name")] = None,
+) -> removal.Removal:
+    """Archives a model that has versions and deletes one that has none; with `force` all of its
+    versions, jobs and files are deleted for good."""
+    return removal.remove_model(get_object_or_404(Model, pk=model_id), force)
 
 
 @router.get("/models/{int:model_id}/card", summary="The model card, in Markdown")

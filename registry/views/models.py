@@ -11,7 +11,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.safestring import mark_safe
 from django.views.decorators.http import require_GET, require_http_methods
 
-from registry import card, comparison, gate, overview
+from registry import card, comparison, gate, gc, overview
 from registry.aliases import previous_versions
 from registry.errors import HubError
 from registry.forms import ModelForm, MoveAliasForm, RegisterModelForm, RuleForm
@@ -21,6 +21,7 @@ from registry.registration import EDITABLE, register_model, update_model
 from registry.resolve import PRODUCTION
 
 PER_PAGE = 25
+VERSIONS_PER_PAGE = 50
 
 
 @require_GET
@@ -109,11 +110,16 @@ def model_context(
     form: MoveAliasForm,
     rule_form: RuleForm | None = None,
 ) -> dict[str, Any]:
-    versions = overview.versions_of(found)
-    chosen = [v for v in reversed(versions) if v.version in request.GET.getlist("compare")]
+    every = overview.versions_of(found)
+    page = Paginator(every, VERSIONS_PER_PAGE).get_page(request.GET.get("page"))
+    versions = list(page)
+    asked = request.GET.getlist("compare")[: comparison.MOST]
+    chosen = list(every.filter(version__in=asked).reverse()) if asked else []
     return {
         "model": found,
+        "disk": gc.disk_use(found)[0],
         "versions": versions,
+        "page": page,
         "scored": any("exact_match" in v.metrics for v in versions),
         "in_production": [
             v for v in versions if any(alias.name == PRODUCTION for alias in v.aliases.all())
@@ -136,17 +142,17 @@ def model_context(
 def _promote_context(found: Model, form: MoveAliasForm) -> dict[str, Any]:
     """The choices, and what the rules say of the one that is chosen."""
     aliases = list(found.aliases.select_related("version"))
-    ready = list(found.versions.ready().newest_first().select_related("model"))
+    ready = found.versions.ready().newest_first().select_related("model")
     pointing = {alias.name: alias.version for alias in aliases}
     name = str(form["name"].value() or "")
     number = form["version"].value()
-    version = next((v for v in ready if v.version == number), ready[0] if ready else None)
+    version = (ready.filter(version=number).first() if number else None) or ready.first()
     current = pointing.get(name)
     moves = version is not None and (current is None or version.pk != current.pk)
     verdicts = gate.judge(found, name, version, current) if version and moves else []
     return {
         "aliases": aliases,
-        "ready": ready,
+        "ready": version is not None,
         "chosen": version,
         "already": version if version and not moves else None,
         "verdicts": verdicts,

@@ -1,0 +1,169 @@
+"""Versions go to the archive and come back, with their checksums read before and after the way.
+
+The row says first where the files are going (`moving_to`), then the folder is renamed, then the
+row says that they have arrived. Whatever dies in between leaves a row with `moving_to`, which
+`finish_move` completes from either side of the rename; any number of processes may try at once.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import structlog
+from django.db import transaction
+
+from registry import artifacts, paths
+from registry.errors import Conflict, Damaged
+from registry.models import Model, ModelVersion
+from registry.verification import check_folder
+
+Status = ModelVersion.Status
+
+log = structlog.get_logger(__name__)
+
+
+def archive_version(version: ModelVersion, *, with_aliases: bool = False) -> ModelVersion:
+    """ready → archived: the files move to `storage/archive` and the version is not served.
+
+    Raises Conflict when it is not ready or an alias points at it (unless `with_aliases`: the
+    whole model goes), Damaged when the files are not those that were recorded.
+    """
+    return _move(version, Status.READY, Status.ARCHIVED, with_aliases=with_aliases)
+
+
+def restore_version(version: ModelVersion) -> ModelVersion:
+    """archived → ready: the files come back to `storage/active`. Raises Conflict and Damaged."""
+    return _move(version, Status.ARCHIVED, Status.READY, with_aliases=True)
+
+
+def finish_moves(model: Model | None = None) -> list[ModelVersion]:
+    """Complete every move that was interrupted; returns the versions that have arrived.
+
+    One that cannot be completed stays where its row says it was, and the log says why.
+    """
+    moving = ModelVersion.objects.exclude(moving_to="").select_related("model")
+    if model is not None:
+        moving = moving.filter(model=model)
+    arrived = []
+    for version in moving:
+        try:
+            finish_move(version)
+        except Damaged as damage:
+            log.error("move not finished", version=str(version), reason=str(damage))
+        else:
+            arrived.append(version)
+    return arrived
+
+
+def finish_move(version: ModelVersion) -> None:
+    """Bring the files where `moving_to` says and let the row say so; nothing to do at rest.
+
+    Raises Damaged when they are not whole there: then they lie where they were before, and the
+    move is given up.
+    """
+    version.refresh_from_db()
+    target = version.moving_to
+    if not target:
+        return
+    if problems := _rename(version, target) or check_folder(
+        paths.absolute(target), version.manifest_sha256
+    ):
+        if _give_up(version, target):
+            raise _damaged(version, problems)
+    else:
+        arrived = Status.ARCHIVED if version.status == Status.READY else Status.READY
+        ModelVersion.objects.filter(pk=version.pk, status=version.status, moving_to=target).update(
+            status=arrived, artifact_path=target, moving_to=""
+        )
+    version.refresh_from_db()
+
+
+def _move(
+    version: ModelVersion, leaves: Status, enters: Status, *, with_aliases: bool
+) -> ModelVersion:
+    finish_move(version)
+    if version.status != leaves:
+        raise _wrong_status(version, leaves)
+    if problems := check_folder(paths.absolute(version.artifact_path), version.manifest_sha256):
+        version.refresh_from_db()
+        if version.status != leaves or version.moving_to:  # somebody moved it while it was read
+            raise _wrong_status(version, leaves)
+        raise _damaged(version, problems)
+    target = paths.version_dir(
+        version.model.name, version.version, archived=enters == Status.ARCHIVED
+    )
+    _announce(version, leaves, paths.relative(target), with_aliases=with_aliases)
+    finish_move(version)
+    return version
+
+
+def _announce(version: ModelVersion, leaves: Status, target: str, *, with_aliases: bool) -> None:
+    """Write down the move, as long as the version is at rest, where it was and without alias."""
+    with transaction.atomic():
+        Model.objects.select_for_update().get(pk=version.model_id)  # as moving an alias does
+        names = list(version.aliases.values_list("name", flat=True))
+        if names and not with_aliases:
+            raise Conflict(
+                f"{version} is what {', '.join(names)} points at; "
+                "move the alias to another version first."
+            )
+        at_rest = ModelVersion.objects.filter(pk=version.pk, status=leaves, moving_to="")
+        if not at_rest.update(moving_to=target):
+            version.refresh_from_db()
+            raise _wrong_status(version, leaves)
+
+
+def _rename(version: ModelVersion, target: str) -> list[str]:
+    """Move the folder while the row stays locked, so that only one process does; or say why not."""
+    there = paths.absolute(target)
+    with transaction.atomic():
+        row = ModelVersion.objects.select_for_update().get(pk=version.pk)
+        if row.moving_to != target:
+            return []
+        here = paths.absolute(row.artifact_path)
+        if not here.exists():
+            return [] if there.exists() else [f"{row.artifact_path} is missing."]
+        _clear(there)
+        _rename_durably(here, there)
+    return []
+
+
+def _give_up(version: ModelVersion, target: str) -> bool:
+    """Put the files back and end the move; False when somebody else has ended it already."""
+    there = paths.absolute(target)
+    with transaction.atomic():
+        row = ModelVersion.objects.select_for_update().get(pk=version.pk)
+        if row.moving_to != target:
+            return False
+        here = paths.absolute(row.artifact_path)
+        if there.exists() and not here.exists():
+            _rename_durably(there, here)
+        ModelVersion.objects.filter(pk=row.pk, moving_to=target).update(moving_to="")
+    return True
+
+
+def _clear(folder: Path) -> None:
+    """No row names what lies at the goal of a move: it goes the way of all leftovers."""
+    if folder.exists():
+        old = paths.staging_dir("replaced") / folder.name
+        folder.rename(old)
+        artifacts.discard(old.parent)
+
+
+def _rename_durably(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    source.rename(target)
+    for folder in (target.parent, target.parent.parent, source.parent):
+        artifacts.fsync(folder)
+
+
+def _wrong_status(version: ModelVersion, leaves: Status) -> Conflict:
+    if version.moving_to:
+        return Conflict(f"{version} is being moved to {version.moving_to}; try again soon.")
+    wanted = "archived" if leaves == Status.READY else "restored"
+    needed = "a ready" if leaves == Status.READY else "an archived"
+    return Conflict(f"{version} is {version.status}; only {needed} version can be {wanted}.")
+
+
+def _damaged(version: ModelVersion, problems: list[str]) -> Damaged:
+    return Damaged(f"{version} is damaged and stays where it is: {' '.join(problems[:3])}")

@@ -1,0 +1,40 @@
+"""`manage.py gc [--dry-run]`: remove from storage what no row names."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.template.defaultfilters import filesizeformat
+
+from registry import gc
+
+
+class Command(BaseCommand):
+    help = "Finish interrupted moves and remove staging leftovers and files that no row names."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--dry-run", action="store_true", help="list them, touch nothing")
+        parser.add_argument(
+            "--older-than",
+            type=float,
+            default=gc.AGE.total_seconds() / 3600,
+            metavar="HOURS",
+            help="spare what was touched since (default: %(default)g); 0 only while the hub rests",
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if not 0 <= options["older_than"] < 1e6:
+            raise CommandError("--older-than takes a number of hours, 0 or more.")
+        age = datetime.timedelta(hours=options["older_than"])
+        found = gc.leftovers(age) if options["dry_run"] else gc.sweep(age)
+        for one in found:
+            self.stdout.write(f"{_size(one.size_bytes):>10}  {one.path}  ({one.reason})")
+        total = _size(sum(one.size_bytes for one in found))
+        verb = "would be removed" if options["dry_run"] else "removed"
+        self.stdout.write(f"{len(found)} {verb}, {total}.")
+
+
+def _size(size_bytes: int) -> str:
+    return filesizeformat(size_bytes).replace("\xa0", " ")

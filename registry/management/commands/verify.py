@@ -1,0 +1,37 @@
+"""`manage.py verify [NAME[@VERSION]] [--all]`: read every byte and name what is damaged."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from registry.errors import HubError
+from registry.verification import verify_all
+
+
+class Command(BaseCommand):
+    help = "Re-hash the files of versions and name each one that is damaged or missing."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "name", nargs="?", default="", metavar="NAME[@VERSION]", help="default: every version"
+        )
+        parser.add_argument(
+            "--all", action="store_true", help="also read base models and data sets"
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        checked = damaged = 0
+        try:
+            for one in verify_all(options["name"], everything=options["all"]):
+                checked += 1
+                damaged += bool(one.problems)
+                self.stdout.write(f"{one.name}: {'DAMAGED' if one.problems else 'sound'}")
+                for problem in one.problems:
+                    self.stdout.write(f"  {one.path}: {problem}")
+        except HubError as error:
+            raise CommandError(str(error)) from None
+        if damaged:
+            raise CommandError(f"{damaged} of {checked} damaged.", returncode=1)
+        self.stdout.write(f"{checked} checked, none damaged.")

@@ -1,0 +1,113 @@
+"""Reads what storage holds and compares it with what was recorded: versions, bases, data sets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from registry import artifacts, paths
+from registry.errors import Damaged, NotFound
+from registry.models import BaseModel, Dataset, Model, ModelVersion
+
+_STORED = (ModelVersion.Status.READY, ModelVersion.Status.ARCHIVED)
+
+
+@dataclass(frozen=True)
+class Verified:
+    """One folder that was read through; no `problems` means that every byte is as recorded."""
+
+    name: str
+    path: str
+    size_bytes: int
+    problems: list[str]
+
+
+def check_folder(folder: Path, manifest_sha256: str) -> list[str]:
+    """What differs from the manifest that a row recorded, a sentence each; reads every byte."""
+    if not folder.is_dir():
+        return [f"The folder {paths.relative(folder)} is missing."]
+    problems = artifacts.verify(folder)
+    if not problems and artifacts.read_manifest(folder).sha256 != manifest_sha256:
+        return ["Its manifest is not the one that was recorded."]
+    return problems
+
+
+def check_sizes(folder: Path, manifest_sha256: str) -> list[str]:
+    """Like `check_folder` without reading the files: their presence and sizes, in microseconds."""
+    try:
+        manifest = artifacts.read_manifest(folder)
+    except Damaged as damage:
+        return [str(damage)]
+    if manifest.sha256 != manifest_sha256:
+        return ["Its manifest is not the one that was recorded."]
+    problems = []
+    for name, file in sorted(manifest.files.items()):
+        try:
+            size = (folder / name).stat().st_size
+        except OSError:
+            problems.append(f"{name} is missing.")
+        else:
+            if size != file.size:
+                problems.append(f"{name} has {size} bytes, {file.size} were recorded.")
+    return problems
+
+
+def verify_version(version: ModelVersion) -> Verified:
+    """Read a version's files, wherever a move that was interrupted has left them."""
+    path = version.artifact_path
+    if version.moving_to and not paths.absolute(path).exists():
+        path = version.moving_to
+    return _verified(str(version), path, version.manifest_sha256, version.size_bytes)
+
+
+def verify_base(base: BaseModel) -> Verified:
+    """Read a base model's files."""
+    return _verified(f"base:{base.name}", base.path, base.manifest_sha256, base.size_bytes)
+
+
+def verify_dataset(dataset: Dataset) -> Verified:
+    """Read a data set's snapshot."""
+    return _verified(f"data set {dataset}", dataset.path, dataset.checksum, dataset.size_bytes)
+
+
+def verify_all(name: str = "", *, everything: bool = False) -> Iterator[Verified]:
+    """The versions that `name` (NAME or NAME@VERSION) chooses, or all; `everything` adds bases
+    and data sets. Raises NotFound before the first is read when the name chooses nothing."""
+    versions = find_stored(name)
+    for version in versions:
+        yield verify_version(version)
+    if everything:
+        yield from map(verify_base, BaseModel.objects.all())
+        yield from map(verify_dataset, Dataset.objects.order_by("name", "revision"))
+
+
+def find_stored(name: str) -> list[ModelVersion]:
+    """Ready and archived versions of NAME, NAME@VERSION, or of every model when `name` is empty.
+
+    Raises NotFound.
+    """
+    stored = ModelVersion.objects.filter(status__in=_STORED).select_related("model")
+    stored = stored.order_by("model__name", "major", "minor", "patch")
+    if not name:
+        return list(stored)
+    model_name, at, number = name.partition("@")
+    model = find_model(model_name)
+    found = stored.filter(model=model)
+    if at:
+        found = found.filter(version=number)
+        if not found:
+            raise NotFound(f"{model} has no version {number!r} with files.")
+    return list(found)
+
+
+def find_model(name: str) -> Model:
+    """The model of that name, whatever its letters' case. Raises NotFound."""
+    model = Model.objects.filter(name__iexact=name).first()
+    if model is None:
+        raise NotFound(f"There is no model {name!r}.")
+    return model
+
+
+def _verified(name: str, path: str, manifest_sha256: str, size_bytes: int) -> Verified:
+    return Verified(name, path, size_bytes, check_folder(paths.absolute(path), manifest_sha256))
