@@ -2,14 +2,16 @@
 
 # No `from __future__ import annotations`: ninja resolves the annotations of operations.
 
+from collections.abc import AsyncIterator, Iterator
 from typing import Annotated, Any
 
-from django.http import HttpRequest
+from asgiref.sync import sync_to_async
+from django.http import HttpRequest, StreamingHttpResponse
 from django.shortcuts import get_object_or_404
 from ninja import Router, Schema
 from pydantic import Field
 
-from registry import graph
+from registry import bundle, graph
 from registry.models import ModelVersion
 
 router = Router(tags=["versions"])
@@ -59,3 +61,24 @@ def lineage(request: HttpRequest, model_id: int, version: str) -> dict[str, Any]
     found = find(model_id, version)
     drawn = graph.graph(found)
     return {"nodes": drawn.nodes, "edges": drawn.edges, "facts": graph.facts(found)}
+
+
+@router.get("/models/{int:model_id}/versions/{version}/bundle", summary="Download a version")
+def download(
+    request: HttpRequest, model_id: int, version: str, with_data: bool = False
+) -> StreamingHttpResponse:
+    """One file with adapter, digests, lineage, card and evaluation; `import-bundle` takes it."""
+    found = find(model_id, version)
+    pieces = bundle.export(found, with_data=with_data)  # refuses before the answer begins
+    name = f"{found.model.name}-{found.version}.bundle.tar"
+    return StreamingHttpResponse(
+        _streamed(pieces),
+        content_type="application/x-tar",
+        headers={"Content-Disposition": f'attachment; filename="{name}"'},
+    )
+
+
+async def _streamed(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
+    """A plain iterator would be read whole into memory under ASGI."""
+    while (piece := await sync_to_async(lambda: next(pieces, None))()) is not None:
+        yield piece

@@ -1,0 +1,310 @@
+"""Taking a version out of a bundle: everything is verified before anything is kept."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import IO, Any
+
+from django.core.exceptions import ValidationError
+from django.db import transaction
+from pydantic import BaseModel as Schema
+from pydantic import ConfigDict, Field
+
+from registry import artifacts, paths, tarball
+from registry.bases import find_base
+from registry.bundle import CARD, FORMAT, INDEX, SEAL, dimensions
+from registry.datasets import register_dataset
+from registry.errors import Conflict, Damaged, Invalid, NotFound
+from registry.models import BaseModel, Dataset, Model, ModelVersion
+from registry.names import parse_semver
+from registry.registration import register_model
+
+_INDEX_LIMIT = 32_000_000
+_MOST_FILES = 1000
+_ADAPTER_SUFFIXES = (".safetensors", ".json")  # no code and no pickles
+
+
+class _Entry(Schema):
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    size: int = Field(ge=0)
+
+
+class _Lineage(Schema):
+    """What the other hub recorded, of the types that a row takes."""
+
+    version: str = Field(max_length=130)
+    created_at: str = Field(max_length=40)
+    metrics: dict[str, Any] = {}
+    git_commit: str = Field("", max_length=40)
+    git_dirty: bool | None = None
+    git_diff: str = ""
+    parent: str | None = None
+    params: dict[str, Any] = {}
+    seed: int | None = Field(None, ge=-(2**63), lt=2**63)
+    packages: dict[str, Any] = {}
+    hardware: dict[str, Any] = {}
+    manifest_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    notes: str = ""
+
+
+class _Base(Schema):
+    """The base model that the adapter was trained on."""
+
+    name: str = Field(max_length=100)
+    origin: str = ""
+    revision: str = ""
+    checksum: str = Field("", max_length=64)
+    architecture: str = ""
+    dimensions: dict[str, Any] = {}
+
+
+class _Dataset(Schema):
+    name: str = Field(max_length=100)
+    checksum: str = Field("", max_length=64)
+    description: str = ""
+
+
+class _Model(Schema):
+    name: str = Field(max_length=100)
+    task_type: str = ""
+    description: str = ""
+    tags: list[str] = []
+
+
+class _Index(Schema):
+    """`bundle.json`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    format: int
+    files: dict[str, _Entry] = Field(max_length=_MOST_FILES)
+    model: _Model
+    version: str
+    lineage: _Lineage
+    base: _Base
+    dataset: _Dataset | None
+
+
+def import_bundle(path: Path, model_name: str = "", base_name: str = "") -> ModelVersion:
+    """Verify the bundle at `path` and make its version here, with its number if that is free.
+
+    Raises Damaged naming the file that is not as it was written, NotFound when the base model is
+    not here, Invalid when `base_name` does not fit or the model has another base, Conflict.
+    """
+    staging = paths.staging_dir("bundle")
+    try:
+        with path.open("rb") as file:
+            index, digest = _read_index(file)
+            _unpack(file, index, staging)
+        _check_adapter(staging / "adapter", index)
+        base = _find_base(index, base_name)
+        _check_data(staging / "data", index)
+        model = _find_model(index, model_name, base)
+        _take_data(staging / "data", index)
+        return _keep(staging / "adapter", index, model, base, digest)
+    except FileNotFoundError:
+        raise NotFound(f"There is no file {path}.") from None
+    finally:
+        artifacts.discard(staging)
+
+
+def _read_index(file: IO[bytes]) -> tuple[_Index, str]:
+    size = tarball.peek_size(file, INDEX, _INDEX_LIMIT)
+    content = b"".join(tarball.read(file, INDEX, size))
+    digest = hashlib.sha256(content).hexdigest()
+    seal = b"".join(tarball.read(file, SEAL, tarball.peek_size(file, SEAL, 64)))
+    if seal != digest.encode():
+        raise Damaged(f"{INDEX} and {SEAL} do not agree: one of them was changed.")
+    try:
+        if b"\\u0000" in content:
+            raise ValueError("a text holds NUL, which no database keeps")
+        index = _Index.model_validate_json(content)
+        parse_semver(index.version)
+    except (ValidationError, ValueError) as error:
+        raise Invalid(f"{INDEX} is not one that a hub writes ({type(error).__name__}).") from None
+    if index.format != FORMAT:
+        raise Invalid(f"The bundle has format {index.format}; this hub reads format {FORMAT}.")
+    return index, digest
+
+
+def _unpack(file: IO[bytes], index: _Index, staging: Path) -> None:
+    """Write every file below `staging`; their sizes must fill the bundle exactly."""
+    folded = {name.lower() for name in index.files}
+    if len(folded) != len(index.files):
+        raise Invalid("Two files of the bundle differ only in case.")
+    wanted = sum(tarball.length(entry.size) for entry in index.files.values()) + len(tarball.END)
+    if os.fstat(file.fileno()).st_size - file.tell() != wanted:
+        raise Damaged("The bundle is cut, or something was added to it.")
+    # In the order of the file, which is not that of the sorted keys.
+    order = sorted(index.files, key=_place)
+    for name in order:
+        _unpack_one(file, name, index.files[name], staging)
+    if file.read() != tarball.END:
+        raise Damaged("The end of the bundle is not the one that was written.")
+
+
+def _place(name: str) -> tuple[int, bool, str]:
+    folder, _, rest = name.rpartition("/")
+    return (
+        ["", "adapter", "data"].index(_known_folder(folder, name)),
+        rest != artifacts.MANIFEST,
+        rest,
+    )
+
+
+def _known_folder(folder: str, name: str) -> str:
+    adapter_file = folder == "adapter" and name.endswith(_ADAPTER_SUFFIXES)
+    data_file = folder == "data" and name.endswith((".jsonl", f"/{artifacts.MANIFEST}"))
+    if not (adapter_file or data_file or name == CARD):
+        raise Invalid(f"{name!r} has no place in a bundle.")
+    return folder
+
+
+def _unpack_one(file: IO[bytes], name: str, entry: _Entry, staging: Path) -> None:
+    if tarball.peek_size(file, name, entry.size) != entry.size:
+        raise Damaged(f"{name} has not the size that {INDEX} says.")
+    target = staging / name  # the header has proved the name a plain one
+    target.parent.mkdir(exist_ok=True)
+    digest = hashlib.sha256()
+    with target.open("xb") as out:
+        for piece in tarball.read(file, name, entry.size):
+            digest.update(piece)
+            out.write(piece)
+    if digest.hexdigest() != entry.sha256:
+        raise Damaged(f"{name} has other content than was bundled.")
+
+
+def _check_adapter(folder: Path, index: _Index) -> None:
+    if problems := artifacts.verify(folder):
+        raise Damaged(f"The adapter is not whole: {' '.join(problems)}")
+    if artifacts.read_manifest(folder).sha256 != index.lineage.manifest_sha256:
+        raise Damaged(f"adapter/{artifacts.MANIFEST} is not the one in the lineage.")
+
+
+def _check_data(folder: Path, index: _Index) -> None:
+    if not folder.exists():
+        return
+    problems = artifacts.verify(folder)
+    checksum = index.dataset.checksum if index.dataset else ""
+    if problems or artifacts.read_manifest(folder).sha256 != checksum:
+        raise Damaged(f"The data set is not the one in {INDEX}. {' '.join(problems)}")
+
+
+def _take_data(folder: Path, index: _Index) -> None:
+    """Register the bundled examples, unless the same bytes are here under any name."""
+    dataset = index.dataset
+    if dataset is None or not folder.exists():
+        return
+    if not Dataset.objects.filter(checksum=dataset.checksum).exists():
+        (folder / artifacts.MANIFEST).unlink()
+        origin = f"Bundle of {index.lineage.version}"
+        register_dataset(dataset.name, folder, dataset.description, origin=origin)
+
+
+def _find_base(index: _Index, wanted: str) -> BaseModel:
+    recorded = index.base
+    if wanted:
+        return _fitting(find_base(wanted), recorded)
+    bases = BaseModel.objects.filter(manifest_sha256=recorded.checksum)
+    found = bases.order_by("pk").first() if recorded.checksum else None
+    if found is None:
+        revision = f", revision {recorded.revision}" if recorded.revision else ""
+        raise NotFound(
+            f"The base model {recorded.name} (sha256 {recorded.checksum[:12] or 'unknown'}) is not "
+            f"here. Import it from {recorded.origin or 'where it came from'}{revision}, "
+            "or name one of the same shape with --base."
+        )
+    return found
+
+
+def _fitting(base: BaseModel, recorded: _Base) -> BaseModel:
+    if base.manifest_sha256 == recorded.checksum:
+        return base
+    own = dimensions(base)
+    if not own or own != recorded.dimensions or base.architecture != recorded.architecture:
+        raise Invalid(
+            f"{base} does not fit: its architecture and dimensions are not known to be those of "
+            f"{recorded.name}, for which the adapter was trained."
+        )
+    return base
+
+
+def _find_model(index: _Index, wanted: str, base: BaseModel) -> Model:
+    told = index.model
+    name = wanted or told.name
+    model = Model.objects.filter(name__iexact=name).select_related("base_model").first()
+    if model is None:
+        task = told.task_type if told.task_type in Model.TaskType.values else Model.TaskType.OTHER
+        return register_model(name, base, task, told.description, told.tags)
+    if model.base_model_id != base.pk:
+        raise Invalid(
+            f"{model} is based on {model.base_model}, the bundle needs {base}; "
+            "choose another name with --model."
+        )
+    return model
+
+
+def _keep(staging: Path, index: _Index, model: Model, base: BaseModel, digest: str) -> ModelVersion:
+    """Row and folder at once: seen by others only when both are there. A crash before the commit
+    leaves at most a folder that no row names."""
+    manifest = artifacts.seal(staging)
+    with transaction.atomic():
+        Model.objects.select_for_update().get(pk=model.pk)
+        version = _version(index, model, base, digest)
+        target = paths.version_dir(model.name, version.version)
+        version.artifact_path = paths.relative(target)
+        version.manifest_sha256 = manifest.sha256
+        version.size_bytes = manifest.size_bytes
+        version.save(force_insert=True)
+        artifacts.put(staging, manifest, target)
+    return version
+
+
+def _version(index: _Index, model: Model, base: BaseModel, digest: str) -> ModelVersion:
+    told = index.lineage
+    checksum = index.dataset.checksum if index.dataset else ""
+    datasets = Dataset.objects.filter(checksum=checksum).order_by("pk")
+    return ModelVersion(
+        model=model,
+        version=_free_number(model, index.version),
+        status=ModelVersion.Status.READY,
+        metrics=told.metrics,
+        notes=_notes(index, base, digest),
+        git_commit=told.git_commit,
+        git_dirty=told.git_dirty,
+        git_diff=told.git_diff,
+        dataset=datasets.first() if checksum else None,
+        dataset_checksum=checksum,
+        base_model=base,
+        base_checksum=index.base.checksum,
+        params=told.params,
+        seed=told.seed,
+        packages=told.packages,
+        hardware=told.hardware,
+    )
+
+
+def _free_number(model: Model, wanted: str) -> str:
+    if not model.versions.filter(version=wanted).exists():
+        return wanted
+    newest = model.versions.newest_first().first()
+    if newest is None:
+        raise Conflict(f"The versions of {model} changed meanwhile; try again.")
+    return f"{newest.major}.{newest.minor}.{newest.patch + 1}"
+
+
+def _notes(index: _Index, base: BaseModel, digest: str) -> str:
+    told = index.lineage
+    lines = [
+        f"Imported from a bundle of {told.version}, made {told.created_at} "
+        f"(sha256 of its {INDEX}: {digest})."
+    ]
+    if base.manifest_sha256 != index.base.checksum:
+        lines.append(f"Trained on other weights, {index.base.name}; attached to {base}.")
+    if told.parent:
+        lines.append(f"Its parent there was {told.parent}.")
+    if told.notes:
+        lines.append(told.notes)
+    return "\n".join(lines)
