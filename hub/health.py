@@ -22,9 +22,8 @@ from hub import presence
 from hub.config import config
 from hub.models import SystemSample
 from inference.client import engine_stats
-from registry import paths
+from registry import outbox, paths
 from registry.errors import HubError
-from registry.models import MLflowOutbox
 
 LOW_DISK_BYTES = 5 * 2**30  # a base model and a few checkpoints
 NO_DISK_BYTES = 200 * 2**20
@@ -116,7 +115,11 @@ def _storage() -> Part:
 def _outbox(database: Part) -> Part:
     if database.status == "failed":
         return Part("warning", "Unknown without the database.")
-    pending = MLflowOutbox.objects.filter(done_at=None)
+    refused = outbox.given_up().count()
+    if refused:
+        text = f"MLflow refused {refused} entries for good; see why and retry them in the admin."
+        return Part("warning", text)
+    pending = outbox.waiting()
     oldest = pending.order_by("pk").values_list("created_at", flat=True).first()
     if oldest is None:
         return Part("ok", "MLflow has been told everything.")

@@ -22,8 +22,8 @@ from hub import presence
 from hub.health import running_engine_stats
 from hub.logs import PROCESSES
 from hub.models import SystemSample
-from registry import paths
-from registry.models import Dataset, MLflowOutbox, Model, ModelVersion
+from registry import outbox, paths
+from registry.models import Dataset, Model, ModelVersion
 from training.models import TrainingJob, TrainingMetric
 
 
@@ -129,7 +129,12 @@ def _registry() -> Iterator[Metric]:
     yield from gauge(
         "mlflow_outbox_pending",
         "Entries that MLflow has yet to be told",
-        MLflowOutbox.objects.filter(done_at=None).count(),
+        outbox.waiting().count(),
+    )
+    yield from gauge(
+        "mlflow_outbox_given_up",
+        "Entries that MLflow refused for good",
+        outbox.given_up().count(),
     )
 
 

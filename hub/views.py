@@ -15,8 +15,9 @@ from hub import health, presence
 from hub.apps import PROCESSES
 from hub.models import SystemSample
 from inference.models import InferenceRequest
+from registry import outbox
 from registry.htmx import HtmxRequest, partial
-from registry.models import Alias, BaseModel, Dataset, MLflowOutbox, Model, ModelVersion
+from registry.models import Alias, BaseModel, Dataset, Model, ModelVersion
 from registry.resolve import PRODUCTION
 from training.models import TrainingJob
 
@@ -73,7 +74,8 @@ def system(request: HtmxRequest) -> HttpResponse:
         "processes": [(name, presence.pid(name)) for name in PROCESSES],
         "sample": SystemSample.objects.first(),
         "database": settings.DATABASES["default"]["ENGINE"].rpartition(".")[2],
-        "outbox": MLflowOutbox.objects.filter(done_at=None).count(),
+        "outbox": outbox.waiting().count(),
+        "refused": outbox.given_up().count(),
         "bases": BaseModel.objects.order_by("name"),
         "storage": settings.STORAGE,
         "backend": settings.BACKEND,

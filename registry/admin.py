@@ -3,15 +3,13 @@ be read here, and only descriptions change."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.contrib import admin, messages
 from django.db.models import Model as Row
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.template.defaultfilters import filesizeformat
-from django.utils import timezone
 
+from registry import outbox
 from registry.models import (
     Alias,
     AliasMove,
@@ -194,7 +192,6 @@ class MLflowOutboxAdmin(Kept[MLflowOutbox]):
 
     @admin.action(description="Try the selected entries again now", permissions=["try"])
     def try_now(self, request: HttpRequest, queryset: QuerySet[MLflowOutbox]) -> None:
-        """Ends the wait of the back-off."""
-        waiting: Any = queryset.filter(done_at__isnull=True)
-        count = waiting.update(not_before=timezone.now())
+        """Ends the wait of the back-off, and takes up again what was given up."""
+        count = outbox.try_again(queryset)
         messages.success(request, f"{count} will be tried at the next delivery.")

@@ -34,12 +34,12 @@ def _client(uri: str) -> Any:
     from mlflow.tracking import MlflowClient
 
     if not uri.startswith("sqlite:///"):
-        return MlflowClient(tracking_uri=uri)
+        return MlflowClient(tracking_uri=uri, registry_uri=uri)
     path = Path(uri.removeprefix("sqlite:///"))
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.with_name(f"{path.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        client = MlflowClient(tracking_uri=uri)
+        client = MlflowClient(tracking_uri=uri, registry_uri=uri)
         client.search_experiments(max_results=1)
     return client
 
@@ -72,10 +72,12 @@ def start_run(
     params: dict[str, str],
 ) -> str:
     """The id of the run that carries the tag `hub.run` = `key`."""
-    runs = client.search_runs([experiment_id], f"tags.`hub.run` = '{key}'", max_results=1)
-    if runs:
-        run_id = runs[0].info.run_id
-    else:
+    runs = client.search_runs([experiment_id], f"tags.`hub.run` = '{key}'")
+    # More than one: a server that stalled made it after the request was given up and repeated.
+    run_id, *others = sorted(run.info.run_id for run in runs) or [""]
+    for other in others:
+        client.delete_run(other)
+    if not run_id:
         all_tags = {**tags, "hub.run": key}
         run = client.create_run(experiment_id, start_ms, tags=all_tags, run_name=name)
         run_id = run.info.run_id
@@ -104,6 +106,70 @@ def set_tags(client: Any, run_id: str, tags: dict[str, str]) -> None:
     from mlflow.entities import RunTag
 
     client.log_batch(run_id, tags=[RunTag(k, v) for k, v in tags.items()], synchronous=True)
+
+
+def log_input(
+    client: Any,
+    run_id: str,
+    name: str,
+    digest: str,
+    source_type: str,
+    source: str,
+    schema: str,
+    profile: str,
+    context: str,
+) -> None:
+    """Name a data set as the run's input. MLflow keeps an equal one once."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    dataset = Dataset(name, digest, source_type, source, schema, profile)
+    known = client.get_run(run_id).inputs.dataset_inputs
+    if any((i.dataset.name, i.dataset.digest) == (name, digest) for i in known):
+        return
+    tag = InputTag("mlflow.data.context", context)
+    client.log_inputs(run_id, datasets=[DatasetInput(dataset, [tag])])
+
+
+def register_version(client: Any, run_id: str, name: str, under: str, tags: dict[str, str]) -> str:
+    """The number of the registered model version made from the run's artifacts `under`."""
+    from mlflow.exceptions import MlflowException
+
+    found = _version_of(client, name, run_id)
+    if found is not None:
+        for key, value in tags.items():
+            client.set_model_version_tag(name, found.version, key, value)
+        return str(found.version)
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    source = f"runs:/{run_id}/{under}"
+    made = client.create_model_version(name, source, run_id, tags=tags, await_creation_for=0)
+    return str(made.version)
+
+
+def set_alias(client: Any, name: str, alias: str, run_id: str) -> None:
+    """Point the registered model's alias at the version of `run_id`; where MLflow has none, or
+    `run_id` is "", the alias goes, so that it never names another version than the hub's."""
+    from mlflow.exceptions import MlflowException
+
+    found = _version_of(client, name, run_id) if run_id else None
+    if found is not None:
+        client.set_registered_model_alias(name, alias, str(found.version))
+        return
+    try:
+        client.delete_registered_model_alias(name, alias)
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
+
+
+def _version_of(client: Any, name: str, run_id: str) -> Any:
+    """The model version made from a run, the oldest if a stalled server made two, or None."""
+    found = client.search_model_versions(f"name = '{name}'")
+    ours = [version for version in found if version.run_id == run_id]
+    return min(ours, key=lambda version: int(version.version), default=None)
 
 
 def log_artifacts(client: Any, run_id: str, path: str, under: str) -> None:
@@ -147,7 +213,10 @@ _OPERATIONS: dict[str, Callable[..., Any]] = {
         log_params,
         log_metrics,
         set_tags,
+        log_input,
         log_artifacts,
+        register_version,
+        set_alias,
         end_run,
         search_runs,
         ping,

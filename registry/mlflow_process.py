@@ -20,13 +20,31 @@ from typing import Any
 _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # the outbox repeats, with a back-off of its own
+    # The outbox repeats, after asking what is there; a blind second POST would make a second run.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
     "GIT_PYTHON_REFRESH": "quiet",
 }
 _ROOT = Path(__file__).resolve().parent.parent
+
+
+# Errors of MLflow that the same request will meet again. All others (its own failures, a server
+# that does not answer, wrong credentials) may pass.
+_FINAL = {
+    "BAD_REQUEST",
+    "ENDPOINT_NOT_FOUND",
+    "INVALID_PARAMETER_VALUE",
+    "INVALID_STATE",
+    "MALFORMED_REQUEST",
+    "MISSING",
+    "NOT_FOUND",
+    "NOT_IMPLEMENTED",
+    "RESOURCE_ALREADY_EXISTS",
+    "RESOURCE_CONFLICT",
+    "RESOURCE_DOES_NOT_EXIST",
+}
 
 
 class NoAnswer(Exception):
@@ -39,6 +57,11 @@ class Refused(Exception):
     def __init__(self, message: str, kind: str) -> None:
         super().__init__(message)
         self.kind = kind
+
+    @property
+    def final(self) -> bool:
+        """Whether the same request would be refused again."""
+        return self.kind in _FINAL
 
 
 class MLflowProcess:

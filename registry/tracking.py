@@ -13,18 +13,26 @@ harm.
 | log_params        | params                                                     | `log_params`      |
 | log_metrics       | points: [key, value, step, ms]; a value may be "nan", "inf" | `log_metrics`     |
 | set_tags          | tags                                                       | `set_tags`        |
+| log_input         | name, digest, source_type, source, schema, profile, context | `start_run`      |
 | log_artifacts     | path (below storage), under                                | `finish_run`      |
 | end_run           | status, end_ms                                             | `finish_run`      |
+| register_version  | under                                                      | `finish_run`      |
+| describe_version  | version (id)                                               | `version_changed` |
+| set_alias         | model (id), alias                                          | `alias_moved`     |
 
 `job_id` names the run in all of them. A job that is tried again with another version calls
 `start_run` again, which begins another run; what follows belongs to that one. Metrics of a job
-that never started a run are dropped. The run's id is written to `ModelVersion.mlflow_run_id`.
+that never started a run are dropped. The run's id is written to `ModelVersion.mlflow_run_id`, the
+number of the registered model's version to `ModelVersion.mlflow_version`. `set_alias` and
+`describe_version` say what is so when they are delivered, not when they were enqueued.
 """
 
 from __future__ import annotations
 
 import datetime
+import json
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +44,7 @@ from django.utils import timezone
 from registry import mlflow_server, paths
 from registry.errors import Unavailable
 from registry.mlflow_process import MLflowProcess, NoAnswer, Refused
-from registry.models import MLflowOutbox, Model, ModelVersion
+from registry.models import Dataset, MLflowOutbox, Model, ModelVersion
 
 Status = Literal["completed", "failed", "cancelled"]
 
@@ -45,6 +53,8 @@ _STATUSES: dict[Status, str] = {
     "failed": "FAILED",
     "cancelled": "KILLED",
 }
+
+_LONGEST_DIGEST = 36  # MLflow's column
 
 mlflow = MLflowProcess()
 
@@ -80,6 +90,8 @@ def start_run(
         },
         job_id,
     )
+    if version.dataset is not None:
+        enqueue("log_input", _input(version.dataset), job_id)
 
 
 def log_params(job_id: int, params: Mapping[str, Any]) -> None:
@@ -99,12 +111,26 @@ def set_tags(job_id: int, tags: Mapping[str, str]) -> None:
 
 
 def finish_run(job_id: int, status: Status, artifact_path: Path | None = None) -> None:
-    """End the run; the folder `artifact_path` (a version's own) is logged as `adapter` before."""
+    """End the run; the folder `artifact_path` (a version's own) is logged as `adapter` before, and
+    becomes a version of MLflow's registered model after."""
     if artifact_path is not None:
         stored = paths.relative(artifact_path)
         enqueue("log_artifacts", {"path": stored, "under": "adapter"}, job_id)
     end_ms = _milliseconds(timezone.now())
     enqueue("end_run", {"status": _STATUSES[status], "end_ms": end_ms}, job_id)
+    if artifact_path is not None:
+        enqueue("register_version", {"under": "adapter"}, job_id)
+
+
+def version_changed(version: ModelVersion) -> None:
+    """Have the tags of MLflow's model version follow the version's status."""
+    if version.mlflow_version:
+        _keep("describe_version", {"version": version.pk}, f"model:{version.model_id}")
+
+
+def alias_moved(model: Model, alias: str) -> None:
+    """Have MLflow's alias follow the hub's, which was moved or deleted."""
+    _keep("set_alias", {"model": model.pk, "alias": alias}, f"model:{model.pk}")
 
 
 def enqueue(operation: str, payload: dict[str, Any], job_id: int) -> None:
@@ -223,6 +249,34 @@ def _lineage_tags(version: ModelVersion) -> dict[str, str]:
         "hub.seed": "" if version.seed is None else str(version.seed),
     }
     return {key: value for key, value in tags.items() if value}
+
+
+def version_tags(version: ModelVersion) -> dict[str, str]:
+    """What MLflow's model version says about the hub's."""
+    return {
+        "hub.version": version.version,
+        "hub.status": version.status,
+        "hub.manifest_sha256": version.manifest_sha256,
+    }
+
+
+def alias_name(alias: str) -> str:
+    """MLflow keeps `latest` and `v1`, `v2`, … for itself; those get a prefix. All other names of
+    the hub's models and aliases are names to MLflow too."""
+    return f"hub-{alias}" if re.fullmatch(r"latest|v[0-9]+", alias) else alias
+
+
+def _input(dataset: Dataset) -> dict[str, str]:
+    splits = {f"{split}_rows": count for split, count in sorted(dataset.splits.items())}
+    return {
+        "name": dataset.name,
+        "digest": dataset.checksum[:_LONGEST_DIGEST],
+        "source_type": "local",
+        "source": json.dumps({"uri": dataset.source or dataset.path, "snapshot": dataset.path}),
+        "schema": json.dumps({"format": dataset.format, **dataset.schema}),
+        "profile": json.dumps({"num_rows": dataset.examples, **splits}),
+        "context": "training",
+    }
 
 
 def _flat(params: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

@@ -65,7 +65,7 @@ def test_mlflow_is_told_of_the_whole_run() -> None:
     told = list(MLflowOutbox.objects.order_by("pk").values_list("operation", flat=True))
     assert told[0] == "start_run"
     assert "log_metrics" in told
-    assert told[-2:] == ["log_artifacts", "end_run"]
+    assert told[-3:] == ["log_artifacts", "end_run", "register_version"]
 
 
 def test_a_stopped_attempt_goes_on_from_its_checkpoint_to_the_same_bytes() -> None:
