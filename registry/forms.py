@@ -106,6 +106,8 @@ class _SeveralFiles(forms.FileField):
     def clean(self, data: Any, initial: Any = None) -> list[UploadedFile[Any]]:
         """The uploaded files, at least one."""
         files = data if isinstance(data, list | tuple) else [data]
+        if not self.required and not any(files):
+            return []
         return [super(_SeveralFiles, self).clean(file, initial) for file in files or [None]]
 
 
@@ -116,14 +118,41 @@ class RegisterDatasetForm(forms.Form):
         widget=forms.TextInput(attrs={"autocomplete": "off"}),
     )
     files = _SeveralFiles(  # type: ignore[assignment]  # Form.files is set on instances alone
-        label="JSONL files",
+        label="Files",
+        required=False,
         help_text=(
-            "train.jsonl with valid.jsonl and perhaps test.jsonl; "
+            "JSONL, Parquet or CSV: train with valid and perhaps test, named so; "
             "or a single file, which is split 80/10/10."
         ),
-        widget=_SeveralFilesInput(attrs={"accept": ".jsonl,.json,application/jsonl"}),
+        widget=_SeveralFilesInput(
+            attrs={"accept": ".jsonl,.json,.parquet,.csv,.tsv,application/jsonl"}
+        ),
+    )
+    hub = forms.CharField(
+        label="Or a hub id",
+        required=False,
+        max_length=300,
+        help_text="hub:OWNER/NAME of a data set on the model hub; none of its code is run.",
+        widget=forms.TextInput(attrs={"autocomplete": "off"}),
     )
     description = forms.CharField(required=False, widget=forms.Textarea(attrs={"rows": 2}))
+
+    def clean(self) -> dict[str, Any] | None:
+        """Files or a hub id, never both."""
+        fields = super().clean() or {}
+        if "files" in fields and bool(fields["files"]) == bool(fields.get("hub")):
+            self.add_error("files", "Choose files, or name a hub id; one of the two.")
+        return fields
+
+
+class ExamineForm(forms.Form):
+    base = forms.ModelChoiceField(BaseModel.objects.all(), label="Base model", empty_label=None)
+    max_seq_length = forms.IntegerField(
+        label="Longest example", min_value=8, max_value=1_048_576, help_text="Tokens."
+    )
+
+
+VERSIONS_OFFERED = 50
 
 
 class _VersionField(forms.ModelChoiceField[ModelVersion]):
@@ -159,3 +188,32 @@ class MoveAliasForm(forms.Form):
         field = self.fields["version"]
         assert isinstance(field, forms.ModelChoiceField)
         field.queryset = ModelVersion.objects.filter(model=model).ready().newest_first()
+        # Any ready version may be sent; only the highest and the one at hand are offered.
+        offered = list(field.queryset.values_list("version", flat=True)[:VERSIONS_OFFERED])
+        chosen = self["version"].value()
+        if chosen and chosen not in offered and field.queryset.filter(version=chosen).exists():
+            offered.append(chosen)
+        field.choices = [(number, number) for number in offered]
+
+
+class ImportBaseForm(forms.Form):
+    repo = forms.CharField(
+        label="Hub id",
+        max_length=200,
+        help_text="OWNER/NAME of a model in safetensors. Only weights, tokenizer and settings are "
+        "taken; code never is.",
+        widget=forms.TextInput(attrs={"autocomplete": "off", "placeholder": "owner/name"}),
+    )
+    name = forms.CharField(
+        required=False,
+        max_length=100,
+        validators=[validate_name],
+        help_text="What it is called here; empty is the hub's name.",
+        widget=forms.TextInput(attrs={"autocomplete": "off"}),
+    )
+    revision = forms.CharField(
+        required=False,
+        max_length=100,
+        help_text="A branch, tag or commit; empty is the newest. The commit is kept.",
+        widget=forms.TextInput(attrs={"autocomplete": "off"}),
+    )

@@ -7,7 +7,7 @@ import shutil
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from django.core.files.uploadedfile import UploadedFile
@@ -16,14 +16,13 @@ from registry import paths
 from registry.datasets import SPLITS, register_dataset
 from registry.errors import Invalid
 from registry.models import Dataset
-
-_SPLIT_NAMES = {f"{split}.jsonl": split for split in SPLITS}
+from registry.sources import SUFFIXES
 
 
 def register_upload(
     name: str, files: Sequence[UploadedFile[bytes]], description: str = ""
 ) -> Dataset:
-    """Register train.jsonl, valid.jsonl and perhaps test.jsonl, or one file that is split.
+    """Register files named train, valid and perhaps test, or one file that is split.
 
     Raises what `register_dataset` raises.
     """
@@ -36,18 +35,19 @@ def register_upload(
 def kept_while_read(files: Sequence[UploadedFile[bytes]]) -> Iterator[Path]:
     """One uploaded file, or a folder of several, at a path that is gone afterwards.
 
-    File names decide only which split a file is; none becomes part of a path. Raises Invalid.
+    File names decide only which split a file is, and its kind; none becomes part of a path.
+    Raises Invalid.
     """
     if not files:
-        raise Invalid("Send at least one JSONL file.")
+        raise Invalid("Send at least one JSONL, Parquet or CSV file.")
     folder = _folder()
     try:
         if len(files) == 1:
-            yield _save(files[0], folder / "examples.jsonl")
+            yield _save(files[0], folder / f"examples{_suffix(files[0].name)}")
         else:
-            _check_names([file.name or "" for file in files])
-            for file in files:
-                _save(file, folder / f"{_SPLIT_NAMES[file.name or '']}.jsonl")
+            names = _split_names([file.name or "" for file in files])
+            for file, name in zip(files, names, strict=True):
+                _save(file, folder / name)
             yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -73,12 +73,21 @@ def _folder() -> Path:
     return folder
 
 
-def _check_names(names: list[str]) -> None:
-    if len(set(names)) != len(names) or not set(names) <= _SPLIT_NAMES.keys():
+def _suffix(name: str | None) -> str:
+    """One of the known kinds; a file of another name is read as JSON lines."""
+    found = PurePosixPath((name or "").lower()).suffix
+    return found if found in SUFFIXES else ".jsonl"
+
+
+def _split_names(names: list[str]) -> list[str]:
+    """train.jsonl, valid.csv and so on for the names a client gave. Raises Invalid."""
+    stems = [PurePosixPath(name).stem for name in names]
+    if len(set(stems)) != len(stems) or not set(stems) <= set(SPLITS):
         raise Invalid(
-            "Name several files train.jsonl, valid.jsonl and test.jsonl, "
+            "Name several files train.jsonl, valid.jsonl and test.jsonl (or .parquet, .csv), "
             "or send a single file, which is split."
         )
+    return [f"{stem}{_suffix(name)}" for stem, name in zip(stems, names, strict=True)]
 
 
 def _save(file: UploadedFile[bytes], path: Path) -> Path:

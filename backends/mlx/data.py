@@ -1,7 +1,7 @@
 """Training examples: from JSON lines to tokens, and from tokens to batches.
 
-Knows the three formats of mlx-lm ("messages", "prompt"/"completion", "text") and nothing of
-models. Which examples a step sees is a pure function of (seed, iteration), so a resumed run
+Knows the formats of mlx-lm ("messages" with or without tools, "prompt"/"completion", "text") and
+nothing of models. Which examples a step sees is a pure function of (seed, iteration), so a resumed run
 needs no stored position.
 """
 
@@ -66,9 +66,9 @@ def read_split(path: Path, tokenizer: Any, max_seq_length: int, mask_prompt: boo
         if not line.strip():
             continue
         try:
-            example = _example(json.loads(line), tokenizer, mask_prompt)
+            example = example_of(json.loads(line), tokenizer, mask_prompt)
         except (ValueError, TypeError, KeyError) as error:
-            raise BadExample(f"{path.name}, line {number}: {_reason(error)}.") from None
+            raise BadExample(f"{path.name}, line {number}: {reason(error)}.") from None
         truncated += len(example.tokens) > max_seq_length
         if example.start >= min(len(example.tokens), max_seq_length):
             dropped += 1
@@ -91,7 +91,8 @@ def _lines(path: Path) -> list[str]:
         raise BadExample(f"{path.name} is not UTF-8 text.") from None
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
+    """Why an example cannot be used, without its place."""
     if isinstance(error, json.JSONDecodeError):
         return "not valid JSON"
     if isinstance(error, KeyError):
@@ -99,11 +100,12 @@ def _reason(error: Exception) -> str:
     return str(error).rstrip(".")
 
 
-def _example(value: Any, tokenizer: Any, mask_prompt: bool) -> Example:
+def example_of(value: Any, tokenizer: Any, mask_prompt: bool) -> Example:
+    """The tokens of one example in any of the formats. Raises ValueError, TypeError and KeyError."""
     if not isinstance(value, dict):
         raise ValueError("not a JSON object")
     if "messages" in value:
-        prompt, answer = _chat(value["messages"], tokenizer)
+        prompt, answer = _chat(value["messages"], tokenizer, value.get("tools"))
     elif "prompt" in value:
         turns = [
             {"role": "user", "content": value["prompt"]},
@@ -120,11 +122,12 @@ def _example(value: Any, tokenizer: Any, mask_prompt: bool) -> Example:
     return Example(prompt + answer, len(prompt) if mask_prompt else 1)
 
 
-def _chat(messages: Any, tokenizer: Any) -> tuple[list[int], list[int]]:
+def _chat(messages: Any, tokenizer: Any, tools: Any = None) -> tuple[list[int], list[int]]:
     """(prompt, answer) tokens of a chat whose last message is the answer.
 
     The prompt is rendered by the very call that inference makes, and the answer is encoded by
-    itself, as a model generates it: so both agree token for token with any template.
+    itself, as a model generates it: so both agree token for token with any template. An answer
+    that calls a tool is what the template adds for it. `tools` are described to the template.
     """
     if not isinstance(messages, list) or len(messages) < 2:
         raise ValueError("needs a request and an answer")
@@ -134,17 +137,44 @@ def _chat(messages: Any, tokenizer: Any) -> tuple[list[int], list[int]]:
     answer = messages[-1]
     if answer.get("role") != "assistant":
         raise ValueError("the last message must be the assistant's")
-    if not answer["content"].strip():
+    described = {"tools": tools} if tools else {}
+    if answer.get("tool_calls"):
+        text = _called(messages, tokenizer, described)
+    elif answer["content"].strip():
+        text = answer["content"]
+    else:
         raise ValueError("the assistant's answer is empty")
-    prompt = tokenizer.apply_chat_template(messages[:-1], add_generation_prompt=True)
-    spoken = tokenizer.encode(answer["content"], add_special_tokens=False)
-    return list(prompt), [*spoken, *_ending(messages, tokenizer)]
+    prompt = tokenizer.apply_chat_template(messages[:-1], add_generation_prompt=True, **described)
+    spoken = tokenizer.encode(text, add_special_tokens=False)
+    return list(prompt), [*spoken, *_ending(messages, text, tokenizer, described)]
 
 
-def _ending(messages: list[dict[str, str]], tokenizer: Any) -> list[int]:
+def _called(messages: list[dict[str, Any]], tokenizer: Any, described: dict[str, Any]) -> str:
+    """What the template writes for a last message that calls tools, without how it ends."""
+    whole, silent = (
+        tokenizer.apply_chat_template([*messages[:-1], last], tokenize=False, **described)
+        for last in (messages[-1], {**messages[-1], "tool_calls": []})
+    )
+    if whole == silent:
+        raise ValueError("the base model's chat template writes no tool calls")
+    prompt = tokenizer.apply_chat_template(
+        messages[:-1], tokenize=False, add_generation_prompt=True, **described
+    )
+    if not whole.startswith(prompt):
+        raise ValueError("the base model's chat template writes earlier turns anew for tool calls")
+    added = whole[len(prompt) :]
+    ends = [tokenizer.decode([token]) for token in tokenizer.eos_token_ids]
+    cuts = [added.rindex(end) for end in ends if end and end in added]
+    text: str = added[: max(cuts)] if cuts else added
+    return text
+
+
+def _ending(
+    messages: list[dict[str, Any]], text: str, tokenizer: Any, described: dict[str, Any]
+) -> list[int]:
     """The tokens with which the template ends an answer, up to the one that stops generation."""
-    text = tokenizer.apply_chat_template(messages, tokenize=False)
-    _, _, tail = text.rpartition(messages[-1]["content"].strip())
+    whole = tokenizer.apply_chat_template(messages, tokenize=False, **described)
+    _, _, tail = whole.rpartition(text.strip())
     tokens = tokenizer.encode(tail, add_special_tokens=False)
     for index, token in enumerate(tokens):
         if token in tokenizer.eos_token_ids:

@@ -2,6 +2,7 @@
 
 # No `from __future__ import annotations`: ninja resolves texts in the module of `paginate`, and fails.
 
+import json
 from typing import Annotated, Any
 
 from django.core.exceptions import RequestDataTooBig
@@ -13,10 +14,22 @@ from ninja.pagination import LimitOffsetPagination, paginate
 from pydantic import BaseModel as Fields
 from pydantic import Field, ValidationError
 
-from registry.datasets import read_examples
-from registry.errors import Invalid
-from registry.models import Dataset
-from registry.schemas import DatasetIn, DatasetOut, ExamplesOut, UploadIn
+from registry.datasets import read_examples, register_hub_dataset
+from registry.errors import Invalid, NotFound
+from registry.examination import examine, find_report
+from registry.models import BaseModel as Base
+from registry.models import Dataset, DatasetReport
+from registry.revisions import newest
+from registry.schemas import (
+    ChangesOut,
+    DatasetIn,
+    DatasetOut,
+    ExamplesOut,
+    HubDatasetIn,
+    ReportIn,
+    ReportOut,
+    UploadIn,
+)
 from registry.uploads import register_examples, register_upload
 
 router = Router(tags=["data sets"])
@@ -25,7 +38,11 @@ _DATASET_BODY = {
     "requestBody": {
         "required": True,
         "content": {
-            "application/json": {"schema": DatasetIn.model_json_schema()},
+            "application/json": {
+                "schema": {
+                    "anyOf": [DatasetIn.model_json_schema(), HubDatasetIn.model_json_schema()]
+                }
+            },
             "multipart/form-data": {
                 "schema": {
                     "type": "object",
@@ -37,8 +54,8 @@ _DATASET_BODY = {
                             "type": "array",
                             "items": {"type": "string", "format": "binary"},
                             "description": (
-                                "One JSONL file, which is split; or train.jsonl, valid.jsonl "
-                                "and perhaps test.jsonl"
+                                "One JSONL, Parquet or CSV file, which is split; or files for train, valid "
+                                "and perhaps test, named so"
                             ),
                         },
                     },
@@ -51,9 +68,10 @@ _DATASET_BODY = {
 
 @router.get("/datasets", response=list[DatasetOut], summary="Data sets, newest first")
 @paginate(LimitOffsetPagination)
-def datasets(request: HttpRequest, q: str = "") -> QuerySet[Dataset]:
+def datasets(request: HttpRequest, q: str = "", all_revisions: bool = False) -> QuerySet[Dataset]:
     """`q` is part of the name or description."""
-    return Dataset.objects.filter(Q(name__icontains=q) | Q(description__icontains=q))
+    rows = Dataset.objects.all() if all_revisions else newest()
+    return rows.filter(Q(name__icontains=q) | Q(description__icontains=q))
 
 
 @router.post(
@@ -63,12 +81,18 @@ def datasets(request: HttpRequest, q: str = "") -> QuerySet[Dataset]:
     summary="Register a data set",
 )
 def create_dataset(request: HttpRequest) -> Status[Dataset]:
-    """Send JSONL files as multipart, or a few examples as JSON. Wrong examples are named by line;
-    the same name with the same examples gives the data set that exists."""
+    """Send files as multipart, or a few examples or a hub id as JSON. Wrong examples are named by
+    line. A known name gets its next revision; with the same examples, the one that exists."""
     if request.content_type == "multipart/form-data":
         sent = _read(UploadIn, lambda: request.POST.dict())
         files = [file for key in request.FILES for file in request.FILES.getlist(key)]
         return Status(201, register_upload(sent.name, files, sent.description))
+    if _names_hub(request):
+        hub = _read(HubDatasetIn, lambda: request.body)
+        return Status(
+            201,
+            register_hub_dataset(hub.name, hub.hub, hub.description, columns=hub.columns),
+        )
     given = _read(DatasetIn, lambda: request.body)
     return Status(201, register_examples(given.name, given.examples, given.description))
 
@@ -93,6 +117,50 @@ def examples(
     found = get_object_or_404(Dataset, pk=dataset_id)
     items = read_examples(found, split, offset, limit)
     return {"split": split, "items": items, "count": found.splits[split]}
+
+
+@router.get(
+    "/datasets/{int:dataset_id}/changes", response=ChangesOut, summary="What a revision changed"
+)
+def changes(request: HttpRequest, dataset_id: int) -> Dataset:
+    """Examples added, removed and kept by split, with a few of them; empty for the first."""
+    return get_object_or_404(Dataset, pk=dataset_id)
+
+
+@router.get(
+    "/datasets/{int:dataset_id}/report", response=ReportOut, summary="The newest examination"
+)
+def report(
+    request: HttpRequest,
+    dataset_id: int,
+    base_model_id: int | None = None,
+    max_seq_length: int | None = None,
+) -> DatasetReport:
+    """Leaks, duplicates, lengths against the limit, and examples as the model reads them."""
+    base = get_object_or_404(Base, pk=base_model_id) if base_model_id is not None else None
+    found = find_report(get_object_or_404(Dataset, pk=dataset_id), base, max_seq_length)
+    if found is None:
+        raise NotFound("This data set is not examined so yet; POST here to do it.")
+    return found
+
+
+@router.post(
+    "/datasets/{int:dataset_id}/report", response={201: ReportOut}, summary="Examine a data set"
+)
+def make_report(request: HttpRequest, dataset_id: int, payload: ReportIn) -> Status[DatasetReport]:
+    """Tokens are counted over a sample of 2,000 examples per split, all else over every line."""
+    found = get_object_or_404(Dataset, pk=dataset_id)
+    base = get_object_or_404(Base, pk=payload.base_model_id)
+    return Status(201, examine(found, base, payload.max_seq_length))
+
+
+def _names_hub(request: HttpRequest) -> bool:
+    """Whether the JSON body asks for a hub's data set. What is no JSON is refused later."""
+    try:
+        body = json.loads(request.body)
+    except (ValueError, RecursionError, RequestDataTooBig):
+        return False
+    return isinstance(body, dict) and "hub" in body
 
 
 def _read[T: Fields](fields: type[T], body: Any) -> T:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from django.contrib import messages
@@ -11,11 +12,18 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from registry.datasets import SPLITS, read_examples, register_starter_dataset
+from registry.datasets import (
+    SPLITS,
+    read_examples,
+    register_hub_dataset,
+    register_starter_dataset,
+)
 from registry.errors import HubError
+from registry.examples import BadExamples
 from registry.forms import RegisterDatasetForm
 from registry.htmx import HtmxRequest, form_page, partial, refuse
 from registry.models import Dataset
+from registry.revisions import newest, revisions
 from registry.uploads import register_upload
 
 PER_PAGE = 25
@@ -25,7 +33,7 @@ EXAMPLES_PER_PAGE = 10
 @require_GET
 def datasets(request: HtmxRequest) -> HttpResponse:
     q = request.GET.get("q", "").strip()
-    found: QuerySet[Dataset] = Dataset.objects.order_by("-created_at", "-pk")
+    found: QuerySet[Dataset] = newest().order_by("-created_at", "-pk")
     if q:
         found = found.filter(name__icontains=q) | found.filter(description__icontains=q)
     page = Paginator(found, PER_PAGE).get_page(request.GET.get("page"))
@@ -37,18 +45,28 @@ def datasets(request: HtmxRequest) -> HttpResponse:
 def dataset_new(request: HttpRequest) -> HttpResponse:
     form = RegisterDatasetForm(request.POST or None, request.FILES or None)
     status = 200
+    mistakes: BadExamples | None = None
     if request.method == "POST":
         status = 422
         if form.is_valid():
             try:
                 fields = form.cleaned_data
-                created = register_upload(fields["name"], fields["files"], fields["description"])
+                created = (
+                    register_hub_dataset(fields["name"], fields["hub"], fields["description"])
+                    if fields["hub"]
+                    else register_upload(fields["name"], fields["files"], fields["description"])
+                )
+            except BadExamples as error:
+                status = error.status
+                mistakes = error
             except HubError as error:
                 status = refuse(form, error)
             else:
-                messages.success(request, f"{created.name} is kept: {created.examples} examples.")
+                messages.success(request, f"{created} is kept: {created.examples} examples.")
                 return redirect(created)
-    return form_page(request, "registry/dataset_new.html", {"form": form}, status)
+    return form_page(
+        request, "registry/dataset_new.html", {"form": form, "mistakes": mistakes}, status
+    )
 
 
 @require_POST
@@ -75,6 +93,7 @@ def dataset(request: HtmxRequest, pk: int) -> HttpResponse:
         "splits": splits,
         "split": split,
         "page": page,
+        "revisions": revisions(found),
         **_examples(found, split, first),
         "versions": found.versions.select_related("model").order_by("-created_at")[:8],
     }
@@ -95,7 +114,13 @@ def _examples(dataset: Dataset, split: str, first: int) -> dict[str, Any]:
 def _as_chat(number: int, row: dict[str, Any]) -> dict[str, Any]:
     """One example as chat messages, whatever its format."""
     if "messages" in row:
-        turns = row["messages"]
+        turns = [_with_calls(message) for message in row["messages"]]
+    elif "chosen" in row:
+        turns = [
+            *_turns(row["prompt"], "user"),
+            *_turns(row["chosen"], "chosen"),
+            *_turns(row["rejected"], "rejected"),
+        ]
     elif "prompt" in row:
         turns = [
             {"role": "user", "content": row["prompt"]},
@@ -104,3 +129,18 @@ def _as_chat(number: int, row: dict[str, Any]) -> dict[str, Any]:
     else:
         turns = [{"role": "text", "content": row.get("text", "")}]
     return {"number": number, "messages": turns}
+
+
+def _with_calls(message: dict[str, Any]) -> dict[str, Any]:
+    """The message with its tool calls written out as JSON below its text."""
+    calls = [
+        json.dumps(call["function"], ensure_ascii=False) for call in message.get("tool_calls") or ()
+    ]
+    return {**message, "content": "\n".join(filter(None, [message["content"], *calls]))}
+
+
+def _turns(value: Any, role: str) -> list[dict[str, Any]]:
+    """A text or messages of a preference; the answers' role says which of both they are."""
+    if isinstance(value, str):
+        return [{"role": role, "content": value}]
+    return [m if role == "user" else {**m, "role": role} for m in value]

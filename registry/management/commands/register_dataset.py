@@ -1,0 +1,71 @@
+"""`manage.py register_dataset NAME SOURCE`: keep a data set from files or from a hub."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from registry.datasets import register_dataset, register_hub_dataset
+from registry.errors import HubError, Invalid
+from registry.examples import BadExamples
+from registry.hub_datasets import PREFIX
+
+
+class Command(BaseCommand):
+    help = "Register a JSONL, Parquet or CSV file, a folder of them, or hub:OWNER/NAME[@REVISION]."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("name", help="the data set; a known name gets its next revision")
+        parser.add_argument("source", help="file, folder or hub:OWNER/NAME[@REVISION]")
+        parser.add_argument("--description", default="")
+        parser.add_argument(
+            "--map",
+            action="append",
+            default=[],
+            metavar="FIELD=COLUMN",
+            help="which column holds a field that training reads, e.g. prompt=question",
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        register = register_hub_dataset if options["source"].startswith(PREFIX) else _register_files
+        try:
+            dataset = register(
+                options["name"],
+                options["source"],
+                options["description"],
+                columns=_columns(options["map"]),
+                progress=self._show,
+            )
+        except BadExamples as error:
+            more = error.total - len(error.problems)
+            shown = error.problems + ([f"And {more} more."] if more else [])
+            raise CommandError("\n".join(shown)) from None
+        except HubError as error:
+            raise CommandError(str(error)) from None
+        finally:
+            if self.stderr.isatty():
+                self.stderr.write("\r\033[K", ending="")
+        counts = ", ".join(f"{count} {split}" for split, count in dataset.splits.items())
+        self.stdout.write(f"{dataset.name}, revision {dataset.revision}: {counts}")
+
+    def _show(self, examples: int, share: float) -> None:
+        if self.stderr.isatty():
+            bar = "#" * round(30 * share)
+            self.stderr.write(f"\r[{bar:<30}] {share:4.0%}  {examples:,} examples", ending="")
+
+
+def _register_files(name: str, source: str, description: str, **options: Any) -> Any:
+    return register_dataset(name, Path(source).expanduser(), description, **options)
+
+
+def _columns(pairs: list[str]) -> dict[str, str]:
+    columns = {}
+    for pair in pairs:
+        field, equals, column = pair.partition("=")
+        if not (field and equals and column):
+            raise Invalid(f"Write --map as FIELD=COLUMN, not {pair!r}.")
+        columns[field] = column
+    return columns
