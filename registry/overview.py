@@ -66,9 +66,9 @@ def _with_figures(found: QuerySet[Model]) -> QuerySet[Model]:
     )
 
 
-def versions_of(model: Model) -> list[ModelVersion]:
-    """All versions, highest first, with their aliases, data set and parent."""
-    return list(
+def versions_of(model: Model) -> QuerySet[ModelVersion]:
+    """All versions, highest first, with their aliases, data set and parent. May be thousands."""
+    return (
         ModelVersion.objects.filter(model=model)
         .newest_first()
         .select_related("dataset", "parent", "model", "job")
