@@ -12,7 +12,7 @@ from pathlib import Path
 import structlog
 from django.db import transaction
 
-from registry import artifacts, paths
+from registry import artifacts, paths, tracking
 from registry.errors import Conflict, Damaged
 from registry.models import Model, ModelVersion
 from registry.verification import check_folder
@@ -72,9 +72,10 @@ def finish_move(version: ModelVersion) -> None:
             raise _damaged(version, problems)
     else:
         arrived = Status.ARCHIVED if version.status == Status.READY else Status.READY
-        ModelVersion.objects.filter(pk=version.pk, status=version.status, moving_to=target).update(
-            status=arrived, artifact_path=target, moving_to=""
-        )
+        moving = ModelVersion.objects.filter(pk=version.pk, status=version.status, moving_to=target)
+        with transaction.atomic():
+            if moving.update(status=arrived, artifact_path=target, moving_to=""):
+                tracking.version_changed(version)
     version.refresh_from_db()
 
 

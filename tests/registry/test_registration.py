@@ -126,7 +126,7 @@ def test_a_server_gets_experiments_at_once_and_runs_by_the_outbox(
     tracking.start_run(1, version)
     tracking.finish_run(1, "completed", storage / version.artifact_path)
     tracking.warm()
-    assert tracking.flush() == 3
+    assert tracking.flush() == 5
     (run,) = tracking.history(model, limit_s=60)
     assert run["status"] == "FINISHED"
     artifacts = httpx.get(

@@ -20,10 +20,11 @@ from django.utils import timezone
 from registry import outbox, paths, tracking
 from registry.errors import Unavailable
 from registry.mlflow_process import MLflowProcess, NoAnswer
-from registry.models import MLflowOutbox, Model, ModelVersion
+from registry.models import Alias, MLflowOutbox, Model, ModelVersion
 from registry.registration import register_model
 from registry.tracking import Point
-from tests.registry.build import begin, make_base, make_model, make_version
+from registry.versions import complete_version
+from tests.registry.build import begin, make_base, make_model, make_staging, make_version
 
 pytestmark = pytest.mark.django_db
 NOW = datetime.datetime(2026, 11, 23, 12, 0, tzinfo=datetime.UTC)
@@ -158,6 +159,76 @@ def test_an_entry_about_what_is_gone_stops_no_other(embedded_mlflow: Path) -> No
     assert deliver() == 8
     assert not outbox.waiting()
     assert len(runs(version.model)) == 1
+
+
+def refuse_for_good(entry: MLflowOutbox) -> None:
+    for _ in range(outbox._MOST_ATTEMPTS):
+        outbox._put_off(entry, "MLflow said no", final=True)
+
+
+def test_what_is_refused_for_good_is_given_up_and_its_run_goes_on(embedded_mlflow: Path) -> None:
+    version = begin()
+    tracking.start_run(1, version)
+    tracking.log_params(1, {"iters": "another"})  # MLflow never changes a parameter
+    tracking.finish_run(1, "failed")
+    for _ in range(outbox._MOST_ATTEMPTS):
+        deliver()
+    (refused,) = outbox.given_up()
+    assert refused.operation == "log_params"
+    assert "iters" in refused.last_error
+    deliver()
+    assert not outbox.waiting()
+    (run,) = runs(version.model)
+    assert run["status"] == "FAILED"
+    MLflowOutbox.objects.filter(pk=refused.pk).update(payload={"params": {"other": "1"}})
+    assert outbox.try_again(outbox.given_up()) == 1
+    assert deliver() == 1
+    assert runs(version.model)[0]["params"]["other"] == "1"
+
+
+def test_a_run_whose_start_is_refused_is_kept_whole_until_it_is_tried_again(
+    embedded_mlflow: Path,
+) -> None:
+    version = train(1)
+    refuse_for_good(MLflowOutbox.objects.get(operation="start_run"))
+    assert deliver() == 0
+    assert outbox.waiting().count() == 7
+    outbox.try_again(outbox.given_up())
+    assert deliver() == 8
+    assert len(runs(version.model)) == 1
+
+
+def test_an_outage_is_never_given_up() -> None:
+    entry = MLflowOutbox(operation="end_run", run_key="1", payload={})
+    entry.save()
+    for _ in range(100):
+        outbox._put_off(entry, "down", final=False)
+    assert not outbox.given_up()
+    assert outbox.waiting().get() == entry
+
+
+def test_an_alias_follows_the_hubs_also_when_it_was_moved_first(embedded_mlflow: Path) -> None:
+    version = begin()
+    Alias.objects.create(model=version.model, name="latest", version=version)
+    tracking.alias_moved(version.model, "latest")
+    assert deliver() == 1  # MLflow has no such version yet, nor an alias
+    complete_version(version, make_staging(), {})
+    tracking.start_run(1, version)
+    tracking.finish_run(1, "completed", paths.absolute(version.artifact_path))
+    deliver()
+    deliver()
+    assert mlflow_aliases(embedded_mlflow) == [("hub-latest", 1)]
+    Alias.objects.all().delete()
+    tracking.alias_moved(version.model, "latest")
+    deliver()
+    assert mlflow_aliases(embedded_mlflow) == []
+
+
+def mlflow_aliases(store: Path) -> list[tuple[str, int]]:
+    with sqlite3.connect(store) as opened:
+        found = opened.execute("SELECT alias, version FROM registered_model_aliases").fetchall()
+    opened.close()
+    return found
 
 
 def test_archived_files_are_still_found(embedded_mlflow: Path) -> None:
