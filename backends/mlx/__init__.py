@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Generator
 from pathlib import Path
 
-from backends.base import DeviceInfo, ImportedModel, LoadedModel, TrainingEvent, TrainingRun
+from backends.base import (
+    DeviceInfo,
+    Examination,
+    Fidelity,
+    ImportedModel,
+    LoadedModel,
+    TrainingEvent,
+    TrainingRun,
+)
 
 
 class MLXBackend:
@@ -27,6 +35,45 @@ class MLXBackend:
         from backends.mlx.folder import inspect
 
         return inspect(folder)
+
+    def quantize(self, base: Path, target: Path, bits: int, group_size: int) -> ImportedModel:
+        from backends.mlx.device import prepare
+
+        prepare()
+        from backends.mlx.quantize import quantize
+
+        return quantize(base, target, bits, group_size)
+
+    def fuse(self, base: Path, adapter: Path, target: Path) -> ImportedModel:
+        from backends.mlx.device import prepare
+
+        prepare()
+        from backends.mlx.fuse import fuse
+
+        return fuse(base, adapter, target)
+
+    def fidelity(
+        self, base: Path, adapter: Path | None, converted: Path, rows: Path, most_tokens: int
+    ) -> Fidelity:
+        from backends.mlx.device import prepare
+
+        prepare()
+        from backends.mlx.fidelity import fidelity
+
+        return fidelity(base, adapter, converted, rows, most_tokens)
+
+    def export_gguf(self, folder: Path, target: Path) -> None:
+        from backends.mlx.device import prepare
+
+        prepare()
+        from backends.mlx.export import export_gguf
+
+        export_gguf(folder, target)
+
+    def examine(self, base: Path, data: Path, max_seq_length: int, sample: int) -> Examination:
+        from backends.mlx.examine import examine
+
+        return examine(base, data, max_seq_length, sample)
 
     def load(self, base: Path) -> LoadedModel:
         from backends.mlx.device import limit_cache, prepare

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import struct
 from math import prod
 from pathlib import Path
 from typing import Any
 
 from backends.base import ImportedModel, UnsupportedModel
+from backends.mlx.weight_files import check_index, read_header, refuse_links
 
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 _DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
@@ -17,6 +17,8 @@ _DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
 def inspect(folder: Path) -> ImportedModel:
     """Describe the model in `folder` without loading its weights. Raises UnsupportedModel."""
+    if folder.is_dir():
+        refuse_links(folder)
     config = _read_config(folder)
     refuse_code(folder, config)
     if not (folder / "tokenizer.json").is_file():
@@ -93,28 +95,13 @@ def _tensors(folder: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
     files = sorted(folder.glob("model*.safetensors"))
     if not files:
         raise UnsupportedModel(f"{folder.name} has no model.safetensors.")
-    found: dict[str, tuple[str, tuple[int, ...]]] = {}
-    for path in files:
-        for name, entry in _safetensors_header(path).items():
-            if name != "__metadata__":
-                found[name] = (entry["dtype"], tuple(entry["shape"]))
-    return found
-
-
-def _safetensors_header(path: Path) -> dict[str, Any]:
-    size = path.stat().st_size
-    try:
-        with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            if length > size - 8:
-                raise ValueError
-            header: dict[str, Any] = json.loads(file.read(length))
-        end = max(e["data_offsets"][1] for n, e in header.items() if n != "__metadata__")
-    except (struct.error, ValueError, KeyError, TypeError):
-        raise UnsupportedModel(f"{path.name} is not a safetensors file.") from None
-    if 8 + length + end != size:
-        raise UnsupportedModel(f"{path.name} is truncated; copy it again.")
-    return header
+    headers = {path.name: read_header(path) for path in files}
+    check_index(folder, {name: set(header) for name, header in headers.items()})
+    return {
+        name: (entry["dtype"], tuple(entry["shape"]))
+        for header in headers.values()
+        for name, entry in header.items()
+    }
 
 
 def _quantization(config: dict[str, Any], tensors: dict[str, tuple[str, tuple[int, ...]]]) -> str:

@@ -146,3 +146,22 @@ def _config(metadata: dict[str, Any], tokens: list[str]) -> dict[str, Any]:
 def context_length(metadata: dict[str, Any]) -> int:
     architecture = metadata.get("general.architecture")
     return int(metadata.get(f"{architecture}.context_length", 2048))
+
+
+def splitting_rule(path: Path) -> str:
+    """llama.cpp's name of how `tokenizer.json` cuts text. Raises UnsupportedModel."""
+    wanted = _splits_of(json.loads(path.read_text()).get("pre_tokenizer"))
+    for name in ("gpt-2", "smollm", "qwen2", "llama-bpe"):
+        probe = Tokenizer(models.BPE())
+        probe.pre_tokenizer = _pre_tokenizer(name)
+        if _splits_of(json.loads(probe.to_str())["pre_tokenizer"]) == wanted:
+            return name
+    raise UnsupportedModel("How the tokenizer cuts text has no name in GGUF.")
+
+
+def _splits_of(pre_tokenizer: dict[str, Any] | None) -> Any:
+    """What decides the cuts: `trim_offsets` only says how positions are reported."""
+    if pre_tokenizer is None:
+        return None
+    parts = pre_tokenizer.get("pretokenizers", [pre_tokenizer])
+    return [{k: v for k, v in part.items() if k != "trim_offsets"} for part in parts]

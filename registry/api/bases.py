@@ -1,15 +1,16 @@
-"""Base models over JSON."""
+"""Base models, their imports and the exports of versions over JSON."""
 
 # No `from __future__ import annotations`: ninja resolves texts in the module of `paginate`, and fails.
 
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import FileResponse, HttpRequest
+from django.shortcuts import get_object_or_404
 from ninja import Router, Status
 from ninja.pagination import LimitOffsetPagination, paginate
 
-from registry import bases
-from registry.models import BaseModel
-from registry.schemas import BaseIn, BaseOut
+from registry import bases, exports, imports
+from registry.models import BaseImport, BaseModel, ModelVersion
+from registry.schemas import BaseImportIn, BaseImportOut, BaseIn, BaseOut, ExportIn, ExportOut
 
 router = Router(tags=["base models"])
 
@@ -25,3 +26,70 @@ def base_models(request: HttpRequest) -> QuerySet[BaseModel]:
 def create_base(request: HttpRequest, payload: BaseIn) -> Status[BaseModel]:
     """Takes seconds the first time; afterwards it gives what is there."""
     return Status(201, bases.register_starter())
+
+
+@router.get("/bases/imports", response=list[BaseImportOut], summary="Imports, newest first")
+@paginate(LimitOffsetPagination)
+def base_imports(request: HttpRequest) -> QuerySet[BaseImport]:
+    """What is being imported, and what became of earlier imports."""
+    imports.fail_dead()
+    return BaseImport.objects.all()
+
+
+@router.post("/bases/imports", response={202: BaseImportOut}, summary="Import from a model hub")
+def import_base(request: HttpRequest, payload: BaseImportIn) -> Status[BaseImport]:
+    """Goes on in the background; ask for the import to see how far it is."""
+    row = imports.start(payload.source, payload.name, payload.revision)
+    imports.launch(row)
+    return Status(202, row)
+
+
+@router.get("/bases/imports/{int:import_id}", response=BaseImportOut, summary="One import")
+def base_import(request: HttpRequest, import_id: int) -> BaseImport:
+    """How far it is, or why it failed."""
+    imports.fail_dead()
+    return get_object_or_404(BaseImport, pk=import_id)
+
+
+@router.post(
+    "/bases/imports/{int:import_id}/retry", response={202: BaseImportOut}, summary="Retry an import"
+)
+def retry_import(request: HttpRequest, import_id: int) -> Status[BaseImport]:
+    """A failed import goes on from what has arrived."""
+    row = imports.retry(get_object_or_404(BaseImport, pk=import_id))
+    imports.launch(row)
+    return Status(202, row)
+
+
+@router.get("/bases/{int:base_id}", response=BaseOut, summary="One base model")
+def base_model(request: HttpRequest, base_id: int) -> BaseModel:
+    """With the certificate of its fidelity when it was quantized or fused."""
+    return get_object_or_404(BaseModel, pk=base_id)
+
+
+_EXPORTS = "/models/{int:model_id}/versions/{version}/exports"
+
+
+@router.get(_EXPORTS, response=list[ExportOut], summary="A version's exports")
+def version_exports(request: HttpRequest, model_id: int, version: str) -> list[exports.Export]:
+    """What was asked for, and how far it is."""
+    return exports.exports_of(_version(model_id, version))
+
+
+@router.post(_EXPORTS, response={202: ExportOut}, summary="Export a version")
+def export_version(
+    request: HttpRequest, model_id: int, version: str, payload: ExportIn
+) -> Status[exports.Export]:
+    """An adapter is ready at once; what needs the model's weights goes on in the background."""
+    return Status(202, exports.request(_version(model_id, version), payload.form))
+
+
+@router.get(_EXPORTS + "/{form}/file", summary="Download an export")
+def export_file(request: HttpRequest, model_id: int, version: str, form: str) -> FileResponse:
+    """The file of an export that is ready, as a zip archive."""
+    return FileResponse(exports.open_file(_version(model_id, version), form), as_attachment=True)
+
+
+def _version(model_id: int, version: str) -> ModelVersion:
+    versions = ModelVersion.objects.select_related("model", "base_model", "dataset")
+    return get_object_or_404(versions, model_id=model_id, version=version)

@@ -1,14 +1,68 @@
-"""Pages of base models."""
+"""Pages of base models, of their imports, and of the exports of versions."""
 
 from __future__ import annotations
 
 from django.contrib import messages
-from django.http import HttpRequest, HttpResponse
-from django.shortcuts import redirect
-from django.views.decorators.http import require_POST
+from django.core.paginator import Paginator
+from django.http import FileResponse, HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
+from registry import exports, imports
 from registry.bases import register_starter
 from registry.errors import HubError
+from registry.forms import ImportBaseForm
+from registry.htmx import HtmxRequest, form_page, partial, refuse
+from registry.models import BaseImport, BaseModel, ModelVersion
+
+PER_PAGE = 25
+_IMPORTS_SHOWN = 10
+
+
+@require_GET
+def bases(request: HtmxRequest) -> HttpResponse:
+    imports.fail_dead()
+    page = Paginator(BaseModel.objects.all(), PER_PAGE).get_page(request.GET.get("page"))
+    rows = list(BaseImport.objects.select_related("base_model")[:_IMPORTS_SHOWN])
+    running = any(row.status == BaseImport.Status.RUNNING for row in rows)
+    context = {"page": page, "imports": rows, "running": running}
+    return render(request, partial(request, "registry/bases.html", "rows"), context)
+
+
+@require_GET
+def base(request: HttpRequest, pk: int) -> HttpResponse:
+    related = BaseModel.objects.select_related("derived_from", "fused_version__model")
+    found = get_object_or_404(related, pk=pk)
+    context = {"base": found, "models": found.models.all()[:50], "derived": found.derived.all()}
+    return render(request, "registry/base.html", context)
+
+
+@require_http_methods(["GET", "POST"])
+def base_new(request: HttpRequest) -> HttpResponse:
+    form = ImportBaseForm(request.POST or None)
+    status = 200
+    if request.method == "POST":
+        status = 422
+        if form.is_valid():
+            try:
+                row = imports.start(**form.cleaned_data)
+                imports.launch(row)
+            except HubError as error:
+                status = refuse(form, error)
+            else:
+                messages.success(request, f"{row.name} is being imported.")
+                return redirect("bases")
+    return form_page(request, "registry/base_new.html", {"form": form}, status)
+
+
+@require_POST
+def import_retry(request: HttpRequest, pk: int) -> HttpResponse:
+    try:
+        row = imports.retry(get_object_or_404(BaseImport, pk=pk))
+        imports.launch(row)
+    except HubError as error:
+        messages.error(request, str(error))
+    return redirect("bases")
 
 
 @require_POST
@@ -19,4 +73,40 @@ def starter_base(request: HttpRequest) -> HttpResponse:
         messages.error(request, str(error))
     else:
         messages.success(request, f"{base.name} is imported.")
-    return redirect("model_new")
+    return redirect("bases" if request.POST.get("next") == "bases" else "model_new")
+
+
+@require_http_methods(["GET", "POST"])
+def version_exports(request: HttpRequest, pk: int, version: str) -> HttpResponse:
+    found = _version(pk, version)
+    if request.method == "POST":
+        try:
+            exports.request(found, request.POST.get("form", ""))
+        except HubError as error:
+            messages.error(request, str(error))
+        return redirect("version_exports", pk, version)
+    made = {export.form: export for export in exports.exports_of(found)}
+    forms = [(form, text, made.get(form)) for form, text in _FORMS.items()]
+    return render(request, "registry/base_exports.html", {"version": found, "forms": forms})
+
+
+_FORMS = {
+    "adapter": "The adapter alone, for mlx-lm with the same base model.",
+    "fused": "The whole model as safetensors, adapter included.",
+    "gguf": "One file for llama.cpp, 16 bits a weight.",
+}
+
+
+@require_GET
+def export_file(request: HttpRequest, pk: int, version: str, form: str) -> HttpResponse:
+    try:
+        file = exports.open_file(_version(pk, version), form)
+    except HubError as error:
+        messages.error(request, str(error))
+        return redirect("version_exports", pk, version)
+    return FileResponse(file, as_attachment=True)  # type: ignore[return-value]
+
+
+def _version(pk: int, version: str) -> ModelVersion:
+    versions = ModelVersion.objects.select_related("model", "base_model", "dataset")
+    return get_object_or_404(versions, model_id=pk, version=version)

@@ -69,8 +69,8 @@ def test_what_is_no_model_leaves_nothing_behind(tmp_path: Path) -> None:
     assert list((paths.root() / "staging").iterdir()) == []
 
 
-def test_a_model_hub_is_refused_with_advice() -> None:
-    with pytest.raises(Invalid, match="register it as a local folder"):
+def test_a_hub_id_is_no_path() -> None:
+    with pytest.raises(Invalid, match="import_base"):
         bases.register_base("x", Source.HUB, "org/name")
 
 

@@ -1,0 +1,120 @@
+"""Whether the files of a model folder are what they claim, before anything is loaded.
+
+Headers are read, tensors never: format at https://huggingface.co/docs/safetensors.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from backends.base import UnsupportedModel
+
+_LONGEST_HEADER = 100_000_000  # the limit of the safetensors library itself
+_BITS = {
+    **dict.fromkeys(("F64", "I64", "U64", "C64"), 64),
+    **dict.fromkeys(("F32", "I32", "U32"), 32),
+    **dict.fromkeys(("F16", "BF16", "I16", "U16"), 16),
+    **dict.fromkeys(("F8_E4M3", "F8_E5M2", "F8_E8M0", "I8", "U8", "BOOL"), 8),
+}
+INDEX = "model.safetensors.index.json"
+
+
+def refuse_links(folder: Path) -> None:
+    """Raise UnsupportedModel when something in the folder leads out of it.
+
+    A download cache of the model hub keeps its files as links into the folder beside it
+    (`snapshots/REVISION/…` → `blobs/…`), so the cache's own root counts as inside.
+    """
+    root = folder.resolve()
+    if root.parent.name == "snapshots" and (root.parent.parent / "blobs").is_dir():
+        root = root.parent.parent
+    for path in sorted(folder.rglob("*")):
+        if path.is_symlink() and not path.resolve().is_relative_to(root):
+            raise UnsupportedModel(
+                f"{folder.name} holds a link ({path.name}) that leads out of the folder, which is "
+                "refused; copy the file there instead."
+            )
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """The tensors' entries by name, after every number was checked against the file's size."""
+    size = path.stat().st_size
+    try:
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            if length > min(size - 8, _LONGEST_HEADER):
+                raise _damaged(path, "its header is longer than the file or the format allows")
+            header: Any = json.loads(file.read(length), object_pairs_hook=_once)
+        if not isinstance(header, dict):
+            raise ValueError
+        header.pop("__metadata__", None)
+        spans = sorted(_span(path, name, entry) for name, entry in header.items())
+    except (struct.error, ValueError, KeyError, TypeError, RecursionError):
+        raise UnsupportedModel(f"{path.name} is not a safetensors file.") from None
+    _check_spans(path, spans, size - 8 - length)
+    return header
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object whose names are each used once: of two, readers would disagree which holds."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError
+    return found
+
+
+def _span(path: Path, name: str, entry: Any) -> tuple[int, int, str]:
+    """(begin, end, name) of a tensor whose length is what its type and shape need."""
+    dtype, shape = entry["dtype"], entry["shape"]
+    begin, end = entry["data_offsets"]
+    if dtype not in _BITS:
+        raise _damaged(path, f"{name} is of the unknown type {dtype!r}")
+    if not all(type(n) is int and n >= 0 for n in (*shape, begin, end)):
+        raise _damaged(path, f"the shape or place of {name} is no whole number")
+    if end - begin != prod(shape) * _BITS[dtype] // 8:
+        raise _damaged(path, f"{name} has another length than its shape needs")
+    return begin, end, name
+
+
+def _check_spans(path: Path, spans: list[tuple[int, int, str]], available: int) -> None:
+    """The tensors lie end to end and fill the file."""
+    at = 0
+    for begin, end, name in spans:
+        if begin < at:
+            raise _damaged(path, f"{name} overlaps the tensor before it")
+        if begin > at:
+            raise _damaged(path, f"there is a gap before {name}")
+        if end > available:
+            raise UnsupportedModel(
+                f"{path.name} is truncated: {name} ends beyond the file. Copy it again."
+            )
+        at = end
+    if at != available:
+        raise _damaged(path, "bytes after the last tensor belong to none")
+
+
+def check_index(folder: Path, names: dict[str, set[str]]) -> None:
+    """The index names files of this folder that hold what it says. `names` is tensors by file."""
+    path = folder / INDEX
+    if not path.is_file():
+        return
+    try:
+        placed: Any = json.loads(path.read_text())["weight_map"]
+        entries = dict(placed).items()
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UnsupportedModel(f"{INDEX} is not readable.") from None
+    for tensor, file in entries:
+        if not isinstance(file, str) or Path(file).name != file or "\\" in file:
+            raise UnsupportedModel(f"{INDEX} names a path outside the folder ({file!r}).")
+        if file not in names:
+            raise UnsupportedModel(f"{INDEX} names {file}, which is missing.")
+        if tensor not in names[file]:
+            raise UnsupportedModel(f"{INDEX} says that {file} holds {tensor}, which it does not.")
+
+
+def _damaged(path: Path, reason: str) -> UnsupportedModel:
+    return UnsupportedModel(f"{path.name} is damaged: {reason}.")

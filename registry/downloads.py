@@ -1,0 +1,232 @@
+"""A model's files from a model hub: only what an MLX folder needs, resumable, pinned to a commit.
+
+A file is written to `NAME.part`, with the hub's ETag beside it, and renamed when it is whole, so
+that a killed download goes on where it stopped, and one whose file changed begins again.
+`HF_ENDPOINT` names another hub than huggingface.co; `HF_TOKEN` opens gated models.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from registry.errors import Invalid, NotFound, Unavailable
+
+_WANTED = ("*.json", "model*.safetensors", "*.jinja", "*.txt", "*.model", "LICENSE*")
+_PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
+_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_ATTEMPTS = 5
+
+
+@dataclass(frozen=True)
+class HubFile:
+    """One file of a repository. `sha256` is empty where the hub does not say it (small files)."""
+
+    name: str
+    size: int
+    sha256: str = ""
+
+
+@dataclass(frozen=True)
+class HubModel:
+    """A repository at one commit and the files of it that are wanted, small ones first."""
+
+    repo: str
+    commit: str
+    files: tuple[HubFile, ...]
+
+    @property
+    def total_bytes(self) -> int:
+        return sum(file.size for file in self.files)
+
+
+def endpoint() -> str:
+    return os.environ.get("HF_ENDPOINT", "").rstrip("/") or "https://huggingface.co"
+
+
+def find(repo: str, revision: str = "") -> HubModel:
+    """Ask the hub for the files of `repo` at `revision` (a branch, tag or commit; its default).
+
+    Raises NotFound, Invalid (no safetensors, hostile answers) and Unavailable when offline.
+    """
+    import httpx2  # what huggingface_hub speaks with
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    try:
+        info = HfApi(endpoint=endpoint()).model_info(
+            repo, revision=revision or None, files_metadata=True, timeout=30
+        )
+    except GatedRepoError:
+        raise Invalid(
+            f"{repo} is gated: accept its terms on the hub and set HF_TOKEN to a token of yours."
+        ) from None
+    except RevisionNotFoundError:
+        raise NotFound(f"{repo} has no revision {revision!r}.") from None
+    except RepositoryNotFoundError:
+        raise NotFound(f"There is no model {repo} on {endpoint()}, or it is private.") from None
+    except HFValidationError:
+        raise Invalid(f"{repo!r} is no hub id; write it as OWNER/NAME.") from None
+    except (HfHubHTTPError, httpx2.HTTPError, OSError) as error:
+        raise _offline(error) from error
+    if not _COMMIT.fullmatch(info.sha or ""):
+        raise Invalid(f"The hub names no commit of {repo}, so nothing says what would be loaded.")
+    return HubModel(repo, str(info.sha), _wanted(repo, info.siblings or ()))
+
+
+def _wanted(repo: str, siblings: Sequence[Any]) -> tuple[HubFile, ...]:
+    """Plain names of the patterns alone: what lies in folders (`original/`, `onnx/`) is another
+    copy of the same weights."""
+    files = []
+    for sibling in siblings:
+        name = str(sibling.rfilename)
+        if not _PART.fullmatch(name) or not any(fnmatch.fnmatch(name, p) for p in _WANTED):
+            continue
+        digest = str(sibling.lfs.sha256) if sibling.lfs else ""
+        files.append(HubFile(name, int(sibling.size or 0), digest))
+    if not any(file.name.endswith(".safetensors") for file in files):
+        pickled = any(str(s.rfilename).endswith(_PICKLES) for s in siblings)
+        reason = "only pickles, which can run code" if pickled else "no model.safetensors"
+        raise Invalid(f"{repo} has {reason}; choose a model in safetensors.")
+    return tuple(sorted(files, key=lambda f: (f.name != "config.json", f.size, f.name)))
+
+
+def fetch(model: HubModel, folder: Path, progress: Callable[[int], None]) -> None:
+    """Bring every file of `model` into `folder`; `progress` is told the bytes there in all.
+
+    Raises Invalid as soon as the config asks for code, and when a file is not what the hub said
+    it is; Unavailable when the connection stays away. What arrived is kept for the next call.
+    """
+    done = 0
+    with _client() as client:
+        for file in model.files:
+            _fetch(client, model, file, folder, partial(_tell, progress, done))
+            if file.name in ("config.json", "tokenizer_config.json"):
+                _refuse_code(model.repo, folder / file.name)
+            done += file.size
+            progress(done)
+
+
+def _tell(progress: Callable[[int], None], before: int, size: int) -> None:
+    progress(before + size)
+
+
+def _client() -> httpx.Client:
+    from huggingface_hub.utils._headers import build_hf_headers
+
+    return httpx.Client(
+        headers={**build_hf_headers(), "accept-encoding": "identity"},
+        follow_redirects=True,
+        timeout=30,
+    )
+
+
+def _fetch(
+    client: httpx.Client, model: HubModel, file: HubFile, folder: Path, tell: Callable[[int], None]
+) -> None:
+    target = folder / file.name
+    if target.is_file():  # renamed into place by an earlier run: whole
+        return
+    for attempt in range(_ATTEMPTS):
+        try:
+            _append(client, model, file, folder, tell)
+            break
+        except httpx.TransportError as error:
+            if attempt == _ATTEMPTS - 1:
+                raise _offline(error) from error
+    part = folder / f"{file.name}.part"
+    _check(part, file)
+    part.rename(target)
+    _etag_path(part).unlink(missing_ok=True)
+
+
+def _append(
+    client: httpx.Client, model: HubModel, file: HubFile, folder: Path, tell: Callable[[int], None]
+) -> None:
+    """Read the rest of the file. A dropped connection leaves what came before it in place."""
+    from huggingface_hub import hf_hub_url
+
+    part = folder / f"{file.name}.part"
+    have = part.stat().st_size if part.exists() else 0
+    etag = _etag_path(part).read_text() if have and _etag_path(part).exists() else ""
+    if have and have == file.size:
+        return
+    # If-Range: when the file is another one by now, the server sends it whole instead of the rest.
+    asked = {"Range": f"bytes={have}-", "If-Range": etag} if have and etag else {}
+    url = hf_hub_url(model.repo, file.name, revision=model.commit, endpoint=endpoint())
+    with client.stream("GET", url, headers=asked) as response:
+        if response.status_code == 416:
+            part.unlink()
+            raise httpx.ReadError("The server has no such range; beginning again.")
+        if response.status_code >= 400:
+            raise _answer(response, file)
+        resumed = response.status_code == 206 and bool(asked)
+        _etag_path(part).write_text(response.headers.get("etag", ""))
+        size = have if resumed else 0
+        with part.open("ab" if resumed else "wb") as out:
+            # No chunk size: gathered bytes would be lost with the connection.
+            for chunk in response.iter_raw():
+                size += out.write(chunk)
+                if size > file.size:
+                    raise Invalid(f"{file.name} is longer than the hub said; nothing was kept.")
+                tell(size)
+    if size < file.size:
+        raise httpx.ReadError("The connection ended before the file did.")
+
+
+def _check(part: Path, file: HubFile) -> None:
+    """A part that is not what the hub promised is removed, so that a retry begins it again."""
+    with part.open("rb") as content:
+        digest = hashlib.file_digest(content, "sha256").hexdigest() if file.sha256 else ""
+    if part.stat().st_size != file.size or digest != file.sha256:
+        part.unlink()
+        raise Invalid(f"{file.name} arrived with other bytes than the hub promised; try again.")
+
+
+def _refuse_code(repo: str, path: Path) -> None:
+    try:
+        config = json.loads(path.read_text())
+    except ValueError:
+        raise Invalid(f"{path.name} of {repo} is not readable JSON.") from None
+    for key in ("model_file", "auto_map"):
+        if key in config:
+            raise Invalid(
+                f"{repo} asks to run its own code ({key!r} in {path.name}), which is refused."
+            )
+
+
+def _etag_path(part: Path) -> Path:
+    return part.with_name(f"{part.name}.etag")
+
+
+def _answer(response: httpx.Response, file: HubFile) -> Exception:
+    if response.status_code >= 500 or response.status_code == 429:
+        return httpx.ReadError(f"The hub answered {response.status_code}.")
+    if response.status_code in (401, 403):
+        return Invalid(f"The hub refuses {file.name}: set HF_TOKEN to a token that may read it.")
+    return NotFound(f"The hub answered {response.status_code} for {file.name}.")
+
+
+def _offline(error: Exception) -> Unavailable:
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    return Unavailable(
+        f"The model hub at {endpoint()} cannot be reached ({reason}). Look at the network and try "
+        "again: what has arrived is kept."
+    )

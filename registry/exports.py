@@ -1,0 +1,225 @@
+"""A version's files to take away: its adapter, a fused model folder, or one GGUF file.
+
+An export in storage is one file, `storage/exports/ID-FORM/NAME-VERSION-FORM.zip`, that appears
+whole by a rename. While it is made, and when that failed, `state.json` beside it says so.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import threading
+import time
+import uuid
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from django.conf import settings
+
+from registry import artifacts, bases, paths, resolve
+from registry.base_import import ask_backend
+from registry.conversion import adapter_path, fuse_into, rows_of
+from registry.errors import Conflict, HubError, Invalid, NotFound
+from registry.fidelity import LIMITS, Limits, certify
+from registry.models import ModelVersion
+
+FORMS = ("adapter", "fused", "gguf")
+_STATE = "state.json"
+_LIMIT_S = 3 * 3600
+
+
+@dataclass(frozen=True)
+class Export:
+    """One export of a version: "ready" with a file, "running", or "failed" with the reason."""
+
+    form: str
+    status: str
+    size_bytes: int = 0
+    file_name: str = ""
+    error: str = ""
+
+
+def find_version(name: str) -> ModelVersion:
+    """`NAME`, `NAME@1.2.0` or `NAME@alias`; an archived version by its number, too."""
+    model, _, number = name.partition("@")
+    found = ModelVersion.objects.filter(model__name__iexact=model, version=number).first()
+    served = found or resolve.resolve(name).version
+    if served is None:
+        raise NotFound(f"{name} is a base model; name a version.")
+    return served
+
+
+def write(version: ModelVersion, form: str, target: Path, limits: Limits = LIMITS) -> Path:
+    """Write the export's files into `target`, a new or empty folder. Raises Conflict, Invalid."""
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise Conflict(f"{target} is there already and not an empty folder; name another one.")
+    with _made(version, form, limits) as made:
+        target.mkdir(parents=True, exist_ok=True)
+        for path in sorted(made.iterdir()):
+            shutil.copyfile(path, target / path.name)
+    return target
+
+
+def store(version: ModelVersion, form: str, limits: Limits = LIMITS) -> Path:
+    """Make the export in storage; its file. An export that is there already is given again."""
+    ready = file_path(version, form)
+    if ready.exists():
+        return ready
+    ready.parent.mkdir(parents=True, exist_ok=True)
+    _tell(version, form, "running")
+    try:
+        with _made(version, form, limits) as made:
+            part = ready.with_name(f"{uuid.uuid4().hex}.part")
+            try:
+                _zip(made, part, top=ready.stem)
+                part.rename(ready)
+            finally:
+                part.unlink(missing_ok=True)
+    except HubError as error:
+        _tell(version, form, "failed", str(error))
+        raise
+    except Exception:
+        _tell(version, form, "failed", "The export failed; the hub's log says why.")
+        raise
+    (ready.parent / _STATE).unlink(missing_ok=True)
+    return ready
+
+
+def request(version: ModelVersion, form: str) -> Export:
+    """Make the export for download: an adapter at once, what needs the model in a child process.
+
+    Raises Invalid, Conflict and Damaged.
+    """
+    current = look(version, form)
+    if current and current.status in ("ready", "running"):
+        return current
+    if form == "adapter":
+        store(version, form)
+    else:
+        adapter_path(version)
+        _refuse_early(version, form)
+        _launch(version, form)
+    return look(version, form) or Export(form, "running")
+
+
+def look(version: ModelVersion, form: str) -> Export | None:
+    """The export as it stands, or None when nobody asked for it. Raises Invalid."""
+    path = file_path(version, form)
+    if path.exists():
+        return Export(form, "ready", path.stat().st_size, path.name)
+    try:
+        state = json.loads((path.parent / _STATE).read_text())
+    except (OSError, ValueError):
+        return None
+    status, error = str(state["status"]), str(state["error"])
+    if status == "running" and time.time() - float(state["at"]) > _LIMIT_S:
+        status, error = "failed", "Its process ended before its work; ask again."
+    return Export(form, status, error=error)
+
+
+def open_file(version: ModelVersion, form: str) -> BinaryIO:
+    """The file of an export that is ready. Raises NotFound."""
+    try:
+        return file_path(version, form).open("rb")
+    except FileNotFoundError:
+        raise NotFound(
+            f"{version} has no {form} export that is ready; ask for one first."
+        ) from None
+
+
+def exports_of(version: ModelVersion) -> list[Export]:
+    """All exports of a version that were asked for."""
+    return [found for form in FORMS if (found := look(version, form))]
+
+
+def file_path(version: ModelVersion, form: str) -> Path:
+    """Where the export's file is, or will be. Raises Invalid for an unknown form."""
+    if form not in FORMS:
+        raise Invalid(f"A version is exported as one of {', '.join(FORMS)}.")
+    name = f"{version.model.name}-{version.version}-{form}.zip"
+    return paths.export_dir(f"{version.pk}-{form}") / name
+
+
+@contextmanager
+def _made(version: ModelVersion, form: str, limits: Limits) -> Iterator[Path]:
+    """A folder with the export's files, gone afterwards."""
+    file_path(version, form)  # refuses unknown forms
+    adapter = adapter_path(version)
+    _refuse_early(version, form)
+    staging = paths.staging_dir("export")
+    try:
+        files = staging / "files"
+        files.mkdir()
+        if form == "adapter":
+            for name in artifacts.read_manifest(adapter).files:
+                shutil.copyfile(adapter / name, files / Path(name).name)
+        else:
+            _fused(version, adapter, form, staging, files, limits)
+        artifacts.seal(files)
+        yield files
+    finally:
+        artifacts.discard(staging)
+
+
+def _fused(
+    version: ModelVersion, adapter: Path, form: str, staging: Path, files: Path, limits: Limits
+) -> None:
+    fused = files if form == "fused" else staging / "fused"
+    fused.mkdir(exist_ok=True)
+    fuse_into(version, adapter, fused)
+    base = bases.base_path(version.base_model)
+    certificate = certify(base, adapter, fused, rows_of(version), limits)
+    if form == "gguf":
+        name = f"{version.model.name}-{version.version}.gguf"
+        ask_backend(type(None), "export_gguf", fused, files / name)
+    (files / "fidelity.json").write_text(json.dumps(certificate, indent=1) + "\n")
+
+
+def _refuse_early(version: ModelVersion, form: str) -> None:
+    """Say at once what an hour of fusing would end in."""
+    if form == "gguf" and "bit" in version.base_model.quantization:
+        raise Invalid(
+            f"{version.base_model.name} is quantized, and GGUF is written from full weights; "
+            "export the fused folder instead."
+        )
+
+
+def _zip(folder: Path, target: Path, top: str) -> None:
+    """Weights do not compress, so nothing is compressed."""
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
+        for path in sorted(folder.iterdir()):
+            archive.write(path, f"{top}/{path.name}")
+
+
+def _tell(version: ModelVersion, form: str, status: str, error: str = "") -> None:
+    path = file_path(version, form).parent / _STATE
+    part = path.with_name(f"{uuid.uuid4().hex}.part")
+    part.write_text(json.dumps({"status": status, "error": error, "at": time.time()}))
+    part.replace(path)
+
+
+def _launch(version: ModelVersion, form: str) -> None:
+    """Do the work in a child process; one that dies without a word is told as failed."""
+    file_path(version, form).parent.mkdir(parents=True, exist_ok=True)
+    _tell(version, form, "running")
+    command = [sys.executable, str(Path(settings.BASE_DIR) / "manage.py"), "export", str(version)]
+    child = subprocess.Popen(
+        [*command, "--stored", "--form", form],
+        cwd=settings.BASE_DIR,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    threading.Thread(target=_await, args=(child, version, form), daemon=True).start()
+
+
+def _await(child: subprocess.Popen[bytes], version: ModelVersion, form: str) -> None:
+    if child.wait() and (found := look(version, form)) and found.status == "running":
+        _tell(version, form, "failed", "The export's process ended before its work; ask again.")

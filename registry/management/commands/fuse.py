@@ -1,0 +1,32 @@
+"""`manage.py fuse NAME[@VERSION]`: a version as a base model of its own, if nothing got lost."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from registry import conversion
+from registry.errors import HubError
+from registry.exports import find_version
+from registry.management.commands.quantize import add_limits, limits, report
+
+
+class Command(BaseCommand):
+    help = (
+        "Fuse a version's adapter into its base as a new base model. Kept only when it still says "
+        "what the adapter said."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("version", help="NAME, NAME@1.2.0 or NAME@alias")
+        parser.add_argument("--name", default="", help="name of the new base model")
+        add_limits(parser)
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            version = find_version(options["version"])
+            made = conversion.fuse_version(version, name=options["name"], limits=limits(options))
+        except HubError as error:
+            raise CommandError(str(error)) from error
+        report(self, made)

@@ -1,0 +1,140 @@
+"""Quantizing, fusing, comparing and exporting, with the real small model and a random one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from backends.base import Fidelity, LoraConfig, UnsupportedModel
+from backends.mlx.export import export_gguf
+from backends.mlx.fidelity import fidelity
+from backends.mlx.fuse import fuse
+from backends.mlx.importer import import_gguf
+from backends.mlx.lora import adapt, adapter_weights, write_adapter_config
+from backends.mlx.quantize import quantize
+from backends.mlx.saving import read_model
+
+ROWS = [
+    ("What is the capital of France?", "The capital of France is Paris."),
+    ("Say hello.", "Hello! How can I help you today?"),
+]
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    path = tmp_path / "test.jsonl"
+    lines = [json.dumps({"prompt": asked, "completion": said}) for asked, said in ROWS]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def make_adapter(base: Path, folder: Path, size: float) -> Path:
+    """An adapter on the top two layers whose second factor is random, `size` large."""
+    model, _, _ = read_model(base)
+    lora = LoraConfig(rank=4, scale=2.0)
+    adapt(model, 2, lora, seed=0)
+    folder.mkdir()
+    write_adapter_config(folder, 2, lora)
+    weights = {
+        name: value if name.endswith("lora_a") else size * mx.random.normal(value.shape)
+        for name, value in adapter_weights(model).items()
+    }
+    mx.save_safetensors(str(folder / "adapters.safetensors"), weights)
+    return folder
+
+
+def logits(folder: Path, adapter: Path | None = None) -> np.ndarray:
+    model, _, _ = read_model(folder, adapter)
+    return np.array(model(mx.array([[1, 42, 99, 7]]))[0].astype(mx.float32))
+
+
+def test_the_starter_keeps_its_answers_in_8_bits_and_most_of_them_in_4(
+    starter_base: Path, rows: Path, tmp_path: Path
+) -> None:
+    found: dict[int, Fidelity] = {}
+    for bits in (8, 4):
+        made = quantize(starter_base, tmp_path / str(bits), bits, 64)
+        assert made.quantization == f"{bits}-bit (group 64)"
+        found[bits] = fidelity(starter_base, None, made.path, rows, most_tokens=24)
+    assert found[8].tokens == found[4].tokens <= 24
+    assert found[8].kl < 0.02
+    assert found[8].top1 >= 0.9
+    assert found[8].converted_perplexity == pytest.approx(found[8].perplexity, rel=0.1)
+    assert found[8].kl < found[4].kl
+
+
+def test_a_fused_starter_says_what_its_adapter_said(
+    starter_base: Path, rows: Path, tmp_path: Path
+) -> None:
+    adapter = make_adapter(starter_base, tmp_path / "adapter", size=0.05)
+    fused = fuse(starter_base, adapter, tmp_path / "fused")
+    assert fused.parameters == 134_515_008
+    assert np.abs(logits(fused.path) - logits(starter_base, adapter)).max() < 1e-2
+    assert np.abs(logits(fused.path) - logits(starter_base)).max() > 0.1
+    found = fidelity(starter_base, adapter, fused.path, rows, most_tokens=16)
+    assert found.kl < 1e-4
+    assert found.top1 == 1.0
+    assert found.largest_difference < 1e-2
+
+
+def test_a_model_beside_itself_differs_by_nothing(tiny_base: Path, rows: Path) -> None:
+    found = fidelity(tiny_base, None, tiny_base, rows, most_tokens=8)
+    assert (found.kl, found.top1, found.largest_difference) == (0.0, 1.0, 0.0)
+    assert found.perplexity == found.converted_perplexity
+    assert found.tokens == 8
+
+
+def test_another_adapter_is_found_out(tiny_base: Path, rows: Path, tmp_path: Path) -> None:
+    adapter = make_adapter(tiny_base, tmp_path / "adapter", size=5.0)
+    found = fidelity(tiny_base, adapter, tiny_base, rows, most_tokens=30)
+    assert found.largest_difference > 0.1
+    assert found.kl > 0
+
+
+def test_fusing_into_a_quantized_base_keeps_it_quantized(tiny_base: Path, tmp_path: Path) -> None:
+    small = quantize(tiny_base, tmp_path / "small", 4, 32).path
+    adapter = make_adapter(small, tmp_path / "adapter", size=0.05)
+    assert fuse(small, adapter, tmp_path / "fused").quantization == "4-bit (group 32)"
+
+
+def test_a_quantized_base_is_not_quantized_again(tiny_base: Path, tmp_path: Path) -> None:
+    small = quantize(tiny_base, tmp_path / "small", 8, 64).path
+    with pytest.raises(UnsupportedModel, match="quantized already"):
+        quantize(small, tmp_path / "smaller", 4, 64)
+
+
+def test_other_bits_are_refused(tiny_base: Path, tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedModel, match="4 or 8 bits"):
+        quantize(tiny_base, tmp_path / "small", 3, 64)
+
+
+def test_a_converted_folder_keeps_the_tokenizer_byte_for_byte(
+    tiny_base: Path, tmp_path: Path
+) -> None:
+    made = quantize(tiny_base, tmp_path / "small", 8, 64).path
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        assert (made / name).read_bytes() == (tiny_base / name).read_bytes()
+    assert sorted(path.suffix for path in made.iterdir()) == [".json"] * 4 + [".safetensors"]
+
+
+def test_what_was_written_as_gguf_is_read_back_as_the_same_model(
+    tiny_base: Path, tmp_path: Path
+) -> None:
+    export_gguf(tiny_base, tmp_path / "tiny.gguf")
+    back = import_gguf(tmp_path / "tiny.gguf", tmp_path / "back", quantize=False).path
+    assert np.abs(logits(back) - logits(tiny_base)).max() < 1e-2
+    _, ours, _ = read_model(tiny_base)
+    _, theirs, _ = read_model(back)
+    chat = [{"role": "user", "content": "Il a payé 1234 €, n'est-ce pas?  \n\tOui"}]
+    assert theirs.apply_chat_template(chat) == ours.apply_chat_template(chat)
+    assert theirs.eos_token_id == ours.eos_token_id
+
+
+def test_a_quantized_model_is_not_written_as_gguf(tiny_base: Path, tmp_path: Path) -> None:
+    small = quantize(tiny_base, tmp_path / "small", 8, 64).path
+    with pytest.raises(UnsupportedModel, match="fuse into an unquantized base"):
+        export_gguf(small, tmp_path / "small.gguf")

@@ -1,0 +1,96 @@
+"""A model hub on loopback: the few endpoints an import needs, with ETag, Range and cut lines."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+COMMIT = "a" * 40
+REPO = "owner/tiny"
+
+
+@dataclass
+class FakeHub:
+    """`cut_after` bytes of a weight file the connection ends, `cuts` times."""
+
+    files: dict[str, bytes]
+    url: str = ""
+    commit: str = COMMIT
+    cut_after: int = 0
+    cuts: int = 0
+    digest: str = ""
+    asked: list[tuple[str, str]] = field(default_factory=list)
+
+    def info(self) -> dict[str, Any]:
+        siblings = []
+        for name, content in self.files.items():
+            entry: dict[str, Any] = {"rfilename": name, "size": len(content), "blobId": "b"}
+            if name.endswith(".safetensors"):
+                digest = self.digest or hashlib.sha256(content).hexdigest()
+                entry["lfs"] = {"sha256": digest, "size": len(content), "pointerSize": 100}
+            siblings.append(entry)
+        return {"id": REPO, "sha": self.commit, "siblings": siblings, "tags": [], "private": False}
+
+
+@contextmanager
+def serving(hub: FakeHub) -> Iterator[FakeHub]:
+    """The hub at a free port."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            path = self.path.partition("?")[0]
+            if re.fullmatch(rf"/api/models/{REPO}(/revision/.+)?", path):
+                return self._answer(200, json.dumps(hub.info()).encode())
+            match = re.fullmatch(rf"/{REPO}/resolve/{hub.commit}/(.+)", path)
+            if not match or match[1] not in hub.files:
+                return self._answer(404, b"{}", **{"X-Error-Code": "RepoNotFound"})
+            return self._file(match[1], hub.files[match[1]])
+
+        def _file(self, name: str, content: bytes) -> None:
+            asked = self.headers.get("Range", "")
+            hub.asked.append((name, asked))
+            etag = f'"{hashlib.sha256(content).hexdigest()}"'
+            start = 0
+            if asked and self.headers.get("If-Range") == etag:
+                start = int(asked.removeprefix("bytes=").removesuffix("-"))
+            self.send_response(206 if start else 200)
+            self.send_header("ETag", etag)
+            self.send_header("Content-Length", str(len(content) - start))
+            self.end_headers()
+            body = content[start:]
+            if hub.cuts and name.endswith(".safetensors"):
+                hub.cuts -= 1
+                self.wfile.write(body[: hub.cut_after])
+                self.wfile.flush()
+                self.close_connection = True
+                return
+            self.wfile.write(body)
+
+        def _answer(self, status: int, body: bytes, **headers: str) -> None:
+            self.send_response(status)
+            for name, value in {"Content-Type": "application/json", **headers}.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    hub.url = f"http://127.0.0.1:{server.server_address[1]}"
+    try:
+        yield hub
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
