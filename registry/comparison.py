@@ -48,6 +48,18 @@ class Comparison:
     packages: list[ComparedRow]
     hardware: list[ComparedRow]
 
+    @property
+    def differing(self) -> list[tuple[str, list[ComparedRow]]]:
+        """What is not the same everywhere, under the titles of the page's tables."""
+        titles = {
+            "Where it comes from": self.facts,
+            "Parameter": self.params,
+            "Package": self.packages,
+            "Machine": self.hardware,
+        }
+        differing = {title: [r for r in rows if not r.same] for title, rows in titles.items()}
+        return [(title, rows) for title, rows in differing.items() if rows]
+
 
 def find_versions(names: Sequence[str]) -> list[ModelVersion]:
     """The versions `NAME@1.2.0` or `NAME@alias`, in that order, each once.
@@ -141,7 +153,7 @@ def _facts(version: ModelVersion) -> dict[str, Any]:
         "data set sha256": version.dataset_checksum or None,
         "base model": version.base_model.name,
         "base model sha256": version.base_checksum or None,
-        "parent": str(version.parent) if version.parent else None,
+        "parent": str(version.parent) if version.parent else "none",
         "seed": version.seed,
         "size_bytes": version.size_bytes if version.manifest_sha256 else None,
         "git commit": version.git_commit or None,

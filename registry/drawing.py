@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from registry.graph import Graph, Node
 
-WIDTH, HEIGHT = 148, 58
+WIDTH, HEIGHT = 184, 58
 _GAP_X, _GAP_Y, _MARGIN = 30, 16, 4
-_LABEL, _DETAIL = 19, 22  # characters that fit
+_LABEL, _DETAIL = 21, 26  # characters that fit
 
 
 @dataclass(frozen=True)
