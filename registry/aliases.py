@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from django.core.exceptions import ValidationError
 from django.db import transaction
+from django.db.models import OuterRef, Subquery
 
 from registry import gate, tracking
 from registry.errors import Conflict, Invalid, NotFound
@@ -79,16 +80,11 @@ def delete_alias(model: Model, name: str, by: str = "", reason: str = "") -> Ali
 
 def previous_versions(model: Model) -> dict[str, ModelVersion]:
     """Alias → the ready version that a rollback returns to, of those aliases that have one."""
-    last: dict[str, AliasMove] = {}
-    moves = AliasMove.objects.filter(model=model).select_related("from_version__model")
-    # The newest row per name; the names are few, the moves may be many.
-    for name in set(moves.order_by().values_list("name", flat=True).distinct()):
-        move = moves.filter(name=name).first()
-        if move is not None:
-            last[name] = move
+    same = AliasMove.objects.filter(model=OuterRef("model"), name=OuterRef("name"))
+    last = AliasMove.objects.filter(model=model, pk=Subquery(same.values("pk")[:1]))
     return {
-        name: move.from_version
-        for name, move in sorted(last.items())
+        move.name: move.from_version
+        for move in last.select_related("from_version__model").order_by("name")
         if move.from_version and move.from_version.status == ModelVersion.Status.READY
     }
 
