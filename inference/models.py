@@ -153,7 +153,7 @@ class InferenceRequest(models.Model):
             ),
         ]
         indexes: ClassVar = [
-            models.Index(fields=["-created_at"]),
+            models.Index(fields=["-created_at", "-id"], name="request_newest"),
             models.Index(fields=["version", "-created_at"]),
         ]
 

@@ -354,6 +354,13 @@ class ModelVersion(models.Model):
                 F("patch").desc(),
                 name="version_newest",
             ),
+            models.Index(
+                F("model"),
+                F("major").desc(),
+                F("minor").desc(),
+                F("patch").desc(),
+                name="version_order",
+            ),
             models.Index(fields=["-created_at"]),
         ]
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from django.db.models import OuterRef, Q, Subquery
+
 from registry import paths
 from registry.errors import Conflict, Damaged, NotFound
 from registry.models import Alias, BaseModel, Model, ModelVersion
@@ -17,6 +19,7 @@ from registry.verification import check_sizes
 PRODUCTION = "production"
 _BASE = "base:"
 _SHOWN = 10
+LISTED = 500
 
 
 @dataclass(frozen=True)
@@ -49,13 +52,20 @@ def resolve(name: str) -> Served:
 
 def served_names() -> list[Served]:
     """Everything that can be asked for: of each model its name, its aliases and its ready
-    versions, then the base models."""
+    versions, then the base models. With more than LISTED ready versions only each model's newest
+    and those that an alias names; the others still answer when they are asked for."""
     ready = (
         ModelVersion.objects.ready()
         .filter(moving_to="", model__archived_at=None)
         .select_related("model", "base_model")
         .order_by("model__name", "-major", "-minor", "-patch")
     )
+    if len(ready.order_by().values_list("pk")[: LISTED + 1]) > LISTED:
+        own = ready.filter(model=OuterRef("pk")).newest_first().values("pk")[:1]
+        newest = Model.objects.annotate(newest=Subquery(own)).filter(newest__isnull=False)
+        ready = ready.filter(
+            Q(pk__in=newest.order_by().values("newest")) | Q(pk__in=Alias.objects.values("version"))
+        )
     versions = {version.pk: version for version in ready}
     aliases: dict[int, list[Alias]] = {}
     for alias in Alias.objects.filter(version__in=versions).order_by("name"):
@@ -65,13 +75,13 @@ def served_names() -> list[Served]:
     for version in versions.values():
         if version.model_id not in seen:
             seen.add(version.model_id)
-            own = {
+            named = {
                 alias.name: versions[alias.version_id]
                 for alias in aliases.get(version.model_id, [])
             }
             label = version.model.name
-            names.append(_served(label, own.get(PRODUCTION, version)))
-            names += [_served(f"{label}@{alias}", target) for alias, target in own.items()]
+            names.append(_served(label, named.get(PRODUCTION, version)))
+            names += [_served(f"{label}@{alias}", target) for alias, target in named.items()]
         names.append(_served(str(version), version))
     return names + [_base(f"{_BASE}{base.name}", base) for base in BaseModel.objects.all()]
 

@@ -138,7 +138,7 @@ class TrainingJob(models.Model):
         ]
         indexes: ClassVar = [
             models.Index(fields=["status", "-priority", "created_at"], name="job_queue"),
-            models.Index(fields=["-created_at"]),
+            models.Index(fields=["-created_at", "-id"], name="job_newest"),
         ]
 
     def __str__(self) -> str:
