@@ -79,7 +79,7 @@ def test_the_history_of_aliases_is_never_edited(admin: Client, version: ModelVer
 
 
 def test_a_waiting_entry_can_be_tried_at_once(admin: Client, version: ModelVersion) -> None:
-    entry = MLflowOutbox.objects.get()
+    entry = MLflowOutbox.objects.earliest("pk")
     later = timezone.now() + timezone.timedelta(hours=1)
     MLflowOutbox.objects.update(not_before=later)
     url = reverse("admin:registry_mlflowoutbox_changelist")
