@@ -57,7 +57,7 @@ def dataset_new(request: HttpRequest) -> HttpResponse:
                     else register_upload(fields["name"], fields["files"], fields["description"])
                 )
             except BadExamples as error:
-                status = error.status
+                status = refuse(form, error)
                 mistakes = error
             except HubError as error:
                 status = refuse(form, error)
