@@ -38,9 +38,8 @@ def examine(base: Path, data: Path, max_seq_length: int, sample: int) -> Examina
 def _tokenizer(base: Path) -> Any:
     try:
         config = json.loads((base / "config.json").read_text())
-        return load_tokenizer(
-            base, eos_token_ids=config.get("eos_token_id")
-        )  # as training loads it
+        load: Any = load_tokenizer  # untyped upstream; as training loads it
+        return load(base, eos_token_ids=config.get("eos_token_id"))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UnsupportedModel(f"The tokenizer of {base.name} cannot be read: {error}") from None
 
