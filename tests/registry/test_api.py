@@ -147,7 +147,7 @@ def test_history_is_what_mlflow_has(client: Client, embedded_mlflow: object) -> 
     tracking.start_run(1, version)
     tracking.finish_run(1, "failed")
     assert client.get(f"/api/models/{version.model_id}/history").json() == []
-    assert tracking.flush() == 2
+    assert tracking.flush() == 3
     (run,) = client.get(f"/api/models/{version.model_id}/history").json()
     assert (run["name"], run["status"]) == ("helper@0.1.0", "FAILED")
     assert run["params"]["iters"] == "10"
