@@ -37,7 +37,8 @@ def playground(request: HttpRequest) -> HttpResponse:
 
 def _suggested() -> dict[str, Any]:
     """Questions to try: held-out examples of the newest data set, with their system prompt."""
-    newest = Dataset.objects.exclude(format=Dataset.Format.TEXT).order_by("-created_at").first()
+    asked = (Dataset.Format.CHAT, Dataset.Format.COMPLETIONS, Dataset.Format.TOOLS)
+    newest = Dataset.objects.filter(format__in=asked).order_by("-created_at").first()
     split = next((name for name in ("test", "valid") if newest and newest.splits.get(name)), None)
     if newest is None or split is None:
         return {}

@@ -32,6 +32,8 @@ def enqueue(
     model: Model, dataset: Dataset, config: TrainingConfig, priority: int = 0
 ) -> TrainingJob:
     """Queue a fine-tuning of `model` on `dataset`. Raises Invalid when it could not be trained."""
+    if model.archived_at is not None:
+        raise Invalid(f"Model {model.name} is archived; restore it before you train it.")
     if dataset.format == Dataset.Format.PREFERENCE:
         raise Invalid(
             f"Data set {dataset.name} holds preferences (chosen and rejected answers), which LoRA "

@@ -33,6 +33,20 @@ def test_a_batch_larger_than_the_data_set_is_refused() -> None:
         queue.enqueue(make_model(), make_dataset(train=12), make_config(batch_size=13))
 
 
+def test_an_archived_model_is_not_trained() -> None:
+    model = make_model()
+    model.archived_at = timezone.now()
+    with pytest.raises(Invalid, match="archived"):
+        queue.enqueue(model, make_dataset(), make_config())
+
+
+def test_preferences_are_not_trained_as_answers() -> None:
+    dataset = make_dataset()
+    dataset.format = "preference"
+    with pytest.raises(Invalid, match="preferences"):
+        queue.enqueue(make_model(), dataset, make_config())
+
+
 def test_higher_priority_runs_first_and_equals_run_in_order() -> None:
     model = make_model()
     first, second = make_job(model), make_job(model)
