@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from registry.graph import Graph, Node
 
-WIDTH, HEIGHT = 184, 58
+WIDTH, HEIGHT = 200, 58
 _GAP_X, _GAP_Y, _MARGIN = 30, 16, 4
 _LABEL, _DETAIL = 21, 26  # characters that fit
 
