@@ -112,7 +112,7 @@ def test_register_train_watch_promote_ask_and_compare(
     folder = write_examples(tmp_path / "examples", train=40)
     page.goto("/datasets/new/")
     page.get_by_label("Name").fill("walked-examples")
-    page.get_by_label("JSONL files").set_input_files(sorted(folder.iterdir()))
+    page.get_by_label("Files", exact=True).set_input_files(sorted(folder.iterdir()))
     page.get_by_role("button", name="Add", exact=True).click()
     expect(page.get_by_text("Set up", exact=False).first).to_be_visible()
     page.get_by_role("link", name="test", exact=True).click()
