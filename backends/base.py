@@ -375,6 +375,11 @@ class Backend(Protocol):
         """
         ...
 
+    def check_gguf(self, folder: Path) -> None:
+        """Raises UnsupportedModel, with the reason, when `export_gguf` would refuse the model
+        folder; reads no weights."""
+        ...
+
     def export_gguf(self, folder: Path, target: Path) -> None:
         """Write the model folder as the GGUF file `target`, 16 bits a weight. Raises
         UnsupportedModel, with the reason, for models that GGUF or its writer cannot hold."""

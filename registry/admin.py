@@ -13,6 +13,7 @@ from registry import outbox
 from registry.models import (
     Alias,
     AliasMove,
+    BaseImport,
     BaseModel,
     Dataset,
     MLflowOutbox,
@@ -59,6 +60,34 @@ class BaseModelAdmin(Kept[BaseModel]):
     @admin.display(ordering="size_bytes")
     def size(self, row: BaseModel) -> str:
         return filesizeformat(row.size_bytes)
+
+
+@admin.register(BaseImport)
+class BaseImportAdmin(Kept[BaseImport]):
+    """Downloads and conversions; a failed one is retried on the page of base models."""
+
+    list_display = (
+        "name",
+        "source",
+        "origin",
+        "status",
+        "stage",
+        "received",
+        "base_model",
+        "error_message",
+        "created_at",
+        "heartbeat_at",
+    )
+    list_filter = ("status", "source", "created_at")
+    list_select_related = ("base_model",)
+    search_fields = ("name", "origin", "revision", "error_message")
+    date_hierarchy = "created_at"
+
+    @admin.display(ordering="done_bytes")
+    def received(self, row: BaseImport) -> str:
+        if row.total_bytes is None:
+            return "–"
+        return f"{filesizeformat(row.done_bytes)} of {filesizeformat(row.total_bytes)}"
 
 
 @admin.register(Dataset)

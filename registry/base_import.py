@@ -1,7 +1,7 @@
 """One question to the backend in a process of its own: `python -m registry.base_import`.
 
 Memory that runs out there ends only that process, and the web process, which may be the one that
-asks, never loads MLX. Arguments: the backend's name, the method, and its arguments as JSON, paths
+asks, never loads MLX. Arguments: the pid of who asks, the backend's name, the method, and its arguments as JSON, paths
 as `{"path": …}`. The last line of the output is the answer as JSON: the dataclass's fields, null,
 or `error`, a sentence for a person.
 """
@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +25,7 @@ from backends.base import BackendError
 
 _LIMIT_S = 3600.0
 _BEAT_S = 1.0
+_WATCH_S = 0.2
 
 
 def ask_backend[Answer](
@@ -61,7 +64,7 @@ def _ask_child(arguments: list[str], beat: Callable[[], None]) -> Any:
 
     from registry.errors import Unavailable
 
-    command = [sys.executable, "-m", "registry.base_import", *arguments]
+    command = [sys.executable, "-m", "registry.base_import", str(os.getpid()), *arguments]
     # Files, not pipes: nobody reads while this process waits, and a full pipe would stop the child.
     with (
         tempfile.TemporaryFile() as output,
@@ -105,8 +108,17 @@ def _as_json(value: Path) -> dict[str, str]:
     return {"path": str(value)}
 
 
-def main(backend: str, method: str, arguments: str) -> None:
+def _end_with(parent: int) -> None:
+    """End this process when the one that asked is gone: who was killed cannot say so, and nobody
+    would read what is still computed and written."""
+    while os.getppid() == parent:
+        time.sleep(_WATCH_S)
+    os._exit(1)
+
+
+def main(parent: str, backend: str, method: str, arguments: str) -> None:
     """Print the answer."""
+    threading.Thread(target=_end_with, args=(int(parent),), daemon=True).start()
     given = [Path(a["path"]) if isinstance(a, dict) else a for a in json.loads(arguments)]
     answer: Any
     try:

@@ -1,21 +1,66 @@
 """New base models out of what is here: quantized from a base, fused from a version.
 
-Nothing is kept that has no certificate of its fidelity.
+Nothing is kept that has no certificate of its fidelity. What can be refused without computing is
+refused by `check_quantize` and `check_fuse`, which pages and the API ask before they begin.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Protocol
 
 from backends.base import ImportedModel
 from registry import artifacts, bases, datasets, paths
 from registry.base_import import ask_backend
 from registry.errors import Conflict, Damaged, Invalid
-from registry.fidelity import LIMITS, Limits, certify
+from registry.fidelity import LIMITS, Limits, certify, held_out_split
 from registry.models import BaseModel, Dataset, ModelVersion
 
 BITS = (4, 8)
 GROUP_SIZES = (32, 64, 128)
+
+
+class Telling(Protocol):
+    """Where a long piece of work says how far it is, and that it is alive."""
+
+    def stage(self, text: str) -> None: ...
+
+    def beat(self) -> None: ...
+
+
+class Silent:
+    """Tells nobody."""
+
+    def stage(self, text: str) -> None:
+        """Say nothing."""
+
+    def beat(self) -> None:
+        """Say nothing."""
+
+
+def check_quantize(
+    base: BaseModel, bits: int, group_size: int, name: str, dataset: Dataset | None
+) -> tuple[str, Dataset]:
+    """The name and the data set that `quantize_base` takes. Raises Invalid and Conflict."""
+    if bits not in BITS or group_size not in GROUP_SIZES:
+        raise Invalid("Weights are quantized to 4 or 8 bits in groups of 32, 64 or 128.")
+    if base.is_quantized:
+        raise Invalid(f"{base.name} is quantized already; start from its full weights.")
+    name = name or f"{base.name}-{bits}bit"
+    bases.check_name(name)
+    dataset = dataset or datasets.register_starter_dataset()
+    held_out_split(dataset)
+    return name, dataset
+
+
+def check_fuse(version: ModelVersion, name: str) -> tuple[str, Path]:
+    """The name and the verified adapter that `fuse_version` takes. Raises Invalid, Conflict and
+    Damaged."""
+    adapter = adapter_path(version)
+    name = name or f"{version.model.name}-{version.version}-fused"
+    bases.check_name(name)
+    held_out_split(rows_of(version))
+    return name, adapter
 
 
 def quantize_base(
@@ -26,34 +71,45 @@ def quantize_base(
     name: str = "",
     dataset: Dataset | None = None,
     limits: Limits = LIMITS,
+    tell: Telling | None = None,
+    purpose: str = "base",
 ) -> BaseModel:
     """A base model with `bits` a weight, judged on `dataset` (by default the starter's examples).
 
-    Raises Invalid (also when the result is not faithful: nothing is kept), Conflict.
+    `purpose` names the folder in staging. Raises Invalid (also when the result is not faithful:
+    nothing is kept), Conflict.
     """
-    if bits not in BITS or group_size not in GROUP_SIZES:
-        raise Invalid("Weights are quantized to 4 or 8 bits in groups of 32, 64 or 128.")
-    name = name or f"{base.name}-{bits}bit"
-    bases.check_name(name)
-    dataset = dataset or datasets.register_starter_dataset()
+    tell = tell or Silent()
+    name, dataset = check_quantize(base, bits, group_size, name, dataset)
     origin = f"{base.name}, {bits} bits in groups of {group_size}"
     row = BaseModel(name=name, source=BaseModel.Source.QUANTIZED, origin=origin, derived_from=base)
     source = bases.base_path(base)
-    staging = paths.staging_dir("base")
+    staging = paths.staging_dir(purpose)
     try:
-        imported = ask_backend(ImportedModel, "quantize", source, staging, bits, group_size)
-        row.certificate = certify(source, None, staging, dataset, limits)
+        tell.stage("Quantizing")
+        imported = ask_backend(
+            ImportedModel, "quantize", source, staging, bits, group_size, beat=tell.beat
+        )
+        tell.stage("Comparing with the original")
+        row.certificate = certify(source, None, staging, dataset, limits, tell.beat)
+        tell.stage("Computing checksums")
         return bases.publish(row, imported, staging)
     finally:
         artifacts.discard(staging)
 
 
-def fuse_version(version: ModelVersion, *, name: str = "", limits: Limits = LIMITS) -> BaseModel:
+def fuse_version(
+    version: ModelVersion,
+    *,
+    name: str = "",
+    limits: Limits = LIMITS,
+    tell: Telling | None = None,
+    purpose: str = "base",
+) -> BaseModel:
     """A base model with the version's adapter in its weights, judged on the held-out rows of the
     data set that the version learned from. Raises Invalid and Conflict as `quantize_base` does."""
-    adapter = adapter_path(version)
-    name = name or f"{version.model.name}-{version.version}-fused"
-    bases.check_name(name)
+    tell = tell or Silent()
+    name, adapter = check_fuse(version, name)
     base = version.base_model
     row = BaseModel(
         name=name,
@@ -62,18 +118,25 @@ def fuse_version(version: ModelVersion, *, name: str = "", limits: Limits = LIMI
         derived_from=base,
         fused_version=version,
     )
-    staging = paths.staging_dir("base")
+    staging = paths.staging_dir(purpose)
     try:
-        imported = fuse_into(version, adapter, staging)
-        row.certificate = certify(bases.base_path(base), adapter, staging, rows_of(version), limits)
+        imported, row.certificate = fuse_into(version, adapter, staging, limits, tell)
+        tell.stage("Computing checksums")
         return bases.publish(row, imported, staging)
     finally:
         artifacts.discard(staging)
 
 
-def fuse_into(version: ModelVersion, adapter: Path, target: Path) -> ImportedModel:
-    """Write the version's fused weights into the empty folder `target`."""
-    return ask_backend(ImportedModel, "fuse", bases.base_path(version.base_model), adapter, target)
+def fuse_into(
+    version: ModelVersion, adapter: Path, target: Path, limits: Limits, tell: Telling
+) -> tuple[ImportedModel, dict[str, object]]:
+    """Write the version's fused weights into the empty folder `target`; what they are, and the
+    certificate that they say what the adapter said."""
+    base = bases.base_path(version.base_model)
+    tell.stage("Fusing")
+    imported = ask_backend(ImportedModel, "fuse", base, adapter, target, beat=tell.beat)
+    tell.stage("Comparing with the adapter")
+    return imported, certify(base, adapter, target, rows_of(version), limits, tell.beat)
 
 
 def adapter_path(version: ModelVersion) -> Path:

@@ -23,6 +23,7 @@ import httpx
 from registry.errors import Invalid, NotFound, Unavailable
 
 _WANTED = ("*.json", "model*.safetensors", "*.jinja", "*.txt", "*.model", "LICENSE*")
+_INDEX = "model.safetensors.index.json"
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -102,17 +103,27 @@ def _wanted(repo: str, siblings: Sequence[Any]) -> tuple[HubFile, ...]:
         digest = str(sibling.lfs.sha256) if sibling.lfs else ""
         files.append(HubFile(name, int(sibling.size or 0), digest))
     if not any(file.name.endswith(".safetensors") for file in files):
-        pickled = any(str(s.rfilename).endswith(_PICKLES) for s in siblings)
-        reason = "only pickles, which can run code" if pickled else "no model.safetensors"
-        raise Invalid(f"{repo} has {reason}; choose a model in safetensors.")
+        raise Invalid(_why_no_weights(repo, [str(s.rfilename) for s in siblings]))
     return tuple(sorted(files, key=lambda f: (f.name != "config.json", f.size, f.name)))
+
+
+def _why_no_weights(repo: str, names: list[str]) -> str:
+    other = sorted(n for n in names if "/" not in n and n.endswith(".safetensors"))
+    if other:
+        return (
+            f"{repo} keeps its weights in {other[0]}, and mlx-lm reads only files named "
+            "model*.safetensors; choose a repository that was converted since."
+        )
+    pickled = any(name.endswith(_PICKLES) for name in names)
+    reason = "only pickles, which can run code" if pickled else "no model.safetensors"
+    return f"{repo} has {reason}; choose a model in safetensors."
 
 
 def fetch(model: HubModel, folder: Path, progress: Callable[[int], None]) -> None:
     """Bring every file of `model` into `folder`; `progress` is told the bytes there in all.
 
-    Raises Invalid as soon as the config asks for code, and when a file is not what the hub said
-    it is; Unavailable when the connection stays away. What arrived is kept for the next call.
+    Raises Invalid as soon as the config asks for code or the index names weights that do not
+    come, and when a file is not what the hub said it is; Unavailable when the connection stays away. What arrived is kept for the next call.
     """
     done = 0
     with _client() as client:
@@ -120,6 +131,8 @@ def fetch(model: HubModel, folder: Path, progress: Callable[[int], None]) -> Non
             _fetch(client, model, file, folder, partial(_tell, progress, done))
             if file.name in ("config.json", "tokenizer_config.json"):
                 _refuse_code(model.repo, folder / file.name)
+            elif file.name == _INDEX:
+                _refuse_gaps(model, folder / file.name)
             done += file.size
             progress(done)
 
@@ -210,6 +223,19 @@ def _refuse_code(repo: str, path: Path) -> None:
             raise Invalid(
                 f"{repo} asks to run its own code ({key!r} in {path.name}), which is refused."
             )
+
+
+def _refuse_gaps(model: HubModel, path: Path) -> None:
+    """Say before the gigabytes come that some of the weights never would."""
+    try:
+        named = {str(name) for name in json.loads(path.read_text())["weight_map"].values()}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise Invalid(f"{path.name} of {model.repo} is not a readable index.") from None
+    if missing := sorted(named - {file.name for file in model.files}):
+        raise Invalid(
+            f"{path.name} of {model.repo} names {missing[0]!r}, which is not there as "
+            "model*.safetensors, the only weights that mlx-lm reads; choose another repository."
+        )
 
 
 def _etag_path(part: Path) -> Path:

@@ -1,7 +1,8 @@
 """A version's files to take away: its adapter, a fused model folder, or one GGUF file.
 
 An export in storage is one file, `storage/exports/ID-FORM/NAME-VERSION-FORM.zip`, that appears
-whole by a rename. While it is made, and when that failed, `state.json` beside it says so.
+whole by a rename. While it is made, and when that failed, `state.json` beside it says so; the
+certificate of what was fused lies beside it as `fidelity.json`, too.
 """
 
 from __future__ import annotations
@@ -16,33 +17,39 @@ import uuid
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from django.conf import settings
 
 from registry import artifacts, bases, paths, resolve
 from registry.base_import import ask_backend
-from registry.conversion import adapter_path, fuse_into, rows_of
+from registry.conversion import Silent, Telling, adapter_path, fuse_into, rows_of
 from registry.errors import Conflict, HubError, Invalid, NotFound
-from registry.fidelity import LIMITS, Limits, certify
+from registry.fidelity import LIMITS, Limits, held_out_split
 from registry.models import ModelVersion
 
 FORMS = ("adapter", "fused", "gguf")
 _STATE = "state.json"
-_LIMIT_S = 3 * 3600
+_CERTIFICATE = "fidelity.json"
+_SILENCE_S = 600.0  # longer than a large file takes to be hashed or copied
+_TELL_EVERY_S = 1.0
+_DIED = "The export's process ended before its work, and nothing was kept; ask again."
 
 
 @dataclass(frozen=True)
 class Export:
-    """One export of a version: "ready" with a file, "running", or "failed" with the reason."""
+    """One export of a version: "ready" with a file, "running" at a stage, or "failed" with the
+    reason. `certificate` says how faithful what was fused is."""
 
     form: str
     status: str
     size_bytes: int = 0
     file_name: str = ""
     error: str = ""
+    stage: str = ""
+    certificate: dict[str, Any] = field(default_factory=dict)
 
 
 def find_version(name: str) -> ModelVersion:
@@ -59,7 +66,7 @@ def write(version: ModelVersion, form: str, target: Path, limits: Limits = LIMIT
     """Write the export's files into `target`, a new or empty folder. Raises Conflict, Invalid."""
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise Conflict(f"{target} is there already and not an empty folder; name another one.")
-    with _made(version, form, limits) as made:
+    with _made(version, form, limits, Silent()) as made:
         target.mkdir(parents=True, exist_ok=True)
         for path in sorted(made.iterdir()):
             shutil.copyfile(path, target / path.name)
@@ -72,12 +79,16 @@ def store(version: ModelVersion, form: str, limits: Limits = LIMITS) -> Path:
     if ready.exists():
         return ready
     ready.parent.mkdir(parents=True, exist_ok=True)
-    _tell(version, form, "running")
+    tell = _Teller(version, form)
+    tell.stage("Reading the adapter")
     try:
-        with _made(version, form, limits) as made:
+        with _made(version, form, limits, tell) as made:
             part = ready.with_name(f"{uuid.uuid4().hex}.part")
             try:
+                tell.stage("Packing")
                 _zip(made, part, top=ready.stem)
+                if (made / _CERTIFICATE).exists():
+                    shutil.copyfile(made / _CERTIFICATE, ready.with_name(_CERTIFICATE))
                 part.rename(ready)
             finally:
                 part.unlink(missing_ok=True)
@@ -112,15 +123,15 @@ def look(version: ModelVersion, form: str) -> Export | None:
     """The export as it stands, or None when nobody asked for it. Raises Invalid."""
     path = file_path(version, form)
     if path.exists():
-        return Export(form, "ready", path.stat().st_size, path.name)
-    try:
-        state = json.loads((path.parent / _STATE).read_text())
-    except (OSError, ValueError):
+        certificate = _read_json(path.parent / _CERTIFICATE)
+        return Export(form, "ready", path.stat().st_size, path.name, certificate=certificate)
+    state = _read_json(path.parent / _STATE)
+    if not state:
         return None
     status, error = str(state["status"]), str(state["error"])
-    if status == "running" and time.time() - float(state["at"]) > _LIMIT_S:
-        status, error = "failed", "Its process ended before its work; ask again."
-    return Export(form, status, error=error)
+    if status == "running" and time.time() - float(state["at"]) > _SILENCE_S:
+        status, error = "failed", _DIED
+    return Export(form, status, error=error, stage=str(state.get("stage", "")))
 
 
 def open_file(version: ModelVersion, form: str) -> BinaryIO:
@@ -146,13 +157,22 @@ def file_path(version: ModelVersion, form: str) -> Path:
     return paths.export_dir(f"{version.pk}-{form}") / name
 
 
+def _read_json(path: Path) -> dict[str, Any]:
+    """The object in the file; empty when there is none."""
+    try:
+        found: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found
+
+
 @contextmanager
-def _made(version: ModelVersion, form: str, limits: Limits) -> Iterator[Path]:
+def _made(version: ModelVersion, form: str, limits: Limits, tell: Telling) -> Iterator[Path]:
     """A folder with the export's files, gone afterwards."""
     file_path(version, form)  # refuses unknown forms
     adapter = adapter_path(version)
     _refuse_early(version, form)
-    staging = paths.staging_dir("export")
+    staging = paths.staging_dir(_purpose(version, form))
     try:
         files = staging / "files"
         files.mkdir()
@@ -160,7 +180,8 @@ def _made(version: ModelVersion, form: str, limits: Limits) -> Iterator[Path]:
             for name in artifacts.read_manifest(adapter).files:
                 shutil.copyfile(adapter / name, files / Path(name).name)
         else:
-            _fused(version, adapter, form, staging, files, limits)
+            _fused(version, adapter, form, staging, limits, tell)
+        tell.stage("Computing checksums")
         artifacts.seal(files)
         yield files
     finally:
@@ -168,26 +189,26 @@ def _made(version: ModelVersion, form: str, limits: Limits) -> Iterator[Path]:
 
 
 def _fused(
-    version: ModelVersion, adapter: Path, form: str, staging: Path, files: Path, limits: Limits
+    version: ModelVersion, adapter: Path, form: str, staging: Path, limits: Limits, tell: Telling
 ) -> None:
+    files = staging / "files"
     fused = files if form == "fused" else staging / "fused"
     fused.mkdir(exist_ok=True)
-    fuse_into(version, adapter, fused)
-    base = bases.base_path(version.base_model)
-    certificate = certify(base, adapter, fused, rows_of(version), limits)
+    _, certificate = fuse_into(version, adapter, fused, limits, tell)
     if form == "gguf":
+        tell.stage("Writing GGUF")
         name = f"{version.model.name}-{version.version}.gguf"
-        ask_backend(type(None), "export_gguf", fused, files / name)
-    (files / "fidelity.json").write_text(json.dumps(certificate, indent=1) + "\n")
+        ask_backend(type(None), "export_gguf", fused, files / name, beat=tell.beat)
+    (files / _CERTIFICATE).write_text(json.dumps(certificate, indent=1) + "\n")
 
 
 def _refuse_early(version: ModelVersion, form: str) -> None:
     """Say at once what an hour of fusing would end in."""
-    if form == "gguf" and "bit" in version.base_model.quantization:
-        raise Invalid(
-            f"{version.base_model.name} is quantized, and GGUF is written from full weights; "
-            "export the fused folder instead."
-        )
+    if form == "adapter":
+        return
+    held_out_split(rows_of(version))
+    if form == "gguf":
+        ask_backend(type(None), "check_gguf", bases.base_path(version.base_model))
 
 
 def _zip(folder: Path, target: Path, top: str) -> None:
@@ -197,17 +218,51 @@ def _zip(folder: Path, target: Path, top: str) -> None:
             archive.write(path, f"{top}/{path.name}")
 
 
-def _tell(version: ModelVersion, form: str, status: str, error: str = "") -> None:
+def _tell(version: ModelVersion, form: str, status: str, error: str = "", stage: str = "") -> None:
     path = file_path(version, form).parent / _STATE
     part = path.with_name(f"{uuid.uuid4().hex}.part")
-    part.write_text(json.dumps({"status": status, "error": error, "at": time.time()}))
+    state = {"status": status, "error": error, "stage": stage, "at": time.time()}
+    part.write_text(json.dumps(state))
     part.replace(path)
+
+
+class _Teller:
+    """Writes the stage to the export's state, and at most once a second that it is alive."""
+
+    def __init__(self, version: ModelVersion, form: str) -> None:
+        self._version, self._form = version, form
+        self._stage, self._told = "", 0.0
+
+    def stage(self, text: str) -> None:
+        self._stage = text
+        self._write()
+
+    def beat(self) -> None:
+        if time.monotonic() - self._told >= _TELL_EVERY_S:
+            self._write()
+
+    def _write(self) -> None:
+        self._told = time.monotonic()
+        _tell(self._version, self._form, "running", stage=self._stage)
+
+
+def _purpose(version: ModelVersion, form: str) -> str:
+    return f"export-{version.pk}-{form}"
+
+
+def _discard_leftovers(version: ModelVersion, form: str) -> None:
+    """What a killed child left half made."""
+    for folder in paths.staging_dirs(_purpose(version, form)):
+        artifacts.discard(folder)
+    for part in file_path(version, form).parent.glob("*.part"):
+        part.unlink(missing_ok=True)
 
 
 def _launch(version: ModelVersion, form: str) -> None:
     """Do the work in a child process; one that dies without a word is told as failed."""
     file_path(version, form).parent.mkdir(parents=True, exist_ok=True)
-    _tell(version, form, "running")
+    _discard_leftovers(version, form)
+    _tell(version, form, "running", stage="Waiting to start")
     command = [sys.executable, str(Path(settings.BASE_DIR) / "manage.py"), "export", str(version)]
     child = subprocess.Popen(
         [*command, "--stored", "--form", form],
@@ -222,4 +277,5 @@ def _launch(version: ModelVersion, form: str) -> None:
 
 def _await(child: subprocess.Popen[bytes], version: ModelVersion, form: str) -> None:
     if child.wait() and (found := look(version, form)) and found.status == "running":
-        _tell(version, form, "failed", "The export's process ended before its work; ask again.")
+        _discard_leftovers(version, form)
+        _tell(version, form, "failed", _DIED)

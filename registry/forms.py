@@ -10,7 +10,8 @@ from typing import Any
 from django import forms
 from django.core.files.uploadedfile import UploadedFile
 
-from registry.models import BaseModel, Model, ModelVersion, PromotionRule
+from registry.conversion import GROUP_SIZES
+from registry.models import BaseModel, Dataset, Model, ModelVersion, PromotionRule
 from registry.names import validate_alias, validate_name
 
 
@@ -215,5 +216,44 @@ class ImportBaseForm(forms.Form):
         required=False,
         max_length=100,
         help_text="A branch, tag or commit; empty is the newest. The commit is kept.",
+        widget=forms.TextInput(attrs={"autocomplete": "off"}),
+    )
+
+
+class QuantizeForm(forms.Form):
+    bits = forms.TypedChoiceField(
+        coerce=int,
+        choices=[(4, "4 bits: smallest"), (8, "8 bits: closest to the original")],
+        initial=4,
+    )
+    group_size = forms.TypedChoiceField(
+        coerce=int,
+        choices=[(size, str(size)) for size in GROUP_SIZES],
+        initial=64,
+        help_text="Weights that share a scale; smaller groups are closer and larger on disk.",
+    )
+    dataset = forms.ModelChoiceField(
+        Dataset.objects.all(),
+        label="Judged on",
+        required=False,
+        empty_label="The starter data set",
+        help_text="The result is kept only when it answers these held-out examples like the "
+        "original.",
+    )
+    name = forms.CharField(
+        required=False,
+        max_length=100,
+        validators=[validate_name],
+        help_text="Empty is the base's name and the bits.",
+        widget=forms.TextInput(attrs={"autocomplete": "off"}),
+    )
+
+
+class FuseForm(forms.Form):
+    name = forms.CharField(
+        required=False,
+        max_length=100,
+        validators=[validate_name],
+        help_text="What the new base model is called; empty is the model, version and “fused”.",
         widget=forms.TextInput(attrs={"autocomplete": "off"}),
     )

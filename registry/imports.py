@@ -1,8 +1,10 @@
-"""Imports of base models under way: their row tells how far they are, and who died is retried.
+"""Base models in the making: downloaded, quantized or fused. Their row tells how far they are, and
+who died is retried.
 
 The work runs where it is called: in a command, or in a child process that the web starts. The
-row's heartbeat says that somebody is at it; what has arrived lies in storage/staging under a name
-made of the source, so that a retry goes on from it.
+row's heartbeat says that somebody is at it. What has been downloaded lies in storage/staging under
+a name made of the source, so that a retry goes on from it; a conversion begins again, and what
+its dead child left is removed.
 """
 
 from __future__ import annotations
@@ -15,21 +17,28 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from registry import artifacts, bases, downloads, paths
+from registry import artifacts, bases, conversion, downloads, paths
 from registry.errors import Conflict, HubError, Invalid
-from registry.models import BaseImport, BaseModel
+from registry.models import BaseImport, BaseModel, Dataset, ModelVersion
 
 SILENCE = timedelta(seconds=120)
 """Longer than sealing a large file takes, during which nothing beats."""
 
 _TELL_EVERY_S = 1.0
-_DIED = "The import's process ended before its work. Retry: it goes on from what has arrived."
-Status = BaseImport.Status
+_DIED = {
+    True: "The import's process ended before its work. Retry: it goes on from what has arrived.",
+    False: "The conversion's process ended before its work, and nothing was kept. Is there enough "
+    "memory? Retry: it begins again.",
+}
+"""By whether it is a download."""
+_WAITING = "Waiting to start"
+Source, Status = BaseModel.Source, BaseImport.Status
 
 
 def start(repo: str, name: str = "", revision: str = "") -> BaseImport:
@@ -44,17 +53,47 @@ def start(repo: str, name: str = "", revision: str = "") -> BaseImport:
     # Two imports of one commit would write into one folder.
     if BaseImport.objects.filter(status=Status.RUNNING, origin__iexact=repo).exists():
         raise _running(repo)
+    return _create(name=name, source=Source.HUB, origin=repo, revision=revision)
+
+
+def start_quantize(
+    base: BaseModel,
+    bits: int = 4,
+    group_size: int = 64,
+    name: str = "",
+    dataset: Dataset | None = None,
+) -> BaseImport:
+    """Make the row of a quantization. Raises Invalid and Conflict for what can be seen at once."""
+    name, dataset = conversion.check_quantize(base, bits, group_size, name.strip(), dataset)
+    fail_dead()
+    return _create(
+        name=name,
+        source=Source.QUANTIZED,
+        origin=f"{base.name}, {bits} bits in groups of {group_size}",
+        derived_from=base,
+        options={"bits": bits, "group_size": group_size, "dataset": dataset.pk},
+    )
+
+
+def start_fuse(version: ModelVersion, name: str = "") -> BaseImport:
+    """Make the row of a version's fusion into a base model. Raises Invalid, Conflict, Damaged."""
+    name, _ = conversion.check_fuse(version, name.strip())
+    fail_dead()
+    return _create(
+        name=name,
+        source=Source.FUSED,
+        origin=str(version),
+        derived_from=version.base_model,
+        fused_version=version,
+    )
+
+
+def _create(**fields: Any) -> BaseImport:
     try:
         with transaction.atomic():
-            return BaseImport.objects.create(
-                name=name,
-                source=BaseModel.Source.HUB,
-                origin=repo,
-                revision=revision,
-                stage="Waiting to start",
-            )
+            return BaseImport.objects.create(stage=_WAITING, **fields)
     except IntegrityError:
-        raise _running(name) from None
+        raise _running(fields["name"]) from None
 
 
 def retry(row: BaseImport) -> BaseImport:
@@ -65,7 +104,7 @@ def retry(row: BaseImport) -> BaseImport:
         with transaction.atomic():
             changed = BaseImport.objects.filter(pk=row.pk, status=Status.FAILED).update(
                 status=Status.RUNNING,
-                stage="Waiting to start",
+                stage=_WAITING,
                 error_message="",
                 heartbeat_at=timezone.now(),
             )
@@ -82,7 +121,27 @@ def fail_dead() -> int:
     silent = BaseImport.objects.filter(
         status=Status.RUNNING, heartbeat_at__lt=timezone.now() - SILENCE
     )
-    return silent.update(status=Status.FAILED, error_message=_DIED)
+    return sum(_bury(row, heartbeat_at=row.heartbeat_at) for row in silent)
+
+
+def _bury(row: BaseImport, **still: Any) -> bool:
+    """Fail a row whose process is gone, unless it is no longer as `still` says, and remove what a
+    conversion left half made; whether it was failed."""
+    download = row.source == Source.HUB
+    running = BaseImport.objects.filter(pk=row.pk, status=Status.RUNNING, **still)
+    if not running.update(status=Status.FAILED, error_message=_DIED[download]):
+        return False
+    _discard_leftovers(row)
+    return True
+
+
+def _discard_leftovers(row: BaseImport) -> None:
+    for folder in paths.staging_dirs(_purpose(row)):
+        artifacts.discard(folder)
+
+
+def _purpose(row: BaseImport) -> str:
+    return f"convert-{row.pk}"
 
 
 def run(row: BaseImport, watch: Callable[[BaseImport], None] = lambda row: None) -> BaseModel:
@@ -91,12 +150,12 @@ def run(row: BaseImport, watch: Callable[[BaseImport], None] = lambda row: None)
     Raises what went wrong after the row says it, too.
     """
     try:
-        base = _import(row, _Teller(row, watch))
+        base = _make(row, _Teller(row, watch))
     except HubError as error:
         _end(row, status=Status.FAILED, error_message=str(error))
         raise
     except Exception:
-        _end(row, status=Status.FAILED, error_message="The import failed; the hub's log says why.")
+        _end(row, status=Status.FAILED, error_message="The work failed; the hub's log says why.")
         raise
     _end(row, status=Status.COMPLETED, stage="Done", base_model=base)
     row.refresh_from_db()
@@ -118,17 +177,15 @@ def launch(row: BaseImport) -> None:
             stderr=output,
             start_new_session=True,
         )
-    threading.Thread(target=_await, args=(child, row.pk), daemon=True).start()
+    threading.Thread(target=_await, args=(child, row), daemon=True).start()
 
 
-def _await(child: subprocess.Popen[bytes], pk: int) -> None:
+def _await(child: subprocess.Popen[bytes], row: BaseImport) -> None:
     from django.db import connection
 
     try:
         if child.wait():
-            BaseImport.objects.filter(pk=pk, status=Status.RUNNING).update(
-                status=Status.FAILED, error_message=_DIED
-            )
+            _bury(row)
     finally:
         connection.close()
 
@@ -166,7 +223,29 @@ class _Teller:
         self.watch(row)
 
 
-def _import(row: BaseImport, tell: _Teller) -> BaseModel:
+def _make(row: BaseImport, tell: _Teller) -> BaseModel:
+    if row.source == Source.HUB:
+        return _download(row, tell)
+    _discard_leftovers(row)
+    if row.source == Source.FUSED and row.fused_version:
+        return conversion.fuse_version(
+            row.fused_version, name=row.name, tell=tell, purpose=_purpose(row)
+        )
+    dataset = Dataset.objects.filter(pk=row.options.get("dataset")).first()
+    if row.source == Source.QUANTIZED and row.derived_from and dataset:
+        return conversion.quantize_base(
+            row.derived_from,
+            row.options["bits"],
+            row.options["group_size"],
+            name=row.name,
+            dataset=dataset,
+            tell=tell,
+            purpose=_purpose(row),
+        )
+    raise Invalid(f"What {row.name} was to be made from is no longer here.")
+
+
+def _download(row: BaseImport, tell: _Teller) -> BaseModel:
     tell.stage("Asking the hub")
     model = downloads.find(row.origin, row.revision)
     row.revision, row.total_bytes = model.commit, model.total_bytes

@@ -81,9 +81,15 @@ class BaseModel(models.Model):
     def __str__(self) -> str:
         return self.name
 
+    @property
+    def is_quantized(self) -> bool:
+        """Whether its weights have lost bits already."""
+        return "-bit" in self.quantization
+
 
 class BaseImport(models.Model):
-    """One import of base weights under way or done: what a person watches while gigabytes load."""
+    """One base model in the making, or made: a download, or a conversion of what is here. It is
+    what a person watches while gigabytes move."""
 
     class Status(TextChoices):
         RUNNING = "running", "Running"
@@ -102,6 +108,13 @@ class BaseImport(models.Model):
     base_model = models.ForeignKey(
         BaseModel, on_delete=models.SET_NULL, null=True, related_name="imports"
     )
+    derived_from = models.ForeignKey(
+        BaseModel, on_delete=models.SET_NULL, null=True, related_name="conversions"
+    )
+    fused_version = models.ForeignKey(
+        "ModelVersion", on_delete=models.SET_NULL, null=True, related_name="conversions"
+    )
+    options = models.JSONField(default=dict, help_text="Bits, group size and data set to judge on")
     created_at = models.DateTimeField(auto_now_add=True)
     heartbeat_at = models.DateTimeField(default=timezone.now)
 

@@ -572,13 +572,36 @@ class BaseImportIn(BaseModel):
     revision: Annotated[str, Field(max_length=100, description="Branch, tag or commit")] = ""
 
 
+class QuantizeIn(BaseModel):
+    """How a base model is quantized, and on whose held-out rows the result is judged."""
+
+    model_config = _shown({"bits": 4, "group_size": 64, "name": "qwen3-0.6b-4bit"})
+
+    bits: Literal[4, 8] = 4
+    group_size: Annotated[Literal[32, 64, 128], Field(description="Weights that share a scale")] = (
+        64
+    )
+    name: Annotated[str, Field(max_length=100, description="Empty: the base's name and bits")] = ""
+    dataset_id: Annotated[int | None, Field(description="Null: the starter data set")] = None
+
+
+class FuseIn(BaseModel):
+    """What the base model is called that a version becomes."""
+
+    model_config = _shown({"name": "calendar-whole"})
+
+    name: Annotated[str, Field(max_length=100, description="Empty: MODEL-VERSION-fused")] = ""
+
+
 class BaseImportOut(Schema):
-    """An import of base weights. `base_id` is null until it is completed."""
+    """A base model in the making: imported, quantized or fused. `base_id` is null until it is
+    completed; the base model then carries the certificate of its fidelity."""
 
     model_config = _answered(
         {
             "id": 1,
             "name": "qwen3-0.6b",
+            "source": "hub",
             "origin": "mlx-community/Qwen3-0.6B-bf16",
             "revision": "86f1f50c0f1d4a7f8b1f3f4b8e3d2a1c9b7e6d5f",
             "status": "running",
@@ -593,6 +616,7 @@ class BaseImportOut(Schema):
 
     id: int
     name: str
+    source: Base.Source
     origin: str
     revision: str
     status: str
@@ -622,6 +646,8 @@ class ExportOut(Schema):
             "size_bytes": 9742336,
             "file_name": "calendar-0.1.0-adapter.zip",
             "error": "",
+            "stage": "",
+            "certificate": {},
         }
     )
 
@@ -630,6 +656,8 @@ class ExportOut(Schema):
     size_bytes: int
     file_name: str
     error: str
+    stage: Annotated[str, Field(description="What is being done while it is running")]
+    certificate: Annotated[dict[str, Any], Field(description="Fidelity of what was fused")]
 
 
 class BaseOut(Schema):

@@ -54,6 +54,7 @@ urlpatterns = [
     path("bases/", bases.bases, name="bases"),
     path("bases/new/", bases.base_new, name="base_new"),
     path("bases/<int:pk>/", bases.base, name="base"),
+    path("bases/<int:pk>/quantize/", bases.base_quantize, name="base_quantize"),
     path("bases/imports/<int:pk>/retry/", bases.import_retry, name="import_retry"),
     re_path(
         r"^models/(?P<pk>[0-9]+)/(?P<version>[0-9]+\.[0-9]+\.[0-9]+)/exports/$",
@@ -65,6 +66,11 @@ urlpatterns = [
         r"(?P<form>adapter|fused|gguf)/$",
         bases.export_file,
         name="export_file",
+    ),
+    re_path(
+        r"^models/(?P<pk>[0-9]+)/(?P<version>[0-9]+\.[0-9]+\.[0-9]+)/fuse/$",
+        bases.version_fuse,
+        name="version_fuse",
     ),
     path("datasets/", datasets.datasets, name="datasets"),
     path("datasets/new/", datasets.dataset_new, name="dataset_new"),

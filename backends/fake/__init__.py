@@ -67,6 +67,9 @@ class FakeBackend:
     ) -> Fidelity:
         return conversion.fidelity(base, adapter, converted, rows, most_tokens)
 
+    def check_gguf(self, folder: Path) -> None:
+        conversion.check_gguf(folder)
+
     def export_gguf(self, folder: Path, target: Path) -> None:
         conversion.export_gguf(folder, target)
 

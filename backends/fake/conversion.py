@@ -70,10 +70,15 @@ def fidelity(
     )
 
 
-def export_gguf(folder: Path, target: Path) -> None:
-    """A file with GGUF's magic and the weights, which `import_gguf` takes again."""
+def check_gguf(folder: Path) -> None:
+    """Refuse what GGUF is not written from."""
     if "quantization" in _config(folder):
         raise UnsupportedModel(f"{folder.name} is quantized; GGUF is written from full weights.")
+
+
+def export_gguf(folder: Path, target: Path) -> None:
+    """A file with GGUF's magic and the weights, which `import_gguf` takes again."""
+    check_gguf(folder)
     target.write_bytes(b"GGUF" + _read(folder).values.tobytes())
 
 

@@ -62,6 +62,11 @@ class MLXBackend:
 
         return fidelity(base, adapter, converted, rows, most_tokens)
 
+    def check_gguf(self, folder: Path) -> None:
+        from backends.mlx.writable import check_gguf
+
+        check_gguf(folder)
+
     def export_gguf(self, folder: Path, target: Path) -> None:
         from backends.mlx.device import prepare
 

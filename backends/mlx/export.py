@@ -1,4 +1,4 @@
-"""Write a llama model as GGUF: the exact inverse of `backends.mlx.importer`.
+"""Write a llama or qwen2 model as GGUF: the exact inverse of `backends.mlx.importer`.
 
 mlx-lm's own writer calls every tokenizer SentencePiece, which byte-level BPE is not; so the
 vocabulary, merges, splitting rule and chat template are written here as llama.cpp names them.
@@ -17,28 +17,31 @@ from backends.base import UnsupportedModel
 from backends.mlx.importer import _BLOCK, _TOP
 from backends.mlx.saving import read_config, read_model
 from backends.mlx.tokenizer import splitting_rule
+from backends.mlx.writable import check_gguf
 
 _TOP_NAMES = {theirs: ours for ours, theirs in _TOP.items()}
 _BLOCK_NAMES = {theirs: ours for ours, theirs in _BLOCK.items()}
 _NORMAL, _CONTROL, _USER_DEFINED = 1, 3, 4
 _F16 = 1  # general.file_type: mostly 16-bit floats
+_ROPE_THETA = {"llama": 10000.0, "qwen2": 1000000.0}  # mlx-lm's, where the config says none
 
 
 def export_gguf(folder: Path, target: Path) -> None:
     """See `backends.base.Backend.export_gguf`."""
+    check_gguf(folder)
     config = read_config(folder)
-    _refuse(folder, config)
     metadata = _facts(config) | _tokenizer(folder, config)
     model, tokenizer, _ = read_model(folder)
     if template := tokenizer.chat_template:
         metadata["tokenizer.chat_template"] = str(template)
     leaves: Any = tree_flatten(model.parameters())
     heads, groups = config["num_attention_heads"], _groups(config)
+    permuted = config["model_type"] == "llama"
     weights = {}
     for name, value in leaves:
-        if ".self_attn.q_proj." in name:
+        if permuted and ".self_attn.q_proj." in name:
             value = _permute(value, heads)
-        elif ".self_attn.k_proj." in name:
+        elif permuted and ".self_attn.k_proj." in name:
             value = _permute(value, groups)
         # llama.cpp computes norms and biases in float32 and refuses bfloat16 ones.
         dtype = mx.float32 if value.ndim == 1 else mx.float16
@@ -46,57 +49,40 @@ def export_gguf(folder: Path, target: Path) -> None:
     mx.save_gguf(str(target), weights, metadata)
 
 
-def _refuse(folder: Path, config: dict[str, Any]) -> None:
-    if config["model_type"] != "llama":
-        raise UnsupportedModel(
-            f"The architecture {config['model_type']!r} cannot be written as GGUF; llama can. "
-            "Export the fused folder instead."
-        )
-    if "quantization" in config:
-        raise UnsupportedModel(
-            f"{folder.name} is quantized, and GGUF is written from full weights; fuse into an "
-            "unquantized base."
-        )
-    if config.get("rope_scaling"):
-        raise UnsupportedModel("A model with scaled positions cannot be written as GGUF yet.")
-
-
 def _groups(config: dict[str, Any]) -> int:
     return int(config.get("num_key_value_heads") or config["num_attention_heads"])
 
 
 def _facts(config: dict[str, Any]) -> dict[str, Any]:
+    kind = config["model_type"]
     heads = int(config["num_attention_heads"])
     head_dim = int(config.get("head_dim") or config["hidden_size"] // heads)
     numbers = {
         "general.file_type": _F16,
         "general.quantization_version": 2,
-        "llama.block_count": config["num_hidden_layers"],
-        "llama.context_length": config.get("max_position_embeddings", 2048),
-        "llama.embedding_length": config["hidden_size"],
-        "llama.feed_forward_length": config["intermediate_size"],
-        "llama.attention.head_count": heads,
-        "llama.attention.head_count_kv": _groups(config),
-        "llama.attention.key_length": head_dim,
-        "llama.attention.value_length": head_dim,
-        "llama.rope.dimension_count": head_dim,
-        "llama.vocab_size": config["vocab_size"],
+        f"{kind}.block_count": config["num_hidden_layers"],
+        f"{kind}.context_length": config.get("max_position_embeddings", 2048),
+        f"{kind}.embedding_length": config["hidden_size"],
+        f"{kind}.feed_forward_length": config["intermediate_size"],
+        f"{kind}.attention.head_count": heads,
+        f"{kind}.attention.head_count_kv": _groups(config),
+        f"{kind}.attention.key_length": head_dim,
+        f"{kind}.attention.value_length": head_dim,
+        f"{kind}.rope.dimension_count": head_dim,
+        f"{kind}.vocab_size": config["vocab_size"],
     }
     facts: dict[str, Any] = {key: mx.array(n, dtype=mx.uint32) for key, n in numbers.items()}
-    facts["llama.rope.freq_base"] = mx.array(config.get("rope_theta", 10000.0), mx.float32)
+    facts[f"{kind}.rope.freq_base"] = mx.array(
+        config.get("rope_theta", _ROPE_THETA[kind]), mx.float32
+    )
     epsilon = mx.array(config["rms_norm_eps"], mx.float32)
-    facts["llama.attention.layer_norm_rms_epsilon"] = epsilon
-    return {"general.architecture": "llama", "general.name": "model"} | facts
+    facts[f"{kind}.attention.layer_norm_rms_epsilon"] = epsilon
+    return {"general.architecture": kind, "general.name": "model"} | facts
 
 
 def _tokenizer(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
     written: dict[str, Any] = json.loads((folder / "tokenizer.json").read_text())
-    model = written["model"] or {}
-    if model.get("type") != "BPE" or model.get("byte_fallback"):
-        raise UnsupportedModel(
-            "Only models with a byte-level BPE tokenizer can be written as GGUF; export the fused "
-            "folder instead."
-        )
+    model = written["model"]
     added = {entry["id"]: entry for entry in written.get("added_tokens", [])}
     by_id = {number: token for token, number in model["vocab"].items()}
     by_id |= {number: entry["content"] for number, entry in added.items()}

@@ -94,7 +94,9 @@ def _tensors(folder: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Name → (safetensors dtype, shape) over all weight files."""
     files = sorted(folder.glob("model*.safetensors"))
     if not files:
-        raise UnsupportedModel(f"{folder.name} has no model.safetensors.")
+        other = sorted(path.name for path in folder.glob("*.safetensors"))
+        found = f"; it has {other[0]}, which mlx-lm does not read" if other else ""
+        raise UnsupportedModel(f"{folder.name} has no model*.safetensors{found}.")
     headers = {path.name: read_header(path) for path in files}
     check_index(folder, {name: set(header) for name, header in headers.items()})
     return {

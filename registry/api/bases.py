@@ -9,8 +9,17 @@ from ninja import Router, Status
 from ninja.pagination import LimitOffsetPagination, paginate
 
 from registry import bases, exports, imports
-from registry.models import BaseImport, BaseModel, ModelVersion
-from registry.schemas import BaseImportIn, BaseImportOut, BaseIn, BaseOut, ExportIn, ExportOut
+from registry.models import BaseImport, BaseModel, Dataset, ModelVersion
+from registry.schemas import (
+    BaseImportIn,
+    BaseImportOut,
+    BaseIn,
+    BaseOut,
+    ExportIn,
+    ExportOut,
+    FuseIn,
+    QuantizeIn,
+)
 
 router = Router(tags=["base models"])
 
@@ -31,7 +40,7 @@ def create_base(request: HttpRequest, payload: BaseIn) -> Status[BaseModel]:
 @router.get("/bases/imports", response=list[BaseImportOut], summary="Imports, newest first")
 @paginate(LimitOffsetPagination)
 def base_imports(request: HttpRequest) -> QuerySet[BaseImport]:
-    """What is being imported, and what became of earlier imports."""
+    """What is being imported, quantized or fused, and what became of earlier work."""
     imports.fail_dead()
     return BaseImport.objects.all()
 
@@ -55,7 +64,7 @@ def base_import(request: HttpRequest, import_id: int) -> BaseImport:
     "/bases/imports/{int:import_id}/retry", response={202: BaseImportOut}, summary="Retry an import"
 )
 def retry_import(request: HttpRequest, import_id: int) -> Status[BaseImport]:
-    """A failed import goes on from what has arrived."""
+    """A failed import goes on from what has arrived; a failed conversion begins again."""
     row = imports.retry(get_object_or_404(BaseImport, pk=import_id))
     imports.launch(row)
     return Status(202, row)
@@ -65,6 +74,36 @@ def retry_import(request: HttpRequest, import_id: int) -> Status[BaseImport]:
 def base_model(request: HttpRequest, base_id: int) -> BaseModel:
     """With the certificate of its fidelity when it was quantized or fused."""
     return get_object_or_404(BaseModel, pk=base_id)
+
+
+@router.post(
+    "/bases/{int:base_id}/quantize", response={202: BaseImportOut}, summary="Quantize a base model"
+)
+def quantize_base(request: HttpRequest, base_id: int, payload: QuantizeIn) -> Status[BaseImport]:
+    """Goes on in the background as an import does; kept only when it still speaks like the
+    original."""
+    base = get_object_or_404(BaseModel, pk=base_id)
+    dataset = payload.dataset_id and get_object_or_404(Dataset, pk=payload.dataset_id)
+    row = imports.start_quantize(
+        base, payload.bits, payload.group_size, payload.name, dataset or None
+    )
+    imports.launch(row)
+    return Status(202, row)
+
+
+@router.post(
+    "/models/{int:model_id}/versions/{version}/fuse",
+    response={202: BaseImportOut},
+    summary="Fuse a version into a base model",
+)
+def fuse_version(
+    request: HttpRequest, model_id: int, version: str, payload: FuseIn
+) -> Status[BaseImport]:
+    """Goes on in the background as an import does; kept only when it still says what the adapter
+    said."""
+    row = imports.start_fuse(_version(model_id, version), payload.name)
+    imports.launch(row)
+    return Status(202, row)
 
 
 _EXPORTS = "/models/{int:model_id}/versions/{version}/exports"

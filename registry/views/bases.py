@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.contrib import messages
 from django.core.paginator import Paginator
+from django.db.models import QuerySet
 from django.http import FileResponse, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
@@ -11,7 +14,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from registry import exports, imports
 from registry.bases import register_starter
 from registry.errors import HubError
-from registry.forms import ImportBaseForm
+from registry.forms import FuseForm, ImportBaseForm, QuantizeForm
 from registry.htmx import HtmxRequest, form_page, partial, refuse
 from registry.models import BaseImport, BaseModel, ModelVersion
 
@@ -21,20 +24,54 @@ _IMPORTS_SHOWN = 10
 
 @require_GET
 def bases(request: HtmxRequest) -> HttpResponse:
-    imports.fail_dead()
     page = Paginator(BaseModel.objects.all(), PER_PAGE).get_page(request.GET.get("page"))
-    rows = list(BaseImport.objects.select_related("base_model")[:_IMPORTS_SHOWN])
-    running = any(row.status == BaseImport.Status.RUNNING for row in rows)
-    context = {"page": page, "imports": rows, "running": running}
+    context = {"page": page, **_imports(BaseImport.objects.all())}
     return render(request, partial(request, "registry/bases.html", "rows"), context)
 
 
 @require_GET
-def base(request: HttpRequest, pk: int) -> HttpResponse:
+def base(request: HtmxRequest, pk: int) -> HttpResponse:
+    context = _base_context(pk, QuantizeForm())
+    return render(request, partial(request, "registry/base.html", "conversions"), context)
+
+
+@require_POST
+def base_quantize(request: HtmxRequest, pk: int) -> HttpResponse:
+    found = get_object_or_404(BaseModel, pk=pk)
+    form = QuantizeForm(request.POST)
+    status = 422
+    if form.is_valid():
+        try:
+            row = imports.start_quantize(found, **form.cleaned_data)
+            imports.launch(row)
+        except HubError as error:
+            status = refuse(form, error)
+        else:
+            messages.success(request, f"{row.name} is being made.")
+            return redirect("base", pk)
+    return form_page(request, "registry/base.html", _base_context(pk, form), status)
+
+
+def _base_context(pk: int, form: QuantizeForm) -> dict[str, Any]:
     related = BaseModel.objects.select_related("derived_from", "fused_version__model")
     found = get_object_or_404(related, pk=pk)
-    context = {"base": found, "models": found.models.all()[:50], "derived": found.derived.all()}
-    return render(request, "registry/base.html", context)
+    return {
+        "base": found,
+        "models": found.models.all()[:50],
+        "derived": found.derived.all(),
+        "form": form,
+        **_imports(found.conversions.all()),
+    }
+
+
+def _imports(rows: QuerySet[BaseImport]) -> dict[str, Any]:
+    """The newest of `rows`, and whether the page should ask again."""
+    imports.fail_dead()
+    shown = list(rows.select_related("base_model")[:_IMPORTS_SHOWN])
+    return {
+        "imports": shown,
+        "running": any(row.status == BaseImport.Status.RUNNING for row in shown),
+    }
 
 
 @require_http_methods(["GET", "POST"])
@@ -77,7 +114,7 @@ def starter_base(request: HttpRequest) -> HttpResponse:
 
 
 @require_http_methods(["GET", "POST"])
-def version_exports(request: HttpRequest, pk: int, version: str) -> HttpResponse:
+def version_exports(request: HtmxRequest, pk: int, version: str) -> HttpResponse:
     found = _version(pk, version)
     if request.method == "POST":
         try:
@@ -85,9 +122,39 @@ def version_exports(request: HttpRequest, pk: int, version: str) -> HttpResponse
         except HubError as error:
             messages.error(request, str(error))
         return redirect("version_exports", pk, version)
-    made = {export.form: export for export in exports.exports_of(found)}
-    forms = [(form, text, made.get(form)) for form, text in _FORMS.items()]
-    return render(request, "registry/base_exports.html", {"version": found, "forms": forms})
+    context = _exports_context(found, FuseForm())
+    return render(request, partial(request, "registry/base_exports.html", "work"), context)
+
+
+@require_POST
+def version_fuse(request: HtmxRequest, pk: int, version: str) -> HttpResponse:
+    found = _version(pk, version)
+    form = FuseForm(request.POST)
+    status = 422
+    if form.is_valid():
+        try:
+            row = imports.start_fuse(found, **form.cleaned_data)
+            imports.launch(row)
+        except HubError as error:
+            status = refuse(form, error)
+        else:
+            messages.success(request, f"{row.name} is being made.")
+            return redirect("version_exports", pk, version)
+    context = _exports_context(found, form)
+    return form_page(request, "registry/base_exports.html", context, status)
+
+
+def _exports_context(version: ModelVersion, form: FuseForm) -> dict[str, Any]:
+    made = {export.form: export for export in exports.exports_of(version)}
+    fusing = _imports(version.conversions.all())
+    exporting = any(export.status == "running" for export in made.values())
+    return {
+        "version": version,
+        "forms": [(name, text, made.get(name)) for name, text in _FORMS.items()],
+        "form": form,
+        **fusing,
+        "running": fusing["running"] or exporting,
+    }
 
 
 _FORMS = {
