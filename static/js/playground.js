@@ -217,3 +217,6 @@ document.querySelector("#examples")?.addEventListener("click", (event) => {
   prompt.focus();
 });
 setCompare(compareBox.checked);
+// The page comes with both closed, so that nothing typed before this line is lost.
+prompt.readOnly = false;
+sendButton.disabled = false;

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import mlx.core as mx
 import numpy as np
 import pytest
+from mlx.utils import tree_flatten
+from mlx_lm.models.qwen2 import Model, ModelArgs
 
 from backends.base import Fidelity, LoraConfig, UnsupportedModel
 from backends.mlx.export import export_gguf
@@ -17,6 +20,7 @@ from backends.mlx.importer import import_gguf
 from backends.mlx.lora import adapt, adapter_weights, write_adapter_config
 from backends.mlx.quantize import quantize
 from backends.mlx.saving import read_model
+from backends.mlx.writable import check_gguf
 
 ROWS = [
     ("What is the capital of France?", "The capital of France is Paris."),
@@ -138,3 +142,47 @@ def test_a_quantized_model_is_not_written_as_gguf(tiny_base: Path, tmp_path: Pat
     small = quantize(tiny_base, tmp_path / "small", 8, 64).path
     with pytest.raises(UnsupportedModel, match="fuse into an unquantized base"):
         export_gguf(small, tmp_path / "small.gguf")
+
+
+def make_qwen2(tiny_base: Path, folder: Path) -> Path:
+    """A random qwen2 with biases that matter, and the tokenizer of `tiny_base`."""
+    shutil.copytree(tiny_base, folder)
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"model_type": "qwen2", "rope_theta": 1000000.0, "tie_word_embeddings": False}
+    (folder / "config.json").write_text(json.dumps(config))
+    model = Model(ModelArgs.from_dict(config))
+    weights = {
+        name: mx.random.normal(value.shape) if name.endswith("bias") else value
+        for name, value in tree_flatten(model.parameters())
+    }
+    mx.save_safetensors(str(folder / "model.safetensors"), weights, metadata={"format": "mlx"})
+    return folder
+
+
+def test_a_qwen2_survives_gguf_with_its_biases(tiny_base: Path, tmp_path: Path) -> None:
+    qwen = make_qwen2(tiny_base, tmp_path / "qwen")
+    export_gguf(qwen, tmp_path / "qwen.gguf")
+    back = import_gguf(tmp_path / "qwen.gguf", tmp_path / "back", quantize=False)
+    assert back.architecture == "qwen2"
+    assert np.abs(logits(back.path) - logits(qwen)).max() < 1e-2
+    assert np.abs(logits(qwen)).max() > 0.1
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"model_type": "mistral"}, "'mistral' cannot be written as GGUF; llama and qwen2 can"),
+        ({"rope_scaling": {"rope_type": "linear", "factor": 2.0}}, "scaled positions"),
+        ({"use_sliding_window": True}, "sliding attention window"),
+        ({"layer_types": ["sliding_attention", "full_attention"]}, "sliding attention window"),
+    ],
+)
+def test_what_gguf_cannot_hold_is_refused_by_its_files_alone(
+    changed: dict[str, object], reason: str, tiny_base: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "other"
+    shutil.copytree(tiny_base, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | changed))
+    with pytest.raises(UnsupportedModel, match=reason):
+        check_gguf(folder)

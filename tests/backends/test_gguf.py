@@ -282,7 +282,8 @@ def test_configurations_that_name_code_are_refused(folder: Path, file: str, key:
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors"])
 def test_an_incomplete_folder_is_refused(folder: Path, name: str) -> None:
     (folder / name).unlink()
-    with pytest.raises(UnsupportedModel, match=name):
+    stem, suffix = name.split(".")
+    with pytest.raises(UnsupportedModel, match=rf"has no {stem}\*?\.{suffix}"):
         MLXBackend().inspect(folder)
 
 

@@ -18,7 +18,8 @@ REPO = "owner/tiny"
 
 @dataclass
 class FakeHub:
-    """`cut_after` bytes of a weight file the connection ends, `cuts` times."""
+    """`cut_after` bytes of a weight file the connection ends, `cuts` times; after `stall_after`
+    it says nothing more until `gone_on` is set."""
 
     files: dict[str, bytes]
     url: str = ""
@@ -26,6 +27,8 @@ class FakeHub:
     cut_after: int = 0
     cuts: int = 0
     digest: str = ""
+    stall_after: int = 0
+    gone_on: threading.Event = field(default_factory=threading.Event)
     asked: list[tuple[str, str]] = field(default_factory=list)
 
     def info(self) -> dict[str, Any]:
@@ -69,6 +72,12 @@ def serving(hub: FakeHub) -> Iterator[FakeHub]:
                 hub.cuts -= 1
                 self.wfile.write(body[: hub.cut_after])
                 self.wfile.flush()
+                self.close_connection = True
+                return
+            if hub.stall_after and name.endswith(".safetensors"):
+                self.wfile.write(body[: hub.stall_after])
+                self.wfile.flush()
+                hub.gone_on.wait(60)
                 self.close_connection = True
                 return
             self.wfile.write(body)

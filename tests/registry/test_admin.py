@@ -9,11 +9,20 @@ from django.urls import reverse
 from django.utils import timezone
 
 from registry.aliases import move_alias
-from registry.models import AliasMove, MLflowOutbox, Model, ModelVersion
+from registry.models import AliasMove, BaseImport, MLflowOutbox, Model, ModelVersion
 from tests.registry.build import make_version
 
 pytestmark = pytest.mark.django_db
-TABLES = ("basemodel", "dataset", "model", "modelversion", "alias", "aliasmove", "mlflowoutbox")
+TABLES = (
+    "basemodel",
+    "baseimport",
+    "dataset",
+    "model",
+    "modelversion",
+    "alias",
+    "aliasmove",
+    "mlflowoutbox",
+)
 
 
 @pytest.fixture
@@ -28,6 +37,7 @@ def version() -> ModelVersion:
     version = make_version()
     move_alias(version.model, "production", version)
     MLflowOutbox.objects.create(operation="end_run", run_key="1")
+    BaseImport.objects.create(name="tiny", source="hub", origin="owner/tiny", done_bytes=5)
     return version
 
 

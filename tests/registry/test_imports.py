@@ -8,7 +8,6 @@ from datetime import timedelta
 from io import StringIO
 from pathlib import Path
 
-import httpx
 import pytest
 from django.core.management import call_command
 from django.core.management.base import CommandError
@@ -20,7 +19,6 @@ from registry.errors import Conflict, Invalid, NotFound, Unavailable
 from registry.models import BaseImport, BaseModel
 from tests.registry.build import make_base
 from tests.registry.hub_server import COMMIT, REPO, FakeHub, serving
-from tests.running import run_hub, wait_until
 
 pytestmark = pytest.mark.django_db
 Status = BaseImport.Status
@@ -113,6 +111,25 @@ def test_a_model_of_pickles_alone_is_refused(hub: FakeHub) -> None:
     assert hub.asked == []
 
 
+def test_weights_under_another_name_are_refused_with_the_reason(hub: FakeHub) -> None:
+    hub.files["weights.00.safetensors"] = hub.files.pop("model.safetensors")
+    with pytest.raises(Invalid, match=r"in weights\.00\.safetensors, and mlx-lm reads only"):
+        imports.run(imports.start(REPO))
+    assert hub.asked == []
+
+
+def test_an_index_of_other_weights_is_refused_before_any_weights_come(hub: FakeHub) -> None:
+    index = {"weight_map": {"a": "model.safetensors", "b": "consolidated.00.safetensors"}}
+    hub.files["model.safetensors.index.json"] = json.dumps(index).encode()
+    with pytest.raises(Invalid, match=r"names 'consolidated\.00\.safetensors'"):
+        imports.run(imports.start(REPO))
+    assert "model.safetensors" not in [name for name, _ in hub.asked]
+    hub.commit = "b" * 40  # what a commit names never changes, and is not asked for again
+    hub.files["model.safetensors.index.json"] = b'{"weight_map": []}'
+    with pytest.raises(Invalid, match="not a readable index"):
+        imports.run(imports.start(REPO, "again"))
+
+
 def test_hostile_file_names_are_left_alone(hub: FakeHub) -> None:
     hub.files |= {"../evil.json": b"{}", "/tmp/evil.json": b"{}", ".evil.json": b"{}"}
     imports.run(imports.start(REPO))
@@ -189,16 +206,3 @@ def test_the_pages_show_bases_and_failed_imports(client: Client) -> None:
     refused = client.post("/bases/new/", {"repo": "/etc/passwd"})
     assert refused.status_code == 422
     assert "no hub id" in refused.content.decode()
-
-
-def test_the_web_imports_in_a_process_of_its_own(hub: FakeHub, tmp_path: Path) -> None:
-    folder = tmp_path / "web"
-    folder.mkdir()
-    with run_hub(folder, HF_ENDPOINT=hub.url) as running:
-        answer = httpx.post(f"{running.url}/api/bases/imports", json={"source": REPO})
-        assert answer.status_code == 202, answer.text
-        address = f"{running.url}/api/bases/imports/{answer.json()['id']}"
-        wait_until(lambda: httpx.get(address).json()["status"] != "running", 60)
-        found = httpx.get(address).json()
-        assert (found["status"], found["revision"]) == ("completed", COMMIT)
-        assert httpx.get(f"{running.url}/api/bases/{found['base_id']}").json()["name"] == "tiny"
