@@ -31,6 +31,11 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def without_coverage(environment: Mapping[str, str]) -> dict[str, str]:
+    """`environment` for a process that is not measured: what it runs is measured elsewhere."""
+    return {k: v for k, v in environment.items() if not k.startswith("COVERAGE_PROCESS_")}
+
+
 def hub_environment(storage: Path, **extra: str) -> dict[str, str]:
     """What a hub's process needs to live on `storage` alone, whatever the tester has set."""
     kept = {

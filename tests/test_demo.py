@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.running import ROOT, hub_environment
+from tests.running import ROOT, hub_environment, without_coverage
 
 LIMIT_S = 1500  # minutes on a machine at rest; a shared one may take several times as long
 
@@ -28,7 +28,7 @@ def figures(storage: Path) -> dict[str, Any]:
     run = subprocess.run(
         [sys.executable, "manage.py", "demo", "--exit", "--report", str(report)],
         cwd=ROOT,
-        env=hub_environment(storage, HUB_BACKEND="mlx", DATABASE_URL=""),
+        env=without_coverage(hub_environment(storage, HUB_BACKEND="mlx", DATABASE_URL="")),
         capture_output=True,
         text=True,
         timeout=LIMIT_S,

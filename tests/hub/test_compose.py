@@ -21,6 +21,8 @@ from registry.models import BaseModel, Dataset, Model
 from tests.running import ROOT, RunningHub
 from training.models import TrainingJob, TrainingMetric
 
+pytestmark = pytest.mark.any_database
+
 COMPOSE = ROOT / "docker-compose.yml"
 DEPLOY = ROOT / "deploy"
 DASHBOARD = DEPLOY / "grafana" / "dashboards" / "hub.json"

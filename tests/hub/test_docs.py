@@ -7,6 +7,8 @@ import pytest
 from tests.pages.browser import chromium, executable
 from tests.running import RunningHub
 
+pytestmark = pytest.mark.any_database
+
 
 @pytest.mark.skipif(executable() is None, reason="no Chromium is installed")
 def test_swagger_runs_from_our_own_files(running_hub: RunningHub) -> None:

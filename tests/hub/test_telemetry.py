@@ -15,6 +15,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from hub import telemetry
 from tests.running import run_hub, wait_until
 
+pytestmark = pytest.mark.any_database
+
 
 class Receiver(ThreadingHTTPServer):
     """Collects what is sent to `/v1/traces`."""

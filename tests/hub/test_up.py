@@ -10,6 +10,7 @@ from pathlib import Path
 
 import httpx
 import psutil
+import pytest
 
 from tests.running import (
     PROCESSES,
@@ -21,6 +22,8 @@ from tests.running import (
     run_hub,
     wait_until,
 )
+
+pytestmark = pytest.mark.any_database
 
 
 def gone(pids: list[int]) -> bool:

@@ -16,7 +16,10 @@ from tests.pages.browser import Watch, chromium, executable, overflow
 from tests.pages.seed import write_examples
 from tests.running import RunningHub, run_hub, wait_until
 
-pytestmark = pytest.mark.skipif(executable() is None, reason="no Chromium is installed")
+pytestmark = [
+    pytest.mark.any_database,
+    pytest.mark.skipif(executable() is None, reason="no Chromium is installed"),
+]
 
 PAGES = (
     "/",

@@ -23,6 +23,8 @@ from registry.uploads import kept_while_read
 from registry.verification import verify_version
 from tests.registry.build import make_version
 
+pytestmark = pytest.mark.any_database
+
 SECRET = "the secret outside of storage"
 BATCH = 50
 

@@ -32,7 +32,11 @@ from tests.registry.build import make_base
 from tests.training.build import claim, make_job
 from training import runner
 
-pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("mlflow_process")]
+pytestmark = [
+    pytest.mark.any_database,
+    pytest.mark.django_db,
+    pytest.mark.usefixtures("mlflow_process"),
+]
 
 Cut = Literal["", "before", "after"]
 
