@@ -8,6 +8,7 @@ row says that they have arrived. Whatever dies in between leaves a row with `mov
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import structlog
 from django.db import transaction
@@ -22,18 +23,19 @@ Status = ModelVersion.Status
 log = structlog.get_logger(__name__)
 
 
-def archive_version(version: ModelVersion, *, with_aliases: bool = False) -> ModelVersion:
+def archive_version(version: ModelVersion, *, with_model: bool = False) -> ModelVersion:
     """ready → archived: the files move to `storage/archive` and the version is not served.
 
-    Raises Conflict when it is not ready or an alias points at it (unless `with_aliases`: the
-    whole model goes), Damaged when the files are not those that were recorded.
+    `with_model` says that the whole model goes: then aliases are no hindrance, and the row keeps
+    that it comes back with the model. Raises Conflict when it is not ready or an alias points at
+    it, Damaged when the files are not those that were recorded.
     """
-    return _move(version, Status.READY, Status.ARCHIVED, with_aliases=with_aliases)
+    return _move(version, Status.READY, with_model=with_model)
 
 
 def restore_version(version: ModelVersion) -> ModelVersion:
     """archived → ready: the files come back to `storage/active`. Raises Conflict and Damaged."""
-    return _move(version, Status.ARCHIVED, Status.READY, with_aliases=True)
+    return _move(version, Status.ARCHIVED, with_model=False)
 
 
 def finish_moves(model: Model | None = None) -> list[ModelVersion]:
@@ -71,17 +73,17 @@ def finish_move(version: ModelVersion) -> None:
         if _give_up(version, target):
             raise _damaged(version, problems)
     else:
-        arrived = Status.ARCHIVED if version.status == Status.READY else Status.READY
         moving = ModelVersion.objects.filter(pk=version.pk, status=version.status, moving_to=target)
+        arrived: dict[str, Any] = {"status": Status.ARCHIVED}
+        if version.status == Status.ARCHIVED:
+            arrived = {"status": Status.READY, "archived_with_model": False}
         with transaction.atomic():
-            if moving.update(status=arrived, artifact_path=target, moving_to=""):
+            if moving.update(**arrived, artifact_path=target, moving_to=""):
                 tracking.version_changed(version)
     version.refresh_from_db()
 
 
-def _move(
-    version: ModelVersion, leaves: Status, enters: Status, *, with_aliases: bool
-) -> ModelVersion:
+def _move(version: ModelVersion, leaves: Status, *, with_model: bool) -> ModelVersion:
     finish_move(version)
     if version.status != leaves:
         raise _wrong_status(version, leaves)
@@ -90,26 +92,27 @@ def _move(
         if version.status != leaves or version.moving_to:  # somebody moved it while it was read
             raise _wrong_status(version, leaves)
         raise _damaged(version, problems)
-    target = paths.version_dir(
-        version.model.name, version.version, archived=enters == Status.ARCHIVED
-    )
-    _announce(version, leaves, paths.relative(target), with_aliases=with_aliases)
+    target = paths.version_dir(version.model.name, version.version, archived=leaves == Status.READY)
+    _announce(version, leaves, paths.relative(target), with_model=with_model)
     finish_move(version)
     return version
 
 
-def _announce(version: ModelVersion, leaves: Status, target: str, *, with_aliases: bool) -> None:
+def _announce(version: ModelVersion, leaves: Status, target: str, *, with_model: bool) -> None:
     """Write down the move, as long as the version is at rest, where it was and without alias."""
+    intent: dict[str, Any] = {"moving_to": target}
+    if leaves == Status.READY:
+        intent["archived_with_model"] = with_model
     with transaction.atomic():
         Model.objects.select_for_update().get(pk=version.model_id)  # as moving an alias does
         names = list(version.aliases.values_list("name", flat=True))
-        if names and not with_aliases:
+        if names and leaves == Status.READY and not with_model:
             raise Conflict(
                 f"{version} is what {', '.join(names)} points at; "
                 "move the alias to another version first."
             )
         at_rest = ModelVersion.objects.filter(pk=version.pk, status=leaves, moving_to="")
-        if not at_rest.update(moving_to=target):
+        if not at_rest.update(**intent):
             version.refresh_from_db()
             raise _wrong_status(version, leaves)
 
@@ -139,7 +142,9 @@ def _give_up(version: ModelVersion, target: str) -> bool:
         here = paths.absolute(row.artifact_path)
         if there.exists() and not here.exists():
             _rename_durably(there, here)
-        ModelVersion.objects.filter(pk=row.pk, moving_to=target).update(moving_to="")
+        row.moving_to = ""
+        row.archived_with_model &= row.status == Status.ARCHIVED  # a ready one has not gone
+        row.save(update_fields=["moving_to", "archived_with_model"])
     return True
 
 

@@ -5,86 +5,18 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
-from django.core.exceptions import ValidationError
 from django.db import transaction
-from pydantic import BaseModel as Schema
-from pydantic import ConfigDict, Field
 
 from registry import artifacts, paths, tarball
 from registry.bases import find_base
-from registry.bundle import CARD, FORMAT, INDEX, SEAL, dimensions
+from registry.bundle import INDEX, dimensions
+from registry.bundle_index import BundledBase, Entry, Index, in_order, read_index
 from registry.datasets import register_dataset
 from registry.errors import Conflict, Damaged, Invalid, NotFound
 from registry.models import BaseModel, Dataset, Model, ModelVersion
-from registry.names import parse_semver
 from registry.registration import register_model
-
-_INDEX_LIMIT = 32_000_000
-_MOST_FILES = 1000
-_ADAPTER_SUFFIXES = (".safetensors", ".json")  # no code and no pickles
-
-
-class _Entry(Schema):
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-    size: int = Field(ge=0)
-
-
-class _Lineage(Schema):
-    """What the other hub recorded, of the types that a row takes."""
-
-    version: str = Field(max_length=130)
-    created_at: str = Field(max_length=40)
-    metrics: dict[str, Any] = {}
-    git_commit: str = Field("", max_length=40)
-    git_dirty: bool | None = None
-    git_diff: str = ""
-    parent: str | None = None
-    params: dict[str, Any] = {}
-    seed: int | None = Field(None, ge=-(2**63), lt=2**63)
-    packages: dict[str, Any] = {}
-    hardware: dict[str, Any] = {}
-    manifest_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-    notes: str = ""
-
-
-class _Base(Schema):
-    """The base model that the adapter was trained on."""
-
-    name: str = Field(max_length=100)
-    origin: str = ""
-    revision: str = ""
-    checksum: str = Field("", max_length=64)
-    architecture: str = ""
-    dimensions: dict[str, Any] = {}
-
-
-class _Dataset(Schema):
-    name: str = Field(max_length=100)
-    checksum: str = Field("", max_length=64)
-    description: str = ""
-
-
-class _Model(Schema):
-    name: str = Field(max_length=100)
-    task_type: str = ""
-    description: str = ""
-    tags: list[str] = []
-
-
-class _Index(Schema):
-    """`bundle.json`."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    format: int
-    files: dict[str, _Entry] = Field(max_length=_MOST_FILES)
-    model: _Model
-    version: str
-    lineage: _Lineage
-    base: _Base
-    dataset: _Dataset | None
 
 
 def import_bundle(path: Path, model_name: str = "", base_name: str = "") -> ModelVersion:
@@ -96,7 +28,7 @@ def import_bundle(path: Path, model_name: str = "", base_name: str = "") -> Mode
     staging = paths.staging_dir("bundle")
     try:
         with path.open("rb") as file:
-            index, digest = _read_index(file)
+            index, digest = read_index(file)
             _unpack(file, index, staging)
         _check_adapter(staging / "adapter", index)
         base = _find_base(index, base_name)
@@ -110,26 +42,7 @@ def import_bundle(path: Path, model_name: str = "", base_name: str = "") -> Mode
         artifacts.discard(staging)
 
 
-def _read_index(file: IO[bytes]) -> tuple[_Index, str]:
-    size = tarball.peek_size(file, INDEX, _INDEX_LIMIT)
-    content = b"".join(tarball.read(file, INDEX, size))
-    digest = hashlib.sha256(content).hexdigest()
-    seal = b"".join(tarball.read(file, SEAL, tarball.peek_size(file, SEAL, 64)))
-    if seal != digest.encode():
-        raise Damaged(f"{INDEX} and {SEAL} do not agree: one of them was changed.")
-    try:
-        if b"\\u0000" in content:
-            raise ValueError("a text holds NUL, which no database keeps")
-        index = _Index.model_validate_json(content)
-        parse_semver(index.version)
-    except (ValidationError, ValueError) as error:
-        raise Invalid(f"{INDEX} is not one that a hub writes ({type(error).__name__}).") from None
-    if index.format != FORMAT:
-        raise Invalid(f"The bundle has format {index.format}; this hub reads format {FORMAT}.")
-    return index, digest
-
-
-def _unpack(file: IO[bytes], index: _Index, staging: Path) -> None:
+def _unpack(file: IO[bytes], index: Index, staging: Path) -> None:
     """Write every file below `staging`; their sizes must fill the bundle exactly."""
     folded = {name.lower() for name in index.files}
     if len(folded) != len(index.files):
@@ -137,32 +50,13 @@ def _unpack(file: IO[bytes], index: _Index, staging: Path) -> None:
     wanted = sum(tarball.length(entry.size) for entry in index.files.values()) + len(tarball.END)
     if os.fstat(file.fileno()).st_size - file.tell() != wanted:
         raise Damaged("The bundle is cut, or something was added to it.")
-    # In the order of the file, which is not that of the sorted keys.
-    order = sorted(index.files, key=_place)
-    for name in order:
+    for name in in_order(index):
         _unpack_one(file, name, index.files[name], staging)
     if file.read() != tarball.END:
         raise Damaged("The end of the bundle is not the one that was written.")
 
 
-def _place(name: str) -> tuple[int, bool, str]:
-    folder, _, rest = name.rpartition("/")
-    return (
-        ["", "adapter", "data"].index(_known_folder(folder, name)),
-        rest != artifacts.MANIFEST,
-        rest,
-    )
-
-
-def _known_folder(folder: str, name: str) -> str:
-    adapter_file = folder == "adapter" and name.endswith(_ADAPTER_SUFFIXES)
-    data_file = folder == "data" and name.endswith((".jsonl", f"/{artifacts.MANIFEST}"))
-    if not (adapter_file or data_file or name == CARD):
-        raise Invalid(f"{name!r} has no place in a bundle.")
-    return folder
-
-
-def _unpack_one(file: IO[bytes], name: str, entry: _Entry, staging: Path) -> None:
+def _unpack_one(file: IO[bytes], name: str, entry: Entry, staging: Path) -> None:
     if tarball.peek_size(file, name, entry.size) != entry.size:
         raise Damaged(f"{name} has not the size that {INDEX} says.")
     target = staging / name  # the header has proved the name a plain one
@@ -176,14 +70,14 @@ def _unpack_one(file: IO[bytes], name: str, entry: _Entry, staging: Path) -> Non
         raise Damaged(f"{name} has other content than was bundled.")
 
 
-def _check_adapter(folder: Path, index: _Index) -> None:
+def _check_adapter(folder: Path, index: Index) -> None:
     if problems := artifacts.verify(folder):
         raise Damaged(f"The adapter is not whole: {' '.join(problems)}")
     if artifacts.read_manifest(folder).sha256 != index.lineage.manifest_sha256:
         raise Damaged(f"adapter/{artifacts.MANIFEST} is not the one in the lineage.")
 
 
-def _check_data(folder: Path, index: _Index) -> None:
+def _check_data(folder: Path, index: Index) -> None:
     if not folder.exists():
         return
     problems = artifacts.verify(folder)
@@ -192,7 +86,7 @@ def _check_data(folder: Path, index: _Index) -> None:
         raise Damaged(f"The data set is not the one in {INDEX}. {' '.join(problems)}")
 
 
-def _take_data(folder: Path, index: _Index) -> None:
+def _take_data(folder: Path, index: Index) -> None:
     """Register the bundled examples, unless the same bytes are here under any name."""
     dataset = index.dataset
     if dataset is None or not folder.exists():
@@ -203,7 +97,7 @@ def _take_data(folder: Path, index: _Index) -> None:
         register_dataset(dataset.name, folder, dataset.description, origin=origin)
 
 
-def _find_base(index: _Index, wanted: str) -> BaseModel:
+def _find_base(index: Index, wanted: str) -> BaseModel:
     recorded = index.base
     if wanted:
         return _fitting(find_base(wanted), recorded)
@@ -219,7 +113,7 @@ def _find_base(index: _Index, wanted: str) -> BaseModel:
     return found
 
 
-def _fitting(base: BaseModel, recorded: _Base) -> BaseModel:
+def _fitting(base: BaseModel, recorded: BundledBase) -> BaseModel:
     if base.manifest_sha256 == recorded.checksum:
         return base
     own = dimensions(base)
@@ -231,7 +125,7 @@ def _fitting(base: BaseModel, recorded: _Base) -> BaseModel:
     return base
 
 
-def _find_model(index: _Index, wanted: str, base: BaseModel) -> Model:
+def _find_model(index: Index, wanted: str, base: BaseModel) -> Model:
     told = index.model
     name = wanted or told.name
     model = Model.objects.filter(name__iexact=name).select_related("base_model").first()
@@ -246,7 +140,7 @@ def _find_model(index: _Index, wanted: str, base: BaseModel) -> Model:
     return model
 
 
-def _keep(staging: Path, index: _Index, model: Model, base: BaseModel, digest: str) -> ModelVersion:
+def _keep(staging: Path, index: Index, model: Model, base: BaseModel, digest: str) -> ModelVersion:
     """Row and folder at once: seen by others only when both are there. A crash before the commit
     leaves at most a folder that no row names."""
     manifest = artifacts.seal(staging)
@@ -262,7 +156,7 @@ def _keep(staging: Path, index: _Index, model: Model, base: BaseModel, digest: s
     return version
 
 
-def _version(index: _Index, model: Model, base: BaseModel, digest: str) -> ModelVersion:
+def _version(index: Index, model: Model, base: BaseModel, digest: str) -> ModelVersion:
     told = index.lineage
     checksum = index.dataset.checksum if index.dataset else ""
     datasets = Dataset.objects.filter(checksum=checksum).order_by("pk")
@@ -295,7 +189,7 @@ def _free_number(model: Model, wanted: str) -> str:
     return f"{newest.major}.{newest.minor}.{newest.patch + 1}"
 
 
-def _notes(index: _Index, base: BaseModel, digest: str) -> str:
+def _notes(index: Index, base: BaseModel, digest: str) -> str:
     told = index.lineage
     lines = [
         f"Imported from a bundle of {told.version}, made {told.created_at} "

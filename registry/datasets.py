@@ -80,7 +80,7 @@ def register_hub_dataset(
 
     _check_name(name)
     reader = Reader(columns=_checked(columns or {}), progress=progress)
-    folder = paths.staging_dir("download")
+    folder = paths.staging_dir("hub-dataset")  # no retry goes on from it
     try:
         origin = download(hub_id, folder)
         return _register(name, folder, description, origin, reader, split_hub_files)

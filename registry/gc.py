@@ -1,6 +1,8 @@
 """What storage holds that no row names: listed with its reason and size, and swept on demand.
 
-Younger than `AGE` nothing is touched: what is being written has no row yet.
+Younger than `AGE` nothing is touched: what is being written has no row yet. The part of a download
+that broke off is worth hours, so it is kept for `RESUMABLE` for a retry to go on from; what is
+kept so is listed, too.
 """
 
 from __future__ import annotations
@@ -20,22 +22,27 @@ from django.db.models import Count, Q, Sum
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
-from registry import archive, paths
+from registry import archive, exports, paths
 from registry.models import BaseModel, Dataset, Model, ModelVersion
 
 AGE = datetime.timedelta(hours=24)
+RESUMABLE = datetime.timedelta(days=7)
 
 _JOB_STAGING = re.compile(r"job-([0-9]+)-[0-9a-f]{32}")
+_DOWNLOAD = re.compile(r"staging/download-[0-9a-f]{32}")
+_EXPORT = re.compile(rf"([0-9]{{1,18}})-({'|'.join(exports.FORMS)})")
 _LIVE_JOBS = ("queued", "running")
 
 
 @dataclass(frozen=True)
 class Leftover:
-    """A file or folder that no row names. `path` is relative to storage."""
+    """A file or folder that no row names. `path` is relative to storage. `kept_until` is when a
+    download that broke off is given up; None is over already."""
 
     path: str
     size_bytes: int
     reason: str
+    kept_until: datetime.datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -55,13 +62,24 @@ class DiskUse:
 
 def leftovers(age: datetime.timedelta = AGE) -> list[Leftover]:
     """Everything that `sweep` would remove: untouched for `age` and named by no row."""
-    before = (timezone.now() - age).timestamp()
-    named = _named()
+    now, named = timezone.now(), _named()
     return [
         Leftover(_relative(path), _size(path), reason)
         for path, reason in _candidates()
-        if _relative(path) not in named and _newest(path) <= before
+        if _relative(path) not in named and _rests(path, age, now)
     ]
+
+
+def resumable() -> list[Leftover]:
+    """Downloads that broke off, or run, and that `sweep` spares at any age until `kept_until`."""
+    now = timezone.now()
+    found = []
+    for path in _inside("staging"):
+        if _DOWNLOAD.fullmatch(_relative(path)) and not _rests(path, RESUMABLE, now):
+            touched = datetime.datetime.fromtimestamp(_newest(path), datetime.UTC)
+            reason = "a download that a retry goes on with"
+            found.append(Leftover(_relative(path), _size(path), reason, touched + RESUMABLE))
+    return found
 
 
 def sweep(age: datetime.timedelta = AGE) -> list[Leftover]:
@@ -81,7 +99,7 @@ def remove_unnamed(path: str, age: datetime.timedelta = datetime.timedelta(0)) -
         with transaction.atomic():
             if path in _named(lock=True) or not os.path.lexists(place):
                 return False
-            if _newest(place) > (timezone.now() - age).timestamp():
+            if not _rests(place, age, timezone.now()):
                 return False
             place.rename(trash / place.name)
         return True
@@ -121,7 +139,20 @@ def _named(*, lock: bool = False) -> set[str]:
     named |= set(BaseModel.objects.values_list("path", flat=True))
     named |= set(Dataset.objects.values_list("path", flat=True))
     jobs = Model.objects.exclude(jobs=None).values_list("jobs__pk", flat=True)
-    return named | {_relative(paths.job_dir(pk)) for pk in jobs if pk is not None}
+    named |= {_relative(paths.job_dir(pk)) for pk in jobs if pk is not None}
+    return named | {_relative(file.parent) for file in _finished_exports()}
+
+
+def _finished_exports() -> list[Path]:
+    """The files that the pages of versions offer for download."""
+    asked = [match for path in _inside("exports") if (match := _EXPORT.fullmatch(path.name))]
+    versions = ModelVersion.objects.select_related("model").in_bulk({int(m[1]) for m in asked})
+    files = [
+        exports.file_path(version, match[2])
+        for match in asked
+        if (version := versions.get(int(match[1])))
+    ]
+    return [file for file in files if file.is_file()]
 
 
 def _candidates() -> Iterator[tuple[Path, str]]:
@@ -129,7 +160,9 @@ def _candidates() -> Iterator[tuple[Path, str]]:
     live_jobs = {str(pk) for pk in live.values_list("jobs__pk", flat=True)}
     for path in _inside("staging"):
         job = _JOB_STAGING.fullmatch(path.name)
-        if job is None or job[1] not in live_jobs:
+        if _DOWNLOAD.fullmatch(_relative(path)):
+            yield path, f"a download that nobody went on with for {RESUMABLE.days} days"
+        elif job is None or job[1] not in live_jobs:
             yield path, "left over in staging"
     for folder in ("active", "archive"):
         for path in _inside(folder):
@@ -139,7 +172,13 @@ def _candidates() -> Iterator[tuple[Path, str]]:
                 yield from ((version, "no version names it") for version in _entries(path))
     for folder, row in (("base", "base model"), ("datasets", "data set"), ("jobs", "job")):
         yield from ((path, f"no {row} names it") for path in _inside(folder))
-    yield from ((path, "an export that is over") for path in _inside("exports"))
+    finished = {file.parent: file for file in _finished_exports()}
+    for path in _inside("exports"):
+        if path not in finished:
+            yield path, "an export that is over"
+        else:
+            beside = (other for other in _entries(path) if other != finished[path])
+            yield from ((other, "left over beside an export") for other in beside)
     yield from ((path, "an upload that is over") for path in _inside("uploads"))
 
 
@@ -156,6 +195,13 @@ def _entries(folder: Path) -> list[Path]:
 def _relative(path: Path) -> str:
     """Without following links: a link is a leftover itself, never what it points at."""
     return path.relative_to(paths.root()).as_posix()
+
+
+def _rests(path: Path, age: datetime.timedelta, now: datetime.datetime) -> bool:
+    """Whether nothing below `path` was touched within `age`, a download not within `RESUMABLE`."""
+    if _DOWNLOAD.fullmatch(_relative(path)):
+        age = max(age, RESUMABLE)
+    return _newest(path) <= (now - age).timestamp()
 
 
 def _newest(path: Path) -> float:

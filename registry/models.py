@@ -304,6 +304,11 @@ class ModelVersion(models.Model):
         editable=False,
         help_text="Where the files are being moved to; empty at rest",
     )
+    archived_with_model = models.BooleanField(
+        default=False,
+        editable=False,
+        help_text="It went to the archive because its model did, and comes back with it",
+    )
     notes = models.TextField(blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
 

@@ -20,7 +20,7 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from registry import paths, tracking
+from registry import mlflow_values, paths, tracking
 from registry.mlflow_process import NoAnswer, Refused
 from registry.models import Alias, MLflowOutbox, Model, ModelVersion
 
@@ -181,7 +181,7 @@ def _register(version: ModelVersion, under: str = "adapter") -> str:
         "run_id": version.mlflow_run_id,
         "name": version.model.name,
         "under": under,
-        "tags": tracking.version_tags(version),
+        "tags": mlflow_values.version_tags(version),
     }
     return str(_call("register_version", arguments))
 
@@ -190,7 +190,7 @@ def _set_alias(model: Model, name: str) -> None:
     """As it is now: an alias whose version MLflow does not know yet follows that version."""
     alias = Alias.objects.filter(model=model, name=name).select_related("version").first()
     run_id = alias.version.mlflow_run_id if alias else ""
-    arguments = {"name": model.name, "alias": tracking.alias_name(name), "run_id": run_id}
+    arguments = {"name": model.name, "alias": mlflow_values.alias_name(name), "run_id": run_id}
     _call("set_alias", arguments)
 
 

@@ -38,20 +38,24 @@ def remove_model(model: Model, force: str | None = None) -> Removal:
 
 
 def unarchive_model(model: Model) -> Removal:
-    """Show and serve the model again and bring back all of its archived versions.
+    """Bring back the versions that went to the archive with the model, then show and serve it.
 
-    Raises Conflict when it is not archived.
+    A version that was archived by itself before stays there. The model is shown last, so that
+    after a crash the call can be repeated. Raises Conflict when it is not archived.
     """
-    if not Model.objects.filter(pk=model.pk).exclude(archived_at=None).update(archived_at=None):
+    if not Model.objects.filter(pk=model.pk).exclude(archived_at=None).exists():
         raise Conflict(f"{model} is not archived.")
-    model.refresh_from_db()
     archive.finish_moves(model)
     kept = []
-    for version in model.versions.filter(status=ModelVersion.Status.ARCHIVED):
+    for version in model.versions.filter(
+        status=ModelVersion.Status.ARCHIVED, archived_with_model=True
+    ):
         try:
             archive.restore_version(version)
         except Damaged as damage:
             kept.append(str(damage))
+    Model.objects.filter(pk=model.pk).update(archived_at=None)
+    model.refresh_from_db()
     return Removal("restored", model.name, kept_active=kept)
 
 
@@ -65,7 +69,7 @@ def _archive(model: Model) -> Removal:
     kept = []
     for version in model.versions.ready():
         try:
-            archive.archive_version(version, with_aliases=True)
+            archive.archive_version(version, with_model=True)
         except Damaged as damage:
             kept.append(str(damage))
     return Removal("archived", model.name, kept_active=kept)

@@ -30,9 +30,7 @@ number of the registered model's version to `ModelVersion.mlflow_version`. `set_
 from __future__ import annotations
 
 import datetime
-import json
 import math
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,10 +39,10 @@ from typing import Any, Literal
 from django.conf import settings
 from django.utils import timezone
 
-from registry import mlflow_server, paths
+from registry import mlflow_server, mlflow_values, paths
 from registry.errors import Unavailable
 from registry.mlflow_process import MLflowProcess, NoAnswer, Refused
-from registry.models import Dataset, MLflowOutbox, Model, ModelVersion
+from registry.models import MLflowOutbox, Model, ModelVersion
 
 Status = Literal["completed", "failed", "cancelled"]
 
@@ -53,8 +51,6 @@ _STATUSES: dict[Status, str] = {
     "failed": "FAILED",
     "cancelled": "KILLED",
 }
-
-_LONGEST_DIGEST = 36  # MLflow's column
 
 mlflow = MLflowProcess()
 
@@ -84,24 +80,27 @@ def start_run(
         {
             "version": version.pk,
             "name": str(version),
-            "start_ms": _milliseconds(timezone.now()),
-            "tags": {**_lineage_tags(version), "hub.job": str(job_id), **(tags or {})},
-            "params": _flat(version.params if params is None else params),
+            "start_ms": mlflow_values.milliseconds(timezone.now()),
+            "tags": {**mlflow_values.lineage_tags(version), "hub.job": str(job_id), **(tags or {})},
+            "params": mlflow_values.flat(version.params if params is None else params),
         },
         job_id,
     )
     if version.dataset is not None:
-        enqueue("log_input", _input(version.dataset), job_id)
+        enqueue("log_input", mlflow_values.dataset_input(version.dataset), job_id)
 
 
 def log_params(job_id: int, params: Mapping[str, Any]) -> None:
     """Parameters that were not known at the start; nested ones become `lora.rank`."""
-    enqueue("log_params", {"params": _flat(params)}, job_id)
+    enqueue("log_params", {"params": mlflow_values.flat(params)}, job_id)
 
 
 def log_metrics(job_id: int, points: Iterable[Point]) -> None:
     """Measurements of one or more steps."""
-    rows = [[p.key, _json_number(p.value), p.step, _milliseconds(p.at)] for p in points]
+    rows = [
+        [p.key, mlflow_values.json_number(p.value), p.step, mlflow_values.milliseconds(p.at)]
+        for p in points
+    ]
     if rows:
         enqueue("log_metrics", {"points": rows}, job_id)
 
@@ -116,7 +115,7 @@ def finish_run(job_id: int, status: Status, artifact_path: Path | None = None) -
     if artifact_path is not None:
         stored = paths.relative(artifact_path)
         enqueue("log_artifacts", {"path": stored, "under": "adapter"}, job_id)
-    end_ms = _milliseconds(timezone.now())
+    end_ms = mlflow_values.milliseconds(timezone.now())
     enqueue("end_run", {"status": _STATUSES[status], "end_ms": end_ms}, job_id)
     if artifact_path is not None:
         enqueue("register_version", {"under": "adapter"}, job_id)
@@ -187,8 +186,8 @@ def history(model: Model, limit: int = 100, limit_s: float = 10.0) -> list[dict[
         {
             **{k: v for k, v in run.items() if k not in ("start_ms", "end_ms", "metrics")},
             "metrics": {k: v if math.isfinite(v) else None for k, v in run["metrics"].items()},
-            "started_at": _time(run["start_ms"]),
-            "ended_at": _time(run["end_ms"]),
+            "started_at": mlflow_values.time_of(run["start_ms"]),
+            "ended_at": mlflow_values.time_of(run["end_ms"]),
         }
         for run in runs
     ]
@@ -229,76 +228,3 @@ def _ask(operation: str, arguments: dict[str, Any], limit_s: float) -> Any:
     except Refused as error:
         where = settings.MLFLOW_TRACKING_URI or "its store in storage"
         raise Unavailable(f"MLflow ({where}) failed: {error}") from error
-
-
-# ------------------------------------------------------------------ values in MLflow's form
-
-
-def _lineage_tags(version: ModelVersion) -> dict[str, str]:
-    tags = {
-        "mlflow.source.git.commit": version.git_commit,
-        "mlflow.source.type": "JOB",
-        "mlflow.source.name": "mlx-model-hub",
-        "hub.model": version.model.name,
-        "hub.version": version.version,
-        "hub.base_model": version.base_model.name,
-        "hub.base_model.sha256": version.base_checksum,
-        "hub.dataset": version.dataset.name if version.dataset else "",
-        "hub.dataset.sha256": version.dataset_checksum,
-        "hub.git_dirty": "" if version.git_dirty is None else str(version.git_dirty).lower(),
-        "hub.seed": "" if version.seed is None else str(version.seed),
-    }
-    return {key: value for key, value in tags.items() if value}
-
-
-def version_tags(version: ModelVersion) -> dict[str, str]:
-    """What MLflow's model version says about the hub's."""
-    return {
-        "hub.version": version.version,
-        "hub.status": version.status,
-        "hub.manifest_sha256": version.manifest_sha256,
-    }
-
-
-def alias_name(alias: str) -> str:
-    """MLflow keeps `latest` and `v1`, `v2`, … for itself; those get a prefix. All other names of
-    the hub's models and aliases are names to MLflow too."""
-    return f"hub-{alias}" if re.fullmatch(r"latest|v[0-9]+", alias) else alias
-
-
-def _input(dataset: Dataset) -> dict[str, str]:
-    splits = {f"{split}_rows": count for split, count in sorted(dataset.splits.items())}
-    return {
-        "name": dataset.name,
-        "digest": dataset.checksum[:_LONGEST_DIGEST],
-        "source_type": "local",
-        "source": json.dumps({"uri": dataset.source or dataset.path, "snapshot": dataset.path}),
-        "schema": json.dumps({"format": dataset.format, **dataset.schema}),
-        "profile": json.dumps({"num_rows": dataset.examples, **splits}),
-        "context": "training",
-    }
-
-
-def _flat(params: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    flat: dict[str, str] = {}
-    for key, value in params.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = str(value)
-    return flat
-
-
-def _json_number(value: float) -> float | str:
-    """NaN and infinity are no JSON, and PostgreSQL refuses them; float() reads the text back."""
-    return value if math.isfinite(value) else str(float(value))
-
-
-def _milliseconds(at: datetime.datetime) -> int:
-    return int(at.timestamp() * 1000)
-
-
-def _time(milliseconds: int | None) -> datetime.datetime | None:
-    if milliseconds is None:
-        return None
-    return datetime.datetime.fromtimestamp(milliseconds / 1000, datetime.UTC)

@@ -35,7 +35,8 @@ def verify_version(request: HttpRequest, model_id: int, version: str) -> verific
 
 @router.post("/models/{int:model_id}/restore", response=RemovalOut, summary="Restore a model")
 def restore_model(request: HttpRequest, model_id: int) -> removal.Removal:
-    """Shown and served again, with all of its archived versions."""
+    """Shown and served again, with the versions that were archived with it; one that was
+    archived by itself before stays in the archive."""
     return removal.unarchive_model(get_object_or_404(Model, pk=model_id))
 
 

@@ -146,6 +146,22 @@ def test_whatever_is_changed_is_refused(
     assert not list((paths.root() / "staging").iterdir())
 
 
+@pytest.mark.parametrize(("notes", "taken"), [("a\0b", False), (r"a\u0000b", True)])
+def test_a_nul_is_refused_and_its_name_is_a_text_like_others(
+    tmp_path: Path, notes: str, taken: bool
+) -> None:
+    version = make_version()
+    version.notes = notes
+    file = tmp_path / "one.tar"
+    with file.open("wb") as out:
+        out.writelines(export(version))
+    if taken:
+        assert notes in import_bundle(file).notes
+    else:
+        with pytest.raises(Invalid, match="not one that a hub writes"):
+            import_bundle(file)
+
+
 def test_the_damaged_file_is_named(carried: Path) -> None:
     carried.write_bytes(carried.read_bytes().replace(b"helper@0.1.0", b"helper@0.1.9"))
     with pytest.raises(HubError, match=r"bundle\.json"):

@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 from datetime import timedelta
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from django.core.management import call_command
+from django.utils import timezone
 
-from registry import gc, paths
+from registry import exports, gc, paths
 from registry.archive import archive_version
 from registry.models import ModelVersion
 from registry.verification import verify_all
@@ -67,6 +69,34 @@ def test_what_was_touched_lately_is_spared() -> None:
     path = orphan("staging", "base-0123")
     assert gc.sweep() == []
     assert path.exists()
+
+
+def test_a_download_that_broke_off_is_spared_for_a_week() -> None:
+    path = orphan("staging", f"download-{'0' * 32}")
+    assert gc.sweep(NOW) == []
+    (kept,) = gc.resumable()
+    assert kept.path == f"staging/{path.name}"
+    assert kept.kept_until
+    assert abs(kept.kept_until - timezone.now() - gc.RESUMABLE) < timedelta(minutes=1)
+    out = io.StringIO()
+    call_command("gc", "--dry-run", "--older-than", "0", stdout=out)
+    assert path.name in out.getvalue()
+    with mock.patch.object(gc.timezone, "now", return_value=timezone.now() + gc.RESUMABLE):
+        assert gc.resumable() == []
+        assert [gone.path for gone in gc.sweep()] == [kept.path]
+    assert not path.exists()
+
+
+def test_a_finished_export_stays_and_what_lies_beside_it_goes() -> None:
+    version = make_version()
+    file = exports.file_path(version, "adapter")
+    beside = orphan("exports", file.parent.name, "half")
+    assert listed() == {f"exports/{file.parent.name}"}
+    file.write_bytes(b"whole")
+    assert listed() == {f"exports/{file.parent.name}/half"}
+    gc.sweep(NOW)
+    assert file.read_bytes() == b"whole"
+    assert not beside.exists()
 
 
 def test_a_dry_run_touches_nothing() -> None:

@@ -25,7 +25,7 @@ from django.db import connection
 from django.test import Client
 from django.utils import timezone
 
-from registry import mlflow_server, outbox, tracking
+from registry import mlflow_server, mlflow_values, outbox, tracking
 from registry.aliases import move_alias
 from registry.models import MLflowOutbox, Model, ModelVersion
 from tests.registry.build import make_base
@@ -235,7 +235,7 @@ def check(server: Server, version: ModelVersion) -> None:
     (made,) = ask(server, "GET", "model-versions/search", params=query)["model_versions"]
     assert made["version"] == version.mlflow_version
     tags = {tag["key"]: tag["value"] for tag in made["tags"]}
-    assert tags == tracking.version_tags(version)
+    assert tags == mlflow_values.version_tags(version)
     query = {"name": name, "alias": "production"}
     aliased = ask(server, "GET", "registered-models/alias", params=query)["model_version"]
     assert aliased["version"] == version.mlflow_version

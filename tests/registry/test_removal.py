@@ -10,6 +10,7 @@ from django.test import Client
 
 from registry import gc, paths
 from registry.aliases import move_alias
+from registry.archive import archive_version
 from registry.errors import Conflict, Invalid
 from registry.models import Model, ModelVersion
 from registry.removal import remove_model, unarchive_model
@@ -51,6 +52,23 @@ def test_a_model_with_versions_is_archived_and_comes_back() -> None:
     assert resolve("helper").version == version
     with pytest.raises(Conflict, match="not archived"):
         unarchive_model(model)
+
+
+def test_a_version_archived_by_itself_stays_there_when_its_model_comes_back() -> None:
+    alone = make_version()
+    model = alone.model
+    with_it = make_version(model)
+    archive_version(alone)
+    remove_model(model)
+    unarchive_model(model)
+    alone.refresh_from_db()
+    with_it.refresh_from_db()
+    assert (alone.status, with_it.status) == ("archived", "ready")
+    archive_version(with_it)  # by itself, this time
+    remove_model(model)
+    unarchive_model(model)
+    with_it.refresh_from_db()
+    assert with_it.status == "archived"
 
 
 def test_what_is_damaged_is_told_and_kept() -> None:

@@ -2,36 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError
 
 from registry.archive import archive_version
-from registry.errors import HubError
-from registry.removal import remove_model
-from registry.verification import find_model, find_stored
+from registry.management.moving import MoveCommand
+from registry.models import Model, ModelVersion
+from registry.removal import Removal, remove_model
 
 
-class Command(BaseCommand):
+class Command(MoveCommand):
     help = "Move a version's files to the archive; NAME alone archives the model with all of them."
+    done = "archived"
 
-    def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("name", metavar="NAME[@VERSION]")
+    def move_version(self, version: ModelVersion) -> ModelVersion:
+        return archive_version(version)
 
-    def handle(self, *args: Any, **options: Any) -> None:
-        name = options["name"]
-        try:
-            if "@" in name:
-                (version,) = find_stored(name)
-                archive_version(version)
-                self.stdout.write(f"{version} is archived in storage/{version.artifact_path}.")
-                return
-            model = find_model(name)
-            if not model.versions.exists():
-                raise CommandError(f"{model} has no version; there is nothing to archive.")
-            removal = remove_model(model)
-        except HubError as error:
-            raise CommandError(str(error)) from None
-        self.stdout.write(f"{removal.name} is archived.")
-        if removal.kept_active:
-            raise CommandError(" ".join(removal.kept_active))
+    def move_model(self, model: Model) -> Removal:
+        if not model.versions.exists():  # it would be deleted
+            raise CommandError(f"{model} has no version; there is nothing to archive.")
+        return remove_model(model)

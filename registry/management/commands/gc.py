@@ -21,7 +21,8 @@ class Command(BaseCommand):
             type=float,
             default=gc.AGE.total_seconds() / 3600,
             metavar="HOURS",
-            help="spare what was touched since (default: %(default)g); 0 only while the hub rests",
+            help="spare what was touched since (default: %(default)g); 0 only while the hub rests. "
+            f"A download that broke off is spared for {gc.RESUMABLE.days} days at least.",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -30,10 +31,18 @@ class Command(BaseCommand):
         age = datetime.timedelta(hours=options["older_than"])
         found = gc.leftovers(age) if options["dry_run"] else gc.sweep(age)
         for one in found:
-            self.stdout.write(f"{_size(one.size_bytes):>10}  {one.path}  ({one.reason})")
+            self._write(one)
         total = _size(sum(one.size_bytes for one in found))
         verb = "would be removed" if options["dry_run"] else "removed"
         self.stdout.write(f"{len(found)} {verb}, {total}.")
+        if kept := gc.resumable():
+            self.stdout.write(f"{len(kept)} kept, {_size(sum(one.size_bytes for one in kept))}:")
+        for one in kept:
+            self._write(one)
+
+    def _write(self, one: gc.Leftover) -> None:
+        until = f", until {one.kept_until:%Y-%m-%d %H:%M} UTC" if one.kept_until else ""
+        self.stdout.write(f"{_size(one.size_bytes):>10}  {one.path}  ({one.reason}{until})")
 
 
 def _size(size_bytes: int) -> str:

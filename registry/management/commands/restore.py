@@ -2,33 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from django.core.management.base import BaseCommand, CommandError, CommandParser
-
 from registry.archive import restore_version
-from registry.errors import HubError
-from registry.removal import unarchive_model
-from registry.verification import find_model, find_stored
+from registry.management.moving import MoveCommand
+from registry.models import Model, ModelVersion
+from registry.removal import Removal, unarchive_model
 
 
-class Command(BaseCommand):
-    help = "Bring an archived version back; NAME alone restores an archived model with all of them."
+class Command(MoveCommand):
+    help = (
+        "Bring an archived version back; NAME alone restores an archived model with the versions "
+        "that were archived with it."
+    )
+    done = "restored"
 
-    def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("name", metavar="NAME[@VERSION]")
+    def move_version(self, version: ModelVersion) -> ModelVersion:
+        return restore_version(version)
 
-    def handle(self, *args: Any, **options: Any) -> None:
-        name = options["name"]
-        try:
-            if "@" in name:
-                (version,) = find_stored(name)
-                restore_version(version)
-                self.stdout.write(f"{version} is ready in storage/{version.artifact_path}.")
-                return
-            removal = unarchive_model(find_model(name))
-        except HubError as error:
-            raise CommandError(str(error)) from None
-        self.stdout.write(f"{removal.name} is restored.")
-        if removal.kept_active:
-            raise CommandError(" ".join(removal.kept_active))
+    def move_model(self, model: Model) -> Removal:
+        return unarchive_model(model)
