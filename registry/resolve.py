@@ -19,6 +19,15 @@ from registry.verification import check_sizes
 PRODUCTION = "production"
 _BASE = "base:"
 _SHOWN = 10
+_TOLD = (  # of a version, in a list of names; its parameters and environment are long
+    "version",
+    "created_at",
+    "manifest_sha256",
+    "artifact_path",
+    "model__name",
+    "base_model__name",
+    "base_model__path",
+)
 LISTED = 500
 
 
@@ -29,8 +38,14 @@ class Served:
     label: str
     base: BaseModel
     version: ModelVersion | None
-    base_path: Path
-    adapter_path: Path | None
+
+    @property
+    def base_path(self) -> Path:
+        return paths.absolute(self.base.path)
+
+    @property
+    def adapter_path(self) -> Path | None:
+        return paths.absolute(self.version.artifact_path) if self.version else None
 
 
 def resolve(name: str) -> Served:
@@ -47,7 +62,7 @@ def resolve(name: str) -> Served:
     version = _selected(model, selector) if at else _default(model)
     if problems := check_sizes(paths.absolute(version.artifact_path), version.manifest_sha256):
         raise Damaged(f"{version} is damaged and cannot be loaded: {' '.join(problems[:3])}")
-    return _served(name, version)
+    return _named(name, version)
 
 
 def served_names() -> list[Served]:
@@ -58,6 +73,7 @@ def served_names() -> list[Served]:
         ModelVersion.objects.ready()
         .filter(moving_to="", model__archived_at=None)
         .select_related("model", "base_model")
+        .only(*_TOLD)
         .order_by("model__name", "-major", "-minor", "-patch")
     )
     if len(ready.order_by().values_list("pk")[: LISTED + 1]) > LISTED:
@@ -80,9 +96,9 @@ def served_names() -> list[Served]:
                 for alias in aliases.get(version.model_id, [])
             }
             label = version.model.name
-            names.append(_served(label, named.get(PRODUCTION, version)))
-            names += [_served(f"{label}@{alias}", target) for alias, target in named.items()]
-        names.append(_served(str(version), version))
+            names.append(_named(label, named.get(PRODUCTION, version)))
+            names += [_named(f"{label}@{alias}", target) for alias, target in named.items()]
+        names.append(_named(str(version), version))
     return names + [_base(f"{_BASE}{base.name}", base) for base in BaseModel.objects.all()]
 
 
@@ -92,7 +108,7 @@ def _base(name: str, base: BaseModel | None = None) -> Served:
     if base is None:
         known = _listed(list(BaseModel.objects.values_list("name", flat=True)[: _SHOWN + 1]))
         raise NotFound(f"There is no base model {wanted!r}. {known}")
-    return Served(name, base, None, paths.absolute(base.path), None)
+    return Served(name, base, None)
 
 
 def _default(model: Model) -> ModelVersion:
@@ -116,14 +132,8 @@ def _selected(model: Model, selector: str) -> ModelVersion:
     return version
 
 
-def _served(label: str, version: ModelVersion) -> Served:
-    return Served(
-        label,
-        version.base_model,
-        version,
-        paths.absolute(version.base_model.path),
-        paths.absolute(version.artifact_path),
-    )
+def _named(label: str, version: ModelVersion) -> Served:
+    return Served(label, version.base_model, version)
 
 
 def _models_that_exist() -> str:

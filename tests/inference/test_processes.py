@@ -12,6 +12,8 @@ from tests.inference.processes import Hub, wait_for
 
 ASK: Any = [{"role": "user", "content": "Lunch with Ana next Friday at noon"}]
 
+pytestmark = pytest.mark.any_database
+
 
 def start(hub: Hub) -> None:
     """20 tokens a second, replies that take 5 s, and two rows at once."""

@@ -21,7 +21,7 @@ from registry.models import MLflowOutbox, Model
 from registry.registration import register_model
 from tests.registry.build import make_base, make_version
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.any_database]
 
 
 def test_a_model_keeps_what_it_was_given() -> None:

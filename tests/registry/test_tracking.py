@@ -26,7 +26,7 @@ from registry.tracking import Point
 from registry.versions import complete_version
 from tests.registry.build import begin, make_base, make_model, make_staging, make_version
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.any_database]
 NOW = datetime.datetime(2026, 11, 23, 12, 0, tzinfo=datetime.UTC)
 
 
