@@ -8,10 +8,10 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
+from registry.curves import MAX_POINTS
 from tests.pages.seed import Seeded, make_job
 from tests.pages.test_pages import text
 from training.models import TrainingJob, TrainingMetric
-from training.overview import MAX_POINTS
 from training.supervisor import log_path
 
 
