@@ -133,7 +133,8 @@ def _figure(value: object) -> str:
 
 
 def _training(versions: Sequence[ModelVersion]) -> str:
-    ready = next((v for v in versions if v.status == ModelVersion.Status.READY), None)
+    made = (ModelVersion.Status.READY, ModelVersion.Status.ARCHIVED)
+    ready = next((v for status in made for v in versions if v.status == status), None)
     if ready is None:
         return "No version is ready."
     known = {name: value for name, value in flatten(ready.params).items() if _is_plain(value)}
