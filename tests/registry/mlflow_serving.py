@@ -75,7 +75,8 @@ class Server:
     def kill(self) -> None:
         """With SIGKILL: no handler runs, no transaction is ended."""
         if self.command is not None:
-            os.killpg(self.command.pid, 9)
+            if self.command.poll() is None:
+                os.killpg(self.command.pid, 9)
             self.command.wait()
         if self.forked is not None:
             self.forked.kill()
@@ -88,9 +89,12 @@ class Server:
         return self.command is not None or self.forked is not None
 
     def _wait(self) -> None:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300  # imports are slow beside other work
         while mlflow_server.trouble(self.url, 1.0) is not None:
-            assert time.monotonic() < deadline, "the MLflow server did not start"
+            ended = self.command is not None and self.command.poll() is not None
+            if ended or time.monotonic() > deadline:
+                self.kill()
+                raise AssertionError("the MLflow server did not start")
             time.sleep(0.05)
 
 
