@@ -40,6 +40,28 @@ class RegisterModelForm(forms.Form):
         return _split(self.cleaned_data["tags"])
 
 
+class ImportBundleForm(forms.Form):
+    file = forms.FileField(
+        label="Bundle",
+        help_text="The file that another hub's “Download bundle” or export-bundle made.",
+        widget=forms.FileInput(attrs={"accept": ".tar,.bundle,application/x-tar"}),
+    )
+    model = forms.CharField(
+        required=False,
+        max_length=100,
+        validators=[validate_name],
+        help_text="Which model gets the version; empty is the model's name on the other hub.",
+        widget=forms.TextInput(attrs={"autocomplete": "off"}),
+    )
+    base = forms.ModelChoiceField(
+        BaseModel.objects.all(),
+        label="Base model",
+        required=False,
+        empty_label="The one it was trained on",
+        help_text="Another one must have the same architecture and dimensions.",
+    )
+
+
 class ModelForm(forms.Form):
     """What of a model may change."""
 

@@ -1,4 +1,5 @@
-"""Examples that a client sends: kept in a folder of storage's own choosing until registered."""
+"""What a client sends: examples, kept in a folder of storage's own choosing until registered, and
+bundles, which are verified as they are read."""
 
 from __future__ import annotations
 
@@ -8,14 +9,15 @@ import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import IO, Any, cast
 
 from django.core.files.uploadedfile import UploadedFile
 
 from registry import paths
+from registry.bundle_import import take_bundle
 from registry.datasets import SPLITS, register_dataset
-from registry.errors import Invalid
-from registry.models import Dataset
+from registry.errors import Damaged, Invalid
+from registry.models import Dataset, ModelVersion
 from registry.sources import SUFFIXES
 
 
@@ -65,6 +67,18 @@ def register_examples(
         return register_dataset(name, source, description, origin="API")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def import_bundle_upload(
+    file: UploadedFile[bytes], model_name: str = "", base_name: str = ""
+) -> ModelVersion:
+    """Take the version out of an uploaded bundle. Raises what `take_bundle` raises; a damaged one
+    is Invalid here: it is the client's to mend."""
+    file.seek(0)
+    try:
+        return take_bundle(cast(IO[bytes], file), model_name, base_name)
+    except Damaged as damage:
+        raise Invalid(f"{damage} Nothing was kept; export the bundle again.") from None
 
 
 def _folder() -> Path:

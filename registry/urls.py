@@ -17,6 +17,7 @@ from registry.views import (
 urlpatterns = [
     path("models/", models.models, name="models"),
     path("models/new/", models.model_new, name="model_new"),
+    path("models/import/", models.bundle_import, name="bundle_import"),
     path("models/starter/", bases.starter_base, name="starter_base"),
     path("models/<int:pk>/", models.model, name="model"),
     path("models/<int:pk>/runs/", runs.model_runs, name="model_runs"),
