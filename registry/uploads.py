@@ -6,8 +6,7 @@ from __future__ import annotations
 import json
 import shutil
 import uuid
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, cast
 
@@ -22,37 +21,47 @@ from registry.sources import SUFFIXES
 
 
 def register_upload(
-    name: str, files: Sequence[UploadedFile[bytes]], description: str = ""
+    name: str,
+    files: Sequence[UploadedFile[bytes]],
+    description: str = "",
+    columns: Mapping[str, str] | None = None,
 ) -> Dataset:
     """Register files named train, valid and perhaps test, or one file that is split.
 
     Raises what `register_dataset` raises.
     """
-    sent = ", ".join(file.name or "" for file in files)
-    with kept_while_read(files) as source:
-        return register_dataset(name, source, description, origin=f"Upload: {sent}"[:500])
+    folder, source = save(files)
+    try:
+        return register_dataset(name, source, description, origin=origin_of(files), columns=columns)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
-@contextmanager
-def kept_while_read(files: Sequence[UploadedFile[bytes]]) -> Iterator[Path]:
-    """One uploaded file, or a folder of several, at a path that is gone afterwards.
+def origin_of(files: Sequence[UploadedFile[bytes]]) -> str:
+    """What a data set's row says about where it came from."""
+    return f"Upload: {', '.join(file.name or '' for file in files)}"[:500]
+
+
+def save(files: Sequence[UploadedFile[bytes]]) -> tuple[Path, Path]:
+    """Keep what was sent in a folder of its own: that folder, which the caller removes, and what
+    to register: the one file in it, or the folder of several.
 
     File names decide only which split a file is, and its kind; none becomes part of a path.
     Raises Invalid.
     """
     if not files:
         raise Invalid("Send at least one JSONL, Parquet or CSV file.")
+    names = [f"examples{_suffix(files[0].name)}"]
+    if len(files) > 1:
+        names = _split_names([file.name or "" for file in files])
     folder = _folder()
     try:
-        if len(files) == 1:
-            yield _save(files[0], folder / f"examples{_suffix(files[0].name)}")
-        else:
-            names = _split_names([file.name or "" for file in files])
-            for file, name in zip(files, names, strict=True):
-                _save(file, folder / name)
-            yield folder
-    finally:
+        for file, name in zip(files, names, strict=True):
+            _save(file, folder / name)
+    except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return folder, folder / names[0] if len(files) == 1 else folder
 
 
 def register_examples(

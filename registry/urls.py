@@ -76,6 +76,8 @@ urlpatterns = [
     path("datasets/", datasets.datasets, name="datasets"),
     path("datasets/new/", datasets.dataset_new, name="dataset_new"),
     path("datasets/starter/", datasets.starter_dataset, name="starter_dataset"),
+    path("datasets/tasks/<int:pk>/", datasets.dataset_task, name="dataset_task"),
+    path("datasets/tasks/<int:pk>/retry/", datasets.dataset_task_retry, name="dataset_task_retry"),
     path("datasets/<int:pk>/", datasets.dataset, name="dataset"),
     path("datasets/<int:pk>/doctor/", examination.dataset_doctor, name="dataset_doctor"),
 ]

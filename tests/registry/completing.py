@@ -44,6 +44,7 @@ def attempt(line: int, number: int) -> dict[str, Any]:
     version = begin(model_for_all(), iters=number)
     content = f"weights {number}".encode()
     staging = make_staging(content)
+
     def complete() -> None:
         sys.settrace(die_at(line, {str(artifacts.__file__), str(versions.__file__)}))
         versions.complete_version(version, staging, {"n": number})

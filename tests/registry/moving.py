@@ -125,7 +125,7 @@ def problems() -> list[str]:
     from registry.models import BaseModel, Dataset, ModelVersion
     from registry.verification import verify_all
 
-    found = [f"{one.name}: {text}" for one in verify_all() for text in one.problems]
+    found = [f"{one.name}: {text}" for one in verify_all(everything=True) for text in one.problems]
     rows = ModelVersion.objects.exclude(artifact_path="").select_related("model")
     known = set(rows.values_list("artifact_path", flat=True))
     for version in rows:
