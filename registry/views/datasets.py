@@ -25,6 +25,7 @@ from registry.revisions import newest, revisions
 
 PER_PAGE = 25
 EXAMPLES_PER_PAGE = 10
+_TASKS_SHOWN = 10
 
 
 @require_GET
@@ -34,8 +35,15 @@ def datasets(request: HtmxRequest) -> HttpResponse:
     if q:
         found = found.filter(name__icontains=q) | found.filter(description__icontains=q)
     page = Paginator(found, PER_PAGE).get_page(request.GET.get("page"))
-    template = partial(request, "registry/datasets.html", "rows")
-    return render(request, template, {"page": page, "q": q, "tasks": dataset_tasks.in_sight()})
+    part = "tasks" if request.htmx.target == "tasks" else "rows"
+    tasks = list(dataset_tasks.in_sight()[:_TASKS_SHOWN])
+    context = {
+        "page": page,
+        "q": q,
+        "tasks": tasks,
+        "running": any(task.is_running for task in tasks),
+    }
+    return render(request, partial(request, "registry/datasets.html", part), context)
 
 
 @require_http_methods(["GET", "POST"])
