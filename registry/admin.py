@@ -19,6 +19,8 @@ from registry.models import (
     BaseImport,
     BaseModel,
     Dataset,
+    DatasetReport,
+    DatasetTask,
     MLflowOutbox,
     Model,
     ModelVersion,
@@ -127,6 +129,39 @@ class DatasetAdmin(Kept[Dataset]):
     @admin.display(description="checksum", ordering="checksum")
     def checksum_start(self, row: Dataset) -> str:
         return row.checksum[:12]
+
+
+@admin.register(DatasetTask)
+class DatasetTaskAdmin(Kept[DatasetTask]):
+    """Large data sets being registered or examined; a failed one is retried on its page."""
+
+    list_display = (
+        "name",
+        "kind",
+        "source",
+        "status",
+        "stage",
+        "examples",
+        "dataset",
+        "error_message",
+        "created_at",
+        "heartbeat_at",
+    )
+    list_filter = ("status", "kind", "created_at")
+    list_select_related = ("dataset",)
+    search_fields = ("name", "source", "error_message")
+    date_hierarchy = "created_at"
+
+
+@admin.register(DatasetReport)
+class DatasetReportAdmin(Kept[DatasetReport]):
+    """What examinations found; the doctor's page of a data set shows it in full."""
+
+    list_display = ("dataset", "base_model", "max_seq_length", "created_at")
+    list_filter = ("base_model", "created_at")
+    list_select_related = ("dataset", "base_model")
+    search_fields = ("dataset__name",)
+    date_hierarchy = "created_at"
 
 
 class _Aliases(admin.TabularInline[Alias, Model]):

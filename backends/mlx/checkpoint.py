@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import cast
 import mlx.core as mx
 
 from backends.base import BackendError
+from backends.durable import fsync
 
 KEEP = 2
 _ADAPTER, _OPTIMIZER, _STATE = "adapters.safetensors", "optimizer.safetensors", "state.json"
@@ -53,7 +53,7 @@ def save(folder: Path, checkpoint: Checkpoint) -> Path:
     sync_folder(staging)
     shutil.rmtree(final, ignore_errors=True)  # a damaged one of the same iteration
     staging.rename(final)
-    _sync(folder)
+    fsync(folder)
     _prune(folder)
     return final
 
@@ -79,8 +79,8 @@ def latest(folder: Path, run: str) -> Checkpoint | None:
 def sync_folder(folder: Path) -> None:
     """Flush every file of `folder`, then the folder itself, to the disk."""
     for path in folder.iterdir():
-        _sync(path)
-    _sync(folder)
+        fsync(path)
+    fsync(folder)
 
 
 def sha256(path: Path) -> str:
@@ -114,11 +114,3 @@ def _prune(folder: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     for path in folder.glob(".staging-*"):
         shutil.rmtree(path, ignore_errors=True)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from registry.models.aliases import Alias, AliasMove, PromotionRule
 from registry.models.bases import BaseImport, BaseModel
 from registry.models.constraints import SHA256_PATTERN
+from registry.models.dataset_tasks import DatasetTask
 from registry.models.datasets import Dataset, DatasetReport
 from registry.models.models import Model
 from registry.models.outbox import MLflowOutbox
@@ -18,6 +19,7 @@ __all__ = [
     "BaseModel",
     "Dataset",
     "DatasetReport",
+    "DatasetTask",
     "MLflowOutbox",
     "Model",
     "ModelVersion",

@@ -6,7 +6,7 @@ import datetime
 from typing import Annotated, Any
 
 from ninja import Schema
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, Json
 
 from registry.models import Dataset, DatasetReport
 from registry.schemas.examples import SHA, TIME, answered, shown
@@ -50,6 +50,9 @@ class UploadIn(BaseModel):
 
     name: Annotated[str, Field(min_length=1, max_length=100)]
     description: Annotated[str, Field(max_length=10_000)] = ""
+    columns: Annotated[
+        Json[dict[str, str]], Field(description="As JSON: which column holds what training reads")
+    ] = {}
 
 
 class HubDatasetIn(BaseModel):
@@ -90,6 +93,43 @@ class DatasetOut(Schema):
     def resolve_statistics(row: Dataset) -> dict[str, Any]:
         statistics: dict[str, Any] = row.token_stats
         return statistics
+
+
+class DatasetTaskOut(Schema):
+    """A large data set being registered or examined. `dataset_id` is null until one is registered,
+    `report_id` until one is examined."""
+
+    model_config = answered(
+        {
+            "id": 1,
+            "kind": "register",
+            "name": "support-chats",
+            "source": "Upload: chats.jsonl",
+            "status": "running",
+            "stage": "Reading the examples",
+            "examples": 415000,
+            "share": 0.41,
+            "error_message": "",
+            "problems": [],
+            "dataset_id": None,
+            "report_id": None,
+            "created_at": TIME,
+        }
+    )
+
+    id: int
+    kind: str
+    name: str
+    source: str
+    status: str
+    stage: str
+    examples: Annotated[int, Field(description="Read so far")]
+    share: Annotated[float, Field(description="Of the stage that is done, 0 to 1")]
+    error_message: str
+    problems: Annotated[list[str], Field(description="Mistakes in examples, the first of them")]
+    dataset_id: int | None
+    report_id: int | None
+    created_at: datetime.datetime
 
 
 class ChangesOut(Schema):

@@ -10,7 +10,16 @@ from django.utils import timezone
 
 from registry import paths
 from registry.aliases import move_alias
-from registry.models import AliasMove, BaseImport, MLflowOutbox, Model, ModelVersion
+from registry.examination import examine
+from registry.models import (
+    AliasMove,
+    BaseImport,
+    Dataset,
+    DatasetTask,
+    MLflowOutbox,
+    Model,
+    ModelVersion,
+)
 from tests.registry.build import make_model, make_version
 
 pytestmark = pytest.mark.django_db
@@ -18,6 +27,8 @@ TABLES = (
     "basemodel",
     "baseimport",
     "dataset",
+    "datasettask",
+    "datasetreport",
     "model",
     "modelversion",
     "alias",
@@ -39,6 +50,8 @@ def version() -> ModelVersion:
     move_alias(version.model, "production", version)
     MLflowOutbox.objects.create(operation="end_run", run_key="1")
     BaseImport.objects.create(name="tiny", source="hub", origin="owner/tiny", done_bytes=5)
+    DatasetTask.objects.create(kind="register", name="many", source="Upload: many.jsonl")
+    examine(Dataset.objects.get(), version.base_model, 64)
     return version
 
 
