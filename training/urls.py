@@ -12,5 +12,10 @@ urlpatterns = [
     path("training/<int:pk>/metrics.json", views.metrics, name="job_metrics"),
     path("training/<int:pk>/log/", views.job_log, name="job_log"),
     path("training/<int:pk>/cancel/", views.job_cancel, name="job_cancel"),
+    path(
+        "models/<int:pk>/versions/<str:version>/reproduce/",
+        views.version_reproduce,
+        name="version_reproduce",
+    ),
     path("training/<int:pk>/retry/", views.job_retry, name="job_retry"),
 ]

@@ -34,7 +34,7 @@ def run_lm_eval(
         raise BackendError(f"lm-eval cannot be imported: {error}.") from error
     model, tokenizer, _ = read_model(base, adapter)
 
-    class Loaded(MLXLM):  # type: ignore[misc]
+    class Loaded(MLXLM):
         """Its own constructor loads a model by path and knows no adapters."""
 
         def __init__(self) -> None:

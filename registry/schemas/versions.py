@@ -38,6 +38,8 @@ VERSION: dict[str, Any] = {
     "notes": "Best on short requests",
     "created_at": TIME,
     "lineage": LINEAGE,
+    "evaluation": {"scorer": "exact_match", "examples": 50, "left_out": 0, "problem": ""},
+    "reproduction": {"verdict": "bit-exact", "largest_difference": 0.0, "differs": []},
 }
 
 
@@ -85,6 +87,12 @@ class VersionOut(Schema):
     notes: str
     created_at: datetime.datetime
     lineage: LineageOut
+    evaluation: Annotated[
+        dict[str, Any], Field(description="How its answers were scored, with samples; {}: not yet")
+    ]
+    reproduction: Annotated[
+        dict[str, Any], Field(description="What training it again gave; {}: not tried")
+    ]
 
     @staticmethod
     def resolve_aliases(row: ModelVersion) -> list[str]:
