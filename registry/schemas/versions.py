@@ -88,7 +88,7 @@ class VersionOut(Schema):
     created_at: datetime.datetime
     lineage: LineageOut
     evaluation: Annotated[
-        dict[str, Any], Field(description="How its answers were scored, with samples; {}: not yet")
+        dict[str, Any], Field(description="How its answers were scored; {}: they were not")
     ]
     reproduction: Annotated[
         dict[str, Any], Field(description="What training it again gave; {}: not tried")
@@ -101,6 +101,14 @@ class VersionOut(Schema):
     @staticmethod
     def resolve_lineage(row: ModelVersion) -> ModelVersion:
         return row
+
+    @staticmethod
+    def resolve_evaluation(row: ModelVersion) -> dict[str, Any]:
+        return {k: v for k, v in row.evaluation.items() if k != "samples"}
+
+    @staticmethod
+    def resolve_reproduction(row: ModelVersion) -> dict[str, Any]:
+        return {k: v for k, v in row.reproduction.items() if k != "differences"}
 
 
 class NotesIn(BaseModel):
