@@ -47,17 +47,18 @@ def run_lm_eval(
         results: Any = lm_eval.simple_evaluate(
             model=Loaded(), tasks=list(tasks), limit=limit, bootstrap_iters=0
         )
-    except KeyError as error:
-        raise BackendError(
-            f"lm-eval knows no task {error}; `lm_eval ls tasks` lists them."
-        ) from error
     except Exception as error:  # it lets through whatever its data sets' loader meets
-        raise BackendError(_reason(tasks, error)) from error
+        raise BackendError(reason(tasks, error)) from error
     return parse_results(results)
 
 
-def _reason(tasks: Sequence[str], error: Exception) -> str:
-    named, text = ", ".join(tasks), f"{type(error).__name__}: {error}"
+def reason(tasks: Sequence[str], error: Exception) -> str:
+    """Why lm-eval failed at the tasks, in one sentence for a person."""
+    named, text = ", ".join(map(str, tasks)), f"{type(error).__name__}: {error}"
+    if isinstance(error, KeyError) and "registered" in text:
+        return (
+            f"lm-eval knows not all of the tasks {named}; `lm_eval ls tasks` lists what it knows."
+        )
     if isinstance(error, ConnectionError) or any(word in text.lower() for word in _OFFLINE):
         return (
             f"The data of lm-eval's tasks ({named}) could not be downloaded; connect this machine "

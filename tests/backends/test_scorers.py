@@ -107,6 +107,7 @@ def test_figures_are_read_out_of_what_lm_eval_answers() -> None:
         "results": {
             "arc_easy": {
                 "alias": "arc_easy",
+                "sample_len": 50,
                 "acc,none": 0.5425,
                 "acc_stderr,none": "N/A",
                 "acc_norm,none": 0.4987,

@@ -208,8 +208,8 @@ def test_a_cancel_amid_scoring_keeps_the_version(monkeypatch: pytest.MonkeyPatch
     assert stages[0].startswith("scoring 0 of 8")
 
 
-def test_lm_eval_must_be_installed() -> None:
-    assert not lm_eval.installed()
+def test_lm_eval_must_be_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lm_eval, "installed", lambda: False)
     with pytest.raises(Invalid, match="uv pip install lm-eval"):
         make_job(scoring={"lm_eval": ["arc_easy"]})
     scoring.check(ScoringConfig())
