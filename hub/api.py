@@ -16,6 +16,7 @@ from inference.api import router as inference_router
 from registry.api import router as registry_router
 from registry.errors import HubError
 from training.api import router as training_router
+from training.api import versions_router
 
 log = structlog.get_logger(__name__)
 
@@ -30,6 +31,7 @@ api = NinjaAPI(
 )
 api.add_router("", registry_router)
 api.add_router("/training", training_router)
+api.add_router("", versions_router)
 api.add_router("", inference_router)
 
 

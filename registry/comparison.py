@@ -13,7 +13,15 @@ from registry.models import ModelVersion
 
 MOST = 8  # columns of a table that a person can still read
 _FIRST = ("exact_match", "val_loss", "test_loss", "perplexity", "base_perplexity", "train_loss")
-_HIGHER_IS_BETTER = ("exact_match", "accuracy", "tokens_per_second", "f1")
+_HIGHER_IS_BETTER = (
+    "exact_match",
+    "accuracy",
+    "tokens_per_second",
+    "f1",
+    "json",
+    "contains",
+    "_acc",
+)
 
 
 @dataclass(frozen=True)

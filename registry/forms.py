@@ -108,7 +108,9 @@ class RuleForm(forms.Form):
     )
     metric = forms.CharField(
         max_length=100,
-        widget=forms.TextInput(attrs={"autocomplete": "off", "placeholder": "exact_match"}),
+        widget=forms.TextInput(
+            attrs={"autocomplete": "off", "placeholder": "exact_match", "list": "known-metrics"}
+        ),
     )
     comparison = forms.ChoiceField(
         label="Must be", choices=PromotionRule.Comparison.choices, initial=">="

@@ -98,6 +98,9 @@ def facts(version: ModelVersion) -> dict[str, Any]:
         "size_bytes": version.size_bytes if version.manifest_sha256 else None,
         "mlflow_run_id": version.mlflow_run_id,
         "metrics": version.metrics,
+        # Without sample answers: they are examples, which may not leave with a lineage.
+        "evaluation": {k: v for k, v in version.evaluation.items() if k != "samples"},
+        "reproduction": version.reproduction,
         "notes": version.notes,
     }
 

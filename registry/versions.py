@@ -142,6 +142,19 @@ def record_evaluation(version: ModelVersion, metrics: dict[str, float]) -> Model
     return version
 
 
+def record_scores(
+    version: ModelVersion, metrics: dict[str, float], evaluation: dict[str, Any]
+) -> None:
+    """Keep how the hub itself scored a version after training. Safe to repeat: the first stays."""
+    with transaction.atomic():
+        row = ModelVersion.objects.select_for_update().get(pk=version.pk)
+        if not row.evaluation:
+            row.metrics = metrics | row.metrics
+            row.evaluation = evaluation
+            row.save(update_fields=["metrics", "evaluation"])
+    version.refresh_from_db()
+
+
 def write_notes(version: ModelVersion, notes: str) -> ModelVersion:
     """Replace a person's notes on a version, whatever its status."""
     version.notes = notes.strip()

@@ -10,12 +10,13 @@ from ninja import Query, Router, Status
 from ninja.pagination import LimitOffsetPagination, paginate
 
 from registry.errors import NotFound
-from registry.models import Dataset, Model
-from training import queue
+from registry.models import Dataset, Model, ModelVersion
+from training import queue, reproduction
 from training.models import TrainingJob, TrainingMetric
 from training.schemas import JobIn, JobOut, MetricOut
 
 router = Router(tags=["training"])
+versions_router = Router(tags=["versions"])
 
 
 @router.post("/jobs", response={201: JobOut}, summary="Queue a fine-tuning job")
@@ -75,8 +76,25 @@ def retry(request: HttpRequest, job_id: int) -> TrainingJob:
     return _job(job_id)
 
 
+@versions_router.post(
+    "/models/{int:model_id}/versions/{version}/reproduce",
+    response={201: JobOut},
+    summary="Train a version again",
+)
+def reproduce(request: HttpRequest, model_id: int, version: str) -> Status[TrainingJob]:
+    """Queues a job that trains the version from its lineage and makes no other. At its end the
+    version's `reproduction` says bit-exact, close or diverged, and why."""
+    found = ModelVersion.objects.filter(model_id=model_id, version=version)
+    row = found.select_related("model", "base_model", "dataset").first()
+    if row is None:
+        raise NotFound(f"Model {model_id} has no version {version}.")
+    return Status(201, _job(reproduction.enqueue(row).pk))
+
+
 def _shown() -> QuerySet[TrainingJob]:
-    return TrainingJob.objects.with_losses().select_related("model", "dataset", "result_version")
+    return TrainingJob.objects.with_losses().select_related(
+        "model", "dataset", "result_version", "reproduces__model"
+    )
 
 
 def _job(job_id: int) -> TrainingJob:

@@ -75,6 +75,15 @@ MORE = (
     Setting("grad_clip", "Gradient limit", "Cuts sudden jumps; 0 is off.", step="any"),
     Setting("steps_per_eval", "Validate every", "Steps between two validation losses."),
     Setting("save_every", "Checkpoint every", "Steps an interruption can cost at most."),
+    Setting(
+        "scoring.scorer",
+        "Score by",
+        "How answers to the test split are compared with the right ones, base against tuned.",
+        "choice",
+        choices=("exact_match", "json", "contains", "f1", "none"),
+    ),
+    Setting("scoring.examples", "Examples scored", "Of the test split, spread over it."),
+    Setting("scoring.max_tokens", "Longest scored answer", "In tokens; longer ones are cut."),
     Setting("seed", "Seed", "The same seed, data and settings give the same bytes."),
 )
 MASK_PROMPT = Setting(
@@ -151,16 +160,20 @@ def _field(setting: Setting) -> forms.Field:
 
 def flatten(config: dict[str, Any]) -> dict[str, Any]:
     """`{"lora": {"rank": 8}}` → `{"lora.rank": 8}`, as the form names its fields."""
-    flat = {name: value for name, value in config.items() if name != "lora"}
-    return flat | {f"lora.{name}": value for name, value in config.get("lora", {}).items()}
+    flat: dict[str, Any] = {}
+    for name, value in config.items():
+        inner = value if isinstance(value, dict) else None
+        flat |= {name: value} if inner is None else {f"{name}.{k}": v for k, v in inner.items()}
+    return flat
 
 
 def nest(flat: dict[str, Any]) -> dict[str, Any]:
     """The inverse of `flatten`."""
-    config: dict[str, Any] = {"lora": {}}
+    config: dict[str, Any] = {}
     for name, value in flat.items():
-        if name.startswith("lora."):
-            config["lora"][name.removeprefix("lora.")] = value
+        group, dot, inner = name.partition(".")
+        if dot:
+            config.setdefault(group, {})[inner] = value
         else:
             config[name] = value
     return config

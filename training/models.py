@@ -17,7 +17,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from backends.base import TrainingConfig
-from registry.models import Dataset, Model, ModelVersion
+from registry.models import BaseModel, Dataset, Model, ModelVersion
 
 
 class LeaseLost(Exception):
@@ -119,6 +119,15 @@ class TrainingJob(models.Model):
         ModelVersion, on_delete=models.PROTECT, null=True, related_name="job", editable=False
     )
 
+    reproduces = models.ForeignKey(
+        ModelVersion,
+        on_delete=models.PROTECT,
+        null=True,
+        related_name="reproductions",
+        editable=False,
+        help_text="The version that the job trains again, without making another",
+    )
+
     objects = TrainingJobQuerySet.as_manager()
 
     class Meta:
@@ -151,6 +160,11 @@ class TrainingJob(models.Model):
     def training_config(self) -> TrainingConfig:
         """The stored configuration, validated. Raises pydantic's ValidationError."""
         return TrainingConfig.model_validate(self.config)
+
+    @property
+    def base_model(self) -> BaseModel:
+        """What is adapted: the model's base, or the one that the reproduced version had."""
+        return self.reproduces.base_model if self.reproduces else self.model.base_model
 
     @property
     def is_over(self) -> bool:

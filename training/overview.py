@@ -17,7 +17,7 @@ _LINE_FIELDS = ("timestamp", "level", "event", "process", "logger", "correlation
 
 def find_jobs(status: str = "", model: str = "") -> QuerySet[TrainingJob]:
     """Jobs with their model, data set and version, newest first."""
-    jobs = TrainingJob.objects.select_related("model", "dataset", "result_version")
+    jobs = TrainingJob.objects.select_related("model", "dataset", "result_version", "reproduces")
     if status:
         jobs = jobs.filter(status=status)
     if model:

@@ -18,7 +18,7 @@ from backends.base import TrainingConfig
 from registry import versions
 from registry.errors import Conflict, Invalid
 from registry.models import Dataset, Model, ModelVersion
-from training import tracking
+from training import scoring, tracking
 from training.models import LeaseLost, TrainingJob
 
 MAX_CRASHES = 3  # in a row without a new checkpoint between them
@@ -29,9 +29,16 @@ Status = TrainingJob.Status
 
 
 def enqueue(
-    model: Model, dataset: Dataset, config: TrainingConfig, priority: int = 0
+    model: Model,
+    dataset: Dataset,
+    config: TrainingConfig,
+    priority: int = 0,
+    reproduces: ModelVersion | None = None,
 ) -> TrainingJob:
-    """Queue a fine-tuning of `model` on `dataset`. Raises Invalid when it could not be trained."""
+    """Queue a fine-tuning of `model` on `dataset`, or of what `training.reproduction` asks for.
+
+    Raises Invalid when it could not be trained.
+    """
     if model.archived_at is not None:
         raise Invalid(f"Model {model.name} is archived; restore it before you train it.")
     if dataset.format == Dataset.Format.PREFERENCE:
@@ -45,10 +52,12 @@ def enqueue(
             f"Data set {dataset.name} has {examples} training examples, fewer than batch_size "
             f"{config.batch_size}; lower batch_size or add examples."
         )
+    scoring.check(config.scoring)
     with transaction.atomic():
         job = TrainingJob.objects.create(
             model=model,
             dataset=dataset,
+            reproduces=reproduces,
             config=config.model_dump(mode="json"),
             priority=priority,
             correlation_id=_correlation_id(),

@@ -30,7 +30,7 @@ from backends.base import (
 from registry import artifacts, bases, datasets, paths, versions
 from registry.errors import Damaged, HubError
 from registry.models import ModelVersion
-from training import estimate, queue
+from training import estimate, queue, reproduction, scoring, template
 from training.models import LeaseLost, TrainingJob
 from training.outage import ride_out
 from training.progress import Progress
@@ -60,7 +60,13 @@ def run(job_id: int, lease: uuid.UUID, asked_to_stop: Callable[[], str]) -> None
     """
     job = (
         TrainingJob.objects.held(job_id, lease)
-        .select_related("model__base_model", "dataset", "result_version__model")
+        .select_related(
+            "model__base_model",
+            "dataset",
+            "result_version__model",
+            "reproduces__model",
+            "reproduces__base_model",
+        )
         .first()
     )
     if job is None:
@@ -104,26 +110,54 @@ def _outcome(
 
 
 def _attempt(job: TrainingJob, lease: uuid.UUID, asked_to_stop: Callable[[], str]) -> None:
-    if job.result_version is not None and job.result_version.status == ModelVersion.Status.READY:
-        return  # an earlier attempt died between the version and the job
     config = job.training_config
     progress = Progress(job, lease, config)
+    if job.result_version is not None and job.result_version.status == ModelVersion.Status.READY:
+        # An earlier attempt died between the version and the job.
+        _score(job, lease, job.result_version, progress, asked_to_stop)
+        return
     progress.enter("verifying")
     verify_inputs(job)
     _check_room(job, lease, config)
-    version = ride_out(lambda: queue.attach_version(job, lease, config))
+    template.check(job, lease)
+    version = None
+    if job.reproduces is None:
+        version = ride_out(lambda: queue.attach_version(job, lease, config))
     output = _empty_staging(job)
     progress.enter("preparing")
     training = TrainingRun(
-        base=bases.base_path(job.model.base_model),
+        base=bases.base_path(job.base_model),
         data=datasets.dataset_path(job.dataset),
         output=output,
         checkpoints=_checkpoints(job),
         config=config,
     )
     metrics = _train(job, lease, training, progress, asked_to_stop)
+    if version is None:
+        progress.enter("comparing")
+        reproduction.conclude(job, output, metrics)
+        return
     progress.enter("publishing")
     ride_out(lambda: versions.complete_version(version, output, metrics))
+    _score(job, lease, version, progress, asked_to_stop)
+
+
+def _score(
+    job: TrainingJob,
+    lease: uuid.UUID,
+    version: ModelVersion,
+    progress: Progress,
+    asked_to_stop: Callable[[], str],
+) -> None:
+    """Judge the version, which is ready and stays so: a cancel ends only the judging."""
+
+    def stopped() -> str:
+        if reason := asked_to_stop():
+            raise Stopped(reason)
+        asked = ride_out(lambda: _cancel_requested(job, lease))
+        return "Scoring was cancelled; the version had been made already." if asked else ""
+
+    scoring.judge(job, version, progress.enter, stopped)
 
 
 def _train(
@@ -163,7 +197,7 @@ def _cancel_requested(job: TrainingJob, lease: uuid.UUID) -> bool:
 
 def verify_inputs(job: TrainingJob) -> None:
     """Read base model and data set through. Raises Damaged when either is not what was recorded."""
-    base, dataset = job.model.base_model, job.dataset
+    base, dataset = job.base_model, job.dataset
     _verify(bases.base_path(base), base.manifest_sha256, f"Base model {base.name}")
     _verify(datasets.dataset_path(dataset), dataset.checksum, f"Data set {dataset.name}")
 
@@ -178,7 +212,7 @@ def _verify(folder: Path, expected: str, what: str) -> None:
 
 def _check_room(job: TrainingJob, lease: uuid.UUID, config: TrainingConfig) -> None:
     """Store the memory estimate. Raises NoSpace when checkpoints and adapter would not fit."""
-    base = job.model.base_model
+    base = job.base_model
     size = estimate.Dimensions.read(bases.base_path(base))
     characters = job.dataset.token_stats.get("longest_characters")
     longest = characters // _CHARACTERS_PER_TOKEN if characters else None

@@ -41,6 +41,7 @@ _JOB: dict[str, Any] = {
     "cancel_requested": False,
     "wait_reason": "",
     "error_message": "",
+    "reproduces": None,
     "version": "0.1.0",
     "version_status": "training",
     "metrics": {},
@@ -100,6 +101,9 @@ class JobOut(Schema):
     cancel_requested: bool
     wait_reason: str
     error_message: str
+    reproduces: Annotated[
+        str | None, Field(description="The version that is trained again; then none is made")
+    ]
     version: Annotated[str | None, Field(description="The version that the job makes")]
     version_status: str | None
     metrics: Annotated[dict[str, Any], Field(description="The finished version's")]
@@ -107,6 +111,10 @@ class JobOut(Schema):
     created_at: datetime.datetime
     started_at: datetime.datetime | None
     completed_at: datetime.datetime | None
+
+    @staticmethod
+    def resolve_reproduces(job: TrainingJob) -> str | None:
+        return str(job.reproduces) if job.reproduces else None
 
     @staticmethod
     def resolve_version(job: TrainingJob) -> str | None:

@@ -134,6 +134,8 @@ def _cause(exit_code: int) -> str:
             "The training process aborted (signal 6), which most often means that the device ran "
             "out of memory; a smaller batch_size or max_seq_length needs less."
         )
+    if exit_code == -signal.SIGALRM:
+        return "The base model's chat template did not come to an end and was stopped."
     if exit_code < 0:
         return f"The training process was ended by signal {-exit_code}."
     return f"The training process ended with exit status {exit_code}; its log says why."

@@ -1,6 +1,6 @@
 """Pages of training jobs."""
 
-from django.urls import path
+from django.urls import path, re_path
 
 from training import views
 
@@ -12,5 +12,10 @@ urlpatterns = [
     path("training/<int:pk>/metrics.json", views.metrics, name="job_metrics"),
     path("training/<int:pk>/log/", views.job_log, name="job_log"),
     path("training/<int:pk>/cancel/", views.job_cancel, name="job_cancel"),
+    re_path(
+        r"^models/(?P<pk>[0-9]+)/(?P<version>[0-9]+\.[0-9]+\.[0-9]+)/reproduce/$",
+        views.version_reproduce,
+        name="version_reproduce",
+    ),
     path("training/<int:pk>/retry/", views.job_retry, name="job_retry"),
 ]

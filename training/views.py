@@ -15,8 +15,8 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from registry import versions
 from registry.errors import HubError
 from registry.htmx import HtmxRequest, form_page, partial
-from registry.models import Dataset, Model
-from training import overview, queue
+from registry.models import Dataset, Model, ModelVersion
+from training import overview, queue, reproduction
 from training.forms import PRESETS, NewJobForm, initial_of, labelled, nest
 from training.models import TrainingJob
 from training.supervisor import log_path
@@ -114,7 +114,9 @@ def _missing() -> list[str]:
 @require_GET
 def job(request: HtmxRequest, pk: int) -> HttpResponse:
     found = get_object_or_404(
-        TrainingJob.objects.select_related("model", "dataset", "result_version__model__base_model"),
+        TrainingJob.objects.select_related(
+            "model", "dataset", "result_version__model__base_model", "reproduces__model"
+        ),
         pk=pk,
     )
     place = overview.queue_positions().get(found.pk) if found.status == "queued" else None
@@ -157,6 +159,21 @@ def job_cancel(request: HttpRequest, pk: int) -> HttpResponse:
 @require_POST
 def job_retry(request: HttpRequest, pk: int) -> HttpResponse:
     return _change(request, pk, queue.retry)
+
+
+@require_POST
+def version_reproduce(request: HttpRequest, pk: int, version: str) -> HttpResponse:
+    """Queue the training of a version once more, and go where it can be watched."""
+    found = get_object_or_404(
+        ModelVersion.objects.select_related("model", "base_model", "dataset"),
+        model_id=pk,
+        version=version,
+    )
+    try:
+        return redirect(reproduction.enqueue(found))
+    except HubError as error:
+        messages.error(request, str(error))
+        return redirect(found)
 
 
 def _change(

@@ -21,6 +21,8 @@ _TONES = {
     "completed": "ok",
     "ok": "ok",
     "up": "ok",
+    "bit-exact": "ok",
+    "close": "ok",
     "running": "run",
     "training": "run",
     "queued": "warn",
@@ -29,6 +31,7 @@ _TONES = {
     "archived": "",
     "failed": "bad",
     "down": "bad",
+    "diverged": "bad",
     "error": "bad",
 }
 

@@ -2,6 +2,8 @@
 
 # No `from __future__ import annotations`: ninja resolves texts in the module of `paginate`, and fails.
 
+from typing import Any
+
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.shortcuts import get_object_or_404
@@ -45,6 +47,19 @@ def notes(request: HttpRequest, model_id: int, version: str, payload: NotesIn) -
     """Notes are all of a version that a person changes."""
     found = get_object_or_404(versions_of(get_object_or_404(Model, pk=model_id)), version=version)
     return write_notes(found, payload.notes)
+
+
+@router.get(
+    "/models/{int:model_id}/versions/{version}/evaluation",
+    response=dict[str, Any],
+    summary="Sample answers",
+)
+def sample_answers(request: HttpRequest, model_id: int, version: str) -> dict[str, Any]:
+    """How the version was scored on the test split beside its base, with some of their answers;
+    empty when it was not."""
+    found = get_object_or_404(ModelVersion, model_id=model_id, version=version)
+    answers: dict[str, Any] = found.evaluation
+    return answers
 
 
 @router.post(

@@ -65,6 +65,12 @@ class ModelVersion(models.Model):
         help_text="It went to the archive because its model did, and comes back with it",
     )
     notes = models.TextField(blank=True)
+    evaluation = models.JSONField(
+        default=dict, editable=False, help_text="How its answers were scored, with samples of them"
+    )
+    reproduction = models.JSONField(
+        default=dict, editable=False, help_text="Whether its lineage gave the same weights again"
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     # Lineage. A blank text or null means unknown, and is shown as such.

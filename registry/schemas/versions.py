@@ -38,6 +38,8 @@ VERSION: dict[str, Any] = {
     "notes": "Best on short requests",
     "created_at": TIME,
     "lineage": LINEAGE,
+    "evaluation": {"scorer": "exact_match", "examples": 50, "left_out": 0, "problem": ""},
+    "reproduction": {"verdict": "bit-exact", "largest_difference": 0.0, "differs": []},
 }
 
 
@@ -85,6 +87,12 @@ class VersionOut(Schema):
     notes: str
     created_at: datetime.datetime
     lineage: LineageOut
+    evaluation: Annotated[
+        dict[str, Any], Field(description="How its answers were scored; {}: they were not")
+    ]
+    reproduction: Annotated[
+        dict[str, Any], Field(description="What training it again gave; {}: not tried")
+    ]
 
     @staticmethod
     def resolve_aliases(row: ModelVersion) -> list[str]:
@@ -93,6 +101,14 @@ class VersionOut(Schema):
     @staticmethod
     def resolve_lineage(row: ModelVersion) -> ModelVersion:
         return row
+
+    @staticmethod
+    def resolve_evaluation(row: ModelVersion) -> dict[str, Any]:
+        return {k: v for k, v in row.evaluation.items() if k != "samples"}
+
+    @staticmethod
+    def resolve_reproduction(row: ModelVersion) -> dict[str, Any]:
+        return {k: v for k, v in row.reproduction.items() if k != "differences"}
 
 
 class NotesIn(BaseModel):

@@ -160,6 +160,7 @@ def model_context(
         "card": mark_safe(card.render(card.write_body(found, _origin(request)))),  # noqa: S308  sanitised
         "rules": found.promotion_rules.all(),
         "rule_form": rule_form or RuleForm(),
+        "known_metrics": sorted({"exact_match"}.union(*(v.metrics for v in versions))),
         "rollbacks": previous_versions(found),
         **_promote_context(found, form),
     }

@@ -272,6 +272,8 @@ def seed(folder: Path, *, running: bool = True, samples: int = 60) -> Seeded:
             "exact_match": 0.86,
         },
         params=TrainingConfig(iters=300, lora=LoraConfig(rank=16)).model_dump(mode="json"),
+        evaluation=make_evaluation(),
+        reproduction=make_reproduction(),
     )
     unknown = make_version(
         model,
@@ -352,6 +354,58 @@ def seed(folder: Path, *, running: bool = True, samples: int = 60) -> Seeded:
     )
     make_samples(samples)
     return Seeded(base, model, [first, second, unknown], dataset, job, done)
+
+
+def make_evaluation(answers: int = 5) -> dict[str, Any]:
+    """Scores with sample answers, of which the base gets none right and the version all but one."""
+    samples = []
+    for number in range(answers):
+        messages = example(900 + number)["messages"]
+        right = messages[-1]["content"]
+        samples.append(
+            {
+                "line": number + 1,
+                "prompt": messages[-2]["content"],
+                "expected": right,
+                "base": "Sure! Here is the calendar entry that you asked for:\n\n1. Open it\n2. Save it",
+                "tuned": right.replace('"start":"1', '"start":"2') if number == 2 else right,
+                "base_score": 0.0,
+                "tuned_score": float(number != 2),
+            }
+        )
+    return {
+        "scorer": "exact_match",
+        "max_tokens": 40,
+        "examples": 50,
+        "left_out": 0,
+        "seconds": 41.2,
+        "problem": "",
+        "samples": samples,
+    }
+
+
+def make_reproduction() -> dict[str, Any]:
+    """What another machine with a newer MLX gave."""
+    layer = "model.layers.{}.self_attn.q_proj.lora_{}"
+    return {
+        "verdict": "close",
+        "sha256": {"recorded": _digest("one"), "reproduced": _digest("other")},
+        "largest_difference": 3.1e-7,
+        "differences": {layer.format(n, side): 1e-8 * (n + 1) for n in range(31) for side in "ab"},
+        "threshold": {"tolerance": 0.01, "reach": 0.06},
+        "metrics": {"val_loss": {"recorded": 0.0213, "reproduced": 0.0213}},
+        "at": "2026-11-23T18:40:00+00:00",
+        "differs": [
+            {"what": "package mlx", "recorded": "0.32.4", "now": "0.33.0"},
+            {
+                "what": "hardware: system",
+                "recorded": "macOS-26.1-arm64-arm-64bit",
+                "now": "Linux-6.18.44-x86_64-with-glibc2.41",
+            },
+        ],
+        "unknown": ["whether the hub's code had uncommitted changes"],
+        "job": 1,
+    }
 
 
 def _digest(text: str) -> str:

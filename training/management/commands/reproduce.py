@@ -1,0 +1,70 @@
+"""`manage.py reproduce NAME@VERSION`: trains a version again and says whether it comes out the same."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from registry.comparison import find_version
+from registry.errors import HubError
+from training import reproduction
+from training.models import TrainingJob
+
+_POLL_S = 0.5
+_REFUSED = 2
+
+
+class Command(BaseCommand):
+    help = (
+        "Train a version again from its lineage, through the queue, and compare the weights. Exits "
+        "with 0 when they are bit-exact or close, 1 when they diverged, 2 when it could not be told."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("version", metavar="NAME@VERSION", help="or NAME@alias")
+        parser.add_argument(
+            "--no-wait", action="store_true", help="queue it and end; its page will tell"
+        )
+
+    def handle(self, *args: Any, version: str, no_wait: bool, **options: Any) -> None:
+        try:
+            job = reproduction.enqueue(find_version(version))
+        except HubError as error:
+            raise CommandError(str(error), returncode=_REFUSED) from None
+        self.stdout.write(f"Job {job.pk} trains {job.reproduces} again.")
+        if no_wait:
+            return
+        try:
+            self._watch(job)
+        except KeyboardInterrupt:
+            self.stdout.write(f"Job {job.pk} goes on; the version's page will tell.")
+            sys.exit(_REFUSED)
+        if job.status != TrainingJob.Status.COMPLETED or job.reproduces is None:
+            reason = job.error_message or f"Job {job.pk} is {job.status}."
+            raise CommandError(reason, returncode=_REFUSED)
+        job.reproduces.refresh_from_db()
+        found = job.reproduces.reproduction
+        for line in reproduction.described(found):
+            self.stdout.write(line)
+        if found["verdict"] == "diverged":
+            sys.exit(1)
+
+    def _watch(self, job: TrainingJob) -> None:
+        """Until the job is over; a line whenever something is new."""
+        told = ""
+        while not job.is_over:
+            line = f"{job.status}: {job.stage or job.wait_reason or _WAITS}"
+            if job.iteration:
+                line = f"{job.stage or job.status}, step {job.iteration}"
+            if line != told:
+                self.stdout.write(line)
+                self.stdout.flush()
+                told = line
+            time.sleep(_POLL_S)
+            job.refresh_from_db()
+
+
+_WAITS = "waits for the worker, which is a part of `manage.py up`"
