@@ -184,9 +184,7 @@ def test_a_run_closed_at_any_step_ends_with_the_same_bytes(
     generator.close()
     assert not cut.output.exists()
     resumed = events(cut)
-    assert (
-        of(Started, resumed)[0].iteration == stop_after - stop_after % 2 - (stop_after % 2 == 0) * 2
-    )
+    assert of(Started, resumed)[0].iteration == stop_after
     assert digest(cut) == digest(whole)
     assert of(Finished, resumed)[0].metrics["base_test_loss"] > 0
 
