@@ -16,6 +16,7 @@ from mlx_lm.tuner.utils import linear_to_lora_layers
 from mlx_lm.utils import get_total_parameters
 
 from backends.base import LoraConfig, TrainingConfig, UnsupportedModel
+from backends.mlx.dropout import Keys, key_dropout
 
 nn: Any = mlx.nn  # MLX types its core only
 
@@ -35,11 +36,12 @@ class FusedLoRALinear(LoRALinear):
         return mx.addmm(y, low.astype(y.dtype), (self.scale * self.lora_b).astype(y.dtype))
 
 
-def adapt(model: Any, config: TrainingConfig) -> None:
+def adapt(model: Any, config: TrainingConfig) -> Keys:
     """Freeze `model` but for what the run trains: the LoRA or DoRA factors of its top
     `num_layers` blocks (-1: all), or all weights of these blocks.
 
-    The same seed draws the same factors. Raises UnsupportedModel.
+    The same seed draws the same factors. Returns what the dropout draws from. Raises
+    UnsupportedModel.
     """
     mx.random.seed(config.seed)
     model.freeze()
@@ -47,7 +49,10 @@ def adapt(model: Any, config: TrainingConfig) -> None:
         _unfreeze(model, config.num_layers)
     else:
         _add_factors(model, config)
+    keys = Keys()
+    key_dropout(model, config.lora.dropout, keys)
     mx.eval(model.trainable_parameters())
+    return keys
 
 
 def _unfreeze(model: Any, num_layers: int) -> None:

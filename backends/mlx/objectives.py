@@ -54,7 +54,7 @@ class Objective(Protocol):
 class Answers:
     """Cross-entropy of the judged tokens."""
 
-    names = ("loss", "count")
+    names: tuple[str, ...] = ("loss", "count")
 
     def __init__(self, config: TrainingConfig, lanes: Lanes) -> None:
         self._config, self._lanes = config, lanes
@@ -88,7 +88,7 @@ class Preferences:
     is how much more the model (for dpo: than its base) prefers the chosen answer, times beta.
     """
 
-    names = ("loss", "count", "chosen_loss", "chosen_tokens", "margin", "accuracy")
+    names: tuple[str, ...] = ("loss", "count", "chosen_loss", "chosen_tokens", "margin", "accuracy")
 
     def __init__(self, config: TrainingConfig, lanes: Lanes) -> None:
         self._config, self._lanes = config, lanes

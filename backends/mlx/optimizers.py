@@ -23,6 +23,7 @@ from mlx.utils import tree_map, tree_map_with_path
 from backends.base import TrainingConfig
 from backends.mlx.batching import Batch
 from backends.mlx.device import device_kind
+from backends.mlx.dropout import Keys
 from backends.mlx.loss import Lanes
 from backends.mlx.objectives import Objective
 
@@ -67,10 +68,16 @@ class Update:
     """Optimizer steps on a model: gradients of one or more batches, clipped, then applied."""
 
     def __init__(
-        self, model: Any, optimizer: Any, objective: Objective, lanes: Lanes, grad_clip: float
+        self,
+        model: Any,
+        optimizer: Any,
+        objective: Objective,
+        lanes: Lanes,
+        keys: Keys,
+        grad_clip: float,
     ) -> None:
         self._model, self._optimizer = model, optimizer
-        self._objective, self._lanes = objective, lanes
+        self._objective, self._lanes, self._keys = objective, lanes, keys
         self._limit = grad_clip or math.inf
         self._gradient, self._apply = self._functions()
 
@@ -84,8 +91,8 @@ class Update:
         total, gradients = mx.array(0.0), None
         for number, batches in enumerate(parts):
             arrays = self._objective.arrays(self._model, batches)
-            mx.random.seed(_hashed(f"{seed}/{number}"))
-            loss, found = self._gradient(arrays, mx.array(1.0 / count), batches)
+            key = mx.random.key(_hashed(f"{seed}/{number}"))
+            loss, found = self._gradient(arrays, mx.array(1.0 / count), key, batches)
             total = total + loss
             gradients = found if gradients is None else _sum(gradients, found)
             if len(parts) > 1:
@@ -105,7 +112,10 @@ class Update:
                 total = total + loss
             return total * share
 
-        def gradient(arrays: Any, share: mx.array, batches: Any = None) -> tuple[mx.array, Any]:
+        def gradient(
+            arrays: Any, share: mx.array, key: mx.array, batches: Any = None
+        ) -> tuple[mx.array, Any]:
+            self._keys.begin(key, passes=len(arrays))
             parameters = self._model.trainable_parameters()
             loss, found = mx.value_and_grad(loss_of)(parameters, arrays, share, batches)
             self._model.update(parameters)
@@ -129,12 +139,12 @@ class Update:
         self, gradient: Callable[..., Any], apply: Callable[..., Any]
     ) -> tuple[Callable[..., Any], Callable[..., Any]]:
         """Both as one graph each. The objects that hold state are read at every call."""
-        model, random = self._model.state, mx.random.state
+        model = self._model.state
         state = [model, self._optimizer.state]
-        compiled: Any = mx.compile(gradient, inputs=[model, random], outputs=[model, random])
+        compiled: Any = mx.compile(gradient, inputs=model, outputs=model)
         applied: Any = mx.compile(apply, inputs=state, outputs=state)
         # Spans are for the CPU; Python values would make a graph of each batch.
-        return lambda arrays, share, _: compiled(list(arrays), share), applied
+        return lambda arrays, share, key, _: compiled(list(arrays), share, key), applied
 
 
 def _hashed(seed: str) -> int:

@@ -11,28 +11,30 @@ from typing import Any
 
 import mlx.core as mx
 
+from backends.mlx.dropout import Keys
 
-def recompute(model: Any) -> None:
-    """Let the blocks of `model` forget their activations."""
+
+def recompute(model: Any, keys: Keys) -> None:
+    """Let the blocks of `model` forget their activations. Its dropout draws from `keys`."""
     classes: dict[type, type] = {}
     for layer in model.layers:
         kind = type(layer)
         if kind not in classes:
-            classes[kind] = type(kind.__name__, (kind,), {"__call__": _recomputed(kind)})
+            classes[kind] = type(kind.__name__, (kind,), {"__call__": _recomputed(kind, keys)})
         layer.__class__ = classes[kind]
 
 
-def _recomputed(kind: Any) -> Any:
+def _recomputed(kind: Any, keys: Keys) -> Any:
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
-        def inner(parameters: Any, key: mx.array, *args: Any, **kwargs: Any) -> Any:
-            # Dropout has to drop the same the second time.
-            state[0] = key
+        place = keys.place
+
+        def inner(parameters: Any, *args: Any, **kwargs: Any) -> Any:
+            keys.place = place  # dropout has to drop the same the second time
             self.update(parameters)
             return kind.__call__(self, *args, **kwargs)
 
-        state: Any = mx.random.state
         parameters = self.trainable_parameters()
-        out = mx.checkpoint(inner)(parameters, state[0], *args, **kwargs)
+        out = mx.checkpoint(inner)(parameters, *args, **kwargs)
         self.update(parameters)
         return out
 

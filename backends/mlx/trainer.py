@@ -113,12 +113,12 @@ class _Training:
     def _set_up(self) -> None:
         config = self.run.config
         self.model, self.tokenizer = load_base(self.run.base)
-        lora.adapt(self.model, config)
+        keys = lora.adapt(self.model, config)
         self.lanes.prepare(self.model)
         if config.packing:
             check_keeps_apart(self.model)
         if config.grad_checkpoint:
-            recompute(self.model)
+            recompute(self.model, keys)
         self.objective = objective_of(config, self.lanes)
         self._read_data(config)
         self.optimizer = optimizers.make_optimizer(config)
@@ -129,7 +129,7 @@ class _Training:
             self._restore(found)
         # After the restore: it holds on to the state's objects.
         self.update = optimizers.Update(
-            self.model, self.optimizer, self.objective, self.lanes, config.grad_clip
+            self.model, self.optimizer, self.objective, self.lanes, keys, config.grad_clip
         )
         mx.reset_peak_memory()
 

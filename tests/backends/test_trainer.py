@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import os
 import signal
@@ -9,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -18,71 +15,16 @@ from backends.base import (
     Checkpointed,
     Evaluated,
     Finished,
-    LoraConfig,
     Started,
     Stepped,
-    TrainingConfig,
     TrainingDiverged,
-    TrainingEvent,
     TrainingRun,
     UnsupportedModel,
 )
 from backends.mlx import MLXBackend
+from tests.backends.build import digest, events, make_run, of
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def chats(tmp_path: Path) -> Path:
-    """13 training, 3 validation and 5 test examples of several lengths."""
-    folder = tmp_path / "data"
-    folder.mkdir()
-    for split, count in {"train": 13, "valid": 3, "test": 5}.items():
-        lines = [
-            json.dumps({"messages": chat(f"{split} {n} " + "word " * n)}) for n in range(count)
-        ]
-        (folder / f"{split}.jsonl").write_text("\n".join(lines) + "\n")
-    return folder
-
-
-def chat(request: str) -> list[dict[str, str]]:
-    return [
-        {"role": "system", "content": "Repeat."},
-        {"role": "user", "content": request},
-        {"role": "assistant", "content": request.upper()},
-    ]
-
-
-def make_run(base: Path, data: Path, folder: Path, **overrides: Any) -> TrainingRun:
-    config: dict[str, Any] = {
-        "iters": 8,
-        "batch_size": 4,
-        "learning_rate": 1e-3,
-        "lora": LoraConfig(rank=4, dropout=0.1),
-        "warmup": 2,
-        "steps_per_eval": 4,
-        "save_every": 2,
-        "seed": 7,
-    }
-    return TrainingRun(
-        base=base,
-        data=data,
-        output=folder / "output",
-        checkpoints=folder / "checkpoints",
-        config=TrainingConfig(**(config | overrides)),
-    )
-
-
-def events(run: TrainingRun) -> list[TrainingEvent]:
-    return list(MLXBackend().train(run))
-
-
-def digest(run: TrainingRun) -> str:
-    return hashlib.sha256((run.output / "adapters.safetensors").read_bytes()).hexdigest()
-
-
-def of[T](kind: type[T], happened: list[TrainingEvent]) -> list[T]:
-    return [event for event in happened if isinstance(event, kind)]
 
 
 def test_a_run_reports_every_step_and_ends_with_an_adapter(
@@ -194,6 +136,7 @@ import sys, json, time
 from pathlib import Path
 from backends.base import TrainingRun, TrainingConfig, Stepped
 from backends.mlx import MLXBackend
+from tests.backends.build import digest, events, make_run, of
 base, data, folder = map(Path, sys.argv[1:4])
 config = TrainingConfig.model_validate_json(sys.argv[4])
 run = TrainingRun(base, data, folder / "output", folder / "checkpoints", config)
