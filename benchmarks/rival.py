@@ -25,7 +25,7 @@ def main() -> None:
     from mlx_lm.tuner.callbacks import TrainingCallback  # noqa: TID251
     from mlx_lm.tuner.datasets import load_dataset  # noqa: TID251
 
-    class Report(TrainingCallback):  # type: ignore[misc]
+    class Report(TrainingCallback):
         def on_train_loss_report(self, info: dict[str, Any]) -> None:
             seconds = 1 / info["iterations_per_second"]
             # Its mask counts one target more than each example has.
@@ -52,7 +52,8 @@ def main() -> None:
         "adapter_path": spec["output"],
     }
     args = SimpleNamespace(**settings)
-    model, tokenizer = load(args.model)[:2]
+    loaded: Any = load(args.model)
+    model, tokenizer = loaded[:2]
     train_set, valid_set, _ = load_dataset(args, tokenizer)
     np.random.seed(args.seed)
     lora.train_model(args, model, train_set, valid_set, Report())

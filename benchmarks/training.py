@@ -33,7 +33,7 @@ from benchmarks.running import arguments, finish, machine
 from benchmarks.small_model import make_small_model
 
 ROOT = Path(__file__).parents[1]
-BLOCKS, EXAMPLES, BATCH, ROUNDS = 4, 48, 8, 3
+BLOCKS, EXAMPLES, BATCH, ROUNDS = 4, 32, 8, 3
 STEPS = EXAMPLES // BATCH  # an epoch
 CONFIG: dict[str, Any] = {
     "iters": 2 * STEPS,
@@ -85,9 +85,9 @@ def make_data(folder: Path, base: Path) -> dict[str, float]:
     shares = {}
     for kind in ("uniform", "log-normal"):
         (folder / kind).mkdir(parents=True)
-        for split, count in {"train": EXAMPLES, "valid": 24}.items():
+        for split, count in {"train": EXAMPLES, "valid": 16}.items():
             lengths = [
-                128 if kind == "uniform" else int(min(max(draw.lognormvariate(4.5, 0.9), 12), 500))
+                64 if kind == "uniform" else int(min(max(draw.lognormvariate(3.8, 0.9), 10), 300))
                 for _ in range(count)
             ]
             texts = []
