@@ -30,7 +30,8 @@ class BadExample(BackendError):
 
 
 class TrainingDiverged(BackendError):
-    """Loss or gradient became NaN or infinite; the text names the iteration."""
+    """Loss or gradient became NaN or infinite; the text names the iteration and the lines of
+    train.jsonl that it learned from."""
 
 
 class PromptTooLong(BackendError):
@@ -349,7 +350,7 @@ class TrainingRun:
     `output` is an empty folder that receives `adapters.safetensors` and `adapter_config.json`.
     `checkpoints` survives the process: a run that finds a checkpoint there goes on from it and
     ends with the same bytes as a run that was never interrupted. A preference objective reads
-    examples with "prompt", "chosen" and "rejected".
+    examples with "prompt" (or "messages"), "chosen" and "rejected", and no others.
     """
 
     base: Path
@@ -373,7 +374,8 @@ class Started:
 
 @dataclass(frozen=True)
 class Stepped:
-    """One optimizer step is done. Rates are over the last step; `train_loss` is its mean per token."""
+    """One optimizer step is done. Rates are over the last step; `train_loss` is its mean per token,
+    or per pair for dpo and orpo."""
 
     iteration: int
     train_loss: float
@@ -386,7 +388,8 @@ class Stepped:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """Mean loss per target token over a whole split. `adapter` False is the untouched base."""
+    """Mean loss per target token (dpo, orpo: per pair) over a whole split. `adapter` False is the
+    untouched base."""
 
     iteration: int
     split: Literal["valid", "test"]
@@ -416,7 +419,9 @@ class Checkpointed:
 @dataclass(frozen=True)
 class Finished:
     """The adapter is in `output`. `metrics` has train_loss, val_loss, best_val_loss and
-    best_iteration, and with a test split test_loss, perplexity (tuned) and base_perplexity.
+    best_iteration, and with a test split test_loss, perplexity (tuned) and base_perplexity; dpo
+    and orpo add the margin and accuracy of each split, as val_margin and val_accuracy. All but
+    train_loss are of the weights in `output`: with `restore_best`, those of best_iteration.
     `iteration` is the last one done, fewer than Started's `iters` when `patience` ended the run.
     """
 

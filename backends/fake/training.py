@@ -12,19 +12,19 @@ import hashlib
 import json
 import math
 import random
-import shutil
 import time
 from array import array
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from backends.base import (
-    BackendError,
     BadExample,
     Checkpointed,
     Evaluated,
     Finished,
+    Sampled,
     Started,
     Stepped,
     TrainingConfig,
@@ -32,136 +32,231 @@ from backends.base import (
     TrainingEvent,
     TrainingRun,
 )
-from backends.fake import files
-from backends.mlx.schedule import learning_rate  # plain arithmetic, no MLX
-
-type Weights = dict[str, files.Tensor]
+from backends.best import Best, infinite
+from backends.fake import checkpoint, files
+from backends.fake.checkpoint import Checkpoint, Weights
+from backends.mlx.schedule import learning_rate, resolved  # plain arithmetic, no MLX
 
 _START, _FLOOR = 2.4, 0.05  # nats per token, before and after a long training
-_KEYS = ("messages", "prompt", "text")
-_KEPT = 2  # checkpoints
+_WITHOUT_EFFECT = {"scoring", "samples", "sample_tokens", "keep_checkpoints"}
 
 
 def train(run: TrainingRun, step_seconds: float) -> Generator[TrainingEvent, None, None]:
     """See `backends.base.Backend.train`. A learning rate above 0.1 makes the run diverge."""
-    base = files.inspect(run.base)
-    splits = {split: _read_split(run.data, split) for split in ("train", "valid", "test")}
-    if not splits["train"]:
-        raise BadExample("train.jsonl holds no examples; add at least one.")
-    fingerprint = _fingerprint(run, splits)
-    iteration, weights = _resume(run, fingerprint)
-    trainable = sum(len(tensor.values) for tensor in weights.values())
-    config = run.config
-    yield Started(iteration, config.iters, trainable, base.parameters + trainable)
+    yield from _Training(run, step_seconds).events()
 
-    metrics: dict[str, float] = {}
-    names: tuple[tuple[Literal["valid", "test"], str], ...] = (("valid", "val"), ("test", "test"))
-    for split, short in names:
-        if splits[split]:
-            metrics[f"base_{short}_loss"] = _loss(config, 0, split)
-            if iteration == 0:
-                yield Evaluated(0, split, _loss(config, 0, split), adapter=False)
-    loss = _loss(config, iteration, "train")
-    while iteration < config.iters:
-        iteration += 1
+
+@dataclass
+class _Line:
+    """An example: its text, its number in the file from 1, and its words."""
+
+    number: int
+    text: str
+    asked: str
+    said: str
+
+
+@dataclass
+class _Training:
+    """One run in this process, in the same order of events as a real one."""
+
+    run: TrainingRun
+    step_seconds: float
+    saved: int = 0
+    metrics: dict[str, float] = field(default_factory=dict)
+
+    def events(self) -> Generator[TrainingEvent, None, None]:
+        base = files.inspect(self.run.base)
+        objective = self.run.config.objective
+        self.splits = {
+            split: _read_split(self.run.data, split, objective)
+            for split in ("train", "valid", "test")
+        }
+        if not self.splits["train"]:
+            raise BadExample("train.jsonl holds no examples; add at least one.")
+        self.config = _resolved(self.run.config, len(self.splits["train"]))
+        self.state = self._resume()
+        trainable = sum(len(tensor.values) for tensor in self.state.weights.values())
+        yield Started(
+            self.state.iteration, self.config.iters, trainable, base.parameters + trainable
+        )
+        yield from self._evaluate_base()
+        try:
+            yield from self._loop()
+        except GeneratorExit:
+            if self.state.iteration > self.saved:
+                self._save()
+            raise
+        yield from self._finish()
+
+    def _resume(self) -> Checkpoint:
+        fingerprint = _fingerprint(self.run, self.splits)
+        found = checkpoint.latest(self.run.checkpoints, fingerprint)
+        if found is None:
+            return Checkpoint(fingerprint, 0, _fresh_weights(self.config), Best())
+        self.saved = found.iteration
+        return found
+
+    def _loop(self) -> Iterator[TrainingEvent]:
+        """What is due after a step comes first: a run may have been closed between the two."""
+        config, state = self.config, self.state
+        while True:
+            last = state.iteration >= config.iters
+            due = state.iteration > 0 and (last or state.iteration % config.steps_per_eval == 0)
+            if due and self.splits["valid"] and state.best.validated < state.iteration:
+                loss = _loss(config, state.iteration, "valid")
+                state.best.see(state.iteration, loss)
+                yield Evaluated(state.iteration, "valid", loss)
+                yield from self._sample()
+            last = last or state.best.exhausted(config.patience)
+            due = last or state.iteration % config.save_every == 0
+            if state.iteration > self.saved and (due or state.best.iteration == state.iteration):
+                yield self._save()
+            if last:
+                return
+            yield self._step()
+
+    def _step(self) -> Stepped:
         began = time.perf_counter()
-        if step_seconds:
-            time.sleep(step_seconds)
-        batch = _batch(splits["train"], config, iteration)
+        if self.step_seconds:
+            time.sleep(self.step_seconds)
+        config, iteration = self.config, self.state.iteration + 1
+        batch = self._batch(iteration)
         rate = learning_rate(config, iteration)
-        _walk(weights, f"{config.seed}:{iteration}:{batch}", rate)
-        loss = _loss(config, iteration, "train")
         if config.learning_rate > 0.1 and config.learning_rate * iteration >= 1:
-            raise TrainingDiverged(
-                f"The loss became infinite at iteration {iteration}; lower the learning rate."
-            )
-        tokens = sum(len(line.split()) for line in batch)
+            raise TrainingDiverged(infinite([line.number for line in batch], iteration))
+        texts = [line.text for line in batch]
+        _walk(self.state.weights, f"{config.seed}:{iteration}:{texts}", rate)
+        self.state.iteration = iteration
+        loss = _loss(config, iteration, "train")
+        tokens = sum(len(text.split()) for text in texts)
         seconds = max(time.perf_counter() - began, 1e-6)
-        yield Stepped(iteration, loss, rate, loss / 2, tokens, tokens / seconds, 64 * 2**20)
-        if splits["valid"] and (
-            iteration % config.steps_per_eval == 0 or iteration == config.iters
-        ):
-            yield Evaluated(iteration, "valid", _loss(config, iteration, "valid"))
-        if iteration % config.save_every == 0 or iteration == config.iters:
-            yield Checkpointed(iteration, _save(run, fingerprint, iteration, weights))
+        return Stepped(iteration, loss, rate, loss / 2, tokens, tokens / seconds, 64 * 2**20)
 
-    metrics["train_loss"] = loss
-    if splits["valid"]:
-        metrics["val_loss"] = _loss(config, iteration, "valid")
-    if splits["test"]:
-        metrics["test_loss"] = _loss(config, iteration, "test")
-        metrics["perplexity"] = math.exp(metrics["test_loss"])
-        metrics["base_perplexity"] = math.exp(metrics["base_test_loss"])
-        yield Evaluated(iteration, "test", metrics["test_loss"])
-    _write_adapter(run.output, config, weights)
-    yield Finished(iteration, metrics)
+    def _batch(self, iteration: int) -> list[_Line]:
+        config = self.config
+        randomness = random.Random(f"batch:{config.seed}:{iteration}")
+        count = config.batch_size * config.grad_accumulation_steps
+        return [randomness.choice(self.splits["train"]) for _ in range(count)]
+
+    # ---------------------------------------------------------------- evaluation
+
+    def _evaluate_base(self) -> Iterator[TrainingEvent]:
+        """The figures always, the events once."""
+        splits: tuple[Literal["valid", "test"], ...] = ("valid", "test")
+        for split in splits:
+            if self.splits[split]:
+                self._measure(split, 0, "base_")
+                if self.state.iteration == 0:
+                    yield Evaluated(0, split, _loss(self.config, 0, split), adapter=False)
+        if self.state.iteration == 0:
+            yield from self._sample()
+
+    def _measure(self, split: str, iteration: int, prefix: str = "") -> float:
+        loss = _loss(self.config, iteration, split)
+        short = {"valid": "val"}.get(split, split)
+        self.metrics[f"{prefix}{short}_loss"] = loss
+        if self.config.objective != "sft":
+            self.metrics[f"{prefix}{short}_margin"] = _START - loss
+            self.metrics[f"{prefix}{short}_accuracy"] = max(0.0, 1 - loss / _START)
+        if split == "test":
+            self.metrics[f"{prefix}perplexity"] = math.exp(loss)
+        return loss
+
+    def _sample(self) -> Iterator[Sampled]:
+        """The better the loss, the more of the right answer is said."""
+        learned = 1 - _loss(self.config, self.state.iteration, "valid") / _START
+        for line in self.splits["valid"][: self.config.samples]:
+            words = line.said.split()[: self.config.sample_tokens]
+            said = " ".join(words[: round(len(words) * max(0.0, learned))])
+            yield Sampled(self.state.iteration, line.number, line.asked, line.said, said)
+
+    # ---------------------------------------------------------------- saving
+
+    def _save(self) -> Checkpointed:
+        path = checkpoint.save(self.run.checkpoints, self.state, self.config.keep_checkpoints)
+        self.saved = self.state.iteration
+        return Checkpointed(self.state.iteration, path)
+
+    def _finish(self) -> Iterator[TrainingEvent]:
+        state, iteration = self.state, self.state.iteration
+        self.metrics["train_loss"] = _loss(self.config, iteration, "train")
+        weights, measured = state.weights, iteration
+        if self.config.restore_best and state.best.iteration not in (0, iteration):
+            measured = state.best.iteration
+            weights = checkpoint.weights(self.run.checkpoints, measured)
+        if self.splits["valid"]:
+            self._measure("valid", measured)
+        if self.splits["test"]:
+            yield Evaluated(iteration, "test", self._measure("test", measured))
+        _write_adapter(self.run.output, self.config, weights)
+        yield Finished(iteration, self.metrics | state.best.metrics())
 
 
-def _read_split(data: Path, split: str) -> list[str]:
-    """The lines of a split, none if its file is absent. Raises BadExample."""
+def _read_split(data: Path, split: str, objective: str) -> list[_Line]:
+    """The examples of a split, none if its file is absent. Raises BadExample."""
     path = data / f"{split}.jsonl"
     if not path.is_file():
         return []
-    lines = [line for line in path.read_text().splitlines() if line.strip()]
-    for number, line in enumerate(lines, 1):
-        try:
-            example = json.loads(line)
-        except ValueError:
-            example = None
-        if not isinstance(example, dict) or not any(key in example for key in _KEYS):
+    lines = enumerate(path.read_text(encoding="utf-8").split("\n"), start=1)
+    return [_line(split, number, text, objective) for number, text in lines if text.strip()]
+
+
+def _line(split: str, number: int, text: str, objective: str) -> _Line:
+    try:
+        value = json.loads(text)
+        pair = isinstance(value, dict) and ("chosen" in value or "rejected" in value)
+        if pair != (objective != "sft"):
             raise BadExample(
-                f"{split}.jsonl, line {number}: an example is a JSON object with 'messages', "
-                "'prompt' and 'completion', or 'text'."
+                f"{split}.jsonl, line {number}: "
+                + (
+                    "has a chosen and a rejected answer; take the objective dpo or orpo."
+                    if pair
+                    else 'needs "prompt", "chosen" and "rejected"; take the objective sft without.'
+                )
             )
-    return lines
+        return _Line(number, text, *_words(value))
+    except (ValueError, KeyError, TypeError, IndexError):
+        raise BadExample(
+            f"{split}.jsonl, line {number}: an example is a JSON object with 'messages', "
+            "'prompt' and 'completion', 'text', or 'prompt', 'chosen' and 'rejected'."
+        ) from None
 
 
-def _fingerprint(run: TrainingRun, splits: dict[str, list[str]]) -> str:
-    text = json.dumps([run.config.model_dump(mode="json"), splits], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+def _words(value: dict[str, Any]) -> tuple[str, str]:
+    """(request, answer). Raises KeyError, TypeError and IndexError."""
+    if "text" in value:
+        return "", str(value["text"])
+    request: Any = value.get("prompt", value.get("messages"))
+    if "chosen" in value:
+        return _said(request), _said((value["chosen"], value["rejected"])[0])
+    if "messages" in value:
+        return _said(request[:-1]), _said(request)
+    return _said(request), str(value.get("completion", ""))
 
 
-def _resume(run: TrainingRun, fingerprint: str) -> tuple[int, Weights]:
-    """Iteration and weights of the newest checkpoint, or the beginning."""
-    saved = _saved(run.checkpoints)
-    if not saved:
-        return 0, _fresh_weights(run.config)
-    state = json.loads((saved[-1] / "state.json").read_text())
-    if state["fingerprint"] != fingerprint:
-        raise BackendError(
-            f"The checkpoint {saved[-1].name} belongs to another configuration or data set; "
-            "remove it to begin anew."
-        )
-    return state["iteration"], files.read_safetensors(saved[-1] / "adapters.safetensors")
+def _said(value: Any) -> str:
+    """A text, or the last of some messages."""
+    return value if isinstance(value, str) else str(value[-1]["content"])
 
 
-def _saved(checkpoints: Path) -> list[Path]:
-    """Whole checkpoints, oldest first; one that was being written has another name."""
-    return sorted(path for path in checkpoints.glob("[0-9]*") if path.is_dir())
+def _resolved(config: TrainingConfig, examples: int) -> TrainingConfig:
+    return resolved(config, -(-examples // (config.batch_size * config.grad_accumulation_steps)))
 
 
-def _save(run: TrainingRun, fingerprint: str, iteration: int, weights: Weights) -> Path:
-    final = run.checkpoints / f"{iteration:07}"
-    partial = run.checkpoints / f".staging-{iteration:07}"
-    for leftover in (partial, final):
-        shutil.rmtree(leftover, ignore_errors=True)
-    partial.mkdir(parents=True)
-    files.write_safetensors(partial / "adapters.safetensors", weights)
-    state = {"iteration": iteration, "fingerprint": fingerprint}
-    (partial / "state.json").write_text(json.dumps(state))
-    partial.rename(final)
-    for old in _saved(run.checkpoints)[:-_KEPT]:
-        shutil.rmtree(old)
-    return final
+def _fingerprint(run: TrainingRun, splits: dict[str, list[_Line]]) -> str:
+    config = run.config.model_dump(mode="json", exclude=_WITHOUT_EFFECT)
+    texts = {split: [line.text for line in lines] for split, lines in splits.items()}
+    return hashlib.sha256(json.dumps([config, texts], sort_keys=True).encode()).hexdigest()
 
 
 def _write_adapter(output: Path, config: TrainingConfig, weights: Weights) -> None:
     output.mkdir(parents=True, exist_ok=True)
     files.write_safetensors(output / "adapters.safetensors", weights)
     adapter_config = {
-        "fine_tune_type": "lora",
+        "fine_tune_type": config.fine_tune_type,
         "num_layers": config.num_layers,
-        "lora_parameters": config.lora.model_dump(),
+        "lora_parameters": config.lora.model_dump(exclude_none=True),
     }
     (output / "adapter_config.json").write_text(json.dumps(adapter_config, indent=2))
 
@@ -186,11 +281,6 @@ def _walk(weights: Weights, cause: str, rate: float) -> None:
     for tensor in weights.values():
         for n, value in enumerate(tensor.values):
             tensor.values[n] = value + rate * randomness.uniform(-1, 1)
-
-
-def _batch(lines: Sequence[str], config: TrainingConfig, iteration: int) -> list[str]:
-    randomness = random.Random(f"batch:{config.seed}:{iteration}")
-    return [randomness.choice(lines) for _ in range(config.batch_size)]
 
 
 def _loss(config: TrainingConfig, iteration: int, split: str) -> float:

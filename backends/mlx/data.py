@@ -1,26 +1,18 @@
-"""Training examples: from JSON lines to tokens, and from tokens to batches.
+"""Training examples: from JSON lines to tokens.
 
 Knows the formats of mlx-lm ("messages" with or without tools, "prompt"/"completion", "text") and
-nothing of models. Which examples a step sees is a pure function of (seed, iteration), so a resumed run
-needs no stored position.
+nothing of models.
 """
 
 from __future__ import annotations
 
-import itertools
 import json
-import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from backends.base import BadExample
-
-_WINDOW = 16  # batches whose examples are sorted by length together
 
 
 @dataclass(frozen=True)
@@ -29,51 +21,57 @@ class Example:
 
     tokens: list[int]
     start: int
+    line: int = 0  # in its file, from 1
+
+    @property
+    def length(self) -> int:
+        return len(self.tokens)
 
 
 @dataclass(frozen=True)
-class Split:
+class Split[T]:
     """The usable examples of one file. `truncated` had to be cut; `dropped` had no answer left."""
 
-    examples: list[Example]
+    examples: list[T]
     truncated: int
     dropped: int
 
 
-@dataclass(frozen=True)
-class Batch:
-    """Padded rows. `positions` index the flattened `[rows * length]` outputs that are judged.
-
-    inputs `[rows, length]`, positions, targets and weights `[n]`; a weight is 0 on padding.
-    """
-
-    inputs: NDArray[np.int32]
-    positions: NDArray[np.int32]
-    targets: NDArray[np.int32]
-    weights: NDArray[np.float32]
-    tokens: int  # unpadded inputs
-    judged: int  # targets that count
-
-
-# ---------------------------------------------------------------- reading
-
-
-def read_split(path: Path, tokenizer: Any, max_seq_length: int, mask_prompt: bool) -> Split:
+def read_split(
+    path: Path, tokenizer: Any, max_seq_length: int, mask_prompt: bool
+) -> Split[Example]:
     """Tokenize the JSON-lines file `path`. Raises BadExample, which names the file and the line."""
-    examples: list[Example] = []
+
+    def parse(value: Any, line: int) -> Example:
+        example = example_of(value, tokenizer, mask_prompt)
+        return Example(example.tokens, example.start, line)
+
+    def fit(example: Example) -> tuple[Example | None, bool]:
+        return cut(example, max_seq_length), example.length > max_seq_length
+
+    return collect(path, parse, fit)
+
+
+def collect[T](
+    path: Path,
+    parse: Callable[[Any, int], T],
+    fit: Callable[[T], tuple[T | None, bool]],
+) -> Split[T]:
+    """The examples of `path`: `parse` makes one of a line's value and number, `fit` cuts it to
+    length and says whether it had to. Raises BadExample."""
+    examples: list[T] = []
     truncated = dropped = 0
-    for number, line in enumerate(_lines(path), start=1):
-        if not line.strip():
-            continue
+    for number, line in _lines(path):
         try:
-            example = example_of(json.loads(line), tokenizer, mask_prompt)
+            parsed = parse(json.loads(line), number)
         except (ValueError, TypeError, KeyError) as error:
             raise BadExample(f"{path.name}, line {number}: {reason(error)}.") from None
-        truncated += len(example.tokens) > max_seq_length
-        if example.start >= min(len(example.tokens), max_seq_length):
+        example, long = fit(parsed)
+        truncated += long
+        if example is None:
             dropped += 1
-            continue
-        examples.append(Example(example.tokens[:max_seq_length], example.start))
+        else:
+            examples.append(example)
     if not examples:
         raise BadExample(
             f"{path.name} has no usable example"
@@ -82,13 +80,22 @@ def read_split(path: Path, tokenizer: Any, max_seq_length: int, mask_prompt: boo
     return Split(examples, truncated, dropped)
 
 
-def _lines(path: Path) -> list[str]:
+def cut(example: Example, limit: int) -> Example | None:
+    """`example` without the tokens beyond `limit`; None when no answer is left."""
+    if example.start >= min(example.length, limit):
+        return None
+    return Example(example.tokens[:limit], example.start, example.line)
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """The lines that are not blank, with their numbers from 1."""
     try:
-        return path.read_text(encoding="utf-8").split("\n")
+        lines = path.read_text(encoding="utf-8").split("\n")
     except FileNotFoundError:
         raise BadExample(f"The data set has no {path.name}.") from None
     except UnicodeDecodeError:
         raise BadExample(f"{path.name} is not UTF-8 text.") from None
+    return ((number, line) for number, line in enumerate(lines, start=1) if line.strip())
 
 
 def reason(error: Exception) -> str:
@@ -104,6 +111,8 @@ def example_of(value: Any, tokenizer: Any, mask_prompt: bool) -> Example:
     """The tokens of one example in any of the formats. Raises ValueError, TypeError and KeyError."""
     if not isinstance(value, dict):
         raise ValueError("not a JSON object")
+    if "chosen" in value or "rejected" in value:
+        raise ValueError("has a chosen and a rejected answer; take the objective dpo or orpo")
     if "messages" in value:
         prompt, answer = _chat(value["messages"], tokenizer, value.get("tools"))
     elif "prompt" in value:
@@ -180,72 +189,3 @@ def _ending(
         if token in tokenizer.eos_token_ids:
             return list(tokens[: index + 1])
     return [tokenizer.eos_token_id]
-
-
-# ---------------------------------------------------------------- batching
-
-
-def steps_per_epoch(count: int, batch_size: int) -> int:
-    return -(-count // batch_size)
-
-
-def step_indices(
-    lengths: Sequence[int], batch_size: int, seed: int, iteration: int
-) -> Sequence[int]:
-    """Which examples the optimizer step `iteration` (from 1) learns from."""
-    per_epoch = steps_per_epoch(len(lengths), batch_size)
-    epoch, index = divmod(iteration - 1, per_epoch)
-    return _epoch(lengths, batch_size, seed, epoch)[index]
-
-
-def _epoch(lengths: Sequence[int], batch_size: int, seed: int, epoch: int) -> list[list[int]]:
-    """Every example once: shuffled, then sorted by length within windows to save padding."""
-    draw = random.Random(f"{seed}/{epoch}")  # noqa: S311 (an order, not a secret)
-    order = list(range(len(lengths)))
-    draw.shuffle(order)
-    batches: list[list[int]] = []
-    width = batch_size * _WINDOW
-    for at in range(0, len(order), width):
-        window = sorted(order[at : at + width], key=lambda i: lengths[i])
-        cut = [window[i : i + batch_size] for i in range(0, len(window), batch_size)]
-        draw.shuffle(cut)
-        batches.extend(cut)
-    return batches
-
-
-def sequential(examples: Sequence[Example], batch_size: int) -> Iterator[list[Example]]:
-    """All examples once, shortest first, for evaluation."""
-    ordered = sorted(examples, key=lambda example: len(example.tokens))
-    for at in range(0, len(ordered), batch_size):
-        yield ordered[at : at + batch_size]
-
-
-def divide(examples: Sequence[Example], parts: int) -> list[list[Example]]:
-    """At most `parts` non-empty groups of like length and near-equal size."""
-    ordered = sorted(examples, key=lambda example: len(example.tokens))
-    parts = min(parts, len(ordered))
-    bounds = [round(len(ordered) * part / parts) for part in range(parts + 1)]
-    return [ordered[a:b] for a, b in itertools.pairwise(bounds)]
-
-
-def make_batch(examples: Sequence[Example], pad_to: int) -> Batch:
-    """Pad `examples` on the right; lengths and target counts become multiples of `pad_to`."""
-    lengths = [len(example.tokens) - 1 for example in examples]
-    length = -(-max(lengths) // pad_to) * pad_to
-    inputs = np.zeros((len(examples), length), np.int32)
-    positions: list[int] = []
-    targets: list[int] = []
-    for row, example in enumerate(examples):
-        inputs[row, : lengths[row]] = example.tokens[:-1]
-        start = row * length
-        positions.extend(range(start + example.start - 1, start + lengths[row]))
-        targets.extend(example.tokens[example.start :])
-    padding = -len(positions) % pad_to
-    return Batch(
-        inputs=inputs,
-        positions=np.array(positions + [0] * padding, np.int32),
-        targets=np.array(targets + [0] * padding, np.int32),
-        weights=np.array([1.0] * len(positions) + [0.0] * padding, np.float32),
-        tokens=sum(lengths),
-        judged=len(positions),
-    )

@@ -15,6 +15,7 @@ from mlx_lm.utils import load_tokenizer
 
 from backends.base import Examination, Piece, RenderedExample, SplitTokens, UnsupportedModel
 from backends.mlx.data import Example, example_of, reason
+from backends.mlx.preferences import as_chat
 
 _SPLITS = ("train", "valid", "test")
 _BAD = 20  # examples that cannot be used, named per split
@@ -100,16 +101,8 @@ def _lines(path: Path, every: int) -> Iterator[tuple[int, str]]:
 def _example(line: str, tokenizer: Any) -> Example:
     value = json.loads(line)
     if isinstance(value, dict) and "chosen" in value:
-        value = _as_chat(value)
+        value = as_chat(value)
     return example_of(value, tokenizer, mask_prompt=True)
-
-
-def _as_chat(value: dict[str, Any]) -> dict[str, Any]:
-    """A preference as the chat that ends in its better answer."""
-    prompt, chosen = value["prompt"], value["chosen"]
-    asked = prompt if isinstance(prompt, list) else [{"role": "user", "content": prompt}]
-    said = chosen if isinstance(chosen, list) else [{"role": "assistant", "content": chosen}]
-    return {"messages": [*asked, *said]}
 
 
 def _render(

@@ -43,7 +43,7 @@ def fidelity(
         raise OutOfMemory("The device has too little memory to compare the models.") from error
 
 
-def _chosen(split: data.Split, most_tokens: int) -> list[data.Example]:
+def _chosen(split: data.Split[data.Example], most_tokens: int) -> list[data.Example]:
     """The first examples whose judged tokens fit, at least one of them."""
     chosen: list[data.Example] = []
     left = most_tokens

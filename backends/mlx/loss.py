@@ -1,4 +1,4 @@
-"""The loss of a batch, and how a step spreads over the processor's cores.
+"""A model's log-probabilities, and how a step spreads over the processor's cores.
 
 On the CPU MLX runs everything but matrix products on one thread. So a batch is divided into
 lanes, each on an MLX stream (a thread) of its own with single-threaded products: two cores do
@@ -16,15 +16,18 @@ from typing import Any
 import mlx.core as mx
 from mlx.nn import losses as mlx_losses
 
-from backends.mlx import data
+from backends.mlx import batching
+from backends.mlx.batching import Batch, Span
+from backends.mlx.data import Example
 from backends.mlx.device import blas_threads, device_kind, limit_cache
+from backends.mlx.packing import Segments
 from backends.mlx.quick import cross_entropy, quicken
 
 _MOST_LANES = 4
 _HEADED = frozenset({"llama", "qwen2", "qwen3", "mistral"})
 """Architectures whose logits are exactly head(model.model(inputs)), checked in mlx-lm 0.32.2."""
 
-Arrays = Sequence[tuple[mx.array, ...]]
+type Arrays = dict[str, mx.array]
 
 
 @dataclass(frozen=True)
@@ -54,30 +57,41 @@ class Lanes:
         if device_kind() == "cpu":
             quicken(model)
 
-    def batches(self, examples: Sequence[data.Example]) -> list[data.Batch]:
-        """`examples` divided over the lanes."""
-        groups = data.divide(examples, len(self.streams))
-        return [data.make_batch(group, self.pad_to) for group in groups]
+    def batches(self, examples: Sequence[Example], capacity: int | None = None) -> list[Batch]:
+        """`examples` divided over the lanes, packed into rows of `capacity` if that is given."""
+        if capacity is None:
+            groups = batching.divide(examples, len(self.streams))
+            return [batching.make_batch(group, self.pad_to) for group in groups]
+        return [
+            batching.make_packed(group, self.pad_to, capacity)
+            for group in batching.balance(examples, len(self.streams))
+        ]
 
 
-def batch_loss(model: Any, arrays: Arrays, lanes: Lanes) -> tuple[mx.array, mx.array]:
-    """(summed loss, number of judged tokens) over all lanes."""
-    total, count = mx.array(0.0), mx.array(0.0)
-    for stream, (inputs, positions, targets, weights) in zip(lanes.streams, arrays, strict=False):
-        with mx.stream(stream):
-            logits = _logits(model, inputs, positions)
-            losses = _cross_entropy(logits, targets)
-            summed, judged = (losses * weights).sum(), weights.sum()
-        total, count = total + summed, count + judged
-    return total, count
+def to_arrays(batch: Batch) -> Arrays:
+    """What of a batch the loss computes with."""
+    names = ("inputs", "positions", "targets", "weights", "owners", "segments")
+    found = {name: getattr(batch, name) for name in names}
+    return {name: mx.array(value) for name, value in found.items() if value is not None}
 
 
-def _logits(model: Any, inputs: mx.array, positions: mx.array) -> mx.array:
+def log_probabilities(
+    model: Any, arrays: Arrays, spans: tuple[tuple[Span, ...], ...] = ()
+) -> mx.array:
+    """log p `[n]` of each target, 0 on padding."""
+    cache = None
+    if "segments" in arrays:
+        cache = [Segments(arrays["segments"], spans)] * len(model.layers)
+    logits = _logits(model, arrays["inputs"], arrays["positions"], cache)
+    return -_cross_entropy(logits, arrays["targets"]) * arrays["weights"]
+
+
+def _logits(model: Any, inputs: mx.array, positions: mx.array, cache: Any) -> mx.array:
     """Logits `[n, vocabulary]` at the flat `positions` alone: the head is the dearest layer."""
     if model.model_type not in _HEADED:
-        everywhere: mx.array = model(inputs)
+        everywhere: mx.array = model(inputs, cache=cache)
         return everywhere.reshape(-1, everywhere.shape[-1])[positions]
-    hidden = model.model(inputs)
+    hidden = model.model(inputs, cache)
     hidden = hidden.reshape(-1, hidden.shape[-1])[positions]
     tied = model.args.tie_word_embeddings
     head = model.model.embed_tokens.as_linear if tied else model.lm_head

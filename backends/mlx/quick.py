@@ -14,6 +14,8 @@ import mlx.core as mx
 from mlx.nn.layers.base import Module
 from mlx_lm.models import llama, qwen2
 
+from backends.mlx.packing import Segments
+
 
 def quicken(model: Any) -> None:
     """Replace the attention and MLP of a float32 llama or qwen2 model in place, no others.
@@ -27,7 +29,8 @@ def quicken(model: Any) -> None:
     for layer in model.layers:
         if type(layer.mlp) in (llama.MLP, qwen2.MLP):
             layer.mlp = QuickMLP(layer.mlp)
-        if type(layer.self_attn) in (llama.Attention, qwen2.Attention):
+        sliding = getattr(layer, "use_sliding", False)  # its mask knows a window
+        if type(layer.self_attn) in (llama.Attention, qwen2.Attention) and not sliding:
             layer.self_attn = QuickAttention(layer.self_attn)
 
 
@@ -48,7 +51,8 @@ class QuickMLP(Module):
 class QuickAttention(Module):
     """Causal self-attention without a cache, for training, that takes over `attention`'s parts.
 
-    With a cache or another mask it does what the original does.
+    The examples of a packed row attend to themselves alone, at the price of each by itself. With
+    a real cache or another mask it does what the original does.
     """
 
     def __init__(self, attention: Any) -> None:
@@ -65,21 +69,42 @@ class QuickAttention(Module):
 
     def __call__(self, x: mx.array, mask: Any = None, cache: Any = None) -> mx.array:
         batch, length, _ = x.shape
-        if cache is not None or not (length == 1 or isinstance(mask, str)):
+        packed = isinstance(cache, Segments) and bool(cache.spans)
+        if not packed and (cache is not None or not (length == 1 or isinstance(mask, str))):
             original: mx.array = self._original(self, x, mask, cache)
             return original
-        groups, repeats = self.n_kv_heads, self.n_heads // self.n_kv_heads
         q = self._heads(self.q_proj(x), self.n_heads)
-        k = self._heads(self.k_proj(x), groups)
-        v = self.v_proj(x).reshape(batch, length, groups, -1).transpose(0, 2, 1, 3)
+        k = self._heads(self.k_proj(x), self.n_kv_heads)
+        v = self.v_proj(x).reshape(batch, length, self.n_kv_heads, -1).transpose(0, 2, 1, 3)
+        if packed:
+            rows = [
+                mx.concatenate(
+                    [
+                        self._attend(*(part[row : row + 1, :, a:b] for part in (q, k, v)))
+                        for a, b in spans
+                    ],
+                    axis=1,
+                )
+                for row, spans in enumerate(cache.spans)
+            ]
+            out = mx.concatenate(rows, axis=0)
+        else:
+            out = self._attend(q, k, v)
+        result: mx.array = self.o_proj(out)
+        return result
+
+    def _attend(self, q: mx.array, k: mx.array, v: mx.array) -> mx.array:
+        """q, k and v `[batch, heads, length, dim]` → `[batch, length, heads * dim]`."""
+        batch, groups, length, _ = k.shape
+        repeats = self.n_heads // groups
         # All query heads of a group share keys, so one product serves them.
         q = (q * self.scale).reshape(batch, groups, repeats * length, -1)
         scores = (q @ k.swapaxes(-1, -2)).reshape(batch, groups, repeats, length, length)
         attended: Any = softmax(scores + causal_mask(length))
         out = attended.reshape(batch, groups, repeats * length, length) @ v
         out = out.reshape(batch, self.n_heads, length, -1).transpose(0, 2, 1, 3)
-        result: mx.array = self.o_proj(out.reshape(batch, length, -1))
-        return result
+        joined: mx.array = out.reshape(batch, length, -1)
+        return joined
 
     def _heads(self, x: mx.array, heads: int) -> mx.array:
         """`[batch, length, heads * dim]` → rotated `[batch, heads, length, dim]`."""

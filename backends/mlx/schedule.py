@@ -1,10 +1,19 @@
-"""The learning rate of each step."""
+"""How many steps a run takes, and the learning rate of each."""
 
 from __future__ import annotations
 
 import math
 
 from backends.base import TrainingConfig
+
+
+def resolved(config: TrainingConfig, steps_per_epoch: int) -> TrainingConfig:
+    """`config` with `iters` instead of `epochs`, and a warm-up that ends before the run does."""
+    if config.epochs is None:
+        return config
+    iters = max(1, math.ceil(config.epochs * steps_per_epoch - 1e-9))
+    warmup = min(config.warmup, iters - 1)
+    return config.model_copy(update={"iters": iters, "warmup": warmup, "epochs": None})
 
 
 def learning_rate(config: TrainingConfig, iteration: int) -> float:

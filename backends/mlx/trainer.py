@@ -1,28 +1,23 @@
-"""LoRA training as a generator of events, exactly resumable.
+"""Fine-tuning as a generator of events, exactly resumable.
 
-Nothing that decides the result lives outside (config, data, base weights, iteration): the batch
+Nothing that decides the result lives outside (config, data, base weights, iteration): the batches
 and the dropout of a step follow from (seed, iteration), the rest is in the checkpoint. So a run
 that is killed anywhere and started again ends with the same bytes.
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Literal
 
 import mlx.core as mx
-from mlx.nn.layers.base import Module
-from mlx.nn.utils import value_and_grad
-from mlx.optimizers.optimizers import Adam, AdamW, Optimizer, clip_grad_norm
-from mlx.utils import tree_unflatten
 
 from backends.base import (
+    BackendError,
     Checkpointed,
     Evaluated,
     Finished,
@@ -33,21 +28,22 @@ from backends.base import (
     TrainingDiverged,
     TrainingEvent,
     TrainingRun,
-    UnsupportedModel,
 )
+from backends.best import Best, infinite
+from backends.mlx import batching, lora, optimizers, samples
 from backends.mlx import checkpoint as checkpoints
-from backends.mlx import data, lora
 from backends.mlx.checkpoint import Checkpoint
-from backends.mlx.device import device_kind
-from backends.mlx.folder import inspect
-from backends.mlx.loss import Lanes, batch_loss
-from backends.mlx.schedule import learning_rate
-
-_EVAL_ROWS = 16  # rows of an evaluation batch; only speed and memory depend on it
+from backends.mlx.evaluation import Evaluation
+from backends.mlx.loading import load_base, run_fingerprint
+from backends.mlx.loss import Lanes
+from backends.mlx.objectives import objective_of
+from backends.mlx.packing import check_keeps_apart
+from backends.mlx.remat import recompute
+from backends.mlx.schedule import learning_rate, resolved
 
 
 def train(run: TrainingRun) -> Generator[TrainingEvent, None, None]:
-    """Train `run`'s adapter. See `backends.base.Backend.train`."""
+    """See `backends.base.Backend.train`."""
     with _errors_in_words(), Lanes.open() as lanes:
         yield from _Training(run, lanes).events()
 
@@ -64,7 +60,11 @@ def _errors_in_words() -> Iterator[None]:
         raise
 
 
-_MEMORY = "The device has too little memory for this run; lower batch_size or max_seq_length."
+_MEMORY = (
+    "The device has too little memory for this run; lower batch_size or max_seq_length, or switch "
+    "grad_checkpoint on."
+)
+_SHORT = {"valid": "val", "test": "test"}
 
 
 @dataclass
@@ -74,228 +74,194 @@ class _Training:
     run: TrainingRun
     lanes: Lanes
     iteration: int = 0
+    saved: int = 0  # the iteration of the newest checkpoint
     metrics: dict[str, float] = field(default_factory=dict)
+    best: Best = field(default_factory=Best)
 
     def events(self) -> Generator[TrainingEvent, None, None]:
         self._set_up()
-        config = self.config
-        yield Started(self.iteration, config.iters, *lora.count_parameters(self.model))
+        parameters = lora.count_parameters(self.model)
+        yield Started(self.iteration, self.config.iters, *parameters)
         if self.iteration == 0:
             yield from self._evaluate_base()
-        while self.iteration < config.iters:
-            yield self._step()
-            if self.iteration % config.steps_per_eval == 0 or self.iteration == config.iters:
-                yield self._validate()
-            if self.iteration % config.save_every == 0 or self.iteration == config.iters:
-                yield self._save()
+        try:
+            yield from self._loop()
+        except GeneratorExit:
+            if self.iteration > self.saved:
+                self._save()
+            raise
         yield from self._finish()
+
+    def _loop(self) -> Iterator[TrainingEvent]:
+        """What is due after a step comes first: a run may have been closed between the two."""
+        config = self.config
+        while True:
+            last = self.iteration >= config.iters
+            due = self.iteration > 0 and (last or self.iteration % config.steps_per_eval == 0)
+            if due and self.best.validated < self.iteration:
+                yield from self._validate()
+            last = last or self.best.exhausted(config.patience)
+            due = last or self.iteration % config.save_every == 0
+            if self.iteration > self.saved and (due or self.best.iteration == self.iteration):
+                yield self._save()
+            if last:
+                return
+            yield self._step()
 
     # ---------------------------------------------------------------- set-up
 
     def _set_up(self) -> None:
-        self.config: TrainingConfig = self.run.config
-        self.model, tokenizer = _load(self.run.base)
-        lora.adapt(self.model, self.config.num_layers, self.config.lora, self.config.seed)
+        config = self.run.config
+        self.model, self.tokenizer = load_base(self.run.base)
+        keys = lora.adapt(self.model, config)
         self.lanes.prepare(self.model)
-        self.splits = _read_splits(self.run.data, tokenizer, self.config)
-        self.lengths = [len(example.tokens) for example in self.splits["train"].examples]
-        for name, split in self.splits.items():
-            self.metrics[f"{name}_truncated"] = split.truncated
-            self.metrics[f"{name}_dropped"] = split.dropped
-        self.optimizer = _optimizer(self.config)
+        if config.packing:
+            check_keeps_apart(self.model)
+        if config.grad_checkpoint:
+            recompute(self.model, keys)
+        self.objective = objective_of(config, self.lanes)
+        self._read_data(config)
+        self.optimizer = optimizers.make_optimizer(config)
         self.optimizer.init(self.model.trainable_parameters())
+        self.objective.begin(self.model)
         self.fingerprint = run_fingerprint(self.run)
         if found := checkpoints.latest(self.run.checkpoints, self.fingerprint):
             self._restore(found)
-        self._update = self._make_update()  # after the restore: it holds on to the state's objects
+        # After the restore: it holds on to the state's objects.
+        self.update = optimizers.Update(
+            self.model, self.optimizer, self.objective, self.lanes, keys, config.grad_clip
+        )
         mx.reset_peak_memory()
+
+    def _read_data(self, config: TrainingConfig) -> None:
+        """train and valid, and test where the data set has one."""
+        data = self.run.data
+        self.evaluations: dict[str, Evaluation] = {}
+        for name in ("train", "valid", "test"):
+            path = data / f"{name}.jsonl"
+            if name == "test" and not path.exists():
+                continue
+            split = self.objective.read(path, self.tokenizer)
+            self.metrics[f"{name}_truncated"] = split.truncated
+            self.metrics[f"{name}_dropped"] = split.dropped
+            if name == "train":
+                self.examples = split.examples
+                self.lengths = [example.length for example in split.examples]
+            else:
+                self.evaluations[name] = Evaluation(self.objective, self.lanes, split.examples)
+        self.questions = samples.read_questions(data / "valid.jsonl", self.tokenizer, config)
+        steps = batching.steps_per_epoch(len(self.examples), config)
+        self.config: TrainingConfig = resolved(config, steps)
 
     def _restore(self, found: Checkpoint) -> None:
         self.model.load_weights(list(found.adapter.items()), strict=False)
-        self.optimizer.state = tree_unflatten(list(found.optimizer.items()))
+        optimizers.restore(self.optimizer, found.optimizer)
         mx.eval(self.model.trainable_parameters(), self.optimizer.state)
-        self.iteration = found.iteration
-        self.metrics = found.metrics
+        self.iteration = self.saved = found.iteration
+        self.metrics, self.best = found.metrics, found.best
 
     # ---------------------------------------------------------------- one step
 
     def _step(self) -> Stepped:
         began = time.perf_counter()
         iteration, config = self.iteration + 1, self.config
-        indices = data.step_indices(self.lengths, config.batch_size, config.seed, iteration)
-        examples = [self.splits["train"].examples[index] for index in indices]
-        batches = self.lanes.batches(examples)
+        parts = [
+            self.objective.batches([self.examples[i] for i in indices], packed=config.packing)
+            for indices in batching.step_batches(self.lengths, config, iteration)
+        ]
         rate = learning_rate(config, iteration)
         self.optimizer.learning_rate = rate
-        mx.random.seed(_step_seed(config.seed, iteration))
         self.model.train()
-        loss, norm = self._update(_arrays(batches))
-        mx.eval(loss, norm, self.model.trainable_parameters(), self.optimizer.state)
+        loss, norm = self.update.step(parts, seed=f"{config.seed}/{iteration}")
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            raise TrainingDiverged(infinite(self._lines(iteration), iteration))
         self.iteration = iteration
-        train_loss, grad_norm = float(cast(float, loss.item())), float(cast(float, norm.item()))
-        if not (math.isfinite(train_loss) and math.isfinite(grad_norm)):
-            raise TrainingDiverged(
-                f"Loss or gradient became infinite at iteration {iteration}; "
-                "lower the learning rate."
-            )
-        self.metrics["train_loss"] = train_loss
-        tokens = sum(batch.tokens for batch in batches)
+        self.metrics["train_loss"] = loss
+        batches = [batch for part in parts for batch in part]
         return Stepped(
             iteration=iteration,
-            train_loss=train_loss,
+            train_loss=loss,
             learning_rate=rate,
-            grad_norm=grad_norm,
+            grad_norm=norm,
             tokens=sum(batch.judged for batch in batches),
-            tokens_per_second=tokens / (time.perf_counter() - began),
+            tokens_per_second=sum(batch.tokens for batch in batches)
+            / (time.perf_counter() - began),
             peak_memory_bytes=mx.get_peak_memory(),
         )
 
-    def _make_update(self) -> Callable[[Any], tuple[mx.array, mx.array]]:
-        def loss_of(model: Module, arrays: Any) -> mx.array:
-            total, count = batch_loss(model, arrays, self.lanes)
-            return total / count
-
-        gradient = value_and_grad(self.model, loss_of)
-        clip: Any = clip_grad_norm  # untyped upstream
-
-        def update(arrays: Any) -> tuple[mx.array, mx.array]:
-            loss, gradients = gradient(self.model, arrays)
-            limit = self.config.grad_clip or math.inf
-            gradients, norm = clip(gradients, limit)
-            self.optimizer.update(self.model, gradients)
-            return loss, norm
-
-        if device_kind() == "cpu":
-            # On the CPU every fused kernel of the whole graph would go through g++ first (half a
-            # minute); the parts that gain from fusion are compiled by themselves.
-            return update
-        state = [self.model.state, self.optimizer.state, mx.random.state]
-        compiled: Callable[[Any], tuple[mx.array, mx.array]]
-        compiled = mx.compile(update, inputs=state, outputs=state)
-        return compiled
+    def _lines(self, iteration: int) -> list[int]:
+        """The lines of train.jsonl that the step `iteration` learns from."""
+        parts = batching.step_batches(self.lengths, self.config, iteration)
+        return [self.examples[index].line for indices in parts for index in indices]
 
     # ---------------------------------------------------------------- evaluation
 
-    def _loss(self, split: str) -> float:
-        """Mean loss per target token over all of `split`."""
-        self.model.eval()
-        total = count = 0.0
-        for examples in data.sequential(self.splits[split].examples, _EVAL_ROWS):
-            batches = self.lanes.batches(examples)
-            summed, judged = batch_loss(self.model, _arrays(batches), self.lanes)
-            total += cast(float, summed.item())
-            count += cast(float, judged.item())
-        return total / count
-
-    def _evaluate_base(self) -> Iterator[Evaluated]:
+    def _evaluate_base(self) -> Iterator[TrainingEvent]:
         """Before the first step the adapter adds exactly nothing, so this is the base."""
         splits: tuple[Literal["valid", "test"], ...] = ("valid", "test")
         for split in splits:
-            if split in self.splits:
-                loss = self._loss(split)
-                self.metrics[f"base_{_SHORT[split]}_loss"] = loss
-                yield Evaluated(0, split, loss, adapter=False)
+            if split in self.evaluations:
+                yield Evaluated(0, split, self._measure(split, "base_"), adapter=False)
+        yield from self._sample()
 
-    def _validate(self) -> Evaluated:
-        loss = self._loss("valid")
-        self.metrics["val_loss"] = loss
-        if loss < self.metrics.get("best_val_loss", math.inf):
-            self.metrics["best_val_loss"] = loss
-            self.metrics["best_iteration"] = self.iteration
-        return Evaluated(self.iteration, "valid", loss)
+    def _measure(self, split: str, prefix: str = "") -> float:
+        """The mean loss over `split`; all figures go into the metrics."""
+        found = self.evaluations[split].measure(self.model)
+        perplexity = found.pop("perplexity")
+        for name, value in found.items():
+            self.metrics[f"{prefix}{_SHORT[split]}_{name}"] = value
+        if split == "test":
+            self.metrics[f"{prefix}perplexity"] = perplexity
+        return found["loss"]
+
+    def _validate(self) -> Iterator[TrainingEvent]:
+        loss = self._measure("valid")
+        if not math.isfinite(loss):
+            raise TrainingDiverged(infinite(self._lines(self.iteration), self.iteration))
+        self.best.see(self.iteration, loss)
+        yield Evaluated(self.iteration, "valid", loss)
+        yield from self._sample()
+
+    def _sample(self) -> Iterator[TrainingEvent]:
+        yield from samples.answers(
+            self.model, self.tokenizer, self.questions, self.iteration, self.config.sample_tokens
+        )
 
     # ---------------------------------------------------------------- saving
 
     def _save(self) -> Checkpointed:
-        saved = Checkpoint(
+        checkpoint = Checkpoint(
             iteration=self.iteration,
             run=self.fingerprint,
             metrics=dict(self.metrics),
+            best=self.best,
             adapter=lora.adapter_weights(self.model),
             optimizer=lora.flat(self.optimizer.state),
         )
-        return Checkpointed(self.iteration, checkpoints.save(self.run.checkpoints, saved))
+        path = checkpoints.save(self.run.checkpoints, checkpoint, self.config.keep_checkpoints)
+        self.saved = self.iteration
+        return Checkpointed(self.iteration, path)
 
     def _finish(self) -> Iterator[TrainingEvent]:
-        if "test" in self.splits:
-            loss = self._loss("test")
-            yield Evaluated(self.iteration, "test", loss)
-            self.metrics["test_loss"] = loss
-            self.metrics["perplexity"] = _perplexity(loss)
-            self.metrics["base_perplexity"] = _perplexity(self.metrics["base_test_loss"])
+        if self.config.restore_best and self.best.iteration != self.iteration:
+            self._take_best()
+        if "test" in self.evaluations:
+            yield Evaluated(self.iteration, "test", self._measure("test"))
         output = self.run.output
         output.mkdir(parents=True, exist_ok=True)
-        lora.write_adapter_config(output, self.config.num_layers, self.config.lora)
+        lora.write_adapter_config(output, self.config)
         mx.save_safetensors(str(output / lora.ADAPTER_FILE), lora.adapter_weights(self.model))
         checkpoints.sync_folder(output)
-        yield Finished(self.iteration, dict(self.metrics))
+        yield Finished(self.iteration, self.metrics | self.best.metrics())
 
-
-_SHORT = {"valid": "val", "test": "test"}
-
-
-def run_fingerprint(run: TrainingRun) -> str:
-    """sha256 over what decides the run's result: config, data, and the base's weights by size."""
-    digest = hashlib.sha256(run.config.model_dump_json().encode())
-    for name in ("train", "valid", "test"):
-        path = run.data / f"{name}.jsonl"
-        digest.update(checkpoints.sha256(path).encode() if path.exists() else b"-")
-    for path in sorted(run.base.glob("model*.safetensors")):
-        digest.update(f"{path.name} {path.stat().st_size}".encode())
-    return digest.hexdigest()
-
-
-def _load(base: Path) -> tuple[Any, Any]:
-    inspect(base)  # refuses code and pickles with a sentence
-    from mlx_lm import load
-
-    try:
-        model, tokenizer = load(str(base))[:2]
-    except (ValueError, FileNotFoundError) as error:
-        raise UnsupportedModel(f"{base.name} cannot be loaded: {error}") from error
-    return model, tokenizer
-
-
-def _read_splits(folder: Path, tokenizer: Any, config: TrainingConfig) -> dict[str, data.Split]:
-    """train and valid, and test where the data set has one."""
-    names = ["train", "valid"] + (["test"] if (folder / "test.jsonl").exists() else [])
-    return {
-        name: data.read_split(
-            folder / f"{name}.jsonl", tokenizer, config.max_seq_length, config.mask_prompt
-        )
-        for name in names
-    }
-
-
-def _optimizer(config: TrainingConfig) -> Optimizer:
-    """Adam as published, unlike mlx-lm's default, which leaves the bias correction out.
-
-    Without it the first steps are three to five times as long as `learning_rate` says. The short
-    memory of 0.99 suits runs of hundreds of steps: the first, large gradients are soon forgotten.
-    """
-    rate, betas = config.learning_rate, [0.9, 0.99]
-    if config.optimizer == "adamw":
-        decay = config.weight_decay
-        return AdamW(rate, betas=betas, weight_decay=decay, bias_correction=True)
-    return Adam(rate, betas=betas, bias_correction=True)
-
-
-def _step_seed(seed: int, iteration: int) -> int:
-    """64 bits for the dropout of one step."""
-    return int.from_bytes(hashlib.sha256(f"{seed}/{iteration}".encode()).digest()[:8])
-
-
-def _arrays(batches: Sequence[data.Batch]) -> list[tuple[mx.array, ...]]:
-    return [
-        (
-            mx.array(batch.inputs),
-            mx.array(batch.positions),
-            mx.array(batch.targets),
-            mx.array(batch.weights),
-        )
-        for batch in batches
-    ]
-
-
-def _perplexity(loss: float) -> float:
-    return math.exp(min(loss, 700.0))
+    def _take_best(self) -> None:
+        """Go back to the weights of the lowest validation loss."""
+        path = checkpoints.named(self.run.checkpoints, self.best.iteration)
+        try:
+            weights = checkpoints.adapter_of(path)
+        except (OSError, RuntimeError, ValueError) as error:
+            raise BackendError(
+                f"The best checkpoint {path.name} cannot be read any more; run the job again."
+            ) from error
+        self.model.load_weights(list(weights.items()), strict=False)
+        self._measure("valid")

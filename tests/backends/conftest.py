@@ -66,3 +66,17 @@ def tiny_base(starter_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     weights = dict(tree_flatten(Model(ModelArgs.from_dict(config)).parameters()))
     mx.save_safetensors(str(folder / "model.safetensors"), weights, metadata={"format": "mlx"})
     return folder
+
+
+@pytest.fixture
+def chats(tmp_path: Path) -> Path:
+    from tests.backends.build import write_chats
+
+    return write_chats(tmp_path / "data")
+
+
+@pytest.fixture
+def preferences(tmp_path: Path) -> Path:
+    from tests.backends.build import write_preferences
+
+    return write_preferences(tmp_path / "preferences")

@@ -17,6 +17,7 @@ from backends.base import (
     Checkpointed,
     Evaluated,
     Finished,
+    Sampled,
     Sampling,
     Started,
     Stepped,
@@ -136,6 +137,8 @@ def test_events_come_in_order(base: Path) -> None:
     assert set(finished.metrics) == {
         "train_loss",
         "val_loss",
+        "best_val_loss",
+        "best_iteration",
         "test_loss",
         "perplexity",
         "base_val_loss",
@@ -160,19 +163,94 @@ def test_the_same_run_gives_the_same_bytes_and_another_seed_others(base: Path) -
     assert one != three
 
 
-@pytest.mark.parametrize("stop_after", [3, 5, 12])
+@pytest.mark.parametrize("stop_after", [3, 5, 10, 12])
 def test_an_interrupted_run_ends_with_the_same_bytes(base: Path, stop_after: int) -> None:
     whole, broken = make_run(base, "whole"), make_run(base, "broken")
-    train(whole)
-    events = FakeBackend().train(broken)
+    finished = train(whole)[-1]
+    close_after(broken, stop_after)
+    resumed = train(broken)
+    assert resumed[0].iteration == stop_after
+    assert resumed[-1] == finished
+    assert adapter_bytes(broken) == adapter_bytes(whole)
+
+
+def close_after(run: TrainingRun, iteration: int) -> None:
+    events = FakeBackend().train(run)
     for event in events:
-        if isinstance(event, Stepped) and event.iteration == stop_after:
-            next(events)
+        if isinstance(event, Stepped) and event.iteration == iteration:
             break
     events.close()
-    resumed = train(broken)
-    assert resumed[0].iteration == stop_after // 5 * 5
-    assert adapter_bytes(broken) == adapter_bytes(whole)
+
+
+def test_it_stops_when_nothing_gets_better_and_ends_with_the_best(base: Path) -> None:
+    """The loss lies at its floor after some 200 steps; what is left is noise."""
+    settings = {"iters": 5000, "steps_per_eval": 20, "save_every": 100, "learning_rate": 2e-3}
+    early = make_run(base, "early", patience=2, **settings)
+    finished = train(early)[-1]
+    assert isinstance(finished, Finished)
+    assert finished.iteration < 5000
+    best = finished.metrics["best_iteration"]
+    assert best == finished.iteration - 40
+    assert finished.metrics["val_loss"] == finished.metrics["best_val_loss"]
+    kept = early.checkpoints / f"{int(best):07}" / "adapters.safetensors"
+    assert kept.read_bytes() == adapter_bytes(early)
+    last = make_run(base, "last", patience=2, restore_best=False, **settings)
+    train(last)
+    assert adapter_bytes(last) != adapter_bytes(early)
+
+
+def test_epochs_become_steps(base: Path) -> None:
+    events = train(make_run(base, epochs=1.5, batch_size=2, grad_accumulation_steps=2))
+    assert isinstance(events[0], Started)
+    assert events[0].iters == 8
+
+
+def test_samples_say_more_as_the_loss_falls(base: Path) -> None:
+    run = make_run(base, samples=2)
+    answer = "one two three four five six seven eight nine ten"
+    line = json.dumps({"messages": [{"role": "user", "content": "Count"}, {"content": answer}]})
+    (run.data / "valid.jsonl").write_text(f"{line}\n\n{line}\n{line}\n")
+    samples = [event for event in train(run) if isinstance(event, Sampled)]
+    assert [(s.iteration, s.line) for s in samples] == [(n, k) for n in (0, 10, 20) for k in (1, 3)]
+    assert (samples[0].prompt, samples[0].expected) == ("Count", answer)
+    assert len(samples[-1].answer) > len(samples[0].answer)
+
+
+@pytest.mark.parametrize("objective", ["dpo", "orpo"])
+def test_preferences_are_trained_on(base: Path, objective: str) -> None:
+    run = make_run(base, objective=objective, samples=1)
+    for split in ("train", "valid", "test"):
+        value = {"prompt": [{"role": "user", "content": "Hi"}], "chosen": "a", "rejected": "b"}
+        (run.data / f"{split}.jsonl").write_text(json.dumps(value) + "\n")
+    finished = train(run)[-1]
+    assert isinstance(finished, Finished)
+    assert finished.metrics["val_margin"] > finished.metrics["base_val_margin"]
+    with pytest.raises(BadExample, match="objective dpo or orpo"):
+        train(make_run(base, "other"))
+
+
+def test_other_examples_are_no_preferences(base: Path) -> None:
+    with pytest.raises(BadExample, match=r"train\.jsonl, line 1: needs"):
+        train(make_run(base, objective="dpo"))
+
+
+def test_so_many_checkpoints_are_kept(base: Path) -> None:
+    run = make_run(base, save_every=2, keep_checkpoints=3)
+    train(run)
+    assert sorted(path.name for path in run.checkpoints.iterdir()) == [
+        "0000016",
+        "0000018",
+        "0000020",
+    ]
+
+
+@pytest.mark.parametrize("kind", ["lora", "dora", "full"])
+def test_the_adapter_says_what_it_is(base: Path, kind: str) -> None:
+    run = make_run(base, fine_tune_type=kind, lora={"keys": ["self_attn.q_proj"]})
+    train(run)
+    config = json.loads((run.output / "adapter_config.json").read_text())
+    assert config["fine_tune_type"] == kind
+    assert config["lora_parameters"]["keys"] == ["self_attn.q_proj"]
 
 
 def test_a_checkpoint_of_another_configuration_is_refused(base: Path) -> None:
@@ -198,7 +276,7 @@ def test_an_empty_training_split_is_refused(base: Path) -> None:
 
 
 def test_a_wild_learning_rate_diverges(base: Path) -> None:
-    with pytest.raises(TrainingDiverged, match="iteration 4"):
+    with pytest.raises(TrainingDiverged, match=r"iteration 4, on train\.jsonl, lines \d+"):
         train(make_run(base, learning_rate=0.25))
 
 

@@ -1,15 +1,14 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -18,71 +17,19 @@ from backends.base import (
     Checkpointed,
     Evaluated,
     Finished,
-    LoraConfig,
+    Sampled,
     Started,
     Stepped,
-    TrainingConfig,
     TrainingDiverged,
-    TrainingEvent,
     TrainingRun,
     UnsupportedModel,
 )
 from backends.mlx import MLXBackend
+from tests.backends.build import chat, digest, events, make_run, of, run_and_close
+
+pytestmark = pytest.mark.any_database
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def chats(tmp_path: Path) -> Path:
-    """13 training, 3 validation and 5 test examples of several lengths."""
-    folder = tmp_path / "data"
-    folder.mkdir()
-    for split, count in {"train": 13, "valid": 3, "test": 5}.items():
-        lines = [
-            json.dumps({"messages": chat(f"{split} {n} " + "word " * n)}) for n in range(count)
-        ]
-        (folder / f"{split}.jsonl").write_text("\n".join(lines) + "\n")
-    return folder
-
-
-def chat(request: str) -> list[dict[str, str]]:
-    return [
-        {"role": "system", "content": "Repeat."},
-        {"role": "user", "content": request},
-        {"role": "assistant", "content": request.upper()},
-    ]
-
-
-def make_run(base: Path, data: Path, folder: Path, **overrides: Any) -> TrainingRun:
-    config: dict[str, Any] = {
-        "iters": 8,
-        "batch_size": 4,
-        "learning_rate": 1e-3,
-        "lora": LoraConfig(rank=4, dropout=0.1),
-        "warmup": 2,
-        "steps_per_eval": 4,
-        "save_every": 2,
-        "seed": 7,
-    }
-    return TrainingRun(
-        base=base,
-        data=data,
-        output=folder / "output",
-        checkpoints=folder / "checkpoints",
-        config=TrainingConfig(**(config | overrides)),
-    )
-
-
-def events(run: TrainingRun) -> list[TrainingEvent]:
-    return list(MLXBackend().train(run))
-
-
-def digest(run: TrainingRun) -> str:
-    return hashlib.sha256((run.output / "adapters.safetensors").read_bytes()).hexdigest()
-
-
-def of[T](kind: type[T], happened: list[TrainingEvent]) -> list[T]:
-    return [event for event in happened if isinstance(event, kind)]
 
 
 def test_a_run_reports_every_step_and_ends_with_an_adapter(
@@ -104,12 +51,101 @@ def test_a_run_reports_every_step_and_ends_with_an_adapter(
     }
 
 
-def test_only_the_last_two_checkpoints_are_kept(
+def test_the_last_checkpoints_and_the_best_are_kept(
+    tiny_base: Path, chats: Path, tmp_path: Path
+) -> None:
+    """With a rate this high the first validation stays the best."""
+    settings = {"learning_rate": 1.0, "warmup": 0, "grad_clip": 0, "keep_checkpoints": 1}
+    run = make_run(tiny_base, chats, tmp_path, steps_per_eval=3, optimizer="sgd", **settings)
+    happened = events(run)
+    best = of(Finished, happened)[0].metrics["best_iteration"]
+    kept = sorted(int(path.name) for path in run.checkpoints.iterdir())
+    assert kept == sorted({int(best), 8})
+    assert int(best) in [event.iteration for event in of(Checkpointed, happened)]
+
+
+def test_the_run_ends_with_the_best_weights_unless_told_otherwise(
+    tiny_base: Path, chats: Path, tmp_path: Path
+) -> None:
+    """Steps far too long make the loss worse after the first ones."""
+    settings = {"learning_rate": 0.5, "grad_clip": 0, "optimizer": "adam", "schedule": "constant"}
+    settings |= {"steps_per_eval": 1, "iters": 6, "warmup": 5, "patience": 2}
+    best, last = (
+        make_run(tiny_base, chats, tmp_path / str(on), restore_best=on, **settings)
+        for on in (True, False)
+    )
+    happened = events(best)
+    losses = {event.iteration: event.loss for event in of(Evaluated, happened) if event.adapter}
+    valid = [event for event in of(Evaluated, happened) if event.adapter and event.split == "valid"]
+    lowest = min(valid, key=lambda event: event.loss)
+    metrics = of(Finished, happened)[0].metrics
+    assert (metrics["best_iteration"], metrics["best_val_loss"]) == (lowest.iteration, lowest.loss)
+    assert metrics["val_loss"] == pytest.approx(lowest.loss, rel=1e-5)
+    assert lowest.iteration < max(losses)
+    kept = best.checkpoints / f"{lowest.iteration:07}" / "adapters.safetensors"
+    assert hashlib.sha256(kept.read_bytes()).hexdigest() == digest(best)
+    ended = of(Finished, events(last))[0].metrics
+    assert ended["val_loss"] == valid[-1].loss > metrics["val_loss"]
+    assert digest(last) != digest(best)
+
+
+def test_patience_ends_a_run_that_gets_no_better(
+    tiny_base: Path, chats: Path, tmp_path: Path
+) -> None:
+    settings = {"learning_rate": 1e-12, "steps_per_eval": 1, "iters": 50, "patience": 2}
+    happened = events(make_run(tiny_base, chats, tmp_path, **settings))
+    finished = of(Finished, happened)[0]
+    assert of(Started, happened)[0].iters == 50
+    assert finished.iteration == finished.metrics["best_iteration"] + 2 < 50
+    assert of(Checkpointed, happened)[-1].iteration == finished.iteration
+
+
+def test_the_model_is_asked_at_every_validation(
+    tiny_base: Path, chats: Path, tmp_path: Path
+) -> None:
+    happened = events(make_run(tiny_base, chats, tmp_path, samples=2, sample_tokens=3, iters=4))
+    samples = of(Sampled, happened)
+    assert [(s.iteration, s.line) for s in samples] == [(0, 1), (0, 2), (4, 1), (4, 2)]
+    assert samples[1].prompt == "valid 1 word "
+    assert samples[1].expected == "VALID 1 WORD"
+    assert all(len(sample.answer.split()) <= 3 for sample in samples)
+
+
+def test_samples_are_what_generation_says(tiny_base: Path, chats: Path, tmp_path: Path) -> None:
+    from mlx_lm import generate, load
+
+    run = make_run(tiny_base, chats, tmp_path, samples=1, sample_tokens=8, learning_rate=1e-2)
+    sample = of(Sampled, events(run))[-1]
+    model, tokenizer = load(str(tiny_base), adapter_path=str(run.output))[:2]
+    messages = chat("valid 0 ")[:-1]
+    prompt = tokenizer.apply_chat_template(messages, add_generation_prompt=True)
+    assert sample.answer == generate(model, tokenizer, prompt, max_tokens=8).strip()
+
+
+def test_settings_of_samples_change_no_weight(tiny_base: Path, chats: Path, tmp_path: Path) -> None:
+    quiet, asked = (make_run(tiny_base, chats, tmp_path / str(n), samples=n) for n in (0, 1))
+    for run in (quiet, asked):
+        events(run)
+    assert digest(quiet) == digest(asked)
+
+
+def test_a_closed_run_has_a_checkpoint_of_its_last_step(
+    tiny_base: Path, chats: Path, tmp_path: Path
+) -> None:
+    run = make_run(tiny_base, chats, tmp_path, save_every=100)
+    run_and_close(run, after=3)
+    assert [path.name for path in run.checkpoints.iterdir()] == ["0000003"]
+    assert not run.output.exists()
+
+
+def test_a_run_closed_before_its_first_step_leaves_nothing(
     tiny_base: Path, chats: Path, tmp_path: Path
 ) -> None:
     run = make_run(tiny_base, chats, tmp_path)
-    events(run)
-    assert sorted(path.name for path in run.checkpoints.iterdir()) == ["0000006", "0000008"]
+    generator = MLXBackend().train(run)
+    next(generator)
+    generator.close()
+    assert not run.checkpoints.exists()
 
 
 def test_base_and_tuned_losses_are_measured_on_whole_splits(
@@ -170,32 +206,12 @@ def test_mlx_lm_loads_the_adapter_unchanged(tiny_base: Path, chats: Path, tmp_pa
     assert finished.metrics["test_loss"] < 0.9 * finished.metrics["base_test_loss"]
 
 
-@pytest.mark.parametrize("stop_after", [1, 3, 4, 7])
-def test_a_run_closed_at_any_step_ends_with_the_same_bytes(
-    tiny_base: Path, chats: Path, tmp_path: Path, stop_after: int
-) -> None:
-    whole = make_run(tiny_base, chats, tmp_path / "whole")
-    events(whole)
-    cut = make_run(tiny_base, chats, tmp_path / "cut")
-    generator = MLXBackend().train(cut)
-    for event in generator:
-        if isinstance(event, Stepped) and event.iteration == stop_after:
-            break
-    generator.close()
-    assert not cut.output.exists()
-    resumed = events(cut)
-    assert (
-        of(Started, resumed)[0].iteration == stop_after - stop_after % 2 - (stop_after % 2 == 0) * 2
-    )
-    assert digest(cut) == digest(whole)
-    assert of(Finished, resumed)[0].metrics["base_test_loss"] > 0
-
-
 CHILD = """
 import sys, json, time
 from pathlib import Path
 from backends.base import TrainingRun, TrainingConfig, Stepped
 from backends.mlx import MLXBackend
+from tests.backends.build import chat, digest, events, make_run, of, run_and_close
 base, data, folder = map(Path, sys.argv[1:4])
 config = TrainingConfig.model_validate_json(sys.argv[4])
 run = TrainingRun(base, data, folder / "output", folder / "checkpoints", config)
@@ -255,8 +271,23 @@ def test_checkpoints_of_another_run_are_refused(
 
 def test_divergence_names_its_iteration(tiny_base: Path, chats: Path, tmp_path: Path) -> None:
     bad = base_with_an_overflow(tiny_base, tmp_path)
-    with pytest.raises(TrainingDiverged, match="iteration 1"):
-        events(make_run(bad, chats, tmp_path))
+    run = make_run(bad, chats, tmp_path, batch_size=2)
+    with pytest.raises(TrainingDiverged, match=r"iteration 1, on train\.jsonl, lines ") as caught:
+        events(run)
+    named = [int(n) for n in re.findall(r"\d+", str(caught.value).partition("lines")[2])]
+    assert named == batch_lines(run)
+    assert not run.checkpoints.exists()
+
+
+def batch_lines(run: TrainingRun) -> list[int]:
+    """The lines of the first step's examples."""
+    from backends.mlx import batching, data
+    from backends.mlx.loading import load_base
+
+    _, tokenizer = load_base(run.base)
+    examples = data.read_split(run.data / "train.jsonl", tokenizer, 2048, True).examples
+    batches = batching.step_batches([e.length for e in examples], run.config, 1)
+    return sorted(examples[index].line for batch in batches for index in batch)
 
 
 def base_with_an_overflow(base: Path, folder: Path) -> Path:

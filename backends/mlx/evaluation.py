@@ -1,0 +1,51 @@
+"""The mean loss, and for preferences margin and accuracy, over a whole split."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import mlx.core as mx
+
+from backends.mlx import batching
+from backends.mlx.batching import Batch
+from backends.mlx.loss import Arrays, Lanes
+from backends.mlx.objectives import Objective
+
+
+class Evaluation:
+    """One split, laid out once. `reference` values of its arrays are computed at the first use:
+    the batches are always the same, so they are too."""
+
+    def __init__(self, objective: Objective, lanes: Lanes, items: Sequence[Any]) -> None:
+        self._objective, self._lanes = objective, lanes
+        self._batches = [objective.batches(group) for group in batching.sequential(items)]
+        self._arrays: dict[int, list[Arrays]] = {}
+
+    def measure(self, model: Any) -> dict[str, float]:
+        """Means by name; "loss" is always there, and "perplexity" of the (chosen) answers."""
+        model.eval()
+        totals = [0.0] * len(self._objective.names)
+        for number, batches in enumerate(self._batches):
+            for summed in self._sums(model, number, batches):
+                totals = [a + b for a, b in zip(totals, summed, strict=True)]
+        found = dict(zip(self._objective.names, totals, strict=True))
+        means = {"loss": found["loss"] / found["count"]}
+        for name in ("margin", "accuracy"):
+            if name in found:
+                means[name] = found[name] / found["count"]
+        per_token = means["loss"]
+        if "chosen_tokens" in found:
+            per_token = found["chosen_loss"] / found["chosen_tokens"]
+        return means | {"perplexity": math.exp(min(per_token, 700.0))}
+
+    def _sums(self, model: Any, number: int, batches: Sequence[Batch]) -> list[list[float]]:
+        if number not in self._arrays:
+            self._arrays[number] = self._objective.arrays(model, batches)
+        sums = []
+        for stream, arrays in zip(self._lanes.streams, self._arrays[number], strict=False):
+            with mx.stream(stream):
+                sums.append(self._objective.sums(model, arrays))
+        mx.eval(sums)
+        return [summed.tolist() for summed in sums]  # type: ignore[misc]

@@ -1,0 +1,173 @@
+"""Whether a training run that is killed ends with the bytes of one that is not.
+
+    uv run python -m benchmarks.resume [--check] [--json FILE]
+
+Ten times a child process that trains is ended by SIGKILL at a random moment of a random step and
+started again in the same folders. Five modes of training, two moments each; the model is the
+first two blocks of the bundled starter, the data its calendar requests. The bar: ten of ten
+adapters have the sha256 of an uninterrupted run's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from backends.base import TrainingConfig, TrainingRun
+from benchmarks.running import arguments, finish, machine
+from benchmarks.small_model import make_small_model
+
+ROOT = Path(__file__).parents[1]
+STEPS = 8
+COMMON: dict[str, Any] = {
+    "iters": STEPS,
+    "batch_size": 2,
+    "save_every": 3,
+    "steps_per_eval": 4,
+    "warmup": 2,
+    "lora": {"rank": 4, "dropout": 0.1},
+}
+MODES: dict[str, dict[str, Any]] = {
+    "lora, adamw": {},
+    "dora, muon": {"fine_tune_type": "dora", "optimizer": "muon"},
+    "full, adafactor": {"fine_tune_type": "full", "optimizer": "adafactor", "num_layers": 1},
+    "packing, 3 batches a step": {"packing": True, "grad_accumulation_steps": 3},
+    "dpo": {"objective": "dpo"},
+}
+
+
+def train_here(folder: Path) -> None:
+    """The child: train the run described in `folder` and say each step."""
+    from backends.base import Stepped
+    from backends.mlx import MLXBackend
+
+    spec = json.loads((folder / "run.json").read_text())
+    run = TrainingRun(
+        base=Path(spec["base"]),
+        data=Path(spec["data"]),
+        output=folder / "output",
+        checkpoints=folder / "checkpoints",
+        config=TrainingConfig.model_validate(spec["config"]),
+    )
+    for event in MLXBackend().train(run):
+        if isinstance(event, Stepped):
+            print(event.iteration, flush=True)
+
+
+def start(folder: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.resume", "--train", str(folder)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+
+
+def finished(folder: Path) -> str:
+    """Run to the end; the adapter's sha256."""
+    with start(folder) as process:
+        process.communicate()
+    if process.returncode:
+        raise SystemExit(f"The training in {folder.name} ended with {process.returncode}.")
+    return hashlib.sha256((folder / "output" / "adapters.safetensors").read_bytes()).hexdigest()
+
+
+def killed(folder: Path, step: int, wait: float) -> int:
+    """Kill the run `wait` seconds after its step `step`; the last step it had said."""
+    said = 0
+    with start(folder) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            said = int(line)
+            if said == step:
+                time.sleep(wait)
+                process.send_signal(signal.SIGKILL)
+                break
+        rest = process.stdout.read().split()
+    return int(rest[-1]) if rest else said
+
+
+def describe(folder: Path, base: Path, data: Path, mode: dict[str, Any]) -> Path:
+    folder.mkdir(parents=True)
+    config = TrainingConfig.model_validate(COMMON | mode).model_dump(mode="json")
+    spec = {"base": str(base), "data": str(data), "config": config}
+    (folder / "run.json").write_text(json.dumps(spec))
+    return folder
+
+
+def make_data(folder: Path) -> tuple[Path, Path]:
+    """Some of the starter's examples, and the same as preferences of right over cut answers."""
+    plain, pairs = folder / "plain", folder / "pairs"
+    for kind in (plain, pairs):
+        kind.mkdir()
+    source = ROOT / "registry" / "starter"
+    for split, count in {"train": 40, "valid": 6}.items():
+        chats = [json.loads(line) for line in (source / f"{split}.jsonl").open()][:count]
+        (plain / f"{split}.jsonl").write_text("".join(json.dumps(c) + "\n" for c in chats))
+        values = []
+        for chat in chats:
+            *asked, last = chat["messages"]
+            said = last["content"]
+            values.append({"prompt": asked, "chosen": said, "rejected": said[: len(said) // 2]})
+        (pairs / f"{split}.jsonl").write_text("".join(json.dumps(v) + "\n" for v in values))
+    return plain, pairs
+
+
+def measure(folder: Path) -> list[dict[str, Any]]:
+    base = make_small_model(folder / "base", blocks=2)
+    plain, pairs = make_data(folder)
+    draw = random.Random(11)
+    rows = []
+    for number, (mode, settings) in enumerate(MODES.items()):
+        data = pairs if "objective" in settings else plain
+        whole = finished(describe(folder / f"{number}-whole", base, data, settings))
+        for step in sorted(draw.sample(range(1, STEPS), 2)):
+            run = describe(folder / f"{number}-{step}", base, data, settings)
+            said = killed(run, step, wait := round(draw.uniform(0, 0.4), 2))
+            same = finished(run) == whole
+            rows.append(
+                {"mode": mode, "step": step, "wait_s": wait, "last_step": said, "same": same}
+            )
+            print(f"{mode}: killed {wait} s after step {step}: {'same' if same else 'DIFFERENT'}")
+    return rows
+
+
+def main() -> None:
+    if sys.argv[1:2] == ["--train"]:
+        train_here(Path(sys.argv[2]))
+        return
+    options = arguments((__doc__ or "").splitlines()[0])
+    folder = Path(tempfile.mkdtemp(prefix="hub-resume-"))
+    try:
+        rows = measure(folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    table = Table(title=f"Killed and resumed ({machine()})")
+    for heading in ("mode", "killed after step", "and seconds", "bytes"):
+        table.add_column(heading)
+    for row in rows:
+        same = "equal" if row["same"] else "DIFFERENT"
+        table.add_row(row["mode"], str(row["step"]), str(row["wait_s"]), same)
+    Console().print(table)
+    if options.json:
+        options.json.write_text(json.dumps({"machine": machine(), "kills": rows}, indent=2) + "\n")
+    right = sum(row["same"] for row in rows)
+    finish(right == 10, options.check, f"{right} of {len(rows)} resumed adapters are byte-equal")
+
+
+if __name__ == "__main__":
+    main()

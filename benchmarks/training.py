@@ -1,0 +1,251 @@
+"""How fast the trainer is beside mlx_lm.lora, in real (unpadded) tokens per second.
+
+    uv run python -m benchmarks.training [--check] [--json FILE]
+
+Same base (the first blocks of the bundled starter, float32), examples, LoRA shape, optimizer and
+constant rate, in processes that take turns; the rival gets the same BLAS (`benchmarks.rival`).
+The first epoch of each run warms up: both see every shape of batch there. Only the second one is
+measured, and of each its steps alone. The loss counts every token, as is mlx-lm's default.
+Bars, by the median over rounds of the ratio within a round: at least 1 on texts of equal length,
+1.5 on log-normal lengths, and packing no slower than buckets; validation losses within noise.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from tokenizers import Tokenizer
+
+from backends.base import TrainingConfig, TrainingRun
+from benchmarks.running import arguments, finish, machine
+from benchmarks.small_model import make_small_model
+
+ROOT = Path(__file__).parents[1]
+BLOCKS, EXAMPLES, BATCH, ROUNDS = 4, 32, 8, 3
+STEPS = EXAMPLES // BATCH  # an epoch
+CONFIG: dict[str, Any] = {
+    "iters": 2 * STEPS,
+    "batch_size": BATCH,
+    "learning_rate": 5e-4,
+    "optimizer": "adam",
+    "schedule": "constant",
+    "warmup": 0,
+    "grad_clip": 0,
+    "num_layers": BLOCKS,
+    "max_seq_length": 1024,
+    "mask_prompt": False,
+    "steps_per_eval": 2 * STEPS,
+    "save_every": 2 * STEPS,
+    "restore_best": False,
+}
+NOISE = 0.1  # nats, beside what the rival's own seeds differ by
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What takes part: whose trainer, on which lengths."""
+
+    trainer: str  # "mlx-lm" | "hub"
+    lengths: str  # "uniform" | "log-normal"
+    packing: bool = False
+
+    @property
+    def name(self) -> str:
+        return f"{self.trainer}{', packed' if self.packing else ''}"
+
+
+RIVAL, HUB, PACKED = (
+    Entry("mlx-lm", "log-normal"),
+    Entry("hub", "log-normal"),
+    Entry("hub", "log-normal", packing=True),
+)
+UNIFORM_RIVAL, UNIFORM_HUB = Entry("mlx-lm", "uniform"), Entry("hub", "uniform")
+ENTRIES = (UNIFORM_RIVAL, UNIFORM_HUB, RIVAL, HUB, PACKED)
+
+
+def make_data(folder: Path, base: Path) -> dict[str, float]:
+    """Pieces of the project's own prose by length; the share of real tokens in mlx-lm's batches
+    (which are in the file's order)."""
+    tokenizer: Any = Tokenizer.from_file(str(base / "tokenizer.json"))
+    prose = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md"]
+    words = [token for path in prose for token in tokenizer.encode(path.read_text()).ids]
+    draw = random.Random(5)
+    shares = {}
+    for kind in ("uniform", "log-normal"):
+        (folder / kind).mkdir(parents=True)
+        for split, count in {"train": EXAMPLES, "valid": 16}.items():
+            lengths = [
+                64 if kind == "uniform" else int(min(max(draw.lognormvariate(3.8, 0.9), 10), 300))
+                for _ in range(count)
+            ]
+            texts = []
+            for length in lengths:
+                at = draw.randrange(len(words) - length)
+                texts.append(tokenizer.decode(words[at : at + length]))
+            lines = "".join(json.dumps({"text": text}) + "\n" for text in texts)
+            (folder / kind / f"{split}.jsonl").write_text(lines)
+            if split == "train":
+                batches = [lengths[i : i + BATCH] for i in range(0, count, BATCH)]
+                padded = sum(32 * -(-max(batch) // 32) * len(batch) for batch in batches)
+                shares[kind] = sum(lengths) / padded
+    return shares
+
+
+def run_hub(spec: dict[str, Any], folder: Path) -> None:
+    """The hub's trainer in this process; one JSON line a step."""
+    from backends.base import Finished, Stepped
+    from backends.mlx import MLXBackend
+
+    run = TrainingRun(
+        base=Path(spec["base"]),
+        data=Path(spec["data"]),
+        output=folder / "output",
+        checkpoints=folder / "checkpoints",
+        config=TrainingConfig.model_validate(spec["config"]),
+    )
+    for event in MLXBackend().train(run):
+        if isinstance(event, Stepped):
+            seconds = event.tokens / event.tokens_per_second
+            print(json.dumps({"tokens": event.tokens, "seconds": seconds}), flush=True)
+        if isinstance(event, Finished):
+            print(json.dumps({"val_loss": event.metrics["val_loss"]}), flush=True)
+
+
+def measure(entry: Entry, folder: Path, base: Path, data: Path, seed: int) -> dict[str, float]:
+    """One run in a child process: tokens a second of its second epoch, and its validation loss."""
+    folder.mkdir(parents=True)
+    config = TrainingConfig.model_validate(CONFIG | {"packing": entry.packing, "seed": seed})
+    spec = {
+        "base": str(base),
+        "data": str(data / entry.lengths),
+        "output": str(folder / "output"),
+        "config": config.model_dump(mode="json"),
+    }
+    (folder / "run.json").write_text(json.dumps(spec))
+    child = ["-m", "benchmarks.training", "--train", str(folder)]
+    if entry.trainer == "mlx-lm":
+        child = ["-m", "benchmarks.rival", str(folder / "run.json")]
+    ended = subprocess.run(
+        [sys.executable, *child],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "TERM": "dumb"},
+    )
+    if ended.returncode:
+        raise SystemExit(f"{entry.name} ended with {ended.returncode}:\n{ended.stderr[-2000:]}")
+    said = [json.loads(line) for line in ended.stdout.splitlines() if line.startswith('{"')]
+    steps = [line for line in said if "tokens" in line][STEPS:]
+    tokens, seconds = (sum(step[key] for step in steps) for key in ("tokens", "seconds"))
+    return {"tokens_per_second": tokens / seconds, "val_loss": said[-1]["val_loss"]}
+
+
+def race(folder: Path) -> tuple[dict[Entry, list[dict[str, float]]], dict[str, float]]:
+    base = make_small_model(folder / "base", BLOCKS)
+    shares = make_data(folder / "data", base)
+    found: dict[Entry, list[dict[str, float]]] = {entry: [] for entry in ENTRIES}
+    for number in range(ROUNDS):
+        order = ENTRIES if number % 2 == 0 else ENTRIES[::-1]
+        for entry in order:
+            run = folder / f"{number}-{ENTRIES.index(entry)}"
+            found[entry].append(measure(entry, run, base, folder / "data", seed=number))
+            rate = found[entry][-1]["tokens_per_second"]
+            text = f"round {number + 1}: {entry.lengths}, {entry.name}: {rate:.0f} tokens/s"
+            print(text, flush=True)
+    return found, shares
+
+
+def ratio(found: dict[Entry, list[dict[str, float]]], one: Entry, other: Entry) -> float:
+    """The median over rounds of how many times faster `one` is."""
+    key = "tokens_per_second"
+    pairs = zip(found[one], found[other], strict=True)
+    return statistics.median(a[key] / b[key] for a, b in pairs)
+
+
+def losses_alike(
+    found: dict[Entry, list[dict[str, float]]], one: Entry, other: Entry
+) -> tuple[bool, str]:
+    mine, theirs = ([run["val_loss"] for run in found[entry]] for entry in (one, other))
+    worse = statistics.median(mine) - statistics.median(theirs)
+    noise = max(theirs) - min(theirs) + NOISE
+    return worse <= noise, f"{one.name} {worse:+.3f}"
+
+
+def show(found: dict[Entry, list[dict[str, float]]], shares: dict[str, float]) -> None:
+    table = Table(title=f"Real tokens per second, {ROUNDS} rounds ({machine()})")
+    for heading in (
+        "lengths",
+        "trainer",
+        "median",
+        "lowest",
+        "highest",
+        "times mlx-lm",
+        "val loss",
+    ):
+        table.add_column(heading, justify="left" if heading in ("lengths", "trainer") else "right")
+    for entry, runs in found.items():
+        rival = UNIFORM_RIVAL if entry.lengths == "uniform" else RIVAL
+        rates = [run["tokens_per_second"] for run in runs]
+        figures = (statistics.median(rates), min(rates), max(rates))
+        loss = statistics.median(run["val_loss"] for run in runs)
+        table.add_row(
+            entry.lengths,
+            entry.name,
+            *(f"{figure:.0f}" for figure in figures),
+            f"{ratio(found, entry, rival):.2f}",
+            f"{loss:.3f}",
+        )
+    Console().print(table)
+    print(
+        ", ".join(
+            f"{share:.2f} of mlx-lm's {kind} tokens are real" for kind, share in shares.items()
+        )
+    )
+
+
+def main() -> None:
+    if sys.argv[1:2] == ["--train"]:
+        folder = Path(sys.argv[2])
+        run_hub(json.loads((folder / "run.json").read_text()), folder)
+        return
+    options = arguments((__doc__ or "").splitlines()[0])
+    folder = Path(tempfile.mkdtemp(prefix="hub-training-"))
+    try:
+        found, shares = race(folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    show(found, shares)
+    uniform, buckets = ratio(found, UNIFORM_HUB, UNIFORM_RIVAL), ratio(found, HUB, RIVAL)
+    packed = ratio(found, PACKED, RIVAL)
+    alike = [
+        losses_alike(found, UNIFORM_HUB, UNIFORM_RIVAL),
+        losses_alike(found, HUB, RIVAL),
+        losses_alike(found, PACKED, RIVAL),
+    ]
+    if options.json:
+        figures = {f"{entry.lengths}, {entry.name}": runs for entry, runs in found.items()}
+        text = json.dumps({"machine": machine(), "real_share": shares, "runs": figures}, indent=2)
+        options.json.write_text(text + "\n")
+    finish(
+        uniform >= 1 and buckets >= 1.5 and packed >= buckets and all(ok for ok, _ in alike),
+        options.check,
+        f"{uniform:.2f} times mlx-lm on uniform lengths (bar 1), {buckets:.2f} on log-normal ones "
+        f"(bar 1.5), {packed:.2f} packed (bar: more); validation losses "
+        + ", ".join(text for _, text in alike),
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""Training runs of the tiny model, and what came of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from backends.base import LoraConfig, Stepped, TrainingConfig, TrainingEvent, TrainingRun
+from backends.mlx import MLXBackend
+
+
+def chat(request: str) -> list[dict[str, str]]:
+    return [
+        {"role": "system", "content": "Repeat."},
+        {"role": "user", "content": request},
+        {"role": "assistant", "content": request.upper()},
+    ]
+
+
+def write_split(folder: Path, split: str, values: list[Any]) -> None:
+    folder.mkdir(exist_ok=True)
+    (folder / f"{split}.jsonl").write_text("".join(json.dumps(v) + "\n" for v in values))
+
+
+def write_chats(folder: Path) -> Path:
+    """13 training, 3 validation and 5 test examples of several lengths."""
+    for split, count in {"train": 13, "valid": 3, "test": 5}.items():
+        values = [{"messages": chat(f"{split} {n} " + "word " * n)} for n in range(count)]
+        write_split(folder, split, values)
+    return folder
+
+
+def write_preferences(folder: Path, train: int = 12) -> Path:
+    """Pairs whose chosen answer says yes, in all the shapes that are read."""
+    for split, count in {"train": train, "valid": 4, "test": 3}.items():
+        values: list[dict[str, Any]] = []
+        for n in range(count):
+            request = f"Is {n} a number?" + " Really?" * (n % 4)
+            asked = [{"role": "user", "content": request}]
+            yes, no = "Yes, it is.", "No, " + "never " * (n % 3) + "so."
+            said = [{"role": "assistant", "content": text} for text in (yes, no)]
+            values.append(
+                [
+                    {"prompt": request, "chosen": yes, "rejected": no},
+                    {"prompt": asked, "chosen": [said[0]], "rejected": [said[1]]},
+                    {"messages": asked, "chosen": yes, "rejected": no},
+                    {"prompt": asked, "chosen": [*asked, said[0]], "rejected": [*asked, said[1]]},
+                ][n % 4]
+            )
+        write_split(folder, split, values)
+    return folder
+
+
+def make_run(base: Path, data: Path, folder: Path, **overrides: Any) -> TrainingRun:
+    config: dict[str, Any] = {
+        "iters": 8,
+        "batch_size": 4,
+        "learning_rate": 1e-3,
+        "lora": LoraConfig(rank=4, dropout=0.1),
+        "warmup": 2,
+        "steps_per_eval": 4,
+        "save_every": 2,
+        "seed": 7,
+    }
+    return TrainingRun(
+        base=base,
+        data=data,
+        output=folder / "output",
+        checkpoints=folder / "checkpoints",
+        config=TrainingConfig(**(config | overrides)),
+    )
+
+
+def events(run: TrainingRun) -> list[TrainingEvent]:
+    return list(MLXBackend().train(run))
+
+
+def digest(run: TrainingRun) -> str:
+    return hashlib.sha256((run.output / "adapters.safetensors").read_bytes()).hexdigest()
+
+
+def of[T](kind: type[T], happened: list[TrainingEvent]) -> list[T]:
+    return [event for event in happened if isinstance(event, kind)]
+
+
+def run_and_close(run: TrainingRun, after: int) -> None:
+    """Drive `run` until the step `after` is done, then close it there."""
+    generator = MLXBackend().train(run)
+    for event in generator:
+        if isinstance(event, Stepped) and event.iteration == after:
+            break
+    generator.close()

@@ -1,0 +1,58 @@
+"""A run that was closed anywhere ends with the bytes of one that was not, in every mode."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backends.base import Finished, LoraConfig, Sampled, Started
+from tests.backends.build import digest, events, make_run, of, run_and_close
+
+pytestmark = pytest.mark.any_database
+
+DROPOUT = LoraConfig(rank=2, dropout=0.2)
+MODES: dict[str, dict[str, Any]] = {
+    "adam": {"optimizer": "adam"},
+    "adamw": {"optimizer": "adamw", "weight_decay": 0.1},
+    "sgd": {"optimizer": "sgd", "learning_rate": 1e-2},
+    "muon": {"optimizer": "muon", "fine_tune_type": "dora"},
+    "adafactor": {"optimizer": "adafactor"},
+    "top layer of muon": {"optimizer": "muon", "num_layers": 1},
+    "accumulation": {"grad_accumulation_steps": 3, "batch_size": 2},
+    "packing": {"packing": True, "grad_accumulation_steps": 2},
+    "checkpointing": {"grad_checkpoint": True},
+    "full": {"fine_tune_type": "full", "num_layers": 1},
+    "patience": {"patience": 1, "steps_per_eval": 1, "learning_rate": 1e-9, "samples": 1},
+    "epochs": {"epochs": 1.4, "save_every": 100},
+    "dpo": {"objective": "dpo"},
+    "orpo": {"objective": "orpo"},
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_closed_run_goes_on_exactly(
+    tiny_base: Path, chats: Path, preferences: Path, tmp_path: Path, mode: str
+) -> None:
+    settings = {"iters": 5, "steps_per_eval": 2, "save_every": 3, "lora": DROPOUT, "samples": 0}
+    settings |= MODES[mode]
+    data = preferences if mode in ("dpo", "orpo") else chats
+    whole = make_run(tiny_base, data, tmp_path / "whole", **settings)
+    cut = make_run(tiny_base, data, tmp_path / "cut", **settings)
+    finished = of(Finished, events(whole))[0]
+    for after in (1, 2, 4):
+        run_and_close(cut, after)
+    resumed = events(cut)
+    assert of(Started, resumed)[0].iteration == min(4, finished.iteration)
+    assert of(Finished, resumed)[0] == finished
+    assert digest(cut) == digest(whole)
+
+
+def test_settings_without_effect_on_the_weights_may_change(
+    tiny_base: Path, chats: Path, tmp_path: Path
+) -> None:
+    run_and_close(make_run(tiny_base, chats, tmp_path), 3)
+    again = events(make_run(tiny_base, chats, tmp_path, samples=1, sample_tokens=2))
+    assert of(Started, again)[0].iteration == 3
+    assert of(Sampled, again)
