@@ -11,10 +11,12 @@ from ninja.pagination import LimitOffsetPagination, paginate
 
 from registry.errors import NotFound
 from registry.models import Dataset, Model
-from training import overview, queue, sweeps
+from training import admission, overview, queue, sweeps
 from training.models import Sweep, TrainingJob, TrainingMetric, TrainingSample
 from training.schemas import (
     CloneIn,
+    EstimateIn,
+    EstimateOut,
     JobIn,
     JobOut,
     MetricOut,
@@ -35,6 +37,13 @@ def create(request: HttpRequest, payload: JobIn) -> Status[TrainingJob]:
     model, dataset = _model(payload.model_id), _dataset(payload.dataset_id)
     job = queue.enqueue(model, dataset, payload.config, payload.priority)
     return Status(201, _job(job.pk))
+
+
+@router.post("/estimate", response=EstimateOut, summary="What memory a run would need")
+def estimate(request: HttpRequest, payload: EstimateIn) -> admission.Plan:
+    """Corrected by what earlier runs of the same kind measured; queues nothing."""
+    model, dataset = _model(payload.model_id), _dataset(payload.dataset_id)
+    return admission.foresee(model, dataset, payload.config)
 
 
 @router.get("/jobs", response=list[JobOut], summary="Jobs, newest first")
@@ -188,7 +197,7 @@ def _sweep(sweep_id: int) -> Sweep:
 
 
 def _model(model_id: int) -> Model:
-    found = Model.objects.filter(pk=model_id).first()
+    found = Model.objects.select_related("base_model").filter(pk=model_id).first()
     if found is None:
         raise NotFound(f"There is no model {model_id}; GET /api/models lists them.")
     return found

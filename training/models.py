@@ -248,8 +248,12 @@ class TrainingJob(models.Model):
     @property
     def can_halve(self) -> bool:
         """Whether a retry at half the batch size is offered: once, after it ran out of memory."""
-        failed = self.status == self.Status.FAILED and self.out_of_memory
-        return failed and self.batch_size_before is None and int(self.config["batch_size"]) > 1
+        return self.status == self.Status.FAILED and self.out_of_memory and self.may_halve
+
+    @property
+    def may_halve(self) -> bool:
+        """Whether the batch can be halved and was not before."""
+        return self.batch_size_before is None and int(self.config.get("batch_size", 1)) > 1
 
     @property
     def total_iters(self) -> int:

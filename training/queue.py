@@ -295,6 +295,21 @@ def fail(job: TrainingJob, lease: uuid.UUID, message: str) -> None:
         _end(_locked(job, lease), lease, Status.FAILED, message)
 
 
+def refuse(job: TrainingJob, message: str) -> None:
+    """queued → failed, for a reason that waiting will not cure."""
+    with transaction.atomic():
+        ended = TrainingJob.objects.filter(pk=job.pk, status=Status.QUEUED).update(
+            status=Status.FAILED,
+            completed_at=timezone.now(),
+            error_message=message,
+            wait_reason="",
+            paused=False,
+        )
+        if ended:
+            _abandon(job, Status.FAILED)
+    log.warning("job refused", job=job.pk, reason=message)
+
+
 def requeue(job: TrainingJob, lease: uuid.UUID, reason: str, delay_s: float = 0.0) -> None:
     """running → queued, to go on from the checkpoint; cancelled if that was asked for.
 
@@ -305,25 +320,33 @@ def requeue(job: TrainingJob, lease: uuid.UUID, reason: str, delay_s: float = 0.
         if row.cancel_requested:
             _end(row, lease, Status.CANCELLED)
         else:
-            _put_back(row, lease, reason, delay_s, row.crashes)
+            _put_back(row, lease, reason, delay_s)
 
 
-def crashed(job: TrainingJob, lease: uuid.UUID, reason: str) -> None:
+def crashed(
+    job: TrainingJob, lease: uuid.UUID, reason: str, *, out_of_memory: bool = False
+) -> None:
     """An attempt died: try again after a back-off, or fail when it dies at the same place again.
 
-    `reason` is a sentence. Raises LeaseLost.
+    A job that keeps running out of memory goes on once with half its batch size, unless that is
+    left to people (HUB_HALVE_BATCH_SIZE). `reason` is a sentence. Raises LeaseLost.
     """
     with transaction.atomic():
         row = _locked(job, lease)
-        crashes = row.crashes + 1
+        row.crashes += 1
+        again_out_of_memory = out_of_memory and row.out_of_memory
+        row.out_of_memory = out_of_memory
+        row.write_held(lease, crashes=row.crashes, out_of_memory=out_of_memory)
         if row.cancel_requested:
             _end(row, lease, Status.CANCELLED)
-        elif crashes >= MAX_CRASHES:
-            place = f"after iteration {row.checkpoint_iteration}, {crashes} times in a row"
+        elif settings.HALVE_BATCH_SIZE and again_out_of_memory and row.may_halve:
+            _put_back_halved(row, lease, reason)
+        elif row.crashes >= MAX_CRASHES:
+            place = f"after iteration {row.checkpoint_iteration}, {row.crashes} times in a row"
             _end(row, lease, Status.FAILED, f"{reason} It stopped {place}.")
         else:
-            _put_back(row, lease, reason, BACK_OFF_S * 4 ** (crashes - 1), crashes)
-    log.warning("job crashed", job=job.pk, reason=reason, crashes=crashes)
+            _put_back(row, lease, reason, BACK_OFF_S * 4 ** (row.crashes - 1))
+    log.warning("job crashed", job=job.pk, reason=reason, crashes=row.crashes)
 
 
 def cancelled(job: TrainingJob, lease: uuid.UUID) -> None:
@@ -354,7 +377,7 @@ def _locked(job: TrainingJob, lease: uuid.UUID) -> TrainingJob:
 
 
 def _put_back(
-    job: TrainingJob, lease: uuid.UUID, reason: str, delay_s: float, crashes: int
+    job: TrainingJob, lease: uuid.UUID, reason: str, delay_s: float, /, **columns: Any
 ) -> None:
     not_before = timezone.now() + datetime.timedelta(seconds=delay_s) if delay_s else None
     job.leave_running(
@@ -363,9 +386,21 @@ def _put_back(
         lease=None,
         wait_reason=reason,
         not_before=not_before,
-        crashes=crashes,
+        **columns,
     )
     ring(delay_s)
+
+
+def _put_back_halved(job: TrainingJob, lease: uuid.UUID, reason: str) -> None:
+    """Its version was begun with other parameters; the next attempt begins one of its own."""
+    columns = halved(job)
+    size, steps = (columns["config"][k] for k in ("batch_size", "grad_accumulation_steps"))
+    said = (
+        f"{reason} It begins anew with batch_size {size} instead of {columns['batch_size_before']} "
+        f"and grad_accumulation_steps {steps}: checkpoints of the larger batch do not fit."
+    )
+    _put_back(job, lease, said, BACK_OFF_S, out_of_memory=False, result_version=None, **columns)
+    _abandon(job, Status.FAILED)
 
 
 def _end(job: TrainingJob, lease: uuid.UUID, status: Status, message: str = "") -> None:

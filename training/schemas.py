@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from ninja import Schema
 from pydantic import BaseModel, ConfigDict, Field
@@ -167,6 +167,42 @@ class JobOut(Schema):
     @staticmethod
     def resolve_metrics(job: TrainingJob) -> dict[str, Any]:
         return job.result_version.metrics if job.result_version else {}
+
+
+class EstimateIn(BaseModel):
+    """A run to be thought through; nothing is queued."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"model_id": 1, "dataset_id": 1, "config": _CONFIG}]},
+    )
+
+    model_id: int
+    dataset_id: int
+    config: TrainingConfig = TrainingConfig()
+
+
+class EstimateOut(Schema):
+    model_config = ConfigDict(from_attributes=True)
+
+    nbytes: Annotated[int, Field(alias="estimate.nbytes", description="Expected peak")]
+    weights: Annotated[int, Field(alias="estimate.parts.weights")]
+    trained: Annotated[int, Field(alias="estimate.parts.trained", description="Adapter")]
+    gradients: Annotated[int, Field(alias="estimate.parts.gradients")]
+    optimizer: Annotated[int, Field(alias="estimate.parts.optimizer")]
+    activations: Annotated[int, Field(alias="estimate.parts.activations")]
+    correction: Annotated[
+        float, Field(alias="estimate.correction", description="Factor learned from earlier runs")
+    ]
+    runs: Annotated[int, Field(alias="estimate.runs", description="How many the factor rests on")]
+    error: Annotated[
+        float | None,
+        Field(alias="estimate.error", description="How far those runs typically were from it"),
+    ]
+    budget_bytes: int
+    held_bytes: Annotated[int, Field(description="By models that answer requests now")]
+    verdict: Annotated[Literal["now", "waits", "never"], Field(description="When it fits")]
+    sentence: Annotated[str, Field(description="The same for a person, with what to change")]
 
 
 class MoveIn(BaseModel):
