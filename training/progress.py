@@ -59,6 +59,7 @@ class Progress:
         self._unwritten: set[int] = set()
         self._samples: list[Sampled] = []
         self._iters = job.total_iters
+        self._iteration = 0  # the last step done by this process
         self._yielded = job.yielded_s
         self._holding: datetime | None = None
         self._written_at = self._event_at = time.monotonic()
@@ -96,6 +97,12 @@ class Progress:
         urgent = isinstance(event, Checkpointed | Finished) or stage != self._stage
         if urgent or time.monotonic() - self._written_at >= WRITE_EVERY_S:
             self.write()
+
+    def saved(self) -> None:
+        """The run was closed early, and has left a checkpoint of its last step."""
+        if self._iteration:
+            self._columns |= {"checkpoint_iteration": self._iteration}
+        self.write()
 
     def hold(self, reason: str, seconds: float) -> None:
         """Training holds still for `reason` (empty: it goes on), `seconds` more than at the last
@@ -178,6 +185,7 @@ class Progress:
 
     def _step(self, event: Stepped) -> None:
         now = time.monotonic()
+        self._iteration = event.iteration
         self._slowest_step = max(self._slowest_step, now - self._event_at)
         self._event_at = now
         last = event.iteration >= self._iters

@@ -145,16 +145,19 @@ def _train(
 
     def heed() -> None:
         """Raises what somebody has asked for in the meantime."""
-        if reason := asked_to_stop():
-            raise Stopped(reason)
-        ride_out(lambda: _heed_row(job, lease))
+        try:
+            if reason := asked_to_stop():
+                raise Stopped(reason)
+            ride_out(lambda: _heed_row(job, lease))
+        except (Stopped, Cancelled, Paused):
+            progress.enter("saving")
+            raise
 
     metrics: dict[str, float] = {}
     pace = Pace(progress.hold, heed)
-    # Closing the generator ends the run and leaves a checkpoint of its last step, whatever is
-    # raised here.
-    with closing(get_backend(settings.BACKEND).train(training)) as events:
-        try:
+    try:
+        # Closing the generator leaves a checkpoint of its last step, whatever is raised here.
+        with closing(get_backend(settings.BACKEND).train(training)) as events:
             for event in events:
                 progress.record(event)
                 if isinstance(event, Started):
@@ -165,9 +168,9 @@ def _train(
                     metrics = event.metrics
                 heed()
                 pace.after(event)
-        except (Stopped, Cancelled, Paused):
-            progress.write()
-            raise
+    except (Stopped, Cancelled, Paused):
+        progress.saved()
+        raise
     return metrics
 
 

@@ -62,28 +62,35 @@ def train(run: TrainingRun, step_seconds: float) -> Generator[TrainingEvent, Non
             if iteration == 0:
                 yield Evaluated(0, split, _loss(config, 0, split), adapter=False)
     loss = _loss(config, iteration, "train")
-    while iteration < config.iters:
-        iteration += 1
-        began = time.perf_counter()
-        if step_seconds:
-            time.sleep(step_seconds)
-        batch = _batch(splits["train"], config, iteration)
-        rate = learning_rate(config, iteration)
-        _walk(weights, f"{config.seed}:{iteration}:{batch}", rate)
-        loss = _loss(config, iteration, "train")
-        if config.learning_rate > 0.1 and config.learning_rate * iteration >= 1:
-            raise TrainingDiverged(
-                f"The loss became infinite at iteration {iteration}; lower the learning rate."
-            )
-        tokens = sum(len(line.split()) for line in batch)
-        seconds = max(time.perf_counter() - began, 1e-6)
-        yield Stepped(iteration, loss, rate, loss / 2, tokens, tokens / seconds, 64 * 2**20)
-        if splits["valid"] and (
-            iteration % config.steps_per_eval == 0 or iteration == config.iters
-        ):
-            yield Evaluated(iteration, "valid", _loss(config, iteration, "valid"))
-        if iteration % config.save_every == 0 or iteration == config.iters:
-            yield Checkpointed(iteration, _save(run, fingerprint, iteration, weights))
+    saved = iteration
+    try:
+        while iteration < config.iters:
+            iteration += 1
+            began = time.perf_counter()
+            if step_seconds:
+                time.sleep(step_seconds)
+            batch = _batch(splits["train"], config, iteration)
+            rate = learning_rate(config, iteration)
+            _walk(weights, f"{config.seed}:{iteration}:{batch}", rate)
+            loss = _loss(config, iteration, "train")
+            if config.learning_rate > 0.1 and config.learning_rate * iteration >= 1:
+                raise TrainingDiverged(
+                    f"The loss became infinite at iteration {iteration}; lower the learning rate."
+                )
+            tokens = sum(len(line.split()) for line in batch)
+            seconds = max(time.perf_counter() - began, 1e-6)
+            yield Stepped(iteration, loss, rate, loss / 2, tokens, tokens / seconds, 64 * 2**20)
+            if splits["valid"] and (
+                iteration % config.steps_per_eval == 0 or iteration == config.iters
+            ):
+                yield Evaluated(iteration, "valid", _loss(config, iteration, "valid"))
+            if iteration % config.save_every == 0 or iteration == config.iters:
+                saved = iteration
+                yield Checkpointed(iteration, _save(run, fingerprint, iteration, weights))
+    except GeneratorExit:
+        if iteration > saved:
+            _save(run, fingerprint, iteration, weights)
+        raise
 
     metrics["train_loss"] = loss
     if splits["valid"]:

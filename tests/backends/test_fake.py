@@ -167,11 +167,10 @@ def test_an_interrupted_run_ends_with_the_same_bytes(base: Path, stop_after: int
     events = FakeBackend().train(broken)
     for event in events:
         if isinstance(event, Stepped) and event.iteration == stop_after:
-            next(events)
             break
     events.close()
     resumed = train(broken)
-    assert resumed[0].iteration == stop_after // 5 * 5
+    assert resumed[0].iteration == stop_after
     assert adapter_bytes(broken) == adapter_bytes(whole)
 
 

@@ -72,9 +72,9 @@ def test_mlflow_is_told_of_the_whole_run() -> None:
 def test_a_stopped_attempt_goes_on_from_its_checkpoint_to_the_same_bytes() -> None:
     model = make_model()
     make_job(model)
-    stopped = attempt(claim(), after_events(9))  # Started, 7 steps, a checkpoint at 5
+    stopped = attempt(claim(), after_events(12))  # 8 steps, a checkpoint at 5 between
     assert (stopped.status, stopped.wait_reason) == (Status.QUEUED, "Please stop.")
-    assert (stopped.checkpoint_iteration, stopped.crashes) == (5, 0)
+    assert (stopped.checkpoint_iteration, stopped.crashes) == (8, 0)
     resumed = attempt(claim())
     assert (resumed.pk, resumed.attempt, resumed.status) == (stopped.pk, 2, Status.COMPLETED)
     assert list(resumed.metrics.values_list("iteration", flat=True)) == list(range(1, 21))
