@@ -87,12 +87,11 @@ def log_path(job: TrainingJob) -> Path:
 
 def keep_awake(pid: int) -> None:
     """Keep a Mac from sleeping while the process `pid` lives; elsewhere nothing happens."""
-    program = shutil.which("caffeinate")
-    if program is not None:
-        # It ends by itself when the process does, so nobody has to wait for it but the reaping.
-        _awake.append(subprocess.Popen([program, "-is", "-w", str(pid)]))
     for ended in [process for process in _awake if process.poll() is not None]:
         _awake.remove(ended)
+    program = shutil.which("caffeinate")
+    if program is not None:  # it ends by itself when that process does
+        _awake.append(subprocess.Popen([program, "-is", "-w", str(pid)]))
 
 
 def _log_end(job: TrainingJob) -> str:
