@@ -11,14 +11,25 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hub.processes import Supervisor
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def arguments(description: str) -> argparse.Namespace:
     """The options that all benchmarks share."""
     parser = argparse.ArgumentParser(description=description)
+    add_arguments(parser)
+    return parser.parse_args()
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The shared options, for a benchmark that has others of its own."""
     parser.add_argument("--check", action="store_true", help="exit 1 when the bar is missed")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures as JSON")
-    return parser.parse_args()
 
 
 def machine() -> str:
@@ -28,27 +39,54 @@ def machine() -> str:
 
 
 @contextmanager
-def running_hub(backend: str = "mlx") -> Iterator[str]:
-    """The address of a ready hub that ends, with its storage, when the block does."""
+def own_storage(backend: str, **environment: str) -> Iterator[Path]:
+    """A migrated, empty storage folder that this process and those that it starts live on."""
     with tempfile.TemporaryDirectory(prefix="hub-bench-") as storage:
-        os.environ.update(
-            HUB_STORAGE=storage,
-            HUB_BACKEND=backend,
-            HUB_ENV_FILE=os.devnull,
-            DATABASE_URL="",
-            MLFLOW_TRACKING_URI="",
-            DJANGO_SETTINGS_MODULE="hub.settings",
-        )
-        # Only now may the settings be read.
-        import django
+        _settle(storage, backend, environment)
+        from django.core.management import call_command
 
-        django.setup()
+        from registry import paths
+
+        paths.make_folders()
+        call_command("migrate", interactive=False, verbosity=0)
+        yield Path(storage)
+
+
+@contextmanager
+def supervised_hub(backend: str, **environment: str) -> Iterator[Supervisor]:
+    """All processes of a ready hub, which end, with its storage, when the block does."""
+    with tempfile.TemporaryDirectory(prefix="hub-bench-") as storage:
+        _settle(storage, backend, environment)
         from hub.config import load
         from hub.processes import Supervisor
 
         with Supervisor(load(port=free_port()), output=lambda name, line: None) as hub:
             hub.wait_ready()
-            yield hub.url
+            yield hub
+
+
+@contextmanager
+def running_hub(backend: str = "mlx") -> Iterator[str]:
+    """The address of a ready hub that ends, with its storage, when the block does."""
+    with supervised_hub(backend) as hub:
+        yield hub.url
+
+
+def _settle(storage: str, backend: str, environment: dict[str, str]) -> None:
+    """Have this process, and those that it starts, read the settings of a hub at `storage`."""
+    os.environ.update(
+        HUB_STORAGE=storage,
+        HUB_BACKEND=backend,
+        HUB_ENV_FILE=os.devnull,
+        DATABASE_URL="",
+        MLFLOW_TRACKING_URI="",
+        DJANGO_SETTINGS_MODULE="hub.settings",
+        **environment,
+    )
+    # Only now may the settings be read.
+    import django
+
+    django.setup()
 
 
 def free_port() -> int:

@@ -15,9 +15,12 @@ class HubConfig(AppConfig):
 
     def ready(self) -> None:
         from hub import correlation, lifeline, presence, telemetry
+        from hub.neighbours import Engine
+        from training import neighbours
 
         correlation.connect()
         lifeline.hold_on()
+        neighbours.register(Engine())
         process = process_name(sys.argv)
         telemetry.start(process)
         if process in PROCESSES:

@@ -74,6 +74,16 @@ class Config(BaseSettings):
     heartbeat_timeout_s: Annotated[
         float, Field(gt=0, description="Seconds without heartbeat after which a job is requeued")
     ] = 30.0
+    training_yield_s: Annotated[
+        float,
+        Field(ge=0, le=600, description="Seconds per step that training waits for chats; 0: never"),
+    ] = 5.0
+    training_on_battery: Annotated[
+        Literal["run", "slow", "pause"], Field(description="slow: half the time it holds still")
+    ] = "slow"
+    halve_batch_size: Annotated[
+        bool, Field(description="Halve a job's batch size when it ran out of memory twice")
+    ] = True
     sample_every_s: Annotated[
         float, Field(ge=0.1, description="Seconds between system samples")
     ] = 5.0

@@ -153,6 +153,9 @@ CSRF_COOKIE_SAMESITE = "Lax"
 LOG_PROMPTS = config.log_prompts
 MAX_QUEUE = config.max_queue
 MEMORY_BUDGET_BYTES = config.memory_budget_bytes
+TRAINING_YIELD_S = config.training_yield_s
+TRAINING_ON_BATTERY = config.training_on_battery
+HALVE_BATCH_SIZE = config.halve_batch_size
 
 LOGGING = logging_config(config)
 PROMETHEUS_EXPORT_MIGRATIONS = False

@@ -10,7 +10,7 @@ from django.http import HttpRequest
 
 from registry.errors import HubError
 from training import queue
-from training.models import TrainingJob, TrainingMetric
+from training.models import Sweep, TrainingJob, TrainingMetric
 
 _METRICS_SHOWN = 50
 
@@ -47,6 +47,8 @@ class TrainingJobAdmin(admin.ModelAdmin[TrainingJob]):
         "model",
         "dataset",
         "status",
+        "paused",
+        "priority",
         "stage",
         "iteration",
         "attempt",
@@ -54,12 +56,12 @@ class TrainingJobAdmin(admin.ModelAdmin[TrainingJob]):
         "created_at",
         "completed_at",
     )
-    list_filter = ("status", "model", "created_at")
+    list_filter = ("status", "paused", "out_of_memory", "sweep", "model", "created_at")
     list_select_related = ("model", "dataset", "result_version__model")
     search_fields = ("=id", "model__name", "dataset__name", "correlation_id", "error_message")
     date_hierarchy = "created_at"
     inlines = (NewestMetrics,)
-    actions = ("cancel", "retry")
+    actions = ("cancel", "pause", "resume", "move_first", "move_last", "retry", "retry_halved")
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -78,9 +80,49 @@ class TrainingJobAdmin(admin.ModelAdmin[TrainingJob]):
     def cancel(self, request: HttpRequest, queryset: QuerySet[TrainingJob]) -> None:
         _each(request, queryset, queue.cancel, "told to stop")
 
+    @admin.action(description="Pause the selected jobs", permissions=["operate"])
+    def pause(self, request: HttpRequest, queryset: QuerySet[TrainingJob]) -> None:
+        _each(request, queryset, queue.pause, "paused, or told to at the next step")
+
+    @admin.action(description="Resume the selected jobs", permissions=["operate"])
+    def resume(self, request: HttpRequest, queryset: QuerySet[TrainingJob]) -> None:
+        _each(request, queryset, queue.resume, "resumed")
+
+    @admin.action(description="Run the selected jobs first", permissions=["operate"])
+    def move_first(self, request: HttpRequest, queryset: QuerySet[TrainingJob]) -> None:
+        # From the last to the first, so that they keep their order among themselves.
+        jobs = queryset.order_by("priority", "-position", "-created_at", "-pk")
+        _each(request, jobs, lambda job: queue.move(job, "first"), "moved to the front")
+
+    @admin.action(description="Run the selected jobs last", permissions=["operate"])
+    def move_last(self, request: HttpRequest, queryset: QuerySet[TrainingJob]) -> None:
+        jobs = queryset.order_by("-priority", "position", "created_at", "pk")
+        _each(request, jobs, lambda job: queue.move(job, "last"), "moved to the end")
+
     @admin.action(description="Try the selected jobs again", permissions=["operate"])
     def retry(self, request: HttpRequest, queryset: QuerySet[TrainingJob]) -> None:
         _each(request, queryset, queue.retry, "queued again")
+
+    @admin.action(description="Try again at half the batch size", permissions=["operate"])
+    def retry_halved(self, request: HttpRequest, queryset: QuerySet[TrainingJob]) -> None:
+        _each(request, queryset, queue.retry_halved, "queued again at half the batch size")
+
+
+@admin.register(Sweep)
+class SweepAdmin(admin.ModelAdmin[Sweep]):
+    list_display = ("id", "name", "model", "dataset", "created_at")
+    list_filter = ("model", "created_at")
+    list_select_related = ("model", "dataset")
+    search_fields = ("name", "model__name", "dataset__name")
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Sweep | None = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Sweep | None = None) -> bool:
+        return False
 
 
 def _each(

@@ -1,4 +1,4 @@
-"""Training over JSON: queue a job, watch it, cancel it, try it again."""
+"""Training over JSON: queue a job or a sweep of them, watch, order, pause, cancel, try again."""
 
 # No `from __future__ import annotations`: ninja resolves texts in the module of `paginate`, and fails.
 
@@ -11,9 +11,22 @@ from ninja.pagination import LimitOffsetPagination, paginate
 
 from registry.errors import NotFound
 from registry.models import Dataset, Model, ModelVersion
-from training import queue, reproduction
-from training.models import TrainingJob, TrainingMetric
-from training.schemas import JobIn, JobOut, MetricOut
+from training import admission, overview, queue, reproduction, sweeps
+from training.models import Sweep, TrainingJob, TrainingMetric, TrainingSample
+from training.schemas import (
+    CloneIn,
+    EstimateIn,
+    EstimateOut,
+    JobIn,
+    JobOut,
+    MetricOut,
+    MoveIn,
+    PriorityIn,
+    SampleOut,
+    SweepDetail,
+    SweepIn,
+    SweepOut,
+)
 
 router = Router(tags=["training"])
 versions_router = Router(tags=["versions"])
@@ -22,14 +35,16 @@ versions_router = Router(tags=["versions"])
 @router.post("/jobs", response={201: JobOut}, summary="Queue a fine-tuning job")
 def create(request: HttpRequest, payload: JobIn) -> Status[TrainingJob]:
     """The worker runs queued jobs one at a time; watch `status` and `iteration`."""
-    model = Model.objects.filter(pk=payload.model_id).first()
-    if model is None:
-        raise NotFound(f"There is no model {payload.model_id}; GET /api/models lists them.")
-    dataset = Dataset.objects.filter(pk=payload.dataset_id).first()
-    if dataset is None:
-        raise NotFound(f"There is no data set {payload.dataset_id}; GET /api/datasets lists them.")
+    model, dataset = _model(payload.model_id), _dataset(payload.dataset_id)
     job = queue.enqueue(model, dataset, payload.config, payload.priority)
     return Status(201, _job(job.pk))
+
+
+@router.post("/estimate", response=EstimateOut, summary="What memory a run would need")
+def estimate(request: HttpRequest, payload: EstimateIn) -> admission.Plan:
+    """Corrected by what earlier runs of the same kind measured; queues nothing."""
+    model, dataset = _model(payload.model_id), _dataset(payload.dataset_id)
+    return admission.foresee(model, dataset, payload.config)
 
 
 @router.get("/jobs", response=list[JobOut], summary="Jobs, newest first")
@@ -69,6 +84,40 @@ def cancel(request: HttpRequest, job_id: int) -> TrainingJob:
     return _job(job_id)
 
 
+@router.post("/jobs/{job_id}/pause", response=JobOut, summary="Pause a job")
+def pause(request: HttpRequest, job_id: int) -> TrainingJob:
+    """A queued job is held back; a running one goes back to the queue at its next step, with its
+    checkpoint, and stays there until it is resumed."""
+    queue.pause(_job(job_id))
+    return _job(job_id)
+
+
+@router.post("/jobs/{job_id}/resume", response=JobOut, summary="Resume a paused job")
+def resume(request: HttpRequest, job_id: int) -> TrainingJob:
+    queue.resume(_job(job_id))
+    return _job(job_id)
+
+
+@router.post("/jobs/{job_id}/move", response=JobOut, summary="Change a waiting job's place")
+def move(request: HttpRequest, job_id: int, payload: MoveIn) -> TrainingJob:
+    """Beyond jobs of another priority it takes their priority."""
+    queue.move(_job(job_id), payload.to)
+    return _job(job_id)
+
+
+@router.put("/jobs/{job_id}/priority", response=JobOut, summary="Change a waiting job's priority")
+def prioritize(request: HttpRequest, job_id: int, payload: PriorityIn) -> TrainingJob:
+    queue.prioritize(_job(job_id), payload.priority)
+    return _job(job_id)
+
+
+@router.post("/jobs/{job_id}/clone", response={201: JobOut}, summary="Queue a job like this one")
+def clone(request: HttpRequest, job_id: int, payload: CloneIn) -> Status[TrainingJob]:
+    dataset = None if payload.dataset_id is None else _dataset(payload.dataset_id)
+    made = queue.clone(_job(job_id), payload.changes, dataset=dataset, priority=payload.priority)
+    return Status(201, _job(made.pk))
+
+
 @router.post("/jobs/{job_id}/retry", response=JobOut, summary="Try a failed job again")
 def retry(request: HttpRequest, job_id: int) -> TrainingJob:
     """A failed or cancelled job is queued again and goes on from its checkpoint."""
@@ -91,6 +140,58 @@ def reproduce(request: HttpRequest, model_id: int, version: str) -> Status[Train
     return Status(201, _job(reproduction.enqueue(row).pk))
 
 
+@router.post(
+    "/jobs/{job_id}/retry-halved",
+    response=JobOut,
+    summary="Try again at half the batch size",
+)
+def retry_halved(request: HttpRequest, job_id: int) -> TrainingJob:
+    """Offered once, where `can_halve` says so: after a job failed for want of memory. The batches
+    per step are doubled, and the job begins anew."""
+    queue.retry_halved(_job(job_id))
+    return _job(job_id)
+
+
+@router.get("/jobs/{job_id}/samples", response=list[SampleOut], summary="What it answered so far")
+@paginate(LimitOffsetPagination)
+def samples(request: HttpRequest, job_id: int) -> QuerySet[TrainingSample]:
+    """Answers to validation prompts at each validation, when `samples` was asked for."""
+    return _job(job_id).samples.order_by("iteration", "line")
+
+
+@router.post("/sweeps", response={201: SweepDetail}, summary="Queue a grid of jobs")
+def create_sweep(request: HttpRequest, payload: SweepIn) -> Status[Sweep]:
+    """All combinations are checked before the first is queued."""
+    sweep = sweeps.start(
+        _model(payload.model_id),
+        _dataset(payload.dataset_id),
+        payload.config,
+        payload.grid,
+        name=payload.name,
+        priority=payload.priority,
+    )
+    return Status(201, sweep)
+
+
+@router.get("/sweeps", response=list[SweepOut], summary="Sweeps, newest first")
+@paginate(LimitOffsetPagination)
+def list_sweeps(request: HttpRequest, model_id: int | None = None) -> QuerySet[Sweep]:
+    found = Sweep.objects.select_related("model", "dataset")
+    return found if model_id is None else found.filter(model_id=model_id)
+
+
+@router.get("/sweeps/{sweep_id}", response=SweepDetail, summary="A sweep's jobs, compared")
+def sweep(request: HttpRequest, sweep_id: int) -> Sweep:
+    return _sweep(sweep_id)
+
+
+@router.post("/sweeps/{sweep_id}/cancel", response=SweepDetail, summary="Cancel what is left of it")
+def cancel_sweep(request: HttpRequest, sweep_id: int) -> Sweep:
+    found = _sweep(sweep_id)
+    sweeps.cancel(found)
+    return found
+
+
 def _shown() -> QuerySet[TrainingJob]:
     return TrainingJob.objects.with_losses().select_related(
         "model", "dataset", "result_version", "reproduces__model"
@@ -101,4 +202,27 @@ def _job(job_id: int) -> TrainingJob:
     found = _shown().filter(pk=job_id).first()
     if found is None:
         raise NotFound(f"There is no job {job_id}; GET /api/training/jobs lists them.")
+    if found.status == TrainingJob.Status.QUEUED:
+        found.place = overview.queue_positions().get(found.pk)  # type: ignore[attr-defined]
+    return found
+
+
+def _sweep(sweep_id: int) -> Sweep:
+    found = Sweep.objects.select_related("model", "dataset").filter(pk=sweep_id).first()
+    if found is None:
+        raise NotFound(f"There is no sweep {sweep_id}; GET /api/training/sweeps lists them.")
+    return found
+
+
+def _model(model_id: int) -> Model:
+    found = Model.objects.select_related("base_model").filter(pk=model_id).first()
+    if found is None:
+        raise NotFound(f"There is no model {model_id}; GET /api/models lists them.")
+    return found
+
+
+def _dataset(dataset_id: int) -> Dataset:
+    found = Dataset.objects.filter(pk=dataset_id).first()
+    if found is None:
+        raise NotFound(f"There is no data set {dataset_id}; GET /api/datasets lists them.")
     return found

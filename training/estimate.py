@@ -1,21 +1,24 @@
-"""What a job will need, before it starts: memory and disk, from the model's own dimensions.
+"""What a run will need: memory and disk, from the model's own dimensions and the configuration.
 
-Estimates for a person to plan with, not limits. They know llama-like layers (four attention and
-three MLP projections with adapters) and plain LoRA without gradient checkpointing.
+Estimates for people and the queue to plan with, not limits; `training.memory` corrects them by what
+earlier runs measured. They know transformers like llama: four attention and three MLP projections
+per layer, adapters on all of them.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import sys
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from backends.base import TrainingConfig
 
-_FLOAT = 4  # bytes; adapters, gradients and optimizer state are float32
-_STATES = 4  # weight, gradient and Adam's two moments
-_CHECKPOINTS = 3  # two kept and one being written
+_FLOAT = 4  # bytes; adapters, their gradients and optimizer states are float32
+_STATES = {"adam": 2.0, "adamw": 2.0, "sgd": 1.0, "muon": 1.0, "adafactor": 0.1}
+"""Values that an optimizer keeps per trained weight. MLX's SGD keeps its momentum even at zero;
+Adafactor keeps a row and a column of each matrix."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,7 @@ class Dimensions:
     layers: int
     hidden: int
     intermediate: int
+    heads: int
     kv: int
     vocabulary: int
 
@@ -40,32 +44,118 @@ class Dimensions:
             layers=int(config.get("num_hidden_layers") or 24),
             hidden=hidden,
             intermediate=int(config.get("intermediate_size") or 4 * hidden),
+            heads=heads,
             kv=kv_heads * head,
             vocabulary=int(config.get("vocab_size") or 32_000),
         )
 
+    def trained_layers(self, config: TrainingConfig) -> int:
+        return self.layers if config.num_layers < 0 else min(config.num_layers, self.layers)
 
-def adapter_bytes(size: Dimensions, config: TrainingConfig) -> int:
-    """The adapter's weights in float32."""
-    layers = size.layers if config.num_layers < 0 else min(config.num_layers, size.layers)
-    attention = 2 * (size.hidden + size.hidden) + 2 * (size.hidden + size.kv)
-    mlp = 3 * (size.hidden + size.intermediate)
-    return layers * config.lora.rank * (attention + mlp) * _FLOAT
+    @property
+    def projections(self) -> dict[str, tuple[int, int]]:
+        """(inputs, outputs) of each linear layer of a block, by its path within it."""
+        return {
+            "self_attn.q_proj": (self.hidden, self.hidden),
+            "self_attn.k_proj": (self.hidden, self.kv),
+            "self_attn.v_proj": (self.hidden, self.kv),
+            "self_attn.o_proj": (self.hidden, self.hidden),
+            "mlp.gate_proj": (self.hidden, self.intermediate),
+            "mlp.up_proj": (self.hidden, self.intermediate),
+            "mlp.down_proj": (self.intermediate, self.hidden),
+        }
 
 
-def memory_bytes(
-    size: Dimensions, base_bytes: int, config: TrainingConfig, longest: int | None
-) -> int:
+@dataclass(frozen=True)
+class Base:
+    """A base model's weights as they are stored."""
+
+    size: Dimensions
+    nbytes: int
+    quantized: bool = False
+    activation_bytes: int = 4  # per value: 2 where it computes in 16 bits
+
+    @classmethod
+    def of(cls, size: Dimensions, nbytes: int, quantization: str) -> Base:
+        """`quantization` as the registry writes it: "float32", "bfloat16", "4-bit (group 64)"."""
+        quantized = "-bit" in quantization
+        # Quantized weights are computed with in the type of their scales: 16 bits on a GPU.
+        wide = quantization == "float32" or (quantized and sys.platform != "darwin")
+        return cls(size, nbytes, quantized, 4 if wide else 2)
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes of a run's peak, by what they are for."""
+
+    weights: int
+    trained: int
+    gradients: int
+    optimizer: int
+    activations: int
+
+    @property
+    def total(self) -> int:
+        return sum(asdict(self).values())
+
+
+def trained_parameters(size: Dimensions, config: TrainingConfig) -> int:
+    """Weights that the run changes."""
+    chosen = size.projections
+    if config.fine_tune_type != "full" and config.lora.keys is not None:
+        chosen = {name: shape for name, shape in chosen.items() if name in config.lora.keys}
+    per_layer = 0
+    for inputs, outputs in chosen.values():
+        if config.fine_tune_type == "full":
+            per_layer += inputs * outputs
+        else:
+            per_layer += config.lora.rank * (inputs + outputs)
+            per_layer += outputs if config.fine_tune_type == "dora" else 0
+    return size.trained_layers(config) * per_layer
+
+
+def trained_bytes(size: Dimensions, config: TrainingConfig) -> int:
+    """The trained weights in float32: what an adapter or a full fine-tune's file holds."""
+    return trained_parameters(size, config) * _FLOAT
+
+
+def memory(base: Base, config: TrainingConfig, longest: int | None) -> Memory:
     """Peak memory of a run. `longest` is the longest example's tokens, None when unknown."""
-    length = min(config.max_seq_length, longest or config.max_seq_length)
-    tokens = config.batch_size * length
-    # Kept per token for the backward pass: about ten vectors of the hidden size and three of the
-    # intermediate size per layer, and the logits with their gradient.
-    per_layer = 10 * size.hidden + 3 * size.intermediate
-    activations = tokens * (size.layers * per_layer + 2 * size.vocabulary) * _FLOAT
-    return base_bytes + _STATES * adapter_bytes(size, config) + activations
+    trained = trained_parameters(base.size, config)
+    full = config.fine_tune_type == "full"
+    width = base.activation_bytes if full else _FLOAT
+    copies = 1 if config.grad_accumulation_steps == 1 else 2  # the sum, and the newest batch's
+    return Memory(
+        weights=base.nbytes,
+        trained=0 if full else trained * width,
+        gradients=trained * width * copies,
+        optimizer=int(trained * width * _STATES[config.optimizer]),
+        activations=_activations(base, config, longest),
+    )
+
+
+def _activations(base: Base, config: TrainingConfig, longest: int | None) -> int:
+    """Kept per token for the backward pass: about ten vectors of the hidden size and three of the
+    intermediate size per layer that is trained (with checkpointing: one per layer, and one layer's
+    all at a time), the scores of one layer's attention, and the logits with their gradient."""
+    size, width = base.size, base.activation_bytes
+    limit = config.max_seq_length
+    length = limit if config.packing else min(limit, longest or limit)
+    rows = config.batch_size * (1 if config.objective == "sft" else 2)  # chosen and rejected
+    layers = size.trained_layers(config)
+    one_layer = 10 * size.hidden + 3 * size.intermediate
+    per_token = one_layer * layers
+    if config.grad_checkpoint:
+        per_token = size.hidden * layers + one_layer
+    scores = 3 * rows * size.heads * length**2 * width
+    logits = rows * length * size.vocabulary * (width + _FLOAT)
+    # DoRA normalizes each adapted matrix, for which it is there once more, unquantized.
+    matrix = 2 * size.hidden * size.intermediate * width if config.fine_tune_type == "dora" else 0
+    return rows * length * per_token * width + scores + logits + matrix
 
 
 def disk_bytes(size: Dimensions, config: TrainingConfig) -> int:
-    """Checkpoints (weights and the optimizer's two moments) and the adapter itself."""
-    return (_CHECKPOINTS * 3 + 1) * adapter_bytes(size, config)
+    """Checkpoints (weights and optimizer), the best and one being written, and the result."""
+    kept = config.keep_checkpoints + 2
+    states = 1 + _STATES[config.optimizer]
+    return int((kept * states + 1) * trained_bytes(size, config))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import uuid
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from django.db import IntegrityError, models, transaction
@@ -25,12 +26,16 @@ class LeaseLost(Exception):
 
 
 class TrainingJobQuerySet(models.QuerySet["TrainingJob"]):
-    def due(self) -> TrainingJobQuerySet:
-        """Queued jobs that may start now: highest priority first, then oldest first."""
-        may_start = Q(not_before__isnull=True) | Q(not_before__lte=timezone.now())
-        return self.filter(may_start, status=TrainingJob.Status.QUEUED).order_by(
-            "-priority", "created_at", "pk"
+    def waiting(self) -> TrainingJobQuerySet:
+        """Queued jobs in the order in which they run, paused ones in their places."""
+        return self.filter(status=TrainingJob.Status.QUEUED).order_by(
+            "-priority", "position", "created_at", "pk"
         )
+
+    def due(self) -> TrainingJobQuerySet:
+        """Queued jobs that may start now, the next one first."""
+        may_start = Q(not_before__isnull=True) | Q(not_before__lte=timezone.now())
+        return self.waiting().filter(may_start, paused=False)
 
     def running(self) -> TrainingJobQuerySet:
         return self.filter(status=TrainingJob.Status.RUNNING)
@@ -49,12 +54,23 @@ class TrainingJobQuerySet(models.QuerySet["TrainingJob"]):
             }
         )
 
-    def claim_next(self, patience_s: float) -> TrainingJob | None:
-        """Take the next due job under a new lease, for `patience_s` until its first heartbeat.
+    def claim_next(
+        self, patience_s: float, admits: Callable[[TrainingJob], bool] = lambda job: True
+    ) -> TrainingJob | None:
+        """Take the next due job that `admits`, under a new lease, for `patience_s` until its
+        first heartbeat. None when there is none or another job runs.
 
-        None when nothing is due or another job runs. Safe to call from any number of processes.
+        Safe to call from any number of processes. A job that is not admitted is left for another
+        call: it had better not be due any more.
         """
-        while (job := self.due().first()) is not None:
+        refused: set[int] = set()
+        while not self.running().exists():
+            job = self.due().exclude(pk__in=refused).first()
+            if job is None:
+                return None
+            if not admits(job):
+                refused.add(job.pk)
+                continue
             try:
                 with transaction.atomic():
                     claimed = job._claim(patience_s)
@@ -64,6 +80,24 @@ class TrainingJobQuerySet(models.QuerySet["TrainingJob"]):
                 job.refresh_from_db()
                 return job
         return None
+
+
+class Sweep(models.Model):
+    """One question asked by several jobs: the same model, data and configuration, but for a grid
+    of settings of which each job has one combination."""
+
+    name = models.CharField(max_length=100)
+    model = models.ForeignKey(Model, on_delete=models.CASCADE, related_name="sweeps")
+    dataset = models.ForeignKey(Dataset, on_delete=models.PROTECT, related_name="sweeps")
+    config = models.JSONField(help_text="backends.base.TrainingConfig, before the grid changes it")
+    grid = models.JSONField(help_text='Values by dotted setting: {"lora.rank": [8, 16]}')
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ("-created_at", "-pk")
+
+    def __str__(self) -> str:
+        return self.name
 
 
 class TrainingJob(models.Model):
@@ -83,12 +117,29 @@ class TrainingJob(models.Model):
     status = models.CharField(max_length=10, choices=Status, default=Status.QUEUED, editable=False)
     config = models.JSONField(help_text="backends.base.TrainingConfig")
     priority = models.IntegerField(default=0, help_text="Higher runs first")
+    position = models.BigIntegerField(
+        default=0, editable=False, help_text="Among jobs of the same priority; lower runs first"
+    )
+    sweep = models.ForeignKey(
+        Sweep, on_delete=models.SET_NULL, null=True, related_name="jobs", editable=False
+    )
+    varied = models.JSONField(
+        default=dict, editable=False, help_text="What is the job's own in its sweep, by dotted name"
+    )
+    cloned_from = models.ForeignKey(
+        "self", on_delete=models.SET_NULL, null=True, related_name="clones", editable=False
+    )
     created_at = models.DateTimeField(auto_now_add=True)
     started_at = models.DateTimeField(null=True, editable=False)
     completed_at = models.DateTimeField(null=True, editable=False)
     error_message = models.TextField(blank=True, editable=False)
     wait_reason = models.TextField(blank=True, editable=False)
     cancel_requested = models.BooleanField(default=False, editable=False)
+    paused = models.BooleanField(
+        default=False,
+        editable=False,
+        help_text="Not started while it waits; while it runs: back to the queue at its next step",
+    )
 
     attempt = models.PositiveIntegerField(default=0, editable=False)
     crashes = models.PositiveIntegerField(
@@ -99,20 +150,46 @@ class TrainingJob(models.Model):
     heartbeat_due_at = models.DateTimeField(
         null=True, editable=False, help_text="When the next heartbeat must have come"
     )
-    not_before = models.DateTimeField(null=True, editable=False, help_text="Back-off after a crash")
+    not_before = models.DateTimeField(
+        null=True, editable=False, help_text="Back-off after a crash, or the next look for memory"
+    )
+    out_of_memory = models.BooleanField(
+        default=False, editable=False, help_text="The last attempt ended for want of memory"
+    )
+    batch_size_before = models.PositiveIntegerField(
+        null=True, editable=False, help_text="Before it was halved for want of memory"
+    )
     process_group = models.IntegerField(null=True, editable=False)
     process_started = models.FloatField(
         null=True, editable=False, help_text="Start time of that process: a pid can be reused"
     )
 
     iteration = models.PositiveIntegerField(default=0, editable=False)
+    iters = models.PositiveIntegerField(
+        null=True, editable=False, help_text="Optimizer steps in all, known once the data is read"
+    )
     checkpoint_iteration = models.PositiveIntegerField(
         default=0, editable=False, help_text="Where the job goes on after an interruption"
     )
     stage = models.CharField(max_length=40, blank=True, editable=False)
+    yielding = models.CharField(
+        max_length=80, blank=True, editable=False, help_text="Why training holds still just now"
+    )
+    yielding_since = models.DateTimeField(null=True, editable=False)
+    yielded_s = models.FloatField(
+        default=0.0, editable=False, help_text="Seconds held still in all, for others' sake"
+    )
     tokens_per_second = models.FloatField(null=True, editable=False)
     peak_memory_bytes = models.BigIntegerField(null=True, editable=False)
-    memory_estimate_bytes = models.BigIntegerField(null=True, editable=False)
+    memory_estimate_bytes = models.BigIntegerField(
+        null=True, editable=False, help_text="Expected peak, as earlier runs have corrected it"
+    )
+    memory_parts = models.JSONField(
+        default=dict, editable=False, help_text="training.estimate.Memory: bytes before correction"
+    )
+    memory_family = models.CharField(
+        max_length=100, blank=True, editable=False, help_text="Runs that correct each other"
+    )
 
     correlation_id = models.CharField(max_length=64, blank=True, editable=False)
     result_version = models.OneToOneField(
@@ -146,8 +223,9 @@ class TrainingJob(models.Model):
             ),
         ]
         indexes: ClassVar = [
-            models.Index(fields=["status", "-priority", "created_at"], name="job_queue"),
+            models.Index(fields=["status", "-priority", "position"], name="job_order"),
             models.Index(fields=["-created_at", "-id"], name="job_newest"),
+            models.Index(fields=["memory_family", "-completed_at"], name="job_family"),
         ]
 
     def __str__(self) -> str:
@@ -172,10 +250,51 @@ class TrainingJob(models.Model):
         return self.status not in (self.Status.QUEUED, self.Status.RUNNING)
 
     @property
+    def is_paused(self) -> bool:
+        """Whether it waits for somebody to let it go on."""
+        return self.paused and self.status == self.Status.QUEUED
+
+    @property
+    def is_pausing(self) -> bool:
+        """Whether it will go back to the queue at its next step."""
+        return self.paused and self.status == self.Status.RUNNING
+
+    @property
+    def can_halve(self) -> bool:
+        """Whether a retry at half the batch size is offered: once, after it ran out of memory."""
+        return self.status == self.Status.FAILED and self.out_of_memory and self.may_halve
+
+    @property
+    def may_halve(self) -> bool:
+        """Whether the batch can be halved and was not before."""
+        return self.batch_size_before is None and int(self.config.get("batch_size", 1)) > 1
+
+    @property
+    def total_iters(self) -> int:
+        """Optimizer steps of the whole run; with `epochs` a guess until the data is read."""
+        return self.iters or int(self.config.get("iters", 0))
+
+    @property
     def progress(self) -> float:
-        """Share of the iterations done, 0 to 1."""
-        iters = int(self.config.get("iters", 0))
-        return min(1.0, self.iteration / iters) if iters else 0.0
+        """Share of the iterations done, 0 to 1; early stopping completes a job before its last."""
+        if self.status == self.Status.COMPLETED:
+            return 1.0
+        return min(1.0, self.iteration / self.total_iters) if self.total_iters else 0.0
+
+    @property
+    def yield_text(self) -> str:
+        """`paused 12 s: someone is chatting` while training holds still, else empty."""
+        if not self.yielding or self.yielding_since is None:
+            return ""
+        seconds = (timezone.now() - self.yielding_since).total_seconds()
+        return f"paused {max(0.0, seconds):.0f} s: {self.yielding}"
+
+    @property
+    def memory_error(self) -> float | None:
+        """Measured peak over the estimate, minus 1; None until both are known and it is over."""
+        if not (self.is_over and self.peak_memory_bytes and self.memory_estimate_bytes):
+            return None
+        return self.peak_memory_bytes / self.memory_estimate_bytes - 1
 
     @property
     def seconds_left(self) -> float | None:
@@ -187,7 +306,7 @@ class TrainingJob(models.Model):
         if len(times) < 2 or times[0][0] == times[-1][0]:
             return None
         elapsed = (times[0][1] - times[-1][1]).total_seconds()
-        left = int(self.config.get("iters", 0)) - self.iteration
+        left = self.total_iters - self.iteration
         return max(0.0, left * elapsed / (times[0][0] - times[-1][0]))
 
     def _claim(self, patience_s: float) -> bool:
@@ -206,6 +325,8 @@ class TrainingJob(models.Model):
                 process_group=None,
                 process_started=None,
                 stage="starting",
+                yielding="",
+                yielding_since=None,
                 wait_reason="",
                 error_message="",
             )
@@ -243,6 +364,8 @@ class TrainingJob(models.Model):
             process_group=None,
             process_started=None,
             stage="",
+            yielding="",
+            yielding_since=None,
             **columns,
         )
 
@@ -270,3 +393,24 @@ class TrainingMetric(models.Model):
 
     def __str__(self) -> str:
         return f"job {self.job_id} iteration {self.iteration}"
+
+
+class TrainingSample(models.Model):
+    """What the model in training answered to a validation prompt at one iteration."""
+
+    job = models.ForeignKey(TrainingJob, on_delete=models.CASCADE, related_name="samples")
+    iteration = models.PositiveIntegerField()
+    line = models.PositiveIntegerField(help_text="Of valid.jsonl, from 1")
+    prompt = models.TextField()
+    expected = models.TextField(blank=True)
+    answer = models.TextField(blank=True)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        ordering = ("iteration", "line")
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["job", "iteration", "line"], name="sample_unique"),
+        ]
+
+    def __str__(self) -> str:
+        return f"job {self.job_id} iteration {self.iteration} line {self.line}"

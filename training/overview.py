@@ -27,8 +27,7 @@ def find_jobs(status: str = "", model: str = "") -> QuerySet[TrainingJob]:
 
 def queue_positions() -> dict[int, int]:
     """Place of each waiting job by its id; 1 runs next. Same order as the worker's."""
-    waiting = TrainingJob.objects.filter(status=TrainingJob.Status.QUEUED)
-    order = waiting.order_by("-priority", "created_at", "pk").values_list("pk", flat=True)
+    order = TrainingJob.objects.waiting().values_list("pk", flat=True)
     return {pk: place for place, pk in enumerate(order, start=1)}
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+import uuid
 
 import psutil
 
@@ -23,6 +24,15 @@ def start_time(pid: int) -> float | None:
         return float(psutil.Process(pid).create_time())
     except psutil.Error:
         return None
+
+
+def announce(job_id: int, lease: uuid.UUID) -> None:
+    """Name this process as the job's, when it leads a group: the worker that started it may have
+    been killed before it could write the pid. Raises LeaseLost."""
+    if os.getpgrp() == os.getpid():
+        TrainingJob(pk=job_id).write_held(
+            lease, process_group=os.getpid(), process_started=start_time(os.getpid())
+        )
 
 
 def child_of(job: TrainingJob) -> psutil.Process | None:

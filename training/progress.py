@@ -21,13 +21,14 @@ from backends.base import (
     Checkpointed,
     Evaluated,
     Finished,
+    Sampled,
     Started,
     Stepped,
     TrainingConfig,
     TrainingEvent,
 )
 from training import tracking
-from training.models import TrainingJob, TrainingMetric
+from training.models import TrainingJob, TrainingMetric, TrainingSample
 from training.outage import ride_out
 
 WRITE_EVERY_S = 1.0
@@ -56,6 +57,11 @@ class Progress:
         self._columns: dict[str, Any] = {}
         self._rows: dict[int, Measured] = {}
         self._unwritten: set[int] = set()
+        self._samples: list[Sampled] = []
+        self._iters = job.total_iters
+        self._iteration = 0  # the last step done by this process
+        self._yielded = job.yielded_s
+        self._holding: datetime | None = None
         self._written_at = self._event_at = time.monotonic()
         self._slowest_step = 0.0
 
@@ -77,15 +83,42 @@ class Progress:
         stage = self._stage
         match event:
             case Started():
+                self._iters = event.iters
                 self._resume_at(event.iteration)
             case Stepped():
                 self._step(event)
             case Evaluated():
                 self._evaluation(event)
+            case Sampled():
+                self._samples.append(event)
+                self._event_at = time.monotonic()  # answering is no step
             case Checkpointed():
                 self._columns |= {"checkpoint_iteration": event.iteration, "crashes": 0}
         urgent = isinstance(event, Checkpointed | Finished) or stage != self._stage
         if urgent or time.monotonic() - self._written_at >= WRITE_EVERY_S:
+            self.write()
+
+    def saved(self) -> None:
+        """The run was closed early, and has left a checkpoint of its last step."""
+        if self._iteration:
+            self._columns |= {"checkpoint_iteration": self._iteration}
+        self.write()
+
+    def hold(self, reason: str, seconds: float) -> None:
+        """Training holds still for `reason` (empty: it goes on), `seconds` more than at the last
+        call. That is a sign of life, too."""
+        self._yielded += seconds
+        if reason and self._holding is None:
+            self._holding = timezone.now()
+        elif not reason:
+            self._holding = None
+        self._columns |= {
+            "yielding": reason,
+            "yielding_since": self._holding,
+            "yielded_s": self._yielded,
+        }
+        self._event_at = time.monotonic()  # waiting is no step
+        if time.monotonic() - self._written_at >= WRITE_EVERY_S:
             self.write()
 
     def write(self) -> None:
@@ -94,6 +127,7 @@ class Progress:
         newest = max(self._rows, default=0)  # its evaluation may still come
         self._rows = {n: row for n, row in self._rows.items() if n == newest}
         self._unwritten.clear()
+        self._samples.clear()
         self._columns.clear()
         self._written_at = time.monotonic()
 
@@ -111,6 +145,25 @@ class Progress:
                 update_fields=_MEASURED,
             )
             tracking.measured(self._job, rows)
+            self._write_samples()
+
+    def _write_samples(self) -> None:
+        TrainingSample.objects.bulk_create(
+            [
+                TrainingSample(
+                    job=self._job,
+                    iteration=sample.iteration,
+                    line=sample.line,
+                    prompt=sample.prompt,
+                    expected=sample.expected,
+                    answer=sample.answer,
+                )
+                for sample in self._samples
+            ],
+            update_conflicts=True,
+            unique_fields=["job", "iteration", "line"],
+            update_fields=["prompt", "expected", "answer"],
+        )
 
     def _resume_at(self, iteration: int) -> None:
         """What came after the checkpoint will be measured again."""
@@ -122,17 +175,20 @@ class Progress:
                     self.patience_s,
                     iteration=iteration,
                     checkpoint_iteration=iteration,
+                    iters=self._iters,
                 )
                 self._job.metrics.filter(iteration__gt=iteration).delete()
+                self._job.samples.filter(iteration__gt=iteration).delete()
 
         ride_out(forget)
         self._event_at = time.monotonic()
 
     def _step(self, event: Stepped) -> None:
         now = time.monotonic()
+        self._iteration = event.iteration
         self._slowest_step = max(self._slowest_step, now - self._event_at)
         self._event_at = now
-        last = event.iteration >= self._config.iters
+        last = event.iteration >= self._iters
         evaluates = last or event.iteration % self._config.steps_per_eval == 0
         self._stage = "evaluating" if evaluates else "training"
         self._columns |= {
@@ -152,7 +208,7 @@ class Progress:
         self._event_at = time.monotonic()  # an evaluation is no step
         if event.split == "valid" and event.adapter:
             self._row(event.iteration)["val_loss"] = event.loss
-        if 0 < event.iteration < self._config.iters:
+        if 0 < event.iteration < self._iters:
             self._stage = "training"
 
     def _row(self, iteration: int) -> Measured:

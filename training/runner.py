@@ -31,12 +31,13 @@ from registry import artifacts, bases, datasets, paths, versions
 from registry.errors import Damaged, HubError
 from registry.models import ModelVersion
 from training import estimate, queue, reproduction, scoring, template
+from training.configs import explain
 from training.models import LeaseLost, TrainingJob
 from training.outage import ride_out
+from training.pacing import Pace
 from training.progress import Progress
 
 _DISK_MARGIN = 256 * 2**20  # databases and logs grow beside the job
-_CHARACTERS_PER_TOKEN = 3  # on the safe side: English has about four
 
 log = structlog.get_logger(__name__)
 
@@ -47,6 +48,10 @@ class Stopped(Exception):
 
 class Cancelled(Exception):
     """Somebody asked for the job to be cancelled."""
+
+
+class Paused(Exception):
+    """Somebody asked for the job to be paused."""
 
 
 class NoSpace(Exception):
@@ -75,7 +80,8 @@ def run(job_id: int, lease: uuid.UUID, asked_to_stop: Callable[[], str]) -> None
     ride_out(outcome)
     job.refresh_from_db(fields=["status"])
     if job.status == TrainingJob.Status.COMPLETED:
-        shutil.rmtree(_checkpoints(job), ignore_errors=True)
+        for folder in paths.job_dir(job.pk).glob("checkpoints*"):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _outcome(
@@ -88,19 +94,21 @@ def _outcome(
         raise
     except Cancelled:
         return lambda: queue.cancelled(job, lease)
+    except Paused:
+        return lambda: queue.requeue(job, lease, "Paused; resume it to let it go on.")
     except Stopped as stopped:
         reason = str(stopped)
         return lambda: queue.requeue(job, lease, reason)
     except OutOfMemory as error:
         log.exception("out of memory")
         reason = str(error)
-        return lambda: queue.crashed(job, lease, reason)
+        return lambda: queue.crashed(job, lease, reason, out_of_memory=True)
     except (BackendError, HubError, NoSpace) as error:
         log.exception("training failed")
         reason = str(error)
         return lambda: queue.fail(job, lease, reason)
     except ValidationError as error:
-        reason = "The configuration is not valid: " + "; ".join(e["msg"] for e in error.errors())
+        reason = f"The configuration is not valid. {explain(error)}"
         return lambda: queue.fail(job, lease, reason)
     except Exception as error:
         log.exception("training crashed")
@@ -118,7 +126,7 @@ def _attempt(job: TrainingJob, lease: uuid.UUID, asked_to_stop: Callable[[], str
         return
     progress.enter("verifying")
     verify_inputs(job)
-    _check_room(job, lease, config)
+    _check_disk(job, config)
     template.check(job, lease)
     version = None
     if job.reproduces is None:
@@ -154,8 +162,11 @@ def _score(
     def stopped() -> str:
         if reason := asked_to_stop():
             raise Stopped(reason)
-        asked = ride_out(lambda: _cancel_requested(job, lease))
-        return "Scoring was cancelled; the version had been made already." if asked else ""
+        try:
+            ride_out(lambda: _heed_row(job, lease))
+        except Cancelled:
+            return "Scoring was cancelled; the version had been made already."
+        return ""
 
     scoring.judge(job, version, progress.enter, stopped)
 
@@ -168,30 +179,47 @@ def _train(
     asked_to_stop: Callable[[], str],
 ) -> dict[str, float]:
     """Drive the backend to its end, or to the first step after which it shall stop."""
-    metrics: dict[str, float] = {}
-    # Closing the generator ends the run and leaves its last checkpoint, whatever is raised here.
-    with closing(get_backend(settings.BACKEND).train(training)) as events:
-        for event in events:
-            progress.record(event)
-            if isinstance(event, Started):
-                log.info(
-                    "training", iteration=event.iteration, trainable=event.trainable_parameters
-                )
-            elif isinstance(event, Finished):
-                metrics = event.metrics
+
+    def heed() -> None:
+        """Raises what somebody has asked for in the meantime."""
+        try:
             if reason := asked_to_stop():
-                progress.write()
                 raise Stopped(reason)
-            if ride_out(lambda: _cancel_requested(job, lease)):
-                progress.write()
-                raise Cancelled
+            ride_out(lambda: _heed_row(job, lease))
+        except (Stopped, Cancelled, Paused):
+            progress.enter("saving")
+            raise
+
+    metrics: dict[str, float] = {}
+    pace = Pace(progress.hold, heed)
+    try:
+        # Closing the generator leaves a checkpoint of its last step, whatever is raised here.
+        with closing(get_backend(settings.BACKEND).train(training)) as events:
+            for event in events:
+                progress.record(event)
+                if isinstance(event, Started):
+                    log.info(
+                        "training", iteration=event.iteration, trainable=event.trainable_parameters
+                    )
+                elif isinstance(event, Finished):
+                    metrics = event.metrics
+                heed()
+                pace.after(event)
+    except (Stopped, Cancelled, Paused):
+        progress.saved()
+        raise
     return metrics
 
 
-def _cancel_requested(job: TrainingJob, lease: uuid.UUID) -> bool:
-    asked = TrainingJob.objects.held(job.pk, lease).values_list("cancel_requested", flat=True)
-    for cancel in asked:
-        return cancel
+def _heed_row(job: TrainingJob, lease: uuid.UUID) -> None:
+    """Raises Cancelled or Paused when that was asked for, LeaseLost when the job is not ours."""
+    asked = TrainingJob.objects.held(job.pk, lease).values_list("cancel_requested", "paused")
+    for cancel, pause in asked:
+        if cancel:
+            raise Cancelled
+        if pause:
+            raise Paused
+        return
     raise LeaseLost(f"Job {job.pk} is no longer held by lease {lease}.")
 
 
@@ -210,14 +238,9 @@ def _verify(folder: Path, expected: str, what: str) -> None:
         raise Damaged(f"{what} is damaged: {' '.join(problems[:3])} Register it again.")
 
 
-def _check_room(job: TrainingJob, lease: uuid.UUID, config: TrainingConfig) -> None:
-    """Store the memory estimate. Raises NoSpace when checkpoints and adapter would not fit."""
-    base = job.base_model
-    size = estimate.Dimensions.read(bases.base_path(base))
-    characters = job.dataset.token_stats.get("longest_characters")
-    longest = characters // _CHARACTERS_PER_TOKEN if characters else None
-    memory = estimate.memory_bytes(size, base.size_bytes, config, longest)
-    ride_out(lambda: job.write_held(lease, memory_estimate_bytes=memory))
+def _check_disk(job: TrainingJob, config: TrainingConfig) -> None:
+    """Raises NoSpace when checkpoints and result would not fit."""
+    size = estimate.Dimensions.read(bases.base_path(job.base_model))
     need = estimate.disk_bytes(size, config) + _DISK_MARGIN
     free = shutil.disk_usage(paths.root()).free
     if free < need:
@@ -228,7 +251,9 @@ def _check_room(job: TrainingJob, lease: uuid.UUID, config: TrainingConfig) -> N
 
 
 def _checkpoints(job: TrainingJob) -> Path:
-    folder = paths.job_dir(job.pk) / "checkpoints"
+    """A halved batch has a folder of its own: the checkpoints of the larger one do not fit it."""
+    halved = "" if job.batch_size_before is None else f"-batch-{job.config['batch_size']}"
+    folder = paths.job_dir(job.pk) / f"checkpoints{halved}"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 

@@ -7,7 +7,9 @@ not write (it was killed) is settled here.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,17 +22,19 @@ import structlog
 from django.conf import settings
 
 from registry import paths
-from training import processes, queue
+from training import admission, machine, processes, queue
 from training.models import LeaseLost, TrainingJob
 from training.outage import ride_out
 
 GENTLE_S = 4.5  # for a child that was told to stop; the worker itself has 6 s when `up` dies
 _POLL_S = 0.1
+_LAST_WORDS = 4096  # bytes of a log in which a process that died may have said why
 
 log = structlog.get_logger(__name__)
 
 _stopping = threading.Event()
 _draining = threading.Lock()
+_awake: list[subprocess.Popen[bytes]] = []
 
 
 def stop() -> None:
@@ -44,7 +48,7 @@ def drain() -> int:
         return 0
     try:
         attempts = 0
-        while not _stopping.is_set() and (job := queue.claim()) is not None:
+        while not _stopping.is_set() and (job := queue.claim(admission.admit)) is not None:
             run_attempt(job)
             attempts += 1
         return attempts
@@ -57,7 +61,9 @@ def run_attempt(job: TrainingJob) -> None:
     lease = job.lease
     assert lease is not None, "a claimed job has a lease"
     with structlog.contextvars.bound_contextvars(correlation_id=job.correlation_id, job=job.pk):
+        kills = machine.out_of_memory_kills()
         child = _spawn(job, lease)
+        keep_awake(child.pid)
         log.info("job started", attempt=job.attempt, pid=child.pid)
         try:
             started = processes.start_time(child.pid)
@@ -68,12 +74,31 @@ def run_attempt(job: TrainingJob) -> None:
             processes.kill_group(child.pid)
         _wait(child)
         log.info("job's process ended", exit_code=child.returncode)
-        ride_out(lambda: _settle(job, lease, child.returncode))
+        exhausted = child.returncode < 0 and (
+            machine.out_of_memory_kills() > kills or machine.tells_out_of_memory(_log_end(job))
+        )
+        ride_out(lambda: _settle(job, lease, child.returncode, exhausted))
 
 
 def log_path(job: TrainingJob) -> Path:
     """Where the output of the job's processes goes, one attempt after another."""
     return paths.job_dir(job.pk) / "log.txt"
+
+
+def keep_awake(pid: int) -> None:
+    """Keep a Mac from sleeping while the process `pid` lives; elsewhere nothing happens."""
+    for ended in [process for process in _awake if process.poll() is not None]:
+        _awake.remove(ended)
+    program = shutil.which("caffeinate")
+    if program is not None:  # it ends by itself when that process does
+        _awake.append(subprocess.Popen([program, "-is", "-w", str(pid)]))
+
+
+def _log_end(job: TrainingJob) -> str:
+    with contextlib.suppress(OSError), log_path(job).open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - _LAST_WORDS))
+        return file.read().decode("utf-8", "replace")
+    return ""
 
 
 def _spawn(job: TrainingJob, lease: uuid.UUID) -> subprocess.Popen[bytes]:
@@ -112,27 +137,25 @@ def _wait(child: subprocess.Popen[bytes]) -> None:
             child.wait()
 
 
-def _settle(job: TrainingJob, lease: uuid.UUID, exit_code: int) -> None:
+def _settle(job: TrainingJob, lease: uuid.UUID, exit_code: int, exhausted: bool) -> None:
     """Record the outcome of a child that ended without recording one itself."""
     try:
         if _stopping.is_set():
             queue.requeue(job, lease, "The worker was stopped; the job goes on when it is back.")
         else:
-            queue.crashed(job, lease, _cause(exit_code))
+            queue.crashed(job, lease, _cause(exit_code, exhausted), out_of_memory=exhausted)
     except LeaseLost:
         return  # the usual case: the child has recorded its outcome
 
 
-def _cause(exit_code: int) -> str:
-    if exit_code == -signal.SIGKILL:
+def _cause(exit_code: int, exhausted: bool) -> str:
+    if exhausted:
+        return "The training process ran out of memory and was ended by the system."
+    if exit_code in (-signal.SIGKILL, -signal.SIGABRT):
+        how = "was killed" if exit_code == -signal.SIGKILL else "aborted"
         return (
-            "The training process was killed (signal 9), which most often means that memory ran "
-            "out; a smaller batch_size or max_seq_length needs less."
-        )
-    if exit_code == -signal.SIGABRT:
-        return (
-            "The training process aborted (signal 6), which most often means that the device ran "
-            "out of memory; a smaller batch_size or max_seq_length needs less."
+            f"The training process {how} (signal {-exit_code}), which most often means that memory "
+            "ran out; a smaller batch_size or max_seq_length needs less."
         )
     if exit_code == -signal.SIGALRM:
         return "The base model's chat template did not come to an end and was stopped."

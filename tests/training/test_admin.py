@@ -7,7 +7,7 @@ from django.test import Client
 from django.urls import reverse
 
 from tests.training.build import claim, make_job
-from training import admin, queue
+from training import admin, queue, sweeps
 from training.models import TrainingJob, TrainingMetric
 
 pytestmark = pytest.mark.django_db
@@ -63,3 +63,31 @@ def test_looking_at_jobs_does_not_allow_acting_on_them(
     job.refresh_from_db()
     assert job.status == TrainingJob.Status.QUEUED
     assert queue.claim() == job
+
+
+def test_waiting_jobs_are_ordered_paused_and_resumed(admin_client: Client) -> None:
+    model = make_job().model
+    first, second, third = TrainingJob.objects.get(), make_job(model), make_job(model)
+
+    def act(action: str, *jobs: TrainingJob) -> None:
+        selection = {"_selected_action": [job.pk for job in jobs]}
+        assert admin_client.post(LIST, {"action": action, **selection}).status_code == 302
+
+    def order() -> list[TrainingJob]:
+        return list(TrainingJob.objects.waiting())
+
+    act("move_first", second, third)
+    assert order() == [second, third, first]
+    act("move_last", second, third)
+    assert order() == [first, second, third]
+    act("pause", first)
+    assert list(TrainingJob.objects.due()) == [second, third]
+    act("resume", first)
+    assert list(TrainingJob.objects.due()) == [first, second, third]
+
+
+def test_sweeps_are_listed(admin_client: Client) -> None:
+    job = make_job()
+    sweeps.start(job.model, job.dataset, job.training_config, {"seed": [1, 2]}, name="two seeds")
+    page = admin_client.get(reverse("admin:training_sweep_changelist"))
+    assert "two seeds" in page.content.decode()

@@ -106,3 +106,33 @@ def test_a_job_is_cancelled_and_retried(client: Client) -> None:
 def test_an_unknown_job_is_404(client: Client) -> None:
     assert client.get(f"{JOBS}/999").status_code == 404
     assert post(client, f"{JOBS}/999/cancel").status_code == 404
+
+
+def test_a_job_is_paused_resumed_moved_and_prioritized(client: Client) -> None:
+    model = make_model()
+    first, second = make_job(model), make_job(model)
+    assert post(client, f"{JOBS}/{second.pk}/move", {"to": "first"}).json()["place"] == 1
+    assert post(client, f"{JOBS}/{first.pk}/move", {"to": "sideways"}).status_code == 422
+    body = {"priority": 3}
+    put = client.put(f"{JOBS}/{first.pk}/priority", body, content_type="application/json")
+    assert (put.json()["place"], put.json()["priority"]) == (1, 3)
+    assert post(client, f"{JOBS}/{first.pk}/pause").json()["paused"] is True
+    assert claim() == second
+    assert post(client, f"{JOBS}/{first.pk}/resume").json()["paused"] is False
+    assert post(client, f"{JOBS}/{first.pk}/resume").status_code == 409
+
+
+def test_a_job_is_cloned_with_changes(client: Client) -> None:
+    job = make_job()
+    answer = post(client, f"{JOBS}/{job.pk}/clone", {"changes": {"lora.rank": 32}})
+    assert answer.status_code == 201
+    assert answer.json()["config"]["lora"]["rank"] == 32
+    assert answer.json()["cloned_from_id"] == job.pk
+    assert post(client, f"{JOBS}/{job.pk}/clone", {"changes": {"x": 1}}).status_code == 422
+    assert post(client, f"{JOBS}/{job.pk}/clone", {"dataset_id": 99}).status_code == 404
+
+
+def test_halving_is_refused_where_it_is_not_offered(client: Client) -> None:
+    job = client.get(f"{JOBS}/{make_job().pk}").json()
+    assert job["can_halve"] is False
+    assert post(client, f"{JOBS}/{job['id']}/retry-halved").status_code == 409

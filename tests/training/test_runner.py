@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
+from backends.base import OutOfMemory
 from registry import artifacts, bases, paths
 from registry.models import MLflowOutbox, ModelVersion
 from tests.training.build import claim, make_job, make_model
@@ -45,7 +47,6 @@ def test_an_attempt_makes_a_ready_version() -> None:
     assert job.result_version.status == ModelVersion.Status.READY
     assert job.result_version.metrics["perplexity"] < job.result_version.metrics["base_perplexity"]
     assert artifacts.verify(paths.absolute(job.result_version.artifact_path)) == []
-    assert job.memory_estimate_bytes > job.model.base_model.size_bytes
     assert not (paths.job_dir(job.pk) / "checkpoints").exists()
     assert paths.staging_dirs(f"job-{job.pk}") == []
 
@@ -71,9 +72,9 @@ def test_mlflow_is_told_of_the_whole_run() -> None:
 def test_a_stopped_attempt_goes_on_from_its_checkpoint_to_the_same_bytes() -> None:
     model = make_model()
     make_job(model)
-    stopped = attempt(claim(), after_events(9))  # Started, 7 steps, a checkpoint at 5
+    stopped = attempt(claim(), after_events(12))  # 8 steps, a checkpoint at 5 between
     assert (stopped.status, stopped.wait_reason) == (Status.QUEUED, "Please stop.")
-    assert (stopped.checkpoint_iteration, stopped.crashes) == (5, 0)
+    assert (stopped.checkpoint_iteration, stopped.crashes) == (8, 0)
     resumed = attempt(claim())
     assert (resumed.pk, resumed.attempt, resumed.status) == (stopped.pk, 2, Status.COMPLETED)
     assert list(resumed.metrics.values_list("iteration", flat=True)) == list(range(1, 21))
@@ -102,6 +103,77 @@ def test_a_cancelled_attempt_stops_at_its_next_event() -> None:
     job = attempt(job, cancel_at_once)
     assert (job.status, job.iteration) == (Status.CANCELLED, 0)
     assert job.result_version.status == ModelVersion.Status.FAILED
+
+
+def test_a_paused_attempt_goes_back_to_the_queue_and_on_to_the_same_bytes() -> None:
+    model = make_model()
+    make_job(model)
+    job = claim()
+    events = iter(range(1, 10**6))
+
+    def pause_amid() -> str:
+        if next(events) == 9:
+            queue.pause(TrainingJob.objects.get(pk=job.pk))
+        return ""
+
+    job = attempt(job, pause_amid)
+    assert (job.status, job.is_paused, job.crashes) == (Status.QUEUED, True, 0)
+    assert "resume it" in job.wait_reason
+    assert queue.claim() is None
+    queue.resume(job)
+    resumed = attempt(claim())
+    assert (resumed.status, resumed.attempt, resumed.paused) == (Status.COMPLETED, 2, False)
+    make_job(model)
+    assert adapter_sha256(attempt(claim())) == adapter_sha256(resumed)
+
+
+def run_out_of_memory(job: TrainingJob) -> TrainingJob:
+    def refuse() -> str:
+        raise OutOfMemory("The device has too little memory for this batch.")
+
+    return attempt(job, refuse)
+
+
+def test_out_of_memory_is_tried_again_and_then_at_half_the_batch_size() -> None:
+    make_job(batch_size=4, grad_accumulation_steps=1)
+    job = run_out_of_memory(claim())
+    assert (job.status, job.out_of_memory, job.config["batch_size"]) == (Status.QUEUED, True, 4)
+    first_version = job.result_version
+    TrainingJob.objects.update(not_before=None)
+    job = run_out_of_memory(claim())
+    assert (job.status, job.batch_size_before, job.crashes) == (Status.QUEUED, 4, 0)
+    assert "begins anew with batch_size 2 instead of 4" in job.wait_reason
+    TrainingJob.objects.update(not_before=None)
+    job = attempt(claim())
+    assert job.status == Status.COMPLETED
+    params = job.result_version.params
+    assert (params["batch_size"], params["grad_accumulation_steps"]) == (2, 2)
+    first_version.refresh_from_db()
+    assert first_version.status == ModelVersion.Status.FAILED
+
+
+def test_half_the_batch_size_is_only_offered_where_that_is_set(settings: Any) -> None:
+    settings.HALVE_BATCH_SIZE = False
+    make_job(batch_size=4)
+    for _ in range(3):
+        TrainingJob.objects.update(not_before=None)
+        job = run_out_of_memory(claim())
+    assert (job.status, job.config["batch_size"]) == (Status.FAILED, 4)
+    assert job.can_halve
+
+
+def test_a_halved_job_does_not_meet_the_checkpoints_of_the_larger_batch() -> None:
+    make_job(batch_size=4)
+    job = attempt(claim(), after_events(9))
+    assert job.checkpoint_iteration >= 5
+    job = claim()
+    job.write_held(job.lease, out_of_memory=True)
+    queue.fail(job, job.lease, "Memory ran out.")
+    queue.retry_halved(TrainingJob.objects.get())
+    job = attempt(claim())
+    assert (job.status, job.iteration) == (Status.COMPLETED, 20)
+    assert list(job.metrics.values_list("iteration", flat=True)) == list(range(1, 21))
+    assert list(paths.job_dir(job.pk).glob("checkpoints*")) == []
 
 
 def test_a_diverged_run_fails_at_once_with_the_reason() -> None:

@@ -8,7 +8,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('registry', '0007_proof'),
-        ('training', '0002_scale'),
+        ('training', '0003_queue'),
     ]
 
     operations = [

@@ -10,8 +10,9 @@ from typing import Any
 import structlog
 from django.core.management.base import BaseCommand, CommandParser
 
-from training import runner
+from training import processes, runner
 from training.models import LeaseLost
+from training.outage import ride_out
 
 _NICENESS = 10  # the engine and the pages come first
 
@@ -39,6 +40,7 @@ class Command(BaseCommand):
             return ""
 
         try:
+            ride_out(lambda: processes.announce(options["job"], options["lease"]))
             runner.run(options["job"], options["lease"], asked_to_stop)
         except LeaseLost as lost:
             log.warning("lease lost, nothing recorded", reason=str(lost))

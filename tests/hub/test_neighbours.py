@@ -1,0 +1,89 @@
+"""The engine as training's neighbour, asked over its real socket."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from hub.neighbours import Engine
+from inference.protocol import Reply, decode_request, encode_event
+from registry import paths
+from training import neighbours
+
+pytestmark = pytest.mark.any_database
+
+
+class Listener:
+    """Answers one line per connection as the engine would, and notes what was asked."""
+
+    def __init__(self, running: int = 0) -> None:
+        import socket
+
+        self.models = {
+            "old": {"base": "old", "nbytes": 400, "running": 0, "idle_s": 90.0},
+            "new": {"base": "new", "nbytes": 300, "running": 0, "idle_s": 2.0},
+            "busy": {"base": "busy", "nbytes": 200, "running": 1, "idle_s": 0.0},
+        }
+        self.running = running
+        self.unloaded: list[str] = []
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.socket.bind(str(paths.engine_socket()))
+        self.socket.listen()
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self.socket.accept()
+            except OSError:
+                return
+            with connection, connection.makefile("rb") as file:
+                request = decode_request(file.readline())
+                connection.sendall(encode_event(Reply(self._answer(request))))
+
+    def _answer(self, request: object) -> dict[str, object]:
+        if base := getattr(request, "base", None):
+            name = Path(base.path).name
+            self.unloaded.append(name)
+            del self.models[name]
+            return {"unloaded": [name]}
+        models = list(self.models.values())
+        return {
+            "models": models,
+            "models_bytes": sum(int(model["nbytes"]) for model in models),
+            "running": self.running,
+            "waiting": 0,
+        }
+
+
+@pytest.fixture
+def engine(storage: Path) -> object:
+    listener = Listener()
+    yield listener
+    listener.socket.close()
+
+
+def test_the_hub_registers_the_engine() -> None:
+    assert isinstance(neighbours.present(), Engine)
+
+
+def test_without_an_engine_nobody_is_there(storage: Path) -> None:
+    engine = Engine()
+    assert (engine.held_bytes(), engine.busy_bytes(), engine.someone_waits()) == (0, 0, False)
+    assert engine.make_room(10**9) == []
+
+
+def test_what_the_engine_holds_and_for_whom(engine: Listener) -> None:
+    assert (Engine().held_bytes(), Engine().busy_bytes()) == (900, 200)
+    assert not Engine().someone_waits()
+    engine.running = 1
+    assert Engine().someone_waits()
+
+
+def test_the_longest_idle_models_make_room_and_busy_ones_stay(engine: Listener) -> None:
+    assert Engine().make_room(100) == ["old"]
+    assert Engine().make_room(10_000) == ["new"]
+    assert engine.unloaded == ["old", "new"]
+    assert Engine().held_bytes() == 200

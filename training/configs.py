@@ -1,0 +1,47 @@
+"""Training configurations with some settings changed, named as people name them: `lora.rank`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from backends.base import TrainingConfig
+from registry.errors import Invalid
+
+
+def with_changes(config: TrainingConfig, changes: Mapping[str, Any]) -> TrainingConfig:
+    """`config` with the settings in `changes`, by dotted name or as nested objects.
+
+    Raises Invalid, naming the setting, when one is unknown or the result could not be trained.
+    """
+    values = config.model_dump(mode="json")
+    for name, value in changes.items():
+        _put(values, name.split("."), value)
+    try:
+        return TrainingConfig.model_validate(values)
+    except ValidationError as error:
+        raise Invalid(explain(error)) from None
+
+
+def explain(error: ValidationError) -> str:
+    """What is wrong with a configuration, as one sentence for each wrong setting."""
+    sentences = []
+    for problem in error.errors():
+        name = ".".join(map(str, problem["loc"]))
+        message = problem["msg"].removeprefix("Value error, ")
+        sentences.append(f"{name}: {message}." if name else f"{message[:1].upper()}{message[1:]}.")
+    return " ".join(sentences)
+
+
+def _put(values: dict[str, Any], path: list[str], value: Any) -> None:
+    head, *rest = path
+    inner = values.get(head)
+    if isinstance(inner, dict) and rest:
+        _put(inner, rest, value)
+    elif isinstance(inner, dict) and isinstance(value, Mapping):
+        for name, changed in value.items():
+            _put(inner, [name], changed)
+    else:
+        values[".".join(path)] = value  # an unknown name is pydantic's to refuse

@@ -1,0 +1,159 @@
+"""`manage.py jobs`: the queue from the command line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from backends.base import TrainingConfig
+from registry.errors import HubError, NotFound
+from registry.models import Dataset
+from registry.registration import find_model
+from registry.revisions import newest_named
+from training import overview, queue, sweeps
+from training.configs import with_changes
+from training.models import TrainingJob
+
+_ACTIONS: dict[str, tuple[str, Callable[[TrainingJob], TrainingJob]]] = {
+    "cancel": ("cancel jobs; running ones stop at their next step", queue.cancel),
+    "pause": ("hold jobs back; running ones stop at their next step", queue.pause),
+    "resume": ("let paused jobs go on", queue.resume),
+    "retry": ("queue failed or cancelled jobs again", queue.retry),
+    "retry-halved": ("queue jobs that ran out of memory again, at half the batch size",
+                     queue.retry_halved),
+}  # fmt: skip
+_SET = "a setting of the configuration, such as lora.rank=16; repeat it for more"
+
+
+class Command(BaseCommand):
+    help = "List, queue, order, pause, cancel and retry training jobs."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        verbs = parser.add_subparsers(dest="verb", required=True)
+        listing = verbs.add_parser("list", help="jobs that wait or run, in the queue's order")
+        listing.add_argument("--all", action="store_true", help="those that are over, too")
+        add = verbs.add_parser("add", help="queue a job")
+        _add_run(add)
+        sweep = verbs.add_parser("sweep", help="queue a job for each combination of settings")
+        _add_run(sweep)
+        sweep.add_argument(
+            "--vary",
+            action="append",
+            required=True,
+            metavar="NAME=V1,V2",
+            help="values of a setting to try, such as lora.rank=8,16; repeat it for more",
+        )
+        sweep.add_argument("--name", default="")
+        clone = verbs.add_parser("clone", help="queue a job like another")
+        clone.add_argument("job", type=int)
+        clone.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help=_SET)
+        move = verbs.add_parser("move", help="change a waiting job's place")
+        move.add_argument("job", type=int)
+        move.add_argument("where", choices=["first", "up", "down", "last"])
+        for verb, (text, _) in _ACTIONS.items():
+            verbs.add_parser(verb, help=text).add_argument("jobs", type=int, nargs="+")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        verb: str = options["verb"]
+        try:
+            if verb in _ACTIONS:
+                self._act(_ACTIONS[verb][1], options["jobs"])
+            else:
+                getattr(self, f"_{verb}")(options)
+        except HubError as error:
+            raise CommandError(str(error)) from None
+
+    def _act(self, act: Callable[[TrainingJob], TrainingJob], numbers: Iterable[int]) -> None:
+        for number in numbers:
+            self._tell(act(_job(number)))
+
+    def _list(self, options: dict[str, Any]) -> None:
+        places = overview.queue_positions()
+        jobs = TrainingJob.objects.select_related("model", "dataset")
+        if options["all"]:
+            for job in jobs.exclude(status__in=["queued", "running"]).order_by("created_at"):
+                self._tell(job)
+        for job in [*jobs.running(), *jobs.waiting()]:
+            self._tell(job, places.get(job.pk))
+
+    def _add(self, options: dict[str, Any]) -> None:
+        model, dataset = find_model(options["model"]), _dataset(options["dataset"])
+        config = with_changes(TrainingConfig(), _settings(options["set"]))
+        self._tell(queue.enqueue(model, dataset, config, options["priority"]))
+
+    def _sweep(self, options: dict[str, Any]) -> None:
+        grid = {
+            name: [_value(text) for text in values.split(",")]
+            for name, values in map(_pair, options["vary"])
+        }
+        sweep = sweeps.start(
+            find_model(options["model"]),
+            _dataset(options["dataset"]),
+            with_changes(TrainingConfig(), _settings(options["set"])),
+            grid,
+            name=options["name"],
+            priority=options["priority"],
+        )
+        for job in sweep.jobs.order_by("pk"):
+            self._tell(job)
+
+    def _clone(self, options: dict[str, Any]) -> None:
+        self._tell(queue.clone(_job(options["job"]), _settings(options["set"])))
+
+    def _move(self, options: dict[str, Any]) -> None:
+        job = queue.move(_job(options["job"]), options["where"])
+        self._tell(job, overview.queue_positions().get(job.pk))
+
+    def _tell(self, job: TrainingJob, place: int | None = None) -> None:
+        state = "paused" if job.is_paused else job.status
+        parts = [
+            f"{job.pk}: {job.model.name} on {job.dataset.name}, {state}",
+            f"place {place}" if place else "",
+            f"step {job.iteration} of {job.total_iters}" if job.iteration else "",
+            " ".join(f"{name}={value}" for name, value in job.varied.items()),
+            job.yield_text or job.wait_reason or job.error_message,
+        ]
+        self.stdout.write(", ".join(part for part in parts if part))
+
+
+def _add_run(parser: CommandParser) -> None:
+    parser.add_argument("model")
+    parser.add_argument("dataset")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help=_SET)
+    parser.add_argument("--priority", type=int, default=0, help="higher runs first")
+
+
+def _job(number: int) -> TrainingJob:
+    job = TrainingJob.objects.select_related("model", "dataset").filter(pk=number).first()
+    if job is None:
+        raise CommandError(f"There is no job {number}; `manage.py jobs list --all` names them.")
+    return job
+
+
+def _dataset(name: str) -> Dataset:
+    dataset = newest_named(name)
+    if dataset is None:
+        raise NotFound(f"There is no data set {name!r}.")
+    return dataset
+
+
+def _settings(texts: Iterable[str]) -> dict[str, Any]:
+    return {name: _value(value) for name, value in map(_pair, texts)}
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise CommandError(f"{text!r} is not NAME=VALUE, such as lora.rank=16.")
+    return name, value
+
+
+def _value(text: str) -> Any:
+    """A number, true, false, null or a list as JSON writes it; anything else is a word."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
