@@ -90,6 +90,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add_arguments(parser)
     parser.add_argument("--jobs", type=int, default=100)
+    parser.add_argument("--limit-s", type=float, default=3600, help="begin no job after so long")
     options = parser.parse_args()
     measured: dict[str, list[int]] = {}
     with (
@@ -97,19 +98,22 @@ def main() -> None:
         httpx.Client(base_url=hub.url, timeout=60) as client,
     ):
         body = register(client)
-        for number in range(1, options.jobs + 1):
+        deadline = time.monotonic() + options.limit_s
+        number = 0
+        while number < options.jobs and time.monotonic() < deadline:
             run_job(client, body)
+            number += 1
             for name, value in memory_bytes(hub).items():
                 measured.setdefault(name, []).append(value)
             if number % 10 == 0:
                 print(f"{number} of {options.jobs} jobs", flush=True)
         restarts = {child.name: child.restarts for child in hub.children}
-    report(measured, options.jobs)
+    report(measured, number)
     flat = all(map(is_flat, measured.values())) and not any(restarts.values())
     if options.json:
         figures = {"machine": machine(), "uss_bytes": measured, "restarts": restarts}
         options.json.write_text(json.dumps(figures, indent=2) + "\n")
-    finish(flat, options.check, f"memory flat over {options.jobs} jobs, no process restarted")
+    finish(flat, options.check, f"memory flat over {number} jobs, no process restarted")
 
 
 def report(measured: dict[str, list[int]], jobs: int) -> None:

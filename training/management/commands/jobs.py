@@ -113,7 +113,7 @@ class Command(BaseCommand):
             f"{job.pk}: {job.model.name} on {job.dataset.name}, {state}",
             f"place {place}" if place else "",
             f"step {job.iteration} of {job.total_iters}" if job.iteration else "",
-            " ".join(f"{name}={value}" for name, value in job.varied.items()),
+            " ".join(f"{name}={value}" for name, value in sorted(job.varied.items())),
             job.yield_text or job.wait_reason or job.error_message,
         ]
         self.stdout.write(", ".join(part for part in parts if part))
