@@ -3,19 +3,24 @@ be read here, and only descriptions change."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
 from django.contrib import admin, messages
 from django.db.models import Model as Row
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.template.defaultfilters import filesizeformat
 
-from registry import outbox
+from registry import archive, outbox, removal, verification
+from registry.errors import HubError
 from registry.models import (
     Alias,
     AliasMove,
     BaseImport,
     BaseModel,
     Dataset,
+    DatasetReport,
+    DatasetTask,
     MLflowOutbox,
     Model,
     ModelVersion,
@@ -40,6 +45,21 @@ class Kept[T: Row](admin.ModelAdmin[T]):
 
     def get_readonly_fields(self, request: HttpRequest, obj: T | None = None) -> list[str]:
         return [field.name for field in self.opts.fields if field.name not in self.editable]
+
+
+def _each[T: Row](
+    request: HttpRequest, rows: Iterable[T], act: Callable[[T], object], done: str
+) -> None:
+    """Do it to one row after the other, and tell of each that was refused."""
+    count = 0
+    for row in rows:
+        try:
+            act(row)
+            count += 1
+        except HubError as error:
+            messages.error(request, str(error))
+    if count:
+        messages.success(request, f"{count} {done}.")
 
 
 @admin.register(BaseModel)
@@ -111,6 +131,39 @@ class DatasetAdmin(Kept[Dataset]):
         return row.checksum[:12]
 
 
+@admin.register(DatasetTask)
+class DatasetTaskAdmin(Kept[DatasetTask]):
+    """Large data sets being registered or examined; a failed one is retried on its page."""
+
+    list_display = (
+        "name",
+        "kind",
+        "source",
+        "status",
+        "stage",
+        "examples",
+        "dataset",
+        "error_message",
+        "created_at",
+        "heartbeat_at",
+    )
+    list_filter = ("status", "kind", "created_at")
+    list_select_related = ("dataset",)
+    search_fields = ("name", "source", "error_message")
+    date_hierarchy = "created_at"
+
+
+@admin.register(DatasetReport)
+class DatasetReportAdmin(Kept[DatasetReport]):
+    """What examinations found; the doctor's page of a data set shows it in full."""
+
+    list_display = ("dataset", "base_model", "max_seq_length", "created_at")
+    list_filter = ("base_model", "created_at")
+    list_select_related = ("dataset", "base_model")
+    search_fields = ("dataset__name",)
+    date_hierarchy = "created_at"
+
+
 class _Aliases(admin.TabularInline[Alias, Model]):
     model = Alias
     fields = readonly_fields = ("name", "version", "updated_at")
@@ -133,6 +186,16 @@ class ModelAdmin(Kept[Model]):
     search_fields = ("name", "description", "tags")
     date_hierarchy = "created_at"
     inlines = (_Aliases,)
+    actions = ("archive", "restore")
+
+    @admin.action(description="Archive the selected models", permissions=["change"])
+    def archive(self, request: HttpRequest, queryset: QuerySet[Model]) -> None:
+        """Deleting for good asks for the name, so that is done on the model's page."""
+        _each(request, queryset, removal.archive_model, "archived")
+
+    @admin.action(description="Restore the selected models", permissions=["change"])
+    def restore(self, request: HttpRequest, queryset: QuerySet[Model]) -> None:
+        _each(request, queryset, removal.unarchive_model, "restored")
 
 
 @admin.register(ModelVersion)
@@ -152,6 +215,20 @@ class ModelVersionAdmin(Kept[ModelVersion]):
     list_select_related = ("model", "dataset", "base_model")
     search_fields = ("model__name", "version", "git_commit", "dataset__name", "mlflow_run_id")
     date_hierarchy = "created_at"
+    actions = ("verify", "archive", "restore")
+
+    @admin.action(description="Verify the files of the selected versions", permissions=["view"])
+    def verify(self, request: HttpRequest, queryset: QuerySet[ModelVersion]) -> None:
+        """Reads every byte, so a large version takes a while."""
+        _each(request, queryset, verification.demand_sound, "verified; every byte is as recorded")
+
+    @admin.action(description="Archive the selected versions", permissions=["change"])
+    def archive(self, request: HttpRequest, queryset: QuerySet[ModelVersion]) -> None:
+        _each(request, queryset, archive.archive_version, "archived")
+
+    @admin.action(description="Restore the selected versions", permissions=["change"])
+    def restore(self, request: HttpRequest, queryset: QuerySet[ModelVersion]) -> None:
+        _each(request, queryset, archive.restore_version, "restored")
 
     @admin.display(ordering="git_commit")
     def commit(self, row: ModelVersion) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 import structlog
 from django.db import transaction
 
+from backends.durable import fsync
 from registry import artifacts, paths, tracking
 from registry.errors import Conflict, Damaged
 from registry.models import Model, ModelVersion
@@ -160,7 +161,7 @@ def _rename_durably(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     source.rename(target)
     for folder in (target.parent, target.parent.parent, source.parent):
-        artifacts.fsync(folder)
+        fsync(folder)
 
 
 def _wrong_status(version: ModelVersion, leaves: Status) -> Conflict:

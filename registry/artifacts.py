@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
-import sys
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from backends.durable import fsync
 from registry import paths
 from registry.errors import Damaged
 
@@ -175,17 +174,3 @@ def _seal_file(path: Path) -> File:
 def _dump(files: dict[str, File]) -> bytes:
     entries = {name: {"sha256": f.sha256, "size": f.size} for name, f in files.items()}
     return json.dumps({"format": _FORMAT, "files": entries}, indent=1, sort_keys=True).encode()
-
-
-def fsync(path: Path) -> None:
-    """Push a file or folder to the disk itself; on macOS plain fsync stops at its cache."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        if sys.platform == "darwin":
-            import fcntl
-
-            fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
-        else:
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

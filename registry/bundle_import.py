@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
+from io import SEEK_END
 from pathlib import Path
 from typing import IO
 
@@ -20,24 +20,32 @@ from registry.registration import register_model
 
 
 def import_bundle(path: Path, model_name: str = "", base_name: str = "") -> ModelVersion:
-    """Verify the bundle at `path` and make its version here, with its number if that is free.
+    """Take the bundle at `path`, as `take_bundle` does; NotFound also when there is none."""
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        raise NotFound(f"There is no file {path}.") from None
+    with file:
+        return take_bundle(file, model_name, base_name)
 
-    Raises Damaged naming the file that is not as it was written, NotFound when the base model is
-    not here, Invalid when `base_name` does not fit or the model has another base, Conflict.
+
+def take_bundle(file: IO[bytes], model_name: str = "", base_name: str = "") -> ModelVersion:
+    """Verify a bundle and make its version here, with its number if that is free.
+
+    `file` is read from its beginning, into staging, and closed by who opened it. Raises Damaged
+    naming the file that is not as it was written, NotFound when the base model is not here,
+    Invalid when `base_name` does not fit or the model has another base, Conflict.
     """
     staging = paths.staging_dir("bundle")
     try:
-        with path.open("rb") as file:
-            index, digest = read_index(file)
-            _unpack(file, index, staging)
+        index, digest = read_index(file)
+        _unpack(file, index, staging)
         _check_adapter(staging / "adapter", index)
         base = _find_base(index, base_name)
         _check_data(staging / "data", index)
         model = _find_model(index, model_name, base)
         _take_data(staging / "data", index)
         return _keep(staging / "adapter", index, model, base, digest)
-    except FileNotFoundError:
-        raise NotFound(f"There is no file {path}.") from None
     finally:
         artifacts.discard(staging)
 
@@ -48,8 +56,10 @@ def _unpack(file: IO[bytes], index: Index, staging: Path) -> None:
     if len(folded) != len(index.files):
         raise Invalid("Two files of the bundle differ only in case.")
     wanted = sum(tarball.length(entry.size) for entry in index.files.values()) + len(tarball.END)
-    if os.fstat(file.fileno()).st_size - file.tell() != wanted:
+    begun = file.tell()
+    if file.seek(0, SEEK_END) - begun != wanted:
         raise Damaged("The bundle is cut, or something was added to it.")
+    file.seek(begun)
     for name in in_order(index):
         _unpack_one(file, name, index.files[name], staging)
     if file.read() != tarball.END:

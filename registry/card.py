@@ -14,6 +14,7 @@ import nh3
 from markdown_it import MarkdownIt
 
 from registry import paths
+from registry.comparison import flatten
 from registry.models import BaseModel, Dataset, Model, ModelVersion
 
 _VERSIONS = 20
@@ -45,7 +46,7 @@ def write_body(model: Model, origin: str) -> str:
         "## How it was trained",
         _training(versions),
         "## How to call it",
-        _call(model, origin),
+        _call(model, versions, origin),
         "## Limits",
         _limits(model, versions),
     ]
@@ -117,8 +118,10 @@ def _table(versions: Sequence[ModelVersion]) -> Iterator[str]:
         rows.append(_row([version.version, version.status, aliases or "–", *figures]))
     yield "\n".join(rows)
     production = [v for v in versions if any(a.name == "production" for a in v.aliases.all())]
-    if production:
+    if production and production[0].status == ModelVersion.Status.READY:
         yield f"In production: {production[0].version}."
+    elif production:
+        yield f"Its alias production points at {production[0].version}, which is not served now."
 
 
 def _row(cells: Sequence[str]) -> str:
@@ -130,11 +133,12 @@ def _figure(value: object) -> str:
 
 
 def _training(versions: Sequence[ModelVersion]) -> str:
-    ready = next((v for v in versions if v.status == ModelVersion.Status.READY), None)
+    made = (ModelVersion.Status.READY, ModelVersion.Status.ARCHIVED)
+    ready = next((v for status in made for v in versions if v.status == status), None)
     if ready is None:
         return "No version is ready."
-    known = {name: value for name, value in ready.params.items() if _is_plain(value)}
-    settings = ", ".join(f"{name.replace('_', ' ')} {known[name]}" for name in sorted(known))
+    known = {name: value for name, value in flatten(ready.params).items() if _is_plain(value)}
+    settings = ", ".join(f"{_words(name)} {_setting(known[name])}" for name in sorted(known))
     seed = "unknown" if ready.seed is None else str(ready.seed)
     mlx = ready.packages.get("mlx-lm", "unknown")
     return (
@@ -147,7 +151,21 @@ def _is_plain(value: object) -> bool:
     return isinstance(value, int | float) or (isinstance(value, str) and len(value) < 40)
 
 
-def _call(model: Model, origin: str) -> str:
+def _words(name: str) -> str:
+    return name.replace("_", " ").replace(".", " ")
+
+
+def _setting(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return _plain(str(value))
+
+
+def _call(model: Model, versions: Sequence[ModelVersion], origin: str) -> str:
+    if model.archived_at:
+        return "It is archived and answers nobody; restore it first."
+    if not any(version.status == ModelVersion.Status.READY for version in versions):
+        return "Nothing can be called yet: no version is ready."
     return f"""```python
 from openai import OpenAI
 

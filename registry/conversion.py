@@ -7,7 +7,6 @@ refused by `check_quantize` and `check_fuse`, which pages and the API ask before
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol
 
 from backends.base import ImportedModel
 from registry import artifacts, bases, datasets, paths
@@ -15,27 +14,10 @@ from registry.base_import import ask_backend
 from registry.errors import Conflict, Damaged, Invalid
 from registry.fidelity import LIMITS, Limits, certify, held_out_split
 from registry.models import BaseModel, Dataset, ModelVersion
+from registry.telling import Silent, Telling
 
 BITS = (4, 8)
 GROUP_SIZES = (32, 64, 128)
-
-
-class Telling(Protocol):
-    """Where a long piece of work says how far it is, and that it is alive."""
-
-    def stage(self, text: str) -> None: ...
-
-    def beat(self) -> None: ...
-
-
-class Silent:
-    """Tells nobody."""
-
-    def stage(self, text: str) -> None:
-        """Say nothing."""
-
-    def beat(self) -> None:
-        """Say nothing."""
 
 
 def check_quantize(

@@ -12,7 +12,7 @@ from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 
 from registry import artifacts, paths, revisions
-from registry.errors import Conflict, Invalid, NotFound
+from registry.errors import Conflict, Invalid, NotFound, Unavailable
 from registry.examples import FIELDS, Progress, Reader
 from registry.formats import COLUMNS
 from registry.models import Dataset
@@ -30,6 +30,12 @@ _STARTER_DESCRIPTION = (
 _TRIES = 5  # of two that register the same name at once, each loses at most once a round
 
 type Split = Callable[[Path, Path, Reader], dict[str, int]]
+type Stage = Callable[[str], None]
+"""Told what is being done from now on."""
+
+
+def _silent(stage: str) -> None:
+    """Tell nobody."""
 
 
 def register_dataset(
@@ -40,6 +46,7 @@ def register_dataset(
     origin: str | None = None,
     columns: Mapping[str, str] | None = None,
     progress: Progress | None = None,
+    stage: Stage = _silent,
 ) -> Dataset:
     """Check the examples at `source`, snapshot them in storage and make their row.
 
@@ -47,11 +54,11 @@ def register_dataset(
     a folder with files for train, valid and perhaps test. The name's newest revision is returned
     when it has the same bytes; other bytes make its next revision. `origin` is what the row says
     about where it came from, when that is not the path; `columns` maps the names that training
-    reads to the source's own.
+    reads to the source's own. `progress` and `stage` are told how far the work is.
 
     Raises Invalid (BadExamples with line numbers), and NotFound.
     """
-    _check_name(name)
+    check(name, columns)
     if not source.exists():
         raise NotFound(f"There is nothing at {source}.")
     return _register(
@@ -59,8 +66,9 @@ def register_dataset(
         source,
         description,
         str(source.absolute()) if origin is None else origin,
-        Reader(columns=_checked(columns or {}), progress=progress),
+        Reader(columns=columns or {}, progress=progress),
         write_splits,
+        stage,
     )
 
 
@@ -71,21 +79,31 @@ def register_hub_dataset(
     *,
     columns: Mapping[str, str] | None = None,
     progress: Progress | None = None,
+    stage: Stage = _silent,
+    folder: Path | None = None,
 ) -> Dataset:
     """Register the data files of `hub:OWNER/NAME[@REVISION]`; none of its code is run.
 
-    Raises what `register_dataset` raises, and Unavailable when the hub cannot be reached.
+    They gather in `folder`, where a later call goes on with what came; without one, in a new one.
+    It is gone once they are registered or refused. Raises what `register_dataset` raises, and Unavailable when the hub cannot be reached.
     """
     from registry.hub_datasets import download
 
-    _check_name(name)
-    reader = Reader(columns=_checked(columns or {}), progress=progress)
-    folder = paths.staging_dir("hub-dataset")  # no retry goes on from it
+    check(name, columns)
+    reader = Reader(columns=columns or {}, progress=progress)
+    place = folder or paths.staging_dir("hub-dataset")
+    stage("Downloading")
     try:
-        origin = download(hub_id, folder)
-        return _register(name, folder, description, origin, reader, split_hub_files)
-    finally:
-        artifacts.discard(folder)
+        origin, source = download(
+            hub_id, place, lambda share: progress(0, share) if progress else None
+        )
+        made = _register(name, source, description, origin, reader, split_hub_files, stage)
+    except Exception as error:
+        if folder is None or not isinstance(error, Unavailable):
+            artifacts.discard(place)
+        raise
+    artifacts.discard(place)
+    return made
 
 
 def register_starter_dataset() -> Dataset:
@@ -115,26 +133,30 @@ def read_examples(
         raise NotFound(f"The snapshot of {dataset.name} is missing from storage.") from None
 
 
-def _check_name(name: str) -> None:
+def check(name: str, columns: Mapping[str, str] | None = None) -> None:
+    """Raises Invalid for a name that cannot be, and for a field that no column can be mapped to."""
     try:
         validate_name(name)
     except ValidationError as error:
         raise Invalid(" ".join(error.messages)) from None
-
-
-def _checked(columns: Mapping[str, str]) -> Mapping[str, str]:
-    unknown = sorted(set(columns) - set(COLUMNS))
-    if unknown:
+    if unknown := sorted(set(columns or {}) - set(COLUMNS)):
         raise Invalid(f"{unknown[0]!r} cannot be mapped; what can is {', '.join(COLUMNS)}.")
-    return columns
 
 
 def _register(
-    name: str, source: Path, description: str, origin: str, reader: Reader, split: Split
+    name: str,
+    source: Path,
+    description: str,
+    origin: str,
+    reader: Reader,
+    split: Split,
+    stage: Stage,
 ) -> Dataset:
     staging = paths.staging_dir("dataset")
     try:
+        stage("Reading the examples")
         counts = split(source, staging, reader)
+        stage("Computing checksums")
         manifest = artifacts.seal(staging)
         found = reader.check()
         return _store(
@@ -149,12 +171,13 @@ def _register(
                 splits=counts,
                 token_stats=_sizes(reader, counts),
             ),
+            stage,
         )
     finally:
         artifacts.discard(staging)
 
 
-def _store(staging: Path, manifest: artifacts.Manifest, dataset: Dataset) -> Dataset:
+def _store(staging: Path, manifest: artifacts.Manifest, dataset: Dataset, stage: Stage) -> Dataset:
     """Insert the row and move the snapshot in one transaction, or return the row that has both."""
     target = paths.dataset_dir(manifest.sha256)
     dataset.path = paths.relative(target)
@@ -166,6 +189,7 @@ def _store(staging: Path, manifest: artifacts.Manifest, dataset: Dataset) -> Dat
             artifacts.put(staging, manifest, target)  # heals a snapshot that was lost or damaged
             return existing
         if existing:
+            stage("Comparing with the revision before")
             _follow(dataset, existing, staging)
         try:
             with transaction.atomic():

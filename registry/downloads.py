@@ -1,4 +1,4 @@
-"""A model's files from a model hub: only what an MLX folder needs, resumable, pinned to a commit.
+"""Files from a model hub: of a model only what an MLX folder needs, resumable, pinned to a commit.
 
 A file is written to `NAME.part`, with the hub's ETag beside it, and renamed when it is whole, so
 that a killed download goes on where it stopped, and one whose file changed begins again.
@@ -40,12 +40,13 @@ class HubFile:
 
 
 @dataclass(frozen=True)
-class HubModel:
+class HubRepo:
     """A repository at one commit and the files of it that are wanted, small ones first."""
 
     repo: str
     commit: str
     files: tuple[HubFile, ...]
+    kind: str = "model"  # or "dataset"
 
     @property
     def total_bytes(self) -> int:
@@ -56,10 +57,20 @@ def endpoint() -> str:
     return os.environ.get("HF_ENDPOINT", "").rstrip("/") or "https://huggingface.co"
 
 
-def find(repo: str, revision: str = "") -> HubModel:
-    """Ask the hub for the files of `repo` at `revision` (a branch, tag or commit; its default).
+def find(repo: str, revision: str = "") -> HubRepo:
+    """Ask the hub for the files of the model `repo` at `revision` (a branch, tag or commit; its
+    default).
 
     Raises NotFound, Invalid (no safetensors, hostile answers) and Unavailable when offline.
+    """
+    commit, siblings = ask(repo, revision)
+    return HubRepo(repo, commit, _wanted(repo, siblings))
+
+
+def ask(repo: str, revision: str = "", kind: str = "model") -> tuple[str, Sequence[Any]]:
+    """The commit of `repo` at `revision`, and all of its files as huggingface_hub describes them.
+
+    Raises NotFound, Invalid and Unavailable.
     """
     import httpx2  # what huggingface_hub speaks with
     from huggingface_hub import HfApi
@@ -71,9 +82,10 @@ def find(repo: str, revision: str = "") -> HubModel:
         RevisionNotFoundError,
     )
 
+    what = {"model": "model", "dataset": "data set"}[kind]
     try:
-        info = HfApi(endpoint=endpoint()).model_info(
-            repo, revision=revision or None, files_metadata=True, timeout=30
+        info: Any = HfApi(endpoint=endpoint()).repo_info(
+            repo, repo_type=kind, revision=revision or None, files_metadata=True, timeout=30
         )
     except GatedRepoError:
         raise Invalid(
@@ -82,14 +94,20 @@ def find(repo: str, revision: str = "") -> HubModel:
     except RevisionNotFoundError:
         raise NotFound(f"{repo} has no revision {revision!r}.") from None
     except RepositoryNotFoundError:
-        raise NotFound(f"There is no model {repo} on {endpoint()}, or it is private.") from None
+        raise NotFound(f"There is no {what} {repo} on {endpoint()}, or it is private.") from None
     except HFValidationError:
         raise Invalid(f"{repo!r} is no hub id; write it as OWNER/NAME.") from None
     except (HfHubHTTPError, httpx2.HTTPError, OSError) as error:
         raise _offline(error) from error
     if not _COMMIT.fullmatch(info.sha or ""):
         raise Invalid(f"The hub names no commit of {repo}, so nothing says what would be loaded.")
-    return HubModel(repo, str(info.sha), _wanted(repo, info.siblings or ()))
+    return str(info.sha), info.siblings or ()
+
+
+def described(sibling: Any) -> HubFile:
+    """One file of an answer of `ask`."""
+    digest = str(sibling.lfs.sha256) if sibling.lfs else ""
+    return HubFile(str(sibling.rfilename), int(sibling.size or 0), digest)
 
 
 def _wanted(repo: str, siblings: Sequence[Any]) -> tuple[HubFile, ...]:
@@ -100,8 +118,7 @@ def _wanted(repo: str, siblings: Sequence[Any]) -> tuple[HubFile, ...]:
         name = str(sibling.rfilename)
         if not _PART.fullmatch(name) or not any(fnmatch.fnmatch(name, p) for p in _WANTED):
             continue
-        digest = str(sibling.lfs.sha256) if sibling.lfs else ""
-        files.append(HubFile(name, int(sibling.size or 0), digest))
+        files.append(described(sibling))
     if not any(file.name.endswith(".safetensors") for file in files):
         raise Invalid(_why_no_weights(repo, [str(s.rfilename) for s in siblings]))
     return tuple(sorted(files, key=lambda f: (f.name != "config.json", f.size, f.name)))
@@ -119,7 +136,7 @@ def _why_no_weights(repo: str, names: list[str]) -> str:
     return f"{repo} has {reason}; choose a model in safetensors."
 
 
-def fetch(model: HubModel, folder: Path, progress: Callable[[int], None]) -> None:
+def fetch(model: HubRepo, folder: Path, progress: Callable[[int], None]) -> None:
     """Bring every file of `model` into `folder`; `progress` is told the bytes there in all.
 
     Raises Invalid as soon as the config asks for code or the index names weights that do not
@@ -152,9 +169,10 @@ def _client() -> httpx.Client:
 
 
 def _fetch(
-    client: httpx.Client, model: HubModel, file: HubFile, folder: Path, tell: Callable[[int], None]
+    client: httpx.Client, model: HubRepo, file: HubFile, folder: Path, tell: Callable[[int], None]
 ) -> None:
     target = folder / file.name
+    target.parent.mkdir(parents=True, exist_ok=True)
     if target.is_file():  # renamed into place by an earlier run: whole
         return
     for attempt in range(_ATTEMPTS):
@@ -171,7 +189,7 @@ def _fetch(
 
 
 def _append(
-    client: httpx.Client, model: HubModel, file: HubFile, folder: Path, tell: Callable[[int], None]
+    client: httpx.Client, model: HubRepo, file: HubFile, folder: Path, tell: Callable[[int], None]
 ) -> None:
     """Read the rest of the file. A dropped connection leaves what came before it in place."""
     from huggingface_hub import hf_hub_url
@@ -183,7 +201,13 @@ def _append(
         return
     # If-Range: when the file is another one by now, the server sends it whole instead of the rest.
     asked = {"Range": f"bytes={have}-", "If-Range": etag} if have and etag else {}
-    url = hf_hub_url(model.repo, file.name, revision=model.commit, endpoint=endpoint())
+    url = hf_hub_url(
+        model.repo,
+        file.name,
+        repo_type=model.kind,
+        revision=model.commit,
+        endpoint=endpoint(),
+    )
     with client.stream("GET", url, headers=asked) as response:
         if response.status_code == 416:
             part.unlink()
@@ -225,7 +249,7 @@ def _refuse_code(repo: str, path: Path) -> None:
             )
 
 
-def _refuse_gaps(model: HubModel, path: Path) -> None:
+def _refuse_gaps(model: HubRepo, path: Path) -> None:
     """Say before the gigabytes come that some of the weights never would."""
     try:
         named = {str(name) for name in json.loads(path.read_text())["weight_map"].values()}

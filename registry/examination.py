@@ -26,29 +26,41 @@ from registry.errors import NotFound
 from registry.models import BaseModel, Dataset, DatasetReport
 from registry.revisions import lines_at
 from registry.splits import SPLITS
+from registry.telling import Counting, Silent
 
 SAMPLE = 2_000  # examples of each split whose tokens a page counts
 DEFAULT_LENGTH = 2048
 _SHOWN = 5
+_EVERY = 5_000  # examples between two reports of progress
 _BARS = 24
 
 type Digests = NDArray[np.uint64]
 
 
 def examine(
-    dataset: Dataset, base: BaseModel, max_seq_length: int, sample: int = SAMPLE
+    dataset: Dataset,
+    base: BaseModel,
+    max_seq_length: int,
+    sample: int = SAMPLE,
+    tell: Counting | None = None,
 ) -> DatasetReport:
     """Examine a data set for training on `base`, and keep the report; `sample` 0 is all examples.
 
+    `tell` hears how far it is.
     Raises NotFound when the snapshot is missing, Invalid when the base has no usable tokenizer.
     """
     folder = dataset_path(dataset)
     if not folder.is_dir():
         raise NotFound(f"The snapshot of {dataset.name} is missing from storage.")
-    tokens = ask_backend(Examination, "examine", base_path(base), folder, max_seq_length, sample)
+    tell = tell or Silent()
+    tell.stage("Counting tokens")
+    tokens = ask_backend(
+        *(Examination, "examine", base_path(base), folder, max_seq_length, sample), beat=tell.beat
+    )
     found = dataclasses.asdict(tokens)
+    tell.stage("Looking for repeats and leaks")
     report = {
-        **_sameness(folder, [split for split in SPLITS if split in dataset.splits]),
+        **_sameness(folder, [split for split in SPLITS if split in dataset.splits], tell),
         "tokens": {
             split: _summary(SplitTokens(**measured), max_seq_length)
             for split, measured in found["splits"].items()
@@ -76,10 +88,10 @@ def find_report(
 # ---------------------------------------------------------------- duplicates and leaks
 
 
-def _sameness(folder: Path, splits: list[str]) -> dict[str, Any]:
+def _sameness(folder: Path, splits: list[str], tell: Counting) -> dict[str, Any]:
     """Equal examples within each split, and what two splits share: whole examples, and prompts
     that differ in case and spaces at most. Holds 16 bytes per example."""
-    keys = {split: _keys(folder / f"{split}.jsonl") for split in splits}
+    keys = {split: _keys(folder / f"{split}.jsonl", tell) for split in splits}
     return {
         "duplicates": {
             split: _duplicates(folder / f"{split}.jsonl", whole)
@@ -97,11 +109,15 @@ def _sameness(folder: Path, splits: list[str]) -> dict[str, Any]:
     }
 
 
-def _keys(path: Path) -> tuple[Digests, Digests]:
+def _keys(path: Path, tell: Counting) -> tuple[Digests, Digests]:
     """8-byte digests of every line, and of every example's normalised prompt."""
     whole, prompts = array("Q"), array("Q")
+    size, done = path.stat().st_size or 1, 0
     with path.open("rb") as file:
-        for line in file:
+        for number, line in enumerate(file, start=1):
+            done += len(line)
+            if number % _EVERY == 0:
+                tell.progress(number, done / size)
             whole.frombytes(_digest(line.rstrip(b"\n")))
             prompts.frombytes(_digest(_prompt(json.loads(line)).encode()))
     return np.frombuffer(whole, np.uint64), np.frombuffer(prompts, np.uint64)

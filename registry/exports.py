@@ -9,9 +9,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
-import threading
 import time
 import uuid
 import zipfile
@@ -21,14 +18,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from django.conf import settings
-
-from registry import artifacts, bases, paths, resolve
+from registry import artifacts, bases, children, paths, resolve
 from registry.base_import import ask_backend
-from registry.conversion import Silent, Telling, adapter_path, fuse_into, rows_of
+from registry.conversion import adapter_path, fuse_into, rows_of
 from registry.errors import Conflict, HubError, Invalid, NotFound
 from registry.fidelity import LIMITS, Limits, held_out_split
 from registry.models import ModelVersion
+from registry.telling import Silent, Telling
 
 FORMS = ("adapter", "fused", "gguf")
 _STATE = "state.json"
@@ -263,19 +259,14 @@ def _launch(version: ModelVersion, form: str) -> None:
     file_path(version, form).parent.mkdir(parents=True, exist_ok=True)
     _discard_leftovers(version, form)
     _tell(version, form, "running", stage="Waiting to start")
-    command = [sys.executable, str(Path(settings.BASE_DIR) / "manage.py"), "export", str(version)]
-    child = subprocess.Popen(
-        [*command, "--stored", "--form", form],
-        cwd=settings.BASE_DIR,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
+    children.start(
+        *("export", str(version), "--stored", "--form", form),
+        log=f"export-{version.pk}-{form}.log",
+        died=lambda: _bury(version, form),
     )
-    threading.Thread(target=_await, args=(child, version, form), daemon=True).start()
 
 
-def _await(child: subprocess.Popen[bytes], version: ModelVersion, form: str) -> None:
-    if child.wait() and (found := look(version, form)) and found.status == "running":
+def _bury(version: ModelVersion, form: str) -> None:
+    if (found := look(version, form)) and found.status == "running":
         _discard_leftovers(version, form)
         _tell(version, form, "failed", _DIED)

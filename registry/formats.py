@@ -71,7 +71,8 @@ def canonical(row: Row, columns: Mapping[str, str]) -> tuple[Dataset.Format, Row
         _check_text(row, "text")
         return Format.TEXT, row
     raise BadLine(
-        'has none of "messages", "prompt" and "completion", or "text"; map its columns by hand.'
+        'has none of "messages", "prompt" and "completion", or "text"; map its columns by hand: '
+        f"{', '.join(row) or 'it has nothing'}."
     )
 
 

@@ -11,6 +11,7 @@ from django import forms
 from django.core.files.uploadedfile import UploadedFile
 
 from registry.conversion import GROUP_SIZES
+from registry.formats import COLUMNS
 from registry.models import BaseModel, Dataset, Model, ModelVersion, PromotionRule
 from registry.names import validate_alias, validate_name
 
@@ -38,6 +39,28 @@ class RegisterModelForm(forms.Form):
 
     def clean_tags(self) -> list[str]:
         return _split(self.cleaned_data["tags"])
+
+
+class ImportBundleForm(forms.Form):
+    file = forms.FileField(
+        label="Bundle",
+        help_text="The file that another hub's “Download bundle” or export-bundle made.",
+        widget=forms.FileInput(attrs={"accept": ".tar,.bundle,application/x-tar"}),
+    )
+    model = forms.CharField(
+        required=False,
+        max_length=100,
+        validators=[validate_name],
+        help_text="Which model gets the version; empty is the model's name on the other hub.",
+        widget=forms.TextInput(attrs={"autocomplete": "off"}),
+    )
+    base = forms.ModelChoiceField(
+        BaseModel.objects.all(),
+        label="Base model",
+        required=False,
+        empty_label="The one it was trained on",
+        help_text="Another one must have the same architecture and dimensions.",
+    )
 
 
 class ModelForm(forms.Form):
@@ -138,9 +161,32 @@ class RegisterDatasetForm(forms.Form):
     )
     description = forms.CharField(required=False, widget=forms.Textarea(attrs={"rows": 2}))
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for name in COLUMNS:
+            self.fields[f"column_{name}"] = forms.CharField(
+                label=name,
+                required=False,
+                max_length=200,
+                widget=forms.TextInput(attrs={"autocomplete": "off", "list": "columns"}),
+            )
+
+    @property
+    def column_fields(self) -> list[forms.BoundField]:
+        """Which column holds what; empty ones are found by themselves."""
+        return [self[f"column_{name}"] for name in COLUMNS]
+
+    @property
+    def maps_columns(self) -> bool:
+        """Whether a column was named, so that the page shows it."""
+        return any(field.value() for field in self.column_fields)
+
     def clean(self) -> dict[str, Any] | None:
-        """Files or a hub id, never both."""
+        """Files or a hub id, never both; `columns` has the mapped ones."""
         fields = super().clean() or {}
+        fields["columns"] = {
+            name: column for name in COLUMNS if (column := fields.pop(f"column_{name}", ""))
+        }
         if "files" in fields and bool(fields["files"]) == bool(fields.get("hub")):
             self.add_error("files", "Choose files, or name a hub id; one of the two.")
         return fields

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
-from registry.errors import Invalid, NotFound, Unavailable
+from registry import downloads
+from registry.errors import Invalid
 
 PREFIX = "hub:"
 _ID = re.compile(
@@ -15,54 +16,40 @@ _ID = re.compile(
 _WANTED = (".jsonl", ".parquet", ".csv")
 
 
-def download(hub_id: str, target: Path) -> str:
-    """Bring the data files of `hub:OWNER/NAME[@REVISION]` into the empty folder `target`.
-
-    The hub is HF_ENDPOINT, or huggingface.co. Returns `hub:OWNER/NAME@COMMIT`, what was brought.
-    Raises Invalid, NotFound and Unavailable.
-    """
+def check_id(hub_id: str) -> tuple[str, str]:
+    """(OWNER/NAME, revision or "") of `hub:OWNER/NAME[@REVISION]`. Raises Invalid."""
     match = _ID.fullmatch(hub_id)
     if match is None:
         raise Invalid(f"{hub_id!r} is no hub id; write hub:OWNER/NAME or hub:OWNER/NAME@REVISION.")
-    from huggingface_hub import HfApi, errors, snapshot_download  # slow, and needed here alone
-
-    name, revision = match["name"], match["revision"]
-    endpoint = os.environ.get("HF_ENDPOINT")
-    try:
-        info = HfApi(endpoint=endpoint).dataset_info(name, revision=revision)
-        names = [file.rfilename for file in info.siblings or ()]
-        wanted = _data_files(name, names)
-        snapshot_download(
-            name,
-            repo_type="dataset",
-            revision=info.sha,
-            local_dir=target,
-            allow_patterns=wanted,
-            endpoint=endpoint,
-            max_workers=2,
-        )
-    except errors.RevisionNotFoundError:
-        raise NotFound(f"{name} has no revision {revision}.") from None
-    except errors.GatedRepoError:
-        raise Invalid(
-            f"{name} asks for its terms to be accepted: do so on its page and set HF_TOKEN."
-        ) from None
-    except errors.RepositoryNotFoundError:
-        raise NotFound(f"There is no data set {name} on the hub, or it is private.") from None
-    except (errors.HTTPError, OSError) as e:  # type: ignore[attr-defined]  # httpx's, of either name
-        raise Unavailable(
-            f"The hub cannot be reached for {name} ({type(e).__name__}): check the connection, or "
-            "download its files and register them."
-        ) from None
-    return f"{PREFIX}{name}@{info.sha}"
+    return match["name"], match["revision"] or ""
 
 
-def _data_files(name: str, files: list[str]) -> list[str]:
+def download(
+    hub_id: str, target: Path, progress: Callable[[float], None] = lambda _: None
+) -> tuple[str, Path]:
+    """Bring the data files of `hub:OWNER/NAME[@REVISION]` into a folder below `target`.
+
+    Returns `hub:OWNER/NAME@COMMIT`, what was brought, and that folder; what an earlier call left
+    there is gone on from. `progress` is told the share of the bytes. Raises Invalid, NotFound and
+    Unavailable.
+    """
+    name, revision = check_id(hub_id)
+    commit, siblings = downloads.ask(name, revision, "dataset")
+    files = _data_files(name, [downloads.described(sibling) for sibling in siblings])
+    repo = downloads.HubRepo(name, commit, files, "dataset")
+    folder = target / commit  # another commit is not mixed with what came of this one
+    total = repo.total_bytes or 1
+    downloads.fetch(repo, folder, lambda done: progress(min(1.0, done / total)))
+    return f"{PREFIX}{name}@{commit}", folder
+
+
+def _data_files(name: str, files: list[downloads.HubFile]) -> tuple[downloads.HubFile, ...]:
     """The files to bring. Raises Invalid for none, and for one that would leave the folder."""
-    wanted = [file for file in files if file.lower().endswith(_WANTED)]
+    wanted = [file for file in files if file.name.lower().endswith(_WANTED)]
     for file in wanted:
-        if ".." in PurePosixPath(file).parts or file.startswith("/") or "\\" in file:
-            raise Invalid(f"{name} names a file {file!r}, which is refused.")
+        parts = PurePosixPath(file.name).parts
+        if ".." in parts or file.name.startswith("/") or "\\" in file.name or "\0" in file.name:
+            raise Invalid(f"{name} names a file {file.name!r}, which is refused.")
     if not wanted:
         raise Invalid(f"{name} has no JSONL, Parquet or CSV file; code that makes one is not run.")
-    return wanted
+    return tuple(wanted)

@@ -10,20 +10,16 @@ its dead child left is removed.
 from __future__ import annotations
 
 import hashlib
-import subprocess
-import sys
-import threading
 import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from registry import artifacts, bases, conversion, downloads, paths
+from registry import artifacts, bases, children, conversion, downloads, paths
 from registry.errors import Conflict, HubError, Invalid
 from registry.models import BaseImport, BaseModel, Dataset, ModelVersion
 
@@ -164,30 +160,12 @@ def run(row: BaseImport, watch: Callable[[BaseImport], None] = lambda row: None)
 
 
 def launch(row: BaseImport) -> None:
-    """Do the work in a child process of its own, which outlives this one; its end is watched, so
-    that a killed child is told at once and not only by its silence."""
-    log = paths.run_dir() / f"import-{row.pk}.log"
-    command = [sys.executable, str(Path(settings.BASE_DIR) / "manage.py"), "import_base"]
-    with log.open("ab") as output:
-        child = subprocess.Popen(
-            [*command, "--row", str(row.pk)],
-            cwd=settings.BASE_DIR,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
-    threading.Thread(target=_await, args=(child, row), daemon=True).start()
-
-
-def _await(child: subprocess.Popen[bytes], row: BaseImport) -> None:
-    from django.db import connection
-
-    try:
-        if child.wait():
-            _bury(row)
-    finally:
-        connection.close()
+    """Do the work in a child process, which outlives this one."""
+    children.start(
+        *("import_base", "--row", str(row.pk)),
+        log=f"import-{row.pk}.log",
+        died=lambda: _bury(row),
+    )
 
 
 class _Teller:
@@ -260,7 +238,7 @@ def _download(row: BaseImport, tell: _Teller) -> BaseModel:
     return bases.publish(base, imported, folder)
 
 
-def _folder(model: downloads.HubModel) -> Path:
+def _folder(model: downloads.HubRepo) -> Path:
     """Where the files of one commit gather, whichever import wants them."""
     key = hashlib.sha256(f"{downloads.endpoint()} {model.repo} {model.commit}".encode()).hexdigest()
     folder = paths.download_dir(key[:32])

@@ -37,6 +37,13 @@ def remove_model(model: Model, force: str | None = None) -> Removal:
     return _delete(model, forced=force is not None)
 
 
+def archive_model(model: Model) -> Removal:
+    """Archive a model with its versions. Raises Conflict when it has none: it would be deleted."""
+    if not model.versions.exists():
+        raise Conflict(f"{model} has no version; there is nothing to archive.")
+    return _archive(model)
+
+
 def unarchive_model(model: Model) -> Removal:
     """Bring back the versions that went to the archive with the model, then show and serve it.
 

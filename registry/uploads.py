@@ -1,56 +1,67 @@
-"""Examples that a client sends: kept in a folder of storage's own choosing until registered."""
+"""What a client sends: examples, kept in a folder of storage's own choosing until registered, and
+bundles, which are verified as they are read."""
 
 from __future__ import annotations
 
 import json
 import shutil
 import uuid
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import IO, Any, cast
 
 from django.core.files.uploadedfile import UploadedFile
 
 from registry import paths
+from registry.bundle_import import take_bundle
 from registry.datasets import SPLITS, register_dataset
-from registry.errors import Invalid
-from registry.models import Dataset
+from registry.errors import Damaged, Invalid
+from registry.models import Dataset, ModelVersion
 from registry.sources import SUFFIXES
 
 
 def register_upload(
-    name: str, files: Sequence[UploadedFile[bytes]], description: str = ""
+    name: str,
+    files: Sequence[UploadedFile[bytes]],
+    description: str = "",
+    columns: Mapping[str, str] | None = None,
 ) -> Dataset:
     """Register files named train, valid and perhaps test, or one file that is split.
 
     Raises what `register_dataset` raises.
     """
-    sent = ", ".join(file.name or "" for file in files)
-    with kept_while_read(files) as source:
-        return register_dataset(name, source, description, origin=f"Upload: {sent}"[:500])
+    folder, source = save(files)
+    try:
+        return register_dataset(name, source, description, origin=origin_of(files), columns=columns)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
-@contextmanager
-def kept_while_read(files: Sequence[UploadedFile[bytes]]) -> Iterator[Path]:
-    """One uploaded file, or a folder of several, at a path that is gone afterwards.
+def origin_of(files: Sequence[UploadedFile[bytes]]) -> str:
+    """What a data set's row says about where it came from."""
+    return f"Upload: {', '.join(file.name or '' for file in files)}"[:500]
+
+
+def save(files: Sequence[UploadedFile[bytes]]) -> tuple[Path, Path]:
+    """Keep what was sent in a folder of its own: that folder, which the caller removes, and what
+    to register: the one file in it, or the folder of several.
 
     File names decide only which split a file is, and its kind; none becomes part of a path.
     Raises Invalid.
     """
     if not files:
         raise Invalid("Send at least one JSONL, Parquet or CSV file.")
+    names = [f"examples{_suffix(files[0].name)}"]
+    if len(files) > 1:
+        names = _split_names([file.name or "" for file in files])
     folder = _folder()
     try:
-        if len(files) == 1:
-            yield _save(files[0], folder / f"examples{_suffix(files[0].name)}")
-        else:
-            names = _split_names([file.name or "" for file in files])
-            for file, name in zip(files, names, strict=True):
-                _save(file, folder / name)
-            yield folder
-    finally:
+        for file, name in zip(files, names, strict=True):
+            _save(file, folder / name)
+    except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return folder, folder / names[0] if len(files) == 1 else folder
 
 
 def register_examples(
@@ -65,6 +76,18 @@ def register_examples(
         return register_dataset(name, source, description, origin="API")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def import_bundle_upload(
+    file: UploadedFile[bytes], model_name: str = "", base_name: str = ""
+) -> ModelVersion:
+    """Take the version out of an uploaded bundle. Raises what `take_bundle` raises; a damaged one
+    is Invalid here: it is the client's to mend."""
+    file.seek(0)
+    try:
+        return take_bundle(cast(IO[bytes], file), model_name, base_name)
+    except Damaged as damage:
+        raise Invalid(f"{damage} Nothing was kept; export the bundle again.") from None
 
 
 def _folder() -> Path:

@@ -17,6 +17,7 @@ from registry.views import (
 urlpatterns = [
     path("models/", models.models, name="models"),
     path("models/new/", models.model_new, name="model_new"),
+    path("models/import/", models.bundle_import, name="bundle_import"),
     path("models/starter/", bases.starter_base, name="starter_base"),
     path("models/<int:pk>/", models.model, name="model"),
     path("models/<int:pk>/runs/", runs.model_runs, name="model_runs"),
@@ -75,6 +76,8 @@ urlpatterns = [
     path("datasets/", datasets.datasets, name="datasets"),
     path("datasets/new/", datasets.dataset_new, name="dataset_new"),
     path("datasets/starter/", datasets.starter_dataset, name="starter_dataset"),
+    path("datasets/tasks/<int:pk>/", datasets.dataset_task, name="dataset_task"),
+    path("datasets/tasks/<int:pk>/retry/", datasets.dataset_task_retry, name="dataset_task_retry"),
     path("datasets/<int:pk>/", datasets.dataset, name="dataset"),
     path("datasets/<int:pk>/doctor/", examination.dataset_doctor, name="dataset_doctor"),
 ]

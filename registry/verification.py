@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from registry import artifacts, paths
-from registry.errors import Damaged, NotFound
-from registry.models import BaseModel, Dataset, Model, ModelVersion
+from registry.errors import Conflict, Damaged, NotFound
+from registry.models import BaseModel, Dataset, ModelVersion
+from registry.registration import find_model
 
 _STORED = (ModelVersion.Status.READY, ModelVersion.Status.ARCHIVED)
 
@@ -54,11 +55,22 @@ def check_sizes(folder: Path, manifest_sha256: str) -> list[str]:
 
 
 def verify_version(version: ModelVersion) -> Verified:
-    """Read a version's files, wherever a move that was interrupted has left them."""
+    """Read a version's files, wherever a move that was interrupted has left them.
+
+    Raises Conflict when there are none: it is still training, or its training failed.
+    """
     path = version.artifact_path
+    if not path:
+        raise Conflict(f"{version} is {version.status}; it has no files to verify.")
     if version.moving_to and not paths.absolute(path).exists():
         path = version.moving_to
     return _verified(str(version), path, version.manifest_sha256, version.size_bytes)
+
+
+def demand_sound(version: ModelVersion) -> None:
+    """Raises Damaged, naming what is wrong, unless every byte of the version is as recorded."""
+    if problems := verify_version(version).problems:
+        raise Damaged(f"{version} is damaged: {' '.join(problems)}")
 
 
 def verify_base(base: BaseModel) -> Verified:
@@ -99,14 +111,6 @@ def find_stored(name: str) -> list[ModelVersion]:
         if not found:
             raise NotFound(f"{model} has no version {number!r} with files.")
     return list(found)
-
-
-def find_model(name: str) -> Model:
-    """The model of that name, whatever its letters' case. Raises NotFound."""
-    model = Model.objects.filter(name__iexact=name).first()
-    if model is None:
-        raise NotFound(f"There is no model {name!r}.")
-    return model
 
 
 def _verified(name: str, path: str, manifest_sha256: str, size_bytes: int) -> Verified:

@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from django.db.models import Max, Q, QuerySet
+from django.db.models import QuerySet
 
+from registry import curves
 from training.models import TrainingJob
 
-MAX_POINTS = 600  # of a chart; more cannot be told apart on a screen
 TAIL_BYTES, TAIL_LINES = 16_384, 80
 _LINE_FIELDS = ("timestamp", "level", "event", "process", "logger", "correlation_id", "job")
 
@@ -33,23 +33,9 @@ def queue_positions() -> dict[int, int]:
 
 
 def curve(job: TrainingJob, after: int = -1) -> dict[str, Any]:
-    """Columns for a chart: iterations above `after` with train and validation loss.
-
-    A long run is thinned to about MAX_POINTS; measured validation losses are all kept.
-    """
-    metrics = job.metrics.filter(iteration__gt=after)
-    last = job.metrics.aggregate(last=Max("iteration"))["last"] or 0
-    if after < 0 and last > MAX_POINTS:
-        stride = -(-last // MAX_POINTS)
-        kept = [*range(0, last + 1, stride), last]
-        metrics = metrics.filter(Q(iteration__in=kept) | Q(val_loss__isnull=False))
-    rows = list(metrics.order_by("iteration").values_list("iteration", "train_loss", "val_loss"))
-    return {
-        "iteration": [row[0] for row in rows],
-        "train_loss": [row[1] for row in rows],
-        "val_loss": [row[2] for row in rows],
-        "over": job.is_over,
-    }
+    """Columns for a chart: iterations above `after` with train and validation loss, and whether
+    more will come."""
+    return {**curves.columns(job.metrics, after), "over": job.is_over}
 
 
 def tail(path: Path) -> str:

@@ -7,6 +7,7 @@ from training import views
 urlpatterns = [
     path("training/", views.jobs, name="jobs"),
     path("training/new/", views.job_new, name="job_new"),
+    path("training/new/number/", views.job_number, name="job_number"),
     path("training/<int:pk>/", views.job, name="job"),
     path("training/<int:pk>/metrics.json", views.metrics, name="job_metrics"),
     path("training/<int:pk>/log/", views.job_log, name="job_log"),

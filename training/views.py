@@ -9,8 +9,10 @@ from django.contrib import messages
 from django.core.paginator import Paginator
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.utils.html import escape
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
+from registry import versions
 from registry.errors import HubError
 from registry.htmx import HtmxRequest, form_page, partial
 from registry.models import Dataset, Model
@@ -67,6 +69,20 @@ def job_new(request: HttpRequest) -> HttpResponse:
         "missing": _missing(),
     }
     return form_page(request, "training/job_new.html", context, status)
+
+
+@require_GET
+def job_number(request: HttpRequest) -> HttpResponse:
+    """Which version the form as it stands would make; nothing while it is incomplete."""
+    form = NewJobForm(request.GET)
+    if not form.is_valid():
+        return HttpResponse("")
+    fields = form.cleaned_data
+    config = fields["config"].model_dump(mode="json")
+    number = versions.propose_number(fields["model"], fields["dataset"], config)
+    return HttpResponse(
+        f"Makes {escape(fields['model'].name)}@{number}, unless another comes first."
+    )
 
 
 def _initial(request: HttpRequest) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ import mlx.core as mx
 
 from backends.base import BackendError
 from backends.best import Best
+from backends.durable import fsync
 
 _ADAPTER, _OPTIMIZER, _STATE = "adapters.safetensors", "optimizer.safetensors", "state.json"
 
@@ -55,7 +55,7 @@ def save(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
     sync_folder(staging)
     shutil.rmtree(final, ignore_errors=True)  # a damaged one of the same iteration
     staging.rename(final)
-    _sync(folder)
+    fsync(folder)
     _prune(folder, keep, checkpoint.best.iteration)
     return final
 
@@ -92,8 +92,8 @@ def adapter_of(path: Path) -> dict[str, mx.array]:
 def sync_folder(folder: Path) -> None:
     """Flush every file of `folder`, then the folder itself, to the disk."""
     for path in folder.iterdir():
-        _sync(path)
-    _sync(folder)
+        fsync(path)
+    fsync(folder)
 
 
 def sha256(path: Path) -> str:
@@ -148,11 +148,3 @@ def _prune(folder: Path, keep: int, best: int) -> None:
             shutil.rmtree(path, ignore_errors=True)
     for path in folder.glob(".staging-*"):
         shutil.rmtree(path, ignore_errors=True)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -9,6 +9,7 @@ from django.http import HttpRequest
 from ninja import Query, Router, Schema
 from pydantic import ConfigDict, Field
 
+from registry import curves
 from registry.comparison import Comparison, find_versions
 from registry.comparison import compare as compare_versions
 from registry.models import ModelVersion
@@ -41,23 +42,36 @@ class ComparedRowOut(Schema):
     differences: Annotated[list[float | None], Field(description="Each value less the first's")]
 
 
+class LossCurveOut(Schema):
+    """Three columns of equal length; null where nothing was measured. Long runs are thinned."""
+
+    iteration: list[int]
+    train_loss: list[float | None]
+    val_loss: list[float | None]
+
+
 class ComparedVersionOut(Schema):
-    """Which version a column is."""
+    """Which version a column is, and how its loss fell."""
 
     name: str
     model_id: int
     version: str
     created_at: datetime.datetime
-    curve: Annotated[int | None, Field(description="Job whose metrics are the loss curve")]
+    job: Annotated[int | None, Field(description="The training job that made it")]
+    loss_curve: Annotated[LossCurveOut | None, Field(description="null: its job is not here")]
 
     @staticmethod
     def resolve_name(row: ModelVersion) -> str:
         return str(row)
 
     @staticmethod
-    def resolve_curve(row: ModelVersion) -> int | None:
+    def resolve_job(row: ModelVersion) -> int | None:
         job = getattr(row, "job", None)
         return job.pk if job else None
+
+    @staticmethod
+    def resolve_loss_curve(row: ModelVersion) -> dict[str, list[Any]] | None:
+        return curves.of_version(row)
 
 
 class ComparisonOut(Schema):
@@ -76,5 +90,6 @@ def compare(
     request: HttpRequest,
     version: Annotated[list[str], Query(description="NAME@VERSION or NAME@alias, twice or more")],
 ) -> Comparison:
-    """Parameters, data, metrics, sizes, packages and commits of versions of any models."""
+    """Parameters, data, metrics, loss curves, sizes, packages and commits of versions of any
+    models."""
     return compare_versions(find_versions(version))

@@ -14,23 +14,25 @@ from ninja.pagination import LimitOffsetPagination, paginate
 from pydantic import BaseModel as Fields
 from pydantic import Field, ValidationError
 
-from registry.datasets import read_examples, register_hub_dataset
+from registry.dataset_tasks import fail_dead, retry, start_examine, start_hub, start_upload
+from registry.datasets import read_examples
 from registry.errors import Invalid, NotFound
-from registry.examination import examine, find_report
+from registry.examination import find_report
 from registry.models import BaseModel as Base
-from registry.models import Dataset, DatasetReport
+from registry.models import Dataset, DatasetReport, DatasetTask
 from registry.revisions import newest
 from registry.schemas import (
     ChangesOut,
     DatasetIn,
     DatasetOut,
+    DatasetTaskOut,
     ExamplesOut,
     HubDatasetIn,
     ReportIn,
     ReportOut,
     UploadIn,
 )
-from registry.uploads import register_examples, register_upload
+from registry.uploads import register_examples
 
 router = Router(tags=["data sets"])
 
@@ -50,6 +52,12 @@ _DATASET_BODY = {
                     "properties": {
                         "name": {"type": "string"},
                         "description": {"type": "string"},
+                        "columns": {
+                            "type": "string",
+                            "description": (
+                                'Which column holds what training reads, as JSON: {"prompt": "ask"}'
+                            ),
+                        },
                         "file": {
                             "type": "array",
                             "items": {"type": "string", "format": "binary"},
@@ -76,25 +84,50 @@ def datasets(request: HttpRequest, q: str = "", all_revisions: bool = False) -> 
 
 @router.post(
     "/datasets",
-    response={201: DatasetOut},
+    response={201: DatasetOut, 202: DatasetTaskOut},
     openapi_extra=_DATASET_BODY,
     summary="Register a data set",
 )
-def create_dataset(request: HttpRequest) -> Status[Dataset]:
+def create_dataset(request: HttpRequest) -> Status[Dataset | DatasetTask]:
     """Send files as multipart, or a few examples or a hub id as JSON. Wrong examples are named by
-    line. A known name gets its next revision; with the same examples, the one that exists."""
+    line. A known name gets its next revision; with the same examples, the one that exists. 202
+    means that large files or a hub id go on in the background: ask for the task."""
     if request.content_type == "multipart/form-data":
         sent = _read(UploadIn, lambda: request.POST.dict())
         files = [file for key in request.FILES for file in request.FILES.getlist(key)]
-        return Status(201, register_upload(sent.name, files, sent.description))
+        return _begun(start_upload(sent.name, files, sent.description, sent.columns))
     if _names_hub(request):
         hub = _read(HubDatasetIn, lambda: request.body)
-        return Status(
-            201,
-            register_hub_dataset(hub.name, hub.hub, hub.description, columns=hub.columns),
-        )
+        return Status(202, start_hub(hub.name, hub.hub, hub.description, hub.columns))
     given = _read(DatasetIn, lambda: request.body)
     return Status(201, register_examples(given.name, given.examples, given.description))
+
+
+def _begun(made: Dataset | DatasetTask) -> Status[Dataset | DatasetTask]:
+    return Status(201 if isinstance(made, Dataset) else 202, made)
+
+
+@router.get("/datasets/tasks", response=list[DatasetTaskOut], summary="Tasks, newest first")
+@paginate(LimitOffsetPagination)
+def tasks(request: HttpRequest) -> QuerySet[DatasetTask]:
+    """Large data sets being registered or examined, and what became of earlier ones."""
+    fail_dead()
+    return DatasetTask.objects.all()
+
+
+@router.get("/datasets/tasks/{int:task_id}", response=DatasetTaskOut, summary="One task")
+def task(request: HttpRequest, task_id: int) -> DatasetTask:
+    """How far it is, what it made, or why it failed."""
+    fail_dead()
+    return get_object_or_404(DatasetTask, pk=task_id)
+
+
+@router.post(
+    "/datasets/tasks/{int:task_id}/retry", response={202: DatasetTaskOut}, summary="Retry a task"
+)
+def retry_task(request: HttpRequest, task_id: int) -> Status[DatasetTask]:
+    """For a task whose process was killed, or whose hub could not be reached."""
+    return Status(202, retry(get_object_or_404(DatasetTask, pk=task_id)))
 
 
 @router.get("/datasets/{int:dataset_id}", response=DatasetOut, summary="A data set")
@@ -145,13 +178,19 @@ def report(
 
 
 @router.post(
-    "/datasets/{int:dataset_id}/report", response={201: ReportOut}, summary="Examine a data set"
+    "/datasets/{int:dataset_id}/report",
+    response={201: ReportOut, 202: DatasetTaskOut},
+    summary="Examine a data set",
 )
-def make_report(request: HttpRequest, dataset_id: int, payload: ReportIn) -> Status[DatasetReport]:
-    """Tokens are counted over a sample of 2,000 examples per split, all else over every line."""
+def make_report(
+    request: HttpRequest, dataset_id: int, payload: ReportIn
+) -> Status[DatasetReport | DatasetTask]:
+    """Tokens are counted over a sample of 2,000 examples per split, all else over every line. 202
+    means that a large one goes on in the background: ask for the task, then for the report."""
     found = get_object_or_404(Dataset, pk=dataset_id)
     base = get_object_or_404(Base, pk=payload.base_model_id)
-    return Status(201, examine(found, base, payload.max_seq_length))
+    made = start_examine(found, base, payload.max_seq_length)
+    return Status(202 if isinstance(made, DatasetTask) else 201, made)
 
 
 def _names_hub(request: HttpRequest) -> bool:

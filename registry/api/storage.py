@@ -29,7 +29,7 @@ def restore_version(request: HttpRequest, model_id: int, version: str) -> ModelV
 
 @router.get(f"{_VERSION}/verify", response=VerifiedOut, summary="Verify a version's files")
 def verify_version(request: HttpRequest, model_id: int, version: str) -> verification.Verified:
-    """Reads every byte now and names each file that is damaged or missing."""
+    """Reads every byte now and names each file that is damaged or missing. 409 without files."""
     return verification.verify_version(_found(model_id, version))
 
 

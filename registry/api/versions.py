@@ -32,6 +32,12 @@ def versions(
     return found.filter(status=status) if status else found
 
 
+@router.get("/models/{int:model_id}/versions/{version}", response=VersionOut, summary="A version")
+def version(request: HttpRequest, model_id: int, version: str) -> ModelVersion:
+    """With its lineage, whatever its status."""
+    return get_object_or_404(versions_of(get_object_or_404(Model, pk=model_id)), version=version)
+
+
 @router.patch(
     "/models/{int:model_id}/versions/{version}", response=VersionOut, summary="Write notes"
 )

@@ -9,8 +9,9 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from registry.errors import HubError
 from registry.models import Model, ModelVersion
+from registry.registration import find_model
 from registry.removal import Removal
-from registry.verification import find_model, find_stored
+from registry.verification import find_stored
 
 
 class MoveCommand(BaseCommand):

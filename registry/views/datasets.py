@@ -10,24 +10,22 @@ from django.core.paginator import Paginator
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
+from django_htmx.http import HttpResponseClientRedirect
 
-from registry.datasets import (
-    SPLITS,
-    read_examples,
-    register_hub_dataset,
-    register_starter_dataset,
-)
+from registry import dataset_tasks
+from registry.datasets import SPLITS, read_examples, register_starter_dataset
 from registry.errors import HubError
 from registry.examples import BadExamples
 from registry.forms import RegisterDatasetForm
 from registry.htmx import HtmxRequest, form_page, partial, refuse
-from registry.models import Dataset
+from registry.models import Dataset, DatasetTask
 from registry.revisions import newest, revisions
-from registry.uploads import register_upload
 
 PER_PAGE = 25
 EXAMPLES_PER_PAGE = 10
+_TASKS_SHOWN = 10
 
 
 @require_GET
@@ -37,8 +35,15 @@ def datasets(request: HtmxRequest) -> HttpResponse:
     if q:
         found = found.filter(name__icontains=q) | found.filter(description__icontains=q)
     page = Paginator(found, PER_PAGE).get_page(request.GET.get("page"))
-    template = partial(request, "registry/datasets.html", "rows")
-    return render(request, template, {"page": page, "q": q})
+    part = "tasks" if request.htmx.target == "tasks" else "rows"
+    tasks = list(dataset_tasks.in_sight()[:_TASKS_SHOWN])
+    context = {
+        "page": page,
+        "q": q,
+        "tasks": tasks,
+        "running": any(task.is_running for task in tasks),
+    }
+    return render(request, partial(request, "registry/datasets.html", part), context)
 
 
 @require_http_methods(["GET", "POST"])
@@ -50,23 +55,59 @@ def dataset_new(request: HttpRequest) -> HttpResponse:
         status = 422
         if form.is_valid():
             try:
-                fields = form.cleaned_data
-                created = (
-                    register_hub_dataset(fields["name"], fields["hub"], fields["description"])
-                    if fields["hub"]
-                    else register_upload(fields["name"], fields["files"], fields["description"])
-                )
+                created = _register(form.cleaned_data)
             except BadExamples as error:
                 status = refuse(form, error)
                 mistakes = error
             except HubError as error:
                 status = refuse(form, error)
             else:
-                messages.success(request, f"{created} is kept: {created.examples} examples.")
+                if isinstance(created, Dataset):
+                    messages.success(request, _kept(created))
                 return redirect(created)
     return form_page(
         request, "registry/dataset_new.html", {"form": form, "mistakes": mistakes}, status
     )
+
+
+def _register(fields: dict[str, Any]) -> Dataset | DatasetTask:
+    more = fields["description"], fields["columns"]
+    if fields["hub"]:
+        return dataset_tasks.start_hub(fields["name"], fields["hub"], *more)
+    return dataset_tasks.start_upload(fields["name"], fields["files"], *more)
+
+
+def _kept(created: Dataset) -> str:
+    return f"{created} is kept: {created.examples} examples."
+
+
+@require_GET
+def dataset_task(request: HtmxRequest, pk: int) -> HttpResponse:
+    """How far the work is; once it is done, what it made."""
+    dataset_tasks.fail_dead()
+    found = get_object_or_404(DatasetTask.objects.select_related("dataset", "report"), pk=pk)
+    if found.status == DatasetTask.Status.COMPLETED:
+        target = _made_by(found)
+        return HttpResponseClientRedirect(target) if request.htmx else redirect(target)
+    context = {"task": found, "can_retry": dataset_tasks.can_retry(found)}
+    return render(request, partial(request, "registry/dataset_task.html", "work"), context)
+
+
+def _made_by(task: DatasetTask) -> str:
+    if task.kind == DatasetTask.Kind.EXAMINE:
+        report = f"?report={task.report_id}" if task.report_id else ""
+        return reverse("dataset_doctor", args=[task.dataset_id]) + report
+    return reverse("dataset", args=[task.dataset_id])
+
+
+@require_POST
+def dataset_task_retry(request: HttpRequest, pk: int) -> HttpResponse:
+    found = get_object_or_404(DatasetTask, pk=pk)
+    try:
+        dataset_tasks.retry(found)
+    except HubError as error:
+        messages.error(request, str(error))
+    return redirect(found)
 
 
 @require_POST

@@ -9,11 +9,12 @@ from django.shortcuts import get_object_or_404, redirect
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods
 
+from registry.dataset_tasks import start_examine
 from registry.errors import HubError
-from registry.examination import DEFAULT_LENGTH, examine, find_report, warnings
+from registry.examination import DEFAULT_LENGTH, find_report, warnings
 from registry.forms import ExamineForm
 from registry.htmx import form_page, refuse
-from registry.models import BaseModel, Dataset, DatasetReport
+from registry.models import BaseModel, Dataset, DatasetReport, DatasetTask
 
 _HEIGHT = 120.0  # of the histogram, in its own units
 _BAR = 20.0
@@ -29,10 +30,12 @@ def dataset_doctor(request: HttpRequest, pk: int) -> HttpResponse:
         if form.is_valid():
             fields = form.cleaned_data
             try:
-                made = examine(dataset, fields["base"], fields["max_seq_length"])
+                made = start_examine(dataset, fields["base"], fields["max_seq_length"])
             except HubError as error:
                 status = refuse(form, error)
             else:
+                if isinstance(made, DatasetTask):
+                    return redirect(made)
                 return redirect(f"{reverse('dataset_doctor', args=[pk])}?report={made.pk}")
     report = _chosen(request, dataset)
     if request.method == "GET":

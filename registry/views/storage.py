@@ -19,10 +19,8 @@ def version_move(request: HttpRequest, pk: int, version: str, action: str) -> Ht
     found = get_object_or_404(versions, model_id=pk, version=version)
     try:
         if action == "verify":
-            if problems := verification.verify_version(found).problems:
-                messages.error(request, f"{found} is damaged: {' '.join(problems)}")
-            else:
-                messages.success(request, f"Every byte of {found} is as it was recorded.")
+            verification.demand_sound(found)
+            messages.success(request, f"Every byte of {found} is as it was recorded.")
         elif action == "archive":
             archive.archive_version(found)
             messages.success(request, f"{found} is archived and no longer served.")

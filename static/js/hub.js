@@ -136,5 +136,33 @@ document.addEventListener("htmx:beforeSwap", (event) => {
   }
 });
 
+/* ----------------------------------------------------------------- columns */
+// Offers the columns of the chosen CSV or JSONL file; those of a Parquet file are typed.
+async function offerColumns(fields) {
+  const file = document.getElementById(fields.dataset.columnsOf)?.files[0];
+  const names = file ? columnsIn(file.name, await file.slice(0, 65536).text()) : [];
+  $("#columns").replaceChildren(...names.map((name) => new Option(name, name)));
+  $("#columns-found").textContent = names.length ? `The file has: ${names.join(", ")}` : "";
+}
+
+function columnsIn(name, start) {
+  const [line] = start.replace(/^\uFEFF/, "").split(/\r?\n/, 1);
+  if (/\.(csv|tsv)$/i.test(name)) {
+    const mark = [",", ";", "\t", "|"].reduce((a, b) => (line.split(b).length > line.split(a).length ? b : a));
+    return line.split(mark).map((column) => column.trim().replace(/^"(.*)"$/, "$1"));
+  }
+  try {
+    const first = JSON.parse(line);
+    return first && typeof first === "object" && !Array.isArray(first) ? Object.keys(first) : [];
+  } catch {
+    return [];
+  }
+}
+
+for (const fields of document.querySelectorAll("[data-columns-of]")) {
+  const input = document.getElementById(fields.dataset.columnsOf);
+  input?.addEventListener("change", () => offerColumns(fields));
+}
+
 showTheme();
 if (new URLSearchParams(location.search).get("focus") === "search") $("main [data-search]")?.focus();

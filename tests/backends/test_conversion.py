@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import gguf
 import mlx.core as mx
 import numpy as np
 import pytest
@@ -166,6 +167,54 @@ def test_a_qwen2_survives_gguf_with_its_biases(tiny_base: Path, tmp_path: Path) 
     assert back.architecture == "qwen2"
     assert np.abs(logits(back.path) - logits(qwen)).max() < 1e-2
     assert np.abs(logits(qwen)).max() > 0.1
+
+
+def known_keys(architecture: str) -> set[str]:
+    """Every metadata key that llama.cpp's own package has a name for."""
+    families = [family for family in vars(gguf.Keys).values() if isinstance(family, type)]
+    values = [value for family in families for value in vars(family).values()]
+    return {v.replace("{arch}", architecture) for v in values if isinstance(v, str)}
+
+
+@pytest.mark.parametrize("architecture", ["llama", "qwen2"])
+def test_the_reader_of_llama_cpp_finds_what_it_needs_in_a_gguf_of_ours(
+    tiny_base: Path, tmp_path: Path, architecture: str
+) -> None:
+    base = tiny_base if architecture == "llama" else make_qwen2(tiny_base, tmp_path / "qwen")
+    export_gguf(base, tmp_path / "model.gguf")
+    reader = gguf.GGUFReader(tmp_path / "model.gguf")
+    found = {name: field.contents() for name, field in reader.fields.items()}
+    config = json.loads((base / "config.json").read_text())
+    assert found["GGUF.version"] == 3
+    assert found["general.architecture"] == architecture
+    assert found["general.file_type"] == gguf.LlamaFileType.MOSTLY_F16
+    assert found[f"{architecture}.block_count"] == config["num_hidden_layers"]
+    assert found[f"{architecture}.attention.head_count_kv"] == config["num_key_value_heads"]
+    assert found[f"{architecture}.rope.freq_base"] == config["rope_theta"]
+    assert found["tokenizer.ggml.eos_token_id"] == config["eos_token_id"]
+    assert len(found["tokenizer.ggml.tokens"]) == config["vocab_size"]
+    assert set(found["tokenizer.ggml.token_type"]) <= {int(kind) for kind in gguf.TokenType}
+    own = {name for name in found if not name.startswith("GGUF.")}
+    assert own - known_keys(architecture) == set()
+
+    arch = {name: key for key, name in gguf.MODEL_ARCH_NAMES.items()}[architecture]
+    names = {gguf.TENSOR_NAMES[kind] for kind in gguf.MODEL_TENSORS[arch]}
+    blocks = range(config["num_hidden_layers"])
+    known = {name.format(bid=number) for name in names for number in blocks}
+    tensors = {tensor.name: tensor for tensor in reader.tensors}
+    assert {name.rpartition(".")[0] for name in tensors} - known == set()
+    weights = mx.load(str(base / "model.safetensors"))
+    for ours, theirs in (
+        ("model.layers.1.mlp.down_proj.weight", "blk.1.ffn_down.weight"),
+        ("model.layers.0.self_attn.v_proj.weight", "blk.0.attn_v.weight"),
+        ("model.embed_tokens.weight", "token_embd.weight"),
+        ("model.norm.weight", "output_norm.weight"),
+    ):
+        given, read = np.array(weights[ours]), tensors[theirs]
+        assert read.shape.tolist() == list(reversed(given.shape))  # GGUF counts the other way
+        kind = gguf.GGMLQuantizationType
+        assert read.tensor_type == (kind.F32 if given.ndim == 1 else kind.F16)
+        assert np.abs(read.data.reshape(given.shape) - given).max() < 1e-3
 
 
 @pytest.mark.parametrize(

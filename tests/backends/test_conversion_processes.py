@@ -55,6 +55,14 @@ def ask(hub: RunningHub, path: str, **body: Any) -> Any:
     return answer.json()
 
 
+def press(hub: RunningHub, path: str, **fields: str) -> str:
+    """Send a page's form as a browser does; the page it leads to."""
+    with httpx.Client(base_url=hub.url, timeout=30, follow_redirects=True) as client:
+        client.get(path)
+        fields["csrfmiddlewaretoken"] = client.cookies["csrftoken"]
+        return client.post(path, data=fields).raise_for_status().text
+
+
 def look(hub: RunningHub, path: str) -> Any:
     return httpx.get(f"{hub.url}/api{path}", timeout=30).json()
 
@@ -115,7 +123,8 @@ def test_killed_children_leave_a_reason_and_nothing_half_made(
     version = "/models/1/versions/0.1.0"
     fused = ask(hub, f"{version}/fuse", name="whole")
     for form in ("fused", "gguf"):
-        assert ask(hub, f"{version}/exports", form=form)["status"] == "running"
+        page = press(hub, "/models/1/0.1.0/exports/", form=form)
+        assert 'hx-trigger="every 2s"' in page  # it is made while the page asks on
 
     small = look(hub, f"/bases/{ended(hub, retried)['base_id']}")
     assert small["quantization"] == "8-bit (group 64)"

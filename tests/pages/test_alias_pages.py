@@ -111,3 +111,14 @@ def test_notes_are_kept_on_a_version(client: Client, seeded: Seeded) -> None:
 def test_models_are_filtered(client: Client, seeded: Seeded, query: str, found: bool) -> None:
     rows = client.get(f"/models/?{query}", headers={"HX-Request": "true"}).content.decode()
     assert (seeded.model.get_absolute_url() in rows) is found
+
+
+def test_the_page_of_a_refused_form_still_leads_to_the_model(
+    client: Client, seeded: Seeded
+) -> None:
+    """It stands at the form's address, where links that begin with `?` would lead nowhere."""
+    url = f"/models/{seeded.model.pk}/rules/"
+    body = client.post(url, {"alias": "NO", "metric": "", "comparison": ">="}).content.decode()
+    assert f'href="{seeded.model.get_absolute_url()}?promote=0.1.0#promote"' in body
+    assert 'href="?' not in body
+    assert '<form method="get">' not in body

@@ -25,6 +25,7 @@ PAGES = (
     "/",
     "/models/",
     "/models/new/",
+    "/models/import/",
     "/datasets/",
     "/datasets/new/",
     "/training/",
@@ -336,3 +337,19 @@ CONTRAST = """() => {
   }
   return poor;
 }"""
+
+
+def test_the_columns_of_a_chosen_file_are_offered(page: Page, tmp_path: Path) -> None:
+    file = tmp_path / "asked.csv"
+    file.write_text('ask;"say";id\n' + "".join(f"q{n};a{n};{n}\n" for n in range(30)))
+    page.goto("/datasets/new/")
+    page.get_by_label("Name").fill("asked-in-columns")
+    page.get_by_label("Files", exact=True).set_input_files(file)
+    page.get_by_text("Choose the columns by hand").click()
+    expect(page.get_by_text("The file has: ask, say, id")).to_be_visible()
+    assert page.locator("#columns option").count() == 3
+    page.get_by_label("prompt", exact=True).fill("ask")
+    page.get_by_label("completion", exact=True).fill("say")
+    page.get_by_role("button", name="Add", exact=True).click()
+    expect(page.get_by_role("heading", name="asked-in-columns", level=1)).to_be_visible()
+    expect(page.get_by_text("Prompt and completion").first).to_be_visible()

@@ -14,6 +14,7 @@ PAGES = (
     "/",
     "/models/",
     "/models/new/",
+    "/models/import/",
     "/datasets/",
     "/datasets/new/",
     "/training/",

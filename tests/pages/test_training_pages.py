@@ -8,10 +8,10 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
+from registry.curves import MAX_POINTS
 from tests.pages.seed import Seeded, make_job
 from tests.pages.test_pages import text
 from training.models import TrainingJob, TrainingMetric
-from training.overview import MAX_POINTS
 from training.supervisor import log_path
 
 
@@ -20,6 +20,24 @@ def form_of(client: Client, query: str = "") -> dict[str, object]:
     form = client.get(f"/training/new/{query}").context["form"]
     values = {name: form[name].value() for name in form.fields}
     return {name: value for name, value in values.items() if value not in (None, False)}
+
+
+def test_the_form_says_which_version_it_would_make(client: Client, seeded: Seeded) -> None:
+    newest = seeded.versions[-1]
+    assert newest.version == "0.2.1"
+    fields = form_of(client) | {"model": seeded.model.pk, "dataset": seeded.dataset.pk}
+    changed = client.get("/training/new/number/", fields).content.decode()
+    assert changed == "Makes calendar@0.3.0, unless another comes first."
+    client.post("/training/new/", fields)
+    job = seeded.model.jobs.latest("pk")
+    type(newest).objects.filter(pk=newest.pk).update(
+        params=job.config,
+        dataset_checksum=seeded.dataset.checksum,
+        base_checksum=seeded.base.manifest_sha256,
+    )
+    again = client.get("/training/new/number/", fields).content.decode()
+    assert again == "Makes calendar@0.2.2, unless another comes first."
+    assert client.get("/training/new/number/", {"model": seeded.model.pk}).content == b""
 
 
 def test_the_form_as_it_stands_queues_a_job(client: Client, seeded: Seeded) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
-import django
+from tests.registry.killing import fork, killed, model_for_all, set_up
 
 executed = 0
 
@@ -38,29 +38,25 @@ def die_at(line: int, modules: set[str]) -> Callable[..., Any]:
 
 def attempt(line: int, number: int) -> dict[str, Any]:
     """Kill at `line`, look at what is left, repeat, look again."""
-    from django.db import connection
-
     from registry import artifacts, paths, versions
     from tests.registry.build import begin, make_staging
 
     version = begin(model_for_all(), iters=number)
     content = f"weights {number}".encode()
     staging = make_staging(content)
-    connection.close()
-    child = os.fork()
-    if child == 0:
-        modules = {str(artifacts.__file__), str(versions.__file__)}
-        sys.settrace(die_at(line, modules))
+
+    def complete() -> None:
+        sys.settrace(die_at(line, {str(artifacts.__file__), str(versions.__file__)}))
         versions.complete_version(version, staging, {"n": number})
         (paths.root() / "lines").write_text(str(executed))
-        os._exit(0)
-    status = os.waitpid(child, 0)[1]
+
+    died = killed(fork(complete))
     version.refresh_from_db()
     left = {"status": version.status, "problems": problems(version, content)}
     versions.complete_version(version, staging, {"n": number})
     return {
         "line": line,
-        "killed": os.WIFSIGNALED(status),
+        "killed": died,
         "left": left,
         "after": {"status": version.status, "problems": problems(version, content)},
         "staging_left": staging.exists(),
@@ -82,18 +78,10 @@ def problems(version: Any, content: bytes) -> list[str]:
     return found
 
 
-def model_for_all() -> Any:
-    from registry.models import Model
-    from tests.registry.build import make_model
-
-    return Model.objects.filter(name="killed").first() or make_model("killed")
-
-
 def main(attempts: int, seed: int) -> None:
-    django.setup()
+    set_up()
     from registry import paths
 
-    paths.make_folders()
     draw = random.Random(seed)
     first = attempt(10**9, 0)  # never killed: how it goes undisturbed
     lines = int((paths.root() / "lines").read_text())

@@ -14,6 +14,7 @@ from typing import Any
 
 COMMIT = "a" * 40
 REPO = "owner/tiny"
+_LARGE = (".safetensors", ".parquet")  # kept apart, with a sha256
 
 
 @dataclass
@@ -22,6 +23,7 @@ class FakeHub:
     it says nothing more until `gone_on` is set."""
 
     files: dict[str, bytes]
+    kind: str = "model"  # or "dataset"
     url: str = ""
     commit: str = COMMIT
     cut_after: int = 0
@@ -35,7 +37,7 @@ class FakeHub:
         siblings = []
         for name, content in self.files.items():
             entry: dict[str, Any] = {"rfilename": name, "size": len(content), "blobId": "b"}
-            if name.endswith(".safetensors"):
+            if name.endswith(_LARGE):
                 digest = self.digest or hashlib.sha256(content).hexdigest()
                 entry["lfs"] = {"sha256": digest, "size": len(content), "pointerSize": 100}
             siblings.append(entry)
@@ -49,9 +51,10 @@ def serving(hub: FakeHub) -> Iterator[FakeHub]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             path = self.path.partition("?")[0]
-            if re.fullmatch(rf"/api/models/{REPO}(/revision/.+)?", path):
+            if re.fullmatch(rf"/api/{hub.kind}s/{REPO}(/revision/.+)?", path):
                 return self._answer(200, json.dumps(hub.info()).encode())
-            match = re.fullmatch(rf"/{REPO}/resolve/{hub.commit}/(.+)", path)
+            place = REPO if hub.kind == "model" else f"datasets/{REPO}"
+            match = re.fullmatch(rf"/{place}/resolve/{hub.commit}/(.+)", path)
             if not match or match[1] not in hub.files:
                 return self._answer(404, b"{}", **{"X-Error-Code": "RepoNotFound"})
             return self._file(match[1], hub.files[match[1]])
@@ -68,13 +71,13 @@ def serving(hub: FakeHub) -> Iterator[FakeHub]:
             self.send_header("Content-Length", str(len(content) - start))
             self.end_headers()
             body = content[start:]
-            if hub.cuts and name.endswith(".safetensors"):
+            if hub.cuts and name.endswith(_LARGE):
                 hub.cuts -= 1
                 self.wfile.write(body[: hub.cut_after])
                 self.wfile.flush()
                 self.close_connection = True
                 return
-            if hub.stall_after and name.endswith(".safetensors"):
+            if hub.stall_after and name.endswith(_LARGE):
                 self.wfile.write(body[: hub.stall_after])
                 self.wfile.flush()
                 hub.gone_on.wait(60)

@@ -8,15 +8,27 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
+from registry import paths
 from registry.aliases import move_alias
-from registry.models import AliasMove, BaseImport, MLflowOutbox, Model, ModelVersion
-from tests.registry.build import make_version
+from registry.examination import examine
+from registry.models import (
+    AliasMove,
+    BaseImport,
+    Dataset,
+    DatasetTask,
+    MLflowOutbox,
+    Model,
+    ModelVersion,
+)
+from tests.registry.build import make_model, make_version
 
 pytestmark = pytest.mark.django_db
 TABLES = (
     "basemodel",
     "baseimport",
     "dataset",
+    "datasettask",
+    "datasetreport",
     "model",
     "modelversion",
     "alias",
@@ -38,6 +50,8 @@ def version() -> ModelVersion:
     move_alias(version.model, "production", version)
     MLflowOutbox.objects.create(operation="end_run", run_key="1")
     BaseImport.objects.create(name="tiny", source="hub", origin="owner/tiny", done_bytes=5)
+    DatasetTask.objects.create(kind="register", name="many", source="Upload: many.jsonl")
+    examine(Dataset.objects.get(), version.base_model, 64)
     return version
 
 
@@ -96,3 +110,31 @@ def test_a_waiting_entry_can_be_tried_at_once(admin: Client, version: ModelVersi
     admin.post(url, {"action": "try_now", "_selected_action": [entry.pk]})
     entry.refresh_from_db()
     assert entry.not_before <= timezone.now()
+
+
+def act(admin: Client, table: str, action: str, pk: int) -> str:
+    listing = reverse(f"admin:registry_{table}_changelist")
+    answer = admin.post(listing, {"action": action, "_selected_action": [pk]}, follow=True)
+    return " ".join(str(message) for message in answer.context["messages"])
+
+
+def test_versions_are_verified_archived_and_restored(admin: Client) -> None:
+    version = make_version()
+    assert "1 verified" in act(admin, "modelversion", "verify", version.pk)
+    assert "1 archived" in act(admin, "modelversion", "archive", version.pk)
+    version.refresh_from_db()
+    assert version.status == "archived"
+    file = paths.absolute(version.artifact_path) / "adapters.safetensors"
+    file.write_bytes(b"x")
+    assert "is damaged" in act(admin, "modelversion", "verify", version.pk)
+    assert "is damaged" in act(admin, "modelversion", "restore", version.pk)
+
+
+def test_models_are_archived_and_restored_but_never_deleted(admin: Client) -> None:
+    version = make_version()
+    assert "1 archived" in act(admin, "model", "archive", version.model_id)
+    assert Model.objects.exclude(archived_at=None).exists()
+    assert "1 restored" in act(admin, "model", "restore", version.model_id)
+    empty = make_model("empty")
+    assert "nothing to archive" in act(admin, "model", "archive", empty.pk)
+    assert Model.objects.filter(pk=empty.pk).exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import subprocess
 import sys
@@ -80,6 +81,27 @@ def test_a_base_of_unknown_shape_is_refused(carried: Path, other_hub: Path) -> N
     (paths.absolute(base.path) / "config.json").unlink(missing_ok=True)
     with pytest.raises(Invalid, match="does not fit"):
         import_bundle(carried, base_name="else")
+
+
+def test_a_base_of_the_same_shape_takes_the_adapter_and_the_notes_say_so(
+    carried: Path, other_hub: Path
+) -> None:
+    make_base("twin")  # other weights, the same architecture and dimensions
+    call_command("import_bundle", str(carried), "--model", "adopted", "--base", "twin")
+    version = ModelVersion.objects.get(model__name="adopted")
+    assert version.base_model.name == "twin"
+    assert version.base_checksum != version.base_model.manifest_sha256  # what it was trained on
+    assert "Trained on other weights, helper-base; attached to twin" in version.notes
+    assert not artifacts.verify(paths.absolute(version.artifact_path))
+
+
+def test_a_base_of_another_shape_is_refused(carried: Path, other_hub: Path) -> None:
+    config = paths.absolute(make_base("wide").path) / "config.json"
+    config.chmod(0o644)
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"hidden_size": 9999}))
+    with pytest.raises(Invalid, match="wide does not fit"):
+        import_bundle(carried, base_name="wide")
+    assert not ModelVersion.objects.exists()
 
 
 def test_a_taken_number_gives_the_next(carried: Path) -> None:
@@ -198,3 +220,54 @@ def test_the_api_streams_what_the_command_writes(carried: Path, client: Client) 
     answer = client.get(f"{url}?with_data=true", headers={"host": "localhost"})
     assert async_to_sync(_joined)(answer.streaming_content) == carried.read_bytes()
     assert 'filename="helper-0.1.0.bundle.tar"' in answer["Content-Disposition"]
+
+
+def _left() -> list[Path]:
+    return [path for name in ("staging", "uploads") for path in (paths.root() / name).iterdir()]
+
+
+def test_the_page_verifies_and_takes_a_bundle(
+    carried: Path, other_hub: Path, client: Client
+) -> None:
+    assert 'type="file"' in client.get("/models/import/").content.decode()
+    with carried.open("rb") as file:
+        refused = client.post("/models/import/", {"file": file})
+    assert refused.status_code == 404
+    assert "is not here. Import it from" in refused.content.decode()
+    make_base("helper-base")
+    with carried.open("rb") as file:
+        taken = client.post("/models/import/", {"file": file, "model": "mine"}, follow=True)
+    assert "mine@0.1.0 is verified and ready." in taken.content.decode()
+    assert ModelVersion.objects.get().model.name == "mine"
+    assert _left() == []
+
+
+def test_the_page_refuses_a_base_of_another_shape(
+    carried: Path, other_hub: Path, client: Client
+) -> None:
+    base = make_base("else")
+    (paths.absolute(base.path) / "config.json").unlink()
+    with carried.open("rb") as file:
+        answer = client.post("/models/import/", {"file": file, "base": base.pk})
+    assert answer.status_code == 422
+    assert "else does not fit" in answer.content.decode()
+
+
+@pytest.mark.parametrize("large", [False, True])  # in memory, and in a file of Django's
+def test_the_api_takes_a_bundle_and_names_what_is_damaged(
+    carried: Path, client: Client, settings: object, large: bool
+) -> None:
+    settings.FILE_UPLOAD_MAX_MEMORY_SIZE = 0 if large else 10**9  # type: ignore[attr-defined]
+    with carried.open("rb") as file:
+        taken = client.post("/api/bundles", {"file": file})
+    assert taken.status_code == 201, taken.content
+    assert (taken.json()["version"], taken.json()["status"]) == ("0.1.1", "ready")
+    carried.write_bytes(carried.read_bytes().replace(b"helper@0.1.0", b"helper@0.1.9", 1))
+    with carried.open("rb") as file:
+        refused = client.post("/api/bundles", {"file": file})
+    assert refused.status_code == 422
+    assert "bundle.json" in refused.json()["error"]["message"]
+    assert "Nothing was kept" in refused.json()["error"]["message"]
+    assert client.post("/api/bundles", {"model": "x"}).status_code == 422
+    assert ModelVersion.objects.count() == 2
+    assert _left() == []

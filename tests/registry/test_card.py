@@ -10,6 +10,7 @@ from registry import paths
 from registry.aliases import move_alias
 from registry.card import render, write_card
 from registry.models import Model, ModelVersion
+from registry.removal import remove_model
 from tests.registry.build import make_model, make_version
 
 HOSTILE = (
@@ -103,3 +104,18 @@ def test_tags_are_text_in_the_card() -> None:
     assert "https://a.example</a>" not in html
     assert 'href="https://a.example"' not in html
     assert "&lt;b&gt;" in html
+
+
+@pytest.mark.django_db
+def test_an_archived_model_is_not_said_to_serve() -> None:
+    version = make_version(lora={"rank": 16}, mask_prompt=True)
+    move_alias(version.model, "production", version)
+    card = card_of(version.model)
+    assert "In production: 0.1.0." in card
+    assert "lora rank 16, mask prompt yes" in card
+    remove_model(version.model)
+    card = card_of(version.model)
+    assert "In production" not in card
+    assert "points at 0.1.0, which is not served now" in card
+    assert "archived and answers nobody" in card
+    assert "client.chat" not in card

@@ -104,6 +104,23 @@ def test_api_answers_the_same(client: Client, pair: tuple[ModelVersion, ModelVer
     assert client.get("/api/compare?version=one@0.1.0").status_code == 422
 
 
+def test_api_gives_the_loss_curves(client: Client, pair: tuple[ModelVersion, ModelVersion]) -> None:
+    second = pair[1]
+    job = second.model.jobs.create(
+        dataset=second.dataset, config={}, status="completed", result_version=second
+    )
+    job.metrics.create(iteration=1, train_loss=2.5, val_loss=2.75)
+    job.metrics.create(iteration=2, train_loss=1.5)
+    found = client.get("/api/compare?version=one@0.1.0&version=two@0.1.0").json()["versions"]
+    assert [version["job"] for version in found] == [None, job.pk]
+    assert found[0]["loss_curve"] is None
+    assert found[1]["loss_curve"] == {
+        "iteration": [1, 2],
+        "train_loss": [2.5, 1.5],
+        "val_loss": [2.75, None],
+    }
+
+
 def test_command_prints_what_differs(pair: tuple[ModelVersion, ModelVersion]) -> None:
     out = StringIO()
     call_command("compare", "one@0.1.0", "two@0.1.0", stdout=out)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
@@ -19,7 +22,7 @@ from registry import paths
 from registry.errors import HubError
 from registry.names import validate_alias, validate_name, validate_semver
 from registry.resolve import resolve
-from registry.uploads import kept_while_read
+from registry.uploads import save
 from registry.verification import verify_version
 from tests.registry.build import make_version
 
@@ -77,6 +80,47 @@ def world(outside: Path) -> dict[str, tuple[int, bytes]]:
     return found
 
 
+class Opened:
+    """What Python opens, lists, makes, renames or removes in one folder, links followed."""
+
+    def __init__(self) -> None:
+        self.folder = ""
+        self.seen: list[tuple[str, str]] = []
+        sys.addaudithook(self._note)  # for good: it cannot be taken away, only be told nothing
+
+    def _note(self, event: str, arguments: tuple[object, ...]) -> None:
+        if not self.folder or not event.startswith(("open", "os.", "shutil.", "pathlib.")):
+            return
+        for argument in arguments[:2]:
+            if not isinstance(argument, str | bytes | os.PathLike):
+                continue
+            try:
+                real = os.path.realpath(os.fsdecode(argument))
+            except ValueError:  # a NUL: nothing was opened
+                continue
+            if real.startswith(self.folder):
+                self.seen.append((event, real))
+
+
+OPENED = Opened()
+
+
+@contextmanager
+def nothing_opened(folder: Path) -> Iterator[None]:
+    """Fails when anything in `folder` was so much as opened."""
+    OPENED.folder, OPENED.seen = os.path.realpath(folder), []
+    try:
+        yield
+    finally:  # also when the name was refused
+        OPENED.folder = ""
+        assert OPENED.seen == []
+
+
+def test_what_is_opened_outside_is_noticed(outside: Path) -> None:
+    with pytest.raises(AssertionError), nothing_opened(outside):
+        (paths.root() / "active" / "link" / "secret").read_bytes()
+
+
 BUILDERS: list[Callable[[str], Path]] = [
     paths.absolute,
     paths.base_dir,
@@ -127,12 +171,14 @@ def test_the_name_of_an_upload_is_no_path(outside: Path, names: list[str]) -> No
     for name in names:  # 1,500
         uploads: list[UploadedFile[bytes]] = [SimpleUploadedFile("a", b"{}")]
         uploads[0]._name = name  # type: ignore[attr-defined]  # past Django's own cleaning
-        with kept_while_read(uploads) as kept:
+        with nothing_opened(outside):
+            folder, kept = save(uploads)
             assert kept.resolve().is_relative_to(paths.root() / "uploads")
             assert kept.read_bytes() == b"{}"
+            shutil.rmtree(folder)
         uploads.append(uploads[0])
-        with pytest.raises(HubError), kept_while_read(uploads):
-            pass
+        with pytest.raises(HubError):
+            save(uploads)
     assert world(outside) == before
     assert [p.name for p in (paths.root() / "uploads").iterdir()] == ["link"]
 
@@ -143,7 +189,8 @@ def test_the_name_of_an_upload_is_no_path(outside: Path, names: list[str]) -> No
 def test_a_hostile_model_name_resolves_to_nothing_outside(outside: Path, names: list[str]) -> None:
     for name in names:  # 1,000
         try:
-            served = resolve(name)
+            with nothing_opened(outside):
+                served = resolve(name)
         except (HubError, ValueError):
             continue
         assert served.base_path.is_relative_to(paths.root())
@@ -178,7 +225,8 @@ def test_hostile_addresses_and_bodies_read_and_write_nothing_outside(outside: Pa
             assert answer.status_code < 500, (name, content)
             assert SECRET.encode() not in content
 
-    attack()
+    with nothing_opened(outside):
+        attack()
     assert world(outside) == before
     version.refresh_from_db()  # its true number is among the names, and archives it
     assert verify_version(version).problems == []

@@ -1,4 +1,4 @@
-"""`kill -9` while a version is completed."""
+"""`kill -9` while versions are made, completed, archived, restored and taken out of bundles."""
 
 from __future__ import annotations
 
@@ -8,15 +8,19 @@ import random
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 from django.conf import settings
 from django.db import connection
 
+from tests.registry.moving import WORK
+
 pytestmark = pytest.mark.django_db(transaction=True)
 
-ATTEMPTS = 40
+# What a database decides here, transactions, shows after fewer; the files are the same.
+ATTEMPTS, KILLS = (40, 200) if connection.vendor == "sqlite" else (15, 60)
 
 
 def database_url() -> str:
@@ -27,11 +31,11 @@ def database_url() -> str:
     return urlunsplit(urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/{name}"))
 
 
-def test_a_version_is_ready_and_sound_or_its_completion_can_be_repeated(storage: Path) -> None:
-    seed = random.randrange(10**6)
+def run(module: str, times: int, seed: int, storage: Path) -> Any:
+    """What the process that kills has to report."""
     connection.close()
     done = subprocess.run(
-        [sys.executable, "-m", "tests.registry.completing", str(ATTEMPTS), str(seed)],
+        [sys.executable, "-m", f"tests.registry.{module}", str(times), str(seed)],
         cwd=settings.BASE_DIR,
         env={
             **os.environ,
@@ -45,7 +49,13 @@ def test_a_version_is_ready_and_sound_or_its_completion_can_be_repeated(storage:
         timeout=300,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    undisturbed, *attempts = json.loads(done.stdout.splitlines()[-1])
+    print(done.stderr[-3000:])
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_a_version_is_ready_and_sound_or_its_completion_can_be_repeated(storage: Path) -> None:
+    seed = random.randrange(10**6)
+    undisturbed, *attempts = run("completing", ATTEMPTS, seed, storage)
     assert undisturbed["left"] == {"status": "ready", "problems": []}, undisturbed
     assert all(a["killed"] for a in attempts)
     assert {a["left"]["status"] for a in attempts} <= {"training", "ready"}
@@ -53,3 +63,15 @@ def test_a_version_is_ready_and_sound_or_its_completion_can_be_repeated(storage:
         assert one["left"]["problems"] == [], (seed, one)
         assert one["after"] == {"status": "ready", "problems": []}, (seed, one)
         assert not one["staging_left"], (seed, one)
+
+
+def test_every_row_has_sound_files_and_every_file_a_row_or_a_line_in_gc(storage: Path) -> None:
+    seed = random.randrange(10**6)
+    report = run("moving", KILLS, seed, storage)
+    assert report["problems"] == [], (seed, report)
+    assert sum(report["amid"].values()) == KILLS
+    assert "" not in report["amid"], (seed, report)  # nothing but the kills ended a worker
+    # Else the kills met nothing worth testing.
+    assert all(report["amid"].get(what, 0) > 0 for what in WORK), (seed, report)
+    made = report["versions"].get("ready", 0) + report["versions"].get("archived", 0)
+    assert made > 6 + report["imported"] > 6, (seed, report)  # made, not only moved

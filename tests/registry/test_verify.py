@@ -6,11 +6,12 @@ import io
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.test import Client
 
 from registry import paths
 from registry.archive import archive_version
 from registry.models import ModelVersion
-from tests.registry.build import make_model, make_version
+from tests.registry.build import begin, make_model, make_version
 
 pytestmark = pytest.mark.django_db
 
@@ -91,3 +92,13 @@ def test_a_lost_folder_is_damage() -> None:
     version = make_version()
     paths.absolute(version.artifact_path).rename(paths.staging_dir("lost") / "all")
     assert "The folder active/helper/0.1.0 is missing." in verify()[1]
+
+
+def test_a_version_without_files_is_refused() -> None:
+    client = Client(headers={"host": "localhost"})
+    version = begin()
+    answer = client.get(f"/api/models/{version.model_id}/versions/{version.version}/verify")
+    assert answer.status_code == 409
+    assert "it has no files to verify" in answer.json()["error"]["message"]
+    shown = client.get(f"/api/models/{version.model_id}/versions/{version.version}").json()
+    assert (shown["version"], shown["status"]) == ("0.1.0", "training")

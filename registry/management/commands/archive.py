@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from django.core.management.base import CommandError
-
 from registry.archive import archive_version
 from registry.management.moving import MoveCommand
 from registry.models import Model, ModelVersion
-from registry.removal import Removal, remove_model
+from registry.removal import Removal, archive_model
 
 
 class Command(MoveCommand):
@@ -18,6 +16,4 @@ class Command(MoveCommand):
         return archive_version(version)
 
     def move_model(self, model: Model) -> Removal:
-        if not model.versions.exists():  # it would be deleted
-            raise CommandError(f"{model} has no version; there is nothing to archive.")
-        return remove_model(model)
+        return archive_model(model)

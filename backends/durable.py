@@ -1,0 +1,27 @@
+"""Making files outlive a power failure; the one place that knows how each system does it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+
+def fsync(path: Path) -> None:
+    """Push a file or folder to the disk itself; on macOS plain fsync stops at the disk's cache.
+
+    A file system without F_FULLFSYNC (a network share, exFAT) gets the plain one.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        if sys.platform == "darwin":
+            import fcntl
+
+            try:
+                fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+            except OSError:
+                os.fsync(descriptor)
+        else:
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

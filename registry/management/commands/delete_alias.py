@@ -1,0 +1,28 @@
+"""`manage.py delete_alias calendar staging`"""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand
+
+from registry.actor import COMMAND_LINE
+from registry.aliases import delete_alias
+from registry.management.telling import told
+from registry.registration import find_model
+
+
+class Command(BaseCommand):
+    help = "Take an alias away; its history stays, and `rollback_alias` brings it back."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("model", help="name of the model")
+        parser.add_argument("alias", help="the alias, such as staging")
+        parser.add_argument("--reason", default="", help="why; kept in the history")
+
+    def handle(self, *args: Any, model: str, alias: str, reason: str, **options: Any) -> None:
+        with told():
+            found = find_model(model)
+            delete_alias(found, alias, by=COMMAND_LINE, reason=reason)
+        self.stdout.write(f"{found}@{alias} is deleted.")

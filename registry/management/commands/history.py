@@ -1,0 +1,41 @@
+"""`manage.py history NAME`: a model's alias moves and MLflow runs."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand
+
+from registry import tracking
+from registry.management.telling import told
+from registry.models import AliasMove
+from registry.overview import moves_of
+from registry.registration import find_model
+
+
+class Command(BaseCommand):
+    help = "Show who moved which alias of a model and why, then its runs as MLflow has them."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("name")
+        parser.add_argument("--timeout", type=float, default=60.0, help="seconds MLflow may take")
+
+    def handle(self, *args: Any, name: str, timeout: float, **options: Any) -> None:
+        with told():
+            model = find_model(name)
+            for move in moves_of(model):
+                self.stdout.write(_sentence(move))
+            for run in tracking.history(model, limit_s=timeout):
+                figures = ", ".join(f"{key} {value}" for key, value in run["metrics"].items())
+                began = f"{run['started_at']:%Y-%m-%d %H:%M}" if run["started_at"] else "unknown"
+                self.stdout.write(f"{began} run {run['name']} {run['status']}: {figures or '–'}")
+
+
+def _sentence(move: AliasMove) -> str:
+    before = f"{move.from_version.version} → " if move.from_version else ""
+    after = move.to_version.version if move.to_version else "deleted"
+    said = f"{move.moved_at:%Y-%m-%d %H:%M} {move.name} {before}{after}"
+    said += f" by {move.by}" if move.by else ""
+    said += f": {move.reason}" if move.reason else ""
+    return f"{said} (against a rule)" if move.forced else said

@@ -1,0 +1,119 @@
+"""Base models, and those in the making."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from django.db import models
+from django.db.models import Q, TextChoices
+from django.db.models.functions import Lower
+from django.utils import timezone
+
+from registry.models.constraints import SHA256_PATTERN, named
+from registry.names import (
+    validate_name,
+)
+
+
+class BaseModel(models.Model):
+    """A model's untouched weights, kept as an MLX folder in `storage/base/NAME`."""
+
+    class Source(TextChoices):
+        HUB = "hub", "Model hub id"
+        FOLDER = "folder", "Local folder"
+        GGUF = "gguf", "GGUF file"
+        STARTER = "starter", "Bundled starter"
+        QUANTIZED = "quantized", "Quantized from another base"
+        FUSED = "fused", "Fused from a version"
+
+    name = models.CharField(max_length=100, validators=[validate_name])
+    source = models.CharField(max_length=10, choices=Source)
+    origin = models.CharField(
+        max_length=500, blank=True, help_text="Hub id, path or package it was imported from"
+    )
+    revision = models.CharField(max_length=100, blank=True)
+    path = models.CharField(max_length=500, editable=False, help_text="Below storage")
+    manifest_sha256 = models.CharField(max_length=64, editable=False)
+    size_bytes = models.BigIntegerField(editable=False)
+    quantization = models.CharField(max_length=50, blank=True)
+    architecture = models.CharField(max_length=50, blank=True)
+    parameters = models.BigIntegerField(default=0)
+    context_length = models.PositiveIntegerField(default=0)
+    derived_from = models.ForeignKey(
+        "self", on_delete=models.PROTECT, null=True, related_name="derived", editable=False
+    )
+    fused_version = models.ForeignKey(
+        "ModelVersion", on_delete=models.PROTECT, null=True, related_name="fused", editable=False
+    )
+    certificate = models.JSONField(
+        default=dict, editable=False, help_text="How faithful it is to what it was made from"
+    )
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ("name",)
+        constraints: ClassVar = [
+            *named("basemodel"),
+            models.CheckConstraint(
+                condition=Q(source__in=["hub", "folder", "gguf", "starter", "quantized", "fused"]),
+                name="basemodel_source_valid",
+            ),
+            models.CheckConstraint(
+                condition=Q(manifest_sha256__regex=SHA256_PATTERN), name="basemodel_sha256_valid"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def is_quantized(self) -> bool:
+        """Whether its weights have lost bits already."""
+        return "-bit" in self.quantization
+
+
+class BaseImport(models.Model):
+    """One base model in the making, or made: a download, or a conversion of what is here. It is
+    what a person watches while gigabytes move."""
+
+    class Status(TextChoices):
+        RUNNING = "running", "Running"
+        COMPLETED = "completed", "Completed"
+        FAILED = "failed", "Failed"
+
+    name = models.CharField(max_length=100, validators=[validate_name])
+    source = models.CharField(max_length=10, choices=BaseModel.Source)
+    origin = models.CharField(max_length=500)
+    revision = models.CharField(max_length=100, blank=True)
+    status = models.CharField(max_length=10, choices=Status, default=Status.RUNNING)
+    stage = models.CharField(max_length=100, blank=True)
+    done_bytes = models.BigIntegerField(default=0)
+    total_bytes = models.BigIntegerField(null=True)
+    error_message = models.TextField(blank=True)
+    base_model = models.ForeignKey(
+        BaseModel, on_delete=models.SET_NULL, null=True, related_name="imports"
+    )
+    derived_from = models.ForeignKey(
+        BaseModel, on_delete=models.SET_NULL, null=True, related_name="conversions"
+    )
+    fused_version = models.ForeignKey(
+        "ModelVersion", on_delete=models.SET_NULL, null=True, related_name="conversions"
+    )
+    options = models.JSONField(default=dict, help_text="Bits, group size and data set to judge on")
+    created_at = models.DateTimeField(auto_now_add=True)
+    heartbeat_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        ordering = ("-created_at",)
+        constraints: ClassVar = [
+            models.CheckConstraint(
+                condition=Q(status__in=["running", "completed", "failed"]),
+                name="baseimport_status_valid",
+            ),
+            models.UniqueConstraint(
+                Lower("name"), condition=Q(status="running"), name="baseimport_one_running"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.name} from {self.origin}"
