@@ -17,7 +17,7 @@ from array import array
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from backends.base import (
     BadExample,
@@ -35,6 +35,7 @@ from backends.base import (
 from backends.best import Best, infinite
 from backends.fake import checkpoint, files
 from backends.fake.checkpoint import Checkpoint, Weights
+from backends.fake.examples import Line, read_split
 from backends.mlx.schedule import learning_rate, resolved  # plain arithmetic, no MLX
 
 _START, _FLOOR = 2.4, 0.05  # nats per token, before and after a long training
@@ -44,16 +45,6 @@ _WITHOUT_EFFECT = {"scoring", "samples", "sample_tokens", "keep_checkpoints"}
 def train(run: TrainingRun, step_seconds: float) -> Generator[TrainingEvent, None, None]:
     """See `backends.base.Backend.train`. A learning rate above 0.1 makes the run diverge."""
     yield from _Training(run, step_seconds).events()
-
-
-@dataclass
-class _Line:
-    """An example: its text, its number in the file from 1, and its words."""
-
-    number: int
-    text: str
-    asked: str
-    said: str
 
 
 @dataclass
@@ -69,7 +60,7 @@ class _Training:
         base = files.inspect(self.run.base)
         objective = self.run.config.objective
         self.splits = {
-            split: _read_split(self.run.data, split, objective)
+            split: read_split(self.run.data, split, objective)
             for split in ("train", "valid", "test")
         }
         if not self.splits["train"]:
@@ -133,7 +124,7 @@ class _Training:
         seconds = max(time.perf_counter() - began, 1e-6)
         return Stepped(iteration, loss, rate, loss / 2, tokens, tokens / seconds, 64 * 2**20)
 
-    def _batch(self, iteration: int) -> list[_Line]:
+    def _batch(self, iteration: int) -> list[Line]:
         config = self.config
         randomness = random.Random(f"batch:{config.seed}:{iteration}")
         count = config.batch_size * config.grad_accumulation_steps
@@ -193,58 +184,11 @@ class _Training:
         yield Finished(iteration, self.metrics | state.best.metrics())
 
 
-def _read_split(data: Path, split: str, objective: str) -> list[_Line]:
-    """The examples of a split, none if its file is absent. Raises BadExample."""
-    path = data / f"{split}.jsonl"
-    if not path.is_file():
-        return []
-    lines = enumerate(path.read_text(encoding="utf-8").split("\n"), start=1)
-    return [_line(split, number, text, objective) for number, text in lines if text.strip()]
-
-
-def _line(split: str, number: int, text: str, objective: str) -> _Line:
-    try:
-        value = json.loads(text)
-        pair = isinstance(value, dict) and ("chosen" in value or "rejected" in value)
-        if pair != (objective != "sft"):
-            raise BadExample(
-                f"{split}.jsonl, line {number}: "
-                + (
-                    "has a chosen and a rejected answer; take the objective dpo or orpo."
-                    if pair
-                    else 'needs "prompt", "chosen" and "rejected"; take the objective sft without.'
-                )
-            )
-        return _Line(number, text, *_words(value))
-    except (ValueError, KeyError, TypeError, IndexError):
-        raise BadExample(
-            f"{split}.jsonl, line {number}: an example is a JSON object with 'messages', "
-            "'prompt' and 'completion', 'text', or 'prompt', 'chosen' and 'rejected'."
-        ) from None
-
-
-def _words(value: dict[str, Any]) -> tuple[str, str]:
-    """(request, answer). Raises KeyError, TypeError and IndexError."""
-    if "text" in value:
-        return "", str(value["text"])
-    request: Any = value.get("prompt", value.get("messages"))
-    if "chosen" in value:
-        return _said(request), _said((value["chosen"], value["rejected"])[0])
-    if "messages" in value:
-        return _said(request[:-1]), _said(request)
-    return _said(request), str(value.get("completion", ""))
-
-
-def _said(value: Any) -> str:
-    """A text, or the last of some messages."""
-    return value if isinstance(value, str) else str(value[-1]["content"])
-
-
 def _resolved(config: TrainingConfig, examples: int) -> TrainingConfig:
     return resolved(config, -(-examples // (config.batch_size * config.grad_accumulation_steps)))
 
 
-def _fingerprint(run: TrainingRun, splits: dict[str, list[_Line]]) -> str:
+def _fingerprint(run: TrainingRun, splits: dict[str, list[Line]]) -> str:
     config = run.config.model_dump(mode="json", exclude=_WITHOUT_EFFECT)
     texts = {split: [line.text for line in lines] for split, lines in splits.items()}
     return hashlib.sha256(json.dumps([config, texts], sort_keys=True).encode()).hexdigest()

@@ -125,6 +125,17 @@ def test_a_packed_run_learns_what_an_unpacked_one_does(
     assert val[1] == pytest.approx(val[0], rel=1e-3)
 
 
+def test_packing_and_recomputing_go_together(tiny_base: Path, chats: Path, tmp_path: Path) -> None:
+    settings = {"iters": 2, "warmup": 0, "packing": True}
+    plain, recomputed = (
+        of(Stepped, events(make_run(tiny_base, chats, tmp_path / str(on), **settings, **more)))
+        for on, more in ((False, {}), (True, {"grad_checkpoint": True}))
+    )
+    for a, b in zip(plain, recomputed, strict=True):
+        assert b.train_loss == pytest.approx(a.train_loss, rel=1e-5)
+        assert b.grad_norm == pytest.approx(a.grad_norm, rel=1e-4)
+
+
 def test_batches_to_be_packed_are_drawn_without_regard_to_length() -> None:
     config = TrainingConfig(packing=True, batch_size=8)
     lengths = list(range(10, 138))
