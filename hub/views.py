@@ -18,6 +18,7 @@ from inference.models import InferenceRequest
 from registry import outbox
 from registry.htmx import HtmxRequest, partial
 from registry.models import Alias, BaseModel, Dataset, Model, ModelVersion
+from registry.paging import rows_between
 from registry.resolve import PRODUCTION
 from training.models import TrainingJob
 
@@ -36,7 +37,7 @@ def dashboard(request: HtmxRequest) -> HttpResponse:
         "seconds_left": running.seconds_left if running else None,
         "queued": TrainingJob.objects.filter(status=TrainingJob.Status.QUEUED).count(),
         "last_job": None if running else _last_job(),
-        "requests": InferenceRequest.objects.select_related("version__model", "base_model")[:6],
+        "requests": InferenceRequest.objects.with_names()[:6],
         "health": health.parts(),
         "sample": SystemSample.objects.first(),
     }
@@ -48,11 +49,12 @@ def dashboard(request: HtmxRequest) -> HttpResponse:
 def _serving() -> list[Alias]:
     """What answers to a model's bare name because a person promoted it, last promoted first."""
     aliases = Alias.objects.filter(name=PRODUCTION).select_related("model", "version__base_model")
-    return list(aliases.order_by("-updated_at")[:6])
+    return list(aliases.order_by("-updated_at", "-pk")[:6])
 
 
 def _last_job() -> TrainingJob | None:
-    return TrainingJob.objects.select_related("model", "result_version__model").first()
+    jobs = TrainingJob.objects.select_related("model", "result_version__model")
+    return next(iter(rows_between(jobs, 0, 1)), None)
 
 
 def _first_steps() -> list[tuple[str, str, str, bool]]:
