@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('registry', '0006_paging'),
+        ('registry', '0007_paging'),
         ('training', '0002_scale'),
     ]
 
