@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from django.db.models import QuerySet
 from django.http import HttpRequest, StreamingHttpResponse
 from ninja import Field, Query, Router, Schema
-from ninja.pagination import LimitOffsetPagination, paginate
+from ninja.pagination import paginate
 
 from inference.client import aengine_stats
 from inference.generation import answerer, aresolve, complete, generate
@@ -19,6 +19,7 @@ from inference.protocol import Chunk, Done, Started
 from inference.schemas import InferenceIn, InferenceOut, done_out, error_out, event_out
 from inference.streaming import event_stream, frame
 from registry.errors import HubError
+from registry.paging import LimitOffset
 from registry.resolve import Served
 
 router = Router(tags=["inference"])
@@ -146,7 +147,7 @@ class RequestOut(Schema):
 
 
 @router.get("/requests", response=list[RequestOut], summary="The request log, newest first")
-@paginate(LimitOffsetPagination)
+@paginate(LimitOffset)
 def requests(
     request: HttpRequest,
     q: Annotated[str, Query(description="Part of the model's name as it was asked for")] = "",

@@ -7,10 +7,11 @@ from typing import Annotated
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from ninja import Query, Router, Status
-from ninja.pagination import LimitOffsetPagination, paginate
+from ninja.pagination import paginate
 
 from registry.errors import NotFound
 from registry.models import Dataset, Model, ModelVersion
+from registry.paging import LimitOffset
 from training import admission, overview, queue, reproduction, sweeps
 from training.models import Sweep, TrainingJob, TrainingMetric, TrainingSample
 from training.schemas import (
@@ -48,7 +49,7 @@ def estimate(request: HttpRequest, payload: EstimateIn) -> admission.Plan:
 
 
 @router.get("/jobs", response=list[JobOut], summary="Jobs, newest first")
-@paginate(LimitOffsetPagination)
+@paginate(LimitOffset)
 def jobs(
     request: HttpRequest,
     status: TrainingJob.Status | None = None,
@@ -66,7 +67,7 @@ def job(request: HttpRequest, job_id: int) -> TrainingJob:
 
 
 @router.get("/jobs/{job_id}/metrics", response=list[MetricOut], summary="What was measured")
-@paginate(LimitOffsetPagination)
+@paginate(LimitOffset)
 def metrics(
     request: HttpRequest,
     job_id: int,
@@ -153,7 +154,7 @@ def retry_halved(request: HttpRequest, job_id: int) -> TrainingJob:
 
 
 @router.get("/jobs/{job_id}/samples", response=list[SampleOut], summary="What it answered so far")
-@paginate(LimitOffsetPagination)
+@paginate(LimitOffset)
 def samples(request: HttpRequest, job_id: int) -> QuerySet[TrainingSample]:
     """Answers to validation prompts at each validation, when `samples` was asked for."""
     return _job(job_id).samples.order_by("iteration", "line")
@@ -174,7 +175,7 @@ def create_sweep(request: HttpRequest, payload: SweepIn) -> Status[Sweep]:
 
 
 @router.get("/sweeps", response=list[SweepOut], summary="Sweeps, newest first")
-@paginate(LimitOffsetPagination)
+@paginate(LimitOffset)
 def list_sweeps(request: HttpRequest, model_id: int | None = None) -> QuerySet[Sweep]:
     found = Sweep.objects.select_related("model", "dataset")
     return found if model_id is None else found.filter(model_id=model_id)

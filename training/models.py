@@ -226,6 +226,8 @@ class TrainingJob(models.Model):
             models.Index(fields=["status", "-priority", "position"], name="job_order"),
             models.Index(fields=["-created_at", "-id"], name="job_newest"),
             models.Index(fields=["memory_family", "-completed_at"], name="job_family"),
+            models.Index(fields=["status", "-created_at", "-id"], name="job_newest_of_status"),
+            models.Index(fields=["model", "-created_at", "-id"], name="job_newest_of_model"),
         ]
 
     def __str__(self) -> str:

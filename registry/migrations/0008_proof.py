@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('registry', '0006_dataset_tasks'),
+        ('registry', '0007_paging'),
     ]
 
     operations = [
