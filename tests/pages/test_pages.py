@@ -18,6 +18,7 @@ PAGES = (
     "/datasets/new/",
     "/training/",
     "/training/new/",
+    "/training/sweeps/",
     "/playground/",
     "/requests/",
     "/system/",
