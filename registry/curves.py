@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from django.db.models import Manager, Max, Q
 
 from registry.models import ModelVersion
 
+LOSSES = ("train_loss", "val_loss")
 MAX_POINTS = 600  # of a chart; more cannot be told apart on a screen
 
 
-def columns(metrics: Manager[Any], after: int = -1) -> dict[str, list[Any]]:
-    """`iteration`, `train_loss` and `val_loss` of a job's metrics above iteration `after`.
+def columns(
+    metrics: Manager[Any], after: int = -1, series: Sequence[str] = LOSSES
+) -> dict[str, list[Any]]:
+    """`iteration` and each of `series` of a job's metrics above iteration `after`.
 
     A long run is thinned to about MAX_POINTS; measured validation losses are all kept.
     """
@@ -22,8 +26,8 @@ def columns(metrics: Manager[Any], after: int = -1) -> dict[str, list[Any]]:
         stride = -(-last // MAX_POINTS)
         kept = [*range(0, last + 1, stride), last]
         found = found.filter(Q(iteration__in=kept) | Q(val_loss__isnull=False))
-    rows = list(found.order_by("iteration").values_list("iteration", "train_loss", "val_loss"))
-    names = ("iteration", "train_loss", "val_loss")
+    names = ("iteration", *series)
+    rows = list(found.order_by("iteration").values_list(*names))
     return {name: [row[place] for row in rows] for place, name in enumerate(names)}
 
 

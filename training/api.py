@@ -5,14 +5,14 @@
 from typing import Annotated
 
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, StreamingHttpResponse
 from ninja import Query, Router, Status
 from ninja.pagination import paginate
 
 from registry.errors import NotFound
 from registry.models import Dataset, Model, ModelVersion
 from registry.paging import LimitOffset
-from training import admission, overview, queue, reproduction, sweeps
+from training import admission, events, overview, queue, reproduction, sweeps
 from training.models import Sweep, TrainingJob, TrainingMetric, TrainingSample
 from training.schemas import (
     CloneIn,
@@ -27,6 +27,11 @@ from training.schemas import (
     SweepDetail,
     SweepIn,
     SweepOut,
+)
+
+_EVENTS = (
+    "event: metrics\nid: 42-1764000000000000-0\n"
+    'data: {"iteration":[42],"train_loss":[0.31],"val_loss":[null]}\n\n'
 )
 
 router = Router(tags=["training"])
@@ -158,6 +163,33 @@ def retry_halved(request: HttpRequest, job_id: int) -> TrainingJob:
 def samples(request: HttpRequest, job_id: int) -> QuerySet[TrainingSample]:
     """Answers to validation prompts at each validation, when `samples` was asked for."""
     return _job(job_id).samples.order_by("iteration", "line")
+
+
+@router.get(
+    "/jobs/{job_id}/events",
+    summary="Follow a job (SSE)",
+    openapi_extra={
+        "responses": {
+            200: {
+                "description": "Server-sent events: status, progress, metrics…, sample…, end",
+                "content": {"text/event-stream": {"example": _EVENTS}},
+            }
+        }
+    },
+)
+async def follow(
+    request: HttpRequest,
+    job_id: int,
+    after: Annotated[
+        str, Query(description="An iteration, or an event's id; as Last-Event-ID")
+    ] = "",
+) -> StreamingHttpResponse:
+    """Events `status`, `progress`, `metrics` (columns, a few iterations each), `sample` (texts cut
+    short), `rewind` (what came after that iteration is measured anew) and, when the job is over,
+    `end`. Come back with `Last-Event-ID` to go on from there."""
+    cursor = events.Cursor.parse(request.headers.get("Last-Event-ID") or after)
+    frames = events.stream(job_id, cursor)
+    return events.response(await anext(frames), frames)
 
 
 @router.post("/sweeps", response={201: SweepDetail}, summary="Queue a grid of jobs")

@@ -1,197 +1,199 @@
-"""The form of a new training job. Its rules are those of `TrainingConfig` and of the queue."""
+"""The form of a new training job or sweep. Its rules are those of `TrainingConfig` and
+`training.rules`; several values in one field, with commas between them, make a grid."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Any
 
 from django import forms
+from django.db.models import QuerySet
 from pydantic import ValidationError
 
 from backends.base import TrainingConfig
+from registry.errors import Invalid
 from registry.models import Dataset, Model
-
-PRESETS: dict[str, tuple[str, str, dict[str, Any]]] = {
-    "trial": (
-        "Trial",
-        "20 steps, to see that it runs",
-        {"iters": 20, "steps_per_eval": 10, "save_every": 10},
-    ),
-    "balanced": ("Balanced", "100 steps over all layers", {}),
-    "thorough": (
-        "Thorough",
-        "600 steps, rank 16, gentler",
-        {
-            "iters": 600,
-            "learning_rate": 1e-4,
-            "lora.rank": 16,
-            "warmup": 20,
-            "steps_per_eval": 100,
-        },
-    ),
-    "small-memory": (
-        "Little memory",
-        "Top 8 layers, short examples",
-        {"batch_size": 1, "num_layers": 8, "max_seq_length": 512, "iters": 200},
-    ),
-}
-
-
-@dataclass(frozen=True)
-class Setting:
-    """One field of `TrainingConfig` in plain words."""
-
-    name: str
-    label: str
-    help: str
-    kind: str = "number"
-    step: str = "1"
-    choices: tuple[str, ...] = ()
-
-
-MAIN = (
-    Setting("iters", "Steps", "How many times the weights are improved. More learns more, longer."),
-    Setting("batch_size", "Batch size", "Examples per step. Larger is steadier and needs memory."),
-    Setting(
-        "learning_rate", "Learning rate", "Size of each step. Halve it if loss jumps.", step="any"
-    ),
-    Setting("lora.rank", "LoRA rank", "Room for new knowledge: 8 suits most tasks."),
-    Setting("num_layers", "Layers", "Layers adapted, counted from the top; -1 is all of them."),
-    Setting("max_seq_length", "Longest example", "In tokens; longer examples are cut."),
+from training import rules, sweeps
+from training.configs import with_changes
+from training.models import Sweep, TrainingJob
+from training.vocabulary import (
+    ESSENTIALS,
+    GROUPS,
+    SETTINGS,
+    Setting,
+    flatten,
+    initial_of,
+    nest,
+    written,
 )
-MORE = (
-    Setting("lora.scale", "LoRA scale", "How strongly the adapter speaks.", step="any"),
-    Setting("lora.dropout", "LoRA dropout", "Share switched off at random, 0 to 1.", step="any"),
-    Setting("optimizer", "Optimizer", "", "choice", choices=("adamw", "adam")),
-    Setting("weight_decay", "Weight decay", "Pulls weights towards zero; 0 is off.", step="any"),
-    Setting(
-        "schedule",
-        "Schedule",
-        "How the learning rate falls over the run.",
-        "choice",
-        choices=("cosine", "linear", "constant"),
-    ),
-    Setting("warmup", "Warm-up steps", "The learning rate rises from zero over these."),
-    Setting("grad_clip", "Gradient limit", "Cuts sudden jumps; 0 is off.", step="any"),
-    Setting("steps_per_eval", "Validate every", "Steps between two validation losses."),
-    Setting("save_every", "Checkpoint every", "Steps an interruption can cost at most."),
-    Setting(
-        "scoring.scorer",
-        "Score by",
-        "How answers to the test split are compared with the right ones, base against tuned.",
-        "choice",
-        choices=("exact_match", "json", "contains", "f1", "none"),
-    ),
-    Setting("scoring.examples", "Examples scored", "Of the test split, spread over it."),
-    Setting("scoring.max_tokens", "Longest scored answer", "In tokens; longer ones are cut."),
-    Setting("seed", "Seed", "The same seed, data and settings give the same bytes."),
-)
-MASK_PROMPT = Setting(
-    "mask_prompt", "Learn from answers only", "Prompts are read, not imitated.", "check"
-)
-SETTINGS = (*MAIN, *MORE, MASK_PROMPT)
 
 
 class NewJobForm(forms.Form):
-    """A model, a data set and one field for each setting of `TrainingConfig`."""
+    """A model, a data set and one field for each setting of `TrainingConfig`.
 
-    model = forms.ModelChoiceField(Model.objects.order_by("name"), empty_label=None)
-    dataset = forms.ModelChoiceField(
-        Dataset.objects.filter(next=None)
-        .exclude(format=Dataset.Format.PREFERENCE)
-        .order_by("name"),
-        label="Data set",
+    Valid, `cleaned_data` has `config` (with the first value of each varied setting), `grid` (empty
+    for a single job) and `configs`, one for every job.
+    """
+
+    model = forms.ModelChoiceField(
+        Model.objects.filter(archived_at=None).select_related("base_model").order_by("name"),
         empty_label=None,
     )
+    dataset = forms.ModelChoiceField(
+        Dataset.objects.filter(next=None).order_by("name"), label="Data set", empty_label=None
+    )
     priority = forms.IntegerField(
-        required=False, initial=0, help_text="Higher runs first; 0 is normal."
+        required=False,
+        initial=0,
+        min_value=-1000,
+        max_value=1000,
+        help_text="Higher runs first; 0 is normal.",
+    )
+    name = forms.CharField(
+        required=False,
+        max_length=100,
+        label="Name of the sweep",
+        help_text="Of the jobs together; empty names what varies.",
     )
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, earlier: Dataset | None = None, **kwargs: Any) -> None:
+        """`earlier` is the data set of a job that is repeated: perhaps not the newest revision."""
         super().__init__(*args, **kwargs)
-        defaults = flatten(TrainingConfig().model_dump(mode="json"))
+        defaults = initial_of(TrainingConfig().model_dump(mode="json"))
         for setting in SETTINGS:
             self.fields[setting.name] = _field(setting)
-            self.fields[setting.name].initial = written(defaults[setting.name])
+            self.fields[setting.name].initial = defaults[setting.name]
+        if earlier is not None:
+            offered: QuerySet[Dataset] = Dataset.objects.filter(next=None)
+            chooser = self.fields["dataset"]
+            assert isinstance(chooser, forms.ModelChoiceField)
+            chooser.queryset = (offered | Dataset.objects.filter(pk=earlier.pk)).order_by("name")
 
     @property
-    def main(self) -> list[forms.BoundField]:
-        return [self[setting.name] for setting in MAIN]
+    def essentials(self) -> list[forms.BoundField]:
+        return [self[setting.name] for setting in ESSENTIALS]
 
     @property
-    def more(self) -> list[forms.BoundField]:
-        return [self[setting.name] for setting in (*MORE, MASK_PROMPT)]
-
-    @property
-    def more_has_errors(self) -> bool:
-        return any(field.errors for field in self.more)
+    def groups(self) -> Iterator[tuple[str, str, list[forms.BoundField], bool]]:
+        """Title, summary, fields, and whether there is something in it to look at."""
+        for group in GROUPS:
+            fields = [self[setting.name] for setting in group.settings]
+            yield group.title, group.summary, fields, any(map(_is_special, fields))
 
     def clean(self) -> dict[str, Any]:
-        """Adds `config`, the validated `TrainingConfig`; pydantic's errors go to their fields."""
         cleaned = super().clean() or {}
-        values = {
-            setting.name: cleaned[setting.name]
-            for setting in SETTINGS
-            if cleaned.get(setting.name) not in ("", None)
-        }
+        values = {name: cleaned[name] for name in _NAMES if cleaned.get(name) not in ("", None)}
+        grid = {name: value for name, value in values.items() if _is_grid(name, value)}
+        first = {name: value[0] if name in grid else value for name, value in values.items()}
+        config = self._config(first)
+        if config is None:
+            return cleaned
         try:
-            cleaned["config"] = TrainingConfig.model_validate(nest(values))
+            combinations = sweeps.combinations(grid) if grid else [{}]
+            configs = [with_changes(config, varied) for varied in combinations]
+        except Invalid as error:
+            self.add_error(None, str(error))
+            return cleaned
+        self._check(cleaned.get("model"), cleaned.get("dataset"), configs)
+        return cleaned | {"config": config, "grid": _typed(grid, configs), "configs": configs}
+
+    def _config(self, values: dict[str, Any]) -> TrainingConfig | None:
+        """pydantic's errors go to their fields."""
+        try:
+            return TrainingConfig.model_validate(nest(values))
         except ValidationError as error:
             for problem in error.errors():
-                name = ".".join(str(part) for part in problem["loc"])
+                loc = [str(part) for part in problem["loc"]]
+                name = ".".join(loc)
+                if name not in self.fields:  # an item of a list, such as lora.keys.0
+                    name = ".".join(loc[:-1])
                 message = problem["msg"].removeprefix("Value error, ")
                 self.add_error(name if name in self.fields else None, f"{message}.")
-        return cleaned
+            return None
+
+    def _check(
+        self, model: Model | None, dataset: Dataset | None, configs: list[TrainingConfig]
+    ) -> None:
+        if model is None or dataset is None:
+            return
+        found = (p for config in configs for p in rules.problems(model, dataset, config))
+        for problem in dict.fromkeys(found):
+            name = problem.setting if problem.setting in self.fields else None
+            self.add_error(name, problem.message)
+
+
+_NAMES = tuple(setting.name for setting in SETTINGS)
+_KINDS = {setting.name: setting.kind for setting in SETTINGS}
+
+
+def repeated(job: TrainingJob) -> dict[str, Any]:
+    """Form values that queue the job again."""
+    return initial_of(job.config) | {
+        "model": job.model_id,
+        "dataset": job.dataset_id,
+        "priority": job.priority,
+    }
+
+
+def swept(sweep: Sweep) -> dict[str, Any]:
+    """Form values that start the sweep again. Only numbers can vary in the form."""
+    grid = {
+        name: ", ".join(str(written(value)) for value in values)
+        for name, values in sweep.grid.items()
+        if _KINDS.get(name) == "number"
+    }
+    chosen = {"model": sweep.model_id, "dataset": sweep.dataset_id, "name": sweep.name}
+    return initial_of(sweep.config) | grid | chosen
 
 
 def _field(setting: Setting) -> forms.Field:
-    common: dict[str, Any] = {
-        "label": setting.label,
-        "help_text": setting.help,
-        "required": False,
-    }
+    common: dict[str, Any] = {"label": setting.label, "help_text": setting.help, "required": False}
     if setting.kind == "check":
         return forms.BooleanField(**common)
     if setting.kind == "choice":
-        return forms.ChoiceField(choices=[(name, name) for name in setting.choices], **common)
-    number = forms.NumberInput(attrs={"step": setting.step, "inputmode": "decimal"})
-    return forms.CharField(widget=number, **common)
+        return forms.ChoiceField(choices=setting.choices, **common)
+    if setting.kind == "words":
+        return WordsField(**common)
+    return NumbersField(**common)
 
 
-def flatten(config: dict[str, Any]) -> dict[str, Any]:
-    """`{"lora": {"rank": 8}}` → `{"lora.rank": 8}`, as the form names its fields."""
-    flat: dict[str, Any] = {}
-    for name, value in config.items():
-        inner = value if isinstance(value, dict) else None
-        flat |= {name: value} if inner is None else {f"{name}.{k}": v for k, v in inner.items()}
-    return flat
+class NumbersField(forms.CharField):
+    """A number, or several with commas between them: the values of a grid. What a number may be
+    is for `TrainingConfig` to say, so texts pass."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(
+            widget=forms.TextInput(
+                attrs={"inputmode": "decimal", "autocomplete": "off", "spellcheck": "false"}
+            ),
+            **kwargs,
+        )
+
+    def to_python(self, value: Any) -> Any:
+        pieces = [piece.strip() for piece in str(value or "").split(",")]
+        pieces = [piece for piece in pieces if piece]
+        return pieces if len(pieces) > 1 else "".join(pieces)
 
 
-def nest(flat: dict[str, Any]) -> dict[str, Any]:
-    """The inverse of `flatten`."""
-    config: dict[str, Any] = {}
-    for name, value in flat.items():
-        group, dot, inner = name.partition(".")
-        if dot:
-            config.setdefault(group, {})[inner] = value
-        else:
-            config[name] = value
-    return config
+class WordsField(forms.CharField):
+    """Names with spaces or commas between them; empty is None."""
+
+    def to_python(self, value: Any) -> Any:
+        words = str(value or "").replace(",", " ").split()
+        return words or None
 
 
-def written(value: Any) -> Any:
-    """A number as a person writes it: 0.0002, not 2e-04 and not 20.0."""
-    if isinstance(value, float):
-        return f"{value:.10f}".rstrip("0").rstrip(".")
-    return value
+def _is_special(field: forms.BoundField) -> bool:
+    """Whether it has an error, or a value other than its default."""
+    default = field.field.initial
+    return bool(field.errors) or str(field.value() or "") != str(default or "")
 
 
-def initial_of(config: dict[str, Any]) -> dict[str, Any]:
-    """Form values of a stored configuration."""
-    return {name: written(value) for name, value in flatten(config).items()}
+def _is_grid(name: str, value: Any) -> bool:
+    return _KINDS[name] == "number" and isinstance(value, list)
 
 
-def labelled(config: dict[str, Any]) -> list[tuple[str, Any]]:
-    """(label, value) of each stored setting, in the form's order."""
-    values = initial_of(config)
-    return [(setting.label, values[setting.name]) for setting in SETTINGS if setting.name in values]
+def _typed(grid: dict[str, list[str]], configs: list[TrainingConfig]) -> dict[str, list[Any]]:
+    """The grid with numbers instead of texts, as its configurations have read them."""
+    read = [flatten(config.model_dump(mode="json")) for config in configs]
+    return {name: list(dict.fromkeys(values[name] for values in read)) for name in grid}

@@ -99,6 +99,9 @@ class Sweep(models.Model):
     def __str__(self) -> str:
         return self.name
 
+    def get_absolute_url(self) -> str:
+        return reverse("sweep", args=[self.pk])
+
 
 class TrainingJob(models.Model):
     """One fine-tuning run, from the queue to the version it made."""

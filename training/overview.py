@@ -1,35 +1,67 @@
-"""What the pages ask about jobs: the queue's order, a loss curve, the end of a log."""
+"""What the pages ask about jobs: the queue's order, what a job waits for, its curves, its log."""
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
 
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 
 from registry import curves
 from registry.models import Model
-from training.models import TrainingJob
+from training.models import TrainingJob, TrainingSample
 
+SERIES = (
+    "train_loss",
+    "val_loss",
+    "learning_rate",
+    "grad_norm",
+    "tokens_per_second",
+    "peak_memory_bytes",
+)
+MAX_RUNS = 8  # curves in one picture that can still be told apart
+_SHOWN_WAITING = 50
+_STAGES = {
+    "starting": "Its process is starting.",
+    "verifying": "Base model and data are read through and compared with their checksums.",
+    "preparing": "Base model and data are being loaded.",
+    "evaluating": "The validation loss is being measured.",
+    "publishing": "The new version is being stored.",
+}
 TAIL_BYTES, TAIL_LINES = 16_384, 80
 _LINE_FIELDS = ("timestamp", "level", "event", "process", "logger", "correlation_id", "job")
 
 
 def find_jobs(status: str = "", model: str = "") -> QuerySet[TrainingJob]:
-    """Jobs with their model, data set and version, newest first; `model` is a whole name."""
-    jobs = TrainingJob.objects.select_related(
-        "model", "dataset", "result_version", "reproduces"
-    ).only(
-        *(field.name for field in TrainingJob._meta.concrete_fields),
-        *("model__name", "dataset__name", "result_version__version", "reproduces__version"),
+    """Jobs with their model, data set and version, newest first; without a status those that
+    are over. `model` is a whole name."""
+    jobs = (
+        TrainingJob.objects.with_losses()
+        .select_related("model", "dataset", "result_version", "reproduces")
+        .only(
+            *(field.name for field in TrainingJob._meta.concrete_fields),
+            *("model__name", "dataset__name", "dataset__revision"),
+            *("result_version__version", "reproduces__version"),
+        )
     )
-    if status:
-        jobs = jobs.filter(status=status)
+    over = ("completed", "failed", "cancelled")
+    jobs = jobs.filter(status=status) if status else jobs.filter(status__in=over)
     if model:
         named = Model.objects.filter(name__iexact=model).values_list("pk", flat=True)
         jobs = jobs.filter(model__in=list(named))
     return jobs.order_by("-created_at", "-pk")
+
+
+def queue() -> tuple[TrainingJob | None, list[TrainingJob], int]:
+    """The running job, the first waiting ones in order, and how many wait in all."""
+    shown = TrainingJob.objects.select_related("model", "dataset")
+    waiting = list(shown.waiting()[: _SHOWN_WAITING + 1])
+    count = len(waiting)
+    if count > _SHOWN_WAITING:
+        count = TrainingJob.objects.waiting().count()
+    return shown.running().first(), waiting[:_SHOWN_WAITING], count
 
 
 def queue_positions() -> dict[int, int]:
@@ -38,10 +70,59 @@ def queue_positions() -> dict[int, int]:
     return {pk: place for place, pk in enumerate(order, start=1)}
 
 
+def place_of(job: TrainingJob) -> int | None:
+    """The job's place among those that wait, from 1; None when it does not."""
+    return queue_positions().get(job.pk) if job.status == TrainingJob.Status.QUEUED else None
+
+
+def situation(job: TrainingJob, place: int | None) -> str:
+    """What the job does or waits for, in words; empty while it just trains and when it is over."""
+    if job.is_over:
+        return ""
+    if job.status == TrainingJob.Status.QUEUED:
+        return _waiting(job, place)
+    if job.cancel_requested:
+        return "It stops at the next step; its checkpoint is kept."
+    if job.is_pausing:
+        return "It goes back to the queue at its next step, with a checkpoint."
+    if job.yielding:
+        return f"Training holds still: {job.yielding.rstrip('.')}."
+    return _STAGES.get(job.stage, "")
+
+
+def _waiting(job: TrainingJob, place: int | None) -> str:
+    if job.paused:
+        after = f" from step {job.checkpoint_iteration}" if job.checkpoint_iteration else ""
+        return f"Paused. Resumed, it goes on{after} when its turn comes."
+    line = "Next in line." if place in (None, 1) else f"Number {place} in line."
+    return f"{line} {job.wait_reason}".strip()
+
+
 def curve(job: TrainingJob, after: int = -1) -> dict[str, Any]:
-    """Columns for a chart: iterations above `after` with train and validation loss, and whether
-    more will come."""
-    return {**curves.columns(job.metrics, after), "over": job.is_over}
+    """Columns for charts: iterations above `after` with each of SERIES, and whether more will
+    come."""
+    return {**curves.columns(job.metrics, after, SERIES), "over": job.is_over}
+
+
+def evaluations(job: TrainingJob, most: int = 12) -> list[dict[str, Any]]:
+    """The last validations with what was measured beside them, and which was the best so far."""
+    rows = list(job.metrics.filter(val_loss__isnull=False).order_by("iteration").values())
+    lowest = min((row["val_loss"] or 0.0 for row in rows), default=None)
+    return [{**row, "best": row["val_loss"] == lowest} for row in rows[-most:]]
+
+
+def samples(job: TrainingJob) -> list[tuple[TrainingSample, list[TrainingSample]]]:
+    """For each validation prompt the newest answer and the earlier ones, newest first."""
+    rows = job.samples.order_by("line", "-iteration")
+    grouped = [list(group) for _, group in itertools.groupby(rows, key=lambda row: row.line)]
+    return [(newest, earlier) for newest, *earlier in grouped]
+
+
+def comparable(job: TrainingJob, most: int = 30) -> QuerySet[TrainingJob]:
+    """Other jobs of the model or of the sweep whose curves can be laid over this one's."""
+    same = Q(model=job.model_id) | (Q(sweep=job.sweep_id) if job.sweep_id else Q())
+    measured = TrainingJob.objects.filter(same, iteration__gt=0).exclude(pk=job.pk)
+    return measured.select_related("model", "result_version").order_by("-pk")[:most]
 
 
 def tail(path: Path) -> str:

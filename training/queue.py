@@ -19,9 +19,9 @@ from django.utils import timezone
 
 from backends.base import TrainingConfig
 from registry import versions
-from registry.errors import Conflict, Invalid
+from registry.errors import Conflict
 from registry.models import Dataset, Model, ModelVersion
-from training import scoring, tracking
+from training import rules, tracking
 from training.configs import with_changes
 from training.models import LeaseLost, Sweep, TrainingJob
 
@@ -49,20 +49,7 @@ def enqueue(
 
     Raises Invalid when it could not be trained.
     """
-    if model.archived_at is not None:
-        raise Invalid(f"Model {model.name} is archived; restore it before you train it.")
-    if dataset.format == Dataset.Format.PREFERENCE:
-        raise Invalid(
-            f"Data set {dataset.name} holds preferences (chosen and rejected answers), which LoRA "
-            "fine-tuning cannot learn from; choose one of chats, completions, tool calls or text."
-        )
-    examples = int(dataset.splits.get("train", 0))
-    if examples < config.batch_size:
-        raise Invalid(
-            f"Data set {dataset.name} has {examples} training examples, fewer than batch_size "
-            f"{config.batch_size}; lower batch_size or add examples."
-        )
-    scoring.check(config.scoring)
+    rules.check(model, dataset, config)
     with transaction.atomic():
         job = TrainingJob.objects.create(
             model=model,

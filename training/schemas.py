@@ -272,7 +272,8 @@ class ComparedOut(Schema):
     iteration: Annotated[int, Field(alias="job.iteration")]
     train_loss: float | None
     val_loss: Annotated[float | None, Field(description="Newest measured")]
-    best: Annotated[bool, Field(description="Lowest validation loss so far")]
+    best_val_loss: Annotated[float | None, Field(description="Lowest of the run")]
+    best: Annotated[bool, Field(description="Lowest of all jobs so far")]
     metrics: Annotated[dict[str, Any], Field(description="The finished version's")]
     tokens_per_second: Annotated[float | None, Field(alias="job.tokens_per_second")]
     peak_memory_bytes: Annotated[int | None, Field(alias="job.peak_memory_bytes")]

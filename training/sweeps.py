@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import Min, QuerySet
 
 from backends.base import TrainingConfig
 from registry.errors import Conflict, Invalid
@@ -24,13 +24,15 @@ type Grid = Mapping[str, Sequence[Any]]
 
 @dataclass(frozen=True)
 class Compared:
-    """One job of a sweep beside the others. `val_loss` is the newest; `best` marks the lowest."""
+    """One job of a sweep beside the others. `val_loss` is the newest, `best_val_loss` the lowest
+    of the run; `best` marks the lowest of all."""
 
     job: TrainingJob
     varied: dict[str, Any]
     metrics: dict[str, Any]  # of the finished version
     train_loss: float | None
     val_loss: float | None
+    best_val_loss: float | None
     seconds: float | None  # from start to end
     best: bool
 
@@ -49,8 +51,8 @@ def start(
     Raises Invalid, before anything is queued, when a combination could not be trained or there
     are more than MAX_JOBS.
     """
-    combinations = _combinations(grid)
-    configs = [with_changes(config, varied) for varied in combinations]
+    grid_points = combinations(grid)
+    configs = [with_changes(config, varied) for varied in grid_points]
     with transaction.atomic():
         sweep = Sweep.objects.create(
             name=name.strip()[:100] or " × ".join(grid)[:100],
@@ -59,7 +61,7 @@ def start(
             config=config.model_dump(mode="json"),
             grid={setting: list(values) for setting, values in grid.items()},
         )
-        for varied, changed in zip(combinations, configs, strict=True):
+        for varied, changed in zip(grid_points, configs, strict=True):
             queue.enqueue(model, dataset, changed, priority, sweep=sweep, varied=varied)
     return sweep
 
@@ -83,23 +85,26 @@ def compare(sweep: Sweep) -> list[Compared]:
         .select_related("model", "dataset", "result_version")
         .order_by("created_at", "pk")
     )
-    rows = [(job, *_losses(job)) for job in jobs]
-    lowest = min((val for _, _, val in rows if val is not None), default=None)
+    jobs = jobs.annotate(best_val_loss=Min("metrics__val_loss"))
+    rows = [(job, getattr(job, "best_val_loss", None)) for job in jobs]
+    lowest = min((best for _, best in rows if best is not None), default=None)
     return [
         Compared(
             job=job,
             varied=job.varied,
             metrics=job.result_version.metrics if job.result_version else {},
-            train_loss=train,
-            val_loss=val,
+            train_loss=getattr(job, "train_loss", None),
+            val_loss=getattr(job, "val_loss", None),
+            best_val_loss=best,
             seconds=_seconds(job),
-            best=val is not None and val == lowest,
+            best=best is not None and best == lowest,
         )
-        for job, train, val in rows
+        for job, best in rows
     ]
 
 
-def _combinations(grid: Grid) -> list[dict[str, Any]]:
+def combinations(grid: Grid) -> list[dict[str, Any]]:
+    """The varied settings of each job. Raises Invalid for an empty, repeated or too large grid."""
     if not grid:
         raise Invalid('A sweep needs settings to vary, such as {"lora.rank": [8, 16]}.')
     for setting, values in grid.items():
@@ -113,11 +118,6 @@ def _combinations(grid: Grid) -> list[dict[str, Any]]:
     if count > MAX_JOBS:
         raise Invalid(f"The grid has {count} combinations, more than {MAX_JOBS}; try fewer values.")
     return [dict(zip(grid, chosen, strict=True)) for chosen in itertools.product(*grid.values())]
-
-
-def _losses(job: TrainingJob) -> tuple[float | None, float | None]:
-    """The newest train and validation loss, as `with_losses` annotates them."""
-    return getattr(job, "train_loss", None), getattr(job, "val_loss", None)
 
 
 def _seconds(job: TrainingJob) -> float | None:

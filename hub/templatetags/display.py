@@ -153,6 +153,13 @@ def ago(moment: datetime | Literal[""] | None) -> SafeString:
     )
 
 
+@register.filter
+def soon(moment: datetime) -> str:
+    """A moment to come: `in 12 s`; `in a moment` once it is due."""
+    seconds = (moment - timezone.now()).total_seconds()
+    return "in a moment" if seconds < 1 else f"in {duration(seconds)}"
+
+
 def _relative(seconds: float) -> str:
     """Keep in step with `static/js/hub.js`."""
     if seconds < 5:

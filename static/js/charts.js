@@ -1,5 +1,9 @@
-// Charts: every [data-chart] reads columns from its data-url and draws them with uPlot.
-// With data-every (seconds) it reads again until the answer says that it is over.
+// Charts: every [data-chart] draws the columns behind its data-url with uPlot, or those of several
+// runs: each [data-curve] link in it, or in the element that its data-runs names. With data-every
+// (seconds) they are read again until the answer says that they are over.
+
+import { feedOf } from "./feed.js";
+import { bytes, clock, figure, loss, percent, rate } from "./figures.js";
 
 const uPlot = window.uPlot;
 
@@ -17,38 +21,26 @@ function faded(value, alpha) {
   return `color-mix(in srgb, ${value} ${alpha * 100}%, transparent)`;
 }
 
-const percent = (value) => (value == null ? "–" : `${value.toFixed(0)} %`);
-const loss = (value) => (value == null ? "–" : value.toPrecision(4));
-function bytes(value) {
-  if (value == null) return "–";
-  const units = ["B", "kB", "MB", "GB", "TB"];
-  let step = 0;
-  while (value >= 999.5 && step < 4) {
-    value /= 1000;
-    step += 1;
-  }
-  return `${Number(value.toPrecision(3))} ${units[step]}`;
-}
-
-function clock(seconds, fine = false) {
-  const moment = new Date(seconds * 1000);
-  const parts = [moment.getHours(), moment.getMinutes(), ...(fine ? [moment.getSeconds()] : [])];
-  return parts.map((part) => String(part).padStart(2, "0")).join(":");
+/** A small chart of one measurement over the steps. */
+function single(key, label, shade, format) {
+  const lines = [{ key, label, colour: shade }];
+  return { x: "iteration", height: 150, format, lines, empty: "Not measured yet." };
 }
 
 const KINDS = {
   curves: {
     x: "iteration",
     height: 320,
-    time: false,
     format: loss,
     empty: "No loss is known of these versions.",
-    lines: [],
+    lines: [
+      { key: "train_loss", label: "training", colour: "--series-1", fade: true },
+      { key: "val_loss", label: "validation", colour: "--series-2", points: true },
+    ],
   },
   loss: {
     x: "iteration",
-    height: 260,
-    time: false,
+    height: 280,
     format: loss,
     empty: "No loss has been measured yet.",
     lines: [
@@ -56,6 +48,10 @@ const KINDS = {
       { key: "val_loss", label: "Validation", colour: "--series-2", points: true },
     ],
   },
+  learning_rate: single("learning_rate", "Learning rate", "--series-3", figure),
+  grad_norm: single("grad_norm", "Gradient norm", "--series-4", figure),
+  tokens: single("tokens_per_second", "Tokens/s", "--series-7", rate),
+  peak: single("peak_memory_bytes", "Peak memory", "--series-6", bytes),
   cpu: {
     x: "time",
     height: 150,
@@ -95,78 +91,100 @@ function smoothed(values) {
   });
 }
 
+const WIDTHS = new Map([[bytes, 62], [figure, 62]]); // of the values beside the y axis, in pixels
+
+/** The feeds that an element shows, by the label of each; one alone has no label. */
+function runsOf(element) {
+  const { url, every, runs } = element.dataset;
+  if (url) return [{ label: "", feed: feedOf(url, { every }) }];
+  const links = [...(runs ? document.querySelector(runs) : element).querySelectorAll("[data-curve]")];
+  return links.map((link) => ({
+    label: links.length > 1 ? link.textContent.split(" · ")[0] : "",
+    feed: feedOf(link.dataset.curve, link.dataset),
+  }));
+}
+
 class Chart {
   constructor(element) {
     this.element = element;
     this.kind = KINDS[element.dataset.chart];
-    this.columns = null;
     this.plot = null;
-    this.every = Number(element.dataset.every) * 1000;
+    this.runs = runsOf(element);
+    this.drawing = 0;
+    for (const { feed } of this.runs) feed.listen(() => this.schedule());
     this.resizes = new ResizeObserver(() => this.fit());
     this.resizes.observe(element);
-    this.read();
   }
 
-  async read() {
-    if (!this.element.isConnected) return;
-    let over = false;
-    if (!document.hidden || !this.columns) {
-      try {
-        over = await this.fetch();
-      } catch {
-        if (!this.columns) this.say("The chart's data could not be read.");
-      }
-    }
-    if (this.every && !over) setTimeout(() => this.read(), this.every);
-  }
-
-  async fetch() {
-    const url = new URL(this.element.dataset.url, location.href);
-    const growing = this.kind.x === "iteration";
-    const known = this.columns?.iteration?.at(-1);
-    if (growing && known !== undefined) url.searchParams.set("after", known);
-    const response = await fetch(url, { headers: { Accept: "application/json" } });
-    if (!response.ok) throw new Error(response.statusText);
-    const news = await response.json();
-    if (growing && known !== undefined) this.append(news);
-    else this.columns = news;
-    this.draw();
-    return news.over === true;
-  }
-
-  append(news) {
-    for (const key of ["iteration", ...this.kind.lines.map((line) => line.key)]) {
-      this.columns[key].push(...news[key]);
-    }
+  /** Once a frame, however many feeds have something new. */
+  schedule() {
+    this.drawing ||= requestAnimationFrame(() => {
+      this.drawing = 0;
+      this.draw();
+    });
   }
 
   /** Lines that have at least one value; a raw and a smoothed one where the kind asks for it. */
-  shown() {
+  shown(columns) {
     const shown = [];
     for (const line of this.kind.lines) {
-      const values = this.columns[line.key];
-      if (line.optional && values.every((value) => value == null)) continue;
+      const values = columns[line.key] ?? [];
+      if (values.every((value) => value == null)) continue;
       if (line.fade && values.length > 40) {
-        shown.push({ ...line, label: line.label, values, faint: true });
-        shown.push({ ...line, label: "Train, smoothed", values: smoothed(values) });
-      } else shown.push({ ...line, values, dots: values.length < 2 });
+        shown.push({ ...line, values, faint: true });
+        shown.push({ ...line, label: `${line.label}, smoothed`, values: smoothed(values) });
+      } else shown.push({ ...line, values: [...values], dots: values.length < 2 });
     }
     return shown;
   }
 
+  /** The lines of several runs over the steps of all of them, a colour for each run. */
+  overlaid(steps) {
+    const place = new Map(steps.map((step, index) => [step, index]));
+    return this.runs.flatMap(({ label, feed }, number) => {
+      if (!feed.columns) return [];
+      const { iteration } = feed.columns;
+      return this.kind.lines.flatMap((line) => {
+        const own = line.fade ? smoothed(feed.columns[line.key]) : feed.columns[line.key];
+        if (own.every((value) => value == null)) return [];
+        const values = new Array(steps.length).fill(null);
+        iteration.forEach((step, index) => {
+          values[place.get(step)] = own[index];
+        });
+        const what = this.kind.lines.length > 1 ? ` ${line.label.toLowerCase()}` : "";
+        const look = { colour: `--series-${number + 1}`, dash: line.points ? [5, 4] : undefined };
+        return [{ ...line, ...look, label: `${label}${what}`, values }];
+      });
+    });
+  }
+
   draw() {
-    const x = this.columns[this.kind.x];
-    if (!x.length) return this.say(this.kind.empty);
-    const lines = this.shown();
+    const known = this.runs.map(({ feed }) => feed.columns).filter(Boolean);
+    if (!known.length) {
+      const failed = this.runs.some(({ feed }) => feed.failed);
+      if (failed || !this.runs.length) this.say(failed ? "The chart's data could not be read." : this.kind.empty);
+      return;
+    }
+    const many = this.runs.length > 1;
+    const x = many
+      ? [...new Set(known.flatMap((columns) => columns[this.kind.x]))].sort((a, b) => a - b)
+      : [...known[0][this.kind.x]];
+    const lines = many ? this.overlaid(x) : this.shown(known[0]);
+    if (!x.length || !lines.length) {
+      this.say(this.kind.empty);
+      return;
+    }
     const data = [x, ...lines.map((line) => line.values)];
     const shape = lines.map((line) => line.label).join();
-    if (this.plot && this.shape === shape) return this.plot.setData(data);
+    this.describe(lines);
+    if (this.plot && this.shape === shape) {
+      this.plot.setData(data);
+      return;
+    }
     this.plot?.destroy();
-    this.element.replaceChildren();
+    for (const old of this.element.querySelectorAll(".chart-empty, [data-curve]")) old.remove();
     this.shape = shape;
     this.plot = new uPlot(this.options(lines), data, this.element);
-    this.describe(lines);
-    return undefined;
   }
 
   options(lines) {
@@ -181,11 +199,11 @@ class Chart {
       width: Math.max(200, this.element.clientWidth),
       height: kind.height,
       legend: { live: true },
-      cursor: { drag: { x: true, y: false }, points: { size: 6 } },
-      scales: { x: { time: kind.time }, y: { range: kind.range ?? ((_, low, high) => [Math.min(0, low), high * 1.08 || 1]) } },
+      cursor: { drag: { x: true, y: false }, points: { size: 6 }, sync: { key: kind.x } },
+      scales: { x: { time: Boolean(kind.time) }, y: { range: kind.range ?? ((_, low, high) => [Math.min(0, low), high * 1.08 || 1]) } },
       axes: [
         { ...axis, grid: { show: false }, space: 70, size: 30, values: kind.time ? (_, ticks) => ticks.map((tick) => clock(tick)) : undefined },
-        { ...axis, size: kind.format === bytes ? 62 : 50, values: (_, ticks) => ticks.map((tick) => (kind.format === loss ? tick : kind.format(tick))) },
+        { ...axis, size: WIDTHS.get(kind.format) ?? 50, values: (_, ticks) => ticks.map((tick) => (kind.format === loss || tick === 0 ? tick : kind.format(tick))) },
       ],
       series: [
         { label: kind.time ? "Time" : "Step", value: kind.time ? (_, seconds) => (seconds == null ? "–" : clock(seconds, true)) : undefined },
@@ -225,7 +243,8 @@ class Chart {
     const note = document.createElement("p");
     note.className = "chart-empty small";
     note.textContent = text;
-    this.element.replaceChildren(note);
+    this.element.querySelector(".chart-empty")?.remove();
+    this.element.append(note);
   }
 
   fit() {
@@ -237,52 +256,11 @@ class Chart {
     this.plot?.destroy();
     this.plot = null;
     this.shape = "";
-    if (this.columns) this.draw();
-  }
-}
-
-/** Loss curves of several jobs in one picture; each [data-curve] link inside names one of them. */
-class Curves extends Chart {
-  async fetch() {
-    this.sources ??= [...this.element.querySelectorAll("[data-curve]")].map((link) => ({
-      url: link.dataset.curve,
-      label: link.textContent,
-    }));
-    const curves = await Promise.all(this.sources.map(({ url }) => this.curve(url)));
-    const steps = [...new Set(curves.flatMap((curve) => curve.iteration))].sort((a, b) => a - b);
-    const place = new Map(steps.map((step, index) => [step, index]));
-    this.columns = { iteration: steps };
-    const lines = [];
-    curves.forEach((curve, number) => {
-      const shade = `--series-${number + 1}`;
-      const train = smoothed(curve.train_loss);
-      const { label } = this.sources[number];
-      const add = (key, values, look) => {
-        const column = new Array(steps.length).fill(null);
-        curve.iteration.forEach((step, index) => {
-          column[place.get(step)] = values[index];
-        });
-        this.columns[key] = column;
-        lines.push({ key, colour: shade, optional: true, ...look });
-      };
-      add(`train-${number}`, train, { label: `${label} training` });
-      add(`val-${number}`, curve.val_loss, { label: `${label} validation`, points: true, dash: [5, 4] });
-    });
-    this.kind = { ...this.kind, lines };
     this.draw();
-    return true;
-  }
-
-  async curve(url) {
-    const response = await fetch(url, { headers: { Accept: "application/json" } });
-    if (!response.ok) throw new Error(response.statusText);
-    return response.json();
   }
 }
 
-const charts = [...document.querySelectorAll("[data-chart]")].map((element) =>
-  element.dataset.chart === "curves" ? new Curves(element) : new Chart(element),
-);
+const charts = [...document.querySelectorAll("[data-chart]")].map((element) => new Chart(element));
 const repaint = () => charts.forEach((chart) => chart.repaint());
 document.addEventListener("hub:theme", repaint);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", repaint);

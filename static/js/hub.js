@@ -104,23 +104,32 @@ function refreshTimes() {
 setInterval(refreshTimes, 10_000);
 
 /* -------------------------------------------------------------------- htmx */
-// A hidden tab does not poll; what it missed comes with the first poll after it is shown again.
+// A hidden tab does not poll; what it missed comes with the first poll after it is shown again. What
+// a stream of events keeps up to date is not polled either.
+const isPoll = (event) => event.target.matches("[data-poll]") && !event.detail.requestConfig?.triggeringEvent;
 document.addEventListener("htmx:beforeRequest", (event) => {
-  if (document.hidden && event.target.matches("[data-poll]")) event.preventDefault();
+  if (!isPoll(event)) return;
+  const streamed = "streaming" in document.body.dataset && event.target.matches("[data-streamed]");
+  if (document.hidden || streamed) event.preventDefault();
 });
-// What is polled gives the focus back to the control that had it, and waits while text is selected.
+// What is polled gives the focus back to the control that had it, and waits while text is selected or
+// a value is being typed in it.
 let focused = null;
 const CONTROLS = "a, button, input, select, summary, [tabindex]";
 document.addEventListener("htmx:beforeSwap", (event) => {
   const { target } = event.detail;
   if (!target.matches("[data-poll]")) return;
   const selection = getSelection();
+  const active = document.activeElement;
   if (!selection.isCollapsed && target.contains(selection.anchorNode)) event.detail.shouldSwap = false;
-  const index = [...target.querySelectorAll(CONTROLS)].indexOf(document.activeElement);
-  focused = index < 0 ? null : { id: target.id, index, text: document.activeElement.textContent };
+  if (isTyping(active) && target.contains(active) && !event.detail.requestConfig?.triggeringEvent) event.detail.shouldSwap = false;
+  const index = [...target.querySelectorAll(CONTROLS)].indexOf(active);
+  focused = index < 0 ? null : { id: target.id, index, text: active.textContent, own: active.id };
 });
 document.addEventListener("htmx:afterSwap", () => {
-  const control = focused && document.getElementById(focused.id)?.querySelectorAll(CONTROLS)[focused.index];
+  const control = focused?.own
+    ? document.getElementById(focused.own)
+    : focused && document.getElementById(focused.id)?.querySelectorAll(CONTROLS)[focused.index];
   if (control && control.textContent === focused.text) control.focus({ preventScroll: true });
   focused = null;
   for (const log of document.querySelectorAll("[data-stick]")) log.scrollTop = log.scrollHeight;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 import json
 import math
 import random
@@ -20,7 +21,7 @@ from registry import artifacts, paths
 from registry.aliases import move_alias
 from registry.datasets import register_dataset
 from registry.models import BaseModel, Dataset, Model, ModelVersion
-from training.models import TrainingJob, TrainingMetric
+from training.models import Sweep, TrainingJob, TrainingMetric, TrainingSample
 
 GB = 10**9
 PEOPLE = ("Ada", "Nina", "Omar", "Grace", "Linus", "Diana", "Yuki", "Tomás")
@@ -156,26 +157,93 @@ def make_running_job(model: Model, dataset: Dataset, **overrides: Any) -> Traini
     return job
 
 
-def make_curve(job: TrainingJob, iterations: int) -> None:
-    """A plausible loss curve, two seconds a step."""
+def make_curve(job: TrainingJob, iterations: int, tempo: float = 18, floor: float = 0.02) -> None:
+    """A plausible course of a run, two seconds a step."""
     noise = random.Random(job.pk)
     start = timezone.now() - datetime.timedelta(seconds=2 * iterations)
     rows = []
     for step in range(1, iterations + 1):
-        trend = 2.4 * math.exp(-step / 18) + 0.02
+        trend = 2.4 * math.exp(-step / tempo) + floor
         rows.append(
             TrainingMetric(
                 job=job,
                 iteration=step,
                 train_loss=trend * (1 + noise.uniform(-0.25, 0.25)),
                 val_loss=trend * 1.08 if step == 1 or step % 10 == 0 else None,
+                learning_rate=2e-4 * min(step / 6, (1 + math.cos(math.pi * step / 100)) / 2),
+                grad_norm=0.3 + trend * noise.uniform(0.6, 1.1),
                 tokens_per_second=noise.uniform(480, 540),
+                peak_memory_bytes=int(min(1.6 + step / 40, 2) * GB),
+                created_at=start + datetime.timedelta(seconds=2 * step),
             )
         )
     TrainingMetric.objects.bulk_create(rows)
-    for row in TrainingMetric.objects.filter(job=job):
-        moment = start + datetime.timedelta(seconds=2 * row.iteration)
-        TrainingMetric.objects.filter(pk=row.pk).update(created_at=moment)
+
+
+def make_answers(job: TrainingJob, steps: tuple[int, ...], lines: tuple[int, ...] = (1, 2)) -> None:
+    """Sample answers that get better with each step."""
+    for step in steps:
+        for line in lines:
+            messages = example(line)["messages"]
+            right = messages[2]["content"]
+            TrainingSample.objects.create(
+                job=job,
+                iteration=step,
+                line=line,
+                prompt=f"{messages[0]['content']}\n{messages[1]['content']}",
+                expected=right,
+                answer=right if step == max(steps) and line == 1 else right[: 9 + step // 2] + '"}',
+            )
+
+
+def make_base_folder(base: BaseModel) -> None:
+    """As much of the base model as an estimate of memory reads."""
+    folder = paths.root() / base.path
+    folder.mkdir(parents=True, exist_ok=True)
+    config = {
+        "hidden_size": 576,
+        "intermediate_size": 1536,
+        "num_attention_heads": 9,
+        "num_key_value_heads": 3,
+        "num_hidden_layers": 30,
+        "vocab_size": 49_152,
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+def make_sweep(model: Model, dataset: Dataset) -> Sweep:
+    """Two ranks by three learning rates: four are done, one failed, one waits."""
+    now = timezone.now()
+    grid = {"lora.rank": [8, 16], "learning_rate": [1e-4, 2e-4, 5e-4]}
+    sweep = Sweep.objects.create(
+        name="Rank and rate",
+        model=model,
+        dataset=dataset,
+        config=TrainingConfig(iters=100).model_dump(mode="json"),
+        grid=grid,
+    )
+    for number, (rank, rate) in enumerate(itertools.product(*grid.values())):
+        config = TrainingConfig(iters=100, learning_rate=rate, lora=LoraConfig(rank=rank))
+        job = make_job(
+            model, dataset, sweep=sweep, varied={"lora.rank": rank, "learning_rate": rate}
+        )
+        job.config = config.model_dump(mode="json")
+        if number < 4:
+            job.status, job.iteration, job.attempt = "completed", 100, 1
+            job.started_at = now - datetime.timedelta(minutes=40 - 4 * number)
+            job.completed_at = job.started_at + datetime.timedelta(seconds=200 + 9 * number)
+            job.tokens_per_second, job.peak_memory_bytes = 500 + number, 2 * GB
+            metrics = {"test_loss": 0.09 - 0.01 * number, "exact_match": 0.6 + 0.05 * number}
+            version = make_version(model, f"0.3.{number}", dataset, metrics=metrics)
+            job.result_version = version
+            make_curve(job, 100, 24 - 4 * number, 0.03 + 0.01 * (number % 3))
+        elif number == 4:
+            job.status, job.iteration, job.completed_at = "failed", 12, now
+            job.error_message = (
+                "Loss became NaN at iteration 12; lower the learning rate and retry."
+            )
+        job.save()
+    return sweep
 
 
 def make_request(number: int = 0, **overrides: Any) -> InferenceRequest:
@@ -223,6 +291,7 @@ def make_samples(minutes: int = 60) -> None:
 def seed(folder: Path, *, running: bool = True, samples: int = 60) -> Seeded:
     """Everything at once; `folder` receives source files."""
     base = make_base()
+    make_base_folder(base)
     make_base(
         "Qwen3-4B-Instruct",
         quantization="4-bit (group 64)",
@@ -321,6 +390,8 @@ def seed(folder: Path, *, running: bool = True, samples: int = 60) -> Seeded:
         result_version=unknown,
     )
     job = make_running_job(model, dataset) if running else None
+    if job is not None:
+        make_answers(job, (1, 20, 40))
     make_job(model, dataset, wait_reason="Another job is running.")
     make_job(model, dataset, priority=0)
     log = paths.job_dir((job or done).pk) / "log.txt"

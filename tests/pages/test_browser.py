@@ -30,6 +30,7 @@ PAGES = (
     "/datasets/new/",
     "/training/",
     "/training/new/",
+    "/training/sweeps/",
     "/playground/",
     "/requests/",
     "/system/",
@@ -135,6 +136,7 @@ def test_register_train_watch_promote_ask_and_compare(
     expect(page.get_by_role("status")).to_have_text("Running", timeout=60_000)
     expect(chart.locator("canvas")).to_be_visible(timeout=30_000)
     early = chart.get_attribute("aria-label") or ""
+    expect(page.locator("body[data-streaming]")).to_have_count(1)
     expect(page.get_by_role("status")).to_have_text("Completed", timeout=60_000)
     expect(chart).to_have_attribute("aria-label", re.compile(r"Train \d.*Validation \d"))
     expect(chart).not_to_have_attribute("aria-label", early)

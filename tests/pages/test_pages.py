@@ -19,6 +19,7 @@ PAGES = (
     "/datasets/new/",
     "/training/",
     "/training/new/",
+    "/training/sweeps/",
     "/playground/",
     "/requests/",
     "/system/",

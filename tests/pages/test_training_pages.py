@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import datetime
+import re
+from typing import Any
 
 import pytest
 from django.test import Client
 from django.utils import timezone
 
+from backends.base import TrainingConfig
+from registry import paths
 from registry.curves import MAX_POINTS
-from tests.pages.seed import Seeded, make_job
+from tests.pages.seed import Seeded, make_job, make_sweep
 from tests.pages.test_pages import text
-from training.models import TrainingJob, TrainingMetric
+from training.models import Sweep, TrainingJob, TrainingMetric
 from training.supervisor import log_path
+from training.vocabulary import flatten
 
 
 def form_of(client: Client, query: str = "") -> dict[str, object]:
@@ -26,8 +31,7 @@ def test_the_form_says_which_version_it_would_make(client: Client, seeded: Seede
     newest = seeded.versions[-1]
     assert newest.version == "0.2.1"
     fields = form_of(client) | {"model": seeded.model.pk, "dataset": seeded.dataset.pk}
-    changed = client.get("/training/new/number/", fields).content.decode()
-    assert changed == "Makes calendar@0.3.0, unless another comes first."
+    assert client.post("/training/new/plan/", fields).context["plan"].version == "0.3.0"
     client.post("/training/new/", fields)
     job = seeded.model.jobs.latest("pk")
     type(newest).objects.filter(pk=newest.pk).update(
@@ -35,9 +39,7 @@ def test_the_form_says_which_version_it_would_make(client: Client, seeded: Seede
         dataset_checksum=seeded.dataset.checksum,
         base_checksum=seeded.base.manifest_sha256,
     )
-    again = client.get("/training/new/number/", fields).content.decode()
-    assert again == "Makes calendar@0.2.2, unless another comes first."
-    assert client.get("/training/new/number/", {"model": seeded.model.pk}).content == b""
+    assert client.post("/training/new/plan/", fields).context["plan"].version == "0.2.2"
 
 
 def test_the_form_as_it_stands_queues_a_job(client: Client, seeded: Seeded) -> None:
@@ -47,8 +49,7 @@ def test_the_form_as_it_stands_queues_a_job(client: Client, seeded: Seeded) -> N
     assert response.headers["Location"] == job.get_absolute_url()
     assert job.status == "queued"
     assert job.config["iters"] == 100
-    assert job.config["lora"] == {"rank": 8, "scale": 20.0, "dropout": 0.0}
-    assert job.config["mask_prompt"] is True
+    assert job.training_config == TrainingConfig()
 
 
 @pytest.mark.parametrize(
@@ -96,7 +97,10 @@ def test_a_preset_fills_the_form(client: Client, seeded: Seeded) -> None:
     assert fields["model"] == str(seeded.model.pk)
 
 
-@pytest.mark.parametrize("preset", ["trial", "balanced", "thorough", "small-memory"])
+@pytest.mark.parametrize(
+    "preset",
+    ["trial", "balanced", "thorough", "small-memory"],  # "preferences" needs other data
+)
 def test_every_preset_is_a_valid_job(client: Client, seeded: Seeded, preset: str) -> None:
     fields = form_of(client, f"?preset={preset}") | {
         "model": seeded.model.pk,
@@ -112,17 +116,236 @@ def test_the_settings_of_an_earlier_job_fill_the_form(client: Client, seeded: Se
     assert (fields["iters"], fields["seed"]) == (33, 5)
 
 
-def test_the_list_says_who_runs_next(client: Client, seeded: Seeded) -> None:
+def test_a_repeated_job_remembers_where_it_comes_from(client: Client, seeded: Seeded) -> None:
+    job = make_job(seeded.model, seeded.dataset)
+    fields = form_of(client, f"?from={job.pk}") | {"from": job.pk, "iters": 44}
+    client.post("/training/new/", fields)
+    made = TrainingJob.objects.latest("pk")
+    assert (made.cloned_from, made.config["iters"]) == (job, 44)
+    assert f"like job {job.pk}" in text(client.get(made.get_absolute_url()))
+
+
+def test_every_setting_has_a_field_with_words(client: Client, seeded: Seeded) -> None:
+    form = client.get("/training/new/").context["form"]
+    settings = flatten(TrainingConfig().model_dump())
+    assert settings.keys() <= form.fields.keys()
+    assert all(form[name].help_text and form[name].label for name in settings)
+
+
+def test_words_and_choices_become_settings(client: Client, seeded: Seeded) -> None:
+    chosen = {"lora.keys": "self_attn.q_proj, mlp.up_proj", "optimizer": "muon", "epochs": "1.5"}
+    client.post("/training/new/", form_of(client) | ids(seeded) | chosen)
+    config = TrainingJob.objects.latest("pk").training_config
+    assert config.lora.keys == ("self_attn.q_proj", "mlp.up_proj")
+    assert (config.optimizer, config.epochs) == ("muon", 1.5)
+
+
+# -------------------------------------------------------------------------- the plan
+
+
+def plan_of(client: Client, seeded: Seeded, **change: str) -> Any:
+    fields = form_of(client) | ids(seeded) | change
+    return client.post("/training/new/plan/", fields, headers={"HX-Request": "true"})
+
+
+def test_the_plan_says_what_a_job_needs(client: Client, seeded: Seeded) -> None:
+    need = plan_of(client, seeded).context["plan"].need
+    more = plan_of(client, seeded, batch_size="32").context["plan"].need
+    assert more.estimate.nbytes > need.estimate.nbytes > seeded.base.size_bytes
+    assert need.parts[0].label == "Base model"
+
+
+def test_the_plan_counts_the_jobs_of_a_grid(client: Client, seeded: Seeded) -> None:
+    answer = plan_of(client, seeded, **{"lora.rank": "8, 16", "learning_rate": "1e-4,2e-4,3e-4"})
+    assert answer.context["plan"].jobs == 6
+    assert "Queue 6 jobs" in text(answer)
+
+
+def test_the_plan_says_what_would_fit(client: Client, seeded: Seeded, settings: Any) -> None:
+    settings.MEMORY_BUDGET_BYTES = 800 * 2**20
+    shown = text(plan_of(client, seeded))
+    assert "It will never fit" in shown
+    assert "Batch size 1" in shown
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"objective": "dpo"}, "compares chosen and rejected answers"),
+        ({"batch_size": "1000"}, "fewer than batch_size"),
+        ({"num_layers": "0"}, "nothing is trained"),
+        ({"iters": "many"}, "Input should be a valid integer"),
+        ({"iters": "30, 30"}, "listed twice"),
+        ({"seed": ",".join(map(str, range(70)))}, "70 combinations"),
+        ({"warmup": "5, 200"}, "Warmup (200) must be smaller"),
+        ({"patience": "4"}, "will not stop early"),
+        ({"iters": "4000"}, "learned by heart"),
+    ],
+)
+def test_the_plan_explains_before_anything_is_queued(
+    client: Client, seeded: Seeded, change: dict[str, str], words: str
+) -> None:
+    before = TrainingJob.objects.count()
+    assert words in text(plan_of(client, seeded, **change))
+    assert TrainingJob.objects.count() == before
+
+
+def test_an_unreadable_base_leaves_the_plan_without_an_estimate(
+    client: Client, seeded: Seeded
+) -> None:
+    (paths.root() / seeded.base.path / "config.json").unlink()
+    answer = plan_of(client, seeded)
+    assert "cannot be read" in text(answer)
+    assert answer.context["plan"].jobs == 1
+
+
+# -------------------------------------------------------------------------- the queue
+
+
+def test_the_line_says_who_runs_next(client: Client, seeded: Seeded) -> None:
     urgent = make_job(seeded.model, seeded.dataset, priority=5)
-    rows = dict(client.get("/training/").context["rows"])
-    assert rows[urgent] == 1
-    assert sorted(place for place in rows.values() if place) == [1, 2, 3]
+    page = client.get("/training/")
+    assert page.context["running"] == seeded.running
+    jobs = [job for job, _ in page.context["waiting"]]
+    assert (jobs[0], len(jobs)) == (urgent, 3)
+    assert "Number 2 in line. Another job is running." in text(page)
 
 
-def test_jobs_are_filtered(client: Client, seeded: Seeded) -> None:
-    rows = client.get("/training/?status=failed").context["rows"]
-    assert [job.status for job, _ in rows] == ["failed"]
+def test_waiting_jobs_change_places(client: Client, seeded: Seeded) -> None:
+    first, second = waiting()
+    htmx = client.post(f"/training/{second.pk}/move/first/", headers={"HX-Request": "true"})
+    assert [job for job, _ in htmx.context["waiting"]] == [second, first]
+    plain = client.post(f"/training/{second.pk}/move/down/", {"back": "jobs"})
+    assert plain.headers["Location"] == "/training/"
+    assert waiting() == [first, second]
+    assert client.post(f"/training/{first.pk}/move/sideways/").status_code == 400
+
+
+def test_a_priority_puts_a_job_ahead(client: Client, seeded: Seeded) -> None:
+    first, second = waiting()
+    client.post(f"/training/{second.pk}/priority/", {"priority": "3"})
+    assert waiting() == [second, first]
+    refused = client.post(
+        f"/training/{first.pk}/priority/", {"priority": "high"}, headers={"HX-Request": "true"}
+    )
+    assert "whole number" in text(refused)
+
+
+def test_a_job_is_paused_and_resumed(client: Client, seeded: Seeded) -> None:
+    job = waiting()[0]
+    client.post(f"/training/{job.pk}/pause/")
+    assert "Paused." in text(client.get(job.get_absolute_url()))
+    client.post(f"/training/{job.pk}/resume/")
+    job.refresh_from_db()
+    assert job.paused is False
+
+
+def test_what_went_wrong_in_the_line_is_shown_there(client: Client, seeded: Seeded) -> None:
+    answer = client.post(f"/training/{seeded.done.pk}/pause/", headers={"HX-Request": "true"})
+    assert f"Job {seeded.done.pk} is completed; it cannot be paused." in text(answer)
+
+
+def test_half_the_batch_is_offered_after_a_want_of_memory(client: Client, seeded: Seeded) -> None:
+    failed = TrainingJob.objects.get(status="failed")
+    TrainingJob.objects.filter(pk=failed.pk).update(out_of_memory=True)
+    assert "Retry at half the batch size" in text(client.get(failed.get_absolute_url()))
+    client.post(f"/training/{failed.pk}/retry-halved/")
+    failed.refresh_from_db()
+    assert (failed.status, failed.config["batch_size"]) == ("queued", 2)
+
+
+def test_a_job_says_why_it_holds_still(client: Client, seeded: Seeded) -> None:
+    assert seeded.running is not None
+    TrainingJob.objects.filter(pk=seeded.running.pk).update(
+        yielding="someone is chatting", yielding_since=timezone.now()
+    )
+    for page in (seeded.running.get_absolute_url(), "/training/"):
+        assert "Training holds still: someone is chatting." in text(client.get(page))
+
+
+def test_the_history_has_what_is_over_and_is_filtered(client: Client, seeded: Seeded) -> None:
+    over = {job.status for job in client.get("/training/").context["page"]}
+    assert over == {"completed", "failed"}
+    queued = client.get("/training/?status=queued").context["page"]
+    assert [job.status for job in queued] == ["queued", "queued"]
     assert "No job matches" in text(client.get("/training/?model=nothing"))
+
+
+def waiting() -> list[TrainingJob]:
+    return list(TrainingJob.objects.waiting())
+
+
+def ids(seeded: Seeded) -> dict[str, int]:
+    return {"model": seeded.model.pk, "dataset": seeded.dataset.pk}
+
+
+# ----------------------------------------------------------------------------- sweeps
+
+
+def test_several_values_in_a_field_start_a_sweep(client: Client, seeded: Seeded) -> None:
+    values = {"lora.rank": "4, 8", "learning_rate": "0.0001,0.0002", "name": "first try"}
+    answer = client.post("/training/new/", form_of(client) | ids(seeded) | values)
+    sweep = Sweep.objects.get()
+    assert answer.headers["Location"] == sweep.get_absolute_url()
+    assert sweep.name == "first try"
+    assert sweep.grid == {"learning_rate": [0.0001, 0.0002], "lora.rank": [4, 8]}
+    assert sweep.jobs.count() == 4
+    page = client.get(sweep.get_absolute_url())
+    assert "Curves come with" not in text(page)
+    again = form_of(client, f"?sweep={sweep.pk}")
+    assert (again["learning_rate"], again["lora.rank"]) == ("0.0001, 0.0002", "4, 8")
+    client.post(f"/training/sweeps/{sweep.pk}/cancel/")
+    assert {job.status for job in sweep.jobs.all()} == {"cancelled"}
+
+
+def test_a_sweep_is_one_comparison(client: Client, seeded: Seeded) -> None:
+    sweep = make_sweep(seeded.model, seeded.dataset)
+    page = client.get(sweep.get_absolute_url())
+    table = page.context["table"]
+    assert table.settings == ["LoRA rank", "Learning rate"]
+    best = table.best(1)[0]
+    assert best.settings == [16, "0.0001"]
+    assert best.compared.best
+    assert [[cell.level for cell in cells] for _, cells in table.grid] == [[1, 2, 2], [5, 0, 0]]
+    body = page.content.decode()
+    assert body.count("data-curve=") == 4
+    assert "v=calendar@0.3.3" in body
+    assert "Rank and rate" in text(client.get("/training/sweeps/"))
+    comparison = re.search(r'href="(/compare/[^"]+)"', body)
+    assert comparison
+    assert client.get(comparison[1].replace("&amp;", "&")).status_code == 200
+
+
+def test_the_pages_of_sweeps_are_cheap_and_clean(
+    client: Client, seeded: Seeded, django_assert_max_num_queries: Any
+) -> None:
+    sweep = make_sweep(seeded.model, seeded.dataset)
+    for path in ("/training/sweeps/", sweep.get_absolute_url(), f"/training/new/?sweep={sweep.pk}"):
+        with django_assert_max_num_queries(20):
+            body = client.get(path).content.decode()
+        assert not re.search(r"\sstyle=|\son[a-z]+=|<script(?![^>]*\bsrc=)", body), path
+
+
+# -------------------------------------------------------------------------- one job
+
+
+def test_other_runs_are_laid_over_a_jobs_curve(client: Client, seeded: Seeded) -> None:
+    assert seeded.running is not None
+    other = make_job(seeded.model, seeded.dataset, status="completed", iteration=5)
+    body = client.get(f"{seeded.running.get_absolute_url()}?with={other.pk}&with=x").content
+    assert body.decode().count("data-curve=") == 2
+    assert f"/training/{other.pk}/metrics.json".encode() in body
+
+
+def test_sample_answers_show_the_newest_first(client: Client, seeded: Seeded) -> None:
+    assert seeded.running is not None
+    page = client.get(seeded.running.get_absolute_url())
+    newest, earlier = page.context["samples"][0]
+    assert (newest.iteration, [sample.iteration for sample in earlier]) == (40, [20, 1])
+    assert "the same" in text(page)
+    part = client.get(f"/training/{seeded.running.pk}/measured/", headers={"HX-Request": "true"})
+    assert "2 earlier answers" in text(part)
+    assert b"<main" not in part.content
 
 
 def test_a_running_job_is_polled_and_an_ended_one_is_not(client: Client, seeded: Seeded) -> None:
@@ -159,7 +382,7 @@ def test_a_queued_job_is_cancelled_and_a_running_one_asked_to_stop(
     queued.refresh_from_db()
     assert queued.status == "cancelled"
     shown = text(client.get(seeded.running.get_absolute_url()))
-    assert "stops at the next step" in shown
+    assert "It stops at the next step" in shown
 
 
 def test_what_cannot_be_cancelled_is_explained(client: Client, seeded: Seeded) -> None:

@@ -1,0 +1,133 @@
+// Measurements as columns, read once by all charts that show them, and kept up to date: by
+// server-sent events where there are any, else by asking again.
+
+const feeds = new Map();
+
+/** The one feed of a URL. `every`: seconds between questions; `events`: address of its stream. */
+export function feedOf(url, { every = 0, events = "" } = {}) {
+  if (!feeds.has(url)) feeds.set(url, new Feed(url, Number(every) * 1000, events));
+  return feeds.get(url);
+}
+
+class Feed {
+  constructor(url, every, events) {
+    this.url = new URL(url, location.href);
+    this.every = every;
+    this.events = events;
+    this.columns = null;
+    this.failed = false;
+    this.cursor = "";
+    this.listeners = new Set();
+    this.start();
+  }
+
+  listen(listener) {
+    this.listeners.add(listener);
+    if (this.columns || this.failed) listener();
+  }
+
+  tell() {
+    for (const listener of this.listeners) listener();
+  }
+
+  async start() {
+    const over = await this.read();
+    if (over) return;
+    if (this.events) this.stream();
+    else this.poll();
+  }
+
+  /** Ask for what is new; whether there will be no more. */
+  async read() {
+    try {
+      const url = new URL(this.url);
+      const known = this.columns?.iteration?.at(-1);
+      if (known !== undefined) url.searchParams.set("after", known);
+      const response = await fetch(url, { headers: { Accept: "application/json" } });
+      if (!response.ok) throw new Error(response.statusText);
+      const { over = false, ...columns } = await response.json();
+      if (known === undefined) this.columns = columns;
+      else this.append(columns);
+      this.failed = false;
+      this.tell();
+      return over;
+    } catch {
+      this.failed = true;
+      this.tell();
+      return false;
+    }
+  }
+
+  poll() {
+    if (!this.every) return;
+    setTimeout(async () => {
+      if (document.hidden || !(await this.read())) this.poll();
+    }, this.every);
+  }
+
+  /** Add rows; one of an iteration that is there already takes its place. */
+  append(news) {
+    const { iteration } = this.columns;
+    news.iteration.forEach((step, row) => {
+      while (iteration.length && iteration.at(-1) > step) this.drop();
+      const place = iteration.at(-1) === step ? iteration.length - 1 : iteration.length;
+      for (const key of Object.keys(this.columns)) this.columns[key][place] = news[key]?.[row] ?? null;
+    });
+  }
+
+  drop() {
+    for (const column of Object.values(this.columns)) column.pop();
+  }
+
+  /** A browser keeps few connections to one host: a hidden tab gives its own back. */
+  stream() {
+    if (document.hidden || !this.columns) {
+      const again = () => this.stream();
+      if (document.hidden) document.addEventListener("visibilitychange", again, { once: true });
+      else setTimeout(async () => ((await this.read()) ? undefined : again()), 2000);
+      return;
+    }
+    const url = new URL(this.events, location.href);
+    url.searchParams.set("after", this.cursor || String(this.columns.iteration.at(-1) ?? ""));
+    const source = new EventSource(url);
+    const stop = () => {
+      source.close();
+      document.removeEventListener("visibilitychange", hide);
+      delete document.body.dataset.streaming;
+    };
+    const hide = () => {
+      stop();
+      this.stream();
+    };
+    document.addEventListener("visibilitychange", hide);
+    const on = (name, act) =>
+      source.addEventListener(name, (event) => {
+        this.cursor = event.lastEventId || this.cursor;
+        const detail = JSON.parse(event.data);
+        act?.(detail);
+        document.dispatchEvent(new CustomEvent(`job:${name}`, { detail }));
+      });
+    on("metrics", (rows) => {
+      this.append(rows);
+      this.tell();
+    });
+    on("rewind", ({ iteration }) => {
+      while (this.columns.iteration.at(-1) > iteration) this.drop();
+      this.tell();
+    });
+    on("status");
+    on("progress");
+    on("sample");
+    on("end", stop);
+    source.addEventListener("open", () => {
+      document.body.dataset.streaming = "";
+    });
+    source.addEventListener("error", () => {
+      delete document.body.dataset.streaming;
+      if (source.readyState !== EventSource.CLOSED) return;
+      stop();
+      this.every ||= 3000;
+      this.poll();
+    });
+  }
+}

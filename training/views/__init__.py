@@ -1,0 +1,1 @@
+"""Pages of training. What may happen to a job is decided in `training.queue`."""
