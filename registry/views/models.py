@@ -137,13 +137,16 @@ def model_context(
     rule_form: RuleForm | None = None,
 ) -> dict[str, Any]:
     every = overview.versions_of(found)
-    page = RowPages(every, VERSIONS_PER_PAGE).get_page(request.GET.get("page"))
+    disk = gc.disk_use(found)[0]
+    pages = RowPages(every, VERSIONS_PER_PAGE)
+    pages.count = disk.versions  # it has counted them already
+    page = pages.get_page(request.GET.get("page"))
     versions = list(page)
     asked = request.GET.getlist("compare")[: comparison.MOST]
     chosen = list(every.filter(version__in=asked).reverse()) if asked else []
     return {
         "model": found,
-        "disk": gc.disk_use(found)[0],
+        "disk": disk,
         "versions": versions,
         "page": page,
         "scored": any("exact_match" in v.metrics for v in versions),
