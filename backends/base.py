@@ -224,7 +224,7 @@ class LoadedModel(Protocol):
 
 
 class LoraConfig(BaseModel):
-    """The adapter's shape, in mlx-lm's words."""
+    """The adapter's shape, in mlx-lm's words. Without meaning for a full fine-tune."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -233,6 +233,29 @@ class LoraConfig(BaseModel):
         20.0
     )
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    keys: Annotated[
+        tuple[str, ...] | None,
+        Field(
+            description="Linear layers adapted, by their path within a block, such as "
+            '"self_attn.q_proj"; null is all of them'
+        ),
+    ] = None
+
+
+class ScoringConfig(BaseModel):
+    """How the finished model is judged on the test split, beside its base. It changes no weight."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    scorer: Annotated[
+        Literal["none", "exact_match", "json", "contains", "f1"],
+        Field(description="How an answer is compared with the right one; none asks nothing"),
+    ] = "exact_match"
+    examples: Annotated[int, Field(ge=1, le=100_000, description="Of the test split")] = 50
+    max_tokens: Annotated[int, Field(ge=1, le=32_768, description="Of each answer")] = 128
+    lm_eval: Annotated[
+        tuple[str, ...], Field(description="Tasks of lm-eval, where that package is installed")
+    ] = ()
 
 
 class TrainingConfig(BaseModel):
@@ -240,30 +263,74 @@ class TrainingConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    fine_tune_type: Annotated[
+        Literal["lora", "dora", "full"],
+        Field(description="A LoRA or DoRA adapter, or all weights of the chosen layers"),
+    ] = "lora"
+    objective: Annotated[
+        Literal["sft", "dpo", "orpo"],
+        Field(description="Learn from answers, or from chosen and rejected ones (dpo, orpo)"),
+    ] = "sft"
+    beta: Annotated[
+        float, Field(gt=0, le=10, description="Weight of the preference in dpo and orpo")
+    ] = 0.1
     iters: Annotated[int, Field(ge=1, le=1_000_000, description="Optimizer steps")] = 100
-    batch_size: Annotated[int, Field(ge=1, le=1024, description="Examples per step")] = 4
+    epochs: Annotated[
+        float | None,
+        Field(gt=0, le=10_000, description="Passes over the data; replaces iters when given"),
+    ] = None
+    batch_size: Annotated[int, Field(ge=1, le=1024, description="Examples per batch")] = 4
+    grad_accumulation_steps: Annotated[
+        int, Field(ge=1, le=1024, description="Batches per optimizer step")
+    ] = 1
+    grad_checkpoint: Annotated[
+        bool, Field(description="Compute activations twice to hold fewer in memory")
+    ] = False
+    packing: Annotated[
+        bool, Field(description="Fill rows with several short examples that do not see each other")
+    ] = False
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 2e-4
     num_layers: Annotated[
-        int, Field(ge=-1, description="Layers adapted, counted from the top; -1 is all")
+        int, Field(ge=-1, description="Layers trained, counted from the top; -1 is all")
     ] = -1
     max_seq_length: Annotated[int, Field(ge=8, le=1_048_576, description="Tokens")] = 2048
     mask_prompt: Annotated[bool, Field(description="Learn from the answer's tokens only")] = True
     lora: LoraConfig = LoraConfig()
-    optimizer: Literal["adam", "adamw"] = "adamw"
+    optimizer: Literal["adam", "adamw", "sgd", "muon", "adafactor"] = "adamw"
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.0
     schedule: Literal["constant", "cosine", "linear"] = "cosine"
     warmup: Annotated[int, Field(ge=0, description="Steps of linear warm-up")] = 5
     grad_clip: Annotated[float, Field(ge=0, description="Global norm limit; 0 is off")] = 1.0
     steps_per_eval: Annotated[int, Field(ge=1, description="Steps between validations")] = 50
+    patience: Annotated[
+        int,
+        Field(ge=0, description="Validations without a better loss until it stops; 0 never stops"),
+    ] = 0
+    restore_best: Annotated[
+        bool, Field(description="End with the weights of the lowest validation loss")
+    ] = True
     save_every: Annotated[int, Field(ge=1, description="Steps between checkpoints")] = 25
+    keep_checkpoints: Annotated[
+        int, Field(ge=1, le=1000, description="Newest checkpoints kept, besides the best")
+    ] = 2
+    samples: Annotated[
+        int, Field(ge=0, le=16, description="Validation prompts answered at each validation")
+    ] = 0
+    sample_tokens: Annotated[int, Field(ge=1, le=4096, description="Longest such answer")] = 64
+    scoring: ScoringConfig = ScoringConfig()
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
 
     @model_validator(mode="after")
-    def _warmup_is_shorter_than_the_run(self) -> TrainingConfig:
-        if self.warmup >= self.iters and self.warmup > 0:
+    def _settings_go_together(self) -> TrainingConfig:
+        if self.epochs is None and self.warmup >= self.iters and self.warmup > 0:
             raise ValueError(
                 f"warmup ({self.warmup}) must be smaller than iters ({self.iters}); "
                 "lower warmup or train longer"
+            )
+        if self.packing and self.objective != "sft":
+            raise ValueError(
+                f"packing cannot be used with objective {self.objective}, which compares pairs of "
+                "answers; switch packing off"
             )
         return self
 
@@ -274,7 +341,8 @@ class TrainingRun:
 
     `output` is an empty folder that receives `adapters.safetensors` and `adapter_config.json`.
     `checkpoints` survives the process: a run that finds a checkpoint there goes on from it and
-    ends with the same bytes as a run that was never interrupted.
+    ends with the same bytes as a run that was never interrupted. A preference objective reads
+    examples with "prompt", "chosen" and "rejected".
     """
 
     base: Path
@@ -286,9 +354,12 @@ class TrainingRun:
 
 @dataclass(frozen=True)
 class Started:
-    """The run is set up. `iteration` is 0, or the last one done before an interruption."""
+    """The run is set up. `iteration` is 0, or the last one done before an interruption; `iters` is
+    how many optimizer steps it will take at most (`epochs` is known only once the data is read).
+    """
 
     iteration: int
+    iters: int
     trainable_parameters: int
     total_parameters: int
 
@@ -317,6 +388,17 @@ class Evaluated:
 
 
 @dataclass(frozen=True)
+class Sampled:
+    """What the model says now to a prompt of the validation split, greedily."""
+
+    iteration: int
+    line: int  # of valid.jsonl, from 1
+    prompt: str
+    expected: str
+    answer: str
+
+
+@dataclass(frozen=True)
 class Checkpointed:
     """A checkpoint is durable on disk."""
 
@@ -326,14 +408,16 @@ class Checkpointed:
 
 @dataclass(frozen=True)
 class Finished:
-    """The adapter is in `output`. `metrics` has train_loss, val_loss, and with a test split
-    test_loss, perplexity (tuned) and base_perplexity."""
+    """The adapter is in `output`. `metrics` has train_loss, val_loss, best_val_loss and
+    best_iteration, and with a test split test_loss, perplexity (tuned) and base_perplexity.
+    `iteration` is the last one done, fewer than Started's `iters` when `patience` ended the run.
+    """
 
     iteration: int
     metrics: dict[str, float] = field(default_factory=dict)
 
 
-TrainingEvent = Started | Stepped | Evaluated | Checkpointed | Finished
+TrainingEvent = Started | Stepped | Evaluated | Sampled | Checkpointed | Finished
 
 
 # --------------------------------------------------------------------------- the backend
@@ -397,7 +481,13 @@ class Backend(Protocol):
     def train(self, run: TrainingRun) -> Generator[TrainingEvent, None, None]:
         """Train step by step: the caller drives the generator and stops by closing it.
 
-        The first event is Started, the last Finished. Closing early keeps the last checkpoint.
-        Raises BadExample, TrainingDiverged, UnsupportedModel, OutOfMemory.
+        The first event is Started, the last Finished. Closing it early first saves a checkpoint
+        of the last step done. Raises BadExample, TrainingDiverged (naming the batch's examples),
+        UnsupportedModel, OutOfMemory.
         """
+        ...
+
+    def compare_weights(self, one: Path, other: Path) -> dict[str, float]:
+        """The largest absolute difference of each tensor of two safetensors files, by name; a
+        tensor that only one of them has, or of another shape, differs by infinity."""
         ...

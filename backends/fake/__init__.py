@@ -85,6 +85,9 @@ class FakeBackend:
     def train(self, run: TrainingRun) -> Generator[TrainingEvent, None, None]:
         return training.train(run, self._step_seconds)
 
+    def compare_weights(self, one: Path, other: Path) -> dict[str, float]:
+        return files.compare_weights(one, other)
+
 
 def _setting(variable: str, argument: float | None) -> float:
     """The argument, else the environment's value, else 0. Raises ValueError naming the variable."""

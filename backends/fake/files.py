@@ -96,6 +96,21 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
+def compare_weights(one: Path, other: Path) -> dict[str, float]:
+    """See `backends.base.Backend.compare_weights`."""
+    left, right = read_safetensors(one), read_safetensors(other)
+    differences = {}
+    for name in sorted(left.keys() | right.keys()):
+        a, b = left.get(name), right.get(name)
+        if a is None or b is None or a.shape != b.shape:
+            differences[name] = float("inf")
+        else:
+            differences[name] = max(
+                (abs(x - y) for x, y in zip(a.values, b.values, strict=True)), default=0.0
+            )
+    return differences
+
+
 def _shapes(path: Path) -> list[tuple[int, ...]]:
     with path.open("rb") as file:
         header = _header(path, file.read(8), file.read)

@@ -51,9 +51,9 @@ def train(run: TrainingRun, step_seconds: float) -> Generator[TrainingEvent, Non
     fingerprint = _fingerprint(run, splits)
     iteration, weights = _resume(run, fingerprint)
     trainable = sum(len(tensor.values) for tensor in weights.values())
-    yield Started(iteration, trainable, base.parameters + trainable)
-
     config = run.config
+    yield Started(iteration, config.iters, trainable, base.parameters + trainable)
+
     metrics: dict[str, float] = {}
     names: tuple[tuple[Literal["valid", "test"], str], ...] = (("valid", "val"), ("test", "test"))
     for split, short in names:

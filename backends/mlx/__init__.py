@@ -96,3 +96,11 @@ class MLXBackend:
         from backends.mlx.trainer import train
 
         return train(run)
+
+    def compare_weights(self, one: Path, other: Path) -> dict[str, float]:
+        from backends.mlx.device import prepare
+
+        prepare()
+        from backends.mlx.compare import compare_weights
+
+        return compare_weights(one, other)

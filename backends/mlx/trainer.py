@@ -78,8 +78,8 @@ class _Training:
 
     def events(self) -> Generator[TrainingEvent, None, None]:
         self._set_up()
-        yield Started(self.iteration, *lora.count_parameters(self.model))
         config = self.config
+        yield Started(self.iteration, config.iters, *lora.count_parameters(self.model))
         if self.iteration == 0:
             yield from self._evaluate_base()
         while self.iteration < config.iters:
