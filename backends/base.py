@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal, Protocol, TypedDict, runtime_checkable
+from typing import Annotated, Any, Literal, Protocol, TypedDict, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -35,6 +35,10 @@ class TrainingDiverged(BackendError):
 
 class PromptTooLong(BackendError):
     """The prompt does not fit the context window; the text names both lengths."""
+
+
+class TemplateMismatch(BackendError):
+    """Training and the endpoint would read different tokens; the text names the first of them."""
 
 
 class OutOfMemory(BackendError):
@@ -190,8 +194,11 @@ class LoadedModel(Protocol):
     @property
     def context_length(self) -> int: ...
 
-    def encode(self, messages: Sequence[Message]) -> list[int]:
-        """Token ids of the chat, rendered with the model's template and a generation prompt."""
+    def encode(
+        self, messages: Sequence[Message], tools: Sequence[dict[str, Any]] | None = None
+    ) -> list[int]:
+        """Token ids of the chat, rendered with the model's template and a generation prompt.
+        `tools` are described to the template as JSON schemas."""
         ...
 
     def add_adapter(self, path: Path) -> None:
@@ -474,8 +481,30 @@ class Backend(Protocol):
         training on `base` would, with the prompt masked. Raises UnsupportedModel."""
         ...
 
-    def load(self, base: Path) -> LoadedModel:
-        """Load a model folder for generation, warmed up. Raises UnsupportedModel, OutOfMemory."""
+    def load(self, base: Path, adapter: Path | None = None) -> LoadedModel:
+        """Load a model folder for generation, warmed up. With `adapter` (of any type: DoRA and full
+        ones cannot share a base) it is that fine-tune and nothing else: "no adapter" then means it.
+
+        Raises UnsupportedModel, OutOfMemory.
+        """
+        ...
+
+    def check_template(self, base: Path, data: Path, sample: int) -> None:
+        """Render at most `sample` examples of each split of the folder `data` as training reads
+        them and as a served model is asked; loads no weights.
+
+        Raises TemplateMismatch, UnsupportedModel. A hostile template may never come to an end:
+        call it where a process can be ended.
+        """
+        ...
+
+    def run_lm_eval(
+        self, base: Path, adapter: Path | None, tasks: Sequence[str], limit: int
+    ) -> dict[str, dict[str, float]]:
+        """Metrics by task of lm-eval, over at most `limit` examples each.
+
+        Raises BackendError when a task is unknown or its data cannot be had.
+        """
         ...
 
     def train(self, run: TrainingRun) -> Generator[TrainingEvent, None, None]:
@@ -490,4 +519,9 @@ class Backend(Protocol):
     def compare_weights(self, one: Path, other: Path) -> dict[str, float]:
         """The largest absolute difference of each tensor of two safetensors files, by name; a
         tensor that only one of them has, or of another shape, differs by infinity."""
+        ...
+
+    def largest_weights(self, path: Path) -> dict[str, float]:
+        """The largest absolute value of each tensor of a safetensors file, by name: what a
+        difference of `compare_weights` is large or small beside."""
         ...

@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 
 from backends.base import Message
+from backends.scorers import NoAnswer, exact_match, question
 from registry.errors import HubError, Invalid
 
 TIMEOUT_S = 300.0
@@ -117,18 +118,6 @@ async def evaluate(
     return Report(tuple(row for row, _ in results), sum(n for _, n in results), seconds)
 
 
-def matches(expected: str, answer: str) -> bool:
-    """Equal as JSON where the right answer is JSON, else equal but for space around it."""
-    try:
-        right = _canonical(expected)
-    except ValueError:
-        return expected.strip() == answer.strip()
-    try:
-        return right == _canonical(answer)
-    except ValueError:
-        return False
-
-
 def http_ask(
     url: str,
     model: str,
@@ -193,14 +182,11 @@ async def _chunks(response: httpx.Response) -> AsyncIterator[dict[str, Any]]:
 
 
 def _question(example: Mapping[str, Any]) -> tuple[list[Message], str]:
-    """What to ask and the right answer: the last assistant message or the completion."""
-    if "prompt" in example and "completion" in example:
-        return [Message(role="user", content=example["prompt"])], example["completion"]
-    messages = list(example.get("messages", ()))
-    if len(messages) < 2 or messages[-1]["role"] != "assistant":
-        raise Invalid("An example without an assistant's answer at its end cannot be scored.")
-    asked = [Message(role=m["role"], content=m["content"]) for m in messages[:-1]]
-    return asked, messages[-1]["content"]
+    try:
+        asked = question(example)
+    except NoAnswer as error:
+        raise Invalid(str(error)) from None
+    return asked.messages, asked.expected
 
 
 def _row(messages: Sequence[Message], expected: str, answer: Answer) -> Row:
@@ -210,15 +196,10 @@ def _row(messages: Sequence[Message], expected: str, answer: Answer) -> Row:
         prompt=messages[-1]["content"],
         expected=expected,
         answer=answer.text,
-        match=matches(expected, answer.text),
+        match=exact_match(expected, answer.text) == 1,
         first_token_ms=answer.first_token_ms,
         tokens_per_second=decoded / decoding * 1000 if decoded > 0 and decoding > 0 else None,
     )
-
-
-def _canonical(text: str) -> str:
-    """One text for equal JSON: 1 is 1.0, but to Python alone true is 1 as well."""
-    return json.dumps(json.loads(text, parse_int=float), sort_keys=True)
 
 
 def _error_text(body: Any) -> str:

@@ -4,12 +4,13 @@ It keeps every promise of `backends.base` (files that others can read, rows in a
 resumption, the same errors), so what stands above it can be tried and tested without a model.
 Pace comes from arguments or, for child processes, from the environment:
 HUB_FAKE_TOKENS_PER_SECOND (per row), HUB_FAKE_REPLY_WORDS and HUB_FAKE_STEP_SECONDS.
+HUB_FAKE_TEMPLATE=differs or =loops makes a chat template of the kind that must not be trained on.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from pathlib import Path
 
 from backends.base import (
@@ -21,7 +22,7 @@ from backends.base import (
     TrainingEvent,
     TrainingRun,
 )
-from backends.fake import conversion, examination, files, generation, training
+from backends.fake import conversion, examination, files, generation, parity, training
 
 
 class FakeBackend:
@@ -77,13 +78,24 @@ class FakeBackend:
         files.inspect(base)
         return examination.examine(data, max_seq_length, sample)
 
-    def load(self, base: Path) -> LoadedModel:
-        return generation.FakeModel(
-            files.inspect(base), 1 / (self._tokens_per_second or float("inf")), self._reply_words
-        )
+    def load(self, base: Path, adapter: Path | None = None) -> LoadedModel:
+        pace = 1 / (self._tokens_per_second or float("inf"))
+        return generation.FakeModel(files.inspect(base), pace, self._reply_words, adapter)
+
+    def check_template(self, base: Path, data: Path, sample: int) -> None:
+        files.inspect(base)
+        parity.check_template(data, sample, os.environ.get("HUB_FAKE_TEMPLATE", ""))
+
+    def run_lm_eval(
+        self, base: Path, adapter: Path | None, tasks: Sequence[str], limit: int
+    ) -> dict[str, dict[str, float]]:
+        return {task: {"acc": 0.25 if adapter is None else 0.5} for task in tasks}
 
     def train(self, run: TrainingRun) -> Generator[TrainingEvent, None, None]:
         return training.train(run, self._step_seconds)
+
+    def largest_weights(self, path: Path) -> dict[str, float]:
+        return files.largest_weights(path)
 
     def compare_weights(self, one: Path, other: Path) -> dict[str, float]:
         return files.compare_weights(one, other)

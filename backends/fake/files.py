@@ -111,6 +111,14 @@ def compare_weights(one: Path, other: Path) -> dict[str, float]:
     return differences
 
 
+def largest_weights(path: Path) -> dict[str, float]:
+    """See `backends.base.Backend.largest_weights`."""
+    return {
+        name: max(map(abs, tensor.values), default=0.0)
+        for name, tensor in read_safetensors(path).items()
+    }
+
+
 def _shapes(path: Path) -> list[tuple[int, ...]]:
     with path.open("rb") as file:
         header = _header(path, file.read(8), file.read)

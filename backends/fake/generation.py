@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import codecs
 import hashlib
+import json
 import random
 import re
 import time
@@ -13,6 +14,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from backends.base import (
     BackendError,
@@ -53,7 +55,13 @@ class _Row:
 class FakeModel:
     """See `backends.base.LoadedModel`. A row's first token comes in its second step."""
 
-    def __init__(self, model: ImportedModel, step_seconds: float, reply_words: int) -> None:
+    def __init__(
+        self,
+        model: ImportedModel,
+        step_seconds: float,
+        reply_words: int,
+        adapter: Path | None = None,
+    ) -> None:
         self.name = model.path.name
         self.context_length = model.context_length
         self._weight_bytes = sum(f.stat().st_size for f in model.path.glob("model*.safetensors"))
@@ -61,6 +69,9 @@ class FakeModel:
         self._reply_words = reply_words
         self._adapters: dict[Path, bytes] = {}
         self._rows: dict[str, _Row] = {}
+        self._own = adapter
+        if adapter is not None:
+            self.add_adapter(adapter)
 
     @property
     def nbytes(self) -> int:
@@ -69,10 +80,11 @@ class FakeModel:
             self._weight_bytes + sum(map(len, self._adapters.values())) + _BYTES_PER_TOKEN * tokens
         )
 
-    def encode(self, messages: Sequence[Message]) -> list[int]:
+    def encode(
+        self, messages: Sequence[Message], tools: Sequence[dict[str, Any]] | None = None
+    ) -> list[int]:
         """One token per word or mark."""
-        text = "".join(f"<|{m['role']}|>{m['content']}\n" for m in messages) + "<|assistant|>"
-        return [1000 + zlib.crc32(piece.encode()) % 48000 for piece in re.findall(r"\w+|\S", text)]
+        return encode(messages, tools)
 
     def add_adapter(self, path: Path) -> None:
         """Raises UnsupportedModel when the folder is no adapter."""
@@ -92,6 +104,7 @@ class FakeModel:
         if uid in self._rows:
             raise BackendError(f"The row {uid} is already running; give every row its own name.")
         room = room_after(prompt, self.context_length, self.name)
+        adapter = adapter or self._own
         if adapter is not None:
             self.add_adapter(adapter)
         randomness = random.Random(self._digest(prompt, adapter, sampling))
@@ -147,6 +160,14 @@ class FakeModel:
         if reason is not None:
             del self._rows[row.uid]
         return Delta(row.uid, text, token, -3 * row.randomness.random(), reason)
+
+
+def encode(messages: Sequence[Message], tools: Sequence[dict[str, Any]] | None = None) -> list[int]:
+    """The fake's chat template and tokenizer."""
+    described = f"<|tools|>{json.dumps(tools)}\n" if tools else ""
+    turns = "".join(f"<|{m['role']}|>{m['content']}\n" for m in messages)
+    text = f"{described}{turns}<|assistant|>"
+    return [1000 + zlib.crc32(piece.encode()) % 48000 for piece in re.findall(r"\w+|\S", text)]
 
 
 def _spell(words: Sequence[str]) -> Iterator[tuple[int, bytes]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from pathlib import Path
 
 from backends.base import (
@@ -80,14 +80,29 @@ class MLXBackend:
 
         return examine(base, data, max_seq_length, sample)
 
-    def load(self, base: Path) -> LoadedModel:
+    def load(self, base: Path, adapter: Path | None = None) -> LoadedModel:
         from backends.mlx.device import limit_cache, prepare
 
         prepare()
         limit_cache()
         from backends.mlx.generation import load_model
 
-        return load_model(base)
+        return load_model(base, adapter)
+
+    def check_template(self, base: Path, data: Path, sample: int) -> None:
+        from backends.mlx.parity import check_template
+
+        check_template(base, data, sample)
+
+    def run_lm_eval(
+        self, base: Path, adapter: Path | None, tasks: Sequence[str], limit: int
+    ) -> dict[str, dict[str, float]]:
+        from backends.mlx.device import prepare
+
+        prepare()
+        from backends.mlx.tasks import run_lm_eval
+
+        return run_lm_eval(base, adapter, tasks, limit)
 
     def train(self, run: TrainingRun) -> Generator[TrainingEvent, None, None]:
         from backends.mlx.device import prepare
@@ -96,6 +111,14 @@ class MLXBackend:
         from backends.mlx.trainer import train
 
         return train(run)
+
+    def largest_weights(self, path: Path) -> dict[str, float]:
+        from backends.mlx.device import prepare
+
+        prepare()
+        from backends.mlx.compare import largest_weights
+
+        return largest_weights(path)
 
     def compare_weights(self, one: Path, other: Path) -> dict[str, float]:
         from backends.mlx.device import prepare

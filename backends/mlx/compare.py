@@ -18,6 +18,15 @@ def compare_weights(one: Path, other: Path) -> dict[str, float]:
     }
 
 
+def largest_weights(path: Path) -> dict[str, float]:
+    """See `backends.base.Backend.largest_weights`."""
+    found = {}
+    for name, array in sorted(_load(path).items()):
+        largest: Any = mx.abs(array.astype(mx.float32)).max() if array.size else mx.array(0.0)
+        found[name] = float(largest.item())
+    return found
+
+
 def _difference(a: mx.array | None, b: mx.array | None) -> float:
     if a is None or b is None or a.shape != b.shape:
         return math.inf

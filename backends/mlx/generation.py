@@ -51,10 +51,11 @@ _MAX_ROWS = 32  # decoded together; further rows wait their turn
 _open_models = 0
 
 
-def load_model(base: Path) -> LoadedModel:
+def load_model(base: Path, adapter: Path | None = None) -> LoadedModel:
     """Load the MLX model folder `base` and compile its kernels with a short warm-up.
 
-    `prepare()` must have run. Raises UnsupportedModel, OutOfMemory.
+    An `adapter` of any type becomes part of the model, as mlx-lm applies it. `prepare()` must have
+    run. Raises UnsupportedModel, OutOfMemory.
     """
     described = inspect(base)
     clear_streams_at_end()
@@ -62,6 +63,7 @@ def load_model(base: Path) -> LoadedModel:
         try:
             model, tokenizer, *_ = mlx_lm.load(
                 str(base),
+                adapter_path=str(adapter) if adapter else None,
                 tokenizer_config={"trust_remote_code": False},
                 trust_remote_code=False,
             )
@@ -119,21 +121,11 @@ class MLXModel:
     def nbytes(self) -> int:
         return int(self._weight_bytes + self._adapters.nbytes + self._generator.prompt_cache_nbytes)
 
-    def encode(self, messages: Sequence[Message]) -> list[int]:
+    def encode(
+        self, messages: Sequence[Message], tools: Sequence[dict[str, Any]] | None = None
+    ) -> list[int]:
         """Raises BackendError when the model has no chat template or the template refuses."""
-        if not self._tokenizer.has_chat_template:
-            raise BackendError(
-                f"The model {self.name} has no chat template; choose an instruction-tuned model."
-            )
-        try:
-            tokens = self._tokenizer.apply_chat_template(
-                [dict(message) for message in messages], add_generation_prompt=True
-            )
-        except (jinja2.TemplateError, TypeError, ValueError, KeyError, IndexError) as error:
-            raise BackendError(
-                f"The chat template of {self.name} refuses these messages: {_first_line(error)}"
-            ) from error
-        return [int(token) for token in tokens]
+        return chat_tokens(self._tokenizer, self.name, messages, tools)
 
     def add_adapter(self, path: Path) -> None:
         """Raises UnsupportedModel when `path` is no LoRA adapter of this base."""
@@ -226,6 +218,29 @@ class MLXModel:
     def _drop(self, number: int) -> None:
         with mx.stream(self._generator.stream):
             self._generator.remove([number])
+
+
+def chat_tokens(
+    tokenizer: Any,
+    model: str,
+    messages: Sequence[Message],
+    tools: Sequence[dict[str, Any]] | None = None,
+) -> list[int]:
+    """What a served model is asked with. Raises BackendError; see `MLXModel.encode`."""
+    if not tokenizer.has_chat_template:
+        raise BackendError(
+            f"The model {model} has no chat template; choose an instruction-tuned model."
+        )
+    described = {"tools": list(tools)} if tools else {}
+    try:
+        tokens = tokenizer.apply_chat_template(
+            [dict(message) for message in messages], add_generation_prompt=True, **described
+        )
+    except (jinja2.TemplateError, TypeError, ValueError, KeyError, IndexError) as error:
+        raise BackendError(
+            f"The chat template of {model} refuses these messages: {_first_line(error)}"
+        ) from error
+    return [int(token) for token in tokens]
 
 
 def _last_text(row: _Row) -> str:

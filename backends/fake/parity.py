@@ -1,0 +1,32 @@
+"""Template parity without templates: both sides are the fake's own, unless a test makes one differ."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from backends.base import TemplateMismatch
+from backends.fake.generation import encode
+from backends.scorers import NoAnswer, question
+
+
+def check_template(data: Path, sample: int, behaviour: str) -> None:
+    """See `backends.base.Backend.check_template`. `behaviour` "differs" serves another prompt than
+    was trained on, "loops" never comes to an end."""
+    for split in ("train", "valid", "test"):
+        path = data / f"{split}.jsonl"
+        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        for number, line in enumerate(lines[:sample], start=1):
+            while behaviour == "loops":
+                pass
+            try:
+                asked = question(json.loads(line))
+            except NoAnswer:
+                continue
+            trained = encode(asked.messages, asked.tools)
+            served = [*trained, 0] if behaviour == "differs" else trained
+            if trained != served:
+                raise TemplateMismatch(
+                    f"{split}.jsonl, line {number}: the endpoint would ask with {len(served)} "
+                    f"tokens, training with {len(trained)}."
+                )

@@ -1,0 +1,147 @@
+"""What an answer is worth beside the right one: one rule for scoring after training and over HTTP.
+
+Every scorer gives 0 to 1. It knows examples of data sets and text, neither models nor tokens.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+from backends.base import Message
+
+type Scorer = Callable[[str, str], float]
+
+
+class NoAnswer(ValueError):
+    """An example has no right answer that a text could be compared with; the text says why."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What to ask and what should come."""
+
+    messages: list[Message]
+    expected: str
+    tools: list[dict[str, Any]] | None = None
+
+    @property
+    def prompt(self) -> str:
+        """The last message, which a person reads as the question."""
+        return self.messages[-1]["content"]
+
+
+def question(example: Mapping[str, Any]) -> Question:
+    """The question of an example of any format. Raises NoAnswer."""
+    if "chosen" in example:
+        asked, chosen = example["prompt"], example["chosen"]
+        right = chosen if isinstance(chosen, str) else chosen[-1]["content"]
+        return Question(_as_chat(asked), right)
+    if "prompt" in example and "completion" in example:
+        return Question(_as_chat(example["prompt"]), example["completion"])
+    messages = list(example.get("messages", ()))
+    if len(messages) < 2 or messages[-1]["role"] != "assistant":
+        raise NoAnswer("An example without an assistant's answer at its end cannot be scored.")
+    if messages[-1].get("tool_calls"):
+        raise NoAnswer("An answer that calls a tool is no text to compare.")
+    tools = example.get("tools") or None
+    kept = ("role", "content") if tools is None else SPOKEN
+    asked = [{key: m[key] for key in kept if key in m} for m in messages[:-1]]
+    return Question(cast(list[Message], asked), messages[-1]["content"], tools)
+
+
+SPOKEN = ("role", "content", "tool_calls", "tool_call_id", "name")
+"""Of a message, what an endpoint with tools passes to the template."""
+
+
+def _as_chat(asked: Any) -> list[Message]:
+    return [Message(role="user", content=asked)] if isinstance(asked, str) else list(asked)
+
+
+# ---------------------------------------------------------------- scorers
+
+
+def exact_match(expected: str, answer: str) -> float:
+    """1 when equal as JSON where the right answer is JSON, else equal but for space around it."""
+    try:
+        right = _canonical(expected)
+    except ValueError:
+        return float(expected.strip() == answer.strip())
+    try:
+        return float(right == _canonical(answer))
+    except ValueError:
+        return 0.0
+
+
+def json_fields(expected: str, answer: str) -> float:
+    """F1 of the fields, each a path with its value: half right is worth half. 0 when the answer is
+    no JSON. Raises NoAnswer when the right answer is none."""
+    try:
+        right = Counter(_fields(json.loads(expected, parse_int=float)))
+    except ValueError:
+        raise NoAnswer("The right answer is not JSON; choose another scorer.") from None
+    try:
+        given = Counter(_fields(json.loads(_unfenced(answer), parse_int=float)))
+    except ValueError:
+        return 0.0
+    return _f1(right, given)
+
+
+def contains(expected: str, answer: str) -> float:
+    """1 when the right answer is somewhere in the answer, whatever its letters' case."""
+    return float(_plain(expected) in _plain(answer))
+
+
+def f1(expected: str, answer: str) -> float:
+    """Harmonic mean of precision and recall of words, whatever their order and case (as SQuAD's,
+    which also leaves out English articles)."""
+    return _f1(Counter(_words(expected)), Counter(_words(answer)))
+
+
+SCORERS: dict[str, Scorer] = {
+    "exact_match": exact_match,
+    "json": json_fields,
+    "contains": contains,
+    "f1": f1,
+}
+
+
+def _f1(right: Counter[str], given: Counter[str]) -> float:
+    if not right or not given:
+        return float(right == given)
+    return 2 * (right & given).total() / (right.total() + given.total())
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"\w+", text.casefold())
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.casefold().split())
+
+
+def _canonical(text: str) -> str:
+    """One text for equal JSON: 1 is 1.0, but to Python alone true is 1 as well."""
+    return json.dumps(json.loads(text, parse_int=float), sort_keys=True)
+
+
+def _unfenced(text: str) -> str:
+    """The content of the first Markdown code fence, where models like to put JSON."""
+    found = re.search(r"```\w*\n(.*?)```", text, re.DOTALL)
+    return found[1] if found else text
+
+
+def _fields(value: Any, path: str = "") -> Iterator[str]:
+    """Every leaf as its path and value."""
+    if isinstance(value, dict) and value:
+        for key, inner in value.items():
+            yield from _fields(inner, f"{path}/{key}")
+    elif isinstance(value, list) and value:
+        for at, inner in enumerate(value):
+            yield from _fields(inner, f"{path}/{at}")
+    else:
+        yield f"{path}={json.dumps(value)}"
