@@ -8,8 +8,8 @@ what it asked for.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
-from typing import Annotated, Any, Literal
+from dataclasses import asdict, dataclass, field
+from typing import Annotated, Any, Literal, TypedDict
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
@@ -38,14 +38,32 @@ class Folder(BaseModel):
 
 
 class Generate(_Request):
-    """Answer `messages` with the base model, changed by the adapter when there is one."""
+    """Answer `messages`, or continue `text` when there are none, with the base model, changed by
+    the adapter when there is one.
+
+    `tools` are OpenAI's function descriptions. `key` names who asks, for a fair order and limits
+    for each key; a request that has not ended after `deadline_s` seconds is given up.
+    """
 
     op: Literal["generate"] = "generate"
     request_id: str
     base: Folder
     adapter: Folder | None = None
-    messages: list[Message]
+    messages: list[Message] = []
+    text: str = ""
+    tools: list[dict[str, Any]] = []
     sampling: Sampling
+    key: str = ""
+    deadline_s: float | None = None
+
+
+class Embed(_Request):
+    """A vector for each of `texts`."""
+
+    op: Literal["embed"] = "embed"
+    base: Folder
+    adapter: Folder | None = None
+    texts: list[str]
 
 
 class Load(_Request):
@@ -71,9 +89,9 @@ class Ping(_Request):
     op: Literal["ping"] = "ping"
 
 
-Request = Generate | Load | Unload | Stats | Ping
+Request = Generate | Embed | Load | Unload | Stats | Ping
 _REQUEST: TypeAdapter[Request] = TypeAdapter(
-    Annotated[Generate | Load | Unload | Stats | Ping, Field(discriminator="op")]
+    Annotated[Generate | Embed | Load | Unload | Stats | Ping, Field(discriminator="op")]
 )
 
 
@@ -107,17 +125,39 @@ class Started:
     event: Literal["started"] = "started"
 
 
-@dataclass(frozen=True)
-class Chunk:
-    """The next piece of the answer; never empty."""
+class TokenInfo(TypedDict):
+    """A token of the answer with its likeliest rivals: (text, log-probability) pairs."""
 
     text: str
+    logprob: float
+    top: list[tuple[str, float]]
+
+
+class Called(TypedDict):
+    """A tool that the answer calls; `arguments` is JSON text."""
+
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """The next piece of the answer; `text` is empty only when there are logprobs to tell.
+
+    `logprobs` has an entry for each token since the last chunk, when the request asked for them.
+    """
+
+    text: str
+    logprobs: list[TokenInfo] | None = None
     event: Literal["delta"] = "delta"
 
 
 @dataclass(frozen=True)
 class Done:
-    """The answer is complete. `tokens_per_second` is decoding alone, null for a single token."""
+    """The answer is complete. `tokens_per_second` is decoding alone, null for a single token;
+    `cached_tokens` of the prompt were not computed again. With `tool_calls` the chunks held only
+    what the answer says beside them, and the finish reason is "tool_calls".
+    """
 
     finish_reason: FinishReason
     prompt_tokens: int
@@ -126,6 +166,8 @@ class Done:
     first_token_ms: float
     total_ms: float
     tokens_per_second: float | None
+    cached_tokens: int = 0
+    tool_calls: list[Called] = field(default_factory=list)
     event: Literal["done"] = "done"
 
 
