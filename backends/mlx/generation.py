@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import mlx.core as mx
 import mlx_lm
 from mlx_lm.generate import BatchGenerator
@@ -27,13 +26,17 @@ from backends.base import (
     Delta,
     FinishReason,
     LoadedModel,
+    LoadOptions,
     Message,
     OutOfMemory,
     Sampling,
+    ToolCall,
     UnsupportedModel,
 )
 from backends.mlx.adapters import BASE, AdapterBank, AdapterRows, RoutedModel, nbytes
+from backends.mlx.chat import chat_tokens, first_line, parse_tool_calls, text_tokens
 from backends.mlx.device import device_kind
+from backends.mlx.embeddings import embed
 from backends.mlx.folder import inspect
 from backends.mlx.quick import quicken
 from backends.mlx.sampling import make_sampler
@@ -51,7 +54,9 @@ _MAX_ROWS = 32  # decoded together; further rows wait their turn
 _open_models = 0
 
 
-def load_model(base: Path, adapter: Path | None = None) -> LoadedModel:
+def load_model(
+    base: Path, adapter: Path | None = None, options: LoadOptions = LoadOptions()
+) -> LoadedModel:
     """Load the MLX model folder `base` and compile its kernels with a short warm-up.
 
     An `adapter` of any type becomes part of the model, as mlx-lm applies it. `prepare()` must have
@@ -69,7 +74,7 @@ def load_model(base: Path, adapter: Path | None = None) -> LoadedModel:
             )
         except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
             raise UnsupportedModel(
-                f"The model {base.name} could not be loaded: {_first_line(error)}"
+                f"The model {base.name} could not be loaded: {first_line(error)}"
             ) from error
         if device_kind() == "cpu":
             quicken(model)  # measured: 16 rows of a base, 161 ms a step instead of 209
@@ -127,6 +132,33 @@ class MLXModel:
         """Raises BackendError when the model has no chat template or the template refuses."""
         return chat_tokens(self._tokenizer, self.name, messages, tools)
 
+    def encode_text(self, text: str) -> list[int]:
+        return text_tokens(self._tokenizer, text)
+
+    def parse_tool_calls(
+        self, text: str, tools: Sequence[dict[str, Any]]
+    ) -> tuple[str, list[ToolCall]]:
+        return parse_tool_calls(self._tokenizer, self.name, text, tools)
+
+    def embed(self, prompts: Sequence[Sequence[int]], adapter: Path | None) -> list[list[float]]:
+        for prompt in prompts:
+            room_after(prompt, self.context_length, self.name)
+        with _named_errors(), mx.stream(self._generator.stream):
+            self._adapters.routing.selection = (
+                BASE if adapter is None else self._adapters.add(adapter)
+            )
+            try:
+                return embed(self._model, self.name, prompts)
+            finally:
+                self._adapters.routing.selection = BASE
+
+    @property
+    def cache_bytes(self) -> int:
+        return 0
+
+    def shrink_cache(self, most_bytes: int) -> None:
+        """There is no cache yet."""
+
     def add_adapter(self, path: Path) -> None:
         """Raises UnsupportedModel when `path` is no LoRA adapter of this base."""
         with _named_errors():
@@ -140,7 +172,7 @@ class MLXModel:
 
     def insert(
         self, uid: str, prompt: Sequence[int], adapter: Path | None, sampling: Sampling
-    ) -> None:
+    ) -> int:
         if uid in self._numbers:
             raise BackendError(f"The row {uid} is already running; give every row its own name.")
         room = room_after(prompt, self.context_length, self.name)
@@ -155,6 +187,7 @@ class MLXModel:
         detokenizer = self._tokenizer.detokenizer
         self._rows[number] = _Row(uid, number, adapter, detokenizer, StopText(sampling.stop))
         self._numbers[uid] = number
+        return 0
 
     def step(self) -> list[Delta]:
         """Raises OutOfMemory."""
@@ -220,29 +253,6 @@ class MLXModel:
             self._generator.remove([number])
 
 
-def chat_tokens(
-    tokenizer: Any,
-    model: str,
-    messages: Sequence[Message],
-    tools: Sequence[dict[str, Any]] | None = None,
-) -> list[int]:
-    """What a served model is asked with. Raises BackendError; see `MLXModel.encode`."""
-    if not tokenizer.has_chat_template:
-        raise BackendError(
-            f"The model {model} has no chat template; choose an instruction-tuned model."
-        )
-    described = {"tools": list(tools)} if tools else {}
-    try:
-        tokens = tokenizer.apply_chat_template(
-            [dict(message) for message in messages], add_generation_prompt=True, **described
-        )
-    except (jinja2.TemplateError, TypeError, ValueError, KeyError, IndexError) as error:
-        raise BackendError(
-            f"The chat template of {model} refuses these messages: {_first_line(error)}"
-        ) from error
-    return [int(token) for token in tokens]
-
-
 def _last_text(row: _Row) -> str:
     """Text that was waiting for more tokens, without an unfinished UTF-8 character."""
     row.detokenizer.finalize()
@@ -273,7 +283,3 @@ def _named_errors() -> Generator[None]:
                 "The device is out of memory; unload another model or use a smaller one."
             ) from error
         raise
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

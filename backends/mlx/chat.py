@@ -1,0 +1,110 @@
+"""Between messages and tokens: the model's own chat template and its notation of tool calls."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import jinja2
+
+from backends.base import BackendError, Message, ToolCall
+
+
+def chat_tokens(
+    tokenizer: Any,
+    model: str,
+    messages: Sequence[Message],
+    tools: Sequence[dict[str, Any]] | None = None,
+) -> list[int]:
+    """What a served model is asked with.
+
+    Raises BackendError when the model has no chat template or the template refuses.
+    """
+    if not tokenizer.has_chat_template:
+        raise BackendError(
+            f"The model {model} has no chat template; choose an instruction-tuned model."
+        )
+    described = {"tools": list(tools)} if tools else {}
+    try:
+        tokens = tokenizer.apply_chat_template(
+            [_for_template(message) for message in messages],
+            add_generation_prompt=True,
+            **described,
+        )
+    except (jinja2.TemplateError, TypeError, ValueError, KeyError, IndexError) as error:
+        raise BackendError(
+            f"The chat template of {model} refuses these messages: {first_line(error)}"
+        ) from error
+    return [int(token) for token in tokens]
+
+
+def text_tokens(tokenizer: Any, text: str) -> list[int]:
+    """A plain text as a completion continues it, with the special tokens that the model begins
+    every text with."""
+    return [int(token) for token in tokenizer.encode(text)]
+
+
+def parse_tool_calls(
+    tokenizer: Any, model: str, text: str, tools: Sequence[dict[str, Any]]
+) -> tuple[str, list[ToolCall]]:
+    """See `backends.base.LoadedModel.parse_tool_calls`. Raises BackendError."""
+    if not tokenizer.has_tool_calling:
+        raise BackendError(
+            f"The chat template of {model} knows no tools; send the request without tools."
+        )
+    start, end = tokenizer.tool_call_start, tokenizer.tool_call_end
+    rest, calls = "", []
+    while start in text:
+        before, _, text = text.partition(start)
+        # Notations without an end mark, such as Mistral's, reach to the next beginning.
+        body, closed, text = text.partition(end) if end else (text, "end", "")
+        rest += before
+        calls += _read_calls(tokenizer, body, tools, cut=not closed)
+    return (rest + text).strip(), calls
+
+
+def first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _for_template(message: Message) -> dict[str, Any]:
+    """The message as templates read it: OpenAI sends a call's arguments as JSON text, templates
+    want the object (text would come out quoted twice)."""
+    described: dict[str, Any] = dict(message)
+    if calls := message.get("tool_calls"):
+        described["tool_calls"] = [_with_object(call) for call in calls]
+    return described
+
+
+def _with_object(call: dict[str, Any]) -> dict[str, Any]:
+    function = call.get("function")
+    if not isinstance(function, dict) or not isinstance(function.get("arguments"), str):
+        return call
+    try:
+        return call | {"function": function | {"arguments": json.loads(function["arguments"])}}
+    except ValueError:
+        return call
+
+
+def _read_calls(
+    tokenizer: Any, body: str, tools: Sequence[dict[str, Any]], *, cut: bool
+) -> list[ToolCall]:
+    try:
+        read = tokenizer.tool_parser(body, list(tools))
+        return [_call(one) for one in (read if isinstance(read, list) else [read])]
+    except Exception as error:  # each notation's parser fails in its own way
+        state = "was cut off" if cut else "cannot be read"
+        raise BackendError(
+            f"The answer begins a tool call that {state}: {body.strip()[:80]!r}; allow more tokens "
+            "or ask again."
+        ) from error
+
+
+def _call(read: dict[str, Any]) -> ToolCall:
+    arguments = read.get("arguments", {})
+    if not isinstance(arguments, str):
+        arguments = json.dumps(arguments, ensure_ascii=False)
+    if not isinstance(json.loads(arguments), dict):
+        raise ValueError("arguments are no object")
+    return ToolCall(str(read["name"]), arguments)
