@@ -9,6 +9,7 @@ nothing of requests, threads or time.
 from __future__ import annotations
 
 import gc
+import hashlib
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -38,6 +39,9 @@ from backends.mlx.chat import chat_tokens, first_line, parse_tool_calls, text_to
 from backends.mlx.device import device_kind
 from backends.mlx.embeddings import embed
 from backends.mlx.folder import inspect
+from backends.mlx.identity import identity
+from backends.mlx.prefix_cache import PrefixCache
+from backends.mlx.prefix_files import PrefixFiles
 from backends.mlx.quick import quicken
 from backends.mlx.sampling import make_sampler
 from backends.mlx.threads import clear_streams_at_end
@@ -49,6 +53,7 @@ from backends.text import StopText
 # about 128 tokens its matrix products lose speed.
 _PREFILL = {"cpu": (128, 512), "metal": (512, 2048), "cuda": (2048, 8192)}
 _MAX_PROMPTS = 8  # read together
+_DISK_SHARE = 4  # prefixes may take so many times their memory on disk
 _MAX_ROWS = 32  # decoded together; further rows wait their turn
 
 _open_models = 0
@@ -78,7 +83,9 @@ def load_model(
             ) from error
         if device_kind() == "cpu":
             quicken(model)  # measured: 16 rows of a base, 161 ms a step instead of 209
-        loaded = MLXModel(base.name, model, tokenizer, described.context_length)
+        folders = [base] if adapter is None else [base, adapter]
+        prefixes = _make_prefix_cache(model, folders, options)
+        loaded = MLXModel(base.name, model, tokenizer, described.context_length, prefixes)
         loaded.warm_up()
     return loaded
 
@@ -92,18 +99,27 @@ class _Row:
     adapter: Path | None
     detokenizer: Any
     stop: StopText
+    root: bytes  # whose prefixes it shares
     started: bool = False  # its first token is out
 
 
 class MLXModel:
     """A model in memory; see `backends.base.LoadedModel`."""
 
-    def __init__(self, name: str, model: Any, tokenizer: Any, context_length: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        model: Any,
+        tokenizer: Any,
+        context_length: int,
+        prefixes: PrefixCache | None = None,
+    ) -> None:
         self.name = name
         self.context_length = context_length
         self._model = model
         self._tokenizer = tokenizer
         self._adapters = AdapterBank(model)
+        self._prefixes = prefixes or PrefixCache(model, 0)
         self._weight_bytes = nbytes(model)
         self._rows: dict[int, _Row] = {}
         self._numbers: dict[str, int] = {}
@@ -124,7 +140,8 @@ class MLXModel:
 
     @property
     def nbytes(self) -> int:
-        return int(self._weight_bytes + self._adapters.nbytes + self._generator.prompt_cache_nbytes)
+        rows = self._generator.prompt_cache_nbytes
+        return int(self._weight_bytes + self._adapters.nbytes + rows + self.cache_bytes)
 
     def encode(
         self, messages: Sequence[Message], tools: Sequence[dict[str, Any]] | None = None
@@ -154,10 +171,10 @@ class MLXModel:
 
     @property
     def cache_bytes(self) -> int:
-        return 0
+        return self._prefixes.nbytes
 
     def shrink_cache(self, most_bytes: int) -> None:
-        """There is no cache yet."""
+        self._prefixes.shrink(most_bytes)
 
     def add_adapter(self, path: Path) -> None:
         """Raises UnsupportedModel when `path` is no LoRA adapter of this base."""
@@ -176,18 +193,21 @@ class MLXModel:
         if uid in self._numbers:
             raise BackendError(f"The row {uid} is already running; give every row its own name.")
         room = room_after(prompt, self.context_length, self.name)
-        with _named_errors():
+        with _named_errors(), mx.stream(self._generator.stream):
             slot = BASE if adapter is None else self._adapters.add(adapter)
+            root = self._adapters.identity(slot)
+            caches, cached = self._prefixes.restore(root, prompt)
             (number,) = self._generator.insert(
-                [list(prompt)],
+                [list(prompt[cached:])],
                 max_tokens=[max(1, min(sampling.max_tokens, room))],
-                caches=[[*make_prompt_cache(self._model), AdapterRows([slot])]],
+                caches=[[*caches, AdapterRows([slot])]],
+                all_tokens=[list(prompt[:cached])],
                 samplers=[make_sampler(sampling)],
             )
-        detokenizer = self._tokenizer.detokenizer
-        self._rows[number] = _Row(uid, number, adapter, detokenizer, StopText(sampling.stop))
+        stop = StopText(sampling.stop)
+        self._rows[number] = _Row(uid, number, adapter, self._tokenizer.detokenizer, stop, root)
         self._numbers[uid] = number
-        return 0
+        return cached
 
     def step(self) -> list[Delta]:
         """Raises OutOfMemory."""
@@ -199,6 +219,18 @@ class MLXModel:
         with _named_errors():
             _, responses = self._generator.next()
             return [self._advance(self._rows[response.uid], response) for response in responses]
+
+    def _remember(self, row: _Row, response: Any) -> None:
+        """Share what the row's memory holds: its prompt at its first token, all of it at its end."""
+        with mx.stream(self._generator.stream):
+            if response.prompt_cache is not None:
+                tokens, caches = response.all_tokens, response.prompt_cache
+            elif row.stop.stopped or not row.started:
+                held = self._generator.extract_cache([row.number])
+                caches, tokens = held[row.number]
+            else:
+                return
+            self._prefixes.keep(row.root, tokens, caches[:-1])
 
     def remove(self, uid: str) -> None:
         number = self._numbers.pop(uid, None)
@@ -213,8 +245,9 @@ class MLXModel:
             self.remove(uid)
         mx.synchronize(self._generator.stream)
         self._generator.close()
+        self._prefixes.close()
         _count_open(-1)
-        del self._generator, self._adapters, self._model
+        del self._generator, self._adapters, self._prefixes, self._model
         gc.collect()  # a model and its modules refer to each other
         mx.synchronize()
         mx.clear_cache()
@@ -231,12 +264,14 @@ class MLXModel:
         """What the generator's response adds to the row's text; forget the row if it ended."""
         reason: FinishReason | None = response.finish_reason
         text = ""
-        row.started = True
         if reason != "stop":  # "stop" is an end-of-sequence token, which is no text
             row.detokenizer.add_token(response.token)
             text = row.stop.push(row.detokenizer.last_segment)
         if reason is not None and not row.stop.stopped:
             text += _last_text(row)
+        if self._prefixes.usable:
+            self._remember(row, response)
+        row.started = True
         if row.stop.stopped:
             if reason is None:
                 self._drop(row.number)
@@ -251,6 +286,14 @@ class MLXModel:
     def _drop(self, number: int) -> None:
         with mx.stream(self._generator.stream):
             self._generator.remove([number])
+
+
+def _make_prefix_cache(model: Any, folders: Sequence[Path], options: LoadOptions) -> PrefixCache:
+    if not options.cache_dir or not options.cache_bytes:
+        return PrefixCache(model, options.cache_bytes)
+    name = hashlib.sha256(b"".join(map(identity, folders))).digest()
+    files = PrefixFiles(options.cache_dir, name, _DISK_SHARE * options.cache_bytes)
+    return PrefixCache(model, options.cache_bytes, files)
 
 
 def _last_text(row: _Row) -> str:

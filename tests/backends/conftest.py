@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from backends.mlx.device import prepare
+from tests.backends.builders import write_adapter
 
 prepare()  # before any test module imports MLX
 
@@ -66,3 +67,33 @@ def tiny_base(starter_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     weights = dict(tree_flatten(Model(ModelArgs.from_dict(config)).parameters()))
     mx.save_safetensors(str(folder / "model.safetensors"), weights, metadata={"format": "mlx"})
     return folder
+
+
+@pytest.fixture(scope="session")
+def lively_base(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model with larger weights: fresh ones make a model that repeats its input."""
+    import shutil
+
+    import mlx.core as mx
+
+    folder = tmp_path_factory.mktemp("lively") / "base"
+    shutil.copytree(tiny_base, folder)
+    weights = mx.load(str(tiny_base / "model.safetensors"))
+    key = mx.random.key(7)
+    for name, array in sorted(weights.items()):
+        if array.ndim == 2:
+            key, draw = mx.random.split(key)
+            weights[name] = 0.3 * mx.random.normal(array.shape, key=draw)
+    mx.save_safetensors(str(folder / "model.safetensors"), weights, metadata={"format": "mlx"})
+    return folder
+
+
+@pytest.fixture(scope="session")
+def adapters(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Two adapters of the tiny model, of different rank, on different layers."""
+    folder = tmp_path_factory.mktemp("adapters")
+    both = {f"model.layers.{n}.self_attn.q_proj": (64, 64) for n in (0, 1)}
+    return (
+        write_adapter(folder / "first", both, rank=4, seed=1),
+        write_adapter(folder / "second", {"model.layers.1.mlp.up_proj": (64, 128)}, rank=8, seed=2),
+    )
