@@ -584,6 +584,11 @@ class Backend(Protocol):
         training on `base` would, with the prompt masked. Raises UnsupportedModel."""
         ...
 
+    def memory_bytes(self) -> int | None:
+        """Bytes that this process's arrays hold on the device now, whoever made them; None where
+        nobody can say. May be called from any thread."""
+        ...
+
     def load(
         self, base: Path, adapter: Path | None = None, options: LoadOptions = LoadOptions()
     ) -> LoadedModel:

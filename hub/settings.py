@@ -152,6 +152,15 @@ CSRF_COOKIE_SAMESITE = "Lax"
 
 LOG_PROMPTS = config.log_prompts
 MAX_QUEUE = config.max_queue
+REQUEST_DEADLINE_S = config.request_deadline_s
+DRAIN_S = config.drain_s
+MODEL_IDLE_S = config.model_idle_s
+PREFIX_CACHE_BYTES = config.prefix_cache_bytes
+PREFIX_CACHE_ON_DISK = config.prefix_cache_on_disk
+KV_BITS = config.kv_bits
+KV_AFTER = config.kv_after
+DRAFT_MODEL = config.draft_model
+DRAFT_TOKENS = config.draft_tokens
 MEMORY_BUDGET_BYTES = config.memory_budget_bytes
 
 LOGGING = logging_config(config)

@@ -11,6 +11,7 @@ from inference.protocol import (
     MAX_LINE,
     Chunk,
     Done,
+    Embed,
     Event,
     Failed,
     Generate,
@@ -32,6 +33,7 @@ from registry.errors import Unavailable
 CONNECT_S = 2.0
 REPLY_S = 5.0  # for statistics; loading a model may take minutes and has its own limit
 LOAD_S = 600.0
+EMBED_S = 600.0  # the model may have to be loaded first
 
 
 class EngineStopped(Unavailable):
@@ -74,6 +76,11 @@ async def generate(request: Generate) -> AsyncGenerator[Queued | Started | Chunk
 async def load(request: Load) -> dict[str, Any]:
     """Bring a model into memory. Raises what `generate` raises."""
     return await _reply(request, LOAD_S)
+
+
+async def embed(request: Embed) -> dict[str, Any]:
+    """`vectors` and `prompt_tokens`. Raises what `generate` raises."""
+    return await _reply(request, EMBED_S)
 
 
 async def unload(request: Unload) -> list[str]:

@@ -41,8 +41,9 @@ class Generate(_Request):
     """Answer `messages`, or continue `text` when there are none, with the base model, changed by
     the adapter when there is one.
 
-    `tools` are OpenAI's function descriptions. `key` names who asks, for a fair order and limits
-    for each key; a request that has not ended after `deadline_s` seconds is given up.
+    `tools` are OpenAI's function descriptions. `key` names who asks: keys take turns, and at most
+    `key_running` requests of one run and `key_waiting` wait at a time (None: no limit of its own).
+    A request that has not ended after `deadline_s` seconds is given up.
     """
 
     op: Literal["generate"] = "generate"
@@ -54,11 +55,13 @@ class Generate(_Request):
     tools: list[dict[str, Any]] = []
     sampling: Sampling
     key: str = ""
+    key_running: int | None = None
+    key_waiting: int | None = None
     deadline_s: float | None = None
 
 
 class Embed(_Request):
-    """A vector for each of `texts`."""
+    """A vector for each of `texts`: `{"vectors": [[…]], "prompt_tokens": …}`."""
 
     op: Literal["embed"] = "embed"
     base: Folder
@@ -67,18 +70,29 @@ class Embed(_Request):
 
 
 class Load(_Request):
-    """Bring a base model (and an adapter) into memory, so that the next request need not wait."""
+    """Bring a base model (and an adapter) into memory, so that the next request need not wait.
+
+    `pin` keeps it there, also over a restart of the engine (True), or no longer (False). Without
+    `wait` the reply comes at once, and the statistics tell how far it is.
+    """
 
     op: Literal["load"] = "load"
     base: Folder
     adapter: Folder | None = None
+    pin: bool | None = None
+    wait: bool = True
 
 
 class Unload(_Request):
-    """Give the memory of one idle base model back, or of all idle ones when `base` is None."""
+    """Give the memory of one idle base model back, or of all idle ones when `base` is None.
+
+    With `adapter` it is a fine-tune that was loaded as a model of its own. Naming a pinned model
+    takes its pin away; unloading all leaves pinned ones where they are.
+    """
 
     op: Literal["unload"] = "unload"
     base: Folder | None = None
+    adapter: Folder | None = None
 
 
 class Stats(_Request):
@@ -173,12 +187,15 @@ class Done:
 
 @dataclass(frozen=True)
 class Failed:
-    """The request ends here. `status` is the HTTP status that says the same."""
+    """The request ends here. `status` is the HTTP status that says the same; the tokens are those
+    read and written until then."""
 
     code: str
     message: str
     status: int
     retry_after: int | None = None
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
     event: Literal["error"] = "error"
 
 
@@ -213,6 +230,20 @@ class EngineFailure(HubError):
     """An error of the engine that has no class of its own on this side."""
 
 
+class DeadlineExceeded(HubError):
+    """The request had not ended when its time was over."""
+
+    status = 504
+    code = "deadline_exceeded"
+
+
+class ToolParseFailed(HubError):
+    """The answer began a tool call that cannot be read."""
+
+    status = 500
+    code = "tool_parse_failed"
+
+
 _BY_CODE: dict[str, type[HubError]] = {
     kind.code: kind
     for kind in (
@@ -222,6 +253,8 @@ _BY_CODE: dict[str, type[HubError]] = {
         errors.TooManyRequests,
         errors.Unavailable,
         errors.Damaged,
+        DeadlineExceeded,
+        ToolParseFailed,
     )
 }
 
