@@ -79,6 +79,9 @@ class FakeBackend:
         files.inspect(base)
         return examination.examine(data, max_seq_length, sample)
 
+    def memory_bytes(self) -> int | None:
+        return None
+
     def load(
         self, base: Path, adapter: Path | None = None, options: LoadOptions = LoadOptions()
     ) -> LoadedModel:

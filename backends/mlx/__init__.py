@@ -81,6 +81,14 @@ class MLXBackend:
 
         return examine(base, data, max_seq_length, sample)
 
+    def memory_bytes(self) -> int | None:
+        from backends.mlx.device import prepare
+
+        prepare()
+        import mlx.core as mx
+
+        return int(mx.get_active_memory())
+
     def load(
         self, base: Path, adapter: Path | None = None, options: LoadOptions = LoadOptions()
     ) -> LoadedModel:
