@@ -96,7 +96,8 @@ class Loads:
         if request.pin:
             self._pins.add(request)
         elif request.pin is False:
-            self.forget(request)
+            own = request.adapter.path if request.adapter and progress.place.own else None
+            self._pins.discard(request.base.path, own)
         return progress.place.name
 
     def forget(self, request: Load) -> None:

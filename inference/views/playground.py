@@ -1,24 +1,19 @@
-"""The playground and the request log."""
+"""The playground."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
-from inference.models import InferenceRequest
 from registry.datasets import read_examples
 from registry.errors import HubError
-from registry.htmx import HtmxRequest, partial
 from registry.models import Dataset
 from registry.resolve import Served, served_names
 
-PER_PAGE = 25
 SUGGESTIONS = 3
-_FILTERS = ("q", "status", "api", "version")
 
 
 @require_GET
@@ -66,38 +61,3 @@ def _grouped(names: list[Served]) -> dict[str, list[Served]]:
         heading = served.version.model.name if served.version else "Base models"
         groups.setdefault(heading, []).append(served)
     return groups
-
-
-@require_GET
-def requests(request: HtmxRequest) -> HttpResponse:
-    """The log, newest first; `before` is an id, so that a page costs the same at any depth."""
-    query = {name: request.GET.get(name, "").strip() for name in _FILTERS}
-    before = request.GET.get("before", "")
-    rows = _find(query)
-    if before.isdigit():
-        rows = rows.filter(pk__lt=int(before))
-    found = list(rows[: PER_PAGE + 1])
-    context: dict[str, Any] = {
-        "rows": found[:PER_PAGE],
-        "older": found[PER_PAGE - 1].pk if len(found) > PER_PAGE else None,
-        "before": before,
-        "query": query,
-        "filtered": any(query.values()),
-        "statuses": InferenceRequest.Status.choices,
-        "apis": InferenceRequest.Api.choices,
-    }
-    template = partial(request, "inference/requests.html", "rows")
-    return render(request, template, context)
-
-
-def _find(query: dict[str, str]) -> QuerySet[InferenceRequest]:
-    rows = InferenceRequest.objects.select_related("version__model", "base_model").order_by("-pk")
-    if query["q"]:
-        rows = rows.filter(requested_model__icontains=query["q"])
-    if query["status"]:
-        rows = rows.filter(status=query["status"])
-    if query["api"]:
-        rows = rows.filter(api=query["api"])
-    if query["version"].isdigit():
-        rows = rows.filter(version_id=int(query["version"]))
-    return rows
