@@ -265,7 +265,14 @@ def to_failed(error: HubError) -> Failed:
 
 
 def to_error(failed: Failed) -> HubError:
-    """The exception that the engine's error stands for."""
+    """The exception that the engine's error stands for, with the tokens counted until then."""
+    error = _error(failed)
+    counted = ("prompt_tokens", "completion_tokens")
+    vars(error).update({name: getattr(failed, name) for name in counted})
+    return error
+
+
+def _error(failed: Failed) -> HubError:
     kind = _BY_CODE.get(failed.code)
     if kind is not None and issubclass(kind, TooManyRequests | Unavailable):
         return kind(failed.message, failed.retry_after or 5)

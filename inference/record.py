@@ -85,7 +85,8 @@ class Record:
         """Note why there is no whole answer, and what was computed until then."""
         self.status = InferenceRequest.Status.FAILED
         self.error = str(error) or type(error).__name__
-        self.completion_tokens = getattr(error, "completion_tokens", 0) or self.completion_tokens
+        for name in ("prompt_tokens", "completion_tokens"):
+            setattr(self, name, getattr(error, name, 0) or getattr(self, name))
 
     async def write(self) -> None:
         """Add the row and count it, once. A database that refuses does not cost the answer."""

@@ -294,6 +294,7 @@ class GenerationThread:
                 self._send(row, chunk)
             if delta.finish_reason is not None:
                 del resident.rows[row.uid]
+                resident.measure()  # its context is gone, or a prefix in the cache now
                 self._seconds += (row.seconds - self._seconds) / 8
                 try:
                     for event in row.finish(delta.finish_reason, resident.model):
