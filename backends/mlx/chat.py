@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jinja2
+from mlx_lm.tool_parsers import json_tools
 
 from backends.base import BackendError, Message, ToolCall
 
@@ -49,18 +50,14 @@ def parse_tool_calls(
     tokenizer: Any, model: str, text: str, tools: Sequence[dict[str, Any]]
 ) -> tuple[str, list[ToolCall]]:
     """See `backends.base.LoadedModel.parse_tool_calls`. Raises BackendError."""
-    if not tokenizer.has_tool_calling:
-        raise BackendError(
-            f"The chat template of {model} knows no tools; send the request without tools."
-        )
-    start, end = tokenizer.tool_call_start, tokenizer.tool_call_end
+    start, end, parser = _notation(tokenizer, model)
     rest, calls = "", []
     while start in text:
         before, _, text = text.partition(start)
         # Notations without an end mark, such as Mistral's, reach to the next beginning.
         body, closed, text = text.partition(end) if end else (text, "end", "")
         rest += before
-        calls += _read_calls(tokenizer, body, tools, cut=not closed)
+        calls += _read_calls(parser, body, tools, cut=not closed)
     return (rest + text).strip(), calls
 
 
@@ -87,11 +84,23 @@ def _with_object(call: dict[str, Any]) -> dict[str, Any]:
         return call
 
 
+def _notation(tokenizer: Any, model: str) -> tuple[str, str, Any]:
+    """The marks around a call, and what reads it. Raises BackendError when there are none."""
+    if tokenizer.has_tool_calling:
+        return tokenizer.tool_call_start, tokenizer.tool_call_end, tokenizer.tool_parser
+    # mlx-lm knows templates by their variables' names; the marks say as much.
+    if json_tools.tool_call_end in str(tokenizer.chat_template or ""):
+        return json_tools.tool_call_start, json_tools.tool_call_end, json_tools.parse_tool_call
+    raise BackendError(
+        f"The chat template of {model} knows no tools; send the request without tools."
+    )
+
+
 def _read_calls(
-    tokenizer: Any, body: str, tools: Sequence[dict[str, Any]], *, cut: bool
+    parser: Any, body: str, tools: Sequence[dict[str, Any]], *, cut: bool
 ) -> list[ToolCall]:
     try:
-        read = tokenizer.tool_parser(body, list(tools))
+        read = parser(body, list(tools))
         return [_call(one) for one in (read if isinstance(read, list) else [read])]
     except Exception as error:  # each notation's parser fails in its own way
         state = "was cut off" if cut else "cannot be read"

@@ -12,7 +12,6 @@ import gc
 import hashlib
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,6 @@ from mlx_lm.utils import maybe_set_recommended_wired_limit
 from backends.base import (
     BackendError,
     Delta,
-    FinishReason,
     LoadedModel,
     LoadOptions,
     Message,
@@ -39,10 +37,13 @@ from backends.mlx.chat import chat_tokens, first_line, parse_tool_calls, text_to
 from backends.mlx.device import device_kind
 from backends.mlx.embeddings import embed
 from backends.mlx.folder import inspect
+from backends.mlx.grammar import Grammars
 from backends.mlx.identity import identity
+from backends.mlx.penalties import make_processors
 from backends.mlx.prefix_cache import PrefixCache
 from backends.mlx.prefix_files import PrefixFiles
 from backends.mlx.quick import quicken
+from backends.mlx.rows import Pieces, Row, vocabulary_size
 from backends.mlx.sampling import make_sampler
 from backends.mlx.threads import clear_streams_at_end
 from backends.prompts import room_after
@@ -90,19 +91,6 @@ def load_model(
     return loaded
 
 
-@dataclass(slots=True)
-class _Row:
-    """One sequence under way. `number` is the batch generator's name for it."""
-
-    uid: str
-    number: int
-    adapter: Path | None
-    detokenizer: Any
-    stop: StopText
-    root: bytes  # whose prefixes it shares
-    started: bool = False  # its first token is out
-
-
 class MLXModel:
     """A model in memory; see `backends.base.LoadedModel`."""
 
@@ -120,8 +108,11 @@ class MLXModel:
         self._tokenizer = tokenizer
         self._adapters = AdapterBank(model)
         self._prefixes = prefixes or PrefixCache(model, 0)
+        self._vocabulary = vocabulary_size(model)
+        self._grammars = Grammars(tokenizer, self._vocabulary)
+        self._pieces = Pieces(tokenizer)
         self._weight_bytes = nbytes(model)
-        self._rows: dict[int, _Row] = {}
+        self._rows: dict[int, Row] = {}
         self._numbers: dict[str, int] = {}
         if not all(hasattr(cache, "merge") for cache in make_prompt_cache(model)):
             raise UnsupportedModel(
@@ -193,6 +184,10 @@ class MLXModel:
         if uid in self._numbers:
             raise BackendError(f"The row {uid} is already running; give every row its own name.")
         room = room_after(prompt, self.context_length, self.name)
+        mask = self._grammars.start(sampling.grammar) if sampling.grammar else None
+        processors = make_processors(sampling, len(prompt), self._vocabulary)
+        if mask:
+            processors.append(mask)
         with _named_errors(), mx.stream(self._generator.stream):
             slot = BASE if adapter is None else self._adapters.add(adapter)
             root = self._adapters.identity(slot)
@@ -203,9 +198,19 @@ class MLXModel:
                 caches=[[*caches, AdapterRows([slot])]],
                 all_tokens=[list(prompt[:cached])],
                 samplers=[make_sampler(sampling)],
+                logits_processors=[processors],
             )
-        stop = StopText(sampling.stop)
-        self._rows[number] = _Row(uid, number, adapter, self._tokenizer.detokenizer, stop, root)
+        self._rows[number] = Row(
+            uid=uid,
+            number=number,
+            adapter=adapter,
+            sampling=sampling,
+            detokenizer=self._tokenizer.detokenizer,
+            pieces=self._pieces,
+            root=root,
+            mask=mask,
+            stop=StopText(sampling.stop),
+        )
         self._numbers[uid] = number
         return cached
 
@@ -220,7 +225,7 @@ class MLXModel:
             _, responses = self._generator.next()
             return [self._advance(self._rows[response.uid], response) for response in responses]
 
-    def _remember(self, row: _Row, response: Any) -> None:
+    def _remember(self, row: Row, response: Any) -> None:
         """Share what the row's memory holds: its prompt at its first token, all of it at its end."""
         with mx.stream(self._generator.stream):
             if response.prompt_cache is not None:
@@ -260,28 +265,17 @@ class MLXModel:
         while self._rows:
             self.step()
 
-    def _advance(self, row: _Row, response: Any) -> Delta:
-        """What the generator's response adds to the row's text; forget the row if it ended."""
-        reason: FinishReason | None = response.finish_reason
-        text = ""
-        if reason != "stop":  # "stop" is an end-of-sequence token, which is no text
-            row.detokenizer.add_token(response.token)
-            text = row.stop.push(row.detokenizer.last_segment)
-        if reason is not None and not row.stop.stopped:
-            text += _last_text(row)
+    def _advance(self, row: Row, response: Any) -> Delta:
+        """What the generator's response adds to the row; forget the row if it ended."""
+        delta = row.add(response)
         if self._prefixes.usable:
             self._remember(row, response)
         row.started = True
-        if row.stop.stopped:
-            if reason is None:
+        if delta.finish_reason is not None:
+            if response.finish_reason is None:
                 self._drop(row.number)
-            reason = "stop"
-        if reason is not None:
             del self._rows[row.number], self._numbers[row.uid]
-        # The row of log-probabilities is evaluated memory: reading it from the host costs 1 µs
-        # and, unlike indexing in MLX, does not queue behind the step that already runs.
-        logprob = float(memoryview(response.logprobs)[response.token])
-        return Delta(row.uid, text, response.token, logprob, reason)
+        return delta
 
     def _drop(self, number: int) -> None:
         with mx.stream(self._generator.stream):
@@ -294,13 +288,6 @@ def _make_prefix_cache(model: Any, folders: Sequence[Path], options: LoadOptions
     name = hashlib.sha256(b"".join(map(identity, folders))).digest()
     files = PrefixFiles(options.cache_dir, name, _DISK_SHARE * options.cache_bytes)
     return PrefixCache(model, options.cache_bytes, files)
-
-
-def _last_text(row: _Row) -> str:
-    """Text that was waiting for more tokens, without an unfinished UTF-8 character."""
-    row.detokenizer.finalize()
-    text = row.stop.push(row.detokenizer.last_segment.rstrip("\ufffd"))
-    return text + row.stop.flush()
 
 
 def _count_open(change: int) -> None:

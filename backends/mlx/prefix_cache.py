@@ -52,6 +52,7 @@ class PrefixCache:
 
     def __init__(self, model: Any, most_bytes: int, files: PrefixFiles | None = None) -> None:
         kinds = make_prompt_cache(model)
+        self._model = model
         self.usable = most_bytes > 0 and all(type(kind) is KVCache for kind in kinds)
         self._layers = len(kinds)
         self._tree: PrefixTree[Layers] = PrefixTree(most_bytes)
@@ -67,6 +68,8 @@ class PrefixCache:
     def restore(self, root: bytes, prompt: Sequence[int]) -> tuple[list[Any], int]:
         """Caches for a row, and how many of the prompt's tokens they hold. The last token is never
         among them: what comes after it has to be asked."""
+        if not self.usable:
+            return make_prompt_cache(self._model), 0
         before = prompt[:-1]
         if self._files:
             self._read(self._files, root, before)

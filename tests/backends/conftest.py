@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from backends import get_backend
+from backends.base import LoadedModel
 from backends.mlx.device import prepare
 from tests.backends.builders import write_adapter
 
@@ -97,3 +100,19 @@ def adapters(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         write_adapter(folder / "first", both, rank=4, seed=1),
         write_adapter(folder / "second", {"model.layers.1.mlp.up_proj": (64, 128)}, rank=8, seed=2),
     )
+
+
+@pytest.fixture(scope="module", params=["fake", "mlx"])
+def model(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[LoadedModel]:
+    backend = get_backend(request.param)
+    if request.param == "mlx":
+        base = request.getfixturevalue("lively_base")
+    else:
+        folder = tmp_path_factory.mktemp("fake")
+        (folder / "source.gguf").write_bytes(b"GGUF and more")
+        base = backend.import_gguf(folder / "source.gguf", folder / "base").path
+    loaded = backend.load(base)
+    yield loaded
+    loaded.close()

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from backends import get_backend
 from backends.base import (
     BackendError,
     Delta,
@@ -18,22 +16,6 @@ from backends.base import (
     UnsupportedModel,
 )
 from tests.backends.builders import QUESTIONS, TWELVE, Row, encode, run, write_adapter
-
-
-@pytest.fixture(scope="module", params=["fake", "mlx"])
-def model(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[LoadedModel]:
-    backend = get_backend(request.param)
-    if request.param == "mlx":
-        base = request.getfixturevalue("lively_base")
-    else:
-        folder = tmp_path_factory.mktemp("fake")
-        (folder / "source.gguf").write_bytes(b"GGUF and more")
-        base = backend.import_gguf(folder / "source.gguf", folder / "base").path
-    loaded = backend.load(base)
-    yield loaded
-    loaded.close()
 
 
 def test_a_loaded_model_has_the_protocol(model: LoadedModel) -> None:
