@@ -63,7 +63,7 @@ def check(request: HttpRequest) -> HttpResponseBase | None:
             401,
             "invalid_token" if text else "token_required",
             "This needs a valid API key (Authorization: Bearer …); an administrator makes one on "
-            "the page System › Keys or with `manage.py create_token NAME`.",
+            "the page System › API keys or with `manage.py create_token NAME`.",
         )
     return redirect_to_login(request.get_full_path(), resolve_url("admin:login"))
 
