@@ -68,9 +68,45 @@ class Config(BaseSettings):
     log_prompts: Annotated[
         bool, Field(description="Keep the text of prompts and answers in the request log")
     ] = False
+    log_retention_days: Annotated[
+        int, Field(ge=1, description="Days that rows of the request log are kept")
+    ] = 90
+    log_prompts_retention_days: Annotated[
+        int, Field(ge=1, description="Days that the texts in them are kept")
+    ] = 14
     max_queue: Annotated[
         int, Field(ge=1, le=10_000, description="Inference requests waiting before 429")
     ] = 64
+    request_deadline_s: Annotated[
+        float, Field(gt=0, description="Seconds after which a request that has not ended gets 504")
+    ] = 600.0
+    drain_s: Annotated[
+        float, Field(ge=0, description="Seconds that running requests get when the engine stops")
+    ] = 5.0
+    model_idle_s: Annotated[
+        float,
+        Field(
+            ge=0, description="Seconds after which an unpinned idle model leaves memory; 0 never"
+        ),
+    ] = 3600.0
+    prefix_cache_gb: Annotated[
+        float | None,
+        Field(ge=0, description="Memory for prefixes of prompts; an eighth of the budget; 0 none"),
+    ] = None
+    prefix_cache_on_disk: Annotated[
+        bool, Field(description="Keep prefixes in storage/run over a restart of the engine")
+    ] = False
+    kv_bits: Annotated[
+        Literal[4, 8] | None, Field(description="Quantize keys and values of long rows to 4 or 8")
+    ] = None
+    kv_after: Annotated[
+        int, Field(ge=0, description="Tokens of a row from which they are quantized")
+    ] = 4096
+    draft_model: Annotated[
+        str,
+        Field(description="Name of a smaller base with the same tokenizer that drafts tokens"),
+    ] = ""
+    draft_tokens: Annotated[int, Field(ge=1, le=16, description="Tokens drafted at a time")] = 3
     heartbeat_timeout_s: Annotated[
         float, Field(gt=0, description="Seconds without heartbeat after which a job is requeued")
     ] = 30.0
@@ -133,6 +169,13 @@ class Config(BaseSettings):
         if self.memory_budget_gb is not None:
             return int(self.memory_budget_gb * 2**30)
         return int(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * 0.75)
+
+    @property
+    def prefix_cache_bytes(self) -> int:
+        """What the prefix cache of each base model may hold, within the budget."""
+        if self.prefix_cache_gb is None:
+            return self.memory_budget_bytes // 8
+        return int(self.prefix_cache_gb * 2**30)
 
     def stored_secret_key(self) -> str:
         """The configured secret, or one made once and kept in storage with mode 0600."""

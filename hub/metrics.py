@@ -74,7 +74,20 @@ def _engine() -> Iterator[Metric]:
     yield CounterMetricFamily(
         "hub_engine_tokens", "Tokens generated", value=stats["tokens_generated"]
     )
-    yield CounterMetricFamily("hub_engine_requests", "Requests received", value=stats["requests"])
+    yield from gauge("engine_cache_bytes", "What the prefix caches hold", stats["cache_bytes"])
+    yield from gauge(
+        "engine_pinned", "Models that stay in memory", sum(m["pinned"] for m in stats["models"])
+    )
+    for name, text, key in (
+        ("requests", "Requests put into the batch", "requests"),
+        ("prompt_tokens", "Tokens of prompts", "prompt_tokens"),
+        ("cached_tokens", "Tokens of prompts that the prefix cache had", "cached_tokens"),
+        ("cache_hits", "Requests of which the prefix cache had a beginning", "cache_hits"),
+        ("evictions", "Models that left memory", "evictions"),
+        ("refused", "Requests refused because too many waited", "refused"),
+        ("late", "Requests given up at their deadline", "late"),
+    ):
+        yield CounterMetricFamily(f"hub_engine_{name}", text, value=stats[key])
 
 
 def _jobs() -> Iterator[Metric]:

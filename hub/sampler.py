@@ -25,6 +25,7 @@ from django.utils import timezone
 from hub.config import config
 from hub.health import running_engine_stats
 from hub.models import SystemSample
+from inference.models import InferenceRequest, ReplayAnswer
 from registry import archive, outbox, paths, tracking
 from training import reaper
 from training.models import TrainingJob
@@ -100,9 +101,19 @@ def take_sample() -> SystemSample:
 
 
 def clean() -> int:
-    """Delete samples beyond the retention and what MLflow was told long ago; how many went."""
-    oldest = timezone.now() - datetime.timedelta(days=config.sample_retention_days)
-    return SystemSample.objects.filter(created_at__lt=oldest).delete()[0] + outbox.prune()
+    """Delete what is beyond its retention: samples, what MLflow was told, rows and texts of the
+    request log, texts of replays; how many rows that was."""
+    samples, _ = SystemSample.objects.filter(
+        created_at__lt=_days_ago(config.sample_retention_days)
+    ).delete()
+    texts = _days_ago(config.log_prompts_retention_days)
+    requests = InferenceRequest.objects.expire(_days_ago(config.log_retention_days), texts)
+    replayed, _ = ReplayAnswer.objects.filter(created_at__lt=texts).delete()
+    return samples + outbox.prune() + requests + replayed
+
+
+def _days_ago(days: int) -> datetime.datetime:
+    return timezone.now() - datetime.timedelta(days=days)
 
 
 def training_memory_bytes() -> int | None:

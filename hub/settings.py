@@ -45,22 +45,22 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
-    "django_prometheus.middleware.PrometheusBeforeMiddleware",
+    "hub.inloop.PrometheusBeforeMiddleware",
     "hub.middleware.HostMiddleware",
-    "django.middleware.security.SecurityMiddleware",
+    "hub.inloop.SecurityMiddleware",
     "hub.middleware.StaticFilesMiddleware",
-    "django.middleware.csp.ContentSecurityPolicyMiddleware",
-    "django.contrib.sessions.middleware.SessionMiddleware",
+    "hub.inloop.ContentSecurityPolicyMiddleware",
+    "hub.inloop.SessionMiddleware",
     "django_structlog.middlewares.RequestMiddleware",
-    "django.middleware.common.CommonMiddleware",
-    "django.middleware.csrf.CsrfViewMiddleware",
-    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "hub.inloop.CommonMiddleware",
+    "hub.inloop.CsrfViewMiddleware",
+    "hub.inloop.AuthenticationMiddleware",
     "hub.middleware.TokenMiddleware",
     "hub.middleware.SameOriginMiddleware",
-    "django.contrib.messages.middleware.MessageMiddleware",
-    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "hub.inloop.MessageMiddleware",
+    "hub.inloop.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
-    "django_prometheus.middleware.PrometheusAfterMiddleware",
+    "hub.inloop.PrometheusAfterMiddleware",
 ]
 
 ROOT_URLCONF = "hub.urls"
@@ -152,6 +152,15 @@ CSRF_COOKIE_SAMESITE = "Lax"
 
 LOG_PROMPTS = config.log_prompts
 MAX_QUEUE = config.max_queue
+REQUEST_DEADLINE_S = config.request_deadline_s
+DRAIN_S = config.drain_s
+MODEL_IDLE_S = config.model_idle_s
+PREFIX_CACHE_BYTES = config.prefix_cache_bytes
+PREFIX_CACHE_ON_DISK = config.prefix_cache_on_disk
+KV_BITS = config.kv_bits
+KV_AFTER = config.kv_after
+DRAFT_MODEL = config.draft_model
+DRAFT_TOKENS = config.draft_tokens
 MEMORY_BUDGET_BYTES = config.memory_budget_bytes
 TRAINING_YIELD_S = config.training_yield_s
 TRAINING_ON_BATTERY = config.training_on_battery

@@ -6,18 +6,36 @@ from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from inference.models import ApiToken, InferenceRequest
+from inference.models import ApiToken, InferenceRequest, Replay
 from registry.paging import RowPages
 
 
 @admin.register(ApiToken)
 class ApiTokenAdmin(admin.ModelAdmin[ApiToken]):
-    """Tokens are made by `manage.py create_token`, which alone can show the text."""
+    """Tokens are made on the page System › API keys or by `manage.py create_token`, which alone can
+    show the text."""
 
-    list_display = ("name", "prefix", "scope", "created_at", "last_used_at", "revoked_at")
+    list_display = (
+        "name",
+        "prefix",
+        "scope",
+        "requests",
+        "prompt_tokens",
+        "completion_tokens",
+        "last_used_at",
+        "revoked_at",
+    )
     list_filter = ("scope", ("revoked_at", admin.EmptyFieldListFilter))
     search_fields = ("name", "prefix")
-    readonly_fields = ("prefix", "created_at", "last_used_at", "revoked_at")
+    readonly_fields = (
+        "prefix",
+        "requests",
+        "prompt_tokens",
+        "completion_tokens",
+        "created_at",
+        "last_used_at",
+        "revoked_at",
+    )
     actions = ("revoke",)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
@@ -37,14 +55,16 @@ class InferenceRequestAdmin(admin.ModelAdmin[InferenceRequest]):
         "requested_model",
         "version",
         "api",
+        "token",
         "status",
         "prompt_tokens",
+        "cached_tokens",
         "completion_tokens",
         "first_token_ms",
         "tokens_per_second",
     )
     list_filter = ("status", "api", "streamed", "created_at")
-    list_select_related = ("version__model", "base_model")
+    list_select_related = ("version__model", "base_model", "token")
     search_fields = ("request_id", "correlation_id", "requested_model", "error")
     paginator = RowPages
     list_per_page = 25
@@ -56,4 +76,17 @@ class InferenceRequestAdmin(admin.ModelAdmin[InferenceRequest]):
     def has_change_permission(
         self, request: HttpRequest, obj: InferenceRequest | None = None
     ) -> bool:
+        return False
+
+
+@admin.register(Replay)
+class ReplayAdmin(admin.ModelAdmin[Replay]):
+    list_display = ("created_at", "source", "target", "status", "total", "agreed", "agreement")
+    list_filter = ("status",)
+    list_select_related = ("source__model", "target__model")
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Replay | None = None) -> bool:
         return False

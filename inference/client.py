@@ -10,7 +10,9 @@ from typing import Any
 from inference.protocol import (
     MAX_LINE,
     Chunk,
+    Count,
     Done,
+    Embed,
     Event,
     Failed,
     Generate,
@@ -32,6 +34,7 @@ from registry.errors import Unavailable
 CONNECT_S = 2.0
 REPLY_S = 5.0  # for statistics; loading a model may take minutes and has its own limit
 LOAD_S = 600.0
+EMBED_S = 600.0  # the model may have to be loaded first
 
 
 class EngineStopped(Unavailable):
@@ -74,6 +77,16 @@ async def generate(request: Generate) -> AsyncGenerator[Queued | Started | Chunk
 async def load(request: Load) -> dict[str, Any]:
     """Bring a model into memory. Raises what `generate` raises."""
     return await _reply(request, LOAD_S)
+
+
+async def embed(request: Embed) -> dict[str, Any]:
+    """`vectors` and `prompt_tokens`. Raises what `generate` raises."""
+    return await _reply(request, EMBED_S)
+
+
+async def count(request: Count) -> int:
+    """Tokens of a chat. Raises what `generate` raises."""
+    return int((await _reply(request, LOAD_S))["tokens"])
 
 
 async def unload(request: Unload) -> list[str]:

@@ -10,6 +10,11 @@ REQUESTS = Counter(
     ["model", "status", "api"],
 )
 TOKENS = Counter("hub_inference_tokens", "Tokens read and written", ["kind"])
+QUEUE = Histogram(
+    "hub_inference_queue_seconds",
+    "Time from the engine's receipt of a request to its place in the batch",
+    buckets=(0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
+)
 FIRST_TOKEN = Histogram(
     "hub_inference_first_token_seconds",
     "Time from the engine's receipt of a request to its first token",

@@ -8,8 +8,8 @@ what it asked for.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
-from typing import Annotated, Any, Literal
+from dataclasses import asdict, dataclass, field
+from typing import Annotated, Any, Literal, TypedDict
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
@@ -38,29 +38,73 @@ class Folder(BaseModel):
 
 
 class Generate(_Request):
-    """Answer `messages` with the base model, changed by the adapter when there is one."""
+    """Answer `messages`, or continue `text` when there are none, with the base model, changed by
+    the adapter when there is one.
+
+    `tools` are OpenAI's function descriptions. `key` names who asks: keys take turns, and at most
+    `key_running` requests of one run and `key_waiting` wait at a time (None: no limit of its own).
+    One of `forced_tools` (names) must be called, if there are any.
+    A request that has not ended after `deadline_s` seconds is given up.
+    """
 
     op: Literal["generate"] = "generate"
     request_id: str
     base: Folder
     adapter: Folder | None = None
-    messages: list[Message]
+    messages: list[Message] = []
+    text: str = ""
+    tools: list[dict[str, Any]] = []
+    forced_tools: list[str] = []
     sampling: Sampling
+    key: str = ""
+    key_running: int | None = None
+    key_waiting: int | None = None
+    deadline_s: float | None = None
+
+
+class Embed(_Request):
+    """A vector for each of `texts`: `{"vectors": [[…]], "prompt_tokens": …}`."""
+
+    op: Literal["embed"] = "embed"
+    base: Folder
+    adapter: Folder | None = None
+    texts: list[str]
+
+
+class Count(_Request):
+    """How many tokens a chat has before its answer: `{"tokens": …}`."""
+
+    op: Literal["count"] = "count"
+    base: Folder
+    adapter: Folder | None = None
+    messages: list[Message]
+    tools: list[dict[str, Any]] = []
 
 
 class Load(_Request):
-    """Bring a base model (and an adapter) into memory, so that the next request need not wait."""
+    """Bring a base model (and an adapter) into memory, so that the next request need not wait.
+
+    `pin` keeps it there, also over a restart of the engine (True), or no longer (False). Without
+    `wait` the reply comes at once, and the statistics tell how far it is.
+    """
 
     op: Literal["load"] = "load"
     base: Folder
     adapter: Folder | None = None
+    pin: bool | None = None
+    wait: bool = True
 
 
 class Unload(_Request):
-    """Give the memory of one idle base model back, or of all idle ones when `base` is None."""
+    """Give the memory of one idle base model back, or of all idle ones when `base` is None.
+
+    With `adapter` it is a fine-tune that was loaded as a model of its own. Naming a pinned model
+    takes its pin away; unloading all leaves pinned ones where they are.
+    """
 
     op: Literal["unload"] = "unload"
     base: Folder | None = None
+    adapter: Folder | None = None
 
 
 class Stats(_Request):
@@ -71,9 +115,9 @@ class Ping(_Request):
     op: Literal["ping"] = "ping"
 
 
-Request = Generate | Load | Unload | Stats | Ping
+Request = Generate | Embed | Count | Load | Unload | Stats | Ping
 _REQUEST: TypeAdapter[Request] = TypeAdapter(
-    Annotated[Generate | Load | Unload | Stats | Ping, Field(discriminator="op")]
+    Annotated[Generate | Embed | Count | Load | Unload | Stats | Ping, Field(discriminator="op")]
 )
 
 
@@ -107,17 +151,40 @@ class Started:
     event: Literal["started"] = "started"
 
 
-@dataclass(frozen=True)
-class Chunk:
-    """The next piece of the answer; never empty."""
+class TokenInfo(TypedDict):
+    """A token of the answer with its likeliest rivals: (text, log-probability) pairs."""
 
     text: str
+    logprob: float
+    top: list[tuple[str, float]]
+
+
+class Called(TypedDict):
+    """A tool that the answer calls; `arguments` is JSON text."""
+
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """The next piece of the answer; `text` is empty only when there are logprobs to tell.
+
+    `logprobs` has an entry for each token since the last chunk, when the request asked for them.
+    """
+
+    text: str
+    logprobs: list[TokenInfo] | None = None
     event: Literal["delta"] = "delta"
 
 
 @dataclass(frozen=True)
 class Done:
-    """The answer is complete. `tokens_per_second` is decoding alone, null for a single token."""
+    """The answer is complete. `tokens_per_second` is decoding alone, null for a single token;
+    `cached_tokens` of the prompt were not computed again. With `tool_calls` the chunks held only
+    what the answer says beside them, and the finish reason is "tool_calls". `stop` is the stop
+    string that ended it, if one did.
+    """
 
     finish_reason: FinishReason
     prompt_tokens: int
@@ -126,17 +193,23 @@ class Done:
     first_token_ms: float
     total_ms: float
     tokens_per_second: float | None
+    cached_tokens: int = 0
+    tool_calls: list[Called] = field(default_factory=list)
+    stop: str = ""
     event: Literal["done"] = "done"
 
 
 @dataclass(frozen=True)
 class Failed:
-    """The request ends here. `status` is the HTTP status that says the same."""
+    """The request ends here. `status` is the HTTP status that says the same; the tokens are those
+    read and written until then."""
 
     code: str
     message: str
     status: int
     retry_after: int | None = None
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
     event: Literal["error"] = "error"
 
 
@@ -171,6 +244,20 @@ class EngineFailure(HubError):
     """An error of the engine that has no class of its own on this side."""
 
 
+class DeadlineExceeded(HubError):
+    """The request had not ended when its time was over."""
+
+    status = 504
+    code = "deadline_exceeded"
+
+
+class ToolParseFailed(HubError):
+    """The answer began a tool call that cannot be read."""
+
+    status = 500
+    code = "tool_parse_failed"
+
+
 _BY_CODE: dict[str, type[HubError]] = {
     kind.code: kind
     for kind in (
@@ -180,6 +267,8 @@ _BY_CODE: dict[str, type[HubError]] = {
         errors.TooManyRequests,
         errors.Unavailable,
         errors.Damaged,
+        DeadlineExceeded,
+        ToolParseFailed,
     )
 }
 
@@ -190,7 +279,14 @@ def to_failed(error: HubError) -> Failed:
 
 
 def to_error(failed: Failed) -> HubError:
-    """The exception that the engine's error stands for."""
+    """The exception that the engine's error stands for, with the tokens counted until then."""
+    error = _error(failed)
+    counted = ("prompt_tokens", "completion_tokens")
+    vars(error).update({name: getattr(failed, name) for name in counted})
+    return error
+
+
+def _error(failed: Failed) -> HubError:
     kind = _BY_CODE.get(failed.code)
     if kind is not None and issubclass(kind, TooManyRequests | Unavailable):
         return kind(failed.message, failed.retry_after or 5)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+import json
+from dataclasses import fields
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from backends.base import Message, Sampling
+from backends.base import Grammar, Message, Sampling
 from inference.generation import answerer
 from inference.protocol import Chunk, Done, Started
 from registry.errors import HubError
@@ -19,8 +21,15 @@ DEFAULT_MAX_TOKENS = 512
 class ChatMessage(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    role: Literal["system", "user", "assistant"]
+    role: Literal["system", "user", "assistant", "tool"]
     content: Annotated[str, Field(max_length=1_000_000)]
+    tool_calls: Annotated[list[dict[str, Any]] | None, Field(max_length=128)] = None
+    tool_call_id: Annotated[str | None, Field(max_length=200)] = None
+    name: Annotated[str | None, Field(max_length=200)] = None
+
+    def message(self) -> Message:
+        """As backends read it."""
+        return cast(Message, self.model_dump(exclude_none=True))
 
 
 class SamplingIn(BaseModel):
@@ -35,17 +44,36 @@ class SamplingIn(BaseModel):
     stop: Annotated[
         list[Annotated[str, Field(min_length=1, max_length=200)]], Field(max_length=16)
     ] = []
+    repetition_penalty: Annotated[float, Field(gt=0, le=10, description="1 is off")] = 1.0
+    repetition_context: Annotated[int, Field(ge=1, le=4096, description="Tokens")] = 64
+    presence_penalty: Annotated[float, Field(ge=-2, le=2)] = 0.0
+    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] = 0.0
+    logit_bias: Annotated[
+        dict[int, Annotated[float, Field(ge=-100, le=100)]],
+        Field(max_length=1024, description="Added to the logits of these tokens"),
+    ] = {}
+    logprobs: Annotated[bool, Field(description="Tell each token's log-probability")] = False
+    top_logprobs: Annotated[int, Field(ge=0, le=20, description="And of its likeliest rivals")] = 0
+    max_kv_tokens: Annotated[
+        int, Field(ge=0, description="Keep a rotating window of so many tokens; 0 keeps all")
+    ] = 0
+    json_schema: Annotated[
+        dict[str, Any] | None, Field(description="The answer is JSON that fits this schema")
+    ] = None
+    regex: Annotated[
+        str | None, Field(min_length=1, max_length=10_000, description="The answer matches this")
+    ] = None
 
     def sampling(self) -> Sampling:
-        return Sampling(
-            max_tokens=self.max_tokens,
-            temperature=self.temperature,
-            top_p=self.top_p,
-            top_k=self.top_k,
-            min_p=self.min_p,
-            seed=self.seed,
-            stop=tuple(self.stop),
-        )
+        same = (f.name for f in fields(Sampling) if f.name in SamplingIn.model_fields)
+        values = {name: getattr(self, name) for name in same}
+        values |= {"stop": tuple(self.stop), "logit_bias": tuple(self.logit_bias.items())}
+        return Sampling(**values, grammar=self._grammar())
+
+    def _grammar(self) -> Grammar | None:
+        if self.json_schema is not None:
+            return Grammar("json_schema", json.dumps(self.json_schema))
+        return Grammar("regex", self.regex) if self.regex is not None else None
 
 
 class InferenceIn(SamplingIn):
@@ -73,26 +101,92 @@ class InferenceIn(SamplingIn):
     model: Annotated[str, Field(min_length=1, max_length=250)]
     messages: Annotated[list[ChatMessage], Field(max_length=MAX_MESSAGES)] = []
     prompt: Annotated[str | None, Field(min_length=1, max_length=1_000_000)] = None
+    tools: Annotated[
+        list[dict[str, Any]], Field(max_length=128, description="OpenAI's function descriptions")
+    ] = []
+    deadline_s: Annotated[
+        float | None,
+        Field(gt=0, le=86_400, description="Seconds after which the request is given up"),
+    ] = None
 
     @model_validator(mode="after")
-    def _one_of_both(self) -> InferenceIn:
+    def _one_of_each(self) -> InferenceIn:
         if bool(self.messages) == (self.prompt is not None):
             raise ValueError("send either messages or prompt")
+        if self.json_schema is not None and self.regex is not None:
+            raise ValueError("send either json_schema or regex")
         return self
 
     def chat(self) -> list[Message]:
         if self.prompt is not None:
             return [Message(role="user", content=self.prompt)]
-        return [Message(role=m.role, content=m.content) for m in self.messages]
+        return [message.message() for message in self.messages]
+
+
+class EmbeddingsIn(BaseModel):
+    """Texts to be placed in the model's space."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: Annotated[str, Field(min_length=1, max_length=250)]
+    input: Annotated[
+        str | Annotated[list[Annotated[str, Field(min_length=1)]], Field(max_length=2048)],
+        Field(min_length=1),
+    ]
+
+    def texts(self) -> list[str]:
+        return [self.input] if isinstance(self.input, str) else self.input
+
+
+class EmbeddingsOut(BaseModel):
+    """A vector for each text, and who made them."""
+
+    id: str
+    model: str
+    answered_by: str
+    base_model: str
+    embeddings: list[list[float]]
+    prompt_tokens: int
 
 
 class TimingsOut(BaseModel):
-    """Milliseconds since the engine received the request; the rate is decoding alone."""
+    """Milliseconds since the engine received the request, but for `prefill_ms` (from the place in
+    the batch to the first token) and `per_token_ms` (between two tokens); the rate is decoding
+    alone."""
 
     queue_ms: float
+    prefill_ms: float
     first_token_ms: float
+    per_token_ms: float | None
     total_ms: float
     tokens_per_second: float | None
+
+    @classmethod
+    def of(cls, done: Done) -> TimingsOut:
+        rate = done.tokens_per_second
+        return cls(
+            queue_ms=done.queue_ms,
+            prefill_ms=round(done.first_token_ms - done.queue_ms, 3),
+            first_token_ms=done.first_token_ms,
+            per_token_ms=round(1000 / rate, 3) if rate else None,
+            total_ms=done.total_ms,
+            tokens_per_second=rate,
+        )
+
+
+class CalledOut(BaseModel):
+    """A tool that the answer calls; `arguments` is JSON text."""
+
+    name: str
+    arguments: str
+
+
+class TokenOut(BaseModel):
+    """A token of the answer and its likeliest rivals, as (text, log-probability)."""
+
+    text: str
+    logprob: float
+    top: list[tuple[str, float]]
 
 
 class InferenceOut(BaseModel):
@@ -111,7 +205,9 @@ class InferenceOut(BaseModel):
                 "completion_tokens": 12,
                 "timings": {
                     "queue_ms": 0.4,
+                    "prefill_ms": 129.8,
                     "first_token_ms": 130.2,
+                    "per_token_ms": 31.8,
                     "total_ms": 480.9,
                     "tokens_per_second": 31.4,
                 },
@@ -126,14 +222,20 @@ class InferenceOut(BaseModel):
     text: str
     finish_reason: str
     prompt_tokens: int
+    cached_tokens: Annotated[int, Field(description="Of the prompt, not computed again")] = 0
     completion_tokens: int
+    tool_calls: Annotated[
+        list[CalledOut], Field(description="What the answer calls; `text` is what stands beside")
+    ] = []
+    logprobs: Annotated[list[TokenOut] | None, Field(description="When they were asked for")] = None
     timings: TimingsOut
 
 
 def event_out(served: Served, event: Started | Chunk | Done) -> dict[str, Any]:
     """One event as the native stream and the WebSocket send it."""
     if isinstance(event, Chunk):
-        return {"event": "delta", "text": event.text}
+        told = {} if event.logprobs is None else {"logprobs": event.logprobs}
+        return {"event": "delta", "text": event.text, **told}
     if isinstance(event, Started):
         return {
             "event": "started",
@@ -148,12 +250,13 @@ def event_out(served: Served, event: Started | Chunk | Done) -> dict[str, Any]:
 
 def done_out(done: Done) -> dict[str, Any]:
     """The end of an answer: why, how many tokens, how fast."""
-    timings = TimingsOut(**{name: getattr(done, name) for name in TimingsOut.model_fields})
     return {
         "finish_reason": done.finish_reason,
         "prompt_tokens": done.prompt_tokens,
+        "cached_tokens": done.cached_tokens,
         "completion_tokens": done.completion_tokens,
-        "timings": timings.model_dump(),
+        "tool_calls": done.tool_calls,
+        "timings": TimingsOut.of(done).model_dump(),
     }
 
 

@@ -34,6 +34,12 @@ class Served:
     version: ModelVersion | None
 
     @property
+    def name(self) -> Name:
+        row = self.version or self.base
+        which = (self.version.model.name, self.version.version) if self.version else ("", "")
+        return Name(self.label, *which, row.created_at)
+
+    @property
     def base_path(self) -> Path:
         return paths.absolute(self.base.path)
 

@@ -19,6 +19,7 @@ from backends.base import (
     Fidelity,
     ImportedModel,
     LoadedModel,
+    LoadOptions,
     TrainingEvent,
     TrainingRun,
 )
@@ -78,9 +79,15 @@ class FakeBackend:
         files.inspect(base)
         return examination.examine(data, max_seq_length, sample)
 
-    def load(self, base: Path, adapter: Path | None = None) -> LoadedModel:
+    def memory_bytes(self) -> int | None:
+        return None
+
+    def load(
+        self, base: Path, adapter: Path | None = None, options: LoadOptions = LoadOptions()
+    ) -> LoadedModel:
         pace = 1 / (self._tokens_per_second or float("inf"))
-        return generation.FakeModel(files.inspect(base), pace, self._reply_words, adapter)
+        model = files.inspect(base)
+        return generation.FakeModel(model, pace, self._reply_words, adapter, options)
 
     def check_template(self, base: Path, data: Path, sample: int) -> None:
         files.inspect(base)

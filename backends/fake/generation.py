@@ -6,13 +6,13 @@ from __future__ import annotations
 
 import codecs
 import hashlib
-import json
+import math
 import random
 import re
 import time
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,17 @@ from backends.base import (
     BackendError,
     Delta,
     FinishReason,
+    Grammar,
     ImportedModel,
+    LoadOptions,
     Message,
     Sampling,
+    TokenLogprob,
+    ToolCall,
     UnsupportedModel,
 )
+from backends.fake import chat, grammar
+from backends.prefixes import BLOCK, PrefixTree
 from backends.prompts import room_after
 from backends.text import StopText
 
@@ -37,19 +43,29 @@ _WORDS = (
 )
 WORDS = tuple(_WORDS.split())
 END = 2  # the token that ends a reply
-_BYTES_PER_TOKEN = 64  # what a cache of a small model would hold
+BYTES_PER_TOKEN = 64  # what a cache of a small model would hold
+EMBEDDING = 32  # numbers of a vector
 
 
 @dataclass
 class _Row:
     uid: str
     pieces: Iterator[tuple[int, bytes]]  # token and the bytes it stands for
+    root: bytes  # whose prefixes it shares
+    sampling: Sampling
     room: int  # tokens that may still come
-    tokens: int  # held in the imagined cache
-    decoder: codecs.IncrementalDecoder
+    tokens: list[int]  # held in the imagined cache
     stop: StopText
     randomness: random.Random
+    decoder: codecs.IncrementalDecoder = field(
+        default_factory=lambda: codecs.getincrementaldecoder("utf-8")()
+    )
     waiting: bool = True
+
+    @property
+    def nbytes(self) -> int:
+        kept = min(len(self.tokens), self.sampling.max_kv_tokens or len(self.tokens))
+        return BYTES_PER_TOKEN * kept
 
 
 class FakeModel:
@@ -61,6 +77,7 @@ class FakeModel:
         step_seconds: float,
         reply_words: int,
         adapter: Path | None = None,
+        options: LoadOptions = LoadOptions(),
     ) -> None:
         self.name = model.path.name
         self.context_length = model.context_length
@@ -70,21 +87,46 @@ class FakeModel:
         self._adapters: dict[Path, bytes] = {}
         self._rows: dict[str, _Row] = {}
         self._own = adapter
+        self._prefixes: PrefixTree[None] = PrefixTree(options.cache_bytes)
         if adapter is not None:
             self.add_adapter(adapter)
 
     @property
     def nbytes(self) -> int:
-        tokens = sum(row.tokens for row in self._rows.values())
-        return (
-            self._weight_bytes + sum(map(len, self._adapters.values())) + _BYTES_PER_TOKEN * tokens
-        )
+        adapters = sum(map(len, self._adapters.values()))
+        rows = sum(row.nbytes for row in self._rows.values())
+        return self._weight_bytes + adapters + rows + self.cache_bytes
+
+    @property
+    def cache_bytes(self) -> int:
+        return self._prefixes.nbytes
+
+    def shrink_cache(self, most_bytes: int) -> None:
+        self._prefixes.shrink(most_bytes)
 
     def encode(
         self, messages: Sequence[Message], tools: Sequence[dict[str, Any]] | None = None
     ) -> list[int]:
         """One token per word or mark."""
-        return encode(messages, tools)
+        return chat.encode(messages, tools)
+
+    def encode_text(self, text: str) -> list[int]:
+        return chat.encode_text(text)
+
+    def parse_tool_calls(
+        self, text: str, tools: Sequence[dict[str, Any]]
+    ) -> tuple[str, list[ToolCall]]:
+        return chat.parse_tool_calls(text)
+
+    def tool_grammar(self, tools: Sequence[dict[str, Any]]) -> Grammar:
+        """One of the calls, whose arguments the tools' names decide."""
+        return Grammar("regex", "|".join(re.escape(_call(tool)) for tool in tools))
+
+    def embed(self, prompts: Sequence[Sequence[int]], adapter: Path | None) -> list[list[float]]:
+        """The more tokens two prompts share, the closer their vectors."""
+        for prompt in prompts:
+            room_after(prompt, self.context_length, self.name)
+        return [_embedding(prompt, self._adapter_digest(adapter)) for prompt in prompts]
 
     def add_adapter(self, path: Path) -> None:
         """Raises UnsupportedModel when the folder is no adapter."""
@@ -100,28 +142,32 @@ class FakeModel:
 
     def insert(
         self, uid: str, prompt: Sequence[int], adapter: Path | None, sampling: Sampling
-    ) -> None:
+    ) -> int:
         if uid in self._rows:
             raise BackendError(f"The row {uid} is already running; give every row its own name.")
         room = room_after(prompt, self.context_length, self.name)
-        adapter = adapter or self._own
-        if adapter is not None:
-            self.add_adapter(adapter)
-        randomness = random.Random(self._digest(prompt, adapter, sampling))
+        root = self._adapter_digest(adapter)
+        randomness = random.Random(_digest(prompt, root, sampling))
         self._rows[uid] = _Row(
             uid=uid,
-            pieces=_spell(self._choose_words(randomness)),
+            pieces=self._answer(prompt, sampling, randomness),
+            root=root,
+            sampling=sampling,
             room=max(1, min(sampling.max_tokens, room)),
-            tokens=len(prompt),
-            decoder=codecs.getincrementaldecoder("utf-8")(),
+            tokens=list(prompt),
             stop=StopText(sampling.stop),
             randomness=randomness,
         )
+        # The last token is read again in any case: what comes after it is asked.
+        held = self._prefixes.find(root, prompt[:-1])
+        return BLOCK * sum(blocks for _, blocks in held)
 
     def step(self) -> list[Delta]:
         ready = [row for row in self._rows.values() if not row.waiting]
         for row in self._rows.values():
-            row.waiting = False
+            if row.waiting:
+                self._remember(row)
+                row.waiting = False
         if ready and self._step_seconds:
             time.sleep(self._step_seconds)
         return [self._advance(row) for row in ready]
@@ -132,20 +178,41 @@ class FakeModel:
     def close(self) -> None:
         self._rows.clear()
         self._adapters.clear()
+        self._prefixes.shrink(0)
 
-    def _digest(self, prompt: Sequence[int], adapter: Path | None, sampling: Sampling) -> bytes:
-        weights = b"" if adapter is None else self._adapters[adapter]
-        seed = 0 if sampling.temperature <= 0 else sampling.seed or 0
-        parts = (",".join(map(str, prompt)).encode(), hashlib.sha256(weights).digest(), str(seed))
-        return hashlib.sha256(repr(parts).encode()).digest()
+    def _adapter_digest(self, adapter: Path | None) -> bytes:
+        adapter = adapter or self._own
+        if adapter is None:
+            return hashlib.sha256(b"").digest()
+        self.add_adapter(adapter)
+        return hashlib.sha256(self._adapters[adapter]).digest()
 
-    def _choose_words(self, randomness: random.Random) -> list[str]:
+    def _answer(
+        self, prompt: Sequence[int], sampling: Sampling, randomness: random.Random
+    ) -> Iterator[tuple[int, bytes]]:
+        if sampling.grammar:
+            return _spell_text(grammar.write(sampling.grammar, randomness, WORDS))
+        if tool := chat.called_tool(prompt):
+            schema = tool.get("parameters") or {"type": "object"}
+            arguments = grammar.write_value(schema, randomness, WORDS)
+            return _spell_text(chat.write_tool_call(tool["name"], arguments))
+        return _spell(self._choose_words(sampling, randomness))
+
+    def _choose_words(self, sampling: Sampling, randomness: random.Random) -> list[str]:
         count = self._reply_words or randomness.randint(8, 40)
-        return [randomness.choice(WORDS) for _ in range(count)]
+        words = _allowed_words(sampling)
+        penalties = (
+            sampling.repetition_penalty > 1,
+            sampling.presence_penalty > 0,
+            sampling.frequency_penalty > 0,
+        )
+        if any(penalties):  # as a strong penalty would have it: no word twice
+            return randomness.sample(words, min(count, len(words)))
+        return [randomness.choice(words) for _ in range(count)]
 
     def _advance(self, row: _Row) -> Delta:
         token, data = next(row.pieces)
-        row.tokens += 1
+        row.tokens.append(token)
         row.room -= 1
         reason: FinishReason | None = None
         if token == END:
@@ -159,24 +226,82 @@ class FakeModel:
             text += row.stop.flush()
         if reason is not None:
             del self._rows[row.uid]
-        return Delta(row.uid, text, token, -3 * row.randomness.random(), reason)
+            self._remember(row)
+        logprob = math.log(1 - 0.4 * row.randomness.random())
+        if not row.sampling.logprobs:
+            return Delta(row.uid, text, token, logprob, reason, stop=row.stop.found)
+        piece = data.decode(errors="replace")
+        chosen = TokenLogprob(token, piece, logprob)
+        top = _likeliest(chosen, row.sampling.top_logprobs, row.randomness)
+        return Delta(row.uid, text, token, logprob, reason, piece, top, row.stop.found)
+
+    def _remember(self, row: _Row) -> None:
+        if not row.sampling.max_kv_tokens:
+            self._prefixes.add(row.root, row.tokens, BYTES_PER_TOKEN, lambda start, stop: None)
 
 
-def encode(messages: Sequence[Message], tools: Sequence[dict[str, Any]] | None = None) -> list[int]:
-    """The fake's chat template and tokenizer."""
-    described = f"<|tools|>{json.dumps(tools)}\n" if tools else ""
-    turns = "".join(f"<|{m['role']}|>{m['content']}\n" for m in messages)
-    text = f"{described}{turns}<|assistant|>"
-    return [1000 + zlib.crc32(piece.encode()) % 48000 for piece in re.findall(r"\w+|\S", text)]
+def _digest(prompt: Sequence[int], adapter: bytes, sampling: Sampling) -> bytes:
+    seed = 0 if sampling.temperature <= 0 else sampling.seed or 0
+    parts = (",".join(map(str, prompt)).encode(), adapter, str(seed))
+    return hashlib.sha256(repr(parts).encode()).digest()
+
+
+def _allowed_words(sampling: Sampling) -> list[str]:
+    """The words that a bias of 50 or more asks for, else all that one of -50 or less leaves."""
+    bias = dict(sampling.logit_bias)
+    wanted = [word for word in WORDS if bias.get(_token(word), 0) >= 50]
+    return wanted or [word for word in WORDS if bias.get(_token(word), 0) > -50] or list(WORDS)
+
+
+def _likeliest(
+    chosen: TokenLogprob, count: int, randomness: random.Random
+) -> tuple[TokenLogprob, ...]:
+    """`chosen`, then words that share what likelihood is left, each half of the one before."""
+    others = [word for word in randomness.sample(WORDS, count) if _token(word) != chosen.token]
+    left = 1 - math.exp(chosen.logprob)
+    top = [chosen] + [
+        TokenLogprob(_token(word), " " + word, math.log(left / 2 ** (n + 1) + 1e-30))
+        for n, word in enumerate(others)
+    ]
+    return tuple(top[:count])
+
+
+def _embedding(prompt: Sequence[int], adapter: bytes) -> list[float]:
+    """The mean of a random direction for each token, at unit length."""
+    total = [0.0] * EMBEDDING
+    for token in prompt:
+        directions = random.Random(adapter + token.to_bytes(4))
+        for n in range(EMBEDDING):
+            total[n] += directions.gauss()
+    length = math.sqrt(sum(x * x for x in total))
+    return [x / length for x in total]
+
+
+def _token(word: str) -> int:
+    return 100 + 2 * WORDS.index(word)
 
 
 def _spell(words: Sequence[str]) -> Iterator[tuple[int, bytes]]:
     """The reply's tokens. A word beyond ASCII is spelled in two that part a character."""
     for position, word in enumerate(words):
-        token = 100 + 2 * WORDS.index(word)
+        token = _token(word)
         data = word.encode() if position == 0 else b" " + word.encode()
         cut = len(data) if word.isascii() else next(n for n, b in enumerate(data) if b >= 0x80) + 1
         yield token, data[:cut]
         if cut < len(data):
             yield token + 1, data[cut:]
+    yield END, b""
+
+
+def _call(tool: dict[str, Any]) -> str:
+    function = tool["function"]
+    schema = function.get("parameters") or {"type": "object"}
+    arguments = grammar.write_value(schema, random.Random(function["name"]), WORDS)
+    return chat.write_tool_call(function["name"], arguments)
+
+
+def _spell_text(text: str) -> Iterator[tuple[int, bytes]]:
+    """A text that a grammar made: a token for each word, mark or space."""
+    for piece in re.findall(r"\w+|[^\w]", text):
+        yield 1000 + zlib.crc32(piece.encode()) % 48000, piece.encode()
     yield END, b""

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from backends.base import TemplateMismatch
-from backends.fake.generation import encode
+from backends.fake.chat import encode
 from backends.scorers import NoAnswer, question
 
 

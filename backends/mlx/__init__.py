@@ -11,6 +11,7 @@ from backends.base import (
     Fidelity,
     ImportedModel,
     LoadedModel,
+    LoadOptions,
     TrainingEvent,
     TrainingRun,
 )
@@ -80,14 +81,24 @@ class MLXBackend:
 
         return examine(base, data, max_seq_length, sample)
 
-    def load(self, base: Path, adapter: Path | None = None) -> LoadedModel:
+    def memory_bytes(self) -> int | None:
+        from backends.mlx.device import prepare
+
+        prepare()
+        import mlx.core as mx
+
+        return int(mx.get_active_memory())
+
+    def load(
+        self, base: Path, adapter: Path | None = None, options: LoadOptions = LoadOptions()
+    ) -> LoadedModel:
         from backends.mlx.device import limit_cache, prepare
 
         prepare()
         limit_cache()
         from backends.mlx.generation import load_model
 
-        return load_model(base, adapter)
+        return load_model(base, adapter, options)
 
     def check_template(self, base: Path, data: Path, sample: int) -> None:
         from backends.mlx.parity import check_template

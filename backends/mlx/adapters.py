@@ -20,6 +20,7 @@ import mlx.nn
 import mlx.utils
 
 from backends.base import UnsupportedModel
+from backends.mlx.identity import identity
 
 nn: Any = mlx.nn  # MLX types its core only
 utils: Any = mlx.utils
@@ -169,6 +170,7 @@ class AdapterBank:
         self.routing = Routing()
         self._model = model
         self._slots: dict[Path, int] = {}
+        self._identities: dict[int, bytes] = {BASE: bytes(32)}
         self._layers: dict[str, AdaptedLinear] = {}
 
     def add(self, path: Path) -> int:
@@ -187,10 +189,15 @@ class AdapterBank:
         for name, (a, b) in factors.items():
             self._layer(name, linears[name]).put(slot, a, b)
         self._slots[path] = slot
+        self._identities[slot] = identity(path)
         for layer in self._layers.values():
             layer.reserve(1 + max(self._slots.values()))
         mx.eval([(layer.a, layer.b) for layer in self._layers.values()])
         return slot
+
+    def identity(self, slot: int) -> bytes:
+        """What parts the adapter's content from that of all others, 32 bytes."""
+        return self._identities[slot]
 
     def remove(self, path: Path) -> None:
         """Free the slot of `path`; the caller knows that no row uses it."""

@@ -9,13 +9,12 @@ nothing of requests, threads or time.
 from __future__ import annotations
 
 import gc
+import hashlib
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import mlx.core as mx
 import mlx_lm
 from mlx_lm.generate import BatchGenerator
@@ -25,17 +24,27 @@ from mlx_lm.utils import maybe_set_recommended_wired_limit
 from backends.base import (
     BackendError,
     Delta,
-    FinishReason,
+    Grammar,
     LoadedModel,
+    LoadOptions,
     Message,
     OutOfMemory,
     Sampling,
+    ToolCall,
     UnsupportedModel,
 )
 from backends.mlx.adapters import BASE, AdapterBank, AdapterRows, RoutedModel, nbytes
+from backends.mlx.chat import chat_tokens, first_line, parse_tool_calls, text_tokens, tool_grammar
 from backends.mlx.device import device_kind
+from backends.mlx.embeddings import embed
 from backends.mlx.folder import inspect
+from backends.mlx.grammar import Grammars
+from backends.mlx.identity import identity
+from backends.mlx.penalties import make_processors
+from backends.mlx.prefix_cache import PrefixCache
+from backends.mlx.prefix_files import PrefixFiles
 from backends.mlx.quick import quicken
+from backends.mlx.rows import Pieces, Row, vocabulary_size
 from backends.mlx.sampling import make_sampler
 from backends.mlx.threads import clear_streams_at_end
 from backends.prompts import room_after
@@ -46,12 +55,15 @@ from backends.text import StopText
 # about 128 tokens its matrix products lose speed.
 _PREFILL = {"cpu": (128, 512), "metal": (512, 2048), "cuda": (2048, 8192)}
 _MAX_PROMPTS = 8  # read together
+_DISK_SHARE = 4  # prefixes may take so many times their memory on disk
 _MAX_ROWS = 32  # decoded together; further rows wait their turn
 
 _open_models = 0
 
 
-def load_model(base: Path, adapter: Path | None = None) -> LoadedModel:
+def load_model(
+    base: Path, adapter: Path | None = None, options: LoadOptions = LoadOptions()
+) -> LoadedModel:
     """Load the MLX model folder `base` and compile its kernels with a short warm-up.
 
     An `adapter` of any type becomes part of the model, as mlx-lm applies it. `prepare()` must have
@@ -69,38 +81,39 @@ def load_model(base: Path, adapter: Path | None = None) -> LoadedModel:
             )
         except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
             raise UnsupportedModel(
-                f"The model {base.name} could not be loaded: {_first_line(error)}"
+                f"The model {base.name} could not be loaded: {first_line(error)}"
             ) from error
         if device_kind() == "cpu":
             quicken(model)  # measured: 16 rows of a base, 161 ms a step instead of 209
-        loaded = MLXModel(base.name, model, tokenizer, described.context_length)
+        folders = [base] if adapter is None else [base, adapter]
+        prefixes = _make_prefix_cache(model, folders, options)
+        loaded = MLXModel(base.name, model, tokenizer, described.context_length, prefixes)
         loaded.warm_up()
     return loaded
-
-
-@dataclass(slots=True)
-class _Row:
-    """One sequence under way. `number` is the batch generator's name for it."""
-
-    uid: str
-    number: int
-    adapter: Path | None
-    detokenizer: Any
-    stop: StopText
-    started: bool = False  # its first token is out
 
 
 class MLXModel:
     """A model in memory; see `backends.base.LoadedModel`."""
 
-    def __init__(self, name: str, model: Any, tokenizer: Any, context_length: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        model: Any,
+        tokenizer: Any,
+        context_length: int,
+        prefixes: PrefixCache | None = None,
+    ) -> None:
         self.name = name
         self.context_length = context_length
         self._model = model
         self._tokenizer = tokenizer
         self._adapters = AdapterBank(model)
+        self._prefixes = prefixes or PrefixCache(model, 0)
+        self._vocabulary = vocabulary_size(model)
+        self._grammars = Grammars(tokenizer, self._vocabulary)
+        self._pieces = Pieces(tokenizer)
         self._weight_bytes = nbytes(model)
-        self._rows: dict[int, _Row] = {}
+        self._rows: dict[int, Row] = {}
         self._numbers: dict[str, int] = {}
         if not all(hasattr(cache, "merge") for cache in make_prompt_cache(model)):
             raise UnsupportedModel(
@@ -119,13 +132,44 @@ class MLXModel:
 
     @property
     def nbytes(self) -> int:
-        return int(self._weight_bytes + self._adapters.nbytes + self._generator.prompt_cache_nbytes)
+        rows = self._generator.prompt_cache_nbytes
+        return int(self._weight_bytes + self._adapters.nbytes + rows + self.cache_bytes)
 
     def encode(
         self, messages: Sequence[Message], tools: Sequence[dict[str, Any]] | None = None
     ) -> list[int]:
         """Raises BackendError when the model has no chat template or the template refuses."""
         return chat_tokens(self._tokenizer, self.name, messages, tools)
+
+    def encode_text(self, text: str) -> list[int]:
+        return text_tokens(self._tokenizer, text)
+
+    def parse_tool_calls(
+        self, text: str, tools: Sequence[dict[str, Any]]
+    ) -> tuple[str, list[ToolCall]]:
+        return parse_tool_calls(self._tokenizer, self.name, text, tools)
+
+    def tool_grammar(self, tools: Sequence[dict[str, Any]]) -> Grammar:
+        return tool_grammar(self._tokenizer, self.name, tools)
+
+    def embed(self, prompts: Sequence[Sequence[int]], adapter: Path | None) -> list[list[float]]:
+        for prompt in prompts:
+            room_after(prompt, self.context_length, self.name)
+        with _named_errors(), mx.stream(self._generator.stream):
+            self._adapters.routing.selection = (
+                BASE if adapter is None else self._adapters.add(adapter)
+            )
+            try:
+                return embed(self._model, self.name, prompts)
+            finally:
+                self._adapters.routing.selection = BASE
+
+    @property
+    def cache_bytes(self) -> int:
+        return self._prefixes.nbytes
+
+    def shrink_cache(self, most_bytes: int) -> None:
+        self._prefixes.shrink(most_bytes)
 
     def add_adapter(self, path: Path) -> None:
         """Raises UnsupportedModel when `path` is no LoRA adapter of this base."""
@@ -140,21 +184,39 @@ class MLXModel:
 
     def insert(
         self, uid: str, prompt: Sequence[int], adapter: Path | None, sampling: Sampling
-    ) -> None:
+    ) -> int:
         if uid in self._numbers:
             raise BackendError(f"The row {uid} is already running; give every row its own name.")
         room = room_after(prompt, self.context_length, self.name)
-        with _named_errors():
+        mask = self._grammars.start(sampling.grammar) if sampling.grammar else None
+        processors = make_processors(sampling, len(prompt), self._vocabulary)
+        if mask:
+            processors.append(mask)
+        with _named_errors(), mx.stream(self._generator.stream):
             slot = BASE if adapter is None else self._adapters.add(adapter)
+            root = self._adapters.identity(slot)
+            caches, cached = self._prefixes.restore(root, prompt)
             (number,) = self._generator.insert(
-                [list(prompt)],
+                [list(prompt[cached:])],
                 max_tokens=[max(1, min(sampling.max_tokens, room))],
-                caches=[[*make_prompt_cache(self._model), AdapterRows([slot])]],
+                caches=[[*caches, AdapterRows([slot])]],
+                all_tokens=[list(prompt[:cached])],
                 samplers=[make_sampler(sampling)],
+                logits_processors=[processors],
             )
-        detokenizer = self._tokenizer.detokenizer
-        self._rows[number] = _Row(uid, number, adapter, detokenizer, StopText(sampling.stop))
+        self._rows[number] = Row(
+            uid=uid,
+            number=number,
+            adapter=adapter,
+            sampling=sampling,
+            detokenizer=self._tokenizer.detokenizer,
+            pieces=self._pieces,
+            root=root,
+            mask=mask,
+            stop=StopText(sampling.stop),
+        )
         self._numbers[uid] = number
+        return cached
 
     def step(self) -> list[Delta]:
         """Raises OutOfMemory."""
@@ -166,6 +228,18 @@ class MLXModel:
         with _named_errors():
             _, responses = self._generator.next()
             return [self._advance(self._rows[response.uid], response) for response in responses]
+
+    def _remember(self, row: Row, response: Any) -> None:
+        """Share what the row's memory holds: its prompt at its first token, all of it at its end."""
+        with mx.stream(self._generator.stream):
+            if response.prompt_cache is not None:
+                tokens, caches = response.all_tokens, response.prompt_cache
+            elif row.stop.stopped or not row.started:
+                held = self._generator.extract_cache([row.number])
+                caches, tokens = held[row.number]
+            else:
+                return
+            self._prefixes.keep(row.root, tokens, caches[:-1])
 
     def remove(self, uid: str) -> None:
         number = self._numbers.pop(uid, None)
@@ -180,8 +254,9 @@ class MLXModel:
             self.remove(uid)
         mx.synchronize(self._generator.stream)
         self._generator.close()
+        self._prefixes.close()
         _count_open(-1)
-        del self._generator, self._adapters, self._model
+        del self._generator, self._adapters, self._prefixes, self._model
         gc.collect()  # a model and its modules refer to each other
         mx.synchronize()
         mx.clear_cache()
@@ -194,60 +269,29 @@ class MLXModel:
         while self._rows:
             self.step()
 
-    def _advance(self, row: _Row, response: Any) -> Delta:
-        """What the generator's response adds to the row's text; forget the row if it ended."""
-        reason: FinishReason | None = response.finish_reason
-        text = ""
+    def _advance(self, row: Row, response: Any) -> Delta:
+        """What the generator's response adds to the row; forget the row if it ended."""
+        delta = row.add(response)
+        if self._prefixes.usable:
+            self._remember(row, response)
         row.started = True
-        if reason != "stop":  # "stop" is an end-of-sequence token, which is no text
-            row.detokenizer.add_token(response.token)
-            text = row.stop.push(row.detokenizer.last_segment)
-        if reason is not None and not row.stop.stopped:
-            text += _last_text(row)
-        if row.stop.stopped:
-            if reason is None:
+        if delta.finish_reason is not None:
+            if response.finish_reason is None:
                 self._drop(row.number)
-            reason = "stop"
-        if reason is not None:
             del self._rows[row.number], self._numbers[row.uid]
-        # The row of log-probabilities is evaluated memory: reading it from the host costs 1 µs
-        # and, unlike indexing in MLX, does not queue behind the step that already runs.
-        logprob = float(memoryview(response.logprobs)[response.token])
-        return Delta(row.uid, text, response.token, logprob, reason)
+        return delta
 
     def _drop(self, number: int) -> None:
         with mx.stream(self._generator.stream):
             self._generator.remove([number])
 
 
-def chat_tokens(
-    tokenizer: Any,
-    model: str,
-    messages: Sequence[Message],
-    tools: Sequence[dict[str, Any]] | None = None,
-) -> list[int]:
-    """What a served model is asked with. Raises BackendError; see `MLXModel.encode`."""
-    if not tokenizer.has_chat_template:
-        raise BackendError(
-            f"The model {model} has no chat template; choose an instruction-tuned model."
-        )
-    described = {"tools": list(tools)} if tools else {}
-    try:
-        tokens = tokenizer.apply_chat_template(
-            [dict(message) for message in messages], add_generation_prompt=True, **described
-        )
-    except (jinja2.TemplateError, TypeError, ValueError, KeyError, IndexError) as error:
-        raise BackendError(
-            f"The chat template of {model} refuses these messages: {_first_line(error)}"
-        ) from error
-    return [int(token) for token in tokens]
-
-
-def _last_text(row: _Row) -> str:
-    """Text that was waiting for more tokens, without an unfinished UTF-8 character."""
-    row.detokenizer.finalize()
-    text = row.stop.push(row.detokenizer.last_segment.rstrip("\ufffd"))
-    return text + row.stop.flush()
+def _make_prefix_cache(model: Any, folders: Sequence[Path], options: LoadOptions) -> PrefixCache:
+    if not options.cache_dir or not options.cache_bytes:
+        return PrefixCache(model, options.cache_bytes)
+    name = hashlib.sha256(b"".join(map(identity, folders))).digest()
+    files = PrefixFiles(options.cache_dir, name, _DISK_SHARE * options.cache_bytes)
+    return PrefixCache(model, options.cache_bytes, files)
 
 
 def _count_open(change: int) -> None:
@@ -273,7 +317,3 @@ def _named_errors() -> Generator[None]:
                 "The device is out of memory; unload another model or use a smaller one."
             ) from error
         raise
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

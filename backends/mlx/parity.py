@@ -18,8 +18,8 @@ import jinja2
 from mlx_lm.utils import load_tokenizer
 
 from backends.base import BackendError, Message, TemplateMismatch, UnsupportedModel
+from backends.mlx.chat import chat_tokens
 from backends.mlx.data import example_of
-from backends.mlx.generation import chat_tokens
 from backends.scorers import SPOKEN
 
 _AROUND = 4  # tokens shown before the first that differs

@@ -1,4 +1,4 @@
-"""The base models in memory: loading on demand, and eviction of the least recently used.
+"""The models in memory: loading on demand, and giving memory back when it is needed or unused.
 
 Everything here runs on the generation thread.
 """
@@ -7,29 +7,42 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import structlog
 
-from backends.base import Backend, LoadedModel, OutOfMemory
+from backends.base import Backend, LoadedModel, LoadOptions, OutOfMemory
+from inference.engine.places import Place, kv_bytes_per_token, same_tokenizer
 from inference.engine.row import Row
 from registry.errors import Conflict, Unavailable
 
 log = structlog.get_logger(__name__)
 _NBYTES_EVERY_S = 1.0
+Key = tuple[Path, Path | None]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the models may hold, and how they are loaded. 0 seconds of idling is no limit."""
+
+    budget_bytes: int
+    idle_s: float = 0.0
+    options: LoadOptions = field(default_factory=LoadOptions)
 
 
 class Resident:
-    """One base model in memory and the rows that run on it."""
+    """One model in memory and the rows that run on it."""
 
-    def __init__(self, path: Path, model: LoadedModel) -> None:
-        self.path = path
+    def __init__(self, place: Place, model: LoadedModel) -> None:
+        self.place = place
+        self.name = place.name
         self.model = model
         self.rows: dict[str, Row] = {}
         self.adapters: set[Path] = set()
+        self.kv_bytes = kv_bytes_per_token(place.base)
         self.last_used = time.monotonic()
-        self.nbytes = model.nbytes
-        self._measured = self.last_used
+        self.measure()
 
     def touch(self) -> None:
         """Note that it is in use, and measure it when the last measure is old."""
@@ -38,8 +51,14 @@ class Resident:
             self.measure()
 
     def measure(self) -> None:
+        """What it holds now; other threads read the figures."""
         self.nbytes = self.model.nbytes
+        self.cache_bytes = self.model.cache_bytes
         self._measured = time.monotonic()
+
+    def shrink_cache(self, most_bytes: int) -> None:
+        self.model.shrink_cache(max(0, most_bytes))
+        self.measure()
 
     def add_adapter(self, path: Path) -> None:
         if path not in self.adapters:
@@ -47,14 +66,22 @@ class Resident:
             self.adapters.add(path)
             self.measure()
 
+    @property
+    def growth_bytes(self) -> int:
+        """What its rows will probably still take."""
+        return self.kv_bytes * sum(row.growth for row in self.rows.values())
+
 
 class Residents:
-    """All base models in memory, within `budget_bytes`."""
+    """All models in memory, within the budget as far as anything can be given back."""
 
-    def __init__(self, backend: Backend, budget_bytes: int) -> None:
+    def __init__(self, backend: Backend, limits: Limits) -> None:
         self._backend = backend
-        self._loaded: dict[Path, Resident] = {}
-        self.budget_bytes = budget_bytes
+        self._loaded: dict[Key, Resident] = {}
+        self._limits = limits
+        self.budget_bytes = limits.budget_bytes
+        self.pinned: set[Key] = set()
+        self.evictions = 0
 
     def __iter__(self) -> Iterator[Resident]:
         # A copy in one step, so that another thread may read while this one loads.
@@ -62,65 +89,134 @@ class Residents:
 
     @property
     def nbytes(self) -> int:
-        return sum(resident.nbytes for resident in self)
+        """What the models say they hold, or what the device says when that is more."""
+        told = sum(resident.nbytes for resident in self)
+        return max(told, self._backend.memory_bytes() or 0)
 
-    def get(self, path: Path) -> Resident:
-        """The model at `path`, loaded now when it is not yet.
+    @property
+    def cache_bytes(self) -> int:
+        return sum(resident.cache_bytes for resident in self)
+
+    def get(self, place: Place) -> Resident:
+        """The model at `place`, loaded now when it is not yet.
 
         Raises Unavailable when it does not fit, and whatever the backend's `load` raises.
         """
-        resident = self._loaded.get(path) or self._load(path)
+        resident = self._loaded.get(place.key) or self._load(place)
         resident.last_used = time.monotonic()
+        if place.adapter is not None and not place.own:
+            resident.add_adapter(place.adapter)
         return resident
 
-    def _load(self, path: Path) -> Resident:
-        self._make_room(_weights_bytes(path), path.name)
-        began = time.perf_counter()
-        try:
-            resident = Resident(path, self._backend.load(path))
-        except OutOfMemory as error:
-            raise Unavailable(
-                f"There is not enough memory for {path.name} now; try again soon.", 10
-            ) from error
-        self._loaded[path] = resident
-        seconds = round(time.perf_counter() - began, 2)
-        log.info("model loaded", base=path.name, nbytes=resident.nbytes, seconds=seconds)
-        return resident
-
-    def _make_room(self, needed: int, name: str) -> None:
+    def _load(self, place: Place) -> Resident:
+        needed = place.weights_bytes
         if needed > self.budget_bytes:
             raise Unavailable(
-                f"{name} needs {_gib(needed)} and the memory budget is {_gib(self.budget_bytes)}: "
-                "raise HUB_MEMORY_BUDGET_GB or use a smaller model.",
+                f"{place.name} needs {_gib(needed)} and the memory budget is "
+                f"{_gib(self.budget_bytes)}: raise HUB_MEMORY_BUDGET_GB or use a smaller model.",
                 60,
             )
-        idle = sorted((r for r in self if not r.rows), key=lambda r: r.last_used)
-        for resident in idle:
-            if self.nbytes + needed <= self.budget_bytes:
-                return
-            self.evict(resident)
-        if self.nbytes + needed > self.budget_bytes:
-            raise Unavailable(f"{name} does not fit beside the models that answer now.", 10)
+        if not self.make_room(needed):
+            raise Unavailable(
+                f"{place.name} does not fit beside the models that answer now or are pinned.", 10
+            )
+        began = time.perf_counter()
+        own = place.adapter if place.own else None
+        try:
+            model = self._backend.load(place.base, own, self._options(place))
+        except OutOfMemory as error:
+            raise Unavailable(
+                f"There is not enough memory for {place.name} now; try again soon.", 10
+            ) from error
+        resident = self._loaded[place.key] = Resident(place, model)
+        seconds = round(time.perf_counter() - began, 2)
+        log.info("model loaded", model=place.name, nbytes=resident.nbytes, seconds=seconds)
+        return resident
+
+    def _options(self, place: Place) -> LoadOptions:
+        """A cache on disk is for these bytes of the base alone; a draft must read text alike."""
+        options = self._limits.options
+        folder, draft = options.cache_dir, options.draft
+        if folder is not None:
+            folder = folder / f"{place.name}-{place.identity[:16] or 'unknown'}"
+        if draft is not None and (draft == place.base or not same_tokenizer(draft, place.base)):
+            draft = None
+        return LoadOptions(
+            cache_bytes=options.cache_bytes,
+            cache_dir=folder,
+            kv_bits=options.kv_bits,
+            kv_after=options.kv_after,
+            draft=draft,
+            draft_tokens=options.draft_tokens,
+        )
+
+    def has_room_for(self, resident: Resident, tokens: int) -> bool:
+        """Whether a row of so many tokens fits beside what runs, after giving back what nobody
+        needs now."""
+        growth = sum(one.growth_bytes for one in self)
+        return self.make_room(resident.kv_bytes * tokens + growth, keep=resident)
+
+    def make_room(self, needed: int, keep: Resident | None = None) -> bool:
+        """Give back until `needed` bytes are free: prefixes first, then the idle models that were
+        used longest ago. Whether that was enough."""
+        if self._missing(needed) <= 0:
+            return True
+        oldest = sorted(self, key=lambda r: r.last_used)
+        for resident in oldest:
+            resident.measure()
+        for resident in oldest:
+            if (missing := self._missing(needed)) > 0 and resident.cache_bytes:
+                resident.shrink_cache(resident.cache_bytes - missing)
+        for resident in oldest:
+            if self._missing(needed) > 0 and resident is not keep and self._may_go(resident):
+                self.evict(resident)
+        return self._missing(needed) <= 0
+
+    def _missing(self, needed: int) -> int:
+        return self.nbytes + needed - self.budget_bytes
+
+    def _may_go(self, resident: Resident) -> bool:
+        return not resident.rows and resident.place.key not in self.pinned
 
     def evict(self, resident: Resident) -> None:
         """Close a model; its rows, if any, are the caller's to end."""
-        self._loaded.pop(resident.path, None)
-        resident.model.close()
-        log.info("model unloaded", base=resident.path.name)
+        if self._loaded.pop(resident.place.key, None) is not None:
+            resident.model.close()
+            self.evictions += 1
+            log.info("model unloaded", model=resident.name)
 
-    def unload(self, path: Path | None) -> list[str]:
-        """Evict the idle model at `path`, or all idle ones; return their folders' names."""
-        chosen = [r for r in self if path is None or r.path == path]
-        if path is not None and any(r.rows for r in chosen):
-            raise Conflict(f"{path.name} answers requests now; unload it when they are done.")
-        gone = [r for r in chosen if not r.rows]
+    def evict_unused(self) -> float | None:
+        """Evict what has been idle for too long; seconds until the next one will have been."""
+        if not self._limits.idle_s:
+            return None
+        left = []
+        for resident in self:
+            if self._may_go(resident):
+                rest = self._limits.idle_s - (time.monotonic() - resident.last_used)
+                if rest <= 0:
+                    self.evict(resident)
+                else:
+                    left.append(rest)
+        return min(left, default=None)
+
+    def unload(self, key: Key | None) -> list[str]:
+        """Evict the idle model `key` names, pinned or not, or all idle ones that are not pinned;
+        return their names. A base named alone takes the fine-tunes loaded from it along."""
+        chosen = [r for r in self if key is None or _meant(key, r)]
+        if key is not None and any(r.rows for r in chosen):
+            name = next(r.name for r in chosen if r.rows)
+            raise Conflict(f"{name} answers requests now; unload it when they are done.")
+        if key is not None:
+            self.pinned -= {r.place.key for r in chosen} | {key}
+        gone = [r for r in chosen if self._may_go(r)]
         for resident in gone:
             self.evict(resident)
-        return [resident.path.name for resident in gone]
+        return [resident.name for resident in gone]
 
 
-def _weights_bytes(path: Path) -> int:
-    return sum(file.stat().st_size for file in path.glob("*.safetensors"))
+def _meant(key: Key, resident: Resident) -> bool:
+    base, own = key
+    return resident.place.key == key if own else resident.place.base == base
 
 
 def _gib(nbytes: int) -> str:

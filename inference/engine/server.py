@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 import time
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,19 @@ import structlog
 from pydantic import ValidationError
 
 from backends.base import Backend
+from inference.engine.failures import failure, stopping, too_late
 from inference.engine.listening import listening
-from inference.engine.outbound import Outbound, write
+from inference.engine.loads import Loads
+from inference.engine.outbound import LAST_WORD_S, Outbound, write
+from inference.engine.pins import Pins
+from inference.engine.residents import Limits
 from inference.engine.row import Row
-from inference.engine.thread import GenerationThread, failure, stopping
+from inference.engine.thread import GenerationThread
 from inference.engine.verification import Verified
 from inference.protocol import (
     MAX_LINE,
+    Count,
+    Embed,
     EngineFailure,
     Failed,
     Generate,
@@ -29,13 +36,18 @@ from inference.protocol import (
     Reply,
     Request,
     Stats,
+    Unload,
     decode_request,
 )
 from registry import paths
+from registry.errors import TooManyRequests
 
 log = structlog.get_logger(__name__)
 FIRST_LINE_S = 10.0  # a client that says nothing for so long is sent away
-FINISH_S = 5.0  # what runs when the engine is told to stop gets this long
+DRAIN_S = 5.0  # what runs when the engine is told to stop gets this long
+CLOSE_S = 5.0  # for a step to end and the models to be closed
+EMBEDDED_AT_ONCE = 4  # texts between two steps of the streams
+EMBEDDING_CLIENTS = 16
 SEND_BUFFER = 64 * 1024  # bytes the kernel keeps for a reader
 WRITE_BUFFER = 8 * 1024  # bytes asyncio keeps beyond that
 
@@ -44,20 +56,31 @@ class Engine:
     """One generation thread behind one Unix socket."""
 
     def __init__(
-        self, backend: Backend, *, max_rows: int, max_queue: int, budget_bytes: int
+        self,
+        backend: Backend,
+        *,
+        max_rows: int,
+        max_queue: int,
+        limits: Limits,
+        drain_s: float = DRAIN_S,
     ) -> None:
         self._stop = asyncio.Event()
         self._thread = GenerationThread(
             backend,
             max_rows=max_rows,
             max_queue=max_queue,
-            budget_bytes=budget_bytes,
+            limits=limits,
             ended=self._stop.set,
         )
+        self._drain_s = drain_s
         self._verified = Verified()
+        self._pins = Pins(paths.run_dir() / "pinned.json")
+        self._loads = Loads(self._thread, self._verified, self._pins)
         self._began = time.monotonic()
         self._connections: set[asyncio.Task[None]] = set()
         self._refusing = False
+        self._embedding = 0
+        self._late = 0
 
     async def run(self, path: Path) -> None:
         """Serve at `path` until `stop`, then let what runs finish for a while.
@@ -70,7 +93,9 @@ class Engine:
                 device = await asyncio.wrap_future(self._thread.start())
                 server = await asyncio.start_unix_server(self._accept, sock=sock, limit=MAX_LINE)
                 log.info("engine ready", socket=str(path), device=device.name, pid=os.getpid())
+                self._loads.begin_pinned()
                 await self._stop.wait()
+                await self._drain()
                 server.close()
             finally:
                 await self._finish()
@@ -81,14 +106,18 @@ class Engine:
         """Refuse new requests, let what runs finish for a while, and return from `run`."""
         self._stop.set()
 
-    async def _finish(self) -> None:
+    async def _drain(self) -> None:
+        """Answer what comes in with 503 while what runs and waits goes on for a while."""
         self._refusing = True
         log.info("engine stopping", running=self._thread.running)
-        deadline = time.monotonic() + FINISH_S
-        while not self._thread.idle and time.monotonic() < deadline:
+        deadline = time.monotonic() + self._drain_s
+        while not self._thread.idle and not self._thread.failed and time.monotonic() < deadline:
             await asyncio.sleep(0.02)
+
+    async def _finish(self) -> None:
+        self._refusing = True
         self._thread.stop()
-        await asyncio.to_thread(self._thread.join, FINISH_S)
+        await asyncio.to_thread(self._thread.join, CLOSE_S)
         if self._connections:  # the last events are on their way
             await asyncio.wait(self._connections, timeout=1)
 
@@ -122,16 +151,17 @@ class Engine:
             return
         with structlog.contextvars.bound_contextvars(correlation_id=request.correlation_id):
             try:
-                if self._refusing:
+                if self._refusing and not isinstance(request, Ping | Stats):
                     raise stopping()
                 if isinstance(request, Generate):
                     await self._generate(request, reader, writer)
-                else:
-                    await write(writer, Reply(await self._reply(request)))
+                elif (reply := await _unless_gone(self._reply(request), reader)) is not None:
+                    await write(writer, Reply(reply))
             except ConnectionError:
                 raise
             except Exception as error:
-                await write(writer, failure(error, request.correlation_id))
+                told = failure(error, correlation_id=request.correlation_id)
+                await write(writer, told)
 
     async def _reply(self, request: Request) -> dict[str, Any]:
         if isinstance(request, Ping):
@@ -139,12 +169,44 @@ class Engine:
         if isinstance(request, Stats):
             return self.stats()
         if isinstance(request, Load):
-            base, adapter = await self._verified.folders(request.base, request.adapter)
-            await asyncio.wrap_future(self._thread.load(base, adapter))
-            return {"loaded": base.name}
-        assert not isinstance(request, Generate)
-        path = paths.absolute(request.base.path) if request.base else None
-        return {"unloaded": await asyncio.wrap_future(self._thread.unload(path))}
+            if request.wait:
+                return {"loaded": await self._loads.load(request)}
+            self._loads.begin(request)
+            return {"loading": request.base.path}
+        if isinstance(request, Embed):
+            return await self._embed(request)
+        if isinstance(request, Count):
+            place = await self._verified.place(request.base, request.adapter)
+            counting = self._thread.count(place, request.messages, request.tools)
+            return {"tokens": await asyncio.wrap_future(counting)}
+        assert isinstance(request, Unload)
+        return {"unloaded": await self._unload(request)}
+
+    async def _unload(self, request: Unload) -> list[str]:
+        if request.base is None:
+            return await asyncio.wrap_future(self._thread.unload(None))
+        base = paths.absolute(request.base.path)
+        adapter = paths.absolute(request.adapter.path) if request.adapter else None
+        gone = await asyncio.wrap_future(self._thread.unload((base, adapter)))
+        self._loads.forget(Load(base=request.base, adapter=request.adapter))
+        return gone
+
+    async def _embed(self, request: Embed) -> dict[str, Any]:
+        """A few texts between two steps, so that long lists hold up nobody's stream."""
+        if self._embedding >= EMBEDDING_CLIENTS:
+            raise TooManyRequests(f"{self._embedding} requests for embeddings run already.", 2)
+        self._embedding += 1
+        try:
+            place = await self._verified.place(request.base, request.adapter)
+            vectors: list[list[float]] = []
+            tokens = 0
+            for first in range(0, len(request.texts), EMBEDDED_AT_ONCE):
+                texts = request.texts[first : first + EMBEDDED_AT_ONCE]
+                more, read = await asyncio.wrap_future(self._thread.embed(place, texts))
+                vectors, tokens = vectors + more, tokens + read
+            return {"vectors": vectors, "prompt_tokens": tokens}
+        finally:
+            self._embedding -= 1
 
     def stats(self) -> dict[str, Any]:
         """Everything the pages, the sampler and `doctor` want to know about this process."""
@@ -154,21 +216,35 @@ class Engine:
             "memory_bytes": psutil.Process().memory_info().rss,
             "stopping": self._refusing,
             **self._thread.stats(),
+            "late": self._late,
+            "loading": self._loads.stats(),
         }
 
     async def _generate(
         self, request: Generate, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         outbound = Outbound(writer)
-        base, adapter = await self._verified.folders(request.base, request.adapter)
-        row = Row(request, base, adapter, outbound.put)
+        place = await self._verified.place(request.base, request.adapter)
+        row = Row(request, place, outbound.put)
         outbound.queued(self._thread.submit(row))
         # The client writes nothing more: whatever ends this read, it has closed the connection.
         gone = asyncio.create_task(reader.read(1))
         sending = asyncio.create_task(outbound.send())
         overflow = asyncio.create_task(outbound.overflow.wait())
         try:
-            await asyncio.wait((gone, sending, overflow), return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(
+                (gone, sending, overflow),
+                timeout=request.deadline_s,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            if not done and not outbound.complete:
+                self._late += 1
+                self._thread.cancel(row)
+                outbound.put(too_late(row))
+            if not done:
+                await asyncio.wait(
+                    (gone, sending), timeout=LAST_WORD_S, return_when=asyncio.FIRST_COMPLETED
+                )
         finally:
             for task in (gone, sending, overflow):
                 task.cancel()
@@ -176,3 +252,18 @@ class Engine:
                 self._thread.cancel(row)
         if overflow.done() and not overflow.cancelled():
             await outbound.refuse_slow_reader()
+
+
+async def _unless_gone(
+    answer: Coroutine[Any, Any, dict[str, Any]], reader: asyncio.StreamReader
+) -> dict[str, Any] | None:
+    """What `answer` gives, or None, and its end, when the client has left before. Raises what it
+    raises."""
+    answering = asyncio.ensure_future(answer)
+    gone = asyncio.create_task(reader.read(1))
+    try:
+        await asyncio.wait((answering, gone), return_when=asyncio.FIRST_COMPLETED)
+        return answering.result() if answering.done() else None
+    finally:
+        answering.cancel()
+        gone.cancel()

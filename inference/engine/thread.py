@@ -8,10 +8,11 @@ move to another one.
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 import time
-from collections import deque
-from collections.abc import Callable
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict
 from pathlib import Path
@@ -19,13 +20,18 @@ from typing import Any
 
 import structlog
 
-from backends.base import Backend, BackendError, DeviceInfo, OutOfMemory, PromptTooLong
-from inference.engine.residents import Resident, Residents
+from backends.base import Backend, DeviceInfo, Message
+from inference.engine.failures import failure, out_of_budget, stopping
+from inference.engine.places import Place
+from inference.engine.residents import Key, Limits, Resident, Residents
 from inference.engine.row import Row
-from inference.protocol import Chunk, EngineFailure, Event, Failed, to_failed
-from registry.errors import HubError, TooManyRequests, Unavailable
+from inference.engine.waiting import Waiting
+from inference.protocol import Event
+from registry import paths
+from registry.errors import TooManyRequests
 
 log = structlog.get_logger(__name__)
+_MEMORY_EVERY_S = 0.25
 
 
 class GenerationThread:
@@ -37,25 +43,26 @@ class GenerationThread:
         *,
         max_rows: int,
         max_queue: int,
-        budget_bytes: int,
+        limits: Limits,
         ended: Callable[[], None],
     ) -> None:
         self._ended = ended  # called on the event loop when the thread ends, for whatever reason
         self._backend = backend
-        self._residents = Residents(backend, budget_bytes)
+        self._residents = Residents(backend, limits)
         self._max_rows = max_rows
         self._max_queue = max_queue
         self._wake = threading.Condition()
         self._commands: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
-        self._waiting: deque[Row] = deque()
+        self._waiting = Waiting()
         self._stopping = False
         self._outbox: list[tuple[Row, Event]] = []
         self._loop: asyncio.AbstractEventLoop
         self._thread = threading.Thread(target=self._run, name="generation", daemon=True)
         self.failed = False  # it ended by an error of its own
         self._device: DeviceInfo | None = None
-        self._tokens = 0
-        self._requests = 0
+        self._memory_checked = 0.0
+        self._seconds = 1.0  # that a request takes, lately
+        self._counts: Counter[str] = Counter()
 
     # ------------------------------------------------------- called on the event loop
 
@@ -77,18 +84,30 @@ class GenerationThread:
         return not self._thread.is_alive()
 
     def submit(self, row: Row) -> int:
-        """Queue a row and return how many wait before it. Raises TooManyRequests."""
+        """Queue a row and return how many will run before it. Raises TooManyRequests."""
         with self._wake:
             if self._stopping:
                 raise stopping()
             waiting = len(self._waiting)
-            if waiting + self.running >= self._max_rows + self._max_queue:
-                raise TooManyRequests(
-                    f"{waiting} requests wait already; send this one again in a few seconds."
-                )
-            self._waiting.append(row)
+            try:
+                if waiting + self.running >= self._max_rows + self._max_queue:
+                    raise TooManyRequests(
+                        f"{waiting} requests wait already; send this one again in "
+                        f"{self._patience} seconds.",
+                        self._patience,
+                    )
+                self._waiting.add(row, self._patience)
+            except TooManyRequests:
+                self._counts["refused"] += 1
+                raise
             self._wake.notify()
-        return waiting
+            return self._waiting.before(row)
+
+    @property
+    def _patience(self) -> int:
+        """Seconds until what waits now will probably have been begun."""
+        rounds = (len(self._waiting) + 1) / self._max_rows
+        return max(1, min(60, math.ceil(rounds * self._seconds)))
 
     def cancel(self, row: Row) -> None:
         """Drop a row before the next step, wherever it is; it delivers nothing more."""
@@ -105,11 +124,23 @@ class GenerationThread:
                 self._wake.notify()
         return future
 
-    def load(self, base: Path, adapter: Path | None) -> Future[Resident]:
-        return self.call(lambda: self._load(base, adapter))
+    def load(self, place: Place, pin: bool | None = None) -> Future[Resident]:
+        return self.call(lambda: self._load(place, pin))
 
-    def unload(self, base: Path | None) -> Future[list[str]]:
-        return self.call(lambda: self._residents.unload(base))
+    def unload(self, key: Key | None) -> Future[list[str]]:
+        return self.call(lambda: self._residents.unload(key))
+
+    def embed(self, place: Place, texts: Sequence[str]) -> Future[tuple[list[list[float]], int]]:
+        """Vectors, and how many tokens the texts have. A few texts at a time: what streams waits."""
+        return self.call(lambda: self._embed(place, texts))
+
+    def count(
+        self, place: Place, messages: Sequence[Message], tools: Sequence[dict[str, Any]]
+    ) -> Future[int]:
+        """How many tokens a chat has."""
+        return self.call(
+            lambda: len(self._residents.get(place).model.encode(messages, tools or None))
+        )
 
     @property
     def running(self) -> int:
@@ -117,30 +148,46 @@ class GenerationThread:
 
     @property
     def idle(self) -> bool:
-        return not self.running and not self._waiting
+        return not self.running and not len(self._waiting)
+
+    @property
+    def nbytes(self) -> int:
+        """What the models hold now."""
+        return self._residents.nbytes
 
     def stats(self) -> dict[str, Any]:
         """What the thread holds and has done. Never waits for a step."""
+        residents = self._residents
         return {
             "device": asdict(self._device) if self._device else None,
             "models": [
                 {
-                    "base": resident.path.name,
+                    "base": resident.name,
+                    "base_path": paths.relative(resident.place.base),
+                    "adapter_path": _relative(resident.place.key[1]),
                     "nbytes": resident.nbytes,
+                    "cache_bytes": resident.cache_bytes,
                     "adapters": len(resident.adapters),
                     "running": len(resident.rows),
                     "idle_s": round(time.monotonic() - resident.last_used, 1),
+                    "pinned": resident.place.key in residents.pinned,
                 }
-                for resident in self._residents
+                for resident in residents
             ],
-            "models_bytes": self._residents.nbytes,
-            "budget_bytes": self._residents.budget_bytes,
+            "models_bytes": residents.nbytes,
+            "budget_bytes": residents.budget_bytes,
+            "cache_bytes": residents.cache_bytes,
             "running": self.running,
             "waiting": len(self._waiting),
             "max_rows": self._max_rows,
             "max_queue": self._max_queue,
-            "tokens_generated": self._tokens,
-            "requests": self._requests,
+            "tokens_generated": self._counts["tokens"],
+            "requests": self._counts["requests"],
+            "prompt_tokens": self._counts["prompt_tokens"],
+            "cached_tokens": self._counts["cached_tokens"],
+            "cache_hits": self._counts["cache_hits"],
+            "evictions": residents.evictions,
+            "refused": self._counts["refused"],
         }
 
     # ------------------------------------------------------------- called on the thread
@@ -154,6 +201,7 @@ class GenerationThread:
                 for resident in self._residents:
                     if resident.rows:
                         self._step(resident)
+                self._keep_within_budget()
                 self._flush()
         except Exception:
             self.failed = True
@@ -164,10 +212,14 @@ class GenerationThread:
 
     def _wait_for_work(self) -> bool:
         """Block until there is something to do; False when the thread is to end."""
-        with self._wake:
-            while not (self._stopping or self._commands or not self.idle):
-                self._wake.wait()
-            return not self._stopping
+        while True:
+            with self._wake:
+                if self._stopping or self._commands or not self.idle:
+                    return not self._stopping
+            rest = self._residents.evict_unused()
+            with self._wake:
+                if not (self._stopping or self._commands or not self.idle):
+                    self._wake.wait(rest)
 
     def _run_commands(self) -> None:
         while self._commands:
@@ -180,29 +232,59 @@ class GenerationThread:
                 future.set_exception(error)
 
     def _admit(self) -> None:
-        while self._waiting and self.running < self._max_rows:
+        running = Counter(row.key for one in self._residents for row in one.rows.values())
+        while running.total() < self._max_rows:
+            with self._wake:
+                row = self._waiting.first(running)
             # Left in the queue while it is inserted, so that it is counted all the time.
-            row = self._waiting[0]
-            try:
-                self._insert(row)
-            except Exception as error:
-                self._fail(row, error)
-            finally:
-                self._waiting.popleft()
+            if row is None or not self._admit_one(row, may_wait=running.total() > 0):
+                return
+            running[row.key] += 1
+            with self._wake:
+                self._waiting.turn_over(row)
+                self._waiting.remove(row)
 
-    def _insert(self, row: Row) -> None:
-        self._requests += 1
-        resident = self._load(row.base, row.adapter)
-        prompt = resident.model.encode(row.request.messages)
-        resident.model.insert(row.uid, prompt, row.adapter, row.request.sampling)
+    def _admit_one(self, row: Row, may_wait: bool) -> bool:
+        """Insert a row, or end it with an error; False when it has to wait for memory."""
+        try:
+            resident = self._residents.get(row.place)
+            prompt = row.encode(resident.model)
+            tokens = len(prompt) + row.growth
+            fits_context = len(prompt) < resident.model.context_length  # else `insert` says why
+            if fits_context and not self._residents.has_room_for(resident, tokens):
+                if may_wait:
+                    return False
+                raise out_of_budget(tokens)
+            self._insert(row, resident)
+        except Exception as error:
+            self._fail(row, error)
+        return True
+
+    def _insert(self, row: Row, resident: Resident) -> None:
+        adapter = None if row.place.own else row.place.adapter
+        prompt = row.encode(resident.model)
+        cached = resident.model.insert(row.uid, prompt, adapter, row.sampling(resident.model))
         resident.rows[row.uid] = row
-        self._send(row, row.started(len(prompt)))
+        self._send(row, row.started(cached))
+        self._counts["requests"] += 1
+        self._counts["prompt_tokens"] += len(prompt)
+        self._counts["cached_tokens"] += cached
+        self._counts["cache_hits"] += cached > 0
 
-    def _load(self, base: Path, adapter: Path | None) -> Resident:
-        resident = self._residents.get(base)
-        if adapter is not None:
-            resident.add_adapter(adapter)
+    def _load(self, place: Place, pin: bool | None) -> Resident:
+        resident = self._residents.get(place)
+        if pin is not None:
+            (self._residents.pinned.add if pin else self._residents.pinned.discard)(place.key)
         return resident
+
+    def _embed(self, place: Place, texts: Sequence[str]) -> tuple[list[list[float]], int]:
+        resident = self._residents.get(place)
+        prompts = [resident.model.encode_text(text) for text in texts]
+        adapter = None if place.own else place.adapter
+        vectors = resident.model.embed(prompts, adapter)
+        self._counts["requests"] += 1
+        self._counts["prompt_tokens"] += (tokens := sum(map(len, prompts)))
+        return vectors, tokens
 
     def _step(self, resident: Resident) -> None:
         try:
@@ -215,13 +297,34 @@ class GenerationThread:
             row = resident.rows.get(delta.uid)
             if row is None:
                 continue
-            self._tokens += 1
-            row.count(delta)
-            if delta.text:
-                self._send(row, Chunk(delta.text))
+            self._counts["tokens"] += 1
+            if (chunk := row.take(delta)) is not None:
+                self._send(row, chunk)
             if delta.finish_reason is not None:
                 del resident.rows[row.uid]
-                self._send(row, row.done(delta.finish_reason))
+                resident.measure()  # its context is gone, or a prefix in the cache now
+                self._seconds += (row.seconds - self._seconds) / 8
+                try:
+                    for event in row.finish(delta.finish_reason, resident.model):
+                        self._send(row, event)
+                except Exception as error:
+                    self._fail(row, error)
+
+    def _keep_within_budget(self) -> None:
+        """Rows grow: give back prefixes and idle models, and at last the newest rows."""
+        now = time.monotonic()
+        if now - self._memory_checked < _MEMORY_EVERY_S:
+            return
+        self._memory_checked = now
+        while not self._residents.make_room(0) and self.running:
+            resident, row = max(
+                ((one, row) for one in self._residents for row in one.rows.values()),
+                key=lambda pair: -pair[1].seconds,
+            )
+            resident.model.remove(row.uid)
+            del resident.rows[row.uid]
+            resident.measure()
+            self._fail(row, out_of_budget(row.prompt_tokens + row.completion_tokens))
 
     def _give_up(self, resident: Resident, error: Exception) -> None:
         """The batch is in an unknown state: its rows end, and the next request loads anew."""
@@ -231,7 +334,7 @@ class GenerationThread:
         self._residents.evict(resident)
 
     def _drop(self, row: Row) -> None:
-        if row in self._waiting:
+        with self._wake:
             self._waiting.remove(row)
         for resident in self._residents:
             if resident.rows.get(row.uid) is row:
@@ -239,7 +342,7 @@ class GenerationThread:
                 del resident.rows[row.uid]
 
     def _fail(self, row: Row, error: Exception) -> None:
-        self._send(row, failure(error, row.request.correlation_id))
+        self._send(row, failure(error, row))
 
     def _send(self, row: Row, event: Event) -> None:
         self._outbox.append((row, event))
@@ -267,29 +370,10 @@ class GenerationThread:
         self._flush()
 
 
+def _relative(path: Path | None) -> str:
+    return paths.relative(path) if path else ""
+
+
 def _deliver(events: list[tuple[Row, Event]]) -> None:
     for row, event in events:
         row.deliver(event)
-
-
-def stopping() -> Unavailable:
-    return Unavailable("The engine is stopping; send the request again in a few seconds.")
-
-
-def failure(error: Exception, correlation_id: str) -> Failed:
-    """What a client is told about `error`; anything unforeseen goes to the log with its trace."""
-    if isinstance(error, HubError):
-        return to_failed(error)
-    if isinstance(error, PromptTooLong):
-        return Failed("context_length_exceeded", str(error), 400)
-    if isinstance(error, OutOfMemory):
-        return to_failed(Unavailable(f"The device ran out of memory: {error}", 10))
-    if isinstance(error, BackendError):
-        return Failed("unsupported_model", str(error), 422)
-    log.error("generation failed", correlation_id=correlation_id, exc_info=error)
-    unforeseen = EngineFailure(
-        "The engine failed on this request; its log says why "
-        f"({type(error).__name__}, correlation id {correlation_id or 'unknown'})."
-    )
-    unforeseen.code, unforeseen.status = "engine_failed", 500
-    return to_failed(unforeseen)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+from inference.engine.places import Place, place
 from inference.protocol import Folder
 from registry import artifacts, paths
 from registry.errors import Damaged, Invalid, NotFound
@@ -17,9 +18,10 @@ class Verified:
         self._whole: set[Folder] = set()
         self._checking = asyncio.Lock()  # one reads the files, the others wait for its result
 
-    async def folders(self, base: Folder, adapter: Folder | None) -> tuple[Path, Path | None]:
-        """Absolute paths of both. Raises Invalid, NotFound or Damaged."""
-        return await self.folder(base), await self.folder(adapter) if adapter else None
+    async def place(self, base: Folder, adapter: Folder | None) -> Place:
+        """Where both are. Raises Invalid, NotFound or Damaged."""
+        folders = await self.folder(base), await self.folder(adapter) if adapter else None
+        return place(*folders, base.manifest_sha256)
 
     async def folder(self, folder: Folder) -> Path:
         """The absolute path of `folder`, its files hashed off the event loop the first time."""

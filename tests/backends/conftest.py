@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from backends import get_backend
+from backends.base import LoadedModel
 from backends.mlx.device import prepare
+from tests.backends.builders import write_adapter
 
 prepare()  # before any test module imports MLX
 
@@ -80,3 +84,49 @@ def preferences(tmp_path: Path) -> Path:
     from tests.backends.build import write_preferences
 
     return write_preferences(tmp_path / "preferences")
+
+
+@pytest.fixture(scope="session")
+def lively_base(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model with larger weights: fresh ones make a model that repeats its input."""
+    import shutil
+
+    import mlx.core as mx
+
+    folder = tmp_path_factory.mktemp("lively") / "base"
+    shutil.copytree(tiny_base, folder)
+    weights = mx.load(str(tiny_base / "model.safetensors"))
+    key = mx.random.key(7)
+    for name, array in sorted(weights.items()):
+        if array.ndim == 2:
+            key, draw = mx.random.split(key)
+            weights[name] = 0.3 * mx.random.normal(array.shape, key=draw)
+    mx.save_safetensors(str(folder / "model.safetensors"), weights, metadata={"format": "mlx"})
+    return folder
+
+
+@pytest.fixture(scope="session")
+def adapters(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Two adapters of the tiny model, of different rank, on different layers."""
+    folder = tmp_path_factory.mktemp("adapters")
+    both = {f"model.layers.{n}.self_attn.q_proj": (64, 64) for n in (0, 1)}
+    return (
+        write_adapter(folder / "first", both, rank=4, seed=1),
+        write_adapter(folder / "second", {"model.layers.1.mlp.up_proj": (64, 128)}, rank=8, seed=2),
+    )
+
+
+@pytest.fixture(scope="module", params=["fake", "mlx"])
+def model(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[LoadedModel]:
+    backend = get_backend(request.param)
+    if request.param == "mlx":
+        base = request.getfixturevalue("lively_base")
+    else:
+        folder = tmp_path_factory.mktemp("fake")
+        (folder / "source.gguf").write_bytes(b"GGUF and more")
+        base = backend.import_gguf(folder / "source.gguf", folder / "base").path
+    loaded = backend.load(base)
+    yield loaded
+    loaded.close()

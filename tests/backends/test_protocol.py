@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-from backends import get_backend
 from backends.base import (
     BackendError,
     Delta,
@@ -19,131 +15,7 @@ from backends.base import (
     Sampling,
     UnsupportedModel,
 )
-
-QUESTIONS = (
-    "What is the capital of France?",
-    "Name three rivers.",
-    "Plan a meeting with Ana on Friday at nine, at the old harbour, and tell everybody about it.",
-    "Hi",
-    "Write a sentence about the sea and another about the moon.",
-)
-TWELVE = Sampling(max_tokens=12)
-
-
-@dataclass
-class Row:
-    """A request and what came of it. `after` is the step before which it is inserted."""
-
-    question: str = QUESTIONS[0]
-    adapter: Path | None = None
-    sampling: Sampling = TWELVE
-    after: int = 0
-    deltas: list[Delta] = field(default_factory=list)
-
-    @property
-    def tokens(self) -> list[int]:
-        return [delta.token for delta in self.deltas]
-
-    @property
-    def text(self) -> str:
-        return "".join(delta.text for delta in self.deltas)
-
-    @property
-    def finish_reason(self) -> str | None:
-        return self.deltas[-1].finish_reason
-
-
-def run(model: LoadedModel, *rows: Row, limit: int = 500) -> tuple[Row, ...]:
-    """Insert the rows when their time comes and step until all have ended."""
-    waiting = {str(number): row for number, row in enumerate(rows)}
-    running: dict[str, Row] = {}
-    for step in range(limit):
-        for uid, row in list(waiting.items()):
-            if row.after <= step:
-                running[uid] = waiting.pop(uid)
-                model.insert(uid, encode(model, row.question), row.adapter, row.sampling)
-        for delta in model.step():
-            running[delta.uid].deltas.append(delta)
-            if delta.finish_reason:
-                del running[delta.uid]
-        if not running and not waiting:
-            return rows
-    raise AssertionError(f"{len(running)} rows did not end within {limit} steps")
-
-
-def encode(model: LoadedModel, question: str) -> list[int]:
-    return model.encode([{"role": "user", "content": question}])
-
-
-@pytest.fixture(scope="module", params=["fake", "mlx"])
-def model(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[LoadedModel]:
-    backend = get_backend(request.param)
-    if request.param == "mlx":
-        base = request.getfixturevalue("lively_base")
-    else:
-        folder = tmp_path_factory.mktemp("fake")
-        (folder / "source.gguf").write_bytes(b"GGUF and more")
-        base = backend.import_gguf(folder / "source.gguf", folder / "base").path
-    loaded = backend.load(base)
-    yield loaded
-    loaded.close()
-
-
-@pytest.fixture(scope="session")
-def lively_base(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny model with larger weights: fresh ones make a model that repeats its input."""
-    import shutil
-
-    import mlx.core as mx
-
-    folder = tmp_path_factory.mktemp("lively") / "base"
-    shutil.copytree(tiny_base, folder)
-    weights = mx.load(str(tiny_base / "model.safetensors"))
-    key = mx.random.key(7)
-    for name, array in sorted(weights.items()):
-        if array.ndim == 2:
-            key, draw = mx.random.split(key)
-            weights[name] = 0.3 * mx.random.normal(array.shape, key=draw)
-    mx.save_safetensors(str(folder / "model.safetensors"), weights, metadata={"format": "mlx"})
-    return folder
-
-
-@pytest.fixture(scope="session")
-def adapters(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Two adapters of the tiny model, of different rank, on different layers."""
-    folder = tmp_path_factory.mktemp("adapters")
-    both = {f"model.layers.{n}.self_attn.q_proj": (64, 64) for n in (0, 1)}
-    return (
-        write_adapter(folder / "first", both, rank=4, seed=1),
-        write_adapter(folder / "second", {"model.layers.1.mlp.up_proj": (64, 128)}, rank=8, seed=2),
-    )
-
-
-def write_adapter(folder: Path, layers: dict[str, tuple[int, int]], rank: int, seed: int) -> Path:
-    """A random mlx-lm adapter over `layers`, which gives inputs and outputs by name."""
-    import mlx.core as mx
-
-    keys = iter(mx.random.split(mx.random.key(seed), 2 * len(layers)))
-    weights = {}
-    for name, (inputs, outputs) in layers.items():
-        weights[f"{name}.lora_a"] = 0.3 * mx.random.normal((inputs, rank), key=next(keys))
-        weights[f"{name}.lora_b"] = 0.3 * mx.random.normal((rank, outputs), key=next(keys))
-    folder.mkdir()
-    mx.save_safetensors(str(folder / "adapters.safetensors"), weights, metadata={"format": "mlx"})
-    config = {
-        "fine_tune_type": "lora",
-        "num_layers": 2,
-        "lora_parameters": {
-            "rank": rank,
-            "scale": 2.0,
-            "dropout": 0.0,
-            "keys": sorted({".".join(name.split(".")[3:]) for name in layers}),
-        },
-    }
-    (folder / "adapter_config.json").write_text(json.dumps(config))
-    return folder
+from tests.backends.builders import QUESTIONS, TWELVE, Row, encode, run, write_adapter
 
 
 def test_a_loaded_model_has_the_protocol(model: LoadedModel) -> None:

@@ -5,9 +5,10 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from backends.base import Backend, Message, Sampling
+from backends.base import Backend, LoadOptions, Message, Sampling
 from backends.fake import FakeBackend
 from inference import client
+from inference.engine.residents import Limits
 from inference.engine.server import Engine
 from inference.protocol import Chunk, Folder, Generate
 from registry import paths
@@ -22,9 +23,16 @@ async def running_engine(
     max_rows: int = 8,
     max_queue: int = 8,
     budget_bytes: int = 2**30,
+    idle_s: float = 0.0,
+    cache_bytes: int = 0,
+    drain_s: float = 5.0,
 ) -> AsyncIterator[Engine]:
     engine = Engine(
-        backend or FakeBackend(), max_rows=max_rows, max_queue=max_queue, budget_bytes=budget_bytes
+        backend or FakeBackend(),
+        max_rows=max_rows,
+        max_queue=max_queue,
+        limits=Limits(budget_bytes, idle_s, LoadOptions(cache_bytes=cache_bytes)),
+        drain_s=drain_s,
     )
     task = asyncio.create_task(engine.run(paths.engine_socket()))
     try:

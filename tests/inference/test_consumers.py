@@ -132,3 +132,35 @@ async def test_one_socket_has_its_limit() -> None:
             await generate(socket, str(number))
         events = await until_event(socket, "error")
     assert events[-1]["id"] == str(MAX_AT_ONCE)
+
+
+async def test_regenerating_asks_again_with_what_changes() -> None:
+    async with connected() as (socket, _):
+        await generate(socket, "a", temperature=0.7, seed=1)
+        first = await until_event(socket, "done")
+        await socket.send({"type": "regenerate", "id": "a", "seed": 2})
+        other = await until_event(socket, "done")
+        await socket.send({"type": "regenerate", "id": "a", "seed": 1})
+        again = await until_event(socket, "done")
+
+    def text(events: list[dict[str, Any]]) -> str:
+        return "".join(event.get("text", "") for event in events)
+
+    assert text(first) == text(again) != text(other)
+
+
+async def test_regenerating_stops_what_still_runs() -> None:
+    async with connected(**SLOW) as (socket, engine):
+        await generate(socket, "a")
+        await until(lambda: engine.stats()["running"] == 1)
+        await socket.send({"type": "regenerate", "id": "a"})
+        before = await until_event(socket, "stopped")
+        assert (await until_event(socket, "started"))[-1]["id"] == before[-1]["id"] == "a"
+        await until(lambda: engine.stats()["running"] == 1)
+    assert await InferenceRequest.objects.filter(status="cancelled").acount() == 2
+
+
+async def test_only_what_was_asked_can_be_asked_again() -> None:
+    async with connected() as (socket, _):
+        await socket.send({"type": "regenerate", "id": "a"})
+        assert (await socket.receive())["error"]["code"] == "invalid"

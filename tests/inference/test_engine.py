@@ -4,6 +4,7 @@ import asyncio
 import os
 import stat
 from contextlib import aclosing
+from typing import Any
 
 import pytest
 
@@ -217,8 +218,8 @@ class Breaking(FakeBackend):
 
     broken = False
 
-    def load(self, base: object) -> LoadedModel:
-        model = super().load(base)  # type: ignore[arg-type]
+    def load(self, *args: Any) -> LoadedModel:
+        model = super().load(*args)
         if not self.broken:
             self.broken = True
 

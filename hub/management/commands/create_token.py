@@ -19,7 +19,8 @@ class Command(BaseCommand):
             "--scope",
             choices=ApiToken.Scope.values,
             default=ApiToken.Scope.INFERENCE,
-            help="inference generates text, manage may do everything; default: %(default)s",
+            help="inference generates text, manage also registers and trains, admin also makes "
+            "keys; default: %(default)s",
         )
 
     def handle(self, *args: Any, name: str, scope: str, **options: Any) -> None:

@@ -10,6 +10,8 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from backends.base import LoadOptions
+from inference.engine.residents import Limits
 from registry import paths
 from registry.errors import HubError
 
@@ -42,7 +44,8 @@ class Command(BaseCommand):
                 get_backend(settings.BACKEND),
                 max_rows=max_rows,
                 max_queue=settings.MAX_QUEUE,
-                budget_bytes=settings.MEMORY_BUDGET_BYTES,
+                limits=_limits(),
+                drain_s=settings.DRAIN_S,
             )
             for number in (signal.SIGTERM, signal.SIGINT):
                 asyncio.get_running_loop().add_signal_handler(number, engine.stop)
@@ -52,3 +55,22 @@ class Command(BaseCommand):
             asyncio.run(serve())
         except HubError as error:
             raise CommandError(str(error)) from error
+
+
+def _limits() -> Limits:
+    """Memory and how models are loaded, from the settings."""
+    draft = paths.base_dir(settings.DRAFT_MODEL) if settings.DRAFT_MODEL else None
+    if draft is not None and not draft.is_dir():
+        raise CommandError(
+            f"HUB_DRAFT_MODEL is {settings.DRAFT_MODEL}, and there is no such base model: import "
+            "it first."
+        )
+    options = LoadOptions(
+        cache_bytes=settings.PREFIX_CACHE_BYTES,
+        cache_dir=paths.run_dir() / "prefixes" if settings.PREFIX_CACHE_ON_DISK else None,
+        kv_bits=settings.KV_BITS,
+        kv_after=settings.KV_AFTER,
+        draft=draft,
+        draft_tokens=settings.DRAFT_TOKENS,
+    )
+    return Limits(settings.MEMORY_BUDGET_BYTES, settings.MODEL_IDLE_S, options)

@@ -1,25 +1,20 @@
-"""The playground and the request log."""
+"""The playground."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
-from inference.models import InferenceRequest
 from registry.datasets import read_examples
 from registry.errors import HubError
-from registry.htmx import HtmxRequest, partial
 from registry.models import Dataset, Model
 from registry.resolve import Name, resolve, served_names
 
-PER_PAGE = 25
 MODELS_OFFERED = 50
 SUGGESTIONS = 3
-_FILTERS = ("q", "status", "api", "version")
 
 
 @require_GET
@@ -46,11 +41,9 @@ def playground(request: HttpRequest) -> HttpResponse:
 def _named(label: str) -> Name | None:
     """What a link asks for, when it can answer."""
     try:
-        served = resolve(label)
+        return resolve(label).name
     except HubError:
         return None
-    row = served.version or served.base
-    return Name(label, "", served.version.version if served.version else "", row.created_at)
 
 
 def _suggested() -> dict[str, Any]:
@@ -83,32 +76,3 @@ def _grouped(names: list[Name]) -> dict[str, list[Name]]:
     for name in names:
         groups.setdefault(name.model or "Base models", []).append(name)
     return groups
-
-
-@require_GET
-def requests(request: HtmxRequest) -> HttpResponse:
-    """The log, newest first; `before` is an id, so that a page costs the same at any depth."""
-    query = {name: request.GET.get(name, "").strip() for name in _FILTERS}
-    before = request.GET.get("before", "")
-    rows = _find(query)
-    if before.isdigit():
-        rows = rows.filter(pk__lt=int(before))
-    found = list(rows[: PER_PAGE + 1])
-    context: dict[str, Any] = {
-        "rows": found[:PER_PAGE],
-        "older": found[PER_PAGE - 1].pk if len(found) > PER_PAGE else None,
-        "before": before,
-        "query": query,
-        "filtered": any(query.values()),
-        "statuses": InferenceRequest.Status.choices,
-        "apis": InferenceRequest.Api.choices,
-    }
-    template = partial(request, "inference/requests.html", "rows")
-    return render(request, template, context)
-
-
-def _find(query: dict[str, str]) -> QuerySet[InferenceRequest]:
-    version = int(query["version"]) if query["version"].isdigit() else None
-    wanted = {name: query[name] for name in ("q", "status", "api")}
-    rows = InferenceRequest.objects.with_names().matching(version=version, **wanted)
-    return rows.order_by("-pk")

@@ -1,25 +1,28 @@
-"""The native API: generate, stream, and look at the engine and the request log."""
+"""The native API: an answer at once or streamed, and embeddings."""
 
-# No postponed annotations here: ninja's `paginate` evaluates them in its own module.
+from __future__ import annotations
 
-import datetime
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Annotated, Any
+from typing import Any
 
-from django.db.models import QuerySet
 from django.http import HttpRequest, StreamingHttpResponse
-from ninja import Field, Query, Router, Schema
-from ninja.pagination import paginate
+from ninja import Router
 
-from inference.client import aengine_stats
-from inference.generation import answerer, aresolve, complete, generate
+from inference.generation import answerer, aresolve, complete, embed, generate
 from inference.models import InferenceRequest
 from inference.protocol import Chunk, Done, Started
-from inference.schemas import InferenceIn, InferenceOut, done_out, error_out, event_out
+from inference.schemas import (
+    EmbeddingsIn,
+    EmbeddingsOut,
+    InferenceIn,
+    InferenceOut,
+    done_out,
+    error_out,
+    event_out,
+)
 from inference.streaming import event_stream, frame
 from registry.errors import HubError
-from registry.paging import LimitOffset
 from registry.resolve import Served
 
 router = Router(tags=["inference"])
@@ -34,7 +37,8 @@ data: {"event": "delta", "text": "{\\"title\\""}
 
 event: done
 data: {"finish_reason": "stop", "prompt_tokens": 34, "completion_tokens": 12, "timings": \
-{"queue_ms": 0.4, "first_token_ms": 130.2, "total_ms": 480.9, "tokens_per_second": 31.4}, \
+{"queue_ms": 0.4, "prefill_ms": 129.8, "first_token_ms": 130.2, "per_token_ms": 31.8, \
+"total_ms": 480.9, "tokens_per_second": 31.4}, "cached_tokens": 0, "tool_calls": [], \
 "event": "done", "answered_by": "calendar@0.1.0"}
 """
 
@@ -51,6 +55,8 @@ async def infer(request: HttpRequest, payload: InferenceIn) -> dict[str, Any]:
         api=NATIVE,
         requested_model=payload.model,
         token=getattr(request, "token", None),
+        tools=payload.tools,
+        deadline_s=payload.deadline_s,
     )
     return {
         "id": completion.request_id,
@@ -58,6 +64,7 @@ async def infer(request: HttpRequest, payload: InferenceIn) -> dict[str, Any]:
         "answered_by": answerer(served),
         "base_model": served.base.name,
         "text": completion.text,
+        "logprobs": completion.logprobs or None,
         **done_out(completion.done),
     }
 
@@ -86,6 +93,8 @@ async def stream(request: HttpRequest, payload: InferenceIn) -> StreamingHttpRes
         requested_model=payload.model,
         streamed=True,
         token=getattr(request, "token", None),
+        tools=payload.tools,
+        deadline_s=payload.deadline_s,
     )
     return event_stream(_frames(served, await anext(events), events))
 
@@ -108,55 +117,22 @@ def _frame(fields: dict[str, Any]) -> bytes:
     return frame(fields, event=fields["event"])
 
 
-@router.get("/inference/engine", summary="What the engine holds and does")
-async def engine(request: HttpRequest) -> dict[str, Any]:
-    """Models in memory, rows that run and wait, tokens generated, memory and device."""
-    return await aengine_stats()
-
-
-class RequestOut(Schema):
-    """One row of the request log. Times are milliseconds."""
-
-    id: int
-    request_id: str
-    correlation_id: str
-    api: str
-    status: str
-    requested_model: str
-    version: Annotated[str | None, Field(description="What answered; null for a bare base")]
-    base_model: str | None
-    streamed: bool
-    params: dict[str, Any]
-    prompt_tokens: int
-    completion_tokens: int
-    queue_ms: float | None
-    first_token_ms: float | None
-    total_ms: float | None
-    tokens_per_second: float | None
-    finish_reason: str
-    error: str
-    created_at: datetime.datetime
-
-    @staticmethod
-    def resolve_version(row: InferenceRequest) -> str | None:
-        return str(row.version) if row.version else None
-
-    @staticmethod
-    def resolve_base_model(row: InferenceRequest) -> str | None:
-        return row.base_model.name if row.base_model else None
-
-
-@router.get("/requests", response=list[RequestOut], summary="The request log, newest first")
-@paginate(LimitOffset)
-def requests(
-    request: HttpRequest,
-    q: Annotated[str, Query(description="Part of the model's name as it was asked for")] = "",
-    status: InferenceRequest.Status | None = None,
-    api: InferenceRequest.Api | None = None,
-    version_id: int | None = None,
-    correlation_id: str = "",
-) -> QuerySet[InferenceRequest]:
-    """Texts of prompts and answers are not part of it."""
-    return InferenceRequest.objects.with_names().matching(
-        q=q, status=status or "", api=api or "", version=version_id, correlation_id=correlation_id
+@router.post("/inference/embeddings", response=EmbeddingsOut, summary="Vectors of texts")
+async def embeddings(request: HttpRequest, payload: EmbeddingsIn) -> dict[str, Any]:
+    """One vector of unit length for each text: the mean of the model's last hidden states."""
+    served = await aresolve(payload.model)
+    found = await embed(
+        served,
+        payload.texts(),
+        api=NATIVE,
+        requested_model=payload.model,
+        token=getattr(request, "token", None),
     )
+    return {
+        "id": found.request_id,
+        "model": payload.model,
+        "answered_by": answerer(served),
+        "base_model": served.base.name,
+        "embeddings": found.vectors,
+        "prompt_tokens": found.prompt_tokens,
+    }

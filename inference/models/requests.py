@@ -1,83 +1,21 @@
-"""The request log and the API tokens."""
+"""The request log."""
 
 from __future__ import annotations
 
 import datetime
-import hashlib
-import secrets
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from django.db import models
 from django.db.models import Q
-from django.utils import timezone
 
+from inference.models.tokens import ApiToken
 from registry.models import BaseModel, ModelVersion
-
-_USED_EVERY = datetime.timedelta(minutes=1)  # a row is not written for each request
-
-
-class ApiToken(models.Model):
-    """A key for the API. Only its hash is kept; the text is shown once, when it is made."""
-
-    class Scope(models.TextChoices):
-        INFERENCE = "inference", "Generate text"
-        MANAGE = "manage", "Generate, register and train"
-
-    name = models.CharField(max_length=100, unique=True)
-    prefix = models.CharField(max_length=12, editable=False, help_text="First characters")
-    sha256 = models.CharField(max_length=64, unique=True, editable=False)
-    scope = models.CharField(max_length=10, choices=Scope, default=Scope.INFERENCE)
-    created_at = models.DateTimeField(auto_now_add=True)
-    last_used_at = models.DateTimeField(null=True, editable=False)
-    revoked_at = models.DateTimeField(null=True, blank=True)
-
-    class Meta:
-        ordering = ("name",)
-        verbose_name = "API token"
-        constraints: ClassVar = [
-            models.CheckConstraint(
-                condition=Q(scope__in=["inference", "manage"]), name="token_scope_valid"
-            ),
-        ]
-
-    def __str__(self) -> str:
-        return self.name
-
-    @classmethod
-    def issue(cls, name: str, scope: str = Scope.INFERENCE) -> tuple[ApiToken, str]:
-        """Make a token: the row, and the text that is shown this once.
-
-        Raises IntegrityError when the name is taken or the scope is none of Scope.
-        """
-        text = f"hub-{secrets.token_urlsafe(32)}"
-        row = cls.objects.create(name=name, scope=scope, prefix=text[:12], sha256=_digest(text))
-        return row, text
-
-    @classmethod
-    def authenticate(cls, text: str) -> ApiToken | None:
-        """The live token whose text this is, or None. Notes the use once a minute."""
-        token = cls.objects.filter(sha256=_digest(text), revoked_at=None).first()
-        if token is not None:
-            now = timezone.now()
-            stale = Q(last_used_at=None) | Q(last_used_at__lt=now - _USED_EVERY)
-            if token.last_used_at is None or token.last_used_at < now - _USED_EVERY:
-                cls.objects.filter(stale, pk=token.pk).update(last_used_at=now)
-        return token
-
-    def revoke(self) -> None:
-        """Refuse the token from now on; doing so again keeps the first moment."""
-        ApiToken.objects.filter(pk=self.pk, revoked_at=None).update(revoked_at=timezone.now())
-
-
-def _digest(text: str) -> str:
-    # 256 random bits need no slow hash: there is nothing to guess.
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 class InferenceRequestQuerySet(models.QuerySet["InferenceRequest"]):
     def with_names(self) -> InferenceRequestQuerySet:
         """With what a list of requests names: version, model and base."""
-        return self.select_related("version__model", "base_model")
+        return self.select_related("version__model", "base_model", "token")
 
     def matching(
         self,
@@ -87,11 +25,13 @@ class InferenceRequestQuerySet(models.QuerySet["InferenceRequest"]):
         api: str = "",
         version: int | None = None,
         correlation_id: str = "",
+        token: int | None = None,
     ) -> InferenceRequestQuerySet:
         """Those that fit everything that is not empty; `q` is part of the requested name."""
         exact = {
             "status": status,
             "api": api,
+            "token_id": token,
             "version_id": version,
             "correlation_id": correlation_id,
         }
@@ -99,12 +39,25 @@ class InferenceRequestQuerySet(models.QuerySet["InferenceRequest"]):
         rows = self.filter(**wanted)
         return rows.filter(requested_model__icontains=q) if q else rows
 
+    def with_text(self) -> InferenceRequestQuerySet:
+        """Completed ones whose prompt and answer were kept."""
+        return self.filter(status="completed").exclude(prompt=None).exclude(completion=None)
+
+    def expire(self, rows_before: datetime.datetime, texts_before: datetime.datetime) -> int:
+        """Delete old rows, and the texts of those not quite so old; how many rows changed."""
+        gone, _ = self.filter(created_at__lt=rows_before).delete()
+        kept = self.filter(created_at__lt=texts_before).exclude(
+            prompt=None, completion=None, tools=None, tool_calls=None
+        )
+        return gone + kept.update(prompt=None, completion=None, tools=None, tool_calls=None)
+
 
 class InferenceRequest(models.Model):
     """One generation: who answered, how fast, how it ended. Times are milliseconds."""
 
     class Api(models.TextChoices):
         OPENAI = "openai", "OpenAI-compatible"
+        ANTHROPIC = "anthropic", "Anthropic-compatible"
         NATIVE = "native", "Native"
         WEBSOCKET = "websocket", "WebSocket"
 
@@ -128,6 +81,7 @@ class InferenceRequest(models.Model):
     streamed = models.BooleanField(default=False)
     params = models.JSONField(default=dict)
     prompt_tokens = models.PositiveIntegerField(default=0)
+    cached_tokens = models.PositiveIntegerField(default=0)
     completion_tokens = models.PositiveIntegerField(default=0)
     queue_ms = models.FloatField(null=True)
     first_token_ms = models.FloatField(null=True)
@@ -137,6 +91,8 @@ class InferenceRequest(models.Model):
     error = models.TextField(blank=True)
     prompt = models.JSONField(null=True, help_text="Only with HUB_LOG_PROMPTS")
     completion = models.TextField(null=True, help_text="Only with HUB_LOG_PROMPTS")  # noqa: DJ001
+    tools = models.JSONField(null=True, help_text="Only with HUB_LOG_PROMPTS")
+    tool_calls = models.JSONField(null=True, help_text="Only with HUB_LOG_PROMPTS")
     created_at = models.DateTimeField(auto_now_add=True)
 
     objects = InferenceRequestQuerySet.as_manager()
@@ -149,7 +105,8 @@ class InferenceRequest(models.Model):
                 name="request_status_valid",
             ),
             models.CheckConstraint(
-                condition=Q(api__in=["openai", "native", "websocket"]), name="request_api_valid"
+                condition=Q(api__in=["openai", "anthropic", "native", "websocket"]),
+                name="request_api_valid",
             ),
         ]
         indexes: ClassVar = [
@@ -159,3 +116,27 @@ class InferenceRequest(models.Model):
 
     def __str__(self) -> str:
         return self.request_id
+
+    @property
+    def prefill_ms(self) -> float | None:
+        """From the prompt's place in the batch to the first token."""
+        if self.first_token_ms is None or self.queue_ms is None:
+            return None
+        return round(self.first_token_ms - self.queue_ms, 3)
+
+    @property
+    def per_token_ms(self) -> float | None:
+        """Between two tokens of the answer, on average."""
+        return round(1000 / self.tokens_per_second, 3) if self.tokens_per_second else None
+
+    @property
+    def prompt_text(self) -> str:
+        """The kept prompt for a person: turns under their roles, or the text that was continued."""
+        return shown(self.prompt)
+
+
+def shown(prompt: Any) -> str:
+    """A kept prompt (a list of messages, or a text) as one text."""
+    if not isinstance(prompt, list):
+        return str(prompt or "")
+    return "\n\n".join(f"{turn.get('role')}: {turn.get('content')}" for turn in prompt)

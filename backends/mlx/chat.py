@@ -1,0 +1,148 @@
+"""Between messages and tokens: the model's own chat template and its notation of tool calls."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import jinja2
+from mlx_lm.tool_parsers import json_tools
+
+from backends.base import BackendError, Grammar, Message, ToolCall
+
+
+def chat_tokens(
+    tokenizer: Any,
+    model: str,
+    messages: Sequence[Message],
+    tools: Sequence[dict[str, Any]] | None = None,
+) -> list[int]:
+    """What a served model is asked with.
+
+    Raises BackendError when the model has no chat template or the template refuses.
+    """
+    if not tokenizer.has_chat_template:
+        raise BackendError(
+            f"The model {model} has no chat template; choose an instruction-tuned model."
+        )
+    described = {"tools": list(tools)} if tools else {}
+    try:
+        tokens = tokenizer.apply_chat_template(
+            [_for_template(message) for message in messages],
+            add_generation_prompt=True,
+            **described,
+        )
+    except (jinja2.TemplateError, TypeError, ValueError, KeyError, IndexError) as error:
+        raise BackendError(
+            f"The chat template of {model} refuses these messages: {first_line(error)}"
+        ) from error
+    return [int(token) for token in tokens]
+
+
+def text_tokens(tokenizer: Any, text: str) -> list[int]:
+    """A plain text as a completion continues it, with the special tokens that the model begins
+    every text with."""
+    return [int(token) for token in tokenizer.encode(text)]
+
+
+def parse_tool_calls(
+    tokenizer: Any, model: str, text: str, tools: Sequence[dict[str, Any]]
+) -> tuple[str, list[ToolCall]]:
+    """See `backends.base.LoadedModel.parse_tool_calls`. Raises BackendError."""
+    start, end, parser = _notation(tokenizer, model)
+    rest, calls = "", []
+    while start in text:
+        before, _, text = text.partition(start)
+        # Notations without an end mark, such as Mistral's, reach to the next beginning.
+        body, closed, text = text.partition(end) if end else (text, "end", "")
+        rest += before
+        calls += _read_calls(parser, body, tools, cut=not closed)
+    return (rest + text).strip(), calls
+
+
+def tool_grammar(tokenizer: Any, model: str, tools: Sequence[dict[str, Any]]) -> Grammar:
+    """See `backends.base.LoadedModel.tool_grammar`. Raises BackendError."""
+    _, _, parser = _notation(tokenizer, model)
+    if parser is not json_tools.parse_tool_call:
+        raise BackendError(
+            f"How the chat template of {model} writes tool calls cannot be enforced; send "
+            'tool_choice "auto".'
+        )
+    calls = [_call_schema(tool["function"]) for tool in tools]
+    return Grammar(
+        "lark", f'start: "<tool_call>\\n" call "\\n</tool_call>"\ncall: %json {_any(calls)}'
+    )
+
+
+def _call_schema(function: dict[str, Any]) -> dict[str, Any]:
+    """A call as JSON, the notation of Hermes and Qwen."""
+    parameters = function.get("parameters") or {"type": "object"}
+    return {
+        "type": "object",
+        "properties": {"name": {"const": function["name"]}, "arguments": parameters},
+        "required": ["name", "arguments"],
+        "additionalProperties": False,
+    }
+
+
+def _any(schemas: list[dict[str, Any]]) -> str:
+    return json.dumps(schemas[0] if len(schemas) == 1 else {"anyOf": schemas})
+
+
+def first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _for_template(message: Message) -> dict[str, Any]:
+    """The message as templates read it: OpenAI sends a call's arguments as JSON text, templates
+    want the object (text would come out quoted twice)."""
+    described: dict[str, Any] = dict(message)
+    if calls := message.get("tool_calls"):
+        described["tool_calls"] = [_with_object(call) for call in calls]
+    return described
+
+
+def _with_object(call: dict[str, Any]) -> dict[str, Any]:
+    function = call.get("function")
+    if not isinstance(function, dict) or not isinstance(function.get("arguments"), str):
+        return call
+    try:
+        return call | {"function": function | {"arguments": json.loads(function["arguments"])}}
+    except ValueError:
+        return call
+
+
+def _notation(tokenizer: Any, model: str) -> tuple[str, str, Any]:
+    """The marks around a call, and what reads it. Raises BackendError when there are none."""
+    if tokenizer.has_tool_calling:
+        return tokenizer.tool_call_start, tokenizer.tool_call_end, tokenizer.tool_parser
+    # mlx-lm knows templates by their variables' names; the marks say as much.
+    if json_tools.tool_call_end in str(tokenizer.chat_template or ""):
+        return json_tools.tool_call_start, json_tools.tool_call_end, json_tools.parse_tool_call
+    raise BackendError(
+        f"The chat template of {model} knows no tools; send the request without tools."
+    )
+
+
+def _read_calls(
+    parser: Any, body: str, tools: Sequence[dict[str, Any]], *, cut: bool
+) -> list[ToolCall]:
+    try:
+        read = parser(body, list(tools))
+        return [_call(one) for one in (read if isinstance(read, list) else [read])]
+    except Exception as error:  # each notation's parser fails in its own way
+        state = "was cut off" if cut else "cannot be read"
+        raise BackendError(
+            f"The answer begins a tool call that {state}: {body.strip()[:80]!r}; allow more tokens "
+            "or ask again."
+        ) from error
+
+
+def _call(read: dict[str, Any]) -> ToolCall:
+    arguments = read.get("arguments", {})
+    if not isinstance(arguments, str):
+        arguments = json.dumps(arguments, ensure_ascii=False)
+    if not isinstance(json.loads(arguments), dict):
+        raise ValueError("arguments are no object")
+    return ToolCall(str(read["name"]), arguments)

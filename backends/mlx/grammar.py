@@ -1,0 +1,135 @@
+"""Answers that keep a grammar: before each token, those that would break it are ruled out.
+
+The grammar follows the tokens that were really drawn. mlx-lm builds a step before the last token
+is known, so a row with a grammar waits for that token here; by then its own step is under way,
+and the mask is worked out beside it. Rows without a grammar never come here.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+from llguidance import LLMatcher, LLTokenizer
+
+from backends.base import BackendError, Grammar
+
+async_eval: Any = mx.async_eval  # untyped
+# A model that has lost the thread may write white space for ever, which any schema allows.
+_JSON: Any = {"whitespace_pattern": r"[ \n\r\t]{0,16}"}
+_NAMES = {
+    "json_object": "JSON",
+    "json_schema": "The JSON schema",
+    "regex": "The regular expression",
+    "lark": "The Lark grammar",
+}
+
+
+class Grammars:
+    """The grammars of one model; the tokenizer's side of them is made on first use."""
+
+    def __init__(self, tokenizer: Any, vocabulary: int) -> None:
+        self._tokenizer = tokenizer  # mlx-lm's wrapper
+        self._vocabulary = vocabulary
+        self.compile = functools.lru_cache(maxsize=64)(self._compile)
+
+    def start(self, grammar: Grammar) -> GrammarMask:
+        """The mask of a new answer. Raises BackendError, saying why, for a wrong grammar."""
+        return GrammarMask(self.compile(grammar).deep_copy(), self._ends, self._vocabulary)
+
+    def _compile(self, grammar: Grammar) -> LLMatcher:
+        try:
+            source = _source(grammar)
+        except ValueError as error:
+            raise _refusal(grammar, str(error)) from error
+        wrong, messages = LLMatcher.validate_grammar_with_warnings(source, self._tokens)
+        if wrong:
+            raise _refusal(grammar, messages[0])
+        matcher = LLMatcher(self._tokens, source, log_level=0)
+        if matcher.is_error():
+            raise _refusal(grammar, matcher.get_error())
+        return matcher
+
+    @property
+    def _ends(self) -> list[int]:
+        return sorted(self._tokenizer.eos_token_ids)
+
+    @functools.cached_property
+    def _tokens(self) -> LLTokenizer:
+        """Raises BackendError for a tokenizer that llguidance does not know."""
+        backend = getattr(self._tokenizer._tokenizer, "backend_tokenizer", None)
+        if backend is None:
+            raise BackendError("Grammars need a fast tokenizer, which this model does not have.")
+        return _llguidance_tokenizer(backend.to_str(), self._vocabulary, tuple(self._ends))
+
+
+@functools.lru_cache(maxsize=4)
+def _llguidance_tokenizer(described: str, vocabulary: int, ends: tuple[int, ...]) -> LLTokenizer:
+    """Takes a second or two, during which Python stands still: shared by all models of a process
+    that have the same tokenizer."""
+    try:
+        return LLTokenizer(described, n_vocab=vocabulary, eos_token=list(ends))
+    except (ValueError, RuntimeError) as error:
+        raise BackendError(
+            f"Grammars cannot be enforced with this model's tokenizer: {error}."
+        ) from error
+
+
+class GrammarMask:
+    """A logits processor that follows one answer. `failed` once the grammar cannot go on."""
+
+    def __init__(self, matcher: LLMatcher, ends: Sequence[int], vocabulary: int) -> None:
+        self._matcher = matcher
+        self._started = False
+        self._only_ends = np.zeros(vocabulary, bool)
+        self._only_ends[list(ends)] = True
+
+    @property
+    def failed(self) -> bool:
+        return bool(self._matcher.is_error())
+
+    def __call__(self, tokens: mx.array, logits: mx.array) -> mx.array:
+        if self._started:
+            async_eval(logits)  # the device computes while the last token is waited for
+            self._follow(int(memoryview(tokens[-1:])[0]))
+        self._started = True
+        allowed = mx.array(self._allowed(logits.shape[-1]))
+        return mx.where(allowed, logits, mx.array(-float("inf"), logits.dtype))
+
+    def _follow(self, token: int) -> None:
+        # After an end mlx-lm still computes one step, whose token nobody sees.
+        if not self._matcher.is_stopped():
+            self._matcher.consume_token(token)
+
+    def _allowed(self, vocabulary: int) -> np.ndarray[Any, Any]:
+        if self._matcher.is_stopped() or self.failed:
+            return self._only_ends
+        mask = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)
+        allowed = np.unpackbits(mask, bitorder="little")[:vocabulary].astype(bool)
+        # A mask without any token would make every logit infinite.
+        return allowed if allowed.any() else self._only_ends
+
+
+def _source(grammar: Grammar) -> str:
+    """The grammar in llguidance's words. Raises ValueError."""
+    match grammar.kind:
+        case "json_object":
+            return LLMatcher.grammar_from_json_schema({"type": "object"}, overrides=_JSON)
+        case "json_schema":
+            schema = json.loads(grammar.source)
+            if not isinstance(schema, (dict, bool)):
+                raise ValueError("it is no JSON object")
+            return LLMatcher.grammar_from_json_schema(json.dumps(schema), overrides=_JSON)
+        case "regex":
+            return LLMatcher.grammar_from_regex(grammar.source)
+        case "lark":
+            return LLMatcher.grammar_from_lark(grammar.source)
+
+
+def _refusal(grammar: Grammar, reason: str) -> BackendError:
+    line = reason.strip().splitlines()[0].rstrip(".")
+    return BackendError(f"{_NAMES[grammar.kind]} cannot be enforced: {line}.")

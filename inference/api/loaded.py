@@ -1,0 +1,79 @@
+"""The engine and the models in its memory, over JSON."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from asgiref.sync import sync_to_async
+from django.http import HttpRequest
+from ninja import Field, Router, Schema, Status
+
+from inference.client import aengine_stats
+from inference.generation import aresolve
+from inference.loaded import Loaded, load, loaded_models, unload
+
+router = Router(tags=["inference"])
+_NAME = Field(min_length=1, max_length=250, description="NAME, NAME@1.2.0, NAME@alias, base:NAME")
+
+
+class LoadedOut(Schema):
+    """A model in memory (`ready`) or on its way there. `share` of its weights has come, 0 to 1."""
+
+    name: str
+    base_model: str
+    version: Annotated[str | None, Field(description="Of a fine-tune that shares no base")]
+    state: str
+    pinned: bool
+    memory_bytes: int
+    cache_bytes: Annotated[int, Field(description="Of it, prefixes that can be given back")]
+    adapters: int
+    running: int
+    idle_s: float
+    share: float
+    seconds: Annotated[float, Field(description="Since loading began")]
+    error: str
+
+
+class LoadIn(Schema):
+    """`pinned` keeps it in memory, also over a restart (true), or no longer (false)."""
+
+    model: Annotated[str, _NAME]
+    pinned: bool | None = None
+    wait: Annotated[bool, Field(description="Answer when it is there, or has failed")] = False
+
+
+class UnloadedOut(Schema):
+    unloaded: list[str]
+
+
+@router.get("/inference/engine", summary="What the engine holds and does")
+async def engine(request: HttpRequest) -> dict[str, Any]:
+    """Models in memory, rows that run and wait, tokens generated, memory and device."""
+    return await aengine_stats()
+
+
+@router.get("/inference/models", response=list[LoadedOut], summary="Models in memory")
+async def models(request: HttpRequest) -> list[Loaded]:
+    """What is there, what is on its way and how far, and what failed in the last minutes."""
+    return await sync_to_async(loaded_models)(await aengine_stats())
+
+
+@router.post(
+    "/inference/models",
+    response={200: list[LoadedOut], 202: list[LoadedOut]},
+    summary="Bring a model into memory",
+)
+async def load_model(request: HttpRequest, payload: LoadIn) -> Status[list[Loaded]]:
+    """202 at once, with the loading among the models of GET; with `wait` 200 when it is there."""
+    served = await aresolve(payload.model)
+    await load(served, pin=payload.pinned, wait=payload.wait)
+    return Status(200 if payload.wait else 202, await models(request))
+
+
+@router.delete(
+    "/inference/models/{path:name}", response=UnloadedOut, summary="Give a model's memory back"
+)
+async def unload_model(request: HttpRequest, name: str) -> dict[str, list[str]]:
+    """Pinned or not; 409 while it answers. A LoRA version shares its base's memory, which goes
+    with all adapters."""
+    return {"unloaded": await unload(await aresolve(name))}

@@ -1,0 +1,71 @@
+"""The text of one answer on its way out, with the tool calls taken out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from backends.base import BackendError, Delta, LoadedModel
+from backends.text import StopText
+from inference.protocol import Called, Chunk, TokenInfo, ToolParseFailed
+
+# How the templates that mlx-lm can read begin a call.
+MARKERS = (
+    "<tool_call>",
+    "<|tool_call>",
+    "<|tool_call_start|>",
+    "<|tool_calls_section_begin|>",
+    "<|open|>tools<|sep|>",
+    "<longcat_tool_call>",
+    "<start_function_call>",
+    "<atem:function_calls>",
+    "<function",
+    "<|python_tag|>",
+    "[TOOL_CALLS]",
+)
+
+
+class Answer:
+    """Takes deltas, gives chunks. With tools, what may be a call is held back until the end."""
+
+    def __init__(self, tools: Sequence[dict[str, Any]], with_logprobs: bool) -> None:
+        self._tools = tools
+        self._with_logprobs = with_logprobs
+        self._logprobs: list[TokenInfo] = []
+        self._marks = StopText(MARKERS if tools else ())
+        self._whole: list[str] = []
+        self._shown = 0  # characters of the answer that went out
+
+    def take(self, delta: Delta) -> Chunk | None:
+        """The next piece for the reader, if any."""
+        if self._with_logprobs:
+            top = [(rival.text, rival.logprob) for rival in delta.top]
+            self._logprobs.append({"text": delta.piece, "logprob": delta.logprob, "top": top})
+        if not self._tools:
+            return self._chunk(delta.text)
+        if not self._whole and delta.text.lstrip().startswith("{"):
+            self._marks.stopped = True  # some templates write a call as bare JSON
+        self._whole.append(delta.text)
+        return self._chunk(self._marks.push(delta.text), hold=self._marks.stopped)
+
+    def finish(self, model: LoadedModel) -> tuple[Chunk | None, list[Called]]:
+        """What was held back: text, and the calls in it. Raises ToolParseFailed."""
+        if not self._tools:
+            return None, []
+        whole = "".join(self._whole)
+        try:
+            rest, calls = model.parse_tool_calls(whole, self._tools)
+        except BackendError as error:
+            raise ToolParseFailed(str(error)) from error
+        if not calls:
+            return self._chunk(whole[self._shown :]), []
+        # What stands beside the calls, without what is out already.
+        beside = rest[self._shown :] if rest.startswith(whole[: self._shown].strip()) else ""
+        return self._chunk(beside), [{"name": c.name, "arguments": c.arguments} for c in calls]
+
+    def _chunk(self, text: str, hold: bool = False) -> Chunk | None:
+        self._shown += len(text)
+        if not text and (hold or not self._logprobs):
+            return None
+        logprobs, self._logprobs = self._logprobs, []
+        return Chunk(text, logprobs or None)

@@ -1,0 +1,70 @@
+"""The forms of inference's pages."""
+
+from __future__ import annotations
+
+from django import forms
+
+from inference.models import ApiToken
+from inference.replay import MOST
+from registry.models import ModelVersion
+
+
+class KeyLimitsForm(forms.Form):
+    max_running = forms.IntegerField(
+        label="At once",
+        required=False,
+        min_value=1,
+        max_value=10_000,
+        help_text="Requests answered at the same time; empty is no limit.",
+    )
+    max_waiting = forms.IntegerField(
+        label="Waiting",
+        required=False,
+        min_value=0,
+        max_value=10_000,
+        help_text="Requests that may wait; the next one gets 429. Empty is no limit.",
+    )
+
+
+class KeyForm(KeyLimitsForm):
+    name = forms.CharField(
+        max_length=100,
+        help_text="What or whom it is for.",
+        widget=forms.TextInput(attrs={"autocomplete": "off"}),
+    )
+    scope = forms.ChoiceField(
+        choices=ApiToken.Scope,
+        initial=ApiToken.Scope.INFERENCE,
+        help_text="What it may do.",
+    )
+    field_order = ("name", "scope", "max_running", "max_waiting")
+
+
+class ReplayForm(forms.Form):
+    source = forms.ModelChoiceField(
+        ModelVersion.objects.none(),
+        label="Requests of",
+        empty_label=None,
+        help_text="The version that answered them.",
+    )
+    target = forms.ModelChoiceField(
+        ModelVersion.objects.none(),
+        label="Answered by",
+        empty_label=None,
+        help_text="The version that is to answer them now.",
+    )
+    since = forms.CharField(
+        max_length=40, help_text="30m, 24h, 7d, or a date such as 2026-11-24.", initial="24h"
+    )
+    limit = forms.IntegerField(
+        min_value=1, max_value=MOST, initial=200, help_text="The newest so many requests."
+    )
+
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        super().__init__(*args, **kwargs)  # type: ignore[arg-type]
+        ready = ModelVersion.objects.ready().select_related("model").filter(moving_to="")
+        choices = ready.order_by("model__name", "-major", "-minor", "-patch")
+        for name in ("source", "target"):
+            field = self.fields[name]
+            assert isinstance(field, forms.ModelChoiceField)
+            field.queryset = choices

@@ -1,0 +1,270 @@
+"""Yesterday's requests of one version, asked again of another, and how often both say the same."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import difflib
+import re
+import uuid
+from collections.abc import Sequence
+from contextlib import aclosing
+from dataclasses import fields
+from typing import Any
+
+from channels.db import database_sync_to_async
+from django.db import transaction
+from django.db.models import Avg, Count, Q
+from django.utils import timezone
+
+from backends.base import Grammar, Sampling
+from inference import client
+from inference.models import InferenceRequest, Replay, ReplayAnswer
+from inference.protocol import Chunk, Done, Generate
+from inference.record import folders
+from registry import children
+from registry.errors import HubError, Invalid, TooManyRequests
+from registry.models import ModelVersion
+from registry.resolve import Served, resolve
+
+METRIC = "replay_agreement"  # of the target version; promotion rules can ask for it
+AT_ONCE = 4
+MOST = 1000
+SILENT = datetime.timedelta(minutes=2)
+_TRIES = 30  # of a request that a full queue refuses
+_KEPT = "Texts are kept only while HUB_LOG_PROMPTS is true."
+
+
+def version_named(name: str) -> ModelVersion:
+    """`NAME`, `NAME@1.2.0` or `NAME@alias`. Raises NotFound, Conflict, Damaged, and Invalid for a
+    base model alone."""
+    version = resolve(name).version
+    if version is None:
+        raise Invalid(f"{name} is a base model; name a version of a model, such as NAME@0.1.0.")
+    return version
+
+
+def start_of(since: str, now: datetime.datetime | None = None) -> datetime.datetime:
+    """The moment that `30m`, `24h`, `7d` ago or an ISO date names. Raises Invalid."""
+    now = now or timezone.now()
+    if match := re.fullmatch(r"(\d{1,5})([mhd])", since.strip()):
+        unit = {"m": "minutes", "h": "hours", "d": "days"}[match[2]]
+        return now - datetime.timedelta(**{unit: int(match[1])})
+    try:
+        moment = datetime.datetime.fromisoformat(since.strip())
+    except ValueError:
+        raise Invalid(
+            f"{since!r} is no time: give 30m, 24h, 7d or a date like 2026-11-24."
+        ) from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)
+
+
+def plan(
+    source: ModelVersion,
+    target: ModelVersion,
+    since: datetime.datetime,
+    until: datetime.datetime | None = None,
+    limit: int = 200,
+) -> Replay:
+    """Choose the newest `limit` requests of `source` in that time whose texts were kept.
+
+    What was sampled without a seed is left out: the same version would answer it differently,
+    too. Raises Invalid when none is left.
+    """
+    until = until or timezone.now()
+    found = InferenceRequest.objects.with_text().filter(
+        version=source, created_at__gte=since, created_at__lte=until
+    )
+    rows = list(found.order_by("-created_at")[: min(limit, MOST)])
+    chosen = [row for row in rows if _repeatable(row.params)]
+    if not rows:
+        raise Invalid(f"{source} has no request with its text in that time. {_KEPT}")
+    if not chosen:
+        raise Invalid(
+            f"All {len(rows)} requests of {source} in that time were sampled without a seed; no "
+            "second answer to them could be compared."
+        )
+    with transaction.atomic():
+        replay = Replay.objects.create(
+            source=source,
+            target=target,
+            since=since,
+            until=until,
+            total=len(chosen),
+            skipped=len(rows) - len(chosen),
+        )
+        ReplayAnswer.objects.bulk_create(
+            ReplayAnswer(replay=replay, request=row, prompt=row.prompt, before=_whole(row))
+            for row in reversed(chosen)
+        )
+    return replay
+
+
+def launch(replay: Replay) -> None:
+    """Run it in a process of its own, which outlives this one."""
+
+    def died() -> None:
+        replay.give_up(f"The replay's process ended early; see storage/run/replay-{replay.pk}.log.")
+
+    children.start("run_replay", str(replay.pk), log=f"replay-{replay.pk}.log", died=died)
+
+
+def give_up_silent() -> None:
+    """Mark as failed what says it runs and has been silent for minutes."""
+    Replay.objects.filter(
+        status=Replay.Status.RUNNING, heartbeat_at__lt=timezone.now() - SILENT
+    ).update(status=Replay.Status.FAILED, error="Its process ended without a word; start it again.")
+
+
+async def run(replay: Replay) -> Replay:
+    """Ask the target every chosen request, and record how often it agrees.
+
+    The figure stands on the replay and, as the metric `replay_agreement`, on the target. Raises
+    HubError when the engine cannot answer at all; the replay is marked as failed then.
+    """
+    served = await database_sync_to_async(resolve)(await database_sync_to_async(_name)(replay))
+    answers = [a async for a in replay.answers.select_related("request").order_by("pk")]
+    free = asyncio.Semaphore(AT_ONCE)
+
+    async def one(answer: ReplayAnswer) -> None:
+        async with free:
+            await _ask(served, answer)
+            await database_sync_to_async(_note)(replay, answer)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for answer in answers:
+                group.create_task(one(answer))
+    except ExceptionGroup as failed:
+        reason = failed.exceptions[0]
+        told = isinstance(reason, HubError)
+        text = str(reason) if told else f"The replay failed: {type(reason).__name__}; see its log."
+        await database_sync_to_async(replay.give_up)(text)
+        raise reason from None
+    return await database_sync_to_async(_complete)(replay)
+
+
+def _name(replay: Replay) -> str:
+    return str(replay.target)
+
+
+def _repeatable(params: dict[str, Any]) -> bool:
+    return not params.get("temperature") or params.get("seed") is not None
+
+
+def _whole(row: InferenceRequest) -> str:
+    """An answer as one text, calls included."""
+    return _joined(row.completion or "", row.tool_calls or [])
+
+
+def _joined(text: str, calls: Sequence[Any]) -> str:
+    told = [f"{call['name']}({call['arguments']})" for call in calls]
+    return "\n".join([text, *told] if text else told)
+
+
+async def _ask(served: Served, answer: ReplayAnswer) -> None:
+    """Fill in what the target says. A request that it cannot answer keeps the reason; an engine
+    that is away raises."""
+    for _ in range(_TRIES):
+        try:
+            answer.after = await _answer(served, answer)
+        except TooManyRequests as error:
+            await asyncio.sleep(error.retry_after)
+            continue
+        except HubError as error:
+            if error.status == 503:
+                raise
+            answer.error = str(error)
+        else:
+            answer.same = " ".join(answer.before.split()) == " ".join(answer.after.split())
+            answer.similarity = 1.0 if answer.same else _similarity(answer.before, answer.after)
+        return
+    answer.error = "The engine's queue was full for too long."
+
+
+async def _answer(served: Served, answer: ReplayAnswer) -> str:
+    """Straight from the engine: a replay is no request of anybody and stays out of the log."""
+    base, adapter = folders(served)
+    row, kept = answer.request, answer.prompt
+    request = Generate(
+        request_id=uuid.uuid4().hex,
+        base=base,
+        adapter=adapter,
+        messages=kept if isinstance(kept, list) else [],
+        text=kept if isinstance(kept, str) else "",
+        tools=(row.tools or []) if row else [],
+        sampling=sampling_from(row.params if row else {}),
+        key="replay",
+        key_running=AT_ONCE,
+    )
+    text: list[str] = []
+    async with aclosing(client.generate(request)) as events:
+        async for event in events:
+            if isinstance(event, Chunk):
+                text.append(event.text)
+            elif isinstance(event, Done):
+                return _joined("".join(text), event.tool_calls)
+    raise AssertionError("a generation ends with Done or an exception")
+
+
+def sampling_from(params: dict[str, Any]) -> Sampling:
+    """What a row of the log says of how its tokens were chosen."""
+    known = {f.name for f in fields(Sampling)}
+    values = {name: value for name, value in params.items() if name in known}
+    values["stop"] = tuple(values.get("stop", ()))
+    values["logit_bias"] = tuple((int(t), float(b)) for t, b in values.get("logit_bias", ()))
+    if values.get("grammar"):
+        values["grammar"] = Grammar(**values["grammar"])
+    values |= {"logprobs": False, "top_logprobs": 0}  # they change no token
+    return Sampling(**values)
+
+
+def _similarity(before: str, after: str) -> float:
+    """How much of both texts' words is the same and in the same order, 0 to 1."""
+    words = difflib.SequenceMatcher(None, before.split(), after.split(), autojunk=False)
+    return round(words.ratio(), 4)
+
+
+def _note(replay: Replay, answer: ReplayAnswer) -> None:
+    answer.save(update_fields=["after", "same", "similarity", "error"])
+    done = replay.answers.exclude(after="", error="").aggregate(
+        asked=Count("pk"), agreed=Count("pk", filter=Q(same=True))
+    )
+    Replay.objects.filter(pk=replay.pk).update(heartbeat_at=timezone.now(), **done)
+
+
+def _complete(replay: Replay) -> Replay:
+    figures = replay.answers.aggregate(
+        agreed=Count("pk", filter=Q(same=True)), mean=Avg("similarity")
+    )
+    agreement = figures["agreed"] / replay.total
+    with transaction.atomic():
+        Replay.objects.filter(pk=replay.pk, status=Replay.Status.RUNNING).update(
+            status=Replay.Status.COMPLETED,
+            asked=replay.total,
+            agreed=figures["agreed"],
+            agreement=agreement,
+            similarity=figures["mean"],
+        )
+        # The newest replay counts: traffic and the version it is compared with go on.
+        target = ModelVersion.objects.select_for_update().get(pk=replay.target_id)
+        target.metrics |= {METRIC: round(agreement, 6)}
+        target.save(update_fields=["metrics"])
+    replay.refresh_from_db()
+    return replay
+
+
+def marked(before: str, after: str) -> tuple[list[tuple[str, bool]], list[tuple[str, bool]]]:
+    """Both texts as runs of (text, whether only this one has it)."""
+    one, other = _words(before), _words(after)
+    sides: tuple[list[tuple[str, bool]], list[tuple[str, bool]]] = ([], [])
+    matcher = difflib.SequenceMatcher(None, one, other, autojunk=False)
+    for kind, a, b, c, d in matcher.get_opcodes():
+        for side, run in zip(sides, (one[a:b], other[c:d]), strict=True):
+            if run:
+                side.append(("".join(run), kind != "equal"))
+    return sides
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"\s+|\w+|[^\w\s]", text)
