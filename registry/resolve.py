@@ -90,9 +90,6 @@ def served_names(q: str = "", most: int | None = None) -> list[Name]:
         models = models.filter(pk__in=list(models.values_list("pk", flat=True)[:most]))
     ready = ModelVersion.objects.ready().filter(moving_to="", model__in=models)
     few = len(ready.order_by().values_list("pk")[: LISTED + 1]) <= LISTED
-    numbers: dict[str, list[_Number]] = {}
-    for model, number, made in _each(ready) if few else _newest(models):
-        numbers.setdefault(model, []).append(_Number(number, made))
     aliases: dict[str, dict[str, _Number]] = {}
     pointing = Alias.objects.filter(
         version__status=ModelVersion.Status.READY, version__moving_to="", model__in=models
@@ -101,10 +98,15 @@ def served_names(q: str = "", most: int | None = None) -> list[Name]:
         "model__name", "name", "version__version", "version__created_at"
     ):
         aliases.setdefault(model, {})[alias] = _Number(number, made)
+    # A name that the alias answers needs no look for its newest version.
+    answered = [model for model, named in aliases.items() if PRODUCTION in named]
+    numbers: dict[str, list[_Number]] = {}
+    for model, number, made in _each(ready) if few else _newest(models.exclude(name__in=answered)):
+        numbers.setdefault(model, []).append(_Number(number, made))
     names: list[Name] = []
-    for model, own in numbers.items():
-        named = aliases.get(model, {})
-        names.append(Name(model, model, *named.get(PRODUCTION, own[0])))
+    for model in sorted(numbers.keys() | set(answered)):
+        named, own = aliases.get(model, {}), numbers.get(model, [])
+        names.append(Name(model, model, *(named.get(PRODUCTION) or own[0])))
         names += [
             Name(f"{model}@{alias}", model, *target)
             for alias, target in named.items()
@@ -116,18 +118,16 @@ def served_names(q: str = "", most: int | None = None) -> list[Name]:
 
 
 def _each(ready: ModelVersionQuerySet) -> Iterable[tuple[str, str, datetime.datetime]]:
-    """Model, number and time of all of them, the models by name, the numbers highest first."""
-    ordered = ready.order_by("model__name", "-major", "-minor", "-patch")
-    return ordered.values_list("model__name", "version", "created_at")
+    """Model, number and time of all of them, the highest numbers first."""
+    return ready.newest_first().values_list("model__name", "version", "created_at")
 
 
 def _newest(models: QuerySet[Model]) -> Iterable[tuple[str, str, datetime.datetime]]:
     """The same of each model's highest alone."""
     own = ModelVersion.objects.ready().filter(moving_to="", model=OuterRef("pk")).newest_first()
-    found = models.annotate(
-        newest=Subquery(own.values("version")[:1]), made=Subquery(own.values("created_at")[:1])
-    )
-    return found.filter(newest__isnull=False).values_list("name", "newest", "made")
+    highest = models.order_by().values_list(Subquery(own.values("pk")[:1]), flat=True)
+    found = ModelVersion.objects.filter(pk__in=[pk for pk in highest if pk]).order_by()
+    return found.values_list("model__name", "version", "created_at")
 
 
 def _base(name: str) -> Served:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from django.contrib import admin, messages
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 
+from registry.admin_search import Searched, of_model_or_dataset
 from registry.errors import HubError
 from registry.paging import RowPages
 from training import queue
@@ -42,7 +43,7 @@ class NewestMetrics(admin.TabularInline[TrainingMetric, TrainingJob]):
 
 
 @admin.register(TrainingJob)
-class TrainingJobAdmin(admin.ModelAdmin[TrainingJob]):
+class TrainingJobAdmin(Searched[TrainingJob], admin.ModelAdmin[TrainingJob]):
     list_display = (
         "id",
         "model",
@@ -62,9 +63,20 @@ class TrainingJobAdmin(admin.ModelAdmin[TrainingJob]):
     list_per_page = 25
     show_full_result_count = False
     list_select_related = ("model", "dataset", "result_version__model")
-    search_fields = ("=id", "model__name", "dataset__name", "correlation_id", "error_message")
+    search_fields = ("id", "model__name", "dataset__name", "correlation_id", "error_message")
+    search_help_text = (
+        "A job's number; part of the name of a model, or where no model has it of a data set; "
+        "or, where no name has it, a correlation id or part of a failed job's error."
+    )
     inlines = (NewestMetrics,)
     actions = ("cancel", "pause", "resume", "move_first", "move_last", "retry", "retry_halved")
+
+    def found_by(self, word: str) -> Q:
+        number = Q(pk=int(word)) if word.isdecimal() and len(word) < 19 else None
+        if number and TrainingJob.objects.filter(number).exists():
+            return number
+        failed = Q(status=TrainingJob.Status.FAILED, error_message__icontains=word)
+        return of_model_or_dataset(word) or failed | Q(correlation_id=word)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

@@ -231,6 +231,7 @@ class TrainingJob(models.Model):
             models.Index(fields=["memory_family", "-completed_at"], name="job_family"),
             models.Index(fields=["status", "-created_at", "-id"], name="job_newest_of_status"),
             models.Index(fields=["model", "-created_at", "-id"], name="job_newest_of_model"),
+            models.Index(fields=["correlation_id"], name="job_correlation"),
         ]
 
     def __str__(self) -> str:

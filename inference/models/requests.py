@@ -6,10 +6,28 @@ import datetime
 from typing import Any, ClassVar
 
 from django.db import models
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Q
+from django.db.models.lookups import IContains
+from django.db.models.sql.compiler import SQLCompiler
 
 from inference.models.tokens import ApiToken
 from registry.models import BaseModel, ModelVersion
+
+
+class NameContains(IContains):
+    """Part of a name in any case of ASCII letters, which are all that names have. To know the
+    letters of every language makes PostgreSQL's scan of a log three times as long."""
+
+    def as_postgresql(
+        self, compiler: SQLCompiler, connection: BaseDatabaseWrapper
+    ) -> tuple[str, tuple[Any, ...]]:
+        column, before = compiler.compile(self.lhs)
+        part, after = self.process_rhs(compiler, connection)
+        return f'UPPER({column} COLLATE "C") LIKE UPPER({part} COLLATE "C")', (*before, *after)
+
+
+models.CharField.register_lookup(NameContains, "name_contains")
 
 
 class InferenceRequestQuerySet(models.QuerySet["InferenceRequest"]):
@@ -37,7 +55,7 @@ class InferenceRequestQuerySet(models.QuerySet["InferenceRequest"]):
         }
         wanted = {field: value for field, value in exact.items() if value not in ("", None)}
         rows = self.filter(**wanted)
-        return rows.filter(requested_model__icontains=q) if q else rows
+        return rows.filter(requested_model__name_contains=q) if q else rows
 
     def with_text(self) -> InferenceRequestQuerySet:
         """Completed ones whose prompt and answer were kept."""

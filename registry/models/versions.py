@@ -149,6 +149,8 @@ class ModelVersion(models.Model):
             models.Index(fields=["model", "-created_at"], name="version_made"),
             models.Index(fields=["model", "status", "size_bytes"], name="version_disk"),
             models.Index(fields=["-created_at", "-id"], name="version_latest"),
+            models.Index(fields=["git_commit"], name="version_commit"),
+            models.Index(fields=["mlflow_run_id"], name="version_run"),
         ]
 
     def __str__(self) -> str:

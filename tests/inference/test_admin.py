@@ -44,3 +44,14 @@ def test_tokens_are_revoked_by_an_action(admin: Client) -> None:
     url = reverse("admin:inference_apitoken_changelist")
     admin.post(url, {"action": "revoke", "_selected_action": [row.pk]})
     assert ApiToken.authenticate(text) is None
+
+
+def test_the_log_is_found_by_part_of_a_name_or_an_error_or_a_whole_id(admin: Client) -> None:
+    make_request()
+    url = reverse("admin:inference_inferencerequest_changelist")
+
+    def count(q: str) -> int:
+        return int(admin.get(url, {"q": q}).context["cl"].result_count)
+
+    assert [count(q) for q in ("ALEND", "no.", "r-1")] == [1, 1, 1]
+    assert [count(q) for q in ("%", "r-", "calendar x", "ç")] == [0, 0, 0, 0]

@@ -138,3 +138,28 @@ def test_models_are_archived_and_restored_but_never_deleted(admin: Client) -> No
     empty = make_model("empty")
     assert "nothing to archive" in act(admin, "model", "archive", empty.pk)
     assert Model.objects.filter(pk=empty.pk).exists()
+
+
+def found(admin: Client, words: str) -> list[str]:
+    page = admin.get(reverse("admin:registry_modelversion_changelist"), {"q": words})
+    return sorted(str(row) for row in page.context["cl"].result_list)
+
+
+def test_versions_are_found_by_what_a_word_looks_like(admin: Client) -> None:
+    model = make_model("calendar")
+    make_version(model)
+    make_version(model)
+    make_version(make_model("other"))
+    ModelVersion.objects.filter(version="0.1.1").update(git_commit="abcdef1" + "2" * 33)
+    assert found(admin, "ALEND") == ["calendar@0.1.0", "calendar@0.1.1"]
+    assert found(admin, "0.1.0") == ["calendar@0.1.0", "other@0.1.0"]
+    assert found(admin, "calendar 0.1.0") == found(admin, "Calendar@0.1.0") == ["calendar@0.1.0"]
+    assert found(admin, "abcdef12") == ["calendar@0.1.1"]
+    assert found(admin, "abcdef13") == found(admin, "nothing") == []
+    dataset = Dataset.objects.order_by("pk")[0]
+    assert len(found(admin, dataset.name)) == ModelVersion.objects.filter(dataset=dataset).count()
+
+
+def test_a_model_may_be_named_like_a_commit(admin: Client) -> None:
+    make_version(make_model("facade1"))
+    assert found(admin, "facade1") == ["facade1@0.1.0"]

@@ -16,8 +16,12 @@ LIST = reverse("admin:training_trainingjob_changelist")
 
 
 def test_jobs_are_listed_and_searched(admin_client: Client) -> None:
-    make_job()
-    assert "helper" in admin_client.get(LIST, {"q": "helper"}).content.decode()
+    job = make_job()
+    TrainingJob.objects.filter(pk=job.pk).update(
+        status="failed", error_message="The loss became NaN", correlation_id="asked-1"
+    )
+    for words in ("HELP", str(job.pk), job.dataset.name, "nan", "asked-1", "helper nan"):
+        assert "1 training job" in admin_client.get(LIST, {"q": words}).content.decode(), words
     assert "0 training jobs" in admin_client.get(LIST, {"q": "nobody"}).content.decode()
 
 

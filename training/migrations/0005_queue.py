@@ -9,7 +9,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('registry', '0005_archived_with_model'),
-        ('training', '0003_paging'),
+        ('training', '0004_correlation'),
     ]
 
     operations = [

@@ -7,8 +7,8 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('registry', '0008_proof'),
-        ('training', '0004_queue'),
+        ('registry', '0009_proof'),
+        ('training', '0005_queue'),
     ]
 
     operations = [

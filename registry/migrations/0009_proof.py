@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('registry', '0007_paging'),
+        ('registry', '0008_admin_search'),
     ]
 
     operations = [
