@@ -22,7 +22,7 @@ class SystemSampleAdmin(admin.ModelAdmin[SystemSample]):
         "training_memory_bytes",
         "disk_free_bytes",
     )
-    date_hierarchy = "created_at"
+    list_filter = ("created_at",)
     show_full_result_count = False  # a sample every few seconds for two weeks
 
     def has_add_permission(self, request: HttpRequest) -> bool:

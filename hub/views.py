@@ -36,7 +36,7 @@ def dashboard(request: HtmxRequest) -> HttpResponse:
         "seconds_left": running.seconds_left if running else None,
         "queued": TrainingJob.objects.filter(status=TrainingJob.Status.QUEUED).count(),
         "last_job": None if running else _last_job(),
-        "requests": InferenceRequest.objects.select_related("version__model", "base_model")[:6],
+        "requests": InferenceRequest.objects.with_names()[:6],
         "health": health.parts(),
         "sample": SystemSample.objects.first(),
     }
@@ -48,11 +48,13 @@ def dashboard(request: HtmxRequest) -> HttpResponse:
 def _serving() -> list[Alias]:
     """What answers to a model's bare name because a person promoted it, last promoted first."""
     aliases = Alias.objects.filter(name=PRODUCTION).select_related("model", "version__base_model")
-    return list(aliases.order_by("-updated_at")[:6])
+    return list(aliases.order_by("-updated_at", "-pk")[:6])
 
 
 def _last_job() -> TrainingJob | None:
-    return TrainingJob.objects.select_related("model", "result_version__model").first()
+    jobs = TrainingJob.objects.select_related("model", "result_version__model")
+    # Chosen first: in one step SQLite would join all jobs, and sort them then.
+    return jobs.filter(pk__in=TrainingJob.objects.values("pk")[:1]).first()
 
 
 def _first_steps() -> list[tuple[str, str, str, bool]]:

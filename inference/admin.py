@@ -7,6 +7,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from inference.models import ApiToken, InferenceRequest, Replay
+from registry.paging import RowPages
 
 
 @admin.register(ApiToken)
@@ -65,7 +66,8 @@ class InferenceRequestAdmin(admin.ModelAdmin[InferenceRequest]):
     list_filter = ("status", "api", "streamed", "created_at")
     list_select_related = ("version__model", "base_model", "token")
     search_fields = ("request_id", "correlation_id", "requested_model", "error")
-    date_hierarchy = "created_at"
+    paginator = RowPages
+    list_per_page = 25
     show_full_result_count = False  # the log grows without end
 
     def has_add_permission(self, request: HttpRequest) -> bool:

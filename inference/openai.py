@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -36,13 +37,14 @@ Events = AsyncGenerator[Started | Chunk | Done]
 
 @api.get("/models", summary="Every name that can be asked for")
 async def models(request: HttpRequest) -> dict[str, Any]:
-    served = await sync_to_async(served_names)()
-    return {"object": "list", "data": [_model(one.label, one) for one in served]}
+    names = await sync_to_async(served_names)()
+    return {"object": "list", "data": [_model(name.label, name.created_at) for name in names]}
 
 
 @api.get("/models/{path:name}", summary="One name")
 async def model(request: HttpRequest, name: str) -> dict[str, Any]:
-    return _model(name, await aresolve(name))
+    served = await aresolve(name)
+    return _model(name, (served.version or served.base).created_at)
 
 
 @api.post(
@@ -110,12 +112,11 @@ async def _frames(
 # --------------------------------------------------------------------------- bodies
 
 
-def _model(name: str, served: Served) -> dict[str, Any]:
-    row = served.version or served.base
+def _model(name: str, created: datetime.datetime) -> dict[str, Any]:
     return {
         "id": name,
         "object": "model",
-        "created": int(row.created_at.timestamp()),
+        "created": int(created.timestamp()),
         "owned_by": "mlx-model-hub",
     }
 

@@ -26,6 +26,7 @@ from registry.models import (
     ModelVersion,
     PromotionRule,
 )
+from registry.paging import RowPages
 
 
 class Kept[T: Row](admin.ModelAdmin[T]):
@@ -33,6 +34,9 @@ class Kept[T: Row](admin.ModelAdmin[T]):
     only those in `editable` change."""
 
     editable: tuple[str, ...] = ()
+    paginator = RowPages
+    list_per_page = 25
+    show_full_result_count = False
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -101,7 +105,6 @@ class BaseImportAdmin(Kept[BaseImport]):
     list_filter = ("status", "source", "created_at")
     list_select_related = ("base_model",)
     search_fields = ("name", "origin", "revision", "error_message")
-    date_hierarchy = "created_at"
 
     @admin.display(ordering="done_bytes")
     def received(self, row: BaseImport) -> str:
@@ -116,7 +119,6 @@ class DatasetAdmin(Kept[Dataset]):
     list_display = ("name", "format", "counts", "size", "checksum_start", "source", "created_at")
     list_filter = ("format", "created_at")
     search_fields = ("name", "description", "checksum", "source")
-    date_hierarchy = "created_at"
 
     @admin.display(description="examples")
     def counts(self, row: Dataset) -> str:
@@ -184,7 +186,6 @@ class ModelAdmin(Kept[Model]):
     list_filter = ("task_type", "base_model", "created_at")
     list_select_related = ("base_model",)
     search_fields = ("name", "description", "tags")
-    date_hierarchy = "created_at"
     inlines = (_Aliases,)
     actions = ("archive", "restore")
 
@@ -213,8 +214,8 @@ class ModelVersionAdmin(Kept[ModelVersion]):
     )
     list_filter = ("status", "git_dirty", "base_model", "created_at")
     list_select_related = ("model", "dataset", "base_model")
+    ordering = ("-created_at", "-pk")
     search_fields = ("model__name", "version", "git_commit", "dataset__name", "mlflow_run_id")
-    date_hierarchy = "created_at"
     actions = ("verify", "archive", "restore")
 
     @admin.action(description="Verify the files of the selected versions", permissions=["view"])
@@ -264,7 +265,6 @@ class AliasMoveAdmin(Kept[AliasMove]):
     list_filter = ("name", "forced", "moved_at")
     list_select_related = ("model", "from_version__model", "to_version__model")
     search_fields = ("name", "model__name", "by", "reason")
-    date_hierarchy = "moved_at"
 
 
 @admin.register(PromotionRule)
@@ -287,10 +287,8 @@ class MLflowOutboxAdmin(Kept[MLflowOutbox]):
         "not_before",
         "done_at",
     )
-    list_filter = ("operation", ("done_at", admin.EmptyFieldListFilter))
+    list_filter = ("operation", ("done_at", admin.EmptyFieldListFilter), "created_at")
     search_fields = ("run_key", "run_id", "last_error")
-    date_hierarchy = "created_at"
-    show_full_result_count = False
     actions = ("try_now",)
 
     def has_try_permission(self, request: HttpRequest) -> bool:

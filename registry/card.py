@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import nh3
@@ -17,7 +18,7 @@ from registry import paths
 from registry.comparison import flatten
 from registry.models import BaseModel, Dataset, Model, ModelVersion
 
-_VERSIONS = 20
+_VERSIONS = 10
 _METRICS = ("val_loss", "test_loss", "perplexity", "exact_match")
 _TAGS = {
     *("p", "br", "hr", "a", "strong", "em", "del", "code", "pre", "blockquote"),
@@ -35,6 +36,7 @@ def write_card(model: Model, origin: str) -> str:
 def write_body(model: Model, origin: str) -> str:
     """The card below its title."""
     found = model.versions.newest_first().select_related("dataset").prefetch_related("aliases")
+    found = found.defer("git_diff", "hardware", "notes", "dataset__schema", "dataset__token_stats")
     versions = list(found.exclude(status=ModelVersion.Status.TRAINING)[:_VERSIONS])
     parts = [
         *_purpose(model),
@@ -191,6 +193,7 @@ def _plain(text: str) -> str:
     return re.sub(r"([\\`*_{}\[\]()<>#+!|~])", r"\\\1", " ".join(text.split()))
 
 
+@lru_cache(256)  # a page shows its card far more often than the card changes
 def render(markdown: str) -> str:
     """Markdown as safe HTML, its headings one level down, below the page's."""
     # Raw HTML stays text, and an image would tell another host who reads the page.

@@ -6,10 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from django.db.models import Q, QuerySet
-
 from registry.errors import Invalid, NotFound
-from registry.models import ModelVersion
+from registry.models import ModelVersion, ModelVersionQuerySet
 
 MOST = 8  # columns of a table that a person can still read
 _FIRST = ("exact_match", "val_loss", "test_loss", "perplexity", "base_perplexity", "train_loss")
@@ -80,8 +78,7 @@ def find_version(name: str) -> ModelVersion:
     model, _, selector = name.partition("@")
     if not model or not selector:
         raise Invalid(f"{name!r} names no version; write NAME@VERSION, such as calendar@0.1.0.")
-    wanted = Q(version=selector) | Q(aliases__name=selector)
-    version = _with_related().filter(wanted, model__name__iexact=model).first()
+    version = _with_related().selected(selector).filter(model__name__iexact=model).first()
     if version is None:
         raise NotFound(f"There is no version {name!r}.")
     return version
@@ -139,7 +136,7 @@ def by_weight(names: Iterable[str]) -> list[str]:
     return sorted(names, key=lambda name: (first.get(name, len(first)), name))
 
 
-def _with_related() -> QuerySet[ModelVersion]:
+def _with_related() -> ModelVersionQuerySet:
     related = ModelVersion.objects.select_related("model", "base_model", "dataset", "parent", "job")
     return related.prefetch_related("aliases")
 

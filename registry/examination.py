@@ -57,23 +57,30 @@ def examine(
     tokens = ask_backend(
         *(Examination, "examine", base_path(base), folder, max_seq_length, sample), beat=tell.beat
     )
-    found = dataclasses.asdict(tokens)
     tell.stage("Looking for repeats and leaks")
-    report = {
-        **_sameness(folder, [split for split in SPLITS if split in dataset.splits], tell),
+    row, _ = DatasetReport.objects.update_or_create(
+        dataset=dataset,
+        base_model=base,
+        max_seq_length=max_seq_length,
+        defaults={"report": findings(dataset, max_seq_length, tokens, tell)},
+    )
+    return row
+
+
+def findings(
+    dataset: Dataset, max_seq_length: int, tokens: Examination, tell: Counting | None = None
+) -> dict[str, Any]:
+    """A report, as its row keeps it: what every line says, beside what a tokenizer made of some."""
+    found = dataclasses.asdict(tokens)
+    splits = [split for split in SPLITS if split in dataset.splits]
+    return {
+        **_sameness(dataset_path(dataset), splits, tell or Silent()),
         "tokens": {
             split: _summary(SplitTokens(**measured), max_seq_length)
             for split, measured in found["splits"].items()
         },
         "rendered": found["rendered"],
     }
-    row, _ = DatasetReport.objects.update_or_create(
-        dataset=dataset,
-        base_model=base,
-        max_seq_length=max_seq_length,
-        defaults={"report": report},
-    )
-    return row
 
 
 def find_report(

@@ -199,7 +199,7 @@ class ExamineForm(forms.Form):
     )
 
 
-VERSIONS_OFFERED = 50
+VERSIONS_OFFERED = DATASETS_OFFERED = 25
 
 
 class _VersionField(forms.ModelChoiceField[ModelVersion]):
@@ -293,6 +293,14 @@ class QuantizeForm(forms.Form):
         help_text="Empty is the base's name and the bits.",
         widget=forms.TextInput(attrs={"autocomplete": "off"}),
     )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        field = self.fields["dataset"]
+        assert isinstance(field, forms.ModelChoiceField)
+        # Any data set may be sent; only the newest are offered.
+        newest = Dataset.objects.filter(next=None)[:DATASETS_OFFERED]
+        field.choices = [("", field.empty_label), *((row.pk, str(row)) for row in newest)]
 
 
 class FuseForm(forms.Form):

@@ -52,8 +52,8 @@ def _with_figures(found: QuerySet[Model]) -> QuerySet[Model]:
     """Subqueries alone: a join would multiply the rows. Counting the list drops them."""
     own = ModelVersion.objects.filter(model=OuterRef("pk"))
     moves = AliasMove.objects.filter(model=OuterRef("pk"))
-    counted = own.order_by().values("model").annotate(n=Count("pk")).values("n")
-    made = own.order_by().values("model").annotate(last=Max("created_at")).values("last")
+    counted = own.order_by().values("model").annotate(n=Count("*")).values("n")
+    made = own.order_by("-created_at").values("created_at")[:1]
     moved = moves.order_by().values("model").annotate(last=Max("moved_at")).values("last")
     return found.annotate(
         version_count=Coalesce(Subquery(counted), 0),
@@ -67,18 +67,24 @@ def _with_figures(found: QuerySet[Model]) -> QuerySet[Model]:
 
 
 def versions_of(model: Model) -> QuerySet[ModelVersion]:
-    """All versions, highest first, with their aliases, data set and parent. May be thousands."""
+    """All versions, highest first, with their aliases and data set. May be thousands."""
     return (
         ModelVersion.objects.filter(model=model)
         .newest_first()
-        .select_related("dataset", "parent", "model", "job")
+        .select_related("dataset", "model")
         .prefetch_related("aliases")
+        .defer("git_diff", "packages", "hardware", "notes")
+        .defer("dataset__schema", "dataset__token_stats", "dataset__changes")
     )
 
 
 def moves_of(model: Model, limit: int = 20) -> QuerySet[AliasMove]:
     """The last moves of any of the model's aliases, newest first."""
-    return model.alias_moves.select_related("from_version", "to_version")[:limit]
+    moves = model.alias_moves.select_related("from_version", "to_version")
+    return moves.only(
+        *("model", "name", "by", "reason", "gate", "forced", "moved_at"),
+        *("from_version__version", "to_version__version"),
+    )[:limit]
 
 
 def flat_params(version: ModelVersion) -> dict[str, Any]:

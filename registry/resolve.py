@@ -6,28 +6,22 @@
 
 from __future__ import annotations
 
+import datetime
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-from django.db.models import OuterRef, Q, Subquery
+from django.db.models import OuterRef, QuerySet, Subquery
 
 from registry import paths
 from registry.errors import Conflict, Damaged, NotFound
-from registry.models import Alias, BaseModel, Model, ModelVersion
+from registry.models import Alias, BaseModel, Model, ModelVersion, ModelVersionQuerySet
 from registry.verification import check_sizes
 
 PRODUCTION = "production"
 _BASE = "base:"
 _SHOWN = 10
-_TOLD = (  # of a version, in a list of names; its parameters and environment are long
-    "version",
-    "created_at",
-    "manifest_sha256",
-    "artifact_path",
-    "model__name",
-    "base_model__name",
-    "base_model__path",
-)
 LISTED = 500
 
 
@@ -48,6 +42,21 @@ class Served:
         return paths.absolute(self.version.artifact_path) if self.version else None
 
 
+class _Number(NamedTuple):
+    version: str
+    created_at: datetime.datetime
+
+
+class Name(NamedTuple):
+    """A name that can be asked for. `model` and the number of the `version` that answers are empty
+    for a base model."""
+
+    label: str
+    model: str
+    version: str
+    created_at: datetime.datetime
+
+
 def resolve(name: str) -> Served:
     """Raises NotFound (naming what exists), Conflict (the version cannot be served) and Damaged
     (files are missing or cut short; the engine reads every byte before it loads them)."""
@@ -65,46 +74,59 @@ def resolve(name: str) -> Served:
     return _named(name, version)
 
 
-def served_names() -> list[Served]:
+def served_names(q: str = "", most: int | None = None) -> list[Name]:
     """Everything that can be asked for: of each model its name, its aliases and its ready
-    versions, then the base models. With more than LISTED ready versions only each model's newest
-    and those that an alias names; the others still answer when they are asked for."""
-    ready = (
-        ModelVersion.objects.ready()
-        .filter(moving_to="", model__archived_at=None)
-        .select_related("model", "base_model")
-        .only(*_TOLD)
-        .order_by("model__name", "-major", "-minor", "-patch")
+    versions, then the base models. `q` is part of the models' names, and only the first `most`
+    of them are taken. With more than LISTED ready versions their numbers are left out, and the
+    alias that the bare name means; they still answer."""
+    models = Model.objects.filter(archived_at=None, name__icontains=q).order_by("name")
+    if most is not None:
+        models = models.filter(pk__in=list(models.values_list("pk", flat=True)[:most]))
+    ready = ModelVersion.objects.ready().filter(moving_to="", model__in=models)
+    few = len(ready.order_by().values_list("pk")[: LISTED + 1]) <= LISTED
+    numbers: dict[str, list[_Number]] = {}
+    for model, number, made in _each(ready) if few else _newest(models):
+        numbers.setdefault(model, []).append(_Number(number, made))
+    aliases: dict[str, dict[str, _Number]] = {}
+    pointing = Alias.objects.filter(
+        version__status=ModelVersion.Status.READY, version__moving_to="", model__in=models
     )
-    if len(ready.order_by().values_list("pk")[: LISTED + 1]) > LISTED:
-        own = ready.filter(model=OuterRef("pk")).newest_first().values("pk")[:1]
-        newest = Model.objects.annotate(newest=Subquery(own)).filter(newest__isnull=False)
-        ready = ready.filter(
-            Q(pk__in=newest.order_by().values("newest")) | Q(pk__in=Alias.objects.values("version"))
-        )
-    versions = {version.pk: version for version in ready}
-    aliases: dict[int, list[Alias]] = {}
-    for alias in Alias.objects.filter(version__in=versions).order_by("name"):
-        aliases.setdefault(alias.model_id, []).append(alias)
-    names: list[Served] = []
-    seen: set[int] = set()
-    for version in versions.values():
-        if version.model_id not in seen:
-            seen.add(version.model_id)
-            named = {
-                alias.name: versions[alias.version_id]
-                for alias in aliases.get(version.model_id, [])
-            }
-            label = version.model.name
-            names.append(_named(label, named.get(PRODUCTION, version)))
-            names += [_named(f"{label}@{alias}", target) for alias, target in named.items()]
-        names.append(_named(str(version), version))
-    return names + [_base(f"{_BASE}{base.name}", base) for base in BaseModel.objects.all()]
+    for model, alias, number, made in pointing.order_by("name").values_list(
+        "model__name", "name", "version__version", "version__created_at"
+    ):
+        aliases.setdefault(model, {})[alias] = _Number(number, made)
+    names: list[Name] = []
+    for model, own in numbers.items():
+        named = aliases.get(model, {})
+        names.append(Name(model, model, *named.get(PRODUCTION, own[0])))
+        names += [
+            Name(f"{model}@{alias}", model, *target)
+            for alias, target in named.items()
+            if few or alias != PRODUCTION
+        ]
+        names += [Name(f"{model}@{one.version}", model, *one) for one in own if few]
+    bases = BaseModel.objects.values_list("name", "created_at")
+    return names + [Name(f"{_BASE}{base}", "", "", created) for base, created in bases]
 
 
-def _base(name: str, base: BaseModel | None = None) -> Served:
+def _each(ready: ModelVersionQuerySet) -> Iterable[tuple[str, str, datetime.datetime]]:
+    """Model, number and time of all of them, the models by name, the numbers highest first."""
+    ordered = ready.order_by("model__name", "-major", "-minor", "-patch")
+    return ordered.values_list("model__name", "version", "created_at")
+
+
+def _newest(models: QuerySet[Model]) -> Iterable[tuple[str, str, datetime.datetime]]:
+    """The same of each model's highest alone."""
+    own = ModelVersion.objects.ready().filter(moving_to="", model=OuterRef("pk")).newest_first()
+    found = models.annotate(
+        newest=Subquery(own.values("version")[:1]), made=Subquery(own.values("created_at")[:1])
+    )
+    return found.filter(newest__isnull=False).values_list("name", "newest", "made")
+
+
+def _base(name: str) -> Served:
     wanted = name.removeprefix(_BASE)
-    base = base or BaseModel.objects.filter(name__iexact=wanted).first()
+    base = BaseModel.objects.filter(name__iexact=wanted).first()
     if base is None:
         known = _listed(list(BaseModel.objects.values_list("name", flat=True)[: _SHOWN + 1]))
         raise NotFound(f"There is no base model {wanted!r}. {known}")
@@ -121,8 +143,7 @@ def _default(model: Model) -> ModelVersion:
 
 def _selected(model: Model, selector: str) -> ModelVersion:
     versions = model.versions.select_related("model", "base_model")
-    field = "version" if selector[:1].isdigit() else "aliases__name"
-    version = versions.filter(**{field: selector}).first()
+    version = versions.selected(selector).first()
     if version is None:
         raise NotFound(f"{model} has no version or alias {selector!r}. {_selectors(model)}")
     if version.status != ModelVersion.Status.READY:

@@ -9,6 +9,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from registry.errors import HubError
+from registry.paging import RowPages
 from training import queue
 from training.models import TrainingJob, TrainingMetric
 
@@ -54,10 +55,12 @@ class TrainingJobAdmin(admin.ModelAdmin[TrainingJob]):
         "created_at",
         "completed_at",
     )
-    list_filter = ("status", "model", "created_at")
+    list_filter = ("status", "created_at")
+    paginator = RowPages
+    list_per_page = 25
+    show_full_result_count = False
     list_select_related = ("model", "dataset", "result_version__model")
     search_fields = ("=id", "model__name", "dataset__name", "correlation_id", "error_message")
-    date_hierarchy = "created_at"
     inlines = (NewestMetrics,)
     actions = ("cancel", "retry")
 

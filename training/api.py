@@ -7,10 +7,11 @@ from typing import Annotated
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from ninja import Query, Router, Status
-from ninja.pagination import LimitOffsetPagination, paginate
+from ninja.pagination import paginate
 
 from registry.errors import NotFound
 from registry.models import Dataset, Model
+from registry.paging import LimitOffset
 from training import queue
 from training.models import TrainingJob, TrainingMetric
 from training.schemas import JobIn, JobOut, MetricOut
@@ -32,7 +33,7 @@ def create(request: HttpRequest, payload: JobIn) -> Status[TrainingJob]:
 
 
 @router.get("/jobs", response=list[JobOut], summary="Jobs, newest first")
-@paginate(LimitOffsetPagination)
+@paginate(LimitOffset)
 def jobs(
     request: HttpRequest,
     status: TrainingJob.Status | None = None,
@@ -50,7 +51,7 @@ def job(request: HttpRequest, job_id: int) -> TrainingJob:
 
 
 @router.get("/jobs/{job_id}/metrics", response=list[MetricOut], summary="What was measured")
-@paginate(LimitOffsetPagination)
+@paginate(LimitOffset)
 def metrics(
     request: HttpRequest,
     job_id: int,

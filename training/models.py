@@ -139,6 +139,8 @@ class TrainingJob(models.Model):
         indexes: ClassVar = [
             models.Index(fields=["status", "-priority", "created_at"], name="job_queue"),
             models.Index(fields=["-created_at", "-id"], name="job_newest"),
+            models.Index(fields=["status", "-created_at", "-id"], name="job_newest_of_status"),
+            models.Index(fields=["model", "-created_at", "-id"], name="job_newest_of_model"),
         ]
 
     def __str__(self) -> str:

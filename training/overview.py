@@ -9,6 +9,7 @@ from typing import Any
 from django.db.models import QuerySet
 
 from registry import curves
+from registry.models import Model
 from training.models import TrainingJob
 
 TAIL_BYTES, TAIL_LINES = 16_384, 80
@@ -16,12 +17,16 @@ _LINE_FIELDS = ("timestamp", "level", "event", "process", "logger", "correlation
 
 
 def find_jobs(status: str = "", model: str = "") -> QuerySet[TrainingJob]:
-    """Jobs with their model, data set and version, newest first."""
-    jobs = TrainingJob.objects.select_related("model", "dataset", "result_version")
+    """Jobs with their model, data set and version, newest first; `model` is a whole name."""
+    jobs = TrainingJob.objects.select_related("model", "dataset", "result_version").only(
+        *(field.name for field in TrainingJob._meta.concrete_fields),
+        *("model__name", "dataset__name", "result_version__version"),
+    )
     if status:
         jobs = jobs.filter(status=status)
     if model:
-        jobs = jobs.filter(model__name=model)
+        named = Model.objects.filter(name__iexact=model).values_list("pk", flat=True)
+        jobs = jobs.filter(model__in=list(named))
     return jobs.order_by("-created_at", "-pk")
 
 

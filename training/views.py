@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 from django.contrib import messages
-from django.core.paginator import Paginator
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.html import escape
@@ -16,18 +15,20 @@ from registry import versions
 from registry.errors import HubError
 from registry.htmx import HtmxRequest, form_page, partial
 from registry.models import Dataset, Model
+from registry.paging import RowPages
 from training import overview, queue
 from training.forms import PRESETS, NewJobForm, initial_of, labelled, nest
 from training.models import TrainingJob
 from training.supervisor import log_path
 
 PER_PAGE = 25
+MODELS_OFFERED = 50  # newest first; any other name may be typed
 
 
 @require_GET
 def jobs(request: HtmxRequest) -> HttpResponse:
     query = {name: request.GET.get(name, "").strip() for name in ("status", "model")}
-    page = Paginator(overview.find_jobs(**query), PER_PAGE).get_page(request.GET.get("page"))
+    page = RowPages(overview.find_jobs(**query), PER_PAGE).get_page(request.GET.get("page"))
     places = overview.queue_positions()
     rows = [(job, places.get(job.pk)) for job in page]
     context = {
@@ -36,7 +37,7 @@ def jobs(request: HtmxRequest) -> HttpResponse:
         "query": query,
         "live": any(not job.is_over for job, _ in rows),
         "statuses": TrainingJob.Status.choices,
-        "models": Model.objects.order_by("name").values_list("name", flat=True),
+        "models": Model.objects.values_list("name", flat=True)[:MODELS_OFFERED],
     }
     return render(request, partial(request, "training/jobs.html", "rows"), context)
 

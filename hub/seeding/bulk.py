@@ -17,6 +17,7 @@ from registry.models import (
     AliasMove,
     BaseModel,
     Dataset,
+    DatasetReport,
     Model,
     ModelVersion,
     PromotionRule,
@@ -27,6 +28,7 @@ BATCH = 2_000
 TABLES: tuple[type[models.Model], ...] = (
     BaseModel,
     Dataset,
+    DatasetReport,
     Model,
     ModelVersion,
     Alias,

@@ -10,16 +10,18 @@ import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from backends.base import TrainingConfig
+from backends.base import Examination, Piece, RenderedExample, SplitTokens, TrainingConfig
 from hub.seeding.bulk import first_pk, insert
 from hub.seeding.plan import Seeding, digest
 from registry import artifacts, paths
 from registry.datasets import register_dataset
+from registry.examination import findings
 from registry.models import (
     Alias,
     AliasMove,
     BaseModel,
     Dataset,
+    DatasetReport,
     Model,
     ModelVersion,
     PromotionRule,
@@ -93,6 +95,43 @@ def datasets(run: Seeding) -> None:
         for index, pk in enumerate(run.dataset_pks[1:])
     )
     insert(Dataset, rows)
+
+
+def reports(run: Seeding) -> None:
+    """A report on every tenth data set: their snapshot is one, and so is what was found in it. The
+    tokens are invented, as the losses are."""
+    report = findings(run.dataset, 2048, _examined(run))
+    rows = (
+        DatasetReport(
+            dataset_id=pk,
+            base_model_id=run.base_pks[0],
+            max_seq_length=2048,
+            report=report,
+            created_at=run.moment(1),
+        )
+        for pk in run.dataset_pks[::10]
+    )
+    insert(DatasetReport, rows)
+
+
+def _examined(run: Seeding) -> Examination:
+    splits = {}
+    for split, count in run.dataset.splits.items():
+        lengths = [int(run.noise.lognormvariate(5.5, 0.8)) + 1 for _ in range(count)]
+        splits[split] = SplitTokens(
+            total=count,
+            examined=count,
+            lengths=lengths,
+            trained=sum(lengths) // 2,
+            truncated=sum(length > 2048 for length in lengths),
+            dropped=0,
+            longest_line=lengths.index(max(lengths)) + 1,
+            wrong=0,
+            bad=[],
+        )
+    pieces = [Piece(f"{word} " * 12, n >= 5, False, 12) for n, word in enumerate(_WORDS)]
+    shown = [RenderedExample(split, 1, 120, 60, pieces) for split in splits]
+    return Examination(splits, shown)
 
 
 def models(run: Seeding) -> None:

@@ -8,9 +8,10 @@ from typing import Annotated, Any
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from ninja import Field, Query, Router, Schema
-from ninja.pagination import LimitOffsetPagination, paginate
+from ninja.pagination import paginate
 
 from inference.models import InferenceRequest
+from registry.paging import LimitOffset
 
 router = Router(tags=["inference"])
 
@@ -56,7 +57,7 @@ class RequestOut(Schema):
 
 
 @router.get("/requests", response=list[RequestOut], summary="The request log, newest first")
-@paginate(LimitOffsetPagination)
+@paginate(LimitOffset)
 def requests(
     request: HttpRequest,
     q: Annotated[str, Query(description="Part of the model's name as it was asked for")] = "",

@@ -10,24 +10,42 @@ from django.views.decorators.http import require_GET
 
 from registry.datasets import read_examples
 from registry.errors import HubError
-from registry.models import Dataset
-from registry.resolve import Served, served_names
+from registry.models import Dataset, Model
+from registry.resolve import Name, resolve, served_names
 
+MODELS_OFFERED = 50
 SUGGESTIONS = 3
 
 
 @require_GET
 def playground(request: HttpRequest) -> HttpResponse:
-    names = served_names()
-    asked = request.GET.get("model", "")
+    asked, rival, q = (request.GET.get(name, "").strip() for name in ("model", "compare", "q"))
+    names = served_names(q, MODELS_OFFERED)
+    offered = {name.label for name in names}
+    missing = [name for name in (asked, rival) if name and name not in offered]
+    linked = [found for name in missing if (found := _named(name))]
+    models = Model.objects.filter(archived_at=None).count()
     context = {
-        "groups": _grouped(names),
+        "groups": ({"Asked for": linked} if linked else {}) | _grouped(names),
+        "many": models if models > MODELS_OFFERED else 0,
+        "offered": MODELS_OFFERED,
         "model": asked,
-        "compare": request.GET.get("compare", ""),
+        "compare": rival,
+        "q": q,
         "prompt": request.GET.get("prompt", ""),
         **_suggested(),
     }
     return render(request, "inference/playground.html", context)
+
+
+def _named(label: str) -> Name | None:
+    """What a link asks for, when it can answer."""
+    try:
+        served = resolve(label)
+    except HubError:
+        return None
+    row = served.version or served.base
+    return Name(label, "", served.version.version if served.version else "", row.created_at)
 
 
 def _suggested() -> dict[str, Any]:
@@ -54,10 +72,9 @@ def _question(row: dict[str, Any]) -> dict[str, str]:
     return {"prompt": first.get("user", ""), "system": first.get("system", "")}
 
 
-def _grouped(names: list[Served]) -> dict[str, list[Served]]:
+def _grouped(names: list[Name]) -> dict[str, list[Name]]:
     """Names under a heading each: one per model, and one for the base models."""
-    groups: dict[str, list[Served]] = {}
-    for served in names:
-        heading = served.version.model.name if served.version else "Base models"
-        groups.setdefault(heading, []).append(served)
+    groups: dict[str, list[Name]] = {}
+    for name in names:
+        groups.setdefault(name.model or "Base models", []).append(name)
     return groups

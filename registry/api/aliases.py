@@ -6,12 +6,13 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.shortcuts import get_object_or_404
 from ninja import Router, Status
-from ninja.pagination import LimitOffsetPagination, paginate
+from ninja.pagination import paginate
 
 from registry.actor import who
 from registry.aliases import delete_alias, move_alias, rollback_alias
 from registry.gate import add_rule, change_rule
 from registry.models import AliasMove, Model, PromotionRule
+from registry.paging import LimitOffset
 from registry.registration import find_version
 from registry.schemas import AliasIn, AliasMoveOut, RollbackIn, RuleIn, RuleOut
 
@@ -52,7 +53,7 @@ def delete(request: HttpRequest, model_id: int, name: str, reason: str = "") -> 
 @router.get(
     "/models/{int:model_id}/moves", response=list[AliasMoveOut], summary="Alias moves, newest first"
 )
-@paginate(LimitOffsetPagination)
+@paginate(LimitOffset)
 def moves(request: HttpRequest, model_id: int, alias: str = "") -> QuerySet[AliasMove]:
     """Who moved which alias, when, why, and what the rules said."""
     found = get_object_or_404(Model, pk=model_id).alias_moves.all()
@@ -61,7 +62,7 @@ def moves(request: HttpRequest, model_id: int, alias: str = "") -> QuerySet[Alia
 
 
 @router.get("/models/{int:model_id}/rules", response=list[RuleOut], summary="Promotion rules")
-@paginate(LimitOffsetPagination)
+@paginate(LimitOffset)
 def rules(request: HttpRequest, model_id: int) -> QuerySet[PromotionRule]:
     """What a version must show before an alias may point at it."""
     return get_object_or_404(Model, pk=model_id).promotion_rules.all()

@@ -6,10 +6,11 @@ from django.db.models import QuerySet
 from django.http import FileResponse, HttpRequest
 from django.shortcuts import get_object_or_404
 from ninja import Router, Status
-from ninja.pagination import LimitOffsetPagination, paginate
+from ninja.pagination import paginate
 
 from registry import bases, exports, imports
 from registry.models import BaseImport, BaseModel, Dataset, ModelVersion
+from registry.paging import LimitOffset
 from registry.schemas import (
     BaseImportIn,
     BaseImportOut,
@@ -25,7 +26,7 @@ router = Router(tags=["base models"])
 
 
 @router.get("/bases", response=list[BaseOut], summary="Base models")
-@paginate(LimitOffsetPagination)
+@paginate(LimitOffset)
 def base_models(request: HttpRequest) -> QuerySet[BaseModel]:
     """What models can be fine-tuned from; each answers as `base:NAME`."""
     return BaseModel.objects.all()
@@ -38,7 +39,7 @@ def create_base(request: HttpRequest, payload: BaseIn) -> Status[BaseModel]:
 
 
 @router.get("/bases/imports", response=list[BaseImportOut], summary="Imports, newest first")
-@paginate(LimitOffsetPagination)
+@paginate(LimitOffset)
 def base_imports(request: HttpRequest) -> QuerySet[BaseImport]:
     """What is being imported, quantized or fused, and what became of earlier work."""
     imports.fail_dead()

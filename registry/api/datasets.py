@@ -10,7 +10,7 @@ from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.shortcuts import get_object_or_404
 from ninja import Router, Status
-from ninja.pagination import LimitOffsetPagination, paginate
+from ninja.pagination import paginate
 from pydantic import BaseModel as Fields
 from pydantic import Field, ValidationError
 
@@ -20,6 +20,7 @@ from registry.errors import Invalid, NotFound
 from registry.examination import find_report
 from registry.models import BaseModel as Base
 from registry.models import Dataset, DatasetReport, DatasetTask
+from registry.paging import LimitOffset
 from registry.revisions import newest
 from registry.schemas import (
     ChangesOut,
@@ -75,7 +76,7 @@ _DATASET_BODY = {
 
 
 @router.get("/datasets", response=list[DatasetOut], summary="Data sets, newest first")
-@paginate(LimitOffsetPagination)
+@paginate(LimitOffset)
 def datasets(request: HttpRequest, q: str = "", all_revisions: bool = False) -> QuerySet[Dataset]:
     """`q` is part of the name or description."""
     rows = Dataset.objects.all() if all_revisions else newest()
@@ -108,7 +109,7 @@ def _begun(made: Dataset | DatasetTask) -> Status[Dataset | DatasetTask]:
 
 
 @router.get("/datasets/tasks", response=list[DatasetTaskOut], summary="Tasks, newest first")
-@paginate(LimitOffsetPagination)
+@paginate(LimitOffset)
 def tasks(request: HttpRequest) -> QuerySet[DatasetTask]:
     """Large data sets being registered or examined, and what became of earlier ones."""
     fail_dead()

@@ -8,12 +8,13 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
 from ninja import Query, Router, Status
-from ninja.pagination import LimitOffsetPagination, paginate
+from ninja.pagination import paginate
 
 from registry import bases, card, removal, tracking
 from registry.api.versions import versions_of
 from registry.models import Model
 from registry.overview import find_models
+from registry.paging import LimitOffset
 from registry.registration import register_model, update_model
 from registry.schemas import ModelChanges, ModelDetail, ModelIn, ModelOut, RemovalOut, RunOut
 
@@ -23,7 +24,7 @@ _VERSIONS_SHOWN = 50
 
 
 @router.get("/models", response=list[ModelOut], summary="Models, newest first")
-@paginate(LimitOffsetPagination)
+@paginate(LimitOffset)
 def models(
     request: HttpRequest,
     q: Annotated[str, Query(description="Part of the name, description or a tag")] = "",

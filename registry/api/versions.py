@@ -6,9 +6,10 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.shortcuts import get_object_or_404
 from ninja import Router
-from ninja.pagination import LimitOffsetPagination, paginate
+from ninja.pagination import paginate
 
 from registry.models import Model, ModelVersion
+from registry.paging import LimitOffset
 from registry.schemas import EvaluationIn, NotesIn, VersionOut
 from registry.versions import record_evaluation, write_notes
 
@@ -23,7 +24,7 @@ def versions_of(found: Model) -> QuerySet[ModelVersion]:
 @router.get(
     "/models/{int:model_id}/versions", response=list[VersionOut], summary="Versions, highest first"
 )
-@paginate(LimitOffsetPagination)
+@paginate(LimitOffset)
 def versions(
     request: HttpRequest, model_id: int, status: ModelVersion.Status | None = None
 ) -> QuerySet[ModelVersion]:

@@ -30,6 +30,9 @@ class Alias(models.Model):
             models.UniqueConstraint(fields=["model", "name"], name="alias_unique"),
             models.CheckConstraint(condition=Q(name__regex=ALIAS_PATTERN), name="alias_name_valid"),
         ]
+        indexes: ClassVar = [
+            models.Index(fields=["name", "-updated_at", "-id"], name="alias_latest")
+        ]
 
     def __str__(self) -> str:
         return f"{self.model.name}@{self.name}"

@@ -47,7 +47,7 @@ class Dataset(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
-        ordering = ("-created_at",)
+        ordering = ("-created_at", "-pk")
         constraints: ClassVar = [
             models.UniqueConstraint(Lower("name"), "revision", name="dataset_revision_unique"),
             models.CheckConstraint(
@@ -63,7 +63,7 @@ class Dataset(models.Model):
         ]
         indexes: ClassVar = [
             models.Index(fields=["checksum"]),
-            models.Index(fields=["-created_at"]),
+            models.Index(fields=["-created_at", "-id"], name="dataset_newest"),
         ]
 
     def __str__(self) -> str:

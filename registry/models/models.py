@@ -37,7 +37,7 @@ class Model(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
-        ordering = ("-created_at",)
+        ordering = ("-created_at", "-pk")
         constraints: ClassVar = [
             *named("model"),
             models.CheckConstraint(
@@ -54,7 +54,7 @@ class Model(models.Model):
                 name="model_task_type_valid",
             ),
         ]
-        indexes: ClassVar = [models.Index(fields=["-created_at"])]
+        indexes: ClassVar = [models.Index(fields=["-created_at", "-id"], name="model_newest")]
 
     def __str__(self) -> str:
         return self.name

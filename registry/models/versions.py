@@ -23,6 +23,11 @@ class ModelVersionQuerySet(models.QuerySet["ModelVersion"]):
     def ready(self) -> ModelVersionQuerySet:
         return self.filter(status=ModelVersion.Status.READY)
 
+    def selected(self, selector: str) -> ModelVersionQuerySet:
+        """Those with this number, or that an alias of this name points at."""
+        field = "version" if selector[:1].isdigit() else "aliases__name"
+        return self.filter(**{field: selector})
+
     def newest_first(self) -> ModelVersionQuerySet:
         """By semantic version, highest first."""
         return self.order_by("-major", "-minor", "-patch")
@@ -132,9 +137,12 @@ class ModelVersion(models.Model):
                 F("major").desc(),
                 F("minor").desc(),
                 F("patch").desc(),
+                F("id"),
                 name="version_order",
             ),
-            models.Index(fields=["-created_at"]),
+            models.Index(fields=["model", "-created_at"], name="version_made"),
+            models.Index(fields=["model", "status", "size_bytes"], name="version_disk"),
+            models.Index(fields=["-created_at", "-id"], name="version_latest"),
         ]
 
     def __str__(self) -> str:

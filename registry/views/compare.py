@@ -11,6 +11,7 @@ from django.views.decorators.http import require_GET
 from registry import comparison
 from registry.errors import HubError
 from registry.models import ModelVersion
+from registry.paging import rows_between
 
 _OFFERED = 50
 
@@ -27,5 +28,6 @@ def compare(request: HttpRequest) -> HttpResponse:
         except HubError as error:
             context["problem"], status = str(error), error.status
     newest = ModelVersion.objects.ready().select_related("model").order_by("-created_at", "-pk")
-    context["offered"] = newest[:_OFFERED]
+    newest = newest.only("version", "model__name")
+    context["offered"] = rows_between(newest, 0, _OFFERED)
     return render(request, "registry/compare.html", context, status=status)

@@ -21,6 +21,7 @@ from registry.examples import BadExamples
 from registry.forms import RegisterDatasetForm
 from registry.htmx import HtmxRequest, form_page, partial, refuse
 from registry.models import Dataset, DatasetTask
+from registry.paging import RowPages
 from registry.revisions import newest, revisions
 
 PER_PAGE = 25
@@ -34,7 +35,7 @@ def datasets(request: HtmxRequest) -> HttpResponse:
     found: QuerySet[Dataset] = newest().order_by("-created_at", "-pk")
     if q:
         found = found.filter(name__icontains=q) | found.filter(description__icontains=q)
-    page = Paginator(found, PER_PAGE).get_page(request.GET.get("page"))
+    page = RowPages(found, PER_PAGE).get_page(request.GET.get("page"))
     part = "tasks" if request.htmx.target == "tasks" else "rows"
     tasks = list(dataset_tasks.in_sight()[:_TASKS_SHOWN])
     context = {

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import messages
-from django.core.paginator import Paginator
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.safestring import mark_safe
@@ -23,12 +22,13 @@ from registry.forms import (
 )
 from registry.htmx import HtmxRequest, form_page, partial, refuse
 from registry.models import BaseModel, Model
+from registry.paging import RowPages
 from registry.registration import EDITABLE, register_model, update_model
 from registry.resolve import PRODUCTION
 from registry.uploads import import_bundle_upload
 
 PER_PAGE = 25
-VERSIONS_PER_PAGE = 50
+VERSIONS_PER_PAGE = 25
 
 
 @require_GET
@@ -36,7 +36,7 @@ def models(request: HtmxRequest) -> HttpResponse:
     names = ("q", "task", "base", "tag", "status", "sort")
     query = {name: request.GET.get(name, "").strip() for name in names}
     query["status"] = query["status"] or "active"
-    page = Paginator(overview.find_models(**query), PER_PAGE).get_page(request.GET.get("page"))
+    page = RowPages(overview.find_models(**query), PER_PAGE).get_page(request.GET.get("page"))
     template = partial(request, "registry/models.html", "rows")
     context = {
         "page": page,
@@ -137,13 +137,16 @@ def model_context(
     rule_form: RuleForm | None = None,
 ) -> dict[str, Any]:
     every = overview.versions_of(found)
-    page = Paginator(every, VERSIONS_PER_PAGE).get_page(request.GET.get("page"))
+    disk = gc.disk_use(found)[0]
+    pages = RowPages(every, VERSIONS_PER_PAGE)
+    pages.count = disk.versions  # it has counted them already
+    page = pages.get_page(request.GET.get("page"))
     versions = list(page)
     asked = request.GET.getlist("compare")[: comparison.MOST]
     chosen = list(every.filter(version__in=asked).reverse()) if asked else []
     return {
         "model": found,
-        "disk": gc.disk_use(found)[0],
+        "disk": disk,
         "versions": versions,
         "page": page,
         "scored": any("exact_match" in v.metrics for v in versions),

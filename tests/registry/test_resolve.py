@@ -104,7 +104,29 @@ def test_every_served_name_resolves_to_what_it_says() -> None:
         "base:one-base",
         "base:two-base",
     ]
-    assert [resolve(served.label) for served in names] == names
+    for name in names:
+        version = resolve(name.label).version
+        assert (version.version if version else "") == name.version
+
+
+def test_of_very_many_versions_only_names_and_other_aliases_are_listed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = make_model("one")
+    first, _, last = (make_version(model) for _ in range(3))
+    move_alias(model, "production", first)
+    move_alias(model, "staging", last)
+    make_version(make_model("two"))
+    monkeypatch.setattr("registry.resolve.LISTED", 2)
+    names = {name.label: name.version for name in served_names(most=2)}
+    assert names == {
+        "one": "0.1.0",
+        "one@staging": last.version,
+        "two": "0.1.0",
+        "base:one-base": "",
+        "base:two-base": "",
+    }
+    assert next(name.label for name in served_names("tw", most=1)) == "two"
 
 
 def test_listing_takes_the_same_few_queries_for_many_versions(

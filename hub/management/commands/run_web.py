@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import importlib
 from typing import Any
 
 import uvicorn
@@ -22,6 +24,8 @@ class Command(BaseCommand):
         if problem:
             raise CommandError(problem)
         tracking.warm()  # its import takes seconds, which the first history should not wait for
+        _pool()
+        _freeze()
         uvicorn.run(
             "hub.asgi:application",
             host=config.host,
@@ -33,3 +37,21 @@ class Command(BaseCommand):
             proxy_headers=False,
             timeout_graceful_shutdown=3,  # open streams end then; `up` kills after 8 s
         )
+
+
+def _pool() -> None:
+    """Keep connections to PostgreSQL between requests. Each request has a thread of its own here,
+    so that Django would open one for each; a server's process that knows no table yet plans slowly
+    (8 ms a page, 2026-11-24). As many as the server takes by default, less those of the other processes: a
+    stream may hold its own until it ends."""
+    if connection.vendor == "postgresql":
+        connection.settings_dict["OPTIONS"]["pool"] = {"min_size": 2, "max_size": 80}
+
+
+def _freeze() -> None:
+    """Import all that answers, and have the garbage collector look at none of it again: a full
+    collection of some 140,000 lasting objects held a request up by 54 ms (two cores, 2026-11-24)."""
+    for module in ("hub.asgi", "hub.urls"):
+        importlib.import_module(module)
+    gc.collect()
+    gc.freeze()
