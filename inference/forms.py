@@ -6,7 +6,6 @@ from django import forms
 
 from inference.models import ApiToken
 from inference.replay import MOST
-from registry.models import ModelVersion
 
 
 class KeyLimitsForm(forms.Form):
@@ -41,17 +40,17 @@ class KeyForm(KeyLimitsForm):
 
 
 class ReplayForm(forms.Form):
-    source = forms.ModelChoiceField(
-        ModelVersion.objects.none(),
+    source = forms.CharField(
         label="Requests of",
-        empty_label=None,
-        help_text="The version that answered them.",
+        max_length=250,
+        help_text="The version that answered them: NAME@0.1.0 or NAME@production.",
+        widget=forms.TextInput(attrs={"autocomplete": "off", "placeholder": "calendar@0.1.0"}),
     )
-    target = forms.ModelChoiceField(
-        ModelVersion.objects.none(),
+    target = forms.CharField(
         label="Answered by",
-        empty_label=None,
+        max_length=250,
         help_text="The version that is to answer them now.",
+        widget=forms.TextInput(attrs={"autocomplete": "off", "placeholder": "calendar@0.2.0"}),
     )
     since = forms.CharField(
         max_length=40, help_text="30m, 24h, 7d, or a date such as 2026-11-24.", initial="24h"
@@ -59,12 +58,3 @@ class ReplayForm(forms.Form):
     limit = forms.IntegerField(
         min_value=1, max_value=MOST, initial=200, help_text="The newest so many requests."
     )
-
-    def __init__(self, *args: object, **kwargs: object) -> None:
-        super().__init__(*args, **kwargs)  # type: ignore[arg-type]
-        ready = ModelVersion.objects.ready().select_related("model").filter(moving_to="")
-        choices = ready.order_by("model__name", "-major", "-minor", "-patch")
-        for name in ("source", "target"):
-            field = self.fields[name]
-            assert isinstance(field, forms.ModelChoiceField)
-            field.queryset = choices

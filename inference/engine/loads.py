@@ -110,4 +110,5 @@ class Loads:
         oldest = time.monotonic() - KEPT_S
         self._now = [p for p in self._now if p.state != "failed" or p.began > oldest]
         nbytes = self._thread.nbytes
-        return [progress.told(nbytes) for progress in self._now]
+        first = {p.name: p for p in reversed(self._now)}  # several may wait for the same load
+        return [progress.told(nbytes) for progress in first.values()]

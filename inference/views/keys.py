@@ -17,6 +17,8 @@ from inference.models import ApiToken
 from registry.errors import HubError
 from registry.htmx import form_page, refuse
 
+LISTED = 500
+
 
 @never_cache
 @require_http_methods(["GET", "POST"])
@@ -36,7 +38,8 @@ def keys(request: HttpRequest) -> HttpResponse:
                 status = 200
                 origin = f"{request.scheme}://{request.get_host()}"
                 context = {"form": KeyForm(), "made": made, "text": text, "origin": origin}
-    context["keys"] = ApiToken.objects.order_by(F("revoked_at").asc(nulls_first=True), "name")
+    live_first = ApiToken.objects.order_by(F("revoked_at").asc(nulls_first=True), "name")
+    context["keys"] = live_first[:LISTED]
     return form_page(request, "inference/keys.html", context, status)
 
 

@@ -10,7 +10,7 @@ from django.views.decorators.http import require_GET, require_http_methods
 
 from inference.forms import ReplayForm
 from inference.models import Replay
-from inference.replay import give_up_silent, launch, marked, plan, start_of
+from inference.replay import give_up_silent, launch, marked, plan, start_of, version_named
 from registry.errors import HubError
 from registry.htmx import HtmxRequest, form_page, partial, refuse
 
@@ -29,8 +29,8 @@ def replays(request: HtmxRequest) -> HttpResponse:
             given = form.cleaned_data
             try:
                 planned = plan(
-                    given["source"],
-                    given["target"],
+                    version_named(given["source"]),
+                    version_named(given["target"]),
                     start_of(given["since"]),
                     limit=given["limit"],
                 )

@@ -14,6 +14,7 @@ from inference.models import ApiToken, InferenceRequest
 from registry.htmx import HtmxRequest, partial
 
 PER_PAGE = 25
+KEYS_OFFERED = 200
 _FILTERS = ("q", "status", "api", "version", "key")
 
 
@@ -34,7 +35,7 @@ def requests(request: HtmxRequest) -> HttpResponse:
         "filtered": any(query.values()),
         "statuses": InferenceRequest.Status.choices,
         "apis": InferenceRequest.Api.choices,
-        "keys": ApiToken.objects.all(),
+        "keys": ApiToken.objects.all()[:KEYS_OFFERED],
         "keeps_texts": settings.LOG_PROMPTS,
     }
     template = partial(request, "inference/requests.html", "rows")

@@ -82,10 +82,10 @@ async def test_what_grows_beyond_the_budget_is_refused_and_the_engine_lives() ->
 
 async def test_a_request_that_fits_only_alone_waits_for_its_turn() -> None:
     base = make_base_folder()
-    one = kv_bytes_per_token(paths.base_dir("tiny")) * 450
-    backend = FakeBackend(tokens_per_second=50)
+    one = kv_bytes_per_token(paths.base_dir("tiny")) * 600
+    backend = FakeBackend(tokens_per_second=50, reply_words=150)
     async with running_engine(backend, budget_bytes=weights("tiny") + one) as engine:
-        requests = [long_prompt(base, name, 400, 20) for name in ("apple", "berry")]
+        requests = [long_prompt(base, name, 400, 100) for name in ("apple", "berry")]
         tasks = [asyncio.create_task(text_of(request)) for request in requests]
         await until(lambda: (engine.stats()["running"], engine.stats()["waiting"]) == (1, 1))
         assert all(await asyncio.gather(*tasks))

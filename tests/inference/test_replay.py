@@ -144,6 +144,18 @@ async def test_the_command_tells_the_figures(settings: Any) -> None:
     assert "1 of 1 answers are the same (100.0%" in out.getvalue()
 
 
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("nobody@0.1.0", "no model"), ("base:tiny", "base model"), ("calendar@9.9.9", "9.9.9")],
+)
+def test_the_form_says_what_cannot_be_replayed(name: str, reason: str) -> None:
+    make_versions()
+    fields = {"source": name, "target": "calendar@0.1.0", "since": "24h", "limit": "10"}
+    page = Client().post("/requests/replays/", fields)
+    assert page.status_code in (404, 422)
+    assert reason in page.content.decode()
+
+
 def test_times_are_read_as_people_write_them() -> None:
     now = datetime.datetime(2026, 11, 24, 12, tzinfo=datetime.UTC)
     assert replay.start_of("90m", now) == now - datetime.timedelta(minutes=90)
