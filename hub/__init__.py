@@ -12,3 +12,11 @@ except ImportError:
 else:
     sys.modules["sqlite3"] = pysqlite3
     sys.modules["sqlite3.dbapi2"] = pysqlite3.dbapi2
+
+# Huey imports a PostgreSQL driver where one is installed, for a storage that the hub does not use: a
+# sixth of what every process needs to start. Django imports it by itself where it is the database.
+if "psycopg" not in sys.modules:
+    sys.modules["psycopg"] = None  # type: ignore[assignment]  # "not installed"
+    import huey.storage  # noqa: F401
+
+    del sys.modules["psycopg"]

@@ -143,12 +143,17 @@ def own_database() -> Iterator[dict[str, str]]:
 
 
 @contextlib.contextmanager
-def run_hub(folder: Path, **extra: str) -> Iterator[RunningHub]:
-    """A ready hub below `folder`; `extra` are environment variables. Ends it at the end."""
+def run_hub(folder: Path, measured: bool = False, **extra: str) -> Iterator[RunningHub]:
+    """A ready hub below `folder`; `extra` are environment variables. Ends it at the end.
+
+    Coverage makes a process start a third slower, so it is `measured` only on demand.
+    """
     log = folder / "up.log"
     port = free_port()
     with own_database() as database, log.open("wb") as file:
         environment = hub_environment(folder / "storage", **database, **extra)
+        if not measured:
+            environment = without_coverage(environment)
         hub = RunningHub(
             _start(port, environment, file), folder / "storage", port, log, environment
         )
@@ -191,5 +196,5 @@ def wait_until(condition: object, timeout_s: float = 30, every_s: float = 0.1) -
 @pytest.fixture(scope="session")
 def running_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHub]:
     """One real hub that all tests share: make names of your own, and end none of its processes."""
-    with run_hub(tmp_path_factory.mktemp("hub")) as hub:
+    with run_hub(tmp_path_factory.mktemp("hub"), measured=True) as hub:
         yield hub

@@ -60,7 +60,7 @@ def commands(hub: RunningHub) -> list[str]:
 
 
 def test_killed_children_are_started_again_and_sigterm_ends_all(tmp_path: Path) -> None:
-    with run_hub(tmp_path) as hub:
+    with run_hub(tmp_path, measured=True) as hub:
         before = {name: hub.pid(name) for name in PROCESSES}
         for pid in before.values():
             assert pid is not None

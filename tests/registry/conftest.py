@@ -22,7 +22,7 @@ def mlflow_process() -> Iterator[None]:
 def empty_store(tmp_path_factory: pytest.TempPathFactory, mlflow_process: None) -> Path:
     """A store whose tables were made once: making them takes seconds."""
     path = tmp_path_factory.mktemp("mlflow") / "empty.sqlite3"
-    tracking.mlflow.call(f"sqlite:///{path}", "ping", {}, limit_s=120)
+    tracking.mlflow.call(f"sqlite:///{path}", "ping", {}, limit_s=300)
     return path
 
 

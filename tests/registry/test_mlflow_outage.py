@@ -6,9 +6,11 @@ cut before and after each, which is quicker and tells the same of a server that 
 
 from __future__ import annotations
 
+import shutil
 import time
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -33,10 +35,11 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Iterator[Server]:
     if connection.vendor == "postgresql":
         pytest.skip("tried on SQLite")
     server = Server(tmp_path_factory.mktemp("outage"))
+    shutil.copyfile(empty_store, server.folder / "mlflow.sqlite3")
     server.start_command()
     yield server
     server.kill()

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
+import shutil
 import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,11 +12,12 @@ import httpx
 import pytest
 from django.db import connection
 
-from registry import mlflow_server, tracking
+from registry import tracking
 from registry.errors import Conflict, Invalid, Unavailable
 from registry.models import MLflowOutbox, Model
 from registry.registration import register_model
 from tests.registry.build import make_base, make_version
+from tests.registry.mlflow_serving import Server
 
 pytestmark = [pytest.mark.django_db, pytest.mark.any_database]
 
@@ -77,40 +75,16 @@ def test_the_embedded_store_is_never_down() -> None:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def server(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Iterator[str]:
     """A real MLflow server on loopback. Its start is slow, and what it does not depend on the
     hub's database, so one of the two is enough."""
     if connection.vendor == "postgresql":
         pytest.skip("tried on SQLite")
-    folder = tmp_path_factory.mktemp("server")
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        port = unused.getsockname()[1]
-    arguments = ["--backend-store-uri", f"sqlite:///{folder}/mlflow.sqlite3", "--workers", "1"]
-    arguments += ["--artifacts-destination", str(folder / "artifacts"), "--port", str(port)]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", *arguments],
-        env={
-            **os.environ,
-            "MLFLOW_DISABLE_TELEMETRY": "true",
-            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-        },
-        cwd=folder,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    url = f"http://127.0.0.1:{port}"
-    try:
-        deadline = time.monotonic() + 300
-        while mlflow_server.trouble(url, 1.0) is not None:
-            assert time.monotonic() < deadline, "the MLflow server did not start"
-            assert process.poll() is None, "the MLflow server ended"
-            time.sleep(0.5)
-        yield url
-    finally:
-        os.killpg(process.pid, 9)
-        process.wait()
+    running = Server(tmp_path_factory.mktemp("server"))
+    shutil.copyfile(empty_store, running.folder / "mlflow.sqlite3")
+    running.start()
+    yield running.url
+    running.kill()
 
 
 @pytest.mark.usefixtures("mlflow_process")

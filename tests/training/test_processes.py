@@ -84,7 +84,9 @@ def kill_group(pid: int) -> None:
         os.killpg(pid, signal.SIGKILL)
 
 
-def wait_for(job: TrainingJob, reached: Callable[[TrainingJob], bool], limit_s: float = 60) -> None:
+def wait_for(
+    job: TrainingJob, reached: Callable[[TrainingJob], bool], limit_s: float = 240
+) -> None:
     """Until the job's row is as asked; never more than one job runs meanwhile."""
     deadline = time.monotonic() + limit_s
     while True:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+import threading
 from typing import Any
 
 import uvicorn
@@ -14,6 +15,8 @@ from hub import access
 from hub.config import config
 from registry import tracking
 
+_WARM_AFTER_S = 10.0
+
 
 class Command(BaseCommand):
     help = "Serve pages, API, streams and metrics."
@@ -23,7 +26,10 @@ class Command(BaseCommand):
         connection.close()
         if problem:
             raise CommandError(problem)
-        tracking.warm()  # its import takes seconds, which the first history should not wait for
+        # Its import takes seconds, which the first history should not wait for, nor the first page.
+        warming = threading.Timer(_WARM_AFTER_S, tracking.warm)
+        warming.daemon = True
+        warming.start()
         _pool()
         _freeze()
         uvicorn.run(

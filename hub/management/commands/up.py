@@ -18,7 +18,7 @@ _COLOURS = {"web": 36, "engine": 35, "worker": 33, "sampler": 34, "up": 32}
 
 class Command(BaseCommand):
     help = "Start web, engine, worker and sampler; restart what dies; Ctrl-C ends all of them."
-    requires_system_checks = ()  # each child checks for itself, and this one should start at once
+    requires_system_checks = ()  # the web process makes them, and this one should start at once
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--host", default=config.host, help="default: %(default)s")

@@ -24,6 +24,7 @@ class Worker(Consumer):  # type: ignore[misc]
 
 class Command(BaseCommand):
     help = "Run queued training jobs; ends within 8 s on SIGTERM or Ctrl-C, the job goes on later."
+    requires_system_checks = ()  # they load every page and schema; the web process makes them
 
     def handle(self, *args: Any, **options: Any) -> None:
         assert tasks.doorbell.huey is HUEY  # importing the tasks has registered them
