@@ -33,7 +33,7 @@ from benchmarks.running import arguments, finish, machine
 from benchmarks.small_model import make_small_model
 
 ROOT = Path(__file__).parents[1]
-BLOCKS, EXAMPLES, BATCH, ROUNDS = 4, 32, 8, 5
+BLOCKS, EXAMPLES, BATCH, ROUNDS = 4, 32, 8, 3
 STEPS = EXAMPLES // BATCH  # an epoch
 CONFIG: dict[str, Any] = {
     "iters": 2 * STEPS,

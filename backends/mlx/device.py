@@ -74,6 +74,10 @@ def _prepare_linux() -> str:
     # A waiting OpenMP thread that spins takes the core from the web process or a second model:
     # measured, training beside two busy neighbours fell from 75 to 10 tokens/s by it.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # MLX walks a graph level by level only up to this width (20 by default) and goes depth first
+    # beyond, which runs training's lanes one after the other: half the speed, where packed
+    # examples make many small products.
+    os.environ.setdefault("MLX_BFS_MAX_WIDTH", "1000")
     if shutil.which("g++") is None:
         # MLX compiles fused CPU kernels with g++ at run time and fails without it.
         os.environ.setdefault("MLX_DISABLE_COMPILE", "1")

@@ -14,14 +14,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import mlx.core as mx
-from mlx.nn import losses as mlx_losses
+import mlx.nn
 
 from backends.mlx import batching
 from backends.mlx.batching import Batch, Span
 from backends.mlx.data import Example
 from backends.mlx.device import blas_threads, device_kind, limit_cache
 from backends.mlx.packing import Segments
-from backends.mlx.quick import cross_entropy, quicken
+from backends.mlx.quick import cross_entropy, head_losses, quicken
+
+nn: Any = mlx.nn  # MLX types its core only
 
 _MOST_LANES = 4
 _HEADED = frozenset({"llama", "qwen2", "qwen3", "mistral"})
@@ -82,26 +84,32 @@ def log_probabilities(
     cache = None
     if "segments" in arrays:
         cache = [Segments(arrays["segments"], spans)] * len(model.layers)
-    logits = _logits(model, arrays["inputs"], arrays["positions"], cache)
-    return -_cross_entropy(logits, arrays["targets"]) * arrays["weights"]
+    losses = _losses(model, arrays["inputs"], arrays["positions"], arrays["targets"], cache)
+    return -losses * arrays["weights"]
 
 
-def _logits(model: Any, inputs: mx.array, positions: mx.array, cache: Any) -> mx.array:
-    """Logits `[n, vocabulary]` at the flat `positions` alone: the head is the dearest layer."""
+def _losses(
+    model: Any, inputs: mx.array, positions: mx.array, targets: mx.array, cache: Any
+) -> mx.array:
+    """Cross-entropy `[n]` of `targets` at the flat `positions` alone: the head is the dearest
+    layer."""
     if model.model_type not in _HEADED:
         everywhere: mx.array = model(inputs, cache=cache)
-        return everywhere.reshape(-1, everywhere.shape[-1])[positions]
+        return _cross_entropy(everywhere.reshape(-1, everywhere.shape[-1])[positions], targets)
     hidden = model.model(inputs, cache)
     hidden = hidden.reshape(-1, hidden.shape[-1])[positions]
     tied = model.args.tie_word_embeddings
-    head = model.model.embed_tokens.as_linear if tied else model.lm_head
-    logits: mx.array = head(hidden)
-    return logits
+    head = model.model.embed_tokens if tied else model.lm_head
+    if device_kind() == "cpu" and type(head) in (nn.Embedding, nn.Linear):
+        plain = hidden.dtype == head.weight.dtype == mx.float32 and "bias" not in head
+        if plain:
+            return head_losses(hidden, head.weight, targets, slopes=model.training)
+    return _cross_entropy(head.as_linear(hidden) if tied else head(hidden), targets)
 
 
 def _cross_entropy(logits: mx.array, targets: mx.array) -> mx.array:
     logits = logits.astype(mx.float32)
     if device_kind() == "cpu":
         return cross_entropy(logits, targets)
-    losses: mx.array = mlx_losses.cross_entropy(logits, targets)
+    losses: mx.array = nn.losses.cross_entropy(logits, targets)
     return losses

@@ -69,6 +69,28 @@ def test_cross_entropy_and_its_gradient() -> None:
     assert close(ours[1], theirs[1])
 
 
+@pytest.mark.parametrize("slopes", [True, False])
+@pytest.mark.parametrize("count", [1, 64, 150])
+def test_the_loss_of_a_head_and_its_gradient(count: int, slopes: bool) -> None:
+    """In one, in a whole and in several chunks of tokens."""
+    hidden, head = mx.random.normal((count, 32)), mx.random.normal((900, 32))
+    targets = mx.random.randint(0, 900, (count,))
+    weight = mx.random.uniform(shape=(count,))
+
+    def ours(hidden: mx.array) -> mx.array:
+        return (quick.head_losses(hidden, head, targets, slopes=slopes) * weight).sum()
+
+    def theirs(hidden: mx.array) -> mx.array:
+        losses: mx.array = nn.losses.cross_entropy(hidden @ head.T, targets)
+        return (losses * weight).sum()
+
+    (loss, slope), (expected, expected_slope) = (
+        mx.value_and_grad(f)(hidden) for f in (ours, theirs)
+    )
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    assert close(slope, expected_slope, 1e-5)
+
+
 def test_a_quickened_model_computes_the_same_and_keeps_its_names(tiny_base: Path) -> None:
     from mlx.utils import tree_flatten
 
