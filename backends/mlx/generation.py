@@ -18,7 +18,7 @@ from typing import Any
 import mlx.core as mx
 import mlx_lm
 from mlx_lm.generate import BatchGenerator
-from mlx_lm.models.cache import make_prompt_cache
+from mlx_lm.models.cache import make_prompt_cache, trim_prompt_cache
 from mlx_lm.utils import maybe_set_recommended_wired_limit
 
 from backends.base import (
@@ -188,16 +188,19 @@ class MLXModel:
         processors = make_processors(sampling, len(prompt), self._vocabulary)
         if mask:
             processors.append(mask)
+        # Processors follow the tokens as they are drawn; those must not change afterwards.
+        sampler = make_sampler(sampling, cuts=self._prefixes.plain and not processors)
+        most = max(1, min(sampling.max_tokens, room))
         with _named_errors(), mx.stream(self._generator.stream):
             slot = BASE if adapter is None else self._adapters.add(adapter)
             root = self._adapters.identity(slot)
             caches, cached = self._prefixes.restore(root, prompt)
             (number,) = self._generator.insert(
                 [list(prompt[cached:])],
-                max_tokens=[max(1, min(sampling.max_tokens, room))],
+                max_tokens=[most],
                 caches=[[*caches, AdapterRows([slot])]],
                 all_tokens=[list(prompt[:cached])],
-                samplers=[make_sampler(sampling)],
+                samplers=[sampler],
                 logits_processors=[processors],
             )
         self._rows[number] = Row(
@@ -210,6 +213,8 @@ class MLXModel:
             root=root,
             mask=mask,
             stop=StopText(sampling.stop),
+            sampler=sampler,
+            max_tokens=most,
         )
         self._numbers[uid] = number
         return cached
@@ -230,11 +235,8 @@ class MLXModel:
         with mx.stream(self._generator.stream):
             if response.prompt_cache is not None:
                 tokens, caches = response.all_tokens, response.prompt_cache
-            elif row.stop.stopped or not row.started:
-                held = self._generator.extract_cache([row.number])
-                caches, tokens = held[row.number]
             else:
-                return
+                caches, tokens = self._generator.extract_cache([row.number])[row.number]
             self._prefixes.keep(row.root, tokens, caches[:-1])
 
     def remove(self, uid: str) -> None:
@@ -267,15 +269,46 @@ class MLXModel:
 
     def _advance(self, row: Row, response: Any) -> Delta:
         """What the generator's response adds to the row; forget the row if it ended."""
+        drawn = row.complete(response, self._tokenizer.eos_token_ids)
+        if drawn is not response:
+            self._replace(row, response, drawn)
+            response = drawn
+        first = not row.started
         delta = row.add(response)
-        if self._prefixes.usable:
+        if self._prefixes.usable and (first or delta.finish_reason):
             self._remember(row, response)
-        row.started = True
         if delta.finish_reason is not None:
             if response.finish_reason is None:
                 self._drop(row.number)
             del self._rows[row.number], self._numbers[row.uid]
         return delta
+
+    def _replace(self, row: Row, response: Any, drawn: Any) -> None:
+        """Let the row go on with another token than the generator drew: as a row of its own, whose
+        memory is that of the old one without its last token."""
+        with mx.stream(self._generator.stream):
+            if response.prompt_cache is None:
+                caches, tokens = self._generator.extract_cache([row.number])[row.number]
+                self._generator.remove([row.number])
+            else:
+                caches, tokens = response.prompt_cache, response.all_tokens
+            del tokens[-1]
+            trim_prompt_cache(caches[:-1], 1)
+            drawn.prompt_cache, drawn.all_tokens = caches, tokens
+            if drawn.finish_reason is not None:
+                return
+            drawn.prompt_cache = None
+            (number,) = self._generator.insert(
+                [[drawn.token]],
+                max_tokens=[row.max_tokens - row.tokens - 1],
+                caches=[caches],
+                all_tokens=[tokens],
+                samplers=[row.sampler],
+            )
+        self._numbers[row.uid] = number
+        del self._rows[row.number]
+        self._rows[number] = row
+        row.number = number
 
     def _drop(self, number: int) -> None:
         with mx.stream(self._generator.stream):

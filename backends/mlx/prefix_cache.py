@@ -53,7 +53,8 @@ class PrefixCache:
     def __init__(self, model: Any, most_bytes: int, files: PrefixFiles | None = None) -> None:
         kinds = make_prompt_cache(model)
         self._model = model
-        self.usable = most_bytes > 0 and all(type(kind) is KVCache for kind in kinds)
+        self.plain = all(type(kind) is KVCache for kind in kinds)
+        self.usable = most_bytes > 0 and self.plain
         self._layers = len(kinds)
         self._tree: PrefixTree[Layers] = PrefixTree(most_bytes)
         self._files = files if self.usable else None
