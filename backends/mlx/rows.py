@@ -37,7 +37,6 @@ class Row:
     """`number` is the batch generator's name for the row, `root` parts whose prefixes it shares."""
 
     uid: str
-    number: int
     adapter: Path | None
     sampling: Sampling
     detokenizer: Any
@@ -47,6 +46,7 @@ class Row:
     stop: StopText
     sampler: Sampler
     max_tokens: int
+    number: int = -1
     tokens: int = 0  # that are out
 
     @property
