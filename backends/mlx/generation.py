@@ -46,6 +46,7 @@ from backends.mlx.prefix_files import PrefixFiles
 from backends.mlx.quick import quicken
 from backends.mlx.rows import Pieces, Row, vocabulary_size
 from backends.mlx.sampling import make_sampler
+from backends.mlx.speculative import Draft, SoloLane
 from backends.mlx.threads import clear_streams_at_end
 from backends.prompts import room_after
 from backends.text import StopText
@@ -110,7 +111,7 @@ class MLXModel:
         self._grammars = Grammars(tokenizer, self._vocabulary)
         self._pieces = Pieces(tokenizer)
         self._weight_bytes = nbytes(model)
-        self._rows: dict[str, tuple[Lane, Row]] = {}
+        self._rows: dict[str, Row] = {}
         if not all(hasattr(cache, "merge") for cache in make_prompt_cache(model)):
             raise UnsupportedModel(
                 f"The model {name} keeps a kind of cache that cannot be batched; "
@@ -120,11 +121,14 @@ class MLXModel:
         self._routed = RoutedModel(model, self._adapters.routing)
         self._lanes = {Kind(): self._make_lane(Kind())}
         self._stream = self._lanes[Kind()].stream
+        self._solo = self._make_solo_lane()
         _count_open(1)
 
     @property
     def nbytes(self) -> int:
         rows = sum(lane.nbytes for lane in self._lanes.values())
+        if self._solo:
+            rows += self._solo.nbytes + self._solo.draft.nbytes
         return int(self._weight_bytes + self._adapters.nbytes + rows + self.cache_bytes)
 
     def encode(
@@ -167,7 +171,7 @@ class MLXModel:
 
     def remove_adapter(self, path: Path) -> None:
         """Forget an adapter, unless a row still uses it. Unknown paths are ignored."""
-        if any(row.adapter == path for _, row in self._rows.values()):
+        if any(row.adapter == path for row in self._rows.values()):
             raise BackendError(f"The adapter {path.name} is in use; try again when it is idle.")
         self._adapters.remove(path)
 
@@ -202,16 +206,23 @@ class MLXModel:
             )
             caches = kind.row_caches(self._model)
             cached = self._prefixes.restore(row.root, prompt, caches) if shared else 0
-            lane = self._lanes.get(kind) or self._make_lane(kind)
-            lane.insert(row, prompt, cached, [*caches, AdapterRows([slot])], processors)
-        self._lanes[kind] = lane
-        self._rows[uid] = (lane, row)
+            caches.append(AdapterRows([slot]))
+            if self._solo and not self._rows and _can_run_alone(sampling, kind, processors):
+                self._solo.insert(row, prompt, cached, caches)
+            else:
+                self._join()
+                if kind not in self._lanes:
+                    self._lanes[kind] = self._make_lane(kind)
+                self._lanes[kind].insert(row, prompt, cached, caches, processors)
+        self._rows[uid] = row
         return cached
 
     def step(self) -> list[Delta]:
         """Raises OutOfMemory."""
         deltas: list[Delta] = []
         with _named_errors():
+            if self._solo and self._solo.row:
+                deltas += self._solo.step()
             for lane in list(self._lanes.values()):
                 if lane.rows:
                     deltas += lane.step()
@@ -224,9 +235,13 @@ class MLXModel:
         return deltas
 
     def remove(self, uid: str) -> None:
-        if found := self._rows.pop(uid, None):
-            lane, row = found
-            lane.remove(row)
+        row = self._rows.pop(uid, None)
+        if row is None:
+            return
+        if self._solo and self._solo.row is row:
+            self._solo.remove(row)
+            return
+        next(lane for lane in self._lanes.values() if lane.rows.get(row.number) is row).remove(row)
 
     def close(self) -> None:
         """Streams stay, for other models of this thread; `backends.mlx.threads` ends them."""
@@ -235,7 +250,7 @@ class MLXModel:
         self._prefixes.close()
         _count_open(-1)
         self._rows.clear()
-        del self._lanes, self._adapters, self._prefixes, self._routed, self._model
+        del self._lanes, self._solo, self._adapters, self._prefixes, self._routed, self._model
         gc.collect()  # a model and its modules refer to each other
         mx.synchronize()
         mx.clear_cache()
@@ -248,6 +263,24 @@ class MLXModel:
         while self._rows:
             self.step()
 
+    def _join(self) -> None:
+        """Let a row that runs alone run in the batch, where others come to."""
+        if self._solo and self._solo.row:
+            self._lanes[Kind()].adopt(*self._solo.release())
+
+    def _make_solo_lane(self) -> SoloLane | None:
+        options, ends = self._options, sorted(self._tokenizer.eos_token_ids)
+        if options.draft is None or not self._prefixes.plain:
+            return None
+        draft = Draft(options.draft, self._tokenizer, options.draft_tokens)
+        prefixes = self._prefixes if self._prefixes.usable else None
+        return SoloLane(self._routed, draft, ends, prefixes, self._stream)
+
+    @property
+    def guesses(self) -> tuple[int, int]:
+        """(accepted, proposed) tokens of the draft model so far."""
+        return (self._solo.draft.accepted, self._solo.draft.proposed) if self._solo else (0, 0)
+
     def _kind(self, prompt_tokens: int, sampling: Sampling) -> Kind:
         if sampling.max_kv_tokens:
             return Kind(window=sampling.max_kv_tokens)
@@ -258,6 +291,13 @@ class MLXModel:
     def _make_lane(self, kind: Kind) -> Lane:
         prefixes = self._prefixes if self._prefixes.usable and not kind.window else None
         return Lane(self._routed, kind, sorted(self._tokenizer.eos_token_ids), prefixes)
+
+
+def _can_run_alone(sampling: Sampling, kind: Kind, processors: Sequence[Any]) -> bool:
+    """Whether a draft model may guess for a row. A seeded one draws once a step, in a batch too;
+    processors follow tokens one by one."""
+    seeded = sampling.temperature > 0 and sampling.seed is not None
+    return kind == Kind() and not processors and not seeded
 
 
 def _make_prefix_cache(model: Any, folders: Sequence[Path], options: LoadOptions) -> PrefixCache:

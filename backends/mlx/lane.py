@@ -69,6 +69,19 @@ class Lane:
         )
         self.rows[row.number] = row
 
+    def adopt(
+        self, row: Row, caches: list[Any], read: Sequence[int], unread: Sequence[int]
+    ) -> None:
+        """Go on with a row that ran elsewhere: `caches` hold the tokens `read` of it."""
+        (row.number,) = self._generator.insert(
+            [list(unread)],
+            max_tokens=[row.max_tokens - row.tokens],
+            caches=[caches],
+            all_tokens=[list(read)],
+            samplers=[row.sampler],
+        )
+        self.rows[row.number] = row
+
     def step(self) -> list[Delta]:
         prompts = sum(not row.started for row in self.rows.values())
         share = self._chunk_of_all // min(max(prompts, 1), _MAX_PROMPTS)
@@ -119,16 +132,10 @@ class Lane:
                 drawn.prompt_cache, drawn.all_tokens = caches, tokens
                 return
             drawn.prompt_cache = None
-            (number,) = self._generator.insert(
-                [[drawn.token]],
-                max_tokens=[row.max_tokens - row.tokens - 1],
-                caches=[caches],
-                all_tokens=[tokens],
-                samplers=[row.sampler],
-            )
-        del self.rows[row.number]
-        self.rows[number] = row
-        row.number = number
+            del self.rows[row.number]
+            row.max_tokens -= 1  # one more is out by then
+            self.adopt(row, caches, tokens, [drawn.token])
+            row.max_tokens += 1
 
     def _remember(self, prefixes: PrefixCache, row: Row, response: Any) -> None:
         """Share what the row's memory holds: its prompt at its first token, all of it at its end."""
