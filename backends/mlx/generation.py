@@ -17,7 +17,6 @@ from typing import Any
 
 import mlx.core as mx
 import mlx_lm
-from mlx_lm.generate import BatchGenerator
 from mlx_lm.models.cache import make_prompt_cache
 from mlx_lm.utils import maybe_set_recommended_wired_limit
 
@@ -34,29 +33,26 @@ from backends.base import (
     UnsupportedModel,
 )
 from backends.mlx.adapters import BASE, AdapterBank, AdapterRows, RoutedModel, nbytes
+from backends.mlx.caches import Kind, check_packing
 from backends.mlx.chat import chat_tokens, first_line, parse_tool_calls, text_tokens, tool_grammar
 from backends.mlx.device import device_kind
 from backends.mlx.embeddings import embed
 from backends.mlx.folder import inspect
 from backends.mlx.grammar import Grammars
 from backends.mlx.identity import identity
+from backends.mlx.lane import Lane
 from backends.mlx.penalties import make_processors
 from backends.mlx.prefix_cache import PrefixCache
 from backends.mlx.prefix_files import PrefixFiles
 from backends.mlx.quick import quicken
 from backends.mlx.rows import Pieces, Row, vocabulary_size
 from backends.mlx.sampling import make_sampler
+from backends.mlx.speculative import Draft, SoloLane
 from backends.mlx.threads import clear_streams_at_end
 from backends.prompts import room_after
 from backends.text import StopText
 
-# Prompt tokens that one step reads: of one row at most, and of all rows together. Running rows
-# wait meanwhile, so a CPU, which reads a few hundred tokens a second, takes small bites; below
-# about 128 tokens its matrix products lose speed.
-_PREFILL = {"cpu": (128, 512), "metal": (512, 2048), "cuda": (2048, 8192)}
-_MAX_PROMPTS = 8  # read together
 _DISK_SHARE = 4  # prefixes may take so many times their memory on disk
-_MAX_ROWS = 32  # decoded together; further rows wait their turn
 
 _open_models = 0
 
@@ -86,8 +82,10 @@ def load_model(
         if device_kind() == "cpu":
             quicken(model)  # measured: 16 rows of a base, 161 ms a step instead of 209
         folders = [base] if adapter is None else [base, adapter]
+        if options.kv_bits:
+            check_packing(model, base.name, options.kv_bits)
         prefixes = _make_prefix_cache(model, folders, options)
-        loaded = MLXModel(base.name, model, tokenizer, described.context_length, prefixes)
+        loaded = MLXModel(base.name, model, tokenizer, described.context_length, options, prefixes)
         loaded.warm_up()
     return loaded
 
@@ -101,6 +99,7 @@ class MLXModel:
         model: Any,
         tokenizer: Any,
         context_length: int,
+        options: LoadOptions = LoadOptions(),
         prefixes: PrefixCache | None = None,
     ) -> None:
         self.name = name
@@ -113,26 +112,24 @@ class MLXModel:
         self._grammars = Grammars(tokenizer, self._vocabulary)
         self._pieces = Pieces(tokenizer)
         self._weight_bytes = nbytes(model)
-        self._rows: dict[int, Row] = {}
-        self._numbers: dict[str, int] = {}
+        self._rows: dict[str, Row] = {}
         if not all(hasattr(cache, "merge") for cache in make_prompt_cache(model)):
             raise UnsupportedModel(
                 f"The model {name} keeps a kind of cache that cannot be batched; "
                 "choose another architecture."
             )
-        self._chunk, self._chunk_of_all = _PREFILL[device_kind()]
-        self._generator: Any = BatchGenerator(
-            RoutedModel(model, self._adapters.routing),
-            stop_tokens=[[token] for token in sorted(tokenizer.eos_token_ids)],
-            completion_batch_size=_MAX_ROWS,
-            prefill_batch_size=_MAX_PROMPTS,
-            prefill_step_size=self._chunk,
-        )
+        self._options = options
+        self._routed = RoutedModel(model, self._adapters.routing)
+        self._lanes = {Kind(): self._make_lane(Kind())}
+        self._stream = self._lanes[Kind()].stream
+        self._solo = self._make_solo_lane()
         _count_open(1)
 
     @property
     def nbytes(self) -> int:
-        rows = self._generator.prompt_cache_nbytes
+        rows = sum(lane.nbytes for lane in self._lanes.values())
+        if self._solo:
+            rows += self._solo.nbytes + self._solo.draft.nbytes
         return int(self._weight_bytes + self._adapters.nbytes + rows + self.cache_bytes)
 
     def encode(
@@ -155,7 +152,7 @@ class MLXModel:
     def embed(self, prompts: Sequence[Sequence[int]], adapter: Path | None) -> list[list[float]]:
         for prompt in prompts:
             room_after(prompt, self.context_length, self.name)
-        with _named_errors(), mx.stream(self._generator.stream):
+        with _named_errors(), mx.stream(self._stream):
             self._adapters.routing.selection = (
                 BASE if adapter is None else self._adapters.add(adapter)
             )
@@ -185,78 +182,79 @@ class MLXModel:
     def insert(
         self, uid: str, prompt: Sequence[int], adapter: Path | None, sampling: Sampling
     ) -> int:
-        if uid in self._numbers:
+        if uid in self._rows:
             raise BackendError(f"The row {uid} is already running; give every row its own name.")
         room = room_after(prompt, self.context_length, self.name)
         mask = self._grammars.start(sampling.grammar) if sampling.grammar else None
         processors = make_processors(sampling, len(prompt), self._vocabulary)
         if mask:
             processors.append(mask)
-        with _named_errors(), mx.stream(self._generator.stream):
+        kind = self._kind(len(prompt), sampling)
+        shared = self._prefixes.usable and not kind.window
+        with _named_errors(), mx.stream(self._stream):
             slot = BASE if adapter is None else self._adapters.add(adapter)
-            root = self._adapters.identity(slot)
-            caches, cached = self._prefixes.restore(root, prompt)
-            (number,) = self._generator.insert(
-                [list(prompt[cached:])],
-                max_tokens=[max(1, min(sampling.max_tokens, room))],
-                caches=[[*caches, AdapterRows([slot])]],
-                all_tokens=[list(prompt[:cached])],
-                samplers=[make_sampler(sampling)],
-                logits_processors=[processors],
+            row = Row(
+                uid=uid,
+                adapter=adapter,
+                sampling=sampling,
+                detokenizer=self._tokenizer.detokenizer,
+                pieces=self._pieces,
+                root=self._adapters.identity(slot) + bytes([kind.bits]),
+                mask=mask,
+                stop=StopText(sampling.stop),
+                # Processors follow the tokens as they are drawn; those must not change afterwards.
+                sampler=make_sampler(
+                    sampling, cuts=self._prefixes.plain and not processors and not kind.window
+                ),
+                max_tokens=max(1, min(sampling.max_tokens, room)),
             )
-        self._rows[number] = Row(
-            uid=uid,
-            number=number,
-            adapter=adapter,
-            sampling=sampling,
-            detokenizer=self._tokenizer.detokenizer,
-            pieces=self._pieces,
-            root=root,
-            mask=mask,
-            stop=StopText(sampling.stop),
-        )
-        self._numbers[uid] = number
+            caches = kind.row_caches(self._model)
+            cached = self._prefixes.restore(row.root, prompt, caches) if shared else 0
+            caches.append(AdapterRows([slot]))
+            if self._solo and not self._rows and _can_run_alone(sampling, kind, processors):
+                self._solo.insert(row, prompt, cached, caches)
+            else:
+                self._join()
+                if kind not in self._lanes:
+                    self._lanes[kind] = self._make_lane(kind)
+                self._lanes[kind].insert(row, prompt, cached, caches, processors)
+        self._rows[uid] = row
         return cached
 
     def step(self) -> list[Delta]:
         """Raises OutOfMemory."""
-        if not self._rows:
-            return []
-        prompts = sum(not row.started for row in self._rows.values())
-        share = self._chunk_of_all // min(max(prompts, 1), _MAX_PROMPTS)
-        self._generator.prefill_step_size = min(self._chunk, share)
+        deltas: list[Delta] = []
         with _named_errors():
-            _, responses = self._generator.next()
-            return [self._advance(self._rows[response.uid], response) for response in responses]
-
-    def _remember(self, row: Row, response: Any) -> None:
-        """Share what the row's memory holds: its prompt at its first token, all of it at its end."""
-        with mx.stream(self._generator.stream):
-            if response.prompt_cache is not None:
-                tokens, caches = response.all_tokens, response.prompt_cache
-            elif row.stop.stopped or not row.started:
-                held = self._generator.extract_cache([row.number])
-                caches, tokens = held[row.number]
-            else:
-                return
-            self._prefixes.keep(row.root, tokens, caches[:-1])
+            if self._solo and self._solo.row:
+                deltas += self._solo.step()
+            for lane in list(self._lanes.values()):
+                if lane.rows:
+                    deltas += lane.step()
+                elif lane.kind != Kind():
+                    lane.close()
+                    del self._lanes[lane.kind]
+        for delta in deltas:
+            if delta.finish_reason is not None:
+                del self._rows[delta.uid]
+        return deltas
 
     def remove(self, uid: str) -> None:
-        number = self._numbers.pop(uid, None)
-        if number is None:
+        row = self._rows.pop(uid, None)
+        if row is None:
             return
-        del self._rows[number]
-        self._drop(number)
+        if self._solo and self._solo.row is row:
+            self._solo.remove(row)
+            return
+        next(lane for lane in self._lanes.values() if lane.rows.get(row.number) is row).remove(row)
 
     def close(self) -> None:
         """Streams stay, for other models of this thread; `backends.mlx.threads` ends them."""
-        for uid in list(self._numbers):
-            self.remove(uid)
-        mx.synchronize(self._generator.stream)
-        self._generator.close()
+        for lane in self._lanes.values():
+            lane.close()
         self._prefixes.close()
         _count_open(-1)
-        del self._generator, self._adapters, self._prefixes, self._model
+        self._rows.clear()
+        del self._lanes, self._solo, self._adapters, self._prefixes, self._routed, self._model
         gc.collect()  # a model and its modules refer to each other
         mx.synchronize()
         mx.clear_cache()
@@ -269,21 +267,41 @@ class MLXModel:
         while self._rows:
             self.step()
 
-    def _advance(self, row: Row, response: Any) -> Delta:
-        """What the generator's response adds to the row; forget the row if it ended."""
-        delta = row.add(response)
-        if self._prefixes.usable:
-            self._remember(row, response)
-        row.started = True
-        if delta.finish_reason is not None:
-            if response.finish_reason is None:
-                self._drop(row.number)
-            del self._rows[row.number], self._numbers[row.uid]
-        return delta
+    def _join(self) -> None:
+        """Let a row that runs alone run in the batch, where others come to."""
+        if self._solo and self._solo.row:
+            self._lanes[Kind()].adopt(*self._solo.release())
 
-    def _drop(self, number: int) -> None:
-        with mx.stream(self._generator.stream):
-            self._generator.remove([number])
+    def _make_solo_lane(self) -> SoloLane | None:
+        options, ends = self._options, sorted(self._tokenizer.eos_token_ids)
+        if options.draft is None or not self._prefixes.plain:
+            return None
+        draft = Draft(options.draft, self._tokenizer, options.draft_tokens)
+        prefixes = self._prefixes if self._prefixes.usable else None
+        return SoloLane(self._routed, draft, ends, prefixes, self._stream)
+
+    @property
+    def guesses(self) -> tuple[int, int]:
+        """(accepted, proposed) tokens of the draft model so far."""
+        return (self._solo.draft.accepted, self._solo.draft.proposed) if self._solo else (0, 0)
+
+    def _kind(self, prompt_tokens: int, sampling: Sampling) -> Kind:
+        if sampling.max_kv_tokens:
+            return Kind(window=sampling.max_kv_tokens)
+        if self._options.kv_bits and prompt_tokens >= self._options.kv_after:
+            return Kind(bits=self._options.kv_bits)
+        return Kind()
+
+    def _make_lane(self, kind: Kind) -> Lane:
+        prefixes = self._prefixes if self._prefixes.usable and not kind.window else None
+        return Lane(self._routed, kind, sorted(self._tokenizer.eos_token_ids), prefixes)
+
+
+def _can_run_alone(sampling: Sampling, kind: Kind, processors: Sequence[Any]) -> bool:
+    """Whether a draft model may guess for a row. A seeded one draws once a step, in a batch too;
+    processors follow tokens one by one."""
+    seeded = sampling.temperature > 0 and sampling.seed is not None
+    return kind == Kind() and not processors and not seeded
 
 
 def _make_prefix_cache(model: Any, folders: Sequence[Path], options: LoadOptions) -> PrefixCache:

@@ -12,39 +12,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import mlx.core as mx
-from mlx_lm.models.cache import BatchKVCache as _BatchKVCache
-from mlx_lm.models.cache import KVCache as _KVCache
 from mlx_lm.models.cache import make_prompt_cache
 
+from backends.mlx.caches import KVCache
 from backends.mlx.prefix_files import PrefixFiles
 from backends.prefixes import BLOCK, PrefixTree
 
-KVCache: Any = _KVCache
-BatchKVCache: Any = _BatchKVCache
 async_eval: Any = mx.async_eval  # untyped
 type Layers = list[tuple[mx.array, mx.array]]  # keys and values [1, heads, tokens, size] by layer
-
-
-class RowCache(KVCache):  # type: ignore[misc]
-    """A layer's keys and values of one row, whose batch hands rows out without copying them."""
-
-    @classmethod
-    def merge(cls, caches: Sequence[Any]) -> RowsCache:
-        merged = RowsCache([0] * len(caches))
-        merged.state = BatchKVCache.merge(caches).state
-        return merged
-
-
-class RowsCache(BatchKVCache):  # type: ignore[misc]
-    """A layer's keys and values of a batch. mlx-lm's own would copy a whole row on `extract`."""
-
-    def extract(self, row: int) -> RowCache:
-        padding = self.left_padding.tolist()[row]
-        cache = RowCache()
-        cache.keys = self.keys[row : row + 1, :, padding : self._idx]
-        cache.values = self.values[row : row + 1, :, padding : self._idx]
-        cache.offset = self._idx - padding
-        return cache
 
 
 class PrefixCache:
@@ -52,8 +27,8 @@ class PrefixCache:
 
     def __init__(self, model: Any, most_bytes: int, files: PrefixFiles | None = None) -> None:
         kinds = make_prompt_cache(model)
-        self._model = model
-        self.usable = most_bytes > 0 and all(type(kind) is KVCache for kind in kinds)
+        self.plain = all(type(kind) is KVCache for kind in kinds)
+        self.usable = most_bytes > 0 and self.plain
         self._layers = len(kinds)
         self._tree: PrefixTree[Layers] = PrefixTree(most_bytes)
         self._files = files if self.usable else None
@@ -65,16 +40,13 @@ class PrefixCache:
     def shrink(self, most_bytes: int) -> None:
         self._tree.shrink(most_bytes)
 
-    def restore(self, root: bytes, prompt: Sequence[int]) -> tuple[list[Any], int]:
-        """Caches for a row, and how many of the prompt's tokens they hold. The last token is never
-        among them: what comes after it has to be asked."""
-        if not self.usable:
-            return make_prompt_cache(self._model), 0
+    def restore(self, root: bytes, prompt: Sequence[int], caches: Sequence[Any]) -> int:
+        """Fill the empty `caches` of a row, and say how many of the prompt's tokens they hold. The
+        last token is never among them: what comes after it has to be asked."""
         before = prompt[:-1]
         if self._files:
             self._read(self._files, root, before)
         held = self._tree.find(root, before)
-        caches = [RowCache() for _ in range(self._layers)]
         count = BLOCK * sum(blocks for _, blocks in held)
         if count:
             for layer, cache in enumerate(caches):
@@ -85,7 +57,7 @@ class PrefixCache:
                     for part in (0, 1)
                 )
                 cache.offset = count
-        return caches, count
+        return count
 
     def keep(self, root: bytes, tokens: Sequence[int], caches: Sequence[Any]) -> None:
         """Copy the blocks of a row that are not held yet; `caches` are its layers, which hold

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from collections.abc import Container
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 
 from backends.base import Delta, FinishReason, Sampling, TokenLogprob
 from backends.mlx.grammar import GrammarMask
+from backends.mlx.sampling import RandomSampler, Sampler
 from backends.text import StopText
 
 
@@ -35,7 +37,6 @@ class Row:
     """`number` is the batch generator's name for the row, `root` parts whose prefixes it shares."""
 
     uid: str
-    number: int
     adapter: Path | None
     sampling: Sampling
     detokenizer: Any
@@ -43,10 +44,30 @@ class Row:
     root: bytes
     mask: GrammarMask | None
     stop: StopText
-    started: bool = False  # its first token is out
+    sampler: Sampler
+    max_tokens: int
+    number: int = -1
+    tokens: int = 0  # that are out
+
+    @property
+    def started(self) -> bool:
+        return self.tokens > 0
+
+    def complete(self, response: Any, ends: Container[int]) -> Any:
+        """The response with the token that a draw from the whole vocabulary brings, which is
+        nearly always its own."""
+        if not isinstance(self.sampler, RandomSampler) or not self.sampler.cuts:
+            return response
+        logprobs = np.asarray(memoryview(response.logprobs), np.float32)
+        token = self.sampler.complete(response.token, logprobs, self.tokens)
+        if token == response.token:
+            return response
+        last = "length" if self.tokens + 1 >= self.max_tokens else None
+        return replace(response, token=token, finish_reason="stop" if token in ends else last)
 
     def add(self, response: Any) -> Delta:
         """What the generator's response adds. The row has ended when there is a finish reason."""
+        self.tokens += 1
         reason: FinishReason | None = response.finish_reason
         text = ""
         if reason != "stop":  # "stop" is an end-of-sequence token, which is no text
@@ -71,7 +92,7 @@ class Row:
         return text + self.stop.flush()
 
     def _likeliest(self, response: Any) -> tuple[str, tuple[TokenLogprob, ...]]:
-        logprobs = np.asarray(memoryview(response.logprobs))
+        logprobs = np.asarray(memoryview(response.logprobs), np.float32)
         top = tuple(
             TokenLogprob(token, self.pieces.text(token), float(logprobs[token]))
             for token in largest(logprobs, self.sampling.top_logprobs)

@@ -15,22 +15,23 @@ from collections.abc import Callable
 import mlx.core as mx
 
 from backends.base import Sampling
+from backends.mlx.nucleus import CANDIDATES, Logprobs, complete, holds, is_useful
 
 Sampler = Callable[[mx.array], mx.array]
 
 
-def make_sampler(sampling: Sampling) -> Sampler:
+def make_sampler(sampling: Sampling, *, cuts: bool = False) -> Sampler:
     """A function from log-probabilities [rows, vocabulary] to tokens [rows].
 
     Equal requests without a seed get the same object, which lets mlx-lm sample a batch in one
-    call; a seeded request gets one of its own.
+    call; a seeded request gets one of its own. With `cuts`, call its `complete` on what it draws.
     """
     if sampling.temperature <= 0 or sampling.top_k == 1 or sampling.top_p <= 0:
         return greedy
     filters = (sampling.temperature, sampling.top_p, sampling.top_k, sampling.min_p)
     if sampling.seed is None:
-        return _shared_sampler(*filters)
-    return RandomSampler(*filters, stream=_fold(sampling.seed))
+        return _shared_sampler(*filters, cuts)
+    return RandomSampler(*filters, stream=_fold(sampling.seed), cuts=cuts)
 
 
 def greedy(logprobs: mx.array) -> mx.array:
@@ -40,34 +41,52 @@ def greedy(logprobs: mx.array) -> mx.array:
 class RandomSampler:
     """Draws from the distribution that top-k, top-p and min-p leave, at one temperature.
 
-    The filters look at the untempered distribution, as mlx-lm's do.
+    The filters look at the untempered distribution, as mlx-lm's do. A sampler that `cuts` leaves
+    it to `backends.mlx.nucleus` to complete what it draws from flat distributions.
     """
 
     def __init__(
-        self, temperature: float, top_p: float, top_k: int, min_p: float, *, stream: int
+        self,
+        temperature: float,
+        top_p: float,
+        top_k: int,
+        min_p: float,
+        *,
+        stream: int,
+        cuts: bool = False,
     ) -> None:
-        self._temperature = temperature
-        self._top_p = top_p
+        self.temperature = temperature
+        self.top_p = top_p
         self._top_k = top_k
         self._min_p = min_p
+        self.cuts = cuts and is_useful(temperature, top_p, top_k, min_p)
         self._stream = stream
         self._draws = 0
 
     def __call__(self, logprobs: mx.array) -> mx.array:
         candidates = None
-        if 0 < self._top_k < logprobs.shape[-1]:
-            # The other two filters look at these few only, which spares a sort of all tokens.
-            candidates = mx.argpartition(-logprobs, kth=self._top_k - 1, axis=-1)
-            candidates = candidates[..., : self._top_k]
+        count = CANDIDATES if self.cuts else self._top_k
+        if 0 < count < logprobs.shape[-1]:
+            # The other two filters look at these few only, which spares a sort of all tokens. In
+            # the order of their numbers: a partition's own would let rounding decide the draw.
+            candidates = mx.argpartition(-logprobs, kth=count - 1, axis=-1)
+            candidates = mx.sort(candidates[..., :count], axis=-1)
             logprobs = mx.take_along_axis(logprobs, candidates, axis=-1)
         if 0 < self._min_p <= 1:
             logprobs = _apply_min_p(logprobs, self._min_p)
-        if self._top_p < 1:
-            logprobs = _apply_top_p(logprobs, self._top_p)
-        drawn = mx.random.categorical(logprobs * (1 / self._temperature), key=self._next_key())
+        if self.top_p < 1:
+            logprobs = _apply_top_p(logprobs, self.top_p)
+        drawn = mx.random.categorical(logprobs * (1 / self.temperature), key=self._next_key())
         if candidates is None:
             return drawn
         return mx.take_along_axis(candidates, drawn[..., None], axis=-1).squeeze(-1)
+
+    def complete(self, token: int, logprobs: Logprobs, position: int) -> int:
+        """`token`, or what a draw without the cut would have brought; `position` in the answer."""
+        if not self.cuts or holds(logprobs, self.top_p):
+            return token
+        seed = (self._stream, position)
+        return complete(token, logprobs, self.top_p, self.temperature, seed)
 
     def _next_key(self) -> mx.array:
         self._draws += 1
@@ -75,8 +94,11 @@ class RandomSampler:
 
 
 @functools.lru_cache(maxsize=256)
-def _shared_sampler(temperature: float, top_p: float, top_k: int, min_p: float) -> Sampler:
-    return RandomSampler(temperature, top_p, top_k, min_p, stream=secrets.randbits(32))
+def _shared_sampler(
+    temperature: float, top_p: float, top_k: int, min_p: float, cuts: bool
+) -> Sampler:
+    stream = secrets.randbits(32)
+    return RandomSampler(temperature, top_p, top_k, min_p, stream=stream, cuts=cuts)
 
 
 def _fold(seed: int) -> int:

@@ -176,6 +176,33 @@ def test_a_long_prompt_does_not_silence_a_running_row(model: MLXModel) -> None:
     assert len(steps) > 2
 
 
+def test_a_short_prompt_does_not_wait_for_a_long_one(model: MLXModel) -> None:
+    model.insert("long", [7] * 1500, None, Sampling(max_tokens=2))
+    model.step()
+    model.insert("short", PROMPT, None, Sampling(max_tokens=2))
+    seen: list[str] = []
+    while "long" not in seen:
+        seen += [delta.uid for delta in model.step()]
+    assert seen[:2] == ["short", "short"]
+
+
+def test_a_row_removed_in_the_middle_of_its_prompt_leaves_others_alone(model: MLXModel) -> None:
+    model.insert("expected", PROMPT, None, Sampling(max_tokens=12))
+    expected = [delta.token for delta in drain(model)["expected"]]
+    empty = model.nbytes
+    model.insert("gone", [7] * 1500, None, Sampling(max_tokens=2))
+    model.insert("stays", PROMPT, None, Sampling(max_tokens=12))
+    for _ in range(3):
+        deltas = model.step()
+    model.remove("gone")
+    seen = drain(model)
+    assert set(seen) == {"stays"}
+    tokens = [delta.token for delta in (*deltas, *seen["stays"])]
+    assert expected[-len(tokens) :] == tokens
+    assert len(tokens) > 8
+    assert model.nbytes == empty
+
+
 def test_rows_beyond_the_batch_wait_and_end(model: MLXModel) -> None:
     for number in range(40):
         model.insert(str(number), PROMPT[number % 10 :], None, Sampling(max_tokens=3))
