@@ -37,16 +37,20 @@ def bearer(authorization: str) -> str:
     return text.strip() if scheme.lower() == "bearer" else ""
 
 
+def sent_token(request: HttpRequest) -> str:
+    """The token's text: a Bearer, or x-api-key as Anthropic's clients send it."""
+    headers = request.headers
+    return bearer(headers.get("Authorization", "")) or headers.get("x-api-key", "").strip()
+
+
 def needs_no_check(request: HttpRequest) -> bool:
     """Whether nothing has to be looked up: open to all, and no token sent."""
-    return (settings.IS_LOOPBACK or is_open(request.path)) and not bearer(
-        request.headers.get("Authorization", "")
-    )
+    return (settings.IS_LOOPBACK or is_open(request.path)) and not sent_token(request)
 
 
 def check(request: HttpRequest) -> HttpResponseBase | None:
     """Attach `request.token`; the refusal when the request may not go on. Reads the database."""
-    text = bearer(request.headers.get("Authorization", ""))
+    text = sent_token(request)
     token = ApiToken.authenticate(text) if text else None
     request.token = token  # type: ignore[attr-defined]
     if token is not None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
 
+from hub import correlation
+from inference import anthropic_bodies
+
 
 def is_api(request: HttpRequest) -> bool:
     return request.path.startswith(("/api/", "/v1/"))
@@ -14,7 +17,10 @@ def refusal(
 ) -> HttpResponse:
     """One sentence in the form that this route's clients read."""
     response: HttpResponse
-    if request.path.startswith("/v1/"):
+    if request.path.startswith("/v1/messages"):
+        body = anthropic_bodies.error(status, message, correlation.current())
+        response = JsonResponse(body, status=status)
+    elif request.path.startswith("/v1/"):
         kind = "server_error" if status >= 500 else "invalid_request_error"
         error = {"message": message, "type": kind, "param": None, "code": code}
         response = JsonResponse({"error": error}, status=status)

@@ -5,6 +5,7 @@ from django.urls import URLPattern, URLResolver, include, path
 
 from hub import health, metrics
 from hub.api import api
+from inference.anthropic import api as anthropic_api
 from inference.openai import api as openai_api
 
 handler404 = "hub.api.page_not_found"
@@ -16,6 +17,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("", include("training.urls")),
     path("", include("inference.urls")),
     path("api/", api.urls),
+    path("v1/", anthropic_api.urls),
     path("v1/", openai_api.urls),
     path("health", health.view, name="health"),
     path("metrics", metrics.view, name="metrics"),

@@ -1,10 +1,13 @@
-"""The OpenAI-compatible API at `/v1`: what the `openai` client needs to list, chat and stream."""
+"""The OpenAI-compatible API at `/v1`: models, chats, completions and embeddings.
+
+`docs/openai.md` says what becomes of each parameter.
+"""
 
 from __future__ import annotations
 
-import datetime
-import time
-from collections.abc import AsyncGenerator
+import base64
+import struct
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -14,10 +17,15 @@ from django.http import Http404, HttpRequest, HttpResponse, JsonResponse, Stream
 from ninja import NinjaAPI
 from ninja.errors import HttpError, ValidationError
 
-from inference.generation import answerer, aresolve, complete, generate
-from inference.models import InferenceRequest
-from inference.openai_schemas import ChatCompletionIn, Unsupported
-from inference.protocol import Chunk, Done, Started
+from backends.base import Message
+from inference import anthropic_bodies, openai_bodies
+from inference.compatibility import Unsupported
+from inference.generation import answerer, aresolve, embed, generate
+from inference.models import ApiToken, InferenceRequest
+from inference.openai_bodies import CHAT, TEXT, Frames, TextFrames, head
+from inference.openai_schemas import ChatCompletionIn, CompletionIn, EmbeddingIn, SampledIn
+from inference.protocol import Called, Chunk, Done, Started
+from inference.rows import Events, answers, together
 from inference.streaming import event_stream, frame
 from registry.errors import HubError
 from registry.resolve import Served, served_names
@@ -29,128 +37,205 @@ api = NinjaAPI(
     description="Point the `openai` client's `base_url` here. Any `api_key` does on loopback.",
     urls_namespace="openai",
 )
+_STREAMED = {
+    "responses": {
+        200: {
+            "description": "One JSON object, or with `stream` events that end with [DONE]",
+            "content": {"application/json": {}, "text/event-stream": {}},
+        }
+    }
+}
 OPENAI = InferenceRequest.Api.OPENAI
-Events = AsyncGenerator[Started | Chunk | Done]
+Answered = HttpResponse | StreamingHttpResponse
 
 # --------------------------------------------------------------------------- operations
 
 
 @api.get("/models", summary="Every name that can be asked for")
 async def models(request: HttpRequest) -> dict[str, Any]:
-    names = await sync_to_async(served_names)()
-    return {"object": "list", "data": [_model(name.label, name.created_at) for name in names]}
+    served = await sync_to_async(served_names)()
+    if "anthropic-version" in request.headers:
+        return anthropic_bodies.models(served)
+    data = [openai_bodies.model(one.label, one.created_at) for one in served]
+    return {"object": "list", "data": data}
 
 
 @api.get("/models/{path:name}", summary="One name")
 async def model(request: HttpRequest, name: str) -> dict[str, Any]:
     served = await aresolve(name)
-    return _model(name, (served.version or served.base).created_at)
+    created = (served.version or served.base).created_at
+    if "anthropic-version" in request.headers:
+        return anthropic_bodies.model(name, created)
+    return openai_bodies.model(name, created)
 
 
 @api.post(
     "/chat/completions",
     summary="Answer a chat, at once or as a stream",
-    openapi_extra={
-        "responses": {
-            200: {
-                "description": "A chat.completion, or with `stream` chat.completion.chunk events",
-                "content": {"application/json": {}, "text/event-stream": {}},
-            }
-        }
-    },
+    openapi_extra=_STREAMED,
 )
-async def chat_completions(
-    request: HttpRequest, payload: ChatCompletionIn
-) -> HttpResponse | StreamingHttpResponse:
+async def chat_completions(request: HttpRequest, payload: ChatCompletionIn) -> Answered:
     payload.refuse_unsupported()
     served = await aresolve(payload.model)
-    asked: dict[str, Any] = {
+    chat, tools = payload.chat(), payload.callable_tools()
+    rows = [
+        generate(
+            served,
+            chat,
+            payload.sampling(row),
+            tools=tools,
+            forced_tools=payload.forced_tools(),
+            **_asked(request, payload),
+        )
+        for row in range(payload.rows)
+    ]
+    if payload.stream:
+        return await _stream_chat(served, payload, rows)
+    whole = await answers([rows])
+    logprobs = bool(payload.logprobs)
+    choices = [
+        openai_bodies.chat_choice(
+            index, answer, logprobs=logprobs, calls=_calls(payload, answer.ended)
+        )
+        for index, answer in enumerate(whole)
+    ]
+    usage = openai_bodies.usage([(i, a.ended) for i, a in enumerate(whole)], payload.rows)
+    begun = whole[0].started
+    assert begun is not None
+    fields = head(CHAT, begun.request_id, served)
+    return JsonResponse({**fields, "choices": choices, "usage": usage})
+
+
+@api.post(
+    "/completions",
+    summary="Continue texts, at once or as a stream",
+    openapi_extra=_STREAMED,
+)
+async def completions(request: HttpRequest, payload: CompletionIn) -> Answered:
+    payload.refuse_unsupported()
+    served = await aresolve(payload.model)
+    prompts: list[list[Events]] = [
+        [
+            generate(served, [], payload.sampling(row), text=text, **_asked(request, payload))
+            for row in range(payload.rows)
+        ]
+        for text in payload.prompts
+    ]
+    echoes = [text if payload.echo else "" for text in payload.prompts for _ in prompts[0]]
+    if payload.stream:
+        return await _stream_text(served, payload, prompts, echoes)
+    whole = await answers(prompts)
+    logprobs = payload.logprobs is not None
+    choices = [
+        openai_bodies.text_choice(index, answer, echo=echoes[index], logprobs=logprobs)
+        for index, answer in enumerate(whole)
+    ]
+    usage = openai_bodies.usage([(i, a.ended) for i, a in enumerate(whole)], payload.rows)
+    begun = whole[0].started
+    assert begun is not None
+    fields = head(TEXT, begun.request_id, served)
+    return JsonResponse({**fields, "choices": choices, "usage": usage})
+
+
+@api.post("/embeddings", summary="Vectors of texts")
+async def embeddings(request: HttpRequest, payload: EmbeddingIn) -> dict[str, Any]:
+    payload.refuse_unsupported()
+    served = await aresolve(payload.model)
+    embedded = await embed(
+        served, payload.texts, api=OPENAI, requested_model=payload.model, token=_token(request)
+    )
+    data = [
+        {"object": "embedding", "index": index, "embedding": _vector(vector, payload)}
+        for index, vector in enumerate(embedded.vectors)
+    ]
+    usage = {"prompt_tokens": embedded.prompt_tokens, "total_tokens": embedded.prompt_tokens}
+    return {"object": "list", "data": data, "model": answerer(served), "usage": usage}
+
+
+def _vector(vector: Sequence[float], payload: EmbeddingIn) -> Sequence[float] | str:
+    if payload.encoding_format != "base64":
+        return vector
+    return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
+
+
+def _asked(request: HttpRequest, payload: SampledIn) -> dict[str, Any]:
+    return {
         "api": OPENAI,
         "requested_model": payload.model,
-        "token": getattr(request, "token", None),
+        "streamed": bool(payload.stream),
+        "token": _token(request),
+        "deadline_s": payload.deadline_s,
     }
-    if payload.stream:
-        events = generate(served, payload.chat(), payload.sampling(), streamed=True, **asked)
-        # What goes wrong before the first event still is an ordinary error answer.
-        first = await anext(events)
-        assert isinstance(first, Started)
-        return event_stream(_frames(served, payload, first, events))
-    completion = await complete(served, payload.chat(), payload.sampling(), **asked)
-    message = {"role": "assistant", "content": completion.text, "refusal": None}
-    choice = {
-        "index": 0,
-        "message": message,
-        "logprobs": None,
-        "finish_reason": completion.done.finish_reason,
-    }
-    body = _head("chat.completion", completion.request_id, served)
-    return JsonResponse({**body, "choices": [choice], "usage": _usage(completion.done)})
+
+
+def _token(request: HttpRequest) -> ApiToken | None:
+    token: ApiToken | None = getattr(request, "token", None)
+    return token
+
+
+def _calls(payload: SampledIn, done: Done) -> list[Called]:
+    one = isinstance(payload, ChatCompletionIn) and payload.parallel_tool_calls is False
+    return done.tool_calls[:1] if one else done.tool_calls
+
+
+# --------------------------------------------------------------------------- streams
+
+
+async def _stream_chat(
+    served: Served, payload: ChatCompletionIn, rows: list[Events]
+) -> StreamingHttpResponse:
+    events = together([rows])
+    begun = await _begin(events)
+    fields = head(CHAT, begun.request_id, served) | {"object": "chat.completion.chunk"}
+    frames = Frames(fields, payload.rows, include_usage=payload.include_usage)
+    return event_stream(_frames(frames, payload, events, payload.rows))
+
+
+async def _stream_text(
+    served: Served, payload: CompletionIn, prompts: list[list[Events]], echoes: list[str]
+) -> StreamingHttpResponse:
+    events = together(prompts)
+    begun = await _begin(events)
+    fields = head(TEXT, begun.request_id, served)
+    frames = TextFrames(fields, len(echoes), include_usage=payload.include_usage, echoes=echoes)
+    return event_stream(_frames(frames, payload, events, len(echoes)))
+
+
+async def _begin(events: AsyncGenerator[tuple[int, Started | Chunk | Done]]) -> Started:
+    """What goes wrong before the first event still is an ordinary error answer."""
+    _, first = await anext(events)
+    assert isinstance(first, Started)
+    return first
 
 
 async def _frames(
-    served: Served, payload: ChatCompletionIn, started: Started, events: Events
+    frames: Frames,
+    payload: SampledIn,
+    events: AsyncGenerator[tuple[int, Started | Chunk | Done]],
+    rows: int,
 ) -> AsyncGenerator[bytes]:
-    head = _head("chat.completion.chunk", started.request_id, served)
-    # With include_usage every chunk has the key, null but in the last.
-    usage: dict[str, Any] = {"usage": None} if payload.include_usage else {}
+    ends: list[tuple[int, Done]] = []
     async with aclosing(events):
-        yield frame({**head, "choices": [_delta({"role": "assistant", "content": ""})], **usage})
+        for row in range(rows):
+            for begun in frames.begin(row):
+                yield begun
         try:
-            async for event in events:
+            async for row, event in events:
                 if isinstance(event, Chunk):
-                    yield frame({**head, "choices": [_delta({"content": event.text})], **usage})
+                    yield frames.chunk(row, event)
                 elif isinstance(event, Done):
-                    yield frame({**head, "choices": [_delta({}, event.finish_reason)], **usage})
-                    if payload.include_usage:
-                        yield frame({**head, "choices": [], "usage": _usage(event)})
+                    ends.append((row, event))
+                    for ended in frames.end(row, event, _calls(payload, event)):
+                        yield ended
         except HubError as error:
-            yield frame(_error(error.status, str(error), error.code))
+            yield openai_bodies.failed(error.status, str(error), error.code)
             return
+        if payload.include_usage:
+            yield frames.usage(openai_bodies.usage(ends, payload.rows))
         yield frame("[DONE]")
 
 
-# --------------------------------------------------------------------------- bodies
-
-
-def _model(name: str, created: datetime.datetime) -> dict[str, Any]:
-    return {
-        "id": name,
-        "object": "model",
-        "created": int(created.timestamp()),
-        "owned_by": "mlx-model-hub",
-    }
-
-
-def _head(kind: str, request_id: str, served: Served) -> dict[str, Any]:
-    row = served.version or served.base
-    return {
-        "id": f"chatcmpl-{request_id}",
-        "object": kind,
-        "created": int(time.time()),
-        "model": answerer(served),
-        "system_fingerprint": f"fp_{row.manifest_sha256[:12]}",  # these weights and no others
-    }
-
-
-def _delta(delta: dict[str, Any], finish_reason: str | None = None) -> dict[str, Any]:
-    return {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
-
-
-def _usage(done: Done) -> dict[str, int]:
-    return {
-        "prompt_tokens": done.prompt_tokens,
-        "completion_tokens": done.completion_tokens,
-        "total_tokens": done.prompt_tokens + done.completion_tokens,
-    }
-
-
 # --------------------------------------------------------------------------- errors
-
-
-def _error(status: int, message: str, code: str | None, param: str | None = None) -> dict[str, Any]:
-    kind = {429: "rate_limit_error"}.get(status)
-    kind = kind or ("server_error" if status >= 500 else "invalid_request_error")
-    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
 @api.exception_handler(HubError)
@@ -158,7 +243,7 @@ def hub_error(request: HttpRequest, error: HubError) -> HttpResponse:
     status = 400 if error.status == 422 else error.status  # OpenAI knows no 422
     code = "model_not_found" if error.status == 404 else error.code
     param = error.param if isinstance(error, Unsupported) else None
-    response = JsonResponse(_error(status, str(error), code, param), status=status)
+    response = JsonResponse(openai_bodies.error(status, str(error), code, param), status=status)
     if (retry_after := getattr(error, "retry_after", None)) is not None:
         response["Retry-After"] = str(retry_after)
     return response
@@ -166,28 +251,37 @@ def hub_error(request: HttpRequest, error: HubError) -> HttpResponse:
 
 @api.exception_handler(ValidationError)
 def validation_error(request: HttpRequest, error: ValidationError) -> HttpResponse:
+    param, message = invalid(error)
+    return JsonResponse(openai_bodies.error(400, message, "invalid_value", param), status=400)
+
+
+def invalid(error: ValidationError) -> tuple[str | None, str]:
+    """The parameter of the first mistake, and what is wrong with it."""
     first = error.errors[0]
     param = ".".join(str(part) for part in first["loc"] if part not in ("body", "payload")) or None
     message = str(first["msg"]).removeprefix("Value error, ")
-    if param:
-        message = f"Invalid value for {param}: {message}."
-    return JsonResponse(_error(400, message, "invalid_value", param), status=400)
+    return param, f"Invalid value for {param}: {message}." if param else message
 
 
 @api.exception_handler(HttpError)
 def http_error(request: HttpRequest, error: HttpError) -> HttpResponse:
-    body = _error(error.status_code, str(error), None)
+    body = openai_bodies.error(error.status_code, str(error), None)
     return JsonResponse(body, status=error.status_code)
 
 
 @api.exception_handler(Http404)
 def missing(request: HttpRequest, error: Http404) -> HttpResponse:
-    return JsonResponse(_error(404, "There is nothing here.", "not_found"), status=404)
+    body = openai_bodies.error(404, "There is nothing here.", "not_found")
+    return JsonResponse(body, status=404)
 
 
 @api.exception_handler(Exception)
 def unexpected(request: HttpRequest, error: Exception) -> HttpResponse:
     log.error("request_failed", path=request.path, exc_info=error)
+    return JsonResponse(openai_bodies.error(500, unforeseen(), "internal"), status=500)
+
+
+def unforeseen() -> str:
+    """What a client is told of an error nobody thought of."""
     correlation_id = structlog.contextvars.get_contextvars().get("correlation_id", "unknown")
-    message = f"The hub failed at this; its log says why under the id {correlation_id}."
-    return JsonResponse(_error(500, message, "internal"), status=500)
+    return f"The hub failed at this; its log says why under the id {correlation_id}."

@@ -1,77 +1,29 @@
-"""OpenAI's chat request: what of it the hub honours, and a clear no to the rest."""
+"""OpenAI's requests: what of them the hub honours, and a clear no to the rest."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+import json
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from backends.base import Message, Sampling
+from backends.base import Grammar, Message, Sampling
+from inference import openai_messages
+from inference.compatibility import (
+    Asked,
+    MaxTokens,
+    ModelName,
+    Refused,
+    StopText,
+    Text,
+    Unsupported,
+)
+from inference.openai_messages import ChatMessageIn, NamedTool, ToolChoice, ToolIn
 from inference.schemas import DEFAULT_MAX_TOKENS, MAX_MESSAGES
-from registry.errors import HubError
 
-_StopText = Annotated[str, Field(min_length=1, max_length=200)]
-_MaxTokens = Annotated[int, Field(ge=1, le=131_072)]
-
-# Parameters of OpenAI's API that the hub does not honour, and the values that ask for nothing.
-_NEUTRAL: dict[str, tuple[Any, ...]] = {
-    "n": (1,),
-    "frequency_penalty": (0,),
-    "presence_penalty": (0,),
-    "logit_bias": ({},),
-    "logprobs": (False,),
-    "top_logprobs": (0,),
-    "tools": ([],),
-    "tool_choice": ("none", "auto"),
-    "functions": ([],),
-    "function_call": ("none", "auto"),
-    "parallel_tool_calls": (True, False),
-    "response_format": ({"type": "text"},),
-    "modalities": (["text"],),
-    "audio": (),
-    "prediction": (),
-    "reasoning_effort": ("none",),
-    "service_tier": ("auto", "default"),
-    "store": (False,),
-    "verbosity": (),
-    "web_search_options": (),
-}
-# These say who asks and why; they change no answer.
-_IGNORED = ("user", "metadata", "safety_identifier", "prompt_cache_key")
-
-
-class Unsupported(HubError):
-    """A parameter that the hub would have to disobey."""
-
-    def __init__(self, param: str, message: str, code: str) -> None:
-        super().__init__(message)
-        self.param = param
-        self.code = code
-
-
-class TextPart(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    type: Literal["text"]
-    text: Annotated[str, Field(max_length=1_000_000)]
-
-
-class ChatMessageIn(BaseModel):
-    """`content` is a text or a list of text parts. A developer message counts as system."""
-
-    model_config = ConfigDict(extra="ignore")  # answers sent back carry refusal, annotations, …
-
-    role: Literal["system", "developer", "user", "assistant"]
-    content: (
-        Annotated[str, Field(max_length=1_000_000)]
-        | Annotated[list[TextPart], Field(min_length=1, max_length=100)]
-    )
-
-    def message(self) -> Message:
-        text = self.content
-        if not isinstance(text, str):
-            text = "".join(part.text for part in text)
-        return Message(role="system" if self.role == "developer" else self.role, content=text)
+MAX_ROWS = 16  # answers of one request
+MAX_TEXTS = 256  # of one request for embeddings
+_SAYS_WHO = "says who asks and why"
 
 
 class StreamOptions(BaseModel):
@@ -80,11 +32,123 @@ class StreamOptions(BaseModel):
     include_usage: bool = False
 
 
-class ChatCompletionIn(BaseModel):
-    """Without `temperature` the answer is greedy and repeatable, as in mlx_lm.server."""
+class SampledIn(Asked):
+    """What chat and plain completions share. Without `temperature` the answer is greedy and
+    repeatable, as in mlx_lm.server."""
+
+    model: ModelName
+    stream: bool | None = False
+    stream_options: Annotated[
+        StreamOptions | None, Field(description="`include_usage` adds a last chunk with the usage")
+    ] = None
+    n: Annotated[
+        int | None,
+        Field(ge=1, le=MAX_ROWS, description=f"1 to {MAX_ROWS}; answer i uses the seed + i"),
+    ] = None
+    max_tokens: Annotated[
+        MaxTokens | None, Field(description=f"{DEFAULT_MAX_TOKENS} when left out")
+    ] = None
+    temperature: Annotated[
+        float | None, Field(ge=0, le=2, description="0 (greedy) when left out")
+    ] = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    seed: Annotated[
+        int | None, Field(ge=-(2**63), lt=2**63, description="the same seed draws the same text")
+    ] = None
+    stop: Annotated[
+        StopText | Annotated[list[StopText], Field(max_length=16)] | None,
+        Field(description="up to 16 texts of up to 200 characters"),
+    ] = None
+    presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    logit_bias: Annotated[
+        dict[Annotated[int, Field(ge=0)], Annotated[float, Field(ge=-100, le=100)]] | None,
+        Field(max_length=1024, description="up to 1024 tokens of the model's own vocabulary"),
+    ] = None
+    top_k: Annotated[int | None, Field(ge=0, description="not OpenAI's; 0 is off")] = None
+    min_p: Annotated[float | None, Field(ge=0, le=1, description="not OpenAI's; 0 is off")] = None
+    repetition_penalty: Annotated[
+        float | None, Field(gt=0, le=10, description="not OpenAI's; 1 is off")
+    ] = None
+
+    deadline_s: Annotated[
+        float | None,
+        Field(gt=0, le=86_400, description="not OpenAI's; seconds after which it is given up"),
+    ] = None
+
+    @property
+    def rows(self) -> int:
+        return self.n or 1
+
+    @property
+    def include_usage(self) -> bool:
+        return self.stream_options is not None and self.stream_options.include_usage
+
+    def _sampling(self, row: int, **more: Any) -> Sampling:
+        """How the answer number `row` is drawn."""
+        stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
+        # Sampling takes any whole number that is not negative.
+        seed = None if self.seed is None else (self.seed + row) % 2**63
+        return Sampling(
+            temperature=self.temperature or 0.0,
+            top_p=1.0 if self.top_p is None else self.top_p,
+            top_k=self.top_k or 0,
+            min_p=self.min_p or 0.0,
+            seed=seed,
+            stop=stop,
+            repetition_penalty=self.repetition_penalty or 1.0,
+            presence_penalty=self.presence_penalty or 0.0,
+            frequency_penalty=self.frequency_penalty or 0.0,
+            logit_bias=tuple((self.logit_bias or {}).items()),
+            **more,
+        )
+
+
+# --------------------------------------------------------------------------- chat
+
+
+class PlainFormat(BaseModel):
+    type: Literal["text"]
+
+    def grammar(self) -> Grammar | None:
+        return None
+
+
+class JsonObjectFormat(BaseModel):
+    type: Literal["json_object"]
+
+    def grammar(self) -> Grammar | None:
+        return Grammar("json_object")
+
+
+class NamedSchema(BaseModel):
+    """`strict` or not, the schema is enforced token by token."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+
+    name: Annotated[str, Field(min_length=1, max_length=64)]
+    description: Text | None = None
+    schema_: Annotated[dict[str, Any], Field(alias="schema")] = {}
+    strict: bool | None = None
+
+
+class JsonSchemaFormat(BaseModel):
+    type: Literal["json_schema"]
+    json_schema: NamedSchema
+
+    def grammar(self) -> Grammar | None:
+        return Grammar("json_schema", json.dumps(self.json_schema.schema_))
+
+
+ResponseFormat = Annotated[
+    PlainFormat | JsonObjectFormat | JsonSchemaFormat, Field(discriminator="type")
+]
+
+
+class ChatCompletionIn(SampledIn):
+    """A chat to answer."""
 
     model_config = ConfigDict(
-        extra="allow",
         json_schema_extra={
             "examples": [
                 {
@@ -97,48 +161,184 @@ class ChatCompletionIn(BaseModel):
             ]
         },
     )
+    IGNORED: ClassVar = {
+        "user": _SAYS_WHO,
+        "metadata": _SAYS_WHO,
+        "safety_identifier": _SAYS_WHO,
+        "prompt_cache_key": "the prefix cache finds what it can use by itself",
+        "prompt_cache_options": "the prefix cache finds what it can use by itself",
+        "prompt_cache_retention": "the prefix cache keeps what fits its budget",
+    }
+    REFUSED: ClassVar = {
+        "best_of": Refused("it was never part of chats; ask for n and choose", (1,)),
+        "functions": Refused("send tools instead", ([],)),
+        "function_call": Refused("send tool_choice instead", ("none", "auto")),
+        "modalities": Refused("only text comes out", (["text"],)),
+        "audio": Refused("only text comes out"),
+        "moderation": Refused("nothing here judges texts"),
+        "prediction": Refused("answers are not predicted"),
+        "reasoning_effort": Refused("how long a model thinks is its own affair", ("none",)),
+        "service_tier": Refused("there is one tier", ("auto", "default")),
+        "store": Refused("answers are not stored for the client", (False,)),
+        "verbosity": Refused("say in the prompt how long the answer shall be"),
+        "web_search_options": Refused("the hub searches nothing"),
+    }
 
-    model: Annotated[str, Field(min_length=1, max_length=250)]
-    messages: Annotated[list[ChatMessageIn], Field(min_length=1, max_length=MAX_MESSAGES)]
-    stream: bool | None = False
-    stream_options: StreamOptions | None = None
-    max_tokens: _MaxTokens | None = None
-    max_completion_tokens: _MaxTokens | None = None
-    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
-    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    top_k: Annotated[int, Field(ge=0)] | None = None
-    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
-    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
-    stop: _StopText | Annotated[list[_StopText], Field(max_length=16)] | None = None
+    messages: Annotated[
+        list[ChatMessageIn],
+        Field(
+            min_length=1,
+            max_length=MAX_MESSAGES,
+            description="texts of system, developer, user, assistant and tool; images are refused",
+        ),
+    ]
+    max_completion_tokens: Annotated[
+        MaxTokens | None, Field(description="the same as max_tokens, and stronger")
+    ] = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[
+        int | None, Field(ge=0, le=20, description="0 to 20, with logprobs")
+    ] = None
+    response_format: Annotated[
+        ResponseFormat | None,
+        Field(
+            description="json_object and json_schema are enforced token by token, with `strict` "
+            "or without; not together with tools that may be called"
+        ),
+    ] = None
+    tools: Annotated[
+        list[ToolIn] | None,
+        Field(max_length=128, description="functions, for models whose chat template knows them"),
+    ] = None
+    tool_choice: Annotated[
+        ToolChoice | None,
+        Field(
+            description="required and a named function are enforced token by token where the hub "
+            "knows the template's notation, else refused"
+        ),
+    ] = None
+    parallel_tool_calls: Annotated[
+        bool | None, Field(description="false keeps the first call alone")
+    ] = None
+
+    @model_validator(mode="after")
+    def _goes_together(self) -> ChatCompletionIn:
+        openai_messages.chat(self.messages)
+        if self.top_logprobs and not self.logprobs:
+            raise ValueError("top_logprobs needs logprobs to be true")
+        named = {tool.function.name for tool in self.tools or []}
+        if len(named) < len(self.tools or []):
+            raise ValueError("two tools have the same name")
+        if isinstance(self.tool_choice, NamedTool) and self.tool_choice.function.name not in named:
+            raise ValueError(
+                f"tool_choice names {self.tool_choice.function.name!r}, which is none of the tools"
+            )
+        if self.tool_choice == "required" and not named:
+            raise ValueError("tool_choice required needs tools")
+        return self
 
     def refuse_unsupported(self) -> None:
-        """Raises Unsupported for the first parameter that would be disobeyed."""
-        for name, value in (self.model_extra or {}).items():
-            if name not in _NEUTRAL and name not in _IGNORED:
-                raise Unsupported(name, f"Unknown parameter: {name!r}.", "unknown_parameter")
-            if name in _NEUTRAL and value is not None and value not in _NEUTRAL[name]:
-                raise Unsupported(
-                    name,
-                    f"The hub does not support {name}={value!r}; leave it out.",
-                    "unsupported_parameter",
-                )
-
-    @property
-    def include_usage(self) -> bool:
-        return self.stream_options is not None and self.stream_options.include_usage
+        super().refuse_unsupported()
+        grammar = self.response_format and self.response_format.grammar()
+        if grammar and self.callable_tools():
+            raise Unsupported(
+                "response_format",
+                "An answer is either held to a response_format or may call tools; send one of "
+                'them, or tool_choice "none".',
+            )
 
     def chat(self) -> list[Message]:
-        return [message.message() for message in self.messages]
+        return openai_messages.chat(self.messages)
 
-    def sampling(self) -> Sampling:
-        stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
-        return Sampling(
+    def callable_tools(self) -> list[dict[str, Any]]:
+        """The tools that the model is told of."""
+        if self.tool_choice == "none":
+            return []
+        return [tool.description() for tool in self.tools or []]
+
+    def forced_tools(self) -> list[str]:
+        """The names of those of which one must be called; none when the model decides."""
+        if isinstance(self.tool_choice, NamedTool):
+            return [self.tool_choice.function.name]
+        if self.tool_choice == "required":
+            return [tool.function.name for tool in self.tools or []]
+        return []
+
+    def sampling(self, row: int = 0) -> Sampling:
+        return self._sampling(
+            row,
             max_tokens=self.max_completion_tokens or self.max_tokens or DEFAULT_MAX_TOKENS,
-            temperature=self.temperature or 0.0,
-            top_p=1.0 if self.top_p is None else self.top_p,
-            top_k=self.top_k or 0,
-            min_p=self.min_p or 0.0,
-            # Sampling takes any whole number that is not negative.
-            seed=None if self.seed is None else self.seed % 2**63,
-            stop=stop,
+            logprobs=bool(self.logprobs),
+            top_logprobs=self.top_logprobs or 0,
+            grammar=self.response_format.grammar() if self.response_format else None,
         )
+
+
+# --------------------------------------------------------------------------- plain text
+
+
+class CompletionIn(SampledIn):
+    """Texts to continue, as older clients and base models want it."""
+
+    IGNORED: ClassVar = {"user": _SAYS_WHO, "metadata": _SAYS_WHO}
+    REFUSED: ClassVar = {
+        "best_of": Refused("ask for n and choose", (1,)),
+        "suffix": Refused("models here do not fill gaps", ("",)),
+    }
+
+    prompt: Annotated[
+        Annotated[str, Field(min_length=1, max_length=1_000_000)]
+        | Annotated[
+            list[Annotated[str, Field(min_length=1, max_length=1_000_000)]],
+            Field(min_length=1, max_length=MAX_ROWS),
+        ],
+        Field(description="a text or several; token numbers are refused"),
+    ]
+    echo: Annotated[
+        bool | None, Field(description="puts the prompt before its answer; not with logprobs")
+    ] = None
+    logprobs: Annotated[int | None, Field(ge=0, le=5)] = None
+
+    @model_validator(mode="after")
+    def _goes_together(self) -> CompletionIn:
+        if self.echo and self.logprobs is not None:
+            raise ValueError("echo cannot be had with logprobs: those of a prompt are not computed")
+        if self.rows * len(self.prompts) > MAX_ROWS:
+            raise ValueError(f"n times the number of prompts may be at most {MAX_ROWS}")
+        return self
+
+    @property
+    def prompts(self) -> list[str]:
+        return [self.prompt] if isinstance(self.prompt, str) else self.prompt
+
+    def sampling(self, row: int = 0) -> Sampling:
+        return self._sampling(
+            row,
+            max_tokens=self.max_tokens or DEFAULT_MAX_TOKENS,
+            logprobs=self.logprobs is not None,
+            top_logprobs=self.logprobs or 0,
+        )
+
+
+class EmbeddingIn(Asked):
+    """Texts to embed: the mean of the model's last hidden states, of unit length."""
+
+    IGNORED: ClassVar = {"user": _SAYS_WHO}
+    REFUSED: ClassVar = {"dimensions": Refused("a vector has as many as the model is wide")}
+
+    model: ModelName
+    input: Annotated[
+        Annotated[str, Field(min_length=1, max_length=1_000_000)]
+        | Annotated[
+            list[Annotated[str, Field(min_length=1, max_length=1_000_000)]],
+            Field(min_length=1, max_length=MAX_TEXTS),
+        ],
+        Field(description=f"a text, or up to {MAX_TEXTS}; token numbers are refused"),
+    ]
+    encoding_format: Annotated[
+        Literal["float", "base64"] | None, Field(description="float or base64 (little-endian)")
+    ] = None
+
+    @property
+    def texts(self) -> list[str]:
+        return [self.input] if isinstance(self.input, str) else self.input

@@ -1,0 +1,51 @@
+"""`docs/openai.md`, from the code's own tables: `python manage.py shell -c "from
+inference.reference import write; write()"`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from inference.anthropic_schemas import CountIn, MessagesIn
+from inference.compatibility import Asked, table
+from inference.openai_schemas import ChatCompletionIn, CompletionIn, EmbeddingIn
+
+DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "openai.md"
+_ENDPOINTS: dict[str, type[Asked]] = {
+    "POST /v1/chat/completions": ChatCompletionIn,
+    "POST /v1/completions": CompletionIn,
+    "POST /v1/embeddings": EmbeddingIn,
+    "POST /v1/messages": MessagesIn,
+    "POST /v1/messages/count_tokens": CountIn,
+}
+_BEFORE = """\
+# The compatible APIs
+
+Made from the code's own tables (`inference/reference.py`); a test compares.
+
+Point a client's `base_url` at the hub: `http://127.0.0.1:8000/v1` for `openai`, \
+`http://127.0.0.1:8000` for `anthropic`. On loopback any key does; beyond it send an API token as \
+`Authorization: Bearer …` or `x-api-key`. `model` is any name that `GET /v1/models` lists, also \
+those of single versions and aliases, and `base:NAME` is a base model alone.
+
+- What is not in the tables is refused with 400: a misspelt parameter never passes silently.
+- Errors have the form of the API that was asked: OpenAI's `{"error": {"message", "type", "param", \
+"code"}}`, or Anthropic's. A prompt that is too long is told both lengths (OpenAI's code \
+`context_length_exceeded`); a full queue is 429 and missing memory or engine 503, both with \
+`Retry-After`; a request that outlives its deadline is 504. An error in mid-stream is the \
+stream's last event.
+- Usage tells how many tokens of the prompt were in the prefix cache \
+(`prompt_tokens_details.cached_tokens`, `cache_read_input_tokens`).
+- A client that goes away stops its generation.
+- `GET /v1/models` answers in Anthropic's form when `anthropic-version` is sent.
+- A tool call that the model begins and that cannot be read is an error, never a text.
+"""
+
+
+def reference() -> str:
+    """The document's text."""
+    parts = [f"## {name}\n\n{table(kind)}\n" for name, kind in _ENDPOINTS.items()]
+    return "\n".join([_BEFORE, *parts])
+
+
+def write() -> None:
+    DOCUMENT.write_text(reference())
