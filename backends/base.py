@@ -214,7 +214,7 @@ class Delta:
     """What one decoding step added to one row. `text` may be empty (half a UTF-8 character).
 
     `piece` is the token's own text and `top` the likeliest tokens, likeliest first; both only when
-    the row asked for logprobs.
+    the row asked for logprobs. `stop` is the stop string that ended the row, if one did.
     """
 
     uid: str
@@ -224,6 +224,7 @@ class Delta:
     finish_reason: FinishReason | None = None
     piece: str = ""
     top: tuple[TokenLogprob, ...] = ()
+    stop: str = ""
 
 
 @dataclass(frozen=True)
@@ -293,6 +294,14 @@ class LoadedModel(Protocol):
         """(what is no call, the calls) of an answer, in the notation of the model's template.
 
         Raises BackendError when the text begins a call that cannot be read.
+        """
+        ...
+
+    def tool_grammar(self, tools: Sequence[dict[str, Any]]) -> Grammar:
+        """What an answer looks like that calls one of `tools` and says nothing else, in the
+        notation of the model's template.
+
+        Raises BackendError for a notation that is not known well enough to be enforced.
         """
         ...
 

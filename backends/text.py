@@ -16,6 +16,7 @@ class StopText:
         self._stop = tuple(s for s in stop if s)
         self._held = ""
         self.stopped = False
+        self.found = ""  # what stopped it
 
     def push(self, text: str) -> str:
         """Take the next piece; return what may be shown. Nothing comes after a stop."""
@@ -24,10 +25,11 @@ class StopText:
         if self.stopped or not text:
             return ""
         text = self._held + text
-        found = [at for at in (text.find(s) for s in self._stop) if at >= 0]
+        found = [(at, s) for s in self._stop if (at := text.find(s)) >= 0]
         if found:
+            at, self.found = min(found, key=lambda place: place[0])
             self.stopped, self._held = True, ""
-            return text[: min(found)]
+            return text[:at]
         held = max(_overlap(text, s) for s in self._stop)
         shown = len(text) - held
         self._held = text[shown:]

@@ -209,9 +209,7 @@ def first_token(url: str) -> dict[str, float]:
 def main() -> None:
     options: argparse.Namespace = arguments(__doc__.splitlines()[0])
     with running(WORDS, RATE) as (url, pid), httpx.Client(base_url=url, timeout=60) as client:
-        figures = asyncio.run(
-            asyncio.wait_for(many(url, psutil.Process(pid), client), LIMIT_S)
-        )
+        figures = asyncio.run(asyncio.wait_for(many(url, psutil.Process(pid), client), LIMIT_S))
     with running(8, 10_000) as (url, _):
         figures |= first_token(url)
     figures["machine"] = machine()

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Any
 
 import structlog
 from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse

@@ -115,11 +115,14 @@ class Events:
         """The next piece of the answer."""
         opening = b"" if self._open else self._start({"type": "text", "text": ""})
         self._open = True
-        return opening + (
-            f'event: content_block_delta\ndata: {{"type": "content_block_delta", "index": '
-            f'{self._blocks}, "delta": {{"type": "text_delta", "text": {encode_basestring(text)}}}}}'
-            "\n\n"
-        ).encode()
+        return (
+            opening
+            + (
+                f'event: content_block_delta\ndata: {{"type": "content_block_delta", "index": '
+                f'{self._blocks}, "delta": {{"type": "text_delta", "text": {encode_basestring(text)}}}}}'
+                "\n\n"
+            ).encode()
+        )
 
     def end(self, done: Done, calls: list[Called]) -> list[bytes]:
         frames = [self._stop()] if self._open else []

@@ -10,6 +10,7 @@ from typing import Any
 from inference.protocol import (
     MAX_LINE,
     Chunk,
+    Count,
     Done,
     Embed,
     Event,
@@ -81,6 +82,11 @@ async def load(request: Load) -> dict[str, Any]:
 async def embed(request: Embed) -> dict[str, Any]:
     """`vectors` and `prompt_tokens`. Raises what `generate` raises."""
     return await _reply(request, EMBED_S)
+
+
+async def count(request: Count) -> int:
+    """Tokens of a chat. Raises what `generate` raises."""
+    return int((await _reply(request, LOAD_S))["tokens"])
 
 
 async def unload(request: Unload) -> list[str]:

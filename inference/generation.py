@@ -15,12 +15,12 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 from backends.base import Message, Sampling
 from inference import client
 from inference.models import ApiToken, InferenceRequest
-from inference.protocol import Chunk, Done, Embed, Queued, Started, TokenInfo
-from inference.record import Record, answerer, folders
+from inference.protocol import Chunk, Count, Done, Embed, Queued, Started, TokenInfo
+from inference.record import Record, answerer, correlation_id, folders
 from registry.errors import HubError
 from registry.resolve import Served, resolve
 
-__all__ = ["answerer", "aresolve", "complete", "embed", "folders", "generate"]
+__all__ = ["answerer", "aresolve", "complete", "count_tokens", "embed", "folders", "generate"]
 log = structlog.get_logger(__name__)
 tracer = trace.get_tracer("hub.inference")
 aresolve = sync_to_async(resolve)
@@ -58,6 +58,7 @@ async def generate(
     text: str = "",
     tools: Sequence[dict[str, Any]] = (),
     deadline_s: float | None = None,
+    forced_tools: Sequence[str] = (),
 ) -> AsyncGenerator[Started | Chunk | Done]:
     """Answer `messages`, or continue `text` when there are none: one Started, Chunks, one Done.
     Close it to stop (use `aclosing`).
@@ -65,7 +66,17 @@ async def generate(
     However it ends, it leaves one InferenceRequest, one span and its counts. Raises HubError.
     """
     record = Record(
-        served, messages, sampling, api, requested_model, streamed, token, text, tools, deadline_s
+        served,
+        messages,
+        sampling,
+        api,
+        requested_model,
+        streamed,
+        token,
+        text,
+        tools,
+        deadline_s,
+        forced_tools,
     )
     span = tracer.start_span("chat", kind=SpanKind.CLIENT, attributes=_asked(record, "chat"))
     try:
@@ -165,6 +176,21 @@ async def embed(
         _end(span, record)
         await record.write()
     return Embeddings(record.request_id, vectors, record.prompt_tokens)
+
+
+async def count_tokens(
+    served: Served, messages: Sequence[Message], tools: Sequence[dict[str, Any]]
+) -> int:
+    """How many tokens a chat has before its answer. Raises HubError."""
+    base, adapter = folders(served)
+    request = Count(
+        correlation_id=correlation_id(),
+        base=base,
+        adapter=adapter,
+        messages=list(messages),
+        tools=list(tools),
+    )
+    return await client.count(request)
 
 
 def _failed(record: Record, error: Exception) -> None:

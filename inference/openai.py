@@ -17,7 +17,6 @@ from django.http import Http404, HttpRequest, HttpResponse, JsonResponse, Stream
 from ninja import NinjaAPI
 from ninja.errors import HttpError, ValidationError
 
-from backends.base import Message
 from inference import anthropic_bodies, openai_bodies
 from inference.compatibility import Unsupported
 from inference.generation import answerer, aresolve, embed, generate

@@ -43,6 +43,7 @@ class Generate(_Request):
 
     `tools` are OpenAI's function descriptions. `key` names who asks: keys take turns, and at most
     `key_running` requests of one run and `key_waiting` wait at a time (None: no limit of its own).
+    One of `forced_tools` (names) must be called, if there are any.
     A request that has not ended after `deadline_s` seconds is given up.
     """
 
@@ -53,6 +54,7 @@ class Generate(_Request):
     messages: list[Message] = []
     text: str = ""
     tools: list[dict[str, Any]] = []
+    forced_tools: list[str] = []
     sampling: Sampling
     key: str = ""
     key_running: int | None = None
@@ -67,6 +69,16 @@ class Embed(_Request):
     base: Folder
     adapter: Folder | None = None
     texts: list[str]
+
+
+class Count(_Request):
+    """How many tokens a chat has before its answer: `{"tokens": …}`."""
+
+    op: Literal["count"] = "count"
+    base: Folder
+    adapter: Folder | None = None
+    messages: list[Message]
+    tools: list[dict[str, Any]] = []
 
 
 class Load(_Request):
@@ -103,9 +115,9 @@ class Ping(_Request):
     op: Literal["ping"] = "ping"
 
 
-Request = Generate | Embed | Load | Unload | Stats | Ping
+Request = Generate | Embed | Count | Load | Unload | Stats | Ping
 _REQUEST: TypeAdapter[Request] = TypeAdapter(
-    Annotated[Generate | Embed | Load | Unload | Stats | Ping, Field(discriminator="op")]
+    Annotated[Generate | Embed | Count | Load | Unload | Stats | Ping, Field(discriminator="op")]
 )
 
 
@@ -170,7 +182,8 @@ class Chunk:
 class Done:
     """The answer is complete. `tokens_per_second` is decoding alone, null for a single token;
     `cached_tokens` of the prompt were not computed again. With `tool_calls` the chunks held only
-    what the answer says beside them, and the finish reason is "tool_calls".
+    what the answer says beside them, and the finish reason is "tool_calls". `stop` is the stop
+    string that ended it, if one did.
     """
 
     finish_reason: FinishReason
@@ -182,6 +195,7 @@ class Done:
     tokens_per_second: float | None
     cached_tokens: int = 0
     tool_calls: list[Called] = field(default_factory=list)
+    stop: str = ""
     event: Literal["done"] = "done"
 
 

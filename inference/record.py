@@ -38,6 +38,7 @@ class Record:
     text: str = ""  # to continue, in place of messages
     tools: Sequence[dict[str, Any]] = ()
     deadline_s: float | None = None
+    forced_tools: Sequence[str] = ()
     request_id: str = field(default_factory=lambda: uuid.uuid4().hex)
     correlation_id: str = field(default_factory=lambda: correlation_id())
     status: InferenceRequest.Status = InferenceRequest.Status.CANCELLED
@@ -61,6 +62,7 @@ class Record:
             messages=list(self.messages),
             text=self.text,
             tools=list(self.tools),
+            forced_tools=list(self.forced_tools),
             sampling=self.sampling,
             key=str(self.token.pk) if self.token else "",
             key_running=self.token.max_running if self.token else None,

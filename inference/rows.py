@@ -31,11 +31,11 @@ async def together(prompts: Sequence[Sequence[Events]]) -> AsyncGenerator[tuple[
     try:
         running = len(tasks)
         while running:
-            row, event = await queue.get()
-            if isinstance(event, Exception):
-                raise event
-            running -= isinstance(event, Done)
-            yield row, event
+            row, came = await queue.get()
+            if isinstance(came, Exception):
+                raise came
+            running -= isinstance(came, Done)
+            yield row, came
     finally:
         for task in tasks:
             task.cancel()

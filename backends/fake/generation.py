@@ -20,6 +20,7 @@ from backends.base import (
     BackendError,
     Delta,
     FinishReason,
+    Grammar,
     ImportedModel,
     LoadOptions,
     Message,
@@ -116,6 +117,10 @@ class FakeModel:
         self, text: str, tools: Sequence[dict[str, Any]]
     ) -> tuple[str, list[ToolCall]]:
         return chat.parse_tool_calls(text)
+
+    def tool_grammar(self, tools: Sequence[dict[str, Any]]) -> Grammar:
+        """One of the calls, whose arguments the tools' names decide."""
+        return Grammar("regex", "|".join(re.escape(_call(tool)) for tool in tools))
 
     def embed(self, prompts: Sequence[Sequence[int]], adapter: Path | None) -> list[list[float]]:
         """The more tokens two prompts share, the closer their vectors."""
@@ -224,11 +229,11 @@ class FakeModel:
             self._remember(row)
         logprob = math.log(1 - 0.4 * row.randomness.random())
         if not row.sampling.logprobs:
-            return Delta(row.uid, text, token, logprob, reason)
+            return Delta(row.uid, text, token, logprob, reason, stop=row.stop.found)
         piece = data.decode(errors="replace")
         chosen = TokenLogprob(token, piece, logprob)
         top = _likeliest(chosen, row.sampling.top_logprobs, row.randomness)
-        return Delta(row.uid, text, token, logprob, reason, piece, top)
+        return Delta(row.uid, text, token, logprob, reason, piece, top, row.stop.found)
 
     def _remember(self, row: _Row) -> None:
         if not row.sampling.max_kv_tokens:
@@ -286,6 +291,13 @@ def _spell(words: Sequence[str]) -> Iterator[tuple[int, bytes]]:
         if cut < len(data):
             yield token + 1, data[cut:]
     yield END, b""
+
+
+def _call(tool: dict[str, Any]) -> str:
+    function = tool["function"]
+    schema = function.get("parameters") or {"type": "object"}
+    arguments = grammar.write_value(schema, random.Random(function["name"]), WORDS)
+    return chat.write_tool_call(function["name"], arguments)
 
 
 def _spell_text(text: str) -> Iterator[tuple[int, bytes]]:

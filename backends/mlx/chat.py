@@ -9,7 +9,7 @@ from typing import Any
 import jinja2
 from mlx_lm.tool_parsers import json_tools
 
-from backends.base import BackendError, Message, ToolCall
+from backends.base import BackendError, Grammar, Message, ToolCall
 
 
 def chat_tokens(
@@ -59,6 +59,35 @@ def parse_tool_calls(
         rest += before
         calls += _read_calls(parser, body, tools, cut=not closed)
     return (rest + text).strip(), calls
+
+
+def tool_grammar(tokenizer: Any, model: str, tools: Sequence[dict[str, Any]]) -> Grammar:
+    """See `backends.base.LoadedModel.tool_grammar`. Raises BackendError."""
+    _, _, parser = _notation(tokenizer, model)
+    if parser is not json_tools.parse_tool_call:
+        raise BackendError(
+            f"How the chat template of {model} writes tool calls cannot be enforced; send "
+            'tool_choice "auto".'
+        )
+    calls = [_call_schema(tool["function"]) for tool in tools]
+    return Grammar(
+        "lark", f'start: "<tool_call>\\n" call "\\n</tool_call>"\ncall: %json {_any(calls)}'
+    )
+
+
+def _call_schema(function: dict[str, Any]) -> dict[str, Any]:
+    """A call as JSON, the notation of Hermes and Qwen."""
+    parameters = function.get("parameters") or {"type": "object"}
+    return {
+        "type": "object",
+        "properties": {"name": {"const": function["name"]}, "arguments": parameters},
+        "required": ["name", "arguments"],
+        "additionalProperties": False,
+    }
+
+
+def _any(schemas: list[dict[str, Any]]) -> str:
+    return json.dumps(schemas[0] if len(schemas) == 1 else {"anyOf": schemas})
 
 
 def first_line(error: BaseException) -> str:

@@ -24,6 +24,7 @@ from mlx_lm.utils import maybe_set_recommended_wired_limit
 from backends.base import (
     BackendError,
     Delta,
+    Grammar,
     LoadedModel,
     LoadOptions,
     Message,
@@ -33,7 +34,7 @@ from backends.base import (
     UnsupportedModel,
 )
 from backends.mlx.adapters import BASE, AdapterBank, AdapterRows, RoutedModel, nbytes
-from backends.mlx.chat import chat_tokens, first_line, parse_tool_calls, text_tokens
+from backends.mlx.chat import chat_tokens, first_line, parse_tool_calls, text_tokens, tool_grammar
 from backends.mlx.device import device_kind
 from backends.mlx.embeddings import embed
 from backends.mlx.folder import inspect
@@ -147,6 +148,9 @@ class MLXModel:
         self, text: str, tools: Sequence[dict[str, Any]]
     ) -> tuple[str, list[ToolCall]]:
         return parse_tool_calls(self._tokenizer, self.name, text, tools)
+
+    def tool_grammar(self, tools: Sequence[dict[str, Any]]) -> Grammar:
+        return tool_grammar(self._tokenizer, self.name, tools)
 
     def embed(self, prompts: Sequence[Sequence[int]], adapter: Path | None) -> list[list[float]]:
         for prompt in prompts:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
-from backends.base import Delta, FinishReason, LoadedModel
+from backends.base import Delta, FinishReason, LoadedModel, Sampling
 from inference.engine.answer import Answer
 from inference.engine.places import Place
 from inference.protocol import Called, Chunk, Done, Event, Generate, Started
@@ -34,6 +35,7 @@ class Row:
         self._received = time.perf_counter()
         self._inserted = self._received
         self._first_token: float | None = None
+        self._stop = ""
 
     def encode(self, model: LoadedModel) -> list[int]:
         """The prompt's tokens, computed once."""
@@ -46,6 +48,14 @@ class Row:
             )
             self.prompt_tokens = len(self.prompt)
         return self.prompt
+
+    def sampling(self, model: LoadedModel) -> Sampling:
+        """How its tokens are drawn; a tool that must be called is a grammar. Raises BackendError."""
+        request = self.request
+        if not request.forced_tools:
+            return request.sampling
+        tools = [tool for tool in request.tools if tool["function"]["name"] in request.forced_tools]
+        return replace(request.sampling, grammar=model.tool_grammar(tools))
 
     @property
     def growth(self) -> int:
@@ -63,6 +73,7 @@ class Row:
     def take(self, delta: Delta) -> Chunk | None:
         """One more token came; the next piece of the answer, if it made one."""
         self.completion_tokens += 1
+        self._stop = delta.stop
         if self._first_token is None:
             self._first_token = time.perf_counter()
         return self._answer.take(delta)
@@ -92,6 +103,7 @@ class Row:
             tokens_per_second=round(decoded / (now - first), 2) if decoded > 0 else None,
             cached_tokens=self.cached_tokens,
             tool_calls=calls,
+            stop=self._stop,
         )
 
     def _since_received(self, moment: float) -> float:

@@ -26,6 +26,7 @@ from inference.engine.thread import GenerationThread
 from inference.engine.verification import Verified
 from inference.protocol import (
     MAX_LINE,
+    Count,
     Embed,
     EngineFailure,
     Failed,
@@ -174,6 +175,10 @@ class Engine:
             return {"loading": request.base.path}
         if isinstance(request, Embed):
             return await self._embed(request)
+        if isinstance(request, Count):
+            place = await self._verified.place(request.base, request.adapter)
+            counting = self._thread.count(place, request.messages, request.tools)
+            return {"tokens": await asyncio.wrap_future(counting)}
         assert isinstance(request, Unload)
         return {"unloaded": await self._unload(request)}
 

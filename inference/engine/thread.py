@@ -20,7 +20,7 @@ from typing import Any
 
 import structlog
 
-from backends.base import Backend, DeviceInfo
+from backends.base import Backend, DeviceInfo, Message
 from inference.engine.failures import failure, out_of_budget, stopping
 from inference.engine.places import Place
 from inference.engine.residents import Key, Limits, Resident, Residents
@@ -133,6 +133,14 @@ class GenerationThread:
     def embed(self, place: Place, texts: Sequence[str]) -> Future[tuple[list[list[float]], int]]:
         """Vectors, and how many tokens the texts have. A few texts at a time: what streams waits."""
         return self.call(lambda: self._embed(place, texts))
+
+    def count(
+        self, place: Place, messages: Sequence[Message], tools: Sequence[dict[str, Any]]
+    ) -> Future[int]:
+        """How many tokens a chat has."""
+        return self.call(
+            lambda: len(self._residents.get(place).model.encode(messages, tools or None))
+        )
 
     @property
     def running(self) -> int:
@@ -255,7 +263,7 @@ class GenerationThread:
     def _insert(self, row: Row, resident: Resident) -> None:
         adapter = None if row.place.own else row.place.adapter
         prompt = row.encode(resident.model)
-        cached = resident.model.insert(row.uid, prompt, adapter, row.request.sampling)
+        cached = resident.model.insert(row.uid, prompt, adapter, row.sampling(resident.model))
         resident.rows[row.uid] = row
         self._send(row, row.started(cached))
         self._counts["requests"] += 1

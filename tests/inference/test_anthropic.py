@@ -117,9 +117,10 @@ def test_tokens_are_counted_without_an_answer(hub: Hub, client: Anthropic) -> No
     )
     usage = ask(client, system="Be brief.", tools=[WEATHER]).usage
     assert counted.input_tokens == usage.input_tokens + (usage.cache_read_input_tokens or 0)
-    assert counted.input_tokens > client.messages.count_tokens(
-        model="calendar", messages=ASK
-    ).input_tokens
+    assert (
+        counted.input_tokens
+        > client.messages.count_tokens(model="calendar", messages=ASK).input_tokens
+    )
 
 
 def test_a_tool_is_called_and_its_result_read(client: Anthropic) -> None:
