@@ -44,8 +44,10 @@ def sent_token(request: HttpRequest) -> str:
 
 
 def needs_no_check(request: HttpRequest) -> bool:
-    """Whether nothing has to be looked up: open to all, and no token sent."""
-    return (settings.IS_LOOPBACK or is_open(request.path)) and not sent_token(request)
+    """Whether nothing has to be looked up: open to all, and no token of ours sent."""
+    if not (settings.IS_LOOPBACK or is_open(request.path)):
+        return False
+    return not sent_token(request).startswith(ApiToken.PREFIX)
 
 
 def check(request: HttpRequest) -> HttpResponseBase | None:

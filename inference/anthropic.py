@@ -27,7 +27,8 @@ from registry.errors import HubError
 from registry.resolve import Served
 
 log = structlog.get_logger(__name__)
-VERSION = "2023-06-01"
+# They differ in what Anthropic's own models take (sampling, documents); here both take the same.
+VERSIONS = ("2023-06-01", "2026-10-21")
 api = NinjaAPI(
     title="MLX Model Hub, Anthropic-compatible",
     version="1",
@@ -99,9 +100,11 @@ def _calls(payload: MessagesIn, done: Done) -> list[Called]:
 
 def _check(request: HttpRequest, payload: CountIn) -> None:
     """Raises Unsupported for another version of the API and for parameters not honoured."""
-    version = request.headers.get("anthropic-version", VERSION)
-    if version != VERSION:
-        raise Unsupported(None, f"anthropic-version {version} is not spoken here; use {VERSION}.")
+    version = request.headers.get("anthropic-version", VERSIONS[-1])
+    if version not in VERSIONS:
+        raise Unsupported(
+            None, f"anthropic-version {version} is not known here; use {VERSIONS[-1]}."
+        )
     payload.refuse_unsupported()
 
 

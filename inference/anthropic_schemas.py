@@ -162,12 +162,16 @@ class CountIn(Asked):
     IGNORED: ClassVar = {
         "cache_control": "the prefix cache finds what it can use by itself",
         "metadata": "says who asks",
+        "user_profile_id": "says who asks",
+        "workspace_id": "says who asks",
+        "inference_geo": "it runs on this machine",
     }
     REFUSED: ClassVar = {
         "thinking": Refused("how long a model thinks is its own affair", ({"type": "disabled"},)),
         "speed": Refused("there is one speed", ("standard",)),
         "mcp_servers": Refused("the hub calls no tools itself", ([],)),
         "container": Refused("the hub runs no code"),
+        "diagnostics": Refused("the hub compares no requests"),
     }
 
     model: ModelName
@@ -270,7 +274,13 @@ class MessagesIn(CountIn):
         list[StopText], Field(max_length=16, description="up to 16 texts of up to 200 characters")
     ] = []
     temperature: Annotated[
-        float | None, Field(ge=0, le=1, description="0 (greedy) when left out")
+        float | None,
+        Field(
+            ge=0,
+            le=1,
+            description="0 (greedy) when left out; like top_p and top_k also with version "
+            "2026-10-21, which knows none of them",
+        ),
     ] = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
     top_k: Annotated[int, Field(ge=0)] | None = None

@@ -18,6 +18,8 @@ _USED_EVERY = datetime.timedelta(minutes=1)  # a row is not written for each req
 class ApiToken(models.Model):
     """A key for the API. Only its hash is kept; the text is shown once, when it is made."""
 
+    PREFIX: ClassVar = "hub-"  # of every token's text
+
     class Scope(models.TextChoices):
         INFERENCE = "inference", "Generate text"
         MANAGE = "manage", "Generate, register and train"
@@ -68,7 +70,7 @@ class ApiToken(models.Model):
 
         Raises IntegrityError when the name is taken or the scope is none of Scope.
         """
-        text = f"hub-{secrets.token_urlsafe(32)}"
+        text = cls.PREFIX + secrets.token_urlsafe(32)
         row = cls.objects.create(
             name=name,
             scope=scope,

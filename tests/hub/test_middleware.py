@@ -38,6 +38,7 @@ async def stream(request: HttpRequest) -> StreamingHttpResponse:
 urlpatterns = [
     path("api/echo", echo),
     path("v1/echo", echo),
+    path("v1/messages/echo", echo),
     path("api/inference/echo", echo),
     path("api/stream", stream),
     path("", include(hub_urls)),
@@ -104,6 +105,11 @@ class TestOrigins:
         answer = client.post("/v1/echo", "x", content_type=TEXT)
         assert answer.json()["error"]["type"] == "invalid_request_error"
 
+    def test_a_refusal_on_messages_has_anthropics_form(self, client: Client) -> None:
+        answer = client.post("/v1/messages/echo", "x", content_type=TEXT).json()
+        assert answer["type"] == "error"
+        assert answer["error"]["type"] == "invalid_request_error"
+
 
 class TestHosts:
     @pytest.mark.parametrize("url", ["/api/echo", "/static/ninja/swagger-ui.css", "/health"])
@@ -140,6 +146,16 @@ class TestTokens:
         answer = client.get(url, headers={"Authorization": text} if text else {})
         assert answer.status_code == 401
         assert answer["WWW-Authenticate"] == "Bearer"
+
+    def test_beyond_it_anthropics_header_carries_it(
+        self, client: Client, beyond_loopback: None
+    ) -> None:
+        _, text = ApiToken.issue("app")
+        url = "/v1/messages/echo"
+        assert client.get(url, headers={"x-api-key": text}).json() == {"token": "app"}
+        refused = client.get(url, headers={"x-api-key": "wrong"})
+        assert refused.status_code == 401
+        assert refused.json()["error"]["type"] == "authentication_error"
 
     def test_beyond_it_health_is_open(self, client: Client, beyond_loopback: None) -> None:
         assert client.get("/health").json()["live"] is True

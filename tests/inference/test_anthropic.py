@@ -102,6 +102,16 @@ def test_a_stop_sequence_is_named(client: Anthropic) -> None:
     assert (cut.stop_reason, cut.stop_sequence) == ("stop_sequence", word)
 
 
+@pytest.mark.parametrize("version", ["2023-06-01", "2026-10-21"])
+def test_sampling_is_taken_with_every_version(client: Anthropic, version: str) -> None:
+    def draw(**sampling: Any) -> str:
+        headers = {"anthropic-version": version}
+        return text_of(ask(client, extra_headers=headers, extra_body=sampling))
+
+    assert draw(temperature=0) == draw()
+    assert draw(temperature=1, top_p=0.9, top_k=40)
+
+
 def test_system_is_read(client: Anthropic) -> None:
     plain, told = ask(client), ask(client, system="Answer in French.")
     blocks = ask(client, system=[{"type": "text", "text": "Answer in French."}])
@@ -182,7 +192,7 @@ def test_a_format_is_enforced(client: Anthropic) -> None:
     [
         ({"thinking": {"type": "enabled", "budget_tokens": 1024}}, "thinking"),
         ({"max_tokens": 0}, "max_tokens"),
-        ({"temperature": 1.5}, "temperature"),
+        ({"extra_body": {"temperature": 1.5}}, "temperature"),
         ({"extra_body": {"tempreature": 1}}, "tempreature"),
         ({"messages": [*ASK, {"role": "assistant", "content": "It"}]}, "last message"),
         (
