@@ -45,22 +45,22 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
-    "django_prometheus.middleware.PrometheusBeforeMiddleware",
+    "hub.inloop.PrometheusBeforeMiddleware",
     "hub.middleware.HostMiddleware",
-    "django.middleware.security.SecurityMiddleware",
+    "hub.inloop.SecurityMiddleware",
     "hub.middleware.StaticFilesMiddleware",
-    "django.middleware.csp.ContentSecurityPolicyMiddleware",
-    "django.contrib.sessions.middleware.SessionMiddleware",
+    "hub.inloop.ContentSecurityPolicyMiddleware",
+    "hub.inloop.SessionMiddleware",
     "django_structlog.middlewares.RequestMiddleware",
-    "django.middleware.common.CommonMiddleware",
-    "django.middleware.csrf.CsrfViewMiddleware",
-    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "hub.inloop.CommonMiddleware",
+    "hub.inloop.CsrfViewMiddleware",
+    "hub.inloop.AuthenticationMiddleware",
     "hub.middleware.TokenMiddleware",
     "hub.middleware.SameOriginMiddleware",
-    "django.contrib.messages.middleware.MessageMiddleware",
-    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "hub.inloop.MessageMiddleware",
+    "hub.inloop.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
-    "django_prometheus.middleware.PrometheusAfterMiddleware",
+    "hub.inloop.PrometheusAfterMiddleware",
 ]
 
 ROOT_URLCONF = "hub.urls"

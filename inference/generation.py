@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
-from asgiref.sync import sync_to_async
 from opentelemetry import trace
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 
 from backends.base import Message, Sampling
 from inference import client
+from inference.database import in_thread
 from inference.models import ApiToken, InferenceRequest
 from inference.protocol import Chunk, Count, Done, Embed, Queued, Started, TokenInfo
 from inference.record import Record, answerer, correlation_id, folders
@@ -23,7 +23,7 @@ from registry.resolve import Served, resolve
 __all__ = ["answerer", "aresolve", "complete", "count_tokens", "embed", "folders", "generate"]
 log = structlog.get_logger(__name__)
 tracer = trace.get_tracer("hub.inference")
-aresolve = sync_to_async(resolve)
+aresolve = in_thread(resolve)
 EMBED_AT_ONCE = 32  # texts in one line to the engine, so that no line grows beyond reason
 
 

@@ -10,12 +10,12 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import structlog
-from channels.db import database_sync_to_async
 from django.conf import settings
 from django.db import DatabaseError
 
 from backends.base import Message, Sampling
 from inference import metrics
+from inference.database import in_thread
 from inference.models import ApiToken, InferenceRequest
 from inference.protocol import Chunk, Done, Folder, Generate, Started
 from registry import paths
@@ -98,7 +98,7 @@ class Record:
         self._count()
         try:
             # Shielded: a client that leaves twice as fast must not lose its row.
-            await asyncio.shield(database_sync_to_async(self._save)())
+            await asyncio.shield(in_thread(self._save)())
         except DatabaseError:
             log.exception("request log not written", request_id=self.request_id)
 

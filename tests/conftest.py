@@ -1,9 +1,11 @@
 """Fixtures for every test."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from inference import database
 from registry import paths
 from tests.running import running_hub
 
@@ -25,3 +27,10 @@ def storage(tmp_path: Path, settings: object) -> Path:
     settings.STORAGE = folder  # type: ignore[attr-defined]
     paths.make_folders()
     return folder
+
+
+@pytest.fixture(autouse=True)
+def no_kept_connection() -> Iterator[None]:
+    """A test database cannot be dropped while a thread of this process still is connected."""
+    yield
+    database.close()

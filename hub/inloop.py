@@ -1,0 +1,98 @@
+"""Django's and Prometheus's middlewares without a change of threads.
+
+Django runs the hooks of a middleware that is not asynchronous itself in another thread, in case
+they wait for something: two changes of threads a hook, thirty for one request, which cost more
+than the hooks. Those below only look at headers and set some, so they run where they are. What
+does wait, saving a session, still goes to a thread.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from asgiref.sync import sync_to_async
+from django.contrib.auth import middleware as auth
+from django.contrib.messages import middleware as messages
+from django.contrib.sessions import middleware as sessions
+from django.http import HttpRequest, HttpResponseBase
+from django.middleware import clickjacking, common, csp, csrf, security
+from django_prometheus import middleware as prometheus
+
+
+class InLoop:
+    """Before one of Django's middlewares: its hooks run on the event loop."""
+
+    get_response: Any
+    async_mode: bool
+
+    def __init__(self, get_response: Any) -> None:
+        super().__init__(get_response)  # type: ignore[call-arg]
+        view = getattr(self, "process_view", None)
+        if self.async_mode and view is not None:
+
+            async def process_view(*arguments: Any) -> Any:
+                return view(*arguments)
+
+            self.__dict__["process_view"] = process_view
+
+    async def __acall__(self, request: HttpRequest) -> HttpResponseBase:
+        response = None
+        if hasattr(self, "process_request"):
+            response = self.process_request(request)
+        response = response or await self.get_response(request)
+        return await self.aprocess_response(request, response)
+
+    async def aprocess_response(
+        self, request: HttpRequest, response: HttpResponseBase
+    ) -> HttpResponseBase:
+        if hasattr(self, "process_response"):
+            response = self.process_response(request, response)
+        return response
+
+
+class SecurityMiddleware(InLoop, security.SecurityMiddleware):
+    pass
+
+
+class ContentSecurityPolicyMiddleware(InLoop, csp.ContentSecurityPolicyMiddleware):
+    pass
+
+
+class CommonMiddleware(InLoop, common.CommonMiddleware):
+    pass
+
+
+class CsrfViewMiddleware(InLoop, csrf.CsrfViewMiddleware):
+    pass
+
+
+class AuthenticationMiddleware(InLoop, auth.AuthenticationMiddleware):
+    """The user is looked up when somebody asks who it is, not here."""
+
+
+class MessageMiddleware(InLoop, messages.MessageMiddleware):
+    pass
+
+
+class XFrameOptionsMiddleware(InLoop, clickjacking.XFrameOptionsMiddleware):
+    pass
+
+
+class PrometheusBeforeMiddleware(InLoop, prometheus.PrometheusBeforeMiddleware):  # type: ignore[misc]
+    pass
+
+
+class PrometheusAfterMiddleware(InLoop, prometheus.PrometheusAfterMiddleware):  # type: ignore[misc]
+    pass
+
+
+class SessionMiddleware(InLoop, sessions.SessionMiddleware):
+    """A session that changed is saved in a thread: that is a write to the database."""
+
+    async def aprocess_response(
+        self, request: HttpRequest, response: HttpResponseBase
+    ) -> HttpResponseBase:
+        if request.session.modified:
+            save: Any = self.process_response
+            return cast("HttpResponseBase", await sync_to_async(save)(request, response))
+        return await super().aprocess_response(request, response)

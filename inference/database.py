@@ -1,0 +1,46 @@
+"""One thread whose database connection stays open, for the few rows that every answer needs.
+
+Django gives each request a thread, and that thread a connection, which under ASGI lives as long
+as the request: opening and closing one took longer than all of its queries.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial, wraps
+
+from django.db import InterfaceError, OperationalError, connection
+
+# One is enough: what runs here takes less than a millisecond, and SQLite has one writer anyway.
+_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="inference-database")
+
+
+def in_thread[**P, T](function: Callable[P, T]) -> Callable[P, Awaitable[T]]:
+    """`function` for asynchronous callers. It may run twice, when the database had gone away."""
+
+    @wraps(function)
+    async def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        context = contextvars.copy_context()
+        work = partial(context.run, partial(_with_connection, function, *args, **kwargs))
+        return await asyncio.get_running_loop().run_in_executor(_thread, work)
+
+    return call
+
+
+def _with_connection[**P, T](function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    try:
+        return function(*args, **kwargs)
+    except (OperationalError, InterfaceError):
+        if connection.connection is not None and connection.is_usable():
+            raise
+        connection.close()  # the database was restarted; Django opens another one
+        return function(*args, **kwargs)
+
+
+def close() -> None:
+    """Close the thread's connection, if it has one; the next call opens another."""
+    if _thread._threads:
+        _thread.submit(lambda: connection.close()).result()
