@@ -62,9 +62,7 @@ class Row:
         # The row of log-probabilities is evaluated memory: reading it from the host costs 1 µs
         # and, unlike indexing in MLX, does not queue behind the step that already runs.
         logprob = float(memoryview(response.logprobs)[response.token])
-        return Delta(
-            self.uid, text, response.token, logprob, reason, piece, top, self.stop.found
-        )
+        return Delta(self.uid, text, response.token, logprob, reason, piece, top, self.stop.found)
 
     def _last_text(self) -> str:
         """Text that was waiting for more tokens, without an unfinished UTF-8 character."""
