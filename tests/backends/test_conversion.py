@@ -13,7 +13,7 @@ import pytest
 from mlx.utils import tree_flatten
 from mlx_lm.models.qwen2 import Model, ModelArgs
 
-from backends.base import Fidelity, LoraConfig, UnsupportedModel
+from backends.base import Fidelity, LoraConfig, TrainingConfig, UnsupportedModel
 from backends.mlx.export import export_gguf
 from backends.mlx.fidelity import fidelity
 from backends.mlx.fuse import fuse
@@ -40,10 +40,10 @@ def rows(tmp_path: Path) -> Path:
 def make_adapter(base: Path, folder: Path, size: float) -> Path:
     """An adapter on the top two layers whose second factor is random, `size` large."""
     model, _, _ = read_model(base)
-    lora = LoraConfig(rank=4, scale=2.0)
-    adapt(model, 2, lora, seed=0)
+    config = TrainingConfig(num_layers=2, lora=LoraConfig(rank=4, scale=2.0))
+    adapt(model, config)
     folder.mkdir()
-    write_adapter_config(folder, 2, lora)
+    write_adapter_config(folder, config)
     weights = {
         name: value if name.endswith("lora_a") else size * mx.random.normal(value.shape)
         for name, value in adapter_weights(model).items()
