@@ -77,6 +77,9 @@ class MLXBackend:
         export_gguf(folder, target)
 
     def examine(self, base: Path, data: Path, max_seq_length: int, sample: int) -> Examination:
+        from backends.mlx.device import prepare
+
+        prepare()
         from backends.mlx.examine import examine
 
         return examine(base, data, max_seq_length, sample)
@@ -101,6 +104,9 @@ class MLXBackend:
         return load_model(base, adapter, options)
 
     def check_template(self, base: Path, data: Path, sample: int) -> None:
+        from backends.mlx.device import prepare
+
+        prepare()
         from backends.mlx.parity import check_template
 
         check_template(base, data, sample)

@@ -57,6 +57,19 @@ def test_a_new_process_computes_with_onemkl_and_passive_threads() -> None:
     assert "SGEMM" in said
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="macOS has Accelerate")
+@pytest.mark.parametrize("look", ["examine(base, data, 128, 1)", "check_template(base, data, 1)"])
+def test_looking_at_data_first_does_not_cost_the_fast_blas(
+    tiny_base: Path, chats: Path, look: str
+) -> None:
+    code = (
+        "from pathlib import Path; from backends.mlx import MLXBackend;"
+        f"base, data = Path({str(tiny_base)!r}), Path({str(chats)!r});"
+        f"MLXBackend().{look}; print(MLXBackend().device())"
+    )
+    assert "imported before the fast BLAS" not in in_new_process(code)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="MLX needs g++ on Linux only")
 def test_without_a_compiler_mlx_still_computes() -> None:
     code = (
