@@ -42,8 +42,11 @@ def complete(
     dice = np.random.Generator(np.random.Philox(key=np.array(seed, np.uint64)))
     if dice.random() * weights.sum() >= beyond:
         return token
-    place = np.searchsorted(np.cumsum(weights[CANDIDATES:]), dice.random() * beyond, side="right")
-    return int(kept[min(CANDIDATES + int(place), len(kept) - 1)])
+    # By noise of each token's own, not by a place in their order: in a batch the last bits of
+    # near-equal log-probabilities differ, and with them the order.
+    noise = dice.gumbel(size=len(logprobs))
+    others = kept[CANDIDATES:]
+    return int(others[np.argmax(logprobs[others] / temperature + noise[others])])
 
 
 def is_useful(temperature: float, top_p: float, top_k: int, min_p: float) -> bool:
