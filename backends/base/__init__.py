@@ -1,0 +1,81 @@
+"""What the hub asks of a machine-learning backend.
+
+This module knows neither Django nor MLX: it holds the words (protocols, frozen
+dataclasses, errors) that `backends/mlx` and `backends/fake` both speak, so that
+everything above them can be tested without weights.
+"""
+
+from backends.base.backend import Backend
+from backends.base.errors import (
+    BackendError,
+    BadExample,
+    OutOfMemory,
+    PromptTooLong,
+    TemplateMismatch,
+    TrainingDiverged,
+    UnsupportedModel,
+)
+from backends.base.examining import Examination, Piece, RenderedExample, SplitTokens
+from backends.base.generation import (
+    Delta,
+    FinishReason,
+    Grammar,
+    LoadedModel,
+    LoadOptions,
+    Message,
+    Sampling,
+    TokenLogprob,
+    ToolCall,
+)
+from backends.base.models import DeviceInfo, Fidelity, ImportedModel
+from backends.base.training import (
+    Checkpointed,
+    Evaluated,
+    Finished,
+    LoraConfig,
+    Sampled,
+    ScoringConfig,
+    Started,
+    Stepped,
+    TrainingConfig,
+    TrainingEvent,
+    TrainingRun,
+)
+
+__all__ = [
+    "Backend",
+    "BackendError",
+    "BadExample",
+    "Checkpointed",
+    "Delta",
+    "DeviceInfo",
+    "Evaluated",
+    "Examination",
+    "Fidelity",
+    "FinishReason",
+    "Finished",
+    "Grammar",
+    "ImportedModel",
+    "LoadOptions",
+    "LoadedModel",
+    "LoraConfig",
+    "Message",
+    "OutOfMemory",
+    "Piece",
+    "PromptTooLong",
+    "RenderedExample",
+    "Sampled",
+    "Sampling",
+    "ScoringConfig",
+    "SplitTokens",
+    "Started",
+    "Stepped",
+    "TemplateMismatch",
+    "TokenLogprob",
+    "ToolCall",
+    "TrainingConfig",
+    "TrainingDiverged",
+    "TrainingEvent",
+    "TrainingRun",
+    "UnsupportedModel",
+]

@@ -1,0 +1,116 @@
+"""The protocol that `backends/mlx` and `backends/fake` implement."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from backends.base.examining import Examination
+from backends.base.generation import LoadedModel, LoadOptions
+from backends.base.models import DeviceInfo, Fidelity, ImportedModel
+from backends.base.training import TrainingEvent, TrainingRun
+
+
+@runtime_checkable
+class Backend(Protocol):
+    """A way to compute. Constructing one is cheap; heavy imports happen in the methods."""
+
+    name: str
+
+    def device(self) -> DeviceInfo: ...
+
+    def import_gguf(self, source: Path, target: Path) -> ImportedModel:
+        """Write the GGUF file `source` into the empty folder `target` as an MLX model folder,
+        in the type that is fast on this device. Raises UnsupportedModel."""
+        ...
+
+    def inspect(self, folder: Path) -> ImportedModel:
+        """Describe an MLX model folder without loading its weights. Raises UnsupportedModel."""
+        ...
+
+    def quantize(self, base: Path, target: Path, bits: int, group_size: int) -> ImportedModel:
+        """Write `base` quantized into the empty folder `target`. Raises UnsupportedModel."""
+        ...
+
+    def fuse(self, base: Path, adapter: Path, target: Path) -> ImportedModel:
+        """Write `base` with `adapter` added to its weights into the empty folder `target`; a
+        quantized base stays quantized. Raises UnsupportedModel."""
+        ...
+
+    def fidelity(
+        self, base: Path, adapter: Path | None, converted: Path, rows: Path, most_tokens: int
+    ) -> Fidelity:
+        """Compare `base` with `adapter` (None: alone) to the folder `converted` on the first
+        examples of the JSONL file `rows`, up to `most_tokens` judged tokens.
+
+        Raises BadExample, UnsupportedModel, OutOfMemory.
+        """
+        ...
+
+    def check_gguf(self, folder: Path) -> None:
+        """Raises UnsupportedModel, with the reason, when `export_gguf` would refuse the model
+        folder; reads no weights."""
+        ...
+
+    def export_gguf(self, folder: Path, target: Path) -> None:
+        """Write the model folder as the GGUF file `target`, 16 bits a weight. Raises
+        UnsupportedModel, with the reason, for models that GGUF or its writer cannot hold."""
+        ...
+
+    def examine(self, base: Path, data: Path, max_seq_length: int, sample: int) -> Examination:
+        """Tokenize at most `sample` examples (0: all) of each split in the folder `data` as
+        training on `base` would, with the prompt masked. Raises UnsupportedModel."""
+        ...
+
+    def memory_bytes(self) -> int | None:
+        """Bytes that this process's arrays hold on the device now, whoever made them; None where
+        nobody can say. May be called from any thread."""
+        ...
+
+    def load(
+        self, base: Path, adapter: Path | None = None, options: LoadOptions = LoadOptions()
+    ) -> LoadedModel:
+        """Load a model folder for generation, warmed up. With `adapter` (of any type: DoRA and full
+        ones cannot share a base) it is that fine-tune and nothing else: "no adapter" then means it.
+
+        Raises UnsupportedModel, OutOfMemory.
+        """
+        ...
+
+    def check_template(self, base: Path, data: Path, sample: int) -> None:
+        """Render at most `sample` examples of each split of the folder `data` as training reads
+        them and as a served model is asked; loads no weights.
+
+        Raises TemplateMismatch, UnsupportedModel. A hostile template may never come to an end:
+        call it where a process can be ended.
+        """
+        ...
+
+    def run_lm_eval(
+        self, base: Path, adapter: Path | None, tasks: Sequence[str], limit: int
+    ) -> dict[str, dict[str, float]]:
+        """Metrics by task of lm-eval, over at most `limit` examples each.
+
+        Raises BackendError when a task is unknown or its data cannot be had.
+        """
+        ...
+
+    def train(self, run: TrainingRun) -> Generator[TrainingEvent, None, None]:
+        """Train step by step: the caller drives the generator and stops by closing it.
+
+        The first event is Started, the last Finished. Closing it early first saves a checkpoint
+        of the last step done. Raises BadExample, TrainingDiverged (naming the batch's examples),
+        UnsupportedModel, OutOfMemory.
+        """
+        ...
+
+    def compare_weights(self, one: Path, other: Path) -> dict[str, float]:
+        """The largest absolute difference of each tensor of two safetensors files, by name; a
+        tensor that only one of them has, or of another shape, differs by infinity."""
+        ...
+
+    def largest_weights(self, path: Path) -> dict[str, float]:
+        """The largest absolute value of each tensor of a safetensors file, by name: what a
+        difference of `compare_weights` is large or small beside."""
+        ...

@@ -1,0 +1,50 @@
+"""What a data set looks like through a model's tokenizer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class SplitTokens:
+    """What a tokenizer makes of one split. `lengths` has the tokens of each usable example, before
+    any cut; the counts are of the examples that were examined."""
+
+    total: int  # lines of the split
+    examined: int  # of them, spread evenly
+    lengths: list[int]
+    trained: int  # tokens that the loss counts
+    truncated: int  # examples longer than the limit
+    dropped: int  # examples whose answer lies beyond the limit
+    longest_line: int  # from 1; 0 for none
+    wrong: int  # examples that training would refuse
+    bad: list[str]  # the first of them, with line and reason
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A run of tokens as text: `trained` ones are learned, `cut` ones lie beyond the limit."""
+
+    text: str
+    trained: bool
+    cut: bool
+    tokens: int
+
+
+@dataclass(frozen=True)
+class RenderedExample:
+    """An example as the model reads it: `tokens[start:]` are its answer."""
+
+    split: str
+    line: int  # from 1
+    tokens: int
+    start: int
+    pieces: list[Piece]
+
+
+@dataclass(frozen=True)
+class Examination:
+    """`rendered` has the first examples of each split, and its longest."""
+
+    splits: dict[str, SplitTokens]
+    rendered: list[RenderedExample]

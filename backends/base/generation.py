@@ -1,0 +1,202 @@
+"""Requests, sampling, answers, and the model in memory that gives them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NotRequired, Protocol, TypedDict, runtime_checkable
+
+
+class Message(TypedDict):
+    """One chat message, as in the OpenAI API. An assistant's `tool_calls` and a tool's
+    `tool_call_id` and `name` are there only when they apply."""
+
+    role: str
+    content: str
+    tool_calls: NotRequired[list[dict[str, Any]]]
+    tool_call_id: NotRequired[str]
+    name: NotRequired[str]
+
+
+@dataclass(frozen=True)
+class Grammar:
+    """What an answer must look like, enforced token by token.
+
+    `source` is a JSON schema (as JSON text), a regular expression or a Lark grammar; it is empty
+    for `json_object`, any JSON object.
+    """
+
+    kind: Literal["json_object", "json_schema", "regex", "lark"]
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are chosen. `temperature` 0 is greedy; `seed` makes a draw repeatable.
+
+    `repetition_penalty` divides (multiplies, when negative) the logits of tokens in the last
+    `repetition_context` ones, prompt included; presence and frequency penalties are OpenAI's and
+    look at the answer alone. `logit_bias` is (token, added to its logit). `top_logprobs` most
+    likely tokens are told of each step when `logprobs` is set. `max_kv_tokens` keeps a rotating
+    window of so many tokens of context, 0 all of them.
+    """
+
+    max_tokens: int = 256
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    repetition_penalty: float = 1.0
+    repetition_context: int = 64
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    logprobs: bool = False
+    top_logprobs: int = 0
+    grammar: Grammar | None = None
+    max_kv_tokens: int = 0
+
+
+FinishReason = Literal["stop", "length", "tool_calls"]
+
+
+@dataclass(frozen=True)
+class TokenLogprob:
+    """A token that might have come. `text` is its own, with U+FFFD for half a character."""
+
+    token: int
+    text: str
+    logprob: float
+
+
+@dataclass(frozen=True)
+class Delta:
+    """What one decoding step added to one row. `text` may be empty (half a UTF-8 character).
+
+    `piece` is the token's own text and `top` the likeliest tokens, likeliest first; both only when
+    the row asked for logprobs. `stop` is the stop string that ended the row, if one did.
+    """
+
+    uid: str
+    text: str
+    token: int
+    logprob: float
+    finish_reason: FinishReason | None = None
+    piece: str = ""
+    top: tuple[TokenLogprob, ...] = ()
+    stop: str = ""
+
+
+@dataclass(frozen=True)
+class ToolCall:
+    """A call that an answer asks for. `arguments` is JSON text."""
+
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """How a model is kept in memory.
+
+    `cache_bytes` is the budget of the prefix cache, 0 none; with `cache_dir` its entries outlive
+    the process. `kv_bits` (4 or 8) quantizes keys and values of rows once they are `kv_after`
+    tokens long. `draft` is the folder of a smaller model with the same tokenizer that proposes
+    `draft_tokens` tokens at a time when a row runs alone.
+    """
+
+    cache_bytes: int = 0
+    cache_dir: Path | None = None
+    kv_bits: int | None = None
+    kv_after: int = 0
+    draft: Path | None = None
+    draft_tokens: int = 3
+
+
+@runtime_checkable
+class LoadedModel(Protocol):
+    """One base model in memory, serving any of its adapters in one running batch.
+
+    Every method is called from the one thread that loaded it.
+    """
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that weights, adapters and caches hold now."""
+        ...
+
+    @property
+    def context_length(self) -> int: ...
+
+    @property
+    def cache_bytes(self) -> int:
+        """Bytes of `nbytes` that the prefix cache holds; they can be given back at any time."""
+        ...
+
+    def shrink_cache(self, most_bytes: int) -> None:
+        """Drop least recently used prefixes until the cache holds at most `most_bytes`."""
+        ...
+
+    def encode(
+        self, messages: Sequence[Message], tools: Sequence[dict[str, Any]] | None = None
+    ) -> list[int]:
+        """Token ids of the chat, rendered with the model's template and a generation prompt.
+        `tools` are described to the template as JSON schemas."""
+        ...
+
+    def encode_text(self, text: str) -> list[int]:
+        """Token ids of a plain text, as a completion continues it."""
+        ...
+
+    def parse_tool_calls(
+        self, text: str, tools: Sequence[dict[str, Any]]
+    ) -> tuple[str, list[ToolCall]]:
+        """(what is no call, the calls) of an answer, in the notation of the model's template.
+
+        Raises BackendError when the text begins a call that cannot be read.
+        """
+        ...
+
+    def tool_grammar(self, tools: Sequence[dict[str, Any]]) -> Grammar:
+        """What an answer looks like that calls one of `tools` and says nothing else, in the
+        notation of the model's template.
+
+        Raises BackendError for a notation that is not known well enough to be enforced.
+        """
+        ...
+
+    def embed(self, prompts: Sequence[Sequence[int]], adapter: Path | None) -> list[list[float]]:
+        """One vector of unit length for each prompt: the mean of the last hidden states.
+
+        Raises PromptTooLong, UnsupportedModel.
+        """
+        ...
+
+    def add_adapter(self, path: Path) -> None:
+        """Make the adapter folder at `path` usable; a no-op when it already is."""
+        ...
+
+    def insert(
+        self, uid: str, prompt: Sequence[int], adapter: Path | None, sampling: Sampling
+    ) -> int:
+        """Add a row; it produces its first token in one of the next steps. Returns how many of the
+        prompt's tokens the prefix cache had.
+
+        Raises PromptTooLong, and BackendError for a grammar that cannot be compiled.
+        """
+        ...
+
+    def step(self) -> list[Delta]:
+        """Advance prefill or decoding once. Empty while only prefill happened or nothing waits."""
+        ...
+
+    def remove(self, uid: str) -> None:
+        """Drop a row at once; unknown uids are ignored."""
+        ...
+
+    def close(self) -> None:
+        """Give the memory back. Call on the same thread, before that thread ends."""
+        ...

@@ -1,0 +1,210 @@
+"""What decides a training run, and the events that it yields."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class LoraConfig(BaseModel):
+    """The adapter's shape, in mlx-lm's words. Without meaning for a full fine-tune."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    rank: Annotated[int, Field(ge=1, le=256, description="Rank of the two LoRA factors")] = 8
+    scale: Annotated[float, Field(gt=0, le=1000, description="Factor on the adapter's output")] = (
+        20.0
+    )
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    keys: Annotated[
+        tuple[str, ...] | None,
+        Field(
+            description="Linear layers adapted, by their path within a block, such as "
+            '"self_attn.q_proj"; null is all of them'
+        ),
+    ] = None
+
+
+class ScoringConfig(BaseModel):
+    """How the finished model is judged on the test split, beside its base. It changes no weight."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    scorer: Annotated[
+        Literal["none", "exact_match", "json", "contains", "f1"],
+        Field(description="How an answer is compared with the right one; none asks nothing"),
+    ] = "exact_match"
+    examples: Annotated[int, Field(ge=1, le=100_000, description="Of the test split")] = 50
+    max_tokens: Annotated[int, Field(ge=1, le=32_768, description="Of each answer")] = 128
+    lm_eval: Annotated[
+        tuple[str, ...], Field(description="Tasks of lm-eval, where that package is installed")
+    ] = ()
+
+
+class TrainingConfig(BaseModel):
+    """Everything that decides what a training run computes, besides data and base weights."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    fine_tune_type: Annotated[
+        Literal["lora", "dora", "full"],
+        Field(description="A LoRA or DoRA adapter, or all weights of the chosen layers"),
+    ] = "lora"
+    objective: Annotated[
+        Literal["sft", "dpo", "orpo"],
+        Field(description="Learn from answers, or from chosen and rejected ones (dpo, orpo)"),
+    ] = "sft"
+    beta: Annotated[
+        float, Field(gt=0, le=10, description="Weight of the preference in dpo and orpo")
+    ] = 0.1
+    iters: Annotated[int, Field(ge=1, le=1_000_000, description="Optimizer steps")] = 100
+    epochs: Annotated[
+        float | None,
+        Field(gt=0, le=10_000, description="Passes over the data; replaces iters when given"),
+    ] = None
+    batch_size: Annotated[int, Field(ge=1, le=1024, description="Examples per batch")] = 4
+    grad_accumulation_steps: Annotated[
+        int, Field(ge=1, le=1024, description="Batches per optimizer step")
+    ] = 1
+    grad_checkpoint: Annotated[
+        bool, Field(description="Compute activations twice to hold fewer in memory")
+    ] = False
+    packing: Annotated[
+        bool, Field(description="Fill rows with several short examples that do not see each other")
+    ] = False
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 2e-4
+    num_layers: Annotated[
+        int, Field(ge=-1, description="Layers trained, counted from the top; -1 is all")
+    ] = -1
+    max_seq_length: Annotated[int, Field(ge=8, le=1_048_576, description="Tokens")] = 2048
+    mask_prompt: Annotated[bool, Field(description="Learn from the answer's tokens only")] = True
+    lora: LoraConfig = LoraConfig()
+    optimizer: Literal["adam", "adamw", "sgd", "muon", "adafactor"] = "adamw"
+    weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.0
+    schedule: Literal["constant", "cosine", "linear"] = "cosine"
+    warmup: Annotated[int, Field(ge=0, description="Steps of linear warm-up")] = 5
+    grad_clip: Annotated[float, Field(ge=0, description="Global norm limit; 0 is off")] = 1.0
+    steps_per_eval: Annotated[int, Field(ge=1, description="Steps between validations")] = 50
+    patience: Annotated[
+        int,
+        Field(ge=0, description="Validations without a better loss until it stops; 0 never stops"),
+    ] = 0
+    restore_best: Annotated[
+        bool, Field(description="End with the weights of the lowest validation loss")
+    ] = True
+    save_every: Annotated[int, Field(ge=1, description="Steps between checkpoints")] = 25
+    keep_checkpoints: Annotated[
+        int, Field(ge=1, le=1000, description="Newest checkpoints kept, besides the best")
+    ] = 2
+    samples: Annotated[
+        int, Field(ge=0, le=16, description="Validation prompts answered at each validation")
+    ] = 0
+    sample_tokens: Annotated[int, Field(ge=1, le=4096, description="Longest such answer")] = 64
+    scoring: ScoringConfig = ScoringConfig()
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
+
+    @model_validator(mode="after")
+    def _settings_go_together(self) -> TrainingConfig:
+        if self.epochs is None and self.warmup >= self.iters and self.warmup > 0:
+            raise ValueError(
+                f"warmup ({self.warmup}) must be smaller than iters ({self.iters}); "
+                "lower warmup or train longer"
+            )
+        if self.packing and self.objective != "sft":
+            raise ValueError(
+                f"packing cannot be used with objective {self.objective}, which compares pairs of "
+                "answers; switch packing off"
+            )
+        return self
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """One run. `data` holds train.jsonl, valid.jsonl and perhaps test.jsonl.
+
+    `output` is an empty folder that receives `adapters.safetensors` and `adapter_config.json`.
+    `checkpoints` survives the process: a run that finds a checkpoint there goes on from it and
+    ends with the same bytes as a run that was never interrupted. A preference objective reads
+    examples with "prompt" (or "messages"), "chosen" and "rejected", and no others.
+    """
+
+    base: Path
+    data: Path
+    output: Path
+    checkpoints: Path
+    config: TrainingConfig
+
+
+@dataclass(frozen=True)
+class Started:
+    """The run is set up. `iteration` is 0, or the last one done before an interruption; `iters` is
+    how many optimizer steps it will take at most (`epochs` is known only once the data is read).
+    """
+
+    iteration: int
+    iters: int
+    trainable_parameters: int
+    total_parameters: int
+
+
+@dataclass(frozen=True)
+class Stepped:
+    """One optimizer step is done. Rates are over the last step; `train_loss` is its mean per token,
+    or per pair for dpo and orpo."""
+
+    iteration: int
+    train_loss: float
+    learning_rate: float
+    grad_norm: float
+    tokens: int  # target tokens that the loss counted
+    tokens_per_second: float  # unpadded tokens through the model, per second
+    peak_memory_bytes: int
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """Mean loss per target token (dpo, orpo: per pair) over a whole split. `adapter` False is the
+    untouched base."""
+
+    iteration: int
+    split: Literal["valid", "test"]
+    loss: float
+    adapter: bool = True
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """What the model says now to a prompt of the validation split, greedily."""
+
+    iteration: int
+    line: int  # of valid.jsonl, from 1
+    prompt: str
+    expected: str
+    answer: str
+
+
+@dataclass(frozen=True)
+class Checkpointed:
+    """A checkpoint is durable on disk."""
+
+    iteration: int
+    path: Path
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The adapter is in `output`. `metrics` has train_loss, val_loss, best_val_loss and
+    best_iteration, and with a test split test_loss, perplexity (tuned) and base_perplexity; dpo
+    and orpo add the margin and accuracy of each split, as val_margin and val_accuracy. All but
+    train_loss are of the weights in `output`: with `restore_best`, those of best_iteration.
+    `iteration` is the last one done, fewer than Started's `iters` when `patience` ended the run.
+    """
+
+    iteration: int
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+TrainingEvent = Started | Stepped | Evaluated | Sampled | Checkpointed | Finished
