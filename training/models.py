@@ -227,7 +227,8 @@ class TrainingJob(models.Model):
         ]
         indexes: ClassVar = [
             models.Index(fields=["status", "-priority", "position"], name="job_order"),
-            models.Index(fields=["-created_at", "-id"], name="job_newest"),
+            # With the status, so that the list of what is over skips to a late page by it alone.
+            models.Index(fields=["-created_at", "-id", "status"], name="job_newest"),
             models.Index(fields=["memory_family", "-completed_at"], name="job_family"),
             models.Index(fields=["status", "-created_at", "-id"], name="job_newest_of_status"),
             models.Index(fields=["model", "-created_at", "-id"], name="job_newest_of_model"),
