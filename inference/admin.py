@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.contrib import admin, messages
+from django.contrib.admin.views.main import SEARCH_VAR
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 
 from inference.models import ApiToken, InferenceRequest, Replay
 from registry.admin_search import Searched
 from registry.paging import RowPages
+
+FOUND_AT_MOST = 2_000  # of a search in a log that grows without end
 
 
 @admin.register(ApiToken)
@@ -69,16 +74,25 @@ class InferenceRequestAdmin(Searched[InferenceRequest], admin.ModelAdmin[Inferen
     search_fields = ("request_id", "correlation_id", "requested_model", "error")
     search_help_text = (
         "Part of the name asked for or of a failed request's error, or a whole request or "
-        "correlation id."
+        f"correlation id. Lists the newest {FOUND_AT_MOST:,}."
     )
-    paginator = RowPages
     list_per_page = 25
     show_full_result_count = False  # the log grows without end
 
+    def get_paginator(
+        self, request: HttpRequest, queryset: QuerySet[InferenceRequest], per_page: int, *_: Any
+    ) -> RowPages[InferenceRequest]:
+        most = FOUND_AT_MOST if request.GET.get(SEARCH_VAR) else None
+        return RowPages(queryset, per_page, most=most)
+
     def found_by(self, word: str) -> Q:
-        failed = Q(status=InferenceRequest.Status.FAILED, error__icontains=word)
-        whole = Q(request_id=word) | Q(correlation_id=word)
-        return Q(requested_model__name_contains=word) | failed | whole
+        rows = InferenceRequest.objects.order_by().values_list("pk", flat=True)
+        failed = rows.filter(status=InferenceRequest.Status.FAILED).order_by("-created_at")
+        others = [
+            *rows.filter(Q(request_id=word) | Q(correlation_id=word))[:FOUND_AT_MOST],
+            *failed.filter(error__icontains=word)[:FOUND_AT_MOST],
+        ]
+        return Q(requested_model__name_contains=word) | Q(pk__in=others)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

@@ -78,6 +78,16 @@ def versions_of(model: Model) -> QuerySet[ModelVersion]:
     )
 
 
+def listed_versions_of(model: Model) -> QuerySet[ModelVersion]:
+    """`versions_of` with no more than a table of them shows."""
+    return (
+        versions_of(model)
+        .select_related(None)
+        .select_related("dataset")
+        .only("model", "version", "status", "metrics", "created_at", "dataset__name")
+    )
+
+
 def moves_of(model: Model, limit: int = 20) -> QuerySet[AliasMove]:
     """The last moves of any of the model's aliases, newest first."""
     moves = model.alias_moves.select_related("from_version", "to_version")

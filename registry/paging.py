@@ -11,6 +11,7 @@ from typing import Any
 from django.core.paginator import Page, Paginator
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
+from django.utils.functional import cached_property
 from ninja.pagination import LimitOffsetPagination
 
 AHEAD = 2_000  # ids
@@ -27,9 +28,20 @@ def _rows[T: Model](found: QuerySet[T], keys: list[Any]) -> list[T]:
 
 
 class RowPages[T: Model](Paginator[T]):
-    """The paginator of the HTML pages, over a QuerySet."""
+    """The paginator of the HTML pages, over a QuerySet. With `most` it counts and shows no more
+    than so many rows: a search that finds much is not read to its end."""
 
     object_list: QuerySet[T]
+
+    def __init__(
+        self, object_list: QuerySet[T], per_page: int, *args: Any, most: int | None = None
+    ) -> None:
+        super().__init__(object_list, per_page, *args)
+        self.most = most
+
+    @cached_property
+    def count(self) -> int:
+        return self.object_list.order_by()[: self.most].count()
 
     def page(self, number: int | str) -> Page[T]:
         number = self.validate_number(number)

@@ -128,7 +128,12 @@ class InferenceRequest(models.Model):
             ),
         ]
         indexes: ClassVar = [
-            models.Index(fields=["-created_at", "-id"], name="request_newest"),
+            # With the name, so that a search of names reads no rows but those it shows.
+            models.Index(fields=["-created_at", "-id", "requested_model"], name="request_newest"),
+            models.Index(fields=["correlation_id"], name="request_correlation"),
+            models.Index(
+                fields=["-created_at"], condition=Q(status="failed"), name="request_failed"
+            ),
             models.Index(fields=["version", "-created_at"]),
         ]
 

@@ -138,7 +138,7 @@ def model_context(
 ) -> dict[str, Any]:
     every = overview.versions_of(found)
     disk = gc.disk_use(found)[0]
-    pages = RowPages(every, VERSIONS_PER_PAGE)
+    pages = RowPages(overview.listed_versions_of(found), VERSIONS_PER_PAGE)
     pages.count = disk.versions  # it has counted them already
     page = pages.get_page(request.GET.get("page"))
     versions = list(page)

@@ -35,9 +35,11 @@ Change = Callable[[TrainingJob], object]
 @require_GET
 def jobs(request: HtmxRequest) -> HttpResponse:
     query = {name: request.GET.get(name, "").strip() for name in ("status", "model")}
-    page = RowPages(overview.find_jobs(**query), PER_PAGE).get_page(request.GET.get("page"))
+    pages = RowPages(overview.find_jobs(**query), PER_PAGE)
+    if not any(query.values()):
+        pages.count = overview.count_over()
     context = {
-        "page": page,
+        "page": pages.get_page(request.GET.get("page")),
         "query": query,
         "live": TrainingJob.objects.filter(status__in=["queued", "running"]).exists(),
         "statuses": TrainingJob.Status.choices,
