@@ -103,5 +103,10 @@ def flat_params(version: ModelVersion) -> dict[str, Any]:
 
 
 def ordered_metrics(version: ModelVersion) -> dict[str, Any]:
-    """The version's metrics, what decides about it first."""
-    return {name: version.metrics[name] for name in by_weight(version.metrics)}
+    """The version's metrics, what decides about it first; counts of lost examples only where some
+    were lost."""
+    return {
+        name: version.metrics[name]
+        for name in by_weight(version.metrics)
+        if version.metrics[name] or not name.endswith(("_dropped", "_truncated"))
+    }
