@@ -14,7 +14,8 @@ from django.core.exceptions import ValidationError
 # PostgreSQL share. \Z, since Python's $ also matches before a line end.
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z"
 ALIAS_PATTERN = r"^[a-z][a-z0-9_-]{0,49}\Z"
-_SEMVER = re.compile(r"(0|[1-9][0-9]{0,5})\.(0|[1-9][0-9]{0,5})\.(0|[1-9][0-9]{0,5})")
+_NUMBER = "(0|[1-9][0-9]{0,5})"
+SEMVER_PATTERN = rf"^{_NUMBER}\.{_NUMBER}\.{_NUMBER}\Z"
 
 
 def validate_name(value: str) -> None:
@@ -37,7 +38,7 @@ def validate_alias(value: str) -> None:
 
 def parse_semver(value: str) -> tuple[int, int, int]:
     """(major, minor, patch) of `1.2.3`. Raises ValidationError for anything else."""
-    match = _SEMVER.fullmatch(value)
+    match = re.fullmatch(SEMVER_PATTERN, value)
     if match is None:
         raise ValidationError(
             f"{value!r} is not a semantic version: write MAJOR.MINOR.PATCH, such as 0.1.0."

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.db import IntegrityError, transaction
 
-from registry import artifacts, lineage, paths
+from registry import artifacts, lineage, numbering, paths
 from registry.errors import Conflict, Damaged, Invalid
 from registry.models import Dataset, Model, ModelVersion
 
@@ -20,8 +20,10 @@ def begin_version(
     config: dict[str, Any],
     seed: int,
     parent: ModelVersion | None = None,
+    number: str = "",
 ) -> ModelVersion:
-    """Make the next version of `model`, in status training, with all of its lineage.
+    """Make the next version of `model`, in status training, with all of its lineage. It has the
+    chosen `number`, or where that is empty or no longer to be had, the proposed one.
 
     Raises Invalid when `parent` belongs to another base model.
     """
@@ -30,9 +32,11 @@ def begin_version(
         raise Invalid(f"{parent} was trained on {parent.base_model}, {model} is based on {base}.")
     origin = lineage.collect()
     for _ in range(_ATTEMPTS):
+        settled, notes = numbering.settle(model, dataset, config, number)
         version = ModelVersion(
             model=model,
-            version=propose_number(model, dataset, config),
+            version=settled,
+            notes=notes,
             git_commit=origin.git_commit,
             git_dirty=origin.git_dirty,
             git_diff=origin.git_diff,
@@ -53,26 +57,6 @@ def begin_version(
             continue
         return version
     raise Conflict(f"Other versions of {model} are being made at the same time; try again.")
-
-
-def propose_number(model: Model, dataset: Dataset, config: dict[str, Any]) -> str:
-    """0.1.0 at first; a new patch for the same data, base and parameters (but for the seed);
-    else a new minor."""
-    newest = model.versions.newest_first().first()
-    if newest is None:
-        return "0.1.0"
-    same = (
-        newest.dataset_checksum == dataset.checksum
-        and newest.base_checksum == model.base_model.manifest_sha256
-        and _without_seed(newest.params) == _without_seed(config)
-    )
-    if same:
-        return f"{newest.major}.{newest.minor}.{newest.patch + 1}"
-    return f"{newest.major}.{newest.minor + 1}.0"
-
-
-def _without_seed(config: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in config.items() if key != "seed"}
 
 
 def complete_version(version: ModelVersion, staging: Path, metrics: dict[str, Any]) -> ModelVersion:

@@ -42,7 +42,13 @@ versions_router = Router(tags=["versions"])
 def create(request: HttpRequest, payload: JobIn) -> Status[TrainingJob]:
     """The worker runs queued jobs one at a time; watch `status` and `iteration`."""
     model, dataset = _model(payload.model_id), _dataset(payload.dataset_id)
-    job = queue.enqueue(model, dataset, payload.config, payload.priority)
+    job = queue.enqueue(
+        model,
+        dataset,
+        payload.config,
+        payload.priority,
+        version_number=payload.version_number,
+    )
     return Status(201, _job(job.pk))
 
 
@@ -120,7 +126,13 @@ def prioritize(request: HttpRequest, job_id: int, payload: PriorityIn) -> Traini
 @router.post("/jobs/{job_id}/clone", response={201: JobOut}, summary="Queue a job like this one")
 def clone(request: HttpRequest, job_id: int, payload: CloneIn) -> Status[TrainingJob]:
     dataset = None if payload.dataset_id is None else _dataset(payload.dataset_id)
-    made = queue.clone(_job(job_id), payload.changes, dataset=dataset, priority=payload.priority)
+    made = queue.clone(
+        _job(job_id),
+        payload.changes,
+        dataset=dataset,
+        priority=payload.priority,
+        version_number=payload.version_number,
+    )
     return Status(201, _job(made.pk))
 
 

@@ -11,7 +11,7 @@ from django.db.models import QuerySet
 from pydantic import ValidationError
 
 from backends.base import TrainingConfig
-from registry.errors import Invalid
+from registry.errors import HubError, Invalid
 from registry.models import Dataset, Model
 from training import rules, sweeps
 from training.configs import with_changes
@@ -48,6 +48,13 @@ class NewJobForm(forms.Form):
         min_value=-1000,
         max_value=1000,
         help_text="Higher runs first; 0 is normal.",
+    )
+    version_number = forms.CharField(
+        required=False,
+        max_length=20,
+        label="Version",
+        help_text="A number of your own, above the newest, such as 1.0.0; empty takes the proposed.",
+        widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
     )
     name = forms.CharField(
         required=False,
@@ -95,6 +102,7 @@ class NewJobForm(forms.Form):
             self.add_error(None, str(error))
             return cleaned
         self._check(cleaned.get("model"), cleaned.get("dataset"), configs)
+        self._check_number(cleaned.get("model"), cleaned.get("version_number", ""), len(configs))
         return cleaned | {"config": config, "grid": _typed(grid, configs), "configs": configs}
 
     def _config(self, values: dict[str, Any]) -> TrainingConfig | None:
@@ -120,6 +128,18 @@ class NewJobForm(forms.Form):
         for problem in dict.fromkeys(found):
             name = problem.setting if problem.setting in self.fields else None
             self.add_error(name, problem.message)
+
+    def _check_number(self, model: Model | None, number: str, jobs: int) -> None:
+        if not number:
+            return
+        if jobs > 1:
+            message = f"One number cannot be that of {jobs} versions; leave it empty for a sweep."
+            self.add_error("version_number", message)
+        elif model is not None:
+            try:
+                rules.check_number(model, number)
+            except HubError as error:
+                self.add_error("version_number", str(error))
 
 
 _NAMES = tuple(setting.name for setting in SETTINGS)

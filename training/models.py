@@ -19,6 +19,7 @@ from django.utils import timezone
 
 from backends.base import TrainingConfig
 from registry.models import BaseModel, Dataset, Model, ModelVersion
+from registry.names import SEMVER_PATTERN, validate_semver
 
 
 class LeaseLost(Exception):
@@ -195,6 +196,13 @@ class TrainingJob(models.Model):
     )
 
     correlation_id = models.CharField(max_length=64, blank=True, editable=False)
+    version_number = models.CharField(
+        max_length=20,
+        blank=True,
+        editable=False,
+        validators=[validate_semver],
+        help_text="Chosen for its version; empty takes what is proposed when it begins",
+    )
     result_version = models.OneToOneField(
         ModelVersion, on_delete=models.PROTECT, null=True, related_name="job", editable=False
     )
@@ -223,6 +231,10 @@ class TrainingJob(models.Model):
             models.CheckConstraint(
                 condition=~Q(status="running") | Q(lease__isnull=False),
                 name="job_running_has_lease",
+            ),
+            models.CheckConstraint(
+                condition=Q(version_number="") | Q(version_number__regex=SEMVER_PATTERN),
+                name="job_version_number_valid",
             ),
         ]
         indexes: ClassVar = [

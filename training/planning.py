@@ -9,7 +9,7 @@ from typing import Any
 from django import forms
 
 from backends.base import TrainingConfig
-from registry import versions
+from registry import numbering
 from registry.errors import HubError
 from registry.models import Dataset, Model
 from training import admission, rules
@@ -95,7 +95,7 @@ def plan(form: forms.Form) -> Forecast:
         bound.fields = form.fields  # the same data sets are offered
     bound.is_valid()
     problems = [
-        (LABELS.get(name, name.capitalize()) if name != "__all__" else "", str(message))
+        (str(bound[name].label) if name != "__all__" else "", str(message))
         for name, messages in bound.errors.items()
         for message in messages
     ]
@@ -110,7 +110,7 @@ def plan(form: forms.Form) -> Forecast:
         varied=" × ".join(str(len(values)) for values in fields["grid"].values()),
         steps=_range([rules.steps(dataset, config) for config in configs]),
         examples=_range([_seen(dataset, config) for config in configs]),
-        version=_version(model, dataset, configs),
+        version=fields.get("version_number") or _version(model, dataset, configs),
         problems=problems,
         notes=_notes(model, dataset, configs),
         need=need,
@@ -132,7 +132,7 @@ def _values(form: forms.Form) -> dict[str, Any]:
 def _version(model: Model, dataset: Dataset, configs: Sequence[TrainingConfig]) -> str:
     if len(configs) > 1:
         return ""
-    return versions.propose_number(model, dataset, configs[0].model_dump(mode="json"))
+    return numbering.propose(model, dataset, configs[0].model_dump(mode="json"))
 
 
 def _notes(model: Model, dataset: Dataset, configs: Sequence[TrainingConfig]) -> list[Said]:

@@ -44,12 +44,16 @@ def enqueue(
     sweep: Sweep | None = None,
     varied: Mapping[str, Any] | None = None,
     cloned_from: TrainingJob | None = None,
+    version_number: str = "",
 ) -> TrainingJob:
     """Queue a fine-tuning of `model` on `dataset`, or of what `training.reproduction` asks for.
+    Its version gets `version_number`, or else what is proposed when it begins.
 
-    Raises Invalid when it could not be trained.
+    Raises Invalid when it could not be trained, Invalid or Conflict when its number cannot be had.
     """
     rules.check(model, dataset, config)
+    if version_number:
+        rules.check_number(model, version_number)
     with transaction.atomic():
         job = TrainingJob.objects.create(
             model=model,
@@ -61,6 +65,7 @@ def enqueue(
             sweep=sweep,
             varied=dict(varied or {}),
             cloned_from=cloned_from,
+            version_number=version_number,
             correlation_id=_correlation_id(),
         )
         ring()
@@ -74,9 +79,11 @@ def clone(
     *,
     dataset: Dataset | None = None,
     priority: int | None = None,
+    version_number: str = "",
 ) -> TrainingJob:
     """Queue a new job like `job`, with the settings in `changes` (by dotted name) and perhaps
-    other data. Raises Invalid when it could not be trained."""
+    other data. A number that was chosen for the old job's version is not taken over. Raises what
+    `enqueue` raises."""
     config = with_changes(job.training_config, changes)
     return enqueue(
         job.model,
@@ -84,6 +91,7 @@ def clone(
         config,
         job.priority if priority is None else priority,
         cloned_from=job,
+        version_number=version_number,
     )
 
 
@@ -354,7 +362,11 @@ def attach_version(job: TrainingJob, lease: uuid.UUID, config: TrainingConfig) -
         return job.result_version
     with transaction.atomic():
         version = versions.begin_version(
-            job.model, job.dataset, config.model_dump(mode="json"), config.seed
+            job.model,
+            job.dataset,
+            config.model_dump(mode="json"),
+            config.seed,
+            number=job.version_number,
         )
         job.write_held(lease, result_version=version)
         job.result_version = version

@@ -10,9 +10,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from backends.base import TrainingConfig
-from registry.errors import Invalid
+from registry import numbering
+from registry.errors import Conflict, Invalid
 from registry.models import Dataset, Model
 from training import scoring
+from training.models import TrainingJob
 
 _WIDE_RATE = 5e-5  # all weights move: mlx-lm and its users train them at 1e-5 and about
 
@@ -30,6 +32,15 @@ def check(model: Model, dataset: Dataset, config: TrainingConfig) -> None:
     """Raises Invalid, with all reasons, when `model` could not be trained like that."""
     if found := problems(model, dataset, config):
         raise Invalid(" ".join(problem.message for problem in found))
+
+
+def check_number(model: Model, number: str) -> None:
+    """Raises Invalid or Conflict when a job of `model` cannot be queued to make this version."""
+    numbering.check(model, number)
+    alive = [TrainingJob.Status.QUEUED, TrainingJob.Status.RUNNING]
+    asked = TrainingJob.objects.filter(model=model, version_number=number, status__in=alive)
+    if job := asked.first():
+        raise Conflict(f"Job {job.pk} is to make {model}@{number}; choose another number.")
 
 
 def problems(model: Model, dataset: Dataset, config: TrainingConfig) -> list[Problem]:

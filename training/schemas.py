@@ -20,6 +20,7 @@ _CONFIG: dict[str, Any] = {
     "learning_rate": 2e-4,
     "lora": {"rank": 8},
 }
+_NUMBER_HELP = "For the version it makes; empty: the proposed one"
 _JOB: dict[str, Any] = {
     "id": 1,
     "model_id": 1,
@@ -57,6 +58,7 @@ _JOB: dict[str, Any] = {
     "wait_reason": "",
     "error_message": "",
     "reproduces": None,
+    "version_number": "",
     "version": "0.1.0",
     "version_status": "training",
     "metrics": {},
@@ -89,6 +91,7 @@ class JobIn(BaseModel):
     dataset_id: int
     config: TrainingConfig = TrainingConfig()
     priority: Annotated[int, Field(ge=-1000, le=1000, description="Higher runs first")] = 0
+    version_number: Annotated[str, Field(max_length=20, description=_NUMBER_HELP)] = ""
 
 
 class JobOut(Schema):
@@ -152,7 +155,10 @@ class JobOut(Schema):
     reproduces: Annotated[
         str | None, Field(description="The version that is trained again; then none is made")
     ]
-    version: Annotated[str | None, Field(description="The version that the job makes")]
+    version_number: Annotated[str, Field(description="Chosen for its version; empty: proposed")]
+    version: Annotated[
+        str | None, Field(description="The version that the job makes, from when it begins")
+    ]
     version_status: str | None
     metrics: Annotated[dict[str, Any], Field(description="The finished version's")]
     correlation_id: str
@@ -236,6 +242,7 @@ class CloneIn(BaseModel):
     changes: dict[str, Any] = {}
     dataset_id: int | None = None
     priority: Annotated[int | None, Field(ge=-1000, le=1000)] = None
+    version_number: Annotated[str, Field(max_length=20, description=_NUMBER_HELP)] = ""
 
 
 class SweepIn(BaseModel):

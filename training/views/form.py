@@ -49,7 +49,8 @@ def _queue(form: NewJobForm, earlier: TrainingJob | Sweep | None) -> TrainingJob
     if fields["grid"]:
         return sweeps.start(*what, fields["grid"], name=fields["name"], priority=priority)
     cloned = earlier if isinstance(earlier, TrainingJob) else None
-    return queue.enqueue(*what, priority, cloned_from=cloned)
+    number = fields["version_number"]
+    return queue.enqueue(*what, priority, cloned_from=cloned, version_number=number)
 
 
 def _context(

@@ -25,6 +25,7 @@ _ACTIONS: dict[str, tuple[str, Callable[[TrainingJob], TrainingJob]]] = {
     "retry-halved": ("queue jobs that ran out of memory again, at half the batch size",
                      queue.retry_halved),
 }  # fmt: skip
+_NUMBER = "for the version it makes, such as 1.0.0; default: the proposed one"
 _SET = "a setting of the configuration, such as lora.rank=16; repeat it for more"
 
 
@@ -37,6 +38,7 @@ class Command(BaseCommand):
         listing.add_argument("--all", action="store_true", help="those that are over, too")
         add = verbs.add_parser("add", help="queue a job")
         _add_run(add)
+        add.add_argument("--number", default="", help=_NUMBER)
         sweep = verbs.add_parser("sweep", help="queue a job for each combination of settings")
         _add_run(sweep)
         sweep.add_argument(
@@ -50,6 +52,7 @@ class Command(BaseCommand):
         clone = verbs.add_parser("clone", help="queue a job like another")
         clone.add_argument("job", type=int)
         clone.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help=_SET)
+        clone.add_argument("--number", default="", help=_NUMBER)
         move = verbs.add_parser("move", help="change a waiting job's place")
         move.add_argument("job", type=int)
         move.add_argument("where", choices=["first", "up", "down", "last"])
@@ -82,7 +85,9 @@ class Command(BaseCommand):
     def _add(self, options: dict[str, Any]) -> None:
         model, dataset = find_model(options["model"]), _dataset(options["dataset"])
         config = with_changes(TrainingConfig(), _settings(options["set"]))
-        self._tell(queue.enqueue(model, dataset, config, options["priority"]))
+        number = options["number"]
+        job = queue.enqueue(model, dataset, config, options["priority"], version_number=number)
+        self._tell(job)
 
     def _sweep(self, options: dict[str, Any]) -> None:
         grid = {
@@ -101,7 +106,8 @@ class Command(BaseCommand):
             self._tell(job)
 
     def _clone(self, options: dict[str, Any]) -> None:
-        self._tell(queue.clone(_job(options["job"]), _settings(options["set"])))
+        job, changes = _job(options["job"]), _settings(options["set"])
+        self._tell(queue.clone(job, changes, version_number=options["number"]))
 
     def _move(self, options: dict[str, Any]) -> None:
         job = queue.move(_job(options["job"]), options["where"])
@@ -112,6 +118,7 @@ class Command(BaseCommand):
         parts = [
             f"{job.pk}: {job.model.name} on {job.dataset.name}, {state}",
             f"place {place}" if place else "",
+            f"to make {job.version_number}" if job.version_number else "",
             f"step {job.iteration} of {job.total_iters}" if job.iteration else "",
             " ".join(f"{name}={value}" for name, value in sorted(job.varied.items())),
             job.yield_text or job.wait_reason or job.error_message,
