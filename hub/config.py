@@ -124,6 +124,9 @@ class Config(BaseSettings):
         float, Field(ge=0.1, description="Seconds between system samples")
     ] = 5.0
     sample_retention_days: Annotated[int, Field(ge=1)] = 14
+    task_retention_days: Annotated[
+        int, Field(ge=1, description="Days that imports and tasks are shown after their end")
+    ] = 30
 
     @field_validator("allowed_hosts", mode="before")
     @classmethod

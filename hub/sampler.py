@@ -26,7 +26,7 @@ from hub.config import config
 from hub.health import running_engine_stats
 from hub.models import SystemSample
 from inference.models import InferenceRequest, ReplayAnswer
-from registry import archive, outbox, paths, tracking
+from registry import archive, outbox, paths, tracking, work
 from training import reaper
 from training.models import TrainingJob
 
@@ -101,15 +101,16 @@ def take_sample() -> SystemSample:
 
 
 def clean() -> int:
-    """Delete what is beyond its retention: samples, what MLflow was told, rows and texts of the
-    request log, texts of replays; how many rows that was."""
+    """Delete what is beyond its retention: samples, what MLflow was told, work that is over, rows
+    and texts of the request log, texts of replays; how many rows that was."""
     samples, _ = SystemSample.objects.filter(
         created_at__lt=_days_ago(config.sample_retention_days)
     ).delete()
     texts = _days_ago(config.log_prompts_retention_days)
     requests = InferenceRequest.objects.expire(_days_ago(config.log_retention_days), texts)
     replayed, _ = ReplayAnswer.objects.filter(created_at__lt=texts).delete()
-    return samples + outbox.prune() + requests + replayed
+    tasks = work.prune(_days_ago(config.task_retention_days))
+    return samples + outbox.prune() + tasks + requests + replayed
 
 
 def _days_ago(days: int) -> datetime.datetime:

@@ -20,6 +20,7 @@ from registry.models import (
     AliasMove,
     BaseImport,
     BaseModel,
+    BundleImport,
     Dataset,
     DatasetReport,
     DatasetTask,
@@ -153,6 +154,26 @@ class DatasetTaskAdmin(Kept[DatasetTask]):
     )
     list_filter = ("status", "kind", "created_at")
     list_select_related = ("dataset",)
+    search_fields = ("name", "source", "error_message")
+    date_hierarchy = "created_at"
+
+
+@admin.register(BundleImport)
+class BundleImportAdmin(Kept[BundleImport]):
+    """Large bundles being imported; a failed one is retried on its page."""
+
+    list_display = (
+        "name",
+        "source",
+        "status",
+        "stage",
+        "version",
+        "error_message",
+        "created_at",
+        "heartbeat_at",
+    )
+    list_filter = ("status", "created_at")
+    list_select_related = ("version__model",)
     search_fields = ("name", "source", "error_message")
     date_hierarchy = "created_at"
 

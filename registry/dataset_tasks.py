@@ -8,7 +8,6 @@ leaves can be retried, and the uploaded files stay for that in `storage/uploads`
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -16,10 +15,9 @@ from typing import Any
 
 from django.core.files.uploadedfile import UploadedFile
 from django.db import IntegrityError, transaction
-from django.db.models import Q, QuerySet
-from django.utils import timezone
+from django.db.models import QuerySet
 
-from registry import children, datasets, hub_datasets, paths, uploads
+from registry import children, datasets, hub_datasets, paths, uploads, work
 from registry.errors import Conflict, HubError, NotFound, Unavailable
 from registry.examination import examine
 from registry.examples import BadExamples
@@ -31,9 +29,6 @@ AT_ONCE = 4 << 20
 SILENCE = timedelta(seconds=120)
 """Longer than hashing a large file takes, during which nothing beats."""
 
-_TELL_EVERY_S = 0.5
-_SHOWN_FOR = timedelta(hours=24)
-_WAITING = "Waiting to start"
 _DIED = "The work's process ended before its work, and nothing was kept. Retry: it begins again."
 Kind, Status = DatasetTask.Kind, DatasetTask.Status
 
@@ -108,20 +103,11 @@ def retry(task: DatasetTask) -> DatasetTask:
         raise Conflict(f"{task} cannot be retried; begin it anew.")
     try:
         with transaction.atomic():
-            failed = DatasetTask.objects.filter(pk=task.pk, status=Status.FAILED)
-            changed = failed.update(
-                status=Status.RUNNING,
-                stage=_WAITING,
-                error_message="",
-                examples=0,
-                share=0.0,
-                heartbeat_at=timezone.now(),
-            )
+            taken = work.take_up(task, examples=0)
     except IntegrityError:
         raise _running(task.name) from None
-    if not changed:
+    if not taken:
         raise Conflict(f"{task} did not fail, so there is nothing to retry.")
-    task.refresh_from_db()
     _launch(task)
     return task
 
@@ -136,9 +122,7 @@ def can_retry(task: DatasetTask) -> bool:
 
 def fail_dead() -> int:
     """Mark the tasks whose heartbeat is silent as failed; how many there were."""
-    silent = DatasetTask.objects.filter(
-        status=Status.RUNNING, heartbeat_at__lt=timezone.now() - SILENCE
-    )
+    silent = work.silent(DatasetTask.objects.all(), SILENCE)
     if not silent.exists():  # a page that only looks takes no lock
         return 0
     return silent.update(status=Status.FAILED, error_message=_DIED)
@@ -147,9 +131,7 @@ def fail_dead() -> int:
 def in_sight() -> QuerySet[DatasetTask]:
     """What a list of data sets shows beside them: running tasks, and those that failed lately."""
     fail_dead()
-    lately = timezone.now() - _SHOWN_FOR
-    failed = Q(status=Status.FAILED, heartbeat_at__gt=lately)
-    return DatasetTask.objects.filter(Q(status=Status.RUNNING) | failed)
+    return work.in_sight(DatasetTask.objects.all())
 
 
 def run(task: DatasetTask) -> Dataset | DatasetReport:
@@ -159,19 +141,23 @@ def run(task: DatasetTask) -> Dataset | DatasetReport:
     try:
         made = _register(task, tell) if task.kind == Kind.REGISTER else _examine(task, tell)
     except BadExamples as error:
-        _end(task, status=Status.FAILED, error_message=str(error), problems=error.problems)
+        work.end(task, status=Status.FAILED, error_message=str(error), problems=error.problems)
         _discard(task)
         raise
     except HubError as error:
-        _end(task, status=Status.FAILED, error_message=str(error))
+        work.end(task, status=Status.FAILED, error_message=str(error))
         if not isinstance(error, Unavailable):
             _discard(task)
         raise
     except Exception:
-        _end(task, status=Status.FAILED, error_message="The work failed; the hub's log says why.")
+        work.end(
+            task, status=Status.FAILED, error_message="The work failed; the hub's log says why."
+        )
         raise
     result = {"dataset": made} if isinstance(made, Dataset) else {"report": made}
-    _end(task, status=Status.COMPLETED, stage="Done", share=1.0, examples=task.examples, **result)
+    work.end(
+        task, status=Status.COMPLETED, stage="Done", share=1.0, examples=task.examples, **result
+    )
     _discard(task)
     return made
 
@@ -212,44 +198,25 @@ def _download_dir(task: DatasetTask) -> Path:
     return paths.download_dir(f"{task.pk:032x}")
 
 
-class _Teller:
-    """Writes progress to the row, at most twice a second; every write is a heartbeat."""
+class _Teller(work.Teller):
+    """Also counts the examples."""
+
+    columns = ("stage", "share", "examples")
 
     def __init__(self, task: DatasetTask) -> None:
-        self.task, self.told = task, 0.0
-
-    def stage(self, text: str) -> None:
-        self.task.stage, self.task.share = text, 0.0
-        self._write()
+        super().__init__(task)
+        self.task = task
 
     def progress(self, examples: int, share: float) -> None:
         self.task.examples = max(examples, self.task.examples)
-        self.task.share = share
-        self.beat()
-
-    def beat(self) -> None:
-        if time.monotonic() - self.told >= _TELL_EVERY_S:
-            self._write()
-
-    def _write(self) -> None:
-        self.told = time.monotonic()
-        task = self.task
-        running = DatasetTask.objects.filter(pk=task.pk, status=Status.RUNNING)
-        changed = running.update(
-            stage=task.stage,
-            examples=task.examples,
-            share=task.share,
-            heartbeat_at=timezone.now(),
-        )
-        if not changed:
-            raise Conflict(f"{task} was given up meanwhile.")
+        self.part(share)
 
 
 def _create(**fields: Any) -> DatasetTask:
     fail_dead()
     try:
         with transaction.atomic():
-            return DatasetTask.objects.create(stage=_WAITING, **fields)
+            return DatasetTask.objects.create(stage=work.WAITING, **fields)
     except IntegrityError:
         raise _running(fields["name"]) from None
 
@@ -258,14 +225,8 @@ def _launch(task: DatasetTask) -> None:
     children.start(
         *("run_dataset_task", str(task.pk)),
         log=f"dataset-{task.pk}.log",
-        died=lambda: _end(task, status=Status.FAILED, error_message=_DIED),
+        died=lambda: work.end(task, status=Status.FAILED, error_message=_DIED),
     )
-
-
-def _end(task: DatasetTask, **changes: object) -> None:
-    running = DatasetTask.objects.filter(pk=task.pk, status=Status.RUNNING)
-    running.update(heartbeat_at=timezone.now(), **changes)
-    task.refresh_from_db()
 
 
 def _discard(task: DatasetTask) -> None:

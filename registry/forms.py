@@ -61,6 +61,13 @@ class ImportBundleForm(forms.Form):
         empty_label="The one it was trained on",
         help_text="Another one must have the same architecture and dimensions.",
     )
+    version_number = forms.CharField(
+        required=False,
+        max_length=20,
+        label="Version",
+        help_text="A number above the model's newest, such as 1.0.0; empty keeps its own if free.",
+        widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
+    )
 
 
 class ModelForm(forms.Form):

@@ -23,7 +23,14 @@ from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from registry import archive, exports, paths
-from registry.models import BaseModel, Dataset, DatasetTask, Model, ModelVersion
+from registry.models import (
+    BaseModel,
+    BundleImport,
+    Dataset,
+    DatasetTask,
+    Model,
+    ModelVersion,
+)
 
 AGE = datetime.timedelta(hours=24)
 RESUMABLE = datetime.timedelta(days=7)
@@ -138,9 +145,10 @@ def _named(*, lock: bool = False) -> set[str]:
         named.add(_relative(paths.version_dir(name, number)))
     named |= set(BaseModel.objects.values_list("path", flat=True))
     named |= set(Dataset.objects.values_list("path", flat=True))
-    for task in DatasetTask.objects.filter(status=DatasetTask.Status.RUNNING):
-        if upload := task.options.get("upload"):
-            named.add(_relative(paths.upload_dir(upload)))
+    for work in (DatasetTask, BundleImport):
+        running = work.objects.filter(status=work.Status.RUNNING)
+        uploads = (options.get("upload") for options in running.values_list("options", flat=True))
+        named |= {_relative(paths.upload_dir(upload)) for upload in uploads if upload}
     jobs = Model.objects.exclude(jobs=None).values_list("jobs__pk", flat=True)
     named |= {_relative(paths.job_dir(pk)) for pk in jobs if pk is not None}
     return named | {_relative(file.parent) for file in _finished_exports()}

@@ -26,6 +26,7 @@ from typing import Any
 _BATCH = 500  # MLflow takes at most 1000 metrics and 100 parameters a call
 _PARAMS = 100
 _LONGEST_PARAM = 6000
+_DEFAULT_EXPERIMENT = "0"  # MLflow does not let it go
 # MLflow imports these where they are installed, for data frames that nobody hands it here, and does
 # without them elsewhere (mlflow-skinny): half of its start, and half of its memory.
 _UNUSED = ("numpy", "pandas", "pyarrow", "scipy")
@@ -183,6 +184,48 @@ def end_run(client: Any, run_id: str, status: str, end_ms: int) -> None:
     client.set_terminated(run_id, status, end_ms)
 
 
+def retire(client: Any, name: str, before_ms: int, aside: str, kept: bool) -> None:
+    """Put away what belonged to a deleted model: the experiment is renamed to `aside`, since MLflow
+    keeps the name of a deleted one for ever, and deleted, so that it can be restored; the
+    registered model goes. When another model has the name by now (`kept`), only older runs do."""
+    found = client.get_experiment_by_name(name)
+    if kept or (found is not None and found.experiment_id == _DEFAULT_EXPERIMENT):
+        if found is not None:
+            _retire_runs(client, name, found.experiment_id, before_ms)
+        return
+    _without(lambda: client.delete_registered_model(name))
+    if found is not None:
+        if found.lifecycle_stage == "deleted":  # by hand; only an active one is renamed
+            client.restore_experiment(found.experiment_id)
+        client.rename_experiment(found.experiment_id, aside)
+    put_aside = client.get_experiment_by_name(aside)
+    if put_aside is not None and put_aside.lifecycle_stage != "deleted":
+        client.delete_experiment(put_aside.experiment_id)
+
+
+def _retire_runs(client: Any, name: str, experiment_id: str, before_ms: int) -> None:
+    """Delete the runs that began earlier, and the versions of the registered model made of them."""
+    older = f"attributes.start_time < {before_ms}"
+    while runs := client.search_runs([experiment_id], older, max_results=500):
+        gone = {run.info.run_id for run in runs}
+        for version in client.search_model_versions(f"name = '{name}'"):
+            if version.run_id in gone:
+                client.delete_model_version(name, version.version)
+        for run_id in gone:
+            client.delete_run(run_id)
+
+
+def _without(delete: Callable[[], object]) -> None:
+    """Delete what may be gone already."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        delete()
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+
+
 def search_runs(client: Any, experiment_id: str, limit: int) -> list[dict[str, Any]]:
     """The newest runs of an experiment; times are milliseconds since 1970."""
     runs = client.search_runs(
@@ -221,6 +264,7 @@ _OPERATIONS: dict[str, Callable[..., Any]] = {
         register_version,
         set_alias,
         end_run,
+        retire,
         search_runs,
         ping,
     )

@@ -12,6 +12,7 @@ from typing import Any
 from registry.models import Dataset, ModelVersion
 
 _LONGEST_DIGEST = 36  # MLflow's column
+_KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
 
 
 def lineage_tags(version: ModelVersion) -> dict[str, str]:
@@ -67,6 +68,20 @@ def flat(params: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
         else:
             found[f"{prefix}{key}"] = str(value)
     return found
+
+
+def keepable[T](named: Mapping[str, T]) -> dict[str, T]:
+    """Those with a name that MLflow takes for a parameter or a metric."""
+    return {name: value for name, value in named.items() if _KEY.fullmatch(name)}
+
+
+def figures(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers among what was measured."""
+    return {
+        name: float(value)
+        for name, value in metrics.items()
+        if isinstance(value, float) or (type(value) is int and abs(value) < 2**63)
+    }
 
 
 def json_number(value: float) -> float | str:

@@ -38,13 +38,15 @@ def propose(model: Model, dataset: Dataset, config: dict[str, Any]) -> str:
 
 def check(model: Model, number: str) -> None:
     """Raises Invalid when `number` is no semantic version or not above the newest of `model`,
-    Conflict when a version has it."""
+    Conflict when a version has it. A model that is not saved yet has no versions."""
     try:
         parts = parse_semver(number)
     except ValidationError as error:
         raise Invalid(" ".join(error.messages)) from None
     if max(parts) > _MOST_CHOSEN:
         raise Invalid(f"{number} is too high: each part goes to {_MOST_CHOSEN} at most.")
+    if model.pk is None:
+        return
     if model.versions.filter(version=number).exists():
         raise Conflict(f"There is already a version {model}@{number}; choose a higher number.")
     newest = model.versions.newest_first().first()
@@ -55,7 +57,19 @@ def check(model: Model, number: str) -> None:
 def settle(model: Model, dataset: Dataset, config: dict[str, Any], chosen: str) -> tuple[str, str]:
     """The number of the version that is made now, and what its notes say of it: `chosen` while it
     may be had, else what is proposed."""
-    proposed = propose(model, dataset, config)
+    return _settled(model, chosen, propose(model, dataset, config))
+
+
+def brought(model: Model, own: str, chosen: str) -> tuple[str, str]:
+    """As `settle`, for a version from another hub: its own number is what is proposed, and where
+    that is taken the patch after the newest."""
+    newest = model.versions.newest_first().first()
+    if newest is not None and model.versions.filter(version=own).exists():
+        own = _next_patch(newest.major, newest.minor, newest.patch)
+    return _settled(model, chosen, own)
+
+
+def _settled(model: Model, chosen: str, proposed: str) -> tuple[str, str]:
     if not chosen:
         return proposed, ""
     try:
@@ -64,18 +78,6 @@ def settle(model: Model, dataset: Dataset, config: dict[str, Any], chosen: str) 
         why = str(error).partition(";")[0].removesuffix(".")
         return proposed, f"{chosen} was chosen for it. {why}, so it is {proposed}."
     return chosen, ""
-
-
-def brought(model: Model, own: str, chosen: str) -> str:
-    """The number of a version from another hub: `chosen`, else its own if that is free, else the
-    patch after the newest. Raises what `check` raises."""
-    if chosen:
-        check(model, chosen)
-        return chosen
-    newest = model.versions.newest_first().first()
-    if newest is None or not model.versions.filter(version=own).exists():
-        return own
-    return _next_patch(newest.major, newest.minor, newest.patch)
 
 
 def _next_patch(major: int, minor: int, patch: int) -> str:

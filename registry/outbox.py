@@ -128,6 +128,8 @@ def _deliver(entry: MLflowOutbox) -> None:
             _set_alias(Model.objects.get(pk=entry.payload["model"]), entry.payload["alias"])
         case "describe_version":
             _register(ModelVersion.objects.get(pk=entry.payload["version"]))
+        case "retire":
+            _retire(entry)
         case "start_run":
             start, entry.run_id = entry, _start_run(entry)
             learned["mlflow_run_id"] = entry.run_id
@@ -192,6 +194,18 @@ def _set_alias(model: Model, name: str) -> None:
     run_id = alias.version.mlflow_run_id if alias else ""
     arguments = {"name": model.name, "alias": mlflow_values.alias_name(name), "run_id": run_id}
     _call("set_alias", arguments)
+
+
+def _retire(entry: MLflowOutbox) -> None:
+    """A model that has got the name since may have got the experiment with it, and keeps that."""
+    payload = entry.payload
+    arguments = {
+        "name": payload["model"],
+        "before_ms": payload["before_ms"],
+        "aside": payload["aside"],
+        "kept": Model.objects.filter(name=payload["model"]).exists(),
+    }
+    _call("retire", arguments)
 
 
 def _start_of(entry: MLflowOutbox) -> MLflowOutbox | None:

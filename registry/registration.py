@@ -28,6 +28,20 @@ def register_model(
     Raises Invalid, Conflict when the name is taken, and Unavailable when the MLflow server does
     not answer: then nothing was made. An experiment whose row failed is found again by its name.
     """
+    model = new_model(name, base, task_type, description, tags)
+    model.mlflow_experiment_id = tracking.create_experiment(name)
+    save_model(model)
+    return model
+
+
+def new_model(
+    name: str,
+    base: BaseModel,
+    task_type: str = "chat",
+    description: str = "",
+    tags: Sequence[str] = (),
+) -> Model:
+    """A model for `save_model`; nothing is made yet. Raises Invalid and Conflict."""
     model = Model(
         name=name,
         base_model=base,
@@ -38,14 +52,18 @@ def register_model(
     _check(model)
     if Model.objects.filter(name__iexact=name).exists():
         raise _taken(name)
-    model.mlflow_experiment_id = tracking.create_experiment(name)
+    return model
+
+
+def save_model(model: Model) -> None:
+    """Save a new model, whose experiment was asked for before (`tracking.create_experiment`): no
+    transaction waits for a server. Raises Conflict when its name was taken meanwhile."""
     try:
         with transaction.atomic():
-            model.save()
+            model.save(force_insert=True)
             tracking.make_experiment(model)
     except IntegrityError as error:
-        raise _taken(name) from error
-    return model
+        raise _taken(model.name) from error
 
 
 def update_model(model: Model, **changes: Any) -> Model:

@@ -9,7 +9,7 @@ from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 
-from registry import archive, gc, paths
+from registry import archive, gc, paths, tracking
 from registry.errors import Conflict, Damaged, Invalid
 from registry.models import BaseModel, Model, ModelVersion
 
@@ -83,7 +83,8 @@ def _archive(model: Model) -> Removal:
 
 
 def _delete(model: Model, *, forced: bool) -> Removal:
-    """Rows first and files after: what a crash leaves between is an orphan that gc lists."""
+    """Rows first and files after: what a crash leaves between is an orphan that gc lists. MLflow
+    puts the experiment away when it is told, which may be much later."""
     archive.finish_moves(model)
     with transaction.atomic():
         row = Model.objects.select_for_update().get(pk=model.pk)
@@ -99,7 +100,9 @@ def _delete(model: Model, *, forced: bool) -> Removal:
             for archived in (False, True)
         }
         jobs = row.jobs.all()
-        places |= {paths.relative(paths.job_dir(pk)) for pk in jobs.values_list("pk", flat=True)}
+        job_ids = list(jobs.values_list("pk", flat=True))
+        places |= {paths.relative(paths.job_dir(pk)) for pk in job_ids}
+        tracking.model_deleted(row, job_ids, versions.values_list("pk", flat=True))
         jobs.delete()
         row.alias_moves.all().delete()
         row.aliases.all().delete()

@@ -13,6 +13,12 @@ class Telling(Protocol):
     def beat(self) -> None: ...
 
 
+class Sharing(Telling, Protocol):
+    """Also told the share of the stage that is done, 0 to 1."""
+
+    def part(self, share: float) -> None: ...
+
+
 class Counting(Telling, Protocol):
     """Also told how many examples are read, and the share of the stage that is done, 0 to 1."""
 
@@ -25,8 +31,14 @@ class Silent:
     def stage(self, text: str) -> None:
         """Say nothing."""
 
+    def part(self, share: float) -> None:
+        """Say nothing."""
+
     def progress(self, examples: int, share: float) -> None:
         """Say nothing."""
 
     def beat(self) -> None:
         """Say nothing."""
+
+
+SILENT = Silent()

@@ -19,8 +19,10 @@ harm.
 | register_version  | under                                                      | `finish_run`      |
 | describe_version  | version (id)                                               | `version_changed` |
 | set_alias         | model (id), alias                                          | `alias_moved`     |
+| retire            | model (name), before_ms, aside                             | `model_deleted`   |
 
-`job_id` names the run in all of them. A job that is tried again with another version calls
+`job_id` names the run in all of them; a version that a bundle brought has a run of its own
+(`version_imported`) with its parameters, metrics and files. A job that is tried again with another version calls
 `start_run` again, which begins another run; what follows belongs to that one. Metrics of a job
 that never started a run are dropped. The run's id is written to `ModelVersion.mlflow_run_id`, the
 number of the registered model's version to `ModelVersion.mlflow_version`. `set_alias` and
@@ -33,6 +35,7 @@ import datetime
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import batched
 from pathlib import Path
 from typing import Any, Literal
 
@@ -75,27 +78,42 @@ def start_run(
     tags: Mapping[str, str] | None = None,
 ) -> None:
     """Begin the run of a job that makes `version`. `params` None takes the version's own."""
-    enqueue(
-        "start_run",
-        {
-            "version": version.pk,
-            "name": str(version),
-            "start_ms": mlflow_values.milliseconds(timezone.now()),
-            "tags": {**mlflow_values.lineage_tags(version), "hub.job": str(job_id), **(tags or {})},
-            "params": mlflow_values.flat(version.params if params is None else params),
-        },
-        job_id,
-    )
+    told = mlflow_values.flat(version.params if params is None else params)
+    _begin(job_id, version, told, {"hub.job": str(job_id), **(tags or {})})
+
+
+def version_imported(version: ModelVersion) -> None:
+    """Show a version that was trained elsewhere: as a run that is over, and as a version of the
+    registered model. Of what another hub measured, only what MLflow can keep."""
+    key, now = f"version:{version.pk}", timezone.now()
+    params = mlflow_values.keepable(mlflow_values.flat(version.params))
+    _begin(key, version, params, {"hub.imported": "true"})
+    figures = mlflow_values.figures(mlflow_values.keepable(version.metrics))
+    log_metrics(key, [Point(f"final_{name}", value, 0, now) for name, value in figures.items()])
+    finish_run(key, "completed", paths.absolute(version.artifact_path))
+
+
+def _begin(
+    run: int | str, version: ModelVersion, params: dict[str, str], tags: dict[str, str]
+) -> None:
+    payload = {
+        "version": version.pk,
+        "name": str(version),
+        "start_ms": mlflow_values.milliseconds(timezone.now()),
+        "tags": {**mlflow_values.lineage_tags(version), **tags},
+        "params": params,
+    }
+    enqueue("start_run", payload, run)
     if version.dataset is not None:
-        enqueue("log_input", mlflow_values.dataset_input(version.dataset), job_id)
+        enqueue("log_input", mlflow_values.dataset_input(version.dataset), run)
 
 
-def log_params(job_id: int, params: Mapping[str, Any]) -> None:
+def log_params(job_id: int | str, params: Mapping[str, Any]) -> None:
     """Parameters that were not known at the start; nested ones become `lora.rank`."""
     enqueue("log_params", {"params": mlflow_values.flat(params)}, job_id)
 
 
-def log_metrics(job_id: int, points: Iterable[Point]) -> None:
+def log_metrics(job_id: int | str, points: Iterable[Point]) -> None:
     """Measurements of one or more steps."""
     rows = [
         [p.key, mlflow_values.json_number(p.value), p.step, mlflow_values.milliseconds(p.at)]
@@ -105,11 +123,11 @@ def log_metrics(job_id: int, points: Iterable[Point]) -> None:
         enqueue("log_metrics", {"points": rows}, job_id)
 
 
-def set_tags(job_id: int, tags: Mapping[str, str]) -> None:
+def set_tags(job_id: int | str, tags: Mapping[str, str]) -> None:
     enqueue("set_tags", {"tags": dict(tags)}, job_id)
 
 
-def finish_run(job_id: int, status: Status, artifact_path: Path | None = None) -> None:
+def finish_run(job_id: int | str, status: Status, artifact_path: Path | None = None) -> None:
     """End the run; the folder `artifact_path` (a version's own) is logged as `adapter` before, and
     becomes a version of MLflow's registered model after."""
     if artifact_path is not None:
@@ -132,7 +150,23 @@ def alias_moved(model: Model, alias: str) -> None:
     _keep("set_alias", {"model": model.pk, "alias": alias}, f"model:{model.pk}")
 
 
-def enqueue(operation: str, payload: dict[str, Any], job_id: int) -> None:
+def model_deleted(model: Model, jobs: Iterable[int], versions: Iterable[int]) -> None:
+    """Have MLflow put away what it knows of a model that is deleted in this transaction, with its
+    `jobs` and `versions` (ids). What it was yet to be told of them is dropped."""
+    now = timezone.now()
+    keys = [f"model:{model.pk}", *map(str, jobs), *(f"version:{pk}" for pk in versions)]
+    for some in batched(keys, 500):
+        untold = MLflowOutbox.objects.filter(run_key__in=some, done_at__isnull=True)
+        untold.update(done_at=now, last_error=f"{model} was deleted.")
+    payload = {
+        "model": model.name,
+        "before_ms": mlflow_values.milliseconds(now),
+        "aside": f"{model.name} (deleted {now:%Y-%m-%d %H:%M:%S} UTC, {model.pk})",
+    }
+    _keep("retire", payload, f"model:{model.pk}")
+
+
+def enqueue(operation: str, payload: dict[str, Any], job_id: int | str) -> None:
     """Keep one operation of the table above until MLflow was told."""
     _keep(operation, payload, str(job_id))
 

@@ -5,6 +5,7 @@ from django.urls import path, re_path
 from registry.views import (
     aliases,
     bases,
+    bundles,
     compare,
     datasets,
     examination,
@@ -17,7 +18,9 @@ from registry.views import (
 urlpatterns = [
     path("models/", models.models, name="models"),
     path("models/new/", models.model_new, name="model_new"),
-    path("models/import/", models.bundle_import, name="bundle_import"),
+    path("models/import/", bundles.bundle_import, name="bundle_import"),
+    path("models/import/<int:pk>/", bundles.bundle_task, name="bundle_task"),
+    path("models/import/<int:pk>/retry/", bundles.bundle_task_retry, name="bundle_task_retry"),
     path("models/starter/", bases.starter_base, name="starter_base"),
     path("models/<int:pk>/", models.model, name="model"),
     path("models/<int:pk>/runs/", runs.model_runs, name="model_runs"),

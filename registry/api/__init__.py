@@ -4,8 +4,18 @@ from __future__ import annotations
 
 from ninja import Router
 
-from registry.api import aliases, bases, compare, datasets, lineage, models, storage, versions
+from registry.api import (
+    aliases,
+    bases,
+    bundles,
+    compare,
+    datasets,
+    lineage,
+    models,
+    storage,
+    versions,
+)
 
 router = Router()
-for part in (models, versions, storage, aliases, compare, lineage, datasets, bases):
+for part in (models, versions, storage, aliases, compare, lineage, bundles, datasets, bases):
     router.add_router("", part.router)

@@ -1,4 +1,4 @@
-"""The lineage of a version over JSON, and bundles both ways."""
+"""The lineage of a version over JSON, and its bundle."""
 
 # No `from __future__ import annotations`: ninja resolves the annotations of operations.
 
@@ -8,14 +8,11 @@ from typing import Annotated, Any
 from asgiref.sync import sync_to_async
 from django.http import HttpRequest, StreamingHttpResponse
 from django.shortcuts import get_object_or_404
-from ninja import File, Form, Router, Schema, Status
-from ninja.files import UploadedFile
+from ninja import Router, Schema
 from pydantic import Field
 
 from registry import bundle, graph
 from registry.models import ModelVersion
-from registry.schemas import VersionOut
-from registry.uploads import import_bundle_upload
 
 router = Router(tags=["versions"])
 
@@ -79,19 +76,6 @@ def download(
         content_type="application/x-tar",
         headers={"Content-Disposition": f'attachment; filename="{name}"'},
     )
-
-
-@router.post("/bundles", response={201: VersionOut}, summary="Import a bundle")
-def take(
-    request: HttpRequest,
-    file: Annotated[UploadedFile, File(description="What a version's bundle endpoint gives")],
-    model: Annotated[str, Form(max_length=100, description="Empty: as it was there")] = "",
-    base: Annotated[str, Form(max_length=100, description="A base of the same shape")] = "",
-) -> Status[ModelVersion]:
-    """Every byte is verified before anything is kept: 422 names the damaged file, 404 the base
-    model that is missing. The version keeps its number if that is free."""
-    taken = import_bundle_upload(file, model, base)
-    return Status(201, find(taken.model_id, taken.version))
 
 
 async def _streamed(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:

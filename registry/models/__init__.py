@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from registry.models.aliases import Alias, AliasMove, PromotionRule
 from registry.models.bases import BaseImport, BaseModel
+from registry.models.bundle_imports import BundleImport
 from registry.models.constraints import SHA256_PATTERN
 from registry.models.dataset_tasks import DatasetTask
 from registry.models.datasets import Dataset, DatasetReport
@@ -17,6 +18,7 @@ __all__ = [
     "AliasMove",
     "BaseImport",
     "BaseModel",
+    "BundleImport",
     "Dataset",
     "DatasetReport",
     "DatasetTask",

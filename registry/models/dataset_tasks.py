@@ -8,13 +8,13 @@ from django.db import models
 from django.db.models import Q, TextChoices
 from django.db.models.functions import Lower
 from django.urls import reverse
-from django.utils import timezone
 
 from registry.models.datasets import Dataset, DatasetReport
+from registry.models.work import Work
 from registry.names import validate_name
 
 
-class DatasetTask(models.Model):
+class DatasetTask(Work):
     """A large data set being registered or examined in a child process, or what became of that:
     what a person watches while a million lines are read."""
 
@@ -22,20 +22,11 @@ class DatasetTask(models.Model):
         REGISTER = "register", "Registration"
         EXAMINE = "examine", "Examination"
 
-    class Status(TextChoices):
-        RUNNING = "running", "Running"
-        COMPLETED = "completed", "Completed"
-        FAILED = "failed", "Failed"
-
     kind = models.CharField(max_length=10, choices=Kind)
     name = models.CharField(max_length=100, validators=[validate_name])
     source = models.CharField(max_length=500, help_text="What was sent, or the hub id")
     options = models.JSONField(default=dict, help_text="What the work needs to know")
-    status = models.CharField(max_length=10, choices=Status, default=Status.RUNNING)
-    stage = models.CharField(max_length=100, blank=True)
     examples = models.BigIntegerField(default=0, help_text="Read so far")
-    share = models.FloatField(default=0.0, help_text="Of the stage that is done, 0 to 1")
-    error_message = models.TextField(blank=True)
     problems = models.JSONField(default=list, help_text="Mistakes in examples, the first of them")
     dataset = models.ForeignKey(
         Dataset, on_delete=models.CASCADE, null=True, related_name="tasks", editable=False
@@ -43,8 +34,6 @@ class DatasetTask(models.Model):
     report = models.ForeignKey(
         DatasetReport, on_delete=models.SET_NULL, null=True, related_name="+", editable=False
     )
-    created_at = models.DateTimeField(auto_now_add=True)
-    heartbeat_at = models.DateTimeField(default=timezone.now)
 
     class Meta:
         ordering = ("-created_at", "-pk")
@@ -69,7 +58,3 @@ class DatasetTask(models.Model):
 
     def get_absolute_url(self) -> str:
         return reverse("dataset_task", args=[self.pk])
-
-    @property
-    def is_running(self) -> bool:
-        return self.status == DatasetTask.Status.RUNNING

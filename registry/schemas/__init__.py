@@ -18,6 +18,7 @@ from registry.schemas.datasets import (
 from registry.schemas.models import ModelChanges, ModelDetail, ModelIn, ModelOut, RemovalOut
 from registry.schemas.storage import DiskUseOut, LeftoverOut, StorageOut, VerifiedOut
 from registry.schemas.versions import (
+    BundleImportOut,
     EvaluationIn,
     ExportIn,
     ExportOut,
@@ -34,6 +35,7 @@ __all__ = [
     "BaseImportOut",
     "BaseIn",
     "BaseOut",
+    "BundleImportOut",
     "ChangesOut",
     "DatasetIn",
     "DatasetOut",

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from ninja import Schema
 from pydantic import BaseModel, Field, FiniteFloat
 
-from registry.models import ModelVersion
+from registry.models import BundleImport, ModelVersion
 from registry.schemas.examples import SHA, TIME, answered, shown
 
 LINEAGE: dict[str, Any] = {
@@ -188,3 +188,41 @@ class ExportOut(Schema):
     error: str
     stage: Annotated[str, Field(description="What is being done while it is running")]
     certificate: Annotated[dict[str, Any], Field(description="Fidelity of what was fused")]
+
+
+class BundleImportOut(Schema):
+    """A large bundle being imported. `model_id` and `version` are null until it is."""
+
+    model_config = answered(
+        {
+            "id": 1,
+            "name": "calendar@0.1.0",
+            "source": "calendar-0.1.0.bundle.tar",
+            "status": "running",
+            "stage": "Verifying the bundle",
+            "share": 0.41,
+            "error_message": "",
+            "model_id": None,
+            "version": None,
+            "created_at": TIME,
+        }
+    )
+
+    id: int
+    name: Annotated[str, Field(description="The model it is for, @ and its number elsewhere")]
+    source: Annotated[str, Field(description="The file that was sent")]
+    status: str
+    stage: str
+    share: Annotated[float, Field(description="Of the stage that is done, 0 to 1")]
+    error_message: str
+    model_id: int | None
+    version: Annotated[str | None, Field(description="The version's number here")]
+    created_at: datetime.datetime
+
+    @staticmethod
+    def resolve_model_id(row: BundleImport) -> int | None:
+        return row.version.model_id if row.version else None
+
+    @staticmethod
+    def resolve_version(row: BundleImport) -> str | None:
+        return row.version.version if row.version else None

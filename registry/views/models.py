@@ -14,7 +14,6 @@ from registry import card, comparison, gate, gc, overview
 from registry.aliases import previous_versions
 from registry.errors import HubError
 from registry.forms import (
-    ImportBundleForm,
     ModelForm,
     MoveAliasForm,
     RegisterModelForm,
@@ -25,7 +24,6 @@ from registry.models import BaseModel, Model
 from registry.paging import RowPages
 from registry.registration import EDITABLE, register_model, update_model
 from registry.resolve import PRODUCTION
-from registry.uploads import import_bundle_upload
 
 PER_PAGE = 25
 VERSIONS_PER_PAGE = 25
@@ -65,25 +63,6 @@ def model_new(request: HttpRequest) -> HttpResponse:
                 return redirect(created)
     context = {"form": form, "bases": BaseModel.objects.exists()}
     return form_page(request, "registry/model_new.html", context, status)
-
-
-@require_http_methods(["GET", "POST"])
-def bundle_import(request: HttpRequest) -> HttpResponse:
-    form = ImportBundleForm(request.POST or None, request.FILES or None)
-    status = 200
-    if request.method == "POST":
-        status = 422
-        if form.is_valid():
-            given = form.cleaned_data
-            base = given["base"].name if given["base"] else ""
-            try:
-                taken = import_bundle_upload(given["file"], given["model"], base)
-            except HubError as error:
-                status = refuse(form, error)
-            else:
-                messages.success(request, f"{taken} is verified and ready.")
-                return redirect(taken)
-    return form_page(request, "registry/bundle_import.html", {"form": form}, status)
 
 
 @require_http_methods(["GET", "POST"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import plistlib
 import threading
+from typing import Any
 
 import pytest
 from django.utils import timezone
@@ -12,6 +13,7 @@ from django.utils import timezone
 from hub import sampler
 from hub.models import SystemSample
 from hub.sampler import Sampler
+from registry.models import BaseImport, BundleImport, DatasetTask
 from tests.running import RunningHub, wait_until
 
 
@@ -35,6 +37,24 @@ def test_old_samples_are_deleted() -> None:
     SystemSample.objects.filter(pk=old.pk).update(created_at=past)
     assert sampler.clean() == 1
     assert list(SystemSample.objects.all()) == [new]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("kind", [DatasetTask, BundleImport, BaseImport])
+def test_work_that_is_over_is_forgotten_after_a_while(kind: Any) -> None:
+    more = {"kind": "register"} if kind is DatasetTask else {}
+    past = timezone.now() - datetime.timedelta(days=31)
+    made = {
+        (status, at): kind.objects.create(name=f"{status}-{at:%m%d}", status=status, **more).pk
+        for status in ("running", "completed", "failed")
+        for at in (past, timezone.now())
+    }
+    for (_, at), pk in made.items():
+        kind.objects.filter(pk=pk).update(created_at=past, heartbeat_at=at)
+    assert sampler.clean() == 2
+    left = set(kind.objects.values_list("pk", flat=True))
+    gone = {key for key, pk in made.items() if pk not in left}
+    assert gone == {("completed", past), ("failed", past)}
 
 
 @pytest.mark.django_db(transaction=True)

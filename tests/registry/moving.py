@@ -7,6 +7,7 @@ is left is looked at. Prints as JSON how many children died amid what, and every
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import random
@@ -35,8 +36,7 @@ def work(number: int, seed: int, tell: int) -> None:
 
 
 def do(what: str, draw: random.Random) -> None:
-    from registry import archive
-    from registry.bundle_import import import_bundle
+    from registry import archive, bundle_tasks
     from registry.models import ModelVersion
     from registry.versions import complete_version
     from tests.registry.build import begin, make_staging
@@ -52,7 +52,19 @@ def do(what: str, draw: random.Random) -> None:
     elif what == "restore" and (away := list(versions.filter(status="archived"))):
         archive.restore_version(draw.choice(away))
     elif what == "import":
-        import_bundle(draw.choice(bundles()), f"taken-{draw.randrange(10)}")
+        bundle_tasks.run(make_import(draw.choice(bundles()), f"taken-{draw.randrange(10)}"))
+
+
+def make_import(bundle: Path, model: str) -> Any:
+    """The task of an uploaded bundle, as the web process makes it."""
+    from django.core.files.uploadedfile import SimpleUploadedFile
+
+    from registry import uploads
+    from registry.models import BundleImport
+
+    folder = uploads.save_bundle(SimpleUploadedFile("b.tar", bundle.read_bytes()))
+    options = {"upload": folder.name, "model": model, "base": "", "number": ""}
+    return BundleImport.objects.create(name=folder.name, source="b.tar", options=options)
 
 
 def bundles() -> list[Path]:
@@ -108,11 +120,13 @@ def kill_one(draw: random.Random, lasting: dict[str, float]) -> str:
 
 def recover() -> None:
     """What the hub does after a crash."""
-    from registry import archive, paths
-    from registry.models import ModelVersion
+    from registry import archive, bundle_tasks, paths
+    from registry.models import BundleImport, ModelVersion
     from registry.versions import complete_version
 
     archive.finish_moves()
+    BundleImport.objects.update(heartbeat_at=datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC))
+    bundle_tasks.fail_dead()
     for version in ModelVersion.objects.filter(status="training").select_related("model"):
         # As the job's next attempt does: what was published is taken up.
         if paths.version_dir(version.model.name, version.version).exists():
@@ -122,7 +136,7 @@ def recover() -> None:
 def problems() -> list[str]:
     """Rows without sound files, and files that neither a row names nor gc lists."""
     from registry import gc, paths
-    from registry.models import BaseModel, Dataset, ModelVersion
+    from registry.models import BaseModel, BundleImport, Dataset, Model, ModelVersion
     from registry.verification import verify_all
 
     found = [f"{one.name}: {text}" for one in verify_all(everything=True) for text in one.problems]
@@ -132,6 +146,13 @@ def problems() -> list[str]:
         wanted = "archive" if version.status == "archived" else "active"
         if version.moving_to or not version.artifact_path.startswith(f"{wanted}/"):
             found.append(f"{version} is {version.status} and lies in {version.artifact_path}")
+    taken = Model.objects.filter(name__startswith="taken-")
+    found += [f"{model} has no version" for model in taken.filter(versions=None)]
+    imported = set(ModelVersion.objects.filter(model__in=taken).values_list("pk", flat=True))
+    tasks = list(BundleImport.objects.values_list("status", "version_id"))
+    if sorted(imported) != sorted(pk for status, pk in tasks if status == "completed"):
+        found.append(f"{len(imported)} versions came of {len(tasks)} imports: {Counter(tasks)}")
+    found += [f"a failed import made {pk}" for status, pk in tasks if status == "failed" and pk]
     for table in (BaseModel, Dataset):
         known |= set(table.objects.values_list("path", flat=True))
     listed = {one.path for one in gc.leftovers(timedelta(0))}

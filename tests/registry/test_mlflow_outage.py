@@ -22,6 +22,7 @@ from django.utils import timezone
 from registry import mlflow_values, outbox, tracking
 from registry.aliases import move_alias
 from registry.models import MLflowOutbox, Model, ModelVersion
+from registry.removal import remove_model
 from tests.registry.build import make_base
 from tests.registry.mlflow_serving import Cut, Line, Server
 from tests.training.build import claim, make_job
@@ -180,6 +181,76 @@ def test_a_registration_that_is_cut_leaves_nothing_and_can_be_repeated(
         server.start()
     assert register(Client(), name).status_code == 201
     assert Model.objects.get().mlflow_experiment_id
+
+
+@pytest.mark.parametrize("cut", ["before", "after"])
+def test_every_request_of_a_deletion_may_be_the_last(line: Line, server: Server, cut: Cut) -> None:
+    make_base("tiny")
+    name = a_name()
+    assert register(Client(), name).status_code == 201
+    old = train(name)
+    deliver_all()
+    old.refresh_from_db()
+    remove_model(old.model, name)
+    entry = MLflowOutbox.objects.get(operation="retire")
+    cuts = 0
+    for skip in range(50):
+        line.arm(cut, skip)
+        outbox.try_again(MLflowOutbox.objects.filter(pk=entry.pk))
+        MLflowOutbox.objects.filter(pk=entry.pk).update(done_at=None)
+        tracking.flush(1)
+        cuts += line.cuts
+        if not line.cuts:
+            break
+    entry.refresh_from_db()
+    assert (entry.done_at is not None, entry.last_error) == (True, "")
+    assert cuts > 2
+    check_put_away(server, name, old)
+
+
+def test_a_model_is_deleted_and_registered_anew_while_mlflow_is_dead(
+    line: Line, server: Server
+) -> None:
+    make_base("tiny")
+    name = a_name()
+    assert register(Client(), name).status_code == 201
+    old = train(name)
+    deliver_all()
+    old.refresh_from_db()
+    server.kill()
+    try:
+        assert Client().delete(f"/api/models/{old.model_id}?force={name}").status_code == 200
+        tracking.flush()
+        assert register(Client(), name).status_code == 503
+        assert outbox.waiting().get().operation == "retire"
+    finally:
+        server.start()
+    # Registered before MLflow is told: the model gets the old experiment, and only that.
+    assert register(Client(), name).status_code == 201
+    new = train(name)
+    deliver_all()
+    check(server, new)
+    gone = ask(server, "GET", "runs/get", params={"run_id": old.mlflow_run_id})["run"]
+    assert gone["info"]["lifecycle_stage"] == "deleted"
+
+
+def check_put_away(server: Server, name: str, old: ModelVersion) -> None:
+    """Nothing goes by the model's name, what was known of it can be restored, and a model that is
+    registered anew begins with nothing."""
+    run = ask(server, "GET", "runs/get", params={"run_id": old.mlflow_run_id})["run"]
+    assert run["info"]["lifecycle_stage"] == "deleted"
+    found = {"experiment_id": run["info"]["experiment_id"]}
+    experiment = ask(server, "GET", "experiments/get", params=found)["experiment"]
+    assert experiment["name"].startswith(f"{name} (deleted 20")
+    assert experiment["lifecycle_stage"] == "deleted"
+    for path in ("experiments/get-by-name?experiment_name=", "registered-models/get?name="):
+        with pytest.raises(httpx.HTTPStatusError, match="404"):
+            ask(server, "GET", f"{path}{name}")
+    assert register(Client(), name).status_code == 201
+    new = train(name)
+    deliver_all()
+    check(server, new)
+    assert new.mlflow_version == "1"
 
 
 def test_a_killed_server_stalls_no_training_and_loses_nothing(line: Line, server: Server) -> None:
