@@ -237,6 +237,19 @@ class ModelVersionAdmin(Searched[ModelVersion], Kept[ModelVersion]):
     )
     list_filter = ("status", "git_dirty", "base_model", "created_at")
     list_select_related = ("model", "dataset", "base_model")
+    shown = (
+        "version",
+        "status",
+        "seed",
+        "git_commit",
+        "git_dirty",
+        "size_bytes",
+        "created_at",
+        "model__name",
+        "dataset__name",
+        "dataset__revision",
+        "base_model__name",
+    )
     ordering = ("-created_at", "-pk")
     search_fields = ("model__name", "version", "git_commit", "dataset__name", "mlflow_run_id")
     search_help_text = (

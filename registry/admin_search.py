@@ -7,6 +7,8 @@ among the few things that have them, and the rows then come from an index.
 
 from __future__ import annotations
 
+from functools import reduce
+from operator import or_
 from typing import TYPE_CHECKING
 
 from django.contrib import admin
@@ -15,6 +17,8 @@ from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 
 from registry.models import Dataset, Model
+
+_FEW = 100
 
 if TYPE_CHECKING:
     _Admin = admin.ModelAdmin
@@ -25,7 +29,16 @@ else:  # a class that is mixed in
 
 
 class Searched[T: Row](_Admin[T]):
-    """All words of a search must be found; `search_fields` only makes the box appear."""
+    """All words of a search must be found; `search_fields` only makes the box appear. `shown` are
+    the fields that the list needs: reading the long ones of every row costs as much as the search."""
+
+    shown: tuple[str, ...] = ()
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[T]:
+        rows = super().get_queryset(request)
+        match = request.resolver_match
+        listed = match is not None and str(match.url_name).endswith("_changelist")
+        return rows.only(*self.shown) if listed and self.shown else rows
 
     def found_by(self, word: str) -> Q | None:
         """Which rows this word means, or None where it means nothing."""
@@ -42,14 +55,25 @@ class Searched[T: Row](_Admin[T]):
 
 def of_model_or_dataset(part: str) -> Q | None:
     """Of the models with this in their name; where there are none, of the data sets; else None."""
-    models = list(
-        Model.objects.filter(name__icontains=part).order_by().values_list("pk", flat=True)
-    )
-    if models:
-        return Q(model__in=models)
-    named = Dataset.objects.filter(name__icontains=part).order_by()
-    datasets = list(named.values_list("pk", flat=True))
-    return Q(dataset__in=datasets) if datasets else None
+    for kind, field in ((Model, "model"), (Dataset, "dataset")):
+        named = kind.objects.filter(name__icontains=part).order_by()
+        keys = list(named.values_list("pk", flat=True)[: _FEW + 1])
+        if keys:
+            # A database plans best for the very ids, but reading many of them costs more than that.
+            return Q(**{f"{field}__in": keys if len(keys) <= _FEW else named.values("pk")})
+    return None
+
+
+def either(kind: type[Row], *found: Q) -> Q:
+    """The rows of any of these searches, each of which has its index: the ids of the few that are
+    found, so that no search is made twice, or where they are many, the searches."""
+    keys: set[object] = set()
+    for one in found:
+        rows = kind._default_manager.filter(one).order_by()
+        keys.update(rows.values_list("pk", flat=True)[: _FEW + 1])
+        if len(keys) > _FEW:
+            return reduce(or_, found)
+    return Q(pk__in=keys)
 
 
 def starting(field: str, digits: str) -> Q:

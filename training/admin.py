@@ -8,7 +8,7 @@ from django.contrib import admin, messages
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 
-from registry.admin_search import Searched, of_model_or_dataset
+from registry.admin_search import Searched, either, of_model_or_dataset
 from registry.errors import HubError
 from registry.paging import RowPages
 from training import queue
@@ -48,12 +48,9 @@ class TrainingJobAdmin(Searched[TrainingJob], admin.ModelAdmin[TrainingJob]):
         "id",
         "model",
         "dataset",
-        "status",
-        "paused",
+        "state",
         "priority",
-        "stage",
         "iteration",
-        "attempt",
         "result_version",
         "created_at",
         "completed_at",
@@ -63,6 +60,19 @@ class TrainingJobAdmin(Searched[TrainingJob], admin.ModelAdmin[TrainingJob]):
     list_per_page = 25
     show_full_result_count = False
     list_select_related = ("model", "dataset", "result_version__model")
+    shown = (
+        "status",
+        "paused",
+        "priority",
+        "iteration",
+        "created_at",
+        "completed_at",
+        "model__name",
+        "dataset__name",
+        "dataset__revision",
+        "result_version__version",
+        "result_version__model__name",
+    )
     search_fields = ("id", "model__name", "dataset__name", "correlation_id", "error_message")
     search_help_text = (
         "A job's number; part of the name of a model, or where no model has it of a data set; "
@@ -76,7 +86,11 @@ class TrainingJobAdmin(Searched[TrainingJob], admin.ModelAdmin[TrainingJob]):
         if number and TrainingJob.objects.filter(number).exists():
             return number
         failed = Q(status=TrainingJob.Status.FAILED, error_message__icontains=word)
-        return of_model_or_dataset(word) or failed | Q(correlation_id=word)
+        return of_model_or_dataset(word) or either(TrainingJob, Q(correlation_id=word), failed)
+
+    @admin.display(description="status", ordering="status")
+    def state(self, job: TrainingJob) -> str:
+        return f"{job.get_status_display()}, paused" if job.paused else job.get_status_display()
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
