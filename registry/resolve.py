@@ -85,7 +85,9 @@ def served_names(q: str = "", most: int | None = None) -> list[Name]:
     versions, then the base models. `q` is part of the models' names, and only the first `most`
     of them are taken. With more than LISTED ready versions their numbers are left out, and the
     alias that the bare name means; they still answer."""
-    models = Model.objects.filter(archived_at=None, name__icontains=q).order_by("name")
+    models = Model.objects.filter(archived_at=None).order_by("name")
+    if q:
+        models = models.filter(name__icontains=q)
     if most is not None:
         models = models.filter(pk__in=list(models.values_list("pk", flat=True)[:most]))
     ready = ModelVersion.objects.ready().filter(moving_to="", model__in=models)
@@ -100,8 +102,9 @@ def served_names(q: str = "", most: int | None = None) -> list[Name]:
         aliases.setdefault(model, {})[alias] = _Number(number, made)
     # A name that the alias answers needs no look for its newest version.
     answered = [model for model, named in aliases.items() if PRODUCTION in named]
+    others = models.exclude(pk__in=pointing.filter(name=PRODUCTION).values("model"))
     numbers: dict[str, list[_Number]] = {}
-    for model, number, made in _each(ready) if few else _newest(models.exclude(name__in=answered)):
+    for model, number, made in _each(ready) if few else _newest(others):
         numbers.setdefault(model, []).append(_Number(number, made))
     names: list[Name] = []
     for model in sorted(numbers.keys() | set(answered)):

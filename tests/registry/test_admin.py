@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 from django.contrib.auth.models import User
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
-from registry import paths
+from registry import admin_search, paths
 from registry.aliases import move_alias
 from registry.examination import examine
 from registry.models import (
     AliasMove,
     BaseImport,
+    BundleImport,
     Dataset,
     DatasetTask,
     MLflowOutbox,
@@ -28,6 +34,7 @@ TABLES = (
     "baseimport",
     "dataset",
     "datasettask",
+    "bundleimport",
     "datasetreport",
     "model",
     "modelversion",
@@ -51,6 +58,7 @@ def version() -> ModelVersion:
     MLflowOutbox.objects.create(operation="end_run", run_key="1")
     BaseImport.objects.create(name="tiny", source="hub", origin="owner/tiny", done_bytes=5)
     DatasetTask.objects.create(kind="register", name="many", source="Upload: many.jsonl")
+    BundleImport.objects.create(name="helper@0.1.0", source="helper.tar")
     examine(Dataset.objects.get(), version.base_model, 64)
     return version
 
@@ -163,3 +171,37 @@ def test_versions_are_found_by_what_a_word_looks_like(admin: Client) -> None:
 def test_a_model_may_be_named_like_a_commit(admin: Client) -> None:
     make_version(make_model("facade1"))
     assert found(admin, "facade1") == ["facade1@0.1.0"]
+
+
+@pytest.mark.parametrize("few", [100, 1, 0])
+def test_versions_are_found_by_few_and_by_many_names(
+    admin: Client, monkeypatch: pytest.MonkeyPatch, few: int
+) -> None:
+    monkeypatch.setattr(admin_search, "_FEW", few)
+    for name in ("alpha-one", "alpha-two", "beta"):
+        make_version(make_model(name))
+    make_version(Model.objects.get(name="beta"))
+
+    def count(words: str) -> str:
+        listing = reverse("admin:registry_modelversion_changelist")
+        return admin.get(listing, {"q": words}).content.decode()
+
+    assert "2 model versions" in count("alpha")
+    assert "4 model versions" in count("a")
+    assert "2 model versions" in count("beta")
+    assert "1 model version\n" in count("alpha one")
+    assert "4 model versions" in count("notes")  # the data set
+    assert "0 model versions" in count("nothing")
+
+
+def test_a_list_reads_nothing_row_by_row(
+    admin: Client, django_assert_num_queries: Callable[..., Any]
+) -> None:
+    listing = reverse("admin:registry_modelversion_changelist")
+    model = make_version().model
+    with CaptureQueriesContext(connection) as one:
+        admin.get(listing, {"q": "helper"})
+    for _ in range(3):
+        make_version(model)
+    with django_assert_num_queries(len(one)):
+        assert "4 model versions" in admin.get(listing, {"q": "helper"}).content.decode()

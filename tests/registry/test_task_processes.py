@@ -1,4 +1,4 @@
-"""A large upload on a real hub: the page stays free, the progress is seen, a killed child is told."""
+"""Large uploads on a real hub: the page stays free, progress is seen, a killed child is told."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ import httpx
 import psutil
 import pytest
 
+from registry import bases, bundle, bundle_tasks
 from registry.dataset_tasks import AT_ONCE
-from tests.registry.build import chat
+from registry.versions import complete_version
+from tests.registry.build import begin, chat, make_model, make_staging
 from tests.running import RunningHub, wait_until
 
 pytestmark = pytest.mark.any_database
@@ -88,3 +90,41 @@ def test_a_large_upload_is_registered_and_examined_by_children(
     wait_until(lambda: look(client, task)["status"] != "running", 120)
     report = client.get(task, follow_redirects=True)
     assert "As the model reads it" in report.text, look(client, task)
+
+
+@pytest.mark.django_db
+def test_a_large_bundle_is_imported_by_a_child(
+    running_hub: RunningHub, client: httpx.Client, tmp_path: Path
+) -> None:
+    version = begin(make_model("carried", base=bases.register_starter()))
+    weights = bytes(bundle_tasks.AT_ONCE + 1)
+    complete_version(version, make_staging(weights), {"val_loss": 0.5})
+    large = tmp_path / "carried.tar"
+    with large.open("wb") as out:
+        out.writelines(bundle.export(version, with_data=True))
+    assert client.post("/api/bases", json={"source": "starter"}).status_code == 201
+    with large.open("rb") as file:
+        page = post(client, "/models/import/", {"file": file}, version_number="1.0.0")
+    assert page.startswith("/models/import/")
+
+    def told() -> dict[str, Any]:
+        found: dict[str, Any] = client.get(f"/api/bundles/{page.split('/')[-2]}").json()
+        return found
+
+    # Killed amid its work: the page says so at once, and nothing is half made.
+    web = psutil.Process(running_hub.pid("web"))
+    [child] = [c for c in web.children() if "run_bundle_import" in c.cmdline()]
+    child.kill()
+    wait_until(lambda: told()["status"] == "failed")
+    assert "nothing was kept. Retry" in client.get(page).text
+    assert client.get("/api/models?q=carried").json()["count"] == 0
+    assert list((running_hub.storage / "staging").glob("bundle-*")) == []
+
+    assert post(client, f"{page}retry/") == page
+    wait_until(lambda: told()["status"] != "running", 120, 0.05)
+    assert (told()["status"], told()["version"]) == ("completed", "1.0.0"), told()
+    made = client.get(page)
+    assert made.headers["location"] == f"/models/{told()['model_id']}/1.0.0/"
+    sound = client.get(f"/api/models/{told()['model_id']}/versions/1.0.0/verify").json()
+    assert (sound["problems"], sound["size_bytes"] > len(weights)) == ([], True)
+    assert list((running_hub.storage / "uploads").iterdir()) == []

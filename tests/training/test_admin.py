@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
+from registry import admin_search
 from tests.training.build import claim, make_job
 from training import admin, queue, sweeps
 from training.models import TrainingJob, TrainingMetric
@@ -23,6 +29,41 @@ def test_jobs_are_listed_and_searched(admin_client: Client) -> None:
     for words in ("HELP", str(job.pk), job.dataset.name, "nan", "asked-1", "helper nan"):
         assert "1 training job" in admin_client.get(LIST, {"q": words}).content.decode(), words
     assert "0 training jobs" in admin_client.get(LIST, {"q": "nobody"}).content.decode()
+
+
+@pytest.mark.parametrize("few", [100, 1, 0])
+def test_jobs_are_found_by_few_and_by_many_errors(
+    admin_client: Client, monkeypatch: pytest.MonkeyPatch, few: int
+) -> None:
+    monkeypatch.setattr(admin_search, "_FEW", few)
+    first = make_job()
+    jobs = [first, make_job(first.model), make_job(first.model), make_job(first.model)]
+    for job, error, correlation in zip(
+        jobs, ("zeta lost", "zeta full", "", ""), ("x", "y", "zeta", "other"), strict=True
+    ):
+        status = "failed" if error else "queued"
+        TrainingJob.objects.filter(pk=job.pk).update(
+            status=status, error_message=error, correlation_id=correlation
+        )
+    # Only a failed job's error is searched, and a correlation id only as a whole.
+    TrainingJob.objects.filter(pk=jobs[3].pk).update(error_message="zeta of another time")
+    for words, count in (("zeta", 3), ("lost", 1), ("zet", 2), ("zeta full", 1), ("nobody", 0)):
+        page = admin_client.get(LIST, {"q": words}).content.decode()
+        noun = "training job" if count == 1 else "training jobs"
+        assert f"{count} {noun}\n" in page, words
+
+
+def test_the_list_reads_nothing_row_by_row(
+    admin_client: Client, django_assert_num_queries: Callable[..., Any]
+) -> None:
+    job = make_job()
+    with CaptureQueriesContext(connection) as one:
+        admin_client.get(LIST, {"q": "helper"})
+    queue.pause(make_job(job.model))
+    make_job(job.model)
+    with django_assert_num_queries(len(one)):
+        page = admin_client.get(LIST, {"q": "helper"}).content.decode()
+    assert "Queued, paused" in page
 
 
 def test_a_job_is_read_only_and_shows_its_newest_metrics(admin_client: Client) -> None:
