@@ -205,6 +205,7 @@ def test_every_request_of_a_deletion_may_be_the_last(line: Line, server: Server,
     entry.refresh_from_db()
     assert (entry.done_at is not None, entry.last_error) == (True, "")
     assert cuts > 2
+    line.arm("", 0)
     check_put_away(server, name, old)
 
 
