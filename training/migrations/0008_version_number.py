@@ -8,7 +8,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('registry', '0009_proof'),
-        ('training', '0006_proof'),
+        ('training', '0007_newest_over'),
     ]
 
     operations = [
