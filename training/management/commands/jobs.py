@@ -118,7 +118,7 @@ class Command(BaseCommand):
         parts = [
             f"{job.pk}: {job.model.name} on {job.dataset.name}, {state}",
             f"place {place}" if place else "",
-            f"to make {job.version_number}" if job.version_number else "",
+            f"to make {job.version_number}" if job.version_number and not job.is_over else "",
             f"step {job.iteration} of {job.total_iters}" if job.iteration else "",
             " ".join(f"{name}={value}" for name, value in sorted(job.varied.items())),
             job.yield_text or job.wait_reason or job.error_message,
