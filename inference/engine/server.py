@@ -116,6 +116,7 @@ class Engine:
 
     async def _finish(self) -> None:
         self._refusing = True
+        self._loads.stop()
         self._thread.stop()
         await asyncio.to_thread(self._thread.join, CLOSE_S)
         if self._connections:  # the last events are on their way

@@ -21,7 +21,7 @@ from typing import Any
 import structlog
 
 from backends.base import Backend, DeviceInfo, Message
-from inference.engine.failures import failure, out_of_budget, stopping
+from inference.engine.failures import failing, failure, out_of_budget, stopping
 from inference.engine.places import Place
 from inference.engine.residents import Key, Limits, Resident, Residents
 from inference.engine.row import Row
@@ -166,16 +166,20 @@ class GenerationThread:
                     "base_path": paths.relative(resident.place.base),
                     "adapter_path": _relative(resident.place.key[1]),
                     "nbytes": resident.nbytes,
+                    "memory": asdict(resident.memory),
                     "cache_bytes": resident.cache_bytes,
                     "adapters": len(resident.adapters),
+                    "adapter_paths": [_relative(path) for path in tuple(resident.adapters)],
                     "running": len(resident.rows),
                     "idle_s": round(time.monotonic() - resident.last_used, 1),
+                    "leaves_in_s": residents.leaves_in_s(resident),
                     "pinned": resident.place.key in residents.pinned,
                 }
                 for resident in residents
             ],
             "models_bytes": residents.nbytes,
             "budget_bytes": residents.budget_bytes,
+            "reclaimable_bytes": residents.reclaimable_bytes,
             "cache_bytes": residents.cache_bytes,
             "running": self.running,
             "waiting": len(self._waiting),
@@ -207,8 +211,10 @@ class GenerationThread:
             self.failed = True
             log.exception("generation thread ended")
         finally:
-            self._close()
-            self._loop.call_soon_threadsafe(self._ended)
+            try:
+                self._close()
+            finally:  # whatever the device says to a model's end, the engine's own must come
+                self._loop.call_soon_threadsafe(self._ended)
 
     def _wait_for_work(self) -> bool:
         """Block until there is something to do; False when the thread is to end."""
@@ -359,15 +365,15 @@ class GenerationThread:
     def _close(self) -> None:
         with self._wake:
             self._stopping = True  # nothing comes in from here on
+        end = stopping if not self.failed else failing
         for future, _ in self._commands:
-            future.set_exception(stopping())
-        for waiting in self._waiting:
-            self._fail(waiting, stopping())
+            if future.set_running_or_notify_cancel():  # else its client has gone
+                future.set_exception(end())
+        for row in (*self._waiting, *(row for one in self._residents for row in one.rows.values())):
+            self._fail(row, end())
+        self._flush()  # before the models: a device in a bad state may not let them go
         for resident in self._residents:
-            for row in resident.rows.values():
-                self._fail(row, stopping())
             self._residents.evict(resident)
-        self._flush()
 
 
 def _relative(path: Path | None) -> str:
