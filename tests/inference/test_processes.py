@@ -91,6 +91,25 @@ def test_killing_the_engine_ends_the_stream_clearly_and_the_next_request_works(
     assert [row["status"] for row in hub.requests()[:3]] == ["completed", "failed", "failed"]
 
 
+async def test_killing_the_engine_ends_every_open_stream_and_whoever_waits(hub: Hub) -> None:
+    async with hub.async_openai() as client:
+
+        async def read() -> None:
+            stream = await client.chat.completions.create(
+                model="calendar", messages=ASK, stream=True
+            )
+            async for _ in stream:
+                pass
+
+        asked = [asyncio.create_task(read()) for _ in range(5)]  # two run, three wait
+        while (stats := hub.stats())["running"] + stats["waiting"] < 5:
+            await asyncio.sleep(0.02)
+        await asyncio.to_thread(hub.stop_engine, signal.SIGKILL)
+        ends = await asyncio.wait_for(asyncio.gather(*asked, return_exceptions=True), 5)
+    assert all(isinstance(end, openai.APIError) for end in ends), ends
+    assert all("engine stopped while answering" in str(end) for end in ends), ends
+
+
 def test_a_stopped_engine_lets_what_runs_finish(hub: Hub) -> None:
     stream = hub.openai.chat.completions.create(
         model="calendar", messages=ASK, stream=True, max_tokens=30
