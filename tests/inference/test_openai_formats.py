@@ -8,6 +8,8 @@ import pytest
 from tests.inference.openai_asking import ASK, chat
 from tests.inference.processes import Hub
 
+pytestmark = pytest.mark.any_database
+
 DAY = {
     "type": "object",
     "properties": {"title": {"type": "string"}, "day": {"enum": ["Monday", "Friday"]}},

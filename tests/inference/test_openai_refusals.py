@@ -9,6 +9,8 @@ import pytest
 from tests.inference.openai_asking import ASK, CLOCK, TOOLS, chat
 from tests.inference.processes import Hub
 
+pytestmark = pytest.mark.any_database
+
 
 def test_neutral_values_of_unsupported_parameters_pass(hub: Hub) -> None:
     answer = hub.openai.chat.completions.create(

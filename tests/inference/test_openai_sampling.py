@@ -7,6 +7,8 @@ import pytest
 from tests.inference.openai_asking import ASK, chat
 from tests.inference.processes import Hub
 
+pytestmark = pytest.mark.any_database
+
 
 def test_stop_texts_end_the_answer(hub: Hub) -> None:
     client = hub.openai

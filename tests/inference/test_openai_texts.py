@@ -8,6 +8,8 @@ import pytest
 from tests.inference.openai_asking import complete
 from tests.inference.processes import Hub
 
+pytestmark = pytest.mark.any_database
+
 
 def test_a_text_is_continued(hub: Hub) -> None:
     answer = complete(hub)
