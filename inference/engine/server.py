@@ -111,8 +111,12 @@ class Engine:
         self._refusing = True
         log.info("engine stopping", running=self._thread.running)
         deadline = time.monotonic() + self._drain_s
-        while not self._thread.idle and not self._thread.failed and time.monotonic() < deadline:
+        while self._busy and not self._thread.failed and time.monotonic() < deadline:
             await asyncio.sleep(0.02)
+
+    @property
+    def _busy(self) -> bool:
+        return bool(self._embedding) or not self._thread.idle
 
     async def _finish(self) -> None:
         self._refusing = True

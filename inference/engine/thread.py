@@ -213,8 +213,10 @@ class GenerationThread:
         finally:
             try:
                 self._close()
-            finally:  # whatever the device says to a model's end, the engine's own must come
-                self._loop.call_soon_threadsafe(self._ended)
+            except Exception:  # whatever the device says to a model's end, the engine's must come
+                self.failed = True
+                log.exception("models not closed")
+            self._loop.call_soon_threadsafe(self._ended)
 
     def _wait_for_work(self) -> bool:
         """Block until there is something to do; False when the thread is to end."""
@@ -228,7 +230,7 @@ class GenerationThread:
                     self._wake.wait(rest)
 
     def _run_commands(self) -> None:
-        while self._commands:
+        while self._commands and not self._stopping:
             future, function = self._commands.popleft()
             if not future.set_running_or_notify_cancel():
                 continue

@@ -18,7 +18,7 @@ from inference.loaded import Room, fit, load, loaded_models, unload, unload_idle
 from inference.views.playground import grouped
 from registry.errors import HubError
 from registry.htmx import HtmxRequest
-from registry.resolve import resolve, served_names
+from registry.resolve import Served, resolve, served_names
 
 NAMES_OFFERED = 50
 _TEMPLATE = "inference/loaded.html"
@@ -53,32 +53,45 @@ def loaded(request: HtmxRequest) -> HttpResponse:
 def load_model(request: HtmxRequest) -> HttpResponse:
     """Begins; the page tells how far it is."""
     pin = True if request.POST.get("pinned") else None
-    return _do(request, lambda name: load(resolve(name), pin=pin, wait=False))
+    return _change(request, lambda served: load(served, pin=pin, wait=False))
 
 
 @require_POST
 def pin_model(request: HtmxRequest) -> HttpResponse:
     pin = request.POST.get("pinned") == "1"
-    return _do(request, lambda name: load(resolve(name), pin=pin))
+    return _change(request, lambda served: load(served, pin=pin))
 
 
 @require_POST
 def unload_model(request: HtmxRequest) -> HttpResponse:
-    return _do(request, lambda name: unload(resolve(name)))
+    return _change(request, unload)
 
 
 @require_POST
 def unload_idle_models(request: HtmxRequest) -> HttpResponse:
-    return _do(request, lambda name: unload_idle())
-
-
-def _do(request: HtmxRequest, act: Callable[[str], Coroutine[Any, Any, object]]) -> HttpResponse:
-    """Do it to the model that was named; then what is in memory, with what was wrong if anything."""
-    problem = ""
     try:
-        async_to_sync(act)(request.POST.get("model", "").strip())
+        async_to_sync(unload_idle)()
     except HubError as error:
-        problem = str(error)
+        return _answer(request, str(error))
+    return _answer(request)
+
+
+def _change(
+    request: HtmxRequest, act: Callable[[Served], Coroutine[Any, Any, object]]
+) -> HttpResponse:
+    """Do it to the model that was named; then what is in memory, and what was wrong if anything."""
+
+    async def acting(served: Served) -> None:
+        await act(served)
+
+    try:
+        async_to_sync(acting)(resolve(request.POST.get("model", "").strip()))
+    except HubError as error:
+        return _answer(request, str(error))
+    return _answer(request)
+
+
+def _answer(request: HtmxRequest, problem: str = "") -> HttpResponse:
     if request.htmx:
         return render(request, f"{_TEMPLATE}#live", {**_now(_stats()), "problem": problem})
     if problem:

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -96,9 +97,12 @@ async def test_an_engine_that_stops_tells_who_waits_and_minds_nobody_who_left() 
     assert [type(end) for end in ends[2:]] == [Unavailable, Unavailable]
 
 
-def dying_load(load: Load) -> None:
-    """As a process that ends while it loads a pinned model leaves things."""
-    Pins(paths.run_dir() / "pinned.json").attempt(load).__enter__()
+def die_loading(load: Load) -> AbstractContextManager[None]:
+    """Leaves things as a process does that ends while it loads a pinned model, for as long as its
+    caller holds on to what it returns."""
+    attempt = Pins(paths.run_dir() / "pinned.json").attempt(load)
+    attempt.__enter__()
+    return attempt
 
 
 async def test_a_pinned_model_that_kills_the_engine_is_left_out_until_loaded_by_hand() -> None:
@@ -106,8 +110,7 @@ async def test_a_pinned_model_that_kills_the_engine_is_left_out_until_loaded_by_
     async with running_engine():
         for load in (deadly, harmless):
             await client.load(load.model_copy(update={"pin": True}))
-    for _ in range(MOST_DEATHS):
-        dying_load(deadly.model_copy(update={"pin": True}))
+    deaths = [die_loading(deadly) for _ in range(MOST_DEATHS)]
     for _ in range(2):  # and it stays so
         async with running_engine() as engine:
             await until(lambda: [m["base"] for m in engine.stats()["models"]] == ["other"])
@@ -119,16 +122,18 @@ async def test_a_pinned_model_that_kills_the_engine_is_left_out_until_loaded_by_
         assert engine.stats()["loading"] == []
     async with running_engine() as engine:
         await until(lambda: len(engine.stats()["models"]) == 2)
+    del deaths
 
 
 async def test_one_death_is_forgiven() -> None:
     load = Load(base=make_base_folder(), pin=True)
     async with running_engine():
         await client.load(load)
-    dying_load(load)
+    death = die_loading(load)
     async with running_engine() as engine:
         await until(lambda: len(engine.stats()["models"]) == 1)
         await until(lambda: Pins(paths.run_dir() / "pinned.json").deaths(load) == 0)
+    del death
 
 
 class Short(FakeBackend):
@@ -166,3 +171,13 @@ async def test_unpinning_a_base_leaves_its_own_fine_tunes_pinned() -> None:
     async with running_engine() as engine:
         await until(lambda: len(engine.stats()["models"]) == 1)
         assert engine.stats()["models"][0]["base"] == "tiny+calendar@0.3.0"
+
+
+async def test_what_is_being_embedded_is_finished_before_the_end() -> None:
+    base = make_base_folder()
+    async with running_engine(Stuck()) as engine:
+        await client.load(Load(base=base))
+        asked = asyncio.create_task(client.embed(Embed(base=base, texts=["x"] * 9)))
+        await asyncio.sleep(0.1)
+        engine.stop()
+        assert len((await asked)["vectors"]) == 9
