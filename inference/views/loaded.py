@@ -132,6 +132,8 @@ def _parts(stats: dict[str, Any]) -> list[Part]:
     whole = max(stats["budget_bytes"], stats["models_bytes"]) or 1
     parts, start = [], 0.0
     for label, nbytes in sizes.items():
+        if not nbytes and label == "In use for computing":
+            continue
         parts.append(Part(label, nbytes, start, share := 100 * nbytes / whole))
         start += share
     return parts
