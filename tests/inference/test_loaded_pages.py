@@ -32,14 +32,15 @@ class Slow(FakeBackend):
 
 async def page(part: str = "", **query: str) -> str:
     headers = {"hx-request": "true", "hx-target": part} if part else {}
-    answer = await AsyncClient(headers=headers).get(PAGE, query)
+    answer = await AsyncClient().get(PAGE, query, headers=headers)
     assert answer.status_code == 200
+    assert ("<html" in answer.content.decode()) is not bool(part)
     return " ".join(answer.content.decode().split())
 
 
 async def do(what: str, **fields: str) -> str:
     headers = {"hx-request": "true", "hx-target": "live"}
-    answer = await AsyncClient(headers=headers).post(f"{PAGE}{what}/", fields)
+    answer = await AsyncClient().post(f"{PAGE}{what}/", fields, headers=headers)
     assert answer.status_code == 200
     return " ".join(answer.content.decode().split())
 
