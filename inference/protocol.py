@@ -291,7 +291,8 @@ _BY_CODE: dict[str, type[HubError]] = {
 
 def to_failed(error: HubError) -> Failed:
     retry_after = getattr(error, "retry_after", None)
-    return Failed(error.code, str(error), error.status, retry_after, **wasted(error))
+    written = wasted(error).get("failed_generation", "")
+    return Failed(error.code, str(error), error.status, retry_after, failed_generation=written)
 
 
 def to_error(failed: Failed) -> HubError:
