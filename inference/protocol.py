@@ -268,7 +268,7 @@ class ToolUseFailed(HubError):
         self.failed_generation = failed_generation
 
 
-def wasted(error: HubError) -> dict[str, str]:
+def wasted(error: Exception) -> dict[str, str]:
     """What the model wrote before it failed, as every API tells it beside the error; often {}."""
     written = getattr(error, "failed_generation", "")
     return {"failed_generation": written} if written else {}

@@ -13,13 +13,13 @@ from typing import Any
 import uvicorn
 from django.core.management.base import BaseCommand, CommandError
 from django.db import connection
-from uvicorn.main import STARTUP_FAILURE
 
 from hub import access
 from hub.config import config
 from registry import ending, tracking
 
 _WARM_AFTER_S = 10.0
+STARTUP_FAILURE = 3  # as uvicorn's own command exits
 LAST_WORD_S = 2  # for what the engine says when the time of its drain is over
 
 
