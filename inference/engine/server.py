@@ -15,6 +15,7 @@ import structlog
 from pydantic import ValidationError
 
 from backends.base import Backend
+from inference.engine import rendering
 from inference.engine.failures import failure, stopping, too_late
 from inference.engine.listening import listening
 from inference.engine.loads import Loads
@@ -94,9 +95,11 @@ class Engine:
                 server = await asyncio.start_unix_server(self._accept, sock=sock, limit=MAX_LINE)
                 log.info("engine ready", socket=str(path), device=device.name, pid=os.getpid())
                 self._loads.begin_pinned()
+                watching = asyncio.create_task(self._watch())
                 await self._stop.wait()
                 await self._drain()
                 server.close()
+                watching.cancel()
             finally:
                 await self._finish()
         if self._thread.failed:
@@ -105,6 +108,11 @@ class Engine:
     def stop(self) -> None:
         """Refuse new requests, let what runs finish for a while, and return from `run`."""
         self._stop.set()
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(rendering.LOOK_EVERY_S)
+            self._thread.rendering.look()
 
     async def _drain(self) -> None:
         """Answer what comes in with 503 while what runs and waits goes on for a while."""

@@ -23,6 +23,7 @@ import structlog
 from backends.base import Backend, DeviceInfo, Message
 from inference.engine.failures import failing, failure, out_of_budget, stopping
 from inference.engine.places import Place
+from inference.engine.rendering import Rendering
 from inference.engine.residents import Key, Limits, Resident, Residents
 from inference.engine.row import Row
 from inference.engine.waiting import Waiting
@@ -58,6 +59,7 @@ class GenerationThread:
         self._outbox: list[tuple[Row, Event]] = []
         self._loop: asyncio.AbstractEventLoop
         self._thread = threading.Thread(target=self._run, name="generation", daemon=True)
+        self.rendering = Rendering()
         self.failed = False  # it ended by an error of its own
         self._device: DeviceInfo | None = None
         self._memory_checked = 0.0
@@ -138,9 +140,12 @@ class GenerationThread:
         self, place: Place, messages: Sequence[Message], tools: Sequence[dict[str, Any]]
     ) -> Future[int]:
         """How many tokens a chat has."""
-        return self.call(
-            lambda: len(self._residents.get(place).model.encode(messages, tools or None))
-        )
+
+        def counted() -> int:
+            model = self._residents.get(place).model
+            return len(self.rendering.limited(lambda: model.encode(messages, tools or None)))
+
+        return self.call(counted)
 
     @property
     def running(self) -> int:
@@ -256,7 +261,7 @@ class GenerationThread:
         """Insert a row, or end it with an error; False when it has to wait for memory."""
         try:
             resident = self._residents.get(row.place)
-            prompt = row.encode(resident.model)
+            prompt = self.rendering.limited(lambda: row.encode(resident.model))
             tokens = len(prompt) + row.growth
             fits_context = len(prompt) < resident.model.context_length  # else `insert` says why
             if fits_context and not self._residents.has_room_for(resident, tokens):

@@ -5,16 +5,17 @@ import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from backends.base import Delta, LoadedModel, LoadOptions, OutOfMemory
+from backends.base import Delta, LoadedModel, LoadOptions, Message, OutOfMemory
 from backends.fake import FakeBackend
 from backends.fake.generation import FakeModel
 from inference import client
-from inference.engine import loads
+from inference.engine import loads, rendering
 from inference.engine.pins import MOST_DEATHS, Pins
-from inference.protocol import Embed, EngineFailure, Load
+from inference.protocol import Count, Embed, EngineFailure, Load
 from registry import paths
 from registry.errors import HubError, Unavailable
 from tests.inference.builders import make_base_folder
@@ -181,3 +182,43 @@ async def test_what_is_being_embedded_is_finished_before_the_end() -> None:
         await asyncio.sleep(0.1)
         engine.stop()
         assert len((await asked)["vectors"]) == 9
+
+
+class Looping(FakeBackend):
+    """A template that comes to no end for who asks for it."""
+
+    def load(
+        self, base: Path, adapter: Path | None = None, options: LoadOptions = LoadOptions()
+    ) -> LoadedModel:
+        model = super().load(base, adapter, options)
+        assert isinstance(model, FakeModel)
+        encode = model.encode
+
+        def looping(
+            messages: Sequence[Message], tools: Sequence[dict[str, Any]] | None = None
+        ) -> list[int]:
+            while messages[0]["content"] == "loop":
+                pass
+            return encode(messages, tools)
+
+        model.encode = looping  # type: ignore[method-assign]
+        return model
+
+
+async def test_a_template_without_end_costs_its_own_request_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(rendering, "LIMIT_S", 0.3)
+    monkeypatch.setattr(rendering, "LOOK_EVERY_S", 0.05)
+    base = make_base_folder()
+    endless: list[Message] = [{"role": "user", "content": "loop"}]
+    async with running_engine(Looping(tokens_per_second=100, reply_words=60)) as engine:
+        beside = asyncio.create_task(text_of(ask(base, request_id="beside")))
+        await until(lambda: engine.stats()["running"] == 1)
+        with pytest.raises(HubError, match="did not come to an end") as caught:
+            await text_of(ask(base, request_id="x").model_copy(update={"messages": endless}))
+        assert caught.value.status == 422
+        with pytest.raises(HubError, match="did not come to an end"):
+            await client.count(Count(base=base, messages=endless))
+        assert len((await beside).split()) == 60
+        assert await text_of(ask(base, max_tokens=3))
