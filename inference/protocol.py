@@ -99,12 +99,15 @@ class Unload(_Request):
     """Give the memory of one idle base model back, or of all idle ones when `base` is None.
 
     With `adapter` it is a fine-tune that was loaded as a model of its own. Naming a pinned model
-    takes its pin away; unloading all leaves pinned ones where they are.
+    takes its pin away; unloading all leaves pinned ones where they are. `gently` is for programs: it
+    means the named model alone, without the fine-tunes that were loaded from it as models of their
+    own, and leaves it where it is when it is pinned.
     """
 
     op: Literal["unload"] = "unload"
     base: Folder | None = None
     adapter: Folder | None = None
+    gently: bool = False
 
 
 class Stats(_Request):

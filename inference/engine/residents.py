@@ -214,14 +214,18 @@ class Residents:
                 left.append(rest)
         return min(left, default=None)
 
-    def unload(self, key: Key | None) -> list[str]:
+    def unload(self, key: Key | None, gently: bool = False) -> list[str]:
         """Evict the idle model `key` names, pinned or not, or all idle ones that are not pinned;
-        return their names. A base named alone takes the fine-tunes loaded from it along."""
-        chosen = [r for r in self if key is None or _meant(key, r)]
+        return their names. A base named alone takes the fine-tunes loaded from it along; `gently`
+        it does not, and pinned ones stay. Raises Conflict."""
+        if gently:
+            chosen = [r for r in self if r.place.key == key]
+        else:
+            chosen = [r for r in self if key is None or _meant(key, r)]
         if key is not None and any(r.rows for r in chosen):
             name = next(r.name for r in chosen if r.rows)
             raise Conflict(f"{name} answers requests now; unload it when they are done.")
-        if key is not None:
+        if key is not None and not gently:
             self.pinned -= {r.place.key for r in chosen} | {key}
         gone = [r for r in chosen if self._may_go(r)]
         for resident in gone:

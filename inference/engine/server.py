@@ -200,8 +200,9 @@ class Engine:
             return await asyncio.wrap_future(self._thread.unload(None))
         base = paths.absolute(request.base.path)
         adapter = paths.absolute(request.adapter.path) if request.adapter else None
-        gone = await asyncio.wrap_future(self._thread.unload((base, adapter)))
-        self._loads.forget(Load(base=request.base, adapter=request.adapter))
+        gone = await asyncio.wrap_future(self._thread.unload((base, adapter), request.gently))
+        if not request.gently:
+            self._loads.forget(Load(base=request.base, adapter=request.adapter))
         return gone
 
     async def _embed(self, request: Embed) -> dict[str, Any]:

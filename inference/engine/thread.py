@@ -129,8 +129,8 @@ class GenerationThread:
     def load(self, place: Place, pin: bool | None = None) -> Future[Resident]:
         return self.call(lambda: self._load(place, pin))
 
-    def unload(self, key: Key | None) -> Future[list[str]]:
-        return self.call(lambda: self._residents.unload(key))
+    def unload(self, key: Key | None, gently: bool = False) -> Future[list[str]]:
+        return self.call(lambda: self._residents.unload(key, gently))
 
     def embed(self, place: Place, texts: Sequence[str]) -> Future[tuple[list[list[float]], int]]:
         """Vectors, and how many tokens the texts have. A few texts at a time: what streams waits."""
