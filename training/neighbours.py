@@ -26,8 +26,8 @@ class Neighbours(Protocol):
         ...
 
     def make_room(self, nbytes: int) -> list[str]:
-        """Have idle models that are not pinned evicted, the longest idle first, until `nbytes` are given back or none
-        is idle any more; the names of those that went."""
+        """Have idle models that are not pinned evicted, the longest idle first, until `nbytes` are
+        given back or no such model is left; the names of those that went."""
         ...
 
 
