@@ -13,6 +13,7 @@ from ninja.errors import HttpError, ValidationError
 from hub import correlation
 from hub.refusal import is_api, refusal
 from inference.api import router as inference_router
+from inference.protocol import wasted
 from registry.api import router as registry_router
 from registry.errors import HubError
 from training.api import router as training_router
@@ -37,9 +38,8 @@ api.add_router("", inference_router)
 
 @api.exception_handler(HubError)
 def hub_error(request: HttpRequest, error: HubError) -> HttpResponse:
-    return refusal(
-        request, error.status, error.code, str(error), getattr(error, "retry_after", None)
-    )
+    retry_after = getattr(error, "retry_after", None)
+    return refusal(request, error.status, error.code, str(error), retry_after, **wasted(error))
 
 
 @api.exception_handler(ValidationError)

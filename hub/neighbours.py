@@ -9,7 +9,6 @@ import structlog
 
 from inference import client
 from inference.protocol import Folder, Unload
-from registry import paths
 from registry.errors import HubError
 
 _PATIENCE_S = 0.5
@@ -25,19 +24,20 @@ class Engine:
 
     def busy_bytes(self) -> int:
         models = self._stats().get("models", [])
-        return sum(int(model["nbytes"]) for model in models if model["running"])
+        return sum(int(m["nbytes"]) for m in models if m["running"] or m["pinned"])
 
     def someone_waits(self) -> bool:
         stats = self._stats()
         return bool(stats.get("running", 0) or stats.get("waiting", 0))
 
     def make_room(self, nbytes: int) -> list[str]:
-        idle = [model for model in self._stats().get("models", []) if not model["running"]]
+        models = self._stats().get("models", [])
+        idle = [model for model in models if not model["running"] and not model["pinned"]]
         gone: list[str] = []
         for model in sorted(idle, key=lambda model: -model["idle_s"]):
             if nbytes <= 0:
                 break
-            if _unload(model["base"]):
+            if _unload(model):
                 gone.append(model["base"])
                 nbytes -= model["nbytes"]
         return gone
@@ -49,10 +49,11 @@ class Engine:
             return {}
 
 
-def _unload(base: str) -> bool:
-    folder = Folder(path=paths.relative(paths.base_dir(base)))
+def _unload(model: dict[str, Any]) -> bool:
+    adapter = Folder(path=model["adapter_path"]) if model["adapter_path"] else None
+    request = Unload(base=Folder(path=model["base_path"]), adapter=adapter, gently=True)
     try:
-        return bool(asyncio.run(client.unload(Unload(base=folder))))
+        return bool(asyncio.run(client.unload(request)))
     except HubError as error:  # somebody began to use it in the meantime, or the engine went
-        log.info("model stays", base=base, reason=str(error))
+        log.info("model stays", model=model["base"], reason=str(error))
         return False

@@ -27,7 +27,7 @@ from hub import access, lifeline, presence
 from hub.config import ROOT, Config
 from registry import paths
 
-STOP_S = 8.0  # from SIGTERM to SIGKILL; all is over within 10 s
+STOP_S = 3.0  # from the end of the engine's drain to SIGKILL; by default all is over within 10 s
 STABLE_S = 60.0  # a process that lived this long starts its back-off anew
 BACKOFF_S = (0.5, 30.0)
 
@@ -142,13 +142,14 @@ class Supervisor:
         return {"Host": allowed[0]} if allowed and allowed[0] != "*" else {}
 
     def stop(self) -> None:
-        """End every process within STOP_S, by force after that. Safe to call again."""
+        """End every process when the drain is over and STOP_S, by force after that. Safe to call
+        again."""
         self._stopping.set()
         if self._watcher:
             self._watcher.join()
         for child in self.children:
             _signal(child, signal.SIGTERM)
-        deadline = time.monotonic() + STOP_S
+        deadline = time.monotonic() + self.config.drain_s + STOP_S
         for child in self.children:
             if child.process:
                 with contextlib.suppress(subprocess.TimeoutExpired):

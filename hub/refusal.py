@@ -13,9 +13,14 @@ def is_api(request: HttpRequest) -> bool:
 
 
 def refusal(
-    request: HttpRequest, status: int, code: str, message: str, retry_after: int | None = None
+    request: HttpRequest,
+    status: int,
+    code: str,
+    message: str,
+    retry_after: int | None = None,
+    **more: str,
 ) -> HttpResponse:
-    """One sentence in the form that this route's clients read."""
+    """One sentence in the form that this route's clients read; `more` goes beside it in JSON."""
     response: HttpResponse
     if request.path.startswith("/v1/messages"):
         body = anthropic_bodies.error(status, message, correlation.current())
@@ -25,7 +30,8 @@ def refusal(
         error = {"message": message, "type": kind, "param": None, "code": code}
         response = JsonResponse({"error": error}, status=status)
     elif is_api(request):
-        response = JsonResponse({"error": {"code": code, "message": message}}, status=status)
+        told = {"code": code, "message": message, **more}
+        response = JsonResponse({"error": told}, status=status)
     else:
         response = HttpResponse(message, status=status, content_type="text/plain; charset=utf-8")
     if retry_after is not None:

@@ -14,6 +14,7 @@ from django.views.decorators.http import require_GET
 from hub import health, presence
 from hub.apps import PROCESSES
 from hub.models import SystemSample
+from inference.loaded import loaded_models
 from inference.models import InferenceRequest
 from registry import outbox
 from registry.htmx import HtmxRequest, partial
@@ -70,9 +71,11 @@ def _first_steps() -> list[tuple[str, str, str, bool]]:
 
 @require_GET
 def system(request: HtmxRequest) -> HttpResponse:
+    engine = health.running_engine_stats()
     context = {
         "health": health.parts(),
-        "engine": health.running_engine_stats(),
+        "engine": engine,
+        "loaded": loaded_models(engine) if engine else [],
         "processes": [(name, presence.pid(name)) for name in PROCESSES],
         "sample": SystemSample.objects.first(),
         "database": settings.DATABASES["default"]["ENGINE"].rpartition(".")[2],

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from typing import Any
 
 import structlog
 from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
@@ -20,7 +21,7 @@ from inference.compatibility import Unsupported
 from inference.generation import aresolve, count_tokens, generate
 from inference.models import InferenceRequest
 from inference.openai import invalid, unforeseen
-from inference.protocol import Called, Chunk, Done, Started
+from inference.protocol import Called, Chunk, Done, Started, wasted
 from inference.rows import Event, answers
 from inference.streaming import event_stream
 from registry.errors import HubError
@@ -91,7 +92,7 @@ async def _frames(
                     for ended in stream.end(event, _calls(payload, event)):
                         yield ended
         except HubError as error:
-            yield anthropic_bodies.failed(error.status, str(error), _request_id())
+            yield anthropic_bodies.failed(_told(error))
 
 
 def _calls(payload: MessagesIn, done: Done) -> list[Called]:
@@ -115,13 +116,21 @@ def _request_id() -> str:
     return str(structlog.contextvars.get_contextvars().get("correlation_id", "unknown"))
 
 
+def _status(error: HubError) -> int:
+    return 400 if error.status == 422 else error.status
+
+
+def _told(error: HubError) -> dict[str, Any]:
+    return anthropic_bodies.error(_status(error), str(error), _request_id(), **wasted(error))
+
+
 def _error(status: int, message: str) -> JsonResponse:
     return JsonResponse(anthropic_bodies.error(status, message, _request_id()), status=status)
 
 
 @api.exception_handler(HubError)
 def hub_error(request: HttpRequest, error: HubError) -> HttpResponse:
-    response = _error(400 if error.status == 422 else error.status, str(error))
+    response = JsonResponse(_told(error), status=_status(error))
     if (retry_after := getattr(error, "retry_after", None)) is not None:
         response["Retry-After"] = str(retry_after)
     return response

@@ -25,11 +25,12 @@ _KINDS = {
 }
 
 
-def error(status: int, message: str, request_id: str) -> dict[str, Any]:
+def error(status: int, message: str, request_id: str, **more: Any) -> dict[str, Any]:
+    """`more` goes beside the message, such as what was generated in vain."""
     kind = _KINDS.get(status, "api_error" if status >= 500 else "invalid_request_error")
     return {
         "type": "error",
-        "error": {"type": kind, "message": message},
+        "error": {"type": kind, "message": message, **more},
         "request_id": request_id,
     }
 
@@ -147,6 +148,6 @@ def _event(kind: str, **fields: Any) -> bytes:
     return frame({"type": kind, **fields}, event=kind)
 
 
-def failed(status: int, message: str, request_id: str) -> bytes:
+def failed(told: dict[str, Any]) -> bytes:
     """A stream's last event, when it has begun already."""
-    return frame(error(status, message, request_id), event="error")
+    return frame(told, event="error")

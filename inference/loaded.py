@@ -1,20 +1,26 @@
-"""The models in memory under the names by which they are asked for."""
+"""The models in memory under the names by which they are asked for, and the room beside them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from inference import client
+from inference.engine.places import place
 from inference.protocol import Load, Unload
 from inference.record import correlation_id, folders
+from registry import paths
 from registry.models import BaseModel, ModelVersion
 from registry.resolve import Served
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model in memory or on its way there. `share` is how much of its weights has come."""
+    """A model in memory or on its way there. `share` is how much of its weights has come.
+
+    `memory_bytes` are weights, adapters, contexts (of what it answers now) and cached prefixes.
+    `leaves_in_s` is None for one that stays: pinned, answering, or with no limit of idling.
+    """
 
     name: str
     base_model: str
@@ -22,10 +28,15 @@ class Loaded:
     state: str  # "ready", "verifying", "loading" or "failed"
     pinned: bool = False
     memory_bytes: int = 0
+    weights_bytes: int = 0
+    adapters_bytes: int = 0
+    contexts_bytes: int = 0
     cache_bytes: int = 0
     adapters: int = 0
+    adapter_names: tuple[str, ...] = ()
     running: int = 0
     idle_s: float = 0.0
+    leaves_in_s: float | None = None
     share: float = 1.0
     seconds: float = 0.0
     error: str = ""
@@ -34,12 +45,16 @@ class Loaded:
 def loaded_models(stats: dict[str, Any]) -> list[Loaded]:
     """What the engine's statistics tell, with names from the registry; first what comes."""
     told = [*stats["loading"], *stats["models"]]
-    paths = {row["base_path"] for row in told}
-    bases = dict(BaseModel.objects.filter(path__in=paths).values_list("path", "name"))
-    adapters = {row["adapter_path"] for row in told if row["adapter_path"]}
+    base_paths = {row["base_path"] for row in told}
+    bases = dict(BaseModel.objects.filter(path__in=base_paths).values_list("path", "name"))
+    adapters = {path for row in told for path in _adapter_paths(row)}
     found = ModelVersion.objects.filter(artifact_path__in=adapters).select_related("model")
     versions = {version.artifact_path: str(version) for version in found}
     return [_loaded(row, bases, versions) for row in told]
+
+
+def _adapter_paths(row: dict[str, Any]) -> list[str]:
+    return [path for path in (row["adapter_path"], *row.get("adapter_paths", ())) if path]
 
 
 def _loaded(row: dict[str, Any], bases: dict[str, str], versions: dict[str, str]) -> Loaded:
@@ -53,10 +68,12 @@ def _loaded(row: dict[str, Any], bases: dict[str, str], versions: dict[str, str]
             base,
             version,
             row["state"],
+            weights_bytes=row["weights_bytes"],
             share=row["share"],
             seconds=row["seconds"],
             error=row["error"],
         )
+    memory = row["memory"]
     return Loaded(
         name,
         base,
@@ -64,11 +81,66 @@ def _loaded(row: dict[str, Any], bases: dict[str, str], versions: dict[str, str]
         "ready",
         pinned=row["pinned"],
         memory_bytes=row["nbytes"],
-        cache_bytes=row["cache_bytes"],
+        weights_bytes=memory["weights"],
+        adapters_bytes=memory["adapters"],
+        contexts_bytes=memory["contexts"],
+        cache_bytes=memory["prefixes"],
         adapters=row["adapters"],
+        adapter_names=tuple(sorted(versions.get(one, one) for one in row["adapter_paths"])),
         running=row["running"],
         idle_s=row["idle_s"],
+        leaves_in_s=row["leaves_in_s"],
     )
+
+
+# --------------------------------------------------------------------------- room
+
+
+@dataclass(frozen=True)
+class Room:
+    """The budget and who has it, in bytes. `reclaimable_bytes` are prefixes and idle models that
+    are not pinned: they leave when others need them."""
+
+    budget_bytes: int
+    held_bytes: int
+    reclaimable_bytes: int
+
+    @classmethod
+    def of(cls, stats: dict[str, Any]) -> Room:
+        return cls(stats["budget_bytes"], stats["models_bytes"], stats["reclaimable_bytes"])
+
+    @property
+    def free_bytes(self) -> int:
+        return max(0, self.budget_bytes - self.held_bytes)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Whether a model would find room now: it is `loaded`, it `fits`, others `leave` for it, what
+    is `busy` or pinned is in its way, or it is larger than the whole budget (`never`)."""
+
+    model: str
+    needed_bytes: int
+    verdict: Literal["loaded", "fits", "leave", "busy", "never"]
+
+
+def fit(served: Served, stats: dict[str, Any]) -> Fit:
+    """What the engine would say to loading `served`, by its own rules; see `Residents`."""
+    asked = place(served.base_path, served.adapter_path)
+    room = Room.of(stats)
+    needed = asked.weights_bytes
+    key = tuple(paths.relative(path) if path else "" for path in asked.key)
+    if key in {(row["base_path"], row["adapter_path"]) for row in stats["models"]}:
+        return Fit(served.label, 0, "loaded")
+    if needed > room.budget_bytes:
+        return Fit(served.label, needed, "never")
+    if needed <= room.budget_bytes - room.held_bytes:
+        return Fit(served.label, needed, "fits")
+    enough = needed <= room.budget_bytes - room.held_bytes + room.reclaimable_bytes
+    return Fit(served.label, needed, "leave" if enough else "busy")
+
+
+# --------------------------------------------------------------------------- by hand
 
 
 async def load(served: Served, *, pin: bool | None = None, wait: bool = True) -> None:
@@ -92,3 +164,8 @@ async def unload(served: Served) -> list[str]:
     if adapter is not None:
         gone = await client.unload(Unload(base=base, adapter=adapter))
     return gone or await client.unload(Unload(base=base))
+
+
+async def unload_idle() -> list[str]:
+    """Give back the memory of everything that is idle and not pinned; the names of what went."""
+    return await client.unload(Unload())

@@ -23,7 +23,7 @@ from inference.generation import answerer, aresolve, embed, generate
 from inference.models import ApiToken, InferenceRequest
 from inference.openai_bodies import CHAT, TEXT, Frames, TextFrames, head
 from inference.openai_schemas import ChatCompletionIn, CompletionIn, EmbeddingIn, SampledIn
-from inference.protocol import Called, Chunk, Done, Started
+from inference.protocol import Called, Chunk, Done, Started, wasted
 from inference.rows import Events, answers, together
 from inference.streaming import event_stream, frame
 from registry.errors import HubError
@@ -225,7 +225,7 @@ async def _frames(
                     for ended in frames.end(row, event, _calls(payload, event)):
                         yield ended
         except HubError as error:
-            yield openai_bodies.failed(error.status, str(error), error.code)
+            yield frame(_told(error))  # the last event, since the stream has begun already
             return
         if payload.include_usage:
             yield frames.usage(openai_bodies.usage(ends, payload.rows))
@@ -237,13 +237,20 @@ async def _frames(
 
 @api.exception_handler(HubError)
 def hub_error(request: HttpRequest, error: HubError) -> HttpResponse:
-    status = 400 if error.status == 422 else error.status  # OpenAI knows no 422
-    code = "model_not_found" if error.status == 404 else error.code
-    param = error.param if isinstance(error, Unsupported) else None
-    response = JsonResponse(openai_bodies.error(status, str(error), code, param), status=status)
+    response = JsonResponse(_told(error), status=_status(error))
     if (retry_after := getattr(error, "retry_after", None)) is not None:
         response["Retry-After"] = str(retry_after)
     return response
+
+
+def _status(error: HubError) -> int:
+    return 400 if error.status == 422 else error.status  # OpenAI knows no 422
+
+
+def _told(error: HubError) -> dict[str, Any]:
+    code = "model_not_found" if error.status == 404 else error.code
+    param = error.param if isinstance(error, Unsupported) else None
+    return openai_bodies.error(_status(error), str(error), code, param, **wasted(error))
 
 
 @api.exception_handler(ValidationError)

@@ -12,7 +12,6 @@ from typing import Any
 from inference.generation import answerer
 from inference.protocol import Called, Chunk, Done, TokenInfo
 from inference.rows import Answer
-from inference.streaming import frame
 from registry.resolve import Name, Served
 
 CHAT, TEXT = "chat.completion", "text_completion"
@@ -208,12 +207,10 @@ class TextFrames(Frames):
         return self.choice(row, text=chunk.text, logprobs=told)
 
 
-def error(status: int, message: str, code: str | None, param: str | None = None) -> dict[str, Any]:
+def error(
+    status: int, message: str, code: str | None, param: str | None = None, **more: Any
+) -> dict[str, Any]:
+    """`more` goes beside them, such as what was generated in vain."""
     kind = {429: "rate_limit_error", 401: "authentication_error"}.get(status)
     kind = kind or ("server_error" if status >= 500 else "invalid_request_error")
-    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
-
-
-def failed(status: int, message: str, code: str) -> bytes:
-    """A stream's last event, when it has begun already."""
-    return frame(error(status, message, code))
+    return {"error": {"message": message, "type": kind, "param": param, "code": code, **more}}

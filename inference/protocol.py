@@ -99,12 +99,15 @@ class Unload(_Request):
     """Give the memory of one idle base model back, or of all idle ones when `base` is None.
 
     With `adapter` it is a fine-tune that was loaded as a model of its own. Naming a pinned model
-    takes its pin away; unloading all leaves pinned ones where they are.
+    takes its pin away; unloading all leaves pinned ones where they are. `gently` is for programs: it
+    means the named model alone, without the fine-tunes that were loaded from it as models of their
+    own, and leaves it where it is when it is pinned.
     """
 
     op: Literal["unload"] = "unload"
     base: Folder | None = None
     adapter: Folder | None = None
+    gently: bool = False
 
 
 class Stats(_Request):
@@ -182,7 +185,8 @@ class Chunk:
 class Done:
     """The answer is complete. `tokens_per_second` is decoding alone, null for a single token;
     `cached_tokens` of the prompt were not computed again. With `tool_calls` the chunks held only
-    what the answer says beside them, and the finish reason is "tool_calls". `stop` is the stop
+    what the answer says beside them, and the finish reason is "tool_calls", or "length" when the
+    limit of tokens cut a further call, whose beginning is among the chunks. `stop` is the stop
     string that ended it, if one did.
     """
 
@@ -210,6 +214,7 @@ class Failed:
     retry_after: int | None = None
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    failed_generation: str = ""  # what the model wrote, when that is what is wrong
     event: Literal["error"] = "error"
 
 
@@ -251,11 +256,25 @@ class DeadlineExceeded(HubError):
     code = "deadline_exceeded"
 
 
-class ToolParseFailed(HubError):
-    """The answer began a tool call that cannot be read."""
+class ToolUseFailed(HubError):
+    """The answer has a tool call that cannot be read; `failed_generation` is all that it says.
 
-    status = 500
-    code = "tool_parse_failed"
+    Status, code and the field's name are Groq's. Not 500: clients send those again by
+    themselves, and a greedy model would only write the same once more.
+    """
+
+    status = 400
+    code = "tool_use_failed"
+
+    def __init__(self, message: str, failed_generation: str = "") -> None:
+        super().__init__(message)
+        self.failed_generation = failed_generation
+
+
+def wasted(error: Exception) -> dict[str, str]:
+    """What the model wrote before it failed, as every API tells it beside the error; often {}."""
+    written = getattr(error, "failed_generation", "")
+    return {"failed_generation": written} if written else {}
 
 
 _BY_CODE: dict[str, type[HubError]] = {
@@ -268,14 +287,15 @@ _BY_CODE: dict[str, type[HubError]] = {
         errors.Unavailable,
         errors.Damaged,
         DeadlineExceeded,
-        ToolParseFailed,
+        ToolUseFailed,
     )
 }
 
 
 def to_failed(error: HubError) -> Failed:
     retry_after = getattr(error, "retry_after", None)
-    return Failed(error.code, str(error), error.status, retry_after)
+    written = wasted(error).get("failed_generation", "")
+    return Failed(error.code, str(error), error.status, retry_after, failed_generation=written)
 
 
 def to_error(failed: Failed) -> HubError:
@@ -290,6 +310,8 @@ def _error(failed: Failed) -> HubError:
     kind = _BY_CODE.get(failed.code)
     if kind is not None and issubclass(kind, TooManyRequests | Unavailable):
         return kind(failed.message, failed.retry_after or 5)
+    if kind is ToolUseFailed:
+        return ToolUseFailed(failed.message, failed.failed_generation)
     if kind is not None:
         return kind(failed.message)
     error = EngineFailure(failed.message)

@@ -17,7 +17,7 @@ from backends.base import Message, Sampling
 from inference import metrics
 from inference.database import in_thread
 from inference.models import ApiToken, InferenceRequest
-from inference.protocol import Chunk, Done, Folder, Generate, Started
+from inference.protocol import Chunk, Done, Folder, Generate, Started, wasted
 from registry import paths
 from registry.resolve import Served
 
@@ -87,6 +87,8 @@ class Record:
         """Note why there is no whole answer, and what was computed until then."""
         self.status = InferenceRequest.Status.FAILED
         self.error = str(error) or type(error).__name__
+        if written := wasted(error).get("failed_generation"):
+            self.chunks = [written]
         for name in ("prompt_tokens", "completion_tokens"):
             setattr(self, name, getattr(error, name, 0) or getattr(self, name))
 

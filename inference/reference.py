@@ -37,7 +37,11 @@ stream's last event.
 (`prompt_tokens_details.cached_tokens`, `cache_read_input_tokens`).
 - A client that goes away stops its generation.
 - `GET /v1/models` answers in Anthropic's form when `anthropic-version` is sent.
-- A tool call that the model begins and that cannot be read is an error, never a text.
+- A tool call that the model writes and that cannot be read is an error, never a text: 400 \
+`tool_use_failed` (in Anthropic's form `invalid_request_error`), as Groq has it, with all that \
+the model wrote in `failed_generation` beside the message; in a stream as its last event. Not 500, \
+because clients send those again by themselves. A call that the limit of tokens cuts is no error: \
+the finish reason is `length` (`max_tokens`) and its beginning is in the text.
 """
 
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from backends.base import Grammar, Message, Sampling
 from inference.generation import answerer
-from inference.protocol import Chunk, Done, Started
+from inference.protocol import Chunk, Done, Started, wasted
 from registry.errors import HubError
 from registry.resolve import Served
 
@@ -262,4 +262,4 @@ def done_out(done: Done) -> dict[str, Any]:
 
 def error_out(error: HubError) -> dict[str, Any]:
     """An error that comes when the answer has begun already."""
-    return {"event": "error", "error": {"code": error.code, "message": str(error)}}
+    return {"event": "error", "error": {"code": error.code, "message": str(error), **wasted(error)}}

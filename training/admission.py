@@ -44,7 +44,7 @@ class Plan:
             return f"It needs {needs} and the whole memory budget is {budget}. {self.advice}"
         return (
             f"Waits for memory: it needs {needs} of {budget}, of which models that answer requests "
-            f"hold {gigabytes(self.held_bytes)}. {self.advice}"
+            f"or are pinned hold {gigabytes(self.held_bytes)}. {self.advice}"
         )
 
 

@@ -20,6 +20,7 @@ from django.db import close_old_connections
 from django.db.models import Max
 from django.http import StreamingHttpResponse
 
+from registry import ending
 from registry.errors import NotFound, Unavailable
 from training import overview
 from training.models import TrainingJob, TrainingMetric
@@ -191,7 +192,8 @@ def end_of(job: TrainingJob) -> dict[str, Any]:
 
 
 async def stream(job_id: int, cursor: Cursor) -> AsyncGenerator[bytes]:
-    """The events of a job from `cursor` on, until it is over or the client goes.
+    """The events of a job from `cursor` on, until it is over, the client goes or this process is to
+    end; a client that is left comes back to the next one.
 
     The first frame comes after the first look, so that a missing job can be an ordinary 404.
     Raises NotFound and, with too many streams open, Unavailable.
@@ -207,7 +209,7 @@ async def stream(job_id: int, cursor: Cursor) -> AsyncGenerator[bytes]:
         frames, over = await _look(follower)
         yield b"retry: 2000\n\n" + b"".join(frames)
         silent_s = 0.0
-        while not over:
+        while not over and not ending.begun.is_set():
             if not follower.is_behind:
                 await asyncio.sleep(LOOK_EVERY_S)
                 silent_s += LOOK_EVERY_S

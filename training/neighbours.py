@@ -17,7 +17,8 @@ class Neighbours(Protocol):
         ...
 
     def busy_bytes(self) -> int:
-        """The part of `held_bytes` that belongs to models which answer somebody just now."""
+        """The part of `held_bytes` that makes no room: of models which answer somebody just now, or
+        which are pinned."""
         ...
 
     def someone_waits(self) -> bool:
@@ -25,8 +26,8 @@ class Neighbours(Protocol):
         ...
 
     def make_room(self, nbytes: int) -> list[str]:
-        """Have idle models evicted, the longest idle first, until `nbytes` are given back or none
-        is idle any more; the names of those that went."""
+        """Have idle models that are not pinned evicted, the longest idle first, until `nbytes` are
+        given back or no such model is left; the names of those that went."""
         ...
 
 

@@ -214,7 +214,9 @@ class EstimateOut(Schema):
         Field(alias="estimate.error", description="How far those runs typically were from it"),
     ]
     budget_bytes: int
-    held_bytes: Annotated[int, Field(description="By models that answer requests now")]
+    held_bytes: Annotated[
+        int, Field(description="By models that answer requests now or are pinned")
+    ]
     verdict: Annotated[Literal["now", "waits", "never"], Field(description="When it fits")]
     sentence: Annotated[str, Field(description="The same for a person, with what to change")]
 

@@ -116,6 +116,21 @@ class LoadOptions:
     draft_tokens: int = 3
 
 
+@dataclass(frozen=True)
+class Memory:
+    """Bytes that a loaded model holds, by what they are. `contexts` are keys and values of rows that
+    run, `prefixes` those of prompts read before; a draft model counts with the weights."""
+
+    weights: int
+    adapters: int
+    contexts: int
+    prefixes: int
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.adapters + self.contexts + self.prefixes
+
+
 @runtime_checkable
 class LoadedModel(Protocol):
     """One base model in memory, serving any of its adapters in one running batch.
@@ -124,8 +139,13 @@ class LoadedModel(Protocol):
     """
 
     @property
+    def memory(self) -> Memory:
+        """What weights, adapters and caches hold now."""
+        ...
+
+    @property
     def nbytes(self) -> int:
-        """Bytes that weights, adapters and caches hold now."""
+        """All of `memory`."""
         ...
 
     @property

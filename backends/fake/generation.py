@@ -23,6 +23,7 @@ from backends.base import (
     Grammar,
     ImportedModel,
     LoadOptions,
+    Memory,
     Message,
     Sampling,
     TokenLogprob,
@@ -92,10 +93,17 @@ class FakeModel:
             self.add_adapter(adapter)
 
     @property
+    def memory(self) -> Memory:
+        return Memory(
+            weights=self._weight_bytes,
+            adapters=sum(map(len, self._adapters.values())),
+            contexts=sum(row.nbytes for row in self._rows.values()),
+            prefixes=self.cache_bytes,
+        )
+
+    @property
     def nbytes(self) -> int:
-        adapters = sum(map(len, self._adapters.values()))
-        rows = sum(row.nbytes for row in self._rows.values())
-        return self._weight_bytes + adapters + rows + self.cache_bytes
+        return self.memory.total
 
     @property
     def cache_bytes(self) -> int:

@@ -26,6 +26,7 @@ from backends.base import (
     Grammar,
     LoadedModel,
     LoadOptions,
+    Memory,
     Message,
     OutOfMemory,
     Sampling,
@@ -126,11 +127,16 @@ class MLXModel:
         _count_open(1)
 
     @property
-    def nbytes(self) -> int:
-        rows = sum(lane.nbytes for lane in self._lanes.values())
+    def memory(self) -> Memory:
+        weights, contexts = self._weight_bytes, sum(lane.nbytes for lane in self._lanes.values())
         if self._solo:
-            rows += self._solo.nbytes + self._solo.draft.nbytes
-        return int(self._weight_bytes + self._adapters.nbytes + rows + self.cache_bytes)
+            weights += self._solo.draft.nbytes
+            contexts += self._solo.nbytes
+        return Memory(int(weights), int(self._adapters.nbytes), int(contexts), self.cache_bytes)
+
+    @property
+    def nbytes(self) -> int:
+        return self.memory.total
 
     def encode(
         self, messages: Sequence[Message], tools: Sequence[dict[str, Any]] | None = None

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from backends.base import BackendError, Delta, LoadedModel
+from backends.base import BackendError, Delta, FinishReason, LoadedModel, ToolCall
 from backends.text import StopText
-from inference.protocol import Called, Chunk, TokenInfo, ToolParseFailed
+from inference.protocol import Called, Chunk, TokenInfo, ToolUseFailed
 
 # How the templates that mlx-lm can read begin a call.
 MARKERS = (
@@ -48,20 +48,34 @@ class Answer:
         self._whole.append(delta.text)
         return self._chunk(self._marks.push(delta.text), hold=self._marks.stopped)
 
-    def finish(self, model: LoadedModel) -> tuple[Chunk | None, list[Called]]:
-        """What was held back: text, and the calls in it. Raises ToolParseFailed."""
+    def finish(self, model: LoadedModel, reason: FinishReason) -> tuple[Chunk | None, list[Called]]:
+        """What was held back: text, and the calls in it. Raises ToolUseFailed.
+
+        A call that the limit of tokens cut is no failure: it comes as text, and the reason tells.
+        """
         if not self._tools:
             return None, []
         whole = "".join(self._whole)
         try:
-            rest, calls = model.parse_tool_calls(whole, self._tools)
+            rest, calls, unfinished = *model.parse_tool_calls(whole, self._tools), ""
         except BackendError as error:
-            raise ToolParseFailed(str(error)) from error
+            if reason != "length":
+                raise ToolUseFailed(str(error), whole) from error
+            rest, calls, unfinished = self._parse_cut(whole, model)
         if not calls:
             return self._chunk(whole[self._shown :]), []
         # What stands beside the calls, without what is out already.
         beside = rest[self._shown :] if rest.startswith(whole[: self._shown].strip()) else ""
-        return self._chunk(beside), [{"name": c.name, "arguments": c.arguments} for c in calls]
+        told: list[Called] = [{"name": c.name, "arguments": c.arguments} for c in calls]
+        return self._chunk(beside + unfinished), told
+
+    def _parse_cut(self, whole: str, model: LoadedModel) -> tuple[str, list[ToolCall], str]:
+        """Text and calls before the last beginning of a call, and the text from there on."""
+        begun = max(0, *map(whole.rfind, MARKERS))
+        try:
+            return *model.parse_tool_calls(whole[:begun], self._tools), whole[begun:]
+        except BackendError:
+            return "", [], whole
 
     def _chunk(self, text: str, hold: bool = False) -> Chunk | None:
         self._shown += len(text)

@@ -18,6 +18,12 @@ def stopping() -> Unavailable:
     return Unavailable("The engine is stopping; send the request again in a few seconds.")
 
 
+def failing() -> Unavailable:
+    return Unavailable(
+        "The engine failed and is being restarted; send the request again in a few seconds.", 2
+    )
+
+
 def out_of_budget(tokens: int) -> Unavailable:
     return Unavailable(
         f"A context of {tokens} tokens does not fit into the memory budget now; try again soon, "

@@ -7,14 +7,21 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import structlog
+
+from backends.base import BackendError
 from inference.engine.failures import failure
-from inference.engine.pins import Pins
-from inference.engine.places import Place
+from inference.engine.pins import MOST_DEATHS, Pins
+from inference.engine.places import Place, place
 from inference.engine.thread import GenerationThread
 from inference.engine.verification import Verified
 from inference.protocol import Load
+from registry import paths
+from registry.errors import HubError, Unavailable
 
 KEPT_S = 300.0  # a failed load is told for so long
+PINNED_AGAIN_S = 30.0  # until a pinned model that found no memory is tried again
+log = structlog.get_logger(__name__)
 
 
 @dataclass
@@ -26,6 +33,7 @@ class _Progress:
     began: float = field(default_factory=time.monotonic)
     held: int = 0  # bytes that all models held before
     error: str = ""
+    stays: bool = False  # told until somebody loads it
 
     def told(self, nbytes: int) -> dict[str, Any]:
         weights = self.place.weights_bytes if self.place else 0
@@ -51,6 +59,8 @@ class Loads:
         self._pins = pins
         self._now: list[_Progress] = []
         self._tasks: set[asyncio.Task[str]] = set()
+        self._pinned: list[asyncio.Task[None]] = []
+        self._one_at_a_time = asyncio.Lock()
 
     async def load(self, request: Load) -> str:
         """Bring a model into memory; its name. Its client may leave: it goes on.
@@ -69,7 +79,37 @@ class Loads:
     def begin_pinned(self) -> None:
         """Load what was pinned when the engine ended, in the order in which it was pinned."""
         for request in self._pins.read():
-            self.begin(request)
+            if self._pins.deaths(request) >= MOST_DEATHS:
+                self._tell_death(request)
+            else:
+                self._pinned.append(asyncio.create_task(self._load_pinned(request)))
+
+    def stop(self) -> None:
+        """Try no more to load what is pinned."""
+        for task in self._pinned:
+            task.cancel()
+
+    async def _load_pinned(self, request: Load) -> None:
+        """Again and again while there is no memory for it: it is wanted whenever there is."""
+        while request in self._pins.read():
+            try:
+                async with self._one_at_a_time:
+                    with self._pins.attempt(request):
+                        await self.begin(request)
+                return
+            except Unavailable:
+                await asyncio.sleep(PINNED_AGAIN_S)
+            except (HubError, BackendError):
+                return  # told by `stats`
+
+    def _tell_death(self, request: Load) -> None:
+        progress = _Progress(_name(request), request, "failed", stays=True)
+        progress.error = (
+            f"The engine ended {MOST_DEATHS} times while it loaded this pinned model; make room for "
+            "it and load it by hand, or unload it to take the pin away."
+        )
+        self._now.append(progress)
+        log.error("pinned model left out", model=progress.name)
 
     def _ended(self, task: asyncio.Task[str]) -> None:
         self._tasks.discard(task)
@@ -77,9 +117,7 @@ class Loads:
             task.exception()  # told by `stats` as well, whether or not somebody waits for it
 
     async def _load(self, request: Load) -> str:
-        name = request.base.path.rpartition("/")[2]
-        if request.adapter:
-            name += f"+{request.adapter.path}"
+        name = _name(request)
         self._now = [p for p in self._now if p.state != "failed" or p.name != name]
         progress = _Progress(name, request)
         self._now.append(progress)
@@ -96,19 +134,35 @@ class Loads:
         if request.pin:
             self._pins.add(request)
         elif request.pin is False:
-            own = request.adapter.path if request.adapter and progress.place.own else None
-            self._pins.discard(request.base.path, own)
+            key = progress.place.key  # every LoRA version that was pinned stands for its base
+            self._pins.discard(lambda pin: _place(pin).key == key)
         return progress.place.name
 
     def forget(self, request: Load) -> None:
         """Take the pin of a model away, also over the next restart."""
-        adapter = request.adapter.path if request.adapter else None
-        self._pins.discard(request.base.path, adapter)
+        base, adapter = request.base.path, request.adapter
+
+        def meant(pin: Load) -> bool:
+            same = adapter is None or (pin.adapter is not None and pin.adapter.path == adapter.path)
+            return pin.base.path == base and same
+
+        self._pins.discard(meant)
+        self._now = [p for p in self._now if not (p.stays and meant(p.request))]
 
     def stats(self) -> list[dict[str, Any]]:
         """Every load that goes on or failed a short while ago."""
         oldest = time.monotonic() - KEPT_S
-        self._now = [p for p in self._now if p.state != "failed" or p.began > oldest]
+        self._now = [p for p in self._now if p.state != "failed" or p.stays or p.began > oldest]
         nbytes = self._thread.nbytes
         first = {p.name: p for p in reversed(self._now)}  # several may wait for the same load
         return [progress.told(nbytes) for progress in first.values()]
+
+
+def _place(request: Load) -> Place:
+    adapter = paths.absolute(request.adapter.path) if request.adapter else None
+    return place(paths.absolute(request.base.path), adapter)
+
+
+def _name(request: Load) -> str:
+    name = request.base.path.rpartition("/")[2]
+    return f"{name}+{request.adapter.path}" if request.adapter else name

@@ -52,9 +52,16 @@ class Resident:
 
     def measure(self) -> None:
         """What it holds now; other threads read the figures."""
-        self.nbytes = self.model.nbytes
-        self.cache_bytes = self.model.cache_bytes
+        self.memory = self.model.memory
         self._measured = time.monotonic()
+
+    @property
+    def nbytes(self) -> int:
+        return self.memory.total
+
+    @property
+    def cache_bytes(self) -> int:
+        return self.memory.prefixes
 
     def shrink_cache(self, most_bytes: int) -> None:
         self.model.shrink_cache(max(0, most_bytes))
@@ -96,6 +103,17 @@ class Residents:
     @property
     def cache_bytes(self) -> int:
         return sum(resident.cache_bytes for resident in self)
+
+    @property
+    def reclaimable_bytes(self) -> int:
+        """What `make_room` could give back: prefixes, and idle models that are not pinned."""
+        return sum(r.nbytes if self._may_go(r) else r.cache_bytes for r in self)
+
+    def leaves_in_s(self, resident: Resident) -> float | None:
+        """Seconds until a model goes for having been idle; None when it stays."""
+        if not self._limits.idle_s or not self._may_go(resident):
+            return None
+        return max(0.0, self._limits.idle_s - (time.monotonic() - resident.last_used))
 
     def get(self, place: Place) -> Resident:
         """The model at `place`, loaded now when it is not yet.
@@ -187,26 +205,27 @@ class Residents:
 
     def evict_unused(self) -> float | None:
         """Evict what has been idle for too long; seconds until the next one will have been."""
-        if not self._limits.idle_s:
-            return None
         left = []
         for resident in self:
-            if self._may_go(resident):
-                rest = self._limits.idle_s - (time.monotonic() - resident.last_used)
-                if rest <= 0:
-                    self.evict(resident)
-                else:
-                    left.append(rest)
+            rest = self.leaves_in_s(resident)
+            if rest == 0:
+                self.evict(resident)
+            elif rest is not None:
+                left.append(rest)
         return min(left, default=None)
 
-    def unload(self, key: Key | None) -> list[str]:
+    def unload(self, key: Key | None, gently: bool = False) -> list[str]:
         """Evict the idle model `key` names, pinned or not, or all idle ones that are not pinned;
-        return their names. A base named alone takes the fine-tunes loaded from it along."""
-        chosen = [r for r in self if key is None or _meant(key, r)]
+        return their names. A base named alone takes the fine-tunes loaded from it along; `gently`
+        it does not, and pinned ones stay. Raises Conflict."""
+        if gently:
+            chosen = [r for r in self if r.place.key == key]
+        else:
+            chosen = [r for r in self if key is None or _meant(key, r)]
         if key is not None and any(r.rows for r in chosen):
             name = next(r.name for r in chosen if r.rows)
             raise Conflict(f"{name} answers requests now; unload it when they are done.")
-        if key is not None:
+        if key is not None and not gently:
             self.pinned -= {r.place.key for r in chosen} | {key}
         gone = [r for r in chosen if self._may_go(r)]
         for resident in gone:

@@ -79,9 +79,9 @@ class Row:
         return self._answer.take(delta)
 
     def finish(self, reason: FinishReason, model: LoadedModel) -> list[Event]:
-        """The last pieces. Raises ToolParseFailed."""
-        chunk, calls = self._answer.finish(model)
-        done = self._done("tool_calls" if calls else reason, calls)
+        """The last pieces. Raises ToolUseFailed."""
+        chunk, calls = self._answer.finish(model, reason)
+        done = self._done("tool_calls" if calls and reason != "length" else reason, calls)
         return [done] if chunk is None else [chunk, done]
 
     @property

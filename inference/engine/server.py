@@ -15,6 +15,7 @@ import structlog
 from pydantic import ValidationError
 
 from backends.base import Backend
+from inference.engine import rendering
 from inference.engine.failures import failure, stopping, too_late
 from inference.engine.listening import listening
 from inference.engine.loads import Loads
@@ -94,9 +95,11 @@ class Engine:
                 server = await asyncio.start_unix_server(self._accept, sock=sock, limit=MAX_LINE)
                 log.info("engine ready", socket=str(path), device=device.name, pid=os.getpid())
                 self._loads.begin_pinned()
+                watching = asyncio.create_task(self._watch())
                 await self._stop.wait()
                 await self._drain()
                 server.close()
+                watching.cancel()
             finally:
                 await self._finish()
         if self._thread.failed:
@@ -106,16 +109,26 @@ class Engine:
         """Refuse new requests, let what runs finish for a while, and return from `run`."""
         self._stop.set()
 
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(rendering.LOOK_EVERY_S)
+            self._thread.rendering.look()
+
     async def _drain(self) -> None:
         """Answer what comes in with 503 while what runs and waits goes on for a while."""
         self._refusing = True
         log.info("engine stopping", running=self._thread.running)
         deadline = time.monotonic() + self._drain_s
-        while not self._thread.idle and not self._thread.failed and time.monotonic() < deadline:
+        while self._busy and not self._thread.failed and time.monotonic() < deadline:
             await asyncio.sleep(0.02)
+
+    @property
+    def _busy(self) -> bool:
+        return bool(self._embedding) or not self._thread.idle
 
     async def _finish(self) -> None:
         self._refusing = True
+        self._loads.stop()
         self._thread.stop()
         await asyncio.to_thread(self._thread.join, CLOSE_S)
         if self._connections:  # the last events are on their way
@@ -187,8 +200,9 @@ class Engine:
             return await asyncio.wrap_future(self._thread.unload(None))
         base = paths.absolute(request.base.path)
         adapter = paths.absolute(request.adapter.path) if request.adapter else None
-        gone = await asyncio.wrap_future(self._thread.unload((base, adapter)))
-        self._loads.forget(Load(base=request.base, adapter=request.adapter))
+        gone = await asyncio.wrap_future(self._thread.unload((base, adapter), request.gently))
+        if not request.gently:
+            self._loads.forget(Load(base=request.base, adapter=request.adapter))
         return gone
 
     async def _embed(self, request: Embed) -> dict[str, Any]:

@@ -21,8 +21,9 @@ from typing import Any
 import structlog
 
 from backends.base import Backend, DeviceInfo, Message
-from inference.engine.failures import failure, out_of_budget, stopping
+from inference.engine.failures import failing, failure, out_of_budget, stopping
 from inference.engine.places import Place
+from inference.engine.rendering import Rendering
 from inference.engine.residents import Key, Limits, Resident, Residents
 from inference.engine.row import Row
 from inference.engine.waiting import Waiting
@@ -58,6 +59,7 @@ class GenerationThread:
         self._outbox: list[tuple[Row, Event]] = []
         self._loop: asyncio.AbstractEventLoop
         self._thread = threading.Thread(target=self._run, name="generation", daemon=True)
+        self.rendering = Rendering()
         self.failed = False  # it ended by an error of its own
         self._device: DeviceInfo | None = None
         self._memory_checked = 0.0
@@ -127,8 +129,8 @@ class GenerationThread:
     def load(self, place: Place, pin: bool | None = None) -> Future[Resident]:
         return self.call(lambda: self._load(place, pin))
 
-    def unload(self, key: Key | None) -> Future[list[str]]:
-        return self.call(lambda: self._residents.unload(key))
+    def unload(self, key: Key | None, gently: bool = False) -> Future[list[str]]:
+        return self.call(lambda: self._residents.unload(key, gently))
 
     def embed(self, place: Place, texts: Sequence[str]) -> Future[tuple[list[list[float]], int]]:
         """Vectors, and how many tokens the texts have. A few texts at a time: what streams waits."""
@@ -138,9 +140,12 @@ class GenerationThread:
         self, place: Place, messages: Sequence[Message], tools: Sequence[dict[str, Any]]
     ) -> Future[int]:
         """How many tokens a chat has."""
-        return self.call(
-            lambda: len(self._residents.get(place).model.encode(messages, tools or None))
-        )
+
+        def counted() -> int:
+            model = self._residents.get(place).model
+            return len(self.rendering.limited(lambda: model.encode(messages, tools or None)))
+
+        return self.call(counted)
 
     @property
     def running(self) -> int:
@@ -166,16 +171,20 @@ class GenerationThread:
                     "base_path": paths.relative(resident.place.base),
                     "adapter_path": _relative(resident.place.key[1]),
                     "nbytes": resident.nbytes,
+                    "memory": asdict(resident.memory),
                     "cache_bytes": resident.cache_bytes,
                     "adapters": len(resident.adapters),
+                    "adapter_paths": [_relative(path) for path in tuple(resident.adapters)],
                     "running": len(resident.rows),
                     "idle_s": round(time.monotonic() - resident.last_used, 1),
+                    "leaves_in_s": residents.leaves_in_s(resident),
                     "pinned": resident.place.key in residents.pinned,
                 }
                 for resident in residents
             ],
             "models_bytes": residents.nbytes,
             "budget_bytes": residents.budget_bytes,
+            "reclaimable_bytes": residents.reclaimable_bytes,
             "cache_bytes": residents.cache_bytes,
             "running": self.running,
             "waiting": len(self._waiting),
@@ -207,7 +216,11 @@ class GenerationThread:
             self.failed = True
             log.exception("generation thread ended")
         finally:
-            self._close()
+            try:
+                self._close()
+            except Exception:  # whatever the device says to a model's end, the engine's must come
+                self.failed = True
+                log.exception("models not closed")
             self._loop.call_soon_threadsafe(self._ended)
 
     def _wait_for_work(self) -> bool:
@@ -222,7 +235,7 @@ class GenerationThread:
                     self._wake.wait(rest)
 
     def _run_commands(self) -> None:
-        while self._commands:
+        while self._commands and not self._stopping:
             future, function = self._commands.popleft()
             if not future.set_running_or_notify_cancel():
                 continue
@@ -248,7 +261,7 @@ class GenerationThread:
         """Insert a row, or end it with an error; False when it has to wait for memory."""
         try:
             resident = self._residents.get(row.place)
-            prompt = row.encode(resident.model)
+            prompt = self.rendering.limited(lambda: row.encode(resident.model))
             tokens = len(prompt) + row.growth
             fits_context = len(prompt) < resident.model.context_length  # else `insert` says why
             if fits_context and not self._residents.has_room_for(resident, tokens):
@@ -359,15 +372,15 @@ class GenerationThread:
     def _close(self) -> None:
         with self._wake:
             self._stopping = True  # nothing comes in from here on
+        end = stopping if not self.failed else failing
         for future, _ in self._commands:
-            future.set_exception(stopping())
-        for waiting in self._waiting:
-            self._fail(waiting, stopping())
+            if future.set_running_or_notify_cancel():  # else its client has gone
+                future.set_exception(end())
+        for row in (*self._waiting, *(row for one in self._residents for row in one.rows.values())):
+            self._fail(row, end())
+        self._flush()  # before the models: a device in a bad state may not let them go
         for resident in self._residents:
-            for row in resident.rows.values():
-                self._fail(row, stopping())
             self._residents.evict(resident)
-        self._flush()
 
 
 def _relative(path: Path | None) -> str:

@@ -47,6 +47,6 @@ def _check(path: Path, folder: Folder) -> None:
             damage = ["its manifest is not the one that was recorded"]
     if damage:
         raise Damaged(
-            f"The files in {folder.path} are damaged and are not served: {'; '.join(damage)}. "
+            f"The files in {folder.path} are damaged and are not served: {'; '.join(problem.rstrip('.') for problem in damage)}. "
             "Restore them or register them again."
         )

@@ -1,8 +1,28 @@
-"""Pages of inference: the playground, the request log, replays and keys."""
+"""Pages of inference: the playground, models in memory, the request log, replays and keys."""
 
 from inference.views.keys import key_limits, key_revoke, keys
+from inference.views.loaded import (
+    load_model,
+    loaded,
+    pin_model,
+    unload_idle_models,
+    unload_model,
+)
 from inference.views.playground import playground
 from inference.views.replays import replay, replays
 from inference.views.requests import requests
 
-__all__ = ["key_limits", "key_revoke", "keys", "playground", "replay", "replays", "requests"]
+__all__ = [
+    "key_limits",
+    "key_revoke",
+    "keys",
+    "load_model",
+    "loaded",
+    "pin_model",
+    "playground",
+    "replay",
+    "replays",
+    "requests",
+    "unload_idle_models",
+    "unload_model",
+]

@@ -26,7 +26,7 @@ def playground(request: HttpRequest) -> HttpResponse:
     linked = [found for name in missing if (found := _named(name))]
     models = Model.objects.filter(archived_at=None).count()
     context = {
-        "groups": ({"Asked for": linked} if linked else {}) | _grouped(names),
+        "groups": ({"Asked for": linked} if linked else {}) | grouped(names),
         "many": models if models > MODELS_OFFERED else 0,
         "offered": MODELS_OFFERED,
         "model": asked,
@@ -70,7 +70,7 @@ def _question(row: dict[str, Any]) -> dict[str, str]:
     return {"prompt": first.get("user", ""), "system": first.get("system", "")}
 
 
-def _grouped(names: list[Name]) -> dict[str, list[Name]]:
+def grouped(names: list[Name]) -> dict[str, list[Name]]:
     """Names under a heading each: one per model, and one for the base models."""
     groups: dict[str, list[Name]] = {}
     for name in names:

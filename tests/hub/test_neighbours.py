@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,19 @@ from training import neighbours
 pytestmark = pytest.mark.any_database
 
 
+def held(name: str, nbytes: int, **more: object) -> dict[str, Any]:
+    return {
+        "base": name,
+        "base_path": f"base/{name}",
+        "adapter_path": "",
+        "nbytes": nbytes,
+        "running": 0,
+        "idle_s": 0.0,
+        "pinned": False,
+        **more,
+    }
+
+
 class Listener:
     """Answers one line per connection as the engine would, and notes what was asked."""
 
@@ -22,9 +36,9 @@ class Listener:
         import socket
 
         self.models = {
-            "old": {"base": "old", "nbytes": 400, "running": 0, "idle_s": 90.0},
-            "new": {"base": "new", "nbytes": 300, "running": 0, "idle_s": 2.0},
-            "busy": {"base": "busy", "nbytes": 200, "running": 1, "idle_s": 0.0},
+            "old": held("old", 400, idle_s=90.0),
+            "new": held("new", 300, idle_s=2.0),
+            "busy": held("busy", 200, running=1),
         }
         self.running = running
         self.unloaded: list[str] = []
@@ -87,3 +101,9 @@ def test_the_longest_idle_models_make_room_and_busy_ones_stay(engine: Listener) 
     assert Engine().make_room(10_000) == ["new"]
     assert engine.unloaded == ["old", "new"]
     assert Engine().held_bytes() == 200
+
+
+def test_a_pinned_model_is_no_room_for_training(engine: Listener) -> None:
+    engine.models["old"]["pinned"] = True
+    assert Engine().busy_bytes() == 600
+    assert Engine().make_room(10_000) == ["new"]

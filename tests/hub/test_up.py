@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
+from openai import OpenAI
 
 from tests.running import (
     PROCESSES,
@@ -73,6 +74,24 @@ def test_killed_children_are_started_again_and_sigterm_ends_all(tmp_path: Path) 
         assert hub.stop() < 10
         wait_until(lambda: gone(pids), timeout_s=1)  # what was killed takes a moment to die
         assert hub.process.returncode == 0
+
+
+def test_an_answer_is_finished_before_the_end(tmp_path: Path) -> None:
+    pace = {"HUB_FAKE_TOKENS_PER_SECOND": "20", "HUB_FAKE_REPLY_WORDS": "80"}
+    with run_hub(tmp_path, HUB_DRAIN_S="20", **pace) as hub:
+        base = httpx.post(f"{hub.url}/api/bases", json={"source": "starter"}, timeout=60).json()
+        with OpenAI(base_url=f"{hub.url}/v1", api_key="any", max_retries=0) as client:
+            stream = client.chat.completions.create(
+                model=f"base:{base['name']}",
+                messages=[{"role": "user", "content": "Lunch with Ana"}],
+                stream=True,
+            )
+            first = next(stream)
+            hub.process.send_signal(signal.SIGTERM)
+            chunks = [first, *stream]
+        assert chunks[-1].choices[0].finish_reason == "stop"
+        assert len(chunks) >= 80
+        assert hub.process.wait(20) == 0
 
 
 def test_nothing_outlives_an_up_that_was_killed(tmp_path: Path) -> None:

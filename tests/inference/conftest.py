@@ -6,7 +6,7 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.db import connections
 
-from tests.inference.processes import Hub, own_database
+from tests.inference.processes import Hub, own_database, wait_for
 
 
 @pytest.fixture(scope="session")
@@ -20,6 +20,13 @@ def processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
             yield hub
         finally:
             hub.stop()
+
+
+@pytest.fixture
+def hub(processes: Hub) -> Hub:
+    """Those processes, with nothing left to answer of the test before."""
+    wait_for(lambda: processes.stats().get("running") == 0)
+    return processes
 
 
 @pytest.fixture

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from backends.base import BackendError, Delta, Sampling, TokenLogprob, ToolCall
+from backends.base import BackendError, Delta, FinishReason, Sampling, TokenLogprob, ToolCall
 from backends.fake import FakeBackend
 from inference import client
 from inference.engine.answer import Answer
-from inference.protocol import Chunk, Done, Generate, ToolParseFailed
+from inference.protocol import Chunk, Done, Generate, ToolUseFailed
 from tests.inference.builders import make_base_folder
 from tests.inference.engines import ask, joined, running_engine
 
@@ -29,7 +29,7 @@ class Reader:
     def parse_tool_calls(self, text: str, tools: Sequence[Any]) -> tuple[str, list[ToolCall]]:
         if "<tool_call>" not in text:
             return text, []
-        if "</tool_call>" not in text:
+        if text.count("<tool_call>") > text.count("</tool_call>"):
             raise BackendError("The answer begins a tool call that was cut off.")
         before, _, rest = text.partition("<tool_call>")
         return before.strip(), [ToolCall("weather", rest.partition("</tool_call>")[0])]
@@ -40,8 +40,8 @@ def shown(answer: Answer, *pieces: str) -> list[str]:
     return [chunk.text for chunk in chunks if chunk is not None]
 
 
-def finish(answer: Answer) -> tuple[Chunk | None, list[Any]]:
-    return answer.finish(Reader())  # type: ignore[arg-type]
+def finish(answer: Answer, reason: FinishReason = "stop") -> tuple[Chunk | None, list[Any]]:
+    return answer.finish(Reader(), reason)  # type: ignore[arg-type]
 
 
 def test_a_call_is_held_back_and_parsed_at_the_end() -> None:
@@ -73,9 +73,19 @@ def test_bare_json_is_held_back_too_and_is_text_when_it_is_no_call() -> None:
 
 def test_a_call_cut_short_is_a_loud_error() -> None:
     answer = Answer([WEATHER], with_logprobs=False)
-    shown(answer, "<tool_call>{")
-    with pytest.raises(ToolParseFailed, match="cut off"):
+    shown(answer, "Look: <tool_call>{")
+    with pytest.raises(ToolUseFailed, match="cut off") as caught:
         finish(answer)
+    assert caught.value.failed_generation == "Look: <tool_call>{"
+
+
+def test_a_call_that_the_limit_cut_is_text_beside_the_whole_ones() -> None:
+    answer = Answer([WEATHER], with_logprobs=False)
+    texts = shown(answer, "Look. ", "<tool_call>{}</tool_call>", "<tool_call>{")
+    chunk, calls = finish(answer, "length")
+    assert chunk is not None
+    assert "".join([*texts, chunk.text]) == "Look. <tool_call>{"
+    assert [call["arguments"] for call in calls] == ["{}"]
 
 
 def test_without_tools_nothing_is_held_back() -> None:
@@ -112,13 +122,15 @@ async def test_a_tool_call_comes_with_the_end() -> None:
     assert "<tool_call>" not in joined(events)
 
 
-async def test_a_tool_call_cut_by_max_tokens_fails_loudly() -> None:
+async def test_a_tool_call_cut_by_max_tokens_ends_by_its_length() -> None:
     turns = [{"role": "user", "content": "call weather please"}]
     request = ask(make_base_folder()).model_copy(
         update={"messages": turns, "tools": [WEATHER], "sampling": Sampling(max_tokens=3)}
     )
-    with pytest.raises(ToolParseFailed):
-        await events_of(request)
+    events = await events_of(request)
+    assert isinstance(events[-1], Done)
+    assert events[-1].finish_reason == "length"
+    assert joined(events).startswith("<tool_call>")
 
 
 async def test_logprobs_come_when_asked_for() -> None:

@@ -7,7 +7,7 @@ import anthropic
 import pytest
 from anthropic import Anthropic
 
-from tests.inference.processes import Hub, wait_for
+from tests.inference.processes import Hub
 
 ASK: Any = [{"role": "user", "content": "Lunch with Ana next Friday at noon"}]
 WEATHER: Any = {
@@ -19,12 +19,6 @@ WEATHER: Any = {
         "required": ["city"],
     },
 }
-
-
-@pytest.fixture
-def hub(processes: Hub) -> Hub:
-    wait_for(lambda: processes.stats().get("running") == 0)
-    return processes
 
 
 @pytest.fixture
@@ -162,6 +156,36 @@ def test_a_tool_call_streams_as_a_block(client: Anthropic) -> None:
     [streamed] = [block for block in last.content if block.type == "tool_use"]
     [called] = [block for block in whole.content if block.type == "tool_use"]
     assert (streamed.name, streamed.input) == (called.name, called.input)
+
+
+CUT: Any = {
+    "messages": [{"role": "user", "content": "Ask weather for Oslo"}],
+    "tools": [WEATHER],
+}
+
+
+def test_a_call_that_cannot_be_read_is_an_error_that_tells_it_whole(client: Anthropic) -> None:
+    with pytest.raises(anthropic.BadRequestError, match="cut off") as caught:
+        ask(client, **CUT, stop_sequences=["arguments"])
+    assert told(caught.value) == ("invalid_request_error", '<tool_call>{"name": "weather", "')
+
+
+def test_a_stream_ends_with_the_same_error(client: Anthropic) -> None:
+    with pytest.raises(anthropic.APIStatusError, match="cut off") as caught:
+        for _ in ask(client, **CUT, stop_sequences=["arguments"], stream=True):
+            pass
+    assert told(caught.value) == ("invalid_request_error", '<tool_call>{"name": "weather", "')
+
+
+def told(error: anthropic.APIError) -> tuple[str, str]:
+    assert isinstance(error.body, dict)
+    return error.body["error"]["type"], error.body["error"]["failed_generation"]
+
+
+def test_a_call_that_the_limit_cut_is_told_by_its_stop_reason(client: Anthropic) -> None:
+    answer = ask(client, **CUT, max_tokens=6)
+    assert answer.stop_reason == "max_tokens"
+    assert text_of(answer).startswith("<tool_call>{")
 
 
 @pytest.mark.parametrize("choice", [{"type": "any"}, {"type": "tool", "name": "weather"}])

@@ -27,6 +27,8 @@ from registry.errors import (
 from tests.inference.builders import make_adapter_folder, make_base_folder
 from tests.inference.engines import ask, running_engine, text_of, until
 
+pytestmark = pytest.mark.any_database
+
 
 async def test_events_come_in_order_and_are_timed() -> None:
     base = make_base_folder()

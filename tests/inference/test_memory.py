@@ -56,6 +56,20 @@ async def test_a_model_of_its_own_is_unloaded_alone() -> None:
         assert [model["base"] for model in engine.stats()["models"]] == ["tiny"]
 
 
+async def test_gently_a_base_goes_alone_and_what_is_pinned_stays() -> None:
+    base, own = make_base_folder(), make_full()
+    async with running_engine() as engine:
+        await client.load(Load(base=base))
+        await client.load(Load(base=base, adapter=own, pin=True))
+        assert await client.unload(Unload(base=base, adapter=own, gently=True)) == []
+        assert await client.unload(Unload(base=base, gently=True)) == ["tiny"]
+        assert [(m["base"], m["pinned"]) for m in engine.stats()["models"]] == [
+            ("tiny+calendar@0.3.0", True)
+        ]
+    async with running_engine() as engine:
+        await until(lambda: len(engine.stats()["models"]) == 1)
+
+
 async def test_prefixes_go_before_models() -> None:
     first, second = make_base_folder("first"), make_base_folder("second")
     budget = weights("first") + weights("second") + 60_000

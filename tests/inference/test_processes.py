@@ -12,7 +12,7 @@ from tests.inference.processes import Hub, wait_for
 
 ASK: Any = [{"role": "user", "content": "Lunch with Ana next Friday at noon"}]
 
-pytestmark = pytest.mark.any_database
+any_database = pytest.mark.any_database  # the others read the request log
 
 
 def start(hub: Hub) -> None:
@@ -35,6 +35,7 @@ def hub(slow_engine: Hub) -> Hub:
     return slow_engine
 
 
+@any_database
 async def test_a_full_queue_says_429_and_when_to_come_back(hub: Hub) -> None:
     async with hub.async_openai() as client:
         waiting = [
@@ -91,6 +92,27 @@ def test_killing_the_engine_ends_the_stream_clearly_and_the_next_request_works(
     assert [row["status"] for row in hub.requests()[:3]] == ["completed", "failed", "failed"]
 
 
+@any_database
+async def test_killing_the_engine_ends_every_open_stream_and_whoever_waits(hub: Hub) -> None:
+    async with hub.async_openai() as client:
+
+        async def read() -> None:
+            stream = await client.chat.completions.create(
+                model="calendar", messages=ASK, stream=True
+            )
+            async for _ in stream:
+                pass
+
+        asked = [asyncio.create_task(read()) for _ in range(5)]  # two run, three wait
+        while (stats := hub.stats())["running"] + stats["waiting"] < 5:
+            await asyncio.sleep(0.02)
+        await asyncio.to_thread(hub.stop_engine, signal.SIGKILL)
+        ends = await asyncio.wait_for(asyncio.gather(*asked, return_exceptions=True), 5)
+    assert all(isinstance(end, openai.APIError) for end in ends), ends
+    assert all("engine stopped while answering" in str(end) for end in ends), ends
+
+
+@any_database
 def test_a_stopped_engine_lets_what_runs_finish(hub: Hub) -> None:
     stream = hub.openai.chat.completions.create(
         model="calendar", messages=ASK, stream=True, max_tokens=30
@@ -101,6 +123,7 @@ def test_a_stopped_engine_lets_what_runs_finish(hub: Hub) -> None:
     assert list(stream)[-1].choices[0].finish_reason == "length"
 
 
+@any_database
 def test_a_second_engine_is_refused(hub: Hub) -> None:
     second = hub.run("manage.py", "run_engine")
     assert second.returncode != 0

@@ -20,6 +20,7 @@ PATHS = (
     "/playground/",
     "/requests/",
     "/system/",
+    "/system/models/",
 )
 
 

@@ -34,6 +34,7 @@ PAGES = (
     "/playground/",
     "/requests/",
     "/system/",
+    "/system/models/",
 )
 PROMPT = "Lunch with Ada on Friday at noon"
 

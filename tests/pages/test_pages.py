@@ -23,6 +23,7 @@ PAGES = (
     "/playground/",
     "/requests/",
     "/system/",
+    "/system/models/",
 )
 HTMX = {"HX-Request": "true"}
 

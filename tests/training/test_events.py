@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -12,6 +13,7 @@ from asgiref.sync import sync_to_async
 from django.test import AsyncClient
 from django.utils import timezone
 
+from registry import ending
 from tests.training.build import claim, make_job
 from training import events, queue, runner
 from training.events import Cursor, Follower
@@ -196,6 +198,21 @@ async def test_a_client_that_goes_ends_its_stream(async_client: AsyncClient) -> 
     assert events.open_streams() == 1
     await frames.aclose()
     assert events.open_streams() == 0
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_a_process_that_ends_does_not_wait_for_its_streams(
+    async_client: AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "LOOK_EVERY_S", 0.02)
+    told_to_end = threading.Event()
+    monkeypatch.setattr(ending, "begun", told_to_end)
+    job = await sync_to_async(make_job)()
+    frames = events.stream(job.pk, Cursor())
+    await anext(frames)
+    told_to_end.set()
+    async with asyncio.timeout(5):
+        assert [frame async for frame in frames] == []
 
 
 @pytest.mark.django_db(transaction=True)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib
+import math
 import threading
+from types import FrameType
 from typing import Any
 
 import uvicorn
@@ -13,9 +16,11 @@ from django.db import connection
 
 from hub import access
 from hub.config import config
-from registry import tracking
+from registry import ending, tracking
 
 _WARM_AFTER_S = 10.0
+STARTUP_FAILURE = 3  # as uvicorn's own command exits
+LAST_WORD_S = 2  # for what the engine says when the time of its drain is over
 
 
 class Command(BaseCommand):
@@ -32,7 +37,7 @@ class Command(BaseCommand):
         warming.start()
         _pool()
         _freeze()
-        uvicorn.run(
+        settings = uvicorn.Config(
             "hub.asgi:application",
             host=config.host,
             port=config.port,
@@ -41,8 +46,22 @@ class Command(BaseCommand):
             server_header=False,
             lifespan="off",
             proxy_headers=False,
-            timeout_graceful_shutdown=3,  # open streams end then; `up` kills after 8 s
+            # Answers finish for as long as the engine lets them, and its last word passes.
+            timeout_graceful_shutdown=math.ceil(config.drain_s) + LAST_WORD_S,
         )
+        server = Server(settings)
+        with contextlib.suppress(KeyboardInterrupt):
+            server.run()
+        if not server.started:
+            raise SystemExit(STARTUP_FAILURE)
+
+
+class Server(uvicorn.Server):
+    """Tells what would go on for ever that the end has begun."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        ending.begun.set()
+        super().handle_exit(sig, frame)
 
 
 def _pool() -> None:

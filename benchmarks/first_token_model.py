@@ -1,0 +1,286 @@
+"""What a 7B model at 4 bits gives on an M4 Pro, from bandwidth and FLOPs alone: pure arithmetic.
+
+    uv run python -m benchmarks.first_token_model [--write]
+
+Prints the tables of `docs/first-token.md`; with `--write` it puts them there. Nothing is measured:
+the machine's figures and the rates that calibrate them are published ones, and the hub's own share
+of a first token is the one that `docs/benchmarks.md` and `docs/decisions.md` tell.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "first-token.md"
+GB, KIB = 1e9, 2**10
+
+# --------------------------------------------------------------------------- what is assumed
+
+BANDWIDTH = 273 * GB  # bytes/s of unified memory, Apple
+PEAK = 9.2e12  # FLOP/s of the 20-core GPU in float32; float16 is not faster, see the document
+MEMORY = 48 * GB
+BUDGET = 0.75 * MEMORY  # the hub's own default
+# Llama 2 7B as Q4_0 with llama.cpp on an M4 Pro with 20 GPU cores, llama.cpp discussion 4167
+PUBLISHED_PROMPT, PUBLISHED_DECODE = 439.78, 50.74  # tokens/s: 512 tokens at once; one at a time
+WEIGHT_BITS = 4.5  # MLX: 4 bits, and a scale and a bias of 16 bits each for 64 weights
+KV_BITS = {"16-bit": 16.0, "8-bit": 8.5, "4-bit": 4.5}  # quantized likewise in groups of 64
+CHUNK = 512  # tokens that the hub reads at once on Metal while others stream
+BLOCK = 64  # tokens: what the prefix cache keeps and finds as one piece
+COPIES = 2  # of a restored prefix: its segments are joined, then merged into the batch
+LOOKUP_S = 0.5e-3 / 32_000  # per token, measured
+OVERHEAD_S = 9e-3  # the hub's own: a streamed answer of one token over HTTP, median
+LIMIT_S = 0.1
+
+
+@dataclass(frozen=True)
+class Model:
+    """A transformer of Llama's shape; the head is not tied to the embeddings."""
+
+    name: str
+    layers: int
+    hidden: int
+    intermediate: int
+    heads: int
+    kv_heads: int
+    vocabulary: int
+    head_width: int = 128
+
+    @property
+    def blocks(self) -> int:
+        """Weights of all layers: attention's four matrices and the three of SwiGLU."""
+        attention = 2 * self.hidden * self.head_width * (self.heads + self.kv_heads)
+        return self.layers * (attention + 3 * self.hidden * self.intermediate)
+
+    @property
+    def head(self) -> int:
+        return self.vocabulary * self.hidden
+
+    @property
+    def weight_bytes(self) -> float:
+        return (self.blocks + 2 * self.head) * WEIGHT_BITS / 8
+
+    @property
+    def step_bytes(self) -> float:
+        """What a step of decoding reads: all weights but the embeddings, of which it needs a row."""
+        return (self.blocks + self.head) * WEIGHT_BITS / 8
+
+    def kv_bytes(self, bits: float = 16.0) -> float:
+        """Keys and values of one token."""
+        return 2 * self.layers * self.kv_heads * self.head_width * bits / 8
+
+    def flops(self, tokens: int, before: int = 0) -> float:
+        """Of reading `tokens` after `before` others: two for each weight, and attention to what
+        comes before each token (on average half of the new ones)."""
+        attention = 4 * self.layers * self.heads * self.head_width * (before + tokens / 2)
+        return tokens * (2 * self.blocks + attention)
+
+
+LLAMA = Model("Llama 2 7B", 32, 4096, 11008, 32, 32, 32_000)
+MODELS = (
+    LLAMA,
+    Model("Mistral 7B v0.3", 32, 4096, 14336, 32, 8, 32_768),
+    Model("Qwen2.5 7B", 28, 3584, 18944, 28, 4, 152_064),
+)
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What the machine does in a second."""
+
+    bandwidth: float
+    flops: float
+
+
+BOUND = Rates(BANDWIDTH, PEAK)
+EXPECTED = Rates(
+    PUBLISHED_DECODE * LLAMA.step_bytes, PUBLISHED_PROMPT * LLAMA.flops(512) / 512
+)  # what the published run reached
+
+
+# --------------------------------------------------------------------------- times
+
+
+def step_s(model: Model, rates: Rates, rows: int = 1, context: int = 0) -> float:
+    """One step of decoding `rows` sequences of `context` tokens: the slower of reading the weights
+    once and every row's keys and values, and of computing."""
+    nbytes = model.step_bytes + rows * context * model.kv_bytes()
+    flops = rows * (model.flops(1, context) + 2 * model.head)
+    return max(nbytes / rates.bandwidth, flops / rates.flops)
+
+
+def read_s(model: Model, rates: Rates, tokens: int, before: int = 0) -> float:
+    """Reading a prompt in chunks, each of which reads the weights once."""
+    seconds = 0.0
+    for start in range(0, tokens, CHUNK):
+        flops = model.flops(min(CHUNK, tokens - start), before + start)
+        nbytes = model.step_bytes + (before + start) * model.kv_bytes()
+        seconds += max(flops / rates.flops, nbytes / rates.bandwidth)
+    return seconds
+
+
+def restore_s(model: Model, rates: Rates, cached: int) -> float:
+    """Finding a prefix and copying it into the batch; each copy reads and writes it."""
+    return 2 * COPIES * cached * model.kv_bytes() / rates.bandwidth + cached * LOOKUP_S
+
+
+def first_token_s(
+    model: Model, rates: Rates, tokens: int, cached: int = 0, overhead: float = 0.0
+) -> float:
+    """From the request to the first token: a prompt of `cached` tokens that are in the prefix cache
+    and `tokens` that are not. The last of them is a step of decoding."""
+    prompt = read_s(model, rates, tokens - 1, cached)
+    step = step_s(model, rates, 1, cached + tokens)
+    return overhead + restore_s(model, rates, cached) + prompt + step
+
+
+def longest(seconds: Callable[[int], float], most: int = 2**20) -> int:
+    """The largest count for which `seconds` is within the limit; it must grow with the count."""
+    if seconds(1) > LIMIT_S:
+        return 0
+    low, high = 1, most
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if seconds(middle) <= LIMIT_S else (low, middle - 1)
+    return low
+
+
+# --------------------------------------------------------------------------- tables
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [f"| {' | '.join(head)} |", "|---|" + "---:|" * (len(head) - 1)]
+    return "\n".join(lines + [f"| {' | '.join(row)} |" for row in rows])
+
+
+def shapes() -> str:
+    """What the models weigh and compute."""
+    kinds = [f"KV a token, {kind}" for kind in KV_BITS]
+    rows = [
+        [
+            model.name,
+            f"{(model.blocks + 2 * model.head) / 1e9:.2f} billion",
+            f"{model.weight_bytes / GB:.2f} GB",
+            f"{model.step_bytes / GB:.2f} GB",
+            f"{model.flops(1) / 1e9:.1f} GFLOP",
+            *(f"{model.kv_bytes(bits) / KIB:.0f} KiB" for bits in KV_BITS.values()),
+        ]
+        for model in MODELS
+    ]
+    head = ["", "weights", "in memory", "read a step", "computed a prompt token", *kinds]
+    return table(head, rows)
+
+
+def speeds() -> str:
+    """Tokens per second: as the machine's figures bound them, and as the published run reached."""
+    rows = []
+    for model in MODELS:
+        for which, rates in (("bound", BOUND), ("expected", EXPECTED)):
+            counts = (
+                1 / step_s(model, rates, 1, 1000),
+                1 / step_s(model, rates, 1, 16_000),
+                8 / step_s(model, rates, 8, 1000),
+                512 / read_s(model, rates, 512),
+            )
+            rows.append([f"{model.name}, {which}", *(f"{count:,.0f}" for count in counts)])
+    contexts = (
+        "one stream, 1,000 tokens of context",
+        "one stream, 16,000",
+        "8 streams, 1,000 each",
+    )
+    return table(["", *contexts, "prompt of 512"], rows)
+
+
+def prompts() -> str:
+    """The longest prompt whose first token comes within 100 ms."""
+    rests = (1, BLOCK // 4, BLOCK // 2, BLOCK)
+    head = ["", "cold: bound", "cold: expected", "cold: with the hub"]
+    head += [f"cached, beside {rest} new" for rest in rests]
+    return table(head, [[model.name, *_prompts(model, rests)] for model in MODELS])
+
+
+def _prompts(model: Model, rests: Sequence[int]) -> list[str]:
+    cold = [
+        longest(lambda tokens: first_token_s(model, BOUND, tokens)),
+        longest(lambda tokens: first_token_s(model, EXPECTED, tokens)),
+        longest(lambda tokens: first_token_s(model, EXPECTED, tokens, 0, OVERHEAD_S)),
+    ]
+    warm = [_longest_cached(model, rest) for rest in rests]
+    return [f"{tokens:,}" if tokens else "none" for tokens in cold + warm]
+
+
+def _longest_cached(model: Model, rest: int) -> int:
+    return longest(lambda cached: first_token_s(model, EXPECTED, rest, cached, OVERHEAD_S))
+
+
+def shares() -> str:
+    """Where the time of a first token goes, expected, in milliseconds."""
+    prompts = (
+        ("256 tokens", 256, 0),
+        ("2,048 tokens", 2048, 0),
+        (f"2,048 tokens, all but {BLOCK // 2} cached", BLOCK // 2, 2048 - BLOCK // 2),
+    )
+    rows = []
+    for model in MODELS:
+        for label, tokens, cached in prompts:
+            whole = first_token_s(model, EXPECTED, tokens, cached, OVERHEAD_S)
+            parts = (
+                restore_s(model, EXPECTED, cached),
+                read_s(model, EXPECTED, tokens - 1, cached),
+                step_s(model, EXPECTED, 1, tokens + cached),
+                OVERHEAD_S,
+                whole,
+            )
+            share = f"{100 * OVERHEAD_S / whole:.1f} %"
+            rows.append([f"{model.name}, {label}", *(f"{1000 * s:,.1f}" for s in parts), share])
+    head = ["", "restoring", "reading", "first step", "hub", "in all", "hub's share"]
+    return table(head, rows)
+
+
+def memory() -> str:
+    """How many tokens of context fit beside the weights, in all rows together."""
+    head = ["", "left of the budget", *(f"tokens, {kind}" for kind in KV_BITS)]
+    rows = []
+    for model in MODELS:
+        left = BUDGET - model.weight_bytes
+        counts = [f"{left / model.kv_bytes(bits):,.0f}" for bits in KV_BITS.values()]
+        rows.append([model.name, f"{left / GB:.1f} GB", *counts])
+    return table(head, rows)
+
+
+TABLES = {
+    "shapes": shapes,
+    "speeds": speeds,
+    "prompts": prompts,
+    "shares": shares,
+    "memory": memory,
+}
+
+
+def written(text: str) -> str:
+    """`text` with each table between its marks computed anew. Raises ValueError without a mark."""
+    for name, make in TABLES.items():
+        before, after = f"<!-- {name} -->\n", "\n<!-- end -->"
+        start = text.index(before) + len(before)
+        text = text[:start] + make() + text[text.index(after, start) :]
+    return text
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--write", action="store_true", help="put the tables into the document")
+    if parser.parse_args().write:
+        DOCUMENT.write_text(written(DOCUMENT.read_text()))
+        return
+    used = EXPECTED.bandwidth / BANDWIDTH, EXPECTED.flops / PEAK
+    print(
+        f"The published run used {used[0]:.0%} of the bandwidth and {used[1]:.0%} of the FLOPs.\n"
+    )
+    for name, make in TABLES.items():
+        print(f"{name}\n\n{make()}\n")
+
+
+if __name__ == "__main__":
+    main()
