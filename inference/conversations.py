@@ -65,8 +65,9 @@ class Content(BaseModel):
         """The fields of a Conversation. Raises Invalid when nothing was said."""
         if not any(column.exchanges for column in self.columns):
             raise Invalid("There is nothing to keep yet; ask something first.")
-        return self.model_dump(mode="json", exclude_unset=True, include={"sampling"}) | {
+        return {
             "system": self.system,
+            "sampling": self.sampling.model_dump(mode="json", exclude_unset=True),
             "columns": [column.model_dump(mode="json") for column in self.columns],
         }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from django.db import models
+from django.db import IntegrityError, models, transaction
 from django.db.models import F
 from django.urls import reverse
 from django.utils import timezone
@@ -85,3 +85,14 @@ class SystemPrompt(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    def keep(self, name: str, text: str) -> None:
+        """Raises Conflict when another one has this name."""
+        self.name, self.text = name, text
+        try:
+            with transaction.atomic():
+                self.save()
+        except IntegrityError:
+            raise Conflict(
+                f"There is a system prompt named {name!r} already; choose another name."
+            ) from None

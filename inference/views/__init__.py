@@ -1,8 +1,25 @@
 """Pages of inference: the playground, the request log, replays and keys."""
 
+from inference.views.conversations import (
+    conversation_delete,
+    conversation_rename,
+    conversations,
+)
 from inference.views.keys import key_limits, key_revoke, keys
-from inference.views.playground import playground
+from inference.views.playground import playground, playground_models
 from inference.views.replays import replay, replays
 from inference.views.requests import requests
 
-__all__ = ["key_limits", "key_revoke", "keys", "playground", "replay", "replays", "requests"]
+__all__ = [
+    "conversation_delete",
+    "conversation_rename",
+    "conversations",
+    "key_limits",
+    "key_revoke",
+    "keys",
+    "playground",
+    "playground_models",
+    "replay",
+    "replays",
+    "requests",
+]
