@@ -11,6 +11,7 @@ from django.http import HttpRequest
 from django.shortcuts import get_object_or_404
 from ninja import Field, Router, Schema, Status
 from ninja.pagination import paginate
+from pydantic import StringConstraints
 
 from inference import snippets
 from inference.conversations import Content, Title, begin
@@ -19,6 +20,7 @@ from inference.schemas import InferenceIn
 from registry.paging import LimitOffset
 
 router = Router(tags=["playground"])
+_WORDS = StringConstraints(strip_whitespace=True, min_length=1)
 _REVISION = Field(ge=1, description="The revision that is replaced; 409 when it is not the newest")
 
 
@@ -51,11 +53,11 @@ class ContentIn(Content):
 
 
 class TitleIn(Schema):
-    title: Annotated[Title, Field(min_length=1)]
+    title: Annotated[Title, _WORDS]
 
 
 class PromptIn(Schema):
-    name: Annotated[str, Field(min_length=1, max_length=100)]
+    name: Annotated[str, _WORDS, Field(max_length=100)]
     text: Annotated[str, Field(min_length=1, max_length=1_000_000)]
 
 

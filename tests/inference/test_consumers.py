@@ -68,6 +68,16 @@ async def test_two_generations_share_one_socket() -> None:
     assert {event["id"] for event in events[:6]} == {"a", "b"}
 
 
+async def test_four_columns_share_one_batch() -> None:
+    async with connected(**SLOW) as (socket, engine):
+        for name in "abcd":
+            model = "base:tiny" if name == "a" else "calendar"
+            await generate(socket, name, model=model, temperature=0.7, seed=7)
+        await until(lambda: engine.stats()["running"] == 4)
+        [loaded] = engine.stats()["models"]
+        assert loaded["running"] == 4  # of one copy of the base
+
+
 async def test_stopping_one_leaves_the_other() -> None:
     async with connected(**SLOW) as (socket, engine):
         await generate(socket, "a")
