@@ -9,6 +9,8 @@ import * as socket from "./playground/socket.js";
 import { refreshStrip } from "./playground/strip.js";
 
 const MAX_COLUMNS = 4;
+const CROWDED = "(max-width: 1600px)"; // three columns and the settings do not fit beside each other
+const OUTCOMES = { done: "has answered", stopped: "was stopped", failed: "failed" };
 const $ = (selector) => document.querySelector(selector);
 const composer = $("#composer");
 const prompt = composer?.elements.prompt;
@@ -28,8 +30,8 @@ function save() {
 /* ----------------------------------------------------------------- columns */
 const hooks = {
   changed: refresh,
-  over: (column) => {
-    $("#said").textContent = `${column.last.answered_by || column.model}: ${column.last.state}`;
+  over: ({ answered_by: who, state }) => {
+    $("#said").textContent = `${who || "A model"} ${OUTCOMES[state]}.`;
     refresh();
     if (!isBusy() && kept.id) save();
   },
@@ -57,6 +59,7 @@ function addColumn(state) {
 function addAnother() {
   const { model, exchanges } = columns[0].data();
   const column = addColumn({ model, exchanges });
+  if (columns.length > 2 && matchMedia(CROWDED).matches) settings.toggle(false);
   refresh();
   column.element.scrollIntoView({ inline: "end", block: "nearest" });
   column.picker.input.focus();

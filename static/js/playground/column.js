@@ -10,7 +10,7 @@ const RIVALS = 5; // other tokens told of each
 const PATIENCE_MS = 700; // before a wait is explained
 
 export class Column {
-  /** `hooks`: changed() after anything, over(column) after an answer, and edit, code, remove. */
+  /** `hooks`: changed() after anything, over(exchange) after an answer, and what the buttons do: edit(column)… */
   constructor({ model, exchanges = [] }, hooks) {
     this.element = part.content.cloneNode(true).querySelector(".column");
     this.scroller = this.element.querySelector(".scroll");
@@ -110,7 +110,7 @@ export class Column {
     this.generation = null;
     this.say("");
     this.follow();
-    this.hooks.over(this);
+    this.hooks.over(exchange);
   }
 
   stop() {
@@ -123,7 +123,7 @@ export class Column {
 
   /** While it waits for its first token, say what it waits for. */
   async explain(generation) {
-    const waits = () => this.generation === generation && this.last.state === "asked";
+    const waits = () => this.generation === generation && this.last?.state === "asked";
     for (let wait = PATIENCE_MS; ; wait = 1000) {
       await new Promise((over) => setTimeout(over, wait));
       if (!waits()) return;

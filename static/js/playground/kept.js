@@ -10,6 +10,7 @@ export class Kept {
   constructor({ id, revision }) {
     Object.assign(this, { id, revision });
     this.saving = Promise.resolve();
+    this.number = 0; // of conversations that were left
     document.addEventListener("htmx:afterSwap", () => this.look());
     document.addEventListener("htmx:afterRequest", (event) => {
       const path = event.detail.requestConfig?.path;
@@ -24,10 +25,12 @@ export class Kept {
   }
 
   async send(content) {
+    const { number } = this;
     try {
       const kept = this.id
         ? await call("PUT", `${PATH}/${this.id}`, { ...content, revision: this.revision })
         : await call("POST", PATH, content);
+      if (number !== this.number) return; // another one began meanwhile
       Object.assign(this, { id: kept.id, revision: kept.revision });
       history.replaceState(null, "", `?conversation=${kept.id}`);
       title.textContent = kept.title;
@@ -39,7 +42,7 @@ export class Kept {
 
   /** What comes now is another conversation. */
   leave(text = "") {
-    Object.assign(this, { id: null, revision: null });
+    Object.assign(this, { id: null, revision: null, number: this.number + 1 });
     history.replaceState(null, "", location.pathname);
     title.textContent = "Playground";
     this.say(text);

@@ -14,6 +14,7 @@ export class Picker {
     this.chosen = chosen;
     this.name = name;
     this.asked = 0;
+    this.sought = true; // whether the list is that of what is typed
     this.input.value = name;
     this.input.addEventListener("focus", () => this.input.select());
     this.input.addEventListener("click", () => this.open(""));
@@ -39,6 +40,7 @@ export class Picker {
 
   search() {
     clearTimeout(this.timer);
+    this.sought = false;
     this.timer = setTimeout(() => this.open(this.input.value.trim()), WAIT_MS);
   }
 
@@ -52,10 +54,11 @@ export class Picker {
       // The list stays empty; the name can still be typed.
     }
     if (number !== this.asked || document.activeElement !== this.input) return;
+    this.sought = true;
     this.list.innerHTML = html; // the hub's own template, which escapes the names
     for (const [index, option] of this.options.entries()) option.id = `${this.list.id}-${index}`;
     this.show(html !== "");
-    this.point(this.options.find((option) => option.dataset.name === this.name) ?? (q ? this.options[0] : null));
+    this.point(q ? this.options[0] : this.options.find((option) => option.dataset.name === this.name));
   }
 
   show(open) {
@@ -83,15 +86,21 @@ export class Picker {
       this.point(options[index < 0 ? (step > 0 ? 0 : options.length - 1) : (index + step + options.length) % options.length]);
     } else if (key === "Enter") {
       event.preventDefault();
-      clearTimeout(this.timer);
-      const typed = this.input.value.trim();
-      const exact = this.options.some((option) => option.dataset.name === typed);
-      this.take(this.isOpen && !exact ? (this.active?.dataset.name ?? typed) : typed);
+      this.choose();
     } else if (key === "Escape" && this.isOpen) {
       event.preventDefault();
       this.close();
     }
     return undefined;
+  }
+
+  /** What is pointed at, or exactly what is typed: aliases and old versions answer unlisted, too. */
+  async choose() {
+    clearTimeout(this.timer);
+    const typed = this.input.value.trim();
+    if (!this.sought) await this.open(typed);
+    const exact = this.options.some((option) => option.dataset.name === typed);
+    this.take(this.isOpen && !exact ? (this.active?.dataset.name ?? typed) : typed);
   }
 
   take(name) {

@@ -62,7 +62,7 @@ function point(span) {
   const lines = top.map(([other, value]) => row(other, value, other === text));
   if (!top.some(([other]) => other === text)) lines.unshift(row(text, logprob, true));
   tip.replaceChildren(...lines);
-  tip.showPopover();
+  if (!tip.matches(":popover-open")) tip.showPopover();
   const at = span.getClientRects()[0] ?? span.getBoundingClientRect();
   const below = at.bottom + 6 + tip.offsetHeight < innerHeight;
   tip.style.left = `${Math.max(8, Math.min(at.left, innerWidth - tip.offsetWidth - 8))}px`;
@@ -70,9 +70,13 @@ function point(span) {
   span.setAttribute("aria-describedby", "tip");
 }
 
+function hide() {
+  if (tip.matches(":popover-open")) tip.hidePopover();
+}
+
 function away(span) {
   span.removeAttribute("aria-describedby");
-  tip.hidePopover();
+  hide();
 }
 
 const tokenOf = (event) => event.target.closest?.(".token");
@@ -81,7 +85,7 @@ for (const [enter, exit] of [["mouseover", "mouseout"], ["focusin", "focusout"]]
   document.addEventListener(enter, (event) => tokenOf(event) && point(tokenOf(event)));
   document.addEventListener(exit, (event) => tokenOf(event) && away(tokenOf(event)));
 }
-document.addEventListener("scroll", () => tip.matches(":popover-open") && tip.hidePopover(), true);
+document.addEventListener("scroll", hide, true);
 document.addEventListener("keydown", (event) => {
   const span = tokenOf(event);
   const step = { ArrowRight: "nextElementSibling", ArrowLeft: "previousElementSibling" }[event.key];
