@@ -180,6 +180,7 @@ def test_two_versions_stream_side_by_side_and_are_stopped(page: Page, trained: s
     timings = page.locator(".msg .timings")
     expect(timings).to_have_count(2)
     expect(timings.nth(0)).to_contain_text("tokens/s")
+    expect(timings.nth(1)).to_contain_text("tokens/s")
 
     box.fill("a second turn")
     page.keyboard.press("Enter")
