@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
@@ -28,6 +29,7 @@ def playground(request: HttpRequest) -> HttpResponse:
     state = _opened(conversation) if conversation else _begun(request, suggested)
     context = {
         "state": state,
+        "state_json": json.dumps(state),
         "something": bool(state["columns"]),
         "conversation": conversation,
         "prompts": SystemPrompt.objects.all()[:PROMPTS_OFFERED],

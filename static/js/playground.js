@@ -212,7 +212,7 @@ function showExamples() {
 }
 
 function start() {
-  const state = JSON.parse($("#state").textContent);
+  const state = JSON.parse($("#playground").dataset.state);
   kept = new Kept(state);
   settings.write(state);
   for (const column of state.columns) addColumn(column);
