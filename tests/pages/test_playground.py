@@ -93,7 +93,8 @@ def test_the_walk(page: Page) -> None:
     expect(text.locator(".code")).to_contain_text("python")
     assert text.locator("script, img, iframe, [onclick], [onerror]").count() == 0
     links = text.locator("a").evaluate_all("links => links.map((link) => link.href)")
-    assert links == ["https://good.example/"]
+    # What would have been loaded as an image is a link that a person may follow.
+    assert links == ["https://tracker.example/p.png", "https://good.example/"]
     expect(text).to_contain_text('<a href="javascript:')  # told, not obeyed
     assert page.evaluate("window.hurt") is None
     expect(answer.locator(".timings")).to_contain_text(re.compile(r"\d+ ms · .*tokens/s"))
@@ -126,7 +127,7 @@ def test_the_walk(page: Page) -> None:
     assert page.evaluate("window.hurt") is None
 
     # Renamed and deleted in the list.
-    page.get_by_role("button", name="Conversations").click()
+    page.get_by_role("button", name="Chats").click()
     page.get_by_label("Rename What is the plan?").click()
     page.get_by_label("New title").fill("The plan")
     page.keyboard.press("Enter")
@@ -165,6 +166,7 @@ def test_each_column_stops_and_is_asked_again(page: Page) -> None:
     expect(second.locator(".text p").first).to_be_visible()
     first.get_by_role("button", name="Stop").click()
     expect(first.locator(".timings")).to_contain_text("stopped")
+    expect(second.locator(".timings")).to_contain_text("seed")
     expect(second.locator(".timings")).not_to_contain_text("stopped")
     seeds = [re.findall(r"seed \d+", c.locator(".timings").inner_text()) for c in (first, second)]
     assert seeds[0] == seeds[1] != []
