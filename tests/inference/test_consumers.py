@@ -128,6 +128,38 @@ async def test_nonsense_is_answered_with_an_error(message: str) -> None:
     assert answer["error"]["code"] == "invalid"
 
 
+async def test_what_goes_wrong_is_one_sentence_under_its_own_id() -> None:
+    async with connected() as (socket, _):
+        await generate(socket, "long", prompt="word " * 20_000)
+        too_long = (await until_event(socket, "error"))[-1]
+    assert too_long["id"] == "long"
+    assert too_long["error"]["code"] == "context_length_exceeded"
+    assert "20" in too_long["error"]["message"]  # names the length
+
+    socket = Socket(InferenceConsumer.as_asgi(), "/ws/inference")
+    assert await socket.connect()
+    await generate(socket, "alone")  # the engine has gone
+    gone = (await until_event(socket, "error"))[-1]
+    assert (gone["id"], gone["error"]["code"]) == ("alone", "unavailable")
+    assert "engine" in gone["error"]["message"]
+    await socket.disconnect()
+
+
+async def test_a_full_queue_says_so() -> None:
+    await sync_to_async(lambda: make_version(make_base()))()
+    async with running_engine(FakeBackend(**SLOW), max_rows=1, max_queue=1) as engine:
+        socket = Socket(InferenceConsumer.as_asgi(), "/ws/inference")
+        assert await socket.connect()
+        await generate(socket, "a")
+        await until(lambda: engine.stats()["running"] == 1)
+        for name in "bc":
+            await generate(socket, name)
+        refused = (await until_event(socket, "error"))[-1]
+        await socket.disconnect()
+    assert refused["id"] == "c"
+    assert refused["error"]["code"] == "too_many_requests"
+
+
 async def test_an_id_is_not_used_twice_at_once() -> None:
     async with connected(**SLOW) as (socket, _):
         await generate(socket, "a")

@@ -16,6 +16,7 @@ from inference.schemas import InferenceIn
 from inference.snippets import EXTRA, chat_body, curl, python
 from registry.errors import Invalid
 
+pytestmark = pytest.mark.any_database
 ORIGIN = "http://127.0.0.1:8000"
 HARD = """It's "quoted", $HOME `id` $(id) \\n !! %s {x} 日本 🐱
 '''\"\"\"\ttab\x0bodd\u2028\x85end\\"""
