@@ -176,6 +176,7 @@ function escape(event) {
 function switchTokens() {
   setTokenView(!showsTokens());
   $("#tokens").setAttribute("aria-pressed", String(showsTokens()));
+  $("#legend").hidden = !showsTokens();
   for (const column of columns) for (const exchange of column.exchanges) exchange.redraw();
 }
 

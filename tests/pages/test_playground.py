@@ -143,9 +143,9 @@ def test_tokens_have_probabilities_and_rivals(page: Page) -> None:
     page.get_by_role("button", name="Tokens").click()
     ask(page, "Show them")
     finished(page, 1)
-    tokens = page.locator(".token")
+    tokens = page.locator(".tokens > .token")
     assert "".join(tokens.all_inner_texts()).startswith("# Plan")
-    assert page.locator(".token.level-1").count() > 0
+    assert page.locator(".tokens > .level-1").count() > 0
     tokens.nth(0).focus()
     page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowRight")

@@ -26,5 +26,4 @@ function tell(text) {
   problem.textContent = text;
   problem.hidden = !text;
   for (const place of Object.values(places)) place.parentElement.hidden = text !== "";
-  for (const heading of dialog.querySelectorAll("h3")) heading.hidden = text !== "";
 }

@@ -10,12 +10,18 @@ export function refreshStrip(columns) {
   strip.replaceChildren(
     ...columns.map((column, index) => {
       const button = document.createElement("button");
-      Object.assign(button, { type: "button", className: "chip", textContent: column.model || `Column ${index + 1}` });
+      Object.assign(button, { type: "button", className: "chip", textContent: columns.length > 2 ? shortened(column.model) : column.model });
+      button.setAttribute("aria-label", `Column ${index + 1}: ${column.model}`);
       button.addEventListener("click", () => column.element.scrollIntoView({ inline: "start", block: "nearest" }));
       seen.observe(column.element);
       return button;
     }),
   );
+}
+
+/** Versions differ at their ends. */
+function shortened(name) {
+  return name.length > 11 ? `${name.slice(0, 4)}…${name.slice(-6)}` : name;
 }
 
 function mark(entries) {

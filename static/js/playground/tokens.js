@@ -79,7 +79,7 @@ function away(span) {
   hide();
 }
 
-const tokenOf = (event) => event.target.closest?.(".token");
+const tokenOf = (event) => event.target.closest?.(".tokens > .token");
 
 for (const [enter, exit] of [["mouseover", "mouseout"], ["focusin", "focusout"]]) {
   document.addEventListener(enter, (event) => tokenOf(event) && point(tokenOf(event)));
