@@ -77,7 +77,8 @@ def ask(page: Page, text: str) -> None:
 
 def finished(page: Page, answers: int) -> Locator:
     """The answers, once there are so many and all have ended."""
-    expect(page.locator(".msg.assistant .timings:visible")).to_have_count(answers)
+    ended = page.locator(".msg.assistant .timings:visible")
+    expect(ended).to_have_count(answers, timeout=20_000)
     return page.locator(".msg.assistant")
 
 
