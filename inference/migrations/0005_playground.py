@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('inference', '0003_engine'),
+        ('inference', '0004_request_search'),
     ]
 
     operations = [
