@@ -78,6 +78,7 @@ function refresh() {
   $("#add").disabled = columns.length >= MAX_COLUMNS;
   $("#save").disabled = busy || !answered || Boolean(kept.id);
   $("#save").textContent = kept.id ? "Saved" : "Save";
+  if (document.activeElement?.hidden) prompt.focus(); // its button went
   refreshStrip(columns);
 }
 
@@ -187,18 +188,6 @@ function openConversations() {
   search.dispatchEvent(new CustomEvent("opened"));
 }
 
-/** The button of a code block copies it. */
-function copyCode(event) {
-  const button = event.target.closest("[data-action=copy-code]");
-  if (!button) return;
-  const text = button.closest(".code").querySelector("pre").textContent;
-  const tell = (said) => {
-    button.textContent = said;
-    setTimeout(() => (button.textContent = "Copy"), 1500);
-  };
-  navigator.clipboard.writeText(text).then(() => tell("Copied"), () => tell("Not allowed"));
-}
-
 function showExamples() {
   const examples = $("#examples-part").content.cloneNode(true);
   if (!examples.querySelector("button")) return;
@@ -225,7 +214,6 @@ function start() {
   });
   prompt.addEventListener("keydown", key);
   document.addEventListener("keydown", escape, true);
-  document.addEventListener("click", copyCode);
   $("#stop").addEventListener("click", stopAll);
   $("#regenerate").addEventListener("click", () => regenerate(columns));
   $("#add").addEventListener("click", addAnother);

@@ -1,5 +1,6 @@
 // One model's side of the conversation.
 
+import { copy } from "./copying.js";
 import { Exchange, showsTokens } from "./exchange.js";
 import { Picker } from "./picker.js";
 import * as socket from "./socket.js";
@@ -37,6 +38,7 @@ export class Column {
 
   click(what) {
     if (what === "stop") this.stop();
+    else if (what === "copy") copy(this.last.answer, this.element.querySelector("[data-do=copy]"));
     else if (what) this.hooks[what](this);
   }
 
@@ -139,11 +141,16 @@ export class Column {
   }
 
   refresh(alone, idle) {
-    const show = (what, on) => (this.element.querySelector(`[data-do=${what}]`).hidden = !on);
+    const button = (what) => this.element.querySelector(`[data-do=${what}]`);
+    const show = (what, on) => (button(what).hidden = !on);
     show("remove", !alone);
     show("stop", this.busy);
     show("regenerate", !this.busy && this.exchanges.length > 0);
-    this.element.querySelector("[data-do=regenerate]").textContent = this.last?.state === "failed" ? "Try again" : "Regenerate";
+    show("copy", !this.busy && Boolean(this.last?.answer));
+    // The keyboard's place is kept when one of the two takes the other's.
+    if (document.activeElement === button("regenerate") && this.busy) button("stop").focus();
+    if (document.activeElement === button("stop") && !this.busy) button("regenerate").focus();
+    button("regenerate").textContent = this.last?.state === "failed" ? "Try again" : "Regenerate";
     for (const exchange of this.exchanges) {
       exchange.element.querySelector("[data-do=edit]").hidden = !(idle && exchange === this.last);
     }
