@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from inference.models import Conversation, SystemPrompt
+from hub import access
+from inference.models import ApiToken, Conversation, SystemPrompt
 
 pytestmark = pytest.mark.django_db
 ADDRESS = "/api/playground/conversations"
@@ -134,3 +135,8 @@ def test_two_system_prompts_have_two_names(client: Client) -> None:
     assert again.status_code == 409
     assert "another name" in again.json()["error"]["message"]
     assert SystemPrompt.objects.get().text == "Be brief."
+
+
+def test_a_key_that_may_only_generate_reads_no_conversations() -> None:
+    for scope, allowed in (("inference", False), ("manage", True)):
+        assert access.allows(ApiToken(scope=scope), ADDRESS) is allowed
