@@ -124,7 +124,7 @@ def endpoints() -> dict[str, Draw]:
         ),
         "/requests/ search": lambda n: f"/requests/?q={n.choice(WORDS)}",
         "/playground/": lambda n: f"/playground/?model={n.choice(names)}",
-        "/playground/ search": lambda n: f"/playground/?q={n.choice(WORDS)}",
+        "/playground/models/": lambda n: f"/playground/models/?q={n.choice(WORDS)}",
         "/system/": lambda _: "/system/",
         "/api/models": lambda n: f"/api/models?limit=25&offset={n.randint(0, 975)}",
         "/api/models search": lambda n: f"/api/models?limit=25&q={n.choice(WORDS)}",

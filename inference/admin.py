@@ -1,4 +1,5 @@
-"""The request log and the tokens in the admin: both are records, not forms."""
+"""The request log, the tokens and what the playground keeps, in the admin. Of these only the system
+prompts are forms; the others are records."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from django.contrib.admin.views.main import SEARCH_VAR
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 
-from inference.models import ApiToken, InferenceRequest, Replay
+from inference.models import ApiToken, Conversation, InferenceRequest, Replay, SystemPrompt
 from registry.admin_search import Searched
 from registry.paging import RowPages
 
@@ -114,3 +115,19 @@ class ReplayAdmin(admin.ModelAdmin[Replay]):
 
     def has_change_permission(self, request: HttpRequest, obj: Replay | None = None) -> bool:
         return False
+
+
+@admin.register(Conversation)
+class ConversationAdmin(admin.ModelAdmin[Conversation]):
+    list_display = ("title", "models_asked", "turns", "created_at", "updated_at")
+    search_fields = ("title",)
+    readonly_fields = ("system", "sampling", "columns", "revision", "created_at", "updated_at")
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+
+@admin.register(SystemPrompt)
+class SystemPromptAdmin(admin.ModelAdmin[SystemPrompt]):
+    list_display = ("name", "text", "updated_at")
+    search_fields = ("name", "text")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django import forms
 
-from inference.models import ApiToken
+from inference.models import TITLE_LENGTH, ApiToken
 from inference.replay import MOST
 
 
@@ -58,3 +58,7 @@ class ReplayForm(forms.Form):
     limit = forms.IntegerField(
         min_value=1, max_value=MOST, initial=200, help_text="The newest so many requests."
     )
+
+
+class TitleForm(forms.Form):
+    title = forms.CharField(max_length=TITLE_LENGTH)

@@ -6,6 +6,18 @@ from inference import views
 
 urlpatterns = [
     path("playground/", views.playground, name="playground"),
+    path("playground/models/", views.playground_models, name="playground_models"),
+    path("playground/conversations/", views.conversations, name="conversations"),
+    path(
+        "playground/conversations/<int:pk>/rename/",
+        views.conversation_rename,
+        name="conversation_rename",
+    ),
+    path(
+        "playground/conversations/<int:pk>/delete/",
+        views.conversation_delete,
+        name="conversation_delete",
+    ),
     path("requests/", views.requests, name="requests"),
     path("requests/replays/", views.replays, name="replays"),
     path("requests/replays/<int:pk>/", views.replay, name="replay"),

@@ -4,6 +4,7 @@ It keeps every promise of `backends.base` (files that others can read, rows in a
 resumption, the same errors), so what stands above it can be tried and tested without a model.
 Pace comes from arguments or, for child processes, from the environment:
 HUB_FAKE_TOKENS_PER_SECOND (per row), HUB_FAKE_REPLY_WORDS and HUB_FAKE_STEP_SECONDS.
+HUB_FAKE_REPLY is a text that answers everything.
 HUB_FAKE_TEMPLATE=differs or =loops makes a chat template of the kind that must not be trained on.
 """
 
@@ -28,7 +29,7 @@ from backends.fake import conversion, examination, files, generation, parity, tr
 
 class FakeBackend:
     """`tokens_per_second` and `step_seconds` slow it down; `reply_words` fixes the length of
-    replies, which is otherwise 8 to 40 words by the prompt."""
+    replies, which is otherwise 8 to 40 words by the prompt; `reply` is all that it ever says."""
 
     name = "fake"
 
@@ -37,10 +38,12 @@ class FakeBackend:
         tokens_per_second: float | None = None,
         reply_words: int | None = None,
         step_seconds: float | None = None,
+        reply: str | None = None,
     ) -> None:
         self._tokens_per_second = _setting("HUB_FAKE_TOKENS_PER_SECOND", tokens_per_second)
         self._reply_words = int(_setting("HUB_FAKE_REPLY_WORDS", reply_words))
         self._step_seconds = _setting("HUB_FAKE_STEP_SECONDS", step_seconds)
+        self._reply = os.environ.get("HUB_FAKE_REPLY", "") if reply is None else reply
 
     def device(self) -> DeviceInfo:
         return DeviceInfo(
@@ -87,7 +90,7 @@ class FakeBackend:
     ) -> LoadedModel:
         pace = 1 / (self._tokens_per_second or float("inf"))
         model = files.inspect(base)
-        return generation.FakeModel(model, pace, self._reply_words, adapter, options)
+        return generation.FakeModel(model, pace, self._reply_words, adapter, options, self._reply)
 
     def check_template(self, base: Path, data: Path, sample: int) -> None:
         files.inspect(base)

@@ -79,12 +79,14 @@ class FakeModel:
         reply_words: int,
         adapter: Path | None = None,
         options: LoadOptions = LoadOptions(),
+        reply: str = "",
     ) -> None:
         self.name = model.path.name
         self.context_length = model.context_length
         self._weight_bytes = sum(f.stat().st_size for f in model.path.glob("model*.safetensors"))
         self._step_seconds = step_seconds
         self._reply_words = reply_words
+        self._reply = reply
         self._adapters: dict[Path, bytes] = {}
         self._rows: dict[str, _Row] = {}
         self._own = adapter
@@ -204,6 +206,8 @@ class FakeModel:
             schema = tool.get("parameters") or {"type": "object"}
             arguments = grammar.write_value(schema, randomness, WORDS)
             return _spell_text(chat.write_tool_call(tool["name"], arguments))
+        if self._reply:
+            return _spell_text(self._reply)
         return _spell(self._choose_words(sampling, randomness))
 
     def _choose_words(self, sampling: Sampling, randomness: random.Random) -> list[str]:
@@ -309,7 +313,7 @@ def _call(tool: dict[str, Any]) -> str:
 
 
 def _spell_text(text: str) -> Iterator[tuple[int, bytes]]:
-    """A text that a grammar made: a token for each word, mark or space."""
+    """A text that is fixed or that a grammar made: a token for each word, mark or space."""
     for piece in re.findall(r"\w+|[^\w]", text):
         yield 1000 + zlib.crc32(piece.encode()) % 48000, piece.encode()
     yield END, b""

@@ -1,14 +1,24 @@
-"""The API tokens, the request log and what is replayed from it."""
+"""The API tokens, the request log and what is replayed from it, and what the playground keeps."""
 
+from inference.models.playground import (
+    TITLE_LENGTH,
+    Conversation,
+    ConversationQuerySet,
+    SystemPrompt,
+)
 from inference.models.replays import Replay, ReplayAnswer
 from inference.models.requests import InferenceRequest, InferenceRequestQuerySet, shown
 from inference.models.tokens import ApiToken
 
 __all__ = [
+    "TITLE_LENGTH",
     "ApiToken",
+    "Conversation",
+    "ConversationQuerySet",
     "InferenceRequest",
     "InferenceRequestQuerySet",
     "Replay",
     "ReplayAnswer",
+    "SystemPrompt",
     "shown",
 ]

@@ -1,5 +1,10 @@
 """Pages of inference: the playground, models in memory, the request log, replays and keys."""
 
+from inference.views.conversations import (
+    conversation_delete,
+    conversation_rename,
+    conversations,
+)
 from inference.views.keys import key_limits, key_revoke, keys
 from inference.views.loaded import (
     load_model,
@@ -8,11 +13,14 @@ from inference.views.loaded import (
     unload_idle_models,
     unload_model,
 )
-from inference.views.playground import playground
+from inference.views.playground import playground, playground_models
 from inference.views.replays import replay, replays
 from inference.views.requests import requests
 
 __all__ = [
+    "conversation_delete",
+    "conversation_rename",
+    "conversations",
     "key_limits",
     "key_revoke",
     "keys",
@@ -20,6 +28,7 @@ __all__ = [
     "loaded",
     "pin_model",
     "playground",
+    "playground_models",
     "replay",
     "replays",
     "requests",

@@ -15,7 +15,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from inference.client import engine_stats
 from inference.loaded import Room, fit, load, loaded_models, unload, unload_idle
-from inference.views.playground import grouped
+from inference.offered import grouped
 from registry.errors import HubError
 from registry.htmx import HtmxRequest
 from registry.resolve import Served, resolve, served_names

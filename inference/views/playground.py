@@ -2,59 +2,82 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import render
+from django.shortcuts import get_object_or_404, render
 from django.views.decorators.http import require_GET
 
+from inference.conversations import MAX_COLUMNS
+from inference.models import Conversation, SystemPrompt
+from inference.offered import grouped, newest, offered
 from registry.datasets import read_examples
 from registry.errors import HubError
-from registry.models import Dataset, Model
-from registry.resolve import Name, resolve, served_names
+from registry.models import Dataset
 
-MODELS_OFFERED = 50
 SUGGESTIONS = 3
+PROMPTS_OFFERED = 200
 
 
 @require_GET
 def playground(request: HttpRequest) -> HttpResponse:
-    asked, rival, q = (request.GET.get(name, "").strip() for name in ("model", "compare", "q"))
-    names = served_names(q, MODELS_OFFERED)
-    offered = {name.label for name in names}
-    missing = [name for name in (asked, rival) if name and name not in offered]
-    linked = [found for name in missing if (found := _named(name))]
-    models = Model.objects.filter(archived_at=None).count()
+    """`model` and `compare` (one to three) name the columns, `conversation` a kept chat."""
+    kept = request.GET.get("conversation", "")
+    conversation = get_object_or_404(Conversation, pk=int(kept)) if kept.isdigit() else None
+    suggested = {} if conversation else _suggested()
+    state = _opened(conversation) if conversation else _begun(request, suggested)
     context = {
-        "groups": ({"Asked for": linked} if linked else {}) | grouped(names),
-        "many": models if models > MODELS_OFFERED else 0,
-        "offered": MODELS_OFFERED,
-        "model": asked,
-        "compare": rival,
-        "q": q,
-        "prompt": request.GET.get("prompt", ""),
-        **_suggested(),
+        "state": state,
+        "state_json": json.dumps(state),
+        "something": bool(state["columns"]),
+        "conversation": conversation,
+        "prompts": SystemPrompt.objects.all()[:PROMPTS_OFFERED],
+        **suggested,
     }
     return render(request, "inference/playground.html", context)
 
 
-def _named(label: str) -> Name | None:
-    """What a link asks for, when it can answer."""
-    try:
-        return resolve(label).name
-    except HubError:
-        return None
+@require_GET
+def playground_models(request: HttpRequest) -> HttpResponse:
+    """The names that fit `q`, as the options of a list."""
+    groups = grouped(offered(request.GET.get("q", "")))
+    return render(request, "inference/_offered.html", {"groups": groups})
+
+
+def _opened(conversation: Conversation) -> dict[str, Any]:
+    return {
+        "id": conversation.pk,
+        "revision": conversation.revision,
+        "title": conversation.title,
+        "system": conversation.system,
+        "sampling": conversation.sampling,
+        "columns": conversation.columns,
+    }
+
+
+def _begun(request: HttpRequest, suggested: dict[str, Any]) -> dict[str, Any]:
+    asked = [request.GET.get("model", ""), *request.GET.getlist("compare")]
+    names = [name.strip() for name in asked if name.strip()][:MAX_COLUMNS]
+    names = names or [name for name in (newest(),) if name]
+    return {
+        "id": None,
+        "system": suggested.get("system", ""),
+        "sampling": {},
+        "prompt": request.GET.get("prompt", ""),
+        "columns": [{"model": name, "exchanges": []} for name in names],
+    }
 
 
 def _suggested() -> dict[str, Any]:
     """Questions to try: held-out examples of the newest data set, with their system prompt."""
     asked = (Dataset.Format.CHAT, Dataset.Format.COMPLETIONS, Dataset.Format.TOOLS)
-    newest = Dataset.objects.filter(format__in=asked).order_by("-created_at").first()
-    split = next((name for name in ("test", "valid") if newest and newest.splits.get(name)), None)
-    if newest is None or split is None:
+    dataset = Dataset.objects.filter(format__in=asked).order_by("-created_at").first()
+    split = next((name for name in ("test", "valid") if dataset and dataset.splits.get(name)), None)
+    if dataset is None or split is None:
         return {}
     try:
-        rows = read_examples(newest, split, limit=SUGGESTIONS)
+        rows = read_examples(dataset, split, limit=SUGGESTIONS)
     except (HubError, OSError):
         return {}
     examples = [_question(row) for row in rows]
@@ -68,11 +91,3 @@ def _question(row: dict[str, Any]) -> dict[str, str]:
     for turn in row["messages"]:
         first.setdefault(turn["role"], turn["content"])
     return {"prompt": first.get("user", ""), "system": first.get("system", "")}
-
-
-def grouped(names: list[Name]) -> dict[str, list[Name]]:
-    """Names under a heading each: one per model, and one for the base models."""
-    groups: dict[str, list[Name]] = {}
-    for name in names:
-        groups.setdefault(name.model or "Base models", []).append(name)
-    return groups

@@ -1,222 +1,235 @@
-// The playground: one WebSocket, one or two panes, each answer a generation of its own on it.
+// The playground: up to four columns that are asked the same at once. Each part is a module of its own.
 
-const form = document.querySelector("#composer");
-const prompt = form.elements.prompt;
-const stopButton = document.querySelector("#stop");
-const sendButton = document.querySelector("#send");
-const panesElement = document.querySelector("#panes");
-const compareBox = document.querySelector("#compare");
-const status = document.querySelector("#connection");
+import { showCode } from "./playground/code.js";
+import { Column } from "./playground/column.js";
+import { setTokenView, showsTokens } from "./playground/exchange.js";
+import { Kept } from "./playground/kept.js";
+import * as settings from "./playground/settings.js";
+import * as socket from "./playground/socket.js";
+import { refreshStrip } from "./playground/strip.js";
 
-/* ------------------------------------------------------------------ socket */
-const waiting = new Map(); // generation id → function that takes its events
-let socket = null;
+const MAX_COLUMNS = 4;
+const CROWDED = "(max-width: 1600px)"; // three columns and the settings do not fit beside each other
+const OUTCOMES = { done: "has answered", stopped: "was stopped", failed: "failed" };
+const $ = (selector) => document.querySelector(selector);
+const composer = $("#composer");
+const prompt = composer?.elements.prompt;
+const track = $("#columns");
+const columns = [];
+let kept = null;
+let editing = false;
 
-function connect() {
-  return new Promise((resolve, reject) => {
-    if (socket?.readyState === WebSocket.OPEN) return resolve(socket);
-    const scheme = location.protocol === "https:" ? "wss:" : "ws:";
-    socket = new WebSocket(`${scheme}//${location.host}/ws/inference`);
-    socket.addEventListener("open", () => resolve(socket));
-    socket.addEventListener("message", (message) => {
-      const event = JSON.parse(message.data);
-      waiting.get(event.id)?.(event);
-    });
-    socket.addEventListener("close", () => {
-      const error = { code: "unavailable", message: "The connection to the hub was lost; send it again." };
-      for (const take of [...waiting.values()]) take({ event: "error", error });
-      reject(new Error(error.message));
-    });
-    return undefined;
-  });
+const isBusy = () => columns.some((column) => column.busy);
+
+/** Keep the conversation, or what it became. */
+function save() {
+  const asked = settings.read();
+  if (asked) kept.save({ ...asked, columns: columns.map((column) => column.data()) }).then(refresh);
 }
 
-/* ------------------------------------------------------------------- panes */
-class Pane {
-  constructor(element) {
-    this.element = element;
-    this.select = element.querySelector("select");
-    this.log = element.querySelector(".chat");
-    this.scroller = element.querySelector(".scroll");
-    this.history = [];
-    this.id = null;
-    this.select.addEventListener("change", () => this.clear());
-  }
+/* ----------------------------------------------------------------- columns */
+const hooks = {
+  changed: refresh,
+  over: ({ answered_by: who, state }) => {
+    $("#said").textContent = `${who || "A model"} ${OUTCOMES[state]}.`;
+    refresh();
+    if (!isBusy() && kept.id) save();
+  },
+  edit: beginEditing,
+  code: (column) => showCode(presentRequest(column)),
+  regenerate: (column) => regenerate([column]),
+  remove: (column) => {
+    column.stop();
+    columns.splice(columns.indexOf(column), 1);
+    column.element.remove();
+    refresh();
+    columns.at(-1).picker.input.focus();
+  },
+};
 
-  get active() {
-    return !this.element.hidden;
-  }
-
-  clear() {
-    this.stop();
-    this.history = [];
-    this.log.replaceChildren();
-  }
-
-  add(role, text) {
-    const message = document.createElement("div");
-    message.className = `msg ${role}`;
-    const label = document.createElement("span");
-    label.className = "role";
-    label.textContent = role === "user" ? "You" : this.select.value;
-    const body = document.createElement("span");
-    body.className = "text";
-    body.textContent = text;
-    message.append(label, body);
-    this.log.append(message);
-    this.follow(true);
-    return { message, label, body };
-  }
-
-  follow(always = false) {
-    const { scroller } = this;
-    const near = scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < 80;
-    if (near || always) scroller.scrollTop = scroller.scrollHeight;
-  }
-
-  ask(text, settings) {
-    this.add("user", text);
-    this.history.push({ role: "user", content: text });
-    const answer = this.add("assistant", "");
-    answer.message.classList.add("streaming");
-    const sent = performance.now();
-    this.id = crypto.randomUUID?.() ?? String(Math.random()).slice(2);
-    const { system, ...sampling } = settings;
-    const messages = system ? [{ role: "system", content: system }, ...this.history] : this.history;
-    return new Promise((over) => {
-      waiting.set(this.id, (event) => this.take(event, answer, sent, over));
-      socket.send(JSON.stringify({ type: "generate", id: this.id, model: this.select.value, messages, ...sampling }));
-    });
-  }
-
-  take(event, answer, sent, over) {
-    if (event.event === "started") {
-      answer.label.textContent = event.answered_by;
-      answer.prompt_tokens = event.prompt_tokens;
-    } else if (event.event === "delta") {
-      answer.first ??= performance.now() - sent;
-      answer.body.append(event.text);
-      this.follow();
-    } else this.end(event, answer, over);
-  }
-
-  end(event, answer, over) {
-    waiting.delete(this.id);
-    this.id = null;
-    answer.message.classList.remove("streaming");
-    const text = answer.body.textContent;
-    if (event.event === "error") {
-      answer.message.classList.add("failed");
-      answer.message.setAttribute("role", "alert");
-      answer.body.textContent = `${text}${text ? "\n\n" : ""}${event.error.message}`;
-      this.history.pop(); // the question may be asked again
-    } else {
-      this.history.push({ role: "assistant", content: text });
-      const timings = document.createElement("span");
-      timings.className = "timings";
-      timings.textContent = event.event === "stopped" ? "stopped" : summary(event, answer.first);
-      timings.title = "First token as this browser saw it; the rate is the engine's decoding alone";
-      answer.message.append(timings);
-    }
-    this.follow();
-    over();
-  }
-
-  stop() {
-    if (this.id) socket?.send(JSON.stringify({ type: "stop", id: this.id }));
-  }
+function addColumn(state) {
+  const column = new Column(state, hooks);
+  columns.push(column);
+  track.append(column.element);
+  column.follow(true);
+  return column;
 }
 
-function summary(done, first) {
-  const rate = done.timings.tokens_per_second;
-  const parts = [`first token ${Math.round(first ?? done.timings.first_token_ms)} ms`];
-  if (rate != null) parts.push(`${rate < 100 ? rate.toFixed(1) : Math.round(rate)} tokens/s`);
-  parts.push(`${done.completion_tokens} token${done.completion_tokens === 1 ? "" : "s"}`);
-  if (done.finish_reason === "length") parts.push("cut at the longest answer");
-  return parts.join(" · ");
+/** Another column begins with what the first one heard and said, so that they can be compared. */
+function addAnother() {
+  const { model, exchanges } = columns[0].data();
+  const column = addColumn({ model, exchanges });
+  if (columns.length > 2 && matchMedia(CROWDED).matches) settings.toggle(false);
+  refresh();
+  column.element.scrollIntoView({ inline: "end", block: "nearest" });
+  column.picker.input.focus();
+  column.picker.open("");
 }
 
-const panes = [...panesElement.querySelectorAll(".pane")].map((element) => new Pane(element));
-
-/* ---------------------------------------------------------------- sampling */
-function settings() {
-  const fields = new FormData(document.querySelector("#sampling"));
-  const read = { system: fields.get("system").trim() };
-  for (const name of ["max_tokens", "temperature", "top_p", "top_k", "seed"]) {
-    if (fields.get(name) !== "") read[name] = Number(fields.get(name));
-  }
-  return read;
+function refresh() {
+  const busy = isBusy();
+  const asked = columns.some((column) => column.exchanges.length);
+  const answered = columns.some((column) => column.data().exchanges.length);
+  for (const column of columns) column.refresh(columns.length === 1, !busy);
+  track.dataset.columns = columns.length;
+  $("#send").hidden = busy;
+  $("#stop").hidden = !busy;
+  $("#regenerate").hidden = busy || !asked || columns.length < 2;
+  $("#add").disabled = columns.length >= MAX_COLUMNS;
+  $("#save").disabled = busy || !answered || Boolean(kept.id);
+  $("#save").textContent = kept.id ? "Saved" : "Save";
+  if (document.activeElement?.hidden) prompt.focus(); // its button went
+  refreshStrip(columns);
 }
 
-/* ----------------------------------------------------------------- actions */
-function setBusy(busy) {
-  stopButton.hidden = !busy;
-  sendButton.hidden = busy;
-  panesElement.toggleAttribute("data-busy", busy);
-}
-
+/* ------------------------------------------------------------------ asking */
 async function send() {
   const text = prompt.value.trim();
-  if (!text || panes.some((pane) => pane.id)) return;
-  if (!document.querySelector("#sampling").reportValidity()) return;
-  try {
-    await connect();
-    status.hidden = true;
-  } catch (error) {
-    status.textContent = "The hub does not answer. Is `uv run manage.py up` running?";
-    status.hidden = false;
-    return;
-  }
+  if (!text || isBusy()) return;
+  const asked = settings.read();
+  if (!asked) return;
+  if (editing) for (const column of columns) column.dropLast();
+  leaveEditing();
   prompt.value = "";
-  setBusy(true);
-  const asked = settings();
-  await Promise.all(panes.filter((pane) => pane.active).map((pane) => pane.ask(text, asked)));
-  setBusy(false);
+  const seed = settings.drawSeed(asked.sampling);
+  const problem = await reach();
+  for (const column of columns) {
+    if (problem) column.refuse(text, problem);
+    else column.ask(text, asked, seed);
+  }
   prompt.focus();
 }
 
-function stop() {
-  for (const pane of panes) pane.stop();
+/** Answer the last question of these columns again: drawn anew, unless the seed or greed forbids. */
+async function regenerate(some) {
+  const asked = settings.read();
+  if (!asked || some.some((column) => column.busy)) return;
+  const seed = settings.drawSeed(asked.sampling);
+  const problem = await reach();
+  for (const column of some.filter((one) => one.last)) {
+    if (problem) column.fail(problem);
+    else column.answer(asked, seed);
+  }
 }
 
-function setCompare(on) {
-  panes[1].element.hidden = !on;
-  panesElement.toggleAttribute("data-compare", on);
-  if (on) panes[1].clear();
+/** Connects; what went wrong, or nothing. */
+const reach = () => socket.connect().then(() => "", (error) => error.message);
+
+function stopAll() {
+  for (const column of columns) column.stop();
 }
 
-form.addEventListener("submit", (event) => {
-  event.preventDefault();
-  send();
-});
-prompt.addEventListener("keydown", (event) => {
+/** What the next click would send to this column: what is being written, else the last question. */
+function presentRequest(column) {
+  const asked = settings.read();
+  const text = prompt.value.trim();
+  const { last, exchanges } = column;
+  if (!asked || (!text && !last)) return null;
+  if (text) return column.request(text, editing ? exchanges.slice(0, -1) : exchanges, asked, asked.sampling.seed ?? null);
+  return column.request(last.user, exchanges.slice(0, -1), asked, asked.sampling.seed ?? last.seed);
+}
+
+/* ----------------------------------------------------------------- editing */
+function beginEditing(column = columns.find((one) => one.last)) {
+  if (isBusy() || !column?.last) return;
+  editing = true;
+  $("#editing").hidden = false;
+  prompt.value = column.last.user;
+  prompt.focus();
+  prompt.setSelectionRange(prompt.value.length, prompt.value.length);
+}
+
+function leaveEditing() {
+  editing = false;
+  $("#editing").hidden = true;
+}
+
+function newChat() {
+  for (const column of columns) column.clear();
+  kept.leave();
+  leaveEditing();
+  prompt.value = "";
+  refresh();
+  prompt.focus();
+}
+
+/* ------------------------------------------------------------------- wiring */
+function key(event) {
   if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
     event.preventDefault();
     send();
+  } else if (event.key === "ArrowUp" && prompt.value === "") {
+    event.preventDefault();
+    beginEditing();
   }
-});
-document.addEventListener("keydown", (event) => {
-  if (event.key === "Escape" && panes.some((pane) => pane.id)) stop();
-});
-stopButton.addEventListener("click", stop);
-compareBox.addEventListener("change", () => setCompare(compareBox.checked));
-document.querySelector("#clear").addEventListener("click", () => {
-  for (const pane of panes) pane.clear();
-  prompt.focus();
-});
-for (const slider of document.querySelectorAll("#sampling input[type=range]")) {
-  const show = () => (slider.closest(".slider").querySelector("output").value = slider.value);
-  slider.addEventListener("input", show);
-  show();
 }
-document.querySelector("#examples")?.addEventListener("click", (event) => {
-  const button = event.target.closest("button");
-  if (!button) return;
-  prompt.value = button.dataset.prompt;
-  document.querySelector("#sampling").elements.system.value = button.dataset.system;
-  prompt.focus();
-});
-setCompare(compareBox.checked);
-// The page comes with both closed, so that nothing typed before this line is lost.
-prompt.readOnly = false;
-sendButton.disabled = false;
+
+function escape(event) {
+  if (event.key !== "Escape" || event.defaultPrevented || document.querySelector("dialog[open]")) return;
+  if (isBusy()) stopAll();
+  else if (editing) {
+    leaveEditing();
+    prompt.value = "";
+  } else return;
+  event.preventDefault();
+}
+
+function switchTokens() {
+  setTokenView(!showsTokens());
+  $("#tokens").setAttribute("aria-pressed", String(showsTokens()));
+  $("#legend").hidden = !showsTokens();
+  for (const column of columns) for (const exchange of column.exchanges) exchange.redraw();
+}
+
+function openConversations() {
+  $("#conversations").showModal();
+  const search = $("#find-conversation");
+  search.value = "";
+  search.dispatchEvent(new CustomEvent("opened"));
+}
+
+function showExamples() {
+  const examples = $("#examples-part").content.cloneNode(true);
+  if (!examples.querySelector("button")) return;
+  columns[0].element.querySelector(".hint").append(examples);
+  track.addEventListener("click", (event) => {
+    const button = event.target.closest(".examples button");
+    if (!button) return;
+    prompt.value = button.dataset.prompt;
+    settings.setSystem(button.dataset.system);
+    prompt.focus();
+  });
+}
+
+function start() {
+  const state = JSON.parse($("#playground").dataset.state);
+  kept = new Kept(state);
+  settings.write(state);
+  for (const column of state.columns) addColumn(column);
+  showExamples();
+  refresh();
+  composer.addEventListener("submit", (event) => {
+    event.preventDefault();
+    send();
+  });
+  prompt.addEventListener("keydown", key);
+  document.addEventListener("keydown", escape, true);
+  $("#stop").addEventListener("click", stopAll);
+  $("#regenerate").addEventListener("click", () => regenerate(columns));
+  $("#add").addEventListener("click", addAnother);
+  $("#new").addEventListener("click", newChat);
+  $("#tokens").addEventListener("click", switchTokens);
+  $("#save").addEventListener("click", save);
+  $("#open-conversations").addEventListener("click", openConversations);
+  $("#leave-editing").addEventListener("click", () => {
+    leaveEditing();
+    prompt.value = "";
+    prompt.focus();
+  });
+  // The page comes with both closed, so that nothing typed before this line is lost.
+  prompt.readOnly = false;
+  $("#send").disabled = false;
+  settings.toggle(matchMedia("(min-width: 1081px)").matches && columns.length < 3);
+}
+
+if (composer) start();

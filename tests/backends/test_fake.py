@@ -291,6 +291,11 @@ def test_the_length_of_replies_can_be_fixed(base: Path) -> None:
     assert len(reply(base, reply_words=100).split()) == 100
 
 
+def test_a_reply_can_be_fixed(base: Path) -> None:
+    text = "# Bold\n\n- <b>one</b>"
+    assert reply(base, reply=text) == text
+
+
 def test_the_environment_sets_what_arguments_leave_open(
     base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

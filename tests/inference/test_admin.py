@@ -1,11 +1,11 @@
-"""The request log and the tokens in the admin."""
+"""The request log, the tokens and what the playground keeps, in the admin."""
 
 import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import reverse
 
-from inference.models import ApiToken, InferenceRequest
+from inference.models import ApiToken, Conversation, InferenceRequest, SystemPrompt
 
 pytestmark = pytest.mark.django_db
 
@@ -23,10 +23,11 @@ def make_request() -> InferenceRequest:
     )
 
 
-@pytest.mark.parametrize("table", ["apitoken", "inferencerequest"])
+@pytest.mark.parametrize("table", ["apitoken", "inferencerequest", "conversation"])
 def test_lists_render_and_nothing_is_added_by_hand(admin: Client, table: str) -> None:
     ApiToken.issue("laptop")
     make_request()
+    Conversation.objects.create(title="Dates", columns=[{"model": "calendar", "exchanges": []}])
     assert admin.get(reverse(f"admin:inference_{table}_changelist")).status_code == 200
     assert admin.get(reverse(f"admin:inference_{table}_add")).status_code == 403
 
@@ -55,3 +56,13 @@ def test_the_log_is_found_by_part_of_a_name_or_an_error_or_a_whole_id(admin: Cli
 
     assert [count(q) for q in ("ALEND", "no.", "r-1")] == [1, 1, 1]
     assert [count(q) for q in ("%", "r-", "calendar x", "ç")] == [0, 0, 0, 0]
+
+
+def test_a_kept_conversation_is_read_and_a_system_prompt_written(admin: Client) -> None:
+    said = [{"model": "calendar", "exchanges": [{"user": "When?", "answer": "Noon"}]}]
+    kept = Conversation.objects.create(title="Dates", columns=said)
+    page = admin.get(reverse("admin:inference_conversation_change", args=[kept.pk]))
+    assert b"Noon" in page.content
+    assert b'name="columns"' not in page.content
+    admin.post(reverse("admin:inference_systemprompt_add"), {"name": "Terse", "text": "Be brief."})
+    assert SystemPrompt.objects.get().text == "Be brief."

@@ -68,6 +68,16 @@ async def test_two_generations_share_one_socket() -> None:
     assert {event["id"] for event in events[:6]} == {"a", "b"}
 
 
+async def test_four_columns_share_one_batch() -> None:
+    async with connected(**SLOW) as (socket, engine):
+        for name in "abcd":
+            model = "base:tiny" if name == "a" else "calendar"
+            await generate(socket, name, model=model, temperature=0.7, seed=7)
+        await until(lambda: engine.stats()["running"] == 4)
+        [loaded] = engine.stats()["models"]
+        assert loaded["running"] == 4  # of one copy of the base
+
+
 async def test_stopping_one_leaves_the_other() -> None:
     async with connected(**SLOW) as (socket, engine):
         await generate(socket, "a")
@@ -116,6 +126,38 @@ async def test_nonsense_is_answered_with_an_error(message: str) -> None:
         answer = await socket.receive()
     assert answer["event"] == "error"
     assert answer["error"]["code"] == "invalid"
+
+
+async def test_what_goes_wrong_is_one_sentence_under_its_own_id() -> None:
+    async with connected() as (socket, _):
+        await generate(socket, "long", prompt="word " * 20_000)
+        too_long = (await until_event(socket, "error"))[-1]
+    assert too_long["id"] == "long"
+    assert too_long["error"]["code"] == "context_length_exceeded"
+    assert "20" in too_long["error"]["message"]  # names the length
+
+    socket = Socket(InferenceConsumer.as_asgi(), "/ws/inference")
+    assert await socket.connect()
+    await generate(socket, "alone")  # the engine has gone
+    gone = (await until_event(socket, "error"))[-1]
+    assert (gone["id"], gone["error"]["code"]) == ("alone", "unavailable")
+    assert "engine" in gone["error"]["message"]
+    await socket.disconnect()
+
+
+async def test_a_full_queue_says_so() -> None:
+    await sync_to_async(lambda: make_version(make_base()))()
+    async with running_engine(FakeBackend(**SLOW), max_rows=1, max_queue=1) as engine:
+        socket = Socket(InferenceConsumer.as_asgi(), "/ws/inference")
+        assert await socket.connect()
+        await generate(socket, "a")
+        await until(lambda: engine.stats()["running"] == 1)
+        for name in "bc":
+            await generate(socket, name)
+        refused = (await until_event(socket, "error"))[-1]
+        await socket.disconnect()
+    assert refused["id"] == "c"
+    assert refused["error"]["code"] == "too_many_requests"
 
 
 async def test_an_id_is_not_used_twice_at_once() -> None:

@@ -1,28 +1,77 @@
-"""The playground's choices and the request log."""
+"""The playground's page, kept conversations and the request log."""
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
 from django.test import Client
 
-from inference.models import InferenceRequest
+from inference.conversations import Content, begin
+from inference.models import Conversation, InferenceRequest
 from tests.pages.seed import Seeded, make_request
 from tests.pages.test_pages import text
 
 
+def models_of(response: Any) -> list[str]:
+    return [column["model"] for column in response.context["state"]["columns"]]
+
+
 def test_the_playground_offers_everything_that_serves(client: Client, seeded: Seeded) -> None:
-    groups = client.get("/playground/").context["groups"]
-    labels = [served.label for names in groups.values() for served in names]
+    body = client.get("/playground/models/").content.decode()
+    labels = re.findall(r'data-name="([^"]+)"', body)
     assert labels[:4] == ["calendar", "calendar@production", "calendar@0.2.0", "calendar@0.1.0"]
     assert "base:SmolLM2-135M-Instruct" in labels
     assert "calendar@0.2.1" not in labels  # it failed
 
 
-def test_a_link_chooses_the_model_and_its_rival(client: Client, seeded: Seeded) -> None:
+def test_a_link_chooses_the_models_at_most_four(client: Client, seeded: Seeded) -> None:
     url = "/playground/?model=calendar@0.2.0&compare=calendar@0.1.0"
-    body = client.get(url).content.decode()
-    assert '<option value="calendar@0.2.0" selected>' in body
-    assert '<option value="calendar@0.1.0" selected>' in body
-    assert 'id="compare" checked' in body
+    assert models_of(client.get(url)) == ["calendar@0.2.0", "calendar@0.1.0"]
+    many = "/playground/?model=a" + "".join(f"&compare=b{n}" for n in range(9))
+    assert models_of(client.get(many)) == ["a", "b0", "b1", "b2"]
+    assert models_of(client.get("/playground/")) == ["calendar@0.2.0"]
+
+
+def make_conversation(title: str = "Dates", answer: str = "Noon") -> Conversation:
+    exchange = {"user": "When?", "answer": answer}
+    column = {"model": "calendar@0.1.0", "exchanges": [exchange]}
+    return begin(Content.model_validate({"system": "Be exact.", "columns": [column]}), title)
+
+
+def test_a_kept_conversation_is_opened(client: Client, seeded: Seeded) -> None:
+    kept = make_conversation()
+    response = client.get(kept.get_absolute_url())
+    state = response.context["state"]
+    assert (state["id"], state["revision"], state["system"]) == (kept.pk, 1, "Be exact.")
+    assert models_of(response) == ["calendar@0.1.0"]
+    assert client.get("/playground/?conversation=99999").status_code == 404
+
+
+def test_a_hostile_answer_stays_data_in_the_page(client: Client, seeded: Seeded) -> None:
+    kept = make_conversation("<b>T</b>", "</script><script>alert(1)</script>")
+    for path in (kept.get_absolute_url(), "/playground/conversations/"):
+        body = client.get(path).content.decode()
+        assert "<script>alert" not in body
+        assert "<b>T" not in body
+
+
+def test_conversations_are_found_renamed_and_deleted(client: Client, seeded: Seeded) -> None:
+    kept, other = make_conversation("Dates"), make_conversation("Names")
+
+    def titles(query: str = "") -> list[str]:
+        page = client.get(f"/playground/conversations/{query}").context["page"]
+        return [conversation.title for conversation in page]
+
+    assert titles() == ["Names", "Dates"]
+    assert titles("?q=dat") == ["Dates"]
+    client.post(f"/playground/conversations/{kept.pk}/rename/", {"title": "Meals"})
+    client.post(f"/playground/conversations/{other.pk}/rename/", {"title": ""})
+    assert titles() == ["Names", "Meals"]
+    client.post(f"/playground/conversations/{kept.pk}/delete/")
+    assert titles() == ["Names"]
+    rows = client.get("/playground/conversations/", headers={"HX-Request": "true"})
+    assert "<html" not in rows.content.decode()
 
 
 def test_the_playground_suggests_held_out_examples(client: Client, seeded: Seeded) -> None:

@@ -21,6 +21,7 @@ PAGES = (
     "/training/new/",
     "/training/sweeps/",
     "/playground/",
+    "/playground/conversations/",
     "/requests/",
     "/system/",
     "/system/models/",

@@ -1,0 +1,15 @@
+// JSON calls to the hub. What goes wrong is an Error with the hub's own sentence.
+
+export async function call(method, path, body) {
+  const headers = body === undefined ? {} : { "Content-Type": "application/json" };
+  let answer;
+  try {
+    answer = await fetch(path, { method, headers, body: body === undefined ? undefined : JSON.stringify(body) });
+  } catch {
+    throw new Error("The hub does not answer; is it still running?");
+  }
+  if (answer.status === 204) return null;
+  const told = await answer.json().catch(() => null);
+  if (!answer.ok) throw new Error(told?.error?.message ?? `The hub refused this (${answer.status}).`);
+  return told;
+}

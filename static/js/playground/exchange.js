@@ -1,0 +1,153 @@
+// One question and its answer in one column: how it comes in, how it is shown, what is kept of it.
+
+import * as markdown from "./markdown.js";
+import * as tokens from "./tokens.js";
+
+const part = document.querySelector("#exchange-part");
+let byToken = false; // whether answers are shown token by token
+
+export const showsTokens = () => byToken;
+export function setTokenView(on) {
+  byToken = on;
+}
+
+export class Exchange {
+  /** `kept` is what `data` gave once. */
+  constructor(user, kept = null) {
+    this.element = part.content.cloneNode(true).querySelector(".exchange");
+    [this.question, this.answerElement] = this.element.querySelectorAll(".msg");
+    this.label = this.answerElement.querySelector(".role");
+    this.body = this.answerElement.querySelector(".text");
+    this.user = user;
+    this.question.querySelector(".text").textContent = user;
+    this.clear();
+    if (kept) this.restore(kept);
+  }
+
+  clear() {
+    clearTimeout(this.drawing);
+    this.drawing = 0;
+    this.took = 0;
+    Object.assign(this, { answer: "", tokens: [], figures: {}, finish_reason: "", seed: null, answered_by: "", state: "" });
+    this.tell("");
+    this.draw();
+    this.showFigures();
+  }
+
+  restore({ answer, answered_by, finish_reason, seed, figures }) {
+    Object.assign(this, { answer, answered_by, finish_reason, seed, figures, state: "done" });
+    this.label.textContent = answered_by;
+    this.draw();
+    this.showFigures();
+  }
+
+  get wasAnswered() {
+    return this.answer !== "" || this.state === "done";
+  }
+
+  /** What is kept of it, or null when nothing came. */
+  data() {
+    if (!this.wasAnswered) return null;
+    const { user, answer, answered_by, finish_reason, seed, figures } = this;
+    return { user, answer, answered_by, finish_reason, seed, figures };
+  }
+
+  /** It was asked just now, of `model`. */
+  begin(model, seed) {
+    this.clear();
+    Object.assign(this, { seed, state: "asked", sent: performance.now() });
+    this.label.textContent = model;
+    this.answerElement.classList.add("streaming");
+  }
+
+  /** An event of its generation; whether it was the last one. */
+  take(event) {
+    if (event.event === "started") {
+      this.state = "started";
+      this.answered_by = event.answered_by;
+      this.label.textContent = event.answered_by;
+      this.figures.prompt_tokens = event.prompt_tokens;
+    } else if (event.event === "delta") {
+      this.figures.first_token_ms ??= Math.round(performance.now() - this.sent);
+      this.answer += event.text;
+      if (event.logprobs) this.tokens.push(...event.logprobs);
+      this.drawSoon();
+    } else return this.end(event);
+    return false;
+  }
+
+  end(event) {
+    if (event.event === "done") {
+      const { prompt_tokens, cached_tokens, completion_tokens, timings } = event;
+      Object.assign(this.figures, { prompt_tokens, cached_tokens, completion_tokens, tokens_per_second: timings.tokens_per_second });
+      this.figures.first_token_ms ??= Math.round(timings.first_token_ms);
+      this.finish_reason = event.finish_reason;
+      this.state = "done";
+    } else if (event.event === "stopped") {
+      this.finish_reason = "stopped";
+      this.state = "stopped";
+    } else {
+      this.state = "failed";
+      this.tell(event.error.message);
+    }
+    this.answerElement.classList.remove("streaming");
+    this.draw();
+    this.showFigures();
+    return true;
+  }
+
+  tell(problem) {
+    const place = this.answerElement.querySelector(".error");
+    place.textContent = problem;
+    place.hidden = !problem;
+    this.answerElement.classList.toggle("failed", problem !== "");
+  }
+
+  /* ----------------------------------------------------------------- drawing */
+  /** At most some times a second, and the less often the longer it takes. */
+  drawSoon() {
+    this.drawing ||= setTimeout(() => this.draw(), Math.max(40, 8 * this.took));
+  }
+
+  draw() {
+    clearTimeout(this.drawing);
+    this.drawing = 0;
+    const began = performance.now();
+    if (byToken && this.tokens.length) {
+      tokens.show(this.body, this.tokens);
+    } else {
+      tokens.leave(this.body);
+      markdown.show(this.body, this.answer);
+    }
+    this.took = performance.now() - began;
+    this.drawn?.();
+  }
+
+  showFigures() {
+    const place = this.answerElement.querySelector(".timings");
+    place.textContent = summary(this, byToken && !this.tokens.length && this.state === "done");
+    place.hidden = !place.textContent;
+    place.title = "First token as this browser saw it; the rate is the engine's decoding alone";
+  }
+
+  /** After the token view was switched. */
+  redraw() {
+    this.draw();
+    if (this.state !== "asked" && this.state !== "started") this.showFigures();
+  }
+}
+
+function summary({ figures, finish_reason, seed, state }, lacksTokens) {
+  const { first_token_ms: first, tokens_per_second: rate, prompt_tokens: read, cached_tokens: cached, completion_tokens: written } = figures;
+  const parts = [];
+  if (!["done", "stopped"].includes(state)) return "";
+  if (finish_reason === "stopped") parts.push("stopped");
+  if (first != null) parts.push(`first token ${first < 10_000 ? `${first} ms` : `${(first / 1000).toFixed(1)} s`}`);
+  if (rate != null) parts.push(`${rate < 100 ? rate.toFixed(1) : Math.round(rate)} tokens/s`);
+  if (written != null) parts.push(`${written} token${written === 1 ? "" : "s"}`);
+  if (cached) parts.push(`${cached} of ${read} read from the cache`);
+  if (seed != null) parts.push(`seed ${seed}`);
+  if (finish_reason === "length") parts.push("cut at the longest answer");
+  if (lacksTokens) parts.push("regenerate to see its tokens");
+  return parts.join(" · ");
+}

@@ -1,0 +1,242 @@
+"""The playground in a real Chromium, with a model that answers every question with hostile Markdown."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+
+import httpx
+import pytest
+from playwright.sync_api import Browser, Locator, Page, expect
+
+from tests.pages.browser import Watch, chromium, executable, overflow
+from tests.running import RunningHub, run_hub
+
+pytestmark = [
+    pytest.mark.any_database,
+    pytest.mark.skipif(executable() is None, reason="no Chromium is installed"),
+]
+
+HOSTILE = """# Plan
+
+Some **bold** words and `code`.
+
+```python
+print("hello")
+```
+
+| day | hour |
+| --- | --- |
+| Mon | 9 |
+
+<img src=x onerror="window.hurt = 1"><script>window.hurt = 2</script>
+<a href="javascript:window.hurt=3" onclick="window.hurt=4">raw</a>
+
+[bad](javascript:window.hurt=5) [worse](data:text/html,<script>window.hurt=6</script>)
+![pixel](https://tracker.example/p.png) <iframe srcdoc="<script>parent.hurt=7</script>"></iframe>
+
+- [good](https://good.example/)
+"""
+BASE = "base:SmolLM2-135M-Instruct"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHub]:
+    pace = {"HUB_FAKE_TOKENS_PER_SECOND": "150", "HUB_FAKE_REPLY": HOSTILE}
+    with run_hub(tmp_path_factory.mktemp("hub"), **pace) as running:
+        with httpx.Client(base_url=running.url, timeout=60, follow_redirects=True) as client:
+            client.get("/models/new/")
+            data = {"csrfmiddlewaretoken": client.cookies["csrftoken"]}
+            assert client.post("/models/starter/", data=data).is_success
+        yield running
+
+
+@pytest.fixture
+def page(browser: Browser, hub: RunningHub) -> Iterator[Page]:
+    """A fresh desktop window; the test fails for anything that went wrong on its pages."""
+    context = browser.new_context(base_url=hub.url, viewport={"width": 1280, "height": 860})
+    context.set_default_timeout(20_000)
+    page = context.new_page()
+    watch = Watch(page, hub.url)
+    yield page
+    context.close()
+    assert watch.problems == []
+
+
+def ask(page: Page, text: str) -> None:
+    page.get_by_label("Prompt", exact=True).fill(text)
+    page.keyboard.press("Enter")
+
+
+def finished(page: Page, answers: int) -> Locator:
+    """The answers, once there are so many and all have ended."""
+    ended = page.locator(".msg.assistant .timings:visible")
+    expect(ended).to_have_count(answers, timeout=20_000)
+    return page.locator(".msg.assistant")
+
+
+def test_the_walk(page: Page) -> None:
+    # One column asks; its answer is Markdown, and nothing in it runs or loads.
+    page.goto("/playground/")
+    ask(page, "What is the plan?")
+    [answer] = finished(page, 1).all()
+    text = answer.locator(".text")
+    expect(text.get_by_role("heading", name="Plan")).to_be_visible()
+    expect(text.locator("strong")).to_have_text("bold")
+    expect(text.locator("table td")).to_have_text(["Mon", "9"])
+    expect(text.locator(".code")).to_contain_text("python")
+    assert text.locator("script, img, iframe, [onclick], [onerror]").count() == 0
+    links = text.locator("a").evaluate_all("links => links.map((link) => link.href)")
+    # What would have been loaded as an image is a link that a person may follow.
+    assert links == ["https://tracker.example/p.png", "https://good.example/"]
+    expect(text).to_contain_text('<a href="javascript:')  # told, not obeyed
+    assert page.evaluate("window.hurt") is None
+    expect(answer.locator(".timings")).to_contain_text(re.compile(r"\d+ ms · .*tokens/s"))
+
+    # Kept on purpose, and then kept up to date.
+    page.get_by_role("button", name="Save", exact=True).click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("What is the plan?")
+    page.wait_for_url("**/playground/?conversation=*")
+    page.get_by_role("button", name="Add a model").click()
+    page.get_by_role("combobox", name="Model").nth(1).fill("smol")
+    expect(page.get_by_role("option", name=BASE)).to_be_visible()
+    page.keyboard.press("Enter")
+    ask(page, "And then?")
+    finished(page, 4)  # the new column began with the first one's answer
+    expect(page.locator("#kept")).to_contain_text("Saved")
+
+    # Change the last message, in both columns.
+    page.get_by_label("Prompt", exact=True).press("ArrowUp")
+    expect(page.get_by_label("Prompt", exact=True)).to_have_value("And then?")
+    with page.expect_response(lambda r: r.request.method == "PUT" and r.ok):
+        ask(page, "And after that?")
+        finished(page, 4)
+    assert page.get_by_text("And then?").count() == 0
+
+    # Opened again it is all there, and still harmless.
+    page.reload()
+    expect(page.locator(".column")).to_have_count(2)
+    expect(page.get_by_text("And after that?")).to_have_count(2)
+    assert page.locator(".text script, .text img").count() == 0
+    assert page.evaluate("window.hurt") is None
+
+    # Renamed and deleted in the list.
+    page.get_by_role("button", name="Chats").click()
+    page.get_by_label("Rename What is the plan?").click()
+    page.get_by_label("New title").fill("The plan")
+    page.keyboard.press("Enter")
+    expect(page.locator("#title")).to_have_text("The plan")
+    page.on("dialog", lambda dialog: dialog.accept())
+    page.get_by_role("button", name="Delete The plan").click()
+    expect(page.get_by_text("Nothing is kept yet")).to_be_visible()
+    expect(page.locator("#title")).to_have_text("Playground")
+
+
+def test_tokens_have_probabilities_and_rivals(page: Page) -> None:
+    page.goto("/playground/")
+    page.get_by_role("button", name="Tokens").click()
+    ask(page, "Show them")
+    finished(page, 1)
+    tokens = page.locator(".tokens > .token")
+    assert "".join(tokens.all_inner_texts()).startswith("# Plan")
+    assert page.locator(".tokens > .level-1").count() > 0
+    tokens.nth(0).focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    expect(tokens.nth(2)).to_be_focused()
+    tip = page.get_by_role("tooltip")
+    expect(tip).to_contain_text("Plan")
+    expect(tip.locator(".alternative")).to_have_count(5)
+    expect(tip.locator(".chosen")).to_contain_text(re.compile(r"\d %"))
+    page.get_by_role("button", name="Tokens").click()
+    expect(page.get_by_role("heading", name="Plan")).to_be_visible()
+
+
+def test_each_column_stops_and_is_asked_again(page: Page) -> None:
+    page.goto(f"/playground/?model={BASE}&compare={BASE}")
+    page.get_by_label("Temperature").fill("0.8")
+    ask(page, "Slowly, please")
+    first, second = page.locator(".column").all()
+    expect(second.locator(".text p").first).to_be_visible()
+    first.get_by_role("button", name="Stop").click()
+    expect(first.locator(".timings")).to_contain_text("stopped")
+    expect(second.locator(".timings")).to_contain_text("seed")
+    expect(second.locator(".timings")).not_to_contain_text("stopped")
+    seeds = [re.findall(r"seed \d+", c.locator(".timings").inner_text()) for c in (first, second)]
+    assert seeds[0] == seeds[1] != []
+    first.get_by_role("button", name="Regenerate").click()
+    expect(first.locator(".timings")).not_to_contain_text("stopped")
+    page.locator("#regenerate").click()
+    expect(page.locator(".msg.streaming")).to_have_count(2)
+    page.keyboard.press("Escape")
+    expect(page.locator(".timings", has_text="stopped")).to_have_count(2)
+
+
+def test_what_goes_wrong_is_one_sentence_in_its_column(page: Page) -> None:
+    page.goto(f"/playground/?model={BASE}&compare=no-such-model")
+    ask(page, "Hello")
+    wrong = page.locator(".column").nth(1)
+    expect(wrong.get_by_role("alert")).to_contain_text("There is no model 'no-such-model'.")
+    finished(page, 1)
+    expect(wrong.get_by_role("button", name="Try again")).to_be_visible()
+    page.get_by_role("combobox").nth(1).fill(BASE)
+    page.keyboard.press("Enter")
+    wrong.get_by_role("button", name="Try again").click()
+    finished(page, 2)
+
+
+def test_the_request_is_shown_as_code_with_its_settings(page: Page) -> None:
+    page.goto(f"/playground/?model={BASE}")
+    page.get_by_label("System prompt", exact=True).fill("It's exact")
+    page.get_by_label("Top k").fill("40")
+    page.get_by_text("Penalties and stop texts").click()
+    page.get_by_label("Stop texts").fill("END\n\\n")
+    page.get_by_label("Prompt", exact=True).fill('Say "hi"')
+    page.get_by_role("button", name="Code").click()
+    code = page.locator("#code-python")
+    expect(code).to_contain_text(f'model="{BASE}"')
+    for part in ("It's exact", 'Say \\"hi\\"', '"top_k": 40', '"END"', '"\\n"'):
+        assert part in code.inner_text(), part
+    compile(code.inner_text(), "snippet", "exec")
+    assert 'Say \\"hi\\"' in page.locator("#code-curl").inner_text()
+
+
+def test_a_system_prompt_is_saved_and_used_again(page: Page) -> None:
+    page.goto("/playground/")
+    system = page.get_by_label("System prompt", exact=True)
+    system.fill("Be brief.")
+    page.get_by_text("Save this prompt").click()
+    page.get_by_label("Name of the prompt").fill("Terse")
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("“Terse” is saved.")).to_be_visible()
+    page.reload()
+    page.get_by_label("Saved system prompts").select_option("Terse")
+    expect(system).to_have_value("Be brief.")
+    page.on("dialog", lambda dialog: dialog.accept())
+    page.locator("#delete-prompt").click()
+    expect(page.get_by_text("“Terse” is deleted.")).to_be_visible()
+
+
+def test_a_phone_swipes_from_column_to_column(page: Page) -> None:
+    page.set_viewport_size({"width": 390, "height": 800})
+    page.goto(f"/playground/?model={BASE}&compare={BASE}&compare={BASE}")
+    ask(page, "Hello")
+    finished(page, 3)
+    assert overflow(page) == 0
+    strip = page.get_by_role("navigation", name="Columns").get_by_role("button")
+    expect(strip.nth(0)).to_have_attribute("aria-current", "true")
+    strip.nth(2).click()
+    expect(strip.nth(2)).to_have_attribute("aria-current", "true")
+    expect(page.get_by_role("button", name="Send")).to_be_in_viewport()
+    page.get_by_role("button", name="Settings").click()
+    expect(page.get_by_label("Temperature")).to_be_in_viewport()
+    page.keyboard.press("Escape")
+    expect(page.get_by_label("Temperature")).to_be_hidden()
+    assert json.loads(page.evaluate("JSON.stringify(window.hurt ?? null)")) is None
