@@ -15,6 +15,7 @@ from backends.base import TrainingConfig
 from registry import bases
 from registry.examination import find_report
 from registry.models import BaseModel, Dataset
+from registry.sizes import human
 from training import estimate
 from training.estimate import Base, Dimensions, Memory
 from training.models import TrainingJob
@@ -63,7 +64,7 @@ class Change:
             for name, value in self.settings.items()
             if name != "grad_accumulation_steps"  # it follows batch_size and changes no memory
         )
-        return f"{names} ({gigabytes(self.nbytes)})"
+        return f"{names} ({human(self.nbytes)})"
 
 
 class Estimator:
@@ -116,11 +117,6 @@ class Estimator:
         if not changes:
             return "No smaller batch or sequence would fit; take a smaller or a quantized base."
         return f"{' or '.join(map(str, changes))} would fit."
-
-
-def gigabytes(nbytes: int) -> str:
-    """As a person reads it: "11.2 GB", "640 MB"."""
-    return f"{nbytes / 2**30:.1f} GB" if nbytes >= 2**30 else f"{nbytes / 2**20:.0f} MB"
 
 
 def budget_bytes() -> int:
