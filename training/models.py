@@ -273,8 +273,10 @@ class TrainingJob(models.Model):
 
     @property
     def may_halve(self) -> bool:
-        """Whether the batch can be halved and was not before."""
-        return self.batch_size_before is None and int(self.config.get("batch_size", 1)) > 1
+        """Whether the batch can be halved and was not before. A reproduction's cannot: with another
+        batch size it would reproduce nothing."""
+        whole = self.batch_size_before is None and self.reproduces_id is None
+        return whole and int(self.config.get("batch_size", 1)) > 1
 
     @property
     def total_iters(self) -> int:

@@ -220,7 +220,8 @@ def retry_halved(job: TrainingJob) -> TrainingJob:
     if not job.can_halve:
         raise Conflict(
             f"Job {job.pk} cannot be tried at half the batch size: that is offered once, after "
-            "a job with a batch_size above 1 failed for want of memory."
+            "a job with a batch_size above 1 failed for want of memory, and never to one that "
+            "trains a version again."
         )
     return _retry(job, halved(job))
 
