@@ -31,6 +31,7 @@ from backends.base.models import DeviceInfo, Fidelity, ImportedModel
 from backends.base.training import (
     Checkpointed,
     Evaluated,
+    Evaluating,
     Finished,
     LoraConfig,
     Sampled,
@@ -50,6 +51,7 @@ __all__ = [
     "Delta",
     "DeviceInfo",
     "Evaluated",
+    "Evaluating",
     "Examination",
     "Fidelity",
     "FinishReason",
