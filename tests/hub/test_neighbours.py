@@ -1,4 +1,4 @@
-"""The engine as training's neighbour, asked over its real socket."""
+"""The engine as training's neighbour, asked over its real socket, and training as the engine's."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from hub.neighbours import Engine
+from hub.neighbours import Engine, Training
+from inference import neighbours as of_inference
 from inference.protocol import Reply, decode_request, encode_event
 from registry import paths
-from training import neighbours
+from tests.training.build import claim, make_job
+from training import neighbours, queue
 
 pytestmark = pytest.mark.any_database
+
+REGISTERED = of_inference.present()  # before a test may change it
 
 
 class Listener:
@@ -27,6 +31,7 @@ class Listener:
             "busy": {"base": "busy", "nbytes": 200, "running": 1, "idle_s": 0.0},
         }
         self.running = running
+        self.coming = 0
         self.unloaded: list[str] = []
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.socket.bind(str(paths.engine_socket()))
@@ -53,6 +58,7 @@ class Listener:
         return {
             "models": models,
             "models_bytes": sum(int(model["nbytes"]) for model in models),
+            "coming_bytes": self.coming,
             "running": self.running,
             "waiting": 0,
         }
@@ -65,8 +71,9 @@ def engine(storage: Path) -> object:
     listener.socket.close()
 
 
-def test_the_hub_registers_the_engine() -> None:
+def test_the_hub_registers_both() -> None:
     assert isinstance(neighbours.present(), Engine)
+    assert isinstance(REGISTERED, Training)
 
 
 def test_without_an_engine_nobody_is_there(storage: Path) -> None:
@@ -87,3 +94,23 @@ def test_the_longest_idle_models_make_room_and_busy_ones_stay(engine: Listener) 
     assert Engine().make_room(10_000) == ["new"]
     assert engine.unloaded == ["old", "new"]
     assert Engine().held_bytes() == 200
+
+
+def test_a_model_that_is_being_loaded_is_held_already(engine: Listener) -> None:
+    engine.coming = 50
+    assert Engine().held_bytes() == 950
+
+
+@pytest.mark.django_db
+def test_a_running_job_takes_its_estimate_or_what_it_measured() -> None:
+    assert Training().taken() == of_inference.Taken()
+    make_job()
+    assert Training().taken().nbytes == 0  # it waits
+    job = claim()
+    assert job.lease is not None
+    job.write_held(job.lease, memory_estimate_bytes=700)
+    assert Training().taken() == of_inference.Taken(700, f"training job {job.pk}")
+    job.write_held(job.lease, peak_memory_bytes=900)
+    assert Training().taken().nbytes == 900
+    queue.fail(job, job.lease, "It went wrong.")
+    assert Training().taken() == of_inference.Taken()
