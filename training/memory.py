@@ -75,8 +75,8 @@ class Estimator:
 
     def __init__(self, base: BaseModel, dataset: Dataset) -> None:
         size = Dimensions.read(bases.base_path(base))
-        self.base = Base.of(size, base.size_bytes, base.quantization)
         self._architecture = base.architecture or "unknown"
+        self.base = Base.of(size, base.size_bytes, base.quantization, self._architecture)
         self._longest = _longest_tokens(base, dataset)
 
     def __call__(self, config: TrainingConfig) -> Estimate:

@@ -23,6 +23,7 @@ _PARTS = {
     "gradients": "Gradients",
     "optimizer": "Optimizer",
     "activations": "Activations",
+    "program": "Program",
 }
 
 type Said = tuple[str, str]  # the setting's label or "", a sentence

@@ -126,7 +126,7 @@ GROUPS = (
             Setting(
                 "grad_checkpoint",
                 "Recompute activations",
-                "Holds fewer activations in memory and takes about a third longer.",
+                "Holds a fraction of the activations in memory and takes about half as long again.",
                 "check",
             ),
             Setting(

@@ -18,9 +18,17 @@ class Evaluation:
     """One split, laid out once. `reference` values of its arrays are computed at the first use:
     the batches are always the same, so they are too."""
 
-    def __init__(self, objective: Objective, lanes: Lanes, items: Sequence[Any]) -> None:
+    def __init__(
+        self,
+        objective: Objective,
+        lanes: Lanes,
+        items: Sequence[Any],
+        most_tokens: int = batching.EVAL_TOKENS,
+    ) -> None:
+        """A batch has at most `most_tokens`: those of a training batch, whose memory is there."""
         self._objective, self._lanes = objective, lanes
-        self._batches = [objective.batches(group) for group in batching.sequential(items)]
+        groups = batching.sequential(items, most_tokens)
+        self._batches = [objective.batches(group) for group in groups]
         self._arrays: dict[int, list[Arrays]] = {}
 
     def measure(self, model: Any) -> dict[str, float]:
