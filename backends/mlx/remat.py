@@ -19,6 +19,7 @@ from typing import Any
 import mlx.core as mx
 from mlx.utils import tree_flatten, tree_unflatten
 
+from backends.mlx.custom import custom
 from backends.mlx.dropout import Keys
 
 
@@ -67,27 +68,24 @@ def _called(
 
 def _in_order(block: Block, weights: list[mx.array], inputs: list[mx.array]) -> Any:
     count = len(weights)
-    passed: Any = mx.custom_function(lambda *arrays: arrays)
 
-    @passed.vjp  # type: ignore[untyped-decorator]
     def gradient(_primals: Any, cotangents: Any, _outputs: Any) -> Any:
         return _after_weights(cotangents, count)
 
-    return block(*passed(*weights, *inputs))
+    passed = custom(lambda *arrays: arrays, gradient)(*weights, *inputs)
+    return block(*passed)
 
 
 def _recomputed(block: Block, weights: list[mx.array], inputs: list[mx.array]) -> Any:
     count = len(weights)
-    forgetful: Any = mx.custom_function(block)
 
-    @forgetful.vjp  # type: ignore[untyped-decorator]
     def gradient(primals: Any, cotangents: Any, _outputs: Any) -> Any:
         # Not before the gradient of the result is there, which may be long after the result.
         later = mx.depends(_many(primals), _many(cotangents))
         _, found = mx.vjp(lambda *arrays: _many(block(*arrays)), later, _many(cotangents))
         return _after_weights(found, count)
 
-    return forgetful(*weights, *inputs)
+    return custom(block, gradient)(*weights, *inputs)
 
 
 def _after_weights(gradients: Sequence[mx.array], count: int) -> tuple[mx.array, ...]:
