@@ -153,12 +153,12 @@ def _put_back_halved(job: TrainingJob, lease: uuid.UUID, reason: str) -> None:
     abandon(job, Status.FAILED)
 
 
-def _end(job: TrainingJob, lease: uuid.UUID, status: Status, message: str = "") -> None:
+def _end(job: TrainingJob, lease: uuid.UUID, status: TrainingJob.Status, message: str = "") -> None:
     job.leave_running(lease, status, error_message=message, wait_reason="", paused=False)
     abandon(job, status)
 
 
-def abandon(job: TrainingJob, status: Status) -> None:
+def abandon(job: TrainingJob, status: TrainingJob.Status) -> None:
     """The job ended without a result: its version has no files, and MLflow's run is over."""
     if job.result_version is not None:
         versions.fail_version(job.result_version)
