@@ -9,8 +9,8 @@ measured, and of each its steps alone. The loss counts every token, as is mlx-lm
 that of the validation split after the last step, and each round has a seed of its own, the same for
 all. Bars: at least 1 times mlx-lm on texts of equal length and 1.5 on log-normal lengths, by the
 median over rounds of the ratio within a round; packing faster than buckets in every round; and
-validation losses that fall by more than FALL and then differ, in the mean over seeds, by no more
-than seeds do.
+validation losses that have fallen by many times (CLEAR) what seeds make of them, and then differ, in
+the mean over seeds, by no more than that.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ CONFIG: dict[str, Any] = {
     "save_every": EPOCHS * STEPS,
     "restore_best": False,
 }
-FALL = 2.0  # nats, without which nothing would have been learned that could be compared
+CLEAR = 5.0  # a smaller fall would have taught nothing that could be compared
 
 
 @dataclass(frozen=True)
@@ -190,9 +190,9 @@ def losses_alike(found: Runs, one: Entry, other: Entry) -> tuple[bool, str]:
     """Whether both have learned, and `one` no less than `other` but for what seeds make of it."""
     mine, theirs = ([run["val_loss"] for run in found[entry]] for entry in (one, other))
     before = found[one][0]["base_val_loss"]
-    fell = before - max(*mine, *theirs) >= FALL
     worse = statistics.mean(mine) - statistics.mean(theirs)
     noise = max(max(losses) - min(losses) for losses in (mine, theirs))
+    fell = before - max(*mine, *theirs) >= CLEAR * noise
     return fell and worse <= noise, f"{one.lengths}, {one.name} {worse:+.3f} (seeds: {noise:.3f})"
 
 

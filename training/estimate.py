@@ -158,21 +158,23 @@ def _activations(base: Base, config: TrainingConfig, longest: int | None) -> int
     if config.packing and not base.on_cpu:
         row = min(config.max_seq_length, tokens)
     layers = size.trained_layers(config)
-    layer = _kept(size, config, row)
+    kept = _kept(size, config, row) * layers
     passing = 4 * size.hidden + 2 * size.intermediate + 2 * size.heads * row
-    kept = layer * layers
     if config.grad_checkpoint:
-        kept = size.hidden * layers + layer
+        kept, passing = size.hidden * layers, passing + _kept(size, config, row)
+    if base.on_cpu and config.grad_checkpoint:
+        passing = int(_LEFT_WITHIN_LAYERS * passing)
     elif base.on_cpu:
-        kept = int(kept * _FREED)
+        kept = int(_LEFT_OF_ALL * kept)
     # DoRA normalizes each adapted matrix, for which it is there once more, unquantized.
     matrix = 2 * size.hidden * size.intermediate * width if config.fine_tune_type == "dora" else 0
     return tokens * (kept + passing) * width + matrix + _logits(base, tokens)
 
 
-_FREED = 1.15
-"""Of MLX's allocator on the CPU: freed arrays that fit nothing later stay with the process. With
-checkpointing they are given back after each part of a step."""
+_LEFT_OF_ALL, _LEFT_WITHIN_LAYERS = 1.12, 2.7
+"""On the CPU freed arrays stay with the process for those of their size that come next, so that its
+peak is a sum over sizes. By how much that is more was measured (see docs/benchmarks.md): little
+where all layers' arrays are there at once, and much where one layer's come and go."""
 
 
 def _kept(size: Dimensions, config: TrainingConfig, row: int) -> int:
@@ -188,7 +190,7 @@ def _kept(size: Dimensions, config: TrainingConfig, row: int) -> int:
     return values
 
 
-_PIECE, _COPIES, _AT_ONCE = 64, 3, 2  # tokens; logits, their exponentials, a product; lanes
+_PIECE, _COPIES, _AT_ONCE = 64, 5, 2  # tokens; logits and what is made of them; lanes
 
 
 def _logits(base: Base, tokens: int) -> int:

@@ -126,7 +126,7 @@ GROUPS = (
             Setting(
                 "grad_checkpoint",
                 "Recompute activations",
-                "Holds a fraction of the activations in memory and takes about half as long again.",
+                "Holds a fraction of the activations in memory and takes about 40 % longer.",
                 "check",
             ),
             Setting(
