@@ -4,8 +4,9 @@
 
 Same base (the first blocks of the bundled starter, float32), examples, LoRA shape, optimizer and
 constant rate, in processes that take turns; the rival gets the same BLAS (`benchmarks.rival`).
-The first epoch of each run warms up: both see every shape of batch there. The later ones are
-measured, and of each its steps alone. The loss counts every token, as is mlx-lm's default; it is
+A run is one epoch, so that every batch is new, as in real training: batches that come again would
+find memory of their very sizes. Its first WARM steps warm up; of the others the time of the steps
+alone is measured. The loss counts every token, as is mlx-lm's default; it is
 that of the validation split after the last step, and each round has a seed of its own, the same for
 all. Bars: at least 1 times mlx-lm on texts of equal length and 1.5 on log-normal lengths, by the
 median over rounds of the ratio within a round; packing faster than buckets in every round; and
@@ -36,10 +37,10 @@ from benchmarks.running import arguments, finish, machine
 from benchmarks.small_model import make_small_model
 
 ROOT = Path(__file__).parents[1]
-BLOCKS, EXAMPLES, BATCH, ROUNDS, EPOCHS = 4, 64, 8, 3, 3
+BLOCKS, EXAMPLES, BATCH, ROUNDS, WARM = 4, 128, 8, 3, 4
 STEPS = EXAMPLES // BATCH  # an epoch
 CONFIG: dict[str, Any] = {
-    "iters": EPOCHS * STEPS,
+    "iters": STEPS,
     "batch_size": BATCH,
     "learning_rate": 5e-4,
     "optimizer": "adam",
@@ -49,8 +50,8 @@ CONFIG: dict[str, Any] = {
     "num_layers": BLOCKS,
     "max_seq_length": 1024,
     "mask_prompt": False,
-    "steps_per_eval": EPOCHS * STEPS,
-    "save_every": EPOCHS * STEPS,
+    "steps_per_eval": STEPS,
+    "save_every": STEPS,
     "restore_best": False,
 }
 CLEAR = 5.0  # a smaller fall would have taught nothing that could be compared
@@ -130,8 +131,8 @@ def run_hub(spec: dict[str, Any], folder: Path) -> None:
 
 
 def measure(entry: Entry, folder: Path, base: Path, data: Path, seed: int) -> dict[str, float]:
-    """One run in a child process: tokens a second after its first epoch, and its validation loss
-    (the hub's runs also tell it of the base)."""
+    """One run in a child process: tokens a second once it is warm, and its validation loss (the
+    hub's runs also tell it of the base)."""
     folder.mkdir(parents=True)
     config = TrainingConfig.model_validate(CONFIG | {"packing": entry.packing, "seed": seed})
     spec = {
@@ -154,7 +155,7 @@ def measure(entry: Entry, folder: Path, base: Path, data: Path, seed: int) -> di
     if ended.returncode:
         raise SystemExit(f"{entry.name} ended with {ended.returncode}:\n{ended.stderr[-2000:]}")
     said = [json.loads(line) for line in ended.stdout.splitlines() if line.startswith('{"')]
-    steps = [line for line in said if "tokens" in line][STEPS:]
+    steps = [line for line in said if "tokens" in line][WARM:]
     tokens, seconds = (sum(step[key] for step in steps) for key in ("tokens", "seconds"))
     return {"tokens_per_second": tokens / seconds, **said[-1]}
 
