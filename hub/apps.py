@@ -15,12 +15,14 @@ class HubConfig(AppConfig):
 
     def ready(self) -> None:
         from hub import correlation, lifeline, presence, telemetry
-        from hub.neighbours import Engine
-        from training import neighbours
+        from hub.neighbours import Engine, Training
+        from inference import neighbours as of_inference
+        from training import neighbours as of_training
 
         correlation.connect()
         lifeline.hold_on()
-        neighbours.register(Engine())
+        of_training.register(Engine())
+        of_inference.register(Training())
         process = process_name(sys.argv)
         telemetry.start(process)
         if process in PROCESSES:

@@ -16,6 +16,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AliasChoices, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from registry.sizes import GB
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -170,7 +172,7 @@ class Config(BaseSettings):
     def memory_budget_bytes(self) -> int:
         """What MLX may hold in all processes together."""
         if self.memory_budget_gb is not None:
-            return int(self.memory_budget_gb * 2**30)
+            return int(self.memory_budget_gb * GB)
         return int(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * 0.75)
 
     @property
@@ -178,7 +180,7 @@ class Config(BaseSettings):
         """What the prefix cache of each base model may hold, within the budget."""
         if self.prefix_cache_gb is None:
             return self.memory_budget_bytes // 8
-        return int(self.prefix_cache_gb * 2**30)
+        return int(self.prefix_cache_gb * GB)
 
     def stored_secret_key(self) -> str:
         """The configured secret, or one made once and kept in storage with mode 0600."""

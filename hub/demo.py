@@ -28,6 +28,7 @@ from inference.evaluation import Report as EvaluationReport
 from registry.bases import register_starter
 from registry.datasets import register_starter_dataset
 from registry.errors import HubError
+from registry.sizes import human
 
 MODEL = "calendar"
 REGISTRATION = {
@@ -286,7 +287,7 @@ def _progress(job: dict[str, Any]) -> str:
     if job["tokens_per_second"]:
         parts.append(f"{job['tokens_per_second']:.0f} tokens/s")
     if job["peak_memory_bytes"]:
-        parts.append(f"peak {job['peak_memory_bytes'] / 2**30:.1f} GiB")
+        parts.append(f"peak {human(job['peak_memory_bytes'])}")
     if job["seconds_left"] is not None:
         parts.append(f"{job['seconds_left']:.0f} s left")
     return " · ".join(parts) or str(job["wait_reason"])

@@ -22,8 +22,7 @@ from hub.health import LOW_DISK_BYTES, NO_DISK_BYTES
 from hub.logs import PROCESSES
 from hub.sqlite import journal_mode, wal_is_safe
 from registry import paths, tracking
-
-GB = 2**30
+from registry.sizes import GB, human
 
 
 @dataclass(frozen=True)
@@ -135,8 +134,7 @@ def _memory() -> Iterator[Finding]:
     memory = psutil.virtual_memory()
     budget = config.memory_budget_bytes
     found = (
-        f"budget {budget / GB:.1f} GB of {memory.total / GB:.1f} GB, "
-        f"{memory.available / GB:.1f} GB available now"
+        f"budget {human(budget)} of {human(memory.total)}, {human(memory.available)} available now"
     )
     if budget > memory.total:
         yield Finding("Memory", "failed", found, "Lower HUB_MEMORY_BUDGET_GB.")
@@ -152,7 +150,7 @@ def _disk() -> Iterator[Finding]:
     if free < LOW_DISK_BYTES:
         state = "failed" if free < NO_DISK_BYTES else "warning"
     yield Finding(
-        "Disk", state, f"{free / GB:.1f} GB free for {paths.root()}", "Free space or move storage."
+        "Disk", state, f"{human(free)} free for {paths.root()}", "Free space or move storage."
     )
 
 

@@ -24,9 +24,10 @@ from hub.models import SystemSample
 from inference.client import engine_stats
 from registry import outbox, paths
 from registry.errors import HubError
+from registry.sizes import GB, human
 
-LOW_DISK_BYTES = 5 * 2**30  # a base model and a few checkpoints
-NO_DISK_BYTES = 200 * 2**20
+LOW_DISK_BYTES = 5 * GB  # a base model and a few checkpoints
+NO_DISK_BYTES = 200 * 10**6
 OUTBOX_LATE = datetime.timedelta(minutes=5)
 
 
@@ -106,7 +107,7 @@ def _storage() -> Part:
     if not os.access(root, os.W_OK):
         return Part("failed", "The storage folder cannot be written.")
     free = shutil.disk_usage(root).free
-    text = f"{free / 2**30:.1f} GB free."
+    text = f"{human(free)} free."
     if free < NO_DISK_BYTES:
         return Part("failed", f"The disk is full: {text}")
     return Part("warning" if free < LOW_DISK_BYTES else "ok", text)

@@ -1,4 +1,8 @@
-"""The engine as training's neighbour: what it holds, who waits for it, and what may go."""
+"""How training and inference, which do not know each other, share one machine.
+
+The engine is training's neighbour: what it holds, who waits for it, and what may go. A running job
+is the engine's: what it takes of the memory budget.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +10,13 @@ import asyncio
 from typing import Any
 
 import structlog
+from django.db import DatabaseError, InterfaceError, connection
 
 from inference import client
+from inference.neighbours import Taken
 from inference.protocol import Folder, Unload
 from registry.errors import HubError
+from training.models import TrainingJob
 
 _PATIENCE_S = 0.5
 
@@ -20,7 +27,8 @@ class Engine:
     """Asks the engine over its socket; see `training.neighbours.Neighbours`."""
 
     def held_bytes(self) -> int:
-        return int(self._stats().get("models_bytes", 0))
+        stats = self._stats()
+        return int(stats.get("models_bytes", 0)) + int(stats.get("coming_bytes", 0))
 
     def busy_bytes(self) -> int:
         models = self._stats().get("models", [])
@@ -57,3 +65,27 @@ def _unload(model: dict[str, Any]) -> bool:
     except HubError as error:  # somebody began to use it in the meantime, or the engine went
         log.info("model stays", model=model["base"], reason=str(error))
         return False
+
+
+class Training:
+    """Looks at the running job's row; see `inference.neighbours.Neighbours`."""
+
+    def __init__(self) -> None:
+        self._last = Taken()
+
+    def taken(self) -> Taken:
+        """What the job is expected to take at its peak, or has taken when that was more."""
+        try:
+            running = TrainingJob.objects.running()
+            found = running.values_list("pk", "memory_estimate_bytes", "peak_memory_bytes").first()
+        except (DatabaseError, InterfaceError) as error:
+            log.warning("running job unknown", error=str(error))
+            return self._last
+        finally:
+            if not connection.in_atomic_block:
+                connection.close()  # the thread is the event loop's, and may never come back
+        self._last = Taken()
+        if found is not None:
+            job, expected, measured = found
+            self._last = Taken(max(expected or 0, measured or 0), f"training job {job}")
+        return self._last

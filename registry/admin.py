@@ -10,7 +10,6 @@ from django.contrib import admin, messages
 from django.db.models import Model as Row
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
-from django.template.defaultfilters import filesizeformat
 
 from registry import archive, outbox, removal, verification
 from registry.admin_search import Searched, of_model_or_dataset, starting
@@ -30,6 +29,7 @@ from registry.models import (
     PromotionRule,
 )
 from registry.paging import RowPages
+from registry.sizes import human
 
 
 class Kept[T: Row](admin.ModelAdmin[T]):
@@ -86,7 +86,7 @@ class BaseModelAdmin(Kept[BaseModel]):
 
     @admin.display(ordering="size_bytes")
     def size(self, row: BaseModel) -> str:
-        return filesizeformat(row.size_bytes)
+        return human(row.size_bytes)
 
 
 @admin.register(BaseImport)
@@ -113,7 +113,7 @@ class BaseImportAdmin(Kept[BaseImport]):
     def received(self, row: BaseImport) -> str:
         if row.total_bytes is None:
             return "–"
-        return f"{filesizeformat(row.done_bytes)} of {filesizeformat(row.total_bytes)}"
+        return f"{human(row.done_bytes)} of {human(row.total_bytes)}"
 
 
 @admin.register(Dataset)
@@ -129,7 +129,7 @@ class DatasetAdmin(Kept[Dataset]):
 
     @admin.display(ordering="size_bytes")
     def size(self, row: Dataset) -> str:
-        return filesizeformat(row.size_bytes)
+        return human(row.size_bytes)
 
     @admin.display(description="checksum", ordering="checksum")
     def checksum_start(self, row: Dataset) -> str:
@@ -290,7 +290,7 @@ class ModelVersionAdmin(Searched[ModelVersion], Kept[ModelVersion]):
 
     @admin.display(ordering="size_bytes")
     def size(self, row: ModelVersion) -> str:
-        return filesizeformat(row.size_bytes)
+        return human(row.size_bytes)
 
 
 @admin.register(Alias)

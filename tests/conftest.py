@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from inference import database
+from inference import database, neighbours
 from registry import paths
 from tests.running import running_hub
 
@@ -27,6 +27,12 @@ def storage(tmp_path: Path, settings: object) -> Path:
     settings.STORAGE = folder  # type: ignore[attr-defined]
     paths.make_folders()
     return folder
+
+
+@pytest.fixture(autouse=True)
+def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An engine in the test's process asks nobody: the hub's answer needs a database."""
+    monkeypatch.setattr(neighbours, "_present", neighbours.Nobody())
 
 
 @pytest.fixture(autouse=True)

@@ -12,8 +12,9 @@ from django.utils import timezone
 from backends.base import TrainingConfig
 from registry.errors import Damaged
 from registry.models import Dataset, Model
+from registry.sizes import human
 from training import neighbours, queue
-from training.memory import Estimate, Estimator, budget_bytes, gigabytes
+from training.memory import Estimate, Estimator, budget_bytes
 from training.models import TrainingJob
 
 LOOK_AGAIN_S = 15.0
@@ -36,15 +37,15 @@ class Plan:
     @property
     def sentence(self) -> str:
         """For a person: what it needs, beside what there is, and what to change."""
-        needs = f"about {gigabytes(self.estimate.nbytes)}"
-        budget = gigabytes(self.budget_bytes)
+        needs = f"about {human(self.estimate.nbytes)}"
+        budget = human(self.budget_bytes)
         if self.verdict == "now":
             return f"It needs {needs} of {budget}."
         if self.verdict == "never":
             return f"It needs {needs} and the whole memory budget is {budget}. {self.advice}"
         return (
             f"Waits for memory: it needs {needs} of {budget}, of which models that answer requests "
-            f"or are pinned hold {gigabytes(self.held_bytes)}. {self.advice}"
+            f"or are pinned hold {human(self.held_bytes)}. {self.advice}"
         )
 
 

@@ -11,7 +11,7 @@ from registry.models import ModelVersion
 from training.models import Sweep
 from training.overview import MAX_RUNS
 from training.sweeps import Compared
-from training.vocabulary import LABELS, written
+from training.vocabulary import LABELS, told
 
 MAX_CURVES = MAX_RUNS
 _MOST_METRICS = 4
@@ -65,7 +65,7 @@ class Table:
         rows = [
             Row(
                 one,
-                [written(one.varied.get(name)) for name in names],
+                [told(one.varied.get(name)) for name in names],
                 [one.metrics.get(name) for name in metrics],
             )
             for one in compared
@@ -107,5 +107,5 @@ def _grid(
         level = 0 if loss is None else 1 + round(4 * share)
         varied = row.compared.varied
         cells[str(varied.get(first)), str(varied.get(second))] = Cell(row, level)
-    lines = [(written(one), [cells.get((str(one), str(two))) for two in across]) for one in down]
-    return [written(two) for two in across], lines
+    lines = [(told(one), [cells.get((str(one), str(two))) for two in across]) for one in down]
+    return [told(two) for two in across], lines

@@ -3,6 +3,9 @@
 Estimates for people and the queue to plan with, not limits; `training.memory` corrects them by what
 earlier runs measured. They know transformers like llama: four attention and three MLP projections
 per layer, adapters on all of them.
+
+What is measured, and so what is estimated, is on a GPU what MLX holds there, and on the CPU all
+that the process holds.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from typing import Any
 
 from backends.base import TrainingConfig
 
+_PROGRAM = 220 * 10**6  # Python and the libraries of a training process
 _FLOAT = 4  # bytes; adapters, their gradients and optimizer states are float32
 _STATES = {"adam": 2.0, "adamw": 2.0, "sgd": 1.0, "muon": 1.0, "adafactor": 0.1}
 """Values that an optimizer keeps per trained weight. MLX's SGD keeps its momentum even at zero;
@@ -66,33 +70,42 @@ class Dimensions:
         }
 
 
+_IN_PIECES = ("llama", "mistral", "qwen2", "qwen3")
+"""Architectures of which the CPU computes the head in pieces (see `backends.mlx.loss`)."""
+
+
 @dataclass(frozen=True)
 class Base:
-    """A base model's weights as they are stored."""
+    """A base model's weights as they are stored, and how this machine computes with them."""
 
     size: Dimensions
     nbytes: int
     quantized: bool = False
     activation_bytes: int = 4  # per value: 2 where it computes in 16 bits
+    on_cpu: bool = False
+    head_in_pieces: bool = False  # the logits of a few tokens exist at a time
 
     @classmethod
-    def of(cls, size: Dimensions, nbytes: int, quantization: str) -> Base:
+    def of(cls, size: Dimensions, nbytes: int, quantization: str, architecture: str = "") -> Base:
         """`quantization` as the registry writes it: "float32", "bfloat16", "4-bit (group 64)"."""
         quantized = "-bit" in quantization
+        on_cpu = sys.platform != "darwin"  # a GPU there holds less: the first run corrects it
         # Quantized weights are computed with in the type of their scales: 16 bits on a GPU.
-        wide = quantization == "float32" or (quantized and sys.platform != "darwin")
-        return cls(size, nbytes, quantized, 4 if wide else 2)
+        wide = quantization == "float32" or (quantized and on_cpu)
+        pieces = on_cpu and quantization == "float32" and architecture in _IN_PIECES
+        return cls(size, nbytes, quantized, 4 if wide else 2, on_cpu, pieces)
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes of a run's peak, by what they are for."""
+    """Bytes of a run's peak, by what they are for. `program` is 0 where only the device counts."""
 
     weights: int
     trained: int
     gradients: int
     optimizer: int
     activations: int
+    program: int = 0
 
     @property
     def total(self) -> int:
@@ -131,27 +144,61 @@ def memory(base: Base, config: TrainingConfig, longest: int | None) -> Memory:
         gradients=trained * width * copies,
         optimizer=int(trained * width * _STATES[config.optimizer]),
         activations=_activations(base, config, longest),
+        program=_PROGRAM if base.on_cpu else 0,
     )
 
 
 def _activations(base: Base, config: TrainingConfig, longest: int | None) -> int:
-    """Kept per token for the backward pass: about ten vectors of the hidden size and three of the
-    intermediate size per layer that is trained (with checkpointing: one per layer, and one layer's
-    all at a time), the scores of one layer's attention, and the logits with their gradient."""
+    """What the forward pass keeps for the backward pass, the arrays of one layer's backward pass,
+    and the logits. With checkpointing a layer keeps its input, and one at a time all the rest."""
     size, width = base.size, base.activation_bytes
-    limit = config.max_seq_length
-    length = limit if config.packing else min(limit, longest or limit)
-    rows = config.batch_size * (1 if config.objective == "sft" else 2)  # chosen and rejected
+    length = min(config.max_seq_length, longest or config.max_seq_length)
+    tokens = config.batch_size * length * (1 if config.objective == "sft" else 2)
+    row = length  # what a token attends to; on the CPU packed examples attend by themselves
+    if config.packing and not base.on_cpu:
+        row = min(config.max_seq_length, tokens)
     layers = size.trained_layers(config)
-    one_layer = 10 * size.hidden + 3 * size.intermediate
-    per_token = one_layer * layers
+    kept = _kept(size, config, row) * layers
+    passing = 4 * size.hidden + 2 * size.intermediate + 2 * size.heads * row
     if config.grad_checkpoint:
-        per_token = size.hidden * layers + one_layer
-    scores = 3 * rows * size.heads * length**2 * width
-    logits = rows * length * size.vocabulary * (width + _FLOAT)
+        kept, passing = size.hidden * layers, passing + _kept(size, config, row)
+    if base.on_cpu and config.grad_checkpoint:
+        passing = int(_LEFT_WITHIN_LAYERS * passing)
+    elif base.on_cpu:
+        kept = int(_LEFT_OF_ALL * kept)
     # DoRA normalizes each adapted matrix, for which it is there once more, unquantized.
     matrix = 2 * size.hidden * size.intermediate * width if config.fine_tune_type == "dora" else 0
-    return rows * length * per_token * width + scores + logits + matrix
+    return tokens * (kept + passing) * width + matrix + _logits(base, tokens)
+
+
+_LEFT_OF_ALL, _LEFT_WITHIN_LAYERS = 1.12, 2.7
+"""On the CPU freed arrays stay with the process for those of their size that come next, so that its
+peak is a sum over sizes. By how much that is more was measured (see docs/benchmarks.md): little
+where all layers' arrays are there at once, and much where one layer's come and go."""
+
+
+def _kept(size: Dimensions, config: TrainingConfig, row: int) -> int:
+    """Values that one layer keeps per token: the inputs and outputs of its projections, norms and
+    rotation, and the attention's probabilities. In training no device fuses these away."""
+    values = 7 * size.hidden + 2 * size.kv + 3 * size.intermediate + size.heads * row
+    if config.fine_tune_type != "full":
+        values += 7 * config.lora.rank
+        inputs = 6 * size.hidden + size.intermediate
+        values += inputs * 5 // 4 if config.lora.dropout else 0  # dropped, and which were
+    if config.fine_tune_type == "dora":
+        values += 3 * size.hidden + 2 * size.kv + 2 * size.intermediate  # before the magnitude
+    return values
+
+
+_PIECE, _COPIES, _AT_ONCE = 64, 5, 2  # tokens; logits and what is made of them; lanes
+
+
+def _logits(base: Base, tokens: int) -> int:
+    """The logits and what the loss makes of them in float32: exponentials and gradient."""
+    if base.head_in_pieces:
+        pieces = min(tokens, _AT_ONCE * _PIECE)
+        return pieces * _COPIES * base.size.vocabulary * _FLOAT
+    return tokens * base.size.vocabulary * (base.activation_bytes + 2 * _FLOAT)
 
 
 def disk_bytes(size: Dimensions, config: TrainingConfig) -> int:

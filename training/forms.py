@@ -1,5 +1,5 @@
 """The form of a new training job or sweep. Its rules are those of `TrainingConfig` and
-`training.rules`; several values in one field, with commas between them, make a grid."""
+`training.rules`; several values in one field make a grid."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from registry.errors import HubError, Invalid
 from registry.models import Dataset, Model
 from training import rules, sweeps
 from training.configs import with_changes
+from training.fields import CheckField, ChoicesField, NumbersField, WordsField
 from training.models import Sweep, TrainingJob
 from training.vocabulary import (
     ESSENTIALS,
@@ -156,12 +157,8 @@ def repeated(job: TrainingJob) -> dict[str, Any]:
 
 
 def swept(sweep: Sweep) -> dict[str, Any]:
-    """Form values that start the sweep again. Only numbers can vary in the form."""
-    grid = {
-        name: ", ".join(str(written(value)) for value in values)
-        for name, values in sweep.grid.items()
-        if _KINDS.get(name) == "number"
-    }
+    """Form values that start the sweep again."""
+    grid = {name: _as_typed(_KINDS.get(name), values) for name, values in sweep.grid.items()}
     chosen = {"model": sweep.model_id, "dataset": sweep.dataset_id, "name": sweep.name}
     return initial_of(sweep.config) | grid | chosen
 
@@ -169,38 +166,14 @@ def swept(sweep: Sweep) -> dict[str, Any]:
 def _field(setting: Setting) -> forms.Field:
     common: dict[str, Any] = {"label": setting.label, "help_text": setting.help, "required": False}
     if setting.kind == "check":
-        return forms.BooleanField(**common)
+        return CheckField(**common)
+    if setting.kind == "choice" and setting.varies:
+        return ChoicesField(setting.choices, **common)
     if setting.kind == "choice":
         return forms.ChoiceField(choices=setting.choices, **common)
     if setting.kind == "words":
         return WordsField(**common)
     return NumbersField(**common)
-
-
-class NumbersField(forms.CharField):
-    """A number, or several with commas between them: the values of a grid. What a number may be
-    is for `TrainingConfig` to say, so texts pass."""
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(
-            widget=forms.TextInput(
-                attrs={"inputmode": "decimal", "autocomplete": "off", "spellcheck": "false"}
-            ),
-            **kwargs,
-        )
-
-    def to_python(self, value: Any) -> Any:
-        pieces = [piece.strip() for piece in str(value or "").split(",")]
-        pieces = [piece for piece in pieces if piece]
-        return pieces if len(pieces) > 1 else "".join(pieces)
-
-
-class WordsField(forms.CharField):
-    """Names with spaces or commas between them; empty is None."""
-
-    def to_python(self, value: Any) -> Any:
-        words = str(value or "").replace(",", " ").split()
-        return words or None
 
 
 def _is_special(field: forms.BoundField) -> bool:
@@ -210,10 +183,23 @@ def _is_special(field: forms.BoundField) -> bool:
 
 
 def _is_grid(name: str, value: Any) -> bool:
-    return _KINDS[name] == "number" and isinstance(value, list)
+    """Several values; one list of names is one value."""
+    inner = value[0] if _KINDS[name] == "words" and value else value
+    return isinstance(inner, list)
 
 
-def _typed(grid: dict[str, list[str]], configs: list[TrainingConfig]) -> dict[str, list[Any]]:
+def _as_typed(kind: str | None, values: list[Any]) -> Any:
+    if kind in ("choice", "check"):
+        return values
+    return ("; " if kind == "words" else ", ").join(str(written(value) or "") for value in values)
+
+
+def _typed(grid: dict[str, list[Any]], configs: list[TrainingConfig]) -> dict[str, list[Any]]:
     """The grid with numbers instead of texts, as its configurations have read them."""
     read = [flatten(config.model_dump(mode="json")) for config in configs]
-    return {name: list(dict.fromkeys(values[name] for values in read)) for name in grid}
+    typed: dict[str, list[Any]] = {name: [] for name in grid}
+    for name, found in typed.items():
+        for values in read:
+            if values[name] not in found:
+                found.append(values[name])
+    return typed

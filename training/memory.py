@@ -15,6 +15,7 @@ from backends.base import TrainingConfig
 from registry import bases
 from registry.examination import find_report
 from registry.models import BaseModel, Dataset
+from registry.sizes import human
 from training import estimate
 from training.estimate import Base, Dimensions, Memory
 from training.models import TrainingJob
@@ -63,7 +64,7 @@ class Change:
             for name, value in self.settings.items()
             if name != "grad_accumulation_steps"  # it follows batch_size and changes no memory
         )
-        return f"{names} ({gigabytes(self.nbytes)})"
+        return f"{names} ({human(self.nbytes)})"
 
 
 class Estimator:
@@ -74,8 +75,8 @@ class Estimator:
 
     def __init__(self, base: BaseModel, dataset: Dataset) -> None:
         size = Dimensions.read(bases.base_path(base))
-        self.base = Base.of(size, base.size_bytes, base.quantization)
         self._architecture = base.architecture or "unknown"
+        self.base = Base.of(size, base.size_bytes, base.quantization, self._architecture)
         self._longest = _longest_tokens(base, dataset)
 
     def __call__(self, config: TrainingConfig) -> Estimate:
@@ -116,11 +117,6 @@ class Estimator:
         if not changes:
             return "No smaller batch or sequence would fit; take a smaller or a quantized base."
         return f"{' or '.join(map(str, changes))} would fit."
-
-
-def gigabytes(nbytes: int) -> str:
-    """As a person reads it: "11.2 GB", "640 MB"."""
-    return f"{nbytes / 2**30:.1f} GB" if nbytes >= 2**30 else f"{nbytes / 2**20:.0f} MB"
 
 
 def budget_bytes() -> int:

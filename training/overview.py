@@ -100,7 +100,7 @@ def situation(job: TrainingJob, place: int | None) -> str:
         return "It goes back to the queue at its next step, with a checkpoint."
     if job.yielding:
         return f"Training holds still: {job.yielding.rstrip('.')}."
-    return _STAGES.get(job.stage, "")
+    return _STAGES.get(job.stage.split(" ")[0], "")
 
 
 def _waiting(job: TrainingJob, place: int | None) -> str:

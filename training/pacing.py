@@ -1,4 +1,5 @@
-"""One machine shared with people: training holds still between two steps when others need it.
+"""One machine shared with people: training holds still between two steps, and between two batches
+of a long evaluation, when others need it.
 
 Each reason has a limit per step, so that training goes on whatever happens; only a job that was
 told to pause on battery waits for the plug.
@@ -13,7 +14,7 @@ from typing import Literal
 
 from django.conf import settings
 
-from backends.base import Started, Stepped, TrainingEvent
+from backends.base import Evaluating, Stepped, TrainingEvent
 from training import machine, neighbours
 
 TICK_S = 0.05  # how soon it is noticed that the reason has gone
@@ -61,10 +62,9 @@ class Pace:
     def after(self, event: TrainingEvent) -> float:
         """Hold still if somebody needs the machine; the seconds that took."""
         held = 0.0
-        if isinstance(event, Stepped):
+        if isinstance(event, Stepped | Evaluating):
             held = self._yield(self._clock() - self._stepping_since)
-        if isinstance(event, Started | Stepped):
-            self._stepping_since = self._clock()
+        self._stepping_since = self._clock()
         return held
 
     def _yield(self, step_s: float) -> float:

@@ -12,8 +12,9 @@ from backends.base import TrainingConfig
 from registry import numbering
 from registry.errors import HubError
 from registry.models import Dataset, Model
+from registry.sizes import human
 from training import admission, rules
-from training.memory import Estimate, Estimator, gigabytes
+from training.memory import Estimate, Estimator
 from training.vocabulary import LABELS, labelled_change
 
 _PARTS = {
@@ -22,6 +23,7 @@ _PARTS = {
     "gradients": "Gradients",
     "optimizer": "Optimizer",
     "activations": "Activations",
+    "program": "Program",
 }
 
 type Said = tuple[str, str]  # the setting's label or "", a sentence
@@ -52,15 +54,15 @@ class Need:
 
     @property
     def needs(self) -> str:
-        return gigabytes(self.plan.estimate.nbytes)
+        return human(self.plan.estimate.nbytes)
 
     @property
     def budget(self) -> str:
-        return gigabytes(self.plan.budget_bytes)
+        return human(self.plan.budget_bytes)
 
     @property
     def held(self) -> str:
-        return gigabytes(self.plan.held_bytes) if self.plan.held_bytes else ""
+        return human(self.plan.held_bytes) if self.plan.held_bytes else ""
 
     @property
     def learned(self) -> str:
@@ -162,7 +164,7 @@ def _parts(estimate: Estimate, whole: int) -> list[Part]:
         corrected = nbytes * estimate.correction
         if nbytes:
             share = 100 * corrected / whole
-            parts.append(Part(_PARTS[name], gigabytes(int(corrected)), start, share))
+            parts.append(Part(_PARTS[name], human(int(corrected)), start, share))
             start += share
     return parts
 
@@ -174,7 +176,7 @@ def _changes(
         return []
     room = plan.budget_bytes - (plan.held_bytes if plan.verdict == "waits" else 0)
     changes = Estimator(model.base_model, dataset).changes(config, room)
-    return [(labelled_change(change.settings), gigabytes(change.nbytes)) for change in changes]
+    return [(labelled_change(change.settings), human(change.nbytes)) for change in changes]
 
 
 def _largest(model: Model, dataset: Dataset, configs: Sequence[TrainingConfig]) -> TrainingConfig:

@@ -1,8 +1,8 @@
 """What a running job tells the database: heartbeats, progress, metrics.
 
 A heartbeat is written only when the backend has really done something, so a process that hangs
-falls silent. How long silence is normal differs: loading a base model or measuring a split takes
-as long as it takes, a step about as long as the steps before it. So each heartbeat says until
+falls silent. How long silence is normal differs: loading a base model or measuring a batch of a
+split takes as long as it takes, a step about as long as the steps before it. So each heartbeat says until
 when the next must come, and the reaper only compares that with the clock.
 """
 
@@ -20,6 +20,7 @@ from django.utils import timezone
 from backends.base import (
     Checkpointed,
     Evaluated,
+    Evaluating,
     Finished,
     Sampled,
     Started,
@@ -87,6 +88,9 @@ class Progress:
                 self._resume_at(event.iteration)
             case Stepped():
                 self._step(event)
+            case Evaluating():
+                self._stage = f"evaluating {event.done} of {event.total}"
+                self._event_at = time.monotonic()  # an evaluation is no step
             case Evaluated():
                 self._evaluation(event)
             case Sampled():
@@ -94,7 +98,8 @@ class Progress:
                 self._event_at = time.monotonic()  # answering is no step
             case Checkpointed():
                 self._columns |= {"checkpoint_iteration": event.iteration, "crashes": 0}
-        urgent = isinstance(event, Checkpointed | Finished) or stage != self._stage
+        entered = stage.split(" ")[0] != self._stage.split(" ")[0]
+        urgent = isinstance(event, Checkpointed | Finished) or entered
         if urgent or time.monotonic() - self._written_at >= WRITE_EVERY_S:
             self.write()
 

@@ -30,6 +30,7 @@ from backends.base import (
 from registry import artifacts, bases, datasets, paths, versions
 from registry.errors import Damaged, HubError
 from registry.models import ModelVersion
+from registry.sizes import human
 from training import estimate, queue, reproduction, scoring, template
 from training.configs import explain
 from training.models import LeaseLost, TrainingJob
@@ -37,7 +38,7 @@ from training.outage import ride_out
 from training.pacing import Pace
 from training.progress import Progress
 
-_DISK_MARGIN = 256 * 2**20  # databases and logs grow beside the job
+_DISK_MARGIN = 256 * 10**6  # databases and logs grow beside the job
 
 log = structlog.get_logger(__name__)
 
@@ -245,8 +246,8 @@ def _check_disk(job: TrainingJob, config: TrainingConfig) -> None:
     free = shutil.disk_usage(paths.root()).free
     if free < need:
         raise NoSpace(
-            f"Training needs about {need / 2**30:.1f} GB on the disk of {paths.root()}, "
-            f"{free / 2**30:.1f} GB are free; make room and retry the job."
+            f"Training needs about {human(need)} on the disk of {paths.root()}, "
+            f"{human(free)} are free; make room and retry the job."
         )
 
 

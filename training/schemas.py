@@ -205,6 +205,9 @@ class EstimateOut(Schema):
     gradients: Annotated[int, Field(alias="estimate.parts.gradients")]
     optimizer: Annotated[int, Field(alias="estimate.parts.optimizer")]
     activations: Annotated[int, Field(alias="estimate.parts.activations")]
+    program: Annotated[
+        int, Field(alias="estimate.parts.program", description="Python and libraries; on a CPU")
+    ]
     correction: Annotated[
         float, Field(alias="estimate.correction", description="Factor learned from earlier runs")
     ]

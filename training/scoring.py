@@ -294,9 +294,12 @@ def _tasks(
     base, adapter = bases.base_path(job.base_model), paths.absolute(version.artifact_path)
     sides: dict[Side, dict[str, dict[str, float]]] = {}
     for done, side in enumerate(_SIDES):
-        ask(done, len(_SIDES))
+
+        def tick(done: int = done) -> None:
+            ask(done, len(_SIDES))
+
         given = adapter if side == "tuned" else None
-        sides[side] = backend.run_lm_eval(base, given, config.lm_eval, config.examples)
+        sides[side] = backend.run_lm_eval(base, given, config.lm_eval, config.examples, tick)
     found["lm_eval"] = {
         task: {
             metric: {"base": value, "tuned": sides["tuned"].get(task, {}).get(metric)}

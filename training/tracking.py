@@ -39,7 +39,7 @@ def measured(job: TrainingJob, rows: Sequence[TrainingMetric]) -> None:
     )
 
 
-def end(job: TrainingJob, status: Status) -> None:
+def end(job: TrainingJob, status: TrainingJob.Status) -> None:
     """End the run, with the final metrics and the adapter if there are. No run: nothing happens."""
     version = job.result_version
     if version is None:

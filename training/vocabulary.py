@@ -21,6 +21,11 @@ class Setting:
     kind: Kind = "number"
     choices: tuple[tuple[str, str], ...] = ()
 
+    @property
+    def varies(self) -> bool:
+        """Whether trying several values makes other models, not other judgements of them."""
+        return not self.name.startswith("scoring.")
+
 
 @dataclass(frozen=True)
 class Group:
@@ -72,7 +77,8 @@ GROUPS = (
             Setting(
                 "lora.keys",
                 "Adapted layers",
-                "Such as self_attn.q_proj self_attn.v_proj; empty adapts every linear layer.",
+                "Such as self_attn.q_proj self_attn.v_proj, several lists with semicolons between "
+                "them; empty adapts every linear layer.",
                 "words",
             ),
             Setting(
@@ -120,7 +126,7 @@ GROUPS = (
             Setting(
                 "grad_checkpoint",
                 "Recompute activations",
-                "Holds fewer activations in memory and takes about a third longer.",
+                "Holds a fraction of the activations in memory and takes about 40 % longer.",
                 "check",
             ),
             Setting(
@@ -259,6 +265,15 @@ def written(value: Any) -> Any:
     return value
 
 
+def told(value: Any) -> Any:
+    """A value of a sweep for a person."""
+    if value is None:
+        return "all"
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return written(value)
+
+
 def initial_of(config: Mapping[str, Any]) -> dict[str, Any]:
     """Form values of a stored configuration."""
     return {name: written(value) for name, value in flatten(config).items()}
@@ -276,7 +291,7 @@ def labelled(config: Mapping[str, Any]) -> list[tuple[str, Any]]:
 
 def varied_words(varied: Mapping[str, Any]) -> str:
     """`LoRA rank 16, Learning rate 0.0002` of a job's own settings in its sweep."""
-    return ", ".join(f"{LABELS.get(name, name)} {written(value)}" for name, value in varied.items())
+    return ", ".join(f"{LABELS.get(name, name)} {told(value)}" for name, value in varied.items())
 
 
 def labelled_change(changes: Mapping[str, Any]) -> str:

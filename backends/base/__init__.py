@@ -32,6 +32,7 @@ from backends.base.models import DeviceInfo, Fidelity, ImportedModel
 from backends.base.training import (
     Checkpointed,
     Evaluated,
+    Evaluating,
     Finished,
     LoraConfig,
     Sampled,
@@ -51,6 +52,7 @@ __all__ = [
     "Delta",
     "DeviceInfo",
     "Evaluated",
+    "Evaluating",
     "Examination",
     "Fidelity",
     "FinishReason",

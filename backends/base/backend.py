@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -88,9 +88,15 @@ class Backend(Protocol):
         ...
 
     def run_lm_eval(
-        self, base: Path, adapter: Path | None, tasks: Sequence[str], limit: int
+        self,
+        base: Path,
+        adapter: Path | None,
+        tasks: Sequence[str],
+        limit: int,
+        tick: Callable[[], None],
     ) -> dict[str, dict[str, float]]:
-        """Metrics by task of lm-eval, over at most `limit` examples each.
+        """Metrics by task of lm-eval, over at most `limit` examples each. `tick` is called at every
+        step of the model; what it raises ends the run and passes through.
 
         Raises BackendError when a task is unknown or its data cannot be had.
         """

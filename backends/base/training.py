@@ -165,6 +165,17 @@ class Stepped:
 
 
 @dataclass(frozen=True)
+class Evaluating:
+    """A part of a long evaluation is done: `done` of `total` batches of a split. It says that the
+    process lives, and is a place to stop at."""
+
+    iteration: int
+    split: Literal["valid", "test"]
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
 class Evaluated:
     """Mean loss per target token (dpo, orpo: per pair) over a whole split. `adapter` False is the
     untouched base."""
@@ -207,4 +218,4 @@ class Finished:
     metrics: dict[str, float] = field(default_factory=dict)
 
 
-TrainingEvent = Started | Stepped | Evaluated | Sampled | Checkpointed | Finished
+TrainingEvent = Started | Stepped | Evaluating | Evaluated | Sampled | Checkpointed | Finished

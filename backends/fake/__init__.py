@@ -11,7 +11,7 @@ HUB_FAKE_TEMPLATE=differs or =loops makes a chat template of the kind that must 
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 
 from backends.base import (
@@ -97,8 +97,15 @@ class FakeBackend:
         parity.check_template(data, sample, os.environ.get("HUB_FAKE_TEMPLATE", ""))
 
     def run_lm_eval(
-        self, base: Path, adapter: Path | None, tasks: Sequence[str], limit: int
+        self,
+        base: Path,
+        adapter: Path | None,
+        tasks: Sequence[str],
+        limit: int,
+        tick: Callable[[], None],
     ) -> dict[str, dict[str, float]]:
+        for _ in range(limit):
+            tick()
         return {task: {"acc": 0.25 if adapter is None else 0.5} for task in tasks}
 
     def train(self, run: TrainingRun) -> Generator[TrainingEvent, None, None]:

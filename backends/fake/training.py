@@ -23,6 +23,7 @@ from backends.base import (
     BadExample,
     Checkpointed,
     Evaluated,
+    Evaluating,
     Finished,
     Sampled,
     Started,
@@ -39,6 +40,7 @@ from backends.fake.examples import Line, read_split
 from backends.mlx.schedule import learning_rate, resolved  # plain arithmetic, no MLX
 
 _START, _FLOOR = 2.4, 0.05  # nats per token, before and after a long training
+_BATCH = 16  # examples evaluated at a time
 _WITHOUT_EFFECT = {"scoring", "samples", "sample_tokens", "keep_checkpoints"}
 
 
@@ -95,6 +97,7 @@ class _Training:
             last = state.iteration >= config.iters
             due = state.iteration > 0 and (last or state.iteration % config.steps_per_eval == 0)
             if due and self.splits["valid"] and state.best.validated < state.iteration:
+                yield from self._evaluate("valid")
                 loss = _loss(config, state.iteration, "valid")
                 state.best.see(state.iteration, loss)
                 yield Evaluated(state.iteration, "valid", loss)
@@ -139,9 +142,18 @@ class _Training:
             if self.splits[split]:
                 self._measure(split, 0, "base_")
                 if self.state.iteration == 0:
+                    yield from self._evaluate(split)
                     yield Evaluated(0, split, _loss(self.config, 0, split), adapter=False)
         if self.state.iteration == 0:
             yield from self._sample()
+
+    def _evaluate(self, split: Literal["valid", "test"]) -> Iterator[Evaluating]:
+        """In batches, between which a long evaluation says that it goes on."""
+        batches = -(-len(self.splits[split]) // _BATCH)
+        for done in range(1, batches):
+            if self.step_seconds:
+                time.sleep(self.step_seconds)
+            yield Evaluating(self.state.iteration, split, done, batches)
 
     def _measure(self, split: str, iteration: int, prefix: str = "") -> float:
         loss = _loss(self.config, iteration, split)
@@ -179,6 +191,7 @@ class _Training:
         if self.splits["valid"]:
             self._measure("valid", measured)
         if self.splits["test"]:
+            yield from self._evaluate("test")
             yield Evaluated(iteration, "test", self._measure("test", measured))
         _write_adapter(self.run.output, self.config, weights)
         yield Finished(iteration, self.metrics | state.best.metrics())

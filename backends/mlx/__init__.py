@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 
 from backends.base import (
@@ -112,14 +112,19 @@ class MLXBackend:
         check_template(base, data, sample)
 
     def run_lm_eval(
-        self, base: Path, adapter: Path | None, tasks: Sequence[str], limit: int
+        self,
+        base: Path,
+        adapter: Path | None,
+        tasks: Sequence[str],
+        limit: int,
+        tick: Callable[[], None],
     ) -> dict[str, dict[str, float]]:
         from backends.mlx.device import prepare
 
         prepare()
         from backends.mlx.tasks import run_lm_eval
 
-        return run_lm_eval(base, adapter, tasks, limit)
+        return run_lm_eval(base, adapter, tasks, limit, tick)
 
     def train(self, run: TrainingRun) -> Generator[TrainingEvent, None, None]:
         from backends.mlx.device import prepare

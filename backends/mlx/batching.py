@@ -7,7 +7,6 @@ batch by batch: the same examples, whatever the number of batches they are divid
 
 from __future__ import annotations
 
-import itertools
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from backends.base import TrainingConfig
 from backends.mlx.data import Example
 
 _WINDOW = 16  # steps whose examples are sorted by length together
-_EVAL_ROWS, _EVAL_TOKENS = 16, 8192  # most of an evaluation batch; only speed and memory change
+_EVAL_ROWS, EVAL_TOKENS = 16, 8192  # most of an evaluation batch; only speed and memory change
 
 type Span = tuple[int, int]
 
@@ -103,11 +102,14 @@ def _epoch(
     return steps
 
 
-def sequential[T: Measured](items: Sequence[T]) -> Iterator[list[T]]:
+def sequential[T: Measured](
+    items: Sequence[T], most_tokens: int = EVAL_TOKENS
+) -> Iterator[list[T]]:
     """All items once, shortest first, in batches for evaluation."""
     batch: list[T] = []
+    most = min(EVAL_TOKENS, most_tokens)
     for item in sorted(items, key=lambda item: item.length):
-        if len(batch) == _EVAL_ROWS or (len(batch) + 1) * item.length > _EVAL_TOKENS:
+        if len(batch) == _EVAL_ROWS or (len(batch) + 1) * item.length > most:
             if batch:
                 yield batch
             batch = []
@@ -117,11 +119,29 @@ def sequential[T: Measured](items: Sequence[T]) -> Iterator[list[T]]:
 
 
 def divide[T: Measured](items: Sequence[T], parts: int) -> list[list[T]]:
-    """At most `parts` non-empty groups of like length and near-equal size."""
-    ordered = sorted(items, key=lambda item: item.length)
-    parts = min(parts, len(ordered))
-    bounds = [round(len(ordered) * part / parts) for part in range(parts + 1)]
-    return [ordered[a:b] for a, b in itertools.pairwise(bounds)]
+    """At most `parts` non-empty groups of like length, the largest of which, with its padding, is
+    as small as can be: they are worked on at the same time."""
+    ordered = sorted(items, key=lambda item: -item.length)
+    low, high = 0, sum(item.length for item in ordered[:1]) * len(ordered)
+    while low < high:
+        middle = (low + high) // 2
+        if len(_filling(ordered, middle, parts)) <= parts:
+            high = middle
+        else:
+            low = middle + 1
+    return [group[::-1] for group in reversed(_filling(ordered, high, parts))]
+
+
+def _filling[T: Measured](ordered: Sequence[T], most: int, parts: int) -> list[list[T]]:
+    """Groups of at most `most` tokens with their padding, of items that come longest first; as soon
+    as there are more than `parts`, the rest is left out."""
+    groups: list[list[T]] = []
+    at = 0
+    while at < len(ordered) and len(groups) <= parts:
+        size = max(1, most // max(1, ordered[at].length))
+        groups.append(list(ordered[at : at + size]))
+        at += size
+    return groups
 
 
 def balance[T: Measured](items: Sequence[T], parts: int) -> list[list[T]]:

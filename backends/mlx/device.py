@@ -7,6 +7,7 @@ everything here that touches MLX calls `prepare()` first and imports MLX inside 
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import ctypes.util
 import importlib.metadata
@@ -136,6 +137,19 @@ def _memory(kind: str, facts: dict[str, Any]) -> int:
             if facts.get(key):
                 return int(facts[key])
     return int(psutil.virtual_memory().total)
+
+
+def peak_memory() -> int:
+    """Bytes: the most that MLX has held on a GPU since `reset_peak_memory`; on the CPU, where its
+    arrays are the process's own memory, the most that the whole process has held."""
+    import mlx.core as mx
+
+    if device_kind() == "cpu":
+        with contextlib.suppress(OSError, StopIteration, ValueError):
+            lines = Path("/proc/self/status").read_text().splitlines()
+            peak = next(line for line in lines if line.startswith("VmHWM:"))
+            return int(peak.split()[1]) * 1024
+    return int(mx.get_peak_memory())
 
 
 def limit_cache() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from typing import Any
 
 import mlx.core as mx
@@ -18,16 +18,36 @@ class Evaluation:
     """One split, laid out once. `reference` values of its arrays are computed at the first use:
     the batches are always the same, so they are too."""
 
-    def __init__(self, objective: Objective, lanes: Lanes, items: Sequence[Any]) -> None:
+    def __init__(
+        self,
+        objective: Objective,
+        lanes: Lanes,
+        items: Sequence[Any],
+        most_tokens: int = batching.EVAL_TOKENS,
+    ) -> None:
+        """A batch has at most `most_tokens`: those of a training batch, whose memory is there."""
         self._objective, self._lanes = objective, lanes
-        self._batches = [objective.batches(group) for group in batching.sequential(items)]
+        groups = batching.sequential(items, most_tokens)
+        self._batches = [objective.batches(group) for group in groups]
         self._arrays: dict[int, list[Arrays]] = {}
 
     def measure(self, model: Any) -> dict[str, float]:
         """Means by name; "loss" is always there, and "perplexity" of the (chosen) answers."""
+        measuring = self.measuring(model)
+        while True:
+            try:
+                next(measuring)
+            except StopIteration as end:
+                found: dict[str, float] = end.value
+                return found
+
+    def measuring(self, model: Any) -> Generator[tuple[int, int], None, dict[str, float]]:
+        """Yields (batches done, all) between two batches and returns what `measure` does."""
         model.eval()
         totals = [0.0] * len(self._objective.names)
         for number, batches in enumerate(self._batches):
+            if number:
+                yield number, len(self._batches)
             for summed in self._sums(model, number, batches):
                 totals = [a + b for a, b in zip(totals, summed, strict=True)]
         found = dict(zip(self._objective.names, totals, strict=True))

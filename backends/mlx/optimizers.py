@@ -74,11 +74,12 @@ class Update:
         objective: Objective,
         lanes: Lanes,
         keys: Keys,
-        grad_clip: float,
+        config: TrainingConfig,
     ) -> None:
         self._model, self._optimizer = model, optimizer
         self._objective, self._lanes, self._keys = objective, lanes, keys
-        self._limit = grad_clip or math.inf
+        self._limit = config.grad_clip or math.inf
+        self._frugal = config.grad_checkpoint
         self._gradient, self._apply = self._functions()
 
     def step(self, parts: Sequence[Sequence[Batch]], seed: str) -> tuple[float, float]:
@@ -97,9 +98,17 @@ class Update:
             gradients = found if gradients is None else _sum(gradients, found)
             if len(parts) > 1:
                 mx.eval(total, gradients)  # else the activations of all batches live at once
+        self._give_back(total, gradients)
         norm = self._apply(gradients)
         mx.eval(total, norm, self._model.trainable_parameters(), self._optimizer.state)
+        self._give_back()
         return float(total.item()), float(norm.item())  # type: ignore[arg-type]
+
+    def _give_back(self, *results: Any) -> None:
+        """Where memory is dear: compute `results`, and free what the next part cannot use again."""
+        if self._frugal:
+            mx.eval(*results)
+            mx.clear_cache()
 
     def _functions(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
         def loss_of(parameters: Any, arrays: Any, share: mx.array, batches: Any) -> mx.array:

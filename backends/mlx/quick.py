@@ -14,6 +14,7 @@ import mlx.core as mx
 from mlx.nn.layers.base import Module
 from mlx_lm.models import llama, qwen2
 
+from backends.mlx.custom import custom
 from backends.mlx.packing import Segments
 
 
@@ -176,34 +177,31 @@ def _swiglu_gradient(gate: mx.array, up: mx.array, d: mx.array) -> tuple[mx.arra
     return d * up * (s + silu * (1.0 - s)), d * silu
 
 
-@mx.custom_function
-def swiglu(gate: mx.array, up: mx.array) -> mx.array:
-    """silu(gate) · up, elementwise."""
-    return _swiglu(gate, up)
-
-
-@swiglu.vjp
 def _swiglu_vjp(
     primals: tuple[mx.array, mx.array], cotangent: mx.array, _output: mx.array
 ) -> tuple[mx.array, mx.array]:
     return _swiglu_gradient(*primals, cotangent)
 
 
-@mx.custom_function
-def softmax(x: mx.array) -> mx.array:
-    """Softmax over the last axis."""
+swiglu = custom(_swiglu, _swiglu_vjp)
+"""silu(gate) · up, elementwise."""
+
+
+def _softmax(x: mx.array) -> mx.array:
     e = exp(x - x.max(axis=-1, keepdims=True))
     return e / e.sum(axis=-1, keepdims=True)
 
 
-@softmax.vjp
 def _softmax_vjp(_primals: mx.array, cotangent: mx.array, output: mx.array) -> mx.array:
     weighted = cotangent * output
     return weighted - output * weighted.sum(axis=-1, keepdims=True)
 
 
-@mx.custom_function
-def _cross_entropy(logits: mx.array, targets: mx.array) -> tuple[mx.array, mx.array]:
+softmax = custom(_softmax, _softmax_vjp)
+"""Softmax over the last axis."""
+
+
+def _probabilities(logits: mx.array, targets: mx.array) -> tuple[mx.array, mx.array]:
     top = logits.max(axis=-1, keepdims=True)
     e = exp(logits - top)
     total = e.sum(axis=-1, keepdims=True)
@@ -211,7 +209,6 @@ def _cross_entropy(logits: mx.array, targets: mx.array) -> tuple[mx.array, mx.ar
     return (mx.log(total) + top - chosen)[:, 0], e / total
 
 
-@_cross_entropy.vjp
 def _cross_entropy_vjp(
     primals: tuple[mx.array, mx.array],
     cotangents: tuple[mx.array, mx.array],
@@ -222,6 +219,9 @@ def _cross_entropy_vjp(
     gradient = outputs[1] * d
     at_target = mx.take_along_axis(gradient, targets, axis=-1) - d
     return mx.put_along_axis(gradient, targets, at_target, axis=-1), mx.zeros_like(primals[1])
+
+
+_cross_entropy = custom(_probabilities, _cross_entropy_vjp)
 
 
 def cross_entropy(logits: mx.array, targets: mx.array) -> mx.array:
@@ -249,9 +249,6 @@ def head_losses(hidden: mx.array, weight: mx.array, targets: mx.array, *, slopes
     def forward(hidden: mx.array, targets: mx.array) -> tuple[mx.array, ...]:
         return _by_chunks(hidden, weight, targets, slopes)
 
-    function: Any = mx.custom_function(forward)
-
-    @function.vjp  # type: ignore[untyped-decorator]
     def gradient(
         primals: tuple[mx.array, ...],
         cotangents: tuple[mx.array, ...],
@@ -261,7 +258,7 @@ def head_losses(hidden: mx.array, weight: mx.array, targets: mx.array, *, slopes
         found = outputs if slopes else _by_chunks(hidden, weight, targets, slopes=True)
         return cotangents[0][:, None] * found[1], mx.zeros_like(targets)
 
-    computed: Any = function(hidden, targets)
+    computed: Any = custom(forward, gradient)(hidden, targets)
     losses: mx.array = computed[0]
     return losses
 

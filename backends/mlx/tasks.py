@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,11 @@ _OFFLINE = (
 
 
 def run_lm_eval(
-    base: Path, adapter: Path | None, tasks: Sequence[str], limit: int
+    base: Path,
+    adapter: Path | None,
+    tasks: Sequence[str],
+    limit: int,
+    tick: Callable[[], None],
 ) -> dict[str, dict[str, float]]:
     """See `backends.base.Backend.run_lm_eval`."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -33,13 +37,14 @@ def run_lm_eval(
     except ImportError as error:
         raise BackendError(f"lm-eval cannot be imported: {error}.") from error
     model, tokenizer, _ = read_model(base, adapter)
+    ticking = Ticking(model, tick)
 
     class Loaded(MLXLM):
         """Its own constructor loads a model by path and knows no adapters."""
 
         def __init__(self) -> None:
             super(MLXLM, self).__init__()
-            self._model, self.tokenizer = model, tokenizer
+            self._model, self.tokenizer = ticking, tokenizer
             self._max_tokens, self._batch_size, self._sampler = None, _BATCH, None
             self.use_chat_template = tokenizer.chat_template is not None
 
@@ -48,8 +53,29 @@ def run_lm_eval(
             model=Loaded(), tasks=list(tasks), limit=limit, bootstrap_iters=0
         )
     except Exception as error:  # it lets through whatever its data sets' loader meets
+        if error is ticking.raised:
+            raise
         raise BackendError(reason(tasks, error)) from error
     return parse_results(results)
+
+
+class Ticking:
+    """A model that calls `tick` before each forward pass, through whatever it is used by."""
+
+    def __init__(self, model: Any, tick: Callable[[], None]) -> None:
+        self._model, self._tick = model, tick
+        self.raised: Exception | None = None
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            self._tick()
+        except Exception as error:
+            self.raised = error
+            raise
+        return self._model(*args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
 
 
 def reason(tasks: Sequence[str], error: Exception) -> str:

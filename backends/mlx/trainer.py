@@ -20,6 +20,7 @@ from backends.base import (
     BackendError,
     Checkpointed,
     Evaluated,
+    Evaluating,
     Finished,
     OutOfMemory,
     Started,
@@ -33,12 +34,13 @@ from backends.best import Best, infinite
 from backends.mlx import batching, lora, optimizers, samples
 from backends.mlx import checkpoint as checkpoints
 from backends.mlx.checkpoint import Checkpoint
+from backends.mlx.device import peak_memory
 from backends.mlx.evaluation import Evaluation
 from backends.mlx.loading import load_base, run_fingerprint
 from backends.mlx.loss import Lanes
 from backends.mlx.objectives import objective_of
 from backends.mlx.packing import check_keeps_apart
-from backends.mlx.remat import recompute
+from backends.mlx.remat import keep_little
 from backends.mlx.schedule import learning_rate, resolved
 
 
@@ -64,6 +66,7 @@ _MEMORY = (
     "The device has too little memory for this run; lower batch_size or max_seq_length, or switch "
     "grad_checkpoint on."
 )
+type Split = Literal["valid", "test"]
 _SHORT = {"valid": "val", "test": "test"}
 
 
@@ -117,8 +120,7 @@ class _Training:
         self.lanes.prepare(self.model)
         if config.packing:
             check_keeps_apart(self.model)
-        if config.grad_checkpoint:
-            recompute(self.model, keys)
+        keep_little(self.model, keys, recompute=config.grad_checkpoint)
         self.objective = objective_of(config, self.lanes)
         self._read_data(config)
         self.optimizer = optimizers.make_optimizer(config)
@@ -129,7 +131,7 @@ class _Training:
             self._restore(found)
         # After the restore: it holds on to the state's objects.
         self.update = optimizers.Update(
-            self.model, self.optimizer, self.objective, self.lanes, keys, config.grad_clip
+            self.model, self.optimizer, self.objective, self.lanes, keys, config
         )
         mx.reset_peak_memory()
 
@@ -148,7 +150,10 @@ class _Training:
                 self.examples = split.examples
                 self.lengths = [example.length for example in split.examples]
             else:
-                self.evaluations[name] = Evaluation(self.objective, self.lanes, split.examples)
+                most = config.batch_size * max(self.lengths)
+                self.evaluations[name] = Evaluation(
+                    self.objective, self.lanes, split.examples, most
+                )
         self.questions = samples.read_questions(data / "valid.jsonl", self.tokenizer, config)
         steps = batching.steps_per_epoch(len(self.examples), config)
         self.config: TrainingConfig = resolved(config, steps)
@@ -186,7 +191,7 @@ class _Training:
             tokens=sum(batch.judged for batch in batches),
             tokens_per_second=sum(batch.tokens for batch in batches)
             / (time.perf_counter() - began),
-            peak_memory_bytes=mx.get_peak_memory(),
+            peak_memory_bytes=peak_memory(),
         )
 
     def _lines(self, iteration: int) -> list[int]:
@@ -198,15 +203,23 @@ class _Training:
 
     def _evaluate_base(self) -> Iterator[TrainingEvent]:
         """Before the first step the adapter adds exactly nothing, so this is the base."""
-        splits: tuple[Literal["valid", "test"], ...] = ("valid", "test")
+        splits: tuple[Split, ...] = ("valid", "test")
         for split in splits:
             if split in self.evaluations:
-                yield Evaluated(0, split, self._measure(split, "base_"), adapter=False)
+                loss = yield from self._measure(split, "base_")
+                yield Evaluated(0, split, loss, adapter=False)
         yield from self._sample()
 
-    def _measure(self, split: str, prefix: str = "") -> float:
+    def _measure(self, split: Split, prefix: str = "") -> Generator[TrainingEvent, None, float]:
         """The mean loss over `split`; all figures go into the metrics."""
-        found = self.evaluations[split].measure(self.model)
+        measuring = self.evaluations[split].measuring(self.model)
+        while True:
+            try:
+                done, total = next(measuring)
+            except StopIteration as end:
+                found: dict[str, float] = end.value
+                break
+            yield Evaluating(self.iteration, split, done, total)
         perplexity = found.pop("perplexity")
         for name, value in found.items():
             self.metrics[f"{prefix}{_SHORT[split]}_{name}"] = value
@@ -215,7 +228,7 @@ class _Training:
         return found["loss"]
 
     def _validate(self) -> Iterator[TrainingEvent]:
-        loss = self._measure("valid")
+        loss = yield from self._measure("valid")
         if not math.isfinite(loss):
             raise TrainingDiverged(infinite(self._lines(self.iteration), self.iteration))
         self.best.see(self.iteration, loss)
@@ -244,9 +257,10 @@ class _Training:
 
     def _finish(self) -> Iterator[TrainingEvent]:
         if self.config.restore_best and self.best.iteration != self.iteration:
-            self._take_best()
+            yield from self._take_best()
         if "test" in self.evaluations:
-            yield Evaluated(self.iteration, "test", self._measure("test"))
+            loss = yield from self._measure("test")
+            yield Evaluated(self.iteration, "test", loss)
         output = self.run.output
         output.mkdir(parents=True, exist_ok=True)
         lora.write_adapter_config(output, self.config)
@@ -254,7 +268,7 @@ class _Training:
         checkpoints.sync_folder(output)
         yield Finished(self.iteration, self.metrics | self.best.metrics())
 
-    def _take_best(self) -> None:
+    def _take_best(self) -> Iterator[TrainingEvent]:
         """Go back to the weights of the lowest validation loss."""
         path = checkpoints.named(self.run.checkpoints, self.best.iteration)
         try:
@@ -264,4 +278,4 @@ class _Training:
                 f"The best checkpoint {path.name} cannot be read any more; run the job again."
             ) from error
         self.model.load_weights(list(weights.items()), strict=False)
-        self._measure("valid")
+        yield from self._measure("valid")

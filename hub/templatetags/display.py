@@ -11,6 +11,8 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from registry.sizes import human
+
 register = template.Library()
 
 UNKNOWN = SafeString('<span class="unknown">unknown</span>')
@@ -69,12 +71,7 @@ def size(value: float | Literal[""] | None) -> str | SafeString:
     """Bytes for a person: `98.4 MB`. Powers of 1000, as macOS and disks count."""
     if value is None or value == "":  # a template passes "" for what is not there
         return UNKNOWN
-    amount = float(value)
-    for unit in ("B", "kB", "MB", "GB"):
-        if abs(amount) < 999.5:
-            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.3g} {unit}"
-        amount /= 1000
-    return f"{amount:.3g} TB"
+    return human(value)
 
 
 @register.filter

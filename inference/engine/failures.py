@@ -8,8 +8,10 @@ import structlog
 
 from backends.base import BackendError, OutOfMemory, PromptTooLong
 from inference.engine.row import Row
+from inference.neighbours import Taken
 from inference.protocol import DeadlineExceeded, EngineFailure, Failed, to_failed
 from registry.errors import HubError, Unavailable
+from registry.sizes import human
 
 log = structlog.get_logger(__name__)
 
@@ -24,10 +26,11 @@ def failing() -> Unavailable:
     )
 
 
-def out_of_budget(tokens: int) -> Unavailable:
+def out_of_budget(tokens: int, taken: Taken) -> Unavailable:
+    beside = f", of which {taken.by} takes {human(taken.nbytes)}" if taken.nbytes else ""
     return Unavailable(
-        f"A context of {tokens} tokens does not fit into the memory budget now; try again soon, "
-        "send a shorter prompt or ask for fewer tokens.",
+        f"A context of {tokens} tokens does not fit into the memory budget now{beside}; try again "
+        "soon, send a shorter prompt or ask for fewer tokens.",
         10,
     )
 

@@ -123,6 +123,7 @@ class Loads:
         self._now.append(progress)
         try:
             progress.place = await self._verified.place(request.base, request.adapter)
+            await self._thread.look_around(progress.place)
             progress.state, progress.held = "loading", self._thread.nbytes
             await asyncio.wrap_future(self._thread.load(progress.place, request.pin))
         except Exception as error:

@@ -15,7 +15,9 @@ import structlog
 from backends.base import Backend, LoadedModel, LoadOptions, OutOfMemory
 from inference.engine.places import Place, kv_bytes_per_token, same_tokenizer
 from inference.engine.row import Row
+from inference.neighbours import Taken
 from registry.errors import Conflict, Unavailable
+from registry.sizes import human
 
 log = structlog.get_logger(__name__)
 _NBYTES_EVERY_S = 1.0
@@ -87,6 +89,8 @@ class Residents:
         self._loaded: dict[Key, Resident] = {}
         self._limits = limits
         self.budget_bytes = limits.budget_bytes
+        self.taken = Taken()  # of the budget, by others; written by another thread
+        self.coming_bytes = 0  # of the model that is being loaded
         self.pinned: set[Key] = set()
         self.evictions = 0
 
@@ -115,6 +119,9 @@ class Residents:
             return None
         return max(0.0, self._limits.idle_s - (time.monotonic() - resident.last_used))
 
+    def holds(self, place: Place) -> bool:
+        return place.key in self._loaded
+
     def get(self, place: Place) -> Resident:
         """The model at `place`, loaded now when it is not yet.
 
@@ -130,26 +137,40 @@ class Residents:
         needed = place.weights_bytes
         if needed > self.budget_bytes:
             raise Unavailable(
-                f"{place.name} needs {_gib(needed)} and the memory budget is "
-                f"{_gib(self.budget_bytes)}: raise HUB_MEMORY_BUDGET_GB or use a smaller model.",
+                f"{place.name} needs {human(needed)} and the memory budget is "
+                f"{human(self.budget_bytes)}: raise HUB_MEMORY_BUDGET_GB or use a smaller model.",
                 60,
             )
         if not self.make_room(needed):
-            raise Unavailable(
+            raise self._beside_others(place, needed) or Unavailable(
                 f"{place.name} does not fit beside the models that answer now or are pinned.", 10
             )
         began = time.perf_counter()
         own = place.adapter if place.own else None
+        self.coming_bytes = needed
         try:
             model = self._backend.load(place.base, own, self._options(place))
         except OutOfMemory as error:
             raise Unavailable(
                 f"There is not enough memory for {place.name} now; try again soon.", 10
             ) from error
+        finally:
+            self.coming_bytes = 0
         resident = self._loaded[place.key] = Resident(place, model)
         seconds = round(time.perf_counter() - began, 2)
         log.info("model loaded", model=place.name, nbytes=resident.nbytes, seconds=seconds)
         return resident
+
+    def _beside_others(self, place: Place, needed: int) -> Unavailable | None:
+        """Why there is no room, if it would be there without those who share the budget."""
+        taken = self.taken
+        if not taken.nbytes or self._missing(needed) > taken.nbytes:
+            return None
+        return Unavailable(
+            f"{place.name} needs {human(needed)}, and {taken.by} takes {human(taken.nbytes)} of the "
+            f"memory budget of {human(self.budget_bytes)}: wait until it is done, or pause it.",
+            30,
+        )
 
     def _options(self, place: Place) -> LoadOptions:
         """A cache on disk is for these bytes of the base alone; a draft must read text alike."""
@@ -191,7 +212,7 @@ class Residents:
         return self._missing(needed) <= 0
 
     def _missing(self, needed: int) -> int:
-        return self.nbytes + needed - self.budget_bytes
+        return self.nbytes + needed + self.taken.nbytes - self.budget_bytes
 
     def _may_go(self, resident: Resident) -> bool:
         return not resident.rows and resident.place.key not in self.pinned
@@ -236,7 +257,3 @@ class Residents:
 def _meant(key: Key, resident: Resident) -> bool:
     base, own = key
     return resident.place.key == key if own else resident.place.base == base
-
-
-def _gib(nbytes: int) -> str:
-    return f"{nbytes / 2**30:.1f} GiB"

@@ -21,6 +21,7 @@ from inference.engine.listening import listening
 from inference.engine.loads import Loads
 from inference.engine.outbound import LAST_WORD_S, Outbound, write
 from inference.engine.pins import Pins
+from inference.engine.places import Place
 from inference.engine.residents import Limits
 from inference.engine.row import Row
 from inference.engine.thread import GenerationThread
@@ -189,11 +190,16 @@ class Engine:
         if isinstance(request, Embed):
             return await self._embed(request)
         if isinstance(request, Count):
-            place = await self._verified.place(request.base, request.adapter)
+            place = await self._place(request)
             counting = self._thread.count(place, request.messages, request.tools)
             return {"tokens": await asyncio.wrap_future(counting)}
         assert isinstance(request, Unload)
         return {"unloaded": await self._unload(request)}
+
+    async def _place(self, request: Generate | Embed | Count) -> Place:
+        place = await self._verified.place(request.base, request.adapter)
+        await self._thread.look_around(place)
+        return place
 
     async def _unload(self, request: Unload) -> list[str]:
         if request.base is None:
@@ -211,7 +217,7 @@ class Engine:
             raise TooManyRequests(f"{self._embedding} requests for embeddings run already.", 2)
         self._embedding += 1
         try:
-            place = await self._verified.place(request.base, request.adapter)
+            place = await self._place(request)
             vectors: list[list[float]] = []
             tokens = 0
             for first in range(0, len(request.texts), EMBEDDED_AT_ONCE):
@@ -238,7 +244,7 @@ class Engine:
         self, request: Generate, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         outbound = Outbound(writer)
-        place = await self._verified.place(request.base, request.adapter)
+        place = await self._place(request)
         row = Row(request, place, outbound.put)
         outbound.queued(self._thread.submit(row))
         # The client writes nothing more: whatever ends this read, it has closed the connection.

@@ -21,6 +21,7 @@ from typing import Any
 import structlog
 
 from backends.base import Backend, DeviceInfo, Message
+from inference import neighbours
 from inference.engine.failures import failing, failure, out_of_budget, stopping
 from inference.engine.places import Place
 from inference.engine.rendering import Rendering
@@ -33,6 +34,8 @@ from registry.errors import TooManyRequests
 
 log = structlog.get_logger(__name__)
 _MEMORY_EVERY_S = 0.25
+_LOOK_EVERY_S = 1.0  # at those who share the budget
+_LOOK_PATIENCE_S = 3.0
 
 
 class GenerationThread:
@@ -63,6 +66,7 @@ class GenerationThread:
         self.failed = False  # it ended by an error of its own
         self._device: DeviceInfo | None = None
         self._memory_checked = 0.0
+        self._looked = float("-inf")
         self._seconds = 1.0  # that a request takes, lately
         self._counts: Counter[str] = Counter()
 
@@ -110,6 +114,18 @@ class GenerationThread:
         """Seconds until what waits now will probably have been begun."""
         rounds = (len(self._waiting) + 1) / self._max_rows
         return max(1, min(60, math.ceil(rounds * self._seconds)))
+
+    async def look_around(self, place: Place) -> None:
+        """Learn what others take of the budget; always for a model that is to be loaded."""
+        now = time.monotonic()
+        if self._residents.holds(place) and now - self._looked < _LOOK_EVERY_S:
+            return
+        self._looked = now
+        try:
+            async with asyncio.timeout(_LOOK_PATIENCE_S):
+                self._residents.taken = await asyncio.to_thread(neighbours.present().taken)
+        except TimeoutError:
+            log.warning("nobody told what training takes of the memory")
 
     def cancel(self, row: Row) -> None:
         """Drop a row before the next step, wherever it is; it delivers nothing more."""
@@ -183,8 +199,10 @@ class GenerationThread:
                 for resident in residents
             ],
             "models_bytes": residents.nbytes,
+            "coming_bytes": residents.coming_bytes,
             "budget_bytes": residents.budget_bytes,
             "reclaimable_bytes": residents.reclaimable_bytes,
+            "taken_bytes": residents.taken.nbytes,
             "cache_bytes": residents.cache_bytes,
             "running": self.running,
             "waiting": len(self._waiting),
@@ -267,7 +285,7 @@ class GenerationThread:
             if fits_context and not self._residents.has_room_for(resident, tokens):
                 if may_wait:
                     return False
-                raise out_of_budget(tokens)
+                raise out_of_budget(tokens, self._residents.taken)
             self._insert(row, resident)
         except Exception as error:
             self._fail(row, error)
@@ -324,12 +342,17 @@ class GenerationThread:
                     self._fail(row, error)
 
     def _keep_within_budget(self) -> None:
-        """Rows grow: give back prefixes and idle models, and at last the newest rows."""
+        """Rows grow: give back prefixes and idle models, and at last the newest rows; those not
+        for what others take, who began when there was room."""
         now = time.monotonic()
         if now - self._memory_checked < _MEMORY_EVERY_S:
             return
         self._memory_checked = now
-        while not self._residents.make_room(0) and self.running:
+        while (
+            not self._residents.make_room(0)
+            and self._residents.nbytes > self._residents.budget_bytes
+            and self.running
+        ):
             resident, row = max(
                 ((one, row) for one in self._residents for row in one.rows.values()),
                 key=lambda pair: -pair[1].seconds,
@@ -337,7 +360,8 @@ class GenerationThread:
             resident.model.remove(row.uid)
             del resident.rows[row.uid]
             resident.measure()
-            self._fail(row, out_of_budget(row.prompt_tokens + row.completion_tokens))
+            tokens = row.prompt_tokens + row.completion_tokens
+            self._fail(row, out_of_budget(tokens, self._residents.taken))
 
     def _give_up(self, resident: Resident, error: Exception) -> None:
         """The batch is in an unknown state: its rows end, and the next request loads anew."""

@@ -44,5 +44,14 @@ def test_a_batch_judges_the_answers_tokens_only() -> None:
 def test_lanes_share_a_batch_without_losing_a_row() -> None:
     examples = [data.Example([1] * (n + 2), 1) for n in range(5)]
     groups = batching.divide(examples, 2)
-    assert [len(group) for group in groups] == [2, 3]
+    assert [len(group) for group in groups] == [3, 2]
     assert len(batching.divide(examples[:1], 4)) == 1
+
+
+def test_the_lane_with_the_longest_examples_has_fewer_of_them() -> None:
+    """They are worked on at the same time, padded to the longest of each."""
+    examples = [data.Example([1] * length, 1) for length in (10, 300, 20, 40, 80, 30, 60, 290)]
+    groups = [[example.length for example in group] for group in batching.divide(examples, 2)]
+    assert groups == [[10, 20, 30, 40, 60, 80], [290, 300]]
+    equal = [data.Example([1] * 64, 1)] * 8
+    assert [len(group) for group in batching.divide(equal, 2)] == [4, 4]

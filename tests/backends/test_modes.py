@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 from mlx.utils import tree_flatten
+from mlx_lm.models.llama import Model, ModelArgs
 
 from backends.base import (
     Evaluated,
@@ -24,7 +26,7 @@ from backends.base import (
 from backends.mlx import MLXBackend, lora, remat
 from backends.mlx.dropout import Keys
 from backends.mlx.loading import load_base
-from tests.backends.build import events, make_run, of
+from tests.backends.build import chat, events, make_run, of, write_split
 
 pytestmark = pytest.mark.any_database
 
@@ -201,11 +203,33 @@ def test_recomputed_activations_change_nothing(
         assert np.allclose(value, other[name], rtol=1e-3, atol=1e-5)
 
 
+def test_recomputing_holds_a_fraction_of_the_activations(tiny_base: Path, tmp_path: Path) -> None:
+    """Twelve blocks: one block's activations at a time instead of all."""
+    deep = tmp_path / "deep"
+    shutil.copytree(tiny_base, deep)
+    config = json.loads((deep / "config.json").read_text()) | {"num_hidden_layers": 12}
+    (deep / "config.json").write_text(json.dumps(config))
+    mx.random.seed(0)
+    fresh = dict(tree_flatten(Model(ModelArgs.from_dict(config)).parameters()))
+    mx.save_safetensors(str(deep / "model.safetensors"), fresh, metadata={"format": "mlx"})
+    data = tmp_path / "long"
+    for split in ("train", "valid"):
+        values = [{"messages": chat(f"{n} " + "word " * 120)} for n in range(8)]
+        write_split(data, split, values)
+    settings = QUICK | {"iters": 1, "batch_size": 8, "mask_prompt": False, "warmup": 0}
+    held = []
+    for on in (False, True):
+        happened = events(make_run(deep, data, tmp_path / str(on), grad_checkpoint=on, **settings))
+        held.append(mx.get_peak_memory() - mx.get_active_memory())
+        assert of(Stepped, happened)[0].peak_memory_bytes >= held[-1]
+    assert held[1] < 0.45 * held[0]
+
+
 def test_recomputing_is_for_one_model_alone(tiny_base: Path) -> None:
     one, _ = load_base(tiny_base)
     other, _ = load_base(tiny_base)
     names = [name for name, _ in tree_flatten(one.parameters())]
-    remat.recompute(one, Keys())
+    remat.keep_little(one, Keys(), recompute=True)
     assert type(one.layers[0]) is not type(other.layers[0])
     assert type(one.layers[0]) is type(one.layers[1])
     assert [name for name, _ in tree_flatten(one.parameters())] == names

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -13,6 +14,7 @@ from mlx_lm import load
 from mlx_lm.models.activations import swiglu as their_swiglu
 
 from backends.mlx import quick
+from backends.mlx.custom import custom
 
 
 @pytest.fixture(autouse=True)
@@ -117,3 +119,25 @@ def test_another_type_than_float32_is_left_alone(tiny_base: Path) -> None:
     model.set_dtype(mx.bfloat16)
     quick.quicken(model)
     assert not isinstance(model.layers[0].mlp, quick.QuickMLP)
+
+
+def test_a_custom_gradient_is_computed_on_the_stream_of_its_function() -> None:
+    """Else the lanes of a training step would wait for each other in the backward pass."""
+    lanes = [mx.new_stream(mx.cpu) for _ in range(2)]
+    seen: list[Any] = []
+
+    def gradient(primals: mx.array, cotangent: mx.array, _output: mx.array) -> mx.array:
+        seen.append(mx.default_stream(mx.cpu))
+        return 2 * primals * cotangent
+
+    square = custom(lambda x: x * x, gradient)
+
+    def loss(x: mx.array) -> mx.array:
+        total = mx.array(0.0)
+        for lane in lanes:
+            with mx.stream(lane):
+                total = total + square(x).sum()
+        return total
+
+    assert mx.grad(loss)(mx.array([3.0])).item() == 12.0
+    assert sorted(lane.index for lane in seen) == sorted(lane.index for lane in lanes)

@@ -16,6 +16,7 @@ from backends.base import (
     BackendError,
     Checkpointed,
     Evaluated,
+    Evaluating,
     Finished,
     Sampled,
     Started,
@@ -25,7 +26,15 @@ from backends.base import (
     UnsupportedModel,
 )
 from backends.mlx import MLXBackend
-from tests.backends.build import chat, digest, events, make_run, of, run_and_close
+from tests.backends.build import (
+    chat,
+    digest,
+    events,
+    make_run,
+    of,
+    run_and_close,
+    write_split,
+)
 
 pytestmark = pytest.mark.any_database
 
@@ -67,9 +76,12 @@ def test_the_last_checkpoints_and_the_best_are_kept(
 def test_the_run_ends_with_the_best_weights_unless_told_otherwise(
     tiny_base: Path, chats: Path, tmp_path: Path
 ) -> None:
-    """Steps far too long make the loss worse after the first ones."""
-    settings = {"learning_rate": 0.5, "grad_clip": 0, "optimizer": "adam", "schedule": "constant"}
-    settings |= {"steps_per_eval": 1, "iters": 6, "warmup": 5, "patience": 2, "seed": 1}
+    """Words that training never shows become less likely the more it learns."""
+    unseen = {"role": "assistant", "content": "quiet rivers carve deep valleys " * 8}
+    values = [{"messages": [*chat(f"valid {n}")[:-1], unseen]} for n in range(3)]
+    write_split(chats, "valid", values)
+    settings = {"learning_rate": 1e-2, "schedule": "constant", "warmup": 0, "seed": 1}
+    settings |= {"steps_per_eval": 1, "iters": 8, "patience": 2}
     best, last = (
         make_run(tiny_base, chats, tmp_path / str(on), restore_best=on, **settings)
         for on in (True, False)
@@ -163,6 +175,27 @@ def test_base_and_tuned_losses_are_measured_on_whole_splits(
     metrics = of(Finished, happened)[0].metrics
     assert metrics["perplexity"] == pytest.approx(math.exp(metrics["test_loss"]))
     assert metrics["val_loss"] < metrics["base_val_loss"]
+
+
+def test_a_long_evaluation_shows_that_it_goes_on_and_can_be_left(
+    tiny_base: Path, chats: Path, tmp_path: Path
+) -> None:
+    """Left between two batches of a validation, a run ends with the same bytes as any other."""
+    write_split(chats, "valid", [{"messages": chat(f"valid {n}")} for n in range(40)])
+    whole, left = (make_run(tiny_base, chats, tmp_path / name) for name in ("whole", "left"))
+    happened = events(whole)
+    told = [(e.iteration, e.done, e.total) for e in of(Evaluating, happened)]
+    total = told[0][2]
+    assert total > 2
+    assert told == [(n, done, total) for n in (0, 4, 8) for done in range(1, total)]
+    generator = MLXBackend().train(left)
+    next(e for e in generator if isinstance(e, Evaluating) and e.iteration == 4)
+    generator.close()
+    resumed = events(left)
+    assert of(Started, resumed)[0].iteration == 4
+    assert [e.iteration for e in of(Evaluated, resumed)] == [4, 8, 8]
+    assert of(Finished, resumed)[0] == of(Finished, happened)[0]
+    assert digest(left) == digest(whole)
 
 
 def test_the_reported_loss_is_mlx_lms_own(tiny_base: Path, chats: Path, tmp_path: Path) -> None:

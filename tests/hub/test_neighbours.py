@@ -1,4 +1,4 @@
-"""The engine as training's neighbour, asked over its real socket."""
+"""The engine as training's neighbour, asked over its real socket, and training as the engine's."""
 
 from __future__ import annotations
 
@@ -8,12 +8,16 @@ from typing import Any
 
 import pytest
 
-from hub.neighbours import Engine
+from hub.neighbours import Engine, Training
+from inference import neighbours as of_inference
 from inference.protocol import Reply, decode_request, encode_event
 from registry import paths
-from training import neighbours
+from tests.training.build import claim, make_job
+from training import neighbours, queue
 
 pytestmark = pytest.mark.any_database
+
+REGISTERED = of_inference.present()  # before a test may change it
 
 
 def held(name: str, nbytes: int, **more: object) -> dict[str, Any]:
@@ -41,6 +45,7 @@ class Listener:
             "busy": held("busy", 200, running=1),
         }
         self.running = running
+        self.coming = 0
         self.unloaded: list[str] = []
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.socket.bind(str(paths.engine_socket()))
@@ -67,6 +72,7 @@ class Listener:
         return {
             "models": models,
             "models_bytes": sum(int(model["nbytes"]) for model in models),
+            "coming_bytes": self.coming,
             "running": self.running,
             "waiting": 0,
         }
@@ -79,8 +85,9 @@ def engine(storage: Path) -> object:
     listener.socket.close()
 
 
-def test_the_hub_registers_the_engine() -> None:
+def test_the_hub_registers_both() -> None:
     assert isinstance(neighbours.present(), Engine)
+    assert isinstance(REGISTERED, Training)
 
 
 def test_without_an_engine_nobody_is_there(storage: Path) -> None:
@@ -107,3 +114,23 @@ def test_a_pinned_model_is_no_room_for_training(engine: Listener) -> None:
     engine.models["old"]["pinned"] = True
     assert Engine().busy_bytes() == 600
     assert Engine().make_room(10_000) == ["new"]
+
+
+def test_a_model_that_is_being_loaded_is_held_already(engine: Listener) -> None:
+    engine.coming = 50
+    assert Engine().held_bytes() == 950
+
+
+@pytest.mark.django_db
+def test_a_running_job_takes_its_estimate_or_what_it_measured() -> None:
+    assert Training().taken() == of_inference.Taken()
+    make_job()
+    assert Training().taken().nbytes == 0  # it waits
+    job = claim()
+    assert job.lease is not None
+    job.write_held(job.lease, memory_estimate_bytes=700)
+    assert Training().taken() == of_inference.Taken(700, f"training job {job.pk}")
+    job.write_held(job.lease, peak_memory_bytes=900)
+    assert Training().taken().nbytes == 900
+    queue.fail(job, job.lease, "It went wrong.")
+    assert Training().taken() == of_inference.Taken()

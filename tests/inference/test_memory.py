@@ -8,7 +8,7 @@ import pytest
 
 from backends.base import Sampling
 from backends.fake import FakeBackend
-from inference import client
+from inference import client, neighbours
 from inference.engine.places import kv_bytes_per_token, place
 from inference.protocol import Folder, Generate, Load, Unload
 from registry import artifacts, paths
@@ -209,3 +209,52 @@ def test_context_is_estimated_from_the_models_description(tmp_path: Path) -> Non
     }
     (tmp_path / "config.json").write_text(json.dumps(config))
     assert kv_bytes_per_token(tmp_path) == 30 * 2 * 3 * 64 * 2
+
+
+class Job:
+    """A training job that takes so much of the budget."""
+
+    def __init__(self, nbytes: int) -> None:
+        self.nbytes = nbytes
+
+    def taken(self) -> neighbours.Taken:
+        return (
+            neighbours.Taken(self.nbytes, "training job 7") if self.nbytes else neighbours.Taken()
+        )
+
+
+async def test_a_model_that_does_not_fit_beside_a_job_is_refused_with_the_reason() -> None:
+    base, job = make_base_folder(), Job(0)
+    neighbours.register(job)
+    async with running_engine(budget_bytes=weights("tiny") + 100_000) as engine:
+        job.nbytes = 100_001
+        for attempt in (text_of(ask(base)), client.load(Load(base=base))):
+            with pytest.raises(HubError, match="training job 7 takes") as caught:
+                await attempt
+            assert caught.value.status == 503
+        assert engine.stats()["models"] == []
+        job.nbytes = 0
+        assert await text_of(ask(base, max_tokens=3))
+
+
+async def test_idle_models_leave_when_there_is_no_room_for_two_beside_a_job() -> None:
+    one, two = make_base_folder("one"), make_base_folder("two")
+    neighbours.register(Job(1))
+    async with running_engine(budget_bytes=weights("one") + weights("two")) as engine:
+        for base in (one, two):
+            await client.load(Load(base=base))
+        assert [model["base"] for model in engine.stats()["models"]] == ["two"]
+
+
+async def test_an_answer_that_began_before_a_job_is_not_cut_off_for_it() -> None:
+    base, job = make_base_folder(), Job(0)
+    neighbours.register(job)
+    budget = weights("tiny") + 100_000
+    async with running_engine(FakeBackend(tokens_per_second=60), budget_bytes=budget) as engine:
+        answer = asyncio.create_task(text_of(ask(base, max_tokens=60)))
+        await until(lambda: engine.stats()["tokens_generated"] > 3)
+        job.nbytes = budget
+        with pytest.raises(HubError, match="training job 7"):
+            await text_of(ask(make_base_folder("other"), request_id="other"))
+        assert engine.stats()["taken_bytes"] == budget
+        assert await answer

@@ -298,6 +298,60 @@ def test_several_values_in_a_field_start_a_sweep(client: Client, seeded: Seeded)
     assert {job.status for job in sweep.jobs.all()} == {"cancelled"}
 
 
+def test_choices_and_switches_are_swept_like_numbers(client: Client, seeded: Seeded) -> None:
+    several = {
+        "optimizer": ["adamw", "sgd", "adamw"],  # the chosen one, and two ticked boxes
+        "packing": ["both"],
+        "lora.keys": "self_attn.q_proj; self_attn.q_proj mlp.up_proj",
+        "scoring.scorer": "f1",
+    }
+    fields = form_of(client) | ids(seeded) | several
+    plan = client.post("/training/new/plan/", fields).context["plan"]
+    assert (plan.jobs, plan.varied) == (8, "2 × 2 × 2")
+    client.post("/training/new/", fields)
+    sweep = Sweep.objects.get()
+    assert sweep.grid == {
+        "lora.keys": [["self_attn.q_proj"], ["self_attn.q_proj", "mlp.up_proj"]],
+        "optimizer": ["adamw", "sgd"],
+        "packing": [False, True],
+    }
+    configs = [job.training_config for job in sweep.jobs.order_by("pk")]
+    assert {(c.optimizer, c.packing, c.lora.keys) for c in configs} == {
+        (optimizer, packing, keys)
+        for optimizer in ("adamw", "sgd")
+        for packing in (False, True)
+        for keys in (("self_attn.q_proj",), ("self_attn.q_proj", "mlp.up_proj"))
+    }
+    page = client.get(sweep.get_absolute_url())
+    table = page.context["table"]
+    assert table.settings == ["Adapted layers", "Optimizer", "Pack short examples"]
+    assert table.rows[-1].settings == ["self_attn.q_proj mlp.up_proj", "sgd", "on"]
+    again = form_of(client, f"?sweep={sweep.pk}")
+    assert client.post("/training/new/plan/", again).context["plan"].jobs == 8
+
+
+def test_two_choices_make_a_heat_map(client: Client, seeded: Seeded) -> None:
+    several = {"schedule": ["cosine", "constant"], "fine_tune_type": ["lora", "dora"]}
+    client.post("/training/new/", form_of(client) | ids(seeded) | several)
+    table = client.get(Sweep.objects.get().get_absolute_url()).context["table"]
+    assert table.columns == ["cosine", "constant"]
+    assert [value for value, _ in table.grid] == ["lora", "dora"]
+    assert all(
+        cell.row.settings == [down, across]
+        for down, cells in table.grid
+        for across, cell in zip(table.columns, cells, strict=True)
+    )
+
+
+def test_a_choice_that_is_not_offered_is_refused_beside_others(
+    client: Client, seeded: Seeded
+) -> None:
+    fields = form_of(client) | ids(seeded) | {"optimizer": ["adamw", "magic"]}
+    response = client.post("/training/new/", fields)
+    assert response.status_code == 422
+    assert "magic is not one of the available choices" in text(response)
+
+
 def test_a_sweep_is_one_comparison(client: Client, seeded: Seeded) -> None:
     sweep = make_sweep(seeded.model, seeded.dataset)
     page = client.get(sweep.get_absolute_url())

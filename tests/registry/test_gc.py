@@ -104,7 +104,7 @@ def test_a_dry_run_touches_nothing() -> None:
     out = io.StringIO()
     call_command("gc", "--dry-run", "--older-than", "0", stdout=out)
     assert "active/gone/0.1.0" in out.getvalue()
-    assert "1 would be removed, 5 bytes." in out.getvalue()
+    assert "1 would be removed, 5 B." in out.getvalue()
     assert path.exists()
     call_command("gc", "--older-than", "0", stdout=out)
     assert "1 removed" in out.getvalue()

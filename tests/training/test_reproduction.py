@@ -266,3 +266,17 @@ def test_page_and_api_queue_it_and_show_the_result(client: Client) -> None:
     assert client.post(f"{page}reproduce/").headers["Location"].startswith("/training/")
     missing = client.post(f"{api}/9.9.9/reproduce", {}, content_type="application/json")
     assert missing.status_code == 404
+
+
+def test_a_reproduction_is_never_halved_for_want_of_memory() -> None:
+    """With another batch size it would reproduce nothing."""
+    reproduction.enqueue(make_version(batch_size=4))
+    for _ in range(queue.MAX_CRASHES):
+        TrainingJob.objects.update(not_before=None)
+        job = claim()
+        assert job.lease is not None
+        queue.crashed(job, job.lease, "Memory ran out.", out_of_memory=True)
+    job.refresh_from_db()
+    assert (job.status, job.config["batch_size"], job.can_halve) == (Status.FAILED, 4, False)
+    with pytest.raises(Conflict, match="never to one that trains a version again"):
+        queue.retry_halved(job)

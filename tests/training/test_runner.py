@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import uuid
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.utils import timezone
 
 from backends.base import OutOfMemory
-from registry import artifacts, bases, paths
+from registry import artifacts, bases, datasets, paths
 from registry.models import MLflowOutbox, ModelVersion
 from tests.training.build import claim, make_job, make_model
 from training import queue, runner
@@ -256,3 +258,37 @@ def test_a_process_knows_that_its_worker_is_gone(monkeypatch: pytest.MonkeyPatch
     assert not runner.orphaned()
     monkeypatch.setenv("HUB_WORKER_PID", str(os.getpid()))
     assert runner.orphaned()
+
+
+def test_a_long_evaluation_sends_heartbeats_and_is_left_when_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """40 examples are three batches; after each the reaper hears that the job lives."""
+    monkeypatch.setattr("training.progress.WRITE_EVERY_S", 0.0)
+    folder = paths.root() / "long"
+    folder.mkdir(parents=True)
+    for split, count in (("train", 12), ("valid", 40)):
+        lines = [json.dumps({"prompt": str(n), "completion": split}) for n in range(count)]
+        (folder / f"{split}.jsonl").write_text("\n".join(lines) + "\n")
+    datasets.register_dataset("long", folder)
+    make_job(make_model())
+    stages: list[tuple[int, str]] = []
+    due: list[bool] = []
+    beat = TrainingJob.beat
+
+    def listen(job: TrainingJob, *args: Any, **columns: Any) -> None:
+        beat(job, *args, **columns)
+        row = TrainingJob.objects.get()
+        stages.append((row.iteration, row.stage))
+        due.append(row.heartbeat_due_at > timezone.now())
+
+    def ask() -> str:
+        return "Enough." if stages[-1:] == [(20, "evaluating 2 of 3")] else ""
+
+    monkeypatch.setattr(TrainingJob, "beat", listen)
+    job = attempt(claim(), ask)
+    assert (job.status, job.wait_reason, job.checkpoint_iteration) == (Status.QUEUED, "Enough.", 20)
+    for iteration in (0, 10, 20):
+        assert (iteration, "evaluating 1 of 3") in stages
+    assert all(due)
+    assert attempt(claim()).status == Status.COMPLETED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -245,3 +246,24 @@ def test_examples_do_not_leave_with_a_lineage(client: Client) -> None:
     facts = client.get(f"{api}/0.1.0/lineage").json()["facts"]
     for told in (listed["evaluation"], facts["evaluation"]):
         assert (told["examples"], "samples" in told) == (4, False)
+
+
+def test_lm_eval_sends_heartbeats_and_ends_when_the_job_is_cancelled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(lm_eval, "installed", lambda: True)
+    monkeypatch.setattr(scoring, "_BEAT_S", 0.0)
+    beats: list[datetime.datetime | None] = []
+
+    def cancel_later() -> str:
+        row = TrainingJob.objects.get()
+        if row.stage.startswith("scoring"):
+            beats.append(row.heartbeat_at)
+            TrainingJob.objects.update(cancel_requested=len(beats) > 3)
+        return ""
+
+    make_job(scoring={"scorer": "none", "lm_eval": ["arc_easy"], "examples": 50})
+    attempt(cancel_later)
+    assert len(set(beats)) == len(beats) < 50
+    assert "cancelled" in version().evaluation["problem"]
+    assert version().status == ModelVersion.Status.READY

@@ -6,9 +6,9 @@ import datetime
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.template.defaultfilters import filesizeformat
 
 from registry import gc
+from registry.sizes import human
 
 
 class Command(BaseCommand):
@@ -32,18 +32,14 @@ class Command(BaseCommand):
         found = gc.leftovers(age) if options["dry_run"] else gc.sweep(age)
         for one in found:
             self._write(one)
-        total = _size(sum(one.size_bytes for one in found))
+        total = human(sum(one.size_bytes for one in found))
         verb = "would be removed" if options["dry_run"] else "removed"
         self.stdout.write(f"{len(found)} {verb}, {total}.")
         if kept := gc.resumable():
-            self.stdout.write(f"{len(kept)} kept, {_size(sum(one.size_bytes for one in kept))}:")
+            self.stdout.write(f"{len(kept)} kept, {human(sum(one.size_bytes for one in kept))}:")
         for one in kept:
             self._write(one)
 
     def _write(self, one: gc.Leftover) -> None:
         until = f", until {one.kept_until:%Y-%m-%d %H:%M} UTC" if one.kept_until else ""
-        self.stdout.write(f"{_size(one.size_bytes):>10}  {one.path}  ({one.reason}{until})")
-
-
-def _size(size_bytes: int) -> str:
-    return filesizeformat(size_bytes).replace("\xa0", " ")
+        self.stdout.write(f"{human(one.size_bytes):>10}  {one.path}  ({one.reason}{until})")

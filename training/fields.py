@@ -1,0 +1,128 @@
+"""Form fields that take several values at once: those of a grid, which make a job each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from django import forms
+from django.utils.datastructures import MultiValueDict
+
+BOTH = "both"
+
+
+class BoundSeveral(forms.BoundField):
+    """A field of which one value is chosen, and others may be tried as well."""
+
+    @property
+    def also(self) -> list[tuple[str, str, bool]]:
+        """Value, words and whether it is ticked, of each box below the field."""
+        field, value = self.field, self.value()
+        if isinstance(field, CheckField):
+            return [(BOTH, "Try it on and off", isinstance(value, list))]
+        if isinstance(field, ChoicesField):
+            chosen = value if isinstance(value, list) else []
+            words = [(str(name), str(label).split(":")[0]) for name, label in field.offered]
+            return [(name, label, name in chosen) for name, label in words]
+        return []
+
+    @property
+    def several(self) -> bool:
+        return any(ticked for *_, ticked in self.also)
+
+
+class _Select(forms.Select):
+    def value_from_datadict(
+        self, data: Mapping[str, Any], files: MultiValueDict[str, Any], name: str
+    ) -> Any:
+        return _values(data, name)
+
+
+class ChoicesField(forms.ChoiceField):
+    """One of the choices, or a list of several in the order in which they are offered."""
+
+    widget = _Select
+
+    def __init__(self, offered: tuple[tuple[str, str], ...], **kwargs: Any) -> None:
+        super().__init__(choices=offered, **kwargs)
+        self.offered = offered
+
+    def to_python(self, value: Any) -> Any:
+        given = {str(one) for one in (value if isinstance(value, list) else [value])} - {"", "None"}
+        known = [name for name, _ in self.offered if name in given]
+        found = known + sorted(given - set(known))  # what is not offered is for `validate` to name
+        return found if len(found) > 1 else "".join(found)
+
+    def validate(self, value: Any) -> None:
+        for one in value if isinstance(value, list) else [value]:
+            super().validate(one)
+
+    def get_bound_field(self, form: forms.BaseForm, field_name: str) -> BoundSeveral:
+        return BoundSeveral(form, self, field_name)
+
+
+class _Checkbox(forms.CheckboxInput):
+    def value_from_datadict(
+        self, data: Mapping[str, Any], files: MultiValueDict[str, Any], name: str
+    ) -> Any:
+        given = _values(data, name)
+        if BOTH in given or {str(one) for one in given} >= {"True", "False"}:
+            return [False, True]
+        return super().value_from_datadict(data, files, name)
+
+    def format_value(self, value: Any) -> str | None:
+        return None if isinstance(value, list) else super().format_value(value)
+
+
+class CheckField(forms.BooleanField):
+    """On, off, or [False, True] for both."""
+
+    widget = _Checkbox
+
+    def to_python(self, value: Any) -> Any:
+        return value if isinstance(value, list) else super().to_python(value)
+
+    def get_bound_field(self, form: forms.BaseForm, field_name: str) -> BoundSeveral:
+        return BoundSeveral(form, self, field_name)
+
+
+class NumbersField(forms.CharField):
+    """A number, or several with commas between them. What a number may be is for `TrainingConfig`
+    to say, so texts pass."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(
+            widget=forms.TextInput(
+                attrs={"inputmode": "decimal", "autocomplete": "off", "spellcheck": "false"}
+            ),
+            **kwargs,
+        )
+
+    def to_python(self, value: Any) -> Any:
+        return _one_or_several(_split(value, ","))
+
+
+class WordsField(forms.CharField):
+    """Names with spaces or commas between them; empty is None. Semicolons separate several lists of
+    names."""
+
+    def to_python(self, value: Any) -> Any:
+        found = [one.replace(",", " ").split() for one in _split(value, ";")]
+        return (found if len(found) > 1 else found[0]) if found else None
+
+
+def _values(data: Mapping[str, Any], name: str) -> list[Any]:
+    """All that was sent under `name`: the field's own value and the ticked boxes'."""
+    if isinstance(data, MultiValueDict):
+        return list(data.getlist(name))
+    value = data.get(name)
+    return value if isinstance(value, list) else [value]
+
+
+def _split(value: Any, separator: str) -> list[str]:
+    pieces = [piece.strip() for piece in str(value or "").split(separator)]
+    return [piece for piece in pieces if piece]
+
+
+def _one_or_several(pieces: list[str]) -> Any:
+    return pieces if len(pieces) > 1 else "".join(pieces)

@@ -1,0 +1,231 @@
+"""Training jobs. The row is the truth; Huey only rings the doorbell.
+
+Every change of status is one conditional update that names the status, and while a job runs the
+lease, that it leaves: whoever comes second changes nothing and is told so.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from typing import ClassVar
+
+from django.apps import apps
+from django.db import IntegrityError, models, transaction
+from django.db.models import OuterRef, Q, Subquery
+from django.urls import reverse
+from django.utils import timezone
+
+from backends.base import TrainingConfig
+from registry.models import BaseModel, Dataset, Model, ModelVersion
+from registry.names import SEMVER_PATTERN, validate_semver
+from training.models.progress import Progressing
+from training.models.sweeps import Sweep
+
+
+class TrainingJobQuerySet(models.QuerySet["TrainingJob"]):
+    def waiting(self) -> TrainingJobQuerySet:
+        """Queued jobs in the order in which they run, paused ones in their places."""
+        return self.filter(status=TrainingJob.Status.QUEUED).order_by(
+            "-priority", "position", "created_at", "pk"
+        )
+
+    def due(self) -> TrainingJobQuerySet:
+        """Queued jobs that may start now, the next one first."""
+        may_start = Q(not_before__isnull=True) | Q(not_before__lte=timezone.now())
+        return self.waiting().filter(may_start, paused=False)
+
+    def running(self) -> TrainingJobQuerySet:
+        return self.filter(status=TrainingJob.Status.RUNNING)
+
+    def held(self, job_id: int, lease: uuid.UUID) -> TrainingJobQuerySet:
+        """The running job as long as this lease holds it, else nothing."""
+        return self.running().filter(pk=job_id, lease=lease)
+
+    def with_losses(self) -> TrainingJobQuerySet:
+        """Adds `train_loss` and `val_loss`: the newest of each that was measured, or None."""
+        newest = (
+            apps.get_model("training", "TrainingMetric")
+            ._default_manager.filter(job=OuterRef("pk"))
+            .order_by("-iteration")
+        )
+        return self.annotate(
+            **{
+                loss: Subquery(newest.filter(**{f"{loss}__isnull": False}).values(loss)[:1])
+                for loss in ("train_loss", "val_loss")
+            }
+        )
+
+    def claim_next(
+        self, patience_s: float, admits: Callable[[TrainingJob], bool] = lambda job: True
+    ) -> TrainingJob | None:
+        """Take the next due job that `admits`, under a new lease, for `patience_s` until its
+        first heartbeat. None when there is none or another job runs.
+
+        Safe to call from any number of processes. A job that is not admitted is left for another
+        call: it had better not be due any more.
+        """
+        refused: set[int] = set()
+        while not self.running().exists():
+            job = self.due().exclude(pk__in=refused).first()
+            if job is None:
+                return None
+            if not admits(job):
+                refused.add(job.pk)
+                continue
+            try:
+                with transaction.atomic():
+                    claimed = job._claim(patience_s)
+            except IntegrityError:  # job_one_running: another job was claimed in the meantime
+                return None
+            if claimed:
+                job.refresh_from_db()
+                return job
+        return None
+
+
+class TrainingJob(Progressing):
+    """One fine-tuning run, from the queue to the version it made."""
+
+    model = models.ForeignKey(Model, on_delete=models.PROTECT, related_name="jobs")
+    dataset = models.ForeignKey(Dataset, on_delete=models.PROTECT, related_name="jobs")
+    config = models.JSONField(help_text="backends.base.TrainingConfig")
+    priority = models.IntegerField(default=0, help_text="Higher runs first")
+    position = models.BigIntegerField(
+        default=0, editable=False, help_text="Among jobs of the same priority; lower runs first"
+    )
+    sweep = models.ForeignKey(
+        Sweep, on_delete=models.SET_NULL, null=True, related_name="jobs", editable=False
+    )
+    varied = models.JSONField(
+        default=dict, editable=False, help_text="What is the job's own in its sweep, by dotted name"
+    )
+    cloned_from = models.ForeignKey(
+        "self", on_delete=models.SET_NULL, null=True, related_name="clones", editable=False
+    )
+    created_at = models.DateTimeField(auto_now_add=True)
+    cancel_requested = models.BooleanField(default=False, editable=False)
+    paused = models.BooleanField(
+        default=False,
+        editable=False,
+        help_text="Not started while it waits; while it runs: back to the queue at its next step",
+    )
+    out_of_memory = models.BooleanField(
+        default=False, editable=False, help_text="The last attempt ended for want of memory"
+    )
+    batch_size_before = models.PositiveIntegerField(
+        null=True, editable=False, help_text="Before it was halved for want of memory"
+    )
+    correlation_id = models.CharField(max_length=64, blank=True, editable=False)
+    version_number = models.CharField(
+        max_length=20,
+        blank=True,
+        editable=False,
+        validators=[validate_semver],
+        help_text="Chosen for its version; empty takes what is proposed when it begins",
+    )
+    result_version = models.OneToOneField(
+        ModelVersion, on_delete=models.PROTECT, null=True, related_name="job", editable=False
+    )
+    reproduces = models.ForeignKey(
+        ModelVersion,
+        on_delete=models.PROTECT,
+        null=True,
+        related_name="reproductions",
+        editable=False,
+        help_text="The version that the job trains again, without making another",
+    )
+
+    objects = TrainingJobQuerySet.as_manager()
+
+    class Meta:
+        ordering = ("-created_at", "-pk")
+        constraints: ClassVar = [
+            models.CheckConstraint(
+                condition=Q(status__in=["queued", "running", "completed", "failed", "cancelled"]),
+                name="job_status_valid",
+            ),
+            models.UniqueConstraint(
+                fields=["status"], condition=Q(status="running"), name="job_one_running"
+            ),
+            models.CheckConstraint(
+                condition=~Q(status="running") | Q(lease__isnull=False),
+                name="job_running_has_lease",
+            ),
+            models.CheckConstraint(
+                condition=Q(version_number="") | Q(version_number__regex=SEMVER_PATTERN),
+                name="job_version_number_valid",
+            ),
+        ]
+        indexes: ClassVar = [
+            models.Index(fields=["status", "-priority", "position"], name="job_order"),
+            # With the status, so that the list of what is over skips to a late page by it alone.
+            models.Index(fields=["-created_at", "-id", "status"], name="job_newest"),
+            models.Index(fields=["memory_family", "-completed_at"], name="job_family"),
+            models.Index(fields=["status", "-created_at", "-id"], name="job_newest_of_status"),
+            models.Index(fields=["model", "-created_at", "-id"], name="job_newest_of_model"),
+            models.Index(fields=["correlation_id"], name="job_correlation"),
+        ]
+
+    def __str__(self) -> str:
+        return f"job {self.pk} ({self.model.name})"
+
+    def get_absolute_url(self) -> str:
+        return reverse("job", args=[self.pk])
+
+    @property
+    def training_config(self) -> TrainingConfig:
+        """The stored configuration, validated. Raises pydantic's ValidationError."""
+        return TrainingConfig.model_validate(self.config)
+
+    @property
+    def base_model(self) -> BaseModel:
+        """What is adapted: the model's base, or the one that the reproduced version had."""
+        return self.reproduces.base_model if self.reproduces else self.model.base_model
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether it waits for somebody to let it go on."""
+        return self.paused and self.status == self.Status.QUEUED
+
+    @property
+    def is_pausing(self) -> bool:
+        """Whether it will go back to the queue at its next step."""
+        return self.paused and self.status == self.Status.RUNNING
+
+    @property
+    def can_halve(self) -> bool:
+        """Whether a retry at half the batch size is offered: once, after it ran out of memory."""
+        return self.status == self.Status.FAILED and self.out_of_memory and self.may_halve
+
+    @property
+    def may_halve(self) -> bool:
+        """Whether the batch can be halved and was not before. A reproduction's cannot: with another
+        batch size it would reproduce nothing."""
+        whole = self.batch_size_before is None and self.reproduces_id is None
+        return whole and int(self.config.get("batch_size", 1)) > 1
+
+    @property
+    def total_iters(self) -> int:
+        """Optimizer steps of the whole run; with `epochs` a guess until the data is read."""
+        return self.iters or int(self.config.get("iters", 0))
+
+    @property
+    def progress(self) -> float:
+        """Share of the iterations done, 0 to 1; early stopping completes a job before its last."""
+        if self.status == self.Status.COMPLETED:
+            return 1.0
+        return min(1.0, self.iteration / self.total_iters) if self.total_iters else 0.0
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Estimate from the mean step of this attempt's metrics; None before it can be known."""
+        if self.status != self.Status.RUNNING or not self.iteration:
+            return None
+        newest = self.metrics.order_by("-iteration").values_list("iteration", "created_at")[:20]
+        times = list(newest)
+        if len(times) < 2 or times[0][0] == times[-1][0]:
+            return None
+        elapsed = (times[0][1] - times[-1][1]).total_seconds()
+        left = self.total_iters - self.iteration
+        return max(0.0, left * elapsed / (times[0][0] - times[-1][0]))

@@ -1,0 +1,126 @@
+"""What makes a running job one process's alone: attempt, lease and heartbeat."""
+
+from __future__ import annotations
+
+import datetime
+import uuid
+from typing import Any
+
+from django.db import models
+from django.db.models import F
+from django.db.models.functions import Coalesce
+from django.utils import timezone
+
+
+class LeaseLost(Exception):
+    """The job is no longer this process's to write: it was requeued, or it ended."""
+
+
+class Leased(models.Model):
+    """The columns of `TrainingJob` that say whose it is, and how they change."""
+
+    class Status(models.TextChoices):
+        QUEUED = "queued", "Queued"
+        """Waits for the worker; `wait_reason` says for what."""
+        RUNNING = "running", "Running"
+        """Leased to one child process that sends heartbeats."""
+        COMPLETED = "completed", "Completed"
+        FAILED = "failed", "Failed"
+        CANCELLED = "cancelled", "Cancelled"
+
+    status = models.CharField(max_length=10, choices=Status, default=Status.QUEUED, editable=False)
+    started_at = models.DateTimeField(null=True, editable=False)
+    completed_at = models.DateTimeField(null=True, editable=False)
+    error_message = models.TextField(blank=True, editable=False)
+    wait_reason = models.TextField(blank=True, editable=False)
+    attempt = models.PositiveIntegerField(default=0, editable=False)
+    crashes = models.PositiveIntegerField(
+        default=0, editable=False, help_text="In a row, without a new checkpoint between them"
+    )
+    lease = models.UUIDField(null=True, editable=False, help_text="Live while the job runs")
+    heartbeat_at = models.DateTimeField(null=True, editable=False)
+    heartbeat_due_at = models.DateTimeField(
+        null=True, editable=False, help_text="When the next heartbeat must have come"
+    )
+    not_before = models.DateTimeField(
+        null=True, editable=False, help_text="Back-off after a crash, or the next look for memory"
+    )
+    process_group = models.IntegerField(null=True, editable=False)
+    process_started = models.FloatField(
+        null=True, editable=False, help_text="Start time of that process: a pid can be reused"
+    )
+
+    stage = models.CharField(max_length=40, blank=True, editable=False)
+    yielding = models.CharField(
+        max_length=80, blank=True, editable=False, help_text="Why training holds still just now"
+    )
+    yielding_since = models.DateTimeField(null=True, editable=False)
+
+    class Meta:
+        abstract = True
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more will happen to the job by itself."""
+        return self.status not in (self.Status.QUEUED, self.Status.RUNNING)
+
+    def _claim(self, patience_s: float) -> bool:
+        now = timezone.now()
+        return bool(
+            type(self)
+            ._default_manager.filter(pk=self.pk, status=self.Status.QUEUED, attempt=self.attempt)
+            .update(
+                status=self.Status.RUNNING,
+                attempt=F("attempt") + 1,
+                lease=uuid.uuid4(),
+                started_at=Coalesce(F("started_at"), now),
+                heartbeat_at=now,
+                heartbeat_due_at=now + datetime.timedelta(seconds=patience_s),
+                not_before=None,
+                process_group=None,
+                process_started=None,
+                stage="starting",
+                yielding="",
+                yielding_since=None,
+                wait_reason="",
+                error_message="",
+            )
+        )
+
+    def beat(self, lease: uuid.UUID, patience_s: float, /, **progress: Any) -> None:
+        """Write a heartbeat and progress columns; the next is due in `patience_s`.
+
+        Raises LeaseLost when the lease no longer holds the job.
+        """
+        now = timezone.now()
+        self.write_held(
+            lease,
+            heartbeat_at=now,
+            heartbeat_due_at=now + datetime.timedelta(seconds=patience_s),
+            **progress,
+        )
+
+    def write_held(self, lease: uuid.UUID, /, **columns: Any) -> None:
+        """Update columns as the holder of the lease. Raises LeaseLost when it is not."""
+        held = {"pk": self.pk, "status": self.Status.RUNNING, "lease": lease}
+        if not type(self)._default_manager.filter(**held).update(**columns):
+            raise LeaseLost(f"Job {self.pk} is no longer held by lease {lease}.")
+
+    def leave_running(self, lease: uuid.UUID, status: Status, /, **columns: Any) -> None:
+        """running → `status`. Raises LeaseLost when someone else has done it already.
+
+        The row keeps the lease of an ended job, so that a repeated write can be recognised.
+        """
+        over = status != self.Status.QUEUED
+        self.write_held(
+            lease,
+            status=status,
+            completed_at=timezone.now() if over else None,
+            heartbeat_due_at=None,
+            process_group=None,
+            process_started=None,
+            stage="",
+            yielding="",
+            yielding_since=None,
+            **columns,
+        )

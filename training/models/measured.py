@@ -1,0 +1,56 @@
+"""What a job measured, and what its model said on the way."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from django.db import models
+from django.utils import timezone
+
+from training.models.jobs import TrainingJob
+
+
+class TrainingMetric(models.Model):
+    """One iteration's measurements; a null was not measured at that iteration."""
+
+    job = models.ForeignKey(TrainingJob, on_delete=models.CASCADE, related_name="metrics")
+    iteration = models.PositiveIntegerField()
+    train_loss = models.FloatField(null=True)
+    val_loss = models.FloatField(null=True)
+    learning_rate = models.FloatField(null=True)
+    grad_norm = models.FloatField(null=True)
+    tokens_per_second = models.FloatField(null=True)
+    peak_memory_bytes = models.BigIntegerField(null=True)
+    created_at = models.DateTimeField(
+        default=timezone.now, editable=False, help_text="When it was measured; rows come in batches"
+    )
+
+    class Meta:
+        ordering = ("iteration",)
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["job", "iteration"], name="metric_unique"),
+        ]
+
+    def __str__(self) -> str:
+        return f"job {self.job_id} iteration {self.iteration}"
+
+
+class TrainingSample(models.Model):
+    """What the model in training answered to a validation prompt at one iteration."""
+
+    job = models.ForeignKey(TrainingJob, on_delete=models.CASCADE, related_name="samples")
+    iteration = models.PositiveIntegerField()
+    line = models.PositiveIntegerField(help_text="Of valid.jsonl, from 1")
+    prompt = models.TextField()
+    expected = models.TextField(blank=True)
+    answer = models.TextField(blank=True)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        ordering = ("iteration", "line")
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["job", "iteration", "line"], name="sample_unique"),
+        ]
+
+    def __str__(self) -> str:
+        return f"job {self.job_id} iteration {self.iteration} line {self.line}"

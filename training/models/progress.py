@@ -1,0 +1,52 @@
+"""How far a job is, and what it takes."""
+
+from __future__ import annotations
+
+from django.db import models
+from django.utils import timezone
+
+from training.models.leases import Leased
+
+
+class Progressing(Leased):
+    """The columns of `TrainingJob` that say how it goes on."""
+
+    iteration = models.PositiveIntegerField(default=0, editable=False)
+    iters = models.PositiveIntegerField(
+        null=True, editable=False, help_text="Optimizer steps in all, known once the data is read"
+    )
+    checkpoint_iteration = models.PositiveIntegerField(
+        default=0, editable=False, help_text="Where the job goes on after an interruption"
+    )
+    yielded_s = models.FloatField(
+        default=0.0, editable=False, help_text="Seconds held still in all, for others' sake"
+    )
+    tokens_per_second = models.FloatField(null=True, editable=False)
+    peak_memory_bytes = models.BigIntegerField(null=True, editable=False)
+    memory_estimate_bytes = models.BigIntegerField(
+        null=True, editable=False, help_text="Expected peak, as earlier runs have corrected it"
+    )
+    memory_parts = models.JSONField(
+        default=dict, editable=False, help_text="training.estimate.Memory: bytes before correction"
+    )
+    memory_family = models.CharField(
+        max_length=100, blank=True, editable=False, help_text="Runs that correct each other"
+    )
+
+    class Meta:
+        abstract = True
+
+    @property
+    def yield_text(self) -> str:
+        """`paused 12 s: someone is chatting` while training holds still, else empty."""
+        if not self.yielding or self.yielding_since is None:
+            return ""
+        seconds = (timezone.now() - self.yielding_since).total_seconds()
+        return f"paused {max(0.0, seconds):.0f} s: {self.yielding}"
+
+    @property
+    def memory_error(self) -> float | None:
+        """Measured peak over the estimate, minus 1; None until both are known and it is over."""
+        if not (self.is_over and self.peak_memory_bytes and self.memory_estimate_bytes):
+            return None
+        return self.peak_memory_bytes / self.memory_estimate_bytes - 1

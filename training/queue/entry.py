@@ -1,0 +1,99 @@
+"""How a job gets into the queue, and how the worker takes it."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import structlog
+from django.conf import settings
+from django.db import transaction
+from django.db.models import Max
+
+from backends.base import TrainingConfig
+from registry.models import Dataset, Model, ModelVersion
+from training import rules
+from training.configs import with_changes
+from training.models import Sweep, TrainingJob
+from training.queue.doorbell import ring
+
+log = structlog.get_logger(__name__)
+Status = TrainingJob.Status
+
+
+def enqueue(
+    model: Model,
+    dataset: Dataset,
+    config: TrainingConfig,
+    priority: int = 0,
+    *,
+    reproduces: ModelVersion | None = None,
+    sweep: Sweep | None = None,
+    varied: Mapping[str, Any] | None = None,
+    cloned_from: TrainingJob | None = None,
+    version_number: str = "",
+) -> TrainingJob:
+    """Queue a fine-tuning of `model` on `dataset`, or of what `training.reproduction` asks for.
+    Its version gets `version_number`, or else what is proposed when it begins.
+
+    Raises Invalid when it could not be trained, Invalid or Conflict when its number cannot be had.
+    """
+    rules.check(model, dataset, config)
+    if version_number:
+        rules.check_number(model, version_number)
+    with transaction.atomic():
+        job = TrainingJob.objects.create(
+            model=model,
+            dataset=dataset,
+            reproduces=reproduces,
+            config=config.model_dump(mode="json"),
+            priority=priority,
+            position=last_position() + 1,
+            sweep=sweep,
+            varied=dict(varied or {}),
+            cloned_from=cloned_from,
+            version_number=version_number,
+            correlation_id=_correlation_id(),
+        )
+        ring()
+    log.info("job queued", job=job.pk, model=model.name, dataset=dataset.name)
+    return job
+
+
+def clone(
+    job: TrainingJob,
+    changes: Mapping[str, Any],
+    *,
+    dataset: Dataset | None = None,
+    priority: int | None = None,
+    version_number: str = "",
+) -> TrainingJob:
+    """Queue a new job like `job`, with the settings in `changes` (by dotted name) and perhaps
+    other data. A number that was chosen for the old job's version is not taken over. Raises what
+    `enqueue` raises."""
+    config = with_changes(job.training_config, changes)
+    return enqueue(
+        job.model,
+        dataset or job.dataset,
+        config,
+        job.priority if priority is None else priority,
+        cloned_from=job,
+        version_number=version_number,
+    )
+
+
+def claim(admits: Callable[[TrainingJob], bool] = lambda job: True) -> TrainingJob | None:
+    """The next due job that `admits`, running under a new lease; None when there is none or one
+    runs."""
+    return TrainingJob.objects.claim_next(settings.HEARTBEAT_TIMEOUT_S, admits)
+
+
+def last_position() -> int:
+    alive = TrainingJob.objects.filter(status__in=[Status.QUEUED, Status.RUNNING])
+    return alive.aggregate(last=Max("position"))["last"] or 0
+
+
+def _correlation_id() -> str:
+    bound = structlog.contextvars.get_contextvars()
+    return str(bound.get("correlation_id") or bound.get("request_id") or uuid.uuid4().hex)[:64]
