@@ -181,6 +181,7 @@ class GenerationThread:
             "waiting": len(self._waiting),
             "max_rows": self._max_rows,
             "max_queue": self._max_queue,
+            "steps": self._counts["steps"],
             "tokens_generated": self._counts["tokens"],
             "requests": self._counts["requests"],
             "prompt_tokens": self._counts["prompt_tokens"],
@@ -292,6 +293,7 @@ class GenerationThread:
         except Exception as error:
             self._give_up(resident, error)
             return
+        self._counts["steps"] += 1
         resident.touch()
         for delta in deltas:
             row = resident.rows.get(delta.uid)
