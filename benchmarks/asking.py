@@ -78,10 +78,11 @@ async def ask(
     server: Server, messages: Sequence[Message], max_tokens: int, **sampling: Any
 ) -> Answer:
     """One streamed answer to its end. Raises SystemExit when it is none."""
-    body = {"stream": True, "stream_options": {"include_usage": True}, "max_tokens": max_tokens}
+    usage = {"stream_options": {"include_usage": True}}
+    body = {"stream": True, "max_tokens": max_tokens, "temperature": 0.0, **usage, **sampling}
     answer, parts = Answer(time.perf_counter()), []
     async with asyncio.timeout(LIMIT_S):
-        async with asked(server, messages, temperature=0.0, **body | sampling) as reader:
+        async with asked(server, messages, **body) as reader:
             while data := await reader.read(65536):
                 if _TOKEN.search(data):
                     answer.last = time.perf_counter()

@@ -23,6 +23,8 @@ from backends.base import Message
 from benchmarks.asking import Together
 
 ROOT = Path(__file__).resolve().parent.parent
+# How the hub's engine has OpenMP's threads wait (`manage.py run_engine`); rivals get it too.
+THREADS = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "5000"}
 
 
 class Bare:
@@ -30,17 +32,13 @@ class Bare:
 
     def __init__(self, model: Path, *, hub: bool = False) -> None:
         self._command = [sys.executable, "-m", "benchmarks.bare", str(model)]
-        # The engine's own choice of threads (`manage.py run_engine`), or the library's.
-        self._env = dict(os.environ)
-        if hub:
-            self._command.append("--hub")
-            self._env["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // 2))
+        self._command += ["--hub"] * hub
 
     def __enter__(self) -> Self:
         self._child = subprocess.Popen(
             self._command,
             cwd=ROOT,
-            env=self._env,
+            env={**os.environ, **THREADS},
             text=True,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -1,7 +1,7 @@
 """mlx_lm.server on loopback, as a rival: the same weights, and the hub's fast BLAS.
 
-Without that BLAS it would compute many times slower (`backends.mlx.device.prepare`). Nothing else
-of it is changed.
+Without that BLAS it would compute many times slower (`backends.mlx.device.prepare`), and its
+threads wait as the engine's do. Nothing else of it is changed.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pathlib import Path
 import httpx
 
 from benchmarks.asking import Server
+from benchmarks.bare import THREADS
 from benchmarks.running import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -34,7 +35,7 @@ def running_rival(model: Path) -> Iterator[Server]:
         child = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.rival_server", *arguments, "--log-level", "WARNING"],
             cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"},
+            env={**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", **THREADS},
             stdout=log,
             stderr=log,
         )

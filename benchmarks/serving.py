@@ -26,6 +26,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from backends.base import Message
 from benchmarks.asking import Server, Together, ask, ask_all
 from benchmarks.bare import Bare
 from benchmarks.chats import Chats
@@ -135,21 +136,24 @@ async def tiny(who: Contenders, found: Figures) -> None:
 
 
 async def many(who: Contenders, found: Figures) -> None:
-    with Bare(who.model) as bare, Bare(who.model, hub=True) as inside:
-        with running_rival(who.model) as rival:
-            contenders = {
-                "hub": _served(who.hub),
-                "BatchGenerator": _in_process(bare),
-                "hub's backend, no server": _in_process(inside),
-                "mlx_lm.server": _served(rival),
-            }
-            for streams in (8, 16):
-                name = f"{streams} greedy streams, tokens/s"
-                await _race(found, name, contenders, streams)
-                found.bars += [
-                    Bar(f"{streams} streams, times {other}", found.ratio(name, "hub", other), limit)
-                    for other, limit in (("BatchGenerator", 0.95), ("mlx_lm.server", 1.0))
-                ]
+    with (
+        Bare(who.model) as bare,
+        Bare(who.model, hub=True) as inside,
+        running_rival(who.model) as rival,
+    ):
+        contenders = {
+            "hub": _served(who.hub),
+            "BatchGenerator": _in_process(bare),
+            "hub's backend, no server": _in_process(inside),
+            "mlx_lm.server": _served(rival),
+        }
+        for streams in (8, 16):
+            name = f"{streams} greedy streams, tokens/s"
+            await _race(found, name, contenders, streams)
+            found.bars += [
+                Bar(f"{streams} streams, times {other}", found.ratio(name, "hub", other), limit)
+                for other, limit in (("BatchGenerator", 0.95), ("mlx_lm.server", 1.0))
+            ]
 
 
 async def sampled(who: Contenders, found: Figures) -> None:
@@ -171,9 +175,9 @@ async def beside(who: Contenders, found: Figures) -> None:
         servers = {"hub": who.hub, "mlx_lm.server": rival}
         for number in range(-1, BESIDE_ROUNDS):
             chats = Chats(3000 + number)
-            live, *probes = [chats.chat(MANY_WORDS) for _ in range(1 + BESIDE_PROBES)]
+            probes = [chats.chat(MANY_WORDS) for _ in range(BESIDE_PROBES)]
             for contender in _turns(number, tuple(servers)):
-                for value in await _probe(servers[contender], live, probes):
+                for value in await _probe(servers[contender], chats, probes):
                     if number >= 0:
                         found.add(name, contender, value)
     medians = {who: statistics.median(values) for who, values in found.values[name].items()}
@@ -181,21 +185,26 @@ async def beside(who: Contenders, found: Figures) -> None:
     found.bars.append(Bar("first token beside a stream, times mlx_lm.server", ratio, 0.5, False))
 
 
-async def _probe(server: Server, live: Any, probes: Sequence[Any]) -> list[float]:
-    """The first-token times of `probes`, one after another while `live` streams."""
-    stream = asyncio.create_task(ask(server, live, 400))
-    await asyncio.sleep(1.0)
+async def _probe(server: Server, chats: Chats, probes: Sequence[Any]) -> list[float]:
+    """The first-token times of `probes`, one after another while another answer streams."""
+    live = asyncio.create_task(_live(server, chats))
+    await asyncio.sleep(1.5)
     values = []
     for number, probe in enumerate(probes):
-        answer = await ask(server, probe, 4)
-        if stream.done():
-            raise SystemExit("The live stream ended too early.")
-        values.append(answer.first_ms)
-        await asyncio.sleep(0.1 * number)  # not in step with anybody's clock
-    stream.cancel()
-    await asyncio.gather(stream, return_exceptions=True)
+        values.append((await ask(server, probe, 4)).first_ms)
+        await asyncio.sleep(0.3 + 0.1 * number)  # not in step with anybody's clock
+    live.cancel()
+    await asyncio.gather(live, return_exceptions=True)
     await asyncio.sleep(1.0)  # the rival notices only now and then
     return values
+
+
+async def _live(server: Server, chats: Chats) -> None:
+    """A long stream, and another one should it end."""
+    while True:
+        number = int(chats.chat(1)[0]["content"][:4])
+        task = f"{number} is where you begin. Count to {9 * number}, one number on each line."
+        await ask(server, [Message(role="user", content=task)], 600)
 
 
 async def left(who: Contenders, found: Figures) -> None:
@@ -267,9 +276,11 @@ def main() -> None:
             bases.base_path(starter),
             bases.base_path(small),
         )
-        for part in options.part or PARTS:
-            asyncio.run(_run(PARTS[part], who, found))
-    found.show()
+        try:
+            for part in options.part or PARTS:
+                asyncio.run(_run(PARTS[part], who, found))
+        finally:
+            found.show()
     if options.json:
         values = {"machine": machine(), "figures": found.values}
         values["bars"] = {bar.name: [bar.value, bar.limit, bar.met] for bar in found.bars}
