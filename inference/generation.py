@@ -164,6 +164,7 @@ async def embed(
                     base=base,
                     adapter=adapter,
                     texts=list(texts[first : first + EMBED_AT_ONCE]),
+                    **record.asker(),
                 )
             )
             vectors += reply["vectors"]

@@ -63,12 +63,16 @@ class Generate(_Request):
 
 
 class Embed(_Request):
-    """A vector for each of `texts`: `{"vectors": [[…]], "prompt_tokens": …}`."""
+    """A vector for each of `texts`: `{"vectors": [[…]], "prompt_tokens": …}`. It counts among what
+    its `key` runs and waits for, as in Generate."""
 
     op: Literal["embed"] = "embed"
     base: Folder
     adapter: Folder | None = None
     texts: list[str]
+    key: str = ""
+    key_running: int | None = None
+    key_waiting: int | None = None
 
 
 class Count(_Request):

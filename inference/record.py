@@ -64,11 +64,19 @@ class Record:
             tools=list(self.tools),
             forced_tools=list(self.forced_tools),
             sampling=self.sampling,
-            key=str(self.token.pk) if self.token else "",
-            key_running=self.token.max_running if self.token else None,
-            key_waiting=self.token.max_waiting if self.token else None,
+            **self.asker(),
             deadline_s=self.deadline_s or settings.REQUEST_DEADLINE_S,
         )
+
+    def asker(self) -> dict[str, Any]:
+        """Whose request the engine is to count it as, and that key's limits."""
+        if self.token is None:
+            return {}
+        return {
+            "key": str(self.token.pk),
+            "key_running": self.token.max_running,
+            "key_waiting": self.token.max_waiting,
+        }
 
     def note(self, event: Started | Chunk | Done) -> None:
         if isinstance(event, Started):

@@ -20,6 +20,7 @@ import mlx.nn
 import mlx.utils
 
 from backends.base import UnsupportedModel
+from backends.mlx.device import share_cores
 from backends.mlx.identity import identity
 
 nn: Any = mlx.nn  # MLX types its core only
@@ -105,6 +106,7 @@ class RoutedModel:
 
     def __call__(self, inputs: mx.array, cache: list[Any]) -> mx.array:
         self._routing.selection = cache[-1].selection
+        share_cores(inputs.shape[1])
         try:
             logits: mx.array = self._model(inputs, cache=cache[:-1]).astype(mx.float32)
             return logits

@@ -63,6 +63,14 @@ class RowsCache(BatchKVCache):  # type: ignore[misc]
 
     row: type[RowCache] = RowCache
 
+    def make_mask(self, length: int, **options: Any) -> mx.array | None:
+        """None where a single token sees all that is held: one row alone has no padding."""
+        wanted = options.get("window_size") or options.get("return_array")
+        if length == 1 and self.left_padding.shape[0] == 1 and not wanted:
+            return None
+        mask: mx.array = super().make_mask(length, **options)
+        return mask
+
     def extract(self, row: int) -> RowCache:
         padding = self.left_padding.tolist()[row]
         cache = self.row()

@@ -16,7 +16,7 @@ import platform
 import shutil
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,9 @@ _ONEMKL = Path(sys.prefix) / "lib" / "libmkl_rt.so.3"
 
 _lock = threading.Lock()
 _blas: str | None = None
+_set_threads: Callable[[int], object] | None = None  # the BLAS's own
+_threads = 0  # that were set last; 0: none were
+_READING = 8  # tokens
 _warnings: list[str] = []
 
 
@@ -99,8 +102,9 @@ def _load_onemkl() -> str | None:
     # The GNU layer shares libgomp with whatever else is loaded; Intel's own would be a second
     # OpenMP runtime in one process.
     os.environ.setdefault("MKL_THREADING_LAYER", "GNU")
+    global _set_threads
     try:
-        ctypes.CDLL(str(_ONEMKL), mode=ctypes.RTLD_GLOBAL)
+        _set_threads = ctypes.CDLL(str(_ONEMKL), mode=ctypes.RTLD_GLOBAL).MKL_Set_Num_Threads
     except OSError as error:
         _warnings.append(f"oneMKL could not be loaded ({error}).")
         return None
@@ -111,10 +115,12 @@ def _load_openblas() -> str | None:
     name = ctypes.util.find_library("openblas")
     if name is None:
         return None
+    global _set_threads
     try:
-        ctypes.CDLL(name, mode=ctypes.RTLD_GLOBAL)
+        library = ctypes.CDLL(name, mode=ctypes.RTLD_GLOBAL)
     except OSError:
         return None
+    _set_threads = getattr(library, "openblas_set_num_threads", _set_threads)
     return "openblas"
 
 
@@ -164,21 +170,45 @@ def limit_cache() -> None:
         mx.set_cache_limit(min(2 << 30, psutil.virtual_memory().total // 8))
 
 
+def total_threads() -> int:
+    """How many the BLAS may use: OMP_NUM_THREADS, or one for each core."""
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else (os.cpu_count() or 1)
+    return max(1, int(os.environ.get("OMP_NUM_THREADS", "") or cores))
+
+
+def set_threads(count: int) -> None:
+    """Let each product of the BLAS use `count` threads from now on."""
+    global _threads
+    if count != _threads:
+        _threads = count
+        if _set_threads is not None:
+            _set_threads(count)
+
+
+def share_cores(length: int) -> None:
+    """Choose the threads of the pass that is computed next, of `length` tokens a row: all of them
+    where it reads prompts, half where it decodes.
+
+    Measured on two cores: a second thread reads 128 tokens in 241 ms instead of 358, and decodes
+    not faster at all, while the web process needs a core to pass the tokens on.
+    """
+    total = total_threads()
+    set_threads(total if length >= _READING else max(1, total // 2))
+
+
 @contextmanager
 def blas_threads(most: int) -> Iterator[int]:
     """Divide the BLAS's threads over at most `most` callers and give how many there are.
 
     Within the block one product uses (threads / callers) threads; OMP_NUM_THREADS sets the total.
     """
-    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else (os.cpu_count() or 1)
-    total = max(1, int(os.environ.get("OMP_NUM_THREADS", "") or cores))
+    total = total_threads()
     callers = min(total, most)
     if prepare() != "onemkl":
         yield callers
         return
-    onemkl = ctypes.CDLL(str(_ONEMKL))
-    onemkl.MKL_Set_Num_Threads(max(1, total // callers))
+    set_threads(max(1, total // callers))
     try:
         yield callers
     finally:
-        onemkl.MKL_Set_Num_Threads(total)
+        set_threads(total)

@@ -8,6 +8,7 @@ from typing import Any, cast
 import mlx.core as mx
 
 from backends.base import UnsupportedModel
+from backends.mlx.device import share_cores
 
 _MOST_TOKENS = 4096  # that one pass reads, padding included
 
@@ -23,6 +24,7 @@ def embed(model: Any, name: str, prompts: Sequence[Sequence[int]]) -> list[list[
             f"The model {name} does not show its hidden states; choose another architecture."
         )
     vectors: dict[int, list[float]] = {}
+    share_cores(_MOST_TOKENS)
     for batch in _batches(prompts):
         means = _means(body, name, [prompts[n] for n in batch])
         vectors.update(zip(batch, means, strict=True))

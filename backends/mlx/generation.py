@@ -11,7 +11,7 @@ from __future__ import annotations
 import gc
 import hashlib
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -266,10 +266,15 @@ class MLXModel:
         mx.clear_cache()
 
     def warm_up(self) -> None:
-        """Two short rows of different length touch the kernels of prefill, padding and decoding;
-        on Linux MLX compiles them with g++ on a machine's first use, which takes seconds."""
+        """Short rows of different length touch the kernels of prefill, padding and decoding; on
+        Linux MLX compiles them with g++ on a machine's first use, which takes seconds. One keeps a
+        grammar: the first of a process reads the whole vocabulary, during which no other row
+        would go on."""
         for uid, length in (("one", 2), ("two", 3)):
             self.insert(uid, [0] * length, None, Sampling(max_tokens=2))
+        with suppress(BackendError):  # a tokenizer for which grammars cannot be enforced
+            sampling = Sampling(max_tokens=2, grammar=Grammar("json_object"))
+            self.insert("three", [0] * 4, None, sampling)
         while self._rows:
             self.step()
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import mlx.core as mx
-from mlx_lm.generate import BatchGenerator
+from mlx_lm.generate import BatchGenerator, GenerationBatch
 from mlx_lm.models.cache import trim_prompt_cache
 
 from backends.base import Delta
@@ -87,7 +87,23 @@ class Lane:
         share = self._chunk_of_all // min(max(prompts, 1), _MAX_PROMPTS)
         self._generator.prefill_step_size = min(self._chunk, share)
         _, responses = self._generator.next()
+        self._start_read()
         return [self._advance(self.rows[response.uid], response) for response in responses]
+
+    def _start_read(self) -> None:
+        """Begin the answers whose prompts are read now, so that their first token need not wait
+        for one more step of the rows that run. mlx-lm itself would step those first."""
+        generator = self._generator
+        waiting = generator._currently_processing
+        read = [len(prompt) == 1 and len(prompt[0]) == 1 for prompt, *_ in waiting]
+        running = generator._generation_batch
+        if not (read and all(read) and len(running)) or generator._unprocessed_sequences:
+            return
+        generator._generation_batch = GenerationBatch.empty(generator.model, generator.sampler)
+        generator.next()
+        with mx.stream(self.stream):
+            running.extend(generator._generation_batch)
+        generator._generation_batch = running
 
     def remove(self, row: Row) -> None:
         del self.rows[row.number]

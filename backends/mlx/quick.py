@@ -50,10 +50,11 @@ class QuickMLP(Module):
 
 
 class QuickAttention(Module):
-    """Causal self-attention without a cache, for training, that takes over `attention`'s parts.
+    """Causal self-attention that takes over `attention`'s parts: without a cache for training,
+    with one for serving.
 
     The examples of a packed row attend to themselves alone, at the price of each by itself. With
-    a real cache or another mask it does what the original does.
+    a cache or a mask of another kind it does what the original does.
     """
 
     def __init__(self, attention: Any) -> None:
@@ -70,6 +71,8 @@ class QuickAttention(Module):
 
     def __call__(self, x: mx.array, mask: Any = None, cache: Any = None) -> mx.array:
         batch, length, _ = x.shape
+        if _serves(cache):
+            return self._serve(x, mask, cache)
         packed = isinstance(cache, Segments) and bool(cache.spans)
         if not packed and (cache is not None or not (length == 1 or isinstance(mask, str))):
             original: mx.array = self._original(self, x, mask, cache)
@@ -107,11 +110,60 @@ class QuickAttention(Module):
         joined: mx.array = out.reshape(batch, length, -1)
         return joined
 
-    def _heads(self, x: mx.array, heads: int) -> mx.array:
+    def _serve(self, x: mx.array, mask: Any, cache: Any) -> mx.array:
+        batch, length, _ = x.shape
+        q = self._heads(self.q_proj(x), self.n_heads, cache.offset)
+        k = self._heads(self.k_proj(x), self.n_kv_heads, cache.offset)
+        v = self.v_proj(x).reshape(batch, length, self.n_kv_heads, -1).transpose(0, 2, 1, 3)
+        k, v = cache.update_and_fetch(k, v)
+        out = attend(q * self.scale, k, v, mask)
+        result: mx.array = self.o_proj(out.transpose(0, 2, 1, 3).reshape(batch, length, -1))
+        return result
+
+    def _heads(self, x: mx.array, heads: int, offset: Any = 0) -> mx.array:
         """`[batch, length, heads * dim]` → rotated `[batch, heads, length, dim]`."""
         batch, length, _ = x.shape
-        rotated: mx.array = self.rope(x.reshape(batch, length, heads, -1).transpose(0, 2, 1, 3))
+        x = x.reshape(batch, length, heads, -1).transpose(0, 2, 1, 3)
+        rotated: mx.array = self.rope(x, offset=offset)
         return rotated
+
+
+def _serves(cache: Any) -> bool:
+    """Whether it is one of mlx-lm's caches, and gives back plain keys and values."""
+    return not (cache is None or isinstance(cache, Segments) or hasattr(cache, "bits"))
+
+
+def attend(q: mx.array, k: mx.array, v: mx.array, mask: Any) -> mx.array:
+    """Scaled q `[batch, heads, length, dim]`, k and v `[batch, groups, tokens, dim]`, the last
+    `length` of which are q's own → `[batch, heads, length, dim]`.
+
+    `mask` is what mlx-lm gives attention: None, "causal", or an array `[(batch, 1,) length,
+    tokens]`, True where it may look or a number to add.
+    """
+    batch, heads, length, dim = q.shape
+    groups, tokens = k.shape[1:3]
+    repeats = heads // groups
+    # All query heads of a group share keys, so one product serves them.
+    scores = q.reshape(batch, groups, repeats * length, dim) @ k.swapaxes(-1, -2)
+    if mask is not None:
+        added = _added(mask, length, tokens)
+        scores = scores.reshape(batch, groups, repeats, length, tokens) + added
+        scores = scores.reshape(batch, groups, repeats * length, tokens)
+    e = exp(scores - scores.max(axis=-1, keepdims=True))
+    # Dividing after the product divides fewer numbers.
+    out = (e @ v) / e.sum(axis=-1, keepdims=True)
+    return out.reshape(batch, heads, length, dim)
+
+
+def _added(mask: Any, length: int, tokens: int) -> mx.array:
+    """What to add to scores `[batch, groups, repeats, length, tokens]`."""
+    if isinstance(mask, str):
+        at = mx.arange(tokens)
+        mask = at[None] <= at[tokens - length :, None]
+    if mask.dtype == mx.bool_:
+        mask = mx.where(mask, 0.0, -1e9)
+    added: mx.array = mask if mask.ndim == 2 else mask[:, :, None]
+    return added
 
 
 def causal_mask(length: int) -> mx.array:

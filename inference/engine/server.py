@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from backends.base import Backend
 from inference.engine import rendering
+from inference.engine.embedding import Embedding
 from inference.engine.failures import failure, stopping, too_late
 from inference.engine.listening import listening
 from inference.engine.loads import Loads
@@ -42,14 +43,11 @@ from inference.protocol import (
     decode_request,
 )
 from registry import paths
-from registry.errors import TooManyRequests
 
 log = structlog.get_logger(__name__)
 FIRST_LINE_S = 10.0  # a client that says nothing for so long is sent away
 DRAIN_S = 5.0  # what runs when the engine is told to stop gets this long
 CLOSE_S = 5.0  # for a step to end and the models to be closed
-EMBEDDED_AT_ONCE = 4  # texts between two steps of the streams
-EMBEDDING_CLIENTS = 16
 SEND_BUFFER = 64 * 1024  # bytes the kernel keeps for a reader
 WRITE_BUFFER = 8 * 1024  # bytes asyncio keeps beyond that
 
@@ -81,7 +79,7 @@ class Engine:
         self._began = time.monotonic()
         self._connections: set[asyncio.Task[None]] = set()
         self._refusing = False
-        self._embedding = 0
+        self._embedding = Embedding(self._thread, self._place)
         self._late = 0
 
     async def run(self, path: Path) -> None:
@@ -125,7 +123,7 @@ class Engine:
 
     @property
     def _busy(self) -> bool:
-        return bool(self._embedding) or not self._thread.idle
+        return self._embedding.busy or not self._thread.idle
 
     async def _finish(self) -> None:
         self._refusing = True
@@ -188,7 +186,7 @@ class Engine:
             self._loads.begin(request)
             return {"loading": request.base.path}
         if isinstance(request, Embed):
-            return await self._embed(request)
+            return await self._embedding.answer(request)
         if isinstance(request, Count):
             place = await self._place(request)
             counting = self._thread.count(place, request.messages, request.tools)
@@ -210,23 +208,6 @@ class Engine:
         if not request.gently:
             self._loads.forget(Load(base=request.base, adapter=request.adapter))
         return gone
-
-    async def _embed(self, request: Embed) -> dict[str, Any]:
-        """A few texts between two steps, so that long lists hold up nobody's stream."""
-        if self._embedding >= EMBEDDING_CLIENTS:
-            raise TooManyRequests(f"{self._embedding} requests for embeddings run already.", 2)
-        self._embedding += 1
-        try:
-            place = await self._place(request)
-            vectors: list[list[float]] = []
-            tokens = 0
-            for first in range(0, len(request.texts), EMBEDDED_AT_ONCE):
-                texts = request.texts[first : first + EMBEDDED_AT_ONCE]
-                more, read = await asyncio.wrap_future(self._thread.embed(place, texts))
-                vectors, tokens = vectors + more, tokens + read
-            return {"vectors": vectors, "prompt_tokens": tokens}
-        finally:
-            self._embedding -= 1
 
     def stats(self) -> dict[str, Any]:
         """Everything the pages, the sampler and `doctor` want to know about this process."""

@@ -36,6 +36,7 @@ log = structlog.get_logger(__name__)
 _MEMORY_EVERY_S = 0.25
 _LOOK_EVERY_S = 1.0  # at those who share the budget
 _LOOK_PATIENCE_S = 3.0
+_BLOCKED_S = 0.1
 
 
 class GenerationThread:
@@ -58,6 +59,7 @@ class GenerationThread:
         self._wake = threading.Condition()
         self._commands: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
         self._waiting = Waiting()
+        self._embedding: Counter[str] = Counter()  # requests that run, by key
         self._stopping = False
         self._outbox: list[tuple[Row, Event]] = []
         self._loop: asyncio.AbstractEventLoop
@@ -99,10 +101,10 @@ class GenerationThread:
                 if waiting + self.running >= self._max_rows + self._max_queue:
                     raise TooManyRequests(
                         f"{waiting} requests wait already; send this one again in "
-                        f"{self._patience} seconds.",
-                        self._patience,
+                        f"{self.patience} seconds.",
+                        self.patience,
                     )
-                self._waiting.add(row, self._patience)
+                self._waiting.add(row, self.patience)
             except TooManyRequests:
                 self._counts["refused"] += 1
                 raise
@@ -110,7 +112,7 @@ class GenerationThread:
             return self._waiting.before(row)
 
     @property
-    def _patience(self) -> int:
+    def patience(self) -> int:
         """Seconds until what waits now will probably have been begun."""
         rounds = (len(self._waiting) + 1) / self._max_rows
         return max(1, min(60, math.ceil(rounds * self._seconds)))
@@ -151,6 +153,26 @@ class GenerationThread:
     def embed(self, place: Place, texts: Sequence[str]) -> Future[tuple[list[list[float]], int]]:
         """Vectors, and how many tokens the texts have. A few texts at a time: what streams waits."""
         return self.call(lambda: self._embed(place, texts))
+
+    def begin_embedding(self, key: str, most: int | None) -> bool:
+        """Count a request for vectors among what `key` runs, unless that are `most` already."""
+        with self._wake:
+            rows = [row for one in self._residents for row in tuple(one.rows.values())]
+            running = sum(row.key == key for row in rows)
+            if most is not None and running + self._embedding[key] >= most:
+                return False
+            self._embedding[key] += 1
+            return True
+
+    def end_embedding(self, key: str) -> None:
+        with self._wake:
+            self._embedding -= Counter({key: 1})
+            self._wake.notify()
+
+    def waiting_of(self, key: str) -> int:
+        """Rows of `key` that wait."""
+        with self._wake:
+            return sum(row.key == key for row in self._waiting)
 
     def count(
         self, place: Place, messages: Sequence[Message], tools: Sequence[dict[str, Any]]
@@ -208,6 +230,7 @@ class GenerationThread:
             "waiting": len(self._waiting),
             "max_rows": self._max_rows,
             "max_queue": self._max_queue,
+            "steps": self._counts["steps"],
             "tokens_generated": self._counts["tokens"],
             "requests": self._counts["requests"],
             "prompt_tokens": self._counts["prompt_tokens"],
@@ -245,12 +268,19 @@ class GenerationThread:
         """Block until there is something to do; False when the thread is to end."""
         while True:
             with self._wake:
+                if not self.running and len(self._waiting):
+                    # A key's only row may have to wait for embeddings of the same key.
+                    self._wake.wait_for(self._may_go_on, timeout=_BLOCKED_S)
                 if self._stopping or self._commands or not self.idle:
                     return not self._stopping
             rest = self._residents.evict_unused()
             with self._wake:
                 if not (self._stopping or self._commands or not self.idle):
                     self._wake.wait(rest)
+
+    def _may_go_on(self) -> bool:
+        first = self._waiting.first(self._embedding)
+        return bool(self._stopping or self._commands or first is not None)
 
     def _run_commands(self) -> None:
         while self._commands and not self._stopping:
@@ -266,7 +296,7 @@ class GenerationThread:
         running = Counter(row.key for one in self._residents for row in one.rows.values())
         while running.total() < self._max_rows:
             with self._wake:
-                row = self._waiting.first(running)
+                row = self._waiting.first(running + self._embedding)
             # Left in the queue while it is inserted, so that it is counted all the time.
             if row is None or not self._admit_one(row, may_wait=running.total() > 0):
                 return
@@ -323,6 +353,7 @@ class GenerationThread:
         except Exception as error:
             self._give_up(resident, error)
             return
+        self._counts["steps"] += 1
         resident.touch()
         for delta in deltas:
             row = resident.rows.get(delta.uid)

@@ -186,6 +186,15 @@ def test_a_short_prompt_does_not_wait_for_a_long_one(model: MLXModel) -> None:
     assert seen[:2] == ["short", "short"]
 
 
+def test_a_short_prompt_beside_a_running_row_answers_in_its_second_step(model: MLXModel) -> None:
+    model.insert("running", PROMPT, None, Sampling(max_tokens=20))
+    while not model.step():
+        pass
+    model.insert("new", PROMPT[:9], None, Sampling(max_tokens=2))
+    assert [delta.uid for delta in model.step()] == ["running"]
+    assert {delta.uid for delta in model.step()} == {"running", "new"}
+
+
 def test_a_row_removed_in_the_middle_of_its_prompt_leaves_others_alone(model: MLXModel) -> None:
     model.insert("expected", PROMPT, None, Sampling(max_tokens=12))
     expected = [delta.token for delta in drain(model)["expected"]]

@@ -114,6 +114,22 @@ def test_a_quickened_model_still_generates_with_a_cache(tiny_base: Path) -> None
     assert generate(model, tokenizer, "Hello there", max_tokens=8) == before
 
 
+@pytest.mark.parametrize("kind", ["none", "causal", "ragged", "added"])
+def test_attention_beside_a_cache_agrees(kind: str) -> None:
+    """Three query heads a group; 5 new tokens behind 4 held ones, some of which are padding."""
+    q, k, v = (mx.random.normal((2, heads, n, 16)) for heads, n in ((6, 5), (2, 9), (2, 9)))
+    at = mx.arange(9)
+    allowed = (at[None] <= at[4:, None]) & (at >= mx.array([0, 3])[:, None, None, None])
+    masks: dict[str, mx.array | str | None] = {
+        "none": None,
+        "causal": "causal",
+        "ragged": allowed,
+        "added": mx.where(allowed, 0.0, -float("inf")),
+    }
+    theirs = mx.fast.scaled_dot_product_attention(q, k, v, scale=0.25, mask=masks[kind])
+    assert close(quick.attend(q * 0.25, k, v, masks[kind]), theirs)
+
+
 def test_another_type_than_float32_is_left_alone(tiny_base: Path) -> None:
     model, _ = load(str(tiny_base))[:2]
     model.set_dtype(mx.bfloat16)

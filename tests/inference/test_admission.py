@@ -179,6 +179,36 @@ async def test_leaving_frees_the_row_within_100_ms_and_two_steps() -> None:
         await asyncio.gather(stays, leaves, return_exceptions=True)
 
 
+async def test_embeddings_count_among_what_a_key_runs() -> None:
+    base = make_base_folder()
+    request = Embed(base=base, texts=["a"], key="a", key_running=1, key_waiting=1)
+    async with running_engine(FakeBackend(**SLOW)) as engine:
+        stream = asyncio.create_task(text_of(asked(base, "one", key="a", key_running=1)))
+        await until(lambda: engine.stats()["running"] == 1)
+        waiting = asyncio.create_task(client.embed(request))
+        await asyncio.sleep(0.1)
+        with pytest.raises(TooManyRequests, match="1 wait already"):
+            await client.embed(request)
+        await client.embed(request.model_copy(update={"key": "b"}))
+        assert not waiting.done()
+        stream.cancel()
+        assert len((await asyncio.wait_for(waiting, 5))["vectors"]) == 1
+
+
+async def test_a_row_waits_for_the_embeddings_of_its_key() -> None:
+    base = make_base_folder()
+    async with running_engine() as engine:
+        thread = engine._thread
+        assert thread.begin_embedding("a", 1)
+        assert not thread.begin_embedding("a", 1)
+        row = asyncio.create_task(text_of(asked(base, "one", key="a", key_running=1)))
+        await until(lambda: engine.stats()["waiting"] == 1)
+        await asyncio.sleep(0.1)
+        assert not row.done()
+        thread.end_embedding("a")
+        assert await asyncio.wait_for(row, 5)
+
+
 async def test_texts_are_embedded_beside_a_stream() -> None:
     base = make_base_folder()
     async with running_engine(FakeBackend(tokens_per_second=100, reply_words=30)) as engine:

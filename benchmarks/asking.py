@@ -1,0 +1,141 @@
+"""Streams of an OpenAI-compatible server, read from raw sockets, so that reading costs little."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from backends.base import Message
+
+LIMIT_S = 120.0  # of one answer
+_TOKEN = re.compile(rb'"content": "[^"]')
+
+
+@dataclass(frozen=True)
+class Server:
+    """Whom to ask, and what it calls the model."""
+
+    name: str
+    url: str
+    model: str
+
+
+@dataclass
+class Answer:
+    """Moments are of `time.perf_counter`; `first` and `last` are those of text."""
+
+    began: float
+    first: float = 0.0
+    last: float = 0.0
+    ended: float = 0.0
+    tokens: int = 0
+    text: str = ""
+    cached_tokens: int = 0
+
+    @property
+    def first_ms(self) -> float:
+        return (self.first - self.began) * 1000
+
+    @property
+    def rate(self) -> float:
+        """Tokens a second after the first."""
+        return (self.tokens - 1) / (self.last - self.first)
+
+
+def request(server: Server, messages: Sequence[Message], **body: Any) -> bytes:
+    """A chat request, byte for byte."""
+    content = json.dumps({"model": server.model, "messages": list(messages), **body}).encode()
+    head = (
+        f"POST /v1/chat/completions HTTP/1.1\r\nHost: {urlsplit(server.url).netloc}\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n"
+        "Connection: close\r\n\r\n"
+    )
+    return head.encode() + content
+
+
+@asynccontextmanager
+async def asked(
+    server: Server, messages: Sequence[Message], **body: Any
+) -> AsyncIterator[asyncio.StreamReader]:
+    """A connection on which the request has gone out; leaving closes it."""
+    address = urlsplit(server.url)
+    reader, writer = await asyncio.open_connection(address.hostname, address.port)
+    try:
+        writer.write(request(server, messages, **body))
+        yield reader
+    finally:
+        writer.transport.abort()
+
+
+async def ask(
+    server: Server, messages: Sequence[Message], max_tokens: int, **sampling: Any
+) -> Answer:
+    """One streamed answer to its end. Raises SystemExit when it is none."""
+    usage = {"stream_options": {"include_usage": True}}
+    body = {"stream": True, "max_tokens": max_tokens, "temperature": 0.0, **usage, **sampling}
+    answer, parts = Answer(time.perf_counter()), []
+    async with asyncio.timeout(LIMIT_S):
+        async with asked(server, messages, **body) as reader:
+            while data := await reader.read(65536):
+                if _TOKEN.search(data):
+                    answer.last = time.perf_counter()
+                    answer.first = answer.first or answer.last
+                parts.append(data)
+    answer.ended = time.perf_counter()
+    _read(answer, server, b"".join(parts))
+    return answer
+
+
+def _read(answer: Answer, server: Server, whole: bytes) -> None:
+    if b"data: [DONE]" not in whole or not answer.first:
+        raise SystemExit(f"{server.name} did not answer: {whole[:600].decode(errors='replace')}")
+    for line in whole.split(b"\n"):
+        if line.startswith(b"data: {"):
+            event = json.loads(line[6:])
+            for choice in event["choices"]:
+                answer.text += choice["delta"].get("content") or ""
+            if counted := event.get("usage"):
+                answer.tokens = counted["completion_tokens"]
+                details = counted.get("prompt_tokens_details") or {}
+                answer.cached_tokens = details.get("cached_tokens") or 0
+
+
+@dataclass(frozen=True)
+class Together:
+    """Several answers that ran at once."""
+
+    tokens: int
+    seconds: float
+    first_ms: float  # the median
+
+    @property
+    def rate(self) -> float:
+        """Tokens a second of all, from the first request to the last answer's end."""
+        return self.tokens / self.seconds
+
+
+async def ask_all(
+    servers: Sequence[Server],
+    chats: Sequence[Sequence[Message]],
+    max_tokens: int,
+    **sampling: Any,
+) -> Together:
+    """All `chats` at once, to `servers` in turn."""
+    began = time.perf_counter()
+    answers = await asyncio.gather(
+        *(
+            ask(servers[i % len(servers)], chat, max_tokens, **sampling)
+            for i, chat in enumerate(chats)
+        )
+    )
+    seconds = max(answer.ended for answer in answers) - began
+    firsts = sorted(answer.first - began for answer in answers)
+    tokens = sum(answer.tokens for answer in answers)
+    return Together(tokens, seconds, firsts[len(firsts) // 2] * 1000)

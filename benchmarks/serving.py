@@ -1,0 +1,298 @@
+"""How fast the hub serves beside bare mlx-lm and mlx_lm.server: same machine, weights and BLAS.
+
+    uv run python -m benchmarks.serving [PART …] [--check] [--json FILE]
+
+Parts: `one` (a single stream), `tiny` (what the hub itself adds to the first token), `many` (8 and
+16 greedy streams), `sampled` (the same at temperature 0.7, top_p 0.9), `beside` (the first token
+beside a live stream) and `leaving` (until a row is free when its client goes); all of them if none
+is named. A real hub with all of its processes, the bundled SmolLM2-135M in float32, everything
+over HTTP. Hub and rivals take turns within each round; a ratio is the median over the rounds of
+the ratios within them. The prompts of a round are the same for all, and differ from all others in
+their first words, so that no prompt cache helps anybody.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import statistics
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from backends.base import Message
+from benchmarks.asking import Server, Together, ask, ask_all
+from benchmarks.bare import Bare
+from benchmarks.chats import Chats
+from benchmarks.leaving import leaving
+from benchmarks.rival_server import running_rival
+from benchmarks.running import add_arguments, finish, machine, supervised_hub
+from benchmarks.small_model import make_tiny_model
+
+ONE_ROUNDS, ONE_WORDS, ONE_TOKENS = 7, 150, 64
+TINY_ROUNDS = 120
+MANY_ROUNDS, MANY_WORDS, MANY_TOKENS = 3, 20, 48
+BESIDE_ROUNDS, BESIDE_PROBES = 4, 3
+SAMPLED = {"temperature": 0.7, "top_p": 0.9}
+
+
+@dataclass
+class Bar:
+    """A figure and what it has to be."""
+
+    name: str
+    value: float
+    limit: float
+    at_least: bool = True
+
+    @property
+    def met(self) -> bool:
+        return self.value >= self.limit if self.at_least else self.value <= self.limit
+
+    def __str__(self) -> str:
+        sign = "≥" if self.at_least else "≤"
+        return f"{self.name} {self.value:.2f} ({sign} {self.limit:g})"
+
+
+@dataclass
+class Figures:
+    """What was measured, by name and contender, and the bars over it."""
+
+    values: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    bars: list[Bar] = field(default_factory=list)
+
+    def add(self, name: str, contender: str, value: float) -> None:
+        self.values.setdefault(name, {}).setdefault(contender, []).append(value)
+
+    def ratio(self, name: str, one: str, other: str) -> float:
+        mine, theirs = self.values[name][one], self.values[name][other]
+        return statistics.median(a / b for a, b in zip(mine, theirs, strict=True))
+
+    def show(self) -> None:
+        table = Table(title=f"Serving ({machine()})")
+        for heading in ("figure", "who", "median", "lowest", "highest"):
+            table.add_column(heading, justify="left" if heading in ("figure", "who") else "right")
+        for name, by_contender in self.values.items():
+            for contender, values in by_contender.items():
+                figures = (statistics.median(values), min(values), max(values))
+                table.add_row(name, contender, *(f"{figure:.1f}" for figure in figures))
+        Console(width=110).print(table)
+        for bar in self.bars:
+            print(f"{'met   ' if bar.met else 'MISSED'} {bar}")
+
+
+@dataclass
+class Contenders:
+    hub: Server
+    tiny: Server
+    model: Path
+    tiny_model: Path
+
+
+# --------------------------------------------------------------------------- parts
+
+
+async def one(who: Contenders, found: Figures) -> None:
+    rate, first = "one stream, tokens/s", "one stream, first token, ms"
+    with Bare(who.model) as bare:
+        for number in range(-1, ONE_ROUNDS):
+            chat = Chats(100 + number).chat(ONE_WORDS)
+            for contender in _turns(number, ("hub", "bare mlx-lm")):
+                if contender == "hub":
+                    answer = await ask(who.hub, chat, ONE_TOKENS)
+                    figures = {"rate": answer.rate, "first_ms": answer.first_ms}
+                else:
+                    figures = bare.ask(chat, ONE_TOKENS)
+                if number >= 0:  # the first round warms up
+                    found.add(rate, contender, figures["rate"])
+                    found.add(first, contender, figures["first_ms"])
+    found.bars += [
+        Bar("one stream: rate, times bare", found.ratio(rate, "hub", "bare mlx-lm"), 0.98),
+        Bar("cold first token, times bare", found.ratio(first, "hub", "bare mlx-lm"), 1.05, False),
+    ]
+
+
+async def tiny(who: Contenders, found: Figures) -> None:
+    name = "tiny model, first token, ms"
+    with Bare(who.tiny_model) as bare:
+        for number in range(-10, TINY_ROUNDS):
+            chat = Chats(1000 + number).chat(MANY_WORDS)
+            mine = (await ask(who.tiny, chat, 2)).first_ms
+            theirs = bare.ask(chat, 3)["first_ms"]
+            if number >= 0:
+                found.add(name, "hub", mine)
+                found.add(name, "bare mlx-lm", theirs)
+    mine, theirs = found.values[name]["hub"], found.values[name]["bare mlx-lm"]
+    over = sorted(mine)[int(len(mine) * 0.95)] - statistics.median(theirs)
+    found.bars.append(
+        Bar("tiny model: p95 of the first token over bare's median, ms", over, 10, False)
+    )
+
+
+async def many(who: Contenders, found: Figures) -> None:
+    with (
+        Bare(who.model) as bare,
+        Bare(who.model, hub=True) as inside,
+        running_rival(who.model) as rival,
+    ):
+        contenders = {
+            "hub": _served(who.hub),
+            "BatchGenerator": _in_process(bare),
+            "hub's backend, no server": _in_process(inside),
+            "mlx_lm.server": _served(rival),
+        }
+        for streams in (8, 16):
+            name = f"{streams} greedy streams, tokens/s"
+            await _race(found, name, contenders, streams)
+            found.bars += [
+                Bar(f"{streams} streams, times {other}", found.ratio(name, "hub", other), limit)
+                for other, limit in (("BatchGenerator", 0.95), ("mlx_lm.server", 1.0))
+            ]
+
+
+async def sampled(who: Contenders, found: Figures) -> None:
+    with running_rival(who.model) as rival:
+        contenders = {
+            "hub": _served(who.hub, **SAMPLED),
+            "mlx_lm.server": _served(rival, **SAMPLED),
+        }
+        for streams in (8, 16):
+            name = f"{streams} sampled streams, tokens/s"
+            await _race(found, name, contenders, streams)
+            ratio = found.ratio(name, "hub", "mlx_lm.server")
+            found.bars.append(Bar(f"{streams} sampled streams, times mlx_lm.server", ratio, 1.15))
+
+
+async def beside(who: Contenders, found: Figures) -> None:
+    name = "first token beside a live stream, ms"
+    with running_rival(who.model) as rival:
+        servers = {"hub": who.hub, "mlx_lm.server": rival}
+        for number in range(-1, BESIDE_ROUNDS):
+            chats = Chats(3000 + number)
+            probes = [chats.chat(MANY_WORDS) for _ in range(BESIDE_PROBES)]
+            for contender in _turns(number, tuple(servers)):
+                for value in await _probe(servers[contender], chats, probes):
+                    if number >= 0:
+                        found.add(name, contender, value)
+    medians = {who: statistics.median(values) for who, values in found.values[name].items()}
+    ratio = medians["hub"] / medians["mlx_lm.server"]
+    found.bars.append(Bar("first token beside a stream, times mlx_lm.server", ratio, 0.5, False))
+
+
+async def _probe(server: Server, chats: Chats, probes: Sequence[Any]) -> list[float]:
+    """The first-token times of `probes`, one after another while another answer streams."""
+    live = asyncio.create_task(_live(server, chats))
+    await asyncio.sleep(1.5)
+    values = []
+    for number, probe in enumerate(probes):
+        values.append((await ask(server, probe, 4)).first_ms)
+        await asyncio.sleep(0.3 + 0.1 * number)  # not in step with anybody's clock
+    live.cancel()
+    await asyncio.gather(live, return_exceptions=True)
+    await asyncio.sleep(1.0)  # the rival notices only now and then
+    return values
+
+
+async def _live(server: Server, chats: Chats) -> None:
+    """A long stream, and another one should it end."""
+    while True:
+        number = int(chats.chat(1)[0]["content"][:4])
+        task = f"{number} is where you begin. Count to {9 * number}, one number on each line."
+        await ask(server, [Message(role="user", content=task)], 600)
+
+
+async def left(who: Contenders, found: Figures) -> None:
+    for model, server in (("tiny model", who.tiny), ("SmolLM2-135M", who.hub)):
+        for kind, rows in (await leaving(server)).items():
+            for row in rows:
+                found.add(f"row free after its client goes, ms ({kind})", model, row.ms)
+                found.add(f"steps until then ({kind})", model, row.steps)
+                found.add(f"a step takes, ms ({kind})", model, row.step_ms)
+            worst = max(row.beyond_steps_ms for row in rows)
+            name = f"row free, {model}, {kind}: worst beyond two steps, ms"
+            found.bars.append(Bar(name, worst, 100, False))
+
+
+PARTS: dict[str, Callable[[Contenders, Figures], Awaitable[None]]] = {
+    "one": one,
+    "tiny": tiny,
+    "many": many,
+    "sampled": sampled,
+    "beside": beside,
+    "leaving": left,
+}
+
+# --------------------------------------------------------------------------- races
+
+type _Run = Callable[[Sequence[Any]], Awaitable[Together]]
+
+
+def _served(server: Server, **sampling: Any) -> _Run:
+    return lambda chats: ask_all([server], chats, MANY_TOKENS, **sampling)
+
+
+def _in_process(bare: Bare) -> _Run:
+    return lambda chats: asyncio.to_thread(bare.ask_all, chats, MANY_TOKENS)
+
+
+async def _race(found: Figures, name: str, contenders: dict[str, _Run], streams: int) -> None:
+    for number in range(-1, MANY_ROUNDS):
+        draw = Chats(2000 + 100 * streams + number)
+        chats = [draw.chat(MANY_WORDS) for _ in range(streams if number >= 0 else 2)]
+        for contender in _turns(number, tuple(contenders)):
+            together = await contenders[contender](chats)
+            if number >= 0:  # the first round warms up
+                found.add(name, contender, together.rate)
+
+
+def _turns(number: int, names: Sequence[str]) -> Sequence[str]:
+    """Each goes first as often as last."""
+    return names if number % 2 == 0 else names[::-1]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("part", nargs="*", choices=[*PARTS, []], metavar="PART")
+    add_arguments(parser)
+    options = parser.parse_args()
+    found = Figures()
+    with ExitStack() as stack:
+        hub = stack.enter_context(supervised_hub("mlx"))
+        from registry import bases, paths
+        from registry.models import BaseModel
+
+        starter = bases.register_starter()
+        tiny_folder = make_tiny_model(paths.staging_dir("tiny") / "model")
+        small = bases.register_base("tiny", BaseModel.Source.FOLDER, str(tiny_folder))
+        who = Contenders(
+            Server("hub", hub.url, f"base:{starter.name}"),
+            Server("hub", hub.url, f"base:{small.name}"),
+            bases.base_path(starter),
+            bases.base_path(small),
+        )
+        try:
+            for part in options.part or PARTS:
+                asyncio.run(_run(PARTS[part], who, found))
+        finally:
+            found.show()
+    if options.json:
+        values = {"machine": machine(), "figures": found.values}
+        values["bars"] = {bar.name: [bar.value, bar.limit, bar.met] for bar in found.bars}
+        options.json.write_text(json.dumps(values, indent=2) + "\n")
+    finish(all(bar.met for bar in found.bars), options.check, "; ".join(map(str, found.bars)))
+
+
+async def _run(
+    part: Callable[[Contenders, Figures], Awaitable[None]], who: Contenders, found: Figures
+) -> None:
+    await part(who, found)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""Requests for vectors: bounded in all, and for each key together with what it generates."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from inference.engine.places import Place
+from inference.engine.thread import GenerationThread
+from inference.protocol import Embed
+from registry.errors import TooManyRequests
+
+AT_ONCE = 4  # texts between two steps of the streams
+CLIENTS = 16
+_LOOK_S = 0.01  # between two looks whether a key may go on
+
+
+class Embedding:
+    """Lives on the event loop."""
+
+    def __init__(self, thread: GenerationThread, find: Callable[[Embed], Awaitable[Place]]) -> None:
+        self._thread = thread
+        self._find = find
+        self._requests = 0
+        self._waiting: Counter[str] = Counter()
+
+    @property
+    def busy(self) -> bool:
+        return self._requests > 0
+
+    async def answer(self, request: Embed) -> dict[str, Any]:
+        """Vectors and tokens; a few texts between two steps, so that long lists hold up nobody's
+        stream. Raises TooManyRequests and what loading raises."""
+        if self._requests >= CLIENTS:
+            raise TooManyRequests(f"{self._requests} requests for embeddings run already.", 2)
+        self._requests += 1
+        try:
+            place = await self._find(request)
+            async with self._turn(request):
+                vectors: list[list[float]] = []
+                tokens = 0
+                for first in range(0, len(request.texts), AT_ONCE):
+                    texts = request.texts[first : first + AT_ONCE]
+                    more, read = await asyncio.wrap_future(self._thread.embed(place, texts))
+                    vectors, tokens = vectors + more, tokens + read
+            return {"vectors": vectors, "prompt_tokens": tokens}
+        finally:
+            self._requests -= 1
+
+    @asynccontextmanager
+    async def _turn(self, request: Embed) -> AsyncGenerator[None]:
+        """A place among what the request's key may run at once."""
+        key = request.key
+        if not self._thread.begin_embedding(key, request.key_running):
+            await self._wait(request)
+        try:
+            yield
+        finally:
+            self._thread.end_embedding(key)
+
+    async def _wait(self, request: Embed) -> None:
+        key, most = request.key, request.key_waiting
+        waiting = self._waiting[key] + self._thread.waiting_of(key)
+        if most is not None and waiting >= most:
+            raise TooManyRequests(
+                f"This key runs {request.key_running} requests and {waiting} wait already; send "
+                "this one again when some have been answered.",
+                self._thread.patience,
+            )
+        self._waiting[key] += 1
+        try:
+            while not self._thread.begin_embedding(key, request.key_running):
+                await asyncio.sleep(_LOOK_S)
+        finally:
+            self._waiting[key] -= 1
