@@ -54,13 +54,14 @@ class Searched[T: Row](_Admin[T]):
 
 
 def of_model_or_dataset(part: str) -> Q | None:
-    """Of the models with this in their name; where there are none, of the data sets; else None."""
+    """Of the models with this in their name; where there are none, of the data sets; else None.
+
+    By their very ids, also where they are many: of a subquery PostgreSQL guesses how much it will
+    find, and then reads and sorts twenty thousand rows for a page (24 ms instead of 0.3)."""
     for kind, field in ((Model, "model"), (Dataset, "dataset")):
         named = kind.objects.filter(name__icontains=part).order_by()
-        keys = list(named.values_list("pk", flat=True)[: _FEW + 1])
-        if keys:
-            # A database plans best for the very ids, but reading many of them costs more than that.
-            return Q(**{f"{field}__in": keys if len(keys) <= _FEW else named.values("pk")})
+        if keys := list(named.values_list("pk", flat=True)):
+            return Q(**{f"{field}__in": keys})
     return None
 
 

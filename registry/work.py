@@ -15,13 +15,13 @@ from registry.models.work import Work
 
 WAITING = "Waiting to start"
 
-_TELL_EVERY_S = 0.5
+_TELL_EVERY_S = 0.2
 _SHOWN_FOR = datetime.timedelta(hours=24)
 Status = Work.Status
 
 
 class Teller:
-    """Writes progress to the row, at most twice a second; every write is a heartbeat.
+    """Writes progress to the row, at most five times a second; every write is a heartbeat.
 
     Raises Conflict when the row is no longer running: somebody took the silence for the end.
     """
