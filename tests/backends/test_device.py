@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from backends.mlx import MLXBackend
+from backends.mlx import MLXBackend, device
 from backends.mlx.device import blas_threads, prepare
 
 ROOT = Path(__file__).parents[2]
@@ -86,3 +86,13 @@ def test_blas_callers_never_exceed_the_cores(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     with blas_threads(4) as callers:
         assert callers == 1
+
+
+def test_prompts_get_all_threads_and_decoding_half(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen: list[int] = []
+    monkeypatch.setenv("OMP_NUM_THREADS", "4")
+    monkeypatch.setattr(device, "_threads", 0)
+    monkeypatch.setattr(device, "_set_threads", chosen.append)
+    for length in (1, 1, 128, 300, 1):
+        device.share_cores(length)
+    assert chosen == [2, 4, 2]

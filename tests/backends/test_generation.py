@@ -12,9 +12,10 @@ import mlx.core as mx
 import mlx_lm
 import pytest
 
-from backends.base import BackendError, Delta, LoadedModel, Sampling, UnsupportedModel
+from backends.base import BackendError, Delta, Grammar, LoadedModel, Sampling, UnsupportedModel
 from backends.mlx.adapters import AdapterRows
 from backends.mlx.generation import MLXModel, load_model
+from backends.mlx.grammar import _llguidance_tokenizer
 from backends.mlx.sampling import greedy, make_sampler
 
 PROMPT = list(range(100, 120))
@@ -256,6 +257,16 @@ def test_weights_that_do_not_fit_the_config_are_refused(tiny_base: Path, tmp_pat
     (folder / "config.json").write_text(json.dumps(config | {"hidden_size": 128}))
     with pytest.raises(UnsupportedModel, match="wide"):
         load_model(folder)
+
+
+def test_the_first_grammar_finds_the_vocabulary_read(tiny_base: Path) -> None:
+    _llguidance_tokenizer.cache_clear()
+    loaded = load_model(tiny_base)
+    read = _llguidance_tokenizer.cache_info()
+    loaded.insert("one", PROMPT, None, Sampling(max_tokens=2, grammar=Grammar("json_object")))
+    assert read.misses == 1
+    assert _llguidance_tokenizer.cache_info() == read
+    loaded.close()
 
 
 def test_one_model_closes_and_another_of_the_thread_goes_on(
