@@ -48,8 +48,8 @@ def _called(
         parameters = self.trainable_parameters()
         trained: list[Any] = list(tree_flatten(parameters))
         names = [name for name, _ in trained]
-        at = [n for n, value in enumerate(args) if isinstance(value, mx.array)]
-        named = [name for name, value in kwargs.items() if isinstance(value, mx.array)]
+        at = [n for n, value in enumerate(args) if _has_gradient(value)]
+        named = [name for name, value in kwargs.items() if _has_gradient(value)]
 
         def block(*arrays: mx.array) -> Any:
             keys.place = place  # dropout has to drop the same the second time
@@ -94,6 +94,11 @@ def _after_weights(gradients: Sequence[mx.array], count: int) -> tuple[mx.array,
     if own and passed_on:
         passed_on = mx.depends(passed_on, own)
     return (*own, *passed_on)
+
+
+def _has_gradient(value: Any) -> bool:
+    """Not a mask of truths, a cache, a word."""
+    return isinstance(value, mx.array) and mx.issubdtype(value.dtype, mx.inexact)
 
 
 def _many(arrays: Any) -> list[mx.array]:

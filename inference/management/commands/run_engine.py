@@ -18,7 +18,7 @@ from registry.errors import HubError
 
 class Command(BaseCommand):
     help = "Run the engine: models in memory, one generation thread, a Unix socket in storage."
-    requires_system_checks = ()  # it serves no pages and has no database
+    requires_system_checks = ()  # it serves no pages
     requires_migrations_checks = False
 
     def add_arguments(self, parser: CommandParser) -> None:
