@@ -41,6 +41,8 @@ def _client(uri: str) -> Any:
         return MlflowClient(tracking_uri=uri, registry_uri=uri)
     path = Path(uri.removeprefix("sqlite:///"))
     path.parent.mkdir(parents=True, exist_ok=True)
+    # Else the experiment that every store begins with keeps its files in the working folder.
+    os.environ["_MLFLOW_SERVER_ARTIFACT_ROOT"] = str(path.parent / "mlflow-artifacts")
     with path.with_name(f"{path.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         client = MlflowClient(tracking_uri=uri, registry_uri=uri)
