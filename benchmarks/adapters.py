@@ -26,7 +26,7 @@ from benchmarks.asking import Server, ask, ask_all
 from benchmarks.chats import Chats
 from benchmarks.running import arguments, finish, machine, supervised_hub
 
-STREAMS, ADAPTERS, RANK, ROUNDS, WORDS, TOKENS = 8, 4, 8, 5, 20, 48
+STREAMS, ADAPTERS, RANK, ROUNDS, WORDS, TOKENS = 8, 4, 8, 4, 20, 32
 MANY, ONE, BASE = "four adapters", "one adapter", "bare base"
 SAME_BAR, BASE_BAR = 0.95, 0.75
 
@@ -94,7 +94,9 @@ async def measure(kinds: dict[str, list[Server]]) -> dict[str, list[float]]:
     for number in range(-1, ROUNDS):
         draw = Chats(7000 + number)
         for kind in list(kinds) if number % 2 == 0 else list(kinds)[::-1]:
-            chats: Sequence[Sequence[Message]] = [draw.chat(WORDS) for _ in range(STREAMS)]
+            chats: Sequence[Sequence[Message]] = [
+                draw.chat(WORDS) for _ in range(STREAMS if number >= 0 else 2)
+            ]
             together = await ask_all(kinds[kind], chats, TOKENS)
             if number >= 0:  # the first round warms up
                 found[kind].append(together.rate)
