@@ -35,7 +35,8 @@ class _Select(forms.Select):
     def value_from_datadict(
         self, data: Mapping[str, Any], files: MultiValueDict[str, Any], name: str
     ) -> Any:
-        return _values(data, name)
+        values = _values(data, name)
+        return values[0] if len(values) == 1 else values
 
 
 class ChoicesField(forms.ChoiceField):

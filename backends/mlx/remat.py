@@ -68,6 +68,8 @@ def _called(
 
 def _in_order(block: Block, weights: list[mx.array], inputs: list[mx.array]) -> Any:
     count = len(weights)
+    if not count:
+        return block(*inputs)
 
     def gradient(_primals: Any, cotangents: Any, _outputs: Any) -> Any:
         return _after_weights(cotangents, count)

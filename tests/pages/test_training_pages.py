@@ -350,6 +350,8 @@ def test_a_choice_that_is_not_offered_is_refused_beside_others(
     response = client.post("/training/new/", fields)
     assert response.status_code == 422
     assert "magic is not one of the available choices" in text(response)
+    opened = [title for title, _, _, special in response.context["form"].groups if special]
+    assert opened == ["Steps and optimizer"]
 
 
 def test_a_sweep_is_one_comparison(client: Client, seeded: Seeded) -> None:
