@@ -162,7 +162,8 @@ def test_the_plan_counts_the_jobs_of_a_grid(client: Client, seeded: Seeded) -> N
 
 
 def test_the_plan_says_what_would_fit(client: Client, seeded: Seeded, settings: Any) -> None:
-    settings.MEMORY_BUDGET_BYTES = 800 * 2**20
+    small = plan_of(client, seeded, batch_size="1", grad_accumulation_steps="4").context["plan"]
+    settings.MEMORY_BUDGET_BYTES = small.need.estimate.nbytes
     shown = text(plan_of(client, seeded))
     assert "It will never fit" in shown
     assert "Batch size 1" in shown
