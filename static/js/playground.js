@@ -13,7 +13,7 @@ const CROWDED = "(max-width: 1600px)"; // three columns and the settings do not 
 const OUTCOMES = { done: "has answered", stopped: "was stopped", failed: "failed" };
 const $ = (selector) => document.querySelector(selector);
 const composer = $("#composer");
-const prompt = composer?.elements.prompt;
+const prompt = composer.elements.prompt;
 const track = $("#columns");
 const columns = [];
 let kept = null;
@@ -232,4 +232,4 @@ function start() {
   settings.toggle(matchMedia("(min-width: 1081px)").matches && columns.length < 3);
 }
 
-if (composer) start();
+start();

@@ -10,7 +10,7 @@ export function refreshStrip(columns) {
   strip.replaceChildren(
     ...columns.map((column, index) => {
       const button = document.createElement("button");
-      Object.assign(button, { type: "button", className: "chip", textContent: columns.length > 2 ? shortened(column.model) : column.model });
+      Object.assign(button, { type: "button", className: "chip", textContent: column.model });
       button.setAttribute("aria-label", `Column ${index + 1}: ${column.model}`);
       button.addEventListener("click", () => column.element.scrollIntoView({ inline: "start", block: "nearest" }));
       seen.observe(column.element);
@@ -19,14 +19,11 @@ export function refreshStrip(columns) {
   );
 }
 
-/** Versions differ at their ends. */
-function shortened(name) {
-  return name.length > 11 ? `${name.slice(0, 4)}…${name.slice(-6)}` : name;
-}
-
 function mark(entries) {
   const elements = [...track.children];
   for (const { target, isIntersecting } of entries) {
-    strip.children[elements.indexOf(target)]?.setAttribute("aria-current", String(isIntersecting));
+    const button = strip.children[elements.indexOf(target)];
+    button?.setAttribute("aria-current", String(isIntersecting));
+    if (button && isIntersecting) strip.scrollTo({ left: button.offsetLeft - strip.offsetLeft - 20 });
   }
 }
