@@ -188,13 +188,13 @@ def test_the_gradient_is_clipped(tiny_base: Path, chats: Path, tmp_path: Path) -
     assert length == pytest.approx(1e-3, rel=0.02)
 
 
-@pytest.mark.parametrize("settings", [{}, {"packing": True}, {"fine_tune_type": "dora"}])
+@pytest.mark.parametrize("mode", [{}, {"packing": True}, {"fine_tune_type": "dora"}])
 def test_recomputed_activations_change_nothing(
-    tiny_base: Path, chats: Path, tmp_path: Path, settings: dict[str, Any]
+    tiny_base: Path, chats: Path, tmp_path: Path, mode: dict[str, Any]
 ) -> None:
     """Dropout included: the second time has to drop the same."""
     plain, recomputed = (
-        make_run(tiny_base, chats, tmp_path / str(on), grad_checkpoint=on, **QUICK, **settings)
+        make_run(tiny_base, chats, tmp_path / str(on), grad_checkpoint=on, **QUICK, **mode)
         for on in (False, True)
     )
     losses = [[step.train_loss for step in of(Stepped, events(r))] for r in (plain, recomputed)]
