@@ -35,6 +35,7 @@ class Answer:
     first: float = 0.0
     last: float = 0.0
     ended: float = 0.0
+    prompt_tokens: int = 0
     tokens: int = 0
     text: str = ""
     cached_tokens: int = 0
@@ -102,6 +103,7 @@ def _read(answer: Answer, server: Server, whole: bytes) -> None:
             for choice in event["choices"]:
                 answer.text += choice["delta"].get("content") or ""
             if counted := event.get("usage"):
+                answer.prompt_tokens = counted["prompt_tokens"]
                 answer.tokens = counted["completion_tokens"]
                 details = counted.get("prompt_tokens_details") or {}
                 answer.cached_tokens = details.get("cached_tokens") or 0

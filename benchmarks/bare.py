@@ -113,7 +113,7 @@ def _mlx_lm(folder: Path) -> tuple[_One, _Many]:
     def many(chats: list[list[Message]], most: int) -> dict[str, float]:
         began = time.perf_counter()
         ends = [[token] for token in tokenizer.eos_token_ids]
-        generator = BatchGenerator(model, stop_tokens=ends)
+        generator: Any = BatchGenerator(model, stop_tokens=ends)
         running = generator.insert([tokens(chat) for chat in chats], [most] * len(chats))
         firsts: dict[int, float] = {}
         count = 0
@@ -135,7 +135,8 @@ def _hub(folder: Path) -> tuple[_One, _Many]:
     model = MLXBackend().load(folder)
 
     def many(chats: list[list[Message]], most: int) -> dict[str, float]:
-        began, firsts, count = time.perf_counter(), {}, 0
+        firsts: dict[str, float] = {}
+        began, count = time.perf_counter(), 0
         for number, chat in enumerate(chats):
             model.insert(str(number), model.encode(chat), None, Sampling(max_tokens=most))
         running = len(chats)

@@ -31,7 +31,7 @@ from benchmarks.running import arguments, finish, machine, supervised_hub
 from inference.client import aengine_stats, ping
 from registry.errors import Unavailable
 
-CHATS, WORDS, TOKENS = 4, 900, 12
+CHATS, WORDS, TOKENS = 3, 1250, 12
 LONG = 32_000
 SECOND_BAR, RESTART_BAR, LOOK_UP_BAR_MS = 0.1, 0.25, 1.0
 START_S = 60.0
@@ -111,7 +111,7 @@ async def measure(server: Server) -> dict[str, list[Answer]]:
 
 def show(found: dict[str, list[Answer]], looked: list[float]) -> None:
     table = Table(title=f"First token, ms ({machine()})")
-    for heading in ("", "median", "lowest", "highest", "times the first", "cached tokens"):
+    for heading in ("", "median", "lowest", "highest", "times the first", "tokens", "cached"):
         table.add_column(heading, justify="right" if heading else "left")
     for name, answers in found.items():
         times = [answer.first_ms for answer in answers]
@@ -119,6 +119,7 @@ def show(found: dict[str, list[Answer]], looked: list[float]) -> None:
             name,
             *(f"{figure:.0f}" for figure in (statistics.median(times), min(times), max(times))),
             f"{ratio(answers, found['first turn']):.3f}",
+            f"{statistics.median(answer.prompt_tokens for answer in answers):.0f}",
             f"{statistics.median(answer.cached_tokens for answer in answers):.0f}",
         )
     Console().print(table)

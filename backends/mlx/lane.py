@@ -86,24 +86,51 @@ class Lane:
         prompts = sum(not row.started for row in self.rows.values())
         share = self._chunk_of_all // min(max(prompts, 1), _MAX_PROMPTS)
         self._generator.prefill_step_size = min(self._chunk, share)
+        if self._can_read_all:
+            self._next_apart()
+        self._start_read()
         _, responses = self._generator.next()
         self._start_read()
         return [self._advance(self.rows[response.uid], response) for response in responses]
+
+    @property
+    def _can_read_all(self) -> bool:
+        """Whether rows run, and all prompts beside them are short enough to be read in one go.
+
+        Then these come first: the running rows' next token is computed together with the second
+        one of the new rows, instead of being waited for twice.
+        """
+        generator = self._generator
+        unread = [entry[1] for entry in generator._unprocessed_sequences]
+        unread += [entry[0] for entry in generator._currently_processing]
+        most = min(_MAX_PROMPTS, _MAX_ROWS - len(generator._generation_batch))
+        return (
+            len(generator._generation_batch) > 0
+            and 0 < len(unread) <= most
+            and all(len(p) == 2 and len(p[0]) <= generator.prefill_step_size for p in unread)
+        )
 
     def _start_read(self) -> None:
         """Begin the answers whose prompts are read now, so that their first token need not wait
         for one more step of the rows that run. mlx-lm itself would step those first."""
         generator = self._generator
-        waiting = generator._currently_processing
-        read = [len(prompt) == 1 and len(prompt[0]) == 1 for prompt, *_ in waiting]
+        unread = [entry[0] for entry in generator._currently_processing]
+        read = [len(prompt) == 1 and len(prompt[0]) == 1 for prompt in unread]
+        if read and all(read) and not generator._unprocessed_sequences:
+            self._next_apart()
+
+    def _next_apart(self) -> None:
+        """Let the prompts go on while the running rows, if there are any, stand still."""
+        generator = self._generator
         running = generator._generation_batch
-        if not (read and all(read) and len(running)) or generator._unprocessed_sequences:
+        if not len(running):
             return
         generator._generation_batch = GenerationBatch.empty(generator.model, generator.sampler)
         generator.next()
-        with mx.stream(self.stream):
-            running.extend(generator._generation_batch)
-        generator._generation_batch = running
+        started, generator._generation_batch = generator._generation_batch, running
+        if len(started):
+            with mx.stream(self.stream):
+                running.extend(started)
 
     def remove(self, row: Row) -> None:
         del self.rows[row.number]

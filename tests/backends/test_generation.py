@@ -187,12 +187,11 @@ def test_a_short_prompt_does_not_wait_for_a_long_one(model: MLXModel) -> None:
     assert seen[:2] == ["short", "short"]
 
 
-def test_a_short_prompt_beside_a_running_row_answers_in_its_second_step(model: MLXModel) -> None:
+def test_a_short_prompt_beside_a_running_row_answers_in_the_next_step(model: MLXModel) -> None:
     model.insert("running", PROMPT, None, Sampling(max_tokens=20))
     while not model.step():
         pass
     model.insert("new", PROMPT[:9], None, Sampling(max_tokens=2))
-    assert [delta.uid for delta in model.step()] == ["running"]
     assert {delta.uid for delta in model.step()} == {"running", "new"}
 
 
