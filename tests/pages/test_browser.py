@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Dialog, Page, expect
 
 from tests.pages.browser import Watch, chromium, executable, overflow
 from tests.pages.seed import write_examples
@@ -211,6 +211,36 @@ def test_a_wrong_setting_is_shown_at_its_field(page: Page, trained: str) -> None
     with page.expect_response(lambda response: response.status == 422):
         page.get_by_role("button", name="Queue the job").click()
     expect(page.locator("#id_iters_error")).to_contain_text("greater than or equal to 1")
+
+
+def test_the_plan_follows_changes_that_come_while_it_is_asked_for(page: Page, trained: str) -> None:
+    page.goto("/training/new/")
+    page.get_by_label("LoRA rank", exact=True).fill("4, 8")
+    for size in ("2", "2, 4", "2, 4, 8"):  # each amid the answer to the one before
+        page.get_by_label("Batch size", exact=True).fill(size)
+        page.wait_for_timeout(310)
+    expect(page.get_by_role("button", name="Queue 6 jobs")).to_be_visible()
+
+
+def test_a_key_is_revoked_only_after_a_question(page: Page, trained: str) -> None:
+    page.goto("/system/keys/")
+    page.get_by_label("Name", exact=True).fill("laptop")
+    page.locator("main form").filter(has=page.get_by_label("Name", exact=True)).get_by_role(
+        "button"
+    ).click()
+    page.goto("/system/keys/")
+    asked: list[str] = []
+
+    def refuse(dialog: Dialog) -> None:
+        asked.append(dialog.message)
+        dialog.dismiss()
+
+    page.once("dialog", refuse)
+    page.get_by_role("button", name="Revoke").click()
+    assert asked
+    page.once("dialog", lambda dialog: dialog.accept())
+    page.get_by_role("button", name="Revoke").click()
+    expect(page.get_by_text("is revoked and refused from now on")).to_be_visible()
 
 
 def test_the_keyboard_reaches_everything(page: Page, trained: str) -> None:
