@@ -31,7 +31,7 @@ from benchmarks.running import arguments, finish, machine, supervised_hub
 from inference.client import aengine_stats, ping
 from registry.errors import Unavailable
 
-CHATS, WORDS, TOKENS = 3, 1250, 12
+CHATS, WORDS, TOKENS = 3, 1390, 12
 LONG = 32_000
 SECOND_BAR, RESTART_BAR, LOOK_UP_BAR_MS = 0.1, 0.25, 1.0
 START_S = 60.0
