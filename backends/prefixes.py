@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-BLOCK = 64  # tokens
+BLOCK = 32  # tokens
 
 
 @dataclass(eq=False, slots=True)

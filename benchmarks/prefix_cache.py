@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from backends.base import Message
-from backends.prefixes import PrefixTree
+from backends.prefixes import BLOCK, PrefixTree
 from benchmarks.asking import Answer, Server, ask
 from benchmarks.chats import Chats
 from benchmarks.running import arguments, finish, machine, supervised_hub
@@ -47,7 +47,7 @@ def look_up_ms() -> list[float]:
         began = time.perf_counter()
         held = tree.find(b"root", tokens)
         took.append((time.perf_counter() - began) * 1000)
-        if sum(blocks for _, blocks in held) != LONG // 64:
+        if sum(blocks for _, blocks in held) != LONG // BLOCK:
             raise SystemExit("The index did not find what it holds.")
     return took
 

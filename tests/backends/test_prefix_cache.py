@@ -60,7 +60,8 @@ def test_a_second_turn_finds_the_first_with_its_answer(
     first = run(cached, Row(prompt=prompt(1, 100), sampling=LONG))[0]
     tokens = prompt(1, 100) + first.tokens + prompt(2, 50)
     second = run(cached, Row(prompt=tokens))[0]
-    assert second.cached == 192  # 100 asked and 150 answered, of which the last is not read yet
+    read = 100 + 150 - 1  # of the answer's tokens the last is not read yet
+    assert second.cached == read // BLOCK * BLOCK
     assert second.tokens == run(plain, Row(prompt=tokens))[0].tokens
 
 
@@ -70,7 +71,7 @@ def test_rows_with_and_without_a_hit_share_a_batch(plain: LoadedModel, cached: L
     expected = [run(plain, Row(prompt=tokens))[0].tokens for tokens in prompts]
     run(cached, Row(prompt=shared))
     rows = run(cached, *(Row(prompt=tokens, after=n) for n, tokens in enumerate(prompts)))
-    assert [row.cached for row in rows] == [192] * 4 + [0]
+    assert [row.cached for row in rows] == [200 // BLOCK * BLOCK] * 4 + [0]
     assert [row.tokens for row in rows] == expected
 
 
@@ -88,7 +89,7 @@ def test_adapters_and_the_base_do_not_read_each_other(
     tokens = prompt(1, 200)
     choices = (None, *adapters)
     expected = [run(plain, Row(prompt=tokens, adapter=adapter))[0].tokens for adapter in choices]
-    for hits in (0, 192):
+    for hits in (0, 199 // BLOCK * BLOCK):
         for adapter, text in zip(choices, expected, strict=True):
             row = run(cached, Row(prompt=tokens, adapter=adapter))[0]
             assert (row.cached, row.tokens) == (hits, text)
@@ -147,7 +148,8 @@ def test_a_restart_finds_what_was_read_before(
         Row(prompt=tokens, adapter=adapters[0]),
         Row(prompt=tokens, adapter=adapters[1]),
     )
-    assert (base.cached, adapted.cached, other.cached) == (192, 64, 0)
+    blocks = (base.cached // BLOCK, adapted.cached // BLOCK, other.cached)
+    assert blocks == (249 // BLOCK, 99 // BLOCK, 0)
     assert base.tokens == run(plain, Row(prompt=longer))[0].tokens
     expected = run(plain, Row(prompt=tokens, adapter=adapters[0]))[0].tokens
     assert adapted.tokens == expected
