@@ -59,7 +59,7 @@ class Table:
 
     @classmethod
     def of(cls, sweep: Sweep, compared: Sequence[Compared]) -> Self:
-        names = list(sweep.grid)
+        names = sorted(sweep.grid)  # PostgreSQL keeps no order of keys
         known = {name for one in compared for name in one.metrics if _is_own(name)}
         metrics = by_weight(known)[:_MOST_METRICS]
         rows = [
@@ -97,7 +97,7 @@ def _grid(
 ) -> tuple[list[Any], list[tuple[Any, list[Cell | None]]]]:
     if len(sweep.grid) != 2:
         return [], []
-    (first, down), (second, across) = sweep.grid.items()
+    (first, down), (second, across) = sorted(sweep.grid.items())
     losses = [row.compared.best_val_loss for row in rows]
     known = [loss for loss in losses if loss is not None]
     low, high = min(known, default=0.0), max(known, default=0.0)

@@ -137,3 +137,18 @@ def test_rows_with_flat_distributions_go_on_after_a_second_draw(
     assert again.tokens == run(fresh, Row(prompt=prompt))[0].tokens
     loaded.close()
     fresh.close()
+
+
+@pytest.mark.parametrize("top_p", [1.0, 0.9])
+def test_the_last_bits_of_probabilities_do_not_move_a_seeded_draw(top_p: float) -> None:
+    random = np.random.default_rng(0)
+    for seed in range(100):
+        logits = random.normal(scale=3, size=(1, 49_152)).astype(np.float32)
+        logprobs = logits - np.log(np.exp(logits).sum())
+        noisy = logprobs + random.normal(scale=1e-6, size=logits.shape).astype(np.float32)
+        sampling = Sampling(temperature=1.0, top_p=top_p, seed=seed)
+        drawn = [
+            int(make_sampler(sampling, cuts=True)(mx.array(one)).item())
+            for one in (logprobs, noisy)
+        ]
+        assert drawn[0] == drawn[1]
