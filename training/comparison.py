@@ -15,6 +15,7 @@ from training.vocabulary import LABELS, told
 
 MAX_CURVES = MAX_RUNS
 _MOST_METRICS = 4
+_PLACES = {setting: place for place, setting in enumerate(LABELS)}
 _SHOWN_ALREADY = ("train_loss", "val_loss", "best_val_loss", "best_iteration")
 
 
@@ -59,7 +60,7 @@ class Table:
 
     @classmethod
     def of(cls, sweep: Sweep, compared: Sequence[Compared]) -> Self:
-        names = sorted(sweep.grid)  # PostgreSQL keeps no order of keys
+        names = sorted(sweep.grid, key=_place)
         known = {name for one in compared for name in one.metrics if _is_own(name)}
         metrics = by_weight(known)[:_MOST_METRICS]
         rows = [
@@ -92,12 +93,18 @@ def _is_own(name: str) -> bool:
     return name not in _SHOWN_ALREADY and not name.startswith("base_")
 
 
+def _place(setting: str) -> tuple[int, str]:
+    """Where the form asks for it; the database may keep no order of a grid's keys."""
+    return (_PLACES.get(setting, len(_PLACES)), setting)
+
+
 def _grid(
     sweep: Sweep, rows: Sequence[Row]
 ) -> tuple[list[Any], list[tuple[Any, list[Cell | None]]]]:
     if len(sweep.grid) != 2:
         return [], []
-    (first, down), (second, across) = sorted(sweep.grid.items())
+    first, second = sorted(sweep.grid, key=_place)
+    down, across = sweep.grid[first], sweep.grid[second]
     losses = [row.compared.best_val_loss for row in rows]
     known = [loss for loss in losses if loss is not None]
     low, high = min(known, default=0.0), max(known, default=0.0)

@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import queue
+import sys
 import threading
 import zlib
 from collections.abc import Callable, Sequence
@@ -25,6 +26,15 @@ from backends.prefixes import BLOCK, PrefixTree, Segment
 _MOST_WAITING = 8  # segments that are held back in memory until they are written
 _NAME = 32  # bytes of a block's name
 type Layers = list[tuple[mx.array, mx.array]]
+
+
+def _step_back() -> None:
+    """Let the calling thread compute only when nobody else wants to: answers come first."""
+    with contextlib.suppress(OSError):
+        if sys.platform == "darwin":
+            os.setpriority(os.PRIO_DARWIN_THREAD, 0, os.PRIO_DARWIN_BG)
+        else:  # Linux counts threads as processes here
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
 
 
 class PrefixFiles:
@@ -97,6 +107,7 @@ class PrefixFiles:
         self._work.put(lambda: _remove(path))
 
     def _run(self) -> None:
+        _step_back()
         while (work := self._work.get()) is not None:
             with contextlib.suppress(OSError):  # a full disk costs a later hit, no answer
                 work()

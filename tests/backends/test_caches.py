@@ -11,6 +11,7 @@ import pytest
 from backends.base import LoadedModel, LoadOptions, Sampling, UnsupportedModel
 from backends.mlx.caches import pack, unpack
 from backends.mlx.generation import load_model
+from backends.prefixes import BLOCK
 from tests.backends.builders import TWELVE, Row, run
 
 
@@ -107,7 +108,7 @@ def test_quantized_rows_share_prefixes_and_batches(wide_base: Path) -> None:
     alone = [run(loaded, Row(prompt=tokens))[0].tokens for tokens in prompts]
     rows = run(loaded, *(Row(prompt=tokens, after=n) for n, tokens in enumerate(prompts)))
     assert [row.tokens for row in rows] == alone
-    assert [row.cached for row in rows] == [160, 192, 224, 0]
+    assert [row.cached for row in rows] == [len(tokens) // BLOCK * BLOCK for tokens in prompts]
     loaded.close()
 
 

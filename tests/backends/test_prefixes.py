@@ -30,11 +30,11 @@ def sequence(seed: int, length: int) -> list[int]:
 
 
 def test_a_beginning_is_found_in_whole_blocks() -> None:
-    prefixes, tokens = tree(100), sequence(1, 300)
+    prefixes, tokens = tree(100), sequence(1, 4 * BLOCK + 7)
     add(prefixes, tokens)
-    assert found(prefixes, tokens) == 256
-    assert found(prefixes, tokens[:200] + sequence(2, 200)) == 192
-    assert found(prefixes, tokens[:63]) == 0
+    assert found(prefixes, tokens) == 4 * BLOCK
+    assert found(prefixes, tokens[: 3 * BLOCK + 1] + sequence(2, BLOCK)) == 3 * BLOCK
+    assert found(prefixes, tokens[: BLOCK - 1]) == 0
     assert found(prefixes, [tokens[0] + 1, *tokens[1:]]) == 0
 
 

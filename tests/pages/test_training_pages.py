@@ -360,11 +360,11 @@ def test_a_sweep_is_one_comparison(client: Client, seeded: Seeded) -> None:
     sweep = make_sweep(seeded.model, seeded.dataset)
     page = client.get(sweep.get_absolute_url())
     table = page.context["table"]
-    assert table.settings == ["LoRA rank", "Learning rate"]
+    assert table.settings == ["Learning rate", "LoRA rank"]
     best = table.best(1)[0]
-    assert best.settings == [16, "0.0001"]
+    assert best.settings == ["0.0001", 16]
     assert best.compared.best
-    assert [[cell.level for cell in cells] for _, cells in table.grid] == [[1, 2, 2], [5, 0, 0]]
+    assert [[cell.level for cell in cells] for _, cells in table.grid] == [[1, 5], [2, 0], [2, 0]]
     body = page.content.decode()
     assert body.count("data-curve=") == 4
     assert "v=calendar@0.3.3" in body
