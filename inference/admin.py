@@ -11,7 +11,7 @@ from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 
 from inference.models import ApiToken, Conversation, InferenceRequest, Replay, SystemPrompt
-from registry.admin_search import Searched
+from registry.admin_search import Searched, either
 from registry.paging import RowPages
 
 FOUND_AT_MOST = 2_000  # of a search in a log that grows without end
@@ -93,7 +93,8 @@ class InferenceRequestAdmin(Searched[InferenceRequest], admin.ModelAdmin[Inferen
             *rows.filter(Q(request_id=word) | Q(correlation_id=word))[:FOUND_AT_MOST],
             *failed.filter(error__icontains=word)[:FOUND_AT_MOST],
         ]
-        return Q(requested_model__name_contains=word) | Q(pk__in=others)
+        named = Q(requested_model__name_contains=word)
+        return either(InferenceRequest, Q(pk__in=others), named)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

@@ -29,7 +29,8 @@ def _rows[T: Model](found: QuerySet[T], keys: list[Any]) -> list[T]:
 
 class RowPages[T: Model](Paginator[T]):
     """The paginator of the HTML pages, over a QuerySet. With `most` it counts and shows no more
-    than so many rows: a search that finds much is not read to its end."""
+    than so many rows: a search that finds much is not read to its end, and one that finds little,
+    which takes a look at every row, is made once."""
 
     object_list: QuerySet[T]
 
@@ -40,13 +41,20 @@ class RowPages[T: Model](Paginator[T]):
         self.most = most
 
     @cached_property
+    def keys(self) -> list[Any]:
+        """The ids of all that is shown, where that is at most so much."""
+        return list(self.object_list.values_list("pk", flat=True)[: self.most])
+
+    @cached_property
     def count(self) -> int:
-        return self.object_list.order_by()[: self.most].count()
+        return len(self.keys) if self.most else self.object_list.order_by().count()
 
     def page(self, number: int | str) -> Page[T]:
         number = self.validate_number(number)
         first = (number - 1) * self.per_page
         end = min(first + self.per_page, self.count)
+        if self.most:
+            return Page(_rows(self.object_list, self.keys[first:end]), number, self)
         return Page(rows_between(self.object_list, first, end), number, self)
 
 

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 
 from registry import curves
 from registry.models import Model
@@ -132,10 +132,12 @@ def samples(job: TrainingJob) -> list[tuple[TrainingSample, list[TrainingSample]
 
 
 def comparable(job: TrainingJob, most: int = 30) -> QuerySet[TrainingJob]:
-    """Other jobs of the model or of the sweep whose curves can be laid over this one's."""
-    same = Q(model=job.model_id) | (Q(sweep=job.sweep_id) if job.sweep_id else Q())
-    measured = TrainingJob.objects.filter(same, iteration__gt=0).exclude(pk=job.pk)
-    return measured.select_related("model", "result_version").order_by("-pk")[:most]
+    """Other jobs of the model, newest first, whose curves can be laid over this one's."""
+    others = TrainingJob.objects.filter(model=job.model_id, iteration__gt=0).exclude(pk=job.pk)
+    shown = others.select_related("result_version").only(
+        *("status", "iteration", "sweep", "varied", "created_at", "result_version__version")
+    )
+    return shown.order_by("-created_at", "-pk")[:most]
 
 
 def tail(path: Path) -> str:
