@@ -14,7 +14,7 @@ from inference.models import ApiToken, Conversation, InferenceRequest, Replay, S
 from registry.admin_search import Searched, either
 from registry.paging import RowPages
 
-FOUND_AT_MOST = 2_000  # of a search in a log that grows without end
+FOUND_AT_MOST = 500  # of a search in a log that grows without end
 
 
 @admin.register(ApiToken)
