@@ -30,7 +30,7 @@ KV_BITS = {"16-bit": 16.0, "8-bit": 8.5, "4-bit": 4.5}  # quantized likewise in 
 CHUNK = 512  # tokens that the hub reads at once on Metal while others stream
 BLOCK = 32  # tokens: what the prefix cache keeps and finds as one piece
 COPIES = 2  # of a restored prefix: its segments are joined, then merged into the batch
-LOOKUP_S = 0.5e-3 / 32_000  # per token, measured
+LOOKUP_S = 0.6e-3 / 32_000  # per token, measured
 OVERHEAD_S = 9e-3  # the hub's own: a streamed answer of one token over HTTP, median
 LIMIT_S = 0.1
 

@@ -35,7 +35,7 @@ from benchmarks.rival_server import running_rival
 from benchmarks.running import add_arguments, finish, machine, supervised_hub
 from benchmarks.small_model import make_tiny_model
 
-ONE_ROUNDS, ONE_WORDS, ONE_TOKENS = 7, 150, 48
+ONE_ROUNDS, ONE_WORDS, ONE_TOKENS = 13, 150, 96
 TINY_ROUNDS = 120
 MANY_ROUNDS, MANY_WORDS, MANY_TOKENS = 3, 20, 32
 BESIDE_ROUNDS, BESIDE_PROBES = 3, 4
@@ -128,11 +128,14 @@ async def tiny(who: Contenders, found: Figures) -> None:
             if number >= 0:
                 found.add(name, "hub", mine)
                 found.add(name, "bare mlx-lm", theirs)
-    times = found.values[name]
-    late = sorted(times["hub"])[int(TINY_ROUNDS * 0.95)]
-    over = late - statistics.median(times["bare mlx-lm"])
+    late = {
+        contender: sorted(values)[int(TINY_ROUNDS * 0.95)]
+        for contender, values in found.values[name].items()
+    }
+    # Late beside late: the rival's own first tokens come in two heaps, 7 ms apart on two cores.
+    over = late["hub"] - late["bare mlx-lm"]
     found.bars.append(
-        Bar("tiny model: p95 of the first token over bare's median, ms", over, 10, False)
+        Bar("tiny model: p95 of the first token over bare's p95, ms", over, 10, False)
     )
 
 
