@@ -99,25 +99,34 @@ def _loaded(row: dict[str, Any], bases: dict[str, str], versions: dict[str, str]
 @dataclass(frozen=True)
 class Room:
     """The budget and who has it, in bytes. `reclaimable_bytes` are prefixes and idle models that
-    are not pinned: they leave when others need them."""
+    are not pinned: they leave when others need them. `taken_bytes` has a process beside the engine,
+    the training job that `taken_by` names."""
 
     budget_bytes: int
     held_bytes: int
     reclaimable_bytes: int
+    taken_bytes: int = 0
+    taken_by: str = ""
 
     @classmethod
     def of(cls, stats: dict[str, Any]) -> Room:
-        return cls(stats["budget_bytes"], stats["models_bytes"], stats["reclaimable_bytes"])
+        return cls(
+            stats["budget_bytes"],
+            stats["models_bytes"],
+            stats["reclaimable_bytes"],
+            stats["taken_bytes"],
+            stats["taken_by"],
+        )
 
     @property
     def free_bytes(self) -> int:
-        return max(0, self.budget_bytes - self.held_bytes)
+        return max(0, self.budget_bytes - self.held_bytes - self.taken_bytes)
 
 
 @dataclass(frozen=True)
 class Fit:
     """Whether a model would find room now: it is `loaded`, it `fits`, others `leave` for it, what
-    is `busy` or pinned is in its way, or it is larger than the whole budget (`never`)."""
+    is `busy`, pinned or training is in its way, or it is larger than the whole budget (`never`)."""
 
     model: str
     needed_bytes: int
@@ -134,9 +143,10 @@ def fit(served: Served, stats: dict[str, Any]) -> Fit:
         return Fit(served.label, 0, "loaded")
     if needed > room.budget_bytes:
         return Fit(served.label, needed, "never")
-    if needed <= room.budget_bytes - room.held_bytes:
+    missing = needed + room.held_bytes + room.taken_bytes - room.budget_bytes
+    if missing <= 0:
         return Fit(served.label, needed, "fits")
-    enough = needed <= room.budget_bytes - room.held_bytes + room.reclaimable_bytes
+    enough = missing <= room.reclaimable_bytes
     return Fit(served.label, needed, "leave" if enough else "busy")
 
 
@@ -155,15 +165,14 @@ async def load(served: Served, *, pin: bool | None = None, wait: bool = True) ->
 
 async def unload(served: Served) -> list[str]:
     """Give back the memory of the idle model that answers as `served`, pinned or not; the names of
-    what went. A LoRA version shares its base's model, which goes with all its adapters.
+    what went. A LoRA version shares its base's model, which goes with all its adapters; a DoRA or
+    full fine-tune is a model of its own, and goes alone.
 
     Raises Conflict while it answers, and Unavailable.
     """
     base, adapter = folders(served)
-    gone: list[str] = []
-    if adapter is not None:
-        gone = await client.unload(Unload(base=base, adapter=adapter))
-    return gone or await client.unload(Unload(base=base))
+    own = place(served.base_path, served.adapter_path).own
+    return await client.unload(Unload(base=base, adapter=adapter if own else None))
 
 
 async def unload_idle() -> list[str]:

@@ -58,12 +58,15 @@ class FitOut(Schema):
 
 
 class RoomOut(Schema):
-    """The memory budget. What is reclaimable (prefixes, idle models) leaves when others need it."""
+    """The memory budget. What is reclaimable (prefixes, idle models) leaves when others need it; what
+    is taken belongs to a running training job."""
 
     budget_bytes: int
     held_bytes: int
     free_bytes: int
     reclaimable_bytes: int
+    taken_bytes: int
+    taken_by: str
     fit: FitOut | None = None
 
 

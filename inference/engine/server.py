@@ -81,6 +81,7 @@ class Engine:
         self._refusing = False
         self._embedding = Embedding(self._thread, self._place)
         self._late = 0
+        self._looking: asyncio.Task[None] | None = None
 
     async def run(self, path: Path) -> None:
         """Serve at `path` until `stop`, then let what runs finish for a while.
@@ -179,6 +180,8 @@ class Engine:
         if isinstance(request, Ping):
             return {"pid": os.getpid()}
         if isinstance(request, Stats):
+            # For the next one who asks what would fit; a slow database must not hold this answer up.
+            self._looking = asyncio.create_task(self._thread.look_around())
             return self.stats()
         if isinstance(request, Load):
             if request.wait:

@@ -117,10 +117,11 @@ class GenerationThread:
         rounds = (len(self._waiting) + 1) / self._max_rows
         return max(1, min(60, math.ceil(rounds * self._seconds)))
 
-    async def look_around(self, place: Place) -> None:
+    async def look_around(self, place: Place | None = None) -> None:
         """Learn what others take of the budget; always for a model that is to be loaded."""
         now = time.monotonic()
-        if self._residents.holds(place) and now - self._looked < _LOOK_EVERY_S:
+        held = place is None or self._residents.holds(place)
+        if held and now - self._looked < _LOOK_EVERY_S:
             return
         self._looked = now
         try:
@@ -225,6 +226,7 @@ class GenerationThread:
             "budget_bytes": residents.budget_bytes,
             "reclaimable_bytes": residents.reclaimable_bytes,
             "taken_bytes": residents.taken.nbytes,
+            "taken_by": residents.taken.by,
             "cache_bytes": residents.cache_bytes,
             "running": self.running,
             "waiting": len(self._waiting),

@@ -93,7 +93,8 @@ def _change(
 
 def _answer(request: HtmxRequest, problem: str = "") -> HttpResponse:
     if request.htmx:
-        return render(request, f"{_TEMPLATE}#live", {**_now(_stats()), "problem": problem})
+        context = {**_now(_stats()), "answers": True, "problem": problem}
+        return render(request, f"{_TEMPLATE}#live", context)
     if problem:
         messages.error(request, problem)
     return redirect("loaded")
@@ -128,11 +129,13 @@ def _parts(stats: dict[str, Any]) -> list[Part]:
         "Contexts of running requests": sum(memory["contexts"] for memory in held),
         "Cached prefixes": sum(memory["prefixes"] for memory in held),
     }
-    sizes["In use for computing"] = max(0, stats["models_bytes"] - sum(sizes.values()))
-    whole = max(stats["budget_bytes"], stats["models_bytes"]) or 1
+    computing, training = "In use for computing", stats["taken_by"].capitalize()
+    sizes[computing] = max(0, stats["models_bytes"] - sum(sizes.values()))
+    sizes[training] = stats["taken_bytes"]
+    whole = max(stats["budget_bytes"], stats["models_bytes"] + stats["taken_bytes"]) or 1
     parts, start = [], 0.0
     for label, nbytes in sizes.items():
-        if not nbytes and label == "In use for computing":
+        if not nbytes and label in (computing, training):
             continue
         parts.append(Part(label, nbytes, start, share := 100 * nbytes / whole))
         start += share

@@ -24,7 +24,8 @@ PROMPTS_OFFERED = 200
 def playground(request: HttpRequest) -> HttpResponse:
     """`model` and `compare` (one to three) name the columns, `conversation` a kept chat."""
     kept = request.GET.get("conversation", "")
-    conversation = get_object_or_404(Conversation, pk=int(kept)) if kept.isdigit() else None
+    number = int(kept) if kept.isdecimal() and len(kept) < 19 else None
+    conversation = get_object_or_404(Conversation, pk=number) if number else None
     suggested = {} if conversation else _suggested()
     state = _opened(conversation) if conversation else _begun(request, suggested)
     context = {

@@ -1,5 +1,7 @@
 // What every page has: theme, shortcuts, copy buttons, relative times, and manners for htmx.
 
+import "./copying.js";
+
 const $ = (selector, root = document) => root.querySelector(selector);
 
 /* ------------------------------------------------------------------- theme */
@@ -63,26 +65,12 @@ function showShortcuts() {
 }
 
 /* ------------------------------------------------------------------ clicks */
-document.addEventListener("click", async (event) => {
+document.addEventListener("click", (event) => {
   const button = event.target.closest("[data-action]");
   if (!button) return;
   if (button.dataset.action === "theme") nextTheme();
   if (button.dataset.action === "shortcuts") showShortcuts();
-  if (button.dataset.action === "copy") await copy(button);
 });
-
-async function copy(button) {
-  const text = $("pre", button.parentElement).textContent;
-  const before = button.textContent;
-  try {
-    await navigator.clipboard.writeText(text);
-    button.textContent = "Copied";
-  } catch {
-    button.textContent = "Press Ctrl+C";
-    getSelection().selectAllChildren($("pre", button.parentElement));
-  }
-  setTimeout(() => (button.textContent = before), 1500);
-}
 
 /* ----------------------------------------------------------- relative time */
 // Keep in step with `_relative` in hub/templatetags/display.py.

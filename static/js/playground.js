@@ -10,16 +10,17 @@ import { refreshStrip } from "./playground/strip.js";
 
 const MAX_COLUMNS = 4;
 const CROWDED = "(max-width: 1600px)"; // three columns and the settings do not fit beside each other
-const OUTCOMES = { done: "has answered", stopped: "was stopped", failed: "failed" };
+const OUTCOMES = { done: "has answered", stopped: "was stopped", error: "failed" };
 const $ = (selector) => document.querySelector(selector);
 const composer = $("#composer");
 const prompt = composer.elements.prompt;
 const track = $("#columns");
 const columns = [];
 let kept = null;
-let editing = false;
+let editing = null; // the question that is written anew
+let connecting = false;
 
-const isBusy = () => columns.some((column) => column.busy);
+const isBusy = () => connecting || columns.some((column) => column.busy);
 
 /** Keep the conversation, or what it became. */
 function save() {
@@ -30,8 +31,8 @@ function save() {
 /* ----------------------------------------------------------------- columns */
 const hooks = {
   changed: refresh,
-  over: ({ answered_by: who, state }) => {
-    $("#said").textContent = `${who || "A model"} ${OUTCOMES[state]}.`;
+  over: ({ answered_by: who }, outcome) => {
+    $("#said").textContent = `${who || "A model"} ${OUTCOMES[outcome]}.`;
     refresh();
     if (!isBusy() && kept.id) save();
   },
@@ -88,14 +89,15 @@ async function send() {
   if (!text || isBusy()) return;
   const asked = settings.read();
   if (!asked) return;
-  if (editing) for (const column of columns) column.dropLast();
+  const old = editing;
   leaveEditing();
   prompt.value = "";
   const seed = settings.drawSeed(asked.sampling);
   const problem = await reach();
   for (const column of columns) {
-    if (problem) column.refuse(text, problem);
-    else column.ask(text, asked, seed);
+    const edited = isEdited(column, old) ? column.dropLast() : null;
+    if (problem) column.refuse(text, problem, edited);
+    else column.ask(text, asked, seed, edited);
   }
   prompt.focus();
 }
@@ -103,7 +105,7 @@ async function send() {
 /** Answer the last question of these columns again: drawn anew, unless the seed or greed forbids. */
 async function regenerate(some) {
   const asked = settings.read();
-  if (!asked || some.some((column) => column.busy)) return;
+  if (!asked || connecting || some.some((column) => column.busy)) return;
   const seed = settings.drawSeed(asked.sampling);
   const problem = await reach();
   for (const column of some.filter((one) => one.last)) {
@@ -112,8 +114,18 @@ async function regenerate(some) {
   }
 }
 
-/** Connects; what went wrong, or nothing. */
-const reach = () => socket.connect().then(() => "", (error) => error.message);
+/** Connects; what went wrong, or nothing. Meanwhile nothing else is asked. */
+async function reach() {
+  connecting = true;
+  try {
+    await socket.connect();
+    return "";
+  } catch (error) {
+    return error.message;
+  } finally {
+    connecting = false;
+  }
+}
 
 function stopAll() {
   for (const column of columns) column.stop();
@@ -125,14 +137,17 @@ function presentRequest(column) {
   const text = prompt.value.trim();
   const { last, exchanges } = column;
   if (!asked || (!text && !last)) return null;
-  if (text) return column.request(text, editing ? exchanges.slice(0, -1) : exchanges, asked, asked.sampling.seed ?? null);
+  if (text) return column.request(text, isEdited(column, editing) ? exchanges.slice(0, -1) : exchanges, asked, asked.sampling.seed ?? null);
   return column.request(last.user, exchanges.slice(0, -1), asked, asked.sampling.seed ?? last.seed);
 }
 
 /* ----------------------------------------------------------------- editing */
+/** Whether this column was asked the question `old`: another one's may have been kept out. */
+const isEdited = (column, old) => old !== null && column.last?.user === old;
+
 function beginEditing(column = columns.find((one) => one.last)) {
   if (isBusy() || !column?.last) return;
-  editing = true;
+  editing = column.last.user;
   $("#editing").hidden = false;
   prompt.value = column.last.user;
   prompt.focus();
@@ -140,7 +155,7 @@ function beginEditing(column = columns.find((one) => one.last)) {
 }
 
 function leaveEditing() {
-  editing = false;
+  editing = null;
   $("#editing").hidden = true;
 }
 
@@ -164,10 +179,13 @@ function key(event) {
   }
 }
 
+/** An open list of models and a panel of settings that lies over the page take Escape first. */
+const closesItself = (target) => target.ariaExpanded === "true" || (target.closest?.("#settings") && settings.liesOver());
+
 function escape(event) {
-  if (event.key !== "Escape" || event.defaultPrevented || document.querySelector("dialog[open]")) return;
+  if (event.key !== "Escape" || document.querySelector("dialog[open]") || closesItself(event.target)) return;
   if (isBusy()) stopAll();
-  else if (editing) {
+  else if (editing !== null) {
     leaveEditing();
     prompt.value = "";
   } else return;
@@ -203,7 +221,7 @@ function showExamples() {
 
 function start() {
   const state = JSON.parse($("#playground").dataset.state);
-  kept = new Kept(state);
+  kept = new Kept(state, refresh);
   settings.write(state);
   for (const column of state.columns) addColumn(column);
   showExamples();

@@ -1,6 +1,7 @@
 """The page of models in memory: what is there, what is on its way, what fits, and by hand."""
 
 import asyncio
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from django.test import AsyncClient
 
 from backends.base import LoadedModel, LoadOptions
 from backends.fake import FakeBackend
+from inference import neighbours
 from inference.engine.places import place
 from registry import paths
 from tests.inference.builders import make_base, make_version
@@ -82,6 +84,8 @@ async def test_what_answers_is_not_unloaded_and_the_page_says_so() -> None:
         refused = await do("unload", model="base:tiny")
         assert "tiny answers requests now" in refused
         assert "while it answers" in refused
+        assert 'id="problem" hx-swap-oob="true"><p' in refused
+        assert "problem" not in await page("live")  # so that a poll does not take it away
         asking.cancel()
         await asyncio.gather(asking, return_exceptions=True)
 
@@ -126,3 +130,35 @@ async def test_whether_a_model_would_fit_is_told_before_it_is_loaded() -> None:
 async def test_the_page_knows_what_to_say_without_an_engine() -> None:
     assert "The engine does not answer" in await page()
     assert "There is nothing to load yet" in await page()
+
+
+async def test_what_training_takes_is_not_free() -> None:
+    class Job:
+        def taken(self) -> neighbours.Taken:
+            return neighbours.Taken(1_000, "training job 7")
+
+    neighbours.register(Job())
+    await sync_to_async(make_base)("one")
+    size = place(paths.base_dir("one"), None).weights_bytes
+    async with running_engine(budget_bytes=size + 100) as engine:
+        await page()
+        await until(lambda: engine.stats()["taken_bytes"] == 1_000)
+        told = (await AsyncClient().get("/api/inference/memory", {"model": "base:one"})).json()
+        assert (told["free_bytes"], told["taken_by"]) == (size + 100 - 1_000, "training job 7")
+        assert told["fit"]["verdict"] == "busy"
+        assert "Training job 7" in await page("live")
+        assert "pause it" in await page("fit", model="base:one")
+
+
+async def test_a_fine_tune_of_its_own_takes_nobody_along() -> None:
+    def make() -> None:
+        version = make_version(make_base())
+        config = paths.absolute(version.artifact_path) / "adapter_config.json"
+        config.write_text(json.dumps({"fine_tune_type": "dora"}))
+
+    await sync_to_async(make)()
+    async with running_engine() as engine:
+        await post("/api/inference/models", model="base:tiny", pinned=True, wait=True)
+        await do("unload", model="calendar")  # it is not in memory
+        [model] = engine.stats()["models"]
+        assert (model["base"], model["pinned"]) == ("tiny", True)

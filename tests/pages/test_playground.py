@@ -174,7 +174,7 @@ def test_each_column_stops_and_is_asked_again(page: Page) -> None:
     first.get_by_role("button", name="Regenerate").click()
     expect(first.locator(".timings")).not_to_contain_text("stopped")
     page.locator("#regenerate").click()
-    expect(page.locator(".msg.streaming")).to_have_count(2)
+    expect(page.locator(".msg.streaming").get_by_role("heading")).to_have_count(2)
     page.keyboard.press("Escape")
     expect(page.locator(".timings", has_text="stopped")).to_have_count(2)
 
@@ -190,6 +190,51 @@ def test_what_goes_wrong_is_one_sentence_in_its_column(page: Page) -> None:
     page.keyboard.press("Enter")
     wrong.get_by_role("button", name="Try again").click()
     finished(page, 2)
+
+
+def test_an_answer_stays_when_no_other_one_comes_in_its_place(page: Page) -> None:
+    page.goto(f"/playground/?model={BASE}")
+    ask(page, "Once")
+    finished(page, 1)
+    page.get_by_role("button", name="Save", exact=True).click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Once")
+    page.get_by_role("combobox", name="Model").fill("no-such-model")
+    page.keyboard.press("Enter")
+    prompt = page.get_by_label("Prompt", exact=True)
+    for act in (
+        lambda: page.get_by_role("button", name="Regenerate").click(),
+        lambda: (prompt.press("ArrowUp"), ask(page, "Twice")),
+    ):
+        with page.expect_response(lambda r: r.request.method == "PUT" and r.ok):
+            act()
+        expect(page.get_by_role("alert")).to_contain_text("no-such-model")
+        expect(page.locator(".msg.user")).to_have_text(re.compile("Once"))
+        expect(page.get_by_role("heading", name="Plan")).to_be_visible()
+    page.reload()
+    expect(page.get_by_role("heading", name="Plan")).to_be_visible()
+
+
+def test_a_model_is_chosen_by_the_arrow_keys(page: Page) -> None:
+    options = "".join(f'<p role="option" data-name="{name}">{name}</p>' for name in (BASE, "other"))
+    page.route("**/playground/models/**", lambda route: route.fulfill(body=options))
+    page.goto(f"/playground/?model={BASE}")
+    model = page.get_by_role("combobox", name="Model")
+    model.click()
+    expect(page.get_by_role("option", name=BASE)).to_have_attribute("aria-selected", "true")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    expect(model).to_have_value("other")
+
+
+def test_escape_closes_a_list_of_models_and_stops_no_answer(page: Page) -> None:
+    page.goto(f"/playground/?model={BASE}")
+    ask(page, "Slowly, please")
+    page.get_by_role("combobox", name="Model").click()
+    expect(page.get_by_role("listbox")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("listbox")).to_be_hidden()
+    [answer] = finished(page, 1).all()
+    expect(answer.locator(".timings")).not_to_contain_text("stopped")
 
 
 def test_the_request_is_shown_as_code_with_its_settings(page: Page) -> None:

@@ -1,6 +1,6 @@
 // One model's side of the conversation.
 
-import { copy } from "./copying.js";
+import { copy } from "../copying.js";
 import { Exchange, showsTokens } from "./exchange.js";
 import { Picker } from "./picker.js";
 import * as socket from "./socket.js";
@@ -21,7 +21,7 @@ export class Column {
     this.generation = null;
     this.picker = new Picker(this.element.querySelector(".picker"), model, () => hooks.changed());
     this.element.addEventListener("click", (event) => this.click(event.target.closest("[data-do]")?.dataset.do));
-    for (const kept of exchanges) this.append(new Exchange(kept.user, kept));
+    for (const kept of exchanges) this.append(new Exchange(kept.user, { kept }));
   }
 
   get model() {
@@ -38,7 +38,7 @@ export class Column {
 
   click(what) {
     if (what === "stop") this.stop();
-    else if (what === "copy") copy(this.last.answer, this.element.querySelector("[data-do=copy]"));
+    else if (what === "copy") copy(this.element.querySelector("[data-do=copy]"), this.last.body, this.last.answer);
     else if (what) this.hooks[what](this);
   }
 
@@ -50,7 +50,9 @@ export class Column {
   }
 
   dropLast() {
-    this.exchanges.pop()?.element.remove();
+    const dropped = this.exchanges.pop();
+    dropped?.element.remove();
+    return dropped;
   }
 
   clear() {
@@ -79,8 +81,9 @@ export class Column {
     return fields;
   }
 
-  ask(text, settings, seed) {
-    this.append(new Exchange(text));
+  /** `edited` is the exchange that this one takes the place of, if it is answered. */
+  ask(text, settings, seed, edited) {
+    this.append(new Exchange(text, { before: edited?.data() }));
     this.answer(settings, seed);
   }
 
@@ -96,8 +99,8 @@ export class Column {
   }
 
   /** The question could not even be sent. */
-  refuse(text, message) {
-    this.append(new Exchange(text));
+  refuse(text, message, edited) {
+    this.append(new Exchange(text, { before: edited?.data() }));
     this.fail(message);
   }
 
@@ -112,7 +115,7 @@ export class Column {
     this.generation = null;
     this.say("");
     this.follow();
-    this.hooks.over(exchange);
+    this.hooks.over(exchange, event.event);
   }
 
   stop() {

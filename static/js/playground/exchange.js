@@ -12,16 +12,21 @@ export function setTokenView(on) {
 }
 
 export class Exchange {
-  /** `kept` is what `data` gave once. */
-  constructor(user, kept = null) {
+  /** `kept` is what `data` gave once; `before` likewise, of what comes back if no answer comes. */
+  constructor(user, { kept = null, before = null } = {}) {
     this.element = part.content.cloneNode(true).querySelector(".exchange");
     [this.question, this.answerElement] = this.element.querySelectorAll(".msg");
     this.label = this.answerElement.querySelector(".role");
     this.body = this.answerElement.querySelector(".text");
+    this.ask(user);
+    this.clear();
+    this.before = before;
+    if (kept) this.restore(kept);
+  }
+
+  ask(user) {
     this.user = user;
     this.question.querySelector(".text").textContent = user;
-    this.clear();
-    if (kept) this.restore(kept);
   }
 
   clear() {
@@ -34,7 +39,8 @@ export class Exchange {
     this.showFigures();
   }
 
-  restore({ answer, answered_by, finish_reason, seed, figures }) {
+  restore({ user, answer, answered_by, finish_reason, seed, figures }) {
+    this.ask(user);
     Object.assign(this, { answer, answered_by, finish_reason, seed, figures, state: "done" });
     this.label.textContent = answered_by;
     this.draw();
@@ -54,6 +60,7 @@ export class Exchange {
 
   /** It was asked just now, of `model`. */
   begin(model, seed) {
+    this.before = this.data() ?? this.before;
     this.clear();
     Object.assign(this, { seed, state: "asked", sent: performance.now() });
     this.label.textContent = model;
@@ -83,12 +90,11 @@ export class Exchange {
       this.figures.first_token_ms ??= Math.round(timings.first_token_ms);
       this.finish_reason = event.finish_reason;
       this.state = "done";
-    } else if (event.event === "stopped") {
-      this.finish_reason = "stopped";
-      this.state = "stopped";
     } else {
-      this.state = "failed";
-      this.tell(event.error.message);
+      this.state = event.event === "stopped" ? "stopped" : "failed";
+      if (this.state === "stopped") this.finish_reason = "stopped";
+      if (this.answer === "" && this.before) this.restore(this.before); // nothing came in its place
+      if (event.error) this.tell(event.error.message);
     }
     this.answerElement.classList.remove("streaming");
     this.draw();

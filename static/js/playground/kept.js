@@ -7,25 +7,29 @@ const title = document.querySelector("#title");
 const said = document.querySelector("#kept");
 
 export class Kept {
-  constructor({ id, revision }) {
+  /** `left()` is called when what is open was deleted. */
+  constructor({ id, revision }, left) {
     Object.assign(this, { id, revision });
     this.saving = Promise.resolve();
     this.number = 0; // of conversations that were left
     document.addEventListener("htmx:afterSwap", () => this.look());
     document.addEventListener("htmx:afterRequest", (event) => {
       const path = event.detail.requestConfig?.path;
-      if (event.detail.successful && path === `/playground/conversations/${this.id}/delete/`) this.leave("Deleted.");
+      if (!event.detail.successful || path !== `/playground/conversations/${this.id}/delete/`) return;
+      this.leave("Deleted.");
+      left();
     });
   }
 
   /** Keep `content`, or what it became. One after the other: each needs the revision before it. */
   save(content) {
-    this.saving = this.saving.then(() => this.send(content));
+    const { number } = this;
+    this.saving = this.saving.then(() => this.send(content, number));
     return this.saving;
   }
 
-  async send(content) {
-    const { number } = this;
+  async send(content, number) {
+    if (number !== this.number) return;
     try {
       const kept = this.id
         ? await call("PUT", `${PATH}/${this.id}`, { ...content, revision: this.revision })

@@ -52,7 +52,7 @@ function frame(pre) {
   language.textContent = pre.querySelector("code")?.className.replace("language-", "") || "text";
   const button = document.createElement("button");
   Object.assign(button, { type: "button", className: "btn small ghost", textContent: "Copy" });
-  button.dataset.action = "copy-code";
+  button.dataset.action = "copy";
   top.append(language, button);
   pre.tabIndex = 0;
   pre.replaceWith(box);

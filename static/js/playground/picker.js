@@ -58,7 +58,8 @@ export class Picker {
     this.list.innerHTML = html; // the hub's own template, which escapes the names
     for (const [index, option] of this.options.entries()) option.id = `${this.list.id}-${index}`;
     this.show(html !== "");
-    this.point(q ? this.options[0] : this.options.find((option) => option.dataset.name === this.name));
+    const exact = this.options.find((option) => option.dataset.name === (q || this.name));
+    this.point(exact ?? (q ? this.options[0] : undefined));
   }
 
   show(open) {
@@ -99,8 +100,7 @@ export class Picker {
     clearTimeout(this.timer);
     const typed = this.input.value.trim();
     if (!this.sought) await this.open(typed);
-    const exact = this.options.some((option) => option.dataset.name === typed);
-    this.take(this.isOpen && !exact ? (this.active?.dataset.name ?? typed) : typed);
+    this.take(this.isOpen ? (this.active?.dataset.name ?? typed) : typed);
   }
 
   take(name) {

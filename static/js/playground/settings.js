@@ -59,6 +59,9 @@ function showValues() {
   }
 }
 
+/** Whether the panel covers the columns, as on a phone. */
+export const liesOver = () => getComputedStyle(panel).position === "fixed";
+
 /* ------------------------------------------------------------ saved prompts */
 function say(text, wrong = false) {
   const said = document.querySelector("#prompt-said");
@@ -131,7 +134,7 @@ document.querySelector("#close-settings").addEventListener("click", () => {
   opener.focus();
 });
 panel.addEventListener("keydown", (event) => {
-  if (event.key !== "Escape" || getComputedStyle(panel).position !== "fixed") return;
+  if (event.key !== "Escape" || !liesOver()) return;
   event.preventDefault();
   toggle(false);
   opener.focus();
