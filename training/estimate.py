@@ -18,6 +18,10 @@ from typing import Any
 
 from backends.base import TrainingConfig
 
+FORMULA = 2
+"""Raise it when the formula changes, or what is measured: runs estimated by an earlier one say
+nothing about this one's error, and must not correct it."""
+
 _PROGRAM = 220 * 10**6  # Python and the libraries of a training process
 _FLOAT = 4  # bytes; adapters, their gradients and optimizer states are float32
 _STATES = {"adam": 2.0, "adamw": 2.0, "sgd": 1.0, "muon": 1.0, "adafactor": 0.1}

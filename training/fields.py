@@ -105,10 +105,15 @@ class NumbersField(forms.CharField):
 
 class WordsField(forms.CharField):
     """Names with spaces or commas between them; empty is None. Semicolons separate several lists of
-    names."""
+    names, and `everything` is the word for None among them."""
+
+    def __init__(self, *, everything: str = "", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.everything = everything
 
     def to_python(self, value: Any) -> Any:
-        found = [one.replace(",", " ").split() for one in _split(value, ";")]
+        lists = [one.replace(",", " ").split() for one in _split(value, ";")]
+        found = [None if names == [self.everything] else names for names in lists if names]
         return (found if len(found) > 1 else found[0]) if found else None
 
 

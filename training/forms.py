@@ -18,6 +18,7 @@ from training.configs import with_changes
 from training.fields import CheckField, ChoicesField, NumbersField, WordsField
 from training.models import Sweep, TrainingJob
 from training.vocabulary import (
+    ALL,
     ESSENTIALS,
     GROUPS,
     SETTINGS,
@@ -172,7 +173,7 @@ def _field(setting: Setting) -> forms.Field:
     if setting.kind == "choice":
         return forms.ChoiceField(choices=setting.choices, **common)
     if setting.kind == "words":
-        return WordsField(**common)
+        return WordsField(everything=ALL if setting.varies else "", **common)
     return NumbersField(**common)
 
 
@@ -184,14 +185,17 @@ def _is_special(field: forms.BoundField) -> bool:
 
 def _is_grid(name: str, value: Any) -> bool:
     """Several values; one list of names is one value."""
-    inner = value[0] if _KINDS[name] == "words" and value else value
-    return isinstance(inner, list)
+    if _KINDS[name] == "words":
+        return any(not isinstance(one, str) for one in value)
+    return isinstance(value, list)
 
 
 def _as_typed(kind: str | None, values: list[Any]) -> Any:
     if kind in ("choice", "check"):
         return values
-    return ("; " if kind == "words" else ", ").join(str(written(value) or "") for value in values)
+    nothing = ALL if kind == "words" else ""
+    texts = [nothing if value is None else str(written(value)) for value in values]
+    return ("; " if kind == "words" else ", ").join(texts)
 
 
 def _typed(grid: dict[str, list[Any]], configs: list[TrainingConfig]) -> dict[str, list[Any]]:

@@ -80,7 +80,8 @@ class Estimator:
         self._longest = _longest_tokens(base, dataset)
 
     def __call__(self, config: TrainingConfig) -> Estimate:
-        family = f"{self._architecture}/{config.fine_tune_type}/{_device()}"
+        kind = f"{self._architecture}/{config.fine_tune_type}/{_device()}"
+        family = f"{kind}/{estimate.FORMULA}"
         correction, runs, error = _learned(family)
         return Estimate(self._parts(config), correction, runs, family, error)
 

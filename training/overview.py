@@ -26,8 +26,8 @@ _SHOWN_WAITING = 50
 _STAGES = {
     "starting": "Its process is starting.",
     "verifying": "Base model and data are read through and compared with their checksums.",
-    "preparing": "Base model and data are being loaded.",
-    "evaluating": "The validation loss is being measured.",
+    "preparing": "Base model and data are loaded, and the first step is prepared.",
+    "evaluating": "The loss on held-out examples is being measured.",
     "publishing": "The new version is being stored.",
 }
 TAIL_BYTES, TAIL_LINES = 16_384, 80

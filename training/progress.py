@@ -213,8 +213,12 @@ class Progress:
         self._event_at = time.monotonic()  # an evaluation is no step
         if event.split == "valid" and event.adapter:
             self._row(event.iteration)["val_loss"] = event.loss
-        if 0 < event.iteration < self._iters:
+        if event.iteration >= self._iters:
+            self._stage = "evaluating"  # the test split comes, but no more steps
+        elif self._iteration:
             self._stage = "training"
+        else:  # the first step of a process compiles, so it may take longer than the others
+            self._stage = "preparing"
 
     def _row(self, iteration: int) -> Measured:
         """The iteration's measurements so far; an upsert must not blank what an earlier one wrote."""

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 Kind = Literal["number", "choice", "check", "words"]
 
+ALL = "all"  # the word for None where that means everything
 _NESTED = ("lora", "scoring")
 
 
@@ -78,7 +79,7 @@ GROUPS = (
                 "lora.keys",
                 "Adapted layers",
                 "Such as self_attn.q_proj self_attn.v_proj, several lists with semicolons between "
-                "them; empty adapts every linear layer.",
+                "them; empty, or the word all, adapts every linear layer.",
                 "words",
             ),
             Setting(
@@ -268,7 +269,7 @@ def written(value: Any) -> Any:
 def told(value: Any) -> Any:
     """A value of a sweep for a person."""
     if value is None:
-        return "all"
+        return ALL
     if isinstance(value, bool):
         return "on" if value else "off"
     return written(value)

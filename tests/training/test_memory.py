@@ -118,7 +118,7 @@ def test_an_estimate_without_experience_is_the_arithmetic() -> None:
     found = estimator(make_config())
     assert (found.correction, found.runs, found.error) == (1.0, 0, None)
     assert found.nbytes == found.parts.total
-    assert family.endswith("/lora/fake")
+    assert family.endswith(f"/lora/fake/{estimate.FORMULA}")
 
 
 def test_measured_runs_of_the_family_correct_the_next_estimate() -> None:
@@ -132,6 +132,15 @@ def test_measured_runs_of_the_family_correct_the_next_estimate() -> None:
     assert found.nbytes == int(found.parts.total * 1.4)
     assert found.error == pytest.approx(1.5 / 1.4 - 1)
     assert found.columns["memory_parts"]["correction"] == 1.4
+
+
+def test_what_an_earlier_formula_got_wrong_corrects_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    finished(1400, PARTS, estimator_and_family()[1])
+    assert estimator_and_family()[0](make_config()).correction == 1.4
+    monkeypatch.setattr(estimate, "FORMULA", estimate.FORMULA + 1)
+    assert estimator_and_family()[0](make_config()).correction == 1.0
 
 
 def test_the_correction_does_not_feed_on_itself() -> None:

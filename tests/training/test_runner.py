@@ -291,4 +291,9 @@ def test_a_long_evaluation_sends_heartbeats_and_is_left_when_asked(
     for iteration in (0, 10, 20):
         assert (iteration, "evaluating 1 of 3") in stages
     assert all(due)
+    # Sample answers and the first step, which compiles, are no part of the evaluation of the base.
+    assert [stage for iteration, stage in stages if iteration == 0][-1] == "preparing"
+    assert [stage for iteration, stage in stages if iteration == 11] == ["training"]
+    stages.clear()
     assert attempt(claim()).status == Status.COMPLETED
+    assert stages.index((20, "evaluating")) > stages.index((20, "evaluating 2 of 3"))

@@ -10,6 +10,7 @@ from django.test import Client
 from registry.errors import Invalid
 from tests.training.build import claim, make_config, make_dataset, make_model
 from training import runner, sweeps
+from training.forms import NewJobForm, swept
 from training.models import Sweep, TrainingJob
 
 pytestmark = pytest.mark.django_db
@@ -83,3 +84,40 @@ def test_sweeps_over_json(client: Client) -> None:
     assert client.get(f"{path}/999").status_code == 404
     refused = client.post(path, {**body, "grid": {}}, content_type="application/json")
     assert refused.status_code == 422
+
+
+# ------------------------------------------------------------------------ the form
+
+
+def form(**values: Any) -> NewJobForm:
+    """Nested settings are written with two underscores."""
+    chosen = {"model": make_model().pk, "dataset": make_dataset().pk}
+    settings = {name.replace("__", "."): value for name, value in values.items()}
+    return NewJobForm({**chosen, "batch_size": "4", **settings})
+
+
+@pytest.mark.parametrize("keys", [",", ";", " , ; ,", "q_proj; ,", "all"])
+def test_separators_alone_are_no_list_of_names(keys: str) -> None:
+    made = form(lora__keys=keys, scoring__lm_eval=",")
+    assert made.is_valid(), made.errors
+    config = made.cleaned_data["config"]
+    assert config.lora.keys == (("q_proj",) if "q_proj" in keys else None)
+    assert made.cleaned_data["grid"] == {}
+
+
+@pytest.mark.parametrize(
+    "grid",
+    [
+        {"weight_decay": [0.0, 0.1], "warmup": [0, 10]},
+        {"lora.keys": [None, ["q_proj"]]},
+        {"lora.keys": [["q_proj", "v_proj"], None]},
+    ],
+)
+def test_a_sweep_started_again_tries_the_same_values(grid: dict[str, list[Any]]) -> None:
+    sweep = start(grid)
+    again = NewJobForm(swept(sweep))
+    assert again.is_valid(), again.errors
+    assert again.cleaned_data["grid"] == grid
+    assert again.cleaned_data["configs"] == [
+        job.training_config for job in sweep.jobs.order_by("pk")
+    ]
