@@ -15,7 +15,7 @@ from registry.bases import find_base
 from registry.bundle import INDEX, dimensions
 from registry.bundle_index import BundledBase, Entry, Index, in_order, read_index
 from registry.datasets import register_dataset
-from registry.errors import Damaged, Invalid, NotFound
+from registry.errors import Conflict, Damaged, Invalid, NotFound
 from registry.models import BaseModel, Dataset, Model, ModelVersion
 from registry.registration import new_model, save_model
 from registry.telling import SILENT, Sharing
@@ -235,7 +235,8 @@ def _keep(
         if model.pk is None:
             save_model(model)
             version.model = model  # whose id it takes only now
-        Model.objects.select_for_update().get(pk=model.pk)
+        if Model.objects.select_for_update().filter(pk=model.pk).first() is None:
+            raise Conflict(f"{model} was deleted meanwhile, and nothing was kept; try again.")
         version.version, note = numbering.brought(model, own, number)
         version.notes = "\n".join(filter(None, [note, version.notes]))
         target = paths.version_dir(model.name, version.version)

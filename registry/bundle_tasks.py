@@ -118,9 +118,13 @@ def can_retry(task: BundleImport) -> bool:
 
 
 def fail_dead() -> int:
-    """Mark the tasks whose heartbeat is silent as failed; how many there were."""
+    """Mark the tasks whose heartbeat is silent as failed; how many there were.
+
+    What they unpacked stays for a retry or `gc` to remove: after the machine has slept, a process
+    is silent that still works with it.
+    """
     silent = work.silent(BundleImport.objects.all(), SILENCE)
-    return sum(_bury(task) for task in silent)
+    return sum(_fail(task) for task in silent)
 
 
 def in_sight() -> QuerySet[BundleImport]:
@@ -129,12 +133,15 @@ def in_sight() -> QuerySet[BundleImport]:
     return work.in_sight(BundleImport.objects.all())
 
 
-def _bury(task: BundleImport) -> bool:
-    """Fail a task whose process is gone, with what it left half unpacked; whether it ran."""
-    if not work.end(task, status=Status.FAILED, error_message=_DIED):
-        return False
-    _discard_leftovers(task)
-    return True
+def _fail(task: BundleImport) -> bool:
+    """Whether it still ran."""
+    return work.end(task, status=Status.FAILED, error_message=_DIED)
+
+
+def _bury(task: BundleImport) -> None:
+    """Fail a task whose process has ended, and remove what it left half unpacked."""
+    if _fail(task):
+        _discard_leftovers(task)
 
 
 def _create(**fields: Any) -> BundleImport:

@@ -10,6 +10,7 @@ from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from registry.errors import Conflict
+from registry.gc import RESUMABLE
 from registry.models import BaseImport, BundleImport, DatasetTask
 from registry.models.work import Work
 
@@ -92,9 +93,13 @@ def in_sight[W: Work](rows: QuerySet[W]) -> QuerySet[W]:
 def prune(before: datetime.datetime) -> int:
     """Delete rows of work that ended before then, of imports of base models, too; how many. What
     they made stays, and knows itself where it comes from; what they had kept for a retry is a
-    leftover long since (see `gc`)."""
+    leftover long since (see `gc`). A failed import of a base stays as long as its download, which
+    only its retry can go on with."""
     deleted = 0
     for kind in (DatasetTask, BundleImport, BaseImport):
         over = kind.objects.exclude(status=Status.RUNNING).filter(heartbeat_at__lt=before)
+        if kind is BaseImport:
+            lately = timezone.now() - RESUMABLE
+            over = over.exclude(status=Status.FAILED, heartbeat_at__gt=lately)
         deleted += over.delete()[0]
     return deleted

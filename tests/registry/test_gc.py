@@ -11,9 +11,9 @@ import pytest
 from django.core.management import call_command
 from django.utils import timezone
 
-from registry import exports, gc, paths
+from registry import exports, gc, paths, work
 from registry.archive import archive_version
-from registry.models import ModelVersion
+from registry.models import BaseImport, ModelVersion
 from registry.verification import verify_all
 from registry.versions import fail_version
 from tests.registry.build import begin, make_model, make_staging, make_version
@@ -85,6 +85,17 @@ def test_a_download_that_broke_off_is_spared_for_a_week() -> None:
         assert gc.resumable() == []
         assert [gone.path for gone in gc.sweep()] == [kept.path]
     assert not path.exists()
+
+
+def test_a_failed_import_is_remembered_as_long_as_its_download() -> None:
+    """A retry goes on with it, and only the row offers one."""
+    made = timezone.now() - timedelta(days=3)
+    for status in ("failed", "completed"):
+        BaseImport.objects.create(name=status, source="hub", status=status, heartbeat_at=made)
+    assert work.prune(timezone.now() - timedelta(days=1)) == 1
+    assert BaseImport.objects.get().name == "failed"
+    BaseImport.objects.update(heartbeat_at=timezone.now() - gc.RESUMABLE)
+    assert work.prune(timezone.now() - timedelta(days=1)) == 1
 
 
 def test_a_finished_export_stays_and_what_lies_beside_it_goes() -> None:
