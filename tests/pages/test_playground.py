@@ -226,6 +226,14 @@ def test_a_model_is_chosen_by_the_arrow_keys(page: Page) -> None:
     expect(model).to_have_value("other")
 
 
+def test_a_model_is_chosen_though_one_goes_on_at_once(page: Page) -> None:
+    page.goto("/playground/?model=no-such-model")
+    page.get_by_role("combobox", name="Model").fill("smol")
+    page.keyboard.press("Enter")
+    ask(page, "Hello")
+    expect(page.get_by_role("combobox", name="Model")).to_have_value(BASE)
+
+
 def test_escape_closes_a_list_of_models_and_stops_no_answer(page: Page) -> None:
     page.goto(f"/playground/?model={BASE}")
     ask(page, "Slowly, please")

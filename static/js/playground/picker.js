@@ -14,6 +14,7 @@ export class Picker {
     this.chosen = chosen;
     this.name = name;
     this.asked = 0;
+    this.choosing = false;
     this.sought = true; // whether the list is that of what is typed
     this.input.value = name;
     this.input.addEventListener("focus", () => this.input.select());
@@ -53,7 +54,7 @@ export class Picker {
     } catch {
       // The list stays empty; the name can still be typed.
     }
-    if (number !== this.asked || document.activeElement !== this.input) return;
+    if (number !== this.asked || (document.activeElement !== this.input && !this.choosing)) return;
     this.sought = true;
     this.list.innerHTML = html; // the hub's own template, which escapes the names
     for (const [index, option] of this.options.entries()) option.id = `${this.list.id}-${index}`;
@@ -99,7 +100,9 @@ export class Picker {
   async choose() {
     clearTimeout(this.timer);
     const typed = this.input.value.trim();
+    this.choosing = true; // also when the focus goes on meanwhile
     if (!this.sought) await this.open(typed);
+    this.choosing = false;
     this.take(this.isOpen ? (this.active?.dataset.name ?? typed) : typed);
   }
 
@@ -119,6 +122,7 @@ export class Picker {
   }
 
   leave() {
+    if (this.choosing) return;
     const typed = this.input.value.trim();
     if (this.options.some((option) => option.dataset.name === typed)) this.take(typed);
     this.close();
