@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from playwright.sync_api import Browser, ConsoleMessage, Page, Response, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, Response, sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FLAGS = (
@@ -42,9 +42,17 @@ def chromium() -> Iterator[Browser]:
             browser.close()
 
 
+_REPEATED = (
+    "Failed to load resource",
+    "htmx:afterRequest",
+    "htmx:sendError",
+    "htmx:sendAbort",
+)
+
+
 class Watch:
-    """What went wrong on a page: console errors, exceptions, requests to other hosts, and answers
-    of 400 and more, other than to a page that was asked for itself."""
+    """What went wrong on a page: console errors, exceptions, requests to other hosts or without an
+    answer, and answers of 400 and more, other than to a page that was asked for itself."""
 
     def __init__(self, page: Page, origin: str) -> None:
         self.problems: list[str] = []
@@ -59,6 +67,7 @@ class Watch:
                 ),
             ),
         )
+        page.on("requestfailed", lambda r: self._add(f"{r.failure}: {r.url}", _is_failure(r)))
         page.on("response", lambda r: self._add(f"{r.status}: {r.url}", _is_refusal(r)))
 
     def _add(self, text: str, wrong: bool = True) -> None:
@@ -67,8 +76,14 @@ class Watch:
 
 
 def _is_mistake(message: ConsoleMessage) -> bool:
-    """Chromium repeats every refused answer on the console; those are seen as answers."""
-    return message.type == "error" and not message.text.startswith("Failed to load resource")
+    """Chromium and htmx repeat refused and failed requests on the console; those are seen as
+    responses and failures."""
+    return message.type == "error" and not message.text.startswith(_REPEATED)
+
+
+def _is_failure(request: Request) -> bool:
+    """A page that is left gives its requests up."""
+    return "ERR_ABORTED" not in (request.failure or "")
 
 
 def _is_refusal(response: Response) -> bool:
