@@ -154,7 +154,7 @@ async def test_loading_goes_on_without_its_client_and_is_told() -> None:
     async with running_engine() as engine:
         assert await client.load(Load(base=base, wait=False)) == {"loading": "base/tiny"}
         await until(lambda: [m["base"] for m in engine.stats()["models"]] == ["tiny"])
-        assert engine.stats()["loading"] == []
+        await until(lambda: engine.stats()["loading"] == [])
 
 
 async def test_a_load_that_fails_is_told_for_a_while() -> None:

@@ -192,7 +192,7 @@ def test_what_goes_wrong_is_one_sentence_in_its_column(page: Page) -> None:
     finished(page, 2)
 
 
-def test_an_answer_stays_when_no_other_one_comes_in_its_place(page: Page) -> None:
+def test_an_answer_stays_when_no_other_one_comes_in_its_place(page: Page, hub: RunningHub) -> None:
     page.goto(f"/playground/?model={BASE}")
     ask(page, "Once")
     finished(page, 1)
@@ -212,6 +212,8 @@ def test_an_answer_stays_when_no_other_one_comes_in_its_place(page: Page) -> Non
         expect(page.get_by_role("heading", name="Plan")).to_be_visible()
     page.reload()
     expect(page.get_by_role("heading", name="Plan")).to_be_visible()
+    kept = page.url.rpartition("=")[2]
+    assert httpx.delete(f"{hub.url}/api/playground/conversations/{kept}").is_success
 
 
 def test_a_model_is_chosen_by_the_arrow_keys(page: Page) -> None:
