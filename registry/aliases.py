@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from django.core.exceptions import ValidationError
 from django.db import transaction
-from django.db.models import OuterRef, Subquery
+from django.db.models import Max
 
 from registry import gate, tracking
 from registry.errors import Conflict, Invalid, NotFound
@@ -80,11 +80,12 @@ def delete_alias(model: Model, name: str, by: str = "", reason: str = "") -> Ali
 
 def previous_versions(model: Model) -> dict[str, ModelVersion]:
     """Alias → the ready version that a rollback returns to, of those aliases that have one."""
-    same = AliasMove.objects.filter(model=OuterRef("model"), name=OuterRef("name"))
-    last = AliasMove.objects.filter(model=model, pk=Subquery(same.values("pk")[:1]))
+    # A model's moves are made one after the other (`_lock`), so the last has the highest number.
+    last = model.alias_moves.order_by().values("name").annotate(last=Max("pk"))
+    moves = AliasMove.objects.filter(pk__in=[one["last"] for one in last])
     return {
         move.name: move.from_version
-        for move in last.select_related("from_version__model").order_by("name")
+        for move in moves.select_related("from_version__model").order_by("name")
         if move.from_version and move.from_version.status == ModelVersion.Status.READY
     }
 

@@ -9,6 +9,7 @@ from django.db.models.functions import Coalesce, Greatest, Lower
 
 from registry.comparison import by_weight, flatten
 from registry.models import Alias, AliasMove, Model, ModelVersion
+from registry.paging import rows_between
 from registry.tags import Tagged
 
 SORTS = {
@@ -88,13 +89,13 @@ def listed_versions_of(model: Model) -> QuerySet[ModelVersion]:
     )
 
 
-def moves_of(model: Model, limit: int = 20) -> QuerySet[AliasMove]:
+def moves_of(model: Model, limit: int = 20) -> list[AliasMove]:
     """The last moves of any of the model's aliases, newest first."""
-    moves = model.alias_moves.select_related("from_version", "to_version")
-    return moves.only(
+    moves = model.alias_moves.select_related("from_version", "to_version").only(
         *("model", "name", "by", "reason", "gate", "forced", "moved_at"),
         *("from_version__version", "to_version__version"),
-    )[:limit]
+    )
+    return rows_between(moves, 0, limit)
 
 
 def flat_params(version: ModelVersion) -> dict[str, Any]:
