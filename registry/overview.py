@@ -14,7 +14,7 @@ from registry.tags import Tagged
 
 SORTS = {
     "new": ("-created_at", "-pk"),
-    "name": (Lower("name"),),
+    "name": (Lower("name"), "pk"),
     "versions": ("-version_count", "-pk"),
     "active": ("-active_at", "-pk"),
 }

@@ -55,6 +55,9 @@ class RowPages[T: Model](Paginator[T]):
         end = min(first + self.per_page, self.count)
         if self.most:
             return Page(_rows(self.object_list, self.keys[first:end]), number, self)
+        if first > self.count // 2:  # the way from the end is shorter
+            rows = rows_between(self.object_list.reverse(), self.count - end, self.count - first)
+            return Page(rows[::-1], number, self)
         return Page(rows_between(self.object_list, first, end), number, self)
 
 
