@@ -82,7 +82,7 @@ def previous_versions(model: Model) -> dict[str, ModelVersion]:
     """Alias → the ready version that a rollback returns to, of those aliases that have one."""
     # A model's moves are made one after the other (`_lock`), so the last has the highest number.
     last = model.alias_moves.order_by().values("name").annotate(last=Max("pk"))
-    moves = AliasMove.objects.filter(pk__in=[one["last"] for one in last])
+    moves = AliasMove.objects.filter(pk__in=last.values("last"))
     return {
         move.name: move.from_version
         for move in moves.select_related("from_version__model").order_by("name")

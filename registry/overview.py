@@ -9,10 +9,9 @@ from django.db.models.functions import Coalesce, Greatest, Lower
 
 from registry.comparison import by_weight, flatten
 from registry.models import Alias, AliasMove, Model, ModelVersion
-from registry.paging import rows_between
 from registry.tags import Tagged
 
-SORTS = {
+SORTS: dict[str, tuple[str | Lower, ...]] = {
     "new": ("-created_at", "-pk"),
     "name": (Lower("name"), "pk"),
     "versions": ("-version_count", "-pk"),
@@ -89,13 +88,14 @@ def listed_versions_of(model: Model) -> QuerySet[ModelVersion]:
     )
 
 
-def moves_of(model: Model, limit: int = 20) -> list[AliasMove]:
+def moves_of(model: Model, limit: int = 20) -> QuerySet[AliasMove]:
     """The last moves of any of the model's aliases, newest first."""
-    moves = model.alias_moves.select_related("from_version", "to_version").only(
+    last = model.alias_moves.values("pk")[:limit]  # else the versions of all moves are joined
+    moves = AliasMove.objects.filter(pk__in=last).select_related("from_version", "to_version")
+    return moves.only(
         *("model", "name", "by", "reason", "gate", "forced", "moved_at"),
         *("from_version__version", "to_version__version"),
     )
-    return rows_between(moves, 0, limit)
 
 
 def flat_params(version: ModelVersion) -> dict[str, Any]:
