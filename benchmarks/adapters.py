@@ -33,8 +33,8 @@ SAME_BAR, BASE_BAR = 0.95, 0.75
 
 def make_version(base: Any, number: int) -> str:
     """A ready version with a random adapter; the name it is asked by."""
-    from registry import artifacts, paths
     from registry.models import Model, ModelVersion
+    from registry.storage import artifacts, paths
 
     model, _ = Model.objects.get_or_create(name="tuned", defaults={"base_model": base})
     version = f"0.{number}.0"
@@ -110,7 +110,7 @@ def ratio(found: dict[str, list[float]], one: str, other: str) -> float:
 def main() -> None:
     options = arguments((__doc__ or "").splitlines()[0])
     with supervised_hub("mlx") as hub:
-        from registry.bases import register_starter
+        from registry.bases.registration import register_starter
 
         base = register_starter()
         versions = [make_version(base, number) for number in range(1, ADAPTERS + 1)]

@@ -220,19 +220,20 @@ def prepare(storage: Path) -> None:
     """A base model, a data set and a model, and the history's trigger."""
     from django.db import connection
 
-    from registry import bases, datasets
+    from registry.bases import registration
+    from registry.datasets import snapshots
     from registry.models import BaseModel, Model
 
     weights = storage / "tiny.gguf"
     weights.write_bytes(b"GGUF tiny")
-    base = bases.register_base("tiny", BaseModel.Source.GGUF, str(weights))
+    base = registration.register_base("tiny", BaseModel.Source.GGUF, str(weights))
     source = storage / "source"
     source.mkdir()
     for split, count in (("train", 12), ("valid", 4), ("test", 4)):
         rows = [{"prompt": f"{split} {n}", "completion": f"answer {n}"} for n in range(count)]
         text = "".join(json.dumps(row) + "\n" for row in rows)
         (source / f"{split}.jsonl").write_text(text)
-    datasets.register_dataset("notes", source)
+    snapshots.register_dataset("notes", source)
     Model.objects.create(name="helper", base_model=base)
     connection.ensure_connection()
     connection.connection.executescript(_HISTORY)
@@ -247,7 +248,7 @@ def history() -> list[Change]:
 
 
 def outcomes() -> list[Outcome]:
-    from registry import artifacts, paths
+    from registry.storage import artifacts, paths
     from training.models import TrainingJob
 
     found = []

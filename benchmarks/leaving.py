@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmarks.asking import Server, asked
 from benchmarks.chats import Chats
-from inference.client import aengine_stats
+from inference.gateway.client import aengine_stats
 
 TIMES = 12
 LIMIT_S = 10.0

@@ -25,7 +25,7 @@ from rich.table import Table
 from benchmarks.running import add_arguments, finish, machine, supervised_hub
 
 if TYPE_CHECKING:
-    from hub.processes import Supervisor
+    from hub.processes.supervisor import Supervisor
 
 SHARE, LEAST_BYTES = 0.05, 5 * 2**20
 JOB_LIMIT_S = 300.0
@@ -54,18 +54,20 @@ def is_flat(values: list[int]) -> bool:
 
 def register(client: httpx.Client) -> dict[str, Any]:
     """A tiny base, a data set and a model; the body that queues a job."""
-    from registry import bases, datasets, paths
+    from registry.bases import registration
+    from registry.datasets import snapshots
     from registry.models import BaseModel
+    from registry.storage import paths
 
     weights = paths.root() / "tiny.gguf"
     weights.write_bytes(b"GGUF tiny")
-    base = bases.register_base("tiny", BaseModel.Source.GGUF, str(weights))
+    base = registration.register_base("tiny", BaseModel.Source.GGUF, str(weights))
     source = paths.root() / "source"
     source.mkdir()
     for split in ("train", "valid"):
         rows = [{"prompt": f"{split} {n}", "completion": f"answer {n}"} for n in range(12)]
         (source / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    dataset = datasets.register_dataset("notes", source)
+    dataset = snapshots.register_dataset("notes", source)
     body = {"name": "helper", "base_model": base.name}
     model = client.post("/api/models", json=body).raise_for_status().json()
     config = {"iters": 20, "steps_per_eval": 10, "save_every": 10}

@@ -70,8 +70,8 @@ def measure(client: httpx.Client, pages: list[str]) -> dict[str, list[float]]:
 
 def prepare(client: httpx.Client) -> tuple[list[str], dict[str, Any]]:
     """Register the starter; the pages to ask for and the body that queues a job."""
-    from registry.bases import register_starter
-    from registry.datasets import register_starter_dataset
+    from registry.bases.registration import register_starter
+    from registry.datasets.snapshots import register_starter_dataset
 
     base, dataset = register_starter(), register_starter_dataset()
     body = {"name": "bench", "base_model": base.name}

@@ -28,7 +28,7 @@ from backends.prefixes import BLOCK, PrefixTree
 from benchmarks.asking import Answer, Server, ask
 from benchmarks.chats import Chats
 from benchmarks.running import arguments, finish, machine, supervised_hub
-from inference.client import aengine_stats, ping
+from inference.gateway.client import aengine_stats, ping
 from registry.errors import Unavailable
 
 CHATS, WORDS, TOKENS = 3, 1390, 12
@@ -131,7 +131,7 @@ def show(found: dict[str, list[Answer]], looked: list[float]) -> None:
 def main() -> None:
     options = arguments((__doc__ or "").splitlines()[0])
     with supervised_hub("mlx", HUB_PREFIX_CACHE_ON_DISK="true") as hub:
-        from registry.bases import register_starter
+        from registry.bases.registration import register_starter
 
         name = f"base:{register_starter().name}"
         found = asyncio.run(measure(Server("hub", hub.url, name)))

@@ -62,9 +62,9 @@ def main() -> None:
 
 def validation_loss(model: Any, tokenizer: Any, data: str, config: TrainingConfig) -> float:
     """Over the whole split, by the hub's own measure: mlx-lm's leaves out what fills no batch."""
-    from backends.mlx.evaluation import Evaluation
-    from backends.mlx.loss import Lanes
-    from backends.mlx.objectives import objective_of
+    from backends.mlx.training.evaluation import Evaluation
+    from backends.mlx.training.loss import Lanes
+    from backends.mlx.training.objectives import objective_of
 
     with Lanes.open() as lanes:
         objective = objective_of(config, lanes)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from hub.processes import Supervisor
+    from hub.processes.supervisor import Supervisor
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -45,7 +45,7 @@ def own_storage(backend: str, **environment: str) -> Iterator[Path]:
         _settle(storage, backend, environment)
         from django.core.management import call_command
 
-        from registry import paths
+        from registry.storage import paths
 
         paths.make_folders()
         call_command("migrate", interactive=False, verbosity=0)
@@ -58,7 +58,7 @@ def supervised_hub(backend: str, **environment: str) -> Iterator[Supervisor]:
     with tempfile.TemporaryDirectory(prefix="hub-bench-") as storage:
         _settle(storage, backend, environment)
         from hub.config import load
-        from hub.processes import Supervisor
+        from hub.processes.supervisor import Supervisor
 
         with Supervisor(load(port=free_port()), output=lambda name, line: None) as hub:
             hub.wait_ready()

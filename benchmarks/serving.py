@@ -269,17 +269,18 @@ def main() -> None:
     found = Figures()
     with ExitStack() as stack:
         hub = stack.enter_context(supervised_hub("mlx"))
-        from registry import bases, paths
+        from registry.bases import registration
         from registry.models import BaseModel
+        from registry.storage import paths
 
-        starter = bases.register_starter()
+        starter = registration.register_starter()
         tiny_folder = make_tiny_model(paths.staging_dir("tiny") / "model")
-        small = bases.register_base("tiny", BaseModel.Source.FOLDER, str(tiny_folder))
+        small = registration.register_base("tiny", BaseModel.Source.FOLDER, str(tiny_folder))
         who = Contenders(
             Server("hub", hub.url, f"base:{starter.name}"),
             Server("hub", hub.url, f"base:{small.name}"),
-            bases.base_path(starter),
-            bases.base_path(small),
+            registration.base_path(starter),
+            registration.base_path(small),
         )
         try:
             for part in options.part or PARTS:

@@ -15,7 +15,7 @@ def make_small_model(folder: Path, blocks: int) -> Path:
     from backends.mlx.device import prepare
 
     prepare()
-    from backends.mlx.importer import import_gguf
+    from backends.mlx.gguf.importer import import_gguf
 
     whole = folder.with_name(f"{folder.name}-whole")
     import_gguf(_starter_gguf(), whole, quantize=False)
@@ -54,8 +54,8 @@ def make_tiny_model(folder: Path) -> Path:
     from backends.mlx.device import prepare
 
     prepare()
-    from backends.mlx.gguf import GGUFFile
-    from backends.mlx.tokenizer import write_tokenizer
+    from backends.mlx.gguf.reader import GGUFFile
+    from backends.mlx.gguf.tokenizer import write_tokenizer
 
     folder.mkdir(parents=True)
     with GGUFFile(_starter_gguf()) as file:

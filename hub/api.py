@@ -9,19 +9,30 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.views import defaults
 from ninja import NinjaAPI
 from ninja.errors import HttpError, ValidationError
+from ninja.operation import Operation
 
-from hub import correlation
-from hub.refusal import is_api, refusal
-from inference.api import router as inference_router
+from hub.monitoring import correlation
+from hub.web.refusal import is_api, refusal
 from inference.protocol import wasted
-from registry.api import router as registry_router
+from inference.web.api import router as inference_router
 from registry.errors import HubError
-from training.api import router as training_router
-from training.api import versions_router
+from registry.web.api import router as registry_router
+from training.web.api import router as training_router
+from training.web.api import versions_router
 
 log = structlog.get_logger(__name__)
 
-api = NinjaAPI(
+
+class HubAPI(NinjaAPI):
+    """Operations are called after their app and subject (`registry_api_models_create_model`), so
+    that generated clients keep their names when the code is rearranged."""
+
+    def get_openapi_operation_id(self, operation: Operation) -> str:
+        view = operation.view_func
+        return f"{view.__module__}_{view.__name__}".replace(".web", "").replace(".", "_")
+
+
+api = HubAPI(
     title="MLX Model Hub",
     version="0.1.0",
     description=(

@@ -6,18 +6,18 @@ import sys
 
 from django.apps import AppConfig
 
-from hub.logs import PROCESSES as PROCESSES
-from hub.logs import process_name
+from hub.monitoring.logs import PROCESSES, process_name
 
 
 class HubConfig(AppConfig):
     name = "hub"
 
     def ready(self) -> None:
-        from hub import correlation, lifeline, presence, telemetry
-        from hub.neighbours import Engine, Training
-        from inference import neighbours as of_inference
-        from training import neighbours as of_training
+        from hub.monitoring import correlation, telemetry
+        from hub.processes import lifeline, presence
+        from hub.processes.neighbours import Engine, Training
+        from inference.engine.memory import neighbours as of_inference
+        from training.machine import neighbours as of_training
 
         correlation.connect()
         lifeline.hold_on()

@@ -11,6 +11,6 @@ _http = get_asgi_application()  # sets Django up, which the imports below need
 
 from channels.routing import ProtocolTypeRouter  # noqa: E402
 
-from hub.sockets import websockets  # noqa: E402
+from hub.web.sockets import websockets  # noqa: E402
 
 application = ProtocolTypeRouter({"http": _http, "websocket": websockets()})

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AliasChoices, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from registry.sizes import GB
+from registry.storage.sizes import GB
 
 ROOT = Path(__file__).resolve().parent.parent
 

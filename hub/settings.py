@@ -10,7 +10,7 @@ import django_stubs_ext
 from django.utils.csp import CSP
 
 from hub.config import ROOT, config
-from hub.logs import logging_config
+from hub.monitoring.logs import logging_config
 from hub.sqlite import journal_mode
 
 django_stubs_ext.monkeypatch()
@@ -45,22 +45,22 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
-    "hub.inloop.PrometheusBeforeMiddleware",
-    "hub.middleware.HostMiddleware",
-    "hub.inloop.SecurityMiddleware",
-    "hub.middleware.StaticFilesMiddleware",
-    "hub.inloop.ContentSecurityPolicyMiddleware",
-    "hub.inloop.SessionMiddleware",
+    "hub.web.inloop.PrometheusBeforeMiddleware",
+    "hub.web.middleware.HostMiddleware",
+    "hub.web.inloop.SecurityMiddleware",
+    "hub.web.middleware.StaticFilesMiddleware",
+    "hub.web.inloop.ContentSecurityPolicyMiddleware",
+    "hub.web.inloop.SessionMiddleware",
     "django_structlog.middlewares.RequestMiddleware",
-    "hub.inloop.CommonMiddleware",
-    "hub.inloop.CsrfViewMiddleware",
-    "hub.inloop.AuthenticationMiddleware",
-    "hub.middleware.TokenMiddleware",
-    "hub.middleware.SameOriginMiddleware",
-    "hub.inloop.MessageMiddleware",
-    "hub.inloop.XFrameOptionsMiddleware",
+    "hub.web.inloop.CommonMiddleware",
+    "hub.web.inloop.CsrfViewMiddleware",
+    "hub.web.inloop.AuthenticationMiddleware",
+    "hub.web.middleware.TokenMiddleware",
+    "hub.web.middleware.SameOriginMiddleware",
+    "hub.web.inloop.MessageMiddleware",
+    "hub.web.inloop.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
-    "hub.inloop.PrometheusAfterMiddleware",
+    "hub.web.inloop.PrometheusAfterMiddleware",
 ]
 
 ROOT_URLCONF = "hub.urls"

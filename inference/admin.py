@@ -11,8 +11,8 @@ from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 
 from inference.models import ApiToken, Conversation, InferenceRequest, Replay, SystemPrompt
-from registry.admin_search import Searched, either
-from registry.paging import RowPages
+from registry.admin.search import Searched, either
+from registry.web.paging import RowPages
 
 FOUND_AT_MOST = 500  # of a search in a log that grows without end
 

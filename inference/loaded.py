@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from inference import client
-from inference.engine.places import place
+from inference.engine.rows.places import place
+from inference.gateway import client
+from inference.gateway.record import correlation_id, folders
 from inference.protocol import Load, Unload
-from inference.record import correlation_id, folders
-from registry import paths
 from registry.models import BaseModel, ModelVersion
-from registry.resolve import Served
+from registry.promotion.resolve import Served
+from registry.storage import paths
 
 
 @dataclass(frozen=True)

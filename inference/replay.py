@@ -18,14 +18,14 @@ from django.db.models import Avg, Count, Q
 from django.utils import timezone
 
 from backends.base import Grammar, Sampling
-from inference import client
+from inference.gateway import client
+from inference.gateway.record import folders
 from inference.models import InferenceRequest, Replay, ReplayAnswer
 from inference.protocol import Chunk, Done, Generate
-from inference.record import folders
-from registry import children
+from registry.background import children
 from registry.errors import HubError, Invalid, TooManyRequests
 from registry.models import ModelVersion
-from registry.resolve import Served, resolve
+from registry.promotion.resolve import Served, resolve
 
 METRIC = "replay_agreement"  # of the target version; promotion rules can ask for it
 AT_ONCE = 4

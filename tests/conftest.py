@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from inference import database, neighbours
-from registry import paths
+from inference.engine.memory import neighbours
+from inference.gateway import database
+from registry.storage import paths
 from tests.running import running_hub
 
 __all__ = ["running_hub", "storage"]

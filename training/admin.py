@@ -8,9 +8,9 @@ from django.contrib import admin, messages
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 
-from registry.admin_search import Searched, either, of_model_or_dataset
+from registry.admin.search import Searched, either, of_model_or_dataset
 from registry.errors import HubError
-from registry.paging import RowPages
+from registry.web.paging import RowPages
 from training import queue
 from training.models import Sweep, TrainingJob, TrainingMetric
 

@@ -37,7 +37,7 @@ from backends.best import Best, infinite
 from backends.fake import checkpoint, files
 from backends.fake.checkpoint import Checkpoint, Weights
 from backends.fake.examples import Line, read_split
-from backends.mlx.schedule import learning_rate, resolved  # plain arithmetic, no MLX
+from backends.schedule import learning_rate, resolved  # plain arithmetic, no MLX
 
 _START, _FLOOR = 2.4, 0.05  # nats per token, before and after a long training
 _BATCH = 16  # examples evaluated at a time

@@ -28,12 +28,12 @@ class MLXBackend:
         return device()
 
     def import_gguf(self, source: Path, target: Path) -> ImportedModel:
-        from backends.mlx.importer import import_gguf
+        from backends.mlx.gguf.importer import import_gguf
 
         return import_gguf(source, target)
 
     def inspect(self, folder: Path) -> ImportedModel:
-        from backends.mlx.folder import inspect
+        from backends.mlx.files.folder import inspect
 
         return inspect(folder)
 
@@ -41,7 +41,7 @@ class MLXBackend:
         from backends.mlx.device import prepare
 
         prepare()
-        from backends.mlx.quantize import quantize
+        from backends.mlx.files.quantize import quantize
 
         return quantize(base, target, bits, group_size)
 
@@ -49,7 +49,7 @@ class MLXBackend:
         from backends.mlx.device import prepare
 
         prepare()
-        from backends.mlx.fuse import fuse
+        from backends.mlx.files.fuse import fuse
 
         return fuse(base, adapter, target)
 
@@ -59,12 +59,12 @@ class MLXBackend:
         from backends.mlx.device import prepare
 
         prepare()
-        from backends.mlx.fidelity import fidelity
+        from backends.mlx.evals.fidelity import fidelity
 
         return fidelity(base, adapter, converted, rows, most_tokens)
 
     def check_gguf(self, folder: Path) -> None:
-        from backends.mlx.writable import check_gguf
+        from backends.mlx.gguf.writable import check_gguf
 
         check_gguf(folder)
 
@@ -72,7 +72,7 @@ class MLXBackend:
         from backends.mlx.device import prepare
 
         prepare()
-        from backends.mlx.export import export_gguf
+        from backends.mlx.gguf.export import export_gguf
 
         export_gguf(folder, target)
 
@@ -80,7 +80,7 @@ class MLXBackend:
         from backends.mlx.device import prepare
 
         prepare()
-        from backends.mlx.examine import examine
+        from backends.mlx.data.examine import examine
 
         return examine(base, data, max_seq_length, sample)
 
@@ -99,7 +99,7 @@ class MLXBackend:
 
         prepare()
         limit_cache()
-        from backends.mlx.generation import load_model
+        from backends.mlx.serving.generation import load_model
 
         return load_model(base, adapter, options)
 
@@ -107,7 +107,7 @@ class MLXBackend:
         from backends.mlx.device import prepare
 
         prepare()
-        from backends.mlx.parity import check_template
+        from backends.mlx.evals.parity import check_template
 
         check_template(base, data, sample)
 
@@ -122,7 +122,7 @@ class MLXBackend:
         from backends.mlx.device import prepare
 
         prepare()
-        from backends.mlx.tasks import run_lm_eval
+        from backends.mlx.evals.tasks import run_lm_eval
 
         return run_lm_eval(base, adapter, tasks, limit, tick)
 
@@ -130,7 +130,7 @@ class MLXBackend:
         from backends.mlx.device import prepare
 
         prepare()
-        from backends.mlx.trainer import train
+        from backends.mlx.training.trainer import train
 
         return train(run)
 
@@ -138,7 +138,7 @@ class MLXBackend:
         from backends.mlx.device import prepare
 
         prepare()
-        from backends.mlx.compare import largest_weights
+        from backends.mlx.files.compare import largest_weights
 
         return largest_weights(path)
 
@@ -146,6 +146,6 @@ class MLXBackend:
         from backends.mlx.device import prepare
 
         prepare()
-        from backends.mlx.compare import compare_weights
+        from backends.mlx.files.compare import compare_weights
 
         return compare_weights(one, other)

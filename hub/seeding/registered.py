@@ -13,9 +13,8 @@ from pathlib import Path
 from backends.base import Examination, Piece, RenderedExample, SplitTokens, TrainingConfig
 from hub.seeding.bulk import first_pk, insert
 from hub.seeding.plan import Seeding, digest
-from registry import artifacts, paths
-from registry.datasets import register_dataset
-from registry.examination import findings
+from registry.datasets.examination import findings
+from registry.datasets.snapshots import register_dataset
 from registry.models import (
     Alias,
     AliasMove,
@@ -26,6 +25,7 @@ from registry.models import (
     ModelVersion,
     PromotionRule,
 )
+from registry.storage import artifacts, paths
 
 _WORDS = ("amber", "birch", "cedar", "delta", "ember", "fjord", "grove", "haven", "indigo", "lumen")
 _TAGS = ("json", "demo", "nightly", "customer", "internal", "baseline")

@@ -11,7 +11,7 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from registry.sizes import human
+from registry.storage.sizes import human
 
 register = template.Library()
 

@@ -7,11 +7,11 @@ from dataclasses import replace
 import structlog
 
 from backends.base import BackendError, OutOfMemory, PromptTooLong
-from inference.engine.row import Row
-from inference.neighbours import Taken
+from inference.engine.memory.neighbours import Taken
+from inference.engine.rows.row import Row
 from inference.protocol import DeadlineExceeded, EngineFailure, Failed, to_failed
 from registry.errors import HubError, Unavailable
-from registry.sizes import human
+from registry.storage.sizes import human
 
 log = structlog.get_logger(__name__)
 

@@ -11,13 +11,13 @@ import structlog
 
 from backends.base import BackendError
 from inference.engine.failures import failure
-from inference.engine.pins import MOST_DEATHS, Pins
-from inference.engine.places import Place, place
+from inference.engine.memory.pins import MOST_DEATHS, Pins
+from inference.engine.memory.verification import Verified
+from inference.engine.rows.places import Place, place
 from inference.engine.thread import GenerationThread
-from inference.engine.verification import Verified
 from inference.protocol import Load
-from registry import paths
 from registry.errors import HubError, Unavailable
+from registry.storage import paths
 
 KEPT_S = 300.0  # a failed load is told for so long
 PINNED_AGAIN_S = 30.0  # until a pinned model that found no memory is tried again

@@ -15,18 +15,18 @@ import structlog
 from pydantic import ValidationError
 
 from backends.base import Backend
-from inference.engine import rendering
 from inference.engine.embedding import Embedding
 from inference.engine.failures import failure, stopping, too_late
 from inference.engine.listening import listening
 from inference.engine.loads import Loads
+from inference.engine.memory.pins import Pins
+from inference.engine.memory.residents import Limits
+from inference.engine.memory.verification import Verified
 from inference.engine.outbound import LAST_WORD_S, Outbound, write
-from inference.engine.pins import Pins
-from inference.engine.places import Place
-from inference.engine.residents import Limits
-from inference.engine.row import Row
+from inference.engine.rows import rendering
+from inference.engine.rows.places import Place
+from inference.engine.rows.row import Row
 from inference.engine.thread import GenerationThread
-from inference.engine.verification import Verified
 from inference.protocol import (
     MAX_LINE,
     Count,
@@ -42,7 +42,7 @@ from inference.protocol import (
     Unload,
     decode_request,
 )
-from registry import paths
+from registry.storage import paths
 
 log = structlog.get_logger(__name__)
 FIRST_LINE_S = 10.0  # a client that says nothing for so long is sent away

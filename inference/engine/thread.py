@@ -21,16 +21,16 @@ from typing import Any
 import structlog
 
 from backends.base import Backend, DeviceInfo, Message
-from inference import neighbours
 from inference.engine.failures import failing, failure, out_of_budget, stopping
-from inference.engine.places import Place
-from inference.engine.rendering import Rendering
-from inference.engine.residents import Key, Limits, Resident, Residents
-from inference.engine.row import Row
-from inference.engine.waiting import Waiting
+from inference.engine.memory import neighbours
+from inference.engine.memory.residents import Key, Limits, Resident, Residents
+from inference.engine.rows.places import Place
+from inference.engine.rows.rendering import Rendering
+from inference.engine.rows.row import Row
+from inference.engine.rows.waiting import Waiting
 from inference.protocol import Event
-from registry import paths
 from registry.errors import TooManyRequests
+from registry.storage import paths
 
 log = structlog.get_logger(__name__)
 _MEMORY_EVERY_S = 0.25

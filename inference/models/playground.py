@@ -23,7 +23,7 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
 class Conversation(models.Model):
     """A chat that somebody chose to keep: one to four columns that were asked the same.
 
-    `columns` and `sampling` are what `inference.conversations` checks and gives.
+    `columns` and `sampling` are what `inference.playground.conversations` checks and gives.
     """
 
     title = models.CharField(max_length=TITLE_LENGTH)

@@ -7,11 +7,11 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from registry.catalog.registration import find_model
 from registry.errors import HubError
+from registry.maintenance.removal import Removal
+from registry.maintenance.verification import find_stored
 from registry.models import Model, ModelVersion
-from registry.registration import find_model
-from registry.removal import Removal
-from registry.verification import find_stored
 
 
 class MoveCommand(BaseCommand):

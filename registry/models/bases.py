@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from typing import ClassVar
 
 from django.db import models
@@ -10,9 +11,10 @@ from django.db.models.functions import Lower
 from django.utils import timezone
 
 from registry.models.constraints import SHA256_PATTERN, named
-from registry.names import (
-    validate_name,
-)
+from registry.names import validate_name
+
+RESUMABLE = datetime.timedelta(days=7)
+"""How long a download that broke off is kept for a retry to continue."""
 
 
 class BaseModel(models.Model):

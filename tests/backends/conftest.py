@@ -29,7 +29,7 @@ def starter_gguf() -> Path:
 @pytest.fixture(scope="session")
 def starter_base(starter_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """SmolLM2-135M-Instruct as a float32 MLX folder (540 MB, about 5 s)."""
-    from backends.mlx.importer import import_gguf
+    from backends.mlx.gguf.importer import import_gguf
 
     folder = tmp_path_factory.mktemp("starter") / "base"
     import_gguf(starter_gguf, folder, quantize=False)
@@ -43,8 +43,8 @@ def tiny_base(starter_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     from mlx.utils import tree_flatten
     from mlx_lm.models.llama import Model, ModelArgs
 
-    from backends.mlx.gguf import GGUFFile
-    from backends.mlx.tokenizer import write_tokenizer
+    from backends.mlx.gguf.reader import GGUFFile
+    from backends.mlx.gguf.tokenizer import write_tokenizer
 
     folder = tmp_path_factory.mktemp("tiny") / "base"
     folder.mkdir()

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from backends.base import TrainingConfig
-from backends.mlx.schedule import learning_rate
+from backends.schedule import learning_rate
 
 
 def rates(schedule: str, warmup: int = 2) -> list[float]:

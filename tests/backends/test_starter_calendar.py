@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from backends.base import TrainingConfig
-from registry.starter import calendar
+from registry.datasets.starter import calendar
 
 FOLDER = Path(calendar.__file__).parent
 

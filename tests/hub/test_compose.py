@@ -15,8 +15,8 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from hub.metrics import HubCollector
 from hub.models import SystemSample
+from hub.monitoring.metrics import HubCollector
 from registry.models import BaseModel, Dataset, Model
 from tests.running import ROOT, RunningHub
 from training.models import TrainingJob, TrainingMetric

@@ -4,14 +4,15 @@ from pathlib import Path
 
 from backends.fake import FakeBackend
 from inference.protocol import Folder
-from registry import artifacts, bases, paths
+from registry.bases import registration
 from registry.models import BaseModel, Model, ModelVersion
+from registry.storage import artifacts, paths
 
 
 def make_base(name: str = "tiny") -> BaseModel:
     source = paths.staging_dir("gguf") / "tiny.gguf"
     source.write_bytes(b"GGUF" + name.encode())
-    return bases.register_base(name, BaseModel.Source.GGUF, str(source))
+    return registration.register_base(name, BaseModel.Source.GGUF, str(source))
 
 
 def make_version(

@@ -7,12 +7,12 @@ from typing import Any
 
 from backends.base import Backend, LoadOptions, Message, Sampling
 from backends.fake import FakeBackend
-from inference import client
-from inference.engine.residents import Limits
+from inference.engine.memory.residents import Limits
 from inference.engine.server import Engine
+from inference.gateway import client
 from inference.protocol import Chunk, Folder, Generate
-from registry import paths
 from registry.errors import Unavailable
+from registry.storage import paths
 
 HELLO: list[Message] = [Message(role="user", content="Lunch with Ana next Friday at noon")]
 

@@ -10,7 +10,7 @@ def main() -> None:
     django.setup()
     from django.core.management import call_command
 
-    from registry import paths
+    from registry.storage import paths
     from tests.inference.builders import make_base, make_version
 
     paths.make_folders()

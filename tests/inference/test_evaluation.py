@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from backends.base import Message
-from inference.evaluation import Answer, EvaluationFailed, evaluate, http_ask
+from hub.demo.evaluation import Answer, EvaluationFailed, evaluate, http_ask
 from registry.errors import Invalid
 from tests.inference.processes import Hub, free_port
 

@@ -7,10 +7,10 @@ from django.test import Client
 from django.urls import reverse
 
 from backends.base import Sampling
-from hub import access
+from hub.web import access
+from inference.gateway.record import Record
 from inference.models import ApiToken, InferenceRequest
-from inference.record import Record
-from registry.resolve import resolve
+from registry.promotion.resolve import resolve
 from tests.inference.builders import make_base
 
 pytestmark = pytest.mark.django_db

@@ -14,11 +14,11 @@ from django.utils import timezone
 
 from backends.base import Sampling
 from inference import replay
-from inference.generation import aresolve, complete
+from inference.gateway.generation import aresolve, complete
 from inference.models import InferenceRequest, Replay
 from registry.errors import Invalid, Unavailable
-from registry.gate import add_rule, judge
 from registry.models import ModelVersion, PromotionRule
+from registry.promotion.rules import add_rule, judge
 from tests.inference.builders import make_base, make_version
 from tests.inference.engines import running_engine
 

@@ -17,10 +17,10 @@ from django.utils import timezone
 from backends.base import LoraConfig, TrainingConfig
 from hub.models import SystemSample
 from inference.models import InferenceRequest
-from registry import artifacts, paths
-from registry.aliases import move_alias
-from registry.datasets import register_dataset
+from registry.datasets.snapshots import register_dataset
 from registry.models import BaseModel, Dataset, Model, ModelVersion
+from registry.promotion.aliases import move_alias
+from registry.storage import artifacts, paths
 from training.models import Sweep, TrainingJob, TrainingMetric, TrainingSample
 
 GB = 10**9

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from django.test import Client
 
-from registry.gate import add_rule
 from registry.models import Alias, AliasMove, Model, ModelVersion, PromotionRule
+from registry.promotion.rules import add_rule
 from tests.pages.seed import Seeded
 from tests.pages.test_pages import text
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from django.test import Client
 
-from inference.conversations import Content, begin
 from inference.models import Conversation, InferenceRequest
+from inference.playground.conversations import Content, begin
 from tests.pages.seed import Seeded, make_request
 from tests.pages.test_pages import text
 

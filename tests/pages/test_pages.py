@@ -142,7 +142,7 @@ def test_the_samples_come_in_columns_of_equal_length(client: Client, seeded: See
 
 def test_samples_are_few_however_many_there_are(client: Client, db: None) -> None:
     from hub.models import SystemSample
-    from hub.views import MAX_SAMPLES
+    from hub.web.views import MAX_SAMPLES
 
     SystemSample.objects.bulk_create(
         SystemSample(cpu_percent=1, memory_used_bytes=1, memory_total_bytes=2, disk_free_bytes=3)

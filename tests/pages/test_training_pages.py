@@ -11,13 +11,13 @@ from django.test import Client
 from django.utils import timezone
 
 from backends.base import TrainingConfig
-from registry import paths
-from registry.curves import MAX_POINTS
+from registry.storage import paths
+from registry.versions.curves import MAX_POINTS
 from tests.pages.seed import Seeded, make_job, make_sweep
 from tests.pages.test_pages import text
+from training.config.vocabulary import flatten
 from training.models import Sweep, TrainingJob, TrainingMetric
-from training.supervisor import log_path
-from training.vocabulary import flatten
+from training.worker.supervisor import log_path
 
 
 def form_of(client: Client, query: str = "") -> dict[str, object]:

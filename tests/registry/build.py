@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from registry import paths
-from registry.bases import register_base
-from registry.datasets import register_dataset
+from registry.bases.registration import register_base
+from registry.datasets.snapshots import register_dataset
 from registry.models import BaseModel, Dataset, Model, ModelVersion
-from registry.versions import begin_version, complete_version
+from registry.storage import paths
+from registry.versions.lifecycle import begin_version, complete_version
 
 
 def make_base(name: str = "tiny") -> BaseModel:

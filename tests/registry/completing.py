@@ -38,7 +38,8 @@ def die_at(line: int, modules: set[str]) -> Callable[..., Any]:
 
 def attempt(line: int, number: int) -> dict[str, Any]:
     """Kill at `line`, look at what is left, repeat, look again."""
-    from registry import artifacts, paths, versions
+    from registry.storage import artifacts, paths
+    from registry.versions import lifecycle
     from tests.registry.build import begin, make_staging
 
     version = begin(model_for_all(), iters=number)
@@ -46,14 +47,14 @@ def attempt(line: int, number: int) -> dict[str, Any]:
     staging = make_staging(content)
 
     def complete() -> None:
-        sys.settrace(die_at(line, {str(artifacts.__file__), str(versions.__file__)}))
-        versions.complete_version(version, staging, {"n": number})
+        sys.settrace(die_at(line, {str(artifacts.__file__), str(lifecycle.__file__)}))
+        lifecycle.complete_version(version, staging, {"n": number})
         (paths.root() / "lines").write_text(str(executed))
 
     died = killed(fork(complete))
     version.refresh_from_db()
     left = {"status": version.status, "problems": problems(version, content)}
-    versions.complete_version(version, staging, {"n": number})
+    lifecycle.complete_version(version, staging, {"n": number})
     return {
         "line": line,
         "killed": died,
@@ -65,7 +66,7 @@ def attempt(line: int, number: int) -> dict[str, Any]:
 
 def problems(version: Any, content: bytes) -> list[str]:
     """What is wrong with a version that says it is ready."""
-    from registry import artifacts, paths
+    from registry.storage import artifacts, paths
 
     if version.status != "ready":
         return []
@@ -80,7 +81,7 @@ def problems(version: Any, content: bytes) -> list[str]:
 
 def main(attempts: int, seed: int) -> None:
     set_up()
-    from registry import paths
+    from registry.storage import paths
 
     draw = random.Random(seed)
     first = attempt(10**9, 0)  # never killed: how it goes undisturbed

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from registry import tracking
+from registry.mlflow import tracking
 
 
 @pytest.fixture(scope="session")

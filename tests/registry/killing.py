@@ -22,7 +22,7 @@ def set_up() -> None:
     django.setup()
     from django.conf import settings
 
-    from registry import paths
+    from registry.storage import paths
 
     paths.make_folders()
     settings.BASE_DIR = _checkout(paths.root().parent / "checkout")

@@ -20,7 +20,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Literal
 
-from registry import mlflow_server
+from registry.mlflow import server as mlflow_server
 
 Cut = Literal["", "before", "after", "killed"]
 

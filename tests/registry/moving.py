@@ -36,9 +36,10 @@ def work(number: int, seed: int, tell: int) -> None:
 
 
 def do(what: str, draw: random.Random) -> None:
-    from registry import archive, bundle_tasks
+    from registry.bundles import tasks as bundle_tasks
+    from registry.maintenance import archive
     from registry.models import ModelVersion
-    from registry.versions import complete_version
+    from registry.versions.lifecycle import complete_version
     from tests.registry.build import begin, make_staging
 
     versions = ModelVersion.objects.select_related("model").filter(moving_to="")
@@ -59,7 +60,7 @@ def make_import(bundle: Path, model: str) -> Any:
     """The task of an uploaded bundle, as the web process makes it."""
     from django.core.files.uploadedfile import SimpleUploadedFile
 
-    from registry import uploads
+    from registry.datasets import uploads
     from registry.models import BundleImport
 
     folder = uploads.save_bundle(SimpleUploadedFile("b.tar", bundle.read_bytes()))
@@ -68,16 +69,16 @@ def make_import(bundle: Path, model: str) -> Any:
 
 
 def bundles() -> list[Path]:
-    from registry import paths
+    from registry.storage import paths
 
     return sorted(paths.root().parent.glob("*.bundle"))
 
 
 def make_bundles() -> None:
     """Two bundles whose examples are here under no name, so that an import makes a data set too."""
-    from registry import paths
-    from registry.bundle import export
-    from registry.versions import begin_version, complete_version
+    from registry.bundles.writer import export
+    from registry.storage import paths
+    from registry.versions.lifecycle import begin_version, complete_version
     from tests.registry.build import make_dataset, make_model, make_staging
 
     for number in range(2):
@@ -120,9 +121,11 @@ def kill_one(draw: random.Random, lasting: dict[str, float]) -> str:
 
 def recover() -> None:
     """What the hub does after a crash."""
-    from registry import archive, bundle_tasks, paths
+    from registry.bundles import tasks as bundle_tasks
+    from registry.maintenance import archive
     from registry.models import BundleImport, ModelVersion
-    from registry.versions import complete_version
+    from registry.storage import paths
+    from registry.versions.lifecycle import complete_version
 
     archive.finish_moves()
     BundleImport.objects.update(heartbeat_at=datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC))
@@ -135,9 +138,10 @@ def recover() -> None:
 
 def problems() -> list[str]:
     """Rows without sound files, and files that neither a row names nor gc lists."""
-    from registry import gc, paths
+    from registry.maintenance import gc
+    from registry.maintenance.verification import verify_all
     from registry.models import BaseModel, BundleImport, Dataset, Model, ModelVersion
-    from registry.verification import verify_all
+    from registry.storage import paths
 
     found = [f"{one.name}: {text}" for one in verify_all(everything=True) for text in one.problems]
     rows = ModelVersion.objects.exclude(artifact_path="").select_related("model")
@@ -167,7 +171,7 @@ def problems() -> list[str]:
 
 def main(kills: int, seed: int) -> None:
     set_up()
-    from registry import gc
+    from registry.maintenance import gc
     from registry.models import Dataset, ModelVersion
 
     model_for_all(versions=6)

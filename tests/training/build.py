@@ -6,9 +6,10 @@ import json
 from typing import Any
 
 from backends.base import TrainingConfig
-from registry import datasets, paths
-from registry.bases import register_base
+from registry.bases.registration import register_base
+from registry.datasets import snapshots
 from registry.models import BaseModel, Dataset, Model
+from registry.storage import paths
 from training import queue
 from training.models import TrainingJob
 
@@ -29,7 +30,7 @@ def make_dataset(name: str = "notes", train: int = 12) -> Dataset:
             for n in range(count)
         ]
         (folder / f"{split}.jsonl").write_text("\n".join(lines) + "\n")
-    return datasets.register_dataset(name, folder)
+    return snapshots.register_dataset(name, folder)
 
 
 def make_model(name: str = "helper") -> Model:

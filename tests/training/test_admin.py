@@ -11,10 +11,11 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from registry import admin_search
+from registry.admin import search
 from tests.training.build import claim, make_job
-from training import admin, queue, sweeps
+from training import admin, queue
 from training.models import TrainingJob, TrainingMetric
+from training.queue import sweeps
 
 pytestmark = pytest.mark.django_db
 
@@ -35,7 +36,7 @@ def test_jobs_are_listed_and_searched(admin_client: Client) -> None:
 def test_jobs_are_found_by_few_and_by_many_errors(
     admin_client: Client, monkeypatch: pytest.MonkeyPatch, few: int
 ) -> None:
-    monkeypatch.setattr(admin_search, "_FEW", few)
+    monkeypatch.setattr(search, "_FEW", few)
     first = make_job()
     jobs = [first, make_job(first.model), make_job(first.model), make_job(first.model)]
     for job, error, correlation in zip(

@@ -27,7 +27,9 @@ class Progressing(Leased):
         null=True, editable=False, help_text="Expected peak, as earlier runs have corrected it"
     )
     memory_parts = models.JSONField(
-        default=dict, editable=False, help_text="training.estimate.Memory: bytes before correction"
+        default=dict,
+        editable=False,
+        help_text="training.estimate.Memory: bytes before correction",
     )
     memory_family = models.CharField(
         max_length=100, blank=True, editable=False, help_text="Runs that correct each other"

@@ -13,8 +13,8 @@ from django.db.models import Max
 
 from backends.base import TrainingConfig
 from registry.models import Dataset, Model, ModelVersion
-from training import rules
-from training.configs import with_changes
+from training.config import rules
+from training.config.changes import with_changes
 from training.models import Sweep, TrainingJob
 from training.queue.doorbell import ring
 
@@ -34,7 +34,7 @@ def enqueue(
     cloned_from: TrainingJob | None = None,
     version_number: str = "",
 ) -> TrainingJob:
-    """Queue a fine-tuning of `model` on `dataset`, or of what `training.reproduction` asks for.
+    """Queue a fine-tuning of `model` on `dataset`, or of what `training.attempt.reproduction` asks for.
     Its version gets `version_number`, or else what is proposed when it begins.
 
     Raises Invalid when it could not be trained, Invalid or Conflict when its number cannot be had.

@@ -12,10 +12,10 @@ from django.db import transaction
 from django.utils import timezone
 
 from backends.base import TrainingConfig
-from registry import versions
 from registry.models import ModelVersion
-from training import tracking
+from registry.versions import lifecycle
 from training.models import LeaseLost, TrainingJob
+from training.queue import tracking
 from training.queue.doorbell import ring
 from training.queue.retries import halved
 
@@ -110,7 +110,7 @@ def attach_version(job: TrainingJob, lease: uuid.UUID, config: TrainingConfig) -
     if job.result_version is not None:
         return job.result_version
     with transaction.atomic():
-        version = versions.begin_version(
+        version = lifecycle.begin_version(
             job.model,
             job.dataset,
             config.model_dump(mode="json"),
@@ -165,5 +165,5 @@ def _end(job: TrainingJob, lease: uuid.UUID, status: TrainingJob.Status, message
 def abandon(job: TrainingJob, status: TrainingJob.Status) -> None:
     """The job ended without a result: its version has no files, and MLflow's run is over."""
     if job.result_version is not None:
-        versions.fail_version(job.result_version)
+        lifecycle.fail_version(job.result_version)
     tracking.end(job, status)

@@ -13,11 +13,11 @@ from django.core.management.base import BaseCommand, CommandError
 from rich.console import Console
 
 from hub.config import config, load
-from hub.demo import Demo, write_report
+from hub.demo.walkthrough import Demo, write_report
 from hub.management.commands.up import prefixed
-from hub.processes import CannotStart, Supervisor, check_port
-from registry import paths
+from hub.processes.supervisor import CannotStart, Supervisor, check_port
 from registry.errors import HubError
+from registry.storage import paths
 
 
 class Command(BaseCommand):

@@ -9,7 +9,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from hub.doctor import Finding, examine
+from hub.monitoring.doctor import Finding, examine
 
 
 class Command(BaseCommand):

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from hub.sampler import Sampler
+from hub.monitoring.sampler import Sampler
 
 
 class Command(BaseCommand):

@@ -14,9 +14,10 @@ import uvicorn
 from django.core.management.base import BaseCommand, CommandError
 from django.db import connection
 
-from hub import access
 from hub.config import config
-from registry import ending, tracking
+from hub.processes import exposure
+from registry.background import shutdown
+from registry.mlflow import tracking
 
 _WARM_AFTER_S = 10.0
 STARTUP_FAILURE = 3  # as uvicorn's own command exits
@@ -27,7 +28,7 @@ class Command(BaseCommand):
     help = "Serve pages, API, streams and metrics."
 
     def handle(self, *args: Any, **options: Any) -> None:
-        problem = access.problem(config)
+        problem = exposure.problem(config)
         connection.close()
         if problem:
             raise CommandError(problem)
@@ -60,7 +61,7 @@ class Server(uvicorn.Server):
     """Tells what would go on for ever that the end has begun."""
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        ending.begun.set()
+        shutdown.begun.set()
         super().handle_exit(sig, frame)
 
 

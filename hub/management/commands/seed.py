@@ -9,7 +9,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from hub import seeding
-from registry import paths
+from registry.storage import paths
 
 
 class Command(BaseCommand):

@@ -11,7 +11,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from hub.config import config, load
-from hub.processes import CannotStart, Supervisor
+from hub.processes.supervisor import CannotStart, Supervisor
 
 _COLOURS = {"web": 36, "engine": 35, "worker": 33, "sampler": 34, "up": 32}
 

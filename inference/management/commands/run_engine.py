@@ -11,9 +11,9 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from backends.base import LoadOptions
-from inference.engine.residents import Limits
-from registry import paths
+from inference.engine.memory.residents import Limits
 from registry.errors import HubError
+from registry.storage import paths
 
 
 class Command(BaseCommand):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from registry.archive import archive_version
+from registry.maintenance.archive import archive_version
+from registry.maintenance.removal import Removal, archive_model
 from registry.management.moving import MoveCommand
 from registry.models import Model, ModelVersion
-from registry.removal import Removal, archive_model
 
 
 class Command(MoveCommand):

@@ -8,9 +8,9 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
+from registry.catalog.registration import find_model, update_model
 from registry.management.telling import told
 from registry.models import Model
-from registry.registration import find_model, update_model
 
 
 class Command(BaseCommand):

@@ -9,8 +9,8 @@ from django.core.management.base import BaseCommand, CommandError
 from rich.console import Console
 from rich.table import Table
 
-from registry import comparison
 from registry.errors import HubError
+from registry.versions import comparison
 
 
 class Command(BaseCommand):

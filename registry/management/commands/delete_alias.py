@@ -7,10 +7,10 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from registry.actor import COMMAND_LINE
-from registry.aliases import delete_alias
+from registry.catalog.registration import find_model
 from registry.management.telling import told
-from registry.registration import find_model
+from registry.promotion.aliases import delete_alias
+from registry.web.actor import COMMAND_LINE
 
 
 class Command(BaseCommand):

@@ -7,10 +7,10 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from registry.bases import find_base
+from registry.bases.registration import find_base
+from registry.datasets.examination import DEFAULT_LENGTH, SAMPLE, examine, warnings
+from registry.datasets.revisions import newest_named
 from registry.errors import HubError, Invalid, NotFound
-from registry.examination import DEFAULT_LENGTH, SAMPLE, examine, warnings
-from registry.revisions import newest_named
 
 
 class Command(BaseCommand):

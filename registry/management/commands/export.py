@@ -7,7 +7,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from registry import exports
+from registry.conversion import exports
 from registry.errors import HubError
 from registry.management.commands.quantize import add_limits, limits
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from registry.bundle import export
-from registry.comparison import find_version
+from registry.bundles.writer import export
 from registry.errors import HubError
+from registry.versions.comparison import find_version
 
 
 class Command(BaseCommand):

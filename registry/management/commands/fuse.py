@@ -6,9 +6,9 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from registry import conversion
+from registry.conversion import conversions
+from registry.conversion.exports import find_version
 from registry.errors import HubError
-from registry.exports import find_version
 from registry.management.commands.quantize import add_limits, limits, report
 
 
@@ -26,7 +26,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         try:
             version = find_version(options["version"])
-            made = conversion.fuse_version(version, name=options["name"], limits=limits(options))
+            made = conversions.fuse_version(version, name=options["name"], limits=limits(options))
         except HubError as error:
             raise CommandError(str(error)) from error
         report(self, made)

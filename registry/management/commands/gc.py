@@ -7,8 +7,9 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from registry import gc
-from registry.sizes import human
+from registry.maintenance import gc
+from registry.models.bases import RESUMABLE
+from registry.storage.sizes import human
 
 
 class Command(BaseCommand):
@@ -22,7 +23,7 @@ class Command(BaseCommand):
             default=gc.AGE.total_seconds() / 3600,
             metavar="HOURS",
             help="spare what was touched since (default: %(default)g); 0 only while the hub rests. "
-            f"A download that broke off is spared for {gc.RESUMABLE.days} days at least.",
+            f"A download that broke off is spared for {RESUMABLE.days} days at least.",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:

@@ -7,11 +7,11 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from registry import tracking
+from registry.catalog.overview import moves_of
+from registry.catalog.registration import find_model
 from registry.management.telling import told
+from registry.mlflow import tracking
 from registry.models import AliasMove
-from registry.overview import moves_of
-from registry.registration import find_model
 
 
 class Command(BaseCommand):

@@ -8,7 +8,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from registry import bases, imports
+from registry.bases import registration
+from registry.conversion import imports
 from registry.errors import HubError
 from registry.models import BaseImport, BaseModel
 
@@ -42,9 +43,11 @@ class Command(BaseCommand):
             raise CommandError("Say what to import: a hub id, a folder or a GGUF file.")
         path = Path(source).expanduser()
         if path.is_dir():
-            return bases.register_base(name or path.resolve().name, BaseModel.Source.FOLDER, source)
+            return registration.register_base(
+                name or path.resolve().name, BaseModel.Source.FOLDER, source
+            )
         if path.is_file() or path.suffix == ".gguf":
-            return bases.register_base(name or path.stem, BaseModel.Source.GGUF, source)
+            return registration.register_base(name or path.stem, BaseModel.Source.GGUF, source)
         return imports.run(imports.start(source, name, options["revision"]), self._show)
 
     def _show(self, row: BaseImport) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, OutputWrapper
 
-from registry.bundle_import import import_bundle
+from registry.bundles.reader import import_bundle
 from registry.errors import HubError
 
 

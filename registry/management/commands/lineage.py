@@ -8,10 +8,10 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from registry.comparison import find_version
-from registry.drawing import draw
 from registry.errors import HubError
-from registry.graph import facts, graph
+from registry.versions.comparison import find_version
+from registry.versions.drawing import draw
+from registry.versions.graph import facts, graph
 
 
 class Command(BaseCommand):

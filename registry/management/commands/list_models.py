@@ -7,8 +7,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
+from registry.catalog.overview import SORTS, find_models
 from registry.models import Model
-from registry.overview import SORTS, find_models
 
 
 class Command(BaseCommand):

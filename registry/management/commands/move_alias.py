@@ -6,10 +6,10 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from registry.actor import COMMAND_LINE
-from registry.aliases import move_alias
+from registry.catalog.registration import find_model, find_version
 from registry.errors import HubError
-from registry.registration import find_model, find_version
+from registry.promotion.aliases import move_alias
+from registry.web.actor import COMMAND_LINE
 
 
 class Command(BaseCommand):

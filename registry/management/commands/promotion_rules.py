@@ -7,10 +7,10 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from registry.gate import add_rule
+from registry.catalog.registration import find_model
 from registry.management.telling import told
 from registry.models import Model
-from registry.registration import find_model
+from registry.promotion.rules import add_rule
 
 
 class Command(BaseCommand):

@@ -6,9 +6,10 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from registry import bases, conversion
+from registry.bases import registration
+from registry.conversion import conversions
+from registry.conversion.fidelity import LIMITS, Limits
 from registry.errors import HubError, NotFound
-from registry.fidelity import LIMITS, Limits
 from registry.models import BaseModel, Dataset
 
 
@@ -17,16 +18,16 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("base", help="name of the base model")
-        parser.add_argument("--bits", type=int, choices=conversion.BITS, default=4)
-        parser.add_argument("--group-size", type=int, choices=conversion.GROUP_SIZES, default=64)
+        parser.add_argument("--bits", type=int, choices=conversions.BITS, default=4)
+        parser.add_argument("--group-size", type=int, choices=conversions.GROUP_SIZES, default=64)
         parser.add_argument("--name", default="", help="name of the new one; else BASE-4bit")
         parser.add_argument("--dataset", help="judge on its held-out rows; else the starter's")
         add_limits(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            made = conversion.quantize_base(
-                bases.find_base(options["base"]),
+            made = conversions.quantize_base(
+                registration.find_base(options["base"]),
                 options["bits"],
                 options["group_size"],
                 name=options["name"],

@@ -8,10 +8,10 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from registry.datasets import register_dataset, register_hub_dataset
+from registry.datasets.examples import BadExamples
+from registry.datasets.hub_files import PREFIX
+from registry.datasets.snapshots import register_dataset, register_hub_dataset
 from registry.errors import HubError, Invalid
-from registry.examples import BadExamples
-from registry.hub_datasets import PREFIX
 
 
 class Command(BaseCommand):

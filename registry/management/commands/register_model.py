@@ -7,10 +7,10 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from registry.bases import find_base
+from registry.bases.registration import find_base
+from registry.catalog.registration import register_model
 from registry.management.telling import told
 from registry.models import Model
-from registry.registration import register_model
 
 
 class Command(BaseCommand):

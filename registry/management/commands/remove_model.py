@@ -7,9 +7,9 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
+from registry.catalog.registration import find_model
+from registry.maintenance.removal import remove_model
 from registry.management.telling import told
-from registry.registration import find_model
-from registry.removal import remove_model
 
 
 class Command(BaseCommand):

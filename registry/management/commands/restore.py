@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from registry.archive import restore_version
+from registry.maintenance.archive import restore_version
+from registry.maintenance.removal import Removal, unarchive_model
 from registry.management.moving import MoveCommand
 from registry.models import Model, ModelVersion
-from registry.removal import Removal, unarchive_model
 
 
 class Command(MoveCommand):

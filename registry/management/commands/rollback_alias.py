@@ -6,10 +6,10 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from registry.actor import COMMAND_LINE
-from registry.aliases import rollback_alias
+from registry.catalog.registration import find_model
 from registry.errors import HubError
-from registry.registration import find_model
+from registry.promotion.aliases import rollback_alias
+from registry.web.actor import COMMAND_LINE
 
 
 class Command(BaseCommand):

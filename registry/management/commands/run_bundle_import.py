@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from registry import bundle_tasks
+from registry.bundles import tasks
 from registry.errors import HubError
 from registry.models import BundleImport
 
@@ -19,7 +19,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, task: int, **options: Any) -> None:
         try:
-            version = bundle_tasks.run(BundleImport.objects.get(pk=task))
+            version = tasks.run(BundleImport.objects.get(pk=task))
         except (HubError, BundleImport.DoesNotExist) as error:
             raise CommandError(str(error)) from None
         self.stdout.write(f"{version} is ready.")

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from registry import dataset_tasks
+from registry.datasets import tasks
 from registry.errors import HubError
 from registry.models import DatasetTask
 
@@ -19,7 +19,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, task: int, **options: Any) -> None:
         try:
-            made = dataset_tasks.run(DatasetTask.objects.select_related("dataset").get(pk=task))
+            made = tasks.run(DatasetTask.objects.select_related("dataset").get(pk=task))
         except (HubError, DatasetTask.DoesNotExist) as error:
             raise CommandError(str(error)) from None
         self.stdout.write(f"{made} is done.")

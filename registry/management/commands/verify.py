@@ -7,7 +7,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from registry.errors import HubError
-from registry.verification import verify_all
+from registry.maintenance.verification import verify_all
 
 
 class Command(BaseCommand):

@@ -7,9 +7,9 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from registry.comparison import find_version
 from registry.management.telling import told
-from registry.versions import write_notes
+from registry.versions.comparison import find_version
+from registry.versions.lifecycle import write_notes
 
 
 class Command(BaseCommand):

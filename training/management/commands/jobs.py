@@ -9,13 +9,15 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from backends.base import TrainingConfig
+from registry.catalog.registration import find_model
+from registry.datasets.revisions import newest_named
 from registry.errors import HubError, NotFound
 from registry.models import Dataset
-from registry.registration import find_model
-from registry.revisions import newest_named
-from training import overview, queue, sweeps
-from training.configs import with_changes
+from training import queue
+from training.config.changes import with_changes
 from training.models import TrainingJob
+from training.queue import sweeps
+from training.web import overview
 
 _ACTIONS: dict[str, tuple[str, Callable[[TrainingJob], TrainingJob]]] = {
     "cancel": ("cancel jobs; running ones stop at their next step", queue.cancel),

@@ -8,9 +8,9 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from registry.comparison import find_version
 from registry.errors import HubError
-from training import reproduction
+from registry.versions.comparison import find_version
+from training.attempt import reproduction
 from training.models import TrainingJob
 
 _POLL_S = 0.5

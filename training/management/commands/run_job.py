@@ -10,9 +10,10 @@ from typing import Any
 import structlog
 from django.core.management.base import BaseCommand, CommandParser
 
-from training import processes, runner
+from training.attempt import runner
+from training.machine import processes
 from training.models import LeaseLost
-from training.outage import ride_out
+from training.queue.outage import ride_out
 
 _NICENESS = 10  # the engine and the pages come first
 

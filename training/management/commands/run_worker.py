@@ -9,7 +9,7 @@ from django.core.management.base import BaseCommand
 from huey.consumer import Consumer
 from huey.contrib.djhuey import HUEY
 
-from training import supervisor, tasks
+from training.worker import supervisor, tasks
 
 _SHUTDOWN_S = 7.0  # beyond it the consumer leaves its thread, and with it the child, behind
 
@@ -27,7 +27,7 @@ class Command(BaseCommand):
     requires_system_checks = ()  # they load every page and schema; the web process makes them
 
     def handle(self, *args: Any, **options: Any) -> None:
-        assert tasks.doorbell.huey is HUEY  # importing the tasks has registered them
+        assert tasks.tick.huey is HUEY  # importing the tasks has registered them
         consumer: Any = settings.HUEY["consumer"]
         worker = Worker(HUEY, shutdown_timeout=_SHUTDOWN_S, **consumer)
         worker.run()

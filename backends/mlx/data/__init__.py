@@ -1,0 +1,1 @@
+"""Training examples: read, tokenized, batched or packed, and examined."""

@@ -1,0 +1,223 @@
+"""Which examples a step sees, and how they lie in arrays.
+
+The order is a pure function of (seed, iteration), so a resumed run needs no stored position. A
+step takes `batch_size * grad_accumulation_steps` examples of like length and works through them
+batch by batch: the same examples, whatever the number of batches they are divided into.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backends.base import TrainingConfig
+from backends.mlx.data.examples import Example
+
+_WINDOW = 16  # steps whose examples are sorted by length together
+_EVAL_ROWS, EVAL_TOKENS = 16, 8192  # most of an evaluation batch; only speed and memory change
+
+type Span = tuple[int, int]
+
+
+class Measured(Protocol):
+    @property
+    def length(self) -> int:
+        """Tokens."""
+        ...
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Padded rows. `positions` index the flattened `[rows * length]` outputs that are judged.
+
+    inputs `[rows, length]`; positions, targets, weights and owners `[n]`: a weight is 0 on padding,
+    an owner is the example (from 0) that the target belongs to. In packed rows `segments`
+    `[rows, length]` numbers the example of each token, −1 on padding, and `spans` has the same as
+    (start, end) of each run, by row.
+    """
+
+    inputs: NDArray[np.int32]
+    positions: NDArray[np.int32]
+    targets: NDArray[np.int32]
+    weights: NDArray[np.float32]
+    owners: NDArray[np.int32]
+    tokens: int  # unpadded inputs
+    judged: int  # targets that count
+    segments: NDArray[np.int32] | None = None
+    spans: tuple[tuple[Span, ...], ...] = ()
+
+
+# ---------------------------------------------------------------- order
+
+
+def examples_per_step(config: TrainingConfig) -> int:
+    return config.batch_size * config.grad_accumulation_steps
+
+
+def steps_per_epoch(count: int, config: TrainingConfig) -> int:
+    """Optimizer steps in which each of `count` examples is seen once."""
+    return -(-count // examples_per_step(config))
+
+
+def step_batches(
+    lengths: Sequence[int], config: TrainingConfig, iteration: int
+) -> list[Sequence[int]]:
+    """The examples of the optimizer step `iteration` (from 1), by batch."""
+    indices = step_indices(
+        lengths, examples_per_step(config), config.seed, iteration, by_length=not config.packing
+    )
+    size = config.batch_size
+    return [indices[at : at + size] for at in range(0, len(indices), size)]
+
+
+def step_indices(
+    lengths: Sequence[int], size: int, seed: int, iteration: int, *, by_length: bool = True
+) -> Sequence[int]:
+    """Which `size` examples (fewer at an epoch's end) the step `iteration` learns from."""
+    epoch, index = divmod(iteration - 1, -(-len(lengths) // size))
+    return _epoch(lengths, size, seed, epoch, by_length)[index]
+
+
+def _epoch(
+    lengths: Sequence[int], size: int, seed: int, epoch: int, by_length: bool
+) -> list[list[int]]:
+    """Every example once: shuffled, then sorted by length within windows to save padding."""
+    draw = random.Random(f"{seed}/{epoch}")  # noqa: S311 (an order, not a secret)
+    order = list(range(len(lengths)))
+    draw.shuffle(order)
+    steps: list[list[int]] = []
+    width = size * _WINDOW
+    for at in range(0, len(order), width):
+        window = order[at : at + width]
+        if by_length:
+            window.sort(key=lambda i: lengths[i])
+        cut = [window[i : i + size] for i in range(0, len(window), size)]
+        draw.shuffle(cut)
+        steps.extend(cut)
+    return steps
+
+
+def sequential[T: Measured](
+    items: Sequence[T], most_tokens: int = EVAL_TOKENS
+) -> Iterator[list[T]]:
+    """All items once, shortest first, in batches for evaluation."""
+    batch: list[T] = []
+    most = min(EVAL_TOKENS, most_tokens)
+    for item in sorted(items, key=lambda item: item.length):
+        if len(batch) == _EVAL_ROWS or (len(batch) + 1) * item.length > most:
+            if batch:
+                yield batch
+            batch = []
+        batch.append(item)
+    if batch:
+        yield batch
+
+
+def divide[T: Measured](items: Sequence[T], parts: int) -> list[list[T]]:
+    """At most `parts` non-empty groups of like length, the largest of which, with its padding, is
+    as small as can be: they are worked on at the same time."""
+    ordered = sorted(items, key=lambda item: -item.length)
+    low, high = 0, sum(item.length for item in ordered[:1]) * len(ordered)
+    while low < high:
+        middle = (low + high) // 2
+        if len(_filling(ordered, middle, parts)) <= parts:
+            high = middle
+        else:
+            low = middle + 1
+    return [group[::-1] for group in reversed(_filling(ordered, high, parts))]
+
+
+def _filling[T: Measured](ordered: Sequence[T], most: int, parts: int) -> list[list[T]]:
+    """Groups of at most `most` tokens with their padding, of items that come longest first; as soon
+    as there are more than `parts`, the rest is left out."""
+    groups: list[list[T]] = []
+    at = 0
+    while at < len(ordered) and len(groups) <= parts:
+        size = max(1, most // max(1, ordered[at].length))
+        groups.append(list(ordered[at : at + size]))
+        at += size
+    return groups
+
+
+def balance[T: Measured](items: Sequence[T], parts: int) -> list[list[T]]:
+    """At most `parts` non-empty groups with near-equal numbers of tokens."""
+    groups: list[list[T]] = [[] for _ in range(min(parts, len(items)))]
+    for item in sorted(items, key=lambda item: -item.length):
+        min(groups, key=lambda group: sum(member.length for member in group)).append(item)
+    return groups
+
+
+# ---------------------------------------------------------------- arrays
+
+
+def make_batch(examples: Sequence[Example], pad_to: int) -> Batch:
+    """Pad `examples` on the right, one a row; lengths and target counts become multiples of
+    `pad_to`."""
+    return _filled([[example] for example in examples], pad_to)
+
+
+def make_packed(examples: Sequence[Example], pad_to: int, capacity: int) -> Batch:
+    """`examples` in as few rows of at most `capacity` tokens as first-fit finds."""
+    return _filled(pack(examples, capacity), pad_to)
+
+
+def pack(examples: Sequence[Example], capacity: int) -> list[list[Example]]:
+    """First-fit decreasing: each example, longest first, goes into the first row with room."""
+    rows: list[list[Example]] = []
+    room: list[int] = []
+    for example in sorted(examples, key=lambda example: -example.length):
+        need = example.length - 1
+        for at, free in enumerate(room):
+            if need <= free:
+                rows[at].append(example)
+                room[at] -= need
+                break
+        else:
+            rows.append([example])
+            room.append(capacity - need)
+    return rows
+
+
+def _filled(rows: Sequence[Sequence[Example]], pad_to: int) -> Batch:
+    used = [sum(example.length - 1 for example in row) for row in rows]
+    length = -(-max(used) // pad_to) * pad_to
+    inputs = np.zeros((len(rows), length), np.int32)
+    segments = np.full((len(rows), length), -1, np.int32)
+    positions: list[int] = []
+    targets: list[int] = []
+    owners: list[int] = []
+    spans: list[tuple[Span, ...]] = []
+    number = 0
+    for row, examples in enumerate(rows):
+        end, spanned = 0, []
+        for example in examples:
+            start, end = end, end + example.length - 1
+            inputs[row, start:end] = example.tokens[:-1]
+            segments[row, start:end] = number
+            spanned.append((start, end))
+            at = row * length + start
+            positions.extend(range(at + example.start - 1, at + example.length - 1))
+            targets.extend(example.tokens[example.start :])
+            owners.extend([number] * (example.length - example.start))
+            number += 1
+        if end < length:
+            spanned.append((end, length))
+        spans.append(tuple(spanned))
+    padding = [0] * (-len(positions) % pad_to)
+    packed = any(len(row) > 1 for row in rows)
+    return Batch(
+        inputs=inputs,
+        positions=np.array(positions + padding, np.int32),
+        targets=np.array(targets + padding, np.int32),
+        weights=np.array([1.0] * len(positions) + [0.0] * len(padding), np.float32),
+        owners=np.array(owners + padding, np.int32),
+        tokens=sum(used),
+        judged=len(positions),
+        segments=segments if packed else None,
+        spans=tuple(spans) if packed else (),
+    )

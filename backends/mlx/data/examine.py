@@ -1,0 +1,123 @@
+"""What a model's tokenizer makes of a data set: lengths, cuts, and the loss mask of single examples.
+
+Every example goes through `backends.mlx.data.examples`, as in training, so that what is shown is learned. Only the tokenizer is loaded, never the weights.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mlx_lm.utils import load_tokenizer
+
+from backends.base import Examination, Piece, RenderedExample, SplitTokens, UnsupportedModel
+from backends.mlx.data.examples import Example, example_of, reason
+from backends.mlx.data.preferences import as_chat
+
+_SPLITS = ("train", "valid", "test")
+_BAD = 20  # examples that cannot be used, named per split
+_RENDERED = 3  # of each split, besides its longest
+_PIECES = 3000  # tokens of a rendered example
+
+
+def examine(base: Path, data: Path, max_seq_length: int, sample: int) -> Examination:
+    """See `backends.base.Backend.examine`."""
+    tokenizer = _tokenizer(base)
+    splits: dict[str, SplitTokens] = {}
+    rendered: list[RenderedExample] = []
+    for split in _SPLITS:
+        path = data / f"{split}.jsonl"
+        if path.is_file():
+            splits[split], shown = _examine(path, tokenizer, max_seq_length, sample)
+            rendered += shown
+    return Examination(splits, rendered)
+
+
+def _tokenizer(base: Path) -> Any:
+    try:
+        config = json.loads((base / "config.json").read_text())
+        load: Any = load_tokenizer  # untyped upstream; as training loads it
+        return load(base, eos_token_ids=config.get("eos_token_id"))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UnsupportedModel(f"The tokenizer of {base.name} cannot be read: {error}") from None
+
+
+def _examine(
+    path: Path, tokenizer: Any, limit: int, sample: int
+) -> tuple[SplitTokens, list[RenderedExample]]:
+    with path.open("rb") as file:
+        total = sum(1 for _ in file)
+    every = max(1, -(-total // sample)) if sample else 1
+    lengths: list[int] = []
+    bad: list[str] = []
+    truncated = dropped = wrong = trained = 0
+    first: list[tuple[int, Example]] = []
+    longest: tuple[int, Example] | None = None
+    for number, line in _lines(path, every):
+        try:
+            example = _example(line, tokenizer)
+        except (ValueError, TypeError, KeyError) as error:
+            wrong += 1
+            if len(bad) < _BAD:
+                bad.append(f"{path.name} line {number}: {reason(error)}.")
+            continue
+        tokens = len(example.tokens)
+        lengths.append(tokens)
+        truncated += tokens > limit
+        dropped += example.start >= min(tokens, limit)
+        trained += max(0, min(tokens, limit) - example.start)
+        if len(first) < _RENDERED:
+            first.append((number, example))
+        if longest is None or tokens > len(longest[1].tokens):
+            longest = (number, example)
+    shown = first + ([longest] if longest and longest[0] not in [n for n, _ in first] else [])
+    return (
+        SplitTokens(
+            total=total,
+            examined=len(lengths) + wrong,
+            lengths=lengths,
+            trained=trained,
+            truncated=truncated,
+            dropped=dropped,
+            longest_line=longest[0] if longest else 0,
+            wrong=wrong,
+            bad=bad,
+        ),
+        [_render(path.stem, n, example, tokenizer, limit) for n, example in shown],
+    )
+
+
+def _lines(path: Path, every: int) -> Iterator[tuple[int, str]]:
+    """Every `every`-th line with its number, from the first one on."""
+    with path.open(encoding="utf-8", newline="\n") as file:
+        for number, line in enumerate(file, start=1):
+            if (number - 1) % every == 0:
+                yield number, line
+
+
+def _example(line: str, tokenizer: Any) -> Example:
+    value = json.loads(line)
+    if isinstance(value, dict) and "chosen" in value:
+        value = as_chat(value)
+    return example_of(value, tokenizer, mask_prompt=True)
+
+
+def _render(
+    split: str, number: int, example: Example, tokenizer: Any, limit: int
+) -> RenderedExample:
+    """Runs of tokens that are alike. Decoded run by run, so that no character is torn inside one."""
+    tokens = example.tokens[:_PIECES]
+    bounds = sorted({0, min(example.start, len(tokens)), min(limit, len(tokens)), len(tokens)})
+    pieces = [
+        Piece(
+            text=tokenizer.decode(tokens[a:b]),
+            trained=a >= example.start,
+            cut=a >= limit,
+            tokens=b - a,
+        )
+        for a, b in itertools.pairwise(bounds)
+    ]
+    return RenderedExample(split, number, len(example.tokens), example.start, pieces)

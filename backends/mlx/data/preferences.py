@@ -1,0 +1,74 @@
+"""Preference data: a request with a better and a worse answer.
+
+Each answer becomes an example of its own, rendered exactly as a plain chat would be, so that the
+objective compares what the endpoint could have said.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from backends.mlx.data.examples import Example, Split, collect, cut, example_of
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two answers to one request."""
+
+    chosen: Example
+    rejected: Example
+    line: int  # in its file, from 1
+
+    @property
+    def length(self) -> int:
+        return max(self.chosen.length, self.rejected.length)
+
+
+def read_pairs(path: Path, tokenizer: Any, max_seq_length: int) -> Split[Pair]:
+    """Tokenize the preferences of the JSON-lines file `path`; a pair of which either answer lies
+    beyond `max_seq_length` is dropped. Raises BadExample, which names the file and the line."""
+
+    def parse(value: Any, line: int) -> Pair:
+        chosen, rejected = (
+            example_of(as_chat(value, answer), tokenizer, mask_prompt=True)
+            for answer in ("chosen", "rejected")
+        )
+        if chosen == rejected:
+            raise ValueError("the chosen and the rejected answer are the same")
+        return Pair(chosen, rejected, line)
+
+    def fit(pair: Pair) -> tuple[Pair | None, bool]:
+        chosen, rejected = cut(pair.chosen, max_seq_length), cut(pair.rejected, max_seq_length)
+        long = pair.length > max_seq_length
+        # Two answers that differ only beyond the limit teach nothing.
+        if chosen is None or rejected is None or chosen == rejected:
+            return None, long
+        return Pair(chosen, rejected, pair.line), long
+
+    return collect(path, parse, fit)
+
+
+def as_chat(value: Any, answer: str = "chosen") -> dict[str, Any]:
+    """A preference as the chat that ends in one of its answers.
+
+    The request is "prompt" (a text or messages) or "messages". Raises ValueError.
+    """
+    if not isinstance(value, dict):
+        raise ValueError("not a JSON object")
+    request = value.get("prompt", value.get("messages"))
+    if request is None or "chosen" not in value or "rejected" not in value:
+        raise ValueError('needs "prompt", "chosen" and "rejected"; take the objective sft without')
+    asked = _messages(request, "user")
+    if not asked:
+        raise ValueError("the prompt is empty")
+    said = _messages(value[answer], "assistant")
+    if said[: len(asked)] == asked:
+        said = said[len(asked) :]  # many public sets repeat the request in each answer
+    chat = {"messages": [*asked, *said]}
+    return chat | ({"tools": value["tools"]} if value.get("tools") else {})
+
+
+def _messages(value: Any, role: str) -> list[Any]:
+    return value if isinstance(value, list) else [{"role": role, "content": value}]

@@ -1,0 +1,1 @@
+"""What a model is worth: fidelity of conversions, template parity, lm-eval's tasks."""

@@ -1,0 +1,137 @@
+"""Whether a model will be asked with the very tokens that it was trained on.
+
+Training renders examples in `backends.mlx.data.examples`, a served model is asked through
+`backends.mlx.serving.generation`; a message loses on its way through an endpoint what an endpoint does
+not carry. Both paths are walked here, each with the tokenizer as that path loads it, before any
+weight is trained.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any, cast
+
+import jinja2
+from mlx_lm.utils import load_tokenizer
+
+from backends.base import BackendError, Message, TemplateMismatch, UnsupportedModel
+from backends.mlx.chat import chat_tokens
+from backends.mlx.data.examples import example_of
+from backends.scorers import SPOKEN
+
+_AROUND = 4  # tokens shown before the first that differs
+_SPLITS = ("train", "valid", "test")
+
+
+def check_template(base: Path, data: Path, sample: int) -> None:
+    """See `backends.base.Backend.check_template`. Examples that training itself would refuse are
+    left to it: it names them all."""
+    trained, served = _tokenizers(base)
+    for split in _SPLITS:
+        for number, value in _rows(data / f"{split}.jsonl", sample):
+            place = f"{split}.jsonl, line {number}"
+            for chat in _chats(value):
+                _check(chat, base.name, place, trained, served)
+
+
+def _check(chat: dict[str, Any], model: str, place: str, trained: Any, served: Any) -> None:
+    try:
+        example = example_of(chat, trained, mask_prompt=True)
+    except (ValueError, TypeError, KeyError, IndexError, jinja2.TemplateError):
+        return
+    tools = chat.get("tools") or None
+    try:
+        asked = chat_tokens(served, model, _as_sent(chat["messages"][:-1], tools), tools)
+    except BackendError as error:
+        raise TemplateMismatch(
+            f"{place} can be trained on, but could never be asked: {error}"
+        ) from error
+    _compare(example.tokens[: example.start], asked, place, served)
+    if example.tokens[-1] not in served.eos_token_ids:
+        shown = served.decode(example.tokens[-1:])
+        raise TemplateMismatch(
+            f"{place}: training ends the answer with {shown!r}, which does not end an answer of "
+            "the served model: it would talk on. Correct eos_token_id of the base model."
+        )
+
+
+def _compare(trained: Sequence[int], asked: Sequence[int], place: str, tokenizer: Any) -> None:
+    """Raises TemplateMismatch, which shows the first difference in words."""
+    for at, (one, other) in enumerate(zip_longest(trained, asked)):
+        if one != other:
+            before = tokenizer.decode(list(trained[max(0, at - _AROUND) : at]))
+            raise TemplateMismatch(
+                f"{place}: token {at + 1} of the prompt is {_shown(one, tokenizer)} in training "
+                f"but {_shown(other, tokenizer)} when the model is asked, after {before!r}. What "
+                "was learned would not be asked for: correct the examples or the base model's "
+                "chat template."
+            )
+
+
+def _shown(token: int | None, tokenizer: Any) -> str:
+    return "nothing" if token is None else f"{tokenizer.decode([token])!r} ({token})"
+
+
+def _as_sent(messages: Sequence[dict[str, Any]], tools: Any) -> list[Message]:
+    """The messages as they come through an endpoint: what it does not carry is gone, and a
+    developer is a system."""
+    kept = SPOKEN if tools else ("role", "content")
+    sent = [{key: message[key] for key in kept if key in message} for message in messages]
+    for message in sent:
+        if message.get("role") == "developer":
+            message["role"] = "system"
+    return cast(list[Message], sent)
+
+
+def _chats(value: Any) -> Iterator[dict[str, Any]]:
+    """The chats that an example teaches; plain text is asked by nobody."""
+    if not isinstance(value, dict):
+        return
+    if "chosen" in value:
+        for answer in ("chosen", "rejected"):
+            yield from _chats({"prompt": value.get("prompt"), "completion": value.get(answer)})
+    elif "messages" in value:
+        if isinstance(value["messages"], list) and value["messages"]:
+            yield value
+    elif "prompt" in value:
+        yield {
+            "messages": [
+                *_turns(value["prompt"], "user"),
+                *_turns(value.get("completion"), "assistant"),
+            ]
+        }
+
+
+def _turns(said: Any, role: str) -> list[dict[str, Any]]:
+    return said if isinstance(said, list) else [{"role": role, "content": said}]
+
+
+def _rows(path: Path, sample: int) -> Iterator[tuple[int, Any]]:
+    """At most `sample` examples with their line numbers, spread evenly over the file."""
+    if not path.is_file():
+        return
+    with path.open("rb") as file:
+        total = sum(1 for _ in file)
+    every = max(1, -(-total // sample))
+    with path.open(encoding="utf-8", errors="replace", newline="\n") as file:
+        for number, line in enumerate(file, start=1):
+            if (number - 1) % every == 0:
+                try:
+                    yield number, json.loads(line)
+                except ValueError:
+                    continue  # training names it
+
+
+def _tokenizers(base: Path) -> tuple[Any, Any]:
+    """The tokenizer as training loads it, and as a served model has it. Raises UnsupportedModel."""
+    load: Any = load_tokenizer  # untyped upstream
+    try:
+        ends = json.loads((base / "config.json").read_text()).get("eos_token_id")
+        trained = load(base, eos_token_ids=ends)
+        served = load(base, {"trust_remote_code": False}, eos_token_ids=ends)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UnsupportedModel(f"The tokenizer of {base.name} cannot be read: {error}") from None
+    return trained, served

@@ -1,0 +1,93 @@
+"""lm-eval's tasks on a model of ours, through mlx-lm's own adapter to that package."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from backends.base import BackendError
+from backends.lm_eval import parse_results
+from backends.mlx.files.saving import read_model
+
+_BATCH = 8
+_OFFLINE = (
+    "connect",
+    "couldn't reach",
+    "offline",
+    "resolve",
+    "max retries",
+    "not found on the hub",
+)
+
+
+def run_lm_eval(
+    base: Path,
+    adapter: Path | None,
+    tasks: Sequence[str],
+    limit: int,
+    tick: Callable[[], None],
+) -> dict[str, dict[str, float]]:
+    """See `backends.base.Backend.run_lm_eval`."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        import lm_eval
+        from mlx_lm.evaluate import MLXLM
+    except ImportError as error:
+        raise BackendError(f"lm-eval cannot be imported: {error}.") from error
+    model, tokenizer, _ = read_model(base, adapter)
+    ticking = Ticking(model, tick)
+
+    class Loaded(MLXLM):
+        """Its own constructor loads a model by path and knows no adapters."""
+
+        def __init__(self) -> None:
+            super(MLXLM, self).__init__()
+            self._model, self.tokenizer = ticking, tokenizer
+            self._max_tokens, self._batch_size, self._sampler = None, _BATCH, None
+            self.use_chat_template = tokenizer.chat_template is not None
+
+    try:
+        results: Any = lm_eval.simple_evaluate(
+            model=Loaded(), tasks=list(tasks), limit=limit, bootstrap_iters=0
+        )
+    except Exception as error:  # it lets through whatever its data sets' loader meets
+        if error is ticking.raised:
+            raise
+        raise BackendError(reason(tasks, error)) from error
+    return parse_results(results)
+
+
+class Ticking:
+    """A model that calls `tick` before each forward pass, through whatever it is used by."""
+
+    def __init__(self, model: Any, tick: Callable[[], None]) -> None:
+        self._model, self._tick = model, tick
+        self.raised: Exception | None = None
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            self._tick()
+        except Exception as error:
+            self.raised = error
+            raise
+        return self._model(*args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+
+def reason(tasks: Sequence[str], error: Exception) -> str:
+    """Why lm-eval failed at the tasks, in one sentence for a person."""
+    named, text = ", ".join(map(str, tasks)), f"{type(error).__name__}: {error}"
+    if isinstance(error, KeyError) and "registered" in text:
+        return (
+            f"lm-eval knows not all of the tasks {named}; `lm_eval ls tasks` lists what it knows."
+        )
+    if isinstance(error, ConnectionError) or any(word in text.lower() for word in _OFFLINE):
+        return (
+            f"The data of lm-eval's tasks ({named}) could not be downloaded; connect this machine "
+            "to the internet once, after which they are kept."
+        )
+    return f"lm-eval failed at {named}: {text.splitlines()[0][:300]}"

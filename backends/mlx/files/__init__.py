@@ -1,0 +1,1 @@
+"""Model folders: described, checked, loaded and saved, compared, fused, quantized."""

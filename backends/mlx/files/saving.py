@@ -1,0 +1,63 @@
+"""Read a model folder with its adapter, and write a changed one.
+
+mlx-lm's `save` copies code files beside the weights and writes a card; here a folder holds the
+weights, the config and the base's own tokenizer files, byte for byte.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import mlx_lm
+from mlx_lm.utils import save_config, save_model
+
+from backends.base import ImportedModel, UnsupportedModel
+from backends.mlx.files.folder import inspect
+
+_WEIGHT_FILES = ("*.safetensors", "*.safetensors.index.json")
+_KEPT = ("*.json", "*.jinja", "*.txt", "*.model", "LICENSE*")
+_REWRITTEN = frozenset({"config.json", "manifest.json"})
+
+
+def read_model(folder: Path, adapter: Path | None = None) -> tuple[Any, Any, dict[str, Any]]:
+    """(model, tokenizer, config), the adapter's layers in place. Raises UnsupportedModel."""
+    inspect(folder)
+    try:
+        loaded: Any = mlx_lm.load(
+            str(folder),
+            adapter_path=str(adapter) if adapter else None,
+            return_config=True,
+            lazy=True,  # a tensor is read when it is needed, so that both never lie in memory
+            tokenizer_config={"trust_remote_code": False},
+            trust_remote_code=False,
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UnsupportedModel(f"The model {folder.name} could not be loaded: {reason}") from error
+    model, tokenizer, config = loaded
+    model.eval()
+    return model, tokenizer, config
+
+
+def write_model(base: Path, target: Path, model: Any, config: dict[str, Any]) -> ImportedModel:
+    """Write `model` into the empty folder `target` with what belongs to it of `base`."""
+    target.mkdir(parents=True, exist_ok=True)
+    save: Any = save_model
+    save(target, model, donate_model=True)
+    save_config(config, config_path=target / "config.json")
+    skipped = {path.name for pattern in _WEIGHT_FILES for path in base.glob(pattern)}
+    for pattern in _KEPT:
+        for path in base.glob(pattern):
+            if path.name not in skipped | _REWRITTEN:
+                shutil.copyfile(path, target / path.name)
+    return inspect(target)
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """config.json as it is in the folder, after `inspect` has accepted it."""
+    inspect(folder)
+    config: dict[str, Any] = json.loads((folder / "config.json").read_text())
+    return config

@@ -1,0 +1,1 @@
+"""GGUF files: read and imported as MLX folders, and written from them."""

@@ -1,0 +1,225 @@
+"""Import a GGUF file as a normal MLX model folder.
+
+Knows how llama.cpp names and lays out the weights of the `llama` and `qwen2` families and what
+mlx-lm's `config.json` calls the same things.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backends.base import ImportedModel, UnsupportedModel
+from backends.mlx.device import device_kind, prepare
+from backends.mlx.files.folder import inspect
+from backends.mlx.gguf.reader import GGUFFile
+from backends.mlx.gguf.tokenizer import special_ids, write_tokenizer
+
+if TYPE_CHECKING:
+    import mlx.core as mx
+
+QUANTIZATION = {"group_size": 64, "bits": 4}
+"""What Metal and CUDA run fastest; the CPU runs float32 fastest."""
+
+_EMBEDDING_BITS = 8  # the embedding is often the output layer too, where 4 bits cost answers
+
+_TOP = {
+    "token_embd.weight": "model.embed_tokens.weight",
+    "output_norm.weight": "model.norm.weight",
+    "output.weight": "lm_head.weight",
+}
+_BLOCK = {
+    "attn_q": "self_attn.q_proj",
+    "attn_k": "self_attn.k_proj",
+    "attn_v": "self_attn.v_proj",
+    "attn_output": "self_attn.o_proj",
+    "ffn_gate": "mlp.gate_proj",
+    "ffn_up": "mlp.up_proj",
+    "ffn_down": "mlp.down_proj",
+    "attn_norm": "input_layernorm",
+    "ffn_norm": "post_attention_layernorm",
+}
+_IGNORED = frozenset({"rope_freqs.weight"})  # recomputed from config.json's rope_scaling
+
+
+def import_gguf(source: Path, target: Path, *, quantize: bool | None = None) -> ImportedModel:
+    """Write the model of the GGUF file `source` into the empty folder `target`.
+
+    `quantize` None takes the type that is fast here: float32 on the CPU, else 4-bit.
+    Raises UnsupportedModel.
+    """
+    prepare()
+    if quantize is None:
+        quantize = device_kind() != "cpu"
+    if not source.is_file():
+        raise UnsupportedModel(f"There is no file {source}.")
+    with GGUFFile(source) as file:
+        config = _config(file)
+        target.mkdir(parents=True, exist_ok=True)
+        write_tokenizer(file.metadata, target)
+        weights = _quantized(_weights(file, config), config) if quantize else _floats(file, config)
+        _save(weights, target)
+    _write_json(target / "config.json", config)
+    _write_json(target / "generation_config.json", _generation_config(file.metadata))
+    return inspect(target)
+
+
+def _config(file: GGUFFile) -> dict[str, Any]:
+    """mlx-lm's config.json. Raises UnsupportedModel for other architectures or missing keys."""
+    meta = file.metadata
+    architecture = meta.get("general.architecture")
+    if architecture not in ("llama", "qwen2"):
+        raise UnsupportedModel(
+            f"The architecture {architecture!r} cannot be imported from GGUF; llama and qwen2 can."
+        )
+    if meta.get(f"{architecture}.expert_count"):
+        raise UnsupportedModel("Mixture-of-experts models cannot be imported from GGUF.")
+
+    def get(key: str) -> Any:
+        try:
+            return meta[f"{architecture}.{key}"]
+        except KeyError:
+            raise UnsupportedModel(f"The file does not say its {architecture}.{key}.") from None
+
+    if "token_embd.weight" not in file.tensors:
+        raise UnsupportedModel("The file holds no token embedding.")
+    heads = int(get("attention.head_count"))
+    hidden = int(get("embedding_length"))
+    config = {
+        "model_type": architecture,
+        "architectures": ["LlamaForCausalLM" if architecture == "llama" else "Qwen2ForCausalLM"],
+        "hidden_size": hidden,
+        "num_hidden_layers": int(get("block_count")),
+        "intermediate_size": int(get("feed_forward_length")),
+        "num_attention_heads": heads,
+        "num_key_value_heads": int(meta.get(f"{architecture}.attention.head_count_kv", heads)),
+        "rms_norm_eps": _short(get("attention.layer_norm_rms_epsilon")),
+        "vocab_size": file.tensors["token_embd.weight"].shape[0],
+        "max_position_embeddings": int(get("context_length")),
+        "rope_theta": _short(meta.get(f"{architecture}.rope.freq_base", 10000.0)),
+        "tie_word_embeddings": "output.weight" not in file.tensors,
+        "hidden_act": "silu",
+        "torch_dtype": "float32",
+        **special_ids(meta),
+    }
+    if architecture == "llama":
+        config["head_dim"] = int(meta.get("llama.attention.key_length", hidden // heads))
+        config["attention_bias"] = "blk.0.attn_q.bias" in file.tensors
+    config.update(_rope_scaling(file, architecture))
+    return config
+
+
+def _rope_scaling(file: GGUFFile, architecture: str) -> dict[str, Any]:
+    meta = file.metadata
+    if "rope_freqs.weight" in file.tensors:
+        # llama.cpp bakes Llama 3.1's frequency factors into a tensor; these are the values that
+        # every published Llama 3.x uses, and the tensor's largest entry is the factor itself.
+        return {
+            "rope_scaling": {
+                "rope_type": "llama3",
+                "factor": float(file.tensor("rope_freqs.weight").max()),
+                "low_freq_factor": 1.0,
+                "high_freq_factor": 4.0,
+                "original_max_position_embeddings": 8192,
+            }
+        }
+    kind = meta.get(f"{architecture}.rope.scaling.type", "none")
+    if kind == "none":
+        return {}
+    if kind == "linear":
+        factor = float(meta.get(f"{architecture}.rope.scaling.factor", 1.0))
+        return {"rope_scaling": {"rope_type": "linear", "factor": factor}}
+    raise UnsupportedModel(f"The position scaling {kind!r} cannot be imported from GGUF.")
+
+
+def _short(value: float) -> float:
+    """A float32's shortest decimal: 9.999999747378752e-06 is meant as 1e-05."""
+    return float(str(np.float32(value)))
+
+
+def _weights(file: GGUFFile, config: dict[str, Any]) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    """mlx-lm's names with their float32 values, one tensor in memory at a time."""
+    expected = {f"blk.{n}.attn_q.weight" for n in range(config["num_hidden_layers"])}
+    if missing := sorted(expected - set(file.tensors)):
+        raise UnsupportedModel(f"The file lacks the tensor {missing[0]}.")
+    for name in file.tensors:
+        if name in _IGNORED:
+            continue
+        value = file.tensor(name)
+        if config["model_type"] == "llama" and ".attn_q." in name:
+            value = _unpermute(value, config["num_attention_heads"])
+        elif config["model_type"] == "llama" and ".attn_k." in name:
+            value = _unpermute(value, config["num_key_value_heads"])
+        yield _mlx_name(name), value
+
+
+def _mlx_name(name: str) -> str:
+    if name in _TOP:
+        return _TOP[name]
+    prefix, _, rest = name.partition(".")
+    number, _, rest = rest.partition(".")
+    part, _, leaf = rest.partition(".")
+    if prefix == "blk" and number.isdigit() and part in _BLOCK and leaf in ("weight", "bias"):
+        return f"model.layers.{number}.{_BLOCK[part]}.{leaf}"
+    raise UnsupportedModel(f"The file holds the tensor {name}, which no llama or qwen2 model has.")
+
+
+def _unpermute(value: NDArray[np.float32], heads: int) -> NDArray[np.float32]:
+    """Undo llama.cpp's interleaving of each head's rotary halves; rows are the first axis."""
+    rows = value.shape[0]
+    if rows % (2 * heads):
+        raise UnsupportedModel(f"The file's {rows} attention rows do not divide by {heads} heads.")
+    split = value.reshape(heads, rows // heads // 2, 2, -1)
+    return split.swapaxes(1, 2).reshape(value.shape)
+
+
+def _floats(file: GGUFFile, config: dict[str, Any]) -> dict[str, mx.array]:
+    import mlx.core as mx
+
+    return {name: mx.array(value) for name, value in _weights(file, config)}
+
+
+def _quantized(
+    weights: Iterator[tuple[str, NDArray[np.float32]]], config: dict[str, Any]
+) -> dict[str, mx.array]:
+    """4-bit matrices (8-bit embedding), everything else in bfloat16; completes `config`."""
+    import mlx.core as mx
+
+    group = QUANTIZATION["group_size"]
+    quantization: dict[str, Any] = dict(QUANTIZATION)
+    result: dict[str, mx.array] = {}
+    for name, value in weights:
+        array = mx.array(value).astype(mx.bfloat16)
+        if array.ndim != 2 or array.shape[-1] % group:
+            result[name] = array
+            continue
+        layer = name.removesuffix(".weight")
+        bits = QUANTIZATION["bits"]
+        if layer == "model.embed_tokens":
+            bits = _EMBEDDING_BITS
+            quantization[layer] = {"group_size": group, "bits": bits}
+        packed, scales, biases = mx.quantize(array, group_size=group, bits=bits)
+        mx.eval(packed, scales, biases)
+        result |= {name: packed, f"{layer}.scales": scales, f"{layer}.biases": biases}
+    config["quantization"] = quantization
+    config["torch_dtype"] = "bfloat16"
+    return result
+
+
+def _save(weights: dict[str, mx.array], target: Path) -> None:
+    import mlx.core as mx
+
+    mx.save_safetensors(str(target / "model.safetensors"), weights, metadata={"format": "mlx"})
+
+
+def _generation_config(metadata: dict[str, Any]) -> dict[str, Any]:
+    return {"do_sample": False, **special_ids(metadata)}
+
+
+def _write_json(path: Path, value: dict[str, Any]) -> None:
+    path.write_text(json.dumps(value, indent=2) + "\n")

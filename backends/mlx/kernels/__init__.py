@@ -1,0 +1,1 @@
+"""Faster versions of parts of a model, with gradients of their own."""

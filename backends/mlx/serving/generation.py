@@ -1,0 +1,348 @@
+"""Serving one base model and all its adapters from one running batch.
+
+mlx-lm's BatchGenerator does the continuous batching: each step decodes one token for every
+running row and prefills one chunk of the waiting prompts. Around it this module puts chat
+templates, adapters, sampling, streamed text and errors that a person understands. It knows
+nothing of requests, threads or time.
+"""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import mlx_lm
+from mlx_lm.models.cache import make_prompt_cache
+from mlx_lm.utils import maybe_set_recommended_wired_limit
+
+from backends.base import (
+    BackendError,
+    Delta,
+    Grammar,
+    LoadedModel,
+    LoadOptions,
+    Memory,
+    Message,
+    OutOfMemory,
+    Sampling,
+    ToolCall,
+    UnsupportedModel,
+)
+from backends.mlx.chat import chat_tokens, first_line, parse_tool_calls, text_tokens, tool_grammar
+from backends.mlx.device import device_kind
+from backends.mlx.files.folder import inspect
+from backends.mlx.files.identity import identity
+from backends.mlx.kernels.quick import quicken
+from backends.mlx.sampling.grammar import Grammars
+from backends.mlx.sampling.penalties import make_processors
+from backends.mlx.sampling.sampler import make_sampler
+from backends.mlx.serving.adapters import BASE, AdapterBank, AdapterRows, RoutedModel, nbytes
+from backends.mlx.serving.caches import Kind, check_packing
+from backends.mlx.serving.embeddings import embed
+from backends.mlx.serving.lane import Lane
+from backends.mlx.serving.prefix_cache import PrefixCache
+from backends.mlx.serving.prefix_files import PrefixFiles
+from backends.mlx.serving.rows import Pieces, Row, vocabulary_size
+from backends.mlx.serving.speculative import Draft, SoloLane
+from backends.mlx.threads import clear_streams_at_end
+from backends.prompts import room_after
+from backends.text import StopText
+
+_DISK_SHARE = 4  # prefixes may take so many times their memory on disk
+
+_open_models = 0
+
+
+def load_model(
+    base: Path, adapter: Path | None = None, options: LoadOptions = LoadOptions()
+) -> LoadedModel:
+    """Load the MLX model folder `base` and compile its kernels with a short warm-up.
+
+    An `adapter` of any type becomes part of the model, as mlx-lm applies it. `prepare()` must have
+    run. Raises UnsupportedModel, OutOfMemory.
+    """
+    described = inspect(base)
+    clear_streams_at_end()
+    with _named_errors():
+        try:
+            model, tokenizer, *_ = mlx_lm.load(
+                str(base),
+                adapter_path=str(adapter) if adapter else None,
+                tokenizer_config={"trust_remote_code": False},
+                trust_remote_code=False,
+            )
+        except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+            raise UnsupportedModel(
+                f"The model {base.name} could not be loaded: {first_line(error)}"
+            ) from error
+        if device_kind() == "cpu":
+            quicken(model)  # measured: 16 rows of a base, 161 ms a step instead of 209
+        folders = [base] if adapter is None else [base, adapter]
+        if options.kv_bits:
+            check_packing(model, base.name, options.kv_bits)
+        prefixes = _make_prefix_cache(model, folders, options)
+        loaded = MLXModel(base.name, model, tokenizer, described.context_length, options, prefixes)
+        loaded.warm_up()
+    return loaded
+
+
+class MLXModel:
+    """A model in memory; see `backends.base.LoadedModel`."""
+
+    def __init__(
+        self,
+        name: str,
+        model: Any,
+        tokenizer: Any,
+        context_length: int,
+        options: LoadOptions = LoadOptions(),
+        prefixes: PrefixCache | None = None,
+    ) -> None:
+        self.name = name
+        self.context_length = context_length
+        self._model = model
+        self._tokenizer = tokenizer
+        self._adapters = AdapterBank(model)
+        self._prefixes = prefixes or PrefixCache(model, 0)
+        self._vocabulary = vocabulary_size(model)
+        self._grammars = Grammars(tokenizer, self._vocabulary)
+        self._pieces = Pieces(tokenizer)
+        self._weight_bytes = nbytes(model)
+        self._rows: dict[str, Row] = {}
+        if not all(hasattr(cache, "merge") for cache in make_prompt_cache(model)):
+            raise UnsupportedModel(
+                f"The model {name} keeps a kind of cache that cannot be batched; "
+                "choose another architecture."
+            )
+        self._options = options
+        self._routed = RoutedModel(model, self._adapters.routing)
+        self._lanes = {Kind(): self._make_lane(Kind())}
+        self._stream = self._lanes[Kind()].stream
+        self._solo = self._make_solo_lane()
+        _count_open(1)
+
+    @property
+    def memory(self) -> Memory:
+        weights, contexts = self._weight_bytes, sum(lane.nbytes for lane in self._lanes.values())
+        if self._solo:
+            weights += self._solo.draft.nbytes
+            contexts += self._solo.nbytes
+        return Memory(int(weights), int(self._adapters.nbytes), int(contexts), self.cache_bytes)
+
+    @property
+    def nbytes(self) -> int:
+        return self.memory.total
+
+    def encode(
+        self, messages: Sequence[Message], tools: Sequence[dict[str, Any]] | None = None
+    ) -> list[int]:
+        """Raises BackendError when the model has no chat template or the template refuses."""
+        return chat_tokens(self._tokenizer, self.name, messages, tools)
+
+    def encode_text(self, text: str) -> list[int]:
+        return text_tokens(self._tokenizer, text)
+
+    def parse_tool_calls(
+        self, text: str, tools: Sequence[dict[str, Any]]
+    ) -> tuple[str, list[ToolCall]]:
+        return parse_tool_calls(self._tokenizer, self.name, text, tools)
+
+    def tool_grammar(self, tools: Sequence[dict[str, Any]]) -> Grammar:
+        return tool_grammar(self._tokenizer, self.name, tools)
+
+    def embed(self, prompts: Sequence[Sequence[int]], adapter: Path | None) -> list[list[float]]:
+        for prompt in prompts:
+            room_after(prompt, self.context_length, self.name)
+        with _named_errors(), mx.stream(self._stream):
+            self._adapters.routing.selection = (
+                BASE if adapter is None else self._adapters.add(adapter)
+            )
+            try:
+                return embed(self._model, self.name, prompts)
+            finally:
+                self._adapters.routing.selection = BASE
+
+    @property
+    def cache_bytes(self) -> int:
+        return self._prefixes.nbytes
+
+    def shrink_cache(self, most_bytes: int) -> None:
+        self._prefixes.shrink(most_bytes)
+
+    def add_adapter(self, path: Path) -> None:
+        """Raises UnsupportedModel when `path` is no LoRA adapter of this base."""
+        with _named_errors():
+            self._adapters.add(path)
+
+    def remove_adapter(self, path: Path) -> None:
+        """Forget an adapter, unless a row still uses it. Unknown paths are ignored."""
+        if any(row.adapter == path for row in self._rows.values()):
+            raise BackendError(f"The adapter {path.name} is in use; try again when it is idle.")
+        self._adapters.remove(path)
+
+    def insert(
+        self, uid: str, prompt: Sequence[int], adapter: Path | None, sampling: Sampling
+    ) -> int:
+        if uid in self._rows:
+            raise BackendError(f"The row {uid} is already running; give every row its own name.")
+        room = room_after(prompt, self.context_length, self.name)
+        mask = self._grammars.start(sampling.grammar) if sampling.grammar else None
+        processors = make_processors(sampling, len(prompt), self._vocabulary)
+        if mask:
+            processors.append(mask)
+        kind = self._kind(len(prompt), sampling)
+        shared = self._prefixes.usable and not kind.window
+        with _named_errors(), mx.stream(self._stream):
+            slot = BASE if adapter is None else self._adapters.add(adapter)
+            row = Row(
+                uid=uid,
+                adapter=adapter,
+                sampling=sampling,
+                detokenizer=self._tokenizer.detokenizer,
+                pieces=self._pieces,
+                root=self._adapters.identity(slot) + bytes([kind.bits]),
+                mask=mask,
+                stop=StopText(sampling.stop),
+                # Processors follow the tokens as they are drawn; those must not change afterwards.
+                sampler=make_sampler(
+                    sampling, cuts=self._prefixes.plain and not processors and not kind.window
+                ),
+                max_tokens=max(1, min(sampling.max_tokens, room)),
+            )
+            caches = kind.row_caches(self._model)
+            cached = self._prefixes.restore(row.root, prompt, caches) if shared else 0
+            caches.append(AdapterRows([slot]))
+            if self._solo and not self._rows and _can_run_alone(sampling, kind, processors):
+                self._solo.insert(row, prompt, cached, caches)
+            else:
+                self._join()
+                if kind not in self._lanes:
+                    self._lanes[kind] = self._make_lane(kind)
+                self._lanes[kind].insert(row, prompt, cached, caches, processors)
+        self._rows[uid] = row
+        return cached
+
+    def step(self) -> list[Delta]:
+        """Raises OutOfMemory."""
+        deltas: list[Delta] = []
+        with _named_errors():
+            if self._solo and self._solo.row:
+                deltas += self._solo.step()
+            for lane in list(self._lanes.values()):
+                if lane.rows:
+                    deltas += lane.step()
+                elif lane.kind != Kind():
+                    lane.close()
+                    del self._lanes[lane.kind]
+        for delta in deltas:
+            if delta.finish_reason is not None:
+                del self._rows[delta.uid]
+        return deltas
+
+    def remove(self, uid: str) -> None:
+        row = self._rows.pop(uid, None)
+        if row is None:
+            return
+        if self._solo and self._solo.row is row:
+            self._solo.remove(row)
+            return
+        next(lane for lane in self._lanes.values() if lane.rows.get(row.number) is row).remove(row)
+
+    def close(self) -> None:
+        """Streams stay, for other models of this thread; `backends.mlx.threads` ends them."""
+        for lane in self._lanes.values():
+            lane.close()
+        self._prefixes.close()
+        _count_open(-1)
+        self._rows.clear()
+        del self._lanes, self._solo, self._adapters, self._prefixes, self._routed, self._model
+        gc.collect()  # a model and its modules refer to each other
+        mx.synchronize()
+        mx.clear_cache()
+
+    def warm_up(self) -> None:
+        """Short rows of different length touch the kernels of prefill, padding and decoding; on
+        Linux MLX compiles them with g++ on a machine's first use, which takes seconds. One keeps a
+        grammar: the first of a process reads the whole vocabulary, during which no other row
+        would go on."""
+        for uid, length in (("one", 2), ("two", 3)):
+            self.insert(uid, [0] * length, None, Sampling(max_tokens=2))
+        with suppress(BackendError):  # a tokenizer for which grammars cannot be enforced
+            sampling = Sampling(max_tokens=2, grammar=Grammar("json_object"))
+            self.insert("three", [0] * 4, None, sampling)
+        while self._rows:
+            self.step()
+
+    def _join(self) -> None:
+        """Let a row that runs alone run in the batch, where others come to."""
+        if self._solo and self._solo.row:
+            self._lanes[Kind()].adopt(*self._solo.release())
+
+    def _make_solo_lane(self) -> SoloLane | None:
+        options, ends = self._options, sorted(self._tokenizer.eos_token_ids)
+        if options.draft is None or not self._prefixes.plain:
+            return None
+        draft = Draft(options.draft, self._tokenizer, options.draft_tokens)
+        prefixes = self._prefixes if self._prefixes.usable else None
+        return SoloLane(self._routed, draft, ends, prefixes, self._stream)
+
+    @property
+    def guesses(self) -> tuple[int, int]:
+        """(accepted, proposed) tokens of the draft model so far."""
+        return (self._solo.draft.accepted, self._solo.draft.proposed) if self._solo else (0, 0)
+
+    def _kind(self, prompt_tokens: int, sampling: Sampling) -> Kind:
+        if sampling.max_kv_tokens:
+            return Kind(window=sampling.max_kv_tokens)
+        if self._options.kv_bits and prompt_tokens >= self._options.kv_after:
+            return Kind(bits=self._options.kv_bits)
+        return Kind()
+
+    def _make_lane(self, kind: Kind) -> Lane:
+        prefixes = self._prefixes if self._prefixes.usable and not kind.window else None
+        return Lane(self._routed, kind, sorted(self._tokenizer.eos_token_ids), prefixes)
+
+
+def _can_run_alone(sampling: Sampling, kind: Kind, processors: Sequence[Any]) -> bool:
+    """Whether a draft model may guess for a row. A seeded one draws once a step, in a batch too;
+    processors follow tokens one by one."""
+    seeded = sampling.temperature > 0 and sampling.seed is not None
+    return kind == Kind() and not processors and not seeded
+
+
+def _make_prefix_cache(model: Any, folders: Sequence[Path], options: LoadOptions) -> PrefixCache:
+    if not options.cache_dir or not options.cache_bytes:
+        return PrefixCache(model, options.cache_bytes)
+    name = hashlib.sha256(b"".join(map(identity, folders))).digest()
+    files = PrefixFiles(options.cache_dir, name, _DISK_SHARE * options.cache_bytes)
+    return PrefixCache(model, options.cache_bytes, files)
+
+
+def _count_open(change: int) -> None:
+    """Keep Metal's wired limit raised while any model is open.
+
+    A generator that closes puts the limit back to what it was before that generator.
+    """
+    global _open_models
+    _open_models += change
+    if change < 0 and _open_models > 0:
+        maybe_set_recommended_wired_limit()
+
+
+@contextmanager
+def _named_errors() -> Generator[None]:
+    """MLX reports everything as RuntimeError; say which are memory and which a bad file."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        text = str(error).lower()
+        if isinstance(error, MemoryError) or "alloc" in text or "memory" in text:
+            raise OutOfMemory(
+                "The device is out of memory; unload another model or use a smaller one."
+            ) from error
+        raise

@@ -1,0 +1,190 @@
+"""Rows of one kind of memory, advanced together by mlx-lm's batch generator.
+
+Almost all rows share one lane. Those that keep another kind of memory (a window, quantized) cannot
+be in one batch with them, and have a lane of their own while there are any.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import mlx.core as mx
+from mlx_lm.generate import BatchGenerator, GenerationBatch
+from mlx_lm.models.cache import trim_prompt_cache
+
+from backends.base import Delta
+from backends.mlx.device import device_kind
+from backends.mlx.serving.caches import Kind
+from backends.mlx.serving.prefix_cache import PrefixCache
+from backends.mlx.serving.rows import Row
+
+# Prompt tokens that one step reads: of one row at most, and of all rows together. Running rows
+# wait meanwhile, so a CPU, which reads a few hundred tokens a second, takes small bites; below
+# about 128 tokens its matrix products lose speed.
+_PREFILL = {"cpu": (128, 512), "metal": (512, 2048), "cuda": (2048, 8192)}
+_MAX_PROMPTS = 8  # read together
+_MAX_ROWS = 32  # decoded together; further rows wait their turn
+
+
+class Lane:
+    """`prefixes` is None where rows cannot share what they read."""
+
+    def __init__(
+        self, model: Any, kind: Kind, ends: Sequence[int], prefixes: PrefixCache | None
+    ) -> None:
+        self.kind = kind
+        self.rows: dict[int, Row] = {}
+        self._ends = frozenset(ends)
+        self._prefixes = prefixes
+        self._chunk, self._chunk_of_all = _PREFILL[device_kind()]
+        self._generator: Any = BatchGenerator(
+            model,
+            stop_tokens=[[token] for token in sorted(ends)],
+            completion_batch_size=_MAX_ROWS,
+            prefill_batch_size=_MAX_PROMPTS,
+            prefill_step_size=self._chunk,
+        )
+
+    @property
+    def stream(self) -> mx.Stream:
+        stream: mx.Stream = self._generator.stream
+        return stream
+
+    @property
+    def nbytes(self) -> int:
+        return int(self._generator.prompt_cache_nbytes)
+
+    def insert(
+        self, row: Row, prompt: Sequence[int], cached: int, caches: list[Any], processors: list[Any]
+    ) -> None:
+        """Add `row`, whose `caches` hold the first `cached` tokens of its prompt."""
+        (row.number,) = self._generator.insert(
+            [list(prompt[cached:])],
+            max_tokens=[row.max_tokens],
+            caches=[caches],
+            all_tokens=[list(prompt[:cached])],
+            samplers=[row.sampler],
+            logits_processors=[processors],
+        )
+        self.rows[row.number] = row
+
+    def adopt(
+        self, row: Row, caches: list[Any], read: Sequence[int], unread: Sequence[int]
+    ) -> None:
+        """Go on with a row that ran elsewhere: `caches` hold the tokens `read` of it."""
+        (row.number,) = self._generator.insert(
+            [list(unread)],
+            max_tokens=[row.max_tokens - row.tokens],
+            caches=[caches],
+            all_tokens=[list(read)],
+            samplers=[row.sampler],
+        )
+        self.rows[row.number] = row
+
+    def step(self) -> list[Delta]:
+        prompts = sum(not row.started for row in self.rows.values())
+        share = self._chunk_of_all // min(max(prompts, 1), _MAX_PROMPTS)
+        self._generator.prefill_step_size = min(self._chunk, share)
+        if self._can_read_all:
+            self._next_apart()
+        self._start_read()
+        _, responses = self._generator.next()
+        self._start_read()
+        return [self._advance(self.rows[response.uid], response) for response in responses]
+
+    @property
+    def _can_read_all(self) -> bool:
+        """Whether rows run, and all prompts beside them are short enough to be read in one go.
+
+        Then these come first: the running rows' next token is computed together with the second
+        one of the new rows, instead of being waited for twice.
+        """
+        generator = self._generator
+        unread = [entry[1] for entry in generator._unprocessed_sequences]
+        unread += [entry[0] for entry in generator._currently_processing]
+        most = min(_MAX_PROMPTS, _MAX_ROWS - len(generator._generation_batch))
+        return (
+            len(generator._generation_batch) > 0
+            and 0 < len(unread) <= most
+            and all(len(p) == 2 and len(p[0]) <= generator.prefill_step_size for p in unread)
+        )
+
+    def _start_read(self) -> None:
+        """Begin the answers whose prompts are read now, so that their first token need not wait
+        for one more step of the rows that run. mlx-lm itself would step those first."""
+        generator = self._generator
+        unread = [entry[0] for entry in generator._currently_processing]
+        read = [len(prompt) == 1 and len(prompt[0]) == 1 for prompt in unread]
+        if read and all(read) and not generator._unprocessed_sequences:
+            self._next_apart()
+
+    def _next_apart(self) -> None:
+        """Let the prompts go on while the running rows, if there are any, stand still."""
+        generator = self._generator
+        running = generator._generation_batch
+        if not len(running):
+            return
+        generator._generation_batch = GenerationBatch.empty(generator.model, generator.sampler)
+        generator.next()
+        started, generator._generation_batch = generator._generation_batch, running
+        if len(started):
+            with mx.stream(self.stream):
+                running.extend(started)
+
+    def remove(self, row: Row) -> None:
+        del self.rows[row.number]
+        with mx.stream(self.stream):
+            self._generator.remove([row.number])
+
+    def close(self) -> None:
+        for row in list(self.rows.values()):
+            self.remove(row)
+        mx.synchronize(self.stream)
+        self._generator.close()
+
+    def _advance(self, row: Row, response: Any) -> Delta:
+        """What the generator's response adds to the row; forget the row if it ended."""
+        drawn = row.complete(response, self._ends)
+        if drawn is not response:
+            self._replace(row, response, drawn)
+            response = drawn
+        first = not row.started
+        delta = row.add(response)
+        if self._prefixes and (first or delta.finish_reason):
+            self._remember(self._prefixes, row, response)
+        if delta.finish_reason is not None:
+            if response.finish_reason is None:
+                self.remove(row)
+            else:
+                del self.rows[row.number]
+        return delta
+
+    def _replace(self, row: Row, response: Any, drawn: Any) -> None:
+        """Let the row go on with another token than the generator drew: inserted anew, with its
+        memory less its last token."""
+        with mx.stream(self.stream):
+            if response.prompt_cache is None:
+                caches, tokens = self._generator.extract_cache([row.number])[row.number]
+                self._generator.remove([row.number])
+            else:
+                caches, tokens = response.prompt_cache, response.all_tokens
+            del tokens[-1]
+            trim_prompt_cache(caches[:-1], 1)
+            if drawn.finish_reason is not None:
+                drawn.prompt_cache, drawn.all_tokens = caches, tokens
+                return
+            drawn.prompt_cache = None
+            del self.rows[row.number]
+            row.max_tokens -= 1  # one more is out by then
+            self.adopt(row, caches, tokens, [drawn.token])
+            row.max_tokens += 1
+
+    def _remember(self, prefixes: PrefixCache, row: Row, response: Any) -> None:
+        """Share what the row's memory holds: its prompt at its first token, all of it at its end."""
+        with mx.stream(self.stream):
+            if response.prompt_cache is not None:
+                tokens, caches = response.all_tokens, response.prompt_cache
+            else:
+                caches, tokens = self._generator.extract_cache([row.number])[row.number]
+            prefixes.keep(row.root, tokens, caches[:-1])

@@ -1,0 +1,115 @@
+"""One sequence under way: from the generator's responses to text, log-probabilities and an end."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Container
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+
+from backends.base import Delta, FinishReason, Sampling, TokenLogprob
+from backends.mlx.sampling.grammar import GrammarMask
+from backends.mlx.sampling.sampler import RandomSampler, Sampler
+from backends.text import StopText
+
+
+class Pieces:
+    """The text of single tokens, as it stands inside a text, U+FFFD for parts of characters."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        # Some tokenizers drop the space before the first word, so nothing is decoded first.
+        self._before = list(tokenizer.encode("a", add_special_tokens=False))[-1:]
+        self._skipped = len(tokenizer.decode(self._before))
+        self.text = functools.lru_cache(maxsize=16_384)(self._text)
+
+    def _text(self, token: int) -> str:
+        text: str = self._tokenizer.decode([*self._before, token])
+        return text[self._skipped :]
+
+
+@dataclass(slots=True)
+class Row:
+    """`number` is the batch generator's name for the row, `root` parts whose prefixes it shares."""
+
+    uid: str
+    adapter: Path | None
+    sampling: Sampling
+    detokenizer: Any
+    pieces: Pieces
+    root: bytes
+    mask: GrammarMask | None
+    stop: StopText
+    sampler: Sampler
+    max_tokens: int
+    number: int = -1
+    tokens: int = 0  # that are out
+
+    @property
+    def started(self) -> bool:
+        return self.tokens > 0
+
+    def complete(self, response: Any, ends: Container[int]) -> Any:
+        """The response with the token that a draw from the whole vocabulary brings, which is
+        nearly always its own."""
+        if not isinstance(self.sampler, RandomSampler) or not self.sampler.cuts:
+            return response
+        logprobs = np.asarray(memoryview(response.logprobs), np.float32)
+        token = self.sampler.complete(response.token, logprobs, self.tokens)
+        if token == response.token:
+            return response
+        last = "length" if self.tokens + 1 >= self.max_tokens else None
+        return replace(response, token=token, finish_reason="stop" if token in ends else last)
+
+    def add(self, response: Any) -> Delta:
+        """What the generator's response adds. The row has ended when there is a finish reason."""
+        self.tokens += 1
+        reason: FinishReason | None = response.finish_reason
+        text = ""
+        if reason != "stop":  # "stop" is an end-of-sequence token, which is no text
+            self.detokenizer.add_token(response.token)
+            text = self.stop.push(self.detokenizer.last_segment)
+        if reason is not None and not self.stop.stopped:
+            text += self._last_text()
+        if self.stop.stopped:
+            reason = "stop"
+        elif reason == "stop" and self.mask and self.mask.failed:
+            reason = "length"  # the grammar could not go on: the answer is not whole
+        piece, top = self._likeliest(response) if self.sampling.logprobs else ("", ())
+        # The row of log-probabilities is evaluated memory: reading it from the host costs 1 µs
+        # and, unlike indexing in MLX, does not queue behind the step that already runs.
+        logprob = float(memoryview(response.logprobs)[response.token])
+        return Delta(self.uid, text, response.token, logprob, reason, piece, top, self.stop.found)
+
+    def _last_text(self) -> str:
+        """Text that was waiting for more tokens, without an unfinished UTF-8 character."""
+        self.detokenizer.finalize()
+        text = self.stop.push(self.detokenizer.last_segment.rstrip("\ufffd"))
+        return text + self.stop.flush()
+
+    def _likeliest(self, response: Any) -> tuple[str, tuple[TokenLogprob, ...]]:
+        logprobs = np.asarray(memoryview(response.logprobs), np.float32)
+        top = tuple(
+            TokenLogprob(token, self.pieces.text(token), float(logprobs[token]))
+            for token in largest(logprobs, self.sampling.top_logprobs)
+        )
+        return self.pieces.text(response.token), top
+
+
+def largest(logprobs: np.ndarray[Any, Any], count: int) -> list[int]:
+    """The likeliest tokens in order, without those that cannot come at all."""
+    count = min(count, len(logprobs))
+    if count < 1:
+        return []
+    tokens = np.argpartition(logprobs, -count)[-count:]
+    tokens = tokens[np.argsort(-logprobs[tokens], kind="stable")]
+    return [int(token) for token in tokens if logprobs[token] > -np.inf]
+
+
+def vocabulary_size(model: Any) -> int:
+    """How many logits the model gives."""
+    return int(model(mx.array([[0]])).shape[-1])

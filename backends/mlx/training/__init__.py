@@ -1,0 +1,1 @@
+"""Fine-tuning: the loop, objectives, optimizers, LoRA layers, checkpoints and evaluation."""

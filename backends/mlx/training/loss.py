@@ -1,0 +1,115 @@
+"""A model's log-probabilities, and how a step spreads over the processor's cores.
+
+On the CPU MLX runs everything but matrix products on one thread. So a batch is divided into
+lanes, each on an MLX stream (a thread) of its own with single-threaded products: two cores do
+the work of two, and a busy neighbour slows one lane instead of every product's barrier. On
+Metal and CUDA there is one lane.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn
+
+from backends.mlx.data import batching
+from backends.mlx.data.batching import Batch, Span
+from backends.mlx.data.examples import Example
+from backends.mlx.data.packing import Segments
+from backends.mlx.device import blas_threads, device_kind, limit_cache
+from backends.mlx.kernels.quick import cross_entropy, head_losses, quicken
+
+nn: Any = mlx.nn  # MLX types its core only
+
+_MOST_LANES = 4
+_HEADED = frozenset({"llama", "qwen2", "qwen3", "mistral"})
+"""Architectures whose logits are exactly head(model.model(inputs)), checked in mlx-lm 0.32.2."""
+
+type Arrays = dict[str, mx.array]
+
+
+@dataclass(frozen=True)
+class Lanes:
+    """Streams that share a step's work; their number changes the last bits of a result."""
+
+    streams: tuple[Any, ...]
+    pad_to: int
+
+    @classmethod
+    @contextmanager
+    def open(cls) -> Iterator[Lanes]:
+        """The lanes that suit this device, for the calling thread."""
+        if device_kind() != "cpu":
+            # One compiled graph per shape: coarse padding keeps their number small.
+            yield cls((mx.default_stream(mx.gpu),), pad_to=32)
+            return
+        limit_cache()
+        with blas_threads(_MOST_LANES) as count:
+            streams = [mx.default_stream(mx.cpu)]
+            streams += [mx.new_stream(mx.cpu) for _ in range(count - 1)]
+            yield cls(tuple(streams), pad_to=1)
+            mx.synchronize()
+
+    def prepare(self, model: Any) -> None:
+        """Swap in the CPU's faster parts, where this is the CPU."""
+        if device_kind() == "cpu":
+            quicken(model)
+
+    def batches(self, examples: Sequence[Example], capacity: int | None = None) -> list[Batch]:
+        """`examples` divided over the lanes, packed into rows of `capacity` if that is given."""
+        if capacity is None:
+            groups = batching.divide(examples, len(self.streams))
+            return [batching.make_batch(group, self.pad_to) for group in groups]
+        return [
+            batching.make_packed(group, self.pad_to, capacity)
+            for group in batching.balance(examples, len(self.streams))
+        ]
+
+
+def to_arrays(batch: Batch) -> Arrays:
+    """What of a batch the loss computes with."""
+    names = ("inputs", "positions", "targets", "weights", "owners", "segments")
+    found = {name: getattr(batch, name) for name in names}
+    return {name: mx.array(value) for name, value in found.items() if value is not None}
+
+
+def log_probabilities(
+    model: Any, arrays: Arrays, spans: tuple[tuple[Span, ...], ...] = ()
+) -> mx.array:
+    """log p `[n]` of each target, 0 on padding."""
+    cache = None
+    if "segments" in arrays:
+        cache = [Segments(arrays["segments"], spans)] * len(model.layers)
+    losses = _losses(model, arrays["inputs"], arrays["positions"], arrays["targets"], cache)
+    return -losses * arrays["weights"]
+
+
+def _losses(
+    model: Any, inputs: mx.array, positions: mx.array, targets: mx.array, cache: Any
+) -> mx.array:
+    """Cross-entropy `[n]` of `targets` at the flat `positions` alone: the head is the dearest
+    layer."""
+    if model.model_type not in _HEADED:
+        everywhere: mx.array = model(inputs, cache=cache)
+        return _cross_entropy(everywhere.reshape(-1, everywhere.shape[-1])[positions], targets)
+    hidden = model.model(inputs, cache)
+    hidden = hidden.reshape(-1, hidden.shape[-1])[positions]
+    tied = model.args.tie_word_embeddings
+    head = model.model.embed_tokens if tied else model.lm_head
+    if device_kind() == "cpu" and type(head) in (nn.Embedding, nn.Linear):
+        plain = hidden.dtype == head.weight.dtype == mx.float32 and "bias" not in head
+        if plain:
+            return head_losses(hidden, head.weight, targets, slopes=model.training)
+    return _cross_entropy(head.as_linear(hidden) if tied else head(hidden), targets)
+
+
+def _cross_entropy(logits: mx.array, targets: mx.array) -> mx.array:
+    logits = logits.astype(mx.float32)
+    if device_kind() == "cpu":
+        return cross_entropy(logits, targets)
+    losses: mx.array = nn.losses.cross_entropy(logits, targets)
+    return losses

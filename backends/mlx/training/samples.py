@@ -1,0 +1,94 @@
+"""What the model says, greedily, to prompts of the validation split while it learns."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+from mlx_lm.models.cache import make_prompt_cache
+
+from backends.base import Sampled, TrainingConfig
+from backends.mlx.data.examples import Example, example_of
+from backends.mlx.data.preferences import as_chat
+
+
+@dataclass(frozen=True)
+class Question:
+    """A prompt as the model reads it, as a person does, and the right answer."""
+
+    line: int
+    tokens: list[int]
+    prompt: str
+    expected: str
+
+
+def read_questions(path: Path, tokenizer: Any, config: TrainingConfig) -> list[Question]:
+    """The first `config.samples` usable examples of the validation split `path`."""
+    found: list[Question] = []
+    if not config.samples:
+        return found
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
+        if len(found) == config.samples:
+            break
+        if line.strip():
+            question = _question(json.loads(line), number, tokenizer)
+            if len(question.tokens) < config.max_seq_length:
+                found.append(question)
+    return found
+
+
+def answers(
+    model: Any, tokenizer: Any, questions: list[Question], iteration: int, max_tokens: int
+) -> Iterator[Sampled]:
+    """One event for each question. The model is left in evaluation mode."""
+    model.eval()
+    for question in questions:
+        spoken = list(_greedy(model, tokenizer, question.tokens, max_tokens))
+        yield Sampled(
+            iteration=iteration,
+            line=question.line,
+            prompt=question.prompt,
+            expected=question.expected,
+            answer=tokenizer.decode(spoken).strip(),
+        )
+
+
+def _question(value: Any, line: int, tokenizer: Any) -> Question:
+    if "chosen" in value:
+        value = as_chat(value)
+    example = example_of(value, tokenizer, mask_prompt=True)
+    if example.start == 1:  # a plain text is continued from its middle
+        example = Example(example.tokens, max(1, example.length // 2))
+    ended = example.tokens[-1] in tokenizer.eos_token_ids
+    asked, said = example.tokens[: example.start], example.tokens[example.start :]
+    return Question(
+        line=line,
+        tokens=asked,
+        prompt=_asked(value) or tokenizer.decode(asked),
+        expected=tokenizer.decode(said[:-1] if ended else said).strip(),
+    )
+
+
+def _asked(value: dict[str, Any]) -> str:
+    """The request without the template's words, where there is one."""
+    if "messages" in value:
+        return str(value["messages"][-2]["content"])
+    return str(value.get("prompt", ""))
+
+
+def _greedy(model: Any, tokenizer: Any, prompt: list[int], max_tokens: int) -> Iterator[int]:
+    """Tokens until the model ends or `max_tokens`. mlx-lm's own generator would bring a stream
+    that belongs to the thread which imported it."""
+    cache: Any = make_prompt_cache(model)
+    tokens = mx.array([prompt])
+    for _ in range(max_tokens):
+        chosen = model(tokens, cache=cache)[:, -1].argmax(axis=-1)
+        token = int(chosen.item())
+        if token in tokenizer.eos_token_ids:
+            return
+        yield token
+        tokens = chosen[:, None]

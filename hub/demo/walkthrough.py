@@ -1,0 +1,298 @@
+"""The main job from end to end, as a client of the running hub.
+
+Nothing here is a shortcut: the processes are those of `manage.py up`, and every step after the
+import of the starter is a request to the hub's own API.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
+from rich.table import Table
+
+from backends.base import Message
+from hub.config import ROOT
+from hub.demo.evaluation import Answer, evaluate, http_ask
+from hub.demo.evaluation import Report as EvaluationReport
+from registry.bases.registration import register_starter
+from registry.datasets.snapshots import register_starter_dataset
+from registry.errors import HubError
+from registry.storage.sizes import human
+
+MODEL = "calendar"
+REGISTRATION = {
+    "name": MODEL,
+    "task_type": "extraction",
+    "description": "Requests in plain language become calendar entries as exact JSON.",
+    "tags": ["demo"],
+}
+CONFIG = ROOT / "registry" / "starter" / "config.json"
+SHOWN = 3  # held-out requests whose answers are printed
+STREAMS = 32
+MAX_TOKENS = 40  # the right answers have fewer; an untuned base would ramble on
+
+
+class DemoFailed(HubError):
+    """A step of the demo could not be done; the text says which and what to do."""
+
+
+@dataclass
+class Api:
+    """The hub's JSON API, for one person's script."""
+
+    url: str
+    client: httpx.Client = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.client = httpx.Client(base_url=self.url, timeout=120)
+
+    def get(self, path: str) -> Any:
+        return self._answer(self.client.get(path))
+
+    def post(self, path: str, body: dict[str, Any] | None = None) -> Any:
+        return self._answer(self.client.post(path, json=body or {}))
+
+    @staticmethod
+    def _answer(response: httpx.Response) -> Any:
+        if response.is_success:
+            return response.json()
+        try:
+            message = response.json()["error"]["message"]
+        except (ValueError, KeyError, TypeError):
+            message = response.text[:300]
+        raise DemoFailed(f"{response.request.method} {response.request.url.path}: {message}")
+
+
+@dataclass
+class Figures:
+    """Everything the demo measured; what `--report` writes."""
+
+    url: str
+    model: str = MODEL
+    version: str = ""
+    job: int = 0
+    training: dict[str, float | None] = field(default_factory=dict)
+    base: dict[str, float | None] = field(default_factory=dict)
+    tuned: dict[str, float | None] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What one model answered: a few requests one at a time, and all of them many at a time."""
+
+    streamed: EvaluationReport
+    scored: EvaluationReport
+
+    def figures(self, perplexity: float | None) -> dict[str, float | None]:
+        rates = [row.tokens_per_second for row in self.streamed.rows if row.tokens_per_second]
+        return {
+            "exact_match": self.scored.exact_match,
+            "examples": self.scored.total,
+            "perplexity": perplexity,
+            "first_token_ms": self.streamed.first_token_ms_p50,
+            "tokens_per_second": statistics.median(rates) if rates else None,
+            f"tokens_per_second_{STREAMS}_streams": self.scored.tokens_per_second,
+        }
+
+
+class Demo:
+    """One walk through register → train → version → serve."""
+
+    def __init__(self, url: str, console: Console) -> None:
+        self.api = Api(url)
+        self.console = console
+        self.figures = Figures(url=url)
+
+    def run(self) -> Figures:
+        started = time.monotonic()
+        base = self._timed("import_base", register_starter)
+        dataset = self._timed("import_dataset", register_starter_dataset)
+        self._say(f"base model {base.name} ({base.quantization}, {base.parameters / 1e6:.0f} M)")
+        self._say(f"data set {dataset.name} ({_counts(dataset.splits)})")
+        model = self._register_model(base.name)
+        held_out = self.api.get(f"/api/datasets/{dataset.pk}/examples?split=test&limit=200")[
+            "items"
+        ]
+        before = self._timed("base_answers", lambda: self._answers(f"base:{base.name}", held_out))
+        job = self._timed("training", lambda: self._train(model, dataset.pk))
+        self._promote(job)
+        after = self._timed("tuned_answers", lambda: self._answers(f"{MODEL}@production", held_out))
+        self._measure(job, before, after)
+        self.figures.seconds["total"] = round(time.monotonic() - started, 1)
+        return self.figures
+
+    # ------------------------------------------------------------------ steps
+
+    def _timed[T](self, name: str, step: Callable[[], T]) -> T:
+        started = time.monotonic()
+        result = step()
+        self.figures.seconds[name] = round(time.monotonic() - started, 1)
+        return result
+
+    def _say(self, text: str) -> None:
+        self.console.print(f"[green]✓[/] {text}", highlight=False)
+
+    def _register_model(self, base: str) -> dict[str, Any]:
+        known = self.api.get(f"/api/models?q={MODEL}")["items"]
+        model = next((item for item in known if item["name"] == MODEL), None)
+        if model is None:
+            model = self.api.post("/api/models", {"base_model": base, **REGISTRATION})
+        self._say(f"model [bold]{model['name']}[/]: {self.api.url}/models/{model['id']}/")
+        return dict(model)
+
+    def _answers(self, name: str, examples: list[Any]) -> Answers:
+        """The first answers one by one as they stream, then all of them together."""
+        return Answers(self._stream(name, examples[:SHOWN]), self._score(name, examples))
+
+    def _stream(self, name: str, examples: list[Any]) -> EvaluationReport:
+        self.console.print(f"\n[bold]{name}[/] is asked, and answers:", highlight=False)
+        ask = http_ask(self.api.url, name, max_tokens=MAX_TOKENS, on_text=self._type)
+
+        async def ask_aloud(messages: Sequence[Message]) -> Answer:
+            self.console.print(f"  [cyan]›[/] {escape(messages[-1]['content'])}", highlight=False)
+            answer = await ask(messages)
+            self.console.print()
+            return answer
+
+        return asyncio.run(evaluate(ask_aloud, examples, concurrency=1))
+
+    def _type(self, piece: str) -> None:
+        self.console.print(piece, end="", style="dim", markup=False, highlight=False)
+
+    def _score(self, name: str, examples: list[Any]) -> EvaluationReport:
+        ask = http_ask(self.api.url, name, max_tokens=MAX_TOKENS)
+        with _bar(self.console) as bar:
+            title = f"{name} answers {len(examples)} held-out requests"
+            task = bar.add_task(title, total=len(examples), figures="")
+            report = asyncio.run(
+                evaluate(ask, examples, concurrency=STREAMS, on_answer=lambda: bar.advance(task))
+            )
+        self._say(f"{name}: {report.exact_matches} of {report.total} exactly right")
+        return report
+
+    def _train(self, model: dict[str, Any], dataset_id: int) -> dict[str, Any]:
+        # The demo itself asks over HTTP, which also measures time.
+        config = {**json.loads(CONFIG.read_text()), "scoring": {"scorer": "none"}}
+        body = {"model_id": model["id"], "dataset_id": dataset_id, "config": config}
+        queued = self.api.post("/api/training/jobs", body)
+        self.figures.job = queued["id"]
+        with _bar(self.console) as bar:
+            task = bar.add_task("queued", total=queued["config"]["iters"], figures="")
+            for job in self._watch(queued["id"]):
+                text = f"job {job['id']}: {job['stage'] or job['status']}"
+                done = job["iteration"]
+                bar.update(task, description=text, completed=done, figures=_progress(job))
+        if job["status"] != "completed":
+            raise DemoFailed(
+                f"Training job {job['id']} is {job['status']}: {job['error_message']} "
+                f"See its log in the folder storage/jobs/{job['id']}."
+            )
+        self.figures.version = job["version"]
+        self._say(f"version [bold]{MODEL}@{job['version']}[/] with its lineage")
+        return dict(job)
+
+    def _watch(self, job_id: int) -> Iterator[dict[str, Any]]:
+        while True:
+            job = self.api.get(f"/api/training/jobs/{job_id}")
+            yield job
+            if job["status"] not in ("queued", "running"):
+                return
+            time.sleep(0.5)
+
+    def _promote(self, job: dict[str, Any]) -> None:
+        self.api.post(
+            f"/api/models/{job['model_id']}/aliases/production",
+            {"version": job["version"], "reason": "The demo's newest version"},
+        )
+        self._say(f"alias [bold]{MODEL}@production[/] → {job['version']}")
+
+    def _measure(self, job: dict[str, Any], before: Answers, after: Answers) -> None:
+        metrics = dict(job["metrics"])
+        self.figures.base = before.figures(metrics.get("base_perplexity"))
+        self.figures.tuned = after.figures(metrics.get("perplexity"))
+        self.figures.training = {
+            "iters": job["iteration"],
+            "train_loss": metrics.get("train_loss"),
+            "val_loss": metrics.get("val_loss"),
+            "peak_memory_bytes": job["peak_memory_bytes"],
+        }
+        matches = {
+            "exact_match": after.scored.exact_match,
+            "base_exact_match": before.scored.exact_match,
+        }
+        self.api.post(
+            f"/api/models/{job['model_id']}/versions/{job['version']}/metrics",
+            {"metrics": matches},
+        )
+
+    def show(self) -> None:
+        """Base against tuned, in one table."""
+        table = Table(title="Base against tuned, on requests neither has seen")
+        table.add_column("")
+        table.add_column("base", justify="right")
+        table.add_column(f"{MODEL}@{self.figures.version}", justify="right", style="bold")
+        for label, key, form in (
+            ("exact match", "exact_match", "{:.0%}"),
+            ("perplexity of the right answer", "perplexity", "{:.2f}"),
+            ("time to first token, one stream", "first_token_ms", "{:.0f} ms"),
+            ("tokens per second, one stream", "tokens_per_second", "{:.0f}"),
+            (
+                f"tokens per second, {STREAMS} streams",
+                f"tokens_per_second_{STREAMS}_streams",
+                "{:.0f}",
+            ),
+        ):
+            table.add_row(
+                label,
+                *(
+                    form.format(side[key]) if side.get(key) is not None else "unknown"
+                    for side in (self.figures.base, self.figures.tuned)
+                ),
+            )
+        self.console.print(table)
+        self.console.print(f"Done in {self.figures.seconds['total']:.0f} s.")
+
+
+def _bar(console: Console) -> Progress:
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[figures]}"),
+        console=console,
+    )
+
+
+def _counts(splits: dict[str, int]) -> str:
+    return ", ".join(f"{count} {split}" for split, count in splits.items())
+
+
+def _progress(job: dict[str, Any]) -> str:
+    parts = []
+    if job["train_loss"] is not None:
+        parts.append(f"loss {job['train_loss']:.3f}")
+    if job["tokens_per_second"]:
+        parts.append(f"{job['tokens_per_second']:.0f} tokens/s")
+    if job["peak_memory_bytes"]:
+        parts.append(f"peak {human(job['peak_memory_bytes'])}")
+    if job["seconds_left"] is not None:
+        parts.append(f"{job['seconds_left']:.0f} s left")
+    return " · ".join(parts) or str(job["wait_reason"])
+
+
+def write_report(figures: Figures, path: Path) -> None:
+    """All figures as JSON, for scripts and for the record."""
+    path.write_text(json.dumps(asdict(figures), indent=2) + "\n")

@@ -1,0 +1,45 @@
+"""One id follows a request through all processes.
+
+It comes from the client's `X-Correlation-ID` or is made here, is bound to every log line, and goes
+back in the same header. The engine receives it in its messages, a training child in
+`HUB_CORRELATION_ID` (see `hub.monitoring.logs`).
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from typing import Any
+
+import structlog
+from django.http import HttpRequest, HttpResponseBase
+from django_structlog import signals
+
+HEADER = "X-Correlation-ID"
+_ACCEPTED = re.compile(r"[A-Za-z0-9._:-]{1,64}")  # it goes into logs, columns and environments
+
+
+def connect() -> None:
+    """Listen to django-structlog's middleware; connecting again does nothing."""
+    signals.bind_extra_request_metadata.connect(_bind, dispatch_uid="hub-bind")
+    signals.bind_extra_request_finished_metadata.connect(_answer, dispatch_uid="hub-answer")
+    signals.update_failure_response.connect(_answer, dispatch_uid="hub-failure")
+
+
+def current() -> str:
+    """The id of what is being done now, or an empty text."""
+    return str(structlog.contextvars.get_contextvars().get("correlation_id", ""))
+
+
+def choose(offered: str) -> str:
+    """The client's id when it is one, else a new one."""
+    return offered if _ACCEPTED.fullmatch(offered) else uuid.uuid4().hex
+
+
+def _bind(request: HttpRequest, **kwargs: Any) -> None:
+    structlog.contextvars.unbind_contextvars("request_id")  # one id is enough in a line
+    structlog.contextvars.bind_contextvars(correlation_id=choose(request.headers.get(HEADER, "")))
+
+
+def _answer(response: HttpResponseBase, **kwargs: Any) -> None:
+    response[HEADER] = current()

@@ -1,0 +1,188 @@
+"""What the hub finds on this machine, what is wrong with it, and how to mend that."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import socket
+import sqlite3
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import psutil
+from django.db import DatabaseError, connection
+from django.db.migrations.executor import MigrationExecutor
+
+from backends import get_backend
+from hub.config import config
+from hub.monitoring.health import LOW_DISK_BYTES, NO_DISK_BYTES
+from hub.monitoring.logs import PROCESSES
+from hub.processes import exposure, presence
+from hub.sqlite import journal_mode, wal_is_safe
+from registry.mlflow import tracking
+from registry.storage import paths
+from registry.storage.sizes import GB, human
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the screen. `mend` says what to do when the state is not ok."""
+
+    name: str
+    state: Literal["ok", "warning", "failed"]
+    found: str
+    mend: str = ""
+
+
+def examine() -> Iterator[Finding]:
+    """Every finding, as it is found. A check that breaks is a finding too."""
+    checks: tuple[Callable[[], Iterator[Finding]], ...] = (
+        _python,
+        _device,
+        _compiler,
+        _sqlite,
+        _database,
+        _mlflow,
+        _memory,
+        _disk,
+        _network,
+        _processes,
+    )
+    for check in checks:
+        try:
+            yield from check()
+        except Exception as error:
+            name = check.__name__.removeprefix("_").replace("_", " ").capitalize()
+            yield Finding(name, "failed", f"{type(error).__name__}: {error}", "Report this.")
+
+
+def _python() -> Iterator[Finding]:
+    found = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
+    ok = sys.version_info[:2] == (3, 12)
+    yield Finding("Python", "ok" if ok else "warning", found, "Use Python 3.12.")
+
+
+def _device() -> Iterator[Finding]:
+    device = get_backend(config.backend).device()
+    versions = ", ".join(f"{name} {version}" for name, version in device.versions.items())
+    yield Finding(
+        "Device", "ok", f"{device.device}: {device.name}{f' ({versions})' if versions else ''}"
+    )
+    yield Finding(
+        "BLAS",
+        "warning" if device.blas == "reference" else "ok",
+        device.blas,
+        "Install the package mkl (x86-64) or the system's libopenblas.",
+    )
+    for warning in device.warnings:
+        yield Finding("Device", "warning", warning)
+
+
+def _compiler() -> Iterator[Finding]:
+    if sys.platform != "linux":
+        return
+    compiler = shutil.which("g++")
+    yield Finding(
+        "Compiler",
+        "ok" if compiler else "warning",
+        compiler or "no g++: MLX cannot compile its fused kernels for the CPU and runs slower",
+        "Install g++ (on Debian: apt install g++).",
+    )
+
+
+def _sqlite() -> Iterator[Finding]:
+    version = sqlite3.sqlite_version_info
+    safe = wal_is_safe((version[0], version[1], version[2]))
+    yield Finding(
+        "SQLite",
+        "ok" if safe else "warning",
+        f"{sqlite3.sqlite_version}, journal mode {journal_mode()}",
+        "Older than the WAL-reset fix, so the slower DELETE mode is used; "
+        "install the package pysqlite3.",
+    )
+
+
+def _database() -> Iterator[Finding]:
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+    except DatabaseError as error:
+        yield Finding("Database", "failed", str(error).splitlines()[0], "Check DATABASE_URL.")
+        return
+    executor = MigrationExecutor(connection)
+    waiting = executor.migration_plan(executor.loader.graph.leaf_nodes())
+    state: Literal["ok", "warning"] = "warning" if waiting else "ok"
+    found = f"{connection.vendor} answers" + (
+        f", {len(waiting)} migrations wait" if waiting else ""
+    )
+    yield Finding("Database", state, found, "Start the hub with `manage.py up`, or run `migrate`.")
+
+
+def _mlflow() -> Iterator[Finding]:
+    trouble = tracking.ping()
+    where = config.mlflow_tracking_uri or "embedded store in storage"
+    if trouble is None:
+        yield Finding("MLflow", "ok", where)
+    else:
+        yield Finding(
+            "MLflow", "failed", trouble, "Start the server, or unset MLFLOW_TRACKING_URI."
+        )
+
+
+def _memory() -> Iterator[Finding]:
+    memory = psutil.virtual_memory()
+    budget = config.memory_budget_bytes
+    found = (
+        f"budget {human(budget)} of {human(memory.total)}, {human(memory.available)} available now"
+    )
+    if budget > memory.total:
+        yield Finding("Memory", "failed", found, "Lower HUB_MEMORY_BUDGET_GB.")
+    else:
+        short = memory.available < min(budget, 2 * GB)
+        yield Finding("Memory", "warning" if short else "ok", found, "End other programs.")
+
+
+def _disk() -> Iterator[Finding]:
+    paths.root().mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(paths.root()).free
+    state: Literal["ok", "warning", "failed"] = "ok"
+    if free < LOW_DISK_BYTES:
+        state = "failed" if free < NO_DISK_BYTES else "warning"
+    yield Finding(
+        "Disk", state, f"{human(free)} free for {paths.root()}", "Free space or move storage."
+    )
+
+
+def _network() -> Iterator[Finding]:
+    where = f"{config.host}:{config.port}"
+    problem = exposure.problem(config)
+    if problem:
+        yield Finding("Address", "failed", where, problem)
+        return
+    if presence.alive("web"):
+        yield Finding("Address", "ok", f"{where}, the hub's web process serves it")
+        return
+    with socket.socket() as probe:
+        probe.settimeout(0.5)
+        taken = probe.connect_ex((config.host, config.port)) == 0
+    yield Finding(
+        "Address",
+        "failed" if taken else "ok",
+        f"{where} is {'taken by another program' if taken else 'free'}",
+        "End that program, or choose another port with --port or HUB_PORT.",
+    )
+
+
+def _processes() -> Iterator[Finding]:
+    running = {name: presence.pid(name) for name in PROCESSES}
+    found = ", ".join(f"{name} {pid or 'not running'}" for name, pid in running.items())
+    some = [name for name, pid in running.items() if pid]
+    partly = bool(some) and len(some) < len(PROCESSES)
+    yield Finding(
+        "Processes",
+        "warning" if partly else "ok",
+        found if some else "the hub is not running; `manage.py up` starts it",
+        "Start them all with `manage.py up`; its log says why one ended.",
+    )

@@ -1,0 +1,163 @@
+"""`/metrics`: django-prometheus's request metrics, inference's own, and the hub's gauges.
+
+The gauges are read from the database and the engine when Prometheus asks, so they need no
+bookkeeping and are the same after a restart.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Iterator
+
+import prometheus_client
+from django.db import DatabaseError
+from django.db.models import Count
+from django.http import HttpRequest, HttpResponse
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_safe
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from hub.models import SystemSample
+from hub.monitoring.health import running_engine_stats
+from hub.monitoring.logs import PROCESSES
+from hub.processes import presence
+from registry.mlflow import outbox
+from registry.models import Dataset, Model, ModelVersion
+from registry.storage import paths
+from training.models import TrainingJob, TrainingMetric
+
+
+def gauge(name: str, text: str, value: float | None) -> Iterator[Metric]:
+    """A gauge without labels; nothing while the value is unknown."""
+    if value is not None:
+        yield GaugeMetricFamily(f"hub_{name}", text, value=value)
+
+
+class HubCollector(Collector):
+    """The hub's state at the moment of the scrape."""
+
+    def describe(self) -> Iterable[Metric]:
+        return ()  # so that registering does not read the database
+
+    def collect(self) -> Iterator[Metric]:
+        yield from _processes()
+        yield from _engine()
+        yield from gauge(
+            "disk_free_bytes", "Free on storage's disk", shutil.disk_usage(paths.root()).free
+        )
+        try:
+            for family in (_jobs, _training, _system, _registry):
+                yield from family()
+        except DatabaseError:
+            yield from gauge("database_up", "Whether the database answers", 0)
+        else:
+            yield from gauge("database_up", "Whether the database answers", 1)
+
+
+def _processes() -> Iterator[Metric]:
+    family = GaugeMetricFamily("hub_process_up", "Whether a process lives", labels=["process"])
+    for name in PROCESSES:
+        family.add_metric([name], presence.alive(name))
+    yield family
+
+
+def _engine() -> Iterator[Metric]:
+    stats = running_engine_stats()
+    yield from gauge("engine_up", "Whether the engine answers", stats is not None)
+    if stats is None:
+        return
+    yield from gauge("engine_memory_bytes", "What loaded models hold", stats["models_bytes"])
+    yield from gauge("memory_budget_bytes", "What MLX may hold", stats["budget_bytes"])
+    yield from gauge("engine_running_rows", "Requests in the batch", stats["running"])
+    yield from gauge("engine_waiting", "Requests that wait", stats["waiting"])
+    yield from gauge("engine_models", "Base models in memory", len(stats["models"]))
+    yield CounterMetricFamily(
+        "hub_engine_tokens", "Tokens generated", value=stats["tokens_generated"]
+    )
+    yield from gauge("engine_cache_bytes", "What the prefix caches hold", stats["cache_bytes"])
+    yield from gauge(
+        "engine_pinned", "Models that stay in memory", sum(m["pinned"] for m in stats["models"])
+    )
+    for name, text, key in (
+        ("requests", "Requests put into the batch", "requests"),
+        ("prompt_tokens", "Tokens of prompts", "prompt_tokens"),
+        ("cached_tokens", "Tokens of prompts that the prefix cache had", "cached_tokens"),
+        ("cache_hits", "Requests of which the prefix cache had a beginning", "cache_hits"),
+        ("evictions", "Models that left memory", "evictions"),
+        ("refused", "Requests refused because too many waited", "refused"),
+        ("late", "Requests given up at their deadline", "late"),
+    ):
+        yield CounterMetricFamily(f"hub_engine_{name}", text, value=stats[key])
+
+
+def _jobs() -> Iterator[Metric]:
+    family = GaugeMetricFamily("hub_jobs", "Training jobs by status", labels=["status"])
+    counts = dict(TrainingJob.objects.order_by().values_list("status").annotate(count=Count("pk")))
+    for status in TrainingJob.Status.values:
+        family.add_metric([status], counts.get(status, 0))
+    yield family
+
+
+def _training() -> Iterator[Metric]:
+    """What the running job measured last; nothing while none runs."""
+    job = TrainingJob.objects.filter(status=TrainingJob.Status.RUNNING).first()
+    if job is None:
+        return
+    yield from gauge("training_iteration", "Iterations done", job.iteration)
+    yield from gauge("training_tokens_per_second", "Training speed", job.tokens_per_second)
+    yield from gauge("training_peak_memory_bytes", "Peak memory", job.peak_memory_bytes)
+    for name, text in (("train_loss", "Training loss"), ("val_loss", "Validation loss")):
+        measured = TrainingMetric.objects.filter(job=job).exclude(**{name: None})
+        newest = measured.order_by("-iteration").values_list(name, flat=True).first()
+        yield from gauge(
+            {"train_loss": "training_loss", "val_loss": "training_validation_loss"}[name],
+            text,
+            newest,
+        )
+
+
+def _system() -> Iterator[Metric]:
+    sample = SystemSample.objects.first()
+    if sample is None:
+        return
+    for name, text in (
+        ("cpu_percent", "Of all cores"),
+        ("gpu_percent", "Of the GPU"),
+        ("memory_used_bytes", "Memory in use"),
+        ("memory_total_bytes", "Memory of the machine"),
+        ("swap_used_bytes", "Swap in use"),
+    ):
+        yield from gauge(f"system_{name}", text, getattr(sample, name))
+    yield from gauge(
+        "training_memory_bytes", "What the training child holds", sample.training_memory_bytes
+    )
+
+
+def _registry() -> Iterator[Metric]:
+    yield from gauge("models", "Registered models", Model.objects.count())
+    yield from gauge("datasets", "Registered data sets", Dataset.objects.count())
+    yield from gauge(
+        "versions_ready", "Versions that can be served", ModelVersion.objects.ready().count()
+    )
+    yield from gauge(
+        "mlflow_outbox_pending",
+        "Entries that MLflow has yet to be told",
+        outbox.waiting().count(),
+    )
+    yield from gauge(
+        "mlflow_outbox_given_up",
+        "Entries that MLflow refused for good",
+        outbox.given_up().count(),
+    )
+
+
+prometheus_client.REGISTRY.register(HubCollector())
+
+
+@require_safe
+@never_cache
+def view(request: HttpRequest) -> HttpResponse:
+    """GET /metrics, in Prometheus' text format."""
+    body = prometheus_client.generate_latest(prometheus_client.REGISTRY)
+    return HttpResponse(body, content_type=prometheus_client.CONTENT_TYPE_LATEST)

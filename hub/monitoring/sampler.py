@@ -1,0 +1,172 @@
+"""Measures the machine, takes back dead jobs and tells MLflow, every few seconds.
+
+Each duty fails for itself: a database that is away for a while, or an MLflow that stalls, must not
+keep the others from being done.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import plistlib
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import psutil
+import structlog
+from django.db import close_old_connections, connection
+from django.utils import timezone
+
+from hub.config import config
+from hub.models import SystemSample
+from hub.monitoring.health import running_engine_stats
+from inference.models import InferenceRequest, ReplayAnswer
+from registry.background import work
+from registry.maintenance import archive
+from registry.mlflow import outbox
+from registry.storage import paths
+from training.models import TrainingJob
+from training.worker import reaper
+
+log = structlog.get_logger(__name__)
+
+CLEAN_EVERY_S = 3600.0
+REPEAT_LOG_S = 60.0  # the same duty failing every few seconds is told once a minute
+
+
+@dataclass
+class Sampler:
+    """Does what is due, until `stop` is set."""
+
+    stop: threading.Event = field(default_factory=threading.Event)
+    _cleaned_at: float = field(default=float("-inf"), repr=False)
+    _complained_at: dict[str, float] = field(default_factory=dict, repr=False)
+    _flushing: threading.Thread | None = field(default=None, repr=False)
+
+    def run(self) -> None:
+        """Until `stop`; whatever fails is logged and tried again."""
+        psutil.cpu_percent()  # the first call has nothing to compare with
+        while not self.stop.wait(config.sample_every_s):
+            self.beat()
+        if self._flushing:
+            self._flushing.join(2)
+
+    def beat(self) -> None:
+        """One round of every duty."""
+        close_old_connections()
+        self._try("sample", take_sample)
+        self._try("reap", reaper.reap)
+        if time.monotonic() - self._cleaned_at >= CLEAN_EVERY_S:
+            self._try("clean", clean)
+            self._try("finish moves", archive.finish_moves)
+            self._cleaned_at = time.monotonic()
+        # A thread of its own: a server that stalls must not stop the sampling and the reaping.
+        if self._flushing is None or not self._flushing.is_alive():
+            self._flushing = threading.Thread(target=self._flush, name="mlflow", daemon=True)
+            self._flushing.start()
+
+    def _flush(self) -> None:
+        try:
+            self._try("tell MLflow", outbox.flush)
+        finally:
+            connection.close()
+
+    def _try(self, duty: str, work: Callable[[], object]) -> None:
+        try:
+            work()
+        except Exception:
+            close_old_connections()
+            now = time.monotonic()
+            if now - self._complained_at.get(duty, float("-inf")) >= REPEAT_LOG_S:
+                self._complained_at[duty] = now
+                log.exception("duty failed, it will be tried again", duty=duty)
+
+
+def take_sample() -> SystemSample:
+    """Measure the machine now and keep the row. The CPU's figure is since the last call."""
+    memory, swap = psutil.virtual_memory(), psutil.swap_memory()
+    stats = running_engine_stats()
+    return SystemSample.objects.create(
+        cpu_percent=psutil.cpu_percent(),
+        gpu_percent=gpu_percent(),
+        memory_used_bytes=memory.total - memory.available,
+        memory_total_bytes=memory.total,
+        swap_used_bytes=swap.used,
+        disk_free_bytes=shutil.disk_usage(paths.root()).free,
+        engine_memory_bytes=stats["models_bytes"] if stats else None,
+        training_memory_bytes=training_memory_bytes(),
+    )
+
+
+def clean() -> int:
+    """Delete what is beyond its retention: samples, what MLflow was told, work that is over, rows
+    and texts of the request log, texts of replays; how many rows that was."""
+    samples, _ = SystemSample.objects.filter(
+        created_at__lt=_days_ago(config.sample_retention_days)
+    ).delete()
+    texts = _days_ago(config.log_prompts_retention_days)
+    requests = InferenceRequest.objects.expire(_days_ago(config.log_retention_days), texts)
+    replayed, _ = ReplayAnswer.objects.filter(created_at__lt=texts).delete()
+    tasks = work.prune(_days_ago(config.task_retention_days))
+    return samples + outbox.prune() + tasks + requests + replayed
+
+
+def _days_ago(days: int) -> datetime.datetime:
+    return timezone.now() - datetime.timedelta(days=days)
+
+
+def training_memory_bytes() -> int | None:
+    """Resident memory of the running job's process and its children; None while none runs."""
+    job = TrainingJob.objects.filter(status=TrainingJob.Status.RUNNING).first()
+    if job is None or job.process_group is None:
+        return None
+    with contextlib.suppress(psutil.Error):
+        child = psutil.Process(job.process_group)
+        family = [child, *child.children(recursive=True)]
+        return sum(process.memory_info().rss for process in family)
+    return None
+
+
+def gpu_percent() -> float | None:
+    """How busy the GPU is, without needing root; None where nobody can say."""
+    with contextlib.suppress(OSError, subprocess.SubprocessError, ValueError):
+        return _apple_gpu() if sys.platform == "darwin" else _nvidia_gpu()
+    return None
+
+
+def _apple_gpu() -> float | None:
+    answer = subprocess.run(
+        ["ioreg", "-r", "-d", "1", "-c", "IOAccelerator", "-a"],
+        capture_output=True,
+        timeout=2,
+        check=True,
+    )
+    return apple_gpu_percent(answer.stdout)
+
+
+def apple_gpu_percent(plist: bytes) -> float | None:
+    """The busiest accelerator in the property list that `ioreg -a` prints."""
+    busy = [
+        accelerator.get("PerformanceStatistics", {}).get("Device Utilization %")
+        for accelerator in (plistlib.loads(plist) if plist.strip() else [])
+    ]
+    return max((float(value) for value in busy if value is not None), default=None)
+
+
+def _nvidia_gpu() -> float | None:
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return None
+    answer = subprocess.run(
+        [program, "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits"],
+        capture_output=True,
+        timeout=2,
+        check=True,
+        text=True,
+    )
+    return max((float(line) for line in answer.stdout.split()), default=None)

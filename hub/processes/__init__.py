@@ -1,0 +1,1 @@
+"""The hub's processes: started and supervised, one of each a storage, none left behind."""

@@ -1,0 +1,16 @@
+"""Whether the hub may listen where others can reach it."""
+
+from __future__ import annotations
+
+from hub.config import Config
+from inference.models import ApiToken
+
+
+def problem(config: Config) -> str | None:
+    """Why the hub must not listen on `config.host`, or None. Reads the database."""
+    if config.is_loopback or ApiToken.objects.filter(revoked_at=None).exists():
+        return None
+    return (
+        f"HUB_HOST is {config.host}, which others can reach, and there is no API token yet: "
+        "make one first with `manage.py create_token NAME`."
+    )

@@ -1,0 +1,91 @@
+"""How training and inference, which do not know each other, share one machine.
+
+The engine is training's neighbour: what it holds, who waits for it, and what may go. A running job
+is the engine's: what it takes of the memory budget.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import structlog
+from django.db import DatabaseError, InterfaceError, connection
+
+from inference.engine.memory.neighbours import Taken
+from inference.gateway import client
+from inference.protocol import Folder, Unload
+from registry.errors import HubError
+from training.models import TrainingJob
+
+_PATIENCE_S = 0.5
+
+log = structlog.get_logger(__name__)
+
+
+class Engine:
+    """Asks the engine over its socket; see `training.machine.neighbours.Neighbours`."""
+
+    def held_bytes(self) -> int:
+        stats = self._stats()
+        return int(stats.get("models_bytes", 0)) + int(stats.get("coming_bytes", 0))
+
+    def busy_bytes(self) -> int:
+        models = self._stats().get("models", [])
+        return sum(int(m["nbytes"]) for m in models if m["running"] or m["pinned"])
+
+    def someone_waits(self) -> bool:
+        stats = self._stats()
+        return bool(stats.get("running", 0) or stats.get("waiting", 0))
+
+    def make_room(self, nbytes: int) -> list[str]:
+        models = self._stats().get("models", [])
+        idle = [model for model in models if not model["running"] and not model["pinned"]]
+        gone: list[str] = []
+        for model in sorted(idle, key=lambda model: -model["idle_s"]):
+            if nbytes <= 0:
+                break
+            if _unload(model):
+                gone.append(model["base"])
+                nbytes -= model["nbytes"]
+        return gone
+
+    def _stats(self) -> dict[str, Any]:
+        try:
+            return client.engine_stats(_PATIENCE_S)
+        except (HubError, ValueError):  # none there, or one that ends just now
+            return {}
+
+
+def _unload(model: dict[str, Any]) -> bool:
+    adapter = Folder(path=model["adapter_path"]) if model["adapter_path"] else None
+    request = Unload(base=Folder(path=model["base_path"]), adapter=adapter, gently=True)
+    try:
+        return bool(asyncio.run(client.unload(request)))
+    except HubError as error:  # somebody began to use it in the meantime, or the engine went
+        log.info("model stays", model=model["base"], reason=str(error))
+        return False
+
+
+class Training:
+    """Looks at the running job's row; see `inference.engine.memory.neighbours.Neighbours`."""
+
+    def __init__(self) -> None:
+        self._last = Taken()
+
+    def taken(self) -> Taken:
+        """What the job is expected to take at its peak, or has taken when that was more."""
+        try:
+            running = TrainingJob.objects.running()
+            found = running.values_list("pk", "memory_estimate_bytes", "peak_memory_bytes").first()
+        except (DatabaseError, InterfaceError) as error:
+            log.warning("running job unknown", error=str(error))
+            return self._last
+        finally:
+            if not connection.in_atomic_block:
+                connection.close()  # the thread is the event loop's, and may never come back
+        self._last = Taken()
+        if found is not None:
+            job, expected, measured = found
+            self._last = Taken(max(expected or 0, measured or 0), f"training job {job}")
+        return self._last

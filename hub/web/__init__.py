@@ -1,0 +1,1 @@
+"""Middleware, access rules and the pages about the hub itself."""

@@ -1,0 +1,87 @@
+"""Tokens and sessions: who may use the hub from beyond this machine."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.contrib.auth.views import redirect_to_login
+from django.http import HttpRequest, HttpResponseBase
+from django.shortcuts import resolve_url
+
+from hub.web.refusal import is_api, refusal
+from inference.models import ApiToken
+
+_INFERENCE = ("/v1/", "/api/inference", "/metrics", "/ws/inference")
+_KEYS = ("/api/keys", "/system/keys/")
+_MODELS = "/api/inference/models"  # who may generate need not decide what stays in memory
+
+
+def is_open(path: str) -> bool:
+    """Health tells a load balancer no secrets, and the admin asks for its own login."""
+    return path == "/health" or path.startswith("/admin/")
+
+
+def allows(token: ApiToken, path: str, method: str = "GET") -> bool:
+    """Whether the token's scope covers this path."""
+    if token.scope == ApiToken.Scope.ADMIN:
+        return True
+    if token.scope == ApiToken.Scope.MANAGE:
+        return not path.startswith(_KEYS)
+    reads = method in ("GET", "HEAD", "OPTIONS")
+    return path.startswith(_INFERENCE) and (reads or not path.startswith(_MODELS))
+
+
+def bearer(authorization: str) -> str:
+    """The token's text in an Authorization header, or an empty text."""
+    scheme, _, text = authorization.partition(" ")
+    return text.strip() if scheme.lower() == "bearer" else ""
+
+
+def sent_token(request: HttpRequest) -> str:
+    """The token's text: a Bearer, or x-api-key as Anthropic's clients send it."""
+    headers = request.headers
+    return bearer(headers.get("Authorization", "")) or headers.get("x-api-key", "").strip()
+
+
+def needs_no_check(request: HttpRequest) -> bool:
+    """Whether nothing has to be looked up: open to all, and no token of ours sent."""
+    if not (settings.IS_LOOPBACK or is_open(request.path)):
+        return False
+    return not sent_token(request).startswith(ApiToken.PREFIX)
+
+
+def check(request: HttpRequest) -> HttpResponseBase | None:
+    """Attach `request.token`; the refusal when the request may not go on. Reads the database."""
+    text = sent_token(request)
+    token = ApiToken.authenticate(text) if text else None
+    request.token = token  # type: ignore[attr-defined]
+    if token is not None:
+        allowed = allows(token, request.path, request.method or "")
+        return None if allowed else _refuse_scope(request, token)
+    # An OpenAI client cannot be told to send no key: on loopback any text will do.
+    if settings.IS_LOOPBACK or is_open(request.path):
+        return None
+    if not text and request.user.is_active and request.user.is_staff:
+        return None
+    if is_api(request) or text or request.path == "/metrics":
+        return refusal(
+            request,
+            401,
+            "invalid_token" if text else "token_required",
+            "This needs a valid API key (Authorization: Bearer …); an administrator makes one on "
+            "the page System › API keys or with `manage.py create_token NAME`.",
+        )
+    return redirect_to_login(request.get_full_path(), resolve_url("admin:login"))
+
+
+def _refuse_scope(request: HttpRequest, token: ApiToken) -> HttpResponseBase:
+    return refusal(
+        request,
+        403,
+        "scope",
+        f"The key {token.name} has the scope {token.scope}, which does not cover this; use one "
+        f"with the scope {_needed(request.path)}.",
+    )
+
+
+def _needed(path: str) -> str:
+    return ApiToken.Scope.ADMIN if path.startswith(_KEYS) else ApiToken.Scope.MANAGE

@@ -1,0 +1,186 @@
+"""Who may ask: known hosts, a same-origin rule for unsafe requests, tokens beyond loopback.
+
+All of it is async-capable: one purely synchronous middleware in the chain would hold a thread for
+as long as a view takes to answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import cast
+from urllib.parse import urlsplit
+
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
+from django.conf import settings
+from django.core.exceptions import DisallowedHost
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from ninja.utils import check_csrf
+from whitenoise.middleware import WhiteNoiseMiddleware  # type: ignore[import-untyped]
+
+from hub.web import access
+from hub.web.refusal import refusal
+
+GetResponse = Callable[[HttpRequest], HttpResponseBase | Awaitable[HttpResponseBase]]
+
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+_API = ("/api/", "/v1/")
+# Prometheus in a container reaches the host by this name and cannot send another Host header.
+_SCRAPER = "host.docker.internal"
+
+
+class Gate:
+    """A middleware that may answer instead of the view."""
+
+    sync_capable = True
+    async_capable = True
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+        self.is_async = bool(iscoroutinefunction(get_response))
+        if self.is_async:
+            markcoroutinefunction(self)
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
+        if self.is_async:
+            return self._acall(request)
+        return self.answer(request) or self.get_response(request)
+
+    async def _acall(self, request: HttpRequest) -> HttpResponseBase:
+        answer = await self.aanswer(request)
+        return answer or await cast("Awaitable[HttpResponseBase]", self.get_response(request))
+
+    def answer(self, request: HttpRequest) -> HttpResponseBase | None:
+        """The refusal, or None to go on."""
+        raise NotImplementedError
+
+    async def aanswer(self, request: HttpRequest) -> HttpResponseBase | None:
+        return self.answer(request)
+
+
+class HostMiddleware(Gate):
+    """Every route checks the Host header, static files too, so that no foreign name that a
+    browser was made to resolve to this machine (DNS rebinding) gets an answer."""
+
+    def answer(self, request: HttpRequest) -> HttpResponseBase | None:
+        try:
+            request.get_host()
+        except DisallowedHost:
+            if not _is_scrape(request):
+                return refusal(
+                    request,
+                    400,
+                    "unknown_host",
+                    "This host name is not served here; add it to HUB_ALLOWED_HOSTS.",
+                )
+            request.META["HTTP_HOST"] = settings.ALLOWED_HOSTS[0]
+        return None
+
+
+def _is_scrape(request: HttpRequest) -> bool:
+    host = urlsplit(f"//{request.META.get('HTTP_HOST', '')}").hostname
+    return request.path == "/metrics" and host == _SCRAPER
+
+
+class StaticFilesMiddleware(WhiteNoiseMiddleware, Gate):  # type: ignore[misc]
+    """WhiteNoise, made async-capable: its own middleware is synchronous and its file responses
+    are iterators that ASGI would have to read in a thread."""
+
+    def __init__(self, get_response: GetResponse) -> None:
+        WhiteNoiseMiddleware.__init__(self, get_response)
+        Gate.__init__(self, get_response)
+
+    __call__ = Gate.__call__
+
+    def answer(self, request: HttpRequest) -> HttpResponseBase | None:
+        file = (
+            self.find_file(request.path_info)
+            if self.autorefresh
+            else self.files.get(request.path_info)
+        )
+        if file is None:
+            return None
+        found = file.get_response(request.method, request.META)
+        body = b""
+        if found.file is not None:
+            with found.file:
+                body = found.file.read()
+        response = HttpResponse(body, status=int(found.status))
+        del response["Content-Type"]
+        for name, value in found.headers:
+            response[name] = value
+        return response
+
+
+class TokenMiddleware(Gate):
+    """Beyond loopback, a valid API token or an administrator's session. On loopback nothing is
+    asked, but a token that is sent is still attached as `request.token`."""
+
+    def answer(self, request: HttpRequest) -> HttpResponseBase | None:
+        return access.check(request)
+
+    async def aanswer(self, request: HttpRequest) -> HttpResponseBase | None:
+        if access.needs_no_check(request):
+            request.token = None  # type: ignore[attr-defined]
+            return None
+        return await sync_to_async(access.check)(request)  # reads the database
+
+
+class SameOriginMiddleware(Gate):
+    """No page of another origin may change anything here.
+
+    ninja exempts its operations from Django's CSRF check, and a browser sends a cross-origin
+    `text/plain` or form body without asking first. So an unsafe request needs an Origin that is
+    ours or absent, and an API body must be JSON, or multipart with a CSRF or API token.
+    """
+
+    def answer(self, request: HttpRequest) -> HttpResponseBase | None:
+        if request.method in _SAFE:
+            return None
+        if not _is_same_origin(request):
+            return refusal(
+                request,
+                403,
+                "cross_origin",
+                "A page of another origin may not do this; send the request from the hub's own "
+                "pages or without an Origin header.",
+            )
+        if request.path.startswith(_API) and _has_body(request):
+            return _refuse_body(request)
+        return None
+
+
+def _is_same_origin(request: HttpRequest) -> bool:
+    if request.headers.get("Sec-Fetch-Site", "none") not in ("same-origin", "none"):
+        return False
+    origin = request.headers.get("Origin")
+    return origin is None or origin in (
+        f"{request.scheme}://{request.get_host()}",
+        *settings.CSRF_TRUSTED_ORIGINS,
+    )
+
+
+def _has_body(request: HttpRequest) -> bool:
+    return (
+        request.headers.get("Content-Length", "0") not in ("", "0")
+        or "Transfer-Encoding" in request.headers
+    )
+
+
+def _refuse_body(request: HttpRequest) -> HttpResponseBase | None:
+    if request.content_type == "application/json":
+        return None
+    if request.content_type != "multipart/form-data":
+        return refusal(
+            request,
+            415,
+            "unsupported_media_type",
+            "Send the body as JSON, with the header Content-Type: application/json.",
+        )
+    if getattr(request, "token", None) is None and check_csrf(request) is not None:
+        return refusal(
+            request,
+            403,
+            "csrf",
+            "A form upload needs an API token (Authorization: Bearer …) or the page's CSRF token.",
+        )
+    return None

@@ -1,0 +1,11 @@
+"""Routes of the pages about the hub itself."""
+
+from django.urls import path
+
+from hub.web import views
+
+urlpatterns = [
+    path("", views.dashboard, name="dashboard"),
+    path("system/", views.system, name="system"),
+    path("system/samples.json", views.samples, name="system_samples"),
+]

@@ -1,0 +1,41 @@
+"""How the hub says no: JSON to programs, a plain sentence to browsers."""
+
+from __future__ import annotations
+
+from django.http import HttpRequest, HttpResponse, JsonResponse
+
+from hub.monitoring import correlation
+from inference.v1.anthropic import bodies
+
+
+def is_api(request: HttpRequest) -> bool:
+    return request.path.startswith(("/api/", "/v1/"))
+
+
+def refusal(
+    request: HttpRequest,
+    status: int,
+    code: str,
+    message: str,
+    retry_after: int | None = None,
+    **more: str,
+) -> HttpResponse:
+    """One sentence in the form that this route's clients read; `more` goes beside it in JSON."""
+    response: HttpResponse
+    if request.path.startswith("/v1/messages"):
+        body = bodies.error(status, message, correlation.current())
+        response = JsonResponse(body, status=status)
+    elif request.path.startswith("/v1/"):
+        kind = "server_error" if status >= 500 else "invalid_request_error"
+        error = {"message": message, "type": kind, "param": None, "code": code}
+        response = JsonResponse({"error": error}, status=status)
+    elif is_api(request):
+        told = {"code": code, "message": message, **more}
+        response = JsonResponse({"error": told}, status=status)
+    else:
+        response = HttpResponse(message, status=status, content_type="text/plain; charset=utf-8")
+    if retry_after is not None:
+        response["Retry-After"] = str(retry_after)
+    if status == 401:
+        response["WWW-Authenticate"] = "Bearer"
+    return response

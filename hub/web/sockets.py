@@ -1,0 +1,82 @@
+"""The WebSocket route, behind the same rules as the HTTP ones: host, origin, token.
+
+Channels' AllowedHostsOriginValidator takes any port of an allowed host for our own; a page of
+another program on this machine would pass. Here the Origin must be the very host that was asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from http.cookies import SimpleCookie
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+from asgiref.sync import sync_to_async
+from channels.routing import URLRouter
+from django.conf import settings
+from django.contrib.auth import get_user
+from django.http import HttpRequest
+from django.http.request import split_domain_port, validate_host
+from django.urls import path
+from django.utils.module_loading import import_string
+
+from hub.web import access
+from inference.models import ApiToken
+from inference.web.consumers import InferenceConsumer
+
+Scope = dict[str, Any]
+Asgi = Callable[[Scope, Any, Any], Awaitable[None]]
+
+
+class SocketGate:
+    """Lets a handshake through to `application`, or denies it."""
+
+    def __init__(self, application: Asgi) -> None:
+        self.application = application
+
+    async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
+        headers = {
+            name.decode("latin1"): value.decode("latin1") for name, value in scope["headers"]
+        }
+        if _is_ours(headers) and await _may_enter(scope, headers):
+            await self.application(scope, receive, send)
+        else:
+            await receive()  # the handshake; closing before it is accepted answers 403
+            await send({"type": "websocket.close"})
+
+
+def websockets() -> Asgi:
+    """The application of every WebSocket of the hub."""
+    # Channels routes ASGI applications with Django's `path`, whose type knows views only.
+    routes: Any = [path("ws/inference", cast("Any", InferenceConsumer.as_asgi()))]
+    return SocketGate(cast("Asgi", URLRouter(routes)))
+
+
+def _is_ours(headers: dict[str, str]) -> bool:
+    """A known host, and an Origin that is that host or (a program's) absent."""
+    host = headers.get("host", "")
+    domain, _ = split_domain_port(host)
+    if not domain or not validate_host(domain, settings.ALLOWED_HOSTS):
+        return False
+    return "origin" not in headers or urlsplit(headers["origin"]).netloc == host
+
+
+async def _may_enter(scope: Scope, headers: dict[str, str]) -> bool:
+    text = access.bearer(headers.get("authorization", ""))
+    token = await sync_to_async(ApiToken.authenticate)(text) if text else None
+    scope["token"] = token
+    if token is not None:
+        return access.allows(token, scope["path"])
+    if settings.IS_LOOPBACK:
+        return True
+    return not text and await sync_to_async(_is_administrator)(headers.get("cookie", ""))
+
+
+def _is_administrator(cookies: str) -> bool:
+    """Whether the session cookie belongs to somebody who may use the admin."""
+    engine = import_string(f"{settings.SESSION_ENGINE}.SessionStore")
+    cookie = SimpleCookie(cookies).get(settings.SESSION_COOKIE_NAME)
+    request = HttpRequest()
+    request.session = engine(cookie.value if cookie else None)
+    user = get_user(request)
+    return user.is_active and getattr(user, "is_staff", False)

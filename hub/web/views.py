@@ -1,0 +1,123 @@
+"""The dashboard and the system page."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Any
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import render
+from django.utils import timezone
+from django.views.decorators.http import require_GET
+
+from hub.models import SystemSample
+from hub.monitoring import health
+from hub.monitoring.logs import PROCESSES
+from hub.processes import presence
+from inference.loaded import loaded_models
+from inference.models import InferenceRequest
+from registry.mlflow import outbox
+from registry.models import Alias, BaseModel, Dataset, Model, ModelVersion
+from registry.promotion.resolve import PRODUCTION
+from registry.web.htmx import HtmxRequest, partial
+from training.models import TrainingJob
+
+MAX_SAMPLES = 360  # points of a chart; an hour at 10 s
+
+
+@require_GET
+def dashboard(request: HtmxRequest) -> HttpResponse:
+    engine = health.running_engine_stats()
+    running = TrainingJob.objects.running().select_related("model", "dataset").first()
+    context: dict[str, Any] = {
+        "serving": _serving(),
+        "engine": engine,
+        "running": running,
+        "percent": round(100 * running.progress) if running else 0,
+        "seconds_left": running.seconds_left if running else None,
+        "queued": TrainingJob.objects.filter(status=TrainingJob.Status.QUEUED).count(),
+        "last_job": None if running else _last_job(),
+        "requests": InferenceRequest.objects.with_names()[:6],
+        "health": health.parts(),
+        "sample": SystemSample.objects.first(),
+    }
+    if not request.htmx:
+        context["steps"] = _first_steps()
+    return render(request, partial(request, "hub/dashboard.html", "live"), context)
+
+
+def _serving() -> list[Alias]:
+    """What answers to a model's bare name because a person promoted it, last promoted first."""
+    aliases = Alias.objects.filter(name=PRODUCTION).select_related("model", "version__base_model")
+    return list(aliases.order_by("-updated_at", "-pk")[:6])
+
+
+def _last_job() -> TrainingJob | None:
+    jobs = TrainingJob.objects.select_related("model", "result_version__model")
+    # Chosen first: in one step SQLite would join all jobs, and sort them then.
+    return jobs.filter(pk__in=TrainingJob.objects.values("pk")[:1]).first()
+
+
+def _first_steps() -> list[tuple[str, str, str, bool]]:
+    """What a newcomer does next: (sentence, URL name, button, done); empty when all is done."""
+    steps = [
+        ("Register a model on a base model", "model_new", "Register", Model.objects.exists()),
+        ("Upload examples to learn from", "dataset_new", "Upload", Dataset.objects.exists()),
+        ("Train a first version", "job_new", "Train", ModelVersion.objects.ready().exists()),
+        ("Ask it something", "playground", "Try it", InferenceRequest.objects.exists()),
+    ]
+    return [] if all(done for *_, done in steps) else steps
+
+
+@require_GET
+def system(request: HtmxRequest) -> HttpResponse:
+    engine = health.running_engine_stats()
+    context = {
+        "health": health.parts(),
+        "engine": engine,
+        "loaded": loaded_models(engine) if engine else [],
+        "processes": [(name, presence.pid(name)) for name in PROCESSES],
+        "sample": SystemSample.objects.first(),
+        "database": settings.DATABASES["default"]["ENGINE"].rpartition(".")[2],
+        "outbox": outbox.waiting().count(),
+        "refused": outbox.given_up().count(),
+        "bases": BaseModel.objects.order_by("name"),
+        "storage": settings.STORAGE,
+        "backend": settings.BACKEND,
+    }
+    return render(request, partial(request, "hub/system.html", "live"), context)
+
+
+@require_GET
+def samples(request: HttpRequest) -> JsonResponse:
+    """The machine over the last `minutes`, in columns for a chart."""
+    asked = request.GET.get("minutes", "")
+    minutes = min(int(asked), 24 * 60) if asked.isdigit() else 30
+    since = timezone.now() - datetime.timedelta(minutes=minutes)
+    rows = list(
+        SystemSample.objects.filter(created_at__gt=since)
+        .order_by("created_at")
+        .values_list(
+            "created_at",
+            "cpu_percent",
+            "gpu_percent",
+            "memory_used_bytes",
+            "engine_memory_bytes",
+            "training_memory_bytes",
+            "memory_total_bytes",
+        )
+    )
+    kept = rows[:: -(-len(rows) // MAX_SAMPLES) or 1]
+    columns = list(zip(*kept, strict=True)) or [()] * 7
+    return JsonResponse(
+        {
+            "time": [moment.timestamp() for moment in columns[0]],
+            "cpu": columns[1],
+            "gpu": columns[2],
+            "memory": columns[3],
+            "engine": columns[4],
+            "training": columns[5],
+            "total": columns[6][-1] if columns[6] else None,
+        }
+    )

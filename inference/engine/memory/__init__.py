@@ -1,0 +1,1 @@
+"""The models in memory: loaded, pinned, verified, evicted, beside what training takes."""

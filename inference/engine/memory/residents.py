@@ -1,0 +1,259 @@
+"""The models in memory: loading on demand, and giving memory back when it is needed or unused.
+
+Everything here runs on the generation thread.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import structlog
+
+from backends.base import Backend, LoadedModel, LoadOptions, OutOfMemory
+from inference.engine.memory.neighbours import Taken
+from inference.engine.rows.places import Place, kv_bytes_per_token, same_tokenizer
+from inference.engine.rows.row import Row
+from registry.errors import Conflict, Unavailable
+from registry.storage.sizes import human
+
+log = structlog.get_logger(__name__)
+_NBYTES_EVERY_S = 1.0
+Key = tuple[Path, Path | None]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the models may hold, and how they are loaded. 0 seconds of idling is no limit."""
+
+    budget_bytes: int
+    idle_s: float = 0.0
+    options: LoadOptions = field(default_factory=LoadOptions)
+
+
+class Resident:
+    """One model in memory and the rows that run on it."""
+
+    def __init__(self, place: Place, model: LoadedModel) -> None:
+        self.place = place
+        self.name = place.name
+        self.model = model
+        self.rows: dict[str, Row] = {}
+        self.adapters: set[Path] = set()
+        self.kv_bytes = kv_bytes_per_token(place.base)
+        self.last_used = time.monotonic()
+        self.measure()
+
+    def touch(self) -> None:
+        """Note that it is in use, and measure it when the last measure is old."""
+        self.last_used = time.monotonic()
+        if self.last_used - self._measured >= _NBYTES_EVERY_S:
+            self.measure()
+
+    def measure(self) -> None:
+        """What it holds now; other threads read the figures."""
+        self.memory = self.model.memory
+        self._measured = time.monotonic()
+
+    @property
+    def nbytes(self) -> int:
+        return self.memory.total
+
+    @property
+    def cache_bytes(self) -> int:
+        return self.memory.prefixes
+
+    def shrink_cache(self, most_bytes: int) -> None:
+        self.model.shrink_cache(max(0, most_bytes))
+        self.measure()
+
+    def add_adapter(self, path: Path) -> None:
+        if path not in self.adapters:
+            self.model.add_adapter(path)
+            self.adapters.add(path)
+            self.measure()
+
+    @property
+    def growth_bytes(self) -> int:
+        """What its rows will probably still take."""
+        return self.kv_bytes * sum(row.growth for row in self.rows.values())
+
+
+class Residents:
+    """All models in memory, within the budget as far as anything can be given back."""
+
+    def __init__(self, backend: Backend, limits: Limits) -> None:
+        self._backend = backend
+        self._loaded: dict[Key, Resident] = {}
+        self._limits = limits
+        self.budget_bytes = limits.budget_bytes
+        self.taken = Taken()  # of the budget, by others; written by another thread
+        self.coming_bytes = 0  # of the model that is being loaded
+        self.pinned: set[Key] = set()
+        self.evictions = 0
+
+    def __iter__(self) -> Iterator[Resident]:
+        # A copy in one step, so that another thread may read while this one loads.
+        return iter(tuple(self._loaded.values()))
+
+    @property
+    def nbytes(self) -> int:
+        """What the models say they hold, or what the device says when that is more."""
+        told = sum(resident.nbytes for resident in self)
+        return max(told, self._backend.memory_bytes() or 0)
+
+    @property
+    def cache_bytes(self) -> int:
+        return sum(resident.cache_bytes for resident in self)
+
+    @property
+    def reclaimable_bytes(self) -> int:
+        """What `make_room` could give back: prefixes, and idle models that are not pinned."""
+        return sum(r.nbytes if self._may_go(r) else r.cache_bytes for r in self)
+
+    def leaves_in_s(self, resident: Resident) -> float | None:
+        """Seconds until a model goes for having been idle; None when it stays."""
+        if not self._limits.idle_s or not self._may_go(resident):
+            return None
+        return max(0.0, self._limits.idle_s - (time.monotonic() - resident.last_used))
+
+    def holds(self, place: Place) -> bool:
+        return place.key in self._loaded
+
+    def get(self, place: Place) -> Resident:
+        """The model at `place`, loaded now when it is not yet.
+
+        Raises Unavailable when it does not fit, and whatever the backend's `load` raises.
+        """
+        resident = self._loaded.get(place.key) or self._load(place)
+        resident.last_used = time.monotonic()
+        if place.adapter is not None and not place.own:
+            resident.add_adapter(place.adapter)
+        return resident
+
+    def _load(self, place: Place) -> Resident:
+        needed = place.weights_bytes
+        if needed > self.budget_bytes:
+            raise Unavailable(
+                f"{place.name} needs {human(needed)} and the memory budget is "
+                f"{human(self.budget_bytes)}: raise HUB_MEMORY_BUDGET_GB or use a smaller model.",
+                60,
+            )
+        if not self.make_room(needed):
+            raise self._beside_others(place, needed) or Unavailable(
+                f"{place.name} does not fit beside the models that answer now or are pinned.", 10
+            )
+        began = time.perf_counter()
+        own = place.adapter if place.own else None
+        self.coming_bytes = needed
+        try:
+            model = self._backend.load(place.base, own, self._options(place))
+        except OutOfMemory as error:
+            raise Unavailable(
+                f"There is not enough memory for {place.name} now; try again soon.", 10
+            ) from error
+        finally:
+            self.coming_bytes = 0
+        resident = self._loaded[place.key] = Resident(place, model)
+        seconds = round(time.perf_counter() - began, 2)
+        log.info("model loaded", model=place.name, nbytes=resident.nbytes, seconds=seconds)
+        return resident
+
+    def _beside_others(self, place: Place, needed: int) -> Unavailable | None:
+        """Why there is no room, if it would be there without those who share the budget."""
+        taken = self.taken
+        if not taken.nbytes or self._missing(needed) > taken.nbytes:
+            return None
+        return Unavailable(
+            f"{place.name} needs {human(needed)}, and {taken.by} takes {human(taken.nbytes)} of the "
+            f"memory budget of {human(self.budget_bytes)}: wait until it is done, or pause it.",
+            30,
+        )
+
+    def _options(self, place: Place) -> LoadOptions:
+        """A cache on disk is for these bytes of the base alone; a draft must read text alike."""
+        options = self._limits.options
+        folder, draft = options.cache_dir, options.draft
+        if folder is not None:
+            folder = folder / f"{place.name}-{place.identity[:16] or 'unknown'}"
+        if draft is not None and (draft == place.base or not same_tokenizer(draft, place.base)):
+            draft = None
+        return LoadOptions(
+            cache_bytes=options.cache_bytes,
+            cache_dir=folder,
+            kv_bits=options.kv_bits,
+            kv_after=options.kv_after,
+            draft=draft,
+            draft_tokens=options.draft_tokens,
+        )
+
+    def has_room_for(self, resident: Resident, tokens: int) -> bool:
+        """Whether a row of so many tokens fits beside what runs, after giving back what nobody
+        needs now."""
+        growth = sum(one.growth_bytes for one in self)
+        return self.make_room(resident.kv_bytes * tokens + growth, keep=resident)
+
+    def make_room(self, needed: int, keep: Resident | None = None) -> bool:
+        """Give back until `needed` bytes are free: prefixes first, then the idle models that were
+        used longest ago. Whether that was enough."""
+        if self._missing(needed) <= 0:
+            return True
+        oldest = sorted(self, key=lambda r: r.last_used)
+        for resident in oldest:
+            resident.measure()
+        for resident in oldest:
+            if (missing := self._missing(needed)) > 0 and resident.cache_bytes:
+                resident.shrink_cache(resident.cache_bytes - missing)
+        for resident in oldest:
+            if self._missing(needed) > 0 and resident is not keep and self._may_go(resident):
+                self.evict(resident)
+        return self._missing(needed) <= 0
+
+    def _missing(self, needed: int) -> int:
+        return self.nbytes + needed + self.taken.nbytes - self.budget_bytes
+
+    def _may_go(self, resident: Resident) -> bool:
+        return not resident.rows and resident.place.key not in self.pinned
+
+    def evict(self, resident: Resident) -> None:
+        """Close a model; its rows, if any, are the caller's to end."""
+        if self._loaded.pop(resident.place.key, None) is not None:
+            resident.model.close()
+            self.evictions += 1
+            log.info("model unloaded", model=resident.name)
+
+    def evict_unused(self) -> float | None:
+        """Evict what has been idle for too long; seconds until the next one will have been."""
+        left = []
+        for resident in self:
+            rest = self.leaves_in_s(resident)
+            if rest == 0:
+                self.evict(resident)
+            elif rest is not None:
+                left.append(rest)
+        return min(left, default=None)
+
+    def unload(self, key: Key | None, gently: bool = False) -> list[str]:
+        """Evict the idle model `key` names, pinned or not, or all idle ones that are not pinned;
+        return their names. A base named alone takes the fine-tunes loaded from it along; `gently`
+        it does not, and pinned ones stay. Raises Conflict."""
+        if gently:
+            chosen = [r for r in self if r.place.key == key]
+        else:
+            chosen = [r for r in self if key is None or _meant(key, r)]
+        if key is not None and any(r.rows for r in chosen):
+            name = next(r.name for r in chosen if r.rows)
+            raise Conflict(f"{name} answers requests now; unload it when they are done.")
+        if key is not None and not gently:
+            self.pinned -= {r.place.key for r in chosen} | {key}
+        gone = [r for r in chosen if self._may_go(r)]
+        for resident in gone:
+            self.evict(resident)
+        return [resident.name for resident in gone]
+
+
+def _meant(key: Key, resident: Resident) -> bool:
+    base, own = key
+    return resident.place.key == key if own else resident.place.base == base

@@ -1,0 +1,52 @@
+"""Whether the files a request names are whole: checked once, before they are first loaded."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from inference.engine.rows.places import Place, place
+from inference.protocol import Folder
+from registry.errors import Damaged, Invalid, NotFound
+from registry.storage import artifacts, paths
+
+
+class Verified:
+    """Folders whose checksums held. Artifacts are immutable, so once is enough per process."""
+
+    def __init__(self) -> None:
+        self._whole: set[Folder] = set()
+        self._checking = asyncio.Lock()  # one reads the files, the others wait for its result
+
+    async def place(self, base: Folder, adapter: Folder | None) -> Place:
+        """Where both are. Raises Invalid, NotFound or Damaged."""
+        folders = await self.folder(base), await self.folder(adapter) if adapter else None
+        return place(*folders, base.manifest_sha256)
+
+    async def folder(self, folder: Folder) -> Path:
+        """The absolute path of `folder`, its files hashed off the event loop the first time."""
+        try:
+            path = paths.absolute(folder.path)
+        except paths.UnsafePath as error:
+            raise Invalid(str(error)) from error
+        if not path.is_dir():
+            raise NotFound(f"The folder {folder.path} is missing from storage; restore it.")
+        if folder not in self._whole:
+            async with self._checking:
+                if folder not in self._whole:
+                    await asyncio.to_thread(_check, path, folder)
+                    self._whole.add(folder)
+        return path
+
+
+def _check(path: Path, folder: Folder) -> None:
+    damage = artifacts.verify(path)
+    if not damage and folder.manifest_sha256:
+        found = artifacts.read_manifest(path).sha256
+        if found != folder.manifest_sha256:
+            damage = ["its manifest is not the one that was recorded"]
+    if damage:
+        raise Damaged(
+            f"The files in {folder.path} are damaged and are not served: {'; '.join(problem.rstrip('.') for problem in damage)}. "
+            "Restore them or register them again."
+        )

@@ -1,0 +1,1 @@
+"""Requests in the engine: where they wait, how their prompts are rendered, how answers leave."""

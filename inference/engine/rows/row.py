@@ -1,0 +1,110 @@
+"""One request on its way through the engine, and the clock that measures it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from backends.base import Delta, FinishReason, LoadedModel, Sampling
+from inference.engine.rows.answer import Answer
+from inference.engine.rows.places import Place
+from inference.protocol import Called, Chunk, Done, Event, Generate, Started
+
+MOST_RESERVED = 1024  # tokens of an answer for which memory is kept free at admission
+
+
+class Row:
+    """A request, where its files are, and when what happened to it.
+
+    Made on the event loop; from `GenerationThread.submit` on, all but `deliver` belongs to the
+    generation thread, whose counts others may read. `deliver` is called on the event loop.
+    """
+
+    def __init__(self, request: Generate, place: Place, deliver: Callable[[Event], None]) -> None:
+        self.request = request
+        self.uid = request.request_id
+        self.key = request.key
+        self.place = place
+        self.deliver = deliver
+        self.prompt: list[int] | None = None
+        self.prompt_tokens = 0
+        self.cached_tokens = 0
+        self.completion_tokens = 0
+        self._answer = Answer(request.tools, request.sampling.logprobs)
+        self._received = time.perf_counter()
+        self._inserted = self._received
+        self._first_token: float | None = None
+        self._stop = ""
+
+    def encode(self, model: LoadedModel) -> list[int]:
+        """The prompt's tokens, computed once."""
+        if self.prompt is None:
+            request = self.request
+            self.prompt = (
+                model.encode(request.messages, request.tools or None)
+                if request.messages
+                else model.encode_text(request.text)
+            )
+            self.prompt_tokens = len(self.prompt)
+        return self.prompt
+
+    def sampling(self, model: LoadedModel) -> Sampling:
+        """How its tokens are drawn; a tool that must be called is a grammar. Raises BackendError."""
+        request = self.request
+        if not request.forced_tools:
+            return request.sampling
+        tools = [tool for tool in request.tools if tool["function"]["name"] in request.forced_tools]
+        return replace(request.sampling, grammar=model.tool_grammar(tools))
+
+    @property
+    def growth(self) -> int:
+        """Tokens of context that it will probably still add."""
+        wanted = min(self.request.sampling.max_tokens, MOST_RESERVED)
+        return max(0, wanted - self.completion_tokens)
+
+    def started(self, cached_tokens: int) -> Started:
+        """The prompt is in the batch: waiting and loading end here."""
+        self._inserted = time.perf_counter()
+        self.cached_tokens = cached_tokens
+        self.prompt = None
+        return Started(self.uid, self.prompt_tokens, self._since_received(self._inserted))
+
+    def take(self, delta: Delta) -> Chunk | None:
+        """One more token came; the next piece of the answer, if it made one."""
+        self.completion_tokens += 1
+        self._stop = delta.stop
+        if self._first_token is None:
+            self._first_token = time.perf_counter()
+        return self._answer.take(delta)
+
+    def finish(self, reason: FinishReason, model: LoadedModel) -> list[Event]:
+        """The last pieces. Raises ToolUseFailed."""
+        chunk, calls = self._answer.finish(model, reason)
+        done = self._done("tool_calls" if calls and reason != "length" else reason, calls)
+        return [done] if chunk is None else [chunk, done]
+
+    @property
+    def seconds(self) -> float:
+        """Since it was put into the batch."""
+        return time.perf_counter() - self._inserted
+
+    def _done(self, reason: FinishReason, calls: list[Called]) -> Done:
+        now = time.perf_counter()
+        first = self._first_token if self._first_token is not None else now
+        decoded = self.completion_tokens - 1  # the first one belongs to the prompt's time
+        return Done(
+            finish_reason=reason,
+            prompt_tokens=self.prompt_tokens,
+            completion_tokens=self.completion_tokens,
+            queue_ms=self._since_received(self._inserted),
+            first_token_ms=self._since_received(first),
+            total_ms=self._since_received(now),
+            tokens_per_second=round(decoded / (now - first), 2) if decoded > 0 else None,
+            cached_tokens=self.cached_tokens,
+            tool_calls=calls,
+            stop=self._stop,
+        )
+
+    def _since_received(self, moment: float) -> float:
+        return round((moment - self._received) * 1000, 3)

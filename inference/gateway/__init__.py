@@ -1,0 +1,1 @@
+"""From the web process to the engine: a request is started, measured, logged and streamed."""

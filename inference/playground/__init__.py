@@ -1,0 +1,1 @@
+"""What the playground keeps and offers: conversations, models to choose from, code snippets."""

@@ -1,0 +1,84 @@
+"""Conversations that are kept: what one holds, and how it is made and goes on."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from inference.gateway.schemas import MAX_MESSAGES, SamplingIn
+from inference.models import TITLE_LENGTH, Conversation
+from registry.errors import Invalid
+
+MAX_COLUMNS = 4
+_SUGGESTED = 60  # characters of a title that nobody wrote
+
+_Text = Annotated[str, Field(max_length=1_000_000)]
+_Name = Annotated[str, Field(max_length=250)]
+Title = Annotated[str, Field(max_length=TITLE_LENGTH)]
+
+
+class Figures(BaseModel):
+    """How fast an answer came; milliseconds and tokens."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    first_token_ms: float | None = None
+    tokens_per_second: float | None = None
+    prompt_tokens: int | None = None
+    cached_tokens: int | None = None
+    completion_tokens: int | None = None
+
+
+class Exchange(BaseModel):
+    """What was asked and what was answered, by whom."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    user: _Text
+    answer: _Text
+    answered_by: _Name = ""
+    finish_reason: Annotated[str, Field(max_length=20)] = ""
+    seed: Annotated[int | None, Field(ge=0, lt=2**63)] = None
+    figures: Figures = Figures()
+
+
+class Column(BaseModel):
+    """One model's side of the conversation."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: Annotated[_Name, Field(min_length=1)]
+    exchanges: Annotated[list[Exchange], Field(max_length=MAX_MESSAGES // 2)] = []
+
+
+class Content(BaseModel):
+    """A whole conversation as the playground shows it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    system: _Text = ""
+    sampling: SamplingIn = SamplingIn()
+    columns: Annotated[list[Column], Field(min_length=1, max_length=MAX_COLUMNS)]
+
+    def row(self) -> dict[str, Any]:
+        """The fields of a Conversation. Raises Invalid when nothing was said."""
+        if not any(column.exchanges for column in self.columns):
+            raise Invalid("There is nothing to keep yet; ask something first.")
+        return {
+            "system": self.system,
+            "sampling": self.sampling.model_dump(mode="json", exclude_unset=True),
+            "columns": [column.model_dump(mode="json") for column in self.columns],
+        }
+
+
+def begin(content: Content, title: str = "") -> Conversation:
+    """Keep a conversation under `title`, or under how it begins. Raises Invalid."""
+    row = content.row()
+    return Conversation.objects.create(title=title.strip() or _suggested(content), **row)
+
+
+def _suggested(content: Content) -> str:
+    first = next(column for column in content.columns if column.exchanges)
+    words = " ".join(first.exchanges[0].user.split())
+    return words if len(words) <= _SUGGESTED else f"{words[: _SUGGESTED - 1].rstrip()}…"

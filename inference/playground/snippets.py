@@ -1,0 +1,96 @@
+"""A request of the playground as a command and as a program that asks the same over `/v1`."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from typing import Any
+
+from inference.gateway.schemas import InferenceIn
+from registry.errors import Invalid
+
+KEY_VARIABLE = "HUB_API_KEY"
+# Not OpenAI's, so its client passes them on only in `extra_body`.
+EXTRA = ("top_k", "min_p", "repetition_penalty", "deadline_s")
+_SAME = (
+    "top_p",
+    "top_k",
+    "min_p",
+    "seed",
+    "stop",
+    "repetition_penalty",
+    "presence_penalty",
+    "frequency_penalty",
+    "logit_bias",
+    "logprobs",
+    "top_logprobs",
+    "tools",
+    "deadline_s",
+)
+
+
+def chat_body(asked: InferenceIn) -> dict[str, Any]:
+    """The body of `/v1/chat/completions` that asks the same; what is off is left out. Raises
+    Invalid for what OpenAI's vocabulary has no word for."""
+    if asked.regex is not None or asked.max_kv_tokens:
+        raise Invalid("A regular expression or a token window can only be asked for natively.")
+    given = asked.model_dump(exclude_defaults=True)
+    body: dict[str, Any] = {
+        "model": asked.model,
+        "messages": asked.chat(),
+        "max_tokens": asked.max_tokens,
+        "temperature": asked.temperature,
+    }
+    body |= {name: given[name] for name in _SAME if name in given}
+    if asked.json_schema is not None:
+        schema = {"name": "answer", "schema": asked.json_schema}
+        body["response_format"] = {"type": "json_schema", "json_schema": schema}
+    return body | {"stream": True}
+
+
+def curl(body: dict[str, Any], origin: str, keyed: bool) -> str:
+    """A command for a POSIX shell. With `keyed` it sends the key in KEY_VARIABLE."""
+    text = json.dumps(body, indent=2, ensure_ascii=False)
+    lines = [
+        f"curl -N {shlex.quote(f'{origin}/v1/chat/completions')}",
+        "-H 'Content-Type: application/json'",
+        *([f'-H "Authorization: Bearer ${KEY_VARIABLE}"'] if keyed else []),
+        f"-d {shlex.quote(text)}",
+    ]
+    return " \\\n  ".join(lines)
+
+
+def python(body: dict[str, Any], origin: str, keyed: bool) -> str:
+    """A program for the `openai` package that prints the answer as it comes."""
+    extra = {name: value for name, value in body.items() if name in EXTRA}
+    arguments = {name: value for name, value in body.items() if name not in EXTRA}
+    if extra:
+        arguments["extra_body"] = extra
+    call = "\n".join(f"    {name}={_literal(value, 1)}," for name, value in arguments.items())
+    key = f'os.environ["{KEY_VARIABLE}"]' if keyed else '"not-needed-on-this-machine"'
+    imports = "import os\n\nfrom openai import OpenAI" if keyed else "from openai import OpenAI"
+    return f"""{imports}
+
+client = OpenAI(base_url={_literal(f"{origin}/v1")}, api_key={key})
+stream = client.chat.completions.create(
+{call}
+)
+for chunk in stream:
+    print(chunk.choices[0].delta.content or "", end="", flush=True)
+"""
+
+
+def _literal(value: Any, depth: int = 0) -> str:
+    """`value` as Python writes it, nested values on lines of their own."""
+    if isinstance(value, str):  # JSON's escapes mean the same in Python
+        return json.dumps(value, ensure_ascii=False)
+    if not isinstance(value, dict | list) or not value:
+        return repr(value)
+    inner, outer = "    " * (depth + 1), "    " * depth
+    if isinstance(value, dict):
+        items = [f"{_literal(k)}: {_literal(v, depth + 1)}" for k, v in value.items()]
+        opening, closing = "{", "}"
+    else:
+        items = [_literal(item, depth + 1) for item in value]
+        opening, closing = "[", "]"
+    return f"{opening}\n" + "".join(f"{inner}{item},\n" for item in items) + f"{outer}{closing}"

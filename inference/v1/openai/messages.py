@@ -1,0 +1,130 @@
+"""OpenAI's chat messages and tools, as they come in."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from backends.base import Message
+from inference.v1.compatibility import Text
+
+_Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+_Id = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class TextPart(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+    type: Literal["text"]
+    text: Text
+
+
+class FunctionCallIn(BaseModel):
+    name: _Name
+    arguments: Text
+
+    @field_validator("arguments")
+    @classmethod
+    def _are_an_object(cls, value: str) -> str:
+        try:
+            arguments = json.loads(value or "{}")
+        except ValueError:
+            arguments = None
+        if not isinstance(arguments, dict):
+            raise ValueError("must be a JSON object, as text")
+        return value or "{}"
+
+
+class ToolCallIn(BaseModel):
+    id: _Id
+    type: Literal["function"] = "function"
+    function: FunctionCallIn
+
+
+class ChatMessageIn(BaseModel):
+    """`content` is a text or a list of text parts. A developer message counts as system."""
+
+    model_config = ConfigDict(extra="ignore")  # answers sent back carry refusal, annotations, …
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: Text | Annotated[list[TextPart], Field(min_length=1, max_length=100)] | None = None
+    tool_calls: Annotated[list[ToolCallIn], Field(max_length=128)] | None = None
+    tool_call_id: _Id | None = None
+
+    @model_validator(mode="after")
+    def _fits_its_role(self) -> ChatMessageIn:
+        if self.tool_calls and self.role != "assistant":
+            raise ValueError("only an assistant message has tool_calls")
+        if (self.tool_call_id is not None) != (self.role == "tool"):
+            raise ValueError("a tool message, and no other, has the tool_call_id that it answers")
+        if self.content is None and not self.tool_calls:
+            raise ValueError("content may be null only beside tool_calls")
+        return self
+
+    @property
+    def text(self) -> str:
+        if self.content is None or isinstance(self.content, str):
+            return self.content or ""
+        return "".join(part.text for part in self.content)
+
+
+def chat(messages: Sequence[ChatMessageIn]) -> list[Message]:
+    """The chat for the model's template. Raises ValueError for a result that answers no call."""
+    called: dict[str, str] = {}
+    turns = []
+    for message in messages:
+        role = "system" if message.role == "developer" else message.role
+        turn = Message(role=role, content=message.text)
+        if message.tool_calls:
+            called |= {call.id: call.function.name for call in message.tool_calls}
+            turn["tool_calls"] = [call.model_dump() for call in message.tool_calls]
+        if message.tool_call_id is not None:
+            if message.tool_call_id not in called:
+                raise ValueError(
+                    f"the tool message with tool_call_id {message.tool_call_id!r} answers no "
+                    "tool call of an earlier assistant message"
+                )
+            turn["tool_call_id"] = message.tool_call_id
+            turn["name"] = called[message.tool_call_id]
+        turns.append(turn)
+    return turns
+
+
+class FunctionIn(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    name: _Name
+    description: Text | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None  # arguments of a forced call keep to the schema in any case
+
+
+class ToolIn(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    type: Literal["function"]
+    function: FunctionIn
+
+    def description(self) -> dict[str, Any]:
+        """The tool as the model's template shows it."""
+        function = {
+            "name": self.function.name,
+            "description": self.function.description or "",
+            "parameters": self.function.parameters or {"type": "object", "properties": {}},
+        }
+        return {"type": "function", "function": function}
+
+
+class NamedFunction(BaseModel):
+    name: _Name
+
+
+class NamedTool(BaseModel):
+    type: Literal["function"]
+    function: NamedFunction
+
+
+ToolChoice = Literal["none", "auto", "required"] | NamedTool

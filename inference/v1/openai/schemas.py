@@ -1,0 +1,344 @@
+"""OpenAI's requests: what of them the hub honours, and a clear no to the rest."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from backends.base import Grammar, Message, Sampling
+from inference.gateway.schemas import DEFAULT_MAX_TOKENS, MAX_MESSAGES
+from inference.v1.compatibility import (
+    Asked,
+    MaxTokens,
+    ModelName,
+    Refused,
+    StopText,
+    Text,
+    Unsupported,
+)
+from inference.v1.openai import messages as openai_messages
+from inference.v1.openai.messages import ChatMessageIn, NamedTool, ToolChoice, ToolIn
+
+MAX_ROWS = 16  # answers of one request
+MAX_TEXTS = 256  # of one request for embeddings
+_SAYS_WHO = "says who asks and why"
+
+
+class StreamOptions(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+    include_usage: bool = False
+
+
+class SampledIn(Asked):
+    """What chat and plain completions share. Without `temperature` the answer is greedy and
+    repeatable, as in mlx_lm.server."""
+
+    model: ModelName
+    stream: bool | None = False
+    stream_options: Annotated[
+        StreamOptions | None, Field(description="`include_usage` adds a last chunk with the usage")
+    ] = None
+    n: Annotated[
+        int | None,
+        Field(ge=1, le=MAX_ROWS, description=f"1 to {MAX_ROWS}; answer i uses the seed + i"),
+    ] = None
+    max_tokens: Annotated[
+        MaxTokens | None, Field(description=f"{DEFAULT_MAX_TOKENS} when left out")
+    ] = None
+    temperature: Annotated[
+        float | None, Field(ge=0, le=2, description="0 (greedy) when left out")
+    ] = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    seed: Annotated[
+        int | None, Field(ge=-(2**63), lt=2**63, description="the same seed draws the same text")
+    ] = None
+    stop: Annotated[
+        StopText | Annotated[list[StopText], Field(max_length=16)] | None,
+        Field(description="up to 16 texts of up to 200 characters"),
+    ] = None
+    presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    logit_bias: Annotated[
+        dict[Annotated[int, Field(ge=0)], Annotated[float, Field(ge=-100, le=100)]] | None,
+        Field(max_length=1024, description="up to 1024 tokens of the model's own vocabulary"),
+    ] = None
+    top_k: Annotated[int | None, Field(ge=0, description="not OpenAI's; 0 is off")] = None
+    min_p: Annotated[float | None, Field(ge=0, le=1, description="not OpenAI's; 0 is off")] = None
+    repetition_penalty: Annotated[
+        float | None, Field(gt=0, le=10, description="not OpenAI's; 1 is off")
+    ] = None
+
+    deadline_s: Annotated[
+        float | None,
+        Field(gt=0, le=86_400, description="not OpenAI's; seconds after which it is given up"),
+    ] = None
+
+    @property
+    def rows(self) -> int:
+        return self.n or 1
+
+    @property
+    def include_usage(self) -> bool:
+        return self.stream_options is not None and self.stream_options.include_usage
+
+    def _sampling(self, row: int, **more: Any) -> Sampling:
+        """How the answer number `row` is drawn."""
+        stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
+        # Sampling takes any whole number that is not negative.
+        seed = None if self.seed is None else (self.seed + row) % 2**63
+        return Sampling(
+            temperature=self.temperature or 0.0,
+            top_p=1.0 if self.top_p is None else self.top_p,
+            top_k=self.top_k or 0,
+            min_p=self.min_p or 0.0,
+            seed=seed,
+            stop=stop,
+            repetition_penalty=self.repetition_penalty or 1.0,
+            presence_penalty=self.presence_penalty or 0.0,
+            frequency_penalty=self.frequency_penalty or 0.0,
+            logit_bias=tuple((self.logit_bias or {}).items()),
+            **more,
+        )
+
+
+# --------------------------------------------------------------------------- chat
+
+
+class PlainFormat(BaseModel):
+    type: Literal["text"]
+
+    def grammar(self) -> Grammar | None:
+        return None
+
+
+class JsonObjectFormat(BaseModel):
+    type: Literal["json_object"]
+
+    def grammar(self) -> Grammar | None:
+        return Grammar("json_object")
+
+
+class NamedSchema(BaseModel):
+    """`strict` or not, the schema is enforced token by token."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+
+    name: Annotated[str, Field(min_length=1, max_length=64)]
+    description: Text | None = None
+    schema_: Annotated[dict[str, Any], Field(alias="schema")] = {}
+    strict: bool | None = None
+
+
+class JsonSchemaFormat(BaseModel):
+    type: Literal["json_schema"]
+    json_schema: NamedSchema
+
+    def grammar(self) -> Grammar | None:
+        return Grammar("json_schema", json.dumps(self.json_schema.schema_))
+
+
+ResponseFormat = Annotated[
+    PlainFormat | JsonObjectFormat | JsonSchemaFormat, Field(discriminator="type")
+]
+
+
+class ChatCompletionIn(SampledIn):
+    """A chat to answer."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "model": "calendar",
+                    "messages": [{"role": "user", "content": "Lunch with Ana next Friday at noon"}],
+                    "max_tokens": 128,
+                    "stream": True,
+                    "stream_options": {"include_usage": True},
+                }
+            ]
+        },
+    )
+    IGNORED: ClassVar = {
+        "user": _SAYS_WHO,
+        "metadata": _SAYS_WHO,
+        "safety_identifier": _SAYS_WHO,
+        "prompt_cache_key": "the prefix cache finds what it can use by itself",
+        "prompt_cache_options": "the prefix cache finds what it can use by itself",
+        "prompt_cache_retention": "the prefix cache keeps what fits its budget",
+    }
+    REFUSED: ClassVar = {
+        "best_of": Refused("it was never part of chats; ask for n and choose", (1,)),
+        "functions": Refused("send tools instead", ([],)),
+        "function_call": Refused("send tool_choice instead", ("none", "auto")),
+        "modalities": Refused("only text comes out", (["text"],)),
+        "audio": Refused("only text comes out"),
+        "moderation": Refused("nothing here judges texts"),
+        "prediction": Refused("answers are not predicted"),
+        "reasoning_effort": Refused("how long a model thinks is its own affair", ("none",)),
+        "service_tier": Refused("there is one tier", ("auto", "default")),
+        "store": Refused("answers are not stored for the client", (False,)),
+        "verbosity": Refused("say in the prompt how long the answer shall be"),
+        "web_search_options": Refused("the hub searches nothing"),
+    }
+
+    messages: Annotated[
+        list[ChatMessageIn],
+        Field(
+            min_length=1,
+            max_length=MAX_MESSAGES,
+            description="texts of system, developer, user, assistant and tool; images are refused",
+        ),
+    ]
+    max_completion_tokens: Annotated[
+        MaxTokens | None, Field(description="the same as max_tokens, and stronger")
+    ] = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[
+        int | None, Field(ge=0, le=20, description="0 to 20, with logprobs")
+    ] = None
+    response_format: Annotated[
+        ResponseFormat | None,
+        Field(
+            description="json_object and json_schema are enforced token by token, with `strict` "
+            "or without; not together with tools that may be called"
+        ),
+    ] = None
+    tools: Annotated[
+        list[ToolIn] | None,
+        Field(max_length=128, description="functions, for models whose chat template knows them"),
+    ] = None
+    tool_choice: Annotated[
+        ToolChoice | None,
+        Field(
+            description="required and a named function are enforced token by token where the hub "
+            "knows the template's notation, else refused"
+        ),
+    ] = None
+    parallel_tool_calls: Annotated[
+        bool | None, Field(description="false keeps the first call alone")
+    ] = None
+
+    @model_validator(mode="after")
+    def _goes_together(self) -> ChatCompletionIn:
+        openai_messages.chat(self.messages)
+        if self.top_logprobs and not self.logprobs:
+            raise ValueError("top_logprobs needs logprobs to be true")
+        named = {tool.function.name for tool in self.tools or []}
+        if len(named) < len(self.tools or []):
+            raise ValueError("two tools have the same name")
+        if isinstance(self.tool_choice, NamedTool) and self.tool_choice.function.name not in named:
+            raise ValueError(
+                f"tool_choice names {self.tool_choice.function.name!r}, which is none of the tools"
+            )
+        if self.tool_choice == "required" and not named:
+            raise ValueError("tool_choice required needs tools")
+        return self
+
+    def refuse_unsupported(self) -> None:
+        super().refuse_unsupported()
+        grammar = self.response_format and self.response_format.grammar()
+        if grammar and self.callable_tools():
+            raise Unsupported(
+                "response_format",
+                "An answer is either held to a response_format or may call tools; send one of "
+                'them, or tool_choice "none".',
+            )
+
+    def chat(self) -> list[Message]:
+        return openai_messages.chat(self.messages)
+
+    def callable_tools(self) -> list[dict[str, Any]]:
+        """The tools that the model is told of."""
+        if self.tool_choice == "none":
+            return []
+        return [tool.description() for tool in self.tools or []]
+
+    def forced_tools(self) -> list[str]:
+        """The names of those of which one must be called; none when the model decides."""
+        if isinstance(self.tool_choice, NamedTool):
+            return [self.tool_choice.function.name]
+        if self.tool_choice == "required":
+            return [tool.function.name for tool in self.tools or []]
+        return []
+
+    def sampling(self, row: int = 0) -> Sampling:
+        return self._sampling(
+            row,
+            max_tokens=self.max_completion_tokens or self.max_tokens or DEFAULT_MAX_TOKENS,
+            logprobs=bool(self.logprobs),
+            top_logprobs=self.top_logprobs or 0,
+            grammar=self.response_format.grammar() if self.response_format else None,
+        )
+
+
+# --------------------------------------------------------------------------- plain text
+
+
+class CompletionIn(SampledIn):
+    """Texts to continue, as older clients and base models want it."""
+
+    IGNORED: ClassVar = {"user": _SAYS_WHO, "metadata": _SAYS_WHO}
+    REFUSED: ClassVar = {
+        "best_of": Refused("ask for n and choose", (1,)),
+        "suffix": Refused("models here do not fill gaps", ("",)),
+    }
+
+    prompt: Annotated[
+        Annotated[str, Field(min_length=1, max_length=1_000_000)]
+        | Annotated[
+            list[Annotated[str, Field(min_length=1, max_length=1_000_000)]],
+            Field(min_length=1, max_length=MAX_ROWS),
+        ],
+        Field(description="a text or several; token numbers are refused"),
+    ]
+    echo: Annotated[
+        bool | None, Field(description="puts the prompt before its answer; not with logprobs")
+    ] = None
+    logprobs: Annotated[int | None, Field(ge=0, le=5)] = None
+
+    @model_validator(mode="after")
+    def _goes_together(self) -> CompletionIn:
+        if self.echo and self.logprobs is not None:
+            raise ValueError("echo cannot be had with logprobs: those of a prompt are not computed")
+        if self.rows * len(self.prompts) > MAX_ROWS:
+            raise ValueError(f"n times the number of prompts may be at most {MAX_ROWS}")
+        return self
+
+    @property
+    def prompts(self) -> list[str]:
+        return [self.prompt] if isinstance(self.prompt, str) else self.prompt
+
+    def sampling(self, row: int = 0) -> Sampling:
+        return self._sampling(
+            row,
+            max_tokens=self.max_tokens or DEFAULT_MAX_TOKENS,
+            logprobs=self.logprobs is not None,
+            top_logprobs=self.logprobs or 0,
+        )
+
+
+class EmbeddingIn(Asked):
+    """Texts to embed: the mean of the model's last hidden states, of unit length."""
+
+    IGNORED: ClassVar = {"user": _SAYS_WHO}
+    REFUSED: ClassVar = {"dimensions": Refused("a vector has as many as the model is wide")}
+
+    model: ModelName
+    input: Annotated[
+        Annotated[str, Field(min_length=1, max_length=1_000_000)]
+        | Annotated[
+            list[Annotated[str, Field(min_length=1, max_length=1_000_000)]],
+            Field(min_length=1, max_length=MAX_TEXTS),
+        ],
+        Field(description=f"a text, or up to {MAX_TEXTS}; token numbers are refused"),
+    ]
+    encoding_format: Annotated[
+        Literal["float", "base64"] | None, Field(description="float or base64 (little-endian)")
+    ] = None
+
+    @property
+    def texts(self) -> list[str]:
+        return [self.input] if isinstance(self.input, str) else self.input

@@ -1,0 +1,11 @@
+"""Inference over JSON: answers, models in memory, the request log, replays, keys and the playground."""
+
+from __future__ import annotations
+
+from ninja import Router
+
+from inference.web.api import generate, keys, loaded, playground, replays, requests
+
+router = Router()
+for part in (generate, loaded, requests, replays, keys, playground):
+    router.add_router("", part.router)

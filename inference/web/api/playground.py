@@ -1,0 +1,170 @@
+"""What a person keeps of the playground, over JSON, and a request as code."""
+
+# No postponed annotations here: ninja's `paginate` evaluates them in its own module.
+
+import datetime
+from typing import Annotated, Any
+
+from django.conf import settings
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.shortcuts import get_object_or_404
+from ninja import Field, Router, Schema, Status
+from ninja.pagination import paginate
+from pydantic import StringConstraints
+
+from inference.gateway.schemas import InferenceIn
+from inference.models import Conversation, SystemPrompt
+from inference.playground import snippets
+from inference.playground.conversations import Content, Title, begin
+from registry.web.paging import LimitOffset
+
+router = Router(tags=["playground"])
+_WORDS = StringConstraints(strip_whitespace=True, min_length=1)
+_REVISION = Field(ge=1, description="The revision that is replaced; 409 when it is not the newest")
+
+
+class ConversationItem(Schema):
+    """A kept conversation in a list."""
+
+    id: int
+    title: str
+    models: Annotated[list[str], Field(alias="models_asked")]
+    turns: int
+    created_at: datetime.datetime
+    updated_at: datetime.datetime
+
+
+class ConversationOut(ConversationItem):
+    """A whole one. Keeping it again needs its `revision`."""
+
+    revision: int
+    system: str
+    sampling: dict[str, Any]
+    columns: list[dict[str, Any]]
+
+
+class ConversationIn(Content):
+    title: Annotated[Title, Field(description="Left out, its first words")] = ""
+
+
+class ContentIn(Content):
+    revision: Annotated[int, _REVISION]
+
+
+class TitleIn(Schema):
+    title: Annotated[Title, _WORDS]
+
+
+class PromptIn(Schema):
+    name: Annotated[str, _WORDS, Field(max_length=100)]
+    text: Annotated[str, Field(min_length=1, max_length=1_000_000)]
+
+
+class PromptOut(PromptIn):
+    id: int
+    updated_at: datetime.datetime
+
+
+class CodeOut(Schema):
+    """The same request over `/v1`."""
+
+    curl: Annotated[str, Field(description="For a POSIX shell")]
+    python: Annotated[str, Field(description="For the `openai` package")]
+
+
+@router.get("/playground/conversations", response=list[ConversationItem], summary="Conversations")
+@paginate(LimitOffset)
+def conversations(request: HttpRequest, q: str = "") -> QuerySet[Conversation]:
+    """Those that were kept, newest first; `q` is part of the title."""
+    return Conversation.objects.titled(q)
+
+
+@router.post(
+    "/playground/conversations", response={201: ConversationOut}, summary="Keep a conversation"
+)
+def keep(request: HttpRequest, payload: ConversationIn) -> Status[Conversation]:
+    return Status(201, begin(payload, payload.title))
+
+
+@router.get(
+    "/playground/conversations/{int:conversation_id}",
+    response=ConversationOut,
+    summary="One conversation",
+)
+def conversation(request: HttpRequest, conversation_id: int) -> Conversation:
+    return get_object_or_404(Conversation, pk=conversation_id)
+
+
+@router.put(
+    "/playground/conversations/{int:conversation_id}",
+    response=ConversationOut,
+    summary="Replace what a conversation says",
+)
+def replace(request: HttpRequest, conversation_id: int, payload: ContentIn) -> Conversation:
+    found = get_object_or_404(Conversation, pk=conversation_id)
+    found.keep(payload.revision, **payload.row())
+    return found
+
+
+@router.patch(
+    "/playground/conversations/{int:conversation_id}",
+    response=ConversationOut,
+    summary="Rename a conversation",
+)
+def rename(request: HttpRequest, conversation_id: int, payload: TitleIn) -> Conversation:
+    found = get_object_or_404(Conversation, pk=conversation_id)
+    found.rename(payload.title)
+    return found
+
+
+@router.delete(
+    "/playground/conversations/{int:conversation_id}",
+    response={204: None},
+    summary="Delete a conversation",
+)
+def delete(request: HttpRequest, conversation_id: int) -> Status[None]:
+    get_object_or_404(Conversation, pk=conversation_id).delete()
+    return Status(204, None)
+
+
+@router.get("/playground/prompts", response=list[PromptOut], summary="System prompts")
+@paginate(LimitOffset)
+def prompts(request: HttpRequest) -> QuerySet[SystemPrompt]:
+    return SystemPrompt.objects.all()
+
+
+@router.post("/playground/prompts", response={201: PromptOut}, summary="Keep a system prompt")
+def keep_prompt(request: HttpRequest, payload: PromptIn) -> Status[SystemPrompt]:
+    prompt = SystemPrompt()
+    prompt.keep(payload.name, payload.text)
+    return Status(201, prompt)
+
+
+@router.put(
+    "/playground/prompts/{int:prompt_id}", response=PromptOut, summary="Change a system prompt"
+)
+def change_prompt(request: HttpRequest, prompt_id: int, payload: PromptIn) -> SystemPrompt:
+    prompt = get_object_or_404(SystemPrompt, pk=prompt_id)
+    prompt.keep(payload.name, payload.text)
+    return prompt
+
+
+@router.delete(
+    "/playground/prompts/{int:prompt_id}", response={204: None}, summary="Delete a system prompt"
+)
+def delete_prompt(request: HttpRequest, prompt_id: int) -> Status[None]:
+    get_object_or_404(SystemPrompt, pk=prompt_id).delete()
+    return Status(204, None)
+
+
+@router.post("/playground/code", response=CodeOut, summary="A request as curl and as Python")
+def code(request: HttpRequest, payload: InferenceIn) -> dict[str, str]:
+    """Nothing is generated. Beyond loopback the code sends the key in HUB_API_KEY."""
+    body = snippets.chat_body(payload)
+    origin = f"{request.scheme}://{request.get_host()}"
+    keyed = not settings.IS_LOOPBACK
+    return {
+        "curl": snippets.curl(body, origin, keyed),
+        "python": snippets.python(body, origin, keyed),
+    }

@@ -1,0 +1,37 @@
+"""Pages of inference: the playground, models in memory, the request log, replays and keys."""
+
+from inference.web.views.conversations import (
+    conversation_delete,
+    conversation_rename,
+    conversations,
+)
+from inference.web.views.keys import key_limits, key_revoke, keys
+from inference.web.views.loaded import (
+    load_model,
+    loaded,
+    pin_model,
+    unload_idle_models,
+    unload_model,
+)
+from inference.web.views.playground import playground, playground_models
+from inference.web.views.replays import replay, replays
+from inference.web.views.requests import requests
+
+__all__ = [
+    "conversation_delete",
+    "conversation_rename",
+    "conversations",
+    "key_limits",
+    "key_revoke",
+    "keys",
+    "load_model",
+    "loaded",
+    "pin_model",
+    "playground",
+    "playground_models",
+    "replay",
+    "replays",
+    "requests",
+    "unload_idle_models",
+    "unload_model",
+]

@@ -1,0 +1,63 @@
+"""API keys: made here and shown once, limited and revoked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import messages
+from django.db.models import F
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_http_methods, require_POST
+
+from inference.keys import issue_key, limit_key
+from inference.models import ApiToken
+from inference.web.forms import KeyForm, KeyLimitsForm
+from registry.errors import HubError
+from registry.web.htmx import form_page, refuse
+
+LISTED = 500
+
+
+@never_cache
+@require_http_methods(["GET", "POST"])
+def keys(request: HttpRequest) -> HttpResponse:
+    """The list and the form. The answer to the form alone has the new key's text."""
+    form = KeyForm(request.POST or None)
+    context: dict[str, Any] = {"form": form}
+    status = 200
+    if request.method == "POST":
+        status = 422
+        if form.is_valid():
+            try:
+                made, text = issue_key(**form.cleaned_data)
+            except HubError as error:
+                status = refuse(form, error)
+            else:
+                status = 200
+                origin = f"{request.scheme}://{request.get_host()}"
+                context = {"form": KeyForm(), "made": made, "text": text, "origin": origin}
+    live_first = ApiToken.objects.order_by(F("revoked_at").asc(nulls_first=True), "name")
+    context["keys"] = live_first[:LISTED]
+    return form_page(request, "inference/keys.html", context, status)
+
+
+@require_POST
+def key_limits(request: HttpRequest, pk: int) -> HttpResponse:
+    key = get_object_or_404(ApiToken, pk=pk)
+    form = KeyLimitsForm(request.POST)
+    if form.is_valid():
+        limit_key(key, **form.cleaned_data)
+        messages.success(request, f"The limits of {key} are changed.")
+    else:
+        messages.error(request, "A limit is a whole number of requests, or empty for none.")
+    return redirect("keys")
+
+
+@require_POST
+def key_revoke(request: HttpRequest, pk: int) -> HttpResponse:
+    key = get_object_or_404(ApiToken, pk=pk)
+    key.revoke()
+    messages.success(request, f"{key} is revoked and refused from now on.")
+    return redirect("keys")

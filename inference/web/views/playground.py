@@ -1,0 +1,94 @@
+"""The playground."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, render
+from django.views.decorators.http import require_GET
+
+from inference.models import Conversation, SystemPrompt
+from inference.playground.conversations import MAX_COLUMNS
+from inference.playground.offered import grouped, newest, offered
+from registry.datasets.snapshots import read_examples
+from registry.errors import HubError
+from registry.models import Dataset
+
+SUGGESTIONS = 3
+PROMPTS_OFFERED = 200
+
+
+@require_GET
+def playground(request: HttpRequest) -> HttpResponse:
+    """`model` and `compare` (one to three) name the columns, `conversation` a kept chat."""
+    kept = request.GET.get("conversation", "")
+    number = int(kept) if kept.isdecimal() and len(kept) < 19 else None
+    conversation = get_object_or_404(Conversation, pk=number) if number else None
+    suggested = {} if conversation else _suggested()
+    state = _opened(conversation) if conversation else _begun(request, suggested)
+    context = {
+        "state": state,
+        "state_json": json.dumps(state),
+        "something": bool(state["columns"]),
+        "conversation": conversation,
+        "prompts": SystemPrompt.objects.all()[:PROMPTS_OFFERED],
+        **suggested,
+    }
+    return render(request, "inference/playground.html", context)
+
+
+@require_GET
+def playground_models(request: HttpRequest) -> HttpResponse:
+    """The names that fit `q`, as the options of a list."""
+    groups = grouped(offered(request.GET.get("q", "")))
+    return render(request, "inference/_offered.html", {"groups": groups})
+
+
+def _opened(conversation: Conversation) -> dict[str, Any]:
+    return {
+        "id": conversation.pk,
+        "revision": conversation.revision,
+        "title": conversation.title,
+        "system": conversation.system,
+        "sampling": conversation.sampling,
+        "columns": conversation.columns,
+    }
+
+
+def _begun(request: HttpRequest, suggested: dict[str, Any]) -> dict[str, Any]:
+    asked = [request.GET.get("model", ""), *request.GET.getlist("compare")]
+    names = [name.strip() for name in asked if name.strip()][:MAX_COLUMNS]
+    names = names or [name for name in (newest(),) if name]
+    return {
+        "id": None,
+        "system": suggested.get("system", ""),
+        "sampling": {},
+        "prompt": request.GET.get("prompt", ""),
+        "columns": [{"model": name, "exchanges": []} for name in names],
+    }
+
+
+def _suggested() -> dict[str, Any]:
+    """Questions to try: held-out examples of the newest data set, with their system prompt."""
+    asked = (Dataset.Format.CHAT, Dataset.Format.COMPLETIONS, Dataset.Format.TOOLS)
+    dataset = Dataset.objects.filter(format__in=asked).order_by("-created_at").first()
+    split = next((name for name in ("test", "valid") if dataset and dataset.splits.get(name)), None)
+    if dataset is None or split is None:
+        return {}
+    try:
+        rows = read_examples(dataset, split, limit=SUGGESTIONS)
+    except (HubError, OSError):
+        return {}
+    examples = [_question(row) for row in rows]
+    return {"examples": examples, "system": examples[0]["system"] if examples else ""}
+
+
+def _question(row: dict[str, Any]) -> dict[str, str]:
+    if "prompt" in row:
+        return {"prompt": row["prompt"], "system": ""}
+    first: dict[str, str] = {}
+    for turn in row["messages"]:
+        first.setdefault(turn["role"], turn["content"])
+    return {"prompt": first.get("user", ""), "system": first.get("system", "")}

@@ -1,0 +1,69 @@
+"""Replays: one version's requests answered by another, differences side by side."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.core.paginator import Paginator
+from django.http import HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.views.decorators.http import require_GET, require_http_methods
+
+from inference.models import Replay
+from inference.replay import give_up_silent, launch, marked, plan, start_of, version_named
+from inference.web.forms import ReplayForm
+from registry.errors import HubError
+from registry.web.htmx import HtmxRequest, form_page, partial, refuse
+
+PER_PAGE = 20
+LISTED = 50
+
+
+@require_http_methods(["GET", "POST"])
+def replays(request: HtmxRequest) -> HttpResponse:
+    initial = {"source": request.GET.get("source"), "since": "24h", "limit": 200}
+    form = ReplayForm(request.POST or None, initial=initial)
+    status = 200
+    if request.method == "POST":
+        status = 422
+        if form.is_valid():
+            given = form.cleaned_data
+            try:
+                planned = plan(
+                    version_named(given["source"]),
+                    version_named(given["target"]),
+                    start_of(given["since"]),
+                    limit=given["limit"],
+                )
+                launch(planned)
+            except HubError as error:
+                status = refuse(form, error)
+            else:
+                return redirect(planned)
+    give_up_silent()
+    context = {
+        "form": form,
+        "replays": Replay.objects.select_related("source__model", "target__model")[:LISTED],
+        "keeps_texts": settings.LOG_PROMPTS,
+    }
+    return form_page(request, "inference/replays.html", context, status)
+
+
+@require_GET
+def replay(request: HtmxRequest, pk: int) -> HttpResponse:
+    """The figures, and each answer beside the one it is compared with, least alike first."""
+    give_up_silent()
+    found = get_object_or_404(
+        Replay.objects.select_related("source__model", "target__model"), pk=pk
+    )
+    answers = found.answers.exclude(after="", error="").order_by("similarity", "pk")
+    every = request.GET.get("all") == "1"
+    shown = answers if every else answers.filter(same=False)
+    page = Paginator(shown, PER_PAGE).get_page(request.GET.get("page"))
+    context = {
+        "replay": found,
+        "page": page,
+        "all": every,
+        "pairs": [(answer, *marked(answer.before, answer.after)) for answer in page],
+        "running": found.status == Replay.Status.RUNNING,
+    }
+    return render(request, partial(request, "inference/replay.html", "rows"), context)

@@ -1,0 +1,3 @@
+"""The registry in Django's admin: the tables, and how their long lists are searched."""
+
+from registry.admin import tables as tables

@@ -1,0 +1,1 @@
+"""Long work in a child process: the row that shows it, the child, its progress, its end."""

@@ -1,0 +1,40 @@
+"""Children that do long work for the web process and outlive it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from django.conf import settings
+
+from registry.storage import paths
+
+
+def start(*arguments: str, log: str, died: Callable[[], object]) -> None:
+    """Run `manage.py` with these arguments in a process of its own, its output in `storage/run`
+    under the name `log`. `died` is called when it ends with a failure, so that a killed child is
+    told at once and not only by its silence."""
+    command = [sys.executable, str(Path(settings.BASE_DIR) / "manage.py"), *arguments]
+    with (paths.run_dir() / log).open("ab") as output:
+        child = subprocess.Popen(
+            command,
+            cwd=settings.BASE_DIR,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    threading.Thread(target=_await, args=(child, died), daemon=True).start()
+
+
+def _await(child: subprocess.Popen[bytes], died: Callable[[], object]) -> None:
+    from django.db import connection
+
+    try:
+        if child.wait():
+            died()
+    finally:
+        connection.close()

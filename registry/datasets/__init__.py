@@ -1,0 +1,1 @@
+"""Data sets: files are read and checked, split, and kept as snapshots with revisions."""

@@ -1,0 +1,222 @@
+"""Data sets: checked, split, and snapshotted by content, so that lineage outlives the source."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.db import IntegrityError, transaction
+
+from registry.datasets import revisions
+from registry.datasets.examples import FIELDS, Progress, Reader
+from registry.datasets.formats import COLUMNS
+from registry.datasets.splits import SPLITS, split_hub_files, write_splits
+from registry.errors import Conflict, Invalid, NotFound, Unavailable
+from registry.models import Dataset
+from registry.names import validate_name
+from registry.storage import artifacts, paths
+
+__all__ = ["SPLITS", "dataset_path", "read_examples", "register_dataset"]
+
+STARTER = "calendar-requests"
+_STARTER_FOLDER = Path(__file__).parent / "starter"
+_STARTER_DESCRIPTION = (
+    "Requests in plain English and the calendar entry they ask for, as exact JSON. "
+    "Ships with the hub; registry/datasets/starter/calendar.py makes it."
+)
+_TRIES = 5  # of two that register the same name at once, each loses at most once a round
+
+type Split = Callable[[Path, Path, Reader], dict[str, int]]
+type Stage = Callable[[str], None]
+"""Told what is being done from now on."""
+
+
+def _silent(stage: str) -> None:
+    """Tell nobody."""
+
+
+def register_dataset(
+    name: str,
+    source: Path,
+    description: str = "",
+    *,
+    origin: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    progress: Progress | None = None,
+    stage: Stage = _silent,
+) -> Dataset:
+    """Check the examples at `source`, snapshot them in storage and make their row.
+
+    `source` is a JSONL, Parquet or CSV file, which is split 80/10/10 by a hash of each example, or
+    a folder with files for train, valid and perhaps test. The name's newest revision is returned
+    when it has the same bytes; other bytes make its next revision. `origin` is what the row says
+    about where it came from, when that is not the path; `columns` maps the names that training
+    reads to the source's own. `progress` and `stage` are told how far the work is.
+
+    Raises Invalid (BadExamples with line numbers), and NotFound.
+    """
+    check(name, columns)
+    if not source.exists():
+        raise NotFound(f"There is nothing at {source}.")
+    return _register(
+        name,
+        source,
+        description,
+        str(source.absolute()) if origin is None else origin,
+        Reader(columns=columns or {}, progress=progress),
+        write_splits,
+        stage,
+    )
+
+
+def register_hub_dataset(
+    name: str,
+    hub_id: str,
+    description: str = "",
+    *,
+    columns: Mapping[str, str] | None = None,
+    progress: Progress | None = None,
+    stage: Stage = _silent,
+    folder: Path | None = None,
+) -> Dataset:
+    """Register the data files of `hub:OWNER/NAME[@REVISION]`; none of its code is run.
+
+    They gather in `folder`, where a later call goes on with what came; without one, in a new one.
+    It is gone once they are registered or refused. Raises what `register_dataset` raises, and Unavailable when the hub cannot be reached.
+    """
+    from registry.datasets.hub_files import download
+
+    check(name, columns)
+    reader = Reader(columns=columns or {}, progress=progress)
+    place = folder or paths.staging_dir("hub-dataset")
+    stage("Downloading")
+    try:
+        origin, source = download(
+            hub_id, place, lambda share: progress(0, share) if progress else None
+        )
+        made = _register(name, source, description, origin, reader, split_hub_files, stage)
+    except Exception as error:
+        if folder is None or not isinstance(error, Unavailable):
+            artifacts.discard(place)
+        raise
+    artifacts.discard(place)
+    return made
+
+
+def register_starter_dataset() -> Dataset:
+    """The examples that ship with the hub; the same row on every call."""
+    return register_dataset(
+        STARTER, _STARTER_FOLDER, _STARTER_DESCRIPTION, origin="registry/starter"
+    )
+
+
+def dataset_path(dataset: Dataset) -> Path:
+    """The snapshot: a folder with train.jsonl, valid.jsonl and perhaps test.jsonl."""
+    return paths.absolute(dataset.path)
+
+
+def read_examples(
+    dataset: Dataset, split: str, offset: int = 0, limit: int = 20
+) -> list[dict[str, Any]]:
+    """Examples `offset` to `offset + limit` of a split. Raises NotFound for an unknown split."""
+    if split not in dataset.splits:
+        known = ", ".join(dataset.splits)
+        raise NotFound(f"{dataset.name} has no split {split!r}; it has {known}.")
+    path = dataset_path(dataset) / f"{split}.jsonl"
+    try:
+        with path.open(encoding="utf-8") as file:
+            return [json.loads(line) for line in islice(file, offset, offset + limit)]
+    except FileNotFoundError:
+        raise NotFound(f"The snapshot of {dataset.name} is missing from storage.") from None
+
+
+def check(name: str, columns: Mapping[str, str] | None = None) -> None:
+    """Raises Invalid for a name that cannot be, and for a field that no column can be mapped to."""
+    try:
+        validate_name(name)
+    except ValidationError as error:
+        raise Invalid(" ".join(error.messages)) from None
+    if unknown := sorted(set(columns or {}) - set(COLUMNS)):
+        raise Invalid(f"{unknown[0]!r} cannot be mapped; what can is {', '.join(COLUMNS)}.")
+
+
+def _register(
+    name: str,
+    source: Path,
+    description: str,
+    origin: str,
+    reader: Reader,
+    split: Split,
+    stage: Stage,
+) -> Dataset:
+    staging = paths.staging_dir("dataset")
+    try:
+        stage("Reading the examples")
+        counts = split(source, staging, reader)
+        stage("Computing checksums")
+        manifest = artifacts.seal(staging)
+        found = reader.check()
+        return _store(
+            staging,
+            manifest,
+            Dataset(
+                name=name,
+                description=description,
+                source=origin[:500],
+                format=found,
+                schema={"fields": FIELDS[found]},
+                splits=counts,
+                token_stats=_sizes(reader, counts),
+            ),
+            stage,
+        )
+    finally:
+        artifacts.discard(staging)
+
+
+def _store(staging: Path, manifest: artifacts.Manifest, dataset: Dataset, stage: Stage) -> Dataset:
+    """Insert the row and move the snapshot in one transaction, or return the row that has both."""
+    target = paths.dataset_dir(manifest.sha256)
+    dataset.path = paths.relative(target)
+    dataset.checksum = manifest.sha256
+    dataset.size_bytes = manifest.size_bytes
+    for _ in range(_TRIES):
+        existing = revisions.newest_named(dataset.name)
+        if existing and existing.checksum == manifest.sha256:
+            artifacts.put(staging, manifest, target)  # heals a snapshot that was lost or damaged
+            return existing
+        if existing:
+            stage("Comparing with the revision before")
+            _follow(dataset, existing, staging)
+        try:
+            with transaction.atomic():
+                dataset.save(force_insert=True)
+                artifacts.put(staging, manifest, target)
+            return dataset
+        except IntegrityError:  # registered by somebody else since we looked
+            dataset.pk = None
+    raise Conflict(f"{dataset.name} is being registered by others at this moment; try again.")
+
+
+def _follow(dataset: Dataset, previous: Dataset, staging: Path) -> None:
+    """Make `dataset`, whose files are in `staging`, the revision after `previous`."""
+    dataset.name = previous.name
+    dataset.revision = previous.revision + 1
+    dataset.previous = previous
+    dataset.description = dataset.description or previous.description
+    before = dataset_path(previous)
+    dataset.changes = revisions.differences(before, staging) if before.is_dir() else {}
+
+
+def _sizes(reader: Reader, counts: dict[str, int]) -> dict[str, float | int]:
+    """Lengths in characters: tokens depend on the base model, which is not known here."""
+    examples = sum(counts.values())
+    return {
+        "characters": reader.characters,
+        "characters_per_example": round(reader.characters / examples, 1),
+        "longest_characters": reader.longest,
+    }

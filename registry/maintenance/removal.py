@@ -1,0 +1,130 @@
+"""A model goes: into the archive when it has versions, for good when it has none or by force."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from django.db import transaction
+from django.db.models import Q
+from django.utils import timezone
+
+from registry.errors import Conflict, Damaged, Invalid
+from registry.maintenance import archive, gc
+from registry.mlflow import tracking
+from registry.models import BaseModel, Model, ModelVersion
+from registry.storage import paths
+
+
+@dataclass(frozen=True)
+class Removal:
+    """What became of a model. `kept_active` says which versions could not move, and why."""
+
+    outcome: Literal["archived", "restored", "deleted"]
+    name: str
+    freed_bytes: int = 0
+    kept_active: list[str] = field(default_factory=list)
+
+
+def remove_model(model: Model, force: str | None = None) -> Removal:
+    """Archive a model that has versions; delete one without, or any when `force` is its name.
+
+    Safe to repeat after a crash. Raises Invalid when `force` is another name, and Conflict while
+    a job of the model waits or runs, or when something else was made from its versions.
+    """
+    if force is not None and force != model.name:
+        raise Invalid(f"To delete {model.name} with its versions, give exactly its name.")
+    if force is None and model.versions.exists():
+        return _archive(model)
+    return _delete(model, forced=force is not None)
+
+
+def archive_model(model: Model) -> Removal:
+    """Archive a model with its versions. Raises Conflict when it has none: it would be deleted."""
+    if not model.versions.exists():
+        raise Conflict(f"{model} has no version; there is nothing to archive.")
+    return _archive(model)
+
+
+def unarchive_model(model: Model) -> Removal:
+    """Bring back the versions that went to the archive with the model, then show and serve it.
+
+    A version that was archived by itself before stays there. The model is shown last, so that
+    after a crash the call can be repeated. Raises Conflict when it is not archived.
+    """
+    if not Model.objects.filter(pk=model.pk).exclude(archived_at=None).exists():
+        raise Conflict(f"{model} is not archived.")
+    archive.finish_moves(model)
+    kept = []
+    for version in model.versions.filter(
+        status=ModelVersion.Status.ARCHIVED, archived_with_model=True
+    ):
+        try:
+            archive.restore_version(version)
+        except Damaged as damage:
+            kept.append(str(damage))
+    Model.objects.filter(pk=model.pk).update(archived_at=None)
+    model.refresh_from_db()
+    return Removal("restored", model.name, kept_active=kept)
+
+
+def _archive(model: Model) -> Removal:
+    with transaction.atomic():
+        row = Model.objects.select_for_update().get(pk=model.pk)
+        _refuse_live_jobs(row)
+        Model.objects.filter(pk=row.pk, archived_at=None).update(archived_at=timezone.now())
+    model.refresh_from_db()
+    archive.finish_moves(model)
+    kept = []
+    for version in model.versions.ready():
+        try:
+            archive.archive_version(version, with_model=True)
+        except Damaged as damage:
+            kept.append(str(damage))
+    return Removal("archived", model.name, kept_active=kept)
+
+
+def _delete(model: Model, *, forced: bool) -> Removal:
+    """Rows first and files after: what a crash leaves between is an orphan that gc lists. MLflow
+    puts the experiment away when it is told, which may be much later."""
+    archive.finish_moves(model)
+    with transaction.atomic():
+        row = Model.objects.select_for_update().get(pk=model.pk)
+        _refuse_live_jobs(row)
+        versions = ModelVersion.objects.select_for_update().filter(model=row)
+        if not forced and versions.exists():
+            raise Conflict(f"{row} has got a version in the meantime; nothing was deleted.")
+        _refuse_descendants(row)
+        freed = sum(versions.values_list("size_bytes", flat=True))
+        places = {
+            paths.relative(paths.version_dir(row.name, number, archived=archived))
+            for number in versions.values_list("version", flat=True)
+            for archived in (False, True)
+        }
+        jobs = row.jobs.all()
+        job_ids = list(jobs.values_list("pk", flat=True))
+        places |= {paths.relative(paths.job_dir(pk)) for pk in job_ids}
+        tracking.model_deleted(row, job_ids, versions.values_list("pk", flat=True))
+        jobs.delete()
+        row.alias_moves.all().delete()
+        row.aliases.all().delete()
+        ModelVersion.objects.filter(model=row).update(parent=None)
+        ModelVersion.objects.filter(model=row).delete()
+        row.delete()
+    for place in sorted(places):
+        gc.remove_unnamed(place)
+    return Removal("deleted", model.name, freed_bytes=freed)
+
+
+def _refuse_live_jobs(model: Model) -> None:
+    live = model.jobs.filter(status__in=("queued", "running")).values_list("pk", flat=True)
+    if numbers := ", ".join(str(pk) for pk in live):
+        raise Conflict(f"Job {numbers} of {model} waits or runs; cancel it first.")
+
+
+def _refuse_descendants(model: Model) -> None:
+    children = ModelVersion.objects.filter(~Q(model=model), parent__model=model)
+    if child := children.select_related("model").first():
+        raise Conflict(f"{child} was trained on from a version of {model}; delete it first.")
+    if base := BaseModel.objects.filter(fused_version__model=model).first():
+        raise Conflict(f"The base model {base} was fused from {model}; delete it first.")

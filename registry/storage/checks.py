@@ -1,0 +1,38 @@
+"""Whether a folder is what its row recorded: every byte, or at least every file's size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from registry.errors import Damaged
+from registry.storage import artifacts, paths
+
+
+def check_folder(folder: Path, manifest_sha256: str) -> list[str]:
+    """What differs from the manifest that a row recorded, a sentence each; reads every byte."""
+    if not folder.is_dir():
+        return [f"The folder {paths.relative(folder)} is missing."]
+    problems = artifacts.verify(folder)
+    if not problems and artifacts.read_manifest(folder).sha256 != manifest_sha256:
+        return ["Its manifest is not the one that was recorded."]
+    return problems
+
+
+def check_sizes(folder: Path, manifest_sha256: str) -> list[str]:
+    """Like `check_folder` without reading the files: their presence and sizes, in microseconds."""
+    try:
+        manifest = artifacts.read_manifest(folder)
+    except Damaged as damage:
+        return [str(damage)]
+    if manifest.sha256 != manifest_sha256:
+        return ["Its manifest is not the one that was recorded."]
+    problems = []
+    for name, file in sorted(manifest.files.items()):
+        try:
+            size = (folder / name).stat().st_size
+        except OSError:
+            problems.append(f"{name} is missing.")
+        else:
+            if size != file.size:
+                problems.append(f"{name} has {size} bytes, {file.size} were recorded.")
+    return problems

@@ -1,0 +1,1 @@
+"""Versions: numbered, begun with their lineage, completed; and compared or drawn afterwards."""

@@ -1,0 +1,136 @@
+"""Base models, their imports and the exports of versions over JSON."""
+
+# No `from __future__ import annotations`: ninja resolves texts in the module of `paginate`, and fails.
+
+from django.db.models import QuerySet
+from django.http import FileResponse, HttpRequest
+from django.shortcuts import get_object_or_404
+from ninja import Router, Status
+from ninja.pagination import paginate
+
+from registry.bases import registration
+from registry.conversion import exports, imports
+from registry.models import BaseImport, BaseModel, Dataset, ModelVersion
+from registry.web.paging import LimitOffset
+from registry.web.schemas import (
+    BaseImportIn,
+    BaseImportOut,
+    BaseIn,
+    BaseOut,
+    ExportIn,
+    ExportOut,
+    FuseIn,
+    QuantizeIn,
+)
+
+router = Router(tags=["base models"])
+
+
+@router.get("/bases", response=list[BaseOut], summary="Base models")
+@paginate(LimitOffset)
+def base_models(request: HttpRequest) -> QuerySet[BaseModel]:
+    """What models can be fine-tuned from; each answers as `base:NAME`."""
+    return BaseModel.objects.all()
+
+
+@router.post("/bases", response={201: BaseOut}, summary="Import the bundled base model")
+def create_base(request: HttpRequest, payload: BaseIn) -> Status[BaseModel]:
+    """Takes seconds the first time; afterwards it gives what is there."""
+    return Status(201, registration.register_starter())
+
+
+@router.get("/bases/imports", response=list[BaseImportOut], summary="Imports, newest first")
+@paginate(LimitOffset)
+def base_imports(request: HttpRequest) -> QuerySet[BaseImport]:
+    """What is being imported, quantized or fused, and what became of earlier work."""
+    imports.fail_dead()
+    return BaseImport.objects.all()
+
+
+@router.post("/bases/imports", response={202: BaseImportOut}, summary="Import from a model hub")
+def import_base(request: HttpRequest, payload: BaseImportIn) -> Status[BaseImport]:
+    """Goes on in the background; ask for the import to see how far it is."""
+    row = imports.start(payload.source, payload.name, payload.revision)
+    imports.launch(row)
+    return Status(202, row)
+
+
+@router.get("/bases/imports/{int:import_id}", response=BaseImportOut, summary="One import")
+def base_import(request: HttpRequest, import_id: int) -> BaseImport:
+    """How far it is, or why it failed."""
+    imports.fail_dead()
+    return get_object_or_404(BaseImport, pk=import_id)
+
+
+@router.post(
+    "/bases/imports/{int:import_id}/retry", response={202: BaseImportOut}, summary="Retry an import"
+)
+def retry_import(request: HttpRequest, import_id: int) -> Status[BaseImport]:
+    """A failed import goes on from what has arrived; a failed conversion begins again."""
+    row = imports.retry(get_object_or_404(BaseImport, pk=import_id))
+    imports.launch(row)
+    return Status(202, row)
+
+
+@router.get("/bases/{int:base_id}", response=BaseOut, summary="One base model")
+def base_model(request: HttpRequest, base_id: int) -> BaseModel:
+    """With the certificate of its fidelity when it was quantized or fused."""
+    return get_object_or_404(BaseModel, pk=base_id)
+
+
+@router.post(
+    "/bases/{int:base_id}/quantize", response={202: BaseImportOut}, summary="Quantize a base model"
+)
+def quantize_base(request: HttpRequest, base_id: int, payload: QuantizeIn) -> Status[BaseImport]:
+    """Goes on in the background as an import does; kept only when it still speaks like the
+    original."""
+    base = get_object_or_404(BaseModel, pk=base_id)
+    dataset = payload.dataset_id and get_object_or_404(Dataset, pk=payload.dataset_id)
+    row = imports.start_quantize(
+        base, payload.bits, payload.group_size, payload.name, dataset or None
+    )
+    imports.launch(row)
+    return Status(202, row)
+
+
+@router.post(
+    "/models/{int:model_id}/versions/{version}/fuse",
+    response={202: BaseImportOut},
+    summary="Fuse a version into a base model",
+)
+def fuse_version(
+    request: HttpRequest, model_id: int, version: str, payload: FuseIn
+) -> Status[BaseImport]:
+    """Goes on in the background as an import does; kept only when it still says what the adapter
+    said."""
+    row = imports.start_fuse(_version(model_id, version), payload.name)
+    imports.launch(row)
+    return Status(202, row)
+
+
+_EXPORTS = "/models/{int:model_id}/versions/{version}/exports"
+
+
+@router.get(_EXPORTS, response=list[ExportOut], summary="A version's exports")
+def version_exports(request: HttpRequest, model_id: int, version: str) -> list[exports.Export]:
+    """What was asked for, and how far it is."""
+    return exports.exports_of(_version(model_id, version))
+
+
+@router.post(_EXPORTS, response={202: ExportOut}, summary="Export a version")
+def export_version(
+    request: HttpRequest, model_id: int, version: str, payload: ExportIn
+) -> Status[exports.Export]:
+    """An adapter is ready at once; what needs the model's weights goes on in the background."""
+    return Status(202, exports.request(_version(model_id, version), payload.form))
+
+
+@router.get(_EXPORTS + "/{form}/file", summary="Download an export")
+def export_file(request: HttpRequest, model_id: int, version: str, form: str) -> FileResponse:
+    """The file of an export that is ready, as a zip archive."""
+    return FileResponse(exports.open_file(_version(model_id, version), form), as_attachment=True)
+
+
+def _version(model_id: int, version: str) -> ModelVersion:
+    versions = ModelVersion.objects.select_related("model", "base_model", "dataset")
+    return get_object_or_404(versions, model_id=model_id, version=version)

@@ -1,0 +1,179 @@
+"""Pages of base models, of their imports, and of the exports of versions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import messages
+from django.core.paginator import Paginator
+from django.db.models import QuerySet
+from django.http import FileResponse, HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
+
+from registry.bases.registration import register_starter
+from registry.conversion import exports, imports
+from registry.errors import HubError
+from registry.models import BaseImport, BaseModel, ModelVersion
+from registry.web.forms import FuseForm, ImportBaseForm, QuantizeForm
+from registry.web.htmx import HtmxRequest, form_page, partial, refuse
+
+PER_PAGE = 25
+_IMPORTS_SHOWN = 10
+
+
+@require_GET
+def bases(request: HtmxRequest) -> HttpResponse:
+    page = Paginator(BaseModel.objects.all(), PER_PAGE).get_page(request.GET.get("page"))
+    context = {"page": page, **_imports(BaseImport.objects.all())}
+    return render(request, partial(request, "registry/bases.html", "rows"), context)
+
+
+@require_GET
+def base(request: HtmxRequest, pk: int) -> HttpResponse:
+    context = _base_context(pk, QuantizeForm())
+    return render(request, partial(request, "registry/base.html", "conversions"), context)
+
+
+@require_POST
+def base_quantize(request: HtmxRequest, pk: int) -> HttpResponse:
+    found = get_object_or_404(BaseModel, pk=pk)
+    form = QuantizeForm(request.POST)
+    status = 422
+    if form.is_valid():
+        try:
+            row = imports.start_quantize(found, **form.cleaned_data)
+            imports.launch(row)
+        except HubError as error:
+            status = refuse(form, error)
+        else:
+            messages.success(request, f"{row.name} is being made.")
+            return redirect("base", pk)
+    return form_page(request, "registry/base.html", _base_context(pk, form), status)
+
+
+def _base_context(pk: int, form: QuantizeForm) -> dict[str, Any]:
+    related = BaseModel.objects.select_related("derived_from", "fused_version__model")
+    found = get_object_or_404(related, pk=pk)
+    return {
+        "base": found,
+        "models": found.models.all()[:50],
+        "derived": found.derived.all(),
+        "form": form,
+        **_imports(found.conversions.all()),
+    }
+
+
+def _imports(rows: QuerySet[BaseImport]) -> dict[str, Any]:
+    """The newest of `rows`, and whether the page should ask again."""
+    imports.fail_dead()
+    shown = list(rows.select_related("base_model")[:_IMPORTS_SHOWN])
+    return {
+        "imports": shown,
+        "running": any(row.status == BaseImport.Status.RUNNING for row in shown),
+    }
+
+
+@require_http_methods(["GET", "POST"])
+def base_new(request: HttpRequest) -> HttpResponse:
+    form = ImportBaseForm(request.POST or None)
+    status = 200
+    if request.method == "POST":
+        status = 422
+        if form.is_valid():
+            try:
+                row = imports.start(**form.cleaned_data)
+                imports.launch(row)
+            except HubError as error:
+                status = refuse(form, error)
+            else:
+                messages.success(request, f"{row.name} is being imported.")
+                return redirect("bases")
+    return form_page(request, "registry/base_new.html", {"form": form}, status)
+
+
+@require_POST
+def import_retry(request: HttpRequest, pk: int) -> HttpResponse:
+    try:
+        row = imports.retry(get_object_or_404(BaseImport, pk=pk))
+        imports.launch(row)
+    except HubError as error:
+        messages.error(request, str(error))
+    return redirect("bases")
+
+
+@require_POST
+def starter_base(request: HttpRequest) -> HttpResponse:
+    try:
+        base = register_starter()
+    except HubError as error:
+        messages.error(request, str(error))
+    else:
+        messages.success(request, f"{base.name} is imported.")
+    return redirect("bases" if request.POST.get("next") == "bases" else "model_new")
+
+
+@require_http_methods(["GET", "POST"])
+def version_exports(request: HtmxRequest, pk: int, version: str) -> HttpResponse:
+    found = _version(pk, version)
+    if request.method == "POST":
+        try:
+            exports.request(found, request.POST.get("form", ""))
+        except HubError as error:
+            messages.error(request, str(error))
+        return redirect("version_exports", pk, version)
+    context = _exports_context(found, FuseForm())
+    return render(request, partial(request, "registry/base_exports.html", "work"), context)
+
+
+@require_POST
+def version_fuse(request: HtmxRequest, pk: int, version: str) -> HttpResponse:
+    found = _version(pk, version)
+    form = FuseForm(request.POST)
+    status = 422
+    if form.is_valid():
+        try:
+            row = imports.start_fuse(found, **form.cleaned_data)
+            imports.launch(row)
+        except HubError as error:
+            status = refuse(form, error)
+        else:
+            messages.success(request, f"{row.name} is being made.")
+            return redirect("version_exports", pk, version)
+    context = _exports_context(found, form)
+    return form_page(request, "registry/base_exports.html", context, status)
+
+
+def _exports_context(version: ModelVersion, form: FuseForm) -> dict[str, Any]:
+    made = {export.form: export for export in exports.exports_of(version)}
+    fusing = _imports(version.conversions.all())
+    exporting = any(export.status == "running" for export in made.values())
+    return {
+        "version": version,
+        "forms": [(name, text, made.get(name)) for name, text in _FORMS.items()],
+        "form": form,
+        **fusing,
+        "running": fusing["running"] or exporting,
+    }
+
+
+_FORMS = {
+    "adapter": "The adapter alone, for mlx-lm with the same base model.",
+    "fused": "The whole model as safetensors, adapter included.",
+    "gguf": "One file for llama.cpp, 16 bits a weight.",
+}
+
+
+@require_GET
+def export_file(request: HttpRequest, pk: int, version: str, form: str) -> HttpResponse:
+    try:
+        file = exports.open_file(_version(pk, version), form)
+    except HubError as error:
+        messages.error(request, str(error))
+        return redirect("version_exports", pk, version)
+    return FileResponse(file, as_attachment=True)  # type: ignore[return-value]
+
+
+def _version(pk: int, version: str) -> ModelVersion:
+    versions = ModelVersion.objects.select_related("model", "base_model", "dataset")
+    return get_object_or_404(versions, model_id=pk, version=version)

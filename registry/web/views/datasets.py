@@ -1,0 +1,188 @@
+"""Pages of data sets."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from django.contrib import messages
+from django.core.paginator import Paginator
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
+from django_htmx.http import HttpResponseClientRedirect
+
+from registry.datasets import tasks as dataset_tasks
+from registry.datasets.examples import BadExamples
+from registry.datasets.revisions import newest, revisions
+from registry.datasets.snapshots import SPLITS, read_examples, register_starter_dataset
+from registry.errors import HubError
+from registry.models import Dataset, DatasetTask
+from registry.web.forms import RegisterDatasetForm
+from registry.web.htmx import HtmxRequest, form_page, partial, refuse
+from registry.web.paging import RowPages
+
+PER_PAGE = 25
+EXAMPLES_PER_PAGE = 10
+_TASKS_SHOWN = 10
+
+
+@require_GET
+def datasets(request: HtmxRequest) -> HttpResponse:
+    q = request.GET.get("q", "").strip()
+    found: QuerySet[Dataset] = newest().order_by("-created_at", "-pk")
+    if q:
+        found = found.filter(name__icontains=q) | found.filter(description__icontains=q)
+    page = RowPages(found, PER_PAGE).get_page(request.GET.get("page"))
+    part = "tasks" if request.htmx.target == "tasks" else "rows"
+    tasks = list(dataset_tasks.in_sight()[:_TASKS_SHOWN])
+    context = {
+        "page": page,
+        "q": q,
+        "tasks": tasks,
+        "running": any(task.is_running for task in tasks),
+    }
+    return render(request, partial(request, "registry/datasets.html", part), context)
+
+
+@require_http_methods(["GET", "POST"])
+def dataset_new(request: HttpRequest) -> HttpResponse:
+    form = RegisterDatasetForm(request.POST or None, request.FILES or None)
+    status = 200
+    mistakes: BadExamples | None = None
+    if request.method == "POST":
+        status = 422
+        if form.is_valid():
+            try:
+                created = _register(form.cleaned_data)
+            except BadExamples as error:
+                status = refuse(form, error)
+                mistakes = error
+            except HubError as error:
+                status = refuse(form, error)
+            else:
+                if isinstance(created, Dataset):
+                    messages.success(request, _kept(created))
+                return redirect(created)
+    return form_page(
+        request, "registry/dataset_new.html", {"form": form, "mistakes": mistakes}, status
+    )
+
+
+def _register(fields: dict[str, Any]) -> Dataset | DatasetTask:
+    more = fields["description"], fields["columns"]
+    if fields["hub"]:
+        return dataset_tasks.start_hub(fields["name"], fields["hub"], *more)
+    return dataset_tasks.start_upload(fields["name"], fields["files"], *more)
+
+
+def _kept(created: Dataset) -> str:
+    return f"{created} is kept: {created.examples} examples."
+
+
+@require_GET
+def dataset_task(request: HtmxRequest, pk: int) -> HttpResponse:
+    """How far the work is; once it is done, what it made."""
+    dataset_tasks.fail_dead()
+    found = get_object_or_404(DatasetTask.objects.select_related("dataset", "report"), pk=pk)
+    if found.status == DatasetTask.Status.COMPLETED:
+        target = _made_by(found)
+        return HttpResponseClientRedirect(target) if request.htmx else redirect(target)
+    context = {"task": found, "can_retry": dataset_tasks.can_retry(found)}
+    return render(request, partial(request, "registry/dataset_task.html", "work"), context)
+
+
+def _made_by(task: DatasetTask) -> str:
+    if task.kind == DatasetTask.Kind.EXAMINE:
+        report = f"?report={task.report_id}" if task.report_id else ""
+        return reverse("dataset_doctor", args=[task.dataset_id]) + report
+    return reverse("dataset", args=[task.dataset_id])
+
+
+@require_POST
+def dataset_task_retry(request: HttpRequest, pk: int) -> HttpResponse:
+    found = get_object_or_404(DatasetTask, pk=pk)
+    try:
+        dataset_tasks.retry(found)
+    except HubError as error:
+        messages.error(request, str(error))
+    return redirect(found)
+
+
+@require_POST
+def starter_dataset(request: HttpRequest) -> HttpResponse:
+    try:
+        created = register_starter_dataset()
+    except HubError as error:
+        messages.error(request, str(error))
+        return redirect("dataset_new")
+    return redirect(created)
+
+
+@require_GET
+def dataset(request: HtmxRequest, pk: int) -> HttpResponse:
+    found = get_object_or_404(Dataset, pk=pk)
+    splits = {name: found.splits[name] for name in SPLITS if name in found.splits}
+    split = request.GET.get("split", "")
+    split = split if split in splits else next(iter(splits), "")
+    total = splits.get(split, 0)
+    page = Paginator(range(total), EXAMPLES_PER_PAGE).get_page(request.GET.get("page"))
+    first = max(0, page.start_index() - 1)
+    context = {
+        "dataset": found,
+        "splits": splits,
+        "split": split,
+        "page": page,
+        "revisions": revisions(found),
+        **_examples(found, split, first),
+        "versions": found.versions.select_related("model").order_by("-created_at")[:8],
+    }
+    template = partial(request, "registry/dataset.html", "rows")
+    return render(request, template, context)
+
+
+def _examples(dataset: Dataset, split: str, first: int) -> dict[str, Any]:
+    if not split:
+        return {"examples": []}
+    try:
+        read = read_examples(dataset, split, offset=first, limit=EXAMPLES_PER_PAGE)
+    except (HubError, OSError) as error:
+        return {"examples": [], "examples_error": str(error)}
+    return {"examples": [_as_chat(number, row) for number, row in enumerate(read, first + 1)]}
+
+
+def _as_chat(number: int, row: dict[str, Any]) -> dict[str, Any]:
+    """One example as chat messages, whatever its format."""
+    if "messages" in row:
+        turns = [_with_calls(message) for message in row["messages"]]
+    elif "chosen" in row:
+        turns = [
+            *_turns(row["prompt"], "user"),
+            *_turns(row["chosen"], "chosen"),
+            *_turns(row["rejected"], "rejected"),
+        ]
+    elif "prompt" in row:
+        turns = [
+            {"role": "user", "content": row["prompt"]},
+            {"role": "assistant", "content": row.get("completion", "")},
+        ]
+    else:
+        turns = [{"role": "text", "content": row.get("text", "")}]
+    return {"number": number, "messages": turns}
+
+
+def _with_calls(message: dict[str, Any]) -> dict[str, Any]:
+    """The message with its tool calls written out as JSON below its text."""
+    calls = [
+        json.dumps(call["function"], ensure_ascii=False) for call in message.get("tool_calls") or ()
+    ]
+    return {**message, "content": "\n".join(filter(None, [message["content"], *calls]))}
+
+
+def _turns(value: Any, role: str) -> list[dict[str, Any]]:
+    """A text or messages of a preference; the answers' role says which of both they are."""
+    if isinstance(value, str):
+        return [{"role": role, "content": value}]
+    return [m if role == "user" else {**m, "role": role} for m in value]

@@ -1,0 +1,171 @@
+"""Pages of models."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils.safestring import mark_safe
+from django.views.decorators.http import require_GET, require_http_methods
+
+from registry.catalog import card, overview
+from registry.catalog.registration import EDITABLE, register_model, update_model
+from registry.errors import HubError
+from registry.maintenance import gc
+from registry.models import BaseModel, Model
+from registry.promotion import rules
+from registry.promotion.aliases import previous_versions
+from registry.promotion.resolve import PRODUCTION
+from registry.versions import comparison
+from registry.web.forms import ModelForm, MoveAliasForm, RegisterModelForm, RuleForm
+from registry.web.htmx import HtmxRequest, form_page, partial, refuse
+from registry.web.paging import RowPages
+
+PER_PAGE = 25
+VERSIONS_PER_PAGE = 25
+
+
+@require_GET
+def models(request: HtmxRequest) -> HttpResponse:
+    names = ("q", "task", "base", "tag", "status", "sort")
+    query = {name: request.GET.get(name, "").strip() for name in names}
+    query["status"] = query["status"] or "active"
+    page = RowPages(overview.find_models(**query), PER_PAGE).get_page(request.GET.get("page"))
+    template = partial(request, "registry/models.html", "rows")
+    context = {
+        "page": page,
+        "query": query,
+        "filtered": any(query[name] for name in ("q", "task", "base", "tag"))
+        or query["status"] != "active",
+        "tasks": Model.TaskType.choices,
+        "bases": BaseModel.objects.values_list("name", flat=True),
+    }
+    return render(request, template, context)
+
+
+@require_http_methods(["GET", "POST"])
+def model_new(request: HttpRequest) -> HttpResponse:
+    form = RegisterModelForm(request.POST or None)
+    status = 200
+    if request.method == "POST":
+        status = 422
+        if form.is_valid():
+            try:
+                created = register_model(**form.cleaned_data)
+            except HubError as error:
+                status = refuse(form, error)
+            else:
+                messages.success(request, f"{created.name} is registered. Train it next.")
+                return redirect(created)
+    context = {"form": form, "bases": BaseModel.objects.exists()}
+    return form_page(request, "registry/model_new.html", context, status)
+
+
+@require_http_methods(["GET", "POST"])
+def model_edit(request: HttpRequest, pk: int) -> HttpResponse:
+    found = get_object_or_404(Model, pk=pk)
+    initial = {field: getattr(found, field) for field in EDITABLE}
+    form = ModelForm(request.POST or None, initial={**initial, "tags": ", ".join(found.tags)})
+    status = 200
+    if request.method == "POST":
+        status = 422
+        if form.is_valid():
+            try:
+                update_model(found, **form.cleaned_data)
+            except HubError as error:
+                status = refuse(form, error)
+            else:
+                messages.success(request, f"{found.name} is changed.")
+                return redirect(found)
+    context = {"form": form, "model": found}
+    return form_page(request, "registry/model_edit.html", context, status)
+
+
+@require_GET
+def model_card(request: HttpRequest, pk: int) -> HttpResponse:
+    """The card as a file, README.md."""
+    found = get_object_or_404(Model.objects.select_related("base_model"), pk=pk)
+    text = card.write_card(found, _origin(request))
+    return HttpResponse(
+        text,
+        content_type="text/markdown; charset=utf-8",
+        headers={"Content-Disposition": 'attachment; filename="README.md"'},
+    )
+
+
+@require_GET
+def model(request: HtmxRequest, pk: int) -> HttpResponse:
+    found = get_object_or_404(Model.objects.select_related("base_model"), pk=pk)
+    asked = {name: request.GET.get(name) for name in ("name", "reason") if name in request.GET}
+    chosen = request.GET.get("version") or request.GET.get("promote")
+    form = MoveAliasForm(found, initial={**asked, "version": chosen})
+    if partial(request, "", "promote"):  # htmx asks for the form alone
+        context = {"model": found, "form": form, **_promote_context(found, form)}
+        return render(request, "registry/_promote.html", context)
+    return render(request, "registry/model.html", model_context(request, found, form))
+
+
+def model_context(
+    request: HttpRequest,
+    found: Model,
+    form: MoveAliasForm,
+    rule_form: RuleForm | None = None,
+) -> dict[str, Any]:
+    every = overview.versions_of(found)
+    disk = gc.disk_use(found)[0]
+    pages = RowPages(overview.listed_versions_of(found), VERSIONS_PER_PAGE)
+    pages.count = disk.versions  # it has counted them already
+    page = pages.get_page(request.GET.get("page"))
+    versions = list(page)
+    asked = request.GET.getlist("compare")[: comparison.MOST]
+    chosen = list(every.filter(version__in=asked).reverse()) if asked else []
+    return {
+        "model": found,
+        "disk": disk,
+        "versions": versions,
+        "page": page,
+        "scored": any("exact_match" in v.metrics for v in versions),
+        "in_production": [
+            v for v in versions if any(alias.name == PRODUCTION for alias in v.aliases.all())
+        ],
+        "moves": overview.moves_of(found),
+        "jobs": found.jobs.select_related("dataset")[:5],
+        "form": form,
+        "compared": chosen if len(chosen) > 1 else [],
+        "compared_metrics": comparison.compare_metrics(chosen),
+        "compared_params": comparison.compare_params(chosen),
+        "origin": _origin(request),
+        "card": mark_safe(card.render(card.write_body(found, _origin(request)))),  # noqa: S308  sanitised
+        "rules": found.promotion_rules.all(),
+        "rule_form": rule_form or RuleForm(),
+        "known_metrics": sorted({"exact_match"}.union(*(v.metrics for v in versions))),
+        "rollbacks": previous_versions(found),
+        **_promote_context(found, form),
+    }
+
+
+def _promote_context(found: Model, form: MoveAliasForm) -> dict[str, Any]:
+    """The choices, and what the rules say of the one that is chosen."""
+    aliases = list(found.aliases.select_related("version"))
+    ready = found.versions.ready().newest_first().select_related("model")
+    pointing = {alias.name: alias.version for alias in aliases}
+    name = str(form["name"].value() or "")
+    number = form["version"].value()
+    version = (ready.filter(version=number).first() if number else None) or ready.first()
+    current = pointing.get(name)
+    moves = version is not None and (current is None or version.pk != current.pk)
+    verdicts = rules.judge(found, name, version, current) if version and moves else []
+    return {
+        "aliases": aliases,
+        "ready": version is not None,
+        "chosen": version,
+        "already": version if version and not moves else None,
+        "verdicts": verdicts,
+        "refused": bool(rules.refusals(verdicts)),
+    }
+
+
+def _origin(request: HttpRequest) -> str:
+    return request.build_absolute_uri("/").rstrip("/")

@@ -1,0 +1,29 @@
+"""The MLflow runs of a model: a section of its page, loaded after it, and a page of their own."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.http import HttpResponse
+from django.shortcuts import get_object_or_404, render
+from django.views.decorators.http import require_GET
+
+from registry.errors import Unavailable
+from registry.mlflow import tracking
+from registry.models import Model
+from registry.web.htmx import HtmxRequest
+
+SHOWN = 20
+LIMIT_S = 5.0
+
+
+@require_GET
+def model_runs(request: HtmxRequest, pk: int) -> HttpResponse:
+    """Says so, with status 200, when MLflow does not answer: htmx shows no other."""
+    found = get_object_or_404(Model, pk=pk)
+    context = {"model": found, "shown": SHOWN, "mlflow": settings.MLFLOW_TRACKING_URI}
+    try:
+        context["runs"] = tracking.history(found, SHOWN, LIMIT_S)
+    except Unavailable as error:
+        context["trouble"] = str(error)
+    template = "registry/_runs.html" if request.htmx else "registry/runs.html"
+    return render(request, template, context)

@@ -1,0 +1,149 @@
+"""Whether the prompts of training and of serving are the same tokens, on real tokenizers."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backends.base import TemplateMismatch
+from backends.mlx import MLXBackend
+
+pytestmark = pytest.mark.any_database
+
+TOOLS = [{"type": "function", "function": {"name": "clock", "parameters": {}}}]
+# Writes every part of a message that a template may read.
+WRITES_ALL = (
+    "{% if tools %}<tools>{{ tools | tojson }}</tools>{% endif %}"
+    "{% for m in messages %}<|im_start|>{{ m.role }}{% if m.name %} ({{ m.name }}){% endif %}\n"
+    "{{ m.content }}{% if m.mood %} [{{ m.mood }}]{% endif %}"
+    "{% if m.tool_calls %}{{ m.tool_calls | tojson }}{% endif %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def said(role: str, content: str, **more: Any) -> dict[str, Any]:
+    return {"role": role, "content": content, **more}
+
+
+def make_data(folder: Path, *examples: dict[str, Any]) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / "train.jsonl").write_text("".join(json.dumps(e) + "\n" for e in examples))
+    return folder
+
+
+@pytest.fixture
+def base(tiny_base: Path, tmp_path: Path) -> Path:
+    """A copy whose tokenizer files a test may change."""
+    return Path(shutil.copytree(tiny_base, tmp_path / "base"))
+
+
+def with_template(base: Path, template: str, **more: Any) -> Path:
+    path = base / "tokenizer_config.json"
+    config = json.loads(path.read_text()) | {"chat_template": template, **more}
+    path.write_text(json.dumps(config))
+    return base
+
+
+ASKED, ANSWERED = said("user", "What time is it?"), said("assistant", "Nine.")
+
+
+@pytest.mark.parametrize(
+    "example",
+    [
+        {"messages": [ASKED, ANSWERED]},
+        {"messages": [said("system", "Be brief."), ASKED, ANSWERED, ASKED, ANSWERED]},
+        {"prompt": "What time is it?", "completion": "Nine."},
+        {"prompt": "What time is it?", "chosen": "Nine.", "rejected": "Late."},
+        {"text": "Once upon a time"},
+        {
+            "messages": [
+                ASKED,
+                said("assistant", "", tool_calls=[{"id": "1", "function": {"name": "clock"}}]),
+                said("tool", "9:00", tool_call_id="1", name="clock"),
+                ANSWERED,
+            ],
+            "tools": TOOLS,
+        },
+    ],
+    ids=["chat", "system and turns", "completion", "preference", "text", "tools"],
+)
+@pytest.mark.parametrize("template", [None, WRITES_ALL], ids=["own", "writes all"])
+def test_what_is_trained_is_what_is_asked(
+    base: Path, tmp_path: Path, example: dict[str, Any], template: str | None
+) -> None:
+    if template:
+        with_template(base, template)
+    MLXBackend().check_template(base, make_data(tmp_path / "data", example), 8)
+
+
+@pytest.mark.parametrize(
+    ("messages", "shown"),
+    [
+        ([said("user", "Hi", mood="glad"), ANSWERED], "' ['"),
+        ([said("user", "Hi", name="ana"), ANSWERED], "' ('"),
+        ([said("developer", "Be brief."), ASKED, ANSWERED], "'system'"),
+    ],
+    ids=["a field of one's own", "a name", "a developer"],
+)
+def test_what_an_endpoint_does_not_carry_is_shown_in_words(
+    base: Path, tmp_path: Path, messages: list[dict[str, Any]], shown: str
+) -> None:
+    data = make_data(tmp_path / "data", {"messages": [ASKED, ANSWERED]}, {"messages": messages})
+    with pytest.raises(TemplateMismatch, match="line 2: token") as told:
+        MLXBackend().check_template(with_template(base, WRITES_ALL), data, 8)
+    assert shown in str(told.value)
+
+
+def test_a_template_that_tells_the_time_is_found(base: Path, tmp_path: Path) -> None:
+    """Rendered twice, it gives two prompts."""
+    template = "{{ strftime_now('%f') }}" + WRITES_ALL
+    data = make_data(tmp_path / "data", {"messages": [ASKED, ANSWERED]})
+    with pytest.raises(TemplateMismatch, match="token"):
+        MLXBackend().check_template(with_template(base, template), data, 8)
+
+
+def test_a_prompt_that_only_training_renders_is_found(base: Path, tmp_path: Path) -> None:
+    refuses = "{% if messages[0].kind is not defined %}{{ raise_exception('no kind') }}{% endif %}"
+    data = make_data(tmp_path / "data", {"messages": [{**ASKED, "kind": "short"}, ANSWERED]})
+    with pytest.raises(TemplateMismatch, match=r"never be asked.*no kind"):
+        MLXBackend().check_template(with_template(base, refuses + WRITES_ALL), data, 8)
+
+
+def test_only_a_sample_is_rendered(base: Path, tmp_path: Path) -> None:
+    rows = [{"messages": [ASKED, ANSWERED]}] * 9
+    odd = {"messages": [said("user", "Hi", mood="glad"), ANSWERED]}
+    data = make_data(tmp_path / "data", *rows, odd)
+    with_template(base, WRITES_ALL)
+    MLXBackend().check_template(base, data, 5)
+    with pytest.raises(TemplateMismatch, match="line 10"):
+        MLXBackend().check_template(base, data, 10)
+
+
+def test_a_hostile_template_ends_its_process_with_the_reason(base: Path, tmp_path: Path) -> None:
+    loops = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
+    with_template(base, loops + WRITES_ALL)
+    data = make_data(tmp_path / "data", {"messages": [ASKED, ANSWERED]})
+    code = (
+        "import sys, django; django.setup()\n"
+        "from pathlib import Path\n"
+        "from backends.mlx import MLXBackend\n"
+        "from training.attempt import template\n"
+        "with template.deadline(6, lambda: print('no end', flush=True)):\n"
+        "    MLXBackend().check_template(Path(sys.argv[1]), Path(sys.argv[2]), 8)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(base), str(data)],
+        cwd=Path(__file__).parents[4],
+        env={"DJANGO_SETTINGS_MODULE": "tests.settings", "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, "no end\n")

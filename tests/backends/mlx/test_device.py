@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from backends.mlx import MLXBackend, device
+from backends.mlx.device import blas_threads, prepare
+
+ROOT = Path(__file__).parents[3]
+
+
+def in_new_process(code: str, **environment: str) -> str:
+    environment = {**os.environ, **environment, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()
+
+
+def test_preparing_twice_changes_nothing() -> None:
+    assert prepare() == prepare()
+
+
+def test_the_device_is_described() -> None:
+    found = MLXBackend().device()
+    assert found.backend == "mlx"
+    assert found.device in ("cpu", "metal", "cuda")
+    assert found.name
+    assert found.memory_bytes > 1 << 30
+    assert set(found.versions) == {"mlx", "mlx-lm"}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="macOS has Accelerate")
+def test_importing_mlx_first_is_reported() -> None:
+    code = "import mlx.core; from backends.mlx import MLXBackend; print(MLXBackend().device())"
+    said = in_new_process(code)
+    assert "blas='reference'" in said
+    assert "imported before the fast BLAS" in said
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux" or os.uname().machine != "x86_64", reason="oneMKL is for Linux x86-64"
+)
+def test_a_new_process_computes_with_onemkl_and_passive_threads() -> None:
+    code = (
+        "import os; from backends.mlx import MLXBackend; print(MLXBackend().device().blas);"
+        "print(os.environ['OMP_WAIT_POLICY']);"
+        "import mlx.core as mx; x = mx.ones((64, 64)); mx.eval(x @ x)"
+    )
+    said = in_new_process(code, MKL_VERBOSE="1")
+    assert said.splitlines()[0] == "onemkl"
+    assert "PASSIVE" in said
+    assert "SGEMM" in said
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="macOS has Accelerate")
+@pytest.mark.parametrize("look", ["examine(base, data, 128, 1)", "check_template(base, data, 1)"])
+def test_looking_at_data_first_does_not_cost_the_fast_blas(
+    tiny_base: Path, chats: Path, look: str
+) -> None:
+    code = (
+        "from pathlib import Path; from backends.mlx import MLXBackend;"
+        f"base, data = Path({str(tiny_base)!r}), Path({str(chats)!r});"
+        f"MLXBackend().{look}; print(MLXBackend().device())"
+    )
+    assert "imported before the fast BLAS" not in in_new_process(code)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="MLX needs g++ on Linux only")
+def test_without_a_compiler_mlx_still_computes() -> None:
+    code = (
+        "from backends.mlx import MLXBackend; print(MLXBackend().device().warnings);"
+        "import mlx.core as mx; f = mx.compile(lambda x: mx.exp(x) * 2 + 1);"
+        "print(f(mx.zeros(3)).tolist())"
+    )
+    said = in_new_process(code, PATH="/nonexistent")
+    assert "install g++" in said
+    assert "[3.0, 3.0, 3.0]" in said
+
+
+def test_blas_callers_never_exceed_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    with blas_threads(4) as callers:
+        assert callers == 1
+
+
+def test_prompts_get_all_threads_and_decoding_half(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen: list[int] = []
+    monkeypatch.setenv("OMP_NUM_THREADS", "4")
+    monkeypatch.setattr(device, "_threads", 0)
+    monkeypatch.setattr(device, "_set_threads", chosen.append)
+    for length in (1, 1, 128, 300, 1):
+        device.share_cores(length)
+    assert chosen == [2, 4, 2]

@@ -1,0 +1,179 @@
+"""Learning to call tools: with a chat template that writes calls, from the example to the loss."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backends.base import BadExample, Finished, LoraConfig, TrainingConfig, TrainingRun
+from backends.mlx import MLXBackend
+from backends.mlx.data import examples
+
+pytestmark = pytest.mark.any_database
+
+# As Qwen's: tools in the system turn, calls as JSON in tags, results in a user turn.
+TEMPLATE = """\
+{%- if tools %}<|im_start|>system
+Tools:{% for tool in tools %}
+{{ tool | tojson }}{% endfor %}<|im_end|>
+{% endif %}
+{%- for message in messages %}
+{%- if message.role == "tool" %}<|im_start|>user
+<tool_response>
+{{ message.content }}
+</tool_response><|im_end|>
+{% else %}<|im_start|>{{ message.role }}
+{{ message.content }}
+{%- for call in message.tool_calls or [] %}
+{%- if message.content or not loop.first %}{{ "\\n" }}{% endif %}<tool_call>
+{"name": {{ call.function.name | tojson }}, "arguments": {{ call.function.arguments | tojson }}}
+</tool_call>
+{%- endfor %}<|im_end|>
+{% endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}<|im_start|>assistant
+{% endif %}"""
+TOOLS = [
+    {
+        "type": "function",
+        "function": {
+            "name": "weather",
+            "description": "The weather of a city",
+            "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
+        },
+    }
+]
+CALLED = '<tool_call>\n{"name": "weather", "arguments": {"city": "Oslo"}}\n</tool_call>'
+
+
+@pytest.fixture(scope="module")
+def tool_base(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model with that template."""
+    return with_template(tiny_base, tmp_path_factory.mktemp("tools") / "base", TEMPLATE)
+
+
+def with_template(base: Path, folder: Path, template: str) -> Path:
+    shutil.copytree(base, folder)
+    path = folder / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"chat_template": template}))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tool_base: Path) -> Any:
+    from mlx_lm.utils import load_tokenizer
+
+    return load_tokenizer(tool_base)
+
+
+def call(city: str) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": "weather", "arguments": {"city": city}}}
+
+
+def asked(city: str = "Oslo", content: str = "", more: tuple[str, ...] = ()) -> dict[str, Any]:
+    """A request that is answered by calling the tool, for every city of `more` as well."""
+    calls = [call(name) for name in (city, *more)]
+    return {
+        "messages": [
+            {"role": "user", "content": f"Weather in {city}?"},
+            {"role": "assistant", "content": content, "tool_calls": calls},
+        ],
+        "tools": TOOLS,
+    }
+
+
+def learned(example: dict[str, Any], tokenizer: Any) -> tuple[str, str]:
+    """(what is read, what is learned) as text."""
+    found = examples.example_of(example, tokenizer, True)
+    assert found.tokens[-1] in tokenizer.eos_token_ids
+    read, said = found.tokens[: found.start], found.tokens[found.start : -1]
+    return tokenizer.decode(read), tokenizer.decode(said)
+
+
+def test_the_call_is_learned_as_the_template_writes_it(tokenizer: Any) -> None:
+    read, said = learned(asked(), tokenizer)
+    assert said == CALLED
+    assert '"description": "The weather of a city"' in read  # the tools are told
+    assert read.endswith("Weather in Oslo?<|im_end|>\n<|im_start|>assistant\n")
+
+
+def test_prompt_and_call_are_token_for_token_what_inference_sends_and_says(tokenizer: Any) -> None:
+    example = asked()
+    found = examples.example_of(example, tokenizer, True)
+    sent = tokenizer.apply_chat_template(
+        example["messages"][:-1], tools=TOOLS, add_generation_prompt=True
+    )
+    whole = tokenizer.apply_chat_template(example["messages"], tools=TOOLS)
+    assert found.tokens[: found.start] == list(sent)
+    assert found.tokens == list(whole)[: len(found.tokens)]
+
+
+def test_words_before_a_call_and_several_calls_are_learned(tokenizer: Any) -> None:
+    _, said = learned(asked(content="I look."), tokenizer)
+    assert said == f"I look.\n{CALLED}"
+    _, said = learned(asked(more=("Rome",)), tokenizer)
+    assert said == f"{CALLED}\n{CALLED.replace('Oslo', 'Rome')}"
+
+
+def test_an_answer_from_a_tools_result_reads_the_call_and_the_result(tokenizer: Any) -> None:
+    example = asked()
+    example["messages"] += [
+        {"role": "tool", "content": '{"sky": "clear"}'},
+        {"role": "assistant", "content": "Clear skies."},
+    ]
+    read, said = learned(example, tokenizer)
+    assert said == "Clear skies."
+    assert f"{CALLED}<|im_end|>" in read
+    assert '<tool_response>\n{"sky": "clear"}\n</tool_response>' in read
+
+
+@pytest.mark.parametrize(
+    ("template", "reason"),
+    [
+        ("{% for m in messages %}{{ m.content }}{% endfor %}", "writes no tool calls"),
+        (
+            "{% if messages[-1].tool_calls %}again {% endif %}{% for m in messages %}"
+            "{{ m.content }}{% for c in m.tool_calls or [] %}{{ c }}{% endfor %}{% endfor %}",
+            "writes earlier turns anew",
+        ),
+    ],
+)
+def test_a_template_that_cannot_be_learned_from_is_named(
+    tiny_base: Path, tmp_path: Path, template: str, reason: str
+) -> None:
+    from mlx_lm.utils import load_tokenizer
+
+    (tmp_path / "train.jsonl").write_text(json.dumps(asked()) + "\n")
+    tokenizer = load_tokenizer(with_template(tiny_base, tmp_path / "base", template))
+    with pytest.raises(BadExample, match=rf"line 1: .*{reason}"):
+        examples.read_split(tmp_path / "train.jsonl", tokenizer, 512, True)
+
+
+def test_training_on_calls_lowers_their_loss(tool_base: Path, tmp_path: Path) -> None:
+    cities = ("Oslo", "Rome", "Lima", "Cairo", "Delhi", "Quito")
+    for split, names in {"train": cities, "valid": cities[:2], "test": cities[2:4]}.items():
+        lines = [json.dumps(asked(name)) for name in names]
+        (tmp_path / f"{split}.jsonl").write_text("\n".join(lines) + "\n")
+    settings: dict[str, Any] = {
+        "iters": 16,
+        "batch_size": 3,
+        "learning_rate": 5e-3,
+        "lora": LoraConfig(rank=8),
+        "warmup": 0,
+        "steps_per_eval": 16,
+        "save_every": 16,
+    }
+    run = TrainingRun(
+        base=tool_base,
+        data=tmp_path,
+        output=tmp_path / "output",
+        checkpoints=tmp_path / "checkpoints",
+        config=TrainingConfig(**settings),
+    )
+    *_, last = MLXBackend().train(run)
+    assert isinstance(last, Finished)
+    assert last.metrics["perplexity"] < 0.8 * last.metrics["base_perplexity"], last.metrics

@@ -1,0 +1,54 @@
+"""Which processes live: a lock that ends with its holder."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from hub.processes import presence
+from tests.running import ROOT, wait_until
+
+_HOLDER = """
+import sys, time, django
+from django.conf import settings
+settings.configure(STORAGE=sys.argv[1])
+from hub.processes import presence
+presence.announce("worker")
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def holder(storage: object) -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", _HOLDER, str(storage)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    yield process  # type: ignore[misc]
+    process.kill()
+    process.communicate()
+
+
+def test_nobody_is_there_at_first() -> None:
+    assert not presence.alive("worker")
+    assert presence.pid("worker") is None
+
+
+def test_a_process_announces_itself_until_it_is_killed(holder: subprocess.Popen[str]) -> None:
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    assert presence.pid("worker") == holder.pid
+    with pytest.raises(presence.AlreadyRunning, match=f"pid {holder.pid}"):
+        presence.announce("worker")
+    holder.kill()
+    wait_until(lambda: not presence.alive("worker"), timeout_s=5)
+
+
+def test_its_own_presence_can_be_withdrawn() -> None:
+    presence.announce("up")
+    assert presence.pid("up") == os.getpid()
+    presence.withdraw("up")
+    assert presence.pid("up") is None

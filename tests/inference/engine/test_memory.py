@@ -1,0 +1,261 @@
+"""What is in memory and what has to go: budget, prefixes, idling, pins, models of their own."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+
+from backends.base import Sampling
+from backends.fake import FakeBackend
+from inference.engine.memory import neighbours
+from inference.engine.rows.places import kv_bytes_per_token, place
+from inference.gateway import client
+from inference.protocol import Folder, Generate, Load, Unload
+from registry.errors import HubError, NotFound, Unavailable
+from registry.storage import artifacts, paths
+from tests.inference.builders import make_adapter, make_adapter_folder, make_base_folder
+from tests.inference.engines import ask, running_engine, text_of, until
+
+pytestmark = pytest.mark.any_database
+
+
+def make_full(version: str = "0.3.0", kind: str = "full") -> Folder:
+    staging = make_adapter(b"all weights")
+    (staging / "adapter_config.json").write_text(json.dumps({"fine_tune_type": kind}))
+    target = paths.version_dir("calendar", version)
+    manifest = artifacts.publish(staging, target)
+    return Folder(path=paths.relative(target), manifest_sha256=manifest.sha256)
+
+
+def weights(name: str) -> int:
+    return sum(f.stat().st_size for f in paths.base_dir(name).glob("*.safetensors"))
+
+
+def long_prompt(base: Folder, name: str, words: int, max_tokens: int = 8) -> Generate:
+    turns = [{"role": "user", "content": f"{name} " * words}]
+    update = {"messages": turns, "sampling": Sampling(max_tokens=max_tokens)}
+    return ask(base, request_id=name).model_copy(update=update)
+
+
+@pytest.mark.parametrize("kind", ["full", "dora"])
+async def test_a_fine_tune_that_shares_no_base_is_a_model_of_its_own(kind: str) -> None:
+    base, own, lora = make_base_folder(), make_full(kind=kind), make_adapter_folder()
+    async with running_engine() as engine:
+        texts = [await text_of(ask(base, adapter)) for adapter in (None, own, lora)]
+        names = [model["base"] for model in engine.stats()["models"]]
+    assert len(set(texts)) == 3
+    assert names == ["tiny", "tiny+calendar@0.3.0"]
+
+
+async def test_a_model_of_its_own_is_unloaded_alone() -> None:
+    base, own = make_base_folder(), make_full()
+    async with running_engine() as engine:
+        await client.load(Load(base=base))
+        await client.load(Load(base=base, adapter=own))
+        assert await client.unload(Unload(base=base, adapter=own)) == ["tiny+calendar@0.3.0"]
+        assert [model["base"] for model in engine.stats()["models"]] == ["tiny"]
+
+
+async def test_gently_a_base_goes_alone_and_what_is_pinned_stays() -> None:
+    base, own = make_base_folder(), make_full()
+    async with running_engine() as engine:
+        await client.load(Load(base=base))
+        await client.load(Load(base=base, adapter=own, pin=True))
+        assert await client.unload(Unload(base=base, adapter=own, gently=True)) == []
+        assert await client.unload(Unload(base=base, gently=True)) == ["tiny"]
+        assert [(m["base"], m["pinned"]) for m in engine.stats()["models"]] == [
+            ("tiny+calendar@0.3.0", True)
+        ]
+    async with running_engine() as engine:
+        await until(lambda: len(engine.stats()["models"]) == 1)
+
+
+async def test_prefixes_go_before_models() -> None:
+    first, second = make_base_folder("first"), make_base_folder("second")
+    budget = weights("first") + weights("second") + 60_000
+    async with running_engine(budget_bytes=budget, cache_bytes=2**20) as engine:
+        await client.load(Load(base=second))
+        for word in ("apple", "berry", "cherry", "date"):
+            await text_of(long_prompt(first, word, 400))
+            assert engine.stats()["models_bytes"] <= budget
+        stats = engine.stats()
+    assert 0 < stats["cache_bytes"] < 4 * 400 * 64
+    assert stats["evictions"] == 0
+    assert [model["base"] for model in stats["models"]] == ["second", "first"]
+
+
+async def test_what_grows_beyond_the_budget_is_refused_and_the_engine_lives() -> None:
+    base = make_base_folder()
+    async with running_engine(budget_bytes=weights("tiny") + 20_000) as engine:
+        with pytest.raises(Unavailable, match="does not fit into the memory budget") as caught:
+            await text_of(long_prompt(base, "apple", 1500))
+        assert caught.value.retry_after > 0
+        assert await text_of(ask(base, max_tokens=3))
+        assert engine.stats()["models_bytes"] <= engine.stats()["budget_bytes"]
+
+
+async def test_a_request_that_fits_only_alone_waits_for_its_turn() -> None:
+    base = make_base_folder()
+    one = kv_bytes_per_token(paths.base_dir("tiny")) * 600
+    backend = FakeBackend(tokens_per_second=50, reply_words=150)
+    async with running_engine(backend, budget_bytes=weights("tiny") + one) as engine:
+        requests = [long_prompt(base, name, 400, 100) for name in ("apple", "berry")]
+        tasks = [asyncio.create_task(text_of(request)) for request in requests]
+        await until(lambda: (engine.stats()["running"], engine.stats()["waiting"]) == (1, 1))
+        assert all(await asyncio.gather(*tasks))
+
+
+async def test_idle_models_leave_and_pinned_ones_stay() -> None:
+    first, second = make_base_folder("first"), make_base_folder("second")
+    async with running_engine(idle_s=0.2) as engine:
+        await client.load(Load(base=first, pin=True))
+        await client.load(Load(base=second))
+        await until(lambda: [m["base"] for m in engine.stats()["models"]] == ["first"], timeout=5)
+        await asyncio.sleep(0.3)
+        assert [(m["base"], m["pinned"]) for m in engine.stats()["models"]] == [("first", True)]
+        await client.load(Load(base=first, pin=False))
+        await until(lambda: engine.stats()["models"] == [], timeout=5)
+        assert engine.stats()["evictions"] == 2
+
+
+async def test_a_pinned_model_does_not_make_room() -> None:
+    pinned, other = make_base_folder("pinned"), make_base_folder("other")
+    async with running_engine(budget_bytes=weights("pinned") + 100) as engine:
+        await client.load(Load(base=pinned, pin=True))
+        assert await client.unload(Unload()) == []
+        with pytest.raises(Unavailable, match="pinned"):
+            await client.load(Load(base=other))
+        assert await client.unload(Unload(base=pinned)) == ["pinned"]
+        await client.load(Load(base=other))
+        assert [m["base"] for m in engine.stats()["models"]] == ["other"]
+
+
+async def test_a_restarted_engine_loads_what_was_pinned() -> None:
+    base, own = make_base_folder(), make_full()
+    async with running_engine():
+        await client.load(Load(base=base, pin=True))
+        await client.load(Load(base=base, adapter=own, pin=True))
+    async with running_engine() as engine:
+        await until(lambda: len(engine.stats()["models"]) == 2)
+        assert all(model["pinned"] for model in engine.stats()["models"])
+        await client.unload(Unload(base=base, adapter=own))
+    async with running_engine() as engine:
+        await until(lambda: [m["base"] for m in engine.stats()["models"]] == ["tiny"])
+
+
+async def test_pins_that_cannot_be_read_do_not_stop_the_engine() -> None:
+    (paths.run_dir() / "pinned.json").write_text("{")
+    async with running_engine() as engine:
+        assert engine.stats()["models"] == []
+
+
+async def test_loading_goes_on_without_its_client_and_is_told() -> None:
+    base = make_base_folder()
+    async with running_engine() as engine:
+        assert await client.load(Load(base=base, wait=False)) == {"loading": "base/tiny"}
+        await until(lambda: [m["base"] for m in engine.stats()["models"]] == ["tiny"])
+        await until(lambda: engine.stats()["loading"] == [])
+
+
+async def test_a_load_that_fails_is_told_for_a_while() -> None:
+    nobody = Folder(path="base/nobody")
+    async with running_engine() as engine:
+        await client.load(Load(base=nobody, wait=False))
+        await until(lambda: engine.stats()["loading"][0]["state"] == "failed")
+        assert "missing from storage" in engine.stats()["loading"][0]["error"]
+        with pytest.raises(NotFound):
+            await client.load(Load(base=nobody))
+        assert len(engine.stats()["loading"]) == 1
+
+
+class Full(FakeBackend):
+    """A device on which other arrays of the process lie, too."""
+
+    held = 0
+
+    def memory_bytes(self) -> int | None:
+        return self.held
+
+
+async def test_the_budget_is_about_what_the_device_holds() -> None:
+    base, backend = make_base_folder(), Full()
+    async with running_engine(backend, budget_bytes=2**20) as engine:
+        assert await text_of(ask(base, max_tokens=3))
+        backend.held = 2**21
+        assert engine.stats()["models_bytes"] == 2**21
+        with pytest.raises(HubError) as caught:
+            await text_of(ask(base, max_tokens=3))
+        assert caught.value.status == 503
+        backend.held = 0
+        assert await text_of(ask(base, max_tokens=3))
+
+
+def test_the_kind_of_fine_tune_decides_whose_memory_it_is(tmp_path: Path) -> None:
+    for kind, own in (("lora", False), ("dora", True), ("full", True)):
+        adapter = tmp_path / kind
+        adapter.mkdir()
+        (adapter / "adapter_config.json").write_text(json.dumps({"fine_tune_type": kind}))
+        assert place(tmp_path, adapter).own is own
+    assert place(tmp_path, None).key == (tmp_path, None)
+
+
+def test_context_is_estimated_from_the_models_description(tmp_path: Path) -> None:
+    assert kv_bytes_per_token(tmp_path) == 0
+    config = {
+        "num_hidden_layers": 30,
+        "hidden_size": 576,
+        "num_attention_heads": 9,
+        "num_key_value_heads": 3,
+    }
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert kv_bytes_per_token(tmp_path) == 30 * 2 * 3 * 64 * 2
+
+
+class Job:
+    """A training job that takes so much of the budget."""
+
+    def __init__(self, nbytes: int) -> None:
+        self.nbytes = nbytes
+
+    def taken(self) -> neighbours.Taken:
+        return (
+            neighbours.Taken(self.nbytes, "training job 7") if self.nbytes else neighbours.Taken()
+        )
+
+
+async def test_a_model_that_does_not_fit_beside_a_job_is_refused_with_the_reason() -> None:
+    base, job = make_base_folder(), Job(0)
+    neighbours.register(job)
+    async with running_engine(budget_bytes=weights("tiny") + 100_000) as engine:
+        job.nbytes = 100_001
+        for attempt in (text_of(ask(base)), client.load(Load(base=base))):
+            with pytest.raises(HubError, match="training job 7 takes") as caught:
+                await attempt
+            assert caught.value.status == 503
+        assert engine.stats()["models"] == []
+        job.nbytes = 0
+        assert await text_of(ask(base, max_tokens=3))
+
+
+async def test_idle_models_leave_when_there_is_no_room_for_two_beside_a_job() -> None:
+    one, two = make_base_folder("one"), make_base_folder("two")
+    neighbours.register(Job(1))
+    async with running_engine(budget_bytes=weights("one") + weights("two")) as engine:
+        for base in (one, two):
+            await client.load(Load(base=base))
+        assert [model["base"] for model in engine.stats()["models"]] == ["two"]
+
+
+async def test_an_answer_that_began_before_a_job_is_not_cut_off_for_it() -> None:
+    base, job = make_base_folder(), Job(0)
+    neighbours.register(job)
+    budget = weights("tiny") + 100_000
+    async with running_engine(FakeBackend(tokens_per_second=60), budget_bytes=budget) as engine:
+        answer = asyncio.create_task(text_of(ask(base, max_tokens=60)))
+        await until(lambda: engine.stats()["tokens_generated"] > 3)
+        job.nbytes = budget
+        with pytest.raises(HubError, match="training job 7"):
+            await text_of(ask(make_base_folder("other"), request_id="other"))
+        assert engine.stats()["taken_bytes"] == budget
+        assert await answer

@@ -1,0 +1,144 @@
+"""What a generation leaves behind, however it ends: its row, its counts, its span."""
+
+from contextlib import aclosing
+from typing import Any
+
+import pytest
+import structlog
+from asgiref.sync import sync_to_async
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import StatusCode
+from prometheus_client import Counter
+
+from backends.base import Sampling
+from backends.fake import FakeBackend
+from inference.gateway import generation, metrics
+from inference.gateway.generation import Started, aresolve, complete, generate
+from inference.models import InferenceRequest
+from inference.protocol import Chunk
+from registry.errors import Unavailable
+from registry.promotion.resolve import Served
+from tests.inference.builders import make_base, make_version
+from tests.inference.engines import HELLO, running_engine
+
+pytestmark = pytest.mark.usefixtures("db_in_threads")
+NATIVE = InferenceRequest.Api.NATIVE
+
+
+@pytest.fixture
+async def served(db_in_threads: None) -> Served:
+    await sync_to_async(lambda: make_version(make_base()))()
+    return await aresolve("calendar")
+
+
+async def answer(served: Served, **sampling: Any) -> str:
+    completion = await complete(
+        served, HELLO, Sampling(**sampling), api=NATIVE, requested_model="calendar"
+    )
+    return completion.text
+
+
+async def test_a_completed_answer_is_logged(served: Served) -> None:
+    async with running_engine():
+        with structlog.contextvars.bound_contextvars(correlation_id="c-7"):
+            await answer(served, max_tokens=5)
+    row = await InferenceRequest.objects.select_related("version", "base_model").aget()
+    assert row.status == "completed"
+    assert row.correlation_id == "c-7"
+    assert row.version == served.version
+    assert row.base_model == served.base
+    assert (row.completion_tokens, row.finish_reason) == (5, "length")
+    assert row.params["max_tokens"] == 5
+    assert row.first_token_ms is not None
+    assert row.total_ms >= row.first_token_ms
+
+
+async def test_texts_are_kept_only_when_switched_on(served: Served, settings: Any) -> None:
+    async with running_engine():
+        await answer(served)
+        settings.LOG_PROMPTS = True
+        text = await answer(served)
+    kept, bare = [row async for row in InferenceRequest.objects.all()]
+    assert (bare.prompt, bare.completion) == (None, None)
+    assert (kept.prompt, kept.completion) == (HELLO, text)
+
+
+async def test_leaving_in_the_middle_is_logged_as_cancelled(served: Served) -> None:
+    async with running_engine(FakeBackend(tokens_per_second=50, reply_words=500)):
+        events = generate(
+            served, HELLO, Sampling(), api=NATIVE, requested_model="calendar", streamed=True
+        )
+        async with aclosing(events):
+            async for event in events:
+                if isinstance(event, Chunk):
+                    break
+    row = await InferenceRequest.objects.aget()
+    assert (row.status, row.streamed) == ("cancelled", True)
+    assert row.prompt_tokens > 0
+    assert row.completion_tokens == 1
+
+
+async def test_a_failure_is_logged_with_its_reason(served: Served) -> None:
+    with pytest.raises(Unavailable):
+        await answer(served)
+    row = await InferenceRequest.objects.aget()
+    assert row.status == "failed"
+    assert "engine is not running" in row.error
+
+
+async def test_the_first_event_says_who_is_asked_and_how_much(served: Served) -> None:
+    async with running_engine():
+        events = generate(
+            served, HELLO, Sampling(), api=NATIVE, requested_model="calendar", streamed=True
+        )
+        async with aclosing(events):
+            first = await anext(events)
+    assert isinstance(first, Started)
+    assert first.prompt_tokens > 0
+
+
+def value(counter: Counter, name: str, labels: dict[str, str]) -> float:
+    """The counter's value as Prometheus would read it; 0 before its first increment."""
+    samples = [sample for metric in counter.collect() for sample in metric.samples]
+    found = [s.value for s in samples if s.name == name and s.labels == labels]
+    return found[0] if found else 0.0
+
+
+async def test_requests_and_tokens_are_counted(served: Served) -> None:
+    labels = {"model": "calendar@0.1.0", "status": "completed", "api": "native"}
+
+    def counts() -> tuple[float, float]:
+        # One metric at a time: another collector of the registry asks the database.
+        return (
+            value(metrics.REQUESTS, "hub_inference_requests_total", labels),
+            value(metrics.TOKENS, "hub_inference_tokens_total", {"kind": "completion"}),
+        )
+
+    before = counts()
+    async with running_engine():
+        await answer(served, max_tokens=5)
+    assert counts() == (before[0] + 1, before[1] + 5)
+
+
+async def test_a_span_covers_the_whole_generation(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    monkeypatch.setattr(generation, "tracer", provider.get_tracer("test"))
+    async with running_engine(FakeBackend(tokens_per_second=100)):
+        await answer(served, max_tokens=5)
+    with pytest.raises(Unavailable):
+        await answer(served)
+    completed, failed = exporter.get_finished_spans()
+    provider.shutdown()
+    assert completed.attributes is not None
+    assert completed.attributes["gen_ai.response.model"] == "calendar@0.1.0"
+    assert completed.attributes["gen_ai.usage.output_tokens"] == 5
+    assert completed.end_time is not None
+    assert completed.start_time is not None
+    assert completed.end_time - completed.start_time > 0.03e9  # nanoseconds; five tokens
+    assert failed.status.status_code is StatusCode.ERROR

@@ -1,0 +1,43 @@
+"""The document of the compatible APIs says what the code does."""
+
+import pytest
+from openai.types.chat import completion_create_params as chat_params
+from openai.types.completion_create_params import CompletionCreateParamsBase
+from openai.types.embedding_create_params import EmbeddingCreateParams
+
+from inference.v1.anthropic.schemas import MessagesIn
+from inference.v1.compatibility import Asked
+from inference.v1.openai.schemas import ChatCompletionIn, CompletionIn, EmbeddingIn
+from inference.v1.reference import DOCUMENT, reference
+
+pytestmark = pytest.mark.any_database
+
+
+def test_the_document_is_the_codes_own_table() -> None:
+    assert DOCUMENT.read_text() == reference(), "write it anew with inference.v1.reference.write()"
+
+
+@pytest.mark.parametrize(
+    ("kind", "theirs"),
+    [
+        (ChatCompletionIn, chat_params.CompletionCreateParamsBase),
+        (CompletionIn, CompletionCreateParamsBase),
+        (EmbeddingIn, EmbeddingCreateParams),
+    ],
+)
+def test_every_parameter_of_the_openai_client_is_decided(kind: type[Asked], theirs: type) -> None:
+    decided = {*kind.model_fields, *kind.IGNORED, *kind.REFUSED}
+    assert set(theirs.__annotations__) <= decided
+
+
+def test_every_parameter_of_the_anthropic_client_is_decided() -> None:
+    from anthropic.types import message_create_params
+
+    decided = {*MessagesIn.model_fields, *MessagesIn.IGNORED, *MessagesIn.REFUSED}
+    assert set(message_create_params.MessageCreateParamsBase.__annotations__) <= decided
+
+
+@pytest.mark.parametrize("kind", [ChatCompletionIn, CompletionIn, EmbeddingIn, MessagesIn])
+def test_a_parameter_is_decided_once(kind: type[Asked]) -> None:
+    names = [*kind.model_fields, *kind.IGNORED, *kind.REFUSED]
+    assert len(names) == len(set(names))

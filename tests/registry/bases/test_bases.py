@@ -1,0 +1,103 @@
+"""Importing base models, with the backend that computes nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from registry.bases import registration
+from registry.errors import Conflict, Invalid, NotFound, Unavailable
+from registry.models import BaseModel
+from registry.storage import artifacts, paths
+from tests.registry.build import make_base
+
+pytestmark = pytest.mark.django_db
+Source = BaseModel.Source
+
+
+def test_a_gguf_file_becomes_a_folder_with_a_manifest() -> None:
+    base = make_base("tiny")
+    folder = registration.base_path(base)
+    assert folder == paths.base_dir("tiny")
+    assert artifacts.verify(folder) == []
+    assert artifacts.read_manifest(folder).sha256 == base.manifest_sha256
+    assert (base.architecture, base.source) == ("fake", "gguf")
+
+
+def test_a_folder_is_copied_without_what_is_no_part_of_a_model(tmp_path: Path) -> None:
+    original = registration.base_path(make_base("tiny"))
+    (original / "notes.md").write_text("private")
+    copy = registration.register_base("copy", Source.FOLDER, str(original))
+    assert not (registration.base_path(copy) / "notes.md").exists()
+    assert artifacts.verify(registration.base_path(copy)) == []
+
+
+def test_the_starter_is_imported_once() -> None:
+    first = registration.register_starter()
+    assert first.name == "SmolLM2-135M-Instruct"
+    assert registration.register_starter() == first
+    assert registration.register_base("x", Source.STARTER, "") == first
+    assert BaseModel.objects.count() == 1
+
+
+def test_a_taken_name_is_refused_whatever_its_case() -> None:
+    make_base("tiny")
+    with pytest.raises(Conflict, match="already a base model named TINY"):
+        make_base("TINY")
+
+
+@pytest.mark.parametrize("name", ["../up", "", "a b", "a..b", "x" * 101, "-x", "a/b", "x\n"])
+def test_bad_names_are_refused(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.gguf"
+    path.write_bytes(b"GGUF")
+    with pytest.raises(Invalid, match="not a valid name"):
+        registration.register_base(name, Source.GGUF, str(path))
+
+
+def test_what_is_no_model_leaves_nothing_behind(tmp_path: Path) -> None:
+    path = tmp_path / "a.gguf"
+    path.write_bytes(b"not a model")
+    with pytest.raises(Invalid):
+        registration.register_base("bad", Source.GGUF, str(path))
+    with pytest.raises(NotFound):
+        registration.register_base("bad", Source.GGUF, str(tmp_path / "missing.gguf"))
+    with pytest.raises(Invalid, match="not a folder"):
+        registration.register_base("bad", Source.FOLDER, str(path))
+    assert not BaseModel.objects.exists()
+    assert list((paths.root() / "base").iterdir()) == []
+    assert list((paths.root() / "staging").iterdir()) == []
+
+
+def test_a_hub_id_is_no_path() -> None:
+    with pytest.raises(Invalid, match="import_base"):
+        registration.register_base("x", Source.HUB, "org/name")
+
+
+def test_the_only_base_need_not_be_named() -> None:
+    base = make_base("tiny")
+    assert registration.find_base(None) == base
+    assert registration.find_base("TINY") == base
+    make_base("other")
+    with pytest.raises(Invalid, match="other, tiny"):
+        registration.find_base(None)
+    with pytest.raises(NotFound, match="no base model 'nope'"):
+        registration.find_base("nope")
+
+
+def test_the_real_backend_is_asked_in_a_process_of_its_own(tmp_path: Path, settings: Any) -> None:
+    settings.BACKEND = "mlx"
+    path = tmp_path / "a.gguf"
+    path.write_bytes(b"not a model")
+    with pytest.raises(Invalid, match="GGUF"):
+        registration.register_base("bad", Source.GGUF, str(path))
+
+
+def test_an_import_that_dies_is_told(tmp_path: Path, settings: Any) -> None:
+    settings.BACKEND = "unheard-of"
+    path = tmp_path / "a.gguf"
+    path.write_bytes(b"GGUF")
+    with pytest.raises(Unavailable, match="exit status 1: ValueError: Unknown backend"):
+        registration.register_base("bad", Source.GGUF, str(path))
+    assert not BaseModel.objects.exists()

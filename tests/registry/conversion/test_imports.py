@@ -1,0 +1,210 @@
+"""Importing from a model hub: what arrives, what is refused, what a broken line costs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import timedelta
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from django.core.management import call_command
+from django.core.management.base import CommandError
+from django.test import Client
+from django.utils import timezone
+
+from registry.bases import registration
+from registry.conversion import imports
+from registry.errors import Conflict, Invalid, NotFound, Unavailable
+from registry.models import BaseImport, BaseModel
+from registry.storage import artifacts, paths
+from tests.registry.build import make_base
+from tests.registry.hub_server import COMMIT, REPO, FakeHub, serving
+
+pytestmark = pytest.mark.django_db
+Status = BaseImport.Status
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, storage: Path) -> Iterator[FakeHub]:
+    """A hub with one small model, beside files that an import leaves alone."""
+    with serving(FakeHub(model_files())) as served:
+        monkeypatch.setenv("HF_ENDPOINT", served.url)
+        yield served
+
+
+def model_files() -> dict[str, bytes]:
+    from backends import get_backend
+
+    source, folder = paths.root() / "hub.gguf", paths.staging_dir("hub")
+    source.write_bytes(b"GGUF hub")
+    get_backend("fake").import_gguf(source, folder)
+    files = {path.name: path.read_bytes() for path in folder.iterdir()}
+    artifacts.discard(folder)
+    return files | {"README.md": b"# Tiny", "onnx/model.onnx": b"x", "pytorch_model.bin": b"x"}
+
+
+def test_a_hub_id_becomes_a_base_pinned_to_its_commit(hub: FakeHub) -> None:
+    row = imports.start(REPO)
+    base = imports.run(row)
+    assert (base.name, base.source, base.origin, base.revision) == ("tiny", "hub", REPO, COMMIT)
+    assert artifacts.verify(registration.base_path(base)) == []
+    names = {path.name for path in registration.base_path(base).iterdir()}
+    assert names == {"config.json", "tokenizer.json", "model.safetensors", "manifest.json"}
+    assert (row.status, row.base_model) == (Status.COMPLETED, base)
+    assert row.done_bytes == row.total_bytes == base.size_bytes
+    assert list((paths.root() / "staging").iterdir()) == []
+
+
+def test_a_line_cut_midway_is_taken_up_where_it_broke(hub: FakeHub) -> None:
+    hub.cut_after, hub.cuts = 300, 2
+    imports.run(imports.start(REPO))
+    ranges = [asked for name, asked in hub.asked if name == "model.safetensors"]
+    assert ranges == ["", "bytes=300-", "bytes=600-"]
+
+
+def test_a_line_that_stays_away_fails_and_a_retry_goes_on(hub: FakeHub) -> None:
+    hub.cut_after, hub.cuts = 10, 5
+    row = imports.start(REPO)
+    with pytest.raises(Unavailable, match="what has arrived is kept"):
+        imports.run(row)
+    row.refresh_from_db()
+    assert row.status == Status.FAILED
+    assert row.revision == COMMIT
+    hub.asked.clear()
+    base = imports.run(imports.retry(row))
+    assert hub.asked == [("model.safetensors", "bytes=50-")]
+    assert artifacts.verify(registration.base_path(base)) == []
+
+
+def test_a_file_that_changed_meanwhile_is_read_from_its_beginning(hub: FakeHub) -> None:
+    hub.cut_after, hub.cuts = 10, 5
+    row = imports.start(REPO)
+    with pytest.raises(Unavailable):
+        imports.run(row)
+    [part] = (paths.root() / "staging").glob("download-*/model.safetensors.part")
+    part.with_name(f"{part.name}.etag").write_text('"another"')
+    base = imports.run(imports.retry(row))
+    stored = (registration.base_path(base) / "model.safetensors").read_bytes()
+    assert stored == hub.files["model.safetensors"]
+
+
+def test_other_bytes_than_promised_are_refused(hub: FakeHub) -> None:
+    hub.digest = "0" * 64
+    with pytest.raises(Invalid, match="other bytes than the hub promised"):
+        imports.run(imports.start(REPO))
+    assert not BaseModel.objects.exists()
+
+
+@pytest.mark.parametrize("key", ["auto_map", "model_file"])
+def test_code_is_refused_before_weights_are_asked_for(hub: FakeHub, key: str) -> None:
+    config = json.loads(hub.files["config.json"])
+    hub.files["config.json"] = json.dumps(config | {key: "x.py"}).encode()
+    with pytest.raises(Invalid, match=key):
+        imports.run(imports.start(REPO))
+    assert [name for name, _ in hub.asked] == ["config.json"]
+
+
+def test_a_model_of_pickles_alone_is_refused(hub: FakeHub) -> None:
+    del hub.files["model.safetensors"]
+    with pytest.raises(Invalid, match="only pickles"):
+        imports.run(imports.start(REPO))
+    assert hub.asked == []
+
+
+def test_weights_under_another_name_are_refused_with_the_reason(hub: FakeHub) -> None:
+    hub.files["weights.00.safetensors"] = hub.files.pop("model.safetensors")
+    with pytest.raises(Invalid, match=r"in weights\.00\.safetensors, and mlx-lm reads only"):
+        imports.run(imports.start(REPO))
+    assert hub.asked == []
+
+
+def test_an_index_of_other_weights_is_refused_before_any_weights_come(hub: FakeHub) -> None:
+    index = {"weight_map": {"a": "model.safetensors", "b": "consolidated.00.safetensors"}}
+    hub.files["model.safetensors.index.json"] = json.dumps(index).encode()
+    with pytest.raises(Invalid, match=r"names 'consolidated\.00\.safetensors'"):
+        imports.run(imports.start(REPO))
+    assert "model.safetensors" not in [name for name, _ in hub.asked]
+    hub.commit = "b" * 40  # what a commit names never changes, and is not asked for again
+    hub.files["model.safetensors.index.json"] = b'{"weight_map": []}'
+    with pytest.raises(Invalid, match="not a readable index"):
+        imports.run(imports.start(REPO, "again"))
+
+
+def test_hostile_file_names_are_left_alone(hub: FakeHub) -> None:
+    hub.files |= {"../evil.json": b"{}", "/tmp/evil.json": b"{}", ".evil.json": b"{}"}
+    imports.run(imports.start(REPO))
+    assert not any("evil" in name for name, _ in hub.asked)
+
+
+def test_offline_is_said_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(Unavailable, match="cannot be reached"):
+        imports.run(imports.start(REPO))
+    assert "cannot be reached" in BaseImport.objects.get().error_message
+
+
+def test_a_model_that_does_not_exist(hub: FakeHub) -> None:
+    with pytest.raises(NotFound, match="no model owner/other"):
+        imports.run(imports.start("owner/other"))
+
+
+@pytest.mark.parametrize("repo", ["", "tiny", "a/b/c", "/etc/passwd", "../x", "a/"])
+def test_what_is_no_hub_id(repo: str) -> None:
+    with pytest.raises((Invalid, NotFound, Unavailable)):
+        imports.run(imports.start(repo))
+    assert not BaseModel.objects.exists()
+
+
+def test_a_name_that_is_taken_or_under_way() -> None:
+    make_base("tiny")
+    with pytest.raises(Conflict, match="already a base model"):
+        imports.start(REPO)
+    imports.start(REPO, "first")
+    with pytest.raises(Conflict, match="running already"):
+        imports.start(REPO, "second")
+    with pytest.raises(Conflict, match="running already"):
+        imports.start("owner/other", "FIRST")
+
+
+def test_a_silent_import_is_failed_and_can_be_retried() -> None:
+    row = imports.start(REPO)
+    assert imports.fail_dead() == 0
+    BaseImport.objects.update(heartbeat_at=timezone.now() - timedelta(minutes=10))
+    assert imports.fail_dead() == 1
+    assert imports.retry(row).status == Status.RUNNING
+    with pytest.raises(Conflict, match="nothing to retry"):
+        imports.retry(row)
+
+
+def test_the_command_takes_a_folder_a_file_or_a_hub_id(hub: FakeHub, tmp_path: Path) -> None:
+    call_command("import_base", REPO, "--name", "one", stdout=StringIO(), stderr=StringIO())
+    folder = registration.base_path(BaseModel.objects.get(name="one"))
+    call_command("import_base", str(folder), "--name", "two", stdout=StringIO())
+    file = tmp_path / "three.gguf"
+    file.write_bytes(b"GGUF 3")
+    call_command("import_base", str(file), stdout=StringIO())
+    assert set(BaseModel.objects.values_list("name", "source")) == {
+        ("one", "hub"),
+        ("two", "folder"),
+        ("three", "gguf"),
+    }
+    with pytest.raises(CommandError, match="no hub id"):
+        call_command("import_base", "nothing-here", stdout=StringIO())
+
+
+def test_the_pages_show_bases_and_failed_imports(client: Client) -> None:
+    base = make_base("tiny")
+    BaseImport.objects.create(
+        name="lost", source="hub", origin=REPO, status=Status.FAILED, error_message="No line."
+    )
+    page = client.get("/bases/").content.decode()
+    assert "tiny" in page
+    assert "No line." in page
+    assert "Retry" in page
+    assert client.get(f"/bases/{base.pk}/").status_code == 200
+    assert client.get("/bases/new/").status_code == 200
+    refused = client.post("/bases/new/", {"repo": "/etc/passwd"})
+    assert refused.status_code == 422
+    assert "no hub id" in refused.content.decode()

@@ -1,0 +1,96 @@
+"""Settings that go together, for form, API and queue alike."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.test import Client
+from django.utils import timezone
+
+from registry.errors import Invalid
+from registry.models import Dataset, Model
+from tests.training.build import make_config, make_dataset, make_model
+from training import queue
+from training.config import rules
+from training.models import TrainingJob
+
+pytestmark = pytest.mark.django_db
+
+
+def problems(
+    model: Model | None = None, dataset: Dataset | None = None, **config: Any
+) -> list[str]:
+    found = rules.problems(model or make_model(), dataset or make_dataset(), make_config(**config))
+    return [problem.setting for problem in found]
+
+
+def preferences() -> Dataset:
+    dataset = make_dataset()
+    dataset.format = Dataset.Format.PREFERENCE
+    dataset.save()
+    return dataset
+
+
+def test_the_defaults_have_no_problem() -> None:
+    assert problems() == []
+
+
+def test_preferences_and_their_objectives_need_each_other() -> None:
+    model, chosen = make_model(), preferences()
+    assert problems(model, chosen) == ["objective"]
+    assert problems(model, chosen, objective="dpo") == []
+    assert problems(model, chosen, objective="orpo") == []
+    assert problems(model, make_dataset("plain"), objective="orpo") == ["objective"]
+
+
+def test_rounded_weights_are_not_trained() -> None:
+    model = make_model()
+    model.base_model.quantization = "4-bit (group 64)"
+    assert problems(model, fine_tune_type="full") == ["fine_tune_type"]
+    assert problems(model, Dataset.objects.get(), fine_tune_type="dora") == []
+
+
+def test_a_run_must_train_something_of_something() -> None:
+    model, dataset = make_model(), make_dataset(train=12)
+    assert problems(model, dataset, num_layers=0) == ["num_layers"]
+    assert problems(model, dataset, lora={"keys": []}) == ["lora.keys"]
+    assert problems(model, dataset, batch_size=13) == ["batch_size"]
+    model.archived_at = timezone.now()
+    assert problems(model, dataset) == ["model"]
+
+
+def test_the_queue_and_the_api_refuse_with_all_reasons(client: Client) -> None:
+    model, dataset = make_model(), make_dataset()
+    with pytest.raises(Invalid, match=r"rejected answers.*num_layers 0"):
+        queue.enqueue(model, dataset, make_config(objective="dpo", num_layers=0))
+    body = {
+        "model_id": model.pk,
+        "dataset_id": dataset.pk,
+        "config": {"objective": "orpo"},
+    }
+    answer = client.post("/api/training/jobs", body, content_type="application/json")
+    assert answer.status_code == 422
+    assert "chosen and rejected" in answer.json()["error"]["message"]
+    assert not TrainingJob.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("config", "setting"),
+    [
+        ({"epochs": 1, "warmup": 9}, "warmup"),
+        ({"iters": 20, "steps_per_eval": 40}, "steps_per_eval"),
+        ({"iters": 20, "steps_per_eval": 5, "patience": 4}, "patience"),
+        ({"iters": 200, "steps_per_eval": 5}, "iters"),
+        ({"fine_tune_type": "full", "learning_rate": 1e-4}, "learning_rate"),
+    ],
+)
+def test_what_hardly_works_as_meant_is_said(config: dict[str, Any], setting: str) -> None:
+    notes = rules.advice(make_model(), make_dataset(train=12), make_config(**config))
+    assert setting in {note.setting for note in notes}
+
+
+def test_epochs_become_steps() -> None:
+    dataset = make_dataset(train=12)
+    assert rules.steps(dataset, make_config(iters=7)) == 7
+    assert rules.steps(dataset, make_config(epochs=2, batch_size=5)) == 5

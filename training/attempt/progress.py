@@ -1,0 +1,234 @@
+"""What a running job tells the database: heartbeats, progress, metrics.
+
+A heartbeat is written only when the backend has really done something, so a process that hangs
+falls silent. How long silence is normal differs: loading a base model or measuring a batch of a
+split takes as long as it takes, a step about as long as the steps before it. So each heartbeat says until
+when the next must come, and the reaper only compares that with the clock.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from datetime import datetime
+from typing import Any
+
+from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
+
+from backends.base import (
+    Checkpointed,
+    Evaluated,
+    Evaluating,
+    Finished,
+    Sampled,
+    Started,
+    Stepped,
+    TrainingConfig,
+    TrainingEvent,
+)
+from training.models import TrainingJob, TrainingMetric, TrainingSample
+from training.queue import tracking
+from training.queue.outage import ride_out
+
+WRITE_EVERY_S = 1.0
+_LONG_STAGE = 20  # heartbeat timeouts that a stage without steps may take
+_SLOW_STEP = 10  # times the slowest step so far that a step may take
+
+_MEASURED = (
+    "train_loss",
+    "val_loss",
+    "learning_rate",
+    "grad_norm",
+    "tokens_per_second",
+    "peak_memory_bytes",
+    "created_at",
+)
+
+type Measured = dict[str, float | datetime | None]
+
+
+class Progress:
+    """Turns a run's events into rows, at most one write a second. Every write may raise LeaseLost."""
+
+    def __init__(self, job: TrainingJob, lease: uuid.UUID, config: TrainingConfig) -> None:
+        self._job, self._lease, self._config = job, lease, config
+        self._stage = job.stage
+        self._columns: dict[str, Any] = {}
+        self._rows: dict[int, Measured] = {}
+        self._unwritten: set[int] = set()
+        self._samples: list[Sampled] = []
+        self._iters = job.total_iters
+        self._iteration = 0  # the last step done by this process
+        self._yielded = job.yielded_s
+        self._holding: datetime | None = None
+        self._written_at = self._event_at = time.monotonic()
+        self._slowest_step = 0.0
+
+    @property
+    def patience_s(self) -> float:
+        """How long the next heartbeat may take from now."""
+        timeout = float(settings.HEARTBEAT_TIMEOUT_S)
+        if self._stage == "training":
+            return max(timeout, _SLOW_STEP * self._slowest_step)
+        return _LONG_STAGE * timeout
+
+    def enter(self, stage: str) -> None:
+        """Begin a stage that has no steps, and write it at once."""
+        self._stage = stage
+        self.write()
+
+    def record(self, event: TrainingEvent) -> None:
+        """Take note of an event; write when a second has passed or the event matters more."""
+        stage = self._stage
+        match event:
+            case Started():
+                self._iters = event.iters
+                self._resume_at(event.iteration)
+            case Stepped():
+                self._step(event)
+            case Evaluating():
+                self._stage = f"evaluating {event.done} of {event.total}"
+                self._event_at = time.monotonic()  # an evaluation is no step
+            case Evaluated():
+                self._evaluation(event)
+            case Sampled():
+                self._samples.append(event)
+                self._event_at = time.monotonic()  # answering is no step
+            case Checkpointed():
+                self._columns |= {"checkpoint_iteration": event.iteration, "crashes": 0}
+        entered = stage.split(" ")[0] != self._stage.split(" ")[0]
+        urgent = isinstance(event, Checkpointed | Finished) or entered
+        if urgent or time.monotonic() - self._written_at >= WRITE_EVERY_S:
+            self.write()
+
+    def saved(self) -> None:
+        """The run was closed early, and has left a checkpoint of its last step."""
+        if self._iteration:
+            self._columns |= {"checkpoint_iteration": self._iteration}
+        self.write()
+
+    def hold(self, reason: str, seconds: float) -> None:
+        """Training holds still for `reason` (empty: it goes on), `seconds` more than at the last
+        call. That is a sign of life, too."""
+        self._yielded += seconds
+        if reason and self._holding is None:
+            self._holding = timezone.now()
+        elif not reason:
+            self._holding = None
+        self._columns |= {
+            "yielding": reason,
+            "yielding_since": self._holding,
+            "yielded_s": self._yielded,
+        }
+        self._event_at = time.monotonic()  # waiting is no step
+        if time.monotonic() - self._written_at >= WRITE_EVERY_S:
+            self.write()
+
+    def write(self) -> None:
+        """Heartbeat, columns and rows in one transaction, through a short loss of the database."""
+        ride_out(self._write)
+        newest = max(self._rows, default=0)  # its evaluation may still come
+        self._rows = {n: row for n, row in self._rows.items() if n == newest}
+        self._unwritten.clear()
+        self._samples.clear()
+        self._columns.clear()
+        self._written_at = time.monotonic()
+
+    def _write(self) -> None:
+        with transaction.atomic():
+            self._job.beat(self._lease, self.patience_s, stage=self._stage, **self._columns)
+            rows = [
+                TrainingMetric(job=self._job, iteration=n, **self._rows[n])
+                for n in sorted(self._unwritten)
+            ]
+            TrainingMetric.objects.bulk_create(
+                rows,
+                update_conflicts=True,
+                unique_fields=["job", "iteration"],
+                update_fields=_MEASURED,
+            )
+            tracking.measured(self._job, rows)
+            self._write_samples()
+
+    def _write_samples(self) -> None:
+        TrainingSample.objects.bulk_create(
+            [
+                TrainingSample(
+                    job=self._job,
+                    iteration=sample.iteration,
+                    line=sample.line,
+                    prompt=sample.prompt,
+                    expected=sample.expected,
+                    answer=sample.answer,
+                )
+                for sample in self._samples
+            ],
+            update_conflicts=True,
+            unique_fields=["job", "iteration", "line"],
+            update_fields=["prompt", "expected", "answer"],
+        )
+
+    def _resume_at(self, iteration: int) -> None:
+        """What came after the checkpoint will be measured again."""
+
+        def forget() -> None:
+            with transaction.atomic():
+                self._job.beat(
+                    self._lease,
+                    self.patience_s,
+                    iteration=iteration,
+                    checkpoint_iteration=iteration,
+                    iters=self._iters,
+                )
+                self._job.metrics.filter(iteration__gt=iteration).delete()
+                self._job.samples.filter(iteration__gt=iteration).delete()
+
+        ride_out(forget)
+        self._event_at = time.monotonic()
+
+    def _step(self, event: Stepped) -> None:
+        now = time.monotonic()
+        self._iteration = event.iteration
+        self._slowest_step = max(self._slowest_step, now - self._event_at)
+        self._event_at = now
+        last = event.iteration >= self._iters
+        evaluates = last or event.iteration % self._config.steps_per_eval == 0
+        self._stage = "evaluating" if evaluates else "training"
+        self._columns |= {
+            "iteration": event.iteration,
+            "tokens_per_second": event.tokens_per_second,
+            "peak_memory_bytes": event.peak_memory_bytes,
+        }
+        self._row(event.iteration).update(
+            train_loss=event.train_loss,
+            learning_rate=event.learning_rate,
+            grad_norm=event.grad_norm,
+            tokens_per_second=event.tokens_per_second,
+            peak_memory_bytes=event.peak_memory_bytes,
+        )
+
+    def _evaluation(self, event: Evaluated) -> None:
+        self._event_at = time.monotonic()  # an evaluation is no step
+        if event.split == "valid" and event.adapter:
+            self._row(event.iteration)["val_loss"] = event.loss
+        if event.iteration >= self._iters:
+            self._stage = "evaluating"  # the test split comes, but no more steps
+        elif self._iteration:
+            self._stage = "training"
+        else:  # the first step of a process compiles, so it may take longer than the others
+            self._stage = "preparing"
+
+    def _row(self, iteration: int) -> Measured:
+        """The iteration's measurements so far; an upsert must not blank what an earlier one wrote."""
+        self._unwritten.add(iteration)
+        if iteration not in self._rows:
+            written = ride_out(
+                lambda: self._job.metrics.filter(iteration=iteration).values(*_MEASURED).first()
+            )
+            self._rows[iteration] = written or {
+                **dict.fromkeys(_MEASURED),
+                "created_at": timezone.now(),
+            }
+        return self._rows[iteration]

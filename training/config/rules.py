@@ -1,0 +1,172 @@
+"""Which settings go together with which model and data: one place for form, API and queue.
+
+What a configuration alone decides is refused by `TrainingConfig` itself.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from backends.base import TrainingConfig
+from registry.errors import Conflict, Invalid
+from registry.models import Dataset, Model
+from registry.versions import numbering
+from training.config import scorers
+from training.models import TrainingJob
+
+_WIDE_RATE = 5e-5  # all weights move: mlx-lm and its users train them at 1e-5 and about
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One sentence about a setting, which is named as in `TrainingConfig`, or is `model` or
+    `dataset`."""
+
+    setting: str
+    message: str
+
+
+def check(model: Model, dataset: Dataset, config: TrainingConfig) -> None:
+    """Raises Invalid, with all reasons, when `model` could not be trained like that."""
+    if found := problems(model, dataset, config):
+        raise Invalid(" ".join(problem.message for problem in found))
+
+
+def check_number(model: Model, number: str) -> None:
+    """Raises Invalid or Conflict when a job of `model` cannot be queued to make this version."""
+    numbering.check(model, number)
+    alive = [TrainingJob.Status.QUEUED, TrainingJob.Status.RUNNING]
+    asked = TrainingJob.objects.filter(model=model, version_number=number, status__in=alive)
+    if job := asked.first():
+        raise Conflict(f"Job {job.pk} is to make {model}@{number}; choose another number.")
+
+
+def problems(model: Model, dataset: Dataset, config: TrainingConfig) -> list[Problem]:
+    """Why `model` cannot be trained on `dataset` with `config`; empty when it can."""
+    return [
+        *_objective(dataset, config),
+        *_model(model, config),
+        *_data(dataset, config),
+        *_scoring(config),
+    ]
+
+
+def advice(model: Model, dataset: Dataset, config: TrainingConfig) -> list[Problem]:
+    """What will work, but hardly as it is meant."""
+    return [*_lengths(model, dataset, config), *_pace(dataset, config), *_splits(dataset, config)]
+
+
+def steps(dataset: Dataset, config: TrainingConfig) -> int:
+    """Optimizer steps of a run; with `epochs` an estimate, which ignores packing."""
+    if config.epochs is None:
+        return config.iters
+    per_step = config.batch_size * config.grad_accumulation_steps
+    return max(1, math.ceil(config.epochs * _examples(dataset) / per_step))
+
+
+def _examples(dataset: Dataset, split: str = "train") -> int:
+    return int(dataset.splits.get(split, 0))
+
+
+def _objective(dataset: Dataset, config: TrainingConfig) -> Iterator[Problem]:
+    preferences = dataset.format == Dataset.Format.PREFERENCE
+    if preferences and config.objective == "sft":
+        yield Problem(
+            "objective",
+            f"Data set {dataset.name} holds preferences (chosen and rejected answers); learn from "
+            "it with objective dpo or orpo, or choose one of chats, completions, tool calls or "
+            "text.",
+        )
+    if not preferences and config.objective != "sft":
+        yield Problem(
+            "objective",
+            f"Objective {config.objective} compares chosen and rejected answers, which data set "
+            f"{dataset.name} does not have; take objective sft or a data set of preferences.",
+        )
+
+
+def _model(model: Model, config: TrainingConfig) -> Iterator[Problem]:
+    if model.archived_at is not None:
+        yield Problem("model", f"Model {model.name} is archived; restore it before you train it.")
+    base = model.base_model
+    if config.fine_tune_type == "full" and base.is_quantized:
+        yield Problem(
+            "fine_tune_type",
+            f"Base model {base.name} is quantized ({base.quantization}), and rounded weights "
+            "cannot be trained; take lora or dora, or a model on an unquantized base.",
+        )
+    if config.num_layers == 0:
+        yield Problem("num_layers", "With num_layers 0 nothing is trained; -1 is all layers.")
+    if config.lora.keys is not None and not config.lora.keys:
+        yield Problem("lora.keys", "lora.keys is empty; leave it out to adapt every linear layer.")
+
+
+def _data(dataset: Dataset, config: TrainingConfig) -> Iterator[Problem]:
+    examples = _examples(dataset)
+    if examples < config.batch_size:
+        yield Problem(
+            "batch_size",
+            f"Data set {dataset.name} has {examples} training examples, fewer than batch_size "
+            f"{config.batch_size}; lower batch_size or add examples.",
+        )
+
+
+def _scoring(config: TrainingConfig) -> Iterator[Problem]:
+    try:
+        scorers.check(config.scoring)
+    except Invalid as error:
+        yield Problem("scoring.lm_eval", str(error))
+
+
+def _lengths(model: Model, dataset: Dataset, config: TrainingConfig) -> Iterator[Problem]:
+    context = model.base_model.context_length
+    if context and config.max_seq_length > context:
+        yield Problem(
+            "max_seq_length",
+            f"{model.base_model.name} reads at most {context} tokens; longer examples are learned "
+            "beyond what it knows.",
+        )
+    if dataset.format == Dataset.Format.TEXT and config.mask_prompt:
+        yield Problem("mask_prompt", "Plain text has no prompts, so all of it is learned.")
+    if config.fine_tune_type == "full" and config.learning_rate > _WIDE_RATE:
+        yield Problem(
+            "learning_rate",
+            f"{config.learning_rate:g} is high for all weights at once; 0.00001 is a usual start.",
+        )
+
+
+def _pace(dataset: Dataset, config: TrainingConfig) -> Iterator[Problem]:
+    total = steps(dataset, config)
+    if config.epochs is not None and config.warmup >= total:
+        yield Problem(
+            "warmup",
+            f"The run has about {total} steps, no more than warmup ({config.warmup}); the rate "
+            "reaches its height only at the end.",
+        )
+    if config.steps_per_eval > total:
+        yield Problem(
+            "steps_per_eval",
+            f"The run ends after {total} steps, before its first validation on the way.",
+        )
+    elif config.patience and config.patience * config.steps_per_eval >= total:
+        yield Problem(
+            "patience",
+            f"Patience {config.patience} needs {config.patience * config.steps_per_eval} steps "
+            f"without progress, and the run has {total}; it will not stop early.",
+        )
+    passes = total * config.batch_size * config.grad_accumulation_steps / (_examples(dataset) or 1)
+    if config.epochs is None and passes > 20 and config.objective == "sft":
+        yield Problem(
+            "iters",
+            f"Each example is seen about {passes:.0f} times; that is usually learned by heart.",
+        )
+
+
+def _splits(dataset: Dataset, config: TrainingConfig) -> Iterator[Problem]:
+    if not _examples(dataset, "test") and config.scoring.scorer != "none":
+        yield Problem(
+            "scoring.scorer",
+            f"Data set {dataset.name} has no test split, so the result is not scored.",
+        )

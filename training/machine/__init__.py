@@ -1,0 +1,1 @@
+"""What training knows of the machine: heat, battery, pressure, processes, and its neighbours."""

@@ -1,0 +1,1 @@
+"""The memory a run needs: estimated, corrected by measurements, and whether it fits now."""

@@ -1,0 +1,177 @@
+"""The memory a job will take, corrected by what earlier jobs of its kind took, and what would
+make it smaller."""
+
+from __future__ import annotations
+
+import statistics
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from django.conf import settings
+
+from backends.base import TrainingConfig
+from registry.bases import registration
+from registry.datasets.examination import find_report
+from registry.models import BaseModel, Dataset
+from registry.storage.sizes import human
+from training.memory import estimate
+from training.memory.estimate import Base, Dimensions, Memory
+from training.models import TrainingJob
+
+LEARN_FROM = 20  # newest runs of a family
+_TRUSTED = (0.2, 5.0)  # a correction beyond says more about a bad measurement
+_CHARACTERS_PER_TOKEN = 3  # on the safe side: English has about four
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a run is expected to take. `parts` are before the correction, which is the median of
+    measured over estimated peaks of `runs` earlier jobs of the same family."""
+
+    parts: Memory
+    correction: float
+    runs: int
+    family: str
+    error: float | None  # typical: median distance of those runs from their corrected estimates
+
+    @property
+    def nbytes(self) -> int:
+        return int(self.parts.total * self.correction)
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """As a job's row keeps it."""
+        parts = {**asdict(self.parts), "correction": self.correction, "runs": self.runs}
+        return {
+            "memory_estimate_bytes": self.nbytes,
+            "memory_parts": {**parts, "error": self.error},
+            "memory_family": self.family,
+        }
+
+
+@dataclass(frozen=True)
+class Change:
+    """A way to need less: the settings, and the bytes that it then needs."""
+
+    settings: dict[str, Any]
+    nbytes: int
+
+    def __str__(self) -> str:
+        names = " and ".join(
+            name if value is True else f"{name} {value}"
+            for name, value in self.settings.items()
+            if name != "grad_accumulation_steps"  # it follows batch_size and changes no memory
+        )
+        return f"{names} ({human(self.nbytes)})"
+
+
+class Estimator:
+    """Estimates for one base model and data set; reads what they need once.
+
+    Raises OSError or ValueError when the base's folder is not readable.
+    """
+
+    def __init__(self, base: BaseModel, dataset: Dataset) -> None:
+        size = Dimensions.read(registration.base_path(base))
+        self._architecture = base.architecture or "unknown"
+        self.base = Base.of(size, base.size_bytes, base.quantization, self._architecture)
+        self._longest = _longest_tokens(base, dataset)
+
+    def __call__(self, config: TrainingConfig) -> Estimate:
+        kind = f"{self._architecture}/{config.fine_tune_type}/{_device()}"
+        family = f"{kind}/{estimate.FORMULA}"
+        correction, runs, error = _learned(family)
+        return Estimate(self._parts(config), correction, runs, family, error)
+
+    def _parts(self, config: TrainingConfig) -> Memory:
+        return estimate.memory(self.base, config, self._longest)
+
+    def changes(self, config: TrainingConfig, room: int) -> list[Change]:
+        """The mildest changes that would fit into `room` bytes: the largest smaller batch and
+        gradient checkpointing, or when neither alone is enough both, or shorter examples."""
+        correction = self(config).correction
+
+        def first_fit(ways: Iterable[dict[str, Any]]) -> Iterator[Change]:
+            for changes in ways:
+                needed = int(self._parts(config.model_copy(update=changes)).total * correction)
+                if needed <= room:
+                    yield Change(changes, needed)
+                    return
+
+        batches = list(_smaller_batches(config))
+        checkpointed = [] if config.grad_checkpoint else [{"grad_checkpoint": True}]
+        found = [*first_fit(batches), *first_fit(checkpointed)]
+        if not found and batches and checkpointed:
+            found = [*first_fit(batch | checkpointed[0] for batch in batches)]
+        if not found:
+            smallest = {
+                k: v for way in (batches[-1:], checkpointed) for w in way for k, v in w.items()
+            }
+            found = [*first_fit(smallest | shorter for shorter in _shorter(config))]
+        return found
+
+    def advice(self, config: TrainingConfig, room: int) -> str:
+        """The cheapest changes that would fit, as a sentence."""
+        changes = self.changes(config, room)
+        if not changes:
+            return "No smaller batch or sequence would fit; take a smaller or a quantized base."
+        return f"{' or '.join(map(str, changes))} would fit."
+
+
+def budget_bytes() -> int:
+    """What everything that MLX holds on this machine may take."""
+    return int(settings.MEMORY_BUDGET_BYTES)
+
+
+def _smaller_batches(config: TrainingConfig) -> Iterator[dict[str, Any]]:
+    """Half, a quarter, … with more batches per step, so that a step learns from as many."""
+    size = config.batch_size // 2
+    while size >= 1:
+        steps = -(-config.batch_size * config.grad_accumulation_steps // size)
+        yield {"batch_size": size, "grad_accumulation_steps": steps}
+        size //= 2
+
+
+def _shorter(config: TrainingConfig) -> Iterator[dict[str, Any]]:
+    length = config.max_seq_length // 2
+    while length >= 64:
+        yield {"max_seq_length": length}
+        length //= 2
+
+
+def _learned(family: str) -> tuple[float, int, float | None]:
+    """Correction, how many runs it rests on, and its typical relative error."""
+    done = TrainingJob.objects.filter(
+        memory_family=family,
+        status=TrainingJob.Status.COMPLETED,
+        peak_memory_bytes__gt=0,
+    ).order_by("-completed_at")
+    ratios = []
+    for peak, parts in done.values_list("peak_memory_bytes", "memory_parts")[:LEARN_FROM]:
+        total = sum(parts.get(part, 0) for part in Memory.__dataclass_fields__)
+        if total and _TRUSTED[0] <= peak / total <= _TRUSTED[1]:
+            ratios.append(peak / total)
+    if not ratios:
+        return 1.0, 0, None
+    correction = statistics.median(ratios)
+    error = statistics.median(abs(ratio / correction - 1) for ratio in ratios)
+    return correction, len(ratios), error
+
+
+def _longest_tokens(base: BaseModel, dataset: Dataset) -> int | None:
+    """Of the examination when there was one, else guessed from the characters."""
+    report = find_report(dataset, base)
+    if report is not None:
+        splits = report.report.get("tokens", {}).values()
+        counted = [int(split.get("longest", 0)) for split in splits]
+        if any(counted):
+            return max(counted)
+    characters = dataset.token_stats.get("longest_characters")
+    return max(1, int(characters) // _CHARACTERS_PER_TOKEN) if characters else None
+
+
+def _device() -> str:
+    """The kind of machine, as far as it can be told without loading MLX into this process."""
+    return str(settings.BACKEND) if settings.BACKEND == "fake" else f"mlx-{sys.platform}"

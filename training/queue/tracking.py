@@ -1,0 +1,54 @@
+"""What MLflow is told about a job: entries of the outbox, written in the job's own transactions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from django.utils import timezone
+
+from registry.mlflow import tracking
+from registry.mlflow.tracking import Point
+from registry.models import ModelVersion
+from registry.storage import paths
+from training.models import TrainingJob, TrainingMetric
+
+Status = TrainingJob.Status
+
+_KEYS = ("train_loss", "val_loss", "learning_rate", "grad_norm", "tokens_per_second")
+_ENDINGS: dict[str, tracking.Status] = {
+    Status.COMPLETED: "completed",
+    Status.FAILED: "failed",
+    Status.CANCELLED: "cancelled",
+}
+
+
+def begin(job: TrainingJob, version: ModelVersion) -> None:
+    """A run for the version that the job is going to make."""
+    tracking.start_run(job.pk, version, tags={"hub.correlation_id": job.correlation_id})
+
+
+def measured(job: TrainingJob, rows: Sequence[TrainingMetric]) -> None:
+    """What was measured at some iterations."""
+    tracking.log_metrics(
+        job.pk,
+        [
+            Point(key, value, row.iteration, row.created_at)
+            for row in rows
+            for key in _KEYS
+            if (value := getattr(row, key)) is not None
+        ],
+    )
+
+
+def end(job: TrainingJob, status: TrainingJob.Status) -> None:
+    """End the run, with the final metrics and the adapter if there are. No run: nothing happens."""
+    version = job.result_version
+    if version is None:
+        return
+    if status != Status.COMPLETED:
+        tracking.finish_run(job.pk, _ENDINGS[status])
+        return
+    now = timezone.now()
+    final = [Point(f"final_{k}", float(v), job.iteration, now) for k, v in version.metrics.items()]
+    tracking.log_metrics(job.pk, final)
+    tracking.finish_run(job.pk, _ENDINGS[status], paths.absolute(version.artifact_path))

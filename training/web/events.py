@@ -1,0 +1,262 @@
+"""A job as it goes on, as server-sent events: status, progress, metrics, samples, end.
+
+Every event's id is a cursor, so that a client that comes back with `Last-Event-ID` misses nothing
+and gets nothing twice. The database is looked at once a second, by one small query as long as
+the job's row is as it was; between looks a stream costs nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import json
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
+
+from asgiref.sync import sync_to_async
+from django.db import close_old_connections
+from django.db.models import Max
+from django.http import StreamingHttpResponse
+
+from registry.background import shutdown
+from registry.errors import NotFound, Unavailable
+from training.models import TrainingJob, TrainingMetric
+from training.web import overview
+
+LOOK_EVERY_S = 1.0
+KEEP_ALIVE_S = 15.0  # proxies close what is silent for long
+MAX_STREAMS = 64  # each has a thread that sleeps, and for some milliseconds a connection
+_BATCH = 200  # metrics that one look reads at most
+_ROWS = 3  # of them in one event, so that it stays at a few hundred bytes
+_CLIP = 280  # characters of a sample's texts; GET …/samples has the whole
+
+_open = 0
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """What a client has: metrics up to `iteration`, which was measured at `moment` (UTC
+    microseconds), and samples up to the row `sample`."""
+
+    iteration: int = -1
+    moment: int = 0
+    sample: int = 0
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """`ITERATION`, `ITERATION-MOMENT-SAMPLE`; the start for anything else."""
+        parts = text.split("-") if text else []
+        if not all(part.isdecimal() and len(part) < 19 for part in parts):
+            return cls()
+        return cls(*map(int, parts[:3]))
+
+    def __str__(self) -> str:
+        return f"{max(0, self.iteration)}-{self.moment}-{self.sample}"
+
+
+@dataclass
+class Follower:
+    """What one client knows of a job; `look` reads what is new to it."""
+
+    job_id: int
+    cursor: Cursor
+    is_behind: bool = True  # there is more to read at once
+    _said: dict[str, str] = field(default_factory=dict)
+    _row: tuple[Any, ...] = ()
+    _value: tuple[Any, ...] = ()
+
+    def look(self) -> tuple[list[bytes], bool]:
+        """Events since the last look, and whether the job is over. Raises NotFound."""
+        job = TrainingJob.objects.select_related("result_version").filter(pk=self.job_id).first()
+        if job is None:
+            raise NotFound(f"There is no job {self.job_id}.")
+        return list(self._events(job)), job.is_over and not self.is_behind
+
+    def _events(self, job: TrainingJob) -> Iterator[bytes]:
+        yield from self._if_new("status", status_of(job))
+        row = (job.heartbeat_at, job.iteration, job.attempt, job.status)
+        if row != self._row or self.is_behind:
+            self._row = row
+            yield from self._if_new("progress", progress_of(job))
+            yield from self._metrics(job)
+            yield from self._samples(job)
+        if job.is_over and not self.is_behind:
+            yield self._frame("end", end_of(job))
+
+    def _metrics(self, job: TrainingJob) -> Iterator[bytes]:
+        if self._is_rewound(job):
+            back = self._rewind_to(job)
+            self.cursor = replace(self.cursor, iteration=back, moment=0)
+            self._value = ()
+            yield self._frame("rewind", {"iteration": back})
+        # The newest row again: its validation loss comes after it.
+        rows = job.metrics.filter(iteration__gte=self.cursor.iteration).order_by("iteration")
+        found = list(rows[:_BATCH])
+        self.is_behind = len(found) == _BATCH
+        fresh = [row for row in found if self._is_new(row)]
+        for start in range(0, len(fresh), _ROWS):
+            part = fresh[start : start + _ROWS]
+            self._value = _values(part[-1])
+            newest = part[-1]
+            self.cursor = replace(
+                self.cursor, iteration=newest.iteration, moment=_moment(newest.created_at)
+            )
+            yield self._frame("metrics", columns_of(part))
+
+    def _is_new(self, row: TrainingMetric) -> bool:
+        if row.iteration > self.cursor.iteration:
+            return True
+        # After Last-Event-ID it is unknown what was said of the newest row: say it again.
+        return _values(row) != self._value
+
+    def _is_rewound(self, job: TrainingJob) -> bool:
+        """Whether the newest row known here is gone, or was measured anew after a resume."""
+        if not self.cursor.moment:
+            return False
+        newest = job.metrics.filter(iteration=self.cursor.iteration).first()
+        return newest is None or _moment(newest.created_at) != self.cursor.moment
+
+    def _rewind_to(self, job: TrainingJob) -> int:
+        """Rows older than the newest one known are those that survived."""
+        seconds, microseconds = divmod(self.cursor.moment, 1_000_000)
+        moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC).replace(
+            microsecond=microseconds
+        )
+        kept = job.metrics.filter(created_at__lte=moment, iteration__lte=self.cursor.iteration)
+        return int(kept.aggregate(last=Max("iteration"))["last"] or 0)
+
+    def _samples(self, job: TrainingJob) -> Iterator[bytes]:
+        for sample in job.samples.filter(pk__gt=self.cursor.sample).order_by("pk"):
+            self.cursor = replace(self.cursor, sample=sample.pk)
+            texts = {
+                name: _clip(getattr(sample, name)) for name in ("prompt", "expected", "answer")
+            }
+            yield self._frame(
+                "sample", {"iteration": sample.iteration, "line": sample.line, **texts}
+            )
+
+    def _if_new(self, event: str, data: dict[str, Any]) -> Iterator[bytes]:
+        text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+        if self._said.get(event) != text:
+            self._said[event] = text
+            yield self._frame(event, text)
+
+    def _frame(self, event: str, data: dict[str, Any] | str) -> bytes:
+        if not isinstance(data, str):
+            data = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+        return f"event: {event}\nid: {self.cursor}\ndata: {data}\n\n".encode()
+
+
+def status_of(job: TrainingJob) -> dict[str, Any]:
+    """What decides which buttons and words a page shows."""
+    place = overview.place_of(job)
+    return {
+        "status": job.status,
+        "stage": job.stage,
+        "situation": overview.situation(job, place),
+        "place": place,
+        "paused": job.paused,
+        "cancel_requested": job.cancel_requested,
+        "attempt": job.attempt,
+    }
+
+
+def progress_of(job: TrainingJob) -> dict[str, Any]:
+    seconds_left = job.seconds_left
+    return {
+        "iteration": job.iteration,
+        "total_iters": job.total_iters,
+        "progress": round(job.progress, 4),
+        "seconds_left": None if seconds_left is None else round(seconds_left, 1),
+        "tokens_per_second": job.tokens_per_second,
+        "peak_memory_bytes": job.peak_memory_bytes,
+        "checkpoint_iteration": job.checkpoint_iteration,
+        "yielded_s": round(job.yielded_s, 1),
+    }
+
+
+def columns_of(rows: list[TrainingMetric]) -> dict[str, list[Any]]:
+    return {name: [getattr(row, name) for row in rows] for name in ("iteration", *overview.SERIES)}
+
+
+def end_of(job: TrainingJob) -> dict[str, Any]:
+    version = job.result_version
+    return {
+        "status": job.status,
+        "iteration": job.iteration,
+        "error_message": job.error_message,
+        "version": version.version if version and job.status == "completed" else None,
+    }
+
+
+async def stream(job_id: int, cursor: Cursor) -> AsyncGenerator[bytes]:
+    """The events of a job from `cursor` on, until it is over, the client goes or this process is to
+    end; a client that is left comes back to the next one.
+
+    The first frame comes after the first look, so that a missing job can be an ordinary 404.
+    Raises NotFound and, with too many streams open, Unavailable.
+    """
+    global _open
+    if _open >= MAX_STREAMS:
+        raise Unavailable(
+            f"{MAX_STREAMS} clients follow jobs already; ask for the job itself now and then."
+        )
+    follower = Follower(job_id, cursor)
+    _open += 1
+    try:
+        frames, over = await _look(follower)
+        yield b"retry: 2000\n\n" + b"".join(frames)
+        silent_s = 0.0
+        while not over and not shutdown.begun.is_set():
+            if not follower.is_behind:
+                await asyncio.sleep(LOOK_EVERY_S)
+                silent_s += LOOK_EVERY_S
+            frames, over = await _look(follower)
+            if frames or silent_s >= KEEP_ALIVE_S:
+                silent_s = 0.0
+                yield b"".join(frames) or b": still here\n\n"
+    finally:
+        _open -= 1
+
+
+def response(first: bytes, frames: AsyncGenerator[bytes]) -> StreamingHttpResponse:
+    """`first` and `frames` as they come, buffered by nobody; closed when the client goes away."""
+    return StreamingHttpResponse(
+        _all(first, frames),
+        content_type="text/event-stream; charset=utf-8",
+        headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
+    )
+
+
+async def _all(first: bytes, frames: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+    async with aclosing(frames):
+        yield first
+        async for frame in frames:
+            yield frame
+
+
+def open_streams() -> int:
+    return _open
+
+
+@sync_to_async
+def _look(follower: Follower) -> tuple[list[bytes], bool]:
+    """In the request's own thread, which would otherwise hold its connection between looks."""
+    try:
+        return follower.look()
+    finally:
+        close_old_connections()
+
+
+def _values(row: TrainingMetric) -> tuple[Any, ...]:
+    return (row.iteration, *(getattr(row, name) for name in overview.SERIES))
+
+
+def _moment(when: datetime.datetime) -> int:
+    return int(when.timestamp()) * 1_000_000 + when.microsecond
+
+
+def _clip(text: str) -> str:
+    return text if len(text) <= _CLIP else f"{text[: _CLIP - 1]}…"

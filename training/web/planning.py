@@ -1,0 +1,199 @@
+"""What a form that is being filled in would do: how many jobs, what they need, what is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from django import forms
+
+from backends.base import TrainingConfig
+from registry.errors import HubError
+from registry.models import Dataset, Model
+from registry.storage.sizes import human
+from registry.versions import numbering
+from training.config import rules
+from training.config.vocabulary import LABELS, labelled_change
+from training.memory import admission
+from training.memory.measured import Estimate, Estimator
+
+_PARTS = {
+    "weights": "Base model",
+    "trained": "Adapter",
+    "gradients": "Gradients",
+    "optimizer": "Optimizer",
+    "activations": "Activations",
+    "program": "Program",
+}
+
+type Said = tuple[str, str]  # the setting's label or "", a sentence
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of the memory; `start` and `share` in percent of what the picture shows."""
+
+    label: str
+    size: str
+    start: float
+    share: float
+
+
+@dataclass(frozen=True)
+class Need:
+    """The memory of the largest of the jobs, with words for each part of the picture."""
+
+    plan: admission.Plan
+    parts: list[Part]
+    budget_mark: float  # where the budget ends, in percent of the picture
+    changes: list[Said]  # settings that would fit, and what they then need
+
+    @property
+    def estimate(self) -> Estimate:
+        return self.plan.estimate
+
+    @property
+    def needs(self) -> str:
+        return human(self.plan.estimate.nbytes)
+
+    @property
+    def budget(self) -> str:
+        return human(self.plan.budget_bytes)
+
+    @property
+    def held(self) -> str:
+        return human(self.plan.held_bytes) if self.plan.held_bytes else ""
+
+    @property
+    def learned(self) -> str:
+        """The correction that earlier runs taught, and how far it was off."""
+        estimate = self.plan.estimate
+        if not estimate.runs:
+            return "No run of this kind was measured yet; the first one corrects this."
+        runs = f"{estimate.runs} earlier run{'' if estimate.runs == 1 else 's'}"
+        off = "" if estimate.error is None else f"; they were typically {estimate.error:.0%} off"
+        return f"Corrected by ×{estimate.correction:.2f} from {runs}{off}."
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """`problems` keep the form from being queued, `notes` do not."""
+
+    jobs: int = 1
+    varied: str = ""  # "2 × 3" of a grid
+    steps: str = ""
+    examples: str = ""
+    version: str = ""  # that a single job would make
+    problems: list[Said] = field(default_factory=list)
+    notes: list[Said] = field(default_factory=list)
+    need: Need | None = None
+    unknown: str = ""  # why the need is not known
+
+
+def plan(form: forms.Form) -> Forecast:
+    """The forecast of a form, bound or not yet."""
+    bound = form if form.is_bound else type(form)(_values(form))
+    if not form.is_bound:
+        bound.fields = form.fields  # the same data sets are offered
+    bound.is_valid()
+    problems = [
+        (str(bound[name].label) if name != "__all__" else "", str(message))
+        for name, messages in bound.errors.items()
+        for message in messages
+    ]
+    fields = bound.cleaned_data
+    configs: list[TrainingConfig] = fields.get("configs", [])
+    model, dataset = fields.get("model"), fields.get("dataset")
+    if not configs or model is None or dataset is None:
+        return Forecast(problems=problems)
+    need, unknown = _need(model, dataset, configs)
+    return Forecast(
+        jobs=len(configs),
+        varied=" × ".join(str(len(values)) for values in fields["grid"].values()),
+        steps=_range([rules.steps(dataset, config) for config in configs]),
+        examples=_range([_seen(dataset, config) for config in configs]),
+        version=fields.get("version_number") or _version(model, dataset, configs),
+        problems=problems,
+        notes=_notes(model, dataset, configs),
+        need=need,
+        unknown=unknown,
+    )
+
+
+def _values(form: forms.Form) -> dict[str, Any]:
+    """What a browser would send of the form as it stands."""
+    values = {name: form[name].value() for name in form.fields}
+    for name in ("model", "dataset"):
+        chooser = form.fields[name]
+        if values[name] is None and isinstance(chooser, forms.ModelChoiceField):
+            first = chooser.queryset.first() if chooser.queryset is not None else None
+            values[name] = first.pk if first else None
+    return {name: value for name, value in values.items() if value not in (None, False)}
+
+
+def _version(model: Model, dataset: Dataset, configs: Sequence[TrainingConfig]) -> str:
+    if len(configs) > 1:
+        return ""
+    return numbering.propose(model, dataset, configs[0].model_dump(mode="json"))
+
+
+def _notes(model: Model, dataset: Dataset, configs: Sequence[TrainingConfig]) -> list[Said]:
+    found = (note for config in configs for note in rules.advice(model, dataset, config))
+    by_setting = {note.setting: note for note in found}  # one of each is enough for a grid
+    return [(LABELS[note.setting], note.message) for note in by_setting.values()]
+
+
+def _need(
+    model: Model, dataset: Dataset, configs: Sequence[TrainingConfig]
+) -> tuple[Need | None, str]:
+    try:
+        largest = _largest(model, dataset, configs)
+        plan = admission.foresee(model, dataset, largest)
+    except HubError as error:
+        return None, str(error)
+    except (OSError, ValueError):
+        return None, f"The base model {model.base_model.name} cannot be read; register it again."
+    whole = max(plan.estimate.nbytes, plan.budget_bytes) or 1
+    changes = _changes(model, dataset, largest, plan)
+    return Need(plan, _parts(plan.estimate, whole), 100 * plan.budget_bytes / whole, changes), ""
+
+
+def _parts(estimate: Estimate, whole: int) -> list[Part]:
+    parts, start = [], 0.0
+    for name, nbytes in asdict(estimate.parts).items():
+        corrected = nbytes * estimate.correction
+        if nbytes:
+            share = 100 * corrected / whole
+            parts.append(Part(_PARTS[name], human(int(corrected)), start, share))
+            start += share
+    return parts
+
+
+def _changes(
+    model: Model, dataset: Dataset, config: TrainingConfig, plan: admission.Plan
+) -> list[Said]:
+    if plan.verdict == "now":
+        return []
+    room = plan.budget_bytes - (plan.held_bytes if plan.verdict == "waits" else 0)
+    changes = Estimator(model.base_model, dataset).changes(config, room)
+    return [(labelled_change(change.settings), human(change.nbytes)) for change in changes]
+
+
+def _largest(model: Model, dataset: Dataset, configs: Sequence[TrainingConfig]) -> TrainingConfig:
+    """Of those that differ in more than what memory does not depend on, the one that needs most."""
+    alike = {"learning_rate", "seed", "iters", "epochs", "warmup", "weight_decay", "beta"}
+    distinct = {config.model_dump_json(exclude=alike): config for config in configs}
+    if len(distinct) == 1:
+        return configs[0]
+    estimator = Estimator(model.base_model, dataset)
+    return max(distinct.values(), key=lambda config: estimator(config).nbytes)
+
+
+def _seen(dataset: Dataset, config: TrainingConfig) -> int:
+    return rules.steps(dataset, config) * config.batch_size * config.grad_accumulation_steps
+
+
+def _range(numbers: Sequence[int]) -> str:
+    low, high = min(numbers), max(numbers)
+    return f"{low}" if low == high else f"{low} to {high}"

@@ -1,0 +1,31 @@
+"""Pages of training jobs and sweeps."""
+
+from django.urls import path, re_path
+
+from training.web.views import form, job, jobs, sweeps
+
+urlpatterns = [
+    path("training/", jobs.jobs, name="jobs"),
+    path("training/line/", jobs.line, name="job_line"),
+    path("training/new/", form.job_new, name="job_new"),
+    path("training/new/plan/", form.plan, name="job_plan"),
+    path("training/sweeps/", sweeps.sweep_list, name="sweeps"),
+    path("training/sweeps/<int:pk>/", sweeps.sweep, name="sweep"),
+    path("training/sweeps/<int:pk>/cancel/", sweeps.sweep_cancel, name="sweep_cancel"),
+    path("training/<int:pk>/", job.job, name="job"),
+    path("training/<int:pk>/metrics.json", job.metrics, name="job_metrics"),
+    path("training/<int:pk>/measured/", job.measured, name="job_measured"),
+    path("training/<int:pk>/log/", job.log, name="job_log"),
+    path("training/<int:pk>/cancel/", jobs.cancel, name="job_cancel"),
+    path("training/<int:pk>/retry/", jobs.retry, name="job_retry"),
+    path("training/<int:pk>/retry-halved/", jobs.retry_halved, name="job_retry_halved"),
+    path("training/<int:pk>/pause/", jobs.pause, name="job_pause"),
+    path("training/<int:pk>/resume/", jobs.resume, name="job_resume"),
+    path("training/<int:pk>/priority/", jobs.prioritize, name="job_priority"),
+    re_path(
+        r"^models/(?P<pk>[0-9]+)/(?P<version>[0-9]+\.[0-9]+\.[0-9]+)/reproduce/$",
+        job.version_reproduce,
+        name="version_reproduce",
+    ),
+    path("training/<int:pk>/move/<str:where>/", jobs.move, name="job_move"),
+]

@@ -1,0 +1,125 @@
+"""The page of one job, which goes on by itself while the job does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.views.decorators.http import require_GET, require_POST
+
+from registry.errors import HubError
+from registry.models import ModelVersion
+from registry.web.htmx import HtmxRequest, partial
+from training.attempt import reproduction
+from training.config.vocabulary import labelled, varied_words
+from training.models import TrainingJob
+from training.web import overview
+from training.worker.supervisor import log_path
+
+
+@require_GET
+def job(request: HtmxRequest, pk: int) -> HttpResponse:
+    """`?with=JOB` lays the curves of other jobs over its own, as often as it is given."""
+    found = get_object_or_404(
+        TrainingJob.objects.select_related(
+            "model__base_model",
+            "dataset",
+            "sweep",
+            "cloned_from",
+            "result_version__model",
+            "reproduces__model",
+        ),
+        pk=pk,
+    )
+    place = overview.place_of(found)
+    context: dict[str, Any] = {
+        "job": found,
+        "percent": round(100 * found.progress),
+        "seconds_left": found.seconds_left,
+        "place": place,
+        "situation": overview.situation(found, place),
+        "newest": found.metrics.order_by("-iteration").first(),
+        "best": found.metrics.filter(val_loss__isnull=False).order_by("val_loss").first(),
+        "memory_off": _signed(found.memory_error),
+        "varied": varied_words(found.varied),
+    }
+    if not request.htmx:
+        context |= {
+            "log": overview.tail(log_path(found)),
+            "settings": labelled(found.config),
+            "evaluations": overview.evaluations(found),
+            "samples": overview.samples(found),
+            **_runs(request, found),
+        }
+    return render(request, partial(request, "training/job.html", "live"), context)
+
+
+def _signed(error: float | None) -> str:
+    """`+12 %`: how far the measured peak was from the estimate."""
+    return "" if error is None else f"{100 * error:+.0f} %"
+
+
+def _runs(request: HttpRequest, job: TrainingJob) -> dict[str, Any]:
+    """The jobs that can be overlaid, with whether they are; and those that are."""
+    wanted = {int(pk) for pk in request.GET.getlist("with") if pk.isdecimal() and len(pk) < 19}
+    offered = list(overview.comparable(job))
+    chosen = [other for other in offered if other.pk in wanted][: overview.MAX_RUNS - 1]
+    return {
+        "offered": [(other, run_label(other), other in chosen) for other in offered],
+        "runs": [(other, run_label(other)) for other in (job, *chosen)],
+    }
+
+
+def run_label(job: TrainingJob) -> str:
+    """`Job 7 · LoRA rank 16` in a legend."""
+    varied = varied_words(job.varied)
+    return f"Job {job.pk} · {varied}" if varied else f"Job {job.pk}"
+
+
+@require_POST
+def version_reproduce(request: HttpRequest, pk: int, version: str) -> HttpResponse:
+    """Queue the training of a version once more, and go where it can be watched."""
+    found = get_object_or_404(
+        ModelVersion.objects.select_related("model", "base_model", "dataset"),
+        model_id=pk,
+        version=version,
+    )
+    try:
+        return redirect(reproduction.enqueue(found))
+    except HubError as error:
+        messages.error(request, str(error))
+        return redirect(found)
+
+
+@require_GET
+def log(request: HtmxRequest, pk: int) -> HttpResponse:
+    """The end of the job's log; the whole page without htmx."""
+    found = get_object_or_404(TrainingJob, pk=pk)
+    if not request.htmx:
+        return redirect(found)
+    context = {"job": found, "log": overview.tail(log_path(found))}
+    return render(request, "training/job.html#log", context)
+
+
+@require_GET
+def measured(request: HtmxRequest, pk: int) -> HttpResponse:
+    """Validations and sample answers so far; the whole page without htmx."""
+    found = get_object_or_404(TrainingJob, pk=pk)
+    if not request.htmx:
+        return redirect(found)
+    context = {
+        "job": found,
+        "evaluations": overview.evaluations(found),
+        "samples": overview.samples(found),
+    }
+    return render(request, "training/job.html#measured", context)
+
+
+@require_GET
+def metrics(request: HttpRequest, pk: int) -> JsonResponse:
+    """The job's curves beyond iteration `after`, in columns."""
+    found = get_object_or_404(TrainingJob, pk=pk)
+    after = request.GET.get("after", "-1")
+    return JsonResponse(overview.curve(found, int(after) if after.isdigit() else -1))
