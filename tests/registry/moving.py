@@ -60,7 +60,7 @@ def make_import(bundle: Path, model: str) -> Any:
     """The task of an uploaded bundle, as the web process makes it."""
     from django.core.files.uploadedfile import SimpleUploadedFile
 
-    from registry.datasets import uploads
+    from registry.bundles import uploads
     from registry.models import BundleImport
 
     folder = uploads.save_bundle(SimpleUploadedFile("b.tar", bundle.read_bytes()))
