@@ -1,0 +1,1 @@
+"""Template tags: numbers, times and names as pages show them."""
