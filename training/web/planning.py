@@ -1,4 +1,4 @@
-"""What a form that is being filled in would do: how many jobs, what they need, what is wrong."""
+"""A preview of the form while it is being filled in: how many jobs, what they need, what is wrong."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _PARTS = {
     "program": "Program",
 }
 
-type Said = tuple[str, str]  # the setting's label or "", a sentence
+type Message = tuple[str, str]  # the setting's label or "", a sentence
 
 
 @dataclass(frozen=True)
 class Part:
-    """A part of the memory; `start` and `share` in percent of what the picture shows."""
+    """One part of the memory; `start` and `share` in percent of the bar's width."""
 
     label: str
     size: str
@@ -42,12 +42,12 @@ class Part:
 
 @dataclass(frozen=True)
 class Need:
-    """The memory of the largest of the jobs, with words for each part of the picture."""
+    """The memory of the largest job, with a label for each part of the bar."""
 
     plan: admission.Plan
     parts: list[Part]
-    budget_mark: float  # where the budget ends, in percent of the picture
-    changes: list[Said]  # settings that would fit, and what they then need
+    budget_mark: float  # where the budget ends, in percent of the bar's width
+    changes: list[Message]  # settings that would fit, and what they need
 
     @property
     def estimate(self) -> Estimate:
@@ -67,35 +67,35 @@ class Need:
 
     @property
     def learned(self) -> str:
-        """The correction that earlier runs taught, and how far it was off."""
+        """The correction learned from earlier runs, and how accurate it was."""
         estimate = self.plan.estimate
         if not estimate.runs:
-            return "No run of this kind was measured yet; the first one corrects this."
+            return "Not yet corrected: no similar run has been measured."
         runs = f"{estimate.runs} earlier run{'' if estimate.runs == 1 else 's'}"
-        off = "" if estimate.error is None else f"; they were typically {estimate.error:.0%} off"
-        return f"Corrected by ×{estimate.correction:.2f} from {runs}{off}."
+        off = "" if estimate.error is None else f", which were typically {estimate.error:.0%} off"
+        return f"Corrected by ×{estimate.correction:.2f} based on {runs}{off}."
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """`problems` keep the form from being queued, `notes` do not."""
+    """`problems` prevent queueing, `notes` do not."""
 
     jobs: int = 1
     varied: str = ""  # "2 × 3" of a grid
     steps: str = ""
     examples: str = ""
-    version: str = ""  # that a single job would make
-    problems: list[Said] = field(default_factory=list)
-    notes: list[Said] = field(default_factory=list)
+    version: str = ""  # that a single job would create
+    problems: list[Message] = field(default_factory=list)
+    notes: list[Message] = field(default_factory=list)
     need: Need | None = None
-    unknown: str = ""  # why the need is not known
+    unknown: str = ""  # why the memory need is unknown
 
 
 def plan(form: forms.Form) -> Forecast:
-    """The forecast of a form, bound or not yet."""
+    """The forecast for a form, bound or unbound."""
     bound = form if form.is_bound else type(form)(_values(form))
     if not form.is_bound:
-        bound.fields = form.fields  # the same data sets are offered
+        bound.fields = form.fields  # offers the same data sets
     bound.is_valid()
     problems = [
         (str(bound[name].label) if name != "__all__" else "", str(message))
@@ -122,7 +122,7 @@ def plan(form: forms.Form) -> Forecast:
 
 
 def _values(form: forms.Form) -> dict[str, Any]:
-    """What a browser would send of the form as it stands."""
+    """What a browser would submit if the form were sent unchanged."""
     values = {name: form[name].value() for name in form.fields}
     for name in ("model", "dataset"):
         chooser = form.fields[name]
@@ -138,9 +138,9 @@ def _version(model: Model, dataset: Dataset, configs: Sequence[TrainingConfig]) 
     return numbering.propose(model, dataset, configs[0].model_dump(mode="json"))
 
 
-def _notes(model: Model, dataset: Dataset, configs: Sequence[TrainingConfig]) -> list[Said]:
+def _notes(model: Model, dataset: Dataset, configs: Sequence[TrainingConfig]) -> list[Message]:
     found = (note for config in configs for note in rules.advice(model, dataset, config))
-    by_setting = {note.setting: note for note in found}  # one of each is enough for a grid
+    by_setting = {note.setting: note for note in found}  # one per setting is enough for a grid
     return [(LABELS[note.setting], note.message) for note in by_setting.values()]
 
 
@@ -172,7 +172,7 @@ def _parts(estimate: Estimate, whole: int) -> list[Part]:
 
 def _changes(
     model: Model, dataset: Dataset, config: TrainingConfig, plan: admission.Plan
-) -> list[Said]:
+) -> list[Message]:
     if plan.verdict == "now":
         return []
     room = plan.budget_bytes - (plan.held_bytes if plan.verdict == "waits" else 0)
@@ -181,9 +181,10 @@ def _changes(
 
 
 def _largest(model: Model, dataset: Dataset, configs: Sequence[TrainingConfig]) -> TrainingConfig:
-    """Of those that differ in more than what memory does not depend on, the one that needs most."""
-    alike = {"learning_rate", "seed", "iters", "epochs", "warmup", "weight_decay", "beta"}
-    distinct = {config.model_dump_json(exclude=alike): config for config in configs}
+    """The configuration that needs the most memory. Those that differ only in settings without an
+    effect on memory are estimated once."""
+    no_effect = {"learning_rate", "seed", "iters", "epochs", "warmup", "weight_decay", "beta"}
+    distinct = {config.model_dump_json(exclude=no_effect): config for config in configs}
     if len(distinct) == 1:
         return configs[0]
     estimator = Estimator(model.base_model, dataset)
