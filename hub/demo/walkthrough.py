@@ -120,7 +120,8 @@ class Demo:
         base = self._timed("import_base", register_starter)
         dataset = self._timed("import_dataset", register_starter_dataset)
         self._say(f"base model {base.name} ({base.quantization}, {base.parameters / 1e6:.0f} M)")
-        self._say(f"data set {dataset.name} ({_counts(dataset.splits)})")
+        splits = ", ".join(f"{count} {split}" for split, count in dataset.splits.items())
+        self._say(f"data set {dataset.name} ({splits})")
         model = self._register_model(base.name)
         held_out = self.api.get(f"/api/datasets/{dataset.pk}/examples?split=test&limit=200")[
             "items"
@@ -274,10 +275,6 @@ def _bar(console: Console) -> Progress:
         TextColumn("{task.fields[figures]}"),
         console=console,
     )
-
-
-def _counts(splits: dict[str, int]) -> str:
-    return ", ".join(f"{count} {split}" for split, count in splits.items())
 
 
 def _progress(job: dict[str, Any]) -> str:

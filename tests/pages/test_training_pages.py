@@ -445,7 +445,7 @@ def test_a_queued_job_is_cancelled_and_a_running_one_asked_to_stop(
 
 def test_what_cannot_be_cancelled_is_explained(client: Client, seeded: Seeded) -> None:
     response = client.post(f"/training/{seeded.done.pk}/cancel/", follow=True)
-    assert "completed already; there is nothing to cancel" in text(response)
+    assert "is already completed; there is nothing to cancel" in text(response)
 
 
 def test_only_a_post_changes_a_job(client: Client, seeded: Seeded) -> None:

@@ -61,7 +61,12 @@ class Table:
     @classmethod
     def of(cls, sweep: Sweep, compared: Sequence[Compared]) -> Self:
         names = sorted(sweep.grid, key=_place)
-        known = {name for one in compared for name in one.metrics if _is_own(name)}
+        known = {
+            name
+            for one in compared
+            for name in one.metrics
+            if name not in _SHOWN_ALREADY and not name.startswith("base_")
+        }
         metrics = by_weight(known)[:_MOST_METRICS]
         rows = [
             Row(
@@ -87,10 +92,6 @@ class Table:
         """The jobs with the lowest validation loss, best first."""
         measured = [row for row in self.rows if row.compared.best_val_loss is not None]
         return sorted(measured, key=lambda row: row.compared.best_val_loss or 0.0)[:most]
-
-
-def _is_own(name: str) -> bool:
-    return name not in _SHOWN_ALREADY and not name.startswith("base_")
 
 
 def _place(setting: str) -> tuple[int, str]:

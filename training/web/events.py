@@ -86,40 +86,36 @@ class Follower:
             yield self._frame("end", end_of(job))
 
     def _metrics(self, job: TrainingJob) -> Iterator[bytes]:
-        if self._is_rewound(job):
-            back = self._rewind_to(job)
-            self.cursor = replace(self.cursor, iteration=back, moment=0)
-            self._value = ()
-            yield self._frame("rewind", {"iteration": back})
-        # Reads the newest row again, because its validation loss is written later.
+        if self.cursor.moment:
+            newest = job.metrics.filter(iteration=self.cursor.iteration).first()
+            if newest is None or _moment(newest.created_at) != self.cursor.moment:
+                # After a resume the newest known row is gone or was measured again. Rows that are
+                # older than it still exist.
+                last = self._last_unchanged(job)
+                self.cursor = replace(self.cursor, iteration=last, moment=0)
+                self._value = ()
+                yield self._frame("rewind", {"iteration": last})
+        # Reads the newest row again, because its validation loss is written later. After a reconnect
+        # it is unknown what was sent of that row, so it is sent again.
         rows = job.metrics.filter(iteration__gte=self.cursor.iteration).order_by("iteration")
         found = list(rows[:_BATCH])
         self.is_behind = len(found) == _BATCH
-        fresh = [row for row in found if self._is_new(row)]
+        fresh = [
+            row
+            for row in found
+            if row.iteration > self.cursor.iteration or _values(row) != self._value
+        ]
         for start in range(0, len(fresh), _ROWS):
             part = fresh[start : start + _ROWS]
-            self._value = _values(part[-1])
-            newest = part[-1]
+            last_row = part[-1]
+            self._value = _values(last_row)
             self.cursor = replace(
-                self.cursor, iteration=newest.iteration, moment=_moment(newest.created_at)
+                self.cursor, iteration=last_row.iteration, moment=_moment(last_row.created_at)
             )
             yield self._frame("metrics", columns_of(part))
 
-    def _is_new(self, row: TrainingMetric) -> bool:
-        if row.iteration > self.cursor.iteration:
-            return True
-        # After a reconnect it is unknown what was sent of the newest row: send it again.
-        return _values(row) != self._value
-
-    def _is_rewound(self, job: TrainingJob) -> bool:
-        """Whether the newest known row is gone, or was measured again after a resume."""
-        if not self.cursor.moment:
-            return False
-        newest = job.metrics.filter(iteration=self.cursor.iteration).first()
-        return newest is None or _moment(newest.created_at) != self.cursor.moment
-
-    def _rewind_to(self, job: TrainingJob) -> int:
-        """The last iteration that still exists: rows older than the newest known one."""
+    def _last_unchanged(self, job: TrainingJob) -> int:
+        """The last iteration that was measured no later than the cursor's moment."""
         seconds, microseconds = divmod(self.cursor.moment, 1_000_000)
         moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC).replace(
             microsecond=microseconds

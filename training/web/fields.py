@@ -99,7 +99,8 @@ class NumbersField(forms.CharField):
         )
 
     def to_python(self, value: Any) -> Any:
-        return _one_or_several(_split(value, ","))
+        pieces = _split(value, ",")
+        return pieces if len(pieces) > 1 else "".join(pieces)
 
 
 class WordsField(forms.CharField):
@@ -127,7 +128,3 @@ def _values(data: Mapping[str, Any], name: str) -> list[Any]:
 def _split(value: Any, separator: str) -> list[str]:
     pieces = [piece.strip() for piece in str(value or "").split(separator)]
     return [piece for piece in pieces if piece]
-
-
-def _one_or_several(pieces: list[str]) -> Any:
-    return pieces if len(pieces) > 1 else "".join(pieces)

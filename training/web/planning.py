@@ -107,15 +107,26 @@ def plan(form: forms.Form) -> Forecast:
     model, dataset = fields.get("model"), fields.get("dataset")
     if not configs or model is None or dataset is None:
         return Forecast(problems=problems)
+    version = fields.get("version_number", "")
+    if not version and len(configs) == 1:
+        version = numbering.propose(model, dataset, configs[0].model_dump(mode="json"))
+    notes = (note for config in configs for note in rules.advice(model, dataset, config))
+    by_setting = {note.setting: note for note in notes}
     need, unknown = _need(model, dataset, configs)
     return Forecast(
         jobs=len(configs),
         varied=" × ".join(str(len(values)) for values in fields["grid"].values()),
         steps=_range([rules.steps(dataset, config) for config in configs]),
-        examples=_range([_seen(dataset, config) for config in configs]),
-        version=fields.get("version_number") or _version(model, dataset, configs),
+        examples=_range(
+            [
+                rules.steps(dataset, config) * config.batch_size * config.grad_accumulation_steps
+                for config in configs
+            ]
+        ),
+        version=version,
         problems=problems,
-        notes=_notes(model, dataset, configs),
+        # One note per setting is enough for a grid.
+        notes=[(LABELS[note.setting], note.message) for note in by_setting.values()],
         need=need,
         unknown=unknown,
     )
@@ -132,21 +143,10 @@ def _values(form: forms.Form) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value not in (None, False)}
 
 
-def _version(model: Model, dataset: Dataset, configs: Sequence[TrainingConfig]) -> str:
-    if len(configs) > 1:
-        return ""
-    return numbering.propose(model, dataset, configs[0].model_dump(mode="json"))
-
-
-def _notes(model: Model, dataset: Dataset, configs: Sequence[TrainingConfig]) -> list[Message]:
-    found = (note for config in configs for note in rules.advice(model, dataset, config))
-    by_setting = {note.setting: note for note in found}  # one per setting is enough for a grid
-    return [(LABELS[note.setting], note.message) for note in by_setting.values()]
-
-
 def _need(
     model: Model, dataset: Dataset, configs: Sequence[TrainingConfig]
 ) -> tuple[Need | None, str]:
+    """The memory of the largest configuration, or None and why it is unknown."""
     try:
         largest = _largest(model, dataset, configs)
         plan = admission.foresee(model, dataset, largest)
@@ -155,29 +155,22 @@ def _need(
     except (OSError, ValueError):
         return None, f"The base model {model.base_model.name} cannot be read; register it again."
     whole = max(plan.estimate.nbytes, plan.budget_bytes) or 1
-    changes = _changes(model, dataset, largest, plan)
-    return Need(plan, _parts(plan.estimate, whole), 100 * plan.budget_bytes / whole, changes), ""
-
-
-def _parts(estimate: Estimate, whole: int) -> list[Part]:
-    parts, start = [], 0.0
-    for name, nbytes in asdict(estimate.parts).items():
-        corrected = nbytes * estimate.correction
+    parts: list[Part] = []
+    start = 0.0
+    for name, nbytes in asdict(plan.estimate.parts).items():
+        corrected = nbytes * plan.estimate.correction
         if nbytes:
             share = 100 * corrected / whole
             parts.append(Part(_PARTS[name], human(int(corrected)), start, share))
             start += share
-    return parts
-
-
-def _changes(
-    model: Model, dataset: Dataset, config: TrainingConfig, plan: admission.Plan
-) -> list[Message]:
-    if plan.verdict == "now":
-        return []
-    room = plan.budget_bytes - (plan.held_bytes if plan.verdict == "waits" else 0)
-    changes = Estimator(model.base_model, dataset).changes(config, room)
-    return [(labelled_change(change.settings), human(change.nbytes)) for change in changes]
+    changes: list[Message] = []
+    if plan.verdict != "now":
+        room = plan.budget_bytes - (plan.held_bytes if plan.verdict == "waits" else 0)
+        changes = [
+            (labelled_change(change.settings), human(change.nbytes))
+            for change in Estimator(model.base_model, dataset).changes(largest, room)
+        ]
+    return Need(plan, parts, 100 * plan.budget_bytes / whole, changes), ""
 
 
 def _largest(model: Model, dataset: Dataset, configs: Sequence[TrainingConfig]) -> TrainingConfig:
@@ -189,10 +182,6 @@ def _largest(model: Model, dataset: Dataset, configs: Sequence[TrainingConfig]) 
         return configs[0]
     estimator = Estimator(model.base_model, dataset)
     return max(distinct.values(), key=lambda config: estimator(config).nbytes)
-
-
-def _seen(dataset: Dataset, config: TrainingConfig) -> int:
-    return rules.steps(dataset, config) * config.batch_size * config.grad_accumulation_steps
 
 
 def _range(numbers: Sequence[int]) -> str:

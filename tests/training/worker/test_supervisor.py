@@ -68,7 +68,7 @@ def test_an_error_that_mentions_memory_but_kills_nothing_is_a_crash(
 ) -> None:
     job = attempt_that("raise SystemExit('std::bad_alloc')", monkeypatch)
     assert not job.out_of_memory
-    assert "exit status 1" in job.wait_reason
+    assert "exited with status 1" in job.wait_reason
 
 
 def test_a_child_records_itself_when_it_leads_its_group(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,15 +65,12 @@ class Command(BaseCommand):
         verb: str = options["verb"]
         try:
             if verb in _ACTIONS:
-                self._act(_ACTIONS[verb][1], options["jobs"])
+                for number in options["jobs"]:
+                    self._print(_ACTIONS[verb][1](_job(number)))
             else:
                 getattr(self, f"_{verb}")(options)
         except HubError as error:
             raise CommandError(str(error)) from None
-
-    def _act(self, act: Callable[[TrainingJob], TrainingJob], numbers: Iterable[int]) -> None:
-        for number in numbers:
-            self._print(act(_job(number)))
 
     def _list(self, options: dict[str, Any]) -> None:
         places = overview.queue_positions()

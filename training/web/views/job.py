@@ -42,7 +42,8 @@ def job(request: HtmxRequest, pk: int) -> HttpResponse:
         "situation": overview.situation(found, place),
         "newest": found.metrics.order_by("-iteration").first(),
         "best": found.metrics.filter(val_loss__isnull=False).order_by("val_loss").first(),
-        "memory_off": _signed(found.memory_error),
+        # `+12 %`: how much the measured peak differs from the estimate.
+        "memory_off": "" if found.memory_error is None else f"{100 * found.memory_error:+.0f} %",
         "varied": varied_words(found.varied),
     }
     if not request.htmx:
@@ -54,11 +55,6 @@ def job(request: HtmxRequest, pk: int) -> HttpResponse:
             **_runs(request, found),
         }
     return render(request, partial(request, "training/job.html", "live"), context)
-
-
-def _signed(error: float | None) -> str:
-    """`+12 %`: how much the measured peak differs from the estimate."""
-    return "" if error is None else f"{100 * error:+.0f} %"
 
 
 def _runs(request: HttpRequest, job: TrainingJob) -> dict[str, Any]:
