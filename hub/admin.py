@@ -1,4 +1,4 @@
-"""The machine's samples in the admin: to look at, not to edit."""
+"""The machine's samples in the admin, read-only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one JSON API: its routers, and how an exception becomes an answer."""
+"""The JSON API: its routers, and how exceptions become responses."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ log = structlog.get_logger(__name__)
 
 
 class HubAPI(NinjaAPI):
-    """Operations are called after their app and subject (`registry_api_models_create_model`), so
-    that generated clients keep their names when the code is rearranged."""
+    """Operation IDs name the app and the subject (`registry_api_models_create_model`), so that
+    generated clients keep their names when the code is rearranged."""
 
     def get_openapi_operation_id(self, operation: Operation) -> str:
         view = operation.view_func
@@ -60,7 +60,7 @@ def validation_error(request: HttpRequest, error: ValidationError) -> HttpRespon
 
 @api.exception_handler(Http404)
 def missing(request: HttpRequest, error: Http404) -> HttpResponse:
-    return refusal(request, 404, "not_found", "There is nothing with this id.")
+    return refusal(request, 404, "not_found", "Nothing with this ID exists.")
 
 
 @api.exception_handler(HttpError)
@@ -70,20 +70,20 @@ def http_error(request: HttpRequest, error: HttpError) -> HttpResponse:
 
 @api.exception_handler(Exception)
 def unexpected(request: HttpRequest, error: Exception) -> HttpResponse:
-    """The person gets a sentence and an id to look for; the log has the traceback under it."""
+    """The client gets a sentence with an ID; the log has the traceback under that ID."""
     log.error("request_failed", path=request.path, exc_info=error)
-    return refusal(request, 500, "internal", _apology())
+    return refusal(request, 500, "internal", _internal_error())
 
 
-def _apology() -> str:
-    return f"The hub failed at this; its log says why under the id {correlation.current()}."
+def _internal_error() -> str:
+    return f"Internal error. Details are in the log under ID {correlation.current()}."
 
 
 def _problem(item: dict[str, Any]) -> str:
     """ "iters: Input should be greater than 0" from one of pydantic's errors."""
     where = [str(part) for part in item["loc"]]
     if where and where[0] in ("body", "query", "path", "form", "file", "header"):
-        del where[0]  # where ninja found it, and the name of the operation's parameter for a body
+        del where[0]  # ninja's location, and for a body the name of the operation's parameter
         if item["loc"][0] == "body" and where[:1] == ["payload"]:
             del where[0]
     message = str(item["msg"]).removeprefix("Value error, ")
@@ -93,12 +93,12 @@ def _problem(item: dict[str, Any]) -> str:
 def page_not_found(request: HttpRequest, exception: Exception) -> HttpResponseBase:
     """Django's handler404."""
     if is_api(request):
-        return refusal(request, 404, "not_found", f"There is nothing at {request.path}.")
+        return refusal(request, 404, "not_found", f"Nothing exists at {request.path}.")
     return defaults.page_not_found(request, exception)
 
 
 def server_error(request: HttpRequest) -> HttpResponseBase:
-    """Django's handler500; it has logged the traceback already."""
+    """Django's handler500; Django has already logged the traceback."""
     if is_api(request):
-        return refusal(request, 500, "internal", _apology())
+        return refusal(request, 500, "internal", _internal_error())
     return defaults.server_error(request)

@@ -1,4 +1,4 @@
-"""What every process of the hub does when it starts."""
+"""What every process of the hub does at startup."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ class HubConfig(AppConfig):
         from hub.monitoring import correlation, telemetry
         from hub.processes import lifeline, presence
         from hub.processes.neighbours import Engine, Training
-        from inference.engine.memory import neighbours as of_inference
-        from training.machine import neighbours as of_training
+        from inference.engine.memory import neighbours as inference_neighbours
+        from training.machine import neighbours as training_neighbours
 
         correlation.connect()
-        lifeline.hold_on()
-        of_training.register(Engine())
-        of_inference.register(Training())
+        lifeline.watch_parent()
+        training_neighbours.register(Engine())
+        inference_neighbours.register(Training())
         process = process_name(sys.argv)
         telemetry.start(process)
         if process in PROCESSES:

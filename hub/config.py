@@ -1,6 +1,7 @@
 """Every setting of the hub, read from the environment (prefix `HUB_`) and `.env`.
 
-A wrong value stops the start with one clear line; `hub/settings.py` only maps this to Django.
+An invalid value stops the hub at startup with one clear line; `hub/settings.py` only maps the
+values to Django.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 class Config(BaseSettings):
-    """The hub's settings. Field descriptions are the documentation in `.env.example`."""
+    """The hub's settings. `.env.example` documents each of them."""
 
     model_config = SettingsConfigDict(
         env_prefix="HUB_",
@@ -33,33 +34,40 @@ class Config(BaseSettings):
         ignored_types=(cached_property,),
     )
 
-    debug: Annotated[bool, Field(description="Django's debug pages; never beyond loopback")] = False
+    debug: Annotated[
+        bool, Field(description="Django's debug pages; never use it beyond loopback")
+    ] = False
     storage: Annotated[Path, Field(description="Folder of databases, models and artifacts")] = (
         ROOT / "storage"
     )
     secret_key: Annotated[
-        str, Field(description="Django's secret; made and kept in storage when empty")
+        str, Field(description="Django's secret; if empty, generated once and kept in storage")
     ] = ""
     host: Annotated[str, Field(description="Address the web process binds")] = "127.0.0.1"
     port: Annotated[int, Field(ge=1, le=65535, description="Port of the web process")] = 8000
     allowed_hosts: Annotated[
-        list[str], NoDecode, Field(description="Comma-separated Host names, needed beyond loopback")
+        list[str],
+        NoDecode,
+        Field(description="Comma-separated host names; required beyond loopback"),
     ] = []
-    backend: Annotated[Literal["mlx", "fake"], Field(description="fake computes nothing")] = "mlx"
+    backend: Annotated[
+        Literal["mlx", "fake"], Field(description="fake needs no model and generates nonsense")
+    ] = "mlx"
     memory_budget_gb: Annotated[
-        float | None, Field(gt=0, description="Memory for everything MLX holds; 75 % of RAM")
+        float | None,
+        Field(gt=0, description="Memory for everything MLX holds; default: 75 % of RAM"),
     ] = None
     database_url: Annotated[
         str,
         Field(
-            description="postgres://user:password@host:port/name; empty is SQLite in storage",
+            description="postgres://user:password@host:port/name; empty: SQLite in storage",
             validation_alias=AliasChoices("HUB_DATABASE_URL", "DATABASE_URL"),
         ),
     ] = ""
     mlflow_tracking_uri: Annotated[
         str,
         Field(
-            description="An MLflow server; empty is a SQLite store in storage",
+            description="An MLflow server; empty: a SQLite store in storage",
             validation_alias=AliasChoices("HUB_MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_URI"),
         ),
     ] = ""
@@ -71,63 +79,72 @@ class Config(BaseSettings):
         bool, Field(description="Keep the text of prompts and answers in the request log")
     ] = False
     log_retention_days: Annotated[
-        int, Field(ge=1, description="Days that rows of the request log are kept")
+        int, Field(ge=1, description="Days to keep rows of the request log")
     ] = 90
     log_prompts_retention_days: Annotated[
-        int, Field(ge=1, description="Days that the texts in them are kept")
+        int, Field(ge=1, description="Days to keep the texts in the request log")
     ] = 14
     max_queue: Annotated[
-        int, Field(ge=1, le=10_000, description="Inference requests waiting before 429")
+        int,
+        Field(
+            ge=1, le=10_000, description="Inference requests that may wait; further ones get 429"
+        ),
     ] = 64
     request_deadline_s: Annotated[
-        float, Field(gt=0, description="Seconds after which a request that has not ended gets 504")
+        float, Field(gt=0, description="Seconds after which an unfinished request gets 504")
     ] = 600.0
     drain_s: Annotated[
-        float, Field(ge=0, description="Seconds that running requests get when the engine stops")
+        float,
+        Field(
+            ge=0, description="Seconds that running requests get to finish when the engine stops"
+        ),
     ] = 5.0
     model_idle_s: Annotated[
         float,
-        Field(
-            ge=0, description="Seconds after which an unpinned idle model leaves memory; 0 never"
-        ),
+        Field(ge=0, description="Seconds after which an idle unpinned model is unloaded; 0: never"),
     ] = 3600.0
     prefix_cache_gb: Annotated[
         float | None,
-        Field(ge=0, description="Memory for prefixes of prompts; an eighth of the budget; 0 none"),
+        Field(ge=0, description="Memory for the prefix cache; default: 1/8 of the budget; 0: none"),
     ] = None
     prefix_cache_on_disk: Annotated[
-        bool, Field(description="Keep prefixes in storage/run over a restart of the engine")
+        bool, Field(description="Keep cached prefixes on disk across engine restarts")
     ] = False
     kv_bits: Annotated[
-        Literal[4, 8] | None, Field(description="Quantize keys and values of long rows to 4 or 8")
+        Literal[4, 8] | None,
+        Field(description="Quantize the KV cache of long contexts to 4 or 8 bits"),
     ] = None
     kv_after: Annotated[
-        int, Field(ge=0, description="Tokens of a row from which they are quantized")
+        int, Field(ge=0, description="Context length in tokens from which it is quantized")
     ] = 4096
     draft_model: Annotated[
         str,
-        Field(description="Name of a smaller base with the same tokenizer that drafts tokens"),
+        Field(description="Smaller base model with the same tokenizer, for speculative decoding"),
     ] = ""
     draft_tokens: Annotated[int, Field(ge=1, le=16, description="Tokens drafted at a time")] = 3
     heartbeat_timeout_s: Annotated[
-        float, Field(gt=0, description="Seconds without heartbeat after which a job is requeued")
+        float, Field(gt=0, description="Seconds without a heartbeat after which a job is requeued")
     ] = 30.0
     training_yield_s: Annotated[
         float,
-        Field(ge=0, le=600, description="Seconds per step that training waits for chats; 0: never"),
+        Field(
+            ge=0,
+            le=600,
+            description="Seconds per step that training waits for chat requests; 0: never",
+        ),
     ] = 5.0
     training_on_battery: Annotated[
-        Literal["run", "slow", "pause"], Field(description="slow: half the time it holds still")
+        Literal["run", "slow", "pause"], Field(description="slow: training waits half the time")
     ] = "slow"
     halve_batch_size: Annotated[
-        bool, Field(description="Halve a job's batch size when it ran out of memory twice")
+        bool, Field(description="Halve a job's batch size after it ran out of memory twice")
     ] = True
     sample_every_s: Annotated[
         float, Field(ge=0.1, description="Seconds between system samples")
     ] = 5.0
     sample_retention_days: Annotated[int, Field(ge=1)] = 14
     task_retention_days: Annotated[
-        int, Field(ge=1, description="Days that imports and tasks are shown after their end")
+        int, Field(ge=1, description="Days to keep finished imports and tasks")
     ] = 30
 
     @field_validator("allowed_hosts", mode="before")
@@ -146,15 +163,15 @@ class Config(BaseSettings):
     @classmethod
     def _known_database(cls, value: str) -> str:
         if value and not value.startswith(("postgres://", "postgresql://", "sqlite://")):
-            raise ValueError("must begin with postgres:// or sqlite://")
+            raise ValueError("must start with postgres:// or sqlite://")
         return value
 
     @model_validator(mode="after")
     def _beyond_loopback_names_its_hosts(self) -> Config:
         if not self.is_loopback and not self.allowed_hosts:
             raise ValueError(
-                f"HUB_HOST is {self.host}, which others can reach: "
-                "set HUB_ALLOWED_HOSTS to the names they will use"
+                f"HUB_HOST is {self.host}, which other machines can reach: "
+                "set HUB_ALLOWED_HOSTS to the host names they will use"
             )
         return self
 
@@ -170,20 +187,20 @@ class Config(BaseSettings):
 
     @property
     def memory_budget_bytes(self) -> int:
-        """What MLX may hold in all processes together."""
+        """Bytes that MLX may hold in all processes together."""
         if self.memory_budget_gb is not None:
             return int(self.memory_budget_gb * GB)
         return int(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * 0.75)
 
     @property
     def prefix_cache_bytes(self) -> int:
-        """What the prefix cache of each base model may hold, within the budget."""
+        """Bytes that the prefix cache of each base model may hold, within the budget."""
         if self.prefix_cache_gb is None:
             return self.memory_budget_bytes // 8
         return int(self.prefix_cache_gb * GB)
 
     def stored_secret_key(self) -> str:
-        """The configured secret, or one made once and kept in storage with mode 0600."""
+        """The configured secret, or one generated once and kept in storage with mode 0600."""
         if self.secret_key:
             return self.secret_key
         path = self.storage / "secret_key"
@@ -198,9 +215,9 @@ class Config(BaseSettings):
 
 
 def load(**overrides: Any) -> Config:
-    """Read the configuration or end the process with one line per wrong value.
+    """Read the configuration, or exit with one line per invalid value.
 
-    `overrides` (a command's options) win over the environment.
+    `overrides` (a command's options) take precedence over the environment.
     """
     try:
         return Config(**overrides)

@@ -8,7 +8,7 @@ from django.db import models
 
 
 class SystemSample(models.Model):
-    """What the machine and the hub's processes used at one moment. Null is unknown."""
+    """What the machine and the hub's processes used at one moment. Null means unknown."""
 
     created_at = models.DateTimeField(auto_now_add=True)
     cpu_percent = models.FloatField(help_text="Of all cores")

@@ -1,4 +1,4 @@
-"""Django's settings: `hub.config` in Django's words, and nothing decided twice."""
+"""Django's settings, mapped from `hub.config`; nothing is decided twice."""
 
 from __future__ import annotations
 
@@ -81,8 +81,8 @@ TEMPLATES: list[dict[str, Any]] = [
     },
 ]
 
-# IMMEDIATE takes the write lock when a transaction begins, so that a later write in it cannot
-# fail with "database is locked" after it has read.
+# IMMEDIATE takes the write lock when a transaction begins, so that a write after a read in the same
+# transaction cannot fail with "database is locked".
 _SQLITE = {
     "ENGINE": "hub.sqlite",
     "NAME": config.storage / "hub.sqlite3",
@@ -105,7 +105,7 @@ DATABASES = {"default": _database()}
 NINJA_PAGINATION_MAX_LIMIT = 500
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-# A plain dict would switch `immediate` on under DEBUG and choose Redis: both are set here.
+# Huey's defaults are Redis, and `immediate` under DEBUG, so both are set here.
 HUEY = {
     "name": "training",
     "huey_class": "huey.SqliteHuey",
@@ -114,11 +114,11 @@ HUEY = {
     "immediate": False,
     "results": False,
     "utc": True,
-    # SqliteHuey polls; by its default an idle worker would look only every 10 s.
+    # SqliteHuey polls; by default an idle worker would poll only every 10 s.
     "consumer": {"workers": 1, "worker_type": "thread", "periodic": True, "max_delay": 0.5},
 }
 
-CHANNEL_LAYERS: dict[str, Any] = {}  # tokens go straight through the consumer that asked for them
+CHANNEL_LAYERS: dict[str, Any] = {}  # tokens are sent directly by the consumer that requested them
 
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
@@ -170,7 +170,7 @@ LOGGING = logging_config(config)
 PROMETHEUS_EXPORT_MIGRATIONS = False
 DJANGO_STRUCTLOG_USER_ID_FIELD = None
 DJANGO_STRUCTLOG_IP_LOGGING_ENABLED = False
-# Pages poll and Prometheus scrapes: what went well is told on demand only.
+# Pages poll and Prometheus scrapes, so successful requests are logged at DEBUG only.
 DJANGO_STRUCTLOG_STATUS_START_LOG_LEVEL = logging.DEBUG
 DJANGO_STRUCTLOG_STATUS_2XX_LOG_LEVEL = logging.DEBUG
 DJANGO_STRUCTLOG_STATUS_DEFAULT_LOG_LEVEL = logging.DEBUG

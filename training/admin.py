@@ -1,4 +1,4 @@
-"""Jobs in the admin: a record to search and act on, not a form."""
+"""Jobs in the admin: searched and acted on, not edited."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _METRICS_SHOWN = 50
 
 
 class NewestMetrics(admin.TabularInline[TrainingMetric, TrainingJob]):
-    """The last measurements of a job; all of them are on its page and in the API."""
+    """A job's newest measurements; all of them are on its page and in the API."""
 
     model = TrainingMetric
     verbose_name_plural = f"newest {_METRICS_SHOWN} metrics"
@@ -75,8 +75,8 @@ class TrainingJobAdmin(Searched[TrainingJob], admin.ModelAdmin[TrainingJob]):
     )
     search_fields = ("id", "model__name", "dataset__name", "correlation_id", "error_message")
     search_help_text = (
-        "A job's number; part of the name of a model, or where no model has it of a data set; "
-        "or, where no name has it, a correlation id or part of a failed job's error."
+        "A job number, or part of a model's or data set's name. If none matches: a correlation ID, "
+        "or part of a failed job's error."
     )
     inlines = (NewestMetrics,)
     actions = ("cancel", "pause", "resume", "move_first", "move_last", "retry", "retry_halved")
@@ -102,39 +102,39 @@ class TrainingJobAdmin(Searched[TrainingJob], admin.ModelAdmin[TrainingJob]):
         return False
 
     def has_operate_permission(self, request: HttpRequest) -> bool:
-        """Acting on a job needs the right to change it; editing its row is nobody's."""
+        """Actions need the permission to change jobs; nobody may edit a job's row."""
         return bool(request.user.has_perm("training.change_trainingjob"))
 
     @admin.action(description="Cancel the selected jobs", permissions=["operate"])
     def cancel(self, request: HttpRequest, queryset: QuerySet[TrainingJob]) -> None:
-        _each(request, queryset, queue.cancel, "told to stop")
+        _for_each(request, queryset, queue.cancel, "cancelled, or stopping at the next step")
 
     @admin.action(description="Pause the selected jobs", permissions=["operate"])
     def pause(self, request: HttpRequest, queryset: QuerySet[TrainingJob]) -> None:
-        _each(request, queryset, queue.pause, "paused, or told to at the next step")
+        _for_each(request, queryset, queue.pause, "paused, or pausing at the next step")
 
     @admin.action(description="Resume the selected jobs", permissions=["operate"])
     def resume(self, request: HttpRequest, queryset: QuerySet[TrainingJob]) -> None:
-        _each(request, queryset, queue.resume, "resumed")
+        _for_each(request, queryset, queue.resume, "resumed")
 
     @admin.action(description="Run the selected jobs first", permissions=["operate"])
     def move_first(self, request: HttpRequest, queryset: QuerySet[TrainingJob]) -> None:
-        # From the last to the first, so that they keep their order among themselves.
+        # Last to first, so that they keep their order.
         jobs = queryset.order_by("priority", "-position", "-created_at", "-pk")
-        _each(request, jobs, lambda job: queue.move(job, "first"), "moved to the front")
+        _for_each(request, jobs, lambda job: queue.move(job, "first"), "moved to the front")
 
     @admin.action(description="Run the selected jobs last", permissions=["operate"])
     def move_last(self, request: HttpRequest, queryset: QuerySet[TrainingJob]) -> None:
         jobs = queryset.order_by("-priority", "position", "created_at", "pk")
-        _each(request, jobs, lambda job: queue.move(job, "last"), "moved to the end")
+        _for_each(request, jobs, lambda job: queue.move(job, "last"), "moved to the end")
 
-    @admin.action(description="Try the selected jobs again", permissions=["operate"])
+    @admin.action(description="Retry the selected jobs", permissions=["operate"])
     def retry(self, request: HttpRequest, queryset: QuerySet[TrainingJob]) -> None:
-        _each(request, queryset, queue.retry, "queued again")
+        _for_each(request, queryset, queue.retry, "queued again")
 
-    @admin.action(description="Try again at half the batch size", permissions=["operate"])
+    @admin.action(description="Retry with half the batch size", permissions=["operate"])
     def retry_halved(self, request: HttpRequest, queryset: QuerySet[TrainingJob]) -> None:
-        _each(request, queryset, queue.retry_halved, "queued again at half the batch size")
+        _for_each(request, queryset, queue.retry_halved, "queued again with half the batch size")
 
 
 @admin.register(Sweep)
@@ -154,7 +154,7 @@ class SweepAdmin(admin.ModelAdmin[Sweep]):
         return False
 
 
-def _each(
+def _for_each(
     request: HttpRequest,
     jobs: QuerySet[TrainingJob],
     act: Callable[[TrainingJob], TrainingJob],

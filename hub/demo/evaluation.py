@@ -1,7 +1,7 @@
-"""Exact match over the examples of a data set, through whatever answers.
+"""Scores a model on the examples of a data set by exact match.
 
-It knows neither HTTP nor the engine: `ask` does. `http_ask` asks a running hub the way any client
-would.
+`evaluate` knows nothing about HTTP or the engine: it calls `ask`. `http_ask` makes an `ask` that
+sends requests to a running hub like any client.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ TIMEOUT_S = 300.0
 
 @dataclass(frozen=True)
 class Answer:
-    """One answer and how long it took, as its reader saw it. Times are milliseconds."""
+    """One answer and how long the client waited for it. Times are milliseconds."""
 
     text: str
     first_token_ms: float
@@ -38,7 +38,7 @@ Ask = Callable[[Sequence[Message]], Awaitable[Answer]]
 
 @dataclass(frozen=True)
 class Row:
-    """One example: what was asked, what should have come, what came."""
+    """One example: the prompt, the expected answer, and the answer."""
 
     prompt: str
     expected: str
@@ -50,7 +50,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Report:
-    """All examples, in their own order. `seconds` is the whole evaluation's duration."""
+    """All examples in their order. `seconds` is the duration of the whole evaluation."""
 
     rows: tuple[Row, ...]
     completion_tokens: int
@@ -66,7 +66,7 @@ class Report:
 
     @property
     def exact_match(self) -> float:
-        """The share of exactly right answers, 0 to 1."""
+        """Fraction of exact matches, 0 to 1."""
         return self.exact_matches / self.total
 
     @property
@@ -75,12 +75,12 @@ class Report:
 
     @property
     def tokens_per_second(self) -> float:
-        """Of all streams together."""
+        """All streams together."""
         return self.completion_tokens / self.seconds
 
 
 class EvaluationFailed(HubError):
-    """A question got no answer; the text says why."""
+    """A request got no answer; the text says why."""
 
 
 async def evaluate(
@@ -90,14 +90,14 @@ async def evaluate(
     concurrency: int = 8,
     on_answer: Callable[[], object] | None = None,
 ) -> Report:
-    """Ask every example, `concurrency` at a time, and compare each answer with the right one.
+    """Ask every example, `concurrency` at a time, and compare each answer with the expected one.
 
-    Examples are those of a data set (chat or completions format). `on_answer` is called after
-    each. Raises Invalid for examples that have no right answer, and whatever `ask` raises.
+    Examples come from a data set (chat or completions format). `on_answer` is called after each.
+    Raises Invalid for examples without an expected answer, and whatever `ask` raises.
     """
     questions = [_question(example) for example in examples]
     if not questions:
-        raise Invalid("There are no examples to evaluate; choose a split that has some.")
+        raise Invalid("There are no examples to evaluate; choose a split that has examples.")
     free = asyncio.Semaphore(concurrency)
 
     async def one(messages: list[Message], expected: str) -> tuple[Row, int]:
@@ -112,7 +112,7 @@ async def evaluate(
     try:
         results = await asyncio.gather(*tasks)
     finally:
-        for task in tasks:  # the first failure ends the others
+        for task in tasks:  # the first failure cancels the others
             task.cancel()
     seconds = time.perf_counter() - began
     return Report(tuple(row for row, _ in results), sum(n for _, n in results), seconds)
@@ -161,7 +161,7 @@ def http_ask(
                             if on_text is not None:
                                 on_text(piece)
         except (httpx.HTTPError, ValueError) as error:
-            raise EvaluationFailed(f"The hub at {url} did not answer: {error!r}.") from error
+            raise EvaluationFailed(f"The hub at {url} did not respond: {error!r}.") from error
         ended = time.perf_counter()
         first_token_ms = ((first or ended) - began) * 1000
         return Answer("".join(text), first_token_ms, (ended - began) * 1000, tokens)
@@ -170,7 +170,7 @@ def http_ask(
 
 
 async def _chunks(response: httpx.Response) -> AsyncIterator[dict[str, Any]]:
-    """The events of one stream. Raises EvaluationFailed for an error among them."""
+    """The events of one stream. Raises EvaluationFailed for an error event."""
     async for line in response.aiter_lines():
         data = line.removeprefix("data: ")
         if not data or data == "[DONE]":
@@ -206,4 +206,4 @@ def _error_text(body: Any) -> str:
     try:
         return str(body["error"]["message"])
     except (KeyError, TypeError):
-        return f"The hub answered {str(body)[:200]}."
+        return f"The hub responded with {str(body)[:200]}."

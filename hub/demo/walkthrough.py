@@ -1,7 +1,7 @@
-"""The main job from end to end, as a client of the running hub.
+"""The demo: register, train, version and serve, as a client of the running hub.
 
-Nothing here is a shortcut: the processes are those of `manage.py up`, and every step after the
-import of the starter is a request to the hub's own API.
+It takes no shortcuts: the processes are those of `manage.py up`, and every step after importing the
+starter model is a request to the hub's own API.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ REGISTRATION = {
 CONFIG = ROOT / "registry" / "starter" / "config.json"
 SHOWN = 3  # held-out requests whose answers are printed
 STREAMS = 32
-MAX_TOKENS = 40  # the right answers have fewer; an untuned base would ramble on
+MAX_TOKENS = 40  # expected answers are shorter; an untuned base would keep going
 
 
 class DemoFailed(HubError):
-    """A step of the demo could not be done; the text says which and what to do."""
+    """A step of the demo failed; the text says which one and what to do."""
 
 
 @dataclass
 class Api:
-    """The hub's JSON API, for one person's script."""
+    """A minimal client of the hub's JSON API."""
 
     url: str
     client: httpx.Client = field(init=False)
@@ -76,7 +76,7 @@ class Api:
 
 @dataclass
 class Figures:
-    """Everything the demo measured; what `--report` writes."""
+    """Everything the demo measured; `--report` writes it."""
 
     url: str
     model: str = MODEL
@@ -90,7 +90,7 @@ class Figures:
 
 @dataclass(frozen=True)
 class Answers:
-    """What one model answered: a few requests one at a time, and all of them many at a time."""
+    """One model's answers: to a few requests one at a time, and to all of them concurrently."""
 
     streamed: EvaluationReport
     scored: EvaluationReport
@@ -108,7 +108,7 @@ class Answers:
 
 
 class Demo:
-    """One walk through register → train → version → serve."""
+    """One run of register → train → version → serve."""
 
     def __init__(self, url: str, console: Console) -> None:
         self.api = Api(url)
@@ -120,7 +120,8 @@ class Demo:
         base = self._timed("import_base", register_starter)
         dataset = self._timed("import_dataset", register_starter_dataset)
         self._say(f"base model {base.name} ({base.quantization}, {base.parameters / 1e6:.0f} M)")
-        self._say(f"data set {dataset.name} ({_counts(dataset.splits)})")
+        splits = ", ".join(f"{count} {split}" for split, count in dataset.splits.items())
+        self._say(f"data set {dataset.name} ({splits})")
         model = self._register_model(base.name)
         held_out = self.api.get(f"/api/datasets/{dataset.pk}/examples?split=test&limit=200")[
             "items"
@@ -153,11 +154,11 @@ class Demo:
         return dict(model)
 
     def _answers(self, name: str, examples: list[Any]) -> Answers:
-        """The first answers one by one as they stream, then all of them together."""
+        """The first answers one by one, streamed to the terminal, then all of them concurrently."""
         return Answers(self._stream(name, examples[:SHOWN]), self._score(name, examples))
 
     def _stream(self, name: str, examples: list[Any]) -> EvaluationReport:
-        self.console.print(f"\n[bold]{name}[/] is asked, and answers:", highlight=False)
+        self.console.print(f"\n[bold]{name}[/] answers:", highlight=False)
         ask = http_ask(self.api.url, name, max_tokens=MAX_TOKENS, on_text=self._type)
 
         async def ask_aloud(messages: Sequence[Message]) -> Answer:
@@ -174,16 +175,16 @@ class Demo:
     def _score(self, name: str, examples: list[Any]) -> EvaluationReport:
         ask = http_ask(self.api.url, name, max_tokens=MAX_TOKENS)
         with _bar(self.console) as bar:
-            title = f"{name} answers {len(examples)} held-out requests"
+            title = f"{name}: {len(examples)} held-out requests"
             task = bar.add_task(title, total=len(examples), figures="")
             report = asyncio.run(
                 evaluate(ask, examples, concurrency=STREAMS, on_answer=lambda: bar.advance(task))
             )
-        self._say(f"{name}: {report.exact_matches} of {report.total} exactly right")
+        self._say(f"{name}: {report.exact_matches} of {report.total} exact matches")
         return report
 
     def _train(self, model: dict[str, Any], dataset_id: int) -> dict[str, Any]:
-        # The demo itself asks over HTTP, which also measures time.
+        # The demo scores over HTTP itself, which also measures speed.
         config = {**json.loads(CONFIG.read_text()), "scoring": {"scorer": "none"}}
         body = {"model_id": model["id"], "dataset_id": dataset_id, "config": config}
         queued = self.api.post("/api/training/jobs", body)
@@ -197,7 +198,7 @@ class Demo:
         if job["status"] != "completed":
             raise DemoFailed(
                 f"Training job {job['id']} is {job['status']}: {job['error_message']} "
-                f"See its log in the folder storage/jobs/{job['id']}."
+                f"See its log in storage/jobs/{job['id']}."
             )
         self.figures.version = job["version"]
         self._say(f"version [bold]{MODEL}@{job['version']}[/] with its lineage")
@@ -214,7 +215,7 @@ class Demo:
     def _promote(self, job: dict[str, Any]) -> None:
         self.api.post(
             f"/api/models/{job['model_id']}/aliases/production",
-            {"version": job["version"], "reason": "The demo's newest version"},
+            {"version": job["version"], "reason": "Newest version of the demo"},
         )
         self._say(f"alias [bold]{MODEL}@production[/] → {job['version']}")
 
@@ -238,14 +239,14 @@ class Demo:
         )
 
     def show(self) -> None:
-        """Base against tuned, in one table."""
-        table = Table(title="Base against tuned, on requests neither has seen")
+        """Print base and tuned side by side in a table."""
+        table = Table(title="Base vs. tuned on held-out requests")
         table.add_column("")
         table.add_column("base", justify="right")
         table.add_column(f"{MODEL}@{self.figures.version}", justify="right", style="bold")
         for label, key, form in (
             ("exact match", "exact_match", "{:.0%}"),
-            ("perplexity of the right answer", "perplexity", "{:.2f}"),
+            ("perplexity of the expected answer", "perplexity", "{:.2f}"),
             ("time to first token, one stream", "first_token_ms", "{:.0f} ms"),
             ("tokens per second, one stream", "tokens_per_second", "{:.0f}"),
             (
@@ -276,10 +277,6 @@ def _bar(console: Console) -> Progress:
     )
 
 
-def _counts(splits: dict[str, int]) -> str:
-    return ", ".join(f"{count} {split}" for split, count in splits.items())
-
-
 def _progress(job: dict[str, Any]) -> str:
     parts = []
     if job["train_loss"] is not None:
@@ -294,5 +291,5 @@ def _progress(job: dict[str, Any]) -> str:
 
 
 def write_report(figures: Figures, path: Path) -> None:
-    """All figures as JSON, for scripts and for the record."""
+    """Write all results as JSON."""
     path.write_text(json.dumps(asdict(figures), indent=2) + "\n")

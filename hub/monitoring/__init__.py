@@ -1,1 +1,1 @@
-"""What the hub says of itself: samples, metrics, health, doctor, logs and traces."""
+"""Monitoring the hub: samples, metrics, health, doctor, logs and traces."""

@@ -1,7 +1,7 @@
-"""One id follows a request through all processes.
+"""One ID follows a request through all processes.
 
-It comes from the client's `X-Correlation-ID` or is made here, is bound to every log line, and goes
-back in the same header. The engine receives it in its messages, a training child in
+It comes from the client's `X-Correlation-ID` or is generated here, is added to every log line, and
+is returned in the same header. The engine receives it in its messages, a training child in
 `HUB_CORRELATION_ID` (see `hub.monitoring.logs`).
 """
 
@@ -16,7 +16,9 @@ from django.http import HttpRequest, HttpResponseBase
 from django_structlog import signals
 
 HEADER = "X-Correlation-ID"
-_ACCEPTED = re.compile(r"[A-Za-z0-9._:-]{1,64}")  # it goes into logs, columns and environments
+_ACCEPTED = re.compile(
+    r"[A-Za-z0-9._:-]{1,64}"
+)  # it goes into logs, columns and environment variables
 
 
 def connect() -> None:
@@ -27,17 +29,17 @@ def connect() -> None:
 
 
 def current() -> str:
-    """The id of what is being done now, or an empty text."""
+    """The current correlation ID, or an empty text."""
     return str(structlog.contextvars.get_contextvars().get("correlation_id", ""))
 
 
-def choose(offered: str) -> str:
-    """The client's id when it is one, else a new one."""
-    return offered if _ACCEPTED.fullmatch(offered) else uuid.uuid4().hex
+def choose(sent: str) -> str:
+    """The client's ID if it is valid, else a new one."""
+    return sent if _ACCEPTED.fullmatch(sent) else uuid.uuid4().hex
 
 
 def _bind(request: HttpRequest, **kwargs: Any) -> None:
-    structlog.contextvars.unbind_contextvars("request_id")  # one id is enough in a line
+    structlog.contextvars.unbind_contextvars("request_id")  # one ID per line is enough
     structlog.contextvars.bind_contextvars(correlation_id=choose(request.headers.get(HEADER, "")))
 
 

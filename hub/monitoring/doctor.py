@@ -1,4 +1,4 @@
-"""What the hub finds on this machine, what is wrong with it, and how to mend that."""
+"""Checks this machine and the hub: what was found, what is wrong, and how to fix it."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ from registry.storage.sizes import GB, human
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the screen. `mend` says what to do when the state is not ok."""
+    """One line of the report. `fix` says what to do when the state is not ok."""
 
     name: str
     state: Literal["ok", "warning", "failed"]
     found: str
-    mend: str = ""
+    fix: str = ""
 
 
 def examine() -> Iterator[Finding]:
-    """Every finding, as it is found. A check that breaks is a finding too."""
+    """All findings, as they are made. A check that raises is a finding, too."""
     checks: tuple[Callable[[], Iterator[Finding]], ...] = (
         _python,
         _device,
@@ -55,7 +55,12 @@ def examine() -> Iterator[Finding]:
             yield from check()
         except Exception as error:
             name = check.__name__.removeprefix("_").replace("_", " ").capitalize()
-            yield Finding(name, "failed", f"{type(error).__name__}: {error}", "Report this.")
+            yield Finding(
+                name,
+                "failed",
+                f"{type(error).__name__}: {error}",
+                "This is a bug; please report it.",
+            )
 
 
 def _python() -> Iterator[Finding]:
@@ -87,7 +92,7 @@ def _compiler() -> Iterator[Finding]:
     yield Finding(
         "Compiler",
         "ok" if compiler else "warning",
-        compiler or "no g++: MLX cannot compile its fused kernels for the CPU and runs slower",
+        compiler or "no g++; MLX cannot compile fused CPU kernels and runs slower",
         "Install g++ (on Debian: apt install g++).",
     )
 
@@ -99,8 +104,8 @@ def _sqlite() -> Iterator[Finding]:
         "SQLite",
         "ok" if safe else "warning",
         f"{sqlite3.sqlite_version}, journal mode {journal_mode()}",
-        "Older than the WAL-reset fix, so the slower DELETE mode is used; "
-        "install the package pysqlite3.",
+        "This SQLite lacks the WAL-reset fix, so the hub uses the slower DELETE mode. "
+        "Install the package pysqlite3.",
     )
 
 
@@ -114,20 +119,20 @@ def _database() -> Iterator[Finding]:
     executor = MigrationExecutor(connection)
     waiting = executor.migration_plan(executor.loader.graph.leaf_nodes())
     state: Literal["ok", "warning"] = "warning" if waiting else "ok"
-    found = f"{connection.vendor} answers" + (
-        f", {len(waiting)} migrations wait" if waiting else ""
+    found = f"connected ({connection.display_name})" + (
+        f", {len(waiting)} migrations not applied" if waiting else ""
     )
-    yield Finding("Database", state, found, "Start the hub with `manage.py up`, or run `migrate`.")
+    yield Finding("Database", state, found, "Run `manage.py up`, which migrates, or `migrate`.")
 
 
 def _mlflow() -> Iterator[Finding]:
-    trouble = tracking.ping()
+    problem = tracking.ping()
     where = config.mlflow_tracking_uri or "embedded store in storage"
-    if trouble is None:
+    if problem is None:
         yield Finding("MLflow", "ok", where)
     else:
         yield Finding(
-            "MLflow", "failed", trouble, "Start the server, or unset MLFLOW_TRACKING_URI."
+            "MLflow", "failed", problem, "Start the server, or unset MLFLOW_TRACKING_URI."
         )
 
 
@@ -141,7 +146,7 @@ def _memory() -> Iterator[Finding]:
         yield Finding("Memory", "failed", found, "Lower HUB_MEMORY_BUDGET_GB.")
     else:
         short = memory.available < min(budget, 2 * GB)
-        yield Finding("Memory", "warning" if short else "ok", found, "End other programs.")
+        yield Finding("Memory", "warning" if short else "ok", found, "Close other programs.")
 
 
 def _disk() -> Iterator[Finding]:
@@ -151,7 +156,10 @@ def _disk() -> Iterator[Finding]:
     if free < LOW_DISK_BYTES:
         state = "failed" if free < NO_DISK_BYTES else "warning"
     yield Finding(
-        "Disk", state, f"{human(free)} free for {paths.root()}", "Free space or move storage."
+        "Disk",
+        state,
+        f"{human(free)} free at {paths.root()}",
+        "Free some space or move the storage folder.",
     )
 
 
@@ -162,7 +170,7 @@ def _network() -> Iterator[Finding]:
         yield Finding("Address", "failed", where, problem)
         return
     if presence.alive("web"):
-        yield Finding("Address", "ok", f"{where}, the hub's web process serves it")
+        yield Finding("Address", "ok", f"{where}, used by the hub's web process")
         return
     with socket.socket() as probe:
         probe.settimeout(0.5)
@@ -170,8 +178,8 @@ def _network() -> Iterator[Finding]:
     yield Finding(
         "Address",
         "failed" if taken else "ok",
-        f"{where} is {'taken by another program' if taken else 'free'}",
-        "End that program, or choose another port with --port or HUB_PORT.",
+        f"{where} is {'used by another program' if taken else 'free'}",
+        "Stop that program, or choose another port with --port or HUB_PORT.",
     )
 
 
@@ -183,6 +191,6 @@ def _processes() -> Iterator[Finding]:
     yield Finding(
         "Processes",
         "warning" if partly else "ok",
-        found if some else "the hub is not running; `manage.py up` starts it",
-        "Start them all with `manage.py up`; its log says why one ended.",
+        found if some else "the hub is not running; start it with `manage.py up`",
+        "Start all of them with `manage.py up`; its log says why a process exited.",
     )

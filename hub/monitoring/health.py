@@ -1,7 +1,7 @@
-"""Is the hub alive, and can it do its work? One reason per part.
+"""Whether the hub is alive and ready, with one reason per part.
 
 `failed` in any part makes the hub not ready (503); a `warning` does not. Nothing here imports
-MLflow or MLX or waits longer than a second for any part: a probe must not become a load.
+MLflow or MLX or waits longer than a second for a part: a probe must stay cheap.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ OUTBOX_LATE = datetime.timedelta(minutes=5)
 
 @dataclass(frozen=True)
 class Part:
-    """One part's state and why; `reason` is a sentence for a person."""
+    """One part's status; `reason` is a sentence for a person."""
 
     status: Literal["ok", "warning", "failed"]
     reason: str
 
 
 def parts() -> dict[str, Part]:
-    """Every part's state."""
+    """The status of every part."""
     found = {"database": _database()}
     found["engine"] = _engine()
-    found["worker"] = _process("worker", "training jobs wait until it is back")
+    found["worker"] = _process("worker", "training jobs wait until it restarts")
     found["sampler"] = _sampler(found["database"])
     found["storage"] = _storage()
     found["mlflow"] = _outbox(found["database"])
@@ -54,7 +54,7 @@ def parts() -> dict[str, Part]:
 @require_safe
 @never_cache
 def view(request: HttpRequest) -> JsonResponse:
-    """GET /health: that it answers says live; `ready` and the status code say the rest."""
+    """GET /health: any response means live; `ready` and the status code say the rest."""
     found = parts()
     ready = all(part.status != "failed" for part in found.values())
     body = {"live": True, "ready": ready, "parts": {n: asdict(p) for n, p in found.items()}}
@@ -66,12 +66,12 @@ def _database() -> Part:
         with connection.cursor() as cursor:
             cursor.execute("SELECT 1")
     except DatabaseError as error:
-        return Part("failed", f"The database does not answer: {str(error).splitlines()[0]}")
-    return Part("ok", f"{connection.display_name} answers.")
+        return Part("failed", f"Cannot connect to the database: {str(error).splitlines()[0]}")
+    return Part("ok", f"Connected ({connection.display_name})")
 
 
 def running_engine_stats() -> dict[str, Any] | None:
-    """The engine's statistics, or None while it does not answer."""
+    """The engine's statistics, or None while it is not responding."""
     try:
         return engine_stats(timeout=1.0)
     except (HubError, OSError):
@@ -81,7 +81,7 @@ def running_engine_stats() -> dict[str, Any] | None:
 def _engine() -> Part:
     stats = running_engine_stats()
     if stats is None:
-        return Part("failed", "The engine does not answer; nothing can be generated until it does.")
+        return Part("failed", "The engine is not responding; no text can be generated.")
     return Part("ok", f"{stats['running']} running, {stats['waiting']} waiting.")
 
 
@@ -89,41 +89,41 @@ def _process(name: str, consequence: str) -> Part:
     pid = presence.pid(name)
     if pid is None:
         return Part("failed", f"The {name} is not running; {consequence}.")
-    return Part("ok", f"The {name} runs as process {pid}.")
+    return Part("ok", f"Running (process {pid})")
 
 
 def _sampler(database: Part) -> Part:
-    part = _process("sampler", "dead jobs are not noticed and the dashboard stands still")
+    part = _process("sampler", "crashed jobs are not recovered and the dashboard is not updated")
     if part.status == "failed" or database.status == "failed":
         return part
     newest = SystemSample.objects.values_list("created_at", flat=True).first()
     late = datetime.timedelta(seconds=3 * config.sample_every_s + 10)
     if newest and timezone.now() - newest > late:
-        return Part("warning", f"The sampler's last sample is from {newest:%H:%M:%S} UTC.")
+        return Part("warning", f"No new samples since {newest:%H:%M:%S} UTC.")
     return part
 
 
 def _storage() -> Part:
     root = paths.root()
     if not os.access(root, os.W_OK):
-        return Part("failed", "The storage folder cannot be written.")
+        return Part("failed", "The storage folder is not writable.")
     free = shutil.disk_usage(root).free
-    text = f"{human(free)} free."
+    text = f"{human(free)} free"
     if free < NO_DISK_BYTES:
-        return Part("failed", f"The disk is full: {text}")
+        return Part("failed", f"The disk is full: {text}.")
     return Part("warning" if free < LOW_DISK_BYTES else "ok", text)
 
 
 def _outbox(database: Part) -> Part:
     if database.status == "failed":
-        return Part("warning", "Unknown without the database.")
-    refused = outbox.given_up().count()
-    if refused:
-        text = f"MLflow refused {refused} entries for good; see why and retry them in the admin."
+        return Part("warning", "Unknown, because the database is not available.")
+    rejected = outbox.given_up().count()
+    if rejected:
+        text = f"MLflow rejected {rejected} updates; see the reasons and retry them in the admin."
         return Part("warning", text)
     pending = outbox.waiting()
     oldest = pending.order_by("pk").values_list("created_at", flat=True).first()
     if oldest is None:
-        return Part("ok", "MLflow has been told everything.")
-    text = f"{pending.count()} entries wait for MLflow, the oldest since {oldest:%H:%M:%S} UTC."
+        return Part("ok", "MLflow is in sync.")
+    text = f"{pending.count()} updates waiting for MLflow, the oldest since {oldest:%H:%M:%S} UTC."
     return Part("warning" if timezone.now() - oldest > OUTBOX_LATE else "ok", text)

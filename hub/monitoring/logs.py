@@ -1,7 +1,7 @@
-"""Structured logs, one correlation id through all processes.
+"""Structured logs with one correlation ID through all processes.
 
-A process that acts for another receives its id in `HUB_CORRELATION_ID` (a child) or in the
-message (the engine) and binds it; every line it logs then carries it.
+A process that works for another receives the ID in `HUB_CORRELATION_ID` (a child) or in the
+message (the engine) and binds it, so that every line it logs carries it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def _name_process(logger: WrappedLogger, method: str, event: EventDict) -> Event
 
 
 def _drop_probes(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
-    """A hub that is not ready says so in its answer; every probe of it is not an error line."""
+    """Health probes are not logged: /health itself reports when the hub is not ready."""
     if str(event.get("request", "")).endswith(" /health"):
         raise structlog.DropEvent
     return event
@@ -86,7 +86,7 @@ def logging_config(config: Config) -> dict[str, Any]:
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "structured"}},
         "root": {"handlers": ["stderr"], "level": config.log_level},
         "loggers": {
-            # django-structlog says the same, with the correlation id and the traceback.
+            # django-structlog logs the same with the correlation ID and the traceback.
             "django.request": {"level": "CRITICAL"},
             "django.server": {"level": "WARNING"},
             "uvicorn.access": {"level": "WARNING"},

@@ -1,7 +1,7 @@
 """`/metrics`: django-prometheus's request metrics, inference's own, and the hub's gauges.
 
-The gauges are read from the database and the engine when Prometheus asks, so they need no
-bookkeeping and are the same after a restart.
+The gauges are read from the database and the engine at each scrape, so they need no bookkeeping
+and survive a restart.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from training.models import TrainingJob, TrainingMetric
 
 
 def gauge(name: str, text: str, value: float | None) -> Iterator[Metric]:
-    """A gauge without labels; nothing while the value is unknown."""
+    """A gauge without labels; omitted while the value is unknown."""
     if value is not None:
         yield GaugeMetricFamily(f"hub_{name}", text, value=value)
 
@@ -44,19 +44,21 @@ class HubCollector(Collector):
         yield from _processes()
         yield from _engine()
         yield from gauge(
-            "disk_free_bytes", "Free on storage's disk", shutil.disk_usage(paths.root()).free
+            "disk_free_bytes",
+            "Free space on the storage disk",
+            shutil.disk_usage(paths.root()).free,
         )
         try:
             for family in (_jobs, _training, _system, _registry):
                 yield from family()
         except DatabaseError:
-            yield from gauge("database_up", "Whether the database answers", 0)
+            yield from gauge("database_up", "Whether the database is reachable", 0)
         else:
-            yield from gauge("database_up", "Whether the database answers", 1)
+            yield from gauge("database_up", "Whether the database is reachable", 1)
 
 
 def _processes() -> Iterator[Metric]:
-    family = GaugeMetricFamily("hub_process_up", "Whether a process lives", labels=["process"])
+    family = GaugeMetricFamily("hub_process_up", "Whether a process is running", labels=["process"])
     for name in PROCESSES:
         family.add_metric([name], presence.alive(name))
     yield family
@@ -64,29 +66,27 @@ def _processes() -> Iterator[Metric]:
 
 def _engine() -> Iterator[Metric]:
     stats = running_engine_stats()
-    yield from gauge("engine_up", "Whether the engine answers", stats is not None)
+    yield from gauge("engine_up", "Whether the engine responds", stats is not None)
     if stats is None:
         return
-    yield from gauge("engine_memory_bytes", "What loaded models hold", stats["models_bytes"])
-    yield from gauge("memory_budget_bytes", "What MLX may hold", stats["budget_bytes"])
+    yield from gauge("engine_memory_bytes", "Memory held by loaded models", stats["models_bytes"])
+    yield from gauge("memory_budget_bytes", "Memory budget of MLX", stats["budget_bytes"])
     yield from gauge("engine_running_rows", "Requests in the batch", stats["running"])
-    yield from gauge("engine_waiting", "Requests that wait", stats["waiting"])
+    yield from gauge("engine_waiting", "Waiting requests", stats["waiting"])
     yield from gauge("engine_models", "Base models in memory", len(stats["models"]))
     yield CounterMetricFamily(
         "hub_engine_tokens", "Tokens generated", value=stats["tokens_generated"]
     )
-    yield from gauge("engine_cache_bytes", "What the prefix caches hold", stats["cache_bytes"])
-    yield from gauge(
-        "engine_pinned", "Models that stay in memory", sum(m["pinned"] for m in stats["models"])
-    )
+    yield from gauge("engine_cache_bytes", "Memory held by the prefix caches", stats["cache_bytes"])
+    yield from gauge("engine_pinned", "Pinned models", sum(m["pinned"] for m in stats["models"]))
     for name, text, key in (
-        ("requests", "Requests put into the batch", "requests"),
-        ("prompt_tokens", "Tokens of prompts", "prompt_tokens"),
-        ("cached_tokens", "Tokens of prompts that the prefix cache had", "cached_tokens"),
-        ("cache_hits", "Requests of which the prefix cache had a beginning", "cache_hits"),
-        ("evictions", "Models that left memory", "evictions"),
-        ("refused", "Requests refused because too many waited", "refused"),
-        ("late", "Requests given up at their deadline", "late"),
+        ("requests", "Requests added to the batch", "requests"),
+        ("prompt_tokens", "Prompt tokens", "prompt_tokens"),
+        ("cached_tokens", "Prompt tokens found in the prefix cache", "cached_tokens"),
+        ("cache_hits", "Requests with a prefix cache hit", "cache_hits"),
+        ("evictions", "Models evicted from memory", "evictions"),
+        ("refused", "Requests rejected because the queue was full", "refused"),
+        ("late", "Requests that hit their deadline", "late"),
     ):
         yield CounterMetricFamily(f"hub_engine_{name}", text, value=stats[key])
 
@@ -100,7 +100,7 @@ def _jobs() -> Iterator[Metric]:
 
 
 def _training() -> Iterator[Metric]:
-    """What the running job measured last; nothing while none runs."""
+    """The running job's newest metrics; nothing while no job runs."""
     job = TrainingJob.objects.filter(status=TrainingJob.Status.RUNNING).first()
     if job is None:
         return
@@ -122,15 +122,15 @@ def _system() -> Iterator[Metric]:
     if sample is None:
         return
     for name, text in (
-        ("cpu_percent", "Of all cores"),
-        ("gpu_percent", "Of the GPU"),
+        ("cpu_percent", "CPU usage of all cores"),
+        ("gpu_percent", "GPU usage"),
         ("memory_used_bytes", "Memory in use"),
-        ("memory_total_bytes", "Memory of the machine"),
+        ("memory_total_bytes", "Total memory"),
         ("swap_used_bytes", "Swap in use"),
     ):
         yield from gauge(f"system_{name}", text, getattr(sample, name))
     yield from gauge(
-        "training_memory_bytes", "What the training child holds", sample.training_memory_bytes
+        "training_memory_bytes", "Memory held by the training process", sample.training_memory_bytes
     )
 
 
@@ -142,12 +142,12 @@ def _registry() -> Iterator[Metric]:
     )
     yield from gauge(
         "mlflow_outbox_pending",
-        "Entries that MLflow has yet to be told",
+        "Updates waiting for MLflow",
         outbox.waiting().count(),
     )
     yield from gauge(
         "mlflow_outbox_given_up",
-        "Entries that MLflow refused for good",
+        "Updates that MLflow rejected",
         outbox.given_up().count(),
     )
 

@@ -1,7 +1,7 @@
-"""Measures the machine, takes back dead jobs and tells MLflow, every few seconds.
+"""Samples the machine, recovers dead jobs and updates MLflow, every few seconds.
 
-Each duty fails for itself: a database that is away for a while, or an MLflow that stalls, must not
-keep the others from being done.
+Each task can fail on its own: an unavailable database or a stalled MLflow must not keep the other
+tasks from running.
 """
 
 from __future__ import annotations
@@ -36,20 +36,20 @@ from training.worker import reaper
 log = structlog.get_logger(__name__)
 
 CLEAN_EVERY_S = 3600.0
-REPEAT_LOG_S = 60.0  # the same duty failing every few seconds is told once a minute
+REPEAT_LOG_S = 60.0  # a task that fails every few seconds is logged once a minute
 
 
 @dataclass
 class Sampler:
-    """Does what is due, until `stop` is set."""
+    """Runs the tasks until `stop` is set."""
 
     stop: threading.Event = field(default_factory=threading.Event)
     _cleaned_at: float = field(default=float("-inf"), repr=False)
-    _complained_at: dict[str, float] = field(default_factory=dict, repr=False)
+    _logged_at: dict[str, float] = field(default_factory=dict, repr=False)
     _flushing: threading.Thread | None = field(default=None, repr=False)
 
     def run(self) -> None:
-        """Until `stop`; whatever fails is logged and tried again."""
+        """Run until `stop` is set; a task that fails is logged and retried."""
         psutil.cpu_percent()  # the first call has nothing to compare with
         while not self.stop.wait(config.sample_every_s):
             self.beat()
@@ -57,38 +57,38 @@ class Sampler:
             self._flushing.join(2)
 
     def beat(self) -> None:
-        """One round of every duty."""
+        """Run every task that is due, once."""
         close_old_connections()
-        self._try("sample", take_sample)
-        self._try("reap", reaper.reap)
+        self._run("sample", take_sample)
+        self._run("reap", reaper.reap)
         if time.monotonic() - self._cleaned_at >= CLEAN_EVERY_S:
-            self._try("clean", clean)
-            self._try("finish moves", archive.finish_moves)
+            self._run("clean", clean)
+            self._run("finish moves", archive.finish_moves)
             self._cleaned_at = time.monotonic()
-        # A thread of its own: a server that stalls must not stop the sampling and the reaping.
+        # In its own thread, because a stalled server must not stop sampling and reaping.
         if self._flushing is None or not self._flushing.is_alive():
             self._flushing = threading.Thread(target=self._flush, name="mlflow", daemon=True)
             self._flushing.start()
 
     def _flush(self) -> None:
         try:
-            self._try("tell MLflow", outbox.flush)
+            self._run("update MLflow", outbox.flush)
         finally:
             connection.close()
 
-    def _try(self, duty: str, work: Callable[[], object]) -> None:
+    def _run(self, task: str, work: Callable[[], object]) -> None:
         try:
             work()
         except Exception:
             close_old_connections()
             now = time.monotonic()
-            if now - self._complained_at.get(duty, float("-inf")) >= REPEAT_LOG_S:
-                self._complained_at[duty] = now
-                log.exception("duty failed, it will be tried again", duty=duty)
+            if now - self._logged_at.get(task, float("-inf")) >= REPEAT_LOG_S:
+                self._logged_at[task] = now
+                log.exception("task failed, will retry", task=task)
 
 
 def take_sample() -> SystemSample:
-    """Measure the machine now and keep the row. The CPU's figure is since the last call."""
+    """Measure the machine and save the row. The CPU usage is the mean since the last call."""
     memory, swap = psutil.virtual_memory(), psutil.swap_memory()
     stats = running_engine_stats()
     return SystemSample.objects.create(
@@ -104,8 +104,8 @@ def take_sample() -> SystemSample:
 
 
 def clean() -> int:
-    """Delete what is beyond its retention: samples, what MLflow was told, work that is over, rows
-    and texts of the request log, texts of replays; how many rows that was."""
+    """Delete what is past its retention: samples, sent MLflow updates, finished tasks, rows and texts
+    of the request log, texts of replays. Returns how many rows were deleted."""
     samples, _ = SystemSample.objects.filter(
         created_at__lt=_days_ago(config.sample_retention_days)
     ).delete()
@@ -121,7 +121,7 @@ def _days_ago(days: int) -> datetime.datetime:
 
 
 def training_memory_bytes() -> int | None:
-    """Resident memory of the running job's process and its children; None while none runs."""
+    """Resident memory of the running job's process and its children; None while no job runs."""
     job = TrainingJob.objects.filter(status=TrainingJob.Status.RUNNING).first()
     if job is None or job.process_group is None:
         return None
@@ -133,7 +133,7 @@ def training_memory_bytes() -> int | None:
 
 
 def gpu_percent() -> float | None:
-    """How busy the GPU is, without needing root; None where nobody can say."""
+    """How busy the GPU is, read without root; None when that is unknown."""
     with contextlib.suppress(OSError, subprocess.SubprocessError, ValueError):
         return _apple_gpu() if sys.platform == "darwin" else _nvidia_gpu()
     return None

@@ -1,1 +1,1 @@
-"""The hub's processes: started and supervised, one of each a storage, none left behind."""
+"""The hub's processes: started, supervised and stopped; one of each per storage folder."""

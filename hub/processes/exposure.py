@@ -1,4 +1,4 @@
-"""Whether the hub may listen where others can reach it."""
+"""Whether the hub may listen on an address that other machines can reach."""
 
 from __future__ import annotations
 
@@ -11,6 +11,6 @@ def problem(config: Config) -> str | None:
     if config.is_loopback or ApiToken.objects.filter(revoked_at=None).exists():
         return None
     return (
-        f"HUB_HOST is {config.host}, which others can reach, and there is no API token yet: "
-        "make one first with `manage.py create_token NAME`."
+        f"HUB_HOST is {config.host}, which other machines can reach, but there is no API token yet. "
+        "Create one first with `manage.py create_token NAME`."
     )

@@ -1,7 +1,7 @@
-"""How training and inference, which do not know each other, share one machine.
+"""How training and inference, which do not import each other, share one machine.
 
-The engine is training's neighbour: what it holds, who waits for it, and what may go. A running job
-is the engine's: what it takes of the memory budget.
+Training asks the engine what memory it holds, whether requests are waiting, and to evict models.
+The engine asks how much of the memory budget a running training job needs.
 """
 
 from __future__ import annotations
@@ -41,19 +41,19 @@ class Engine:
     def make_room(self, nbytes: int) -> list[str]:
         models = self._stats().get("models", [])
         idle = [model for model in models if not model["running"] and not model["pinned"]]
-        gone: list[str] = []
+        evicted: list[str] = []
         for model in sorted(idle, key=lambda model: -model["idle_s"]):
             if nbytes <= 0:
                 break
             if _unload(model):
-                gone.append(model["base"])
+                evicted.append(model["base"])
                 nbytes -= model["nbytes"]
-        return gone
+        return evicted
 
     def _stats(self) -> dict[str, Any]:
         try:
             return client.engine_stats(_PATIENCE_S)
-        except (HubError, ValueError):  # none there, or one that ends just now
+        except (HubError, ValueError):  # no engine, or one that is just exiting
             return {}
 
 
@@ -62,28 +62,28 @@ def _unload(model: dict[str, Any]) -> bool:
     request = Unload(base=Folder(path=model["base_path"]), adapter=adapter, gently=True)
     try:
         return bool(asyncio.run(client.unload(request)))
-    except HubError as error:  # somebody began to use it in the meantime, or the engine went
-        log.info("model stays", model=model["base"], reason=str(error))
+    except HubError as error:  # a request started using it, or the engine exited
+        log.info("model not evicted", model=model["base"], reason=str(error))
         return False
 
 
 class Training:
-    """Looks at the running job's row; see `inference.engine.memory.neighbours.Neighbours`."""
+    """Reads the running job's row; see `inference.engine.memory.neighbours.Neighbours`."""
 
     def __init__(self) -> None:
         self._last = Taken()
 
     def taken(self) -> Taken:
-        """What the job is expected to take at its peak, or has taken when that was more."""
+        """The running job's expected peak, or its measured peak if that is higher."""
         try:
             running = TrainingJob.objects.running()
             found = running.values_list("pk", "memory_estimate_bytes", "peak_memory_bytes").first()
         except (DatabaseError, InterfaceError) as error:
-            log.warning("running job unknown", error=str(error))
+            log.warning("cannot read the running job", error=str(error))
             return self._last
         finally:
             if not connection.in_atomic_block:
-                connection.close()  # the thread is the event loop's, and may never come back
+                connection.close()  # the event loop's thread may never run this again
         self._last = Taken()
         if found is not None:
             job, expected, measured = found

@@ -1,8 +1,8 @@
-"""Which of the hub's processes live on this storage.
+"""Which of the hub's processes are running on this storage folder.
 
-Each long-running process holds an exclusive lock on `storage/run/NAME.alive` for as long as it
-lives, and writes its pid into it. The kernel drops the lock when the process ends, however it
-ends, so nothing here can be stale and no pid is ever mistaken for another's.
+Each long-running process holds an exclusive lock on `storage/run/NAME.alive` while it runs, and
+writes its pid into the file. The kernel releases the lock when the process exits, however it exits,
+so nothing here can be stale and no pid is mistaken for another process's.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import IO
 
 from registry.storage import paths
 
-_held: dict[Path, IO[str]] = {}  # open files: closing one would give its lock back
+_held: dict[Path, IO[str]] = {}  # open files: closing one releases its lock
 
 
 class AlreadyRunning(RuntimeError):
-    """Another process of that name lives on this storage."""
+    """Another process of that name is running on this storage folder."""
 
 
 def _file(name: str) -> Path:
@@ -26,18 +26,18 @@ def _file(name: str) -> Path:
 
 
 def announce(name: str) -> None:
-    """Hold `name` until this process ends. Raises AlreadyRunning when another one holds it."""
+    """Hold `name` until this process exits. Raises AlreadyRunning when another process holds it."""
     path = _file(name)
     path.parent.mkdir(parents=True, exist_ok=True)
-    file = path.open("a+")  # a child does not inherit it: Python opens files close-on-exec
+    file = path.open("a+")  # children do not inherit it: Python opens files close-on-exec
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         file.close()
         holder = pid(name)
         raise AlreadyRunning(
-            f"Another {name} process (pid {holder or 'unknown'}) already runs on {paths.root()}; "
-            "end it first, or set HUB_STORAGE to another folder."
+            f"Another {name} process (pid {holder or 'unknown'}) already uses {paths.root()}. "
+            "Stop it first, or set HUB_STORAGE to another folder."
         ) from None
     file.truncate(0)
     file.write(str(os.getpid()))
@@ -46,13 +46,13 @@ def announce(name: str) -> None:
 
 
 def withdraw(name: str) -> None:
-    """Give `name` back; it need not be held."""
+    """Release `name`; does nothing when it is not held."""
     if file := _held.pop(_file(name), None):
         file.close()
 
 
 def alive(name: str) -> bool:
-    """Whether a process holds `name` at this moment."""
+    """Whether a process holds `name` right now."""
     path = _file(name)
     if path in _held:
         return True
@@ -69,10 +69,10 @@ def alive(name: str) -> bool:
 
 
 def pid(name: str) -> int | None:
-    """The pid of the process that holds `name`, or None when none does."""
+    """The pid of the process that holds `name`, or None."""
     if not alive(name):
         return None
     try:
         return int(_file(name).read_text())
-    except (FileNotFoundError, ValueError):  # it was just about to write it
+    except (FileNotFoundError, ValueError):  # the process has not written it yet
         return None

@@ -1,8 +1,8 @@
-"""Starts the hub's processes, restarts what dies, ends all of them, leaves no orphan.
+"""Starts the hub's processes, restarts those that exit, and stops all of them without orphans.
 
-Each child leads its own session, so that Ctrl-C reaches only `up` and one signal ends a child with
-everything it started. A pipe from here (see `hub.processes.lifeline`) ends the children of an `up` that was
-killed.
+Each child leads its own session, so that Ctrl-C reaches only `up`, and one signal stops a child with
+everything it started. A pipe from `up` (see `hub.processes.lifeline`) stops the children of an `up`
+that was killed.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from hub.config import ROOT, Config
 from hub.processes import exposure, lifeline, presence
 from registry.storage import paths
 
-STOP_S = 3.0  # from the end of the engine's drain to SIGKILL; by default all is over within 10 s
-STABLE_S = 60.0  # a process that lived this long starts its back-off anew
+STOP_S = 3.0  # from the end of the engine's drain to SIGKILL; by default `up` exits within 10 s
+STABLE_S = 60.0  # a process that ran this long gets its back-off reset
 BACKOFF_S = (0.5, 30.0)
 
 Output = Callable[[str, str], None]
-"""Receives the process's name and one line of its log, without the line's end."""
+"""Receives the process's name and one line of its log, without the newline."""
 
 
 class CannotStart(RuntimeError):
@@ -41,7 +41,7 @@ class CannotStart(RuntimeError):
 
 @dataclass
 class Child:
-    """One supervised process. `nice` is added on Linux, where all share the same few cores."""
+    """One supervised process. `nice` applies on Linux, where all processes share a few cores."""
 
     name: str
     command: tuple[str, ...]
@@ -59,9 +59,9 @@ class Child:
 
 
 def children() -> list[Child]:
-    """What `up` runs. The engine computes for whole seconds while a page needs milliseconds: with
-    nice 5 the web process weighs three times as much when both want the same core, and the engine
-    still gets all of an idle one. The worker lowers its training child further still."""
+    """The processes of `up`. The engine computes for seconds while a page needs milliseconds: at nice
+    5 it gets a third of the web process's CPU time when both want the same core, and still all of an
+    idle core. The worker's training child runs at a lower priority still."""
     return [
         Child("engine", ("run_engine",), nice=5),
         Child("web", ("run_web",)),
@@ -83,7 +83,7 @@ class Supervisor:
 
     @property
     def url(self) -> str:
-        """Where this machine reaches the hub."""
+        """The hub's address from this machine."""
         host = "127.0.0.1" if self.config.host in ("0.0.0.0", "::") else self.config.host  # noqa: S104
         return f"http://{f'[{host}]' if ':' in host else host}:{self.config.port}"
 
@@ -95,13 +95,13 @@ class Supervisor:
         self.stop()
 
     def start(self) -> None:
-        """Prepare storage and database and start every process. Raises CannotStart."""
+        """Prepare the storage folder and the database, then start every process. Raises CannotStart."""
         try:
             presence.announce("up")
         except presence.AlreadyRunning as problem:
             raise CannotStart(str(problem)) from None
         try:
-            self._check()
+            self._prepare()
             self._pipe = os.pipe()
             for child in self.children:
                 self._spawn(child)
@@ -111,7 +111,7 @@ class Supervisor:
             self.stop()
             raise
 
-    def _check(self) -> None:
+    def _prepare(self) -> None:
         paths.make_folders()
         check_port(self.config.host, self.config.port)
         try:
@@ -123,27 +123,24 @@ class Supervisor:
             raise CannotStart(problem)
 
     def wait_ready(self, timeout_s: float = 120.0) -> None:
-        """Return when `/health` says ready. Raises CannotStart with its reasons when it does not."""
+        """Return when `/health` says ready. Raises CannotStart with the reasons if it never does."""
+        allowed = self.config.allowed_hosts
+        headers = {"Host": allowed[0]} if allowed and allowed[0] != "*" else {}
         deadline = time.monotonic() + timeout_s
-        reason = "the web process does not answer"
+        reason = "the web process is not responding"
         while time.monotonic() < deadline and not self._stopping.is_set():
             try:
-                answer = httpx.get(f"{self.url}/health", headers=self._host(), timeout=5)
-                if answer.status_code == 200:
+                response = httpx.get(f"{self.url}/health", headers=headers, timeout=5)
+                if response.status_code == 200:
                     return
-                reason = unready(answer.json())
+                reason = unready(response.json())
             except (httpx.HTTPError, ValueError):
                 pass
             time.sleep(0.1)
         raise CannotStart(f"The hub is not ready after {timeout_s:.0f} s: {reason}.")
 
-    def _host(self) -> dict[str, str]:
-        allowed = self.config.allowed_hosts
-        return {"Host": allowed[0]} if allowed and allowed[0] != "*" else {}
-
     def stop(self) -> None:
-        """End every process when the drain is over and STOP_S, by force after that. Safe to call
-        again."""
+        """Stop every process: SIGTERM, then SIGKILL after the drain and STOP_S. Safe to repeat."""
         self._stopping.set()
         if self._watcher:
             self._watcher.join()
@@ -162,7 +159,7 @@ class Supervisor:
         presence.withdraw("up")
 
     def kill(self) -> None:
-        """End at once what is left, with everything the processes started."""
+        """Kill what still runs, with everything the processes started."""
         for child in self.children:
             _signal(child, signal.SIGKILL)
             if child.process:
@@ -200,7 +197,7 @@ class Supervisor:
             "HUB_HOST": self.config.host,
             "HUB_PORT": str(self.config.port),
             "PYTHONUNBUFFERED": "1",
-            # Spinning OpenMP threads would take the core that a page is waiting for.
+            # Spinning OpenMP threads would take the core that a page needs.
             "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
             lifeline.VARIABLE: str(self._pipe[0]),
         }
@@ -218,18 +215,18 @@ class Supervisor:
         while not self._stopping.wait(0.1):
             for child in self.children:
                 if child.process and not child.is_running:
-                    self._bury(child, child.process)
+                    self._schedule_restart(child, child.process.returncode)
                 if child.process is None and time.monotonic() >= child.start_at:
                     self._spawn(child)
 
-    def _bury(self, child: Child, process: subprocess.Popen[str]) -> None:
-        """Kill what the dead process left behind and say when it will be started again."""
-        _signal(child, signal.SIGKILL)
+    def _schedule_restart(self, child: Child, exit_code: int) -> None:
+        _signal(child, signal.SIGKILL)  # kills what the dead process left running
         if time.monotonic() - child.started_at >= STABLE_S:
             child.backoff_s = BACKOFF_S[0]
-        self.output(
-            "up", f"{child.name} {_ending(process)}; it starts again in {child.backoff_s:g} s."
-        )
+        how = f"exited with code {exit_code}"
+        if exit_code < 0:
+            how = f"was killed by {signal.Signals(-exit_code).name}"
+        self.output("up", f"{child.name} {how}; restarting in {child.backoff_s:g} s.")
         child.process = None
         child.restarts += 1
         child.start_at = time.monotonic() + child.backoff_s
@@ -237,7 +234,7 @@ class Supervisor:
 
 
 def check_port(host: str, port: int) -> None:
-    """Raises CannotStart when nobody could listen there."""
+    """Raises CannotStart when the port cannot be used."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -247,13 +244,13 @@ def check_port(host: str, port: int) -> None:
             probe.bind(address)
     except OSError as error:
         raise CannotStart(
-            f"Port {port} of {host} cannot be used ({error.strerror}): end the program that has "
-            "it, or choose another with --port."
+            f"Port {port} of {host} cannot be used ({error.strerror}). Stop the program that uses "
+            "it, or choose another port with --port."
         ) from None
 
 
 def unready(health: dict[str, object]) -> str:
-    """The reasons in an answer of `/health`, in one line."""
+    """The reasons in a response of `/health`, on one line."""
     parts = health.get("parts")
     if not isinstance(parts, dict):
         return "its health is unknown"
@@ -266,13 +263,6 @@ def _signal(child: Child, number: signal.Signals) -> None:
     if child.process:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(child.process.pid, number)
-
-
-def _ending(process: subprocess.Popen[str]) -> str:
-    code = process.returncode
-    if code < 0:
-        return f"was ended by {signal.Signals(-code).name}"
-    return f"ended with exit code {code}"
 
 
 def _print(name: str, line: str) -> None:

@@ -1,7 +1,8 @@
-"""Rows by the hundred thousand, to measure the hub's pages and API against. Not for real work.
+"""Hundreds of thousands of made-up rows, to benchmark the hub's pages and API. Not for real work.
 
-Every status tells the truth: all ready versions share one real folder in `storage/active`, all
-archived ones one in `storage/archive`, and all data sets one real snapshot.
+Every row is consistent with the files: all ready versions share one real folder in
+`storage/active`, all archived ones share one in `storage/archive`, and all data sets share one real
+snapshot.
 """
 
 from __future__ import annotations
@@ -33,12 +34,12 @@ _STEPS = (
 
 
 def is_empty() -> bool:
-    """Whether nothing has been registered in this storage yet."""
+    """Whether this storage folder has no rows yet."""
     return not any(table._default_manager.exists() for table in TABLES)
 
 
 def seed(scale: Scale, number: int, say: Callable[[str], object]) -> None:
-    """Write everything in one transaction; the same `number` makes the same rows but for times."""
+    """Write everything in one transaction. The same `number` gives the same rows, except for times."""
     start = timezone.now() - datetime.timedelta(days=730)
     run = Seeding(scale, random.Random(number), start, registered.real_dataset())  # noqa: S311
     with own_times(), transaction.atomic():
@@ -47,7 +48,7 @@ def seed(scale: Scale, number: int, say: Callable[[str], object]) -> None:
             step(run)
         reset_sequences()
     with connection.cursor() as cursor:
-        # Both databases plan with statistics, which are stale by now; PostgreSQL also needs to know
-        # which pages it can answer from an index alone, as its autovacuum finds out in time.
+        # Both databases plan with statistics, which are now stale. PostgreSQL also needs a vacuum for
+        # index-only scans, which autovacuum would do later.
         may_vacuum = connection.vendor == "postgresql" and not connection.in_atomic_block
         cursor.execute("VACUUM ANALYZE" if may_vacuum else "ANALYZE")

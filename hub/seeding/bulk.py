@@ -1,4 +1,4 @@
-"""Many rows of one table at once, with ids and times of their own."""
+"""Inserting many rows at once, with chosen IDs and times."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ TABLES: tuple[type[models.Model], ...] = (
 
 @contextmanager
 def own_times() -> Iterator[None]:
-    """Let rows keep the creation times they are given: `auto_now_add` would make them all equal."""
+    """Let rows keep their given creation times, which `auto_now_add` would overwrite."""
     fields: list[Any] = [
         each
         for table in TABLES
@@ -65,7 +65,7 @@ def insert[T: models.Model](table: type[T], rows: Iterable[T]) -> None:
 
 
 def first_pk(table: type[models.Model]) -> int:
-    """Rows get their ids here, so that others can name them before they are written."""
+    """The first free ID: IDs are chosen here, so that rows can refer to rows not yet written."""
     return (table._default_manager.aggregate(last=Max("pk"))["last"] or 0) + 1
 
 

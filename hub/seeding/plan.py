@@ -1,4 +1,4 @@
-"""How many rows there are to be, and what those that follow name."""
+"""How many rows to write, and what later rows refer to."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from registry.models import (
 
 @dataclass(frozen=True)
 class Scale:
-    """How many rows of each kind; one model has a fifth of all versions, the others share."""
+    """Rows of each kind. One model has a fifth of all versions; the others share the rest."""
 
     models: int = 1_000
     versions: int = 100_000
@@ -26,7 +26,7 @@ class Scale:
 
 @dataclass
 class Seeding:
-    """One run: its random numbers, and the ids and shared files that later rows name."""
+    """One run: its random numbers, and the IDs and shared files that later rows refer to."""
 
     scale: Scale
     noise: random.Random

@@ -34,7 +34,7 @@ _HARDWARE = {"system": "macOS-26", "machine": "arm64", "processor": "Apple M4 Pr
 
 
 def _publish(target: Path, files: dict[str, str]) -> artifacts.Manifest:
-    """The manifest of a folder with these files, made at its first use."""
+    """The manifest of a folder with these files, created on first use."""
     if not target.exists():
         staging = paths.staging_dir("seed")
         for name, text in files.items():
@@ -98,8 +98,8 @@ def datasets(run: Seeding) -> None:
 
 
 def reports(run: Seeding) -> None:
-    """A report on every tenth data set: their snapshot is one, and so is what was found in it. The
-    tokens are invented, as the losses are."""
+    """A report for every tenth data set. They share one snapshot, so they share one report; its token
+    counts are made up."""
     report = findings(run.dataset, 2048, _examined(run))
     rows = (
         DatasetReport(
@@ -172,7 +172,7 @@ def versions(run: Seeding) -> None:
 
 
 def _shares(total: int, holders: int) -> list[int]:
-    """A fifth for the first, the rest evenly."""
+    """A fifth for the first, the rest split evenly."""
     large = total if holders == 1 else total // 5
     each, left = divmod(total - large, max(1, holders - 1))
     return [large, *(each + (index < left) for index in range(holders - 1))]
@@ -227,7 +227,7 @@ def _version_rows(
 
 
 def aliases(run: Seeding) -> None:
-    """Production and staging of each model, and a history that is longest for the largest."""
+    """Production and staging for each model; the largest model has the longest history."""
     aliases, moves = [], []
     by_model = itertools.groupby(run.ready, key=lambda item: item[0])
     for place, (model_pk, group) in enumerate(by_model):

@@ -1,4 +1,4 @@
-"""Made-up jobs, their metrics, and answered requests."""
+"""Made-up jobs, metrics and requests."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from training.models import TrainingJob, TrainingMetric
 
 
 def jobs(run: Seeding) -> None:
-    """One job for each version, and a few that wait."""
+    """One job for each version, and a few waiting jobs."""
     first = first_pk(TrainingJob)
     versions = (
         ModelVersion.objects.filter(job=None, dataset__isnull=False)
@@ -64,7 +64,7 @@ def _ended_job(pk: int, version: tuple[Any, ...]) -> TrainingJob:
 
 
 def metrics(run: Seeding) -> None:
-    """A fifth of them in one job of a thousand, the rest evenly."""
+    """A fifth of them in every thousandth job, the rest evenly over all jobs."""
     if not run.job_pks:
         return
     long = run.job_pks[::1000]

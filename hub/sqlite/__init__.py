@@ -1,4 +1,4 @@
-"""Which journal mode is safe with the SQLite library at hand."""
+"""Which journal mode is safe with the installed SQLite library."""
 
 from __future__ import annotations
 

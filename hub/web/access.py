@@ -1,4 +1,4 @@
-"""Tokens and sessions: who may use the hub from beyond this machine."""
+"""Tokens and sessions: who may use the hub from other machines."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from inference.models import ApiToken
 
 _INFERENCE = ("/v1/", "/api/inference", "/metrics", "/ws/inference")
 _KEYS = ("/api/keys", "/system/keys/")
-_MODELS = "/api/inference/models"  # who may generate need not decide what stays in memory
+_MODELS = "/api/inference/models"  # an inference key may not decide what stays in memory
 
 
 def is_open(path: str) -> bool:
-    """Health tells a load balancer no secrets, and the admin asks for its own login."""
+    """Whether a path needs no token: /health has no secrets, and the admin has its own login."""
     return path == "/health" or path.startswith("/admin/")
 
 
@@ -31,33 +31,33 @@ def allows(token: ApiToken, path: str, method: str = "GET") -> bool:
 
 
 def bearer(authorization: str) -> str:
-    """The token's text in an Authorization header, or an empty text."""
+    """The token in an Authorization header, or an empty text."""
     scheme, _, text = authorization.partition(" ")
     return text.strip() if scheme.lower() == "bearer" else ""
 
 
 def sent_token(request: HttpRequest) -> str:
-    """The token's text: a Bearer, or x-api-key as Anthropic's clients send it."""
+    """The token: a Bearer token, or x-api-key as Anthropic's clients send it."""
     headers = request.headers
     return bearer(headers.get("Authorization", "")) or headers.get("x-api-key", "").strip()
 
 
 def needs_no_check(request: HttpRequest) -> bool:
-    """Whether nothing has to be looked up: open to all, and no token of ours sent."""
+    """Whether no look-up is needed: the path is open to all, and no token of ours was sent."""
     if not (settings.IS_LOOPBACK or is_open(request.path)):
         return False
     return not sent_token(request).startswith(ApiToken.PREFIX)
 
 
 def check(request: HttpRequest) -> HttpResponseBase | None:
-    """Attach `request.token`; the refusal when the request may not go on. Reads the database."""
+    """Attach `request.token`; returns a refusal if access is denied. Reads the database."""
     text = sent_token(request)
     token = ApiToken.authenticate(text) if text else None
     request.token = token  # type: ignore[attr-defined]
     if token is not None:
         allowed = allows(token, request.path, request.method or "")
         return None if allowed else _refuse_scope(request, token)
-    # An OpenAI client cannot be told to send no key: on loopback any text will do.
+    # An OpenAI client always sends some key: on loopback any text will do.
     if settings.IS_LOOPBACK or is_open(request.path):
         return None
     if not text and request.user.is_active and request.user.is_staff:
@@ -67,21 +67,19 @@ def check(request: HttpRequest) -> HttpResponseBase | None:
             request,
             401,
             "invalid_token" if text else "token_required",
-            "This needs a valid API key (Authorization: Bearer …); an administrator makes one on "
-            "the page System › API keys or with `manage.py create_token NAME`.",
+            "This needs a valid API key (Authorization: Bearer …). An administrator can create one "
+            "on the page System › API keys or with `manage.py create_token NAME`.",
         )
     return redirect_to_login(request.get_full_path(), resolve_url("admin:login"))
 
 
 def _refuse_scope(request: HttpRequest, token: ApiToken) -> HttpResponseBase:
+    scopes = ApiToken.Scope
+    needed = scopes.ADMIN if request.path.startswith(_KEYS) else scopes.MANAGE
     return refusal(
         request,
         403,
         "scope",
-        f"The key {token.name} has the scope {token.scope}, which does not cover this; use one "
-        f"with the scope {_needed(request.path)}.",
+        f"The key {token.name} has the scope {token.scope}, which does not allow this; use a key "
+        f"with the scope {needed}.",
     )
-
-
-def _needed(path: str) -> str:
-    return ApiToken.Scope.ADMIN if path.startswith(_KEYS) else ApiToken.Scope.MANAGE

@@ -1,9 +1,9 @@
-"""Django's and Prometheus's middlewares without a change of threads.
+"""Django's and Prometheus's middleware without thread switches.
 
-Django runs the hooks of a middleware that is not asynchronous itself in another thread, in case
-they wait for something: two changes of threads a hook, thirty for one request, which cost more
-than the hooks. Those below only look at headers and set some, so they run where they are. What
-does wait, saving a session, still goes to a thread.
+Django runs the hooks of synchronous middleware in another thread, in case they block: two thread
+switches per hook, thirty per request, which cost more than the hooks. The middleware below only
+reads and sets headers, so it runs on the event loop. What does block, saving a session, still runs
+in a thread.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from django_prometheus import middleware as prometheus
 
 
 class InLoop:
-    """Before one of Django's middlewares: its hooks run on the event loop."""
+    """Mixin for a middleware: its hooks run on the event loop."""
 
     get_response: Any
     async_mode: bool
@@ -67,7 +67,7 @@ class CsrfViewMiddleware(InLoop, csrf.CsrfViewMiddleware):
 
 
 class AuthenticationMiddleware(InLoop, auth.AuthenticationMiddleware):
-    """The user is looked up when somebody asks who it is, not here."""
+    """Safe on the event loop: the user is looked up lazily, not here."""
 
 
 class MessageMiddleware(InLoop, messages.MessageMiddleware):
@@ -87,7 +87,7 @@ class PrometheusAfterMiddleware(InLoop, prometheus.PrometheusAfterMiddleware):  
 
 
 class SessionMiddleware(InLoop, sessions.SessionMiddleware):
-    """A session that changed is saved in a thread: that is a write to the database."""
+    """A changed session is saved in a thread, because that writes to the database."""
 
     async def aprocess_response(
         self, request: HttpRequest, response: HttpResponseBase

@@ -1,7 +1,7 @@
-"""Who may ask: known hosts, a same-origin rule for unsafe requests, tokens beyond loopback.
+"""Access rules: known hosts, same origin for unsafe requests, tokens beyond loopback.
 
-All of it is async-capable: one purely synchronous middleware in the chain would hold a thread for
-as long as a view takes to answer.
+All of it is async-capable: one purely synchronous middleware in the chain would occupy a thread for
+as long as a view runs.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ GetResponse = Callable[[HttpRequest], HttpResponseBase | Awaitable[HttpResponseB
 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 _API = ("/api/", "/v1/")
-# Prometheus in a container reaches the host by this name and cannot send another Host header.
+# Prometheus in a container reaches the host by this name and cannot send a different Host header.
 _SCRAPER = "host.docker.internal"
 
 
 class Gate:
-    """A middleware that may answer instead of the view."""
+    """A middleware that may respond instead of the view."""
 
     sync_capable = True
     async_capable = True
@@ -50,7 +50,7 @@ class Gate:
         return answer or await cast("Awaitable[HttpResponseBase]", self.get_response(request))
 
     def answer(self, request: HttpRequest) -> HttpResponseBase | None:
-        """The refusal, or None to go on."""
+        """A refusal, or None to continue."""
         raise NotImplementedError
 
     async def aanswer(self, request: HttpRequest) -> HttpResponseBase | None:
@@ -58,8 +58,8 @@ class Gate:
 
 
 class HostMiddleware(Gate):
-    """Every route checks the Host header, static files too, so that no foreign name that a
-    browser was made to resolve to this machine (DNS rebinding) gets an answer."""
+    """Checks the Host header on every route, static files included, as protection against DNS
+    rebinding: a foreign name that a browser resolves to this machine is refused."""
 
     def answer(self, request: HttpRequest) -> HttpResponseBase | None:
         try:
@@ -70,7 +70,7 @@ class HostMiddleware(Gate):
                     request,
                     400,
                     "unknown_host",
-                    "This host name is not served here; add it to HUB_ALLOWED_HOSTS.",
+                    "Unknown host name; add it to HUB_ALLOWED_HOSTS.",
                 )
             request.META["HTTP_HOST"] = settings.ALLOWED_HOSTS[0]
         return None
@@ -82,8 +82,8 @@ def _is_scrape(request: HttpRequest) -> bool:
 
 
 class StaticFilesMiddleware(WhiteNoiseMiddleware, Gate):  # type: ignore[misc]
-    """WhiteNoise, made async-capable: its own middleware is synchronous and its file responses
-    are iterators that ASGI would have to read in a thread."""
+    """WhiteNoise, made async-capable: its own middleware is synchronous, and ASGI would read its
+    file responses, which are iterators, in a thread."""
 
     def __init__(self, get_response: GetResponse) -> None:
         WhiteNoiseMiddleware.__init__(self, get_response)
@@ -112,8 +112,8 @@ class StaticFilesMiddleware(WhiteNoiseMiddleware, Gate):  # type: ignore[misc]
 
 
 class TokenMiddleware(Gate):
-    """Beyond loopback, a valid API token or an administrator's session. On loopback nothing is
-    asked, but a token that is sent is still attached as `request.token`."""
+    """Requires a valid API token or an administrator's session beyond loopback. On loopback nothing
+    is required, but a token that was sent is still attached as `request.token`."""
 
     def answer(self, request: HttpRequest) -> HttpResponseBase | None:
         return access.check(request)
@@ -126,11 +126,11 @@ class TokenMiddleware(Gate):
 
 
 class SameOriginMiddleware(Gate):
-    """No page of another origin may change anything here.
+    """Prevents pages of other origins from changing anything.
 
     ninja exempts its operations from Django's CSRF check, and a browser sends a cross-origin
-    `text/plain` or form body without asking first. So an unsafe request needs an Origin that is
-    ours or absent, and an API body must be JSON, or multipart with a CSRF or API token.
+    `text/plain` or form body without a preflight. So an unsafe request needs our own Origin or none,
+    and an API body must be JSON, or multipart with a CSRF or API token.
     """
 
     def answer(self, request: HttpRequest) -> HttpResponseBase | None:
@@ -141,8 +141,8 @@ class SameOriginMiddleware(Gate):
                 request,
                 403,
                 "cross_origin",
-                "A page of another origin may not do this; send the request from the hub's own "
-                "pages or without an Origin header.",
+                "Cross-origin requests are not allowed; send the request from the hub's own pages "
+                "or without an Origin header.",
             )
         if request.path.startswith(_API) and _has_body(request):
             return _refuse_body(request)

@@ -1,4 +1,4 @@
-"""How the hub says no: JSON to programs, a plain sentence to browsers."""
+"""Error responses: JSON for programs, a plain sentence for browsers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def refusal(
     retry_after: int | None = None,
     **more: str,
 ) -> HttpResponse:
-    """One sentence in the form that this route's clients read; `more` goes beside it in JSON."""
+    """One sentence in the format of this route's clients; `more` is added to the JSON."""
     response: HttpResponse
     if request.path.startswith("/v1/messages"):
         body = bodies.error(status, message, correlation.current())
@@ -30,8 +30,8 @@ def refusal(
         error = {"message": message, "type": kind, "param": None, "code": code}
         response = JsonResponse({"error": error}, status=status)
     elif is_api(request):
-        told = {"code": code, "message": message, **more}
-        response = JsonResponse({"error": told}, status=status)
+        error = {"code": code, "message": message, **more}
+        response = JsonResponse({"error": error}, status=status)
     else:
         response = HttpResponse(message, status=status, content_type="text/plain; charset=utf-8")
     if retry_after is not None:

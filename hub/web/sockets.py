@@ -1,7 +1,7 @@
-"""The WebSocket route, behind the same rules as the HTTP ones: host, origin, token.
+"""The WebSocket route, with the same rules as the HTTP routes: host, origin, token.
 
-Channels' AllowedHostsOriginValidator takes any port of an allowed host for our own; a page of
-another program on this machine would pass. Here the Origin must be the very host that was asked.
+Channels' AllowedHostsOriginValidator accepts any port of an allowed host, so a page of another
+program on this machine would pass. Here the Origin must equal the requested host.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Asgi = Callable[[Scope, Any, Any], Awaitable[None]]
 
 
 class SocketGate:
-    """Lets a handshake through to `application`, or denies it."""
+    """Passes a handshake to `application`, or denies it."""
 
     def __init__(self, application: Asgi) -> None:
         self.application = application
@@ -41,7 +41,7 @@ class SocketGate:
         if _is_ours(headers) and await _may_enter(scope, headers):
             await self.application(scope, receive, send)
         else:
-            await receive()  # the handshake; closing before it is accepted answers 403
+            await receive()  # the handshake; closing before accepting it sends 403
             await send({"type": "websocket.close"})
 
 
@@ -53,7 +53,7 @@ def websockets() -> Asgi:
 
 
 def _is_ours(headers: dict[str, str]) -> bool:
-    """A known host, and an Origin that is that host or (a program's) absent."""
+    """Whether the host is known, and the Origin is that host or absent (a program's request)."""
     host = headers.get("host", "")
     domain, _ = split_domain_port(host)
     if not domain or not validate_host(domain, settings.ALLOWED_HOSTS):
@@ -73,7 +73,7 @@ async def _may_enter(scope: Scope, headers: dict[str, str]) -> bool:
 
 
 def _is_administrator(cookies: str) -> bool:
-    """Whether the session cookie belongs to somebody who may use the admin."""
+    """Whether the session cookie belongs to a user who may use the admin."""
     engine = import_string(f"{settings.SESSION_ENGINE}.SessionStore")
     cookie = SimpleCookie(cookies).get(settings.SESSION_COOKIE_NAME)
     request = HttpRequest()

@@ -23,7 +23,7 @@ from registry.promotion.resolve import PRODUCTION
 from registry.web.htmx import HtmxRequest, partial
 from training.models import TrainingJob
 
-MAX_SAMPLES = 360  # points of a chart; an hour at 10 s
+MAX_SAMPLES = 360  # points in a chart; an hour at one per 10 s
 
 
 @require_GET
@@ -48,24 +48,24 @@ def dashboard(request: HtmxRequest) -> HttpResponse:
 
 
 def _serving() -> list[Alias]:
-    """What answers to a model's bare name because a person promoted it, last promoted first."""
+    """The versions promoted to production, most recently promoted first."""
     aliases = Alias.objects.filter(name=PRODUCTION).select_related("model", "version__base_model")
     return list(aliases.order_by("-updated_at", "-pk")[:6])
 
 
 def _last_job() -> TrainingJob | None:
     jobs = TrainingJob.objects.select_related("model", "result_version__model")
-    # Chosen first: in one step SQLite would join all jobs, and sort them then.
+    # A subquery picks the job: otherwise SQLite would join all jobs before it sorts them.
     return jobs.filter(pk__in=TrainingJob.objects.values("pk")[:1]).first()
 
 
 def _first_steps() -> list[tuple[str, str, str, bool]]:
-    """What a newcomer does next: (sentence, URL name, button, done); empty when all is done."""
+    """First steps for a new user: (sentence, URL name, button, done); empty when all are done."""
     steps = [
-        ("Register a model on a base model", "model_new", "Register", Model.objects.exists()),
-        ("Upload examples to learn from", "dataset_new", "Upload", Dataset.objects.exists()),
+        ("Register a model", "model_new", "Register", Model.objects.exists()),
+        ("Upload training examples", "dataset_new", "Upload", Dataset.objects.exists()),
         ("Train a first version", "job_new", "Train", ModelVersion.objects.ready().exists()),
-        ("Ask it something", "playground", "Try it", InferenceRequest.objects.exists()),
+        ("Chat with it", "playground", "Try it", InferenceRequest.objects.exists()),
     ]
     return [] if all(done for *_, done in steps) else steps
 

@@ -1,4 +1,4 @@
-"""How exceptions become answers, and the correlation id that every answer carries."""
+"""How exceptions become responses, and the correlation ID in every response."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_a_hub_error_gives_its_status_code_and_sentence(request_: HttpRequest) -
     assert (status, error) == (409, {"code": "conflict", "message": "The name is taken."})
 
 
-def test_a_full_queue_says_when_to_come_back(request_: HttpRequest) -> None:
+def test_a_full_queue_says_when_to_retry(request_: HttpRequest) -> None:
     status, _, retry_after = answer_to(request_, TooManyRequests("Full.", retry_after=7))
     assert (status, retry_after) == (429, "7")
 
@@ -44,11 +44,11 @@ def test_a_missing_row_is_not_found(request_: HttpRequest) -> None:
     assert answer_to(request_, Http404())[0] == 404
 
 
-def test_an_unexpected_error_tells_nothing_but_the_id(request_: HttpRequest) -> None:
+def test_an_unexpected_error_reveals_nothing_but_the_id(request_: HttpRequest) -> None:
     status, error, _ = answer_to(request_, RuntimeError("secret path"))
     assert status == 500
     assert "secret" not in error["message"]
-    assert "id" in error["message"]
+    assert "under ID" in error["message"]
 
 
 @pytest.mark.django_db
@@ -69,16 +69,14 @@ class TestAnswers:
         assert "https://" not in page
         assert client.get("/api/openapi.json").json()["info"]["title"] == "MLX Model Hub"
 
-    def test_a_correlation_id_comes_back(self, client: Client) -> None:
+    def test_a_correlation_id_is_returned(self, client: Client) -> None:
         answer = client.get("/health", headers={"X-Correlation-ID": "abc-1"})
         assert answer["X-Correlation-ID"] == "abc-1"
 
-    def test_a_correlation_id_is_made(self, client: Client) -> None:
+    def test_a_correlation_id_is_generated(self, client: Client) -> None:
         first, second = client.get("/health"), client.get("/health")
         assert first["X-Correlation-ID"] != second["X-Correlation-ID"]
 
-    def test_a_correlation_id_that_could_forge_a_log_line_is_not_taken(
-        self, client: Client
-    ) -> None:
+    def test_a_correlation_id_that_could_forge_a_log_line_is_replaced(self, client: Client) -> None:
         answer = client.get("/health", headers={"X-Correlation-ID": "a b\u2028c"})
         assert " " not in answer["X-Correlation-ID"]

@@ -1,4 +1,4 @@
-"""The services beside the hub: valid, pinned, on loopback, and asking for metrics that exist."""
+"""The optional services: valid, pinned, on loopback, and scraping metrics that exist."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings: all documented, and refused with one line when they are wrong."""
+"""Settings: all documented, and rejected with one line when invalid."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_the_documented_values_are_the_defaults(monkeypatch: pytest.MonkeyPatch)
     assert Config() == default
 
 
-def test_a_wrong_value_ends_the_start_with_one_line(
+def test_an_invalid_value_stops_the_start_with_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("HUB_PORT", "80000")
@@ -49,6 +49,6 @@ def test_a_wrong_value_ends_the_start_with_one_line(
     assert re.fullmatch(r"HUB_PORT: .*65535\.\n", capsys.readouterr().err)
 
 
-def test_options_win_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_options_take_precedence_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HUB_PORT", "8001")
     assert load(port=8002).port == 8002

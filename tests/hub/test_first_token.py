@@ -1,4 +1,4 @@
-"""The paper on a first token is what its script computes, and the arithmetic is what it says."""
+"""docs/first-token.md matches what its script computes, and the arithmetic is correct."""
 
 from __future__ import annotations
 

@@ -94,5 +94,5 @@ async def test_the_hubs_refusal_is_told(processes: Hub) -> None:
 
 
 async def test_an_absent_hub_is_told() -> None:
-    with pytest.raises(EvaluationFailed, match="did not answer"):
+    with pytest.raises(EvaluationFailed, match="did not respond"):
         await http_ask(f"http://127.0.0.1:{free_port()}", "x")([Message(role="user", content="")])

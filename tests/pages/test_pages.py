@@ -130,7 +130,7 @@ def test_the_dashboard_says_what_serves_runs_and_is_wrong(client: Client, seeded
 
 def test_a_new_hub_is_told_its_first_steps(client: Client, db: None) -> None:
     shown = text(client.get("/"))
-    assert "Register a model on a base model" in shown
+    assert "Register a model" in shown
     assert "uv run manage.py demo" in shown
 
 

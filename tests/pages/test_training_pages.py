@@ -173,15 +173,15 @@ def test_the_plan_says_what_would_fit(client: Client, seeded: Seeded, settings: 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"objective": "dpo"}, "compares chosen and rejected answers"),
+        ({"objective": "dpo"}, "needs chosen and rejected answers"),
         ({"batch_size": "1000"}, "fewer than batch_size"),
-        ({"num_layers": "0"}, "nothing is trained"),
+        ({"num_layers": "0"}, "trains nothing"),
         ({"iters": "many"}, "Input should be a valid integer"),
         ({"iters": "30, 30"}, "listed twice"),
         ({"seed": ",".join(map(str, range(70)))}, "70 combinations"),
         ({"warmup": "5, 200"}, "Warmup (200) must be smaller"),
         ({"patience": "4"}, "will not stop early"),
-        ({"iters": "4000"}, "learned by heart"),
+        ({"iters": "4000"}, "leads to overfitting"),
     ],
 )
 def test_the_plan_explains_before_anything_is_queued(
@@ -210,7 +210,7 @@ def test_the_line_says_who_runs_next(client: Client, seeded: Seeded) -> None:
     assert page.context["running"] == seeded.running
     jobs = [job for job, _ in page.context["waiting"]]
     assert (jobs[0], len(jobs)) == (urgent, 3)
-    assert "Number 2 in line. Another job is running." in text(page)
+    assert "Number 2 in the queue. Another job is running." in text(page)
 
 
 def test_waiting_jobs_change_places(client: Client, seeded: Seeded) -> None:
@@ -262,7 +262,7 @@ def test_a_job_says_why_it_holds_still(client: Client, seeded: Seeded) -> None:
         yielding="someone is chatting", yielding_since=timezone.now()
     )
     for page in (seeded.running.get_absolute_url(), "/training/"):
-        assert "Training holds still: someone is chatting." in text(client.get(page))
+        assert "Paused for now: someone is chatting." in text(client.get(page))
 
 
 def test_the_history_has_what_is_over_and_is_filtered(client: Client, seeded: Seeded) -> None:
@@ -440,12 +440,12 @@ def test_a_queued_job_is_cancelled_and_a_running_one_asked_to_stop(
     queued.refresh_from_db()
     assert queued.status == "cancelled"
     shown = text(client.get(seeded.running.get_absolute_url()))
-    assert "It stops at the next step" in shown
+    assert "Stopping at the next step" in shown
 
 
 def test_what_cannot_be_cancelled_is_explained(client: Client, seeded: Seeded) -> None:
     response = client.post(f"/training/{seeded.done.pk}/cancel/", follow=True)
-    assert "completed already; there is nothing to cancel" in text(response)
+    assert "is already completed; there is nothing to cancel" in text(response)
 
 
 def test_only_a_post_changes_a_job(client: Client, seeded: Seeded) -> None:

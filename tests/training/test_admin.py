@@ -91,7 +91,7 @@ def test_actions_follow_the_queues_rules(admin_client: Client) -> None:
     assert running.cancel_requested
     assert waiting.status == TrainingJob.Status.CANCELLED
     page = admin_client.post(LIST, {"action": "retry", **selection}, follow=True)
-    assert "is running; only failed or cancelled jobs are retried" in page.content.decode()
+    assert "is running; only failed or cancelled jobs can be retried" in page.content.decode()
     waiting.refresh_from_db()
     assert waiting.status == TrainingJob.Status.QUEUED
 

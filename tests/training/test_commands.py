@@ -22,9 +22,9 @@ def jobs(*arguments: object) -> str:
 
 def test_a_job_is_queued_with_settings() -> None:
     make_model(), make_dataset()
-    told = jobs("add", "helper", "notes", "--set", "lora.rank=16", "--set", "optimizer=adam")
+    output = jobs("add", "helper", "notes", "--set", "lora.rank=16", "--set", "optimizer=adam")
     job = TrainingJob.objects.get()
-    assert told == f"{job.pk}: helper on notes, queued\n"
+    assert output == f"{job.pk}: helper on notes, queued\n"
     assert (job.config["lora"]["rank"], job.config["optimizer"]) == (16, "adam")
 
 
@@ -34,23 +34,23 @@ def test_the_queue_is_listed_in_its_order() -> None:
     jobs("move", second.pk, "first")
     jobs("pause", first.pk)
     assert jobs("list").splitlines() == [
-        f"{second.pk}: helper on notes, queued, place 1",
-        f"{first.pk}: helper on notes, paused, place 2",
+        f"{second.pk}: helper on notes, queued, position 1",
+        f"{first.pk}: helper on notes, paused, position 2",
     ]
     jobs("cancel", first.pk, second.pk)
     assert jobs("list") == ""
     assert jobs("list", "--all").count("cancelled") == 2
     jobs("retry", first.pk)
-    assert "queued, place 1" in jobs("list")
+    assert "queued, position 1" in jobs("list")
 
 
 def test_a_job_is_cloned_and_a_grid_is_swept() -> None:
     job = make_job()
     jobs("clone", job.pk, "--set", "seed=3")
     assert job.clones.get().config["seed"] == 3
-    told = jobs("sweep", "helper", "notes", "--vary", "lora.rank=4,8", "--vary", "seed=1,2")
-    assert len(told.splitlines()) == 4
-    assert "lora.rank=4 seed=2" in told.replace(", ", " ")
+    output = jobs("sweep", "helper", "notes", "--vary", "lora.rank=4,8", "--vary", "seed=1,2")
+    assert len(output.splitlines()) == 4
+    assert "lora.rank=4 seed=2" in output.replace(", ", " ")
 
 
 def test_a_resumed_job_runs() -> None:
@@ -70,7 +70,7 @@ def test_a_resumed_job_runs() -> None:
         (["sweep", "helper", "notes", "--vary", "seed=1,1"], "listed twice"),
     ],
 )
-def test_what_is_wrong_is_said_in_a_sentence(arguments: list[object], words: str) -> None:
+def test_problems_are_reported_as_sentences(arguments: list[object], words: str) -> None:
     make_model(), make_dataset()
     with pytest.raises(CommandError, match=words):
         jobs(*arguments)

@@ -1,1 +1,1 @@
-"""What the child process of one attempt does: train, report progress, score, record the result."""
+"""One attempt at a job, in its child process: train, report progress, score, record the result."""

@@ -1,9 +1,9 @@
-"""What a running job tells the database: heartbeats, progress, metrics.
+"""What a running job writes to the database: heartbeats, progress, metrics.
 
 A heartbeat is written only when the backend has really done something, so a process that hangs
-falls silent. How long silence is normal differs: loading a base model or measuring a batch of a
-split takes as long as it takes, a step about as long as the steps before it. So each heartbeat says until
-when the next must come, and the reaper only compares that with the clock.
+stops sending them. How long a gap is normal depends on the stage: loading a base model or
+evaluating a batch may take very long, a step about as long as the steps before it. So each
+heartbeat says when the next one is due, and the reaper only compares that with the clock.
 """
 
 from __future__ import annotations
@@ -50,7 +50,8 @@ type Measured = dict[str, float | datetime | None]
 
 
 class Progress:
-    """Turns a run's events into rows, at most one write a second. Every write may raise LeaseLost."""
+    """Turns a run's events into rows, with at most one write a second. Any write can raise
+    LeaseLost."""
 
     def __init__(self, job: TrainingJob, lease: uuid.UUID, config: TrainingConfig) -> None:
         self._job, self._lease, self._config = job, lease, config
@@ -60,7 +61,7 @@ class Progress:
         self._unwritten: set[int] = set()
         self._samples: list[Sampled] = []
         self._iters = job.total_iters
-        self._iteration = 0  # the last step done by this process
+        self._iteration = 0  # the last step of this process
         self._yielded = job.yielded_s
         self._holding: datetime | None = None
         self._written_at = self._event_at = time.monotonic()
@@ -68,19 +69,19 @@ class Progress:
 
     @property
     def patience_s(self) -> float:
-        """How long the next heartbeat may take from now."""
+        """Seconds from now until the next heartbeat is due."""
         timeout = float(settings.HEARTBEAT_TIMEOUT_S)
         if self._stage == "training":
             return max(timeout, _SLOW_STEP * self._slowest_step)
         return _LONG_STAGE * timeout
 
     def enter(self, stage: str) -> None:
-        """Begin a stage that has no steps, and write it at once."""
+        """Start a stage that has no steps, and write it at once."""
         self._stage = stage
         self.write()
 
     def record(self, event: TrainingEvent) -> None:
-        """Take note of an event; write when a second has passed or the event matters more."""
+        """Record an event; write when a second has passed or the event is important."""
         stage = self._stage
         match event:
             case Started():
@@ -90,12 +91,12 @@ class Progress:
                 self._step(event)
             case Evaluating():
                 self._stage = f"evaluating {event.done} of {event.total}"
-                self._event_at = time.monotonic()  # an evaluation is no step
+                self._event_at = time.monotonic()  # an evaluation is not a step
             case Evaluated():
                 self._evaluation(event)
             case Sampled():
                 self._samples.append(event)
-                self._event_at = time.monotonic()  # answering is no step
+                self._event_at = time.monotonic()  # sampling is not a step
             case Checkpointed():
                 self._columns |= {"checkpoint_iteration": event.iteration, "crashes": 0}
         entered = stage.split(" ")[0] != self._stage.split(" ")[0]
@@ -104,14 +105,14 @@ class Progress:
             self.write()
 
     def saved(self) -> None:
-        """The run was closed early, and has left a checkpoint of its last step."""
+        """The run was closed early and has saved a checkpoint of its last step."""
         if self._iteration:
             self._columns |= {"checkpoint_iteration": self._iteration}
         self.write()
 
     def hold(self, reason: str, seconds: float) -> None:
-        """Training holds still for `reason` (empty: it goes on), `seconds` more than at the last
-        call. That is a sign of life, too."""
+        """Training waits because of `reason` (empty: it continues), and has waited `seconds` since
+        the last call. This counts as a heartbeat, too."""
         self._yielded += seconds
         if reason and self._holding is None:
             self._holding = timezone.now()
@@ -122,14 +123,14 @@ class Progress:
             "yielding_since": self._holding,
             "yielded_s": self._yielded,
         }
-        self._event_at = time.monotonic()  # waiting is no step
+        self._event_at = time.monotonic()  # waiting is not a step
         if time.monotonic() - self._written_at >= WRITE_EVERY_S:
             self.write()
 
     def write(self) -> None:
-        """Heartbeat, columns and rows in one transaction, through a short loss of the database."""
+        """Write heartbeat, columns and rows in one transaction; rides out a short database outage."""
         ride_out(self._write)
-        newest = max(self._rows, default=0)  # its evaluation may still come
+        newest = max(self._rows, default=0)  # its evaluation may still follow
         self._rows = {n: row for n, row in self._rows.items() if n == newest}
         self._unwritten.clear()
         self._samples.clear()
@@ -149,31 +150,28 @@ class Progress:
                 unique_fields=["job", "iteration"],
                 update_fields=_MEASURED,
             )
-            tracking.measured(self._job, rows)
-            self._write_samples()
-
-    def _write_samples(self) -> None:
-        TrainingSample.objects.bulk_create(
-            [
-                TrainingSample(
-                    job=self._job,
-                    iteration=sample.iteration,
-                    line=sample.line,
-                    prompt=sample.prompt,
-                    expected=sample.expected,
-                    answer=sample.answer,
-                )
-                for sample in self._samples
-            ],
-            update_conflicts=True,
-            unique_fields=["job", "iteration", "line"],
-            update_fields=["prompt", "expected", "answer"],
-        )
+            tracking.log_metrics(self._job, rows)
+            TrainingSample.objects.bulk_create(
+                [
+                    TrainingSample(
+                        job=self._job,
+                        iteration=sample.iteration,
+                        line=sample.line,
+                        prompt=sample.prompt,
+                        expected=sample.expected,
+                        answer=sample.answer,
+                    )
+                    for sample in self._samples
+                ],
+                update_conflicts=True,
+                unique_fields=["job", "iteration", "line"],
+                update_fields=["prompt", "expected", "answer"],
+            )
 
     def _resume_at(self, iteration: int) -> None:
-        """What came after the checkpoint will be measured again."""
+        """Delete what was measured after the checkpoint; it will be measured again."""
 
-        def forget() -> None:
+        def rewind() -> None:
             with transaction.atomic():
                 self._job.beat(
                     self._lease,
@@ -185,7 +183,7 @@ class Progress:
                 self._job.metrics.filter(iteration__gt=iteration).delete()
                 self._job.samples.filter(iteration__gt=iteration).delete()
 
-        ride_out(forget)
+        ride_out(rewind)
         self._event_at = time.monotonic()
 
     def _step(self, event: Stepped) -> None:
@@ -210,18 +208,18 @@ class Progress:
         )
 
     def _evaluation(self, event: Evaluated) -> None:
-        self._event_at = time.monotonic()  # an evaluation is no step
+        self._event_at = time.monotonic()  # an evaluation is not a step
         if event.split == "valid" and event.adapter:
             self._row(event.iteration)["val_loss"] = event.loss
         if event.iteration >= self._iters:
-            self._stage = "evaluating"  # the test split comes, but no more steps
+            self._stage = "evaluating"  # the test split follows, but no more steps
         elif self._iteration:
             self._stage = "training"
-        else:  # the first step of a process compiles, so it may take longer than the others
+        else:  # the first step of a process compiles kernels, so it may take longer
             self._stage = "preparing"
 
     def _row(self, iteration: int) -> Measured:
-        """The iteration's measurements so far; an upsert must not blank what an earlier one wrote."""
+        """The iteration's measurements so far; an upsert must not erase what an earlier one wrote."""
         self._unwritten.add(iteration)
         if iteration not in self._rows:
             written = ride_out(

@@ -1,6 +1,6 @@
-"""Training a version again from its lineage, to see whether the same weights come out.
+"""Training a version again from its lineage, to check whether the weights come out the same.
 
-The job runs like any other, but makes no version: what it trained is compared and thrown away.
+The job runs like any other but creates no version: the weights are compared and then deleted.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from training.queue.outage import ride_out
 
 log = structlog.get_logger(__name__)
 
-_WORST = 5  # tensors named in a terminal
+_WORST = 5  # tensors listed in a terminal
 _STORED = (ModelVersion.Status.READY, ModelVersion.Status.ARCHIVED)
 _LIVE = (TrainingJob.Status.QUEUED, TrainingJob.Status.RUNNING)
 
 
 def enqueue(version: ModelVersion, priority: int = 0) -> TrainingJob:
-    """Queue the training of `version` once more.
+    """Queue a job that trains `version` again.
 
-    Raises Conflict when its lineage does not say enough or it is being reproduced already, and
-    Damaged when data, base or its own files are gone or cut short; the job itself reads every byte
-    of them before it trains.
+    Raises Conflict when its lineage is incomplete or it is already being reproduced, and Damaged when
+    files of the data set, the base model or the version are missing or have the wrong size. The job
+    itself reads every byte of them before it trains.
     """
     dataset = _inputs(version)
     config = config_of(version)
@@ -46,33 +46,33 @@ def enqueue(version: ModelVersion, priority: int = 0) -> TrainingJob:
         ModelVersion.objects.select_for_update().get(pk=version.pk)  # one request at a time
         live = version.reproductions.filter(status__in=_LIVE).first()
         if live is not None:
-            raise Conflict(f"Job {live.pk} reproduces {version} already; wait for it.")
+            raise Conflict(f"Job {live.pk} is already reproducing {version}; wait for it.")
         return queue.enqueue(version.model, dataset, config, priority, reproduces=version)
 
 
 def _inputs(version: ModelVersion) -> Dataset:
-    """The recorded data set, once all files are there. Raises Conflict and Damaged."""
+    """The recorded data set, after checking that all files exist. Raises Conflict and Damaged."""
     if version.status not in _STORED:
-        raise Conflict(f"{version} is {version.status} and has no weights to compare with.")
+        raise Conflict(f"{version} is {version.status}, so it has no weights to compare with.")
     dataset, base = version.dataset, version.base_model
     if dataset is None:
         raise Conflict(f"The data set of {version} is unknown, so it cannot be trained again.")
     if version.dataset_checksum not in ("", dataset.checksum):
-        raise Conflict(f"Data set {dataset} is not the one that {version} was trained on.")
+        raise Conflict(f"Data set {dataset} differs from the one that {version} was trained on.")
     if version.base_checksum not in ("", base.manifest_sha256):
-        raise Conflict(f"Base model {base} has other weights than {version} was trained on.")
+        raise Conflict(f"Base model {base} differs from the one that {version} was trained on.")
     for what, folder, digest in (
         (f"Data set {dataset}", snapshots.dataset_path(dataset), dataset.checksum),
         (f"Base model {base}", registration.base_path(base), base.manifest_sha256),
         (str(version), paths.absolute(version.artifact_path), version.manifest_sha256),
     ):
         if problems := checks.check_sizes(folder, digest):
-            raise Damaged(f"{what} is damaged or gone: {' '.join(problems[:3])}")
+            raise Damaged(f"{what} is damaged or missing: {' '.join(problems[:3])}")
     return dataset
 
 
 def config_of(version: ModelVersion) -> TrainingConfig:
-    """The recorded settings, whole. Raises Conflict when this hub does not understand them."""
+    """All recorded settings. Raises Conflict when this hub cannot read them."""
     if not version.params:
         raise Conflict(f"The settings of {version} are unknown, so it cannot be trained again.")
     seed = {} if version.seed is None else {"seed": version.seed}
@@ -86,10 +86,10 @@ def config_of(version: ModelVersion) -> TrainingConfig:
 
 
 def conclude(job: TrainingJob, output: Path, metrics: Mapping[str, float]) -> dict[str, Any]:
-    """Compare what the job trained into `output` with the version, keep the verdict, and throw the
-    weights away. Safe to repeat. Raises Damaged when the version's own files are not as recorded."""
+    """Compare the weights in `output` with the version, record the verdict, and delete the weights.
+    Safe to repeat. Raises Damaged when the version's own files differ from what was recorded."""
     version = job.reproduces
-    assert version is not None, "only a reproduction is concluded"
+    assert version is not None, "the job is a reproduction"
     if problems := verification.verify_version(version).problems:
         raise Damaged(f"The files of {version} are damaged: {' '.join(problems[:3])}")
     config = job.training_config
@@ -105,27 +105,27 @@ def conclude(job: TrainingJob, output: Path, metrics: Mapping[str, float]) -> di
 
 
 def job_steps(job: TrainingJob) -> int:
-    """Steps that the job has done."""
+    """Steps that the job has completed."""
     rows = TrainingJob.objects.filter(pk=job.pk).values_list("iteration", flat=True)
     return max(1, rows[0])
 
 
 def described(found: Mapping[str, Any]) -> Iterator[str]:
-    """The verdict in lines for a terminal."""
+    """The verdict as lines for a terminal."""
     threshold = found["threshold"]
-    yield f"{found['verdict']}: the largest difference of a weight is {found['largest_difference']:.3g}."
+    yield f"{found['verdict']}: the largest weight difference is {found['largest_difference']:.3g}."
     if found["verdict"] != "bit-exact":
         yield (
-            f"Close would be within {threshold['tolerance']:.0%} of a tensor's largest weight and "
-            f"of what training can move it, {threshold['reach']:.3g}."
+            f"Close means within {threshold['tolerance']:.0%} of a tensor's largest weight and of "
+            f"{threshold['reach']:.3g}, the most that training can move a weight."
         )
         worst = sorted(
             found["differences"].items(),
             key=lambda item: -(math.inf if item[1] is None else item[1]),
         )
         for name, apart in worst[:_WORST]:
-            yield f"  {name}: {'only one has it' if apart is None else f'{apart:.3g}'}"
+            yield f"  {name}: {'only in one of them' if apart is None else f'{apart:.3g}'}"
     for cause in found["differs"]:
-        yield f"Differs: {cause['what']} was {cause['recorded']}, is {cause['now']}."
+        yield f"Changed: {cause['what']} was {cause['recorded']} and is now {cause['now']}."
     for what in found["unknown"]:
         yield f"Unknown: {what}."

@@ -1,9 +1,9 @@
-"""What the finished model can do that its base could not: both answer the test split, and the
-answers are compared with the right ones.
+"""Scores a finished version against its base: both answer the test split, and the answers are
+compared with the expected ones.
 
-It happens in the job's child once the version is ready, so no failure here can lose the version:
-it is recorded in place of the figures. LoRA adapters answer beside their base in one batch; other
-fine-tunes are loaded after it.
+It runs in the job's child process once the version is ready, so no failure here can lose the
+version: the failure is recorded instead of scores. LoRA adapters answer together with their base
+in one batch; other fine-tunes are loaded after it.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from __future__ import annotations
 import gc
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,20 +36,21 @@ from training.queue.outage import ride_out
 ROWS = 32  # answered together
 SAMPLES = 12  # answers kept
 _LONGEST = 2000  # characters of a kept text
-_BEAT_S = 1.0
+_HEARTBEAT_S = 1.0
 
 type Side = Literal["base", "tuned"]
-type Ask = Callable[[int, int], None]
+_SIDES: tuple[Side, Side] = ("base", "tuned")
+type Tick = Callable[[int, int], None]  # answers done, answers wanted
 
 log = structlog.get_logger(__name__)
 
 
 class Halted(Exception):
-    """Scoring was ended from outside; the text says why."""
+    """Scoring was stopped on request; the text says why."""
 
 
-class _Outside(Exception):
-    """Not scoring failed but what it reports to: the lease is lost, or the process has to end."""
+class _Interrupted(Exception):
+    """The attempt itself ends, with `error`: the lease is lost, or the process has to exit."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__(str(error))
@@ -57,131 +59,128 @@ class _Outside(Exception):
 
 @dataclass
 class Row:
-    """One example of the test split and what both models answered; None is not yet."""
+    """One example of the test split and both models' answers; None while there is no answer."""
 
     line: int
     question: Question
     answers: dict[Side, str | None] = field(default_factory=lambda: {"base": None, "tuned": None})
 
 
-def judge(
+def score_version(
     job: TrainingJob,
     version: ModelVersion,
     enter: Callable[[str], None],
-    stopped: Callable[[], str],
+    halt_reason: Callable[[], str],
 ) -> None:
-    """Score a ready version and keep figures and sample answers with it; once is enough.
+    """Score a ready version, once, and keep the scores and sample answers with it.
 
-    `enter` names the stage and is the heartbeat; `stopped` gives a reason to end early, and raises
-    what must not be recorded.
+    `enter` names the stage and sends a heartbeat. `halt_reason` returns why scoring should stop, or
+    an empty text; what it raises ends the attempt and is not recorded.
     """
     config = job.training_config.scoring
     if version.evaluation or (config.scorer == "none" and not config.lm_eval):
         return
     began = time.monotonic()
     metrics: dict[str, float] = {}
-    found: dict[str, Any] = {"scorer": config.scorer, "max_tokens": config.max_tokens}
+    evaluation: dict[str, Any] = {"scorer": config.scorer, "max_tokens": config.max_tokens}
     problems: list[str] = []
     if job.crashes:
         problems.append("The training process died while it scored the version.")
     else:
-        ask = _asking(enter, stopped)
-        for part in (_answers, _tasks):
-            if problem := _tried(part, job, version, metrics, found, ask):
-                problems.append(problem)
-    found |= {"seconds": round(time.monotonic() - began, 1), "problem": " ".join(problems)}
-    ride_out(lambda: lifecycle.record_scores(version, metrics, found))
+        tick = _ticker(enter, halt_reason)
+        for part in (_score_answers, _run_lm_eval):
+            try:
+                part(job, version, metrics, evaluation, tick)
+            except (Halted, NoAnswer, Invalid) as reason:
+                problems.append(str(reason))
+            except _Interrupted as interrupted:
+                raise interrupted.error from None
+            except Exception as error:
+                log.exception("scoring failed")
+                problems.append(str(error) or type(error).__name__)
+    evaluation |= {"seconds": round(time.monotonic() - began, 1), "problem": " ".join(problems)}
+    ride_out(lambda: lifecycle.record_scores(version, metrics, evaluation))
 
 
-def _tried(part: Callable[..., None], *arguments: Any) -> str:
-    """Why the part failed, if it did."""
-    try:
-        part(*arguments)
-    except (Halted, NoAnswer, Invalid) as reason:
-        return str(reason)
-    except _Outside as outside:
-        raise outside.error from None
-    except Exception as error:
-        log.exception("scoring failed")
-        return str(error) or type(error).__name__
-    return ""
-
-
-def _asking(enter: Callable[[str], None], stopped: Callable[[], str]) -> Ask:
-    """What is called at every step with answers done and wanted; it acts once a second."""
+def _ticker(enter: Callable[[str], None], halt_reason: Callable[[], str]) -> Tick:
+    """A function to call at every step; once a second it sends a heartbeat and checks for a halt."""
     enter("scoring")
-    spoken = time.monotonic()
+    ticked_at = time.monotonic()
 
-    def ask(done: int, wanted: int) -> None:
-        nonlocal spoken
-        if time.monotonic() - spoken < _BEAT_S:
+    def tick(done: int, wanted: int) -> None:
+        nonlocal ticked_at
+        if time.monotonic() - ticked_at < _HEARTBEAT_S:
             return
-        spoken = time.monotonic()
+        ticked_at = time.monotonic()
         try:
             enter(f"scoring {done} of {wanted}")
-            reason = stopped()
+            reason = halt_reason()
         except Exception as error:
-            raise _Outside(error) from error
+            raise _Interrupted(error) from error
         if reason:
             raise Halted(reason)
 
-    return ask
+    return tick
 
 
 # ---------------------------------------------------------------- answers
 
 
-def _answers(
+def _score_answers(
     job: TrainingJob,
     version: ModelVersion,
     metrics: dict[str, float],
-    found: dict[str, Any],
-    ask: Ask,
+    evaluation: dict[str, Any],
+    tick: Tick,
 ) -> None:
-    """Adds the scorer's two means to `metrics`, counts and samples to `found`."""
+    """Adds the scorer's mean for both sides to `metrics`, counts and samples to `evaluation`."""
     config = job.training_config.scoring
     if config.scorer == "none":
         return
     test = snapshots.dataset_path(job.dataset) / "test.jsonl"
     if not test.is_file():
-        raise NoAnswer("The data set has no test split to score answers on.")
-    rows, unscorable = chosen(test, config.examples)
+        raise NoAnswer("The data set has no test split, so the version was not scored.")
+    rows, unscorable = select_examples(test, config.examples)
     if not rows:
-        raise NoAnswer("The test split has no answer that could be compared with another.")
-    _fill(rows, job, version, config.max_tokens, ask)
+        raise NoAnswer("The test split has no examples with an expected answer.")
+    _answer_all(rows, job, version, config.max_tokens, tick)
     answered = [row for row in rows if None not in row.answers.values()]
     if not answered:
-        raise NoAnswer("Every prompt of the test split is longer than the model's context.")
+        raise NoAnswer("Every prompt in the test split is longer than the model's context.")
     scorer = SCORERS[config.scorer]
     scores: list[dict[Side, float]] = [
         {side: scorer(row.question.expected, row.answers[side] or "") for side in _SIDES}
         for row in answered
     ]
-    metrics[config.scorer] = _mean(score["tuned"] for score in scores)
-    metrics[f"base_{config.scorer}"] = _mean(score["base"] for score in scores)
-    found |= {
+    metrics[config.scorer] = sum(score["tuned"] for score in scores) / len(scores)
+    metrics[f"base_{config.scorer}"] = sum(score["base"] for score in scores) / len(scores)
+    evaluation |= {
         "examples": len(answered),
         "left_out": unscorable + len(rows) - len(answered),
-        "samples": [_kept(row, score) for row, score in zip(answered, scores, strict=True)][
-            :SAMPLES
+        "samples": [
+            {
+                "line": row.line,
+                "prompt": _short(row.question.prompt),
+                "expected": _short(row.question.expected),
+                **{side: _short(row.answers[side] or "") for side in _SIDES},
+                **{f"{side}_score": score[side] for side in _SIDES},
+            }
+            for row, score in list(zip(answered, scores, strict=True))[:SAMPLES]
         ],
     }
 
 
-def _mean(values: Iterable[float]) -> float:
-    known = list(values)
-    return sum(known) / len(known)
+def _short(text: str) -> str:
+    text = text.replace("\0", "\ufffd")  # PostgreSQL cannot store NUL
+    return text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
 
 
-_SIDES: tuple[Side, Side] = ("base", "tuned")
-
-
-def chosen(test: Path, most: int) -> tuple[list[Row], int]:
-    """At most `most` examples spread evenly over the split, and how many of those had no answer
-    that could be scored."""
+def select_examples(test: Path, most: int) -> tuple[list[Row], int]:
+    """At most `most` examples, spread evenly over the split, and how many of them were left out
+    because they have no expected answer."""
     with test.open("rb") as file:
         total = sum(1 for line in file if line.strip())
-    every = max(1, -(-total // most))
+    every = max(1, -(-total // most))  # rounded up
     rows, left_out = [], 0
     with test.open(encoding="utf-8", newline="\n") as file:
         for number, line in enumerate(file, start=1):
@@ -194,11 +193,11 @@ def chosen(test: Path, most: int) -> tuple[list[Row], int]:
     return rows, left_out
 
 
-def _fill(
-    rows: Sequence[Row], job: TrainingJob, version: ModelVersion, max_tokens: int, ask: Ask
+def _answer_all(
+    rows: Sequence[Row], job: TrainingJob, version: ModelVersion, max_tokens: int, tick: Tick
 ) -> None:
     """Have both models answer every row, greedily."""
-    gc.collect()  # the trained model, which is in cycles, and memory is short
+    gc.collect()  # frees the trained model, which has reference cycles, before another is loaded
     backend = get_backend(settings.BACKEND)
     base = registration.base_path(job.base_model)
     adapter = paths.absolute(version.artifact_path)
@@ -207,30 +206,30 @@ def _fill(
     if job.training_config.fine_tune_type == "lora":
         both = [(row, side) for row in rows for side in _SIDES]
         with closing(backend.load(base)) as model:
-            answer(model, both, adapter, sampling, lambda done: ask(done, wanted))
+            answer(model, both, adapter, sampling, lambda done: tick(done, wanted))
         return
     with closing(backend.load(base)) as model:
         alone: list[tuple[Row, Side]] = [(row, "base") for row in rows]
-        answer(model, alone, None, sampling, lambda done: ask(done, wanted))
+        answer(model, alone, None, sampling, lambda done: tick(done, wanted))
     with closing(backend.load(base, adapter)) as model:
         tuned: list[tuple[Row, Side]] = [(row, "tuned") for row in rows]
-        answer(model, tuned, None, sampling, lambda done: ask(len(rows) + done, wanted))
+        answer(model, tuned, None, sampling, lambda done: tick(len(rows) + done, wanted))
 
 
 def answer(
     model: LoadedModel,
-    asked: Sequence[tuple[Row, Side]],
+    wanted: Sequence[tuple[Row, Side]],
     adapter: Path | None,
     sampling: Sampling,
     tick: Callable[[int], None],
 ) -> None:
-    """Fill in the answers asked for, ROWS at a time; the tuned side uses `adapter`. A prompt that is
-    too long stays without. `tick` hears at every step how many are done, and may raise."""
-    waiting = iter(asked)
+    """Fill in the wanted answers, ROWS at a time; the tuned side uses `adapter`. A prompt that is too
+    long gets none. `tick` receives the number done at every step, and may raise to stop."""
+    waiting = iter(wanted)
     running: dict[str, tuple[Row, Side, list[str]]] = {}
     done = 0
     while True:
-        for row, side in _next(waiting, ROWS - len(running)):
+        for row, side in islice(waiting, ROWS - len(running)):
             uid = f"{row.line}-{side}"
             prompt = model.encode(row.question.messages, row.question.tools)
             try:
@@ -251,36 +250,17 @@ def answer(
         tick(done)
 
 
-def _next[T](waiting: Iterator[T], count: int) -> list[T]:
-    return [item for _, item in zip(range(count), waiting, strict=False)]
-
-
-def _kept(row: Row, score: dict[Side, float]) -> dict[str, Any]:
-    return {
-        "line": row.line,
-        "prompt": _short(row.question.prompt),
-        "expected": _short(row.question.expected),
-        **{side: _short(row.answers[side] or "") for side in _SIDES},
-        **{f"{side}_score": score[side] for side in _SIDES},
-    }
-
-
-def _short(text: str) -> str:
-    text = text.replace("\0", "\ufffd")  # PostgreSQL keeps no NUL
-    return text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
-
-
 # ---------------------------------------------------------------- lm-eval
 
 
-def _tasks(
+def _run_lm_eval(
     job: TrainingJob,
     version: ModelVersion,
     metrics: dict[str, float],
-    found: dict[str, Any],
-    ask: Ask,
+    evaluation: dict[str, Any],
+    tick: Tick,
 ) -> None:
-    """Adds lm-eval's figures by task, of the base and of the version."""
+    """Adds lm-eval's results by task, for the base and for the version."""
     config = job.training_config.scoring
     if not config.lm_eval:
         return
@@ -289,18 +269,18 @@ def _tasks(
     sides: dict[Side, dict[str, dict[str, float]]] = {}
     for done, side in enumerate(_SIDES):
 
-        def tick(done: int = done) -> None:
-            ask(done, len(_SIDES))
+        def progress(done: int = done) -> None:
+            tick(done, len(_SIDES))
 
-        given = adapter if side == "tuned" else None
-        sides[side] = backend.run_lm_eval(base, given, config.lm_eval, config.examples, tick)
-    found["lm_eval"] = {
+        used = adapter if side == "tuned" else None
+        sides[side] = backend.run_lm_eval(base, used, config.lm_eval, config.examples, progress)
+    evaluation["lm_eval"] = {
         task: {
             metric: {"base": value, "tuned": sides["tuned"].get(task, {}).get(metric)}
-            for metric, value in figures.items()
+            for metric, value in results.items()
         }
-        for task, figures in sides["base"].items()
+        for task, results in sides["base"].items()
     }
     for prefix, measured in (("base_", sides["base"]), ("", sides["tuned"])):
-        for task, figures in measured.items():
-            metrics |= {f"{prefix}{task}_{metric}": value for metric, value in figures.items()}
+        for task, results in measured.items():
+            metrics |= {f"{prefix}{task}_{metric}": value for metric, value in results.items()}

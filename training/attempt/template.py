@@ -1,7 +1,7 @@
-"""Before training: will the model be asked with the tokens that it was trained on?
+"""Checks before training that serving will send the same tokens as training.
 
-A chat template is a program that came with a model, and one that loops for ever cannot be stopped
-from within. So it is rendered in the job's own process, which a watchdog ends.
+A chat template is a program that came with a model, and one that loops forever cannot be stopped
+from within. So it is rendered in the job's own process, which a watchdog can end.
 """
 
 from __future__ import annotations
@@ -26,18 +26,17 @@ from training.queue.outage import ride_out
 
 SAMPLE = 32  # examples of each split
 DEADLINE_S = 60.0
-_LAST_S = 10.0  # the watchdog is a thread; a template may also sit in C code that lets none run
+_ALARM_S = 10.0  # after the watchdog, a thread, which cannot run while C code holds the GIL
 
 log = structlog.get_logger(__name__)
 
 
 def check(job: TrainingJob, lease: uuid.UUID) -> None:
-    """Raises TemplateMismatch. A template that does not come to an end fails the job and ends this
-    process."""
+    """Raises TemplateMismatch. A template that does not finish fails the job and ends this process."""
     base, data = registration.base_path(job.base_model), snapshots.dataset_path(job.dataset)
     reason = (
-        f"The chat template of {job.base_model.name} did not come to an end within "
-        f"{DEADLINE_S:.0f} s on {SAMPLE} examples of each split; use a base model with another."
+        f"The chat template of {job.base_model.name} did not finish within {DEADLINE_S:.0f} s on "
+        f"{SAMPLE} examples of each split; use a base model with another template."
     )
 
     def fail() -> None:
@@ -56,29 +55,29 @@ def check(job: TrainingJob, lease: uuid.UUID) -> None:
 def deadline(
     limit_s: float, expired: Callable[[], None], end: Callable[[int], object] = os._exit
 ) -> Iterator[None]:
-    """Call `expired` and end the process unless the body is done within `limit_s`.
+    """Call `expired` and end the process unless the body finishes within `limit_s`.
 
-    Where Python itself is held up, the kernel ends the process a little later by SIGALRM.
+    When Python itself is blocked, the kernel ends the process by SIGALRM a little later.
     """
-    over = threading.Event()
+    finished = threading.Event()
 
     def watch() -> None:
-        if over.wait(limit_s):
+        if finished.wait(limit_s):
             return
-        log.error("the chat template did not come to an end", limit_s=limit_s)
+        log.error("chat template did not finish", limit_s=limit_s)
         try:
             expired()
         finally:
             end(1)
 
-    alarmed = threading.current_thread() is threading.main_thread()
-    if alarmed:
+    on_main_thread = threading.current_thread() is threading.main_thread()
+    if on_main_thread:
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.setitimer(signal.ITIMER_REAL, limit_s + _LAST_S)
+        signal.setitimer(signal.ITIMER_REAL, limit_s + _ALARM_S)
     threading.Thread(target=watch, name="template-watchdog", daemon=True).start()
     try:
         yield
     finally:
-        over.set()
-        if alarmed:
+        finished.set()
+        if on_main_thread:
             signal.setitimer(signal.ITIMER_REAL, 0)

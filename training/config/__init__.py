@@ -1,1 +1,1 @@
-"""Training settings: their words for people, presets, and which of them go together."""
+"""Training settings: labels and help texts, presets, and which combinations are valid."""

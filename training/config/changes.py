@@ -1,4 +1,4 @@
-"""Training configurations with some settings changed, named as people name them: `lora.rank`."""
+"""Changing settings of a training configuration by dotted name, such as `lora.rank`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from registry.errors import Invalid
 def with_changes(config: TrainingConfig, changes: Mapping[str, Any]) -> TrainingConfig:
     """`config` with the settings in `changes`, by dotted name or as nested objects.
 
-    Raises Invalid, naming the setting, when one is unknown or the result could not be trained.
+    Raises Invalid, naming the setting, when a setting is unknown or the result is invalid.
     """
     values = config.model_dump(mode="json")
     for name, value in changes.items():
@@ -44,4 +44,4 @@ def _put(values: dict[str, Any], path: list[str], value: Any) -> None:
         for name, changed in value.items():
             _put(inner, [name], changed)
     else:
-        values[".".join(path)] = value  # an unknown name is pydantic's to refuse
+        values[".".join(path)] = value  # pydantic rejects an unknown name

@@ -1,6 +1,6 @@
-"""Which settings go together with which model and data: one place for form, API and queue.
+"""Which settings fit which model and data set: the one place that form, API and queue ask.
 
-What a configuration alone decides is refused by `TrainingConfig` itself.
+What a configuration alone makes invalid is rejected by `TrainingConfig` itself.
 """
 
 from __future__ import annotations
@@ -16,31 +16,30 @@ from registry.versions import numbering
 from training.config import scorers
 from training.models import TrainingJob
 
-_WIDE_RATE = 5e-5  # all weights move: mlx-lm and its users train them at 1e-5 and about
+_HIGH_RATE_FOR_FULL = 5e-5  # mlx-lm and its users run full fine-tunes at about 1e-5
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One sentence about a setting, which is named as in `TrainingConfig`, or is `model` or
-    `dataset`."""
+    """One sentence about a setting: a name from `TrainingConfig`, `model` or `dataset`."""
 
     setting: str
     message: str
 
 
 def check(model: Model, dataset: Dataset, config: TrainingConfig) -> None:
-    """Raises Invalid, with all reasons, when `model` could not be trained like that."""
+    """Raises Invalid, with all reasons, when `model` cannot be trained like this."""
     if found := problems(model, dataset, config):
         raise Invalid(" ".join(problem.message for problem in found))
 
 
 def check_number(model: Model, number: str) -> None:
-    """Raises Invalid or Conflict when a job of `model` cannot be queued to make this version."""
+    """Raises Invalid or Conflict when a new job of `model` cannot use this version number."""
     numbering.check(model, number)
     alive = [TrainingJob.Status.QUEUED, TrainingJob.Status.RUNNING]
     asked = TrainingJob.objects.filter(model=model, version_number=number, status__in=alive)
     if job := asked.first():
-        raise Conflict(f"Job {job.pk} is to make {model}@{number}; choose another number.")
+        raise Conflict(f"Job {job.pk} will create {model}@{number}; choose another number.")
 
 
 def problems(model: Model, dataset: Dataset, config: TrainingConfig) -> list[Problem]:
@@ -54,12 +53,12 @@ def problems(model: Model, dataset: Dataset, config: TrainingConfig) -> list[Pro
 
 
 def advice(model: Model, dataset: Dataset, config: TrainingConfig) -> list[Problem]:
-    """What will work, but hardly as it is meant."""
+    """What is allowed but probably not intended."""
     return [*_lengths(model, dataset, config), *_pace(dataset, config), *_splits(dataset, config)]
 
 
 def steps(dataset: Dataset, config: TrainingConfig) -> int:
-    """Optimizer steps of a run; with `epochs` an estimate, which ignores packing."""
+    """Optimizer steps of a run; with `epochs` an estimate that ignores packing."""
     if config.epochs is None:
         return config.iters
     per_step = config.batch_size * config.grad_accumulation_steps
@@ -75,30 +74,30 @@ def _objective(dataset: Dataset, config: TrainingConfig) -> Iterator[Problem]:
     if preferences and config.objective == "sft":
         yield Problem(
             "objective",
-            f"Data set {dataset.name} holds preferences (chosen and rejected answers); learn from "
-            "it with objective dpo or orpo, or choose one of chats, completions, tool calls or "
+            f"Data set {dataset.name} contains preferences (chosen and rejected answers). Set "
+            "objective to dpo or orpo, or choose a data set of chats, completions, tool calls or "
             "text.",
         )
     if not preferences and config.objective != "sft":
         yield Problem(
             "objective",
-            f"Objective {config.objective} compares chosen and rejected answers, which data set "
-            f"{dataset.name} does not have; take objective sft or a data set of preferences.",
+            f"Objective {config.objective} needs chosen and rejected answers, which data set "
+            f"{dataset.name} does not have. Use objective sft or a data set of preferences.",
         )
 
 
 def _model(model: Model, config: TrainingConfig) -> Iterator[Problem]:
     if model.archived_at is not None:
-        yield Problem("model", f"Model {model.name} is archived; restore it before you train it.")
+        yield Problem("model", f"Model {model.name} is archived; restore it before training.")
     base = model.base_model
     if config.fine_tune_type == "full" and base.is_quantized:
         yield Problem(
             "fine_tune_type",
-            f"Base model {base.name} is quantized ({base.quantization}), and rounded weights "
-            "cannot be trained; take lora or dora, or a model on an unquantized base.",
+            f"Base model {base.name} is quantized ({base.quantization}), and quantized weights "
+            "cannot be trained. Use lora or dora, or a model with an unquantized base.",
         )
     if config.num_layers == 0:
-        yield Problem("num_layers", "With num_layers 0 nothing is trained; -1 is all layers.")
+        yield Problem("num_layers", "num_layers 0 trains nothing; use -1 for all layers.")
     if config.lora.keys is not None and not config.lora.keys:
         yield Problem("lora.keys", "lora.keys is empty; leave it out to adapt every linear layer.")
 
@@ -125,15 +124,17 @@ def _lengths(model: Model, dataset: Dataset, config: TrainingConfig) -> Iterator
     if context and config.max_seq_length > context:
         yield Problem(
             "max_seq_length",
-            f"{model.base_model.name} reads at most {context} tokens; longer examples are learned "
-            "beyond what it knows.",
+            f"{model.base_model.name} has a context of {context} tokens; tokens beyond it are "
+            "learned poorly.",
         )
     if dataset.format == Dataset.Format.TEXT and config.mask_prompt:
-        yield Problem("mask_prompt", "Plain text has no prompts, so all of it is learned.")
-    if config.fine_tune_type == "full" and config.learning_rate > _WIDE_RATE:
+        yield Problem(
+            "mask_prompt", "Plain text has no prompts, so the model learns from all of it."
+        )
+    if config.fine_tune_type == "full" and config.learning_rate > _HIGH_RATE_FOR_FULL:
         yield Problem(
             "learning_rate",
-            f"{config.learning_rate:g} is high for all weights at once; 0.00001 is a usual start.",
+            f"{config.learning_rate:g} is high for a full fine-tune; 0.00001 is a common start.",
         )
 
 
@@ -142,25 +143,25 @@ def _pace(dataset: Dataset, config: TrainingConfig) -> Iterator[Problem]:
     if config.epochs is not None and config.warmup >= total:
         yield Problem(
             "warmup",
-            f"The run has about {total} steps, no more than warmup ({config.warmup}); the rate "
-            "reaches its height only at the end.",
+            f"The run has about {total} steps and warmup takes {config.warmup}, so the learning rate "
+            "reaches its full value only at the end.",
         )
     if config.steps_per_eval > total:
         yield Problem(
             "steps_per_eval",
-            f"The run ends after {total} steps, before its first validation on the way.",
+            f"The run ends after {total} steps, before the first validation.",
         )
     elif config.patience and config.patience * config.steps_per_eval >= total:
         yield Problem(
             "patience",
             f"Patience {config.patience} needs {config.patience * config.steps_per_eval} steps "
-            f"without progress, and the run has {total}; it will not stop early.",
+            f"without improvement, but the run has only {total}, so it will not stop early.",
         )
     passes = total * config.batch_size * config.grad_accumulation_steps / (_examples(dataset) or 1)
     if config.epochs is None and passes > 20 and config.objective == "sft":
         yield Problem(
             "iters",
-            f"Each example is seen about {passes:.0f} times; that is usually learned by heart.",
+            f"Each example is seen about {passes:.0f} times, which usually leads to overfitting.",
         )
 
 

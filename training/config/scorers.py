@@ -1,4 +1,4 @@
-"""Whether a job's result can be scored on this machine the way it asks for."""
+"""Whether this machine can score a job's result as configured."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from registry.errors import Invalid
 
 
 def check(config: ScoringConfig) -> None:
-    """Raises Invalid when a job that wants this could not be scored on this machine."""
+    """Raises Invalid when this machine cannot score a job with this configuration."""
     if config.lm_eval and not lm_eval.installed():
         raise Invalid(
-            f"The tasks {', '.join(config.lm_eval)} need the package lm-eval: run "
-            "`uv pip install lm-eval` in the hub's folder, or queue the job without them."
+            f"The tasks {', '.join(config.lm_eval)} need the package lm-eval. Run "
+            "`uv pip install lm-eval` in the hub's folder, or queue the job without these tasks."
         )

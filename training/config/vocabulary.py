@@ -1,4 +1,4 @@
-"""Every setting of `TrainingConfig` in plain words, grouped as a person meets them, and presets."""
+"""Label and help text of every `TrainingConfig` setting, grouped as the form shows them; presets."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any, Literal
 
 Kind = Literal["number", "choice", "check", "words"]
 
-ALL = "all"  # the word for None where that means everything
+ALL = "all"  # shown for None where None means everything
 _NESTED = ("lora", "scoring")
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One field of `TrainingConfig`; `choices` are (value, what it says)."""
+    """One field of `TrainingConfig`; `choices` are (value, label)."""
 
     name: str
     label: str
@@ -24,13 +24,13 @@ class Setting:
 
     @property
     def varies(self) -> bool:
-        """Whether trying several values makes other models, not other judgements of them."""
+        """Whether a sweep can vary it: other values train other models, not only score them."""
         return not self.name.startswith("scoring.")
 
 
 @dataclass(frozen=True)
 class Group:
-    """Settings that are decided together."""
+    """Settings that belong together."""
 
     title: str
     summary: str
@@ -38,54 +38,58 @@ class Group:
 
 
 ESSENTIALS = (
-    Setting("iters", "Steps", "How often the weights are improved. More learns more, longer."),
-    Setting("batch_size", "Batch size", "Examples at once. Larger is steadier and needs memory."),
-    Setting("learning_rate", "Learning rate", "Size of each step. Halve it if the loss jumps."),
-    Setting("lora.rank", "LoRA rank", "Room for new knowledge; 8 suits most tasks."),
-    Setting("num_layers", "Layers", "Layers trained, counted from the top; -1 is all of them."),
-    Setting("max_seq_length", "Longest example", "In tokens; what is longer is cut."),
+    Setting("iters", "Steps", "Number of weight updates. More steps learn more and take longer."),
+    Setting(
+        "batch_size", "Batch size", "Examples per batch. Larger is smoother and needs more memory."
+    ),
+    Setting("learning_rate", "Learning rate", "Size of each update. Halve it if the loss jumps."),
+    Setting("lora.rank", "LoRA rank", "Capacity of the adapter; 8 suits most tasks."),
+    Setting("num_layers", "Layers", "Number of layers to train, from the top; -1 means all."),
+    Setting("max_seq_length", "Longest example", "In tokens; longer examples are truncated."),
 )
 GROUPS = (
     Group(
-        "What is learned",
-        "Objective, kind of fine-tune, which weights",
+        "What to train",
+        "Objective, fine-tune type, which weights",
         (
             Setting(
                 "objective",
                 "Objective",
-                "Preferences need a data set with chosen and rejected answers.",
+                "Preference training needs a data set with chosen and rejected answers.",
                 "choice",
                 (
-                    ("sft", "Answers (sft)"),
-                    ("dpo", "Preferences, beside the base (dpo)"),
-                    ("orpo", "Preferences and answers in one (orpo)"),
+                    ("sft", "Answers (SFT)"),
+                    ("dpo", "Preferences against the base model (DPO)"),
+                    ("orpo", "Preferences and answers together (ORPO)"),
                 ),
             ),
-            Setting("beta", "Beta", "How strongly dpo and orpo hold to the preference."),
+            Setting("beta", "Beta", "Weight of the preferences in DPO and ORPO."),
             Setting(
                 "fine_tune_type",
-                "Kind of fine-tune",
-                "An adapter is small and quick; full trains the chosen layers' own weights.",
+                "Fine-tune type",
+                "An adapter is small and fast; full trains all weights of the chosen layers.",
                 "choice",
                 (
                     ("lora", "LoRA adapter"),
-                    ("dora", "DoRA adapter: closer to full, slower"),
+                    ("dora", "DoRA adapter: closer to full, but slower"),
                     ("full", "Full: all weights of the layers"),
                 ),
             ),
-            Setting("lora.scale", "LoRA scale", "How strongly the adapter speaks."),
-            Setting("lora.dropout", "LoRA dropout", "Share switched off at random, from 0 to 1."),
+            Setting("lora.scale", "LoRA scale", "How strongly the adapter affects the output."),
+            Setting(
+                "lora.dropout", "LoRA dropout", "Fraction of inputs dropped at random, from 0 to 1."
+            ),
             Setting(
                 "lora.keys",
                 "Adapted layers",
-                "Such as self_attn.q_proj self_attn.v_proj, several lists with semicolons between "
-                "them; empty, or the word all, adapts every linear layer.",
+                "For example self_attn.q_proj self_attn.v_proj. Empty, or the word all, adapts every "
+                "linear layer. Separate several lists with semicolons to sweep over them.",
                 "words",
             ),
             Setting(
                 "mask_prompt",
-                "Learn from answers only",
-                "Prompts are read, not imitated.",
+                "Train on answers only",
+                "The loss ignores the prompts.",
                 "check",
             ),
         ),
@@ -94,25 +98,27 @@ GROUPS = (
         "Steps and optimizer",
         "Epochs, schedule, optimizer",
         (
-            Setting("epochs", "Epochs", "Passes over the data. When given, it replaces Steps."),
+            Setting("epochs", "Epochs", "Passes over the data. If set, it replaces Steps."),
             Setting(
                 "optimizer",
                 "Optimizer",
-                "AdamW suits nearly everything; sgd and adafactor hold less in memory.",
+                "AdamW suits nearly everything; sgd and adafactor use less memory.",
                 "choice",
                 tuple((name, name) for name in ("adamw", "adam", "sgd", "muon", "adafactor")),
             ),
-            Setting("weight_decay", "Weight decay", "Pulls weights towards zero; 0 is off."),
+            Setting("weight_decay", "Weight decay", "Pulls weights toward zero; 0 is off."),
             Setting(
                 "schedule",
                 "Schedule",
-                "How the learning rate falls over the run.",
+                "How the learning rate decreases over the run.",
                 "choice",
                 tuple((name, name) for name in ("cosine", "linear", "constant")),
             ),
-            Setting("warmup", "Warm-up steps", "The learning rate rises from zero over these."),
-            Setting("grad_clip", "Gradient limit", "Cuts sudden jumps; 0 is off."),
-            Setting("seed", "Seed", "The same seed, data and settings give the same bytes."),
+            Setting(
+                "warmup", "Warm-up steps", "The learning rate rises from zero over this many steps."
+            ),
+            Setting("grad_clip", "Gradient clipping", "Limits sudden jumps; 0 is off."),
+            Setting("seed", "Seed", "The same seed, data and settings give identical weights."),
         ),
     ),
     Group(
@@ -122,71 +128,75 @@ GROUPS = (
             Setting(
                 "grad_accumulation_steps",
                 "Batches per step",
-                "As steady as a batch so many times as large, in the memory of one.",
+                "Acts like a larger batch without needing more memory.",
             ),
             Setting(
                 "grad_checkpoint",
                 "Recompute activations",
-                "Holds a fraction of the activations in memory and takes about 40 % longer.",
+                "Keeps only a fraction of the activations in memory; takes about 40 % longer.",
                 "check",
             ),
             Setting(
                 "packing",
                 "Pack short examples",
-                "Fills each row with several examples that do not see each other.",
+                "Fills each row with several examples, which do not see each other.",
                 "check",
             ),
         ),
     ),
     Group(
         "Validation and stopping",
-        "How often, when to stop, what is kept",
+        "How often to validate, when to stop, what to keep",
         (
-            Setting("steps_per_eval", "Validate every", "Steps between two validation losses."),
+            Setting("steps_per_eval", "Validate every", "Steps between two validations."),
             Setting(
                 "patience",
                 "Patience",
-                "Stop after so many validations without a better loss; 0 never stops early.",
+                "Stop after this many validations without a better loss; 0 never stops early.",
             ),
             Setting(
                 "restore_best",
                 "End with the best weights",
-                "Those of the lowest validation loss instead of the last ones.",
+                "Keep the weights with the lowest validation loss instead of the last ones.",
                 "check",
             ),
-            Setting("save_every", "Checkpoint every", "Steps an interruption can cost at most."),
-            Setting("keep_checkpoints", "Checkpoints kept", "The newest ones, besides the best."),
+            Setting(
+                "save_every", "Checkpoint every", "The most steps that an interruption can cost."
+            ),
+            Setting(
+                "keep_checkpoints", "Checkpoints kept", "The newest ones, in addition to the best."
+            ),
             Setting(
                 "samples",
                 "Sample answers",
-                "Validation prompts answered at each validation, to read on the job's page.",
+                "Validation prompts to answer at each validation; shown on the job's page.",
             ),
-            Setting("sample_tokens", "Longest sample", "Tokens of such an answer."),
+            Setting("sample_tokens", "Longest sample", "In tokens."),
         ),
     ),
     Group(
         "Scoring the result",
-        "How answers are judged on the test split",
+        "How answers on the test split are scored",
         (
             Setting(
                 "scoring.scorer",
                 "Scorer",
-                "How an answer is compared with the right one, tuned beside base.",
+                "How answers of the base and the tuned model are compared with the expected ones.",
                 "choice",
                 (
                     ("exact_match", "Exact match"),
                     ("json", "Same JSON"),
-                    ("contains", "Contains the right answer"),
+                    ("contains", "Contains the expected answer"),
                     ("f1", "Shared words (F1)"),
-                    ("none", "None: ask nothing"),
+                    ("none", "None: skip scoring"),
                 ),
             ),
-            Setting("scoring.examples", "Examples scored", "Of the test split."),
-            Setting("scoring.max_tokens", "Longest answer", "Tokens of each answer."),
+            Setting("scoring.examples", "Examples scored", "From the test split."),
+            Setting("scoring.max_tokens", "Longest answer", "In tokens."),
             Setting(
                 "scoring.lm_eval",
                 "lm-eval tasks",
-                "Such as arc_easy hellaswag, where the lm-eval package is installed.",
+                "For example arc_easy hellaswag; needs the lm-eval package.",
                 "words",
             ),
         ),
@@ -198,13 +208,13 @@ LABELS = {setting.name: setting.label for setting in SETTINGS}
 PRESETS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "trial": (
         "Trial",
-        "20 steps, to see that it runs",
+        "20 steps, to check that it works",
         {"iters": 20, "steps_per_eval": 10, "save_every": 10},
     ),
-    "balanced": ("Balanced", "100 steps over all layers", {}),
+    "balanced": ("Balanced", "100 steps on all layers", {}),
     "thorough": (
         "Thorough",
-        "600 steps, rank 16, gentler, stops when it stops helping",
+        "600 steps, rank 16, lower learning rate, early stopping",
         {
             "iters": 600,
             "learning_rate": 1e-4,
@@ -216,7 +226,7 @@ PRESETS: dict[str, tuple[str, str, dict[str, Any]]] = {
         },
     ),
     "small-memory": (
-        "Little memory",
+        "Low memory",
         "Top 8 layers, one short example at a time",
         {
             "batch_size": 1,
@@ -235,7 +245,7 @@ PRESETS: dict[str, tuple[str, str, dict[str, Any]]] = {
 
 
 def flatten(config: Mapping[str, Any]) -> dict[str, Any]:
-    """`{"lora": {"rank": 8}}` → `{"lora.rank": 8}`, as the form names its fields."""
+    """`{"lora": {"rank": 8}}` → `{"lora.rank": 8}`, the names of the form's fields."""
     flat: dict[str, Any] = {}
     for name, value in config.items():
         if name in _NESTED:
@@ -257,8 +267,8 @@ def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
     return config
 
 
-def written(value: Any) -> Any:
-    """As a person writes it: 0.0002, not 2e-04 and not 20.0; a list as words."""
+def form_value(value: Any) -> Any:
+    """As a person would type it: 0.0002, not 2e-04; 20, not 20.0; a list with spaces."""
     if isinstance(value, float):
         return f"{value:.10f}".rstrip("0").rstrip(".")
     if isinstance(value, list | tuple):
@@ -266,22 +276,22 @@ def written(value: Any) -> Any:
     return value
 
 
-def told(value: Any) -> Any:
-    """A value of a sweep for a person."""
+def display_value(value: Any) -> Any:
+    """A sweep's value for a person to read: None as "all", booleans as "on" and "off"."""
     if value is None:
         return ALL
     if isinstance(value, bool):
         return "on" if value else "off"
-    return written(value)
+    return form_value(value)
 
 
 def initial_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Form values of a stored configuration."""
-    return {name: written(value) for name, value in flatten(config).items()}
+    """Form values for a stored configuration."""
+    return {name: form_value(value) for name, value in flatten(config).items()}
 
 
 def labelled(config: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """(label, value) of each stored setting that says something, in the form's order."""
+    """(label, value) of each stored setting that has a value, in the form's order."""
     values = initial_of(config)
     return [
         (setting.label, values[setting.name])
@@ -291,13 +301,15 @@ def labelled(config: Mapping[str, Any]) -> list[tuple[str, Any]]:
 
 
 def varied_words(varied: Mapping[str, Any]) -> str:
-    """`LoRA rank 16, Learning rate 0.0002` of a job's own settings in its sweep."""
-    return ", ".join(f"{LABELS.get(name, name)} {told(value)}" for name, value in varied.items())
+    """`LoRA rank 16, Learning rate 0.0002`: what a job varies in its sweep."""
+    return ", ".join(
+        f"{LABELS.get(name, name)} {display_value(value)}" for name, value in varied.items()
+    )
 
 
 def labelled_change(changes: Mapping[str, Any]) -> str:
-    """`Batch size 2 and Recompute activations`, as a person would set them."""
+    """`Batch size 2 and Recompute activations`: the changes by their labels in the form."""
     return " and ".join(
-        LABELS[name] if value is True else f"{LABELS[name]} {written(value)}"
+        LABELS[name] if value is True else f"{LABELS[name]} {form_value(value)}"
         for name, value in changes.items()
     )

@@ -1,1 +1,1 @@
-"""What training knows of the machine: heat, battery, pressure, processes, and its neighbours."""
+"""What training knows about the machine: heat, battery, memory pressure, processes, neighbours."""

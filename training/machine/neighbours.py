@@ -1,7 +1,7 @@
-"""Who else lives on this machine, as training sees them: chats that wait, models in memory.
+"""Who shares this machine with training: waiting chat requests and models in memory.
 
-The engine belongs to inference, which training does not know; the hub registers the one that
-asks it.
+The engine belongs to inference, which training must not import, so the hub registers an
+implementation that asks it.
 """
 
 from __future__ import annotations
@@ -10,29 +10,28 @@ from typing import Protocol
 
 
 class Neighbours(Protocol):
-    """Every method answers within a second, and as if nobody were there when nobody answers."""
+    """Every method returns within a second; when nothing answers, as if nobody were there."""
 
     def held_bytes(self) -> int:
-        """Memory that the models of the engine hold now."""
+        """Bytes that the engine's models hold now."""
         ...
 
     def busy_bytes(self) -> int:
-        """The part of `held_bytes` that makes no room: of models which answer somebody just now, or
-        which are pinned."""
+        """The part of `held_bytes` that cannot be freed: models that are generating or pinned."""
         ...
 
     def someone_waits(self) -> bool:
-        """Whether somebody waits for tokens just now."""
+        """Whether someone is waiting for tokens right now."""
         ...
 
     def make_room(self, nbytes: int) -> list[str]:
-        """Have idle models that are not pinned evicted, the longest idle first, until `nbytes` are
-        given back or no such model is left; the names of those that went."""
+        """Evict idle models that are not pinned, longest idle first, until `nbytes` are free or no
+        such model is left. Returns the names of the evicted models."""
         ...
 
 
 class Nobody:
-    """An empty machine: what training sees where nothing else was registered."""
+    """An otherwise empty machine: the default when nothing was registered."""
 
     def held_bytes(self) -> int:
         return 0
@@ -51,7 +50,7 @@ _present: Neighbours = Nobody()
 
 
 def register(neighbours: Neighbours) -> None:
-    """Let training know of `neighbours` in this process."""
+    """Use `neighbours` in this process."""
     global _present
     _present = neighbours
 

@@ -1,7 +1,7 @@
-"""The operating system's side of a job: its child process, by pid and start time.
+"""A job's child process as the operating system knows it: by pid and start time.
 
-The child leads a process group of its own, so the pid is the group too. A pid is reused sooner or
-later; together with the start time it names one process.
+The child leads its own process group, so its pid is also the group's id. Pids are reused sooner or
+later; together with the start time a pid identifies one process.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def start_time(pid: int) -> float | None:
 
 
 def announce(job_id: int, lease: uuid.UUID) -> None:
-    """Name this process as the job's, when it leads a group: the worker that started it may have
+    """Record this process as the job's, if it leads its group: the worker that started it may have
     been killed before it could write the pid. Raises LeaseLost."""
     if os.getpgrp() == os.getpid():
         TrainingJob(pk=job_id).write_held(
@@ -36,7 +36,7 @@ def announce(job_id: int, lease: uuid.UUID) -> None:
 
 
 def child_of(job: TrainingJob) -> psutil.Process | None:
-    """The job's child process as it was recorded; None when it is gone (or never was)."""
+    """The job's recorded child process; None when it is gone or was never recorded."""
     if job.process_group is None or job.process_started is None:
         return None
     try:
@@ -48,12 +48,12 @@ def child_of(job: TrainingJob) -> psutil.Process | None:
 
 
 def kill_child(job: TrainingJob, timeout_s: float = 5.0) -> bool:
-    """Kill the job's process group if it still runs. Whether it is gone afterwards."""
+    """Kill the job's process group if it still runs. Returns whether it is gone afterwards."""
     process = child_of(job)
     if process is None:
         return True
     kill_group(process.pid)
-    # Not psutil.wait_procs: it would take the exit status from a parent that waits for it too.
+    # Not psutil.wait_procs: it would steal the exit status from a parent that also waits for it.
     deadline = time.monotonic() + timeout_s
     while child_of(job) is not None:
         if time.monotonic() > deadline:
@@ -63,7 +63,7 @@ def kill_child(job: TrainingJob, timeout_s: float = 5.0) -> bool:
 
 
 def kill_group(pid: int) -> None:
-    """SIGKILL for the group that `pid` leads; one that is gone already is fine."""
+    """Send SIGKILL to the group that `pid` leads; does nothing when it is already gone."""
     try:
         os.killpg(pid, signal.SIGKILL)
     except (ProcessLookupError, PermissionError):  # macOS: EPERM when only zombies are left

@@ -1,6 +1,6 @@
-"""What the machine says of itself: memory pressure, battery, heat. No root is needed.
+"""Memory pressure, battery and heat of this machine, read without root.
 
-Each reading is a function of what the system printed, so that tests feed recorded outputs.
+Each reading is a function of what the system printed, so that tests can use recorded output.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from pathlib import Path
 
 import psutil
 
-_LOW_SHARE = 0.03  # of the memory available: below it the system begins to swap in earnest
+_LOW_SHARE = 0.03  # of memory available: below this the system starts swapping heavily
 _OUT_OF_MEMORY = re.compile(
     r"kIOGPUCommandBufferCallbackErrorOutOfMemory|Insufficient Memory|\[metal::malloc\]"
     r"|cudaErrorMemoryAllocation|CUDA_ERROR_OUT_OF_MEMORY|std::bad_alloc",
     re.IGNORECASE,
 )
-_HOT_WITHIN_C = 3.0  # of the temperature that a sensor calls high
+_WARM_WITHIN_C = 3.0  # of the temperature that a sensor reports as high
 
 
 @dataclass(frozen=True)
 class Reading:
-    """`heat` is 0 (cool), 1 (warm: the system slows down a little) or 2 (hot)."""
+    """`heat` is 0 (cool), 1 (warm, slightly throttled) or 2 (hot)."""
 
     memory_low: bool = False
     on_battery: bool = False
@@ -34,12 +34,12 @@ class Reading:
 
 
 def read() -> Reading:
-    """The machine now; what it does not tell counts as good."""
+    """The machine's current state; what it does not report counts as fine."""
     return Reading(memory_low=memory_is_low(), on_battery=on_battery(), heat=heat())
 
 
 def memory_is_low() -> bool:
-    """macOS tells its own judgement; elsewhere little available memory is low."""
+    """From macOS's own pressure level; elsewhere from the share of available memory."""
     if sys.platform == "darwin":
         return pressure_level(_printed("sysctl", "-n", "kern.memorystatus_vm_pressure_level")) > 1
     memory = psutil.virtual_memory()
@@ -51,7 +51,7 @@ def is_scarce(available: int, total: int) -> bool:
 
 
 def pressure_level(sysctl: str) -> int:
-    """1 (normal), 2 (warning) or 4 (critical); 1 when it is not told."""
+    """1 (normal), 2 (warning) or 4 (critical); 1 when it is not reported."""
     return int(sysctl) if sysctl.strip().isdigit() else 1
 
 
@@ -74,7 +74,7 @@ def heat() -> int:
 
 
 def speed_limit_heat(pmset: str) -> int:
-    """From `pmset -g therm`: a recorded warning level, or the CPU's speed limit in per cent."""
+    """From `pmset -g therm`: a recorded warning level, or the CPU's speed limit in percent."""
     level = re.search(r"thermal warning level[^\d\n]*(\d+)", pmset, re.IGNORECASE)
     limit = re.search(r"CPU_Speed_Limit\s*=\s*(\d+)", pmset)
     by_level = min(2, int(level[1])) if level else 0
@@ -83,15 +83,15 @@ def speed_limit_heat(pmset: str) -> int:
 
 
 def sensor_heat(temperatures: Iterable[tuple[float, float | None]]) -> int:
-    """From pairs of (current, high) in °C; a sensor that names no high tells nothing."""
+    """From pairs of (current, high) in °C; a sensor without a high value is ignored."""
     known = [(current, high) for current, high in temperatures if high]
     if any(current >= high for current, high in known):
         return 2
-    return int(any(current >= high - _HOT_WITHIN_C for current, high in known))
+    return int(any(current >= high - _WARM_WITHIN_C for current, high in known))
 
 
 def out_of_memory_kills() -> int:
-    """Processes that Linux has killed for want of memory since it booted; 0 where nobody counts."""
+    """Processes that Linux killed for lack of memory since boot; 0 on other systems."""
     with contextlib.suppress(OSError):
         return oom_kill_count(Path("/proc/vmstat").read_text())
     return 0
@@ -102,9 +102,9 @@ def oom_kill_count(vmstat: str) -> int:
     return int(found[1]) if found else 0
 
 
-def tells_out_of_memory(log: str) -> bool:
-    """Whether the last words of a process say that memory ran out, in Metal's words, CUDA's or
-    C++'s: an abort that no `except` sees."""
+def says_out_of_memory(log: str) -> bool:
+    """Whether the end of a process's log says that Metal, CUDA or C++ ran out of memory: an abort
+    that no `except` catches."""
     return _OUT_OF_MEMORY.search(log) is not None
 
 

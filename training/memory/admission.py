@@ -1,4 +1,4 @@
-"""Whether a run fits into memory: now, once chats are over, or never."""
+"""Whether a run fits into memory: now, later when the engine frees some, or never."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from training.machine import neighbours
 from training.memory.measured import Estimate, Estimator, budget_bytes
 from training.models import TrainingJob
 
-LOOK_AGAIN_S = 15.0
+RECHECK_S = 15.0
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How a run fits. `verdict`: it fits "now"; it "waits" until the engine's models give memory
-    back; or the budget is "never" enough. `advice` says which change would fit, if one is needed.
+    """How a run fits. `verdict`: it fits "now"; it "waits" until the engine's models free memory; or
+    it "never" fits the budget. `advice` says which change would make it fit, if one is needed.
     """
 
     estimate: Estimate
@@ -37,21 +37,21 @@ class Plan:
 
     @property
     def sentence(self) -> str:
-        """For a person: what it needs, beside what there is, and what to change."""
+        """For a person: what the run needs, what is available, and what to change."""
         needs = f"about {human(self.estimate.nbytes)}"
         budget = human(self.budget_bytes)
         if self.verdict == "now":
-            return f"It needs {needs} of {budget}."
+            return f"Needs {needs} of {budget}."
         if self.verdict == "never":
-            return f"It needs {needs} and the whole memory budget is {budget}. {self.advice}"
+            return f"Needs {needs}, but the whole memory budget is {budget}. {self.advice}"
         return (
-            f"Waits for memory: it needs {needs} of {budget}, of which models that answer requests "
-            f"or are pinned hold {human(self.held_bytes)}. {self.advice}"
+            f"Waiting for memory: needs {needs} of {budget}, but active or pinned models hold "
+            f"{human(self.held_bytes)}. {self.advice}"
         )
 
 
 def foresee(model: Model, dataset: Dataset, config: TrainingConfig) -> Plan:
-    """How a run would fit, for the form. Idle models count as free: they make room for training.
+    """How a run would fit, for the form. Idle models count as free, since training may evict them.
 
     Raises Damaged when the base model's folder cannot be read.
     """
@@ -64,17 +64,17 @@ def foresee(model: Model, dataset: Dataset, config: TrainingConfig) -> Plan:
 
 
 def admit(job: TrainingJob) -> bool:
-    """Whether there is memory for the queued `job`; idle models of the engine make room for it.
+    """Whether the queued `job` fits into memory now; idle models of the engine are evicted for it.
 
-    One that cannot fit now waits, and says for what; one that never can is failed. Its row gets
-    the estimate either way.
+    A job that does not fit now waits and shows why; a job that can never fit fails. Either way its
+    row gets the estimate.
     """
     try:
         config = job.training_config
         estimator = Estimator(job.base_model, job.dataset)
         estimate = estimator(config)
     except (OSError, ValueError) as error:
-        # A damaged base or configuration is for the attempt to find and to explain.
+        # The attempt itself finds and explains a damaged base model or configuration.
         log.warning("memory not estimated", job=job.pk, error=str(error))
         return True
     TrainingJob.objects.filter(pk=job.pk).update(**estimate.columns)
@@ -82,7 +82,12 @@ def admit(job: TrainingJob) -> bool:
     if plan.verdict == "never":
         queue.refuse(job, plan.sentence)
     elif plan.verdict == "waits":
-        _wait(job, plan.sentence)
+        TrainingJob.objects.filter(pk=job.pk, status=TrainingJob.Status.QUEUED).update(
+            wait_reason=plan.sentence,
+            not_before=timezone.now() + datetime.timedelta(seconds=RECHECK_S),
+        )
+        queue.ring(RECHECK_S)
+        log.info("job waits for memory", job=job.pk, reason=plan.sentence)
     return plan.verdict == "now"
 
 
@@ -96,21 +101,13 @@ def _plan(estimator: Estimator, config: TrainingConfig, held: int) -> Plan:
 
 
 def _make_room(job: TrainingJob, needed: int) -> int:
-    """Bytes that the engine holds, after idle models made room where that was needed. A job that
-    ran out of memory gets all that is idle: the estimate was too good for it."""
+    """Bytes that the engine holds after evicting idle models, if that was needed. For a job that ran
+    out of memory all idle models go, because its estimate was too low."""
     engine = neighbours.present()
     held = engine.held_bytes()
     missing = held if job.out_of_memory else held + needed - budget_bytes()
     if not held or missing <= 0 or needed > budget_bytes():
         return held
-    if gone := engine.make_room(missing):
-        log.info("models evicted for training", job=job.pk, models=gone)
+    if evicted := engine.make_room(missing):
+        log.info("models evicted for training", job=job.pk, models=evicted)
     return engine.held_bytes()
-
-
-def _wait(job: TrainingJob, reason: str) -> None:
-    later = timezone.now() + datetime.timedelta(seconds=LOOK_AGAIN_S)
-    waiting = TrainingJob.objects.filter(pk=job.pk, status=TrainingJob.Status.QUEUED)
-    waiting.update(wait_reason=reason, not_before=later)
-    queue.ring(LOOK_AGAIN_S)
-    log.info("job waits", job=job.pk, reason=reason)

@@ -1,11 +1,11 @@
-"""What a run will need: memory and disk, from the model's own dimensions and the configuration.
+"""Memory and disk that a run will need, from the model's dimensions and the configuration.
 
-Estimates for people and the queue to plan with, not limits; `training.memory.measured` corrects them by what
-earlier runs measured. They know transformers like llama: four attention and three MLP projections
-per layer, adapters on all of them.
+These are estimates for planning, not limits; `training.memory.measured` corrects them by what
+earlier runs measured. They assume a transformer like llama: four attention and three MLP
+projections per layer, with adapters on all of them.
 
-What is measured, and so what is estimated, is on a GPU what MLX holds there, and on the CPU all
-that the process holds.
+On a GPU the estimate and the measurement cover what MLX holds there; on the CPU they cover the
+whole process.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from typing import Any
 from backends.base import TrainingConfig
 
 FORMULA = 2
-"""Raise it when the formula changes, or what is measured: runs estimated by an earlier one say
-nothing about this one's error, and must not correct it."""
+"""Increase it when the formula or the measurement changes: runs estimated by an earlier formula say
+nothing about the error of this one, and must not correct it."""
 
 _PROGRAM = 220 * 10**6  # Python and the libraries of a training process
 _FLOAT = 4  # bytes; adapters, their gradients and optimizer states are float32
 _STATES = {"adam": 2.0, "adamw": 2.0, "sgd": 1.0, "muon": 1.0, "adafactor": 0.1}
-"""Values that an optimizer keeps per trained weight. MLX's SGD keeps its momentum even at zero;
-Adafactor keeps a row and a column of each matrix."""
+"""Values that an optimizer keeps per trained weight. MLX's SGD keeps momentum even when it is zero;
+Adafactor keeps one row and one column per matrix."""
 
 
 @dataclass(frozen=True)
 class Dimensions:
-    """The sizes in a model folder's `config.json`; absent ones are guessed as llama does."""
+    """The sizes in a model folder's `config.json`; missing ones get llama's defaults."""
 
     layers: int
     hidden: int
@@ -75,26 +75,26 @@ class Dimensions:
 
 
 _IN_PIECES = ("llama", "mistral", "qwen2", "qwen3")
-"""Architectures of which the CPU computes the head in pieces (see `backends.mlx.training.loss`)."""
+"""Architectures whose head the CPU computes in pieces (see `backends.mlx.training.loss`)."""
 
 
 @dataclass(frozen=True)
 class Base:
-    """A base model's weights as they are stored, and how this machine computes with them."""
+    """A base model's stored weights, and how this machine computes with them."""
 
     size: Dimensions
     nbytes: int
     quantized: bool = False
     activation_bytes: int = 4  # per value: 2 where it computes in 16 bits
     on_cpu: bool = False
-    head_in_pieces: bool = False  # the logits of a few tokens exist at a time
+    head_in_pieces: bool = False  # only the logits of a few tokens exist at a time
 
     @classmethod
     def of(cls, size: Dimensions, nbytes: int, quantization: str, architecture: str = "") -> Base:
         """`quantization` as the registry writes it: "float32", "bfloat16", "4-bit (group 64)"."""
         quantized = "-bit" in quantization
-        on_cpu = sys.platform != "darwin"  # a GPU there holds less: the first run corrects it
-        # Quantized weights are computed with in the type of their scales: 16 bits on a GPU.
+        on_cpu = sys.platform != "darwin"  # a GPU on Linux needs less: the first run corrects it
+        # Quantized weights compute in the type of their scales: 16 bits on a GPU.
         wide = quantization == "float32" or (quantized and on_cpu)
         pieces = on_cpu and quantization == "float32" and architecture in _IN_PIECES
         return cls(size, nbytes, quantized, 4 if wide else 2, on_cpu, pieces)
@@ -102,7 +102,7 @@ class Base:
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes of a run's peak, by what they are for. `program` is 0 where only the device counts."""
+    """Bytes of a run's peak, by purpose. `program` is 0 where only device memory counts."""
 
     weights: int
     trained: int
@@ -117,7 +117,7 @@ class Memory:
 
 
 def trained_parameters(size: Dimensions, config: TrainingConfig) -> int:
-    """Weights that the run changes."""
+    """Number of weights that the run trains."""
     chosen = size.projections
     if config.fine_tune_type != "full" and config.lora.keys is not None:
         chosen = {name: shape for name, shape in chosen.items() if name in config.lora.keys}
@@ -132,16 +132,17 @@ def trained_parameters(size: Dimensions, config: TrainingConfig) -> int:
 
 
 def trained_bytes(size: Dimensions, config: TrainingConfig) -> int:
-    """The trained weights in float32: what an adapter or a full fine-tune's file holds."""
+    """Size of the trained weights in float32: an adapter's or a full fine-tune's file."""
     return trained_parameters(size, config) * _FLOAT
 
 
 def memory(base: Base, config: TrainingConfig, longest: int | None) -> Memory:
-    """Peak memory of a run. `longest` is the longest example's tokens, None when unknown."""
+    """Peak memory of a run. `longest` is the length of the longest example in tokens, None when
+    unknown."""
     trained = trained_parameters(base.size, config)
     full = config.fine_tune_type == "full"
     width = base.activation_bytes if full else _FLOAT
-    copies = 1 if config.grad_accumulation_steps == 1 else 2  # the sum, and the newest batch's
+    copies = 1 if config.grad_accumulation_steps == 1 else 2  # the sum and the newest batch's
     return Memory(
         weights=base.nbytes,
         trained=0 if full else trained * width,
@@ -154,11 +155,12 @@ def memory(base: Base, config: TrainingConfig, longest: int | None) -> Memory:
 
 def _activations(base: Base, config: TrainingConfig, longest: int | None) -> int:
     """What the forward pass keeps for the backward pass, the arrays of one layer's backward pass,
-    and the logits. With checkpointing a layer keeps its input, and one at a time all the rest."""
+    and the logits. With checkpointing each layer keeps only its input, and one layer at a time keeps
+    the rest."""
     size, width = base.size, base.activation_bytes
     length = min(config.max_seq_length, longest or config.max_seq_length)
     tokens = config.batch_size * length * (1 if config.objective == "sft" else 2)
-    row = length  # what a token attends to; on the CPU packed examples attend by themselves
+    row = length  # what a token attends to; on the CPU each packed example attends separately
     if config.packing and not base.on_cpu:
         row = min(config.max_seq_length, tokens)
     layers = size.trained_layers(config)
@@ -170,35 +172,35 @@ def _activations(base: Base, config: TrainingConfig, longest: int | None) -> int
         passing = int(_LEFT_WITHIN_LAYERS * passing)
     elif base.on_cpu:
         kept = int(_LEFT_OF_ALL * kept)
-    # DoRA normalizes each adapted matrix, for which it is there once more, unquantized.
+    # DoRA normalizes each adapted matrix, so an unquantized copy of it exists as well.
     matrix = 2 * size.hidden * size.intermediate * width if config.fine_tune_type == "dora" else 0
     return tokens * (kept + passing) * width + matrix + _logits(base, tokens)
 
 
 _LEFT_OF_ALL, _LEFT_WITHIN_LAYERS = 1.12, 2.7
-"""On the CPU freed arrays stay with the process for those of their size that come next, so that its
-peak is a sum over sizes. By how much that is more was measured (see docs/benchmarks.md): little
-where all layers' arrays are there at once, and much where one layer's come and go."""
+"""On the CPU the process keeps freed arrays for later arrays of the same size, so its peak is a sum
+over sizes. How much that adds was measured (see docs/benchmarks.md): little when all layers' arrays
+exist at once, much when one layer's arrays come and go."""
 
 
 def _kept(size: Dimensions, config: TrainingConfig, row: int) -> int:
     """Values that one layer keeps per token: the inputs and outputs of its projections, norms and
-    rotation, and the attention's probabilities. In training no device fuses these away."""
+    rotation, and the attention probabilities. No device fuses these away in training."""
     values = 7 * size.hidden + 2 * size.kv + 3 * size.intermediate + size.heads * row
     if config.fine_tune_type != "full":
         values += 7 * config.lora.rank
         inputs = 6 * size.hidden + size.intermediate
-        values += inputs * 5 // 4 if config.lora.dropout else 0  # dropped, and which were
+        values += inputs * 5 // 4 if config.lora.dropout else 0  # the dropped inputs and their mask
     if config.fine_tune_type == "dora":
         values += 3 * size.hidden + 2 * size.kv + 2 * size.intermediate  # before the magnitude
     return values
 
 
-_PIECE, _COPIES, _AT_ONCE = 64, 5, 2  # tokens; logits and what is made of them; lanes
+_PIECE, _COPIES, _AT_ONCE = 64, 5, 2  # tokens; logits and their derived arrays; lanes
 
 
 def _logits(base: Base, tokens: int) -> int:
-    """The logits and what the loss makes of them in float32: exponentials and gradient."""
+    """Bytes of the logits and of the loss's float32 arrays: exponentials and gradient."""
     if base.head_in_pieces:
         pieces = min(tokens, _AT_ONCE * _PIECE)
         return pieces * _COPIES * base.size.vocabulary * _FLOAT
@@ -206,7 +208,7 @@ def _logits(base: Base, tokens: int) -> int:
 
 
 def disk_bytes(size: Dimensions, config: TrainingConfig) -> int:
-    """Checkpoints (weights and optimizer), the best and one being written, and the result."""
+    """Checkpoints (weights and optimizer), including the best and one being written, and the result."""
     kept = config.keep_checkpoints + 2
     states = 1 + _STATES[config.optimizer]
     return int((kept * states + 1) * trained_bytes(size, config))

@@ -1,5 +1,4 @@
-"""The memory a job will take, corrected by what earlier jobs of its kind took, and what would
-make it smaller."""
+"""The memory a job will need, corrected by what similar earlier jobs needed, and what reduces it."""
 
 from __future__ import annotations
 
@@ -21,14 +20,14 @@ from training.memory.estimate import Base, Dimensions, Memory
 from training.models import TrainingJob
 
 LEARN_FROM = 20  # newest runs of a family
-_TRUSTED = (0.2, 5.0)  # a correction beyond says more about a bad measurement
+_TRUSTED = (0.2, 5.0)  # a ratio outside this range is a bad measurement
 _CHARACTERS_PER_TOKEN = 3  # on the safe side: English has about four
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a run is expected to take. `parts` are before the correction, which is the median of
-    measured over estimated peaks of `runs` earlier jobs of the same family."""
+    """What a run is expected to need. `parts` are before the correction, which is the median of
+    measured / estimated peak over `runs` earlier jobs of the same family."""
 
     parts: Memory
     correction: float
@@ -42,7 +41,7 @@ class Estimate:
 
     @property
     def columns(self) -> dict[str, Any]:
-        """As a job's row keeps it."""
+        """The columns of a job's row."""
         parts = {**asdict(self.parts), "correction": self.correction, "runs": self.runs}
         return {
             "memory_estimate_bytes": self.nbytes,
@@ -53,7 +52,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Change:
-    """A way to need less: the settings, and the bytes that it then needs."""
+    """A way to need less memory: the changed settings, and the bytes needed with them."""
 
     settings: dict[str, Any]
     nbytes: int
@@ -62,15 +61,16 @@ class Change:
         names = " and ".join(
             name if value is True else f"{name} {value}"
             for name, value in self.settings.items()
-            if name != "grad_accumulation_steps"  # it follows batch_size and changes no memory
+            if name
+            != "grad_accumulation_steps"  # follows from batch_size and does not affect memory
         )
         return f"{names} ({human(self.nbytes)})"
 
 
 class Estimator:
-    """Estimates for one base model and data set; reads what they need once.
+    """Estimates for one base model and data set, whose properties are read once.
 
-    Raises OSError or ValueError when the base's folder is not readable.
+    Raises OSError or ValueError when the base model's folder cannot be read.
     """
 
     def __init__(self, base: BaseModel, dataset: Dataset) -> None:
@@ -89,8 +89,8 @@ class Estimator:
         return estimate.memory(self.base, config, self._longest)
 
     def changes(self, config: TrainingConfig, room: int) -> list[Change]:
-        """The mildest changes that would fit into `room` bytes: the largest smaller batch and
-        gradient checkpointing, or when neither alone is enough both, or shorter examples."""
+        """The smallest changes that fit into `room` bytes: the largest batch that fits, and gradient
+        checkpointing; if neither is enough, both together; if not, shorter examples as well."""
         correction = self(config).correction
 
         def first_fit(ways: Iterable[dict[str, Any]]) -> Iterator[Change]:
@@ -113,20 +113,22 @@ class Estimator:
         return found
 
     def advice(self, config: TrainingConfig, room: int) -> str:
-        """The cheapest changes that would fit, as a sentence."""
+        """The smallest changes that would fit, as a sentence."""
         changes = self.changes(config, room)
         if not changes:
-            return "No smaller batch or sequence would fit; take a smaller or a quantized base."
+            return (
+                "No smaller batch or sequence length fits; use a smaller or quantized base model."
+            )
         return f"{' or '.join(map(str, changes))} would fit."
 
 
 def budget_bytes() -> int:
-    """What everything that MLX holds on this machine may take."""
+    """Bytes that MLX may hold in all processes together."""
     return int(settings.MEMORY_BUDGET_BYTES)
 
 
 def _smaller_batches(config: TrainingConfig) -> Iterator[dict[str, Any]]:
-    """Half, a quarter, … with more batches per step, so that a step learns from as many."""
+    """Half, a quarter, … with more batches per step, so that examples per step stay the same."""
     size = config.batch_size // 2
     while size >= 1:
         steps = -(-config.batch_size * config.grad_accumulation_steps // size)
@@ -142,7 +144,7 @@ def _shorter(config: TrainingConfig) -> Iterator[dict[str, Any]]:
 
 
 def _learned(family: str) -> tuple[float, int, float | None]:
-    """Correction, how many runs it rests on, and its typical relative error."""
+    """The correction, the number of runs behind it, and its typical relative error."""
     done = TrainingJob.objects.filter(
         memory_family=family,
         status=TrainingJob.Status.COMPLETED,
@@ -161,7 +163,7 @@ def _learned(family: str) -> tuple[float, int, float | None]:
 
 
 def _longest_tokens(base: BaseModel, dataset: Dataset) -> int | None:
-    """Of the examination when there was one, else guessed from the characters."""
+    """From the data set's examination if there is one, else estimated from characters."""
     report = find_report(dataset, base)
     if report is not None:
         splits = report.report.get("tokens", {}).values()
@@ -173,5 +175,5 @@ def _longest_tokens(base: BaseModel, dataset: Dataset) -> int | None:
 
 
 def _device() -> str:
-    """The kind of machine, as far as it can be told without loading MLX into this process."""
+    """The kind of machine, as far as it is known without loading MLX into this process."""
     return str(settings.BACKEND) if settings.BACKEND == "fake" else f"mlx-{sys.platform}"

@@ -1,7 +1,7 @@
-"""Training jobs. The row is the truth; Huey only rings the doorbell.
+"""Training jobs. The row decides; Huey only wakes the worker.
 
-Every change of status is one conditional update that names the status, and while a job runs the
-lease, that it leaves: whoever comes second changes nothing and is told so.
+Every status change is one conditional update that names the old status and, while a job runs, its
+lease. If another process was faster, the update changes nothing and the caller learns that.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from training.models.sweeps import Sweep
 
 class TrainingJobQuerySet(models.QuerySet["TrainingJob"]):
     def waiting(self) -> TrainingJobQuerySet:
-        """Queued jobs in the order in which they run, paused ones in their places."""
+        """Queued jobs in the order they run, including paused ones."""
         return self.filter(status=TrainingJob.Status.QUEUED).order_by(
             "-priority", "position", "created_at", "pk"
         )
 
     def due(self) -> TrainingJobQuerySet:
-        """Queued jobs that may start now, the next one first."""
+        """Queued jobs that may start now, next one first."""
         may_start = Q(not_before__isnull=True) | Q(not_before__lte=timezone.now())
         return self.waiting().filter(may_start, paused=False)
 
@@ -39,11 +39,11 @@ class TrainingJobQuerySet(models.QuerySet["TrainingJob"]):
         return self.filter(status=TrainingJob.Status.RUNNING)
 
     def held(self, job_id: int, lease: uuid.UUID) -> TrainingJobQuerySet:
-        """The running job as long as this lease holds it, else nothing."""
+        """The running job while this lease holds it, else nothing."""
         return self.running().filter(pk=job_id, lease=lease)
 
     def with_losses(self) -> TrainingJobQuerySet:
-        """Adds `train_loss` and `val_loss`: the newest of each that was measured, or None."""
+        """Adds `train_loss` and `val_loss`: the newest measured value of each, or None."""
         newest = (
             apps.get_model("training", "TrainingMetric")
             ._default_manager.filter(job=OuterRef("pk"))
@@ -59,19 +59,19 @@ class TrainingJobQuerySet(models.QuerySet["TrainingJob"]):
     def claim_next(
         self, patience_s: float, admits: Callable[[TrainingJob], bool] = lambda job: True
     ) -> TrainingJob | None:
-        """Take the next due job that `admits`, under a new lease, for `patience_s` until its
-        first heartbeat. None when there is none or another job runs.
+        """Take the next due job that `admits` accepts, under a new lease; its first heartbeat is due
+        in `patience_s`. None when no job is due or another one is running.
 
-        Safe to call from any number of processes. A job that is not admitted is left for another
-        call: it had better not be due any more.
+        Safe to call from any number of processes. A job that is not admitted is skipped in this
+        call; `admits` should make it not due for a while.
         """
-        refused: set[int] = set()
+        skipped: set[int] = set()
         while not self.running().exists():
-            job = self.due().exclude(pk__in=refused).first()
+            job = self.due().exclude(pk__in=skipped).first()
             if job is None:
                 return None
             if not admits(job):
-                refused.add(job.pk)
+                skipped.add(job.pk)
                 continue
             try:
                 with transaction.atomic():
@@ -85,7 +85,7 @@ class TrainingJobQuerySet(models.QuerySet["TrainingJob"]):
 
 
 class TrainingJob(Progressing):
-    """One fine-tuning run, from the queue to the version it made."""
+    """One fine-tuning run, from the queue to the version it creates."""
 
     model = models.ForeignKey(Model, on_delete=models.PROTECT, related_name="jobs")
     dataset = models.ForeignKey(Dataset, on_delete=models.PROTECT, related_name="jobs")
@@ -159,7 +159,7 @@ class TrainingJob(Progressing):
         ]
         indexes: ClassVar = [
             models.Index(fields=["status", "-priority", "position"], name="job_order"),
-            # With the status, so that the list of what is over skips to a late page by it alone.
+            # Includes the status, so that a late page of finished jobs is found by this index alone.
             models.Index(fields=["-created_at", "-id", "status"], name="job_newest"),
             models.Index(fields=["memory_family", "-completed_at"], name="job_family"),
             models.Index(fields=["status", "-created_at", "-id"], name="job_newest_of_status"),
@@ -180,46 +180,46 @@ class TrainingJob(Progressing):
 
     @property
     def base_model(self) -> BaseModel:
-        """What is adapted: the model's base, or the one that the reproduced version had."""
+        """The base to fine-tune: the model's, or that of the version being reproduced."""
         return self.reproduces.base_model if self.reproduces else self.model.base_model
 
     @property
     def is_paused(self) -> bool:
-        """Whether it waits for somebody to let it go on."""
+        """Whether the job waits in the queue until someone resumes it."""
         return self.paused and self.status == self.Status.QUEUED
 
     @property
     def is_pausing(self) -> bool:
-        """Whether it will go back to the queue at its next step."""
+        """Whether the running job goes back to the queue at its next step."""
         return self.paused and self.status == self.Status.RUNNING
 
     @property
     def can_halve(self) -> bool:
-        """Whether a retry at half the batch size is offered: once, after it ran out of memory."""
+        """Whether a retry with half the batch size is offered: once, after running out of memory."""
         return self.status == self.Status.FAILED and self.out_of_memory and self.may_halve
 
     @property
     def may_halve(self) -> bool:
-        """Whether the batch can be halved and was not before. A reproduction's cannot: with another
-        batch size it would reproduce nothing."""
+        """Whether the batch can be halved and was not halved before. A reproduction's cannot: with
+        another batch size it would not reproduce anything."""
         whole = self.batch_size_before is None and self.reproduces_id is None
         return whole and int(self.config.get("batch_size", 1)) > 1
 
     @property
     def total_iters(self) -> int:
-        """Optimizer steps of the whole run; with `epochs` a guess until the data is read."""
+        """Optimizer steps of the whole run; with `epochs` an estimate until the data is read."""
         return self.iters or int(self.config.get("iters", 0))
 
     @property
     def progress(self) -> float:
-        """Share of the iterations done, 0 to 1; early stopping completes a job before its last."""
+        """Fraction of iterations done, 0 to 1. Early stopping can complete a job before the last."""
         if self.status == self.Status.COMPLETED:
             return 1.0
         return min(1.0, self.iteration / self.total_iters) if self.total_iters else 0.0
 
     @property
     def seconds_left(self) -> float | None:
-        """Estimate from the mean step of this attempt's metrics; None before it can be known."""
+        """Estimate from the mean duration of recent steps; None while that is unknown."""
         if self.status != self.Status.RUNNING or not self.iteration:
             return None
         newest = self.metrics.order_by("-iteration").values_list("iteration", "created_at")[:20]

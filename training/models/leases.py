@@ -1,4 +1,4 @@
-"""What makes a running job one process's alone: attempt, lease and heartbeat."""
+"""How a running job belongs to exactly one process: attempt, lease and heartbeat."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from django.utils import timezone
 
 
 class LeaseLost(Exception):
-    """The job is no longer this process's to write: it was requeued, or it ended."""
+    """This process no longer owns the job: it was requeued, or it ended."""
 
 
 class Leased(models.Model):
-    """The columns of `TrainingJob` that say whose it is, and how they change."""
+    """The columns of `TrainingJob` that say which process owns it, and how they change."""
 
     class Status(models.TextChoices):
         QUEUED = "queued", "Queued"
-        """Waits for the worker; `wait_reason` says for what."""
+        """Waiting for the worker; `wait_reason` says why."""
         RUNNING = "running", "Running"
-        """Leased to one child process that sends heartbeats."""
+        """Leased to one child process, which sends heartbeats."""
         COMPLETED = "completed", "Completed"
         FAILED = "failed", "Failed"
         CANCELLED = "cancelled", "Cancelled"
@@ -61,7 +61,7 @@ class Leased(models.Model):
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing more will happen to the job by itself."""
+        """Whether the job has finished: completed, failed or cancelled."""
         return self.status not in (self.Status.QUEUED, self.Status.RUNNING)
 
     def _claim(self, patience_s: float) -> bool:
@@ -101,15 +101,15 @@ class Leased(models.Model):
         )
 
     def write_held(self, lease: uuid.UUID, /, **columns: Any) -> None:
-        """Update columns as the holder of the lease. Raises LeaseLost when it is not."""
+        """Update columns as the owner of the lease. Raises LeaseLost when it no longer is."""
         held = {"pk": self.pk, "status": self.Status.RUNNING, "lease": lease}
         if not type(self)._default_manager.filter(**held).update(**columns):
             raise LeaseLost(f"Job {self.pk} is no longer held by lease {lease}.")
 
     def leave_running(self, lease: uuid.UUID, status: Status, /, **columns: Any) -> None:
-        """running → `status`. Raises LeaseLost when someone else has done it already.
+        """running → `status`. Raises LeaseLost when another process has already done it.
 
-        The row keeps the lease of an ended job, so that a repeated write can be recognised.
+        The row of an ended job keeps its lease, so that a repeated write can be recognised.
         """
         over = status != self.Status.QUEUED
         self.write_held(

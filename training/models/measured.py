@@ -1,4 +1,4 @@
-"""What a job measured, and what its model said on the way."""
+"""A job's measurements and sample answers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from training.models.jobs import TrainingJob
 
 
 class TrainingMetric(models.Model):
-    """One iteration's measurements; a null was not measured at that iteration."""
+    """One iteration's measurements; null means not measured at that iteration."""
 
     job = models.ForeignKey(TrainingJob, on_delete=models.CASCADE, related_name="metrics")
     iteration = models.PositiveIntegerField()
@@ -36,7 +36,7 @@ class TrainingMetric(models.Model):
 
 
 class TrainingSample(models.Model):
-    """What the model in training answered to a validation prompt at one iteration."""
+    """The answer of the model in training to a validation prompt at one iteration."""
 
     job = models.ForeignKey(TrainingJob, on_delete=models.CASCADE, related_name="samples")
     iteration = models.PositiveIntegerField()

@@ -1,4 +1,4 @@
-"""How far a job is, and what it takes."""
+"""A job's progress and memory."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from training.models.leases import Leased
 
 
 class Progressing(Leased):
-    """The columns of `TrainingJob` that say how it goes on."""
+    """The columns of `TrainingJob` that describe its progress."""
 
     iteration = models.PositiveIntegerField(default=0, editable=False)
     iters = models.PositiveIntegerField(
@@ -40,7 +40,7 @@ class Progressing(Leased):
 
     @property
     def yield_text(self) -> str:
-        """`paused 12 s: someone is chatting` while training holds still, else empty."""
+        """`paused 12 s: someone is chatting` while training waits for others, else empty."""
         if not self.yielding or self.yielding_since is None:
             return ""
         seconds = (timezone.now() - self.yielding_since).total_seconds()
@@ -48,7 +48,7 @@ class Progressing(Leased):
 
     @property
     def memory_error(self) -> float | None:
-        """Measured peak over the estimate, minus 1; None until both are known and it is over."""
+        """Measured / estimated peak, minus 1; None until the job has finished and both are known."""
         if not (self.is_over and self.peak_memory_bytes and self.memory_estimate_bytes):
             return None
         return self.peak_memory_bytes / self.memory_estimate_bytes - 1

@@ -9,8 +9,8 @@ from registry.models import Dataset, Model
 
 
 class Sweep(models.Model):
-    """One question asked by several jobs: the same model, data and configuration, but for a grid
-    of settings of which each job has one combination."""
+    """Several jobs with the same model, data set and configuration, except for a grid of settings:
+    each job has one combination."""
 
     name = models.CharField(max_length=100)
     model = models.ForeignKey(Model, on_delete=models.CASCADE, related_name="sweeps")

@@ -1,7 +1,7 @@
 """The queue of training jobs: how a job enters it, leaves it, and what follows from that.
 
-A job's row, its version and what MLflow will be told change in one transaction. The worker is
-rung after the commit; a ring that is lost costs at most a minute (see `training.worker.tasks`).
+A job's row, its version and its MLflow updates change in one transaction. The worker is woken
+after the commit; a lost wake-up costs at most a minute (see `training.worker.tasks`).
 """
 
 from __future__ import annotations

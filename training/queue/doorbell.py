@@ -1,5 +1,7 @@
-"""Waking the worker. Huey loses the message of a task whose consumer is killed, so a message says
-only "look at the queue", and whoever hears it drains the queue that the database holds.
+"""Waking the worker.
+
+Huey loses the message of a task whose consumer is killed, so a message says only "check the
+queue", and the worker that receives it runs every job that is due in the database.
 """
 
 from __future__ import annotations
@@ -9,23 +11,24 @@ from collections.abc import Callable
 from django.db import transaction
 from huey.contrib.djhuey import db_task
 
-_answers: list[Callable[[], object]] = []
+_listeners: list[Callable[[], object]] = []
 
 
-def answer(look: Callable[[], object]) -> None:
-    """Have `look` called in this process whenever the bell rings; the worker says so once."""
-    _answers[:] = [look]
+def listen(check_queue: Callable[[], object]) -> None:
+    """Call `check_queue` in this process whenever the doorbell rings; the worker sets this once."""
+    _listeners[:] = [check_queue]
 
 
 @db_task()  # type: ignore[untyped-decorator]
 def doorbell() -> None:
     """Run the jobs that are due, one after another."""
-    (look,) = _answers
-    look()
+    (check_queue,) = _listeners
+    check_queue()
 
 
 def ring(delay_s: float = 0.0) -> None:
-    """Wake the worker after the commit, or `delay_s` later. Never fails: a minute's tick follows."""
-    # 0.1 s beyond the back-off, so that the job is due for certain when the bell rings.
-    chime = (lambda: doorbell.schedule(delay=delay_s + 0.1)) if delay_s else doorbell
-    transaction.on_commit(chime, robust=True)
+    """Wake the worker after the commit, or `delay_s` later. Never fails: the worker also checks the
+    queue every minute."""
+    # 0.1 s beyond the back-off, so that the job is certainly due when the doorbell rings.
+    wake = (lambda: doorbell.schedule(delay=delay_s + 0.1)) if delay_s else doorbell
+    transaction.on_commit(wake, robust=True)

@@ -34,14 +34,16 @@ def enqueue(
     cloned_from: TrainingJob | None = None,
     version_number: str = "",
 ) -> TrainingJob:
-    """Queue a fine-tuning of `model` on `dataset`, or of what `training.attempt.reproduction` asks for.
-    Its version gets `version_number`, or else what is proposed when it begins.
+    """Queue a fine-tuning job of `model` on `dataset`; `reproduces` is the version to train again.
 
-    Raises Invalid when it could not be trained, Invalid or Conflict when its number cannot be had.
+    The new version gets `version_number`, or the proposed number when training starts. Raises
+    Invalid when the job could not be trained, Invalid or Conflict when the number is not available.
     """
     rules.check(model, dataset, config)
     if version_number:
         rules.check_number(model, version_number)
+    context = structlog.contextvars.get_contextvars()
+    correlation_id = context.get("correlation_id") or context.get("request_id") or uuid.uuid4().hex
     with transaction.atomic():
         job = TrainingJob.objects.create(
             model=model,
@@ -54,7 +56,7 @@ def enqueue(
             varied=dict(varied or {}),
             cloned_from=cloned_from,
             version_number=version_number,
-            correlation_id=_correlation_id(),
+            correlation_id=str(correlation_id)[:64],
         )
         ring()
     log.info("job queued", job=job.pk, model=model.name, dataset=dataset.name)
@@ -69,9 +71,9 @@ def clone(
     priority: int | None = None,
     version_number: str = "",
 ) -> TrainingJob:
-    """Queue a new job like `job`, with the settings in `changes` (by dotted name) and perhaps
-    other data. A number that was chosen for the old job's version is not taken over. Raises what
-    `enqueue` raises."""
+    """Queue a new job like `job`, with the settings in `changes` (by dotted name) and optionally
+    another data set. A version number chosen for the old job is not copied. Raises what `enqueue`
+    raises."""
     config = with_changes(job.training_config, changes)
     return enqueue(
         job.model,
@@ -84,16 +86,12 @@ def clone(
 
 
 def claim(admits: Callable[[TrainingJob], bool] = lambda job: True) -> TrainingJob | None:
-    """The next due job that `admits`, running under a new lease; None when there is none or one
-    runs."""
+    """The next due job that `admits` accepts, now running under a new lease. None when no job is
+    due or another one is running."""
     return TrainingJob.objects.claim_next(settings.HEARTBEAT_TIMEOUT_S, admits)
 
 
 def last_position() -> int:
+    """The highest position in the queue; a new job goes behind it."""
     alive = TrainingJob.objects.filter(status__in=[Status.QUEUED, Status.RUNNING])
     return alive.aggregate(last=Max("position"))["last"] or 0
-
-
-def _correlation_id() -> str:
-    bound = structlog.contextvars.get_contextvars()
-    return str(bound.get("correlation_id") or bound.get("request_id") or uuid.uuid4().hex)[:64]

@@ -1,4 +1,4 @@
-"""Riding out a lost database: training goes on being worth more than the write that failed."""
+"""Riding out a short loss of the database, so that one failed write does not end a training run."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ log = structlog.get_logger(__name__)
 
 
 def ride_out[T](write: Callable[[], T], limit_s: float = LIMIT_S) -> T:
-    """Call `write` until the database answers, for up to `limit_s`; then its error is raised.
+    """Repeat `write` until the database answers, for up to `limit_s`; then raise its error.
 
-    `write` may run more than once, also after a commit whose answer was lost, so it has to be
-    safe to repeat. Call it outside of a transaction.
+    `write` may run more than once, even after a commit whose confirmation was lost, so it must be
+    safe to repeat. Call it outside a transaction.
     """
     deadline = time.monotonic() + limit_s
     pause = _FIRST_PAUSE_S
@@ -28,7 +28,7 @@ def ride_out[T](write: Callable[[], T], limit_s: float = LIMIT_S) -> T:
         except (OperationalError, InterfaceError) as error:
             if time.monotonic() + pause > deadline:
                 raise
-            log.warning("database lost, trying again", error=str(error), pause_s=pause)
+            log.warning("database unavailable, retrying", error=str(error), pause_s=pause)
         if not connection.in_atomic_block:
             connection.close()  # a broken connection stays broken; the next write opens another
         time.sleep(pause)

@@ -1,4 +1,4 @@
-"""What becomes of a job that runs: completed, failed, cancelled, or back in the line."""
+"""How a running job ends: completed, failed, cancelled, or back in the queue."""
 
 from __future__ import annotations
 
@@ -27,26 +27,26 @@ Status = TrainingJob.Status
 
 
 def complete(job: TrainingJob, lease: uuid.UUID) -> None:
-    """running → completed; its version is ready. Safe to repeat. Raises LeaseLost."""
+    """running → completed, once its version is ready. Safe to repeat. Raises LeaseLost."""
     try:
         with transaction.atomic():
             row = _locked(job, lease)
             row.leave_running(lease, Status.COMPLETED, wait_reason="", paused=False)
-            tracking.end(row, Status.COMPLETED)
+            tracking.finish_run(row, Status.COMPLETED)
     except LeaseLost:
-        # The answer to an earlier commit may have been lost with the connection.
+        # An earlier commit may have succeeded although the connection was lost before it said so.
         if not TrainingJob.objects.filter(pk=job.pk, lease=lease, status=Status.COMPLETED).exists():
             raise
 
 
 def fail(job: TrainingJob, lease: uuid.UUID, message: str) -> None:
-    """running → failed, for a reason that another attempt would meet again. Raises LeaseLost."""
+    """running → failed, when another attempt would fail the same way. Raises LeaseLost."""
     with transaction.atomic():
         _end(_locked(job, lease), lease, Status.FAILED, message)
 
 
 def refuse(job: TrainingJob, message: str) -> None:
-    """queued → failed, for a reason that waiting will not cure."""
+    """queued → failed, when waiting will not help."""
     with transaction.atomic():
         ended = TrainingJob.objects.filter(pk=job.pk, status=Status.QUEUED).update(
             status=Status.FAILED,
@@ -61,7 +61,7 @@ def refuse(job: TrainingJob, message: str) -> None:
 
 
 def requeue(job: TrainingJob, lease: uuid.UUID, reason: str, delay_s: float = 0.0) -> None:
-    """running → queued, to go on from the checkpoint; cancelled if that was asked for.
+    """running → queued, to continue from the checkpoint; cancelled if that was requested.
 
     Raises LeaseLost.
     """
@@ -70,16 +70,17 @@ def requeue(job: TrainingJob, lease: uuid.UUID, reason: str, delay_s: float = 0.
         if row.cancel_requested:
             _end(row, lease, Status.CANCELLED)
         else:
-            _put_back(row, lease, reason, delay_s)
+            _requeue(row, lease, reason, delay_s)
 
 
 def crashed(
     job: TrainingJob, lease: uuid.UUID, reason: str, *, out_of_memory: bool = False
 ) -> None:
-    """An attempt died: try again after a back-off, or fail when it dies at the same place again.
+    """An attempt crashed: retry after a back-off, or fail the job when it keeps crashing without a
+    new checkpoint.
 
-    A job that keeps running out of memory goes on once with half its batch size, unless that is
-    left to people (HUB_HALVE_BATCH_SIZE). `reason` is a sentence. Raises LeaseLost.
+    A job that runs out of memory twice in a row is restarted once with half its batch size, unless
+    HUB_HALVE_BATCH_SIZE is off. `reason` is a sentence. Raises LeaseLost.
     """
     with transaction.atomic():
         row = _locked(job, lease)
@@ -90,12 +91,23 @@ def crashed(
         if row.cancel_requested:
             _end(row, lease, Status.CANCELLED)
         elif settings.HALVE_BATCH_SIZE and again_out_of_memory and row.may_halve:
-            _put_back_halved(row, lease, reason)
+            columns = halved(row)
+            size, steps = (columns["config"][k] for k in ("batch_size", "grad_accumulation_steps"))
+            message = (
+                f"{reason} Restarting with batch_size {size} instead of "
+                f"{columns['batch_size_before']} and grad_accumulation_steps {steps}; checkpoints "
+                "of the larger batch cannot be used."
+            )
+            # The version was created with the old parameters; the next attempt creates its own.
+            columns |= {"out_of_memory": False, "result_version": None}
+            _requeue(row, lease, message, BACK_OFF_S, **columns)
+            abandon(row, Status.FAILED)
         elif row.crashes >= MAX_CRASHES:
-            place = f"after iteration {row.checkpoint_iteration}, {row.crashes} times in a row"
-            _end(row, lease, Status.FAILED, f"{reason} It stopped {place}.")
+            where = f"after iteration {row.checkpoint_iteration}"
+            message = f"{reason} It crashed {where}, {row.crashes} times in a row."
+            _end(row, lease, Status.FAILED, message)
         else:
-            _put_back(row, lease, reason, BACK_OFF_S * 4 ** (row.crashes - 1))
+            _requeue(row, lease, reason, BACK_OFF_S * 4 ** (row.crashes - 1))
     log.warning("job crashed", job=job.pk, reason=reason, crashes=row.crashes)
 
 
@@ -106,7 +118,7 @@ def cancelled(job: TrainingJob, lease: uuid.UUID) -> None:
 
 
 def attach_version(job: TrainingJob, lease: uuid.UUID, config: TrainingConfig) -> ModelVersion:
-    """The version that the job makes: begun now, or by an earlier attempt. Raises LeaseLost."""
+    """The job's version: created now, or by an earlier attempt. Raises LeaseLost."""
     if job.result_version is not None:
         return job.result_version
     with transaction.atomic():
@@ -119,7 +131,7 @@ def attach_version(job: TrainingJob, lease: uuid.UUID, config: TrainingConfig) -
         )
         job.write_held(lease, result_version=version)
         job.result_version = version
-        tracking.begin(job, version)
+        tracking.start_run(job, version)
     return version
 
 
@@ -130,7 +142,7 @@ def _locked(job: TrainingJob, lease: uuid.UUID) -> TrainingJob:
     return row
 
 
-def _put_back(
+def _requeue(
     job: TrainingJob, lease: uuid.UUID, reason: str, delay_s: float, /, **columns: Any
 ) -> None:
     not_before = timezone.now() + datetime.timedelta(seconds=delay_s) if delay_s else None
@@ -145,25 +157,13 @@ def _put_back(
     ring(delay_s)
 
 
-def _put_back_halved(job: TrainingJob, lease: uuid.UUID, reason: str) -> None:
-    """Its version was begun with other parameters; the next attempt begins one of its own."""
-    columns = halved(job)
-    size, steps = (columns["config"][k] for k in ("batch_size", "grad_accumulation_steps"))
-    said = (
-        f"{reason} It begins anew with batch_size {size} instead of {columns['batch_size_before']} "
-        f"and grad_accumulation_steps {steps}: checkpoints of the larger batch do not fit."
-    )
-    _put_back(job, lease, said, BACK_OFF_S, out_of_memory=False, result_version=None, **columns)
-    abandon(job, Status.FAILED)
-
-
 def _end(job: TrainingJob, lease: uuid.UUID, status: TrainingJob.Status, message: str = "") -> None:
     job.leave_running(lease, status, error_message=message, wait_reason="", paused=False)
     abandon(job, status)
 
 
 def abandon(job: TrainingJob, status: TrainingJob.Status) -> None:
-    """The job ended without a result: its version has no files, and MLflow's run is over."""
+    """The job ended without a result: mark its version as failed and finish its MLflow run."""
     if job.result_version is not None:
         lifecycle.fail_version(job.result_version)
-    tracking.end(job, status)
+    tracking.finish_run(job, status)

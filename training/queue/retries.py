@@ -1,4 +1,4 @@
-"""Another try for a job that ended without a result, as it was or with half its batch size."""
+"""Retrying a job that ended without a result, unchanged or with half its batch size."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Status = TrainingJob.Status
 
 
 def retry(job: TrainingJob) -> TrainingJob:
-    """Queue a failed or cancelled job again; it goes on from its checkpoint, as a new version.
+    """Queue a failed or cancelled job again; it continues from its checkpoint, as a new version.
 
     Raises Conflict when the job is in another state.
     """
@@ -24,16 +24,16 @@ def retry(job: TrainingJob) -> TrainingJob:
 
 def retry_halved(job: TrainingJob) -> TrainingJob:
     """Queue a job that ran out of memory again, with half the batch size and twice the batches per
-    step. That is another run to the last byte, so it begins anew.
+    step. That gives different bytes, so it starts from the beginning.
 
-    Raises Conflict when the job did not fail for want of memory, or was halved before.
+    Raises Conflict when the job did not run out of memory, or was halved before.
     """
     job.refresh_from_db()
     if not job.can_halve:
         raise Conflict(
-            f"Job {job.pk} cannot be tried at half the batch size: that is offered once, after "
-            "a job with a batch_size above 1 failed for want of memory, and never to one that "
-            "trains a version again."
+            f"Job {job.pk} cannot be retried with half the batch size. That works once, for a "
+            "job with a batch_size above 1 that ran out of memory and does not reproduce a "
+            "version."
         )
     return _retry(job, halved(job))
 
@@ -62,13 +62,15 @@ def _retry(job: TrainingJob, changes: dict[str, Any]) -> TrainingJob:
         ring()
     job.refresh_from_db()
     if not retried:
-        raise Conflict(f"Job {job.pk} is {job.status}; only failed or cancelled jobs are retried.")
+        raise Conflict(
+            f"Job {job.pk} is {job.status}; only failed or cancelled jobs can be retried."
+        )
     return job
 
 
 def halved(job: TrainingJob) -> dict[str, Any]:
-    """The columns of the job at half its batch size; the effective batch stays, or grows by less
-    than a step's worth when the size was odd."""
+    """The job's columns with half its batch size. Examples per step stay the same, or grow slightly
+    when the batch size was odd."""
     config = job.training_config
     half = config.batch_size // 2
     steps = -(-config.batch_size * config.grad_accumulation_steps // half)

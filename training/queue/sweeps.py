@@ -1,4 +1,4 @@
-"""Sweeps: a grid over settings becomes jobs, and the jobs become one comparison."""
+"""Sweeps: a grid of settings becomes jobs, and the jobs become one comparison."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ type Grid = Mapping[str, Sequence[Any]]
 
 @dataclass(frozen=True)
 class Compared:
-    """One job of a sweep beside the others. `val_loss` is the newest, `best_val_loss` the lowest
-    of the run; `best` marks the lowest of all."""
+    """One job of a sweep. `val_loss` is the newest and `best_val_loss` the lowest of the run; `best`
+    marks the lowest of all jobs."""
 
     job: TrainingJob
     varied: dict[str, Any]
@@ -46,10 +46,10 @@ def start(
     name: str = "",
     priority: int = 0,
 ) -> Sweep:
-    """Queue a job for every combination of the grid's values, by dotted setting name.
+    """Queue a job for every combination of the grid's values; the grid's keys are dotted settings.
 
-    Raises Invalid, before anything is queued, when a combination could not be trained or there
-    are more than MAX_JOBS.
+    Raises Invalid, and queues nothing, when a combination cannot be trained or there are more than
+    MAX_JOBS.
     """
     grid_points = combinations(grid)
     configs = [with_changes(config, varied) for varied in grid_points]
@@ -67,19 +67,19 @@ def start(
 
 
 def cancel(sweep: Sweep) -> int:
-    """Cancel the jobs that are not over; how many."""
+    """Cancel the jobs that have not finished; returns how many."""
     count = 0
     for job in sweep.jobs.filter(status__in=["queued", "running"]):
         try:
             queue.cancel(job)
-        except Conflict:  # it ended in the meantime
+        except Conflict:  # it finished in the meantime
             continue
         count += 1
     return count
 
 
 def compare(sweep: Sweep) -> list[Compared]:
-    """The sweep's jobs in the grid's order, each with its own settings and what came of them."""
+    """The sweep's jobs in the grid's order, each with its settings and results."""
     jobs: QuerySet[TrainingJob] = (
         sweep.jobs.with_losses()
         .select_related("model", "dataset", "result_version")
@@ -96,7 +96,9 @@ def compare(sweep: Sweep) -> list[Compared]:
             train_loss=getattr(job, "train_loss", None),
             val_loss=getattr(job, "val_loss", None),
             best_val_loss=best,
-            seconds=_seconds(job),
+            seconds=(job.completed_at - job.started_at).total_seconds()
+            if job.started_at and job.completed_at
+            else None,
             best=best is not None and best == lowest,
         )
         for job, best in rows
@@ -104,23 +106,20 @@ def compare(sweep: Sweep) -> list[Compared]:
 
 
 def combinations(grid: Grid) -> list[dict[str, Any]]:
-    """The varied settings of each job. Raises Invalid for an empty, repeated or too large grid."""
+    """The varied settings of each job. Raises Invalid when the grid is empty or too large, or
+    repeats a value."""
     if not grid:
         raise Invalid('A sweep needs settings to vary, such as {"lora.rank": [8, 16]}.')
     for setting, values in grid.items():
         if isinstance(values, str) or not isinstance(values, Sequence) or not values:
             raise Invalid(f"{setting}: give a list of values to try.")
         if any(values.count(value) > 1 for value in values):
-            raise Invalid(f"{setting}: a value is listed twice; each makes a job of its own.")
+            raise Invalid(f"{setting}: a value is listed twice; list each value once.")
     count = 1
     for values in grid.values():
         count *= len(values)
     if count > MAX_JOBS:
-        raise Invalid(f"The grid has {count} combinations, more than {MAX_JOBS}; try fewer values.")
+        raise Invalid(
+            f"The grid has {count} combinations; the limit is {MAX_JOBS}. Try fewer values."
+        )
     return [dict(zip(grid, chosen, strict=True)) for chosen in itertools.product(*grid.values())]
-
-
-def _seconds(job: TrainingJob) -> float | None:
-    if job.started_at is None or job.completed_at is None:
-        return None
-    return (job.completed_at - job.started_at).total_seconds()

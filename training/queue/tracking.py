@@ -1,4 +1,4 @@
-"""What MLflow is told about a job: entries of the outbox, written in the job's own transactions."""
+"""A job's MLflow updates: outbox entries, written in the job's own transactions."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _ENDINGS: dict[str, tracking.Status] = {
 }
 
 
-def begin(job: TrainingJob, version: ModelVersion) -> None:
-    """A run for the version that the job is going to make."""
+def start_run(job: TrainingJob, version: ModelVersion) -> None:
+    """Start an MLflow run for the version that the job trains."""
     tracking.start_run(job.pk, version, tags={"hub.correlation_id": job.correlation_id})
 
 
-def measured(job: TrainingJob, rows: Sequence[TrainingMetric]) -> None:
-    """What was measured at some iterations."""
+def log_metrics(job: TrainingJob, rows: Sequence[TrainingMetric]) -> None:
+    """Log what was measured at these iterations."""
     tracking.log_metrics(
         job.pk,
         [
@@ -40,8 +40,8 @@ def measured(job: TrainingJob, rows: Sequence[TrainingMetric]) -> None:
     )
 
 
-def end(job: TrainingJob, status: TrainingJob.Status) -> None:
-    """End the run, with the final metrics and the adapter if there are. No run: nothing happens."""
+def finish_run(job: TrainingJob, status: TrainingJob.Status) -> None:
+    """Finish the job's run, if it has one; a completed run gets the final metrics and the adapter."""
     version = job.result_version
     if version is None:
         return

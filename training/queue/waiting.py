@@ -1,4 +1,4 @@
-"""What people do to jobs that wait or run: cancel, pause, resume, and the order of the line."""
+"""What people do with queued and running jobs: cancel, pause, resume, and change their order."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ Where = Literal["first", "up", "down", "last"]
 def cancel(job: TrainingJob) -> TrainingJob:
     """Cancel a queued job at once, a running one at its next step; the checkpoint is kept.
 
-    Raises Conflict when the job is over already.
+    Raises Conflict when the job has finished.
     """
     with transaction.atomic():
         row = TrainingJob.objects.select_for_update().get(pk=job.pk)
         if row.is_over:
-            raise Conflict(f"Job {job.pk} is {row.status} already; there is nothing to cancel.")
+            raise Conflict(f"Job {job.pk} is already {row.status}; there is nothing to cancel.")
         rows = TrainingJob.objects.filter(pk=job.pk, status=row.status)
         if row.status == Status.QUEUED:
             rows.update(
@@ -43,8 +43,8 @@ def cancel(job: TrainingJob) -> TrainingJob:
 
 
 def pause(job: TrainingJob) -> TrainingJob:
-    """Hold a queued job back; send a running one back to the queue at its next step, with its
-    checkpoint. Raises Conflict when the job is over."""
+    """Hold a queued job; send a running one back to the queue at its next step, with a checkpoint.
+    Raises Conflict when the job has finished."""
     return _set_paused(job, True)
 
 
@@ -71,9 +71,9 @@ def _set_paused(job: TrainingJob, paused: bool) -> TrainingJob:
 
 
 def move(job: TrainingJob, where: Where) -> TrainingJob:
-    """Change a waiting job's place; beyond jobs of another priority it takes their priority.
+    """Move a waiting job in the queue. Moved past jobs of another priority, it takes that priority.
 
-    Raises Conflict when the job does not wait.
+    Raises Conflict when the job is not waiting.
     """
     with transaction.atomic():
         waiting = list(TrainingJob.objects.waiting().select_for_update())
@@ -85,34 +85,34 @@ def move(job: TrainingJob, where: Where) -> TrainingJob:
         slots = [row.position for row in waiting]
         moved = waiting.pop(old)
         waiting.insert(new, moved)
-        _renumber(waiting, slots, moved)
+        place = waiting.index(moved)
+        if place > 0:
+            moved.priority = min(moved.priority, waiting[place - 1].priority)
+        if place + 1 < len(waiting):
+            moved.priority = max(moved.priority, waiting[place + 1].priority)
+        last = min(slots) - 1
+        for row, slot in zip(waiting, sorted(slots), strict=True):
+            last = max(slot, last + 1)  # positions may repeat, so some rows get a new one
+            if row.position != last or row is moved:
+                TrainingJob.objects.filter(pk=row.pk, status=Status.QUEUED).update(
+                    position=last, priority=row.priority
+                )
     job.refresh_from_db()
     return job
 
 
-def _renumber(order: list[TrainingJob], slots: list[int], moved: TrainingJob) -> None:
-    """Write the order of all waiting jobs; `slots` are the positions they had."""
-    place = order.index(moved)
-    if place > 0:
-        moved.priority = min(moved.priority, order[place - 1].priority)
-    if place + 1 < len(order):
-        moved.priority = max(moved.priority, order[place + 1].priority)
-    last = min(slots) - 1
-    for row, slot in zip(order, sorted(slots), strict=True):
-        last = max(slot, last + 1)
-        if row.position != last or row is moved:
-            TrainingJob.objects.filter(pk=row.pk, status=Status.QUEUED).update(
-                position=last, priority=row.priority
-            )
-
-
 def prioritize(job: TrainingJob, priority: int) -> TrainingJob:
-    """Give a waiting job another priority, behind those that have it already. Raises Conflict."""
+    """Change a waiting job's priority; it goes behind the jobs that already have it.
+
+    Raises Conflict when the job is not waiting.
+    """
     with transaction.atomic():
         changed = TrainingJob.objects.filter(pk=job.pk, status=Status.QUEUED).update(
             priority=priority, position=last_position() + 1
         )
     job.refresh_from_db()
     if not changed:
-        raise Conflict(f"Job {job.pk} is {job.status}; only a waiting job's priority matters.")
+        raise Conflict(
+            f"Job {job.pk} is {job.status}; only a waiting job's priority can be changed."
+        )
     return job

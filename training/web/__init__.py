@@ -1,1 +1,1 @@
-"""All of training that speaks HTTP: pages, JSON API, live events, forms and what they show."""
+"""Everything of training that speaks HTTP: pages, JSON API, live events and forms."""

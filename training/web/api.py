@@ -1,4 +1,4 @@
-"""Training over JSON: queue a job or a sweep of them, watch, order, pause, cancel, try again."""
+"""The JSON API of training: queue, watch, reorder, pause, cancel and retry jobs and sweeps."""
 
 # No `from __future__ import annotations`: ninja resolves texts in the module of `paginate`, and fails.
 
@@ -56,9 +56,9 @@ def create(request: HttpRequest, payload: JobIn) -> Status[TrainingJob]:
     return Status(201, _job(job.pk))
 
 
-@router.post("/estimate", response=EstimateOut, summary="What memory a run would need")
+@router.post("/estimate", response=EstimateOut, summary="Estimate the memory of a run")
 def estimate(request: HttpRequest, payload: EstimateIn) -> admission.Plan:
-    """Corrected by what earlier runs of the same kind measured; queues nothing."""
+    """Corrected by measurements of similar earlier runs. Queues nothing."""
     model, dataset = _model(payload.model_id), _dataset(payload.dataset_id)
     return admission.foresee(model, dataset, payload.config)
 
@@ -71,7 +71,7 @@ def jobs(
     model_id: int | None = None,
     dataset_id: int | None = None,
 ) -> QuerySet[TrainingJob]:
-    """Page with `limit` and `offset`; `count` is how many there are."""
+    """Page with `limit` and `offset`; `count` is the total."""
     wanted = {"status": status, "model_id": model_id, "dataset_id": dataset_id}
     return _shown().filter(**{k: v for k, v in wanted.items() if v is not None})
 
@@ -81,29 +81,29 @@ def job(request: HttpRequest, job_id: int) -> TrainingJob:
     return _job(job_id)
 
 
-@router.get("/jobs/{job_id}/metrics", response=list[MetricOut], summary="What was measured")
+@router.get("/jobs/{job_id}/metrics", response=list[MetricOut], summary="A job's metrics")
 @paginate(LimitOffset)
 def metrics(
     request: HttpRequest,
     job_id: int,
     after: Annotated[int, Query(description="Only iterations above this one")] = -1,
 ) -> QuerySet[TrainingMetric]:
-    """By iteration. To follow a running job, ask again with `after` the last one you have; a job
-    that resumes from a checkpoint measures what came after it anew."""
+    """By iteration. To follow a running job, repeat the request with `after` set to the last
+    iteration you have. A job that resumes from a checkpoint measures the later iterations again."""
     return _job(job_id).metrics.filter(iteration__gt=after).order_by("iteration")
 
 
 @router.post("/jobs/{job_id}/cancel", response=JobOut, summary="Cancel a job")
 def cancel(request: HttpRequest, job_id: int) -> TrainingJob:
-    """A queued job is cancelled at once, a running one at its next step; its checkpoint is kept."""
+    """A queued job is cancelled at once, a running one at its next step. Its checkpoint is kept."""
     queue.cancel(_job(job_id))
     return _job(job_id)
 
 
 @router.post("/jobs/{job_id}/pause", response=JobOut, summary="Pause a job")
 def pause(request: HttpRequest, job_id: int) -> TrainingJob:
-    """A queued job is held back; a running one goes back to the queue at its next step, with its
-    checkpoint, and stays there until it is resumed."""
+    """A queued job is held. A running one goes back to the queue at its next step, with a checkpoint.
+    Either waits there until it is resumed."""
     queue.pause(_job(job_id))
     return _job(job_id)
 
@@ -114,9 +114,9 @@ def resume(request: HttpRequest, job_id: int) -> TrainingJob:
     return _job(job_id)
 
 
-@router.post("/jobs/{job_id}/move", response=JobOut, summary="Change a waiting job's place")
+@router.post("/jobs/{job_id}/move", response=JobOut, summary="Move a waiting job in the queue")
 def move(request: HttpRequest, job_id: int, payload: MoveIn) -> TrainingJob:
-    """Beyond jobs of another priority it takes their priority."""
+    """Moved past jobs of another priority, it takes that priority."""
     queue.move(_job(job_id), payload.to)
     return _job(job_id)
 
@@ -127,22 +127,24 @@ def prioritize(request: HttpRequest, job_id: int, payload: PriorityIn) -> Traini
     return _job(job_id)
 
 
-@router.post("/jobs/{job_id}/clone", response={201: JobOut}, summary="Queue a job like this one")
+@router.post(
+    "/jobs/{job_id}/clone", response={201: JobOut}, summary="Queue a copy of this job with changes"
+)
 def clone(request: HttpRequest, job_id: int, payload: CloneIn) -> Status[TrainingJob]:
     dataset = None if payload.dataset_id is None else _dataset(payload.dataset_id)
-    made = queue.clone(
+    copy = queue.clone(
         _job(job_id),
         payload.changes,
         dataset=dataset,
         priority=payload.priority,
         version_number=payload.version_number,
     )
-    return Status(201, _job(made.pk))
+    return Status(201, _job(copy.pk))
 
 
-@router.post("/jobs/{job_id}/retry", response=JobOut, summary="Try a failed job again")
+@router.post("/jobs/{job_id}/retry", response=JobOut, summary="Retry a failed or cancelled job")
 def retry(request: HttpRequest, job_id: int) -> TrainingJob:
-    """A failed or cancelled job is queued again and goes on from its checkpoint."""
+    """The job is queued again and continues from its checkpoint."""
     queue.retry(_job(job_id))
     return _job(job_id)
 
@@ -153,8 +155,8 @@ def retry(request: HttpRequest, job_id: int) -> TrainingJob:
     summary="Train a version again",
 )
 def reproduce(request: HttpRequest, model_id: int, version: str) -> Status[TrainingJob]:
-    """Queues a job that trains the version from its lineage and makes no other. At its end the
-    version's `reproduction` says bit-exact, close or diverged, and why."""
+    """Queues a job that trains the version again from its lineage without creating a new one. When
+    it finishes, the version's `reproduction` says bit-exact, close or diverged, and why."""
     found = ModelVersion.objects.filter(model_id=model_id, version=version)
     row = found.select_related("model", "base_model", "dataset").first()
     if row is None:
@@ -165,19 +167,19 @@ def reproduce(request: HttpRequest, model_id: int, version: str) -> Status[Train
 @router.post(
     "/jobs/{job_id}/retry-halved",
     response=JobOut,
-    summary="Try again at half the batch size",
+    summary="Retry with half the batch size",
 )
 def retry_halved(request: HttpRequest, job_id: int) -> TrainingJob:
-    """Offered once, where `can_halve` says so: after a job failed for want of memory. The batches
-    per step are doubled, and the job begins anew."""
+    """Works once, when `can_halve` is true: after a job failed because it ran out of memory. The
+    batches per step are doubled, and the job starts from the beginning."""
     queue.retry_halved(_job(job_id))
     return _job(job_id)
 
 
-@router.get("/jobs/{job_id}/samples", response=list[SampleOut], summary="What it answered so far")
+@router.get("/jobs/{job_id}/samples", response=list[SampleOut], summary="Sample answers so far")
 @paginate(LimitOffset)
 def samples(request: HttpRequest, job_id: int) -> QuerySet[TrainingSample]:
-    """Answers to validation prompts at each validation, when `samples` was asked for."""
+    """Answers to validation prompts at each validation, when the job's `samples` is above 0."""
     return _job(job_id).samples.order_by("iteration", "line")
 
 
@@ -197,12 +199,12 @@ async def follow(
     request: HttpRequest,
     job_id: int,
     after: Annotated[
-        str, Query(description="An iteration, or an event's id; as Last-Event-ID")
+        str, Query(description="An iteration or an event ID, like Last-Event-ID")
     ] = "",
 ) -> StreamingHttpResponse:
-    """Events `status`, `progress`, `metrics` (columns, a few iterations each), `sample` (texts cut
-    short), `rewind` (what came after that iteration is measured anew) and, when the job is over,
-    `end`. Come back with `Last-Event-ID` to go on from there."""
+    """Events: `status`, `progress`, `metrics` (columns, a few iterations each), `sample` (shortened
+    texts), `rewind` (iterations after this one are measured again) and, when the job has finished,
+    `end`. Reconnect with `Last-Event-ID` to continue from there."""
     cursor = events.Cursor.parse(request.headers.get("Last-Event-ID") or after)
     frames = events.stream(job_id, cursor)
     return events.response(await anext(frames), frames)
@@ -210,7 +212,7 @@ async def follow(
 
 @router.post("/sweeps", response={201: SweepDetail}, summary="Queue a grid of jobs")
 def create_sweep(request: HttpRequest, payload: SweepIn) -> Status[Sweep]:
-    """All combinations are checked before the first is queued."""
+    """All combinations are checked before any job is queued."""
     sweep = sweeps.start(
         _model(payload.model_id),
         _dataset(payload.dataset_id),
@@ -229,12 +231,14 @@ def list_sweeps(request: HttpRequest, model_id: int | None = None) -> QuerySet[S
     return found if model_id is None else found.filter(model_id=model_id)
 
 
-@router.get("/sweeps/{sweep_id}", response=SweepDetail, summary="A sweep's jobs, compared")
+@router.get("/sweeps/{sweep_id}", response=SweepDetail, summary="Compare a sweep's jobs")
 def sweep(request: HttpRequest, sweep_id: int) -> Sweep:
     return _sweep(sweep_id)
 
 
-@router.post("/sweeps/{sweep_id}/cancel", response=SweepDetail, summary="Cancel what is left of it")
+@router.post(
+    "/sweeps/{sweep_id}/cancel", response=SweepDetail, summary="Cancel a sweep's unfinished jobs"
+)
 def cancel_sweep(request: HttpRequest, sweep_id: int) -> Sweep:
     found = _sweep(sweep_id)
     sweeps.cancel(found)

@@ -1,4 +1,4 @@
-"""The table of a sweep: what each job has of its own, what came of it, and which did best."""
+"""The table of a sweep: each job's varied settings and results, and which job did best."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from registry.models import ModelVersion
 from registry.versions.comparison import by_weight
-from training.config.vocabulary import LABELS, told
+from training.config.vocabulary import LABELS, display_value
 from training.models import Sweep
 from training.queue.sweeps import Compared
 from training.web.overview import MAX_RUNS
@@ -21,8 +21,8 @@ _SHOWN_ALREADY = ("train_loss", "val_loss", "best_val_loss", "best_iteration")
 
 @dataclass(frozen=True)
 class Row:
-    """One job. `settings` are its own values, `metrics` the finished version's, in the table's
-    columns."""
+    """One job. `settings` are its varied values and `metrics` the finished version's, in the order of
+    the table's columns."""
 
     compared: Compared
     settings: list[Any]
@@ -40,8 +40,8 @@ class Row:
 
 @dataclass(frozen=True)
 class Cell:
-    """A job in the grid of two settings; `level` is 5 for the lowest loss, 1 for the highest and 0
-    where none was measured."""
+    """A job in the grid of two settings. `level` is 5 for the lowest loss, 1 for the highest and 0
+    when none was measured."""
 
     row: Row
     level: int
@@ -49,8 +49,8 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """The jobs in the grid's order, and where just two settings vary also as `grid`: for each
-    value of the first setting the cells of the second."""
+    """The jobs in the grid's order. When exactly two settings vary, `grid` holds for each value of
+    the first setting the cells of the second."""
 
     settings: list[str]
     metrics: list[str]
@@ -61,12 +61,17 @@ class Table:
     @classmethod
     def of(cls, sweep: Sweep, compared: Sequence[Compared]) -> Self:
         names = sorted(sweep.grid, key=_place)
-        known = {name for one in compared for name in one.metrics if _is_own(name)}
+        known = {
+            name
+            for one in compared
+            for name in one.metrics
+            if name not in _SHOWN_ALREADY and not name.startswith("base_")
+        }
         metrics = by_weight(known)[:_MOST_METRICS]
         rows = [
             Row(
                 one,
-                [told(one.varied.get(name)) for name in names],
+                [display_value(one.varied.get(name)) for name in names],
                 [one.metrics.get(name) for name in metrics],
             )
             for one in compared
@@ -89,12 +94,8 @@ class Table:
         return sorted(measured, key=lambda row: row.compared.best_val_loss or 0.0)[:most]
 
 
-def _is_own(name: str) -> bool:
-    return name not in _SHOWN_ALREADY and not name.startswith("base_")
-
-
 def _place(setting: str) -> tuple[int, str]:
-    """Where the form asks for it; the database may keep no order of a grid's keys."""
+    """Sorts settings as the form does; the database may not keep the order of a grid's keys."""
     return (_PLACES.get(setting, len(_PLACES)), setting)
 
 
@@ -114,5 +115,7 @@ def _grid(
         level = 0 if loss is None else 1 + round(4 * share)
         varied = row.compared.varied
         cells[str(varied.get(first)), str(varied.get(second))] = Cell(row, level)
-    lines = [(told(one), [cells.get((str(one), str(two))) for two in across]) for one in down]
-    return [told(two) for two in across], lines
+    lines = [
+        (display_value(one), [cells.get((str(one), str(two))) for two in across]) for one in down
+    ]
+    return [display_value(two) for two in across], lines

@@ -1,8 +1,8 @@
-"""A job as it goes on, as server-sent events: status, progress, metrics, samples, end.
+"""A running job as server-sent events: status, progress, metrics, samples, end.
 
-Every event's id is a cursor, so that a client that comes back with `Last-Event-ID` misses nothing
-and gets nothing twice. The database is looked at once a second, by one small query as long as
-the job's row is as it was; between looks a stream costs nothing.
+Every event's id is a cursor, so that a client that reconnects with `Last-Event-ID` misses nothing
+and gets nothing twice. The database is polled once a second, with one small query as long as the
+job's row has not changed; between polls a stream costs nothing.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from registry.errors import NotFound, Unavailable
 from training.models import TrainingJob, TrainingMetric
 from training.web import overview
 
-LOOK_EVERY_S = 1.0
-KEEP_ALIVE_S = 15.0  # proxies close what is silent for long
-MAX_STREAMS = 64  # each has a thread that sleeps, and for some milliseconds a connection
-_BATCH = 200  # metrics that one look reads at most
-_ROWS = 3  # of them in one event, so that it stays at a few hundred bytes
-_CLIP = 280  # characters of a sample's texts; GET …/samples has the whole
+POLL_S = 1.0
+KEEP_ALIVE_S = 15.0  # proxies close connections that are silent for long
+MAX_STREAMS = 64  # each holds a sleeping thread, and briefly a database connection
+_BATCH = 200  # metrics read per poll at most
+_ROWS = 3  # metrics per event, which keeps an event at a few hundred bytes
+_CLIP = 280  # characters of a sample's texts; GET …/samples has the full texts
 
 _open = 0
 
 
 @dataclass(frozen=True)
 class Cursor:
-    """What a client has: metrics up to `iteration`, which was measured at `moment` (UTC
-    microseconds), and samples up to the row `sample`."""
+    """What a client already has: metrics up to `iteration`, measured at `moment` (UTC microseconds),
+    and samples up to the row `sample`."""
 
     iteration: int = -1
     moment: int = 0
@@ -46,7 +46,7 @@ class Cursor:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """`ITERATION`, `ITERATION-MOMENT-SAMPLE`; the start for anything else."""
+        """From `ITERATION` or `ITERATION-MOMENT-SAMPLE`; anything else means the start."""
         parts = text.split("-") if text else []
         if not all(part.isdecimal() and len(part) < 19 for part in parts):
             return cls()
@@ -58,17 +58,17 @@ class Cursor:
 
 @dataclass
 class Follower:
-    """What one client knows of a job; `look` reads what is new to it."""
+    """What one client knows about a job; `poll` reads what is new."""
 
     job_id: int
     cursor: Cursor
-    is_behind: bool = True  # there is more to read at once
-    _said: dict[str, str] = field(default_factory=dict)
+    is_behind: bool = True  # more rows can be read at once
+    _sent: dict[str, str] = field(default_factory=dict)
     _row: tuple[Any, ...] = ()
     _value: tuple[Any, ...] = ()
 
-    def look(self) -> tuple[list[bytes], bool]:
-        """Events since the last look, and whether the job is over. Raises NotFound."""
+    def poll(self) -> tuple[list[bytes], bool]:
+        """Events since the last poll, and whether the job has finished. Raises NotFound."""
         job = TrainingJob.objects.select_related("result_version").filter(pk=self.job_id).first()
         if job is None:
             raise NotFound(f"There is no job {self.job_id}.")
@@ -86,40 +86,36 @@ class Follower:
             yield self._frame("end", end_of(job))
 
     def _metrics(self, job: TrainingJob) -> Iterator[bytes]:
-        if self._is_rewound(job):
-            back = self._rewind_to(job)
-            self.cursor = replace(self.cursor, iteration=back, moment=0)
-            self._value = ()
-            yield self._frame("rewind", {"iteration": back})
-        # The newest row again: its validation loss comes after it.
+        if self.cursor.moment:
+            newest = job.metrics.filter(iteration=self.cursor.iteration).first()
+            if newest is None or _moment(newest.created_at) != self.cursor.moment:
+                # After a resume the newest known row is gone or was measured again. Rows that are
+                # older than it still exist.
+                last = self._last_unchanged(job)
+                self.cursor = replace(self.cursor, iteration=last, moment=0)
+                self._value = ()
+                yield self._frame("rewind", {"iteration": last})
+        # Reads the newest row again, because its validation loss is written later. After a reconnect
+        # it is unknown what was sent of that row, so it is sent again.
         rows = job.metrics.filter(iteration__gte=self.cursor.iteration).order_by("iteration")
         found = list(rows[:_BATCH])
         self.is_behind = len(found) == _BATCH
-        fresh = [row for row in found if self._is_new(row)]
+        fresh = [
+            row
+            for row in found
+            if row.iteration > self.cursor.iteration or _values(row) != self._value
+        ]
         for start in range(0, len(fresh), _ROWS):
             part = fresh[start : start + _ROWS]
-            self._value = _values(part[-1])
-            newest = part[-1]
+            last_row = part[-1]
+            self._value = _values(last_row)
             self.cursor = replace(
-                self.cursor, iteration=newest.iteration, moment=_moment(newest.created_at)
+                self.cursor, iteration=last_row.iteration, moment=_moment(last_row.created_at)
             )
             yield self._frame("metrics", columns_of(part))
 
-    def _is_new(self, row: TrainingMetric) -> bool:
-        if row.iteration > self.cursor.iteration:
-            return True
-        # After Last-Event-ID it is unknown what was said of the newest row: say it again.
-        return _values(row) != self._value
-
-    def _is_rewound(self, job: TrainingJob) -> bool:
-        """Whether the newest row known here is gone, or was measured anew after a resume."""
-        if not self.cursor.moment:
-            return False
-        newest = job.metrics.filter(iteration=self.cursor.iteration).first()
-        return newest is None or _moment(newest.created_at) != self.cursor.moment
-
-    def _rewind_to(self, job: TrainingJob) -> int:
-        """Rows older than the newest one known are those that survived."""
+    def _last_unchanged(self, job: TrainingJob) -> int:
+        """The last iteration that was measured no later than the cursor's moment."""
         seconds, microseconds = divmod(self.cursor.moment, 1_000_000)
         moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC).replace(
             microsecond=microseconds
@@ -139,8 +135,8 @@ class Follower:
 
     def _if_new(self, event: str, data: dict[str, Any]) -> Iterator[bytes]:
         text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
-        if self._said.get(event) != text:
-            self._said[event] = text
+        if self._sent.get(event) != text:
+            self._sent[event] = text
             yield self._frame(event, text)
 
     def _frame(self, event: str, data: dict[str, Any] | str) -> bytes:
@@ -150,7 +146,7 @@ class Follower:
 
 
 def status_of(job: TrainingJob) -> dict[str, Any]:
-    """What decides which buttons and words a page shows."""
+    """What the page needs to choose its buttons and texts."""
     place = overview.place_of(job)
     return {
         "status": job.status,
@@ -192,28 +188,28 @@ def end_of(job: TrainingJob) -> dict[str, Any]:
 
 
 async def stream(job_id: int, cursor: Cursor) -> AsyncGenerator[bytes]:
-    """The events of a job from `cursor` on, until it is over, the client goes or this process is to
-    end; a client that is left comes back to the next one.
+    """The events of a job after `cursor`, until the job finishes, the client leaves or this process
+    shuts down; then clients reconnect to the next process.
 
-    The first frame comes after the first look, so that a missing job can be an ordinary 404.
-    Raises NotFound and, with too many streams open, Unavailable.
+    The first frame comes after the first poll, so that a missing job can be an ordinary 404.
+    Raises NotFound and, when too many streams are open, Unavailable.
     """
     global _open
     if _open >= MAX_STREAMS:
         raise Unavailable(
-            f"{MAX_STREAMS} clients follow jobs already; ask for the job itself now and then."
+            f"{MAX_STREAMS} clients already follow jobs, which is the limit; poll the job instead."
         )
     follower = Follower(job_id, cursor)
     _open += 1
     try:
-        frames, over = await _look(follower)
+        frames, over = await _poll(follower)
         yield b"retry: 2000\n\n" + b"".join(frames)
         silent_s = 0.0
         while not over and not shutdown.begun.is_set():
             if not follower.is_behind:
-                await asyncio.sleep(LOOK_EVERY_S)
-                silent_s += LOOK_EVERY_S
-            frames, over = await _look(follower)
+                await asyncio.sleep(POLL_S)
+                silent_s += POLL_S
+            frames, over = await _poll(follower)
             if frames or silent_s >= KEEP_ALIVE_S:
                 silent_s = 0.0
                 yield b"".join(frames) or b": still here\n\n"
@@ -222,7 +218,7 @@ async def stream(job_id: int, cursor: Cursor) -> AsyncGenerator[bytes]:
 
 
 def response(first: bytes, frames: AsyncGenerator[bytes]) -> StreamingHttpResponse:
-    """`first` and `frames` as they come, buffered by nobody; closed when the client goes away."""
+    """Streams `first` and `frames` without buffering; `frames` is closed when the client leaves."""
     return StreamingHttpResponse(
         _all(first, frames),
         content_type="text/event-stream; charset=utf-8",
@@ -242,10 +238,10 @@ def open_streams() -> int:
 
 
 @sync_to_async
-def _look(follower: Follower) -> tuple[list[bytes], bool]:
-    """In the request's own thread, which would otherwise hold its connection between looks."""
+def _poll(follower: Follower) -> tuple[list[bytes], bool]:
+    """Runs in the request's thread and releases its database connection between polls."""
     try:
-        return follower.look()
+        return follower.poll()
     finally:
         close_old_connections()
 

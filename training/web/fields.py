@@ -1,4 +1,4 @@
-"""Form fields that take several values at once: those of a grid, which make a job each."""
+"""Form fields that accept several values, for sweeps: each value makes a job."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ BOTH = "both"
 
 
 class BoundSeveral(forms.BoundField):
-    """A field of which one value is chosen, and others may be tried as well."""
+    """A field with one chosen value, and optionally more values to try."""
 
     @property
     def also(self) -> list[tuple[str, str, bool]]:
-        """Value, words and whether it is ticked, of each box below the field."""
+        """Value, label and whether it is ticked, for each checkbox below the field."""
         field, value = self.field, self.value()
         if isinstance(field, CheckField):
             return [(BOTH, "Try it on and off", isinstance(value, list))]
@@ -40,7 +40,7 @@ class _Select(forms.Select):
 
 
 class ChoicesField(forms.ChoiceField):
-    """One of the choices, or a list of several in the order in which they are offered."""
+    """One of the choices, or a list of several in the order they are offered."""
 
     widget = _Select
 
@@ -51,7 +51,7 @@ class ChoicesField(forms.ChoiceField):
     def to_python(self, value: Any) -> Any:
         given = {str(one) for one in (value if isinstance(value, list) else [value])} - {"", "None"}
         known = [name for name, _ in self.offered if name in given]
-        found = known + sorted(given - set(known))  # what is not offered is for `validate` to name
+        found = known + sorted(given - set(known))  # `validate` reports values that are not offered
         return found if len(found) > 1 else "".join(found)
 
     def validate(self, value: Any) -> None:
@@ -88,8 +88,7 @@ class CheckField(forms.BooleanField):
 
 
 class NumbersField(forms.CharField):
-    """A number, or several with commas between them. What a number may be is for `TrainingConfig`
-    to say, so texts pass."""
+    """A number, or several separated by commas, as text: `TrainingConfig` validates them."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(
@@ -100,12 +99,13 @@ class NumbersField(forms.CharField):
         )
 
     def to_python(self, value: Any) -> Any:
-        return _one_or_several(_split(value, ","))
+        pieces = _split(value, ",")
+        return pieces if len(pieces) > 1 else "".join(pieces)
 
 
 class WordsField(forms.CharField):
-    """Names with spaces or commas between them; empty is None. Semicolons separate several lists of
-    names, and `everything` is the word for None among them."""
+    """Names separated by spaces or commas; empty is None. Semicolons separate several lists of names,
+    in which the word `everything` stands for None."""
 
     def __init__(self, *, everything: str = "", **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -118,7 +118,7 @@ class WordsField(forms.CharField):
 
 
 def _values(data: Mapping[str, Any], name: str) -> list[Any]:
-    """All that was sent under `name`: the field's own value and the ticked boxes'."""
+    """All values sent under `name`: the field's own and those of the ticked checkboxes."""
     if isinstance(data, MultiValueDict):
         return list(data.getlist(name))
     value = data.get(name)
@@ -128,7 +128,3 @@ def _values(data: Mapping[str, Any], name: str) -> list[Any]:
 def _split(value: Any, separator: str) -> list[str]:
     pieces = [piece.strip() for piece in str(value or "").split(separator)]
     return [piece for piece in pieces if piece]
-
-
-def _one_or_several(pieces: list[str]) -> Any:
-    return pieces if len(pieces) > 1 else "".join(pieces)

@@ -1,5 +1,5 @@
-"""The form of a new training job or sweep. Its rules are those of `TrainingConfig` and
-`training.config.rules`; several values in one field make a grid."""
+"""The form for a new training job or sweep. `TrainingConfig` and `training.config.rules` validate it;
+several values in one field make a sweep."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from training.config.vocabulary import (
     SETTINGS,
     Setting,
     flatten,
+    form_value,
     initial_of,
     nest,
-    written,
 )
 from training.models import Sweep, TrainingJob
 from training.queue import sweeps
@@ -34,8 +34,8 @@ from training.web.fields import CheckField, ChoicesField, NumbersField, WordsFie
 class NewJobForm(forms.Form):
     """A model, a data set and one field for each setting of `TrainingConfig`.
 
-    Valid, `cleaned_data` has `config` (with the first value of each varied setting), `grid` (empty
-    for a single job) and `configs`, one for every job.
+    When valid, `cleaned_data` has `config` (with the first value of each varied setting), `grid`
+    (empty for a single job) and `configs`, one per job.
     """
 
     model = forms.ModelChoiceField(
@@ -56,18 +56,18 @@ class NewJobForm(forms.Form):
         required=False,
         max_length=20,
         label="Version",
-        help_text="A number of your own, above the newest, such as 1.0.0; empty takes the proposed.",
+        help_text="Your own number above the newest, such as 1.0.0. Empty uses the proposed number.",
         widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
     )
     name = forms.CharField(
         required=False,
         max_length=100,
-        label="Name of the sweep",
-        help_text="Of the jobs together; empty names what varies.",
+        label="Sweep name",
+        help_text="Empty uses the names of the varied settings.",
     )
 
     def __init__(self, *args: Any, earlier: Dataset | None = None, **kwargs: Any) -> None:
-        """`earlier` is the data set of a job that is repeated: perhaps not the newest revision."""
+        """`earlier` is the data set of a job being repeated; it may be an older revision."""
         super().__init__(*args, **kwargs)
         defaults = initial_of(TrainingConfig().model_dump(mode="json"))
         for setting in SETTINGS:
@@ -85,7 +85,7 @@ class NewJobForm(forms.Form):
 
     @property
     def groups(self) -> Iterator[tuple[str, str, list[forms.BoundField], bool]]:
-        """Title, summary, fields, and whether there is something in it to look at."""
+        """Title, summary, fields, and whether the group should be open."""
         for group in GROUPS:
             fields = [self[setting.name] for setting in group.settings]
             yield group.title, group.summary, fields, any(map(_is_special, fields))
@@ -109,7 +109,7 @@ class NewJobForm(forms.Form):
         return cleaned | {"config": config, "grid": _typed(grid, configs), "configs": configs}
 
     def _config(self, values: dict[str, Any]) -> TrainingConfig | None:
-        """pydantic's errors go to their fields."""
+        """The configuration, or None after adding pydantic's errors to their fields."""
         try:
             return TrainingConfig.model_validate(nest(values))
         except ValidationError as error:
@@ -136,7 +136,9 @@ class NewJobForm(forms.Form):
         if not number:
             return
         if jobs > 1:
-            message = f"One number cannot be that of {jobs} versions; leave it empty for a sweep."
+            message = (
+                f"A sweep creates {jobs} versions, so it cannot use one number; leave this empty."
+            )
             self.add_error("version_number", message)
         elif model is not None:
             try:
@@ -150,7 +152,7 @@ _KINDS = {setting.name: setting.kind for setting in SETTINGS}
 
 
 def repeated(job: TrainingJob) -> dict[str, Any]:
-    """Form values that queue the job again."""
+    """Form values to queue the job again."""
     return initial_of(job.config) | {
         "model": job.model_id,
         "dataset": job.dataset_id,
@@ -159,7 +161,7 @@ def repeated(job: TrainingJob) -> dict[str, Any]:
 
 
 def swept(sweep: Sweep) -> dict[str, Any]:
-    """Form values that start the sweep again."""
+    """Form values to start the sweep again."""
     grid = {name: _as_typed(_KINDS.get(name), values) for name, values in sweep.grid.items()}
     chosen = {"model": sweep.model_id, "dataset": sweep.dataset_id, "name": sweep.name}
     return initial_of(sweep.config) | grid | chosen
@@ -179,13 +181,13 @@ def _field(setting: Setting) -> forms.Field:
 
 
 def _is_special(field: forms.BoundField) -> bool:
-    """Whether it has an error, or a value other than its default."""
+    """Whether the field has an error or a value other than its default."""
     default = field.field.initial
     return bool(field.errors) or str(field.value() or "") != str(default or "")
 
 
 def _is_grid(name: str, value: Any) -> bool:
-    """Several values; one list of names is one value."""
+    """Whether there are several values; one list of names is a single value."""
     if _KINDS[name] == "words":
         return any(not isinstance(one, str) for one in value)
     return isinstance(value, list)
@@ -195,12 +197,12 @@ def _as_typed(kind: str | None, values: list[Any]) -> Any:
     if kind in ("choice", "check"):
         return values
     nothing = ALL if kind == "words" else ""
-    texts = [nothing if value is None else str(written(value)) for value in values]
+    texts = [nothing if value is None else str(form_value(value)) for value in values]
     return ("; " if kind == "words" else ", ").join(texts)
 
 
 def _typed(grid: dict[str, list[Any]], configs: list[TrainingConfig]) -> dict[str, list[Any]]:
-    """The grid with numbers instead of texts, as its configurations have read them."""
+    """The grid with numbers instead of text, as the configurations parsed them."""
     read = [flatten(config.model_dump(mode="json")) for config in configs]
     typed: dict[str, list[Any]] = {name: [] for name in grid}
     for name, found in typed.items():

@@ -1,4 +1,4 @@
-"""What the pages ask about jobs: the queue's order, what a job waits for, its curves, its log."""
+"""What the pages show about jobs: queue order, current situation, curves, samples, log."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ SERIES = (
     "tokens_per_second",
     "peak_memory_bytes",
 )
-MAX_RUNS = 8  # curves in one picture that can still be told apart
+MAX_RUNS = 8  # curves that can still be told apart in one chart
 _SHOWN_WAITING = 50
 _STAGES = {
-    "starting": "Its process is starting.",
-    "verifying": "Base model and data are read through and compared with their checksums.",
-    "preparing": "Base model and data are loaded, and the first step is prepared.",
-    "evaluating": "The loss on held-out examples is being measured.",
-    "publishing": "The new version is being stored.",
+    "starting": "Starting…",
+    "verifying": "Verifying the checksums of the base model and the data set.",
+    "preparing": "Loading the base model and the data set.",
+    "evaluating": "Measuring the loss on held-out examples.",
+    "publishing": "Saving the new version.",
 }
 TAIL_BYTES, TAIL_LINES = 16_384, 80
 _LINE_FIELDS = ("timestamp", "level", "event", "process", "logger", "correlation_id", "job")
 
 
 def find_jobs(status: str = "", model: str = "") -> QuerySet[TrainingJob]:
-    """Jobs with their model, data set and version, newest first; without a status those that
-    are over. `model` is a whole name."""
+    """Jobs with their model, data set and version, newest first. Without a status: finished jobs.
+    `model` is a full name."""
     jobs = (
         TrainingJob.objects.with_losses()
         .select_related("model", "dataset", "result_version", "reproduces")
@@ -46,9 +46,9 @@ def find_jobs(status: str = "", model: str = "") -> QuerySet[TrainingJob]:
             *("result_version__version", "reproduces__version"),
         )
     )
-    # Not "one of those that are over": SQLite would take that from an index by status, and sort.
-    waits = (TrainingJob.Status.QUEUED, TrainingJob.Status.RUNNING)
-    jobs = jobs.filter(status=status) if status else jobs.exclude(status__in=waits)
+    # `exclude`, because SQLite would serve "status in (finished…)" from an index by status, and sort.
+    unfinished = (TrainingJob.Status.QUEUED, TrainingJob.Status.RUNNING)
+    jobs = jobs.filter(status=status) if status else jobs.exclude(status__in=unfinished)
     if model:
         named = Model.objects.filter(name__iexact=model).values_list("pk", flat=True)
         jobs = jobs.filter(model__in=list(named))
@@ -56,7 +56,7 @@ def find_jobs(status: str = "", model: str = "") -> QuerySet[TrainingJob]:
 
 
 def count_over() -> int:
-    """How many jobs `find_jobs()` finds, counted by an index."""
+    """How many jobs `find_jobs()` finds, counted with an index."""
     over = (
         TrainingJob.Status.COMPLETED,
         TrainingJob.Status.FAILED,
@@ -66,7 +66,7 @@ def count_over() -> int:
 
 
 def queue() -> tuple[TrainingJob | None, list[TrainingJob], int]:
-    """The running job, the first waiting ones in order, and how many wait in all."""
+    """The running job, the first waiting jobs in order, and how many wait in total."""
     shown = TrainingJob.objects.select_related("model", "dataset").defer(
         "dataset__schema", "dataset__token_stats", "dataset__changes", "model__card_notes"
     )
@@ -78,61 +78,58 @@ def queue() -> tuple[TrainingJob | None, list[TrainingJob], int]:
 
 
 def queue_positions() -> dict[int, int]:
-    """Place of each waiting job by its id; 1 runs next. Same order as the worker's."""
+    """Queue position of each waiting job by id; 1 runs next. Same order as the worker's."""
     order = TrainingJob.objects.waiting().values_list("pk", flat=True)
     return {pk: place for place, pk in enumerate(order, start=1)}
 
 
 def place_of(job: TrainingJob) -> int | None:
-    """The job's place among those that wait, from 1; None when it does not."""
+    """The job's queue position, from 1; None when it is not waiting."""
     return queue_positions().get(job.pk) if job.status == TrainingJob.Status.QUEUED else None
 
 
 def situation(job: TrainingJob, place: int | None) -> str:
-    """What the job does or waits for, in words; empty while it just trains and when it is over."""
+    """What the job is doing or waiting for, as a sentence; empty while it simply trains and when it
+    has finished."""
     if job.is_over:
         return ""
     if job.status == TrainingJob.Status.QUEUED:
-        return _waiting(job, place)
+        if job.paused:
+            start = f"from step {job.checkpoint_iteration} " if job.checkpoint_iteration else ""
+            return f"Paused. After you resume it, it continues {start}when its turn comes."
+        position = "Next in the queue." if place in (None, 1) else f"Number {place} in the queue."
+        return f"{position} {job.wait_reason}".strip()
     if job.cancel_requested:
-        return "It stops at the next step; its checkpoint is kept."
+        return "Stopping at the next step; the checkpoint is kept."
     if job.is_pausing:
-        return "It goes back to the queue at its next step, with a checkpoint."
+        return "Pausing at the next step, with a checkpoint."
     if job.yielding:
-        return f"Training holds still: {job.yielding.rstrip('.')}."
+        return f"Paused for now: {job.yielding.rstrip('.')}."
     return _STAGES.get(job.stage.split(" ")[0], "")
 
 
-def _waiting(job: TrainingJob, place: int | None) -> str:
-    if job.paused:
-        after = f" from step {job.checkpoint_iteration}" if job.checkpoint_iteration else ""
-        return f"Paused. Resumed, it goes on{after} when its turn comes."
-    line = "Next in line." if place in (None, 1) else f"Number {place} in line."
-    return f"{line} {job.wait_reason}".strip()
-
-
 def curve(job: TrainingJob, after: int = -1) -> dict[str, Any]:
-    """Columns for charts: iterations above `after` with each of SERIES, and whether more will
-    come."""
+    """Columns for charts: iterations above `after` with each of SERIES, and whether the job has
+    finished."""
     return {**curves.columns(job.metrics, after, SERIES), "over": job.is_over}
 
 
 def evaluations(job: TrainingJob, most: int = 12) -> list[dict[str, Any]]:
-    """The last validations with what was measured beside them, and which was the best so far."""
+    """The last validations with their other metrics, and which one is the best so far."""
     rows = list(job.metrics.filter(val_loss__isnull=False).order_by("iteration").values())
     lowest = min((row["val_loss"] or 0.0 for row in rows), default=None)
     return [{**row, "best": row["val_loss"] == lowest} for row in rows[-most:]]
 
 
 def samples(job: TrainingJob) -> list[tuple[TrainingSample, list[TrainingSample]]]:
-    """For each validation prompt the newest answer and the earlier ones, newest first."""
+    """For each validation prompt: the newest answer, and the earlier ones, newest first."""
     rows = job.samples.order_by("line", "-iteration")
     grouped = [list(group) for _, group in itertools.groupby(rows, key=lambda row: row.line)]
     return [(newest, earlier) for newest, *earlier in grouped]
 
 
 def comparable(job: TrainingJob, most: int = 30) -> QuerySet[TrainingJob]:
-    """Other jobs of the model, newest first, whose curves can be laid over this one's."""
+    """Other jobs of the model whose curves can be compared with this one's, newest first."""
     others = TrainingJob.objects.filter(model=job.model_id, iteration__gt=0).exclude(pk=job.pk)
     shown = others.select_related("result_version").only(
         *("status", "iteration", "sweep", "varied", "created_at", "result_version__version")
@@ -141,7 +138,7 @@ def comparable(job: TrainingJob, most: int = 30) -> QuerySet[TrainingJob]:
 
 
 def tail(path: Path) -> str:
-    """The last lines of a log file, for a person to read; empty when there is none."""
+    """The last lines of a log file in readable form; empty when there is no file."""
     try:
         with path.open("rb") as file:
             length = file.seek(0, 2)
@@ -153,7 +150,7 @@ def tail(path: Path) -> str:
 
 
 def _readable(line: str) -> str:
-    """`19:00:45 training iteration=0` of a structured line; any other line as it is."""
+    """`19:00:45 training iteration=0` for a structured line; any other line unchanged."""
     try:
         fields = json.loads(line)
     except ValueError:

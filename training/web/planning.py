@@ -1,4 +1,4 @@
-"""What a form that is being filled in would do: how many jobs, what they need, what is wrong."""
+"""A preview of the form while it is being filled in: how many jobs, what they need, what is wrong."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _PARTS = {
     "program": "Program",
 }
 
-type Said = tuple[str, str]  # the setting's label or "", a sentence
+type Message = tuple[str, str]  # the setting's label or "", a sentence
 
 
 @dataclass(frozen=True)
 class Part:
-    """A part of the memory; `start` and `share` in percent of what the picture shows."""
+    """One part of the memory; `start` and `share` in percent of the bar's width."""
 
     label: str
     size: str
@@ -42,12 +42,12 @@ class Part:
 
 @dataclass(frozen=True)
 class Need:
-    """The memory of the largest of the jobs, with words for each part of the picture."""
+    """The memory of the largest job, with a label for each part of the bar."""
 
     plan: admission.Plan
     parts: list[Part]
-    budget_mark: float  # where the budget ends, in percent of the picture
-    changes: list[Said]  # settings that would fit, and what they then need
+    budget_mark: float  # where the budget ends, in percent of the bar's width
+    changes: list[Message]  # settings that would fit, and what they need
 
     @property
     def estimate(self) -> Estimate:
@@ -67,35 +67,35 @@ class Need:
 
     @property
     def learned(self) -> str:
-        """The correction that earlier runs taught, and how far it was off."""
+        """The correction learned from earlier runs, and how accurate it was."""
         estimate = self.plan.estimate
         if not estimate.runs:
-            return "No run of this kind was measured yet; the first one corrects this."
+            return "Not yet corrected: no similar run has been measured."
         runs = f"{estimate.runs} earlier run{'' if estimate.runs == 1 else 's'}"
-        off = "" if estimate.error is None else f"; they were typically {estimate.error:.0%} off"
-        return f"Corrected by ×{estimate.correction:.2f} from {runs}{off}."
+        off = "" if estimate.error is None else f", which were typically {estimate.error:.0%} off"
+        return f"Corrected by ×{estimate.correction:.2f} based on {runs}{off}."
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """`problems` keep the form from being queued, `notes` do not."""
+    """`problems` prevent queueing, `notes` do not."""
 
     jobs: int = 1
     varied: str = ""  # "2 × 3" of a grid
     steps: str = ""
     examples: str = ""
-    version: str = ""  # that a single job would make
-    problems: list[Said] = field(default_factory=list)
-    notes: list[Said] = field(default_factory=list)
+    version: str = ""  # that a single job would create
+    problems: list[Message] = field(default_factory=list)
+    notes: list[Message] = field(default_factory=list)
     need: Need | None = None
-    unknown: str = ""  # why the need is not known
+    unknown: str = ""  # why the memory need is unknown
 
 
 def plan(form: forms.Form) -> Forecast:
-    """The forecast of a form, bound or not yet."""
+    """The forecast for a form, bound or unbound."""
     bound = form if form.is_bound else type(form)(_values(form))
     if not form.is_bound:
-        bound.fields = form.fields  # the same data sets are offered
+        bound.fields = form.fields  # offers the same data sets
     bound.is_valid()
     problems = [
         (str(bound[name].label) if name != "__all__" else "", str(message))
@@ -107,22 +107,33 @@ def plan(form: forms.Form) -> Forecast:
     model, dataset = fields.get("model"), fields.get("dataset")
     if not configs or model is None or dataset is None:
         return Forecast(problems=problems)
+    version = fields.get("version_number", "")
+    if not version and len(configs) == 1:
+        version = numbering.propose(model, dataset, configs[0].model_dump(mode="json"))
+    notes = (note for config in configs for note in rules.advice(model, dataset, config))
+    by_setting = {note.setting: note for note in notes}
     need, unknown = _need(model, dataset, configs)
     return Forecast(
         jobs=len(configs),
         varied=" × ".join(str(len(values)) for values in fields["grid"].values()),
         steps=_range([rules.steps(dataset, config) for config in configs]),
-        examples=_range([_seen(dataset, config) for config in configs]),
-        version=fields.get("version_number") or _version(model, dataset, configs),
+        examples=_range(
+            [
+                rules.steps(dataset, config) * config.batch_size * config.grad_accumulation_steps
+                for config in configs
+            ]
+        ),
+        version=version,
         problems=problems,
-        notes=_notes(model, dataset, configs),
+        # One note per setting is enough for a grid.
+        notes=[(LABELS[note.setting], note.message) for note in by_setting.values()],
         need=need,
         unknown=unknown,
     )
 
 
 def _values(form: forms.Form) -> dict[str, Any]:
-    """What a browser would send of the form as it stands."""
+    """What a browser would submit if the form were sent unchanged."""
     values = {name: form[name].value() for name in form.fields}
     for name in ("model", "dataset"):
         chooser = form.fields[name]
@@ -132,21 +143,10 @@ def _values(form: forms.Form) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value not in (None, False)}
 
 
-def _version(model: Model, dataset: Dataset, configs: Sequence[TrainingConfig]) -> str:
-    if len(configs) > 1:
-        return ""
-    return numbering.propose(model, dataset, configs[0].model_dump(mode="json"))
-
-
-def _notes(model: Model, dataset: Dataset, configs: Sequence[TrainingConfig]) -> list[Said]:
-    found = (note for config in configs for note in rules.advice(model, dataset, config))
-    by_setting = {note.setting: note for note in found}  # one of each is enough for a grid
-    return [(LABELS[note.setting], note.message) for note in by_setting.values()]
-
-
 def _need(
     model: Model, dataset: Dataset, configs: Sequence[TrainingConfig]
 ) -> tuple[Need | None, str]:
+    """The memory of the largest configuration, or None and why it is unknown."""
     try:
         largest = _largest(model, dataset, configs)
         plan = admission.foresee(model, dataset, largest)
@@ -155,43 +155,33 @@ def _need(
     except (OSError, ValueError):
         return None, f"The base model {model.base_model.name} cannot be read; register it again."
     whole = max(plan.estimate.nbytes, plan.budget_bytes) or 1
-    changes = _changes(model, dataset, largest, plan)
-    return Need(plan, _parts(plan.estimate, whole), 100 * plan.budget_bytes / whole, changes), ""
-
-
-def _parts(estimate: Estimate, whole: int) -> list[Part]:
-    parts, start = [], 0.0
-    for name, nbytes in asdict(estimate.parts).items():
-        corrected = nbytes * estimate.correction
+    parts: list[Part] = []
+    start = 0.0
+    for name, nbytes in asdict(plan.estimate.parts).items():
+        corrected = nbytes * plan.estimate.correction
         if nbytes:
             share = 100 * corrected / whole
             parts.append(Part(_PARTS[name], human(int(corrected)), start, share))
             start += share
-    return parts
-
-
-def _changes(
-    model: Model, dataset: Dataset, config: TrainingConfig, plan: admission.Plan
-) -> list[Said]:
-    if plan.verdict == "now":
-        return []
-    room = plan.budget_bytes - (plan.held_bytes if plan.verdict == "waits" else 0)
-    changes = Estimator(model.base_model, dataset).changes(config, room)
-    return [(labelled_change(change.settings), human(change.nbytes)) for change in changes]
+    changes: list[Message] = []
+    if plan.verdict != "now":
+        room = plan.budget_bytes - (plan.held_bytes if plan.verdict == "waits" else 0)
+        changes = [
+            (labelled_change(change.settings), human(change.nbytes))
+            for change in Estimator(model.base_model, dataset).changes(largest, room)
+        ]
+    return Need(plan, parts, 100 * plan.budget_bytes / whole, changes), ""
 
 
 def _largest(model: Model, dataset: Dataset, configs: Sequence[TrainingConfig]) -> TrainingConfig:
-    """Of those that differ in more than what memory does not depend on, the one that needs most."""
-    alike = {"learning_rate", "seed", "iters", "epochs", "warmup", "weight_decay", "beta"}
-    distinct = {config.model_dump_json(exclude=alike): config for config in configs}
+    """The configuration that needs the most memory. Those that differ only in settings without an
+    effect on memory are estimated once."""
+    no_effect = {"learning_rate", "seed", "iters", "epochs", "warmup", "weight_decay", "beta"}
+    distinct = {config.model_dump_json(exclude=no_effect): config for config in configs}
     if len(distinct) == 1:
         return configs[0]
     estimator = Estimator(model.base_model, dataset)
     return max(distinct.values(), key=lambda config: estimator(config).nbytes)
-
-
-def _seen(dataset: Dataset, config: TrainingConfig) -> int:
-    return rules.steps(dataset, config) * config.batch_size * config.grad_accumulation_steps
 
 
 def _range(numbers: Sequence[int]) -> str:

@@ -1,4 +1,4 @@
-"""What the training API takes and gives."""
+"""Requests and responses of the training API."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _CONFIG: dict[str, Any] = {
     "learning_rate": 2e-4,
     "lora": {"rank": 8},
 }
-_NUMBER_HELP = "For the version it makes; empty: the proposed one"
+_NUMBER_HELP = "Number of the new version; empty uses the proposed number"
 _JOB: dict[str, Any] = {
     "id": 1,
     "model_id": 1,
@@ -79,7 +79,7 @@ _METRIC: dict[str, Any] = {
 
 
 class JobIn(BaseModel):
-    """A job to queue. What `config` leaves out takes its default."""
+    """A job to queue. Settings left out of `config` take their defaults."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -105,61 +105,66 @@ class JobOut(Schema):
     stage: Annotated[str, Field(description="What a running job is doing")]
     priority: int
     place: Annotated[
-        int | None, Field(description="Among the waiting jobs, from 1; null when it does not wait")
+        int | None, Field(description="Position in the queue, from 1; null when it is not waiting")
     ] = None
     paused: Annotated[
         bool,
-        Field(description="Not started while queued; while running: it stops at its next step"),
+        Field(description="Queued: not started. Running: pauses at its next step"),
     ]
     config: dict[str, Any]
     attempt: int
     iteration: int
     total_iters: Annotated[int, Field(description="Optimizer steps of the whole run")]
-    progress: Annotated[float, Field(description="Share of the iterations done, 0 to 1")]
+    progress: Annotated[float, Field(description="Fraction of iterations done, 0 to 1")]
     seconds_left: Annotated[float | None, Field(description="Estimate while training")]
     checkpoint_iteration: int
-    train_loss: Annotated[float | None, Field(description="Newest measured")]
-    val_loss: Annotated[float | None, Field(description="Newest measured")]
+    train_loss: Annotated[float | None, Field(description="Newest value")]
+    val_loss: Annotated[float | None, Field(description="Newest value")]
     tokens_per_second: float | None
     peak_memory_bytes: int | None
     memory_estimate_bytes: Annotated[
         int | None,
-        Field(description="Expected peak, as earlier runs of its kind have corrected it"),
+        Field(description="Expected peak, corrected by similar earlier runs"),
     ]
     memory_parts: Annotated[
         dict[str, Any],
-        Field(description="Bytes by what they are for; correction, and runs that it rests on"),
+        Field(description="Bytes by purpose; the correction, and how many runs it is based on"),
     ]
     memory_error: Annotated[
-        float | None, Field(description="Measured peak over the estimate, minus 1, once it is over")
+        float | None,
+        Field(description="Measured / estimated peak, minus 1; set when the job has finished"),
     ]
     yielding: Annotated[
         str,
-        Field(alias="yield_text", description="Why training holds still just now, and how long"),
+        Field(
+            alias="yield_text", description="Why training is waiting right now, and for how long"
+        ),
     ]
-    yielded_s: Annotated[float, Field(description="Seconds held still in all")]
+    yielded_s: Annotated[float, Field(description="Total seconds spent waiting for others")]
     cancel_requested: bool
     out_of_memory: Annotated[bool, Field(description="Its last attempt ran out of memory")]
     can_halve: Annotated[
-        bool, Field(description="POST …/retry-halved would try half the batch size")
+        bool, Field(description="POST …/retry-halved can retry with half the batch size")
     ]
     batch_size_before: Annotated[
-        int | None, Field(description="Before it was halved for want of memory")
+        int | None, Field(description="Before it was halved because memory ran out")
     ]
     sweep_id: int | None
-    varied: Annotated[dict[str, Any], Field(description="What is its own in its sweep")]
+    varied: Annotated[dict[str, Any], Field(description="The settings that its sweep varies")]
     cloned_from_id: int | None
     wait_reason: str
     error_message: str
     reproduces: Annotated[
-        str | None, Field(description="The version that is trained again; then none is made")
+        str | None, Field(description="The version being trained again; no new version is created")
     ]
-    version_number: Annotated[str, Field(description="Chosen for its version; empty: proposed")]
+    version_number: Annotated[
+        str, Field(description="Number chosen for the version; empty: the proposed number")
+    ]
     version: Annotated[
-        str | None, Field(description="The version that the job makes, from when it begins")
+        str | None, Field(description="The version that the job creates, once training starts")
     ]
     version_status: str | None
-    metrics: Annotated[dict[str, Any], Field(description="The finished version's")]
+    metrics: Annotated[dict[str, Any], Field(description="Metrics of the finished version")]
     correlation_id: str
     created_at: datetime.datetime
     started_at: datetime.datetime | None
@@ -183,7 +188,7 @@ class JobOut(Schema):
 
 
 class EstimateIn(BaseModel):
-    """A run to be thought through; nothing is queued."""
+    """A run to estimate; nothing is queued."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -205,22 +210,22 @@ class EstimateOut(Schema):
     optimizer: Annotated[int, Field(alias="estimate.parts.optimizer")]
     activations: Annotated[int, Field(alias="estimate.parts.activations")]
     program: Annotated[
-        int, Field(alias="estimate.parts.program", description="Python and libraries; on a CPU")
+        int, Field(alias="estimate.parts.program", description="Python and libraries; CPU only")
     ]
     correction: Annotated[
         float, Field(alias="estimate.correction", description="Factor learned from earlier runs")
     ]
-    runs: Annotated[int, Field(alias="estimate.runs", description="How many the factor rests on")]
+    runs: Annotated[
+        int, Field(alias="estimate.runs", description="How many runs the factor is based on")
+    ]
     error: Annotated[
         float | None,
-        Field(alias="estimate.error", description="How far those runs typically were from it"),
+        Field(alias="estimate.error", description="Typical relative error for those runs"),
     ]
     budget_bytes: int
-    held_bytes: Annotated[
-        int, Field(description="By models that answer requests now or are pinned")
-    ]
+    held_bytes: Annotated[int, Field(description="Held by active or pinned models")]
     verdict: Annotated[Literal["now", "waits", "never"], Field(description="When it fits")]
-    sentence: Annotated[str, Field(description="The same for a person, with what to change")]
+    sentence: Annotated[str, Field(description="The result as a sentence, with what to change")]
 
 
 class MoveIn(BaseModel):
@@ -236,7 +241,7 @@ class PriorityIn(BaseModel):
 
 
 class CloneIn(BaseModel):
-    """What the new job has otherwise, by dotted name or nested; the rest is the old job's."""
+    """Changed settings by dotted name or nested; everything else is copied from the old job."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -250,7 +255,7 @@ class CloneIn(BaseModel):
 
 
 class SweepIn(BaseModel):
-    """A job for every combination of the values in `grid`, which names settings with dots."""
+    """A job for every combination of the values in `grid`, whose keys are dotted setting names."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -266,7 +271,9 @@ class SweepIn(BaseModel):
         },
     )
 
-    name: Annotated[str, Field(max_length=100, description="Empty: the settings that vary")] = ""
+    name: Annotated[
+        str, Field(max_length=100, description="Empty uses the names of the varied settings")
+    ] = ""
     model_id: int
     dataset_id: int
     config: TrainingConfig = TrainingConfig()
@@ -282,10 +289,10 @@ class ComparedOut(Schema):
     varied: dict[str, Any]
     iteration: Annotated[int, Field(alias="job.iteration")]
     train_loss: float | None
-    val_loss: Annotated[float | None, Field(description="Newest measured")]
+    val_loss: Annotated[float | None, Field(description="Newest value")]
     best_val_loss: Annotated[float | None, Field(description="Lowest of the run")]
     best: Annotated[bool, Field(description="Lowest of all jobs so far")]
-    metrics: Annotated[dict[str, Any], Field(description="The finished version's")]
+    metrics: Annotated[dict[str, Any], Field(description="Metrics of the finished version")]
     tokens_per_second: Annotated[float | None, Field(alias="job.tokens_per_second")]
     peak_memory_bytes: Annotated[int | None, Field(alias="job.peak_memory_bytes")]
     seconds: Annotated[float | None, Field(description="From start to end")]
@@ -331,7 +338,7 @@ class SampleOut(Schema):
     model_config = ConfigDict(from_attributes=True)
 
     iteration: int
-    line: Annotated[int, Field(description="Of valid.jsonl, from 1")]
+    line: Annotated[int, Field(description="Line of valid.jsonl, from 1")]
     prompt: str
     expected: str
     answer: str

@@ -1,1 +1,1 @@
-"""The worker process: starts a child for each due job, and takes back jobs whose child died."""
+"""The worker process: runs each due job in a child process, and recovers jobs whose child died."""

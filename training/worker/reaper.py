@@ -1,7 +1,8 @@
-"""Takes back jobs whose child process died, or went silent, with nobody left to notice.
+"""Recovers jobs whose child process died or hangs while nobody waits for it.
 
-The supervisor settles the children it waits for; this is for when it died itself, and for a child
-that hangs. Everything runs on one machine: a pid in the database is a pid here.
+The supervisor records the outcome of children that it waits for. This is for when the supervisor
+died, and for a child that hangs. Everything runs on one machine: a pid in the database is a pid
+here.
 """
 
 from __future__ import annotations
@@ -20,50 +21,50 @@ GRACE_S = 5.0
 
 log = structlog.get_logger(__name__)
 
-# When this process first saw a lease in trouble, on the clock that stands still while the machine
-# sleeps: after a wake-up everything looks silent, and the living need a moment to speak again.
+# When this process first found a lease overdue, on the clock that stops while the machine sleeps:
+# after a wake-up every heartbeat is overdue, and live processes need a moment to send one.
 _suspects: dict[uuid.UUID, float] = {}
 
 
 def reap(grace_s: float = GRACE_S) -> list[TrainingJob]:
-    """Requeue (or fail) running jobs that are dead; returns them. Call it every few seconds.
+    """Requeue (or fail) running jobs that are dead, and return them. Call it every few seconds.
 
-    A job is dead when its process is gone, or when its heartbeat is overdue: then its process
-    group is killed first. Trouble must last `grace_s`, over calls from the same process.
+    A job is dead when its process is gone, or when its heartbeat is overdue: then its process group
+    is killed first. The problem must last `grace_s`, over several calls from the same process.
     """
     reaped = []
     suspects: dict[uuid.UUID, float] = {}
     for job in TrainingJob.objects.running():
-        reason = _trouble(job)
+        reason = _problem(job)
         if reason is None or job.lease is None:
             continue
         since = suspects[job.lease] = _suspects.get(job.lease, time.monotonic())
-        if time.monotonic() - since >= grace_s and _take_back(job, job.lease, reason):
+        if time.monotonic() - since >= grace_s and _recover(job, job.lease, reason):
             reaped.append(job)
     _suspects.clear()
     _suspects.update(suspects)
     return reaped
 
 
-def _trouble(job: TrainingJob) -> str | None:
+def _problem(job: TrainingJob) -> str | None:
     if job.process_group is not None and processes.child_of(job) is None:
-        return "The training process vanished."
+        return "The training process disappeared."
     if job.heartbeat_due_at is not None and job.heartbeat_due_at < timezone.now():
-        return f"The training process went silent while {job.stage or 'running'}."
+        return f"The training process stopped responding while {job.stage or 'running'}."
     return None
 
 
-def _take_back(job: TrainingJob, lease: uuid.UUID, reason: str) -> bool:
-    # A heartbeat may have come since the job was read: then it lives, and is left alone.
+def _recover(job: TrainingJob, lease: uuid.UUID, reason: str) -> bool:
+    # A heartbeat may have arrived since the job was read: then the job is left alone.
     fresh = TrainingJob.objects.held(job.pk, lease).first()
-    if fresh is None or _trouble(fresh) is None:
+    if fresh is None or _problem(fresh) is None:
         return False
     if not processes.kill_child(fresh):
-        log.error("job's process survived SIGKILL", job=job.pk, pid=fresh.process_group)
+        log.error("job process survived SIGKILL", job=job.pk, pid=fresh.process_group)
         return False
     try:
         queue.crashed(fresh, lease, reason)
     except LeaseLost:
         return False
-    log.warning("job taken back", job=job.pk, reason=reason)
+    log.warning("dead job recovered", job=job.pk, reason=reason)
     return True

@@ -1,8 +1,8 @@
-"""Runs due jobs one after another, each in a child process; lives in the worker's thread.
+"""Runs due jobs one after another, each in a child process, in the worker's thread.
 
-A child per job gives its memory back and may be killed by the system without harm: a Metal
-out-of-memory is an abort that no `except` sees. The child writes its own outcome; what it could
-not write (it was killed) is settled here.
+A child process gives its memory back when it exits, and the system may kill it without harm: a
+Metal out-of-memory is an abort that no `except` catches. The child records its own outcome; if it
+was killed first, the outcome is recorded here.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 import uuid
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -28,9 +29,9 @@ from training.memory import admission
 from training.models import LeaseLost, TrainingJob
 from training.queue.outage import ride_out
 
-GENTLE_S = 4.5  # for a child that was told to stop; the worker itself has 6 s when `up` dies
+STOP_S = 4.5  # for a child to exit after SIGTERM; the worker itself has 6 s when `up` dies
 _POLL_S = 0.1
-_LAST_WORDS = 4096  # bytes of a log in which a process that died may have said why
+_LOG_END_BYTES = 4096  # the end of a log, where a dead process may have written why
 
 log = structlog.get_logger(__name__)
 
@@ -40,12 +41,13 @@ _awake: list[subprocess.Popen[bytes]] = []
 
 
 def stop() -> None:
-    """Begin to end: the running child is stopped gently and no further job is claimed."""
+    """Start shutting down: the running child is asked to exit, and no further job is claimed."""
     _stopping.set()
 
 
 def drain() -> int:
-    """Run jobs until none is due; returns how many attempts ran. A second caller returns at once."""
+    """Run jobs until none is due; returns how many attempts ran. Returns 0 at once when another
+    thread is already running jobs."""
     if not _draining.acquire(blocking=False):
         return 0
     try:
@@ -59,11 +61,12 @@ def drain() -> int:
 
 
 def run_attempt(job: TrainingJob) -> None:
-    """Run one attempt of a claimed job in a child process, and settle what it left open."""
+    """Run one attempt of a claimed job in a child process, and record the outcome if the child
+    could not."""
     lease = job.lease
     assert lease is not None, "a claimed job has a lease"
     with structlog.contextvars.bound_contextvars(correlation_id=job.correlation_id, job=job.pk):
-        kills = readings.out_of_memory_kills()
+        kills_before = readings.out_of_memory_kills()
         child = _spawn(job, lease)
         keep_awake(child.pid)
         log.info("job started", attempt=job.attempt, pid=child.pid)
@@ -75,30 +78,38 @@ def run_attempt(job: TrainingJob) -> None:
         except LeaseLost:
             processes.kill_group(child.pid)
         _wait(child)
-        log.info("job's process ended", exit_code=child.returncode)
-        exhausted = child.returncode < 0 and (
-            readings.out_of_memory_kills() > kills or readings.tells_out_of_memory(_log_end(job))
+        log.info("job process exited", exit_code=child.returncode)
+        out_of_memory = child.returncode < 0 and (
+            readings.out_of_memory_kills() > kills_before
+            or readings.says_out_of_memory(_log_end(job))
         )
-        ride_out(lambda: _settle(job, lease, child.returncode, exhausted))
+        if _stopping.is_set():
+            reason = "The worker was stopped; the job continues when it is back."
+            outcome = partial(queue.requeue, job, lease, reason)
+        else:
+            reason = _exit_reason(child.returncode, out_of_memory)
+            outcome = partial(queue.crashed, job, lease, reason, out_of_memory=out_of_memory)
+        with contextlib.suppress(LeaseLost):  # the usual case: the child recorded its own outcome
+            ride_out(outcome)
 
 
 def log_path(job: TrainingJob) -> Path:
-    """Where the output of the job's processes goes, one attempt after another."""
+    """The log file of the job's processes; each attempt appends to it."""
     return paths.job_dir(job.pk) / "log.txt"
 
 
 def keep_awake(pid: int) -> None:
-    """Keep a Mac from sleeping while the process `pid` lives; elsewhere nothing happens."""
+    """Keep a Mac awake while the process `pid` runs; does nothing elsewhere."""
     for ended in [process for process in _awake if process.poll() is not None]:
         _awake.remove(ended)
     program = shutil.which("caffeinate")
-    if program is not None:  # it ends by itself when that process does
+    if program is not None:  # it exits by itself when that process does
         _awake.append(subprocess.Popen([program, "-is", "-w", str(pid)]))
 
 
 def _log_end(job: TrainingJob) -> str:
     with contextlib.suppress(OSError), log_path(job).open("rb") as file:
-        file.seek(max(0, file.seek(0, os.SEEK_END) - _LAST_WORDS))
+        file.seek(max(0, file.seek(0, os.SEEK_END) - _LOG_END_BYTES))
         return file.read().decode("utf-8", "replace")
     return ""
 
@@ -122,45 +133,34 @@ def _spawn(job: TrainingJob, lease: uuid.UUID) -> subprocess.Popen[bytes]:
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C in the terminal is for the worker alone
+            start_new_session=True,  # Ctrl-C in the terminal goes to the worker only
         )
 
 
 def _wait(child: subprocess.Popen[bytes]) -> None:
-    """Until the child ends; gently and then firmly once the worker itself has to."""
+    """Wait for the child to exit. When the worker stops: SIGTERM, then SIGKILL after STOP_S."""
     while child.poll() is None and not _stopping.is_set():
         time.sleep(_POLL_S)
     if child.poll() is None:
         child.send_signal(signal.SIGTERM)
         try:
-            child.wait(GENTLE_S)
+            child.wait(STOP_S)
         except subprocess.TimeoutExpired:
             processes.kill_group(child.pid)
             child.wait()
 
 
-def _settle(job: TrainingJob, lease: uuid.UUID, exit_code: int, exhausted: bool) -> None:
-    """Record the outcome of a child that ended without recording one itself."""
-    try:
-        if _stopping.is_set():
-            queue.requeue(job, lease, "The worker was stopped; the job goes on when it is back.")
-        else:
-            queue.crashed(job, lease, _cause(exit_code, exhausted), out_of_memory=exhausted)
-    except LeaseLost:
-        return  # the usual case: the child has recorded its outcome
-
-
-def _cause(exit_code: int, exhausted: bool) -> str:
-    if exhausted:
-        return "The training process ran out of memory and was ended by the system."
+def _exit_reason(exit_code: int, out_of_memory: bool) -> str:
+    if out_of_memory:
+        return "The training process ran out of memory and was killed by the system."
     if exit_code in (-signal.SIGKILL, -signal.SIGABRT):
         how = "was killed" if exit_code == -signal.SIGKILL else "aborted"
         return (
-            f"The training process {how} (signal {-exit_code}), which most often means that memory "
-            "ran out; a smaller batch_size or max_seq_length needs less."
+            f"The training process {how} (signal {-exit_code}), most likely because memory ran "
+            "out; try a smaller batch_size or max_seq_length."
         )
     if exit_code == -signal.SIGALRM:
-        return "The base model's chat template did not come to an end and was stopped."
+        return "The base model's chat template did not finish and was stopped."
     if exit_code < 0:
-        return f"The training process was ended by signal {-exit_code}."
-    return f"The training process ended with exit status {exit_code}; its log says why."
+        return f"The training process was killed by signal {-exit_code}."
+    return f"The training process exited with status {exit_code}; see its log."

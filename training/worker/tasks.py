@@ -1,4 +1,4 @@
-"""What the worker does when the doorbell rings, every minute, and when it starts."""
+"""What the worker does when it is woken, every minute, and when it starts."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from huey.contrib.djhuey import db_periodic_task, on_startup
 from training.queue import doorbell
 from training.worker import reaper, supervisor
 
-doorbell.answer(supervisor.drain)
+doorbell.listen(supervisor.drain)
 
 
 @db_periodic_task(crontab(), expires=50)  # type: ignore[untyped-decorator]
 def tick() -> None:
-    """Every minute: what a lost ring, a back-off or a dead worker has left behind."""
+    """Every minute: run what a lost wake-up, a back-off or a dead worker left in the queue."""
     reaper.reap()
     supervisor.drain()
 
 
 @on_startup()  # type: ignore[untyped-decorator]
-def look_at_the_queue() -> None:
-    """When the worker starts: take back the jobs of dead processes, then begin."""
+def check_queue() -> None:
+    """When the worker starts: recover the jobs of dead processes, then run what is due."""
     close_old_connections()
     reaper.reap(grace_s=0.0)
     doorbell.doorbell()

@@ -1,4 +1,4 @@
-"""`manage.py demo`: the main job on a real model, then the running hub."""
+"""`manage.py demo`: train and serve a real model, then keep the hub running."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from registry.storage import paths
 
 
 class Command(BaseCommand):
-    help = "Register, train, version and serve a real model on this machine, then stay up."
+    help = "Register, train, version and serve a real model on this machine, then keep running."
     requires_system_checks = ()
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
             "--port", type=int, default=None, help="default: HUB_PORT or a free one"
         )
-        parser.add_argument("--exit", action="store_true", help="end after the report")
-        parser.add_argument("--report", type=Path, metavar="FILE", help="write all figures as JSON")
+        parser.add_argument("--exit", action="store_true", help="exit after the report")
+        parser.add_argument("--report", type=Path, metavar="FILE", help="write all results as JSON")
 
     def handle(
         self, *args: Any, port: int | None, report: Path | None, exit: bool, **options: Any
@@ -50,19 +50,19 @@ class Command(BaseCommand):
             if report:
                 write_report(demo.figures, report)
             if not exit:
-                console.print(f"\nThe hub is at [bold]{hub.url}/[/] (Ctrl-C ends it)")
+                console.print(f"\nThe hub is running at [bold]{hub.url}/[/] (Ctrl-C stops it)")
                 log.follow()
                 ended.wait()
         except (CannotStart, HubError) as problem:
-            raise CommandError(f"{problem} The processes' log is in {log.path}.") from None
+            raise CommandError(f"{problem} The log is in {log.path}.") from None
         except KeyboardInterrupt:
-            console.print("Ending.")
+            console.print("Stopping…")
         finally:
             hub.stop()
 
 
 class _Log:
-    """The processes' logs: into a file while the demo speaks, onto the terminal afterwards."""
+    """The processes' logs: to a file while the demo prints, to the terminal afterwards."""
 
     def __init__(self) -> None:
         paths.make_folders()
@@ -82,7 +82,7 @@ class _Log:
 
 
 def _free_port() -> int:
-    """The configured port, or when another program has it any free one: no questions asked."""
+    """The configured port, or any free one if another program uses it."""
     try:
         check_port(config.host, config.port)
     except CannotStart:

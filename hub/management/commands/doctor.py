@@ -1,10 +1,9 @@
-"""`manage.py doctor`: one screen about this machine and this hub."""
+"""`manage.py doctor`: checks this machine and this hub."""
 
 from __future__ import annotations
 
 import json
 from argparse import ArgumentParser
-from dataclasses import asdict
 from typing import Any
 
 from django.core.management.base import BaseCommand
@@ -13,10 +12,10 @@ from hub.monitoring.doctor import Finding, examine
 
 
 class Command(BaseCommand):
-    help = "Say what the hub found on this machine, what is wrong, and how to mend it."
+    help = "Check this machine and the hub; say what is wrong and how to fix it."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--json", action="store_true", help="for a program to read")
+        parser.add_argument("--json", action="store_true", help="print JSON for programs")
 
     def handle(self, *args: Any, **options: Any) -> None:
         findings = []
@@ -25,7 +24,12 @@ class Command(BaseCommand):
             if not options["json"]:
                 self._show(finding)
         if options["json"]:
-            self.stdout.write(json.dumps([asdict(finding) for finding in findings], indent=2))
+            # Programs read `fix` under the key `mend`.
+            rows = [
+                {"name": f.name, "state": f.state, "found": f.found, "mend": f.fix}
+                for f in findings
+            ]
+            self.stdout.write(json.dumps(rows, indent=2))
         if any(finding.state == "failed" for finding in findings):
             raise SystemExit(1)
 
@@ -36,5 +40,5 @@ class Command(BaseCommand):
             "failed": self.style.ERROR("✗"),
         }
         self.stdout.write(f"{signs[finding.state]} {finding.name:<10} {finding.found}")
-        if finding.state != "ok" and finding.mend:
-            self.stdout.write(f"  {'':<10} → {finding.mend}")
+        if finding.state != "ok" and finding.fix:
+            self.stdout.write(f"  {'':<10} → {finding.fix}")

@@ -1,4 +1,4 @@
-"""`manage.py run_sampler`: samples, the reaper of dead jobs, MLflow's outbox, retention."""
+"""`manage.py run_sampler`: samples, recovery of dead jobs, MLflow's outbox, retention."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from hub.monitoring.sampler import Sampler
 
 
 class Command(BaseCommand):
-    help = "Sample the machine, take back dead jobs, tell MLflow."
-    requires_system_checks = ()  # they load every page and schema; the web process makes them
+    help = "Sample the machine, recover dead jobs, update MLflow, delete old rows."
+    requires_system_checks = ()  # they load every page and schema; the web process runs them
 
     def handle(self, *args: Any, **options: Any) -> None:
         sampler = Sampler()

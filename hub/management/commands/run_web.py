@@ -21,7 +21,7 @@ from registry.mlflow import tracking
 
 _WARM_AFTER_S = 10.0
 STARTUP_FAILURE = 3  # as uvicorn's own command exits
-LAST_WORD_S = 2  # for what the engine says when the time of its drain is over
+LAST_WORD_S = 2  # for the engine's final messages after its drain
 
 
 class Command(BaseCommand):
@@ -32,7 +32,7 @@ class Command(BaseCommand):
         connection.close()
         if problem:
             raise CommandError(problem)
-        # Its import takes seconds, which the first history should not wait for, nor the first page.
+        # Importing MLflow takes seconds: not during startup, and not in the first request that needs it.
         warming = threading.Timer(_WARM_AFTER_S, tracking.warm)
         warming.daemon = True
         warming.start()
@@ -42,12 +42,12 @@ class Command(BaseCommand):
             "hub.asgi:application",
             host=config.host,
             port=config.port,
-            log_config=None,  # Django's LOGGING decides
-            access_log=False,  # django-structlog logs requests, with their correlation id
+            log_config=None,  # Django's LOGGING applies
+            access_log=False,  # django-structlog logs requests with their correlation ID
             server_header=False,
             lifespan="off",
             proxy_headers=False,
-            # Answers finish for as long as the engine lets them, and its last word passes.
+            # Responses may finish while the engine drains, and its final messages still arrive.
             timeout_graceful_shutdown=math.ceil(config.drain_s) + LAST_WORD_S,
         )
         server = Server(settings)
@@ -58,7 +58,7 @@ class Command(BaseCommand):
 
 
 class Server(uvicorn.Server):
-    """Tells what would go on for ever that the end has begun."""
+    """Tells endless streams to stop when the server shuts down."""
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         shutdown.begun.set()
@@ -66,17 +66,17 @@ class Server(uvicorn.Server):
 
 
 def _pool() -> None:
-    """Keep connections to PostgreSQL between requests. Each request has a thread of its own here,
-    so that Django would open one for each; a server's process that knows no table yet plans slowly
-    (8 ms a page, 2026-11-24). As many as the server takes by default, less those of the other processes: a
-    stream may hold its own until it ends."""
+    """Keep PostgreSQL connections between requests. Each request runs in its own thread, so Django
+    would open a connection for each, and a new connection plans slowly (8 ms a page, 2026-11-24).
+    The maximum is PostgreSQL's default limit minus the other processes' connections, since a stream
+    may hold its connection until it ends."""
     if connection.vendor == "postgresql":
         connection.settings_dict["OPTIONS"]["pool"] = {"min_size": 2, "max_size": 80}
 
 
 def _freeze() -> None:
-    """Import all that answers, and have the garbage collector look at none of it again: a full
-    collection of some 140,000 lasting objects held a request up by 54 ms (two cores, 2026-11-24)."""
+    """Import everything that serves requests and exclude it from garbage collection: a full collection
+    of some 140,000 permanent objects delayed a request by 54 ms (two cores, 2026-11-24)."""
     for module in ("hub.asgi", "hub.urls"):
         importlib.import_module(module)
     gc.collect()

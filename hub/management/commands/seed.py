@@ -1,4 +1,4 @@
-"""`manage.py seed`: a storage of benchmark size."""
+"""`manage.py seed`: fills a storage folder for benchmarks."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from registry.storage import paths
 
 class Command(BaseCommand):
     help = (
-        "Fill a storage with made-up models, versions, jobs and requests, for benchmarks only: "
-        "all versions share one tiny adapter that answers nothing."
+        "Fill a storage folder with made-up models, versions, jobs and requests, for benchmarks "
+        "only: all versions share one empty adapter."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -25,11 +25,11 @@ class Command(BaseCommand):
                 type=int,
                 default=kind.default,
                 metavar="N",
-                help="rows to make; default: %(default)s",
+                help="number of rows; default: %(default)s",
             )
-        parser.add_argument("--seed", type=int, default=0, help="another number, other rows")
+        parser.add_argument("--seed", type=int, default=0, help="random seed")
         parser.add_argument(
-            "--yes", action="store_true", help="also into a storage that already holds rows"
+            "--yes", action="store_true", help="also seed a storage folder that already has rows"
         )
 
     def handle(self, *args: Any, seed: int, yes: bool, **options: Any) -> None:
@@ -38,8 +38,8 @@ class Command(BaseCommand):
             raise CommandError("Every number of rows must be at least 1.")
         if not yes and not seeding.is_empty():
             raise CommandError(
-                "This storage already holds rows of yours; choose an empty one with HUB_STORAGE, "
-                "or add --yes to mix made-up rows in."
+                "This storage folder already has rows. Set HUB_STORAGE to an empty folder, or add "
+                "--yes to add made-up rows to it."
             )
         paths.make_folders()
         seeding.seed(scale, seed, self.stdout.write)

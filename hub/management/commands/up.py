@@ -17,8 +17,10 @@ _COLOURS = {"web": 36, "engine": 35, "worker": 33, "sampler": 34, "up": 32}
 
 
 class Command(BaseCommand):
-    help = "Start web, engine, worker and sampler; restart what dies; Ctrl-C ends all of them."
-    requires_system_checks = ()  # the web process makes them, and this one should start at once
+    help = (
+        "Start web, engine, worker and sampler; restart those that exit; Ctrl-C stops all of them."
+    )
+    requires_system_checks = ()  # the web process runs them, and this one should start at once
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--host", default=config.host, help="default: %(default)s")
@@ -29,7 +31,7 @@ class Command(BaseCommand):
         ended = threading.Event()
 
         def end(number: int, frame: object) -> None:
-            if ended.is_set():  # asked twice: do not be polite
+            if ended.is_set():  # the second signal kills at once
                 hub.kill()
             ended.set()
 
@@ -37,26 +39,26 @@ class Command(BaseCommand):
             signal.signal(number, end)
         try:
             hub.start()
-            threading.Thread(target=self._greet, args=(hub, ended), daemon=True).start()
+            threading.Thread(target=self._print_url, args=(hub, ended), daemon=True).start()
             ended.wait()
         except CannotStart as problem:
             raise CommandError(str(problem)) from None
         finally:
             hub.stop()
 
-    def _greet(self, hub: Supervisor, ended: threading.Event) -> None:
+    def _print_url(self, hub: Supervisor, ended: threading.Event) -> None:
         try:
             hub.wait_ready()
         except CannotStart as problem:
             if not ended.is_set():
                 prefixed("up", str(problem))
         else:
-            self.stdout.write(f"MLX Model Hub is at {hub.url}/ (Ctrl-C ends it)")
+            self.stdout.write(f"MLX Model Hub is running at {hub.url}/ (Ctrl-C stops it)")
             self.stdout.flush()
 
 
 def prefixed(name: str, line: str) -> None:
-    """Write one line of a process's log. JSON lines name their process themselves."""
+    """Write one line of a process's log, prefixed unless it is JSON, which names its process."""
     if not line.startswith("{"):
         label = f"{name:>7}"
         if sys.stderr.isatty():

@@ -26,7 +26,7 @@ def register_base(client: httpx.Client) -> str:
 
 
 def requests(client: httpx.Client, correlation_id: str) -> list[dict[str, Any]]:
-    """The request log's rows of one id; a row is written just after its answer has ended."""
+    """The request log's rows with one ID; a row is written just after its answer ends."""
     found: list[dict[str, Any]] = []
 
     def written() -> bool:

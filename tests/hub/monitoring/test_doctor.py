@@ -1,4 +1,4 @@
-"""The doctor: every finding with its mending, and an exit code for scripts."""
+"""The doctor: every problem with its fix, and an exit code for scripts."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ def test_it_examines_every_part() -> None:
 
 
 @pytest.mark.django_db
-def test_whatever_is_not_well_says_how_to_mend_it(taken_port: int) -> None:
+def test_every_problem_says_how_to_fix_it(taken_port: int) -> None:
     ill = [finding for finding in doctor.examine() if finding.state == "failed"]
     assert [finding.name for finding in ill] == ["Address"]
     assert str(taken_port) in ill[0].found
-    assert "--port" in ill[0].mend
+    assert "--port" in ill[0].fix
 
 
 @pytest.mark.django_db

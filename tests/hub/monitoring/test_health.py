@@ -31,7 +31,7 @@ def test_a_running_hub_is_ready_with_a_reason_for_every_part(running_hub: Runnin
     assert all(part["reason"] for part in body["parts"].values())
 
 
-def test_it_answers_fast(running_hub: RunningHub) -> None:
+def test_health_responds_quickly(running_hub: RunningHub) -> None:
     with httpx.Client(base_url=running_hub.url) as client:
         seconds = []
         for _ in range(20):

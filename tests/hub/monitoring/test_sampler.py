@@ -1,4 +1,4 @@
-"""The sampler's duties, and that one's failure does not keep the others from being done."""
+"""The sampler's tasks, and that a failing one does not stop the others."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_old_samples_are_deleted() -> None:
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("kind", [DatasetTask, BundleImport, BaseImport])
-def test_work_that_is_over_is_forgotten_after_a_while(kind: Any) -> None:
+def test_finished_tasks_are_deleted_after_a_while(kind: Any) -> None:
     more = {"kind": "register"} if kind is DatasetTask else {}
     past = timezone.now() - datetime.timedelta(days=31)
     made = {
@@ -58,7 +58,7 @@ def test_work_that_is_over_is_forgotten_after_a_while(kind: Any) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_duty_that_fails_does_not_stop_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_task_does_not_stop_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     def gone() -> None:
         raise OSError("gone for a while")
 
@@ -85,7 +85,7 @@ def test_an_mlflow_that_stalls_stops_neither_samples_nor_a_second_flush(
         assert answer.wait(60), "the beats waited for MLflow"
         return 0
 
-    monkeypatch.setattr(sampler.tracking, "flush", stall)
+    monkeypatch.setattr(sampler.outbox, "flush", stall)
     beating = Sampler()
     beating.beat()
     beating.beat()

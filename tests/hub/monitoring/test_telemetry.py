@@ -69,7 +69,7 @@ def receiver() -> Iterator[Receiver]:
         thread.join()
 
 
-def test_nothing_is_wanted_without_an_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_an_endpoint_nothing_is_traced(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"):
         monkeypatch.delenv(name, raising=False)
     assert not telemetry.wanted()

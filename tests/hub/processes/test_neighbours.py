@@ -1,4 +1,4 @@
-"""The engine as training's neighbour, asked over its real socket, and training as the engine's."""
+"""Training asks the engine over a real socket, and the engine asks about training."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def held(name: str, nbytes: int, **more: object) -> dict[str, Any]:
 
 
 class Listener:
-    """Answers one line per connection as the engine would, and notes what was asked."""
+    """Responds with one line per connection like the engine, and records the requests."""
 
     def __init__(self, running: int = 0) -> None:
         import socket
@@ -104,14 +104,14 @@ def test_what_the_engine_holds_and_for_whom(engine: Listener) -> None:
     assert Engine().someone_waits()
 
 
-def test_the_longest_idle_models_make_room_and_busy_ones_stay(engine: Listener) -> None:
+def test_the_longest_idle_models_are_evicted_and_busy_ones_stay(engine: Listener) -> None:
     assert Engine().make_room(100) == ["old"]
     assert Engine().make_room(10_000) == ["new"]
     assert engine.unloaded == ["old", "new"]
     assert Engine().held_bytes() == 200
 
 
-def test_a_pinned_model_is_no_room_for_training(engine: Listener) -> None:
+def test_a_pinned_model_is_not_evicted_for_training(engine: Listener) -> None:
     engine.models["old"]["pinned"] = True
     assert Engine().busy_bytes() == 600
     assert Engine().make_room(10_000) == ["new"]
@@ -123,7 +123,7 @@ def test_a_model_that_is_being_loaded_is_held_already(engine: Listener) -> None:
 
 
 @pytest.mark.django_db
-def test_a_running_job_takes_its_estimate_or_what_it_measured() -> None:
+def test_a_running_job_counts_with_its_estimate_or_its_measured_peak() -> None:
     assert Training().taken() == of_inference.Taken()
     make_job()
     assert Training().taken().nbytes == 0  # it waits

@@ -1,4 +1,4 @@
-"""Which processes live: a lock that ends with its holder."""
+"""Which processes are running: a lock that is released when its holder exits."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def holder(storage: object) -> subprocess.Popen[str]:
     process.communicate()
 
 
-def test_nobody_is_there_at_first() -> None:
+def test_no_process_is_present_at_first() -> None:
     assert not presence.alive("worker")
     assert presence.pid("worker") is None
 

@@ -1,4 +1,4 @@
-"""`manage.py up` with real processes: it starts, restarts, ends, and leaves nothing behind."""
+"""`manage.py up` with real processes: it starts, restarts and stops them, and leaves none behind."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.any_database
 
 
 def gone(pids: list[int]) -> bool:
-    """Whether none of them runs; one that its parent has yet to reap does not."""
+    """Whether none of them runs; a zombie does not count as running."""
     running = []
     for pid in pids:
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -60,7 +60,7 @@ def commands(hub: RunningHub) -> list[str]:
     return lines
 
 
-def test_killed_children_are_started_again_and_sigterm_ends_all(tmp_path: Path) -> None:
+def test_killed_children_are_restarted_and_sigterm_stops_all(tmp_path: Path) -> None:
     with run_hub(tmp_path, measured=True) as hub:
         before = {name: hub.pid(name) for name in PROCESSES}
         for pid in before.values():
@@ -106,7 +106,7 @@ def test_nothing_outlives_an_up_that_was_killed(tmp_path: Path) -> None:
 def test_a_second_up_on_the_same_storage_is_refused(running_hub: RunningHub) -> None:
     second = running_hub.manage("up", "--port", str(free_port()))
     assert second.returncode == 1
-    assert f"(pid {running_hub.process.pid}) already runs" in second.stderr
+    assert f"(pid {running_hub.process.pid}) already uses" in second.stderr
 
 
 def test_a_second_worker_on_the_same_storage_is_refused(running_hub: RunningHub) -> None:

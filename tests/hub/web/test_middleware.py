@@ -1,4 +1,4 @@
-"""Who may ask: hosts, origins, bodies and tokens."""
+"""Access rules: hosts, origins, bodies and tokens."""
 
 from __future__ import annotations
 

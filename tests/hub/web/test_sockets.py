@@ -40,35 +40,35 @@ def beyond_loopback(settings: object) -> None:
     settings.IS_LOOPBACK = False  # type: ignore[attr-defined]
 
 
-async def test_our_own_page_enters() -> None:
+async def test_our_own_page_is_accepted() -> None:
     assert await enters(origin="http://testserver")
 
 
-async def test_a_program_without_an_origin_enters() -> None:
+async def test_a_program_without_an_origin_is_accepted() -> None:
     assert await enters()
 
 
 @pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://testserver:3000"])
-async def test_another_origin_does_not(origin: str) -> None:
+async def test_another_origin_is_denied(origin: str) -> None:
     assert not await enters(origin=origin)
 
 
-async def test_an_unknown_host_does_not() -> None:
+async def test_an_unknown_host_is_denied() -> None:
     assert not await enters(host="evil.example", origin="http://evil.example")
 
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.usefixtures("closed_connections")
 class TestBeyondLoopback:
-    async def test_nobody_enters_without_a_token(self, beyond_loopback: None) -> None:
+    async def test_without_a_token_access_is_denied(self, beyond_loopback: None) -> None:
         assert not await enters(origin="http://testserver")
 
-    async def test_a_token_enters(self, beyond_loopback: None) -> None:
+    async def test_a_token_is_accepted(self, beyond_loopback: None) -> None:
         _, text = await self.issue()
         assert await enters(authorization=f"Bearer {text}")
         assert not await enters(authorization="Bearer wrong")
 
-    async def test_an_administrators_session_enters(self, beyond_loopback: None) -> None:
+    async def test_an_administrators_session_is_accepted(self, beyond_loopback: None) -> None:
         client = Client()
         user = await User.objects.acreate(username="ada", is_staff=True)
         await client.aforce_login(user)

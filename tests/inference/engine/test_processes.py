@@ -127,5 +127,5 @@ def test_a_stopped_engine_lets_what_runs_finish(hub: Hub) -> None:
 def test_a_second_engine_is_refused(hub: Hub) -> None:
     second = hub.run("manage.py", "run_engine")
     assert second.returncode != 0
-    assert "already runs" in second.stderr
+    assert "already uses" in second.stderr
     assert hub.stats()["pid"] == hub.engine_pid

@@ -1,4 +1,4 @@
-"""One machine shared with people: when training holds still, and for how long."""
+"""Sharing the machine with people: when training pauses, and for how long."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from backends.base import Evaluated, Started, Stepped
 from tests.training.build import claim, make_job
 from training import queue
 from training.attempt import runner
-from training.attempt.pacing import COOLING_LIMIT_S, MEMORY_LIMIT_S, Manners, Pace
+from training.attempt.pacing import COOLING_LIMIT_S, MEMORY_LIMIT_S, Pace, Sharing
 from training.machine import neighbours, readings
 from training.machine.readings import Reading
 from training.models import TrainingJob
@@ -21,15 +21,15 @@ STEP = Stepped(1, 2.0, 1e-4, 1.0, 10, 10.0, 0)
 
 
 class World:
-    """A clock that only sleeping moves, a machine and a chat that ends at `chat_until`."""
+    """A clock that advances only by sleeping, a machine, and a chat that ends at `chat_until`."""
 
     def __init__(self, reading: Reading | None = None, chat_until: float = 0.0) -> None:
         self.now = 0.0
         self.reading = reading or Reading()
         self.chat_until = chat_until
-        self.told: list[str] = []
+        self.reasons: list[str] = []
         self.held = 0.0
-        self.heeded = 0
+        self.checks = 0
 
     def held_bytes(self) -> int:
         return 0
@@ -47,24 +47,24 @@ class World:
 
     def hold(self, reason: str, seconds: float) -> None:
         self.held += seconds
-        if not self.told or self.told[-1] != reason:
-            self.told.append(reason)
+        if not self.reasons or self.reasons[-1] != reason:
+            self.reasons.append(reason)
 
-    def heed(self) -> None:
-        self.heeded += 1
+    def check_requests(self) -> None:
+        self.checks += 1
 
-    def pace(self, **manners: Any) -> Pace:
+    def pace(self, **sharing: Any) -> Pace:
         return Pace(
             self.hold,
-            self.heed,
-            manners=Manners(**manners),
+            self.check_requests,
+            sharing=Sharing(**sharing),
             read=lambda: self.reading,
             clock=lambda: self.now,
             sleep=self.sleep,
         )
 
     def step(self, pace: Pace, seconds: float = 2.0) -> float:
-        """A step of so many seconds; how long training held still after it."""
+        """A step of that many seconds; returns how long training paused after it."""
         self.now += seconds
         return pace.after(STEP)
 
@@ -79,14 +79,14 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
 def test_a_quiet_machine_is_used(world: World) -> None:
     pace = world.pace()
     assert [world.step(pace) for _ in range(3)] == [0.0, 0.0, 0.0]
-    assert world.told == []
+    assert world.reasons == []
 
 
 def test_training_waits_until_the_chat_is_over(world: World) -> None:
     world.chat_until = 5.0
     pace = world.pace(chat_s=10)
     assert world.step(pace) == pytest.approx(3.0, abs=0.2)
-    assert world.told == ["someone is chatting", ""]
+    assert world.reasons == ["someone is chatting", ""]
     assert world.held == pytest.approx(3.0, abs=0.2)
     assert world.step(pace) == 0.0
 
@@ -103,10 +103,10 @@ def test_waiting_for_chats_can_be_switched_off(world: World) -> None:
     assert world.step(world.pace(chat_s=0)) == 0.0
 
 
-def test_low_memory_holds_training_for_a_while(world: World) -> None:
+def test_low_memory_pauses_training_for_a_while(world: World) -> None:
     world.reading = Reading(memory_low=True)
     assert world.step(world.pace()) == pytest.approx(MEMORY_LIMIT_S, abs=0.2)
-    assert world.told == ["memory is low", ""]
+    assert world.reasons == ["memory is low", ""]
 
 
 @pytest.mark.parametrize(("mode", "held"), [("run", 0.0), ("slow", 2.0)])
@@ -115,7 +115,7 @@ def test_on_battery(world: World, mode: str, held: float) -> None:
     assert world.step(world.pace(on_battery=mode)) == pytest.approx(held, abs=0.2)
 
 
-def test_a_job_that_pauses_on_battery_waits_for_the_plug(world: World) -> None:
+def test_a_job_that_pauses_on_battery_waits_until_plugged_in(world: World) -> None:
     world.reading = Reading(on_battery=True)
     pace = world.pace(on_battery="pause")
     sleep = world.sleep
@@ -127,7 +127,7 @@ def test_a_job_that_pauses_on_battery_waits_for_the_plug(world: World) -> None:
 
     pace._sleep = plugged_in_later
     assert world.step(pace) == pytest.approx(600, abs=10)
-    assert world.told[0] == "on battery; plug in to go on"
+    assert world.reasons[0] == "on battery; plug in to continue"
 
 
 @pytest.mark.parametrize(("heat", "held"), [(0, 0.0), (1, 1.0), (2, 4.0)])
@@ -149,7 +149,7 @@ def test_a_request_to_stop_ends_the_wait(world: World) -> None:
         if world.now > 5:
             raise runner.Stopped("now")
 
-    pace._heed = stop
+    pace._check_requests = stop
     with pytest.raises(runner.Stopped):
         world.step(pace)
     assert world.now < 8
@@ -163,7 +163,7 @@ def test_only_steps_are_followed_by_a_wait(world: World) -> None:
 
 
 @pytest.mark.django_db
-def test_a_wait_is_kept_on_the_row_and_told_while_it_lasts(
+def test_a_wait_is_recorded_and_shown_while_it_lasts(
     monkeypatch: pytest.MonkeyPatch, settings: Any
 ) -> None:
     chatty = World(chat_until=1e9)
@@ -192,7 +192,7 @@ def test_a_wait_is_kept_on_the_row_and_told_while_it_lasts(
 
 
 @pytest.mark.django_db
-def test_a_pause_is_heeded_while_training_holds_still(
+def test_a_pause_takes_effect_while_training_waits(
     monkeypatch: pytest.MonkeyPatch, settings: Any
 ) -> None:
     class Chat(World):
@@ -256,13 +256,13 @@ def test_this_machine_can_be_read() -> None:
     assert isinstance(readings.read(), Reading)
 
 
-def test_kills_for_want_of_memory_are_counted() -> None:
+def test_out_of_memory_kills_are_counted() -> None:
     assert readings.oom_kill_count("pgmajfault 5\noom_kill 12\nnuma_hit 3\n") == 12
     assert readings.oom_kill_count("pgmajfault 5\n") == 0
 
 
 @pytest.mark.parametrize(
-    ("log", "told"),
+    ("log", "expected"),
     [
         (
             "libc++abi: terminating due to uncaught exception of type std::runtime_error: [METAL] "
@@ -274,5 +274,5 @@ def test_kills_for_want_of_memory_are_counted() -> None:
         ("Segmentation fault", False),
     ],
 )
-def test_last_words_about_memory_are_understood(log: str, told: bool) -> None:
-    assert readings.tells_out_of_memory(log) is told
+def test_out_of_memory_is_recognized_at_the_end_of_a_log(log: str, expected: bool) -> None:
+    assert readings.says_out_of_memory(log) is expected

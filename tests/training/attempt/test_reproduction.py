@@ -52,7 +52,7 @@ def reproduce(version: ModelVersion) -> dict[str, Any]:
 
 
 def rewrite(version: ModelVersion, change: Callable[[dict[str, files.Tensor]], None]) -> None:
-    """Give the version other weights, recorded as its own."""
+    """Replace the version's weights and record them as its own."""
     folder = paths.absolute(version.artifact_path)
     copy = paths.staging_dir("test")
     shutil.copytree(folder, copy, dirs_exist_ok=True)
@@ -67,7 +67,7 @@ def rewrite(version: ModelVersion, change: Callable[[dict[str, files.Tensor]], N
 
 
 def moved_by(share: float) -> Callable[[dict[str, files.Tensor]], None]:
-    """Moves the first tensor's largest weight by a share of it."""
+    """Change the first tensor's largest weight by a fraction of it."""
 
     def move(tensors: dict[str, files.Tensor]) -> None:
         values = next(iter(tensors.values())).values
@@ -96,7 +96,7 @@ def test_figures_are_compared_too() -> None:
     assert compared["recorded"] == compared["reproduced"] == version.metrics["val_loss"]
 
 
-def test_rounding_apart_is_close_and_names_what_changed() -> None:
+def test_rounding_differences_are_close_and_the_changes_are_named() -> None:
     version = make_version()
     rewrite(version, moved_by(1e-6))
     version.packages = {**version.packages, "mlx": "0.1.0"}
@@ -133,7 +133,7 @@ def test_a_tensor_that_only_one_has_makes_it_diverge() -> None:
     assert found["differences"]["extra"] is None
 
 
-def test_what_was_never_recorded_is_said() -> None:
+def test_what_was_never_recorded_is_reported() -> None:
     version = make_version()
     del version.params["optimizer"]
     version.packages, version.hardware, version.git_commit = {}, {}, ""
@@ -160,7 +160,7 @@ def test_missing_files_are_a_refusal(gone: str) -> None:
         "version": paths.absolute(version.artifact_path),
     }[gone]
     shutil.rmtree(folder)
-    with pytest.raises(Damaged, match="damaged or gone"):
+    with pytest.raises(Damaged, match="damaged or missing"):
         reproduction.enqueue(version)
     assert TrainingJob.objects.count() == 1
 
@@ -198,13 +198,13 @@ def flip_last_byte(path: Path) -> None:
     [
         ({"status": "failed"}, "no weights"),
         ({"dataset": None}, "data set of helper@0.1.0 is unknown"),
-        ({"dataset_checksum": "0" * 64}, "not the one"),
-        ({"base_checksum": "0" * 64}, "other weights"),
+        ({"dataset_checksum": "0" * 64}, "Data set .* differs"),
+        ({"base_checksum": "0" * 64}, "Base model .* differs"),
         ({"params": {}}, "settings of helper@0.1.0 are unknown"),
         ({"params": {"iters": 0}}, "iters"),
     ],
 )
-def test_a_lineage_that_says_too_little_is_a_refusal(columns: dict[str, Any], reason: str) -> None:
+def test_an_incomplete_lineage_is_refused(columns: dict[str, Any], reason: str) -> None:
     version = make_version()
     ModelVersion.objects.update(**columns)
     version.refresh_from_db()
@@ -215,16 +215,16 @@ def test_a_lineage_that_says_too_little_is_a_refusal(columns: dict[str, Any], re
 def test_one_reproduction_at_a_time() -> None:
     version = make_version()
     job = reproduction.enqueue(version)
-    with pytest.raises(Conflict, match=f"Job {job.pk} reproduces"):
+    with pytest.raises(Conflict, match=f"Job {job.pk} is already reproducing"):
         reproduction.enqueue(version)
     queue.cancel(job)
     assert reproduction.enqueue(version).pk != job.pk
 
 
-def test_the_command_says_what_came_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_prints_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
     version = make_version()
-    told = command_output(monkeypatch, "helper@0.1.0")
-    assert "bit-exact" in told
+    output = command_output(monkeypatch, "helper@0.1.0")
+    assert "bit-exact" in output
     rewrite(version, moved_by(0.5))
     with pytest.raises(SystemExit) as ended:
         command_output(monkeypatch, "helper@0.1.0")
@@ -232,7 +232,7 @@ def test_the_command_says_what_came_out(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def command_output(monkeypatch: pytest.MonkeyPatch, name: str) -> str:
-    """Runs the command; its waiting runs the job, as the worker would."""
+    """Run the command; while it waits, the job runs as in the worker."""
     waiting = SimpleNamespace(sleep=lambda _s: run_next())
     monkeypatch.setattr("training.management.commands.reproduce.time", waiting)
     out = StringIO()
@@ -240,12 +240,12 @@ def command_output(monkeypatch: pytest.MonkeyPatch, name: str) -> str:
     return out.getvalue()
 
 
-def test_the_command_need_not_wait_and_tells_refusals() -> None:
+def test_the_command_need_not_wait_and_reports_refusals() -> None:
     make_version()
     out = StringIO()
     call_command("reproduce", "helper@0.1.0", "--no-wait", stdout=out)
     assert TrainingJob.objects.get(status=Status.QUEUED).reproduces is not None
-    with pytest.raises(CommandError, match="reproduces") as refused:
+    with pytest.raises(CommandError, match="already reproducing") as refused:
         call_command("reproduce", "helper@0.1.0", stdout=out)
     assert refused.value.returncode == 2
 
@@ -258,7 +258,7 @@ def test_page_and_api_queue_it_and_show_the_result(client: Client) -> None:
     answer = client.post(f"{api}/0.1.0/reproduce", {}, content_type="application/json")
     assert (answer.status_code, answer.json()["reproduces"]) == (201, "helper@0.1.0")
     refused = client.post(f"{page}reproduce/", follow=True).content.decode()
-    assert "reproduces helper@0.1.0 already" in refused
+    assert "is already reproducing helper@0.1.0" in refused
     job = run_next()
     assert "makes no version" in client.get(job.get_absolute_url()).content.decode()
     assert "the same to the last bit" in client.get(page).content.decode()
@@ -272,7 +272,7 @@ def test_page_and_api_queue_it_and_show_the_result(client: Client) -> None:
 
 
 def test_a_reproduction_is_never_halved_for_want_of_memory() -> None:
-    """With another batch size it would reproduce nothing."""
+    """With another batch size it would not reproduce anything."""
     reproduction.enqueue(make_version(batch_size=4))
     for _ in range(queue.MAX_CRASHES):
         TrainingJob.objects.update(not_before=None)
@@ -281,5 +281,5 @@ def test_a_reproduction_is_never_halved_for_want_of_memory() -> None:
         queue.crashed(job, job.lease, "Memory ran out.", out_of_memory=True)
     job.refresh_from_db()
     assert (job.status, job.config["batch_size"], job.can_halve) == (Status.FAILED, 4, False)
-    with pytest.raises(Conflict, match="never to one that trains a version again"):
+    with pytest.raises(Conflict, match="does not reproduce a version"):
         queue.retry_halved(job)

@@ -26,14 +26,14 @@ pytestmark = pytest.mark.django_db
 Status = TrainingJob.Status
 
 
-def attempt(job: TrainingJob, asked_to_stop: Callable[[], str] = lambda: "") -> TrainingJob:
+def attempt(job: TrainingJob, stop_reason: Callable[[], str] = lambda: "") -> TrainingJob:
     assert job.lease is not None
-    runner.run(job.pk, job.lease, asked_to_stop)
+    runner.run(job.pk, job.lease, stop_reason)
     return TrainingJob.objects.get(pk=job.pk)
 
 
 def after_events(count: int) -> Callable[[], str]:
-    """Asks to stop at that many events."""
+    """Requests a stop after that many events."""
     events = iter(range(1, 10**6))
     return lambda: "Please stop." if next(events) >= count else ""
 
@@ -65,16 +65,16 @@ def test_every_step_and_validation_is_kept() -> None:
     assert [row.iteration for row in rows if row.val_loss] == [10, 20]
 
 
-def test_mlflow_is_told_of_the_whole_run() -> None:
+def test_mlflow_gets_the_whole_run() -> None:
     make_job()
     attempt(claim())
-    told = list(MLflowOutbox.objects.order_by("pk").values_list("operation", flat=True))
-    assert told[0] == "start_run"
-    assert "log_metrics" in told
-    assert told[-3:] == ["log_artifacts", "end_run", "register_version"]
+    operations = list(MLflowOutbox.objects.order_by("pk").values_list("operation", flat=True))
+    assert operations[0] == "start_run"
+    assert "log_metrics" in operations
+    assert operations[-3:] == ["log_artifacts", "end_run", "register_version"]
 
 
-def test_a_stopped_attempt_goes_on_from_its_checkpoint_to_the_same_bytes() -> None:
+def test_a_stopped_attempt_continues_from_its_checkpoint_to_the_same_bytes() -> None:
     model = make_model()
     make_job(model)
     stopped = attempt(claim(), after_events(12))  # 8 steps, a checkpoint at 5 between
@@ -123,7 +123,7 @@ def test_a_paused_attempt_goes_back_to_the_queue_and_on_to_the_same_bytes() -> N
 
     job = attempt(job, pause_amid)
     assert (job.status, job.is_paused, job.crashes) == (Status.QUEUED, True, 0)
-    assert "resume it" in job.wait_reason
+    assert "Resume the job" in job.wait_reason
     assert queue.claim() is None
     queue.resume(job)
     resumed = attempt(claim())
@@ -139,7 +139,7 @@ def run_out_of_memory(job: TrainingJob) -> TrainingJob:
     return attempt(job, refuse)
 
 
-def test_out_of_memory_is_tried_again_and_then_at_half_the_batch_size() -> None:
+def test_out_of_memory_is_retried_and_then_with_half_the_batch_size() -> None:
     make_job(batch_size=4, grad_accumulation_steps=1)
     job = run_out_of_memory(claim())
     assert (job.status, job.out_of_memory, job.config["batch_size"]) == (Status.QUEUED, True, 4)
@@ -147,7 +147,7 @@ def test_out_of_memory_is_tried_again_and_then_at_half_the_batch_size() -> None:
     TrainingJob.objects.update(not_before=None)
     job = run_out_of_memory(claim())
     assert (job.status, job.batch_size_before, job.crashes) == (Status.QUEUED, 4, 0)
-    assert "begins anew with batch_size 2 instead of 4" in job.wait_reason
+    assert "Restarting with batch_size 2 instead of 4" in job.wait_reason
     TrainingJob.objects.update(not_before=None)
     job = attempt(claim())
     assert job.status == Status.COMPLETED
@@ -208,7 +208,7 @@ def test_a_configuration_that_is_no_longer_valid_fails_the_job() -> None:
     TrainingJob.objects.update(config={"iters": 0})
     job = attempt(claim())
     assert job.status == Status.FAILED
-    assert "not valid" in job.error_message
+    assert "is invalid" in job.error_message
 
 
 def test_an_unexpected_error_counts_as_a_crash() -> None:
@@ -230,7 +230,7 @@ def test_a_new_checkpoint_forgives_earlier_crashes() -> None:
     assert job.crashes == 0
 
 
-def test_a_lease_lost_amid_training_leaves_the_new_holder_alone() -> None:
+def test_a_lease_lost_during_training_does_not_disturb_the_new_owner() -> None:
     make_job()
     job = claim()
     old_lease = job.lease
@@ -263,10 +263,10 @@ def test_a_process_knows_that_its_worker_is_gone(monkeypatch: pytest.MonkeyPatch
     assert runner.orphaned()
 
 
-def test_a_long_evaluation_sends_heartbeats_and_is_left_when_asked(
+def test_a_long_evaluation_sends_heartbeats_and_stops_on_request(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """40 examples are three batches; after each the reaper hears that the job lives."""
+    """40 examples are three batches; after each the reaper sees that the job is alive."""
     monkeypatch.setattr("training.attempt.progress.WRITE_EVERY_S", 0.0)
     folder = paths.root() / "long"
     folder.mkdir(parents=True)

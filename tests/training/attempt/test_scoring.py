@@ -1,4 +1,4 @@
-"""How a finished version is judged on the test split, on the fake backend."""
+"""How a finished version is scored on the test split, on the fake backend."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ pytestmark = pytest.mark.django_db
 Status = TrainingJob.Status
 
 
-def attempt(asked_to_stop: Callable[[], str] = lambda: "") -> TrainingJob:
+def attempt(stop_reason: Callable[[], str] = lambda: "") -> TrainingJob:
     job = claim()
     assert job.lease is not None
-    runner.run(job.pk, job.lease, asked_to_stop)
+    runner.run(job.pk, job.lease, stop_reason)
     return TrainingJob.objects.get(pk=job.pk)
 
 
@@ -70,19 +70,21 @@ def test_base_and_tuned_answer_and_are_scored() -> None:
     assert len(sample["tuned"].split()) <= 5
 
 
-def test_the_figures_are_those_of_the_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The adapter's answer to one question is made the right one to all."""
+def test_the_scores_are_those_of_the_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The adapter's answer to one question becomes the expected answer to all."""
     monkeypatch.setenv("HUB_FAKE_REPLY_WORDS", "3")
     make_job(scoring={"examples": 4})
     attempt()
     right = version().evaluation["samples"][2]["tuned"]
     ModelVersion.objects.update(evaluation={}, metrics={})
     row = TrainingJob.objects.get()
-    rows, _ = scoring.chosen(paths.absolute(row.dataset.path) / "test.jsonl", 4)
+    rows, _ = scoring.select_examples(paths.absolute(row.dataset.path) / "test.jsonl", 4)
     monkeypatch.setattr(
-        scoring, "chosen", lambda *_: ([scoring.Row(r.line, replaced(r, right)) for r in rows], 0)
+        scoring,
+        "select_examples",
+        lambda *_: ([scoring.Row(r.line, replaced(r, right)) for r in rows], 0),
     )
-    scoring.judge(row, version(), lambda _stage: None, lambda: "")
+    scoring.score_version(row, version(), lambda _stage: None, lambda: "")
     assert (version().metrics["exact_match"], version().metrics["base_exact_match"]) == (0.25, 0)
 
 
@@ -90,7 +92,7 @@ def replaced(row: scoring.Row, right: str) -> scoring.Question:
     return scoring.Question(row.question.messages, right)
 
 
-def test_a_rule_of_promotion_reads_the_figure_and_mlflow_is_told() -> None:
+def test_promotion_rules_and_mlflow_see_the_score() -> None:
     make_job()
     job = attempt()
     rules.add_rule(job.model, "exact_match", ">=", 0.5)
@@ -106,7 +108,7 @@ def test_a_rule_of_promotion_reads_the_figure_and_mlflow_is_told() -> None:
     assert {"final_exact_match", "final_base_exact_match"} <= set(points)
 
 
-def test_none_asks_nothing() -> None:
+def test_scorer_none_asks_nothing() -> None:
     make_job(scoring={"scorer": "none"})
     attempt()
     assert (version().evaluation, "exact_match" in version().metrics) == ({}, False)
@@ -129,7 +131,7 @@ def test_other_fine_tunes_are_loaded_after_their_base(monkeypatch: pytest.Monkey
 
 def test_examples_are_spread_over_the_split() -> None:
     job = job_on([{"prompt": f"q {n}", "completion": "a"} for n in range(10)])
-    rows, left_out = scoring.chosen(paths.absolute(job.dataset.path) / "test.jsonl", 4)
+    rows, left_out = scoring.select_examples(paths.absolute(job.dataset.path) / "test.jsonl", 4)
     assert ([row.line for row in rows], left_out) == ([1, 4, 7, 10], 0)
 
 
@@ -140,7 +142,7 @@ def test_examples_are_spread_over_the_split() -> None:
         ([{"prompt": "q", "completion": "Paris"}], "json", "not JSON"),
     ],
 )
-def test_what_cannot_be_scored_is_said_with_the_version(
+def test_why_scoring_failed_is_recorded_with_the_version(
     test: list[dict[str, Any]], scorer: str, reason: str
 ) -> None:
     job_on(test, scoring={"scorer": scorer})
@@ -178,7 +180,7 @@ def test_a_process_that_died_while_scoring_does_not_score_again() -> None:
 
 
 def test_a_stopped_worker_scores_when_it_is_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scoring, "_BEAT_S", 0.0)
+    monkeypatch.setattr(scoring, "_HEARTBEAT_S", 0.0)
     make_job()
 
     def stop_amid_scoring() -> str:
@@ -195,8 +197,8 @@ def version_is_ready() -> bool:
     return ModelVersion.objects.filter(status=ModelVersion.Status.READY).exists()
 
 
-def test_a_cancel_amid_scoring_keeps_the_version(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scoring, "_BEAT_S", 0.0)
+def test_a_cancel_during_scoring_keeps_the_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scoring, "_HEARTBEAT_S", 0.0)
     make_job()
     stages: list[str] = []
 
@@ -247,15 +249,15 @@ def test_examples_do_not_leave_with_a_lineage(client: Client) -> None:
     api = f"/api/models/{version().model_id}/versions"
     (listed,) = client.get(api).json()["items"]
     facts = client.get(f"{api}/0.1.0/lineage").json()["facts"]
-    for told in (listed["evaluation"], facts["evaluation"]):
-        assert (told["examples"], "samples" in told) == (4, False)
+    for evaluation in (listed["evaluation"], facts["evaluation"]):
+        assert (evaluation["examples"], "samples" in evaluation) == (4, False)
 
 
 def test_lm_eval_sends_heartbeats_and_ends_when_the_job_is_cancelled(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(lm_eval, "installed", lambda: True)
-    monkeypatch.setattr(scoring, "_BEAT_S", 0.0)
+    monkeypatch.setattr(scoring, "_HEARTBEAT_S", 0.0)
     beats: list[datetime.datetime | None] = []
 
     def cancel_later() -> str:

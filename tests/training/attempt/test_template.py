@@ -1,4 +1,4 @@
-"""Before training: the template's tokens, and a template that does not come to an end."""
+"""Before training: the template's tokens, and a template that never finishes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_other_tokens_fail_the_job_before_it_trains(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.django_db
-def test_what_ends_in_time_is_left_alone() -> None:
+def test_a_template_that_finishes_in_time_is_left_alone() -> None:
     ended: list[int] = []
     with template.deadline(0.05, lambda: ended.append(0), ended.append):
         pass
@@ -42,14 +42,14 @@ def test_what_ends_in_time_is_left_alone() -> None:
 
 
 @pytest.mark.any_database
-def test_a_template_without_end_ends_its_process_with_the_reason() -> None:
+def test_an_endless_template_ends_its_process_with_the_reason() -> None:
     done = run_python("while True: pass", limit_s=0.5)
     assert (done.returncode, done.stdout) == (1, "no end\n")
 
 
 @pytest.mark.any_database
-def test_a_template_that_holds_python_up_is_ended_by_the_kernel() -> None:
-    """Such a power is one instruction of the interpreter: no other thread gets a turn."""
+def test_a_template_that_blocks_python_is_stopped_by_the_kernel() -> None:
+    """Such a power is one instruction of the interpreter: no other thread can run meanwhile."""
     done = run_python("n = 9; n**n**n", limit_s=0.2, last_s=0.3)
     assert done.returncode == -14
 
@@ -95,4 +95,4 @@ def test_the_job_of_such_a_template_fails_at_once_with_the_reason(storage: Path)
     )
     job.refresh_from_db()
     assert (done.returncode, job.status) == (1, Status.FAILED)
-    assert "did not come to an end within 1 s" in job.error_message
+    assert "did not finish within 1 s" in job.error_message

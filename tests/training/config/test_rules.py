@@ -1,4 +1,4 @@
-"""Settings that go together, for form, API and queue alike."""
+"""Which settings are valid together, for form, API and queue."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_preferences_and_their_objectives_need_each_other() -> None:
     assert problems(model, make_dataset("plain"), objective="orpo") == ["objective"]
 
 
-def test_rounded_weights_are_not_trained() -> None:
+def test_quantized_weights_are_not_trained() -> None:
     model = make_model()
     model.base_model.quantization = "4-bit (group 64)"
     assert problems(model, fine_tune_type="full") == ["fine_tune_type"]
@@ -85,7 +85,7 @@ def test_the_queue_and_the_api_refuse_with_all_reasons(client: Client) -> None:
         ({"fine_tune_type": "full", "learning_rate": 1e-4}, "learning_rate"),
     ],
 )
-def test_what_hardly_works_as_meant_is_said(config: dict[str, Any], setting: str) -> None:
+def test_probably_unintended_settings_get_advice(config: dict[str, Any], setting: str) -> None:
     notes = rules.advice(make_model(), make_dataset(train=12), make_config(**config))
     assert setting in {note.setting for note in notes}
 

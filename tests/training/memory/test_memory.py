@@ -1,4 +1,4 @@
-"""Memory: the estimate, what it learns, and whether a job may start."""
+"""Memory: the estimate, its correction, and whether a job may start."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def total(longest: int = 2048, base: Base = BASE, **config: Any) -> int:
         {"lora": {"keys": ["self_attn.q_proj"]}},
     ],
 )
-def test_what_needs_less_is_estimated_at_less(changes: dict[str, Any]) -> None:
+def test_settings_that_need_less_memory_get_a_lower_estimate(changes: dict[str, Any]) -> None:
     assert total(**changes) < total()
 
 
@@ -55,12 +55,12 @@ def test_what_needs_less_is_estimated_at_less(changes: dict[str, Any]) -> None:
         {"grad_accumulation_steps": 2},
     ],
 )
-def test_what_needs_more_is_estimated_at_more(changes: dict[str, Any]) -> None:
+def test_settings_that_need_more_memory_get_a_higher_estimate(changes: dict[str, Any]) -> None:
     assert total(**changes) > total()
 
 
 def test_packed_examples_attend_to_no_more_than_a_row() -> None:
-    """On a GPU to the whole row, though only a part counts; on the CPU to themselves."""
+    """On a GPU to the whole row, although only a part counts; on the CPU only to themselves."""
     assert total(longest=100) < total(longest=100, packing=True) < total(packing=True) == total()
     cpu = Base(SIZE, nbytes=BASE.nbytes, on_cpu=True)
     assert total(100, cpu, packing=True) == total(100, cpu)
@@ -95,7 +95,7 @@ def test_an_adapter_has_as_many_weights_as_its_shape_says() -> None:
 
 
 def finished(peak: int, parts: dict[str, int], family: str = "llama/lora/fake") -> None:
-    """A completed job that was estimated and measured so."""
+    """A completed job with this estimate and measurement."""
     job = make_job(TrainingJob.objects.first() and TrainingJob.objects.first().model)
     TrainingJob.objects.filter(pk=job.pk).update(
         status=Status.COMPLETED,
@@ -116,7 +116,7 @@ def estimator_and_family() -> tuple[measured.Estimator, str]:
     return estimator, estimator(job.training_config).family
 
 
-def test_an_estimate_without_experience_is_the_arithmetic() -> None:
+def test_an_estimate_without_earlier_runs_is_uncorrected() -> None:
     estimator, family = estimator_and_family()
     found = estimator(make_config())
     assert (found.correction, found.runs, found.error) == (1.0, 0, None)
@@ -152,7 +152,7 @@ def test_the_correction_does_not_feed_on_itself() -> None:
     assert estimator_and_family()[0](make_config()).correction == 1.4
 
 
-def test_the_error_of_an_estimate_is_told_when_the_job_is_over() -> None:
+def test_the_error_of_an_estimate_is_shown_when_the_job_has_finished() -> None:
     finished(1250, PARTS)
     assert TrainingJob.objects.get().memory_error == 0.25
 
@@ -162,7 +162,7 @@ def test_the_error_of_an_estimate_is_told_when_the_job_is_over() -> None:
 
 @dataclass
 class Engine:
-    """Holds one model; `busy` ones do not go."""
+    """Holds one model, which cannot be evicted while `busy`."""
 
     held: int = 0
     busy: bool = False
@@ -220,7 +220,7 @@ def test_a_job_waits_for_busy_models_and_says_so(engine: Engine, settings: Any) 
     assert queue.claim(admission.admit) is None
     job.refresh_from_db()
     assert (job.status, job.attempt) == (Status.QUEUED, 0)
-    assert job.wait_reason.startswith("Waits for memory: it needs about")
+    assert job.wait_reason.startswith("Waiting for memory: needs about")
     assert "batch_size 4" in job.wait_reason
     assert job.not_before > timezone.now()
     engine.busy = False
@@ -250,15 +250,15 @@ def test_a_job_that_can_never_fit_fails_with_what_would(engine: Engine, settings
     assert job.error_message.endswith("would fit.")
 
 
-def test_nothing_is_promised_where_nothing_would_fit(engine: Engine, settings: Any) -> None:
+def test_no_change_is_suggested_when_nothing_would_fit(engine: Engine, settings: Any) -> None:
     job = make_job()
     settings.MEMORY_BUDGET_BYTES = 1
     queue.claim(admission.admit)
     job.refresh_from_db()
-    assert job.error_message.endswith("take a smaller or a quantized base.")
+    assert job.error_message.endswith("use a smaller or quantized base model.")
 
 
-def test_a_job_that_ran_out_of_memory_gets_all_that_is_idle(engine: Engine) -> None:
+def test_for_a_job_that_ran_out_of_memory_all_idle_models_are_evicted(engine: Engine) -> None:
     make_job()
     TrainingJob.objects.update(out_of_memory=True)
     engine.held = 300

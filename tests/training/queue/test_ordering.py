@@ -79,7 +79,7 @@ def test_a_new_priority_puts_a_job_behind_those_that_have_it() -> None:
     assert order() == [first.pk, second.pk, third.pk]
 
 
-def test_a_paused_job_keeps_its_place_and_is_passed_over() -> None:
+def test_a_paused_job_keeps_its_place_and_is_skipped() -> None:
     first, second = make_jobs(0, 0)
     assert queue.pause(first).is_paused
     assert order() == [first.pk, second.pk]
@@ -100,7 +100,7 @@ def test_pausing_twice_or_resuming_what_is_not_paused_is_refused() -> None:
         queue.pause(job)
 
 
-def test_a_pause_of_a_running_job_can_be_taken_back() -> None:
+def test_a_pause_of_a_running_job_can_be_undone() -> None:
     make_job()
     job = queue.pause(claim())
     assert job.is_pausing
@@ -162,7 +162,7 @@ def fail_for_want_of_memory(**config: int) -> TrainingJob:
     return TrainingJob.objects.get()
 
 
-def test_half_the_batch_size_keeps_the_effective_batch_and_begins_anew() -> None:
+def test_half_the_batch_size_keeps_the_effective_batch_and_starts_over() -> None:
     job = fail_for_want_of_memory(batch_size=4, grad_accumulation_steps=2)
     assert job.can_halve
     job = queue.retry_halved(job)
@@ -182,7 +182,7 @@ def test_the_batch_size_is_halved_once() -> None:
     job = claim()
     job.write_held(job.lease, out_of_memory=True)
     queue.fail(job, job.lease, "Memory ran out.")
-    with pytest.raises(Conflict, match="offered once"):
+    with pytest.raises(Conflict, match="works once"):
         queue.retry_halved(job)
 
 

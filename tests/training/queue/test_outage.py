@@ -1,4 +1,4 @@
-"""Writes that meet a lost database."""
+"""Writes while the database is unavailable."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_a_database_that_stays_away_is_reported_after_the_limit() -> None:
     assert 0.2 < time.monotonic() - began < 5
 
 
-def test_what_is_no_outage_is_raised_at_once() -> None:
+def test_other_database_errors_are_raised_at_once() -> None:
     calls = []
 
     def write() -> None:

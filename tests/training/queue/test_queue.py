@@ -170,7 +170,7 @@ def test_cancelling_a_running_job_asks_its_child() -> None:
 
 def test_a_job_that_is_over_cannot_be_cancelled() -> None:
     job = queue.cancel(make_job())
-    with pytest.raises(Conflict, match="cancelled already"):
+    with pytest.raises(Conflict, match="already cancelled"):
         queue.cancel(job)
 
 
@@ -193,7 +193,7 @@ def test_completing_twice_is_harmless() -> None:
     assert job.status == Status.COMPLETED
 
 
-def test_a_crash_waits_longer_each_time_and_the_third_in_place_fails() -> None:
+def test_each_crash_waits_longer_and_the_third_without_progress_fails() -> None:
     make_job()
     waits = []
     for _ in range(2):
@@ -211,7 +211,7 @@ def test_a_crash_waits_longer_each_time_and_the_third_in_place_fails() -> None:
     job.refresh_from_db()
     version.refresh_from_db()
     assert job.status == Status.FAILED
-    assert job.error_message == "Killed. It stopped after iteration 0, 3 times in a row."
+    assert job.error_message == "Killed. It crashed after iteration 0, 3 times in a row."
     assert version.status == ModelVersion.Status.FAILED
 
 

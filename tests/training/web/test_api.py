@@ -1,4 +1,4 @@
-"""Jobs over JSON."""
+"""The JSON API of jobs."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_jobs_are_paged_and_filtered(client: Client, django_assert_max_num_queri
     assert client.get(JOBS, {"status": "sleeping"}).status_code == 422
 
 
-def test_metrics_are_followed_from_where_one_is(client: Client) -> None:
+def test_metrics_continue_after_the_last_known_iteration(client: Client) -> None:
     path = f"{JOBS}/{finished_job().pk}/metrics"
     page = client.get(path, {"after": 18}).json()
     assert [row["iteration"] for row in page["items"]] == [19, 20]

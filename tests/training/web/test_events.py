@@ -1,4 +1,4 @@
-"""A job followed over server-sent events: nothing missed, nothing twice, and an end."""
+"""Following a job over server-sent events: nothing missed, nothing sent twice, and an end."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def parse(raw: bytes) -> list[Event]:
 
 
 def look(follower: Follower) -> list[Event]:
-    return parse(b"".join(follower.look()[0]))
+    return parse(b"".join(follower.poll()[0]))
 
 
 def names(found: list[Event]) -> list[str]:
@@ -72,7 +72,7 @@ class TestLooking:
         measure(job, 3)
         assert names(look(follower)) == ["progress", "metrics"]
 
-    def test_a_validation_loss_that_comes_later_is_said_with_its_step(self) -> None:
+    def test_a_later_validation_loss_is_sent_with_its_step(self) -> None:
         job = running_job()
         measure(job, 1)
         follower = Follower(job.pk, Cursor())
@@ -81,7 +81,7 @@ class TestLooking:
         [metrics] = [data for name, data, _ in look(follower) if name == "metrics"]
         assert (metrics["iteration"], metrics["val_loss"]) == ([1], [0.5])
 
-    def test_a_client_that_comes_back_goes_on_where_it_was(self) -> None:
+    def test_a_client_that_reconnects_continues_where_it_was(self) -> None:
         job = running_job()
         measure(job, 1, 2)
         last = look(Follower(job.pk, Cursor()))[-1][2]
@@ -89,7 +89,7 @@ class TestLooking:
         assert iterations(look(Follower(job.pk, Cursor.parse(last)))) == [2, 3]
         assert iterations(look(Follower(job.pk, Cursor.parse("2")))) == [2, 3]
 
-    def test_steps_measured_anew_are_taken_back_first(self) -> None:
+    def test_steps_measured_again_are_withdrawn_first(self) -> None:
         job = running_job()
         measure(job, 1, 2, 3, 4)
         follower = Follower(job.pk, Cursor())
@@ -117,7 +117,7 @@ class TestLooking:
         )
         follower, seen = Follower(job.pk, Cursor()), []
         while follower.is_behind:
-            frames, _ = follower.look()
+            frames, _ = follower.poll()
             assert max(map(len, frames)) < 700
             seen += iterations(parse(b"".join(frames)))
         assert sorted(set(seen)) == list(range(1, 451))
@@ -137,7 +137,7 @@ class TestLooking:
         TrainingJob.objects.filter(pk=job.pk).update(yielding="someone is chatting")
         [(name, data, _)] = look(follower)
         assert name == "status"
-        assert data["situation"] == "Training holds still: someone is chatting."
+        assert data["situation"] == "Paused for now: someone is chatting."
 
 
 @pytest.mark.any_database
@@ -158,7 +158,9 @@ async def body_of(response: Any) -> bytes:
 
 
 @pytest.mark.django_db(transaction=True)
-async def test_a_job_that_is_over_is_told_whole_and_ends(async_client: AsyncClient) -> None:
+async def test_a_finished_job_is_sent_in_full_and_the_stream_ends(
+    async_client: AsyncClient,
+) -> None:
     job = await sync_to_async(finished)()
     path = f"/api/training/jobs/{job.pk}/events"
     response = await async_client.get(path)
@@ -175,15 +177,15 @@ async def test_a_job_that_is_over_is_told_whole_and_ends(async_client: AsyncClie
 
 
 @pytest.mark.django_db(transaction=True)
-async def test_a_stream_goes_on_until_the_job_is_over(
+async def test_a_stream_runs_until_the_job_finishes(
     async_client: AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(events, "LOOK_EVERY_S", 0.02)
+    monkeypatch.setattr(events, "POLL_S", 0.02)
     monkeypatch.setattr(events, "KEEP_ALIVE_S", 0.04)
     job = await sync_to_async(make_job)()
     response = await async_client.get(f"/api/training/jobs/{job.pk}/events")
     stream = aiter(response.streaming_content)
-    assert "Next in line." in (await anext(stream)).decode()
+    assert "Next in the queue." in (await anext(stream)).decode()
     assert await anext(stream) == b": still here\n\n"
     await sync_to_async(queue.cancel)(job)
     async with asyncio.timeout(5):
@@ -193,7 +195,7 @@ async def test_a_stream_goes_on_until_the_job_is_over(
 
 
 @pytest.mark.django_db(transaction=True)
-async def test_a_client_that_goes_ends_its_stream(async_client: AsyncClient) -> None:
+async def test_a_client_that_disconnects_ends_its_stream(async_client: AsyncClient) -> None:
     job = await sync_to_async(make_job)()
     frames = events.stream(job.pk, Cursor())
     await anext(frames)
@@ -203,22 +205,22 @@ async def test_a_client_that_goes_ends_its_stream(async_client: AsyncClient) -> 
 
 
 @pytest.mark.django_db(transaction=True)
-async def test_a_process_that_ends_does_not_wait_for_its_streams(
+async def test_shutdown_does_not_wait_for_event_streams(
     async_client: AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(events, "LOOK_EVERY_S", 0.02)
-    told_to_end = threading.Event()
-    monkeypatch.setattr(shutdown, "begun", told_to_end)
+    monkeypatch.setattr(events, "POLL_S", 0.02)
+    shutting_down = threading.Event()
+    monkeypatch.setattr(shutdown, "begun", shutting_down)
     job = await sync_to_async(make_job)()
     frames = events.stream(job.pk, Cursor())
     await anext(frames)
-    told_to_end.set()
+    shutting_down.set()
     async with asyncio.timeout(5):
         assert [frame async for frame in frames] == []
 
 
 @pytest.mark.django_db(transaction=True)
-async def test_what_cannot_be_followed_is_an_ordinary_answer(
+async def test_a_job_that_cannot_be_followed_gets_an_ordinary_response(
     async_client: AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert (await async_client.get("/api/training/jobs/999/events")).status_code == 404

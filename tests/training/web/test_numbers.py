@@ -1,4 +1,4 @@
-"""The number of a job's version: proposed, or chosen while it is free and above the newest."""
+"""The number of a job's version: proposed, or chosen if it is free and above the newest."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def ask(number: str, model: Model | None = None, **config: Any) -> TrainingJob:
 
 
 def train(job: TrainingJob) -> ModelVersion:
-    """Run the next job, which must be this one; its version."""
+    """Run the next job, which must be this one; returns its version."""
     claimed = claim()
     assert claimed.pk == job.pk
     assert claimed.lease is not None
@@ -37,7 +37,7 @@ def train(job: TrainingJob) -> ModelVersion:
     return job.result_version
 
 
-def test_a_chosen_number_is_the_versions_and_proposals_go_on_from_it() -> None:
+def test_a_chosen_number_is_used_and_later_proposals_continue_from_it() -> None:
     first = train(ask("1.0.0"))
     assert (str(first), first.status, first.notes) == ("helper@1.0.0", "ready", "")
     again = train(ask(""))
@@ -56,9 +56,7 @@ def test_a_chosen_number_is_the_versions_and_proposals_go_on_from_it() -> None:
         ("100000.0.0", "too high"),
     ],
 )
-def test_a_number_that_cannot_be_had_is_refused_when_the_job_is_queued(
-    number: str, why: str
-) -> None:
+def test_an_unavailable_number_is_refused_when_the_job_is_queued(number: str, why: str) -> None:
     train(ask("1.0.0"))
     with pytest.raises(Invalid, match=why):
         ask(number)
@@ -70,7 +68,7 @@ def test_a_taken_number_is_refused_also_when_only_a_waiting_job_has_it() -> None
     with pytest.raises(Conflict, match=r"already a version helper@1\.0\.0"):
         ask("1.0.0")
     waiting = ask("2.0.0")
-    with pytest.raises(Conflict, match=rf"Job {waiting.pk} is to make helper@2\.0\.0"):
+    with pytest.raises(Conflict, match=rf"Job {waiting.pk} will create helper@2\.0\.0"):
         ask("2.0.0")
     queue.cancel(waiting)
     assert train(ask("2.0.0")).version == "2.0.0"
@@ -90,7 +88,7 @@ def test_a_number_taken_while_the_job_waited_costs_no_training() -> None:
     assert "1.0.0 was chosen for its version" in page
 
 
-def test_a_number_that_others_went_beyond_is_not_made_below_them() -> None:
+def test_a_number_that_others_have_passed_is_not_used() -> None:
     late = ask("1.0.0")
     early = ask("2.0.0")
     queue.move(early, "first")
@@ -123,7 +121,7 @@ def test_the_database_keeps_only_semantic_versions() -> None:
         TrainingJob.objects.filter(pk=job.pk).update(version_number="1.0")
 
 
-def test_a_clone_does_not_take_the_number_over_but_may_have_one() -> None:
+def test_a_clone_does_not_inherit_the_number_but_may_have_its_own() -> None:
     job = ask("1.0.0")
     assert queue.clone(job, {"seed": 3}).version_number == ""
     assert queue.clone(job, {"seed": 3}, version_number="1.1.0").version_number == "1.1.0"
@@ -143,7 +141,7 @@ def test_the_api_takes_a_number(client: Client) -> None:
     assert made.status_code == 201, made.content
     assert (made.json()["version_number"], made.json()["version"]) == ("1.0.0", None)
     taken = post(jobs, version_number="1.0.0")
-    assert (taken.status_code, "is to make" in taken.json()["error"]["message"]) == (409, True)
+    assert (taken.status_code, "will create" in taken.json()["error"]["message"]) == (409, True)
     assert post(jobs, version_number="first").status_code == 422
     body = {"changes": {"seed": 9}}
     assert post(f"{jobs}/{made.json()['id']}/clone", version_number="1.0.0").status_code == 409
@@ -152,7 +150,7 @@ def test_the_api_takes_a_number(client: Client) -> None:
     assert TrainingJob.objects.count() == 2
 
 
-def test_the_form_takes_a_number_and_shows_what_it_makes(client: Client) -> None:
+def test_the_form_takes_a_number_and_shows_the_resulting_version(client: Client) -> None:
     fields: dict[str, Any] = {"model": make_model().pk, "dataset": make_dataset().pk}
 
     def plan(**more: Any) -> Any:
@@ -165,22 +163,22 @@ def test_the_form_takes_a_number_and_shows_what_it_makes(client: Client) -> None
         plan(version_number="1").problems[0][1].partition(":")[0],
     ) == ("Version", "'1' is not a semantic version")
     grid = {"batch_size": "2, 4", "version_number": "1.0.0"}
-    assert "One number cannot be that of 2 versions" in plan(**grid).problems[0][1]
+    assert "A sweep creates 2 versions" in plan(**grid).problems[0][1]
     assert client.post("/training/new/", {**fields, **grid}).status_code == 422
     queued = client.post("/training/new/", {**fields, "version_number": "1.0.0"}, follow=True)
     assert "Its version will be 1.0.0." in queued.content.decode()
     again = client.post("/training/new/", {**fields, "version_number": "1.0.0"})
     assert again.status_code == 422
-    assert "is to make helper@1.0.0" in again.content.decode()
+    assert "will create helper@1.0.0" in again.content.decode()
     assert TrainingJob.objects.get().version_number == "1.0.0"
 
 
 def test_the_command_takes_a_number() -> None:
     make_model(), make_dataset()
-    told = io.StringIO()
-    call_command("jobs", "add", "helper", "notes", "--number", "1.0.0", stdout=told)
-    assert "to make 1.0.0" in told.getvalue()
+    output = io.StringIO()
+    call_command("jobs", "add", "helper", "notes", "--number", "1.0.0", stdout=output)
+    assert "will create 1.0.0" in output.getvalue()
     job = TrainingJob.objects.get()
-    call_command("jobs", "clone", str(job.pk), "--number", "1.1.0", stdout=told)
-    with pytest.raises(CommandError, match="is to make"):
+    call_command("jobs", "clone", str(job.pk), "--number", "1.1.0", stdout=output)
+    with pytest.raises(CommandError, match="will create"):
         call_command("jobs", "add", "helper", "notes", "--number", "1.1.0")

@@ -1,4 +1,4 @@
-"""The chaos benchmark: its checker finds what is broken, and a few kills break nothing."""
+"""The chaos benchmark: its checker finds broken invariants, and a few kills break none."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ GOOD = [
 ENDED = [Outcome(1, "completed", adapter="f00"), Outcome(2, "failed", "It died three times.")]
 
 
-def test_a_history_that_keeps_the_promises_has_no_problems() -> None:
+def test_a_valid_history_has_no_problems() -> None:
     assert problems(GOOD, ENDED, [0.3, 44.0]) == []
 
 
@@ -47,7 +47,7 @@ def test_a_history_that_keeps_the_promises_has_no_problems() -> None:
         ([GOOD[0], GOOD[2]], ENDED, [], "had live leases at once"),
     ],
 )
-def test_a_broken_promise_is_found(
+def test_a_broken_invariant_is_found(
     changes: list[Change], jobs: list[Outcome], orphaned_s: list[float], words: str
 ) -> None:
     assert words in " ".join(problems(changes, jobs, orphaned_s))

@@ -1,4 +1,4 @@
-"""The worker and its children as real processes, killed as real life kills them."""
+"""The worker and its children as real processes, killed in realistic ways."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ type Start = Callable[[], subprocess.Popen[bytes]]
 
 @pytest.fixture
 def start_worker(storage: Path) -> Iterator[Start]:
-    """Starts `manage.py run_worker` on this test's storage and database; ends what is left."""
+    """Starts `manage.py run_worker` on this test's storage and database, and stops what still runs."""
     started: list[subprocess.Popen[bytes]] = []
 
     def start() -> subprocess.Popen[bytes]:
@@ -87,7 +87,7 @@ def kill_group(pid: int) -> None:
 def wait_for(
     job: TrainingJob, reached: Callable[[TrainingJob], bool], limit_s: float = 240
 ) -> None:
-    """Until the job's row is as asked; never more than one job runs meanwhile."""
+    """Wait until the job's row matches; never more than one job runs meanwhile."""
     deadline = time.monotonic() + limit_s
     while True:
         job.refresh_from_db()
@@ -140,7 +140,7 @@ def test_a_killed_worker_loses_no_job_and_changes_no_byte(start_worker: Start) -
     assert adapter_sha256(untouched) == adapter_sha256(job)
 
 
-def test_a_killed_child_is_tried_again_from_its_checkpoint(start_worker: Start) -> None:
+def test_a_killed_child_is_retried_from_its_checkpoint(start_worker: Start) -> None:
     job = make_job(iters=60)
     start_worker()
     wait_for(job, training_at(10))
@@ -153,7 +153,7 @@ def test_a_killed_child_is_tried_again_from_its_checkpoint(start_worker: Start) 
     assert ModelVersion.objects.count() == 1
 
 
-def test_a_job_whose_processes_all_died_is_taken_back(start_worker: Start) -> None:
+def test_a_job_whose_processes_all_died_is_recovered(start_worker: Start) -> None:
     job = make_job(iters=60)
     worker = start_worker()
     wait_for(job, training_at(10))
@@ -178,7 +178,7 @@ def test_a_running_job_is_cancelled_at_its_next_step(start_worker: Start) -> Non
     wait_until_gone(group)
 
 
-def test_a_stopped_worker_hands_its_job_back_without_blame(start_worker: Start) -> None:
+def test_a_stopped_worker_requeues_its_job_without_counting_a_crash(start_worker: Start) -> None:
     job = make_job(iters=60)
     worker = start_worker()
     wait_for(job, training_at(10))
@@ -195,7 +195,7 @@ def test_a_stopped_worker_hands_its_job_back_without_blame(start_worker: Start) 
     assert (job.attempt, job.crashes) == (2, 0)
 
 
-def test_a_child_that_hangs_is_killed_and_its_job_goes_on(
+def test_a_hanging_child_is_killed_and_its_job_continues(
     start_worker: Start, storage: Path
 ) -> None:
     job = make_job(iters=60)

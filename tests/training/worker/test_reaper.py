@@ -1,4 +1,4 @@
-"""Jobs whose process died or went silent."""
+"""Jobs whose process died or stopped responding."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Status = TrainingJob.Status
 
 @pytest.fixture
 def child() -> Iterator[subprocess.Popen[bytes]]:
-    """A process that does nothing, as a group of its own."""
+    """An idle process in its own process group."""
     process = subprocess.Popen(
         [sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True
     )
@@ -50,14 +50,14 @@ def test_a_living_job_is_left_alone(child: subprocess.Popen[bytes]) -> None:
     assert child.poll() is None
 
 
-def test_a_dead_process_gives_its_job_back(child: subprocess.Popen[bytes]) -> None:
+def test_the_job_of_a_dead_process_is_requeued(child: subprocess.Popen[bytes]) -> None:
     job = running(child)
     child.kill()
     child.wait()
     assert reaper.reap(grace_s=0) == [job]
     job.refresh_from_db()
     assert (job.status, job.crashes) == (Status.QUEUED, 1)
-    assert job.wait_reason == "The training process vanished."
+    assert job.wait_reason == "The training process disappeared."
 
 
 def test_a_silent_process_is_killed_first(child: subprocess.Popen[bytes]) -> None:
@@ -65,10 +65,10 @@ def test_a_silent_process_is_killed_first(child: subprocess.Popen[bytes]) -> Non
     assert reaper.reap(grace_s=0) == [job]
     assert child.wait(1) == -9
     job.refresh_from_db()
-    assert "went silent" in job.wait_reason
+    assert "stopped responding" in job.wait_reason
 
 
-def test_trouble_must_last(child: subprocess.Popen[bytes]) -> None:
+def test_a_problem_must_last_before_a_job_is_recovered(child: subprocess.Popen[bytes]) -> None:
     job = running(child, due_in_s=-1)
     assert reaper.reap(grace_s=0.2) == []
     time.sleep(0.25)
@@ -91,7 +91,7 @@ def test_a_reused_pid_is_not_mistaken_for_the_child(child: subprocess.Popen[byte
     assert child.poll() is None
 
 
-def test_a_claim_whose_worker_died_before_the_child_began_runs_out() -> None:
+def test_a_claim_expires_when_the_worker_died_before_the_child_started() -> None:
     make_job()
     job = claim()
     assert reaper.reap(grace_s=0) == []

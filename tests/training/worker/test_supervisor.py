@@ -1,4 +1,4 @@
-"""How the end of a child is understood, without starting a whole one."""
+"""How a child's exit is interpreted, without starting a real one."""
 
 from __future__ import annotations
 
@@ -41,14 +41,16 @@ def attempt_that(script: str, monkeypatch: pytest.MonkeyPatch) -> TrainingJob:
 ABORT = "import os, sys; sys.stderr.write({!r}); sys.stderr.flush(); os.abort()"
 
 
-def test_an_abort_that_tells_of_memory_is_out_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_abort_whose_log_mentions_memory_is_out_of_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     words = "[METAL] Command buffer execution failed: Insufficient Memory"
     job = attempt_that(ABORT.format(words), monkeypatch)
     assert (job.status, job.out_of_memory) == (Status.QUEUED, True)
     assert "ran out of memory" in job.wait_reason
 
 
-def test_an_abort_without_a_word_is_a_crash(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_abort_without_a_message_is_a_crash(monkeypatch: pytest.MonkeyPatch) -> None:
     job = attempt_that(ABORT.format("Assertion failed"), monkeypatch)
     assert (job.status, job.out_of_memory) == (Status.QUEUED, False)
     assert "signal 6" in job.wait_reason
@@ -66,10 +68,10 @@ def test_an_error_that_mentions_memory_but_kills_nothing_is_a_crash(
 ) -> None:
     job = attempt_that("raise SystemExit('std::bad_alloc')", monkeypatch)
     assert not job.out_of_memory
-    assert "exit status 1" in job.wait_reason
+    assert "exited with status 1" in job.wait_reason
 
 
-def test_a_child_names_itself_when_it_leads_a_group(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_child_records_itself_when_it_leads_its_group(monkeypatch: pytest.MonkeyPatch) -> None:
     make_job()
     job = claim()
     monkeypatch.setattr(os, "getpgrp", os.getpid)
@@ -97,7 +99,7 @@ def test_a_mac_is_kept_awake_for_as_long_as_the_child_lives(
     assert supervisor._awake == []
 
 
-def test_a_gentle_stop_hands_the_job_back(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_graceful_stop_requeues_the_job(monkeypatch: pytest.MonkeyPatch) -> None:
     stopping = supervisor.threading.Event()
     monkeypatch.setattr(supervisor, "_stopping", stopping)
     began = time.monotonic()

@@ -21,23 +21,23 @@ from training.web import overview
 
 _ACTIONS: dict[str, tuple[str, Callable[[TrainingJob], TrainingJob]]] = {
     "cancel": ("cancel jobs; running ones stop at their next step", queue.cancel),
-    "pause": ("hold jobs back; running ones stop at their next step", queue.pause),
-    "resume": ("let paused jobs go on", queue.resume),
+    "pause": ("pause jobs; running ones stop at their next step", queue.pause),
+    "resume": ("resume paused jobs", queue.resume),
     "retry": ("queue failed or cancelled jobs again", queue.retry),
-    "retry-halved": ("queue jobs that ran out of memory again, at half the batch size",
+    "retry-halved": ("queue jobs that ran out of memory again, with half the batch size",
                      queue.retry_halved),
 }  # fmt: skip
-_NUMBER = "for the version it makes, such as 1.0.0; default: the proposed one"
-_SET = "a setting of the configuration, such as lora.rank=16; repeat it for more"
+_NUMBER = "number of the new version, such as 1.0.0; default: the proposed number"
+_SET = "a configuration setting, such as lora.rank=16; can be repeated"
 
 
 class Command(BaseCommand):
-    help = "List, queue, order, pause, cancel and retry training jobs."
+    help = "List, queue, reorder, pause, cancel and retry training jobs."
 
     def add_arguments(self, parser: CommandParser) -> None:
         verbs = parser.add_subparsers(dest="verb", required=True)
-        listing = verbs.add_parser("list", help="jobs that wait or run, in the queue's order")
-        listing.add_argument("--all", action="store_true", help="those that are over, too")
+        listing = verbs.add_parser("list", help="list waiting and running jobs in queue order")
+        listing.add_argument("--all", action="store_true", help="also list finished jobs")
         add = verbs.add_parser("add", help="queue a job")
         _add_run(add)
         add.add_argument("--number", default="", help=_NUMBER)
@@ -48,14 +48,14 @@ class Command(BaseCommand):
             action="append",
             required=True,
             metavar="NAME=V1,V2",
-            help="values of a setting to try, such as lora.rank=8,16; repeat it for more",
+            help="values of a setting to try, such as lora.rank=8,16; can be repeated",
         )
         sweep.add_argument("--name", default="")
-        clone = verbs.add_parser("clone", help="queue a job like another")
+        clone = verbs.add_parser("clone", help="queue a copy of a job with changed settings")
         clone.add_argument("job", type=int)
         clone.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help=_SET)
         clone.add_argument("--number", default="", help=_NUMBER)
-        move = verbs.add_parser("move", help="change a waiting job's place")
+        move = verbs.add_parser("move", help="move a waiting job in the queue")
         move.add_argument("job", type=int)
         move.add_argument("where", choices=["first", "up", "down", "last"])
         for verb, (text, _) in _ACTIONS.items():
@@ -65,31 +65,28 @@ class Command(BaseCommand):
         verb: str = options["verb"]
         try:
             if verb in _ACTIONS:
-                self._act(_ACTIONS[verb][1], options["jobs"])
+                for number in options["jobs"]:
+                    self._print(_ACTIONS[verb][1](_job(number)))
             else:
                 getattr(self, f"_{verb}")(options)
         except HubError as error:
             raise CommandError(str(error)) from None
-
-    def _act(self, act: Callable[[TrainingJob], TrainingJob], numbers: Iterable[int]) -> None:
-        for number in numbers:
-            self._tell(act(_job(number)))
 
     def _list(self, options: dict[str, Any]) -> None:
         places = overview.queue_positions()
         jobs = TrainingJob.objects.select_related("model", "dataset")
         if options["all"]:
             for job in jobs.exclude(status__in=["queued", "running"]).order_by("created_at"):
-                self._tell(job)
+                self._print(job)
         for job in [*jobs.running(), *jobs.waiting()]:
-            self._tell(job, places.get(job.pk))
+            self._print(job, places.get(job.pk))
 
     def _add(self, options: dict[str, Any]) -> None:
         model, dataset = find_model(options["model"]), _dataset(options["dataset"])
         config = with_changes(TrainingConfig(), _settings(options["set"]))
         number = options["number"]
         job = queue.enqueue(model, dataset, config, options["priority"], version_number=number)
-        self._tell(job)
+        self._print(job)
 
     def _sweep(self, options: dict[str, Any]) -> None:
         grid = {
@@ -105,22 +102,22 @@ class Command(BaseCommand):
             priority=options["priority"],
         )
         for job in sweep.jobs.order_by("pk"):
-            self._tell(job)
+            self._print(job)
 
     def _clone(self, options: dict[str, Any]) -> None:
         job, changes = _job(options["job"]), _settings(options["set"])
-        self._tell(queue.clone(job, changes, version_number=options["number"]))
+        self._print(queue.clone(job, changes, version_number=options["number"]))
 
     def _move(self, options: dict[str, Any]) -> None:
         job = queue.move(_job(options["job"]), options["where"])
-        self._tell(job, overview.queue_positions().get(job.pk))
+        self._print(job, overview.queue_positions().get(job.pk))
 
-    def _tell(self, job: TrainingJob, place: int | None = None) -> None:
+    def _print(self, job: TrainingJob, place: int | None = None) -> None:
         state = "paused" if job.is_paused else job.status
         parts = [
             f"{job.pk}: {job.model.name} on {job.dataset.name}, {state}",
-            f"place {place}" if place else "",
-            f"to make {job.version_number}" if job.version_number and not job.is_over else "",
+            f"position {place}" if place else "",
+            f"will create {job.version_number}" if job.version_number and not job.is_over else "",
             f"step {job.iteration} of {job.total_iters}" if job.iteration else "",
             " ".join(f"{name}={value}" for name, value in sorted(job.varied.items())),
             job.yield_text or job.wait_reason or job.error_message,
@@ -138,7 +135,7 @@ def _add_run(parser: CommandParser) -> None:
 def _job(number: int) -> TrainingJob:
     job = TrainingJob.objects.select_related("model", "dataset").filter(pk=number).first()
     if job is None:
-        raise CommandError(f"There is no job {number}; `manage.py jobs list --all` names them.")
+        raise CommandError(f"There is no job {number}; `manage.py jobs list --all` lists all jobs.")
     return job
 
 
@@ -156,12 +153,12 @@ def _settings(texts: Iterable[str]) -> dict[str, Any]:
 def _pair(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals:
-        raise CommandError(f"{text!r} is not NAME=VALUE, such as lora.rank=16.")
+        raise CommandError(f"{text!r} is not of the form NAME=VALUE, such as lora.rank=16.")
     return name, value
 
 
 def _value(text: str) -> Any:
-    """A number, true, false, null or a list as JSON writes it; anything else is a word."""
+    """A JSON value (number, true, false, null, list); anything else is a string."""
     try:
         return json.loads(text)
     except ValueError:

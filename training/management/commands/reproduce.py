@@ -1,4 +1,4 @@
-"""`manage.py reproduce NAME@VERSION`: trains a version again and says whether it comes out the same."""
+"""`manage.py reproduce NAME@VERSION`: trains a version again and compares the weights."""
 
 from __future__ import annotations
 
@@ -14,37 +14,39 @@ from training.attempt import reproduction
 from training.models import TrainingJob
 
 _POLL_S = 0.5
-_REFUSED = 2
+_NO_RESULT = 2
 
 
 class Command(BaseCommand):
     help = (
-        "Train a version again from its lineage, through the queue, and compare the weights. Exits "
-        "with 0 when they are bit-exact or close, 1 when they diverged, 2 when it could not be told."
+        "Queue a job that trains a version again from its lineage, and compare the weights. Exits "
+        "with 0 when they are bit-exact or close, 1 when they diverged, 2 when there is no result."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("version", metavar="NAME@VERSION", help="or NAME@alias")
         parser.add_argument(
-            "--no-wait", action="store_true", help="queue it and end; its page will tell"
+            "--no-wait",
+            action="store_true",
+            help="queue the job and exit; see the result on the version's page",
         )
 
     def handle(self, *args: Any, version: str, no_wait: bool, **options: Any) -> None:
         try:
             job = reproduction.enqueue(find_version(version))
         except HubError as error:
-            raise CommandError(str(error), returncode=_REFUSED) from None
-        self.stdout.write(f"Job {job.pk} trains {job.reproduces} again.")
+            raise CommandError(str(error), returncode=_NO_RESULT) from None
+        self.stdout.write(f"Job {job.pk} will train {job.reproduces} again.")
         if no_wait:
             return
         try:
-            self._watch(job)
+            self._wait(job)
         except KeyboardInterrupt:
-            self.stdout.write(f"Job {job.pk} goes on; the version's page will tell.")
-            sys.exit(_REFUSED)
+            self.stdout.write(f"Job {job.pk} continues; see the result on the version's page.")
+            sys.exit(_NO_RESULT)
         if job.status != TrainingJob.Status.COMPLETED or job.reproduces is None:
             reason = job.error_message or f"Job {job.pk} is {job.status}."
-            raise CommandError(reason, returncode=_REFUSED)
+            raise CommandError(reason, returncode=_NO_RESULT)
         job.reproduces.refresh_from_db()
         found = job.reproduces.reproduction
         for line in reproduction.described(found):
@@ -52,19 +54,17 @@ class Command(BaseCommand):
         if found["verdict"] == "diverged":
             sys.exit(1)
 
-    def _watch(self, job: TrainingJob) -> None:
-        """Until the job is over; a line whenever something is new."""
-        told = ""
+    def _wait(self, job: TrainingJob) -> None:
+        """Wait until the job has finished; print a line whenever its progress changes."""
+        printed = ""
         while not job.is_over:
-            line = f"{job.status}: {job.stage or job.wait_reason or _WAITS}"
+            waiting = "waiting for the worker, which `manage.py up` starts"
+            line = f"{job.status}: {job.stage or job.wait_reason or waiting}"
             if job.iteration:
                 line = f"{job.stage or job.status}, step {job.iteration}"
-            if line != told:
+            if line != printed:
                 self.stdout.write(line)
                 self.stdout.flush()
-                told = line
+                printed = line
             time.sleep(_POLL_S)
             job.refresh_from_db()
-
-
-_WAITS = "waits for the worker, which is a part of `manage.py up`"

@@ -21,8 +21,8 @@ log = structlog.get_logger(__name__)
 
 
 class Command(BaseCommand):
-    help = "Run one attempt of a training job that the worker has claimed (not meant for hand use)."
-    requires_system_checks = ()  # they load every page and schema; the web process makes them
+    help = "Run one attempt of a training job that the worker has claimed (started by the worker)."
+    requires_system_checks = ()  # they load every page and schema; the web process runs them
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("job", type=int)
@@ -34,15 +34,15 @@ class Command(BaseCommand):
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda number, _frame: signals.append(number))
 
-        def asked_to_stop() -> str:
+        def stop_reason() -> str:
             if signals:
-                return "The worker was stopped; the job goes on when it is back."
+                return "The worker was stopped; the job continues when it is back."
             if runner.orphaned():
-                return "The worker died; the job goes on when it is back."
+                return "The worker died; the job continues when it is back."
             return ""
 
         try:
             ride_out(lambda: processes.announce(options["job"], options["lease"]))
-            runner.run(options["job"], options["lease"], asked_to_stop)
+            runner.run(options["job"], options["lease"], stop_reason)
         except LeaseLost as lost:
-            log.warning("lease lost, nothing recorded", reason=str(lost))
+            log.warning("lease lost, outcome not recorded", reason=str(lost))

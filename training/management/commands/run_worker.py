@@ -11,11 +11,11 @@ from huey.contrib.djhuey import HUEY
 
 from training.worker import supervisor, tasks
 
-_SHUTDOWN_S = 7.0  # beyond it the consumer leaves its thread, and with it the child, behind
+_SHUTDOWN_S = 7.0  # after this the consumer abandons its thread, and with it the child
 
 
 class Worker(Consumer):  # type: ignore[misc]
-    """A consumer that stops its training child gently, whichever signal ends it."""
+    """A consumer that stops its training child gracefully on every signal."""
 
     def stop(self, graceful: bool = False) -> None:
         supervisor.stop()
@@ -23,11 +23,13 @@ class Worker(Consumer):  # type: ignore[misc]
 
 
 class Command(BaseCommand):
-    help = "Run queued training jobs; ends within 8 s on SIGTERM or Ctrl-C, the job goes on later."
-    requires_system_checks = ()  # they load every page and schema; the web process makes them
+    help = (
+        "Run queued training jobs. Exits within 8 s on SIGTERM or Ctrl-C; the job continues later."
+    )
+    requires_system_checks = ()  # they load every page and schema; the web process runs them
 
     def handle(self, *args: Any, **options: Any) -> None:
-        assert tasks.tick.huey is HUEY  # importing the tasks has registered them
+        assert tasks.tick.huey is HUEY  # importing the tasks registers them
         consumer: Any = settings.HUEY["consumer"]
         worker = Worker(HUEY, shutdown_timeout=_SHUTDOWN_S, **consumer)
         worker.run()

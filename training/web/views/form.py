@@ -1,4 +1,4 @@
-"""The form of a new job or sweep, and what it says while one types."""
+"""The form for a new job or sweep, and its preview while someone is typing."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def job_new(request: HttpRequest) -> HttpResponse:
 
 @require_POST
 def plan(request: HttpRequest) -> HttpResponse:
-    """How many jobs the form makes, what they need, and what is wrong with it."""
+    """How many jobs the form would queue, what they need, and what is wrong."""
     earlier = _earlier(request)
     form = NewJobForm(request.POST, earlier=earlier.dataset if earlier else None)
     return render(request, "training/job_new.html#plan", {"plan": planning.plan(form)})
@@ -70,7 +70,7 @@ def _context(
 
 
 def _earlier(request: HttpRequest) -> TrainingJob | Sweep | None:
-    """The job (`from`) or sweep (`sweep`) whose settings are used again."""
+    """The job (`from`) or sweep (`sweep`) to repeat."""
     values = request.GET if request.method == "GET" else request.POST
     job, sweep = values.get("from", ""), values.get("sweep", "")
     if job.isdecimal():
@@ -81,7 +81,7 @@ def _earlier(request: HttpRequest) -> TrainingJob | Sweep | None:
 
 
 def _initial(request: HttpRequest, earlier: TrainingJob | Sweep | None) -> dict[str, Any]:
-    """Values that links carry: an earlier job's or sweep's, a preset's, a model and a data set."""
+    """Values from the link: an earlier job's or sweep's, a preset's, a model and a data set."""
     initial: dict[str, Any] = {}
     if earlier is not None:
         initial = repeated(earlier) if isinstance(earlier, TrainingJob) else swept(earlier)
@@ -93,7 +93,7 @@ def _initial(request: HttpRequest, earlier: TrainingJob | Sweep | None) -> dict[
 
 
 def _missing() -> list[str]:
-    """What has to be registered before anything can be trained."""
+    """What must be registered before anything can be trained."""
     models = Model.objects.filter(archived_at=None)
     return [
         kind

@@ -1,4 +1,4 @@
-"""The page of one job, which goes on by itself while the job does."""
+"""The page of one job, which updates itself while the job runs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from training.worker.supervisor import log_path
 
 @require_GET
 def job(request: HtmxRequest, pk: int) -> HttpResponse:
-    """`?with=JOB` lays the curves of other jobs over its own, as often as it is given."""
+    """`?with=JOB`, once or more, adds the curves of other jobs to the charts."""
     found = get_object_or_404(
         TrainingJob.objects.select_related(
             "model__base_model",
@@ -42,7 +42,8 @@ def job(request: HtmxRequest, pk: int) -> HttpResponse:
         "situation": overview.situation(found, place),
         "newest": found.metrics.order_by("-iteration").first(),
         "best": found.metrics.filter(val_loss__isnull=False).order_by("val_loss").first(),
-        "memory_off": _signed(found.memory_error),
+        # `+12 %`: how much the measured peak differs from the estimate.
+        "memory_off": "" if found.memory_error is None else f"{100 * found.memory_error:+.0f} %",
         "varied": varied_words(found.varied),
     }
     if not request.htmx:
@@ -56,13 +57,8 @@ def job(request: HtmxRequest, pk: int) -> HttpResponse:
     return render(request, partial(request, "training/job.html", "live"), context)
 
 
-def _signed(error: float | None) -> str:
-    """`+12 %`: how far the measured peak was from the estimate."""
-    return "" if error is None else f"{100 * error:+.0f} %"
-
-
 def _runs(request: HttpRequest, job: TrainingJob) -> dict[str, Any]:
-    """The jobs that can be overlaid, with whether they are; and those that are."""
+    """The jobs that can be compared, each with whether it is selected; and the selected ones."""
     wanted = {int(pk) for pk in request.GET.getlist("with") if pk.isdecimal() and len(pk) < 19}
     offered = list(overview.comparable(job))
     chosen = [other for other in offered if other.pk in wanted][: overview.MAX_RUNS - 1]
@@ -73,14 +69,14 @@ def _runs(request: HttpRequest, job: TrainingJob) -> dict[str, Any]:
 
 
 def run_label(job: TrainingJob) -> str:
-    """`Job 7 · LoRA rank 16` in a legend."""
+    """`Job 7 · LoRA rank 16`, for a legend."""
     varied = varied_words(job.varied)
     return f"Job {job.pk} · {varied}" if varied else f"Job {job.pk}"
 
 
 @require_POST
 def version_reproduce(request: HttpRequest, pk: int, version: str) -> HttpResponse:
-    """Queue the training of a version once more, and go where it can be watched."""
+    """Queue a job that trains the version again, and redirect to the job."""
     found = get_object_or_404(
         ModelVersion.objects.select_related("model", "base_model", "dataset"),
         model_id=pk,
@@ -95,7 +91,7 @@ def version_reproduce(request: HttpRequest, pk: int, version: str) -> HttpRespon
 
 @require_GET
 def log(request: HtmxRequest, pk: int) -> HttpResponse:
-    """The end of the job's log; the whole page without htmx."""
+    """The end of the job's log; without htmx the whole page."""
     found = get_object_or_404(TrainingJob, pk=pk)
     if not request.htmx:
         return redirect(found)
@@ -105,7 +101,7 @@ def log(request: HtmxRequest, pk: int) -> HttpResponse:
 
 @require_GET
 def measured(request: HtmxRequest, pk: int) -> HttpResponse:
-    """Validations and sample answers so far; the whole page without htmx."""
+    """Validations and sample answers so far; without htmx the whole page."""
     found = get_object_or_404(TrainingJob, pk=pk)
     if not request.htmx:
         return redirect(found)
@@ -119,7 +115,7 @@ def measured(request: HtmxRequest, pk: int) -> HttpResponse:
 
 @require_GET
 def metrics(request: HttpRequest, pk: int) -> JsonResponse:
-    """The job's curves beyond iteration `after`, in columns."""
+    """The job's curves after iteration `after`, in columns."""
     found = get_object_or_404(TrainingJob, pk=pk)
     after = request.GET.get("after", "-1")
     return JsonResponse(overview.curve(found, int(after) if after.isdigit() else -1))

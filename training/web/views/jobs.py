@@ -1,4 +1,4 @@
-"""The page of all jobs: what runs, what waits and in which order, and what was."""
+"""The page of all jobs: running, waiting in order, and finished."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, get_args
 
 from django.contrib import messages
-from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest
+from django.http import HttpResponse, HttpResponseBadRequest
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_GET, require_POST
 
@@ -21,7 +21,7 @@ from training.web import overview
 
 PER_PAGE = 25
 _SWEEPS = 4
-_MODELS = 50  # offered, newest first; any other name may be typed
+_MODELS = 50  # suggested, newest first; any other name can be typed
 
 _MOVES = (
     ("first", "Move to the front"),
@@ -54,14 +54,14 @@ def jobs(request: HtmxRequest) -> HttpResponse:
 
 @require_GET
 def line(request: HtmxRequest) -> HttpResponse:
-    """What runs and waits; the whole page without htmx."""
+    """The running and waiting jobs; without htmx the whole page."""
     return _answer(request)
 
 
 @require_POST
 def move(request: HtmxRequest, pk: int, where: Where) -> HttpResponse:
     if where not in get_args(Where):
-        return HttpResponseBadRequest("A job moves first, up, down or last.")
+        return HttpResponseBadRequest("A job can move first, up, down or last.")
     return _change(request, pk, lambda job: queue.move(job, where))
 
 
@@ -69,7 +69,7 @@ def move(request: HtmxRequest, pk: int, where: Where) -> HttpResponse:
 def prioritize(request: HtmxRequest, pk: int) -> HttpResponse:
     text = request.POST.get("priority", "").strip()
     if not text.removeprefix("-").isdecimal() or abs(int(text)) > 1000:
-        return _answer(request, "A priority is a whole number from -1000 to 1000.")
+        return _answer(request, "The priority must be a whole number from -1000 to 1000.")
     return _change(request, pk, lambda job: queue.prioritize(job, int(text)))
 
 
@@ -99,7 +99,7 @@ def retry_halved(request: HtmxRequest, pk: int) -> HttpResponse:
 
 
 def _change(request: HtmxRequest, pk: int, change: Change) -> HttpResponse:
-    """Change the job; then the line of jobs for htmx, else the page that the form was on."""
+    """Change the job; then the queue for htmx, else a redirect to the page with the form."""
     job = get_object_or_404(TrainingJob, pk=pk)
     try:
         change(job)
@@ -116,11 +116,8 @@ def _answer(
         return render(request, "training/jobs.html#line", context)
     if problem:
         messages.error(request, problem)
-    return redirect("jobs") if job is None or _from_line(request) else redirect(job)
-
-
-def _from_line(request: HttpRequest) -> bool:
-    return request.POST.get("back") == "jobs"
+    back = request.POST.get("back") == "jobs"
+    return redirect("jobs") if job is None or back else redirect(job)
 
 
 def _line() -> dict[str, Any]:

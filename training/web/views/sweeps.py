@@ -1,4 +1,4 @@
-"""Pages of sweeps: the jobs of a grid, compared."""
+"""The pages of sweeps, which compare the jobs of a grid."""
 
 from __future__ import annotations
 
@@ -48,5 +48,5 @@ def sweep(request: HtmxRequest, pk: int) -> HttpResponse:
 def sweep_cancel(request: HtmxRequest, pk: int) -> HttpResponse:
     found = get_object_or_404(Sweep, pk=pk)
     count = sweeps.cancel(found)
-    messages.success(request, f"{count} job{'' if count == 1 else 's'} of this sweep cancelled.")
+    messages.success(request, f"Cancelled {count} job{'' if count == 1 else 's'} of this sweep.")
     return redirect(found)
