@@ -116,17 +116,16 @@ def adapters(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     )
 
 
+@pytest.fixture(scope="session")
+def fake_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("fake")
+    (folder / "source.gguf").write_bytes(b"GGUF and more")
+    return get_backend("fake").import_gguf(folder / "source.gguf", folder / "base").path
+
+
 @pytest.fixture(scope="module", params=["fake", "mlx"])
-def model(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[LoadedModel]:
-    backend = get_backend(request.param)
-    if request.param == "mlx":
-        base = request.getfixturevalue("lively_base")
-    else:
-        folder = tmp_path_factory.mktemp("fake")
-        (folder / "source.gguf").write_bytes(b"GGUF and more")
-        base = backend.import_gguf(folder / "source.gguf", folder / "base").path
-    loaded = backend.load(base)
+def model(request: pytest.FixtureRequest) -> Iterator[LoadedModel]:
+    base = {"fake": "fake_base", "mlx": "lively_base"}[request.param]
+    loaded = get_backend(request.param).load(request.getfixturevalue(base))
     yield loaded
     loaded.close()

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from backends.base import TrainingConfig
 from backends.mlx.data.examples import Example
+from backends.schedule import examples_per_step
 
 _WINDOW = 16  # steps whose examples are sorted by length together
 _EVAL_ROWS, EVAL_TOKENS = 16, 8192  # most of an evaluation batch; only speed and memory change
@@ -53,15 +54,6 @@ class Batch:
 
 
 # ---------------------------------------------------------------- order
-
-
-def examples_per_step(config: TrainingConfig) -> int:
-    return config.batch_size * config.grad_accumulation_steps
-
-
-def steps_per_epoch(count: int, config: TrainingConfig) -> int:
-    """Optimizer steps in which each of `count` examples is seen once."""
-    return -(-count // examples_per_step(config))
 
 
 def step_batches(

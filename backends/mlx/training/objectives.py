@@ -14,9 +14,10 @@ from typing import Any, Protocol
 import mlx.core as mx
 
 from backends.base import TrainingConfig
+from backends.examples import Split
 from backends.mlx.data import batching, preferences
 from backends.mlx.data.batching import Batch
-from backends.mlx.data.examples import Example, Split, read_split
+from backends.mlx.data.examples import Example, read_split
 from backends.mlx.data.preferences import Pair
 from backends.mlx.training.loss import Arrays, Lanes, log_probabilities, to_arrays
 

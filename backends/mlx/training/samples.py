@@ -12,8 +12,8 @@ import mlx.core as mx
 from mlx_lm.models.cache import make_prompt_cache
 
 from backends.base import Sampled, TrainingConfig
+from backends.examples import as_chat
 from backends.mlx.data.examples import Example, example_of
-from backends.mlx.data.preferences import as_chat
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from backends.base import BadExample, Evaluated, Finished, LoraConfig, Stepped, TrainingConfig
-from backends.mlx.data.preferences import Pair, as_chat, read_pairs
+from backends.examples import as_chat
+from backends.mlx.data.preferences import Pair, read_pairs
 from backends.mlx.training import lora, objectives
 from backends.mlx.training.loading import load_base
 from backends.mlx.training.loss import Lanes
