@@ -47,7 +47,7 @@ def prepare() -> str:
         return _blas
 
 
-def device() -> DeviceInfo:
+def describe_device() -> DeviceInfo:
     """Describe the device that MLX uses by default in this process."""
     blas = prepare()
     import mlx.core as mx

@@ -31,7 +31,7 @@ def check_template(base: Path, data: Path, sample: int) -> None:
     left to it: it names them all."""
     trained, served = _tokenizers(base)
     for split in _SPLITS:
-        for number, value in _rows(data / f"{split}.jsonl", sample):
+        for number, value in _lines(data / f"{split}.jsonl", sample):
             place = f"{split}.jsonl, line {number}"
             for chat in _chats(value):
                 _check(chat, base.name, place, trained, served)
@@ -109,7 +109,7 @@ def _turns(said: Any, role: str) -> list[dict[str, Any]]:
     return said if isinstance(said, list) else [{"role": role, "content": said}]
 
 
-def _rows(path: Path, sample: int) -> Iterator[tuple[int, Any]]:
+def _lines(path: Path, sample: int) -> Iterator[tuple[int, Any]]:
     """At most `sample` examples with their line numbers, spread evenly over the file."""
     if not path.is_file():
         return
