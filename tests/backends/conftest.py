@@ -12,7 +12,7 @@ import pytest
 from backends import get_backend
 from backends.base import LoadedModel
 from backends.mlx.device import prepare
-from tests.backends.builders import write_adapter
+from tests.backends.rows import write_adapter
 
 prepare()  # before any test module imports MLX
 
@@ -74,14 +74,14 @@ def tiny_base(starter_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 @pytest.fixture
 def chats(tmp_path: Path) -> Path:
-    from tests.backends.build import write_chats
+    from tests.backends.training_runs import write_chats
 
     return write_chats(tmp_path / "data")
 
 
 @pytest.fixture
 def preferences(tmp_path: Path) -> Path:
-    from tests.backends.build import write_preferences
+    from tests.backends.training_runs import write_preferences
 
     return write_preferences(tmp_path / "preferences")
 

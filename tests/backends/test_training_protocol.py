@@ -28,8 +28,8 @@ from backends.base import (
     UnsupportedModel,
 )
 from backends.schedule import learning_rate
-from tests.backends import build
-from tests.backends.build import chat, digest, of, write_split
+from tests.backends import training_runs
+from tests.backends.training_runs import chat, digest, of, write_split
 
 pytestmark = pytest.mark.any_database
 
@@ -43,10 +43,10 @@ class Trainer:
     folder: Path
 
     def make_run(self, data: Path, name: str = "run", **overrides: Any) -> TrainingRun:
-        return build.make_run(self.base, data, self.folder / name, **overrides)
+        return training_runs.make_run(self.base, data, self.folder / name, **overrides)
 
     def events(self, run: TrainingRun) -> list[TrainingEvent]:
-        return build.events(run, self.backend)
+        return training_runs.events(run, self.backend)
 
     def close_at(self, run: TrainingRun, reached: Callable[[TrainingEvent], bool]) -> None:
         """Drive `run` up to the first event that `reached` accepts, then close it."""
@@ -55,7 +55,7 @@ class Trainer:
         generator.close()
 
     def close_after(self, run: TrainingRun, iteration: int) -> None:
-        build.run_and_close(run, iteration, self.backend)
+        training_runs.run_and_close(run, iteration, self.backend)
 
 
 @pytest.fixture(params=["fake", "mlx"])
@@ -142,7 +142,7 @@ def test_a_finished_run_has_these_metrics(trainer: Trainer, chats: Path) -> None
         "train_loss",
         *("val_loss", "best_val_loss", "best_iteration", "base_val_loss"),
         *("test_loss", "perplexity", "base_test_loss", "base_perplexity"),
-        *(f"{split}_{cut}" for split in build.SPLITS for cut in ("truncated", "dropped")),
+        *(f"{split}_{cut}" for split in training_runs.SPLITS for cut in ("truncated", "dropped")),
     }
     assert metrics["perplexity"] == pytest.approx(math.exp(metrics["test_loss"]))
     assert metrics["base_perplexity"] == pytest.approx(math.exp(metrics["base_test_loss"]))
@@ -503,6 +503,6 @@ def test_a_folder_with_code_is_refused(trainer: Trainer, chats: Path) -> None:
     folder = trainer.folder / "with-code"
     shutil.copytree(trainer.base, folder)
     (folder / "model.py").write_text("print('hello')")
-    run = build.make_run(folder, chats, trainer.folder)
+    run = training_runs.make_run(folder, chats, trainer.folder)
     with pytest.raises(UnsupportedModel):
         trainer.events(run)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from backends.base import Finished, LoraConfig, Started
-from tests.backends.build import digest, events, make_run, of, run_and_close
+from tests.backends.training_runs import digest, events, make_run, of, run_and_close
 
 pytestmark = pytest.mark.any_database
 

@@ -18,7 +18,7 @@ from backends.base import (
     TrainingDiverged,
     TrainingRun,
 )
-from tests.backends.build import (
+from tests.backends.training_runs import (
     chat,
     digest,
     events,
@@ -101,7 +101,7 @@ import sys, json, time
 from pathlib import Path
 from backends.base import TrainingRun, TrainingConfig, Stepped
 from backends.mlx import MLXBackend
-from tests.backends.build import chat, digest, events, make_run, of, run_and_close
+from tests.backends.training_runs import chat, digest, events, make_run, of, run_and_close
 base, data, folder = map(Path, sys.argv[1:4])
 config = TrainingConfig.model_validate_json(sys.argv[4])
 run = TrainingRun(base, data, folder / "output", folder / "checkpoints", config)

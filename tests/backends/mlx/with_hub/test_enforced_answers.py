@@ -17,7 +17,7 @@ from django.test import AsyncClient
 from backends.mlx import MLXBackend
 from registry.models import BaseModel
 from registry.storage import artifacts, paths
-from tests.backends.mlx.test_tool_calls import TEMPLATE, TOOLS, with_template
+from tests.backends.mlx.tool_template import TEMPLATE, TOOLS, with_template
 from tests.inference.engines import running_engine
 
 ASK = [{"role": "user", "content": "Lunch with Ana next Friday at noon"}]

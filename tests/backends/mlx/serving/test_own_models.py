@@ -15,9 +15,9 @@ from backends.mlx import MLXBackend
 from inference.gateway import client
 from inference.protocol import Done, Folder, Generate, Unload
 from registry.storage import artifacts, paths
-from tests.backends.builders import Row, run
 from tests.backends.mlx.serving.test_load_adapter import make_adapter
 from tests.backends.mlx.serving.test_prefix_cache import prompt
+from tests.backends.rows import Row, run
 from tests.inference.engines import joined, running_engine
 
 pytestmark = pytest.mark.any_database
