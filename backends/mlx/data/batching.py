@@ -1,4 +1,4 @@
-"""Which examples a step sees, and how they lie in arrays.
+"""Which examples a step sees, and their layout in arrays.
 
 The order is a pure function of (seed, iteration), so a resumed run needs no stored position. A
 step takes `batch_size * grad_accumulation_steps` examples of like length and works through them
@@ -20,7 +20,10 @@ from backends.mlx.data.examples import Example
 from backends.schedule import examples_per_step
 
 _WINDOW = 16  # steps whose examples are sorted by length together
-_EVAL_ROWS, EVAL_TOKENS = 16, 8192  # most of an evaluation batch; only speed and memory change
+_EVAL_ROWS, EVAL_TOKENS = (
+    16,
+    8192,
+)  # at most in an evaluation batch; they change only speed and memory
 
 type Span = tuple[int, int]
 
@@ -36,7 +39,8 @@ class Measured(Protocol):
 class Batch:
     """Padded rows. `positions` index the flattened `[rows * length]` outputs that are judged.
 
-    inputs `[rows, length]`; positions, targets, weights and owners `[n]`: a weight is 0 on padding,
+    `inputs` is `[rows, length]`; `positions`, `targets`, `weights` and `owners` are
+    `[n]`: a weight is 0 on padding,
     an owner is the example (from 0) that the target belongs to. In packed rows `segments`
     `[rows, length]` numbers the example of each token, −1 on padding, and `spans` has the same as
     (start, end) of each run, by row.

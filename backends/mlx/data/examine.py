@@ -1,4 +1,4 @@
-"""What a model's tokenizer makes of a data set: lengths, cuts, and the loss mask of single examples.
+"""A data set through a model's tokenizer: lengths, cuts, and the loss mask of single examples.
 
 Every example goes through `backends.mlx.data.examples`, as in training, so what is shown is
 what is learned. Only the tokenizer is loaded, never the weights.
@@ -109,7 +109,7 @@ def _example(line: str, tokenizer: Any) -> Example:
 def _render(
     split: str, number: int, example: Example, tokenizer: Any, limit: int
 ) -> RenderedExample:
-    """Runs of tokens that are alike. Decoded run by run, so that no character is torn inside one."""
+    """Runs of equal tokens, decoded run by run, so that no character is split inside one."""
     tokens = example.tokens[:_PIECES]
     bounds = sorted({0, min(example.start, len(tokens)), min(limit, len(tokens)), len(tokens)})
     pieces = [

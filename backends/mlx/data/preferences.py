@@ -1,7 +1,7 @@
 """Preference data: a request with a better and a worse answer.
 
 Each answer becomes an example of its own, rendered exactly as a plain chat would be, so that the
-objective compares what the endpoint could have said.
+objective compares answers that the endpoint could have given.
 """
 
 from __future__ import annotations

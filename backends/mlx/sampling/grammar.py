@@ -69,8 +69,8 @@ class Grammars:
 
 @functools.lru_cache(maxsize=4)
 def _llguidance_tokenizer(described: str, vocabulary: int, ends: tuple[int, ...]) -> LLTokenizer:
-    """Takes a second or two, during which Python stands still: shared by all models of a process
-    that have the same tokenizer."""
+    """Takes a second or two and holds the GIL meanwhile: shared by all models of a process that
+    have the same tokenizer."""
     try:
         return LLTokenizer(described, n_vocab=vocabulary, eos_token=list(ends))
     except (ValueError, RuntimeError) as error:
@@ -80,7 +80,7 @@ def _llguidance_tokenizer(described: str, vocabulary: int, ends: tuple[int, ...]
 
 
 class GrammarMask:
-    """A logits processor that follows one answer. `failed` once the grammar cannot go on."""
+    """A logits processor that follows one answer. `failed` once the grammar cannot continue."""
 
     def __init__(self, matcher: LLMatcher, ends: Sequence[int], vocabulary: int) -> None:
         self._matcher = matcher
@@ -94,14 +94,14 @@ class GrammarMask:
 
     def __call__(self, tokens: mx.array, logits: mx.array) -> mx.array:
         if self._started:
-            async_eval(logits)  # the device computes while the last token is waited for
+            async_eval(logits)  # the device computes while this waits for the last token
             self._follow(int(memoryview(tokens[-1:])[0]))
         self._started = True
         allowed = mx.array(self._allowed(logits.shape[-1]))
         return mx.where(allowed, logits, mx.array(-float("inf"), logits.dtype))
 
     def _follow(self, token: int) -> None:
-        # After an end mlx-lm still computes one step, whose token nobody sees.
+        # After an end mlx-lm still computes one step, whose token is discarded.
         if not self._matcher.is_stopped():
             self._matcher.consume_token(token)
 
@@ -115,14 +115,14 @@ class GrammarMask:
 
 
 def _source(grammar: Grammar) -> str:
-    """The grammar in llguidance's words. Raises ValueError."""
+    """The grammar in llguidance's notation. Raises ValueError."""
     match grammar.kind:
         case "json_object":
             return LLMatcher.grammar_from_json_schema({"type": "object"}, overrides=_JSON)
         case "json_schema":
             schema = json.loads(grammar.source)
             if not isinstance(schema, (dict, bool)):
-                raise ValueError("it is no JSON object")
+                raise ValueError("it is not a JSON object")
             return LLMatcher.grammar_from_json_schema(json.dumps(schema), overrides=_JSON)
         case "regex":
             return LLMatcher.grammar_from_regex(grammar.source)

@@ -286,7 +286,7 @@ class MLXModel:
         self._prefixes.shrink(most_bytes)
 
     def add_adapter(self, path: Path) -> None:
-        """Raises UnsupportedModel when `path` is no LoRA adapter of this base."""
+        """Raises UnsupportedModel when `path` is not a LoRA adapter for this base."""
         with _readable_errors():
             self._adapters.add(path)
 

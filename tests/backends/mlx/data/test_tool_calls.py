@@ -95,11 +95,11 @@ def test_an_answer_from_a_tools_result_reads_the_call_and_the_result(tokenizer: 
 @pytest.mark.parametrize(
     ("template", "reason"),
     [
-        ("{% for m in messages %}{{ m.content }}{% endfor %}", "writes no tool calls"),
+        ("{% for m in messages %}{{ m.content }}{% endfor %}", "does not write tool calls"),
         (
             "{% if messages[-1].tool_calls %}again {% endif %}{% for m in messages %}"
             "{{ m.content }}{% for c in m.tool_calls or [] %}{{ c }}{% endfor %}{% endfor %}",
-            "writes earlier turns anew",
+            "rewrites earlier turns",
         ),
     ],
 )
