@@ -1,4 +1,4 @@
-"""Compare two models token by token on the same true text.
+"""Compare two models token by token on the same text.
 
 One model is in memory at a time: the first one's logits of the judged tokens are kept (tokens ×
 vocabulary × 4 bytes: 300 MB for 512 tokens of a vocabulary of 150,000).
@@ -95,7 +95,7 @@ def _compared(
         largest = max(largest, float(np.abs(one - other).max()))
         tokens += len(targets)
     return Fidelity(
-        kl=max(0.0, kl / tokens),  # rounding can leave a negative nothing
+        kl=max(0.0, kl / tokens),  # rounding can make it slightly negative
         top1=same / tokens,
         largest_difference=largest,
         perplexity=_perplexity(loss / tokens),

@@ -1,8 +1,8 @@
-"""Answers that keep a grammar: before each token, those that would break it are ruled out.
+"""Answers that follow a grammar: before each token, those that would break it are masked.
 
 The grammar follows the tokens that were really drawn. mlx-lm builds a step before the last token
 is known, so a row with a grammar waits for that token here; by then its own step is under way,
-and the mask is worked out beside it. Rows without a grammar never come here.
+and the mask is computed meanwhile. Rows without a grammar are not affected.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from llguidance import LLMatcher, LLTokenizer
 from backends.base import BackendError, Grammar
 
 async_eval: Any = mx.async_eval  # untyped
-# A model that has lost the thread may write white space for ever, which any schema allows.
+# A confused model may write white space forever, which any schema allows.
 _JSON: Any = {"whitespace_pattern": r"[ \n\r\t]{0,16}"}
 _NAMES = {
     "json_object": "JSON",
@@ -30,7 +30,7 @@ _NAMES = {
 
 
 class Grammars:
-    """The grammars of one model; the tokenizer's side of them is made on first use."""
+    """The grammars of one model; its tokenizer is prepared on first use."""
 
     def __init__(self, tokenizer: Any, vocabulary: int) -> None:
         self._tokenizer = tokenizer  # mlx-lm's wrapper
@@ -38,7 +38,7 @@ class Grammars:
         self.compile = functools.lru_cache(maxsize=64)(self._compile)
 
     def start(self, grammar: Grammar) -> GrammarMask:
-        """The mask of a new answer. Raises BackendError, saying why, for a wrong grammar."""
+        """The mask of a new answer. Raises BackendError with the reason for a wrong grammar."""
         return GrammarMask(self.compile(grammar).deep_copy(), self._ends, self._vocabulary)
 
     def _compile(self, grammar: Grammar) -> LLMatcher:

@@ -58,7 +58,7 @@ def learned(example: dict[str, Any], tokenizer: Any) -> tuple[str, str]:
 def test_the_call_is_learned_as_the_template_writes_it(tokenizer: Any) -> None:
     read, said = learned(asked(), tokenizer)
     assert said == CALLED
-    assert '"description": "The weather of a city"' in read  # the tools are told
+    assert '"description": "The weather of a city"' in read  # the tools are described
     assert read.endswith("Weather in Oslo?<|im_end|>\n<|im_start|>assistant\n")
 
 
