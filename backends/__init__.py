@@ -1,4 +1,4 @@
-"""The only package that imports MLX. `get_backend` picks one by its configured name."""
+"""Machine-learning backends: the only package that imports MLX. `get_backend` picks one by name."""
 
 from backends.base import Backend
 

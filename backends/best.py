@@ -1,4 +1,4 @@
-"""Which validation was the best so far, and whether waiting for a better one is over."""
+"""Which validation was the best so far, and whether patience with the run is exhausted."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Best:
     waited: int = 0  # validations since the best
 
     def see(self, iteration: int, loss: float) -> bool:
-        """Take the validation after `iteration`; is it the best?"""
+        """Record the validation after `iteration`. Returns whether it is the best so far."""
         self.validated = iteration
         if self.loss is not None and not loss < self.loss:
             self.waited += 1
@@ -30,14 +30,3 @@ class Best:
         if self.loss is None:
             return {}
         return {"best_val_loss": self.loss, "best_iteration": self.iteration}
-
-
-def infinite(lines: list[int], iteration: int) -> str:
-    """What TrainingDiverged says of a step on these lines of train.jsonl."""
-    shown = [str(line) for line in sorted(set(lines))]
-    more = f" and {len(shown) - 20} more" if len(shown) > 20 else ""
-    word = "line" if len(shown) == 1 else "lines"
-    return (
-        f"Loss or gradient became infinite at iteration {iteration}, on train.jsonl, {word} "
-        f"{', '.join(shown[:20])}{more}; lower the learning rate or look at these examples."
-    )

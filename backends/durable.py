@@ -25,3 +25,10 @@ def fsync(path: Path) -> None:
             os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush every file of `folder`, then the folder itself."""
+    for path in folder.iterdir():
+        fsync(path)
+    fsync(folder)

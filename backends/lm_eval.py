@@ -1,5 +1,5 @@
-"""Tasks of lm-eval (EleutherAI's evaluation harness), which is no dependency: is it here, and what
-did it say."""
+"""lm-eval (EleutherAI's evaluation harness), an optional package: is it installed, and what are
+its results."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ def installed() -> bool:
 
 
 def parse_results(results: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-    """Figures by task from `simple_evaluate`'s answer: `acc,none` becomes `acc`, another filter than
-    none stays in the name (`exact_match_strict_match`). Standard errors, counts and texts are left out."""
+    """Figures by task from `simple_evaluate`'s answer: `acc,none` becomes `acc`, a filter other
+    than none stays in the name (`exact_match_strict_match`). Standard errors,
+    counts and texts are left out."""
     found: dict[str, dict[str, float]] = {}
     for task, figures in results["results"].items():
         kept = {}

@@ -1,11 +1,11 @@
-"""Which beginnings of token sequences are known already: one index for every backend.
+"""Which prefixes of token sequences are cached: one index for every backend.
 
 Sequences are cut into blocks, and a block is named by the digest of itself and all before it, so
-a look-up reads a prompt once and ends at the first block that is not held. What is held comes in
-segments: runs of blocks that were added at once, each of which goes on where its parent stands. A
-beginning that many sequences share is thus held once.
+a look-up reads a prompt once and ends at the first block that is not held. Blocks are held in
+segments: runs of blocks that were added at once, each of which continues its parent. A prefix that
+many sequences share is held once.
 
-This module knows neither what a segment's content is nor where it lies.
+This module knows neither what a segment contains nor where that is stored.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class Segment[T]:
 
 
 class PrefixTree[T]:
-    """Segments within a budget of bytes; the least recently used go first, children before the
-    parents that they need."""
+    """Segments within a budget of bytes. The least recently used are dropped first, children before
+    the parents that they need."""
 
     def __init__(
         self, most_bytes: int, dropped: Callable[[Segment[T]], None] | None = None
@@ -51,7 +51,7 @@ class PrefixTree[T]:
 
     def find(self, root: bytes, tokens: Sequence[int]) -> list[tuple[Segment[T], int]]:
         """The held beginning of `tokens`, as segments in their order and how many of the blocks of
-        each belong to it. `root` parts what must not be shared, such as adapters."""
+        each belong to it. `root` separates what must not be shared, such as adapters."""
         last = None
         for name in _names(root, tokens):
             place = self._places.get(name)

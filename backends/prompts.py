@@ -1,4 +1,4 @@
-"""Which prompts a model can take: one rule for every backend."""
+"""How much room a prompt leaves in the context window: one rule for every backend."""
 
 from __future__ import annotations
 

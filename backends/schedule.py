@@ -1,17 +1,57 @@
-"""How many steps a run takes, and the learning rate of each."""
+"""How many steps a run takes, the learning rate of each, and what is due after it: one rule for every
+backend."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, field
 
 from backends.base import TrainingConfig
+from backends.best import Best
 
 
-def resolved(config: TrainingConfig, steps_per_epoch: int) -> TrainingConfig:
-    """`config` with `iters` instead of `epochs`, and a warm-up that ends before the run does."""
+@dataclass
+class Progress:
+    """How far a run is. What is due follows from this and the config alone, so a run that was closed
+    between two events continues with the second one."""
+
+    iteration: int = 0  # the last step done
+    saved: int = 0  # the iteration of the newest checkpoint
+    best: Best = field(default_factory=Best)
+
+    @property
+    def unsaved(self) -> bool:
+        return self.iteration > self.saved
+
+    def is_over(self, config: TrainingConfig) -> bool:
+        """All steps are done, or patience is exhausted."""
+        return self.iteration >= config.iters or self.best.exhausted(config.patience)
+
+    def validation_due(self, config: TrainingConfig) -> bool:
+        """After every `steps_per_eval` steps and after the last."""
+        due = self.iteration >= config.iters or self.iteration % config.steps_per_eval == 0
+        return due and self.iteration > self.best.validated
+
+    def checkpoint_due(self, config: TrainingConfig) -> bool:
+        """After every `save_every` steps, after the last, and for a new best. A validation that is
+        due comes before it, because it decides the other two."""
+        due = self.iteration % config.save_every == 0 or self.best.iteration == self.iteration
+        return self.unsaved and (due or self.is_over(config))
+
+
+def examples_per_step(config: TrainingConfig) -> int:
+    return config.batch_size * config.grad_accumulation_steps
+
+
+def resolved(config: TrainingConfig, examples: int) -> TrainingConfig:
+    """`config` with `iters` instead of `epochs`, and a warm-up that ends before the run does.
+
+    An epoch is as many steps as it takes to see each of `examples` once.
+    """
     if config.epochs is None:
         return config
-    iters = max(1, math.ceil(config.epochs * steps_per_epoch - 1e-9))
+    steps = -(-examples // examples_per_step(config))
+    iters = max(1, math.ceil(config.epochs * steps - 1e-9))
     warmup = min(config.warmup, iters - 1)
     return config.model_copy(update={"iters": iters, "warmup": warmup, "epochs": None})
 

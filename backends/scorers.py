@@ -1,6 +1,6 @@
-"""What an answer is worth beside the right one: one rule for scoring after training and over HTTP.
+"""Scores of an answer against the right one: one rule for scoring after training and over HTTP.
 
-Every scorer gives 0 to 1. It knows examples of data sets and text, neither models nor tokens.
+Every scorer returns 0 to 1. This module knows examples and text, neither models nor tokens.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ type Scorer = Callable[[str, str], float]
 
 
 class NoAnswer(ValueError):
-    """An example has no right answer that a text could be compared with; the text says why."""
+    """An example has no answer that a text can be compared with; the message says why."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """What to ask and what should come."""
+    """What to ask, and the expected answer."""
 
     messages: list[Message]
     expected: str
@@ -45,9 +45,9 @@ def question(example: Mapping[str, Any]) -> Question:
         return Question(_as_chat(example["prompt"]), example["completion"])
     messages = list(example.get("messages", ()))
     if len(messages) < 2 or messages[-1]["role"] != "assistant":
-        raise NoAnswer("An example without an assistant's answer at its end cannot be scored.")
+        raise NoAnswer("An example that does not end with an assistant's answer cannot be scored.")
     if messages[-1].get("tool_calls"):
-        raise NoAnswer("An answer that calls a tool is no text to compare.")
+        raise NoAnswer("An answer that calls a tool is not text and cannot be scored.")
     tools = example.get("tools") or None
     kept = ("role", "content") if tools is None else SPOKEN
     asked = [{key: m[key] for key in kept if key in m} for m in messages[:-1]]
@@ -66,7 +66,7 @@ def _as_chat(asked: Any) -> list[Message]:
 
 
 def exact_match(expected: str, answer: str) -> float:
-    """1 when equal as JSON where the right answer is JSON, else equal but for space around it."""
+    """1 when both are equal: as JSON where the right answer is JSON, else as text without space around."""
     try:
         right = _canonical(expected)
     except ValueError:
@@ -79,7 +79,7 @@ def exact_match(expected: str, answer: str) -> float:
 
 def json_fields(expected: str, answer: str) -> float:
     """F1 of the fields, each a path with its value: half right is worth half. 0 when the answer is
-    no JSON. Raises NoAnswer when the right answer is none."""
+    not JSON. Raises NoAnswer when the right answer is not JSON."""
     try:
         right = Counter(_fields(json.loads(expected, parse_int=float)))
     except ValueError:
@@ -92,12 +92,12 @@ def json_fields(expected: str, answer: str) -> float:
 
 
 def contains(expected: str, answer: str) -> float:
-    """1 when the right answer is somewhere in the answer, whatever its letters' case."""
+    """1 when the answer contains the right one, ignoring case."""
     return float(_plain(expected) in _plain(answer))
 
 
 def f1(expected: str, answer: str) -> float:
-    """Harmonic mean of precision and recall of words, whatever their order and case (as SQuAD's,
+    """Harmonic mean of precision and recall of words, ignoring order and case (as SQuAD's,
     which also leaves out English articles)."""
     return _f1(Counter(_words(expected)), Counter(_words(answer)))
 

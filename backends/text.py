@@ -1,4 +1,4 @@
-"""Text on its way out, for every backend: stop strings in a stream that arrives in pieces."""
+"""Stop strings in streamed text: one rule for every backend."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class StopText:
         self.found = ""  # what stopped it
 
     def push(self, text: str) -> str:
-        """Take the next piece; return what may be shown. Nothing comes after a stop."""
+        """Add the next piece; return the text that may be shown. Nothing comes after a stop."""
         if not self._stop:
             return text
         if self.stopped or not text:
@@ -36,7 +36,7 @@ class StopText:
         return text[:shown]
 
     def flush(self) -> str:
-        """The text ended: what was held back is plain text after all."""
+        """The text ended: return what was held back, which is plain text after all."""
         held, self._held = self._held, ""
         return held
 

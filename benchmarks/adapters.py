@@ -22,9 +22,9 @@ from rich.console import Console
 from rich.table import Table
 
 from backends.base import Message
-from benchmarks.asking import Server, ask, ask_all
-from benchmarks.chats import Chats
-from benchmarks.running import arguments, finish, machine, supervised_hub
+from benchmarks.setup.chats import Chats
+from benchmarks.setup.client import Server, ask, ask_all
+from benchmarks.setup.hub import arguments, finish, machine, supervised_hub
 
 STREAMS, ADAPTERS, RANK, ROUNDS, WORDS, TOKENS = 8, 4, 8, 4, 20, 32
 MANY, ONE, BASE = "four adapters", "one adapter", "bare base"
@@ -56,7 +56,7 @@ def make_version(base: Any, number: int) -> str:
 
 
 def write_adapter(folder: Path, config: dict[str, Any], seed: int) -> None:
-    """Small random factors: the answers change a little and go on as long."""
+    """Small random factors: the answers change a little and stay as long."""
     from safetensors.numpy import save_file
 
     hidden, inner = config["hidden_size"], config["intermediate_size"]

@@ -29,14 +29,14 @@ from typing import Any
 
 import psutil
 
-from benchmarks.running import ROOT, add_arguments, finish, machine, own_storage
+from benchmarks.setup.hub import ROOT, add_arguments, finish, machine, own_storage
 
 BAR_S = 45.0
 ITERS, SAVE_EVERY, STEP_S = 30, 2, 0.05
 RESTART_S = 0.5  # as `manage.py up` does
-WAITING = 4  # jobs kept in the queue while killing goes on
+WAITING = 4  # jobs kept in the queue while processes are killed
 END_S = 600.0  # for what is left to end, once killing is over
-TARGETS = (("child", 0.55), ("worker", 0.25), ("both", 0.12), ("both, nobody restarts", 0.08))
+TARGETS = (("child", 0.55), ("worker", 0.25), ("both", 0.12), ("both, without a restart", 0.08))
 
 _HISTORY = """
 CREATE TABLE chaos_history (

@@ -4,7 +4,7 @@
 
 Prints the tables of `docs/first-token.md`; with `--write` it puts them there. Nothing is measured:
 the machine's figures and the rates that calibrate them are published ones, and the hub's own share
-of a first token is the one that `docs/benchmarks.md` and `docs/decisions.md` tell.
+of a first token is the figure in `docs/benchmarks.md` and `docs/decisions.md`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "first-token.md"
+DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "first-token.md"
 GB, KIB = 1e9, 2**10
 
 # --------------------------------------------------------------------------- what is assumed
@@ -260,7 +260,7 @@ TABLES = {
 
 
 def written(text: str) -> str:
-    """`text` with each table between its marks computed anew. Raises ValueError without a mark."""
+    """`text` with the tables between its marks recomputed. Raises ValueError without a mark."""
     for name, make in TABLES.items():
         before, after = f"<!-- {name} -->\n", "\n<!-- end -->"
         start = text.index(before) + len(before)

@@ -4,8 +4,8 @@
 
 A real hub with the fake backend; after each job the private memory of web, engine, worker and
 sampler is read, and a line is fitted to what comes after the first tenth. The bar is a growth of
-less than 5 % of the process's memory, or 5 MB, over all jobs. Pages are asked for meanwhile, as
-somebody who watches would.
+less than 5 % of the process's memory, or 5 MB, over all jobs. Pages are requested
+meanwhile, as in a browser that watches.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.running import add_arguments, finish, machine, supervised_hub
+from benchmarks.setup.hub import add_arguments, finish, machine, supervised_hub
 
 if TYPE_CHECKING:
     from hub.processes.supervisor import Supervisor

@@ -19,7 +19,7 @@ import httpx
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.running import arguments, finish, machine, running_hub
+from benchmarks.setup.hub import arguments, finish, machine, running_hub
 
 BAR_MS = 300.0
 ROUNDS = 12

@@ -25,9 +25,9 @@ from rich.table import Table
 
 from backends.base import Message
 from backends.prefixes import BLOCK, PrefixTree
-from benchmarks.asking import Answer, Server, ask
-from benchmarks.chats import Chats
-from benchmarks.running import arguments, finish, machine, supervised_hub
+from benchmarks.setup.chats import Chats
+from benchmarks.setup.client import Answer, Server, ask
+from benchmarks.setup.hub import arguments, finish, machine, supervised_hub
 from inference.gateway.client import aengine_stats, ping
 from registry.errors import Unavailable
 

@@ -35,9 +35,8 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.running import finish, free_port, machine
+from benchmarks.setup.hub import ROOT, finish, free_port, machine
 
-ROOT = Path(__file__).resolve().parent.parent
 BAR_MS = 50.0
 SAMPLES = 60
 WARM_UP = 3
@@ -74,7 +73,7 @@ def admin_search(table: str) -> Draw:
 
 
 def endpoints() -> dict[str, Draw]:
-    """Every list, search and detail; each sample draws its ids, depths and words anew."""
+    """Every list, search and detail; each sample draws new ids, depths and words."""
     from registry.models import BaseModel, Dataset, DatasetReport, Model, ModelVersion
     from training.models import TrainingJob
 
@@ -175,7 +174,7 @@ def endpoints() -> dict[str, Draw]:
 @dataclass
 class Timed:
     """What one endpoint took, a value per sample. `cpu_ms` is the web process's own time on a
-    core, in ticks of 10 ms: only its mean over many samples tells something."""
+    core, in ticks of 10 ms: only its mean over many samples means anything."""
 
     wall_ms: list[float] = field(default_factory=list)
     cpu_ms: list[float] = field(default_factory=list)

@@ -27,10 +27,9 @@ from rich.console import Console
 from rich.table import Table
 
 from backends.base import TrainingConfig, TrainingRun
-from benchmarks.running import arguments, finish, machine
-from benchmarks.small_model import make_small_model
+from benchmarks.setup.hub import ROOT, arguments, finish, machine
+from benchmarks.setup.models import make_small_model
 
-ROOT = Path(__file__).parents[1]
 STEPS = 8
 COMMON: dict[str, Any] = {
     "iters": STEPS,

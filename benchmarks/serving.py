@@ -4,11 +4,11 @@
 
 Parts: `one` (a single stream), `tiny` (what the hub itself adds to the first token), `many` (8 and
 16 greedy streams), `sampled` (the same at temperature 0.7, top_p 0.9), `beside` (the first token
-beside a live stream) and `leaving` (until a row is free when its client goes); all of them if none
-is named. A real hub with all of its processes, the bundled SmolLM2-135M in float32, everything
-over HTTP. Hub and rivals take turns within each round; a ratio is the median over the rounds of
+beside a live stream) and `leaving` (until a row is free after its client disconnects); all of them
+if none is named. A real hub with all of its processes, the bundled SmolLM2-135M in float32,
+everything over HTTP. Hub and rivals take turns within each round; a ratio is the median over the rounds of
 the ratios within them. The prompts of a round are the same for all, and differ from all others in
-their first words, so that no prompt cache helps anybody.
+their first words, so that no prompt cache can help.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from rich.console import Console
 from rich.table import Table
 
 from backends.base import Message
-from benchmarks.asking import Server, Together, ask, ask_all
-from benchmarks.bare import Bare
-from benchmarks.chats import Chats
-from benchmarks.leaving import leaving
-from benchmarks.rival_server import running_rival
-from benchmarks.running import add_arguments, finish, machine, supervised_hub
-from benchmarks.small_model import make_tiny_model
+from benchmarks.rivals.bare import Bare
+from benchmarks.rivals.server import running_rival
+from benchmarks.setup.chats import Chats
+from benchmarks.setup.client import Server, Together, ask, ask_all
+from benchmarks.setup.disconnects import disconnects
+from benchmarks.setup.hub import add_arguments, finish, machine, supervised_hub
+from benchmarks.setup.models import make_tiny_model
 
 ONE_ROUNDS, ONE_WORDS, ONE_TOKENS = 13, 150, 96
 TINY_ROUNDS = 120
@@ -196,7 +196,7 @@ async def _probe(server: Server, chats: Chats, probes: Sequence[Any]) -> list[fl
     values = []
     for number, probe in enumerate(probes):
         values.append((await ask(server, probe, 4)).first_ms)
-        await asyncio.sleep(0.3 + 0.1 * number)  # not in step with anybody's clock
+        await asyncio.sleep(0.3 + 0.1 * number)  # at another moment of the engine's step each time
     live.cancel()
     await asyncio.gather(live, return_exceptions=True)
     await asyncio.sleep(1.0)  # the rival notices only now and then
@@ -213,9 +213,9 @@ async def _live(server: Server, chats: Chats) -> None:
 
 async def left(who: Contenders, found: Figures) -> None:
     for model, server in (("tiny model", who.tiny), ("SmolLM2-135M", who.hub)):
-        for kind, rows in (await leaving(server)).items():
+        for kind, rows in (await disconnects(server)).items():
             for row in rows:
-                found.add(f"row free after its client goes, ms ({kind})", model, row.ms)
+                found.add(f"row free after its client disconnects, ms ({kind})", model, row.ms)
                 found.add(f"steps until then ({kind})", model, row.steps)
                 found.add(f"a step takes, ms ({kind})", model, row.step_ms)
             worst = max(row.beyond_steps_ms for row in rows)

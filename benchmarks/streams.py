@@ -30,7 +30,7 @@ from urllib.parse import urlsplit
 import httpx
 import psutil
 
-from benchmarks.running import arguments, finish, free_port, machine
+from benchmarks.setup.hub import arguments, finish, free_port, machine
 
 STREAMS = 500
 RATE = 20  # tokens per second of each stream

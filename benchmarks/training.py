@@ -3,7 +3,7 @@
     uv run python -m benchmarks.training [--check] [--json FILE]
 
 Same base (the first blocks of the bundled starter, float32), examples, LoRA shape, optimizer and
-constant rate, in processes that take turns; the rival gets the same BLAS (`benchmarks.rival`).
+constant rate, in processes that take turns; the rival gets the same BLAS (`benchmarks.rivals.lora`).
 A run is one epoch, so that every batch is new, as in real training: batches that come again would
 find memory of their very sizes. Its first WARM steps warm up; of the others the time of the steps
 alone is measured. The loss counts every token, as is mlx-lm's default; it is
@@ -33,10 +33,9 @@ from rich.table import Table
 from tokenizers import Tokenizer
 
 from backends.base import TrainingConfig, TrainingRun
-from benchmarks.running import arguments, finish, machine
-from benchmarks.small_model import make_small_model
+from benchmarks.setup.hub import ROOT, arguments, finish, machine
+from benchmarks.setup.models import make_small_model
 
-ROOT = Path(__file__).parents[1]
 BLOCKS, EXAMPLES, BATCH, ROUNDS, WARM = 4, 128, 8, 3, 4
 STEPS = EXAMPLES // BATCH  # an epoch
 CONFIG: dict[str, Any] = {
@@ -132,7 +131,7 @@ def run_hub(spec: dict[str, Any], folder: Path) -> None:
 
 def measure(entry: Entry, folder: Path, base: Path, data: Path, seed: int) -> dict[str, float]:
     """One run in a child process: tokens a second once it is warm, and its validation loss (the
-    hub's runs also tell it of the base)."""
+    hub's runs also report the base's)."""
     folder.mkdir(parents=True)
     config = TrainingConfig.model_validate(CONFIG | {"packing": entry.packing, "seed": seed})
     spec = {
@@ -144,7 +143,7 @@ def measure(entry: Entry, folder: Path, base: Path, data: Path, seed: int) -> di
     (folder / "run.json").write_text(json.dumps(spec))
     child = ["-m", "benchmarks.training", "--train", str(folder)]
     if entry.trainer == "mlx-lm":
-        child = ["-m", "benchmarks.rival", str(folder / "run.json")]
+        child = ["-m", "benchmarks.rivals.lora", str(folder / "run.json")]
     ended = subprocess.run(
         [sys.executable, *child],
         cwd=ROOT,

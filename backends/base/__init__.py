@@ -1,7 +1,6 @@
-"""What the hub asks of a machine-learning backend.
+"""What the hub expects of a machine-learning backend: protocols, frozen dataclasses and errors.
 
-This module knows neither Django nor MLX: it holds the words (protocols, frozen
-dataclasses, errors) that `backends/mlx` and `backends/fake` both speak, so that
+It knows neither Django nor MLX. `backends/mlx` and `backends/fake` both implement it, so that
 everything above them can be tested without weights.
 """
 

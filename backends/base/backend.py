@@ -39,18 +39,18 @@ class Backend(Protocol):
         ...
 
     def fidelity(
-        self, base: Path, adapter: Path | None, converted: Path, rows: Path, most_tokens: int
+        self, base: Path, adapter: Path | None, converted: Path, examples: Path, most_tokens: int
     ) -> Fidelity:
         """Compare `base` with `adapter` (None: alone) to the folder `converted` on the first
-        examples of the JSONL file `rows`, up to `most_tokens` judged tokens.
+        examples of the JSONL file `examples`, up to `most_tokens` judged tokens.
 
         Raises BadExample, UnsupportedModel, OutOfMemory.
         """
         ...
 
     def check_gguf(self, folder: Path) -> None:
-        """Raises UnsupportedModel, with the reason, when `export_gguf` would refuse the model
-        folder; reads no weights."""
+        """Check whether `export_gguf` would refuse the model folder, without reading weights.
+        Raises UnsupportedModel with the reason."""
         ...
 
     def export_gguf(self, folder: Path, target: Path) -> None:
@@ -64,26 +64,26 @@ class Backend(Protocol):
         ...
 
     def memory_bytes(self) -> int | None:
-        """Bytes that this process's arrays hold on the device now, whoever made them; None where
-        nobody can say. May be called from any thread."""
+        """Bytes that all of this process's arrays hold on the device now; None where that is not
+        known. May be called from any thread."""
         ...
 
     def load(
         self, base: Path, adapter: Path | None = None, options: LoadOptions = LoadOptions()
     ) -> LoadedModel:
-        """Load a model folder for generation, warmed up. With `adapter` (of any type: DoRA and full
-        ones cannot share a base) it is that fine-tune and nothing else: "no adapter" then means it.
+        """Load a model folder for generation, and warm it up. With `adapter` (of any type: DoRA and
+        full ones cannot share a base) the model is that fine-tune, also for rows without one.
 
         Raises UnsupportedModel, OutOfMemory.
         """
         ...
 
     def check_template(self, base: Path, data: Path, sample: int) -> None:
-        """Render at most `sample` examples of each split of the folder `data` as training reads
-        them and as a served model is asked; loads no weights.
+        """Compare how training and a served model render at most `sample` examples of each split of
+        the folder `data`; loads no weights.
 
-        Raises TemplateMismatch, UnsupportedModel. A hostile template may never come to an end:
-        call it where a process can be ended.
+        Raises TemplateMismatch, UnsupportedModel. A hostile template may loop forever: call it in
+        a process that can be killed.
         """
         ...
 
@@ -98,15 +98,15 @@ class Backend(Protocol):
         """Metrics by task of lm-eval, over at most `limit` examples each. `tick` is called at every
         step of the model; what it raises ends the run and passes through.
 
-        Raises BackendError when a task is unknown or its data cannot be had.
+        Raises BackendError when a task is unknown or its data cannot be fetched.
         """
         ...
 
     def train(self, run: TrainingRun) -> Generator[TrainingEvent, None, None]:
         """Train step by step: the caller drives the generator and stops by closing it.
 
-        The first event is Started, the last Finished. Closing it early first saves a checkpoint
-        of the last step done. Raises BadExample, TrainingDiverged (naming the batch's examples),
+        The first event is Started, the last Finished. Closing it early
+        saves a checkpoint of the last step. Raises BadExample, TrainingDiverged (naming the batch's examples),
         UnsupportedModel, OutOfMemory.
         """
         ...
@@ -117,6 +117,6 @@ class Backend(Protocol):
         ...
 
     def largest_weights(self, path: Path) -> dict[str, float]:
-        """The largest absolute value of each tensor of a safetensors file, by name: what a
-        difference of `compare_weights` is large or small beside."""
+        """The largest absolute value of each tensor of a safetensors file, by name: the
+        scale for the differences of `compare_weights`."""
         ...

@@ -1,6 +1,9 @@
-"""What can go wrong in a backend, in words for a person."""
+"""What can go wrong in a backend."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Self
 
 
 class BackendError(Exception):
@@ -18,6 +21,16 @@ class BadExample(BackendError):
 class TrainingDiverged(BackendError):
     """Loss or gradient became NaN or infinite; the text names the iteration and the lines of
     train.jsonl that it learned from."""
+
+    @classmethod
+    def at(cls, iteration: int, lines: Iterable[int]) -> Self:
+        numbers = [str(line) for line in sorted(set(lines))]
+        word = "line" if len(numbers) == 1 else "lines"
+        more = f" and {len(numbers) - 20} more" if len(numbers) > 20 else ""
+        return cls(
+            f"Loss or gradient became infinite at iteration {iteration}, on train.jsonl, {word} "
+            f"{', '.join(numbers[:20])}{more}; lower the learning rate or look at these examples."
+        )
 
 
 class PromptTooLong(BackendError):

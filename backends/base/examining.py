@@ -11,19 +11,19 @@ class SplitTokens:
     any cut; the counts are of the examples that were examined."""
 
     total: int  # lines of the split
-    examined: int  # of them, spread evenly
+    examined: int  # of these, spread evenly
     lengths: list[int]
     trained: int  # tokens that the loss counts
     truncated: int  # examples longer than the limit
     dropped: int  # examples whose answer lies beyond the limit
     longest_line: int  # from 1; 0 for none
-    wrong: int  # examples that training would refuse
+    wrong: int  # examples that training would reject
     bad: list[str]  # the first of them, with line and reason
 
 
 @dataclass(frozen=True)
 class Piece:
-    """A run of tokens as text: `trained` ones are learned, `cut` ones lie beyond the limit."""
+    """A run of tokens as text. `trained` ones count in the loss, `cut` ones lie beyond the limit."""
 
     text: str
     trained: bool

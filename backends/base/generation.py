@@ -1,4 +1,4 @@
-"""Requests, sampling, answers, and the model in memory that gives them."""
+"""Requests, sampling, answers, and the loaded model that generates them."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ class Sampling:
 
     `repetition_penalty` divides (multiplies, when negative) the logits of tokens in the last
     `repetition_context` ones, prompt included; presence and frequency penalties are OpenAI's and
-    look at the answer alone. `logit_bias` is (token, added to its logit). `top_logprobs` most
-    likely tokens are told of each step when `logprobs` is set. `max_kv_tokens` keeps a rotating
-    window of so many tokens of context, 0 all of them.
+    look at the answer alone. `logit_bias` is (token, added to its logit). With `logprobs`, each
+    step reports the `top_logprobs` most likely tokens. `max_kv_tokens` keeps a rotating window of
+    that many tokens of context, 0 all of them.
     """
 
     max_tokens: int = 256
@@ -65,7 +65,7 @@ FinishReason = Literal["stop", "length", "tool_calls"]
 
 @dataclass(frozen=True)
 class TokenLogprob:
-    """A token that might have come. `text` is its own, with U+FFFD for half a character."""
+    """A candidate token. `text` is its own text, with U+FFFD for half a character."""
 
     token: int
     text: str
@@ -102,7 +102,7 @@ class ToolCall:
 class LoadOptions:
     """How a model is kept in memory.
 
-    `cache_bytes` is the budget of the prefix cache, 0 none; with `cache_dir` its entries outlive
+    `cache_bytes` is the budget of the prefix cache, 0 for none; with `cache_dir` its entries outlive
     the process. `kv_bits` (4 or 8) quantizes keys and values of rows once they are `kv_after`
     tokens long. `draft` is the folder of a smaller model with the same tokenizer that proposes
     `draft_tokens` tokens at a time when a row runs alone.
@@ -118,8 +118,8 @@ class LoadOptions:
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes that a loaded model holds, by what they are. `contexts` are keys and values of rows that
-    run, `prefixes` those of prompts read before; a draft model counts with the weights."""
+    """Bytes that a loaded model holds, by kind. `contexts` are keys and values of running rows,
+    `prefixes` those of earlier prompts; a draft model counts with the weights."""
 
     weights: int
     adapters: int
@@ -140,7 +140,7 @@ class LoadedModel(Protocol):
 
     @property
     def memory(self) -> Memory:
-        """What weights, adapters and caches hold now."""
+        """What weights, adapters and caches take now."""
         ...
 
     @property
@@ -153,7 +153,7 @@ class LoadedModel(Protocol):
 
     @property
     def cache_bytes(self) -> int:
-        """Bytes of `nbytes` that the prefix cache holds; they can be given back at any time."""
+        """Bytes of `nbytes` that the prefix cache holds; they can be freed at any time."""
         ...
 
     def shrink_cache(self, most_bytes: int) -> None:

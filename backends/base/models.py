@@ -1,4 +1,4 @@
-"""The device, and what a model folder and a converted model are."""
+"""Descriptions of the device, of a model folder and of a converted model."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ class ImportedModel:
 
 @dataclass(frozen=True)
 class Fidelity:
-    """How a converted model speaks beside what it was made from, teacher-forced on held-out rows.
+    """How a converted model differs from its original, teacher-forced on held-out examples.
 
-    Every figure is over the answers' tokens: both models read the same true text.
+    Every figure is over the answers' tokens: both models read the same text.
     """
 
     kl: float  # mean KL(original ‖ converted), nats per token
-    top1: float  # share of tokens on which both put the same one first
+    top1: float  # share of tokens where both rank the same one first
     largest_difference: float  # largest absolute difference of two logits
     perplexity: float  # of the original
     converted_perplexity: float

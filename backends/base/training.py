@@ -1,4 +1,4 @@
-"""What decides a training run, and the events that it yields."""
+"""The config of a training run, and the events that it yields."""
 
 from __future__ import annotations
 
@@ -126,8 +126,8 @@ class TrainingRun:
     """One run. `data` holds train.jsonl, valid.jsonl and perhaps test.jsonl.
 
     `output` is an empty folder that receives `adapters.safetensors` and `adapter_config.json`.
-    `checkpoints` survives the process: a run that finds a checkpoint there goes on from it and
-    ends with the same bytes as a run that was never interrupted. A preference objective reads
+    `checkpoints` survives the process: a run that finds a checkpoint there continues from it
+    and ends with the same bytes as a run that was never interrupted. A preference objective reads
     examples with "prompt" (or "messages"), "chosen" and "rejected", and no others.
     """
 
@@ -166,8 +166,8 @@ class Stepped:
 
 @dataclass(frozen=True)
 class Evaluating:
-    """A part of a long evaluation is done: `done` of `total` batches of a split. It says that the
-    process lives, and is a place to stop at."""
+    """Progress of a long evaluation: `done` of `total` batches of a split. It shows that the process
+    is alive, and the run may be stopped here."""
 
     iteration: int
     split: Literal["valid", "test"]
@@ -188,7 +188,7 @@ class Evaluated:
 
 @dataclass(frozen=True)
 class Sampled:
-    """What the model says now to a prompt of the validation split, greedily."""
+    """The model's greedy answer to a prompt of the validation split."""
 
     iteration: int
     line: int  # of valid.jsonl, from 1

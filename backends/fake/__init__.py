@@ -1,11 +1,11 @@
 """A backend without weights: fast, deterministic, and nothing but the standard library.
 
 It keeps every promise of `backends.base` (files that others can read, rows in a batch, exact
-resumption, the same errors), so what stands above it can be tried and tested without a model.
-Pace comes from arguments or, for child processes, from the environment:
+resumption, the same errors), so the rest of the hub can be tried and tested without a model.
+Its pace comes from arguments or, for child processes, from the environment:
 HUB_FAKE_TOKENS_PER_SECOND (per row), HUB_FAKE_REPLY_WORDS and HUB_FAKE_STEP_SECONDS.
-HUB_FAKE_REPLY is a text that answers everything.
-HUB_FAKE_TEMPLATE=differs or =loops makes a chat template of the kind that must not be trained on.
+HUB_FAKE_REPLY is the answer to everything.
+HUB_FAKE_TEMPLATE=differs or =loops makes a chat template that must not be trained on.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from backends.fake import conversion, examination, files, generation, parity, tr
 
 class FakeBackend:
     """`tokens_per_second` and `step_seconds` slow it down; `reply_words` fixes the length of
-    replies, which is otherwise 8 to 40 words by the prompt; `reply` is all that it ever says."""
+    replies, which is otherwise 8 to 40 words depending on the prompt; `reply` is its only answer."""
 
     name = "fake"
 
@@ -68,9 +68,9 @@ class FakeBackend:
         return conversion.fuse(base, adapter, target)
 
     def fidelity(
-        self, base: Path, adapter: Path | None, converted: Path, rows: Path, most_tokens: int
+        self, base: Path, adapter: Path | None, converted: Path, examples: Path, most_tokens: int
     ) -> Fidelity:
-        return conversion.fidelity(base, adapter, converted, rows, most_tokens)
+        return conversion.fidelity(base, adapter, converted, examples, most_tokens)
 
     def check_gguf(self, folder: Path) -> None:
         conversion.check_gguf(folder)
@@ -128,5 +128,5 @@ def _setting(variable: str, argument: float | None) -> float:
     except ValueError:
         value = -1.0
     if not 0 <= value < float("inf"):
-        raise ValueError(f"{variable} is {text!r}; set it to a number that is not negative.")
+        raise ValueError(f"{variable} is {text!r}; set it to a number of at least 0.")
     return value

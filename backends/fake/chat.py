@@ -1,7 +1,7 @@
 """The fake's chat template and tokenizer, and how its answers write tool calls.
 
-Words become numbers that do not lead back, but tools are spelled byte by byte: an answer that
-calls one is made from the prompt's tokens alone, as a model's would be.
+Words become numbers that cannot be decoded, but tools are spelled byte by byte, so that an answer
+with a tool call depends on the prompt's tokens alone, as a model's does.
 """
 
 from __future__ import annotations

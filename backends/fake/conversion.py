@@ -33,7 +33,7 @@ def quantize(base: Path, target: Path, bits: int, group_size: int) -> ImportedMo
 
 
 def fuse(base: Path, adapter: Path, target: Path) -> ImportedModel:
-    """Add what the adapter says to the weights; a quantized base is rounded again."""
+    """Add the adapter to the weights; a quantized base is rounded again."""
     config, weights = _config(base), _read(base)
     values: list[float] = list(_adapted(weights.values, adapter))
     if quantization := config.get("quantization"):
@@ -42,15 +42,15 @@ def fuse(base: Path, adapter: Path, target: Path) -> ImportedModel:
 
 
 def fidelity(
-    base: Path, adapter: Path | None, converted: Path, rows: Path, most_tokens: int
+    base: Path, adapter: Path | None, converted: Path, examples: Path, most_tokens: int
 ) -> Fidelity:
-    """Compare the tensors as if each row of `rows` judged one weight per character."""
+    """Compare the tensors as if each line of `examples` judged one weight per character."""
     try:
-        lines = [line for line in rows.read_text(encoding="utf-8").split("\n") if line.strip()]
+        lines = [line for line in examples.read_text(encoding="utf-8").split("\n") if line.strip()]
     except OSError:
-        raise BadExample(f"The data set has no {rows.name}.") from None
+        raise BadExample(f"The data set has no {examples.name}.") from None
     if not lines:
-        raise BadExample(f"{rows.name} has no usable example; it is empty.")
+        raise BadExample(f"{examples.name} has no usable example; it is empty.")
     original: list[float] = list(_read(base).values)
     if adapter:
         original = _adapted(original, adapter)
@@ -71,23 +71,23 @@ def fidelity(
 
 
 def check_gguf(folder: Path) -> None:
-    """Refuse what GGUF is not written from."""
+    """Raises UnsupportedModel for a quantized model."""
     if "quantization" in _config(folder):
         raise UnsupportedModel(f"{folder.name} is quantized; GGUF is written from full weights.")
 
 
 def export_gguf(folder: Path, target: Path) -> None:
-    """A file with GGUF's magic and the weights, which `import_gguf` takes again."""
+    """A file with GGUF's magic and the weights, which `import_gguf` can read back."""
     check_gguf(folder)
     target.write_bytes(b"GGUF" + _read(folder).values.tobytes())
 
 
 def _adapted(values: list[float] | array[float], adapter: Path) -> list[float]:
-    """The weights moved by up to ±0.01 as the adapter's bytes say."""
+    """The weights, each moved by up to ±0.01, depending on the adapter's bytes."""
     try:
         digest = hashlib.sha256((adapter / "adapters.safetensors").read_bytes()).digest()
     except OSError:
-        raise UnsupportedModel(f"{adapter.name} holds no adapter.") from None
+        raise UnsupportedModel(f"{adapter.name} has no adapter.") from None
     return [value + (digest[n % 32] - 128) / 12800 for n, value in enumerate(values)]
 
 
@@ -107,7 +107,7 @@ def _config(folder: Path) -> dict[str, Any]:
 def _read(folder: Path) -> Tensor:
     tensors = read_safetensors(folder / _WEIGHTS)
     if _EMBEDDING not in tensors:
-        raise UnsupportedModel(f"{folder.name} is no fake model.")
+        raise UnsupportedModel(f"{folder.name} is not a model of the fake backend.")
     return tensors[_EMBEDDING]
 
 

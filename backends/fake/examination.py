@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 import json
 from pathlib import Path
-from typing import Any
 
 from backends.base import Examination, Piece, RenderedExample, SplitTokens
+from backends.fake.examples import tokens
 
 _RENDERED = 3
 
@@ -30,10 +30,10 @@ def _split(
 ) -> tuple[SplitTokens, list[RenderedExample]]:
     every = max(1, -(-len(lines) // sample)) if sample else 1
     numbers = range(1, len(lines) + 1, every)
-    words = [_words(json.loads(lines[number - 1])) for number in numbers]
+    words = [tokens(json.loads(lines[number - 1])) for number in numbers]
     lengths = [len(asked) + len(said) for asked, said in words]
     longest = lengths.index(max(lengths)) if lengths else 0
-    tokens = SplitTokens(
+    counted = SplitTokens(
         total=len(lines),
         examined=len(words),
         lengths=lengths,
@@ -45,20 +45,7 @@ def _split(
         bad=[],
     )
     shown = sorted({*range(min(_RENDERED, len(words))), *([longest] if lengths else [])})
-    return tokens, [_render(split, numbers[at], words[at], limit) for at in shown]
-
-
-def _words(value: dict[str, Any]) -> tuple[list[str], list[str]]:
-    if "text" in value:
-        return [], [*value["text"].split(), "</s>"]
-    if "messages" in value:
-        *before, last = value["messages"]
-        asked = " ".join(f"<{m['role']}> {m['content']}" for m in before)
-        said = last["content"] or json.dumps(last.get("tool_calls"))
-    else:
-        asked = json.dumps(value["prompt"])
-        said = json.dumps(value.get("completion", value.get("chosen")))
-    return [*asked.split(), "<assistant>"], [*said.split(), "</s>"]
+    return counted, [_render(split, numbers[at], words[at], limit) for at in shown]
 
 
 def _render(

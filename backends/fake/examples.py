@@ -1,4 +1,4 @@
-"""What the fake backend reads of training data: the lines, checked as a real one would."""
+"""How the fake backend reads training data: checked as a real one does, a word is a token."""
 
 from __future__ import annotations
 
@@ -7,61 +7,60 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from backends.base import BadExample
+from backends.base import TrainingConfig
+from backends.examples import Split, as_chat, conversation, read_jsonl
 
 
-@dataclass
+@dataclass(frozen=True)
 class Line:
-    """An example: its text, its number in the file from 1, and its words."""
+    """An example: its JSON text, its number in the file from 1, a request and the right answer for
+    people to read, and the tokens of both."""
 
     number: int
     text: str
-    asked: str
-    said: str
+    prompt: str
+    expected: str
+    prompt_tokens: int
+    tokens: int
 
 
-def read_split(data: Path, split: str, objective: str) -> list[Line]:
-    """The examples of a split, none if its file is absent. Raises BadExample."""
-    path = data / f"{split}.jsonl"
-    if not path.is_file():
-        return []
-    lines = enumerate(path.read_text(encoding="utf-8").split("\n"), start=1)
-    return [_line(split, number, text, objective) for number, text in lines if text.strip()]
+def read_split(path: Path, config: TrainingConfig) -> Split[Line]:
+    """The usable examples of the JSON-lines file `path`. Raises BadExample."""
 
-
-def _line(split: str, number: int, text: str, objective: str) -> Line:
-    try:
-        value = json.loads(text)
-        pair = isinstance(value, dict) and ("chosen" in value or "rejected" in value)
-        if pair != (objective != "sft"):
-            raise BadExample(
-                f"{split}.jsonl, line {number}: "
-                + (
-                    "has a chosen and a rejected answer; take the objective dpo or orpo."
-                    if pair
-                    else 'needs "prompt", "chosen" and "rejected"; take the objective sft without.'
-                )
+    def parse(value: Any, number: int) -> Line:
+        if config.objective == "sft":
+            chat = conversation(value)
+        else:
+            chat, rejected = (conversation(as_chat(value, a)) for a in ("chosen", "rejected"))
+            if chat == rejected:
+                raise ValueError("the chosen and the rejected answer are the same")
+        if isinstance(chat, str):  # a plain text is continued from its middle
+            words = chat.split()
+            prompt, expected = (
+                " ".join(part) for part in (words[: len(words) // 2], words[len(words) // 2 :])
             )
-        return Line(number, text, *_words(value))
-    except (ValueError, KeyError, TypeError, IndexError):
-        raise BadExample(
-            f"{split}.jsonl, line {number}: an example is a JSON object with 'messages', "
-            "'prompt' and 'completion', 'text', or 'prompt', 'chosen' and 'rejected'."
-        ) from None
+        else:
+            prompt, expected = chat[-2]["content"], chat[-1]["content"].strip()
+        asked, said = tokens(value)
+        length = len(asked) + len(said)
+        return Line(number, json.dumps(value), prompt, expected, len(asked), length)
+
+    def fit(line: Line) -> tuple[Line | None, bool]:
+        limit = config.max_seq_length
+        return line if line.prompt_tokens < limit else None, line.tokens > limit
+
+    return read_jsonl(path, parse, fit)
 
 
-def _words(value: dict[str, Any]) -> tuple[str, str]:
-    """(request, answer). Raises KeyError, TypeError and IndexError."""
+def tokens(value: dict[str, Any]) -> tuple[list[str], list[str]]:
+    """(prompt, answer) of an example, whose answer ends with one token more."""
     if "text" in value:
-        return "", str(value["text"])
-    request: Any = value.get("prompt", value.get("messages"))
-    if "chosen" in value:
-        return _said(request), _said((value["chosen"], value["rejected"])[0])
-    if "messages" in value:
-        return _said(request[:-1]), _said(request)
-    return _said(request), str(value.get("completion", ""))
-
-
-def _said(value: Any) -> str:
-    """A text, or the last of some messages."""
-    return value if isinstance(value, str) else str(value[-1]["content"])
+        return [], [*value["text"].split(), "</s>"]
+    if "messages" in value and "chosen" not in value:
+        *before, last = value["messages"]
+        asked = " ".join(f"<{m['role']}> {m['content']}" for m in before)
+        said = last["content"] or json.dumps(last.get("tool_calls"))
+    else:
+        asked = json.dumps(value.get("prompt", value.get("messages")))
+        said = json.dumps(value.get("completion", value.get("chosen")))
+    return [*asked.split(), "<assistant>"], [*said.split(), "</s>"]

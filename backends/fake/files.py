@@ -56,10 +56,10 @@ def inspect(folder: Path) -> ImportedModel:
         context_length = int(config.get("max_position_embeddings", 2048))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UnsupportedModel(
-            f"{folder.name} is no model folder: it has no readable config.json."
+            f"{folder.name} is not a model folder: it has no readable config.json."
         ) from error
     if "model_file" in config or "auto_map" in config or any(folder.glob("*.py")):
-        raise UnsupportedModel(f"{folder.name} carries code of its own, which is refused.")
+        raise UnsupportedModel(f"{folder.name} contains code; use a folder without it.")
     weights = sorted(folder.glob("model*.safetensors"))
     if not weights:
         raise UnsupportedModel(f"{folder.name} has no model.safetensors.")

@@ -168,7 +168,7 @@ class FakeModel:
             stop=StopText(sampling.stop),
             randomness=randomness,
         )
-        # The last token is read again in any case: what comes after it is asked.
+        # The last token is always read again: the answer begins after it.
         held = self._prefixes.find(root, prompt[:-1])
         return BLOCK * sum(blocks for _, blocks in held)
 

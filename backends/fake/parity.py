@@ -1,4 +1,4 @@
-"""Template parity without templates: both sides are the fake's own, unless a test makes one differ."""
+"""The template check of the fake, whose two sides agree unless a test makes them differ."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from backends.scorers import NoAnswer, question
 
 
 def check_template(data: Path, sample: int, behaviour: str) -> None:
-    """See `backends.base.Backend.check_template`. `behaviour` "differs" serves another prompt than
-    was trained on, "loops" never comes to an end."""
+    """See `backends.base.Backend.check_template`. `behaviour` "differs" serves a prompt other
+    than the trained one, "loops" never returns."""
     for split in ("train", "valid", "test"):
         path = data / f"{split}.jsonl"
         lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []

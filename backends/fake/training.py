@@ -1,14 +1,14 @@
 """Training without learning: a loss that falls, an adapter that depends on everything it should.
 
 The weights walk by the seed, the data and the learning rate of each step, so that a resumed run
-ends with the same bytes only if its state was really kept.
+ends with the same bytes only if its state was really kept. Events, files and errors are those of
+a real run; `tests/backends/test_training_protocol.py` holds both to it.
 """
 
 # ruff: noqa: S311 (pseudo-random on purpose: everything here must repeat)
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import random
@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from backends import checkpoints
 from backends.base import (
-    BadExample,
     Checkpointed,
     Evaluated,
     Evaluating,
@@ -33,15 +33,18 @@ from backends.base import (
     TrainingEvent,
     TrainingRun,
 )
-from backends.best import Best, infinite
-from backends.fake import checkpoint, files
-from backends.fake.checkpoint import Checkpoint, Weights
+from backends.checkpoints import Checkpoint
+from backends.fake import files
 from backends.fake.examples import Line, read_split
-from backends.schedule import learning_rate, resolved  # plain arithmetic, no MLX
+from backends.schedule import Progress, examples_per_step, learning_rate, resolved
+
+type Split = Literal["valid", "test"]
+type Weights = dict[str, files.Tensor]
 
 _START, _FLOOR = 2.4, 0.05  # nats per token, before and after a long training
 _BATCH = 16  # examples evaluated at a time
-_WITHOUT_EFFECT = {"scoring", "samples", "sample_tokens", "keep_checkpoints"}
+_ADAPTER = "adapters.safetensors"
+_SHORT = {"valid": "val", "test": "test"}
 
 
 def train(run: TrainingRun, step_seconds: float) -> Generator[TrainingEvent, None, None]:
@@ -51,171 +54,163 @@ def train(run: TrainingRun, step_seconds: float) -> Generator[TrainingEvent, Non
 
 @dataclass
 class _Training:
-    """One run in this process, in the same order of events as a real one."""
+    """One run in this process. `learned` is the number of steps that its weights have seen."""
 
     run: TrainingRun
     step_seconds: float
-    saved: int = 0
+    progress: Progress = field(default_factory=Progress)
+    learned: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
+    splits: dict[str, list[Line]] = field(default_factory=dict)
 
     def events(self) -> Generator[TrainingEvent, None, None]:
         base = files.inspect(self.run.base)
-        objective = self.run.config.objective
-        self.splits = {
-            split: read_split(self.run.data, split, objective)
-            for split in ("train", "valid", "test")
-        }
-        if not self.splits["train"]:
-            raise BadExample("train.jsonl holds no examples; add at least one.")
-        self.config = _resolved(self.run.config, len(self.splits["train"]))
-        self.state = self._resume()
-        trainable = sum(len(tensor.values) for tensor in self.state.weights.values())
-        yield Started(
-            self.state.iteration, self.config.iters, trainable, base.parameters + trainable
-        )
-        yield from self._evaluate_base()
+        self._set_up()
+        config, progress = self.config, self.progress
+        trainable = sum(len(tensor.values) for tensor in self.weights.values())
+        yield Started(progress.iteration, config.iters, trainable, base.parameters + trainable)
+        if progress.iteration == 0:
+            yield from self._evaluate_base()
         try:
-            yield from self._loop()
+            # What is due comes before the next step: a run may have been closed between the two.
+            while True:
+                if progress.validation_due(config):
+                    loss = yield from self._measure("valid")
+                    progress.best.see(progress.iteration, loss)
+                    yield Evaluated(progress.iteration, "valid", loss)
+                    yield from self._sample()
+                if progress.checkpoint_due(config):
+                    yield self._save()
+                if progress.is_over(config):
+                    break
+                yield self._step()
         except GeneratorExit:
-            if self.state.iteration > self.saved:
+            if progress.unsaved:
                 self._save()
             raise
-        yield from self._finish()
+        if config.restore_best and progress.best.iteration != progress.iteration:
+            self._load(checkpoints.path_of(self.run.checkpoints, progress.best.iteration))
+            self.learned = progress.best.iteration
+            yield from self._measure("valid")
+        if "test" in self.splits:
+            loss = yield from self._measure("test")
+            yield Evaluated(progress.iteration, "test", loss)
+        self._write_adapter()
+        yield Finished(progress.iteration, self.metrics | progress.best.metrics())
 
-    def _resume(self) -> Checkpoint:
-        fingerprint = _fingerprint(self.run, self.splits)
-        found = checkpoint.latest(self.run.checkpoints, fingerprint)
-        if found is None:
-            return Checkpoint(fingerprint, 0, _fresh_weights(self.config), Best())
-        self.saved = found.iteration
-        return found
-
-    def _loop(self) -> Iterator[TrainingEvent]:
-        """What is due after a step comes first: a run may have been closed between the two."""
-        config, state = self.config, self.state
-        while True:
-            last = state.iteration >= config.iters
-            due = state.iteration > 0 and (last or state.iteration % config.steps_per_eval == 0)
-            if due and self.splits["valid"] and state.best.validated < state.iteration:
-                yield from self._evaluate("valid")
-                loss = _loss(config, state.iteration, "valid")
-                state.best.see(state.iteration, loss)
-                yield Evaluated(state.iteration, "valid", loss)
-                yield from self._sample()
-            last = last or state.best.exhausted(config.patience)
-            due = last or state.iteration % config.save_every == 0
-            if state.iteration > self.saved and (due or state.best.iteration == state.iteration):
-                yield self._save()
-            if last:
-                return
-            yield self._step()
+    def _set_up(self) -> None:
+        for name in ("train", "valid", "test"):
+            path = self.run.data / f"{name}.jsonl"
+            if name == "test" and not path.exists():
+                continue
+            split = read_split(path, self.run.config)
+            self.splits[name] = split.examples
+            self.metrics[f"{name}_truncated"] = split.truncated
+            self.metrics[f"{name}_dropped"] = split.dropped
+        self.config = resolved(self.run.config, len(self.splits["train"]))
+        self.weights = _fresh_weights(self.config)
+        self.fingerprint = checkpoints.fingerprint(self.run)
+        if found := checkpoints.latest(self.run.checkpoints, self.fingerprint):
+            self._load(found.path)
+            self.progress = Progress(found.iteration, found.iteration, found.best)
+            self.metrics, self.learned = found.metrics, found.iteration
 
     def _step(self) -> Stepped:
         began = time.perf_counter()
         if self.step_seconds:
             time.sleep(self.step_seconds)
-        config, iteration = self.config, self.state.iteration + 1
+        config, iteration = self.config, self.progress.iteration + 1
         batch = self._batch(iteration)
         rate = learning_rate(config, iteration)
         if config.learning_rate > 0.1 and config.learning_rate * iteration >= 1:
-            raise TrainingDiverged(infinite([line.number for line in batch], iteration))
-        texts = [line.text for line in batch]
-        _walk(self.state.weights, f"{config.seed}:{iteration}:{texts}", rate)
-        self.state.iteration = iteration
+            raise TrainingDiverged.at(iteration, [line.number for line in batch])
+        _walk(self.weights, f"{config.seed}:{iteration}:{[line.text for line in batch]}", rate)
+        self.progress.iteration = self.learned = iteration
         loss = _loss(config, iteration, "train")
-        tokens = sum(len(text.split()) for text in texts)
+        self.metrics["train_loss"] = loss
+        tokens = sum(min(line.tokens, config.max_seq_length) for line in batch)
         seconds = max(time.perf_counter() - began, 1e-6)
-        return Stepped(iteration, loss, rate, loss / 2, tokens, tokens / seconds, 64 * 2**20)
+        return Stepped(
+            iteration=iteration,
+            train_loss=loss,
+            learning_rate=rate,
+            grad_norm=loss / 2,
+            tokens=tokens - sum(line.prompt_tokens for line in batch),
+            tokens_per_second=tokens / seconds,
+            peak_memory_bytes=64 * 2**20,
+        )
 
     def _batch(self, iteration: int) -> list[Line]:
-        config = self.config
-        randomness = random.Random(f"batch:{config.seed}:{iteration}")
-        count = config.batch_size * config.grad_accumulation_steps
-        return [randomness.choice(self.splits["train"]) for _ in range(count)]
+        """Every example once an epoch, in an order that the seed decides."""
+        size = examples_per_step(self.config)
+        order = list(self.splits["train"])
+        epoch, index = divmod(iteration - 1, -(-len(order) // size))
+        random.Random(f"{self.config.seed}/{epoch}").shuffle(order)
+        return order[index * size : (index + 1) * size]
 
     # ---------------------------------------------------------------- evaluation
 
     def _evaluate_base(self) -> Iterator[TrainingEvent]:
-        """The figures always, the events once."""
-        splits: tuple[Literal["valid", "test"], ...] = ("valid", "test")
+        splits: tuple[Split, ...] = ("valid", "test")
         for split in splits:
-            if self.splits[split]:
-                self._measure(split, 0, "base_")
-                if self.state.iteration == 0:
-                    yield from self._evaluate(split)
-                    yield Evaluated(0, split, _loss(self.config, 0, split), adapter=False)
-        if self.state.iteration == 0:
-            yield from self._sample()
+            if split in self.splits:
+                loss = yield from self._measure(split, "base_")
+                yield Evaluated(0, split, loss, adapter=False)
+        yield from self._sample()
 
-    def _evaluate(self, split: Literal["valid", "test"]) -> Iterator[Evaluating]:
-        """In batches, between which a long evaluation says that it goes on."""
+    def _measure(self, split: Split, prefix: str = "") -> Generator[TrainingEvent, None, float]:
+        """The loss over `split`, in batches; all figures go into the metrics."""
         batches = -(-len(self.splits[split]) // _BATCH)
         for done in range(1, batches):
             if self.step_seconds:
                 time.sleep(self.step_seconds)
-            yield Evaluating(self.state.iteration, split, done, batches)
-
-    def _measure(self, split: str, iteration: int, prefix: str = "") -> float:
-        loss = _loss(self.config, iteration, split)
-        short = {"valid": "val"}.get(split, split)
-        self.metrics[f"{prefix}{short}_loss"] = loss
+            yield Evaluating(self.progress.iteration, split, done, batches)
+        loss = _loss(self.config, self.learned, split)
+        name = f"{prefix}{_SHORT[split]}"
+        self.metrics[f"{name}_loss"] = loss
         if self.config.objective != "sft":
-            self.metrics[f"{prefix}{short}_margin"] = _START - loss
-            self.metrics[f"{prefix}{short}_accuracy"] = max(0.0, 1 - loss / _START)
+            self.metrics[f"{name}_margin"] = _START - loss
+            self.metrics[f"{name}_accuracy"] = max(0.0, 1 - loss / _START)
         if split == "test":
             self.metrics[f"{prefix}perplexity"] = math.exp(loss)
         return loss
 
     def _sample(self) -> Iterator[Sampled]:
-        """The better the loss, the more of the right answer is said."""
-        learned = 1 - _loss(self.config, self.state.iteration, "valid") / _START
+        """The lower the loss, the more of the right answer comes out."""
+        learned = 1 - _loss(self.config, self.learned, "valid") / _START
         for line in self.splits["valid"][: self.config.samples]:
-            words = line.said.split()[: self.config.sample_tokens]
-            said = " ".join(words[: round(len(words) * max(0.0, learned))])
-            yield Sampled(self.state.iteration, line.number, line.asked, line.said, said)
+            words = line.expected.split()[: self.config.sample_tokens]
+            answer = " ".join(words[: round(len(words) * max(0.0, learned))])
+            yield Sampled(self.progress.iteration, line.number, line.prompt, line.expected, answer)
 
-    # ---------------------------------------------------------------- saving
+    # ---------------------------------------------------------------- files
 
     def _save(self) -> Checkpointed:
-        path = checkpoint.save(self.run.checkpoints, self.state, self.config.keep_checkpoints)
-        self.saved = self.state.iteration
-        return Checkpointed(self.state.iteration, path)
+        iteration = self.progress.iteration
+        path = checkpoints.path_of(self.run.checkpoints, iteration)
+        best = self.progress.best
+        checkpoint = Checkpoint(path, iteration, self.fingerprint, dict(self.metrics), best)
 
-    def _finish(self) -> Iterator[TrainingEvent]:
-        state, iteration = self.state, self.state.iteration
-        self.metrics["train_loss"] = _loss(self.config, iteration, "train")
-        weights, measured = state.weights, iteration
-        if self.config.restore_best and state.best.iteration not in (0, iteration):
-            measured = state.best.iteration
-            weights = checkpoint.weights(self.run.checkpoints, measured)
-        if self.splits["valid"]:
-            self._measure("valid", measured)
-        if self.splits["test"]:
-            yield from self._evaluate("test")
-            yield Evaluated(iteration, "test", self._measure("test", measured))
-        _write_adapter(self.run.output, self.config, weights)
-        yield Finished(iteration, self.metrics | state.best.metrics())
+        def write(folder: Path) -> None:
+            files.write_safetensors(folder / _ADAPTER, self.weights)
 
+        checkpoints.save(checkpoint, write, self.config.keep_checkpoints)
+        self.progress.saved = iteration
+        return Checkpointed(iteration, path)
 
-def _resolved(config: TrainingConfig, examples: int) -> TrainingConfig:
-    return resolved(config, -(-examples // (config.batch_size * config.grad_accumulation_steps)))
+    def _load(self, folder: Path) -> None:
+        self.weights = files.read_safetensors(folder / _ADAPTER)
 
-
-def _fingerprint(run: TrainingRun, splits: dict[str, list[Line]]) -> str:
-    config = run.config.model_dump(mode="json", exclude=_WITHOUT_EFFECT)
-    texts = {split: [line.text for line in lines] for split, lines in splits.items()}
-    return hashlib.sha256(json.dumps([config, texts], sort_keys=True).encode()).hexdigest()
-
-
-def _write_adapter(output: Path, config: TrainingConfig, weights: Weights) -> None:
-    output.mkdir(parents=True, exist_ok=True)
-    files.write_safetensors(output / "adapters.safetensors", weights)
-    adapter_config = {
-        "fine_tune_type": config.fine_tune_type,
-        "num_layers": config.num_layers,
-        "lora_parameters": config.lora.model_dump(exclude_none=True),
-    }
-    (output / "adapter_config.json").write_text(json.dumps(adapter_config, indent=2))
+    def _write_adapter(self) -> None:
+        output, config = self.run.output, self.config
+        output.mkdir(parents=True, exist_ok=True)
+        files.write_safetensors(output / _ADAPTER, self.weights)
+        adapter_config = {
+            "fine_tune_type": config.fine_tune_type,
+            "num_layers": config.num_layers,
+            "lora_parameters": config.lora.model_dump(exclude_none=True),
+        }
+        (output / "adapter_config.json").write_text(json.dumps(adapter_config, indent=2) + "\n")
 
 
 def _fresh_weights(config: TrainingConfig) -> Weights:

@@ -1,4 +1,4 @@
-"""The MLX backend. Its parts are imported on first use: MLX itself costs over a second."""
+"""The MLX backend. Importing MLX takes over a second, so each part is imported when it is used."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from backends.base import (
     TrainingEvent,
     TrainingRun,
 )
+from backends.mlx.device import describe_device, limit_cache, prepare
 
 
 class MLXBackend:
@@ -23,9 +24,7 @@ class MLXBackend:
     name = "mlx"
 
     def device(self) -> DeviceInfo:
-        from backends.mlx.device import device
-
-        return device()
+        return describe_device()
 
     def import_gguf(self, source: Path, target: Path) -> ImportedModel:
         from backends.mlx.gguf.importer import import_gguf
@@ -38,30 +37,24 @@ class MLXBackend:
         return inspect(folder)
 
     def quantize(self, base: Path, target: Path, bits: int, group_size: int) -> ImportedModel:
-        from backends.mlx.device import prepare
-
         prepare()
         from backends.mlx.files.quantize import quantize
 
         return quantize(base, target, bits, group_size)
 
     def fuse(self, base: Path, adapter: Path, target: Path) -> ImportedModel:
-        from backends.mlx.device import prepare
-
         prepare()
         from backends.mlx.files.fuse import fuse
 
         return fuse(base, adapter, target)
 
     def fidelity(
-        self, base: Path, adapter: Path | None, converted: Path, rows: Path, most_tokens: int
+        self, base: Path, adapter: Path | None, converted: Path, examples: Path, most_tokens: int
     ) -> Fidelity:
-        from backends.mlx.device import prepare
-
         prepare()
         from backends.mlx.evals.fidelity import fidelity
 
-        return fidelity(base, adapter, converted, rows, most_tokens)
+        return fidelity(base, adapter, converted, examples, most_tokens)
 
     def check_gguf(self, folder: Path) -> None:
         from backends.mlx.gguf.writable import check_gguf
@@ -69,24 +62,18 @@ class MLXBackend:
         check_gguf(folder)
 
     def export_gguf(self, folder: Path, target: Path) -> None:
-        from backends.mlx.device import prepare
-
         prepare()
         from backends.mlx.gguf.export import export_gguf
 
         export_gguf(folder, target)
 
     def examine(self, base: Path, data: Path, max_seq_length: int, sample: int) -> Examination:
-        from backends.mlx.device import prepare
-
         prepare()
         from backends.mlx.data.examine import examine
 
         return examine(base, data, max_seq_length, sample)
 
     def memory_bytes(self) -> int | None:
-        from backends.mlx.device import prepare
-
         prepare()
         import mlx.core as mx
 
@@ -95,8 +82,6 @@ class MLXBackend:
     def load(
         self, base: Path, adapter: Path | None = None, options: LoadOptions = LoadOptions()
     ) -> LoadedModel:
-        from backends.mlx.device import limit_cache, prepare
-
         prepare()
         limit_cache()
         from backends.mlx.serving.generation import load_model
@@ -104,8 +89,6 @@ class MLXBackend:
         return load_model(base, adapter, options)
 
     def check_template(self, base: Path, data: Path, sample: int) -> None:
-        from backends.mlx.device import prepare
-
         prepare()
         from backends.mlx.evals.parity import check_template
 
@@ -119,32 +102,24 @@ class MLXBackend:
         limit: int,
         tick: Callable[[], None],
     ) -> dict[str, dict[str, float]]:
-        from backends.mlx.device import prepare
-
         prepare()
         from backends.mlx.evals.tasks import run_lm_eval
 
         return run_lm_eval(base, adapter, tasks, limit, tick)
 
     def train(self, run: TrainingRun) -> Generator[TrainingEvent, None, None]:
-        from backends.mlx.device import prepare
-
         prepare()
         from backends.mlx.training.trainer import train
 
         return train(run)
 
     def largest_weights(self, path: Path) -> dict[str, float]:
-        from backends.mlx.device import prepare
-
         prepare()
         from backends.mlx.files.compare import largest_weights
 
         return largest_weights(path)
 
     def compare_weights(self, one: Path, other: Path) -> dict[str, float]:
-        from backends.mlx.device import prepare
-
         prepare()
         from backends.mlx.files.compare import compare_weights
 

@@ -18,7 +18,7 @@ def chat_tokens(
     messages: Sequence[Message],
     tools: Sequence[dict[str, Any]] | None = None,
 ) -> list[int]:
-    """What a served model is asked with.
+    """The prompt of a served model.
 
     Raises BackendError when the model has no chat template or the template refuses.
     """
@@ -41,8 +41,7 @@ def chat_tokens(
 
 
 def text_tokens(tokenizer: Any, text: str) -> list[int]:
-    """A plain text as a completion continues it, with the special tokens that the model begins
-    every text with."""
+    """A plain text for a completion, with the special tokens that the model begins every text with."""
     return [int(token) for token in tokenizer.encode(text)]
 
 
@@ -66,7 +65,7 @@ def tool_grammar(tokenizer: Any, model: str, tools: Sequence[dict[str, Any]]) ->
     _, _, parser = _notation(tokenizer, model)
     if parser is not json_tools.parse_tool_call:
         raise BackendError(
-            f"How the chat template of {model} writes tool calls cannot be enforced; send "
+            f"The way the chat template of {model} writes tool calls cannot be enforced; send "
             'tool_choice "auto".'
         )
     calls = [_call_schema(tool["function"]) for tool in tools]
@@ -87,8 +86,8 @@ def _call_schema(function: dict[str, Any]) -> dict[str, Any]:
 
 
 def _any(schemas: list[dict[str, Any]]) -> str:
-    # Spaces as models have seen them, and no others: one that has lost the thread would write
-    # white space for ever.
+    # Spaces as models have seen them, and no others: a confused model would write white space
+    # forever.
     spaces = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
     return json.dumps({"x-guidance": spaces, "anyOf": schemas})
 
@@ -98,8 +97,8 @@ def first_line(error: BaseException) -> str:
 
 
 def _for_template(message: Message) -> dict[str, Any]:
-    """The message as templates read it: OpenAI sends a call's arguments as JSON text, templates
-    want the object (text would come out quoted twice)."""
+    """The message as templates expect it: OpenAI sends a call's arguments as JSON text, templates
+    want the object (text would be quoted twice)."""
     described: dict[str, Any] = dict(message)
     if calls := message.get("tool_calls"):
         described["tool_calls"] = [_with_object(call) for call in calls]
@@ -117,14 +116,14 @@ def _with_object(call: dict[str, Any]) -> dict[str, Any]:
 
 
 def _notation(tokenizer: Any, model: str) -> tuple[str, str, Any]:
-    """The marks around a call, and what reads it. Raises BackendError when there are none."""
+    """The marks around a call, and its parser. Raises BackendError when there are none."""
     if tokenizer.has_tool_calling:
         return tokenizer.tool_call_start, tokenizer.tool_call_end, tokenizer.tool_parser
-    # mlx-lm knows templates by their variables' names; the marks say as much.
+    # mlx-lm recognizes templates by the names of their variables; the marks are as good a sign.
     if json_tools.tool_call_end in str(tokenizer.chat_template or ""):
         return json_tools.tool_call_start, json_tools.tool_call_end, json_tools.parse_tool_call
     raise BackendError(
-        f"The chat template of {model} knows no tools; send the request without tools."
+        f"The chat template of {model} does not support tools; send the request without tools."
     )
 
 
@@ -147,5 +146,5 @@ def _call(read: dict[str, Any]) -> ToolCall:
     if not isinstance(arguments, str):
         arguments = json.dumps(arguments, ensure_ascii=False)
     if not isinstance(json.loads(arguments), dict):
-        raise ValueError("arguments are no object")
+        raise ValueError("arguments are not an object")
     return ToolCall(str(read["name"]), arguments)

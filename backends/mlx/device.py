@@ -1,8 +1,8 @@
-"""Where MLX computes, and the fast BLAS that has to be in the process before it.
+"""The device MLX uses, and the fast BLAS that must be loaded before it.
 
 `mlx[cpu]` carries the reference BLAS (4 GFLOP/s). Its symbols resolve to oneMKL's (180 GFLOP/s
 on the same two cores) when that library is loaded globally before `mlx.core` is imported, so
-everything here that touches MLX calls `prepare()` first and imports MLX inside functions.
+everything that uses MLX calls `prepare()` first and imports MLX inside functions.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ _ONEMKL = Path(sys.prefix) / "lib" / "libmkl_rt.so.3"
 _lock = threading.Lock()
 _blas: str | None = None
 _set_threads: Callable[[int], object] | None = None  # the BLAS's own
-_threads = 0  # that were set last; 0: none were
-_READING = 8  # tokens
+_threads = 0  # the number set last; 0: none yet
+_READING = 8  # tokens: from here on a pass reads a prompt
 _warnings: list[str] = []
 
 
@@ -47,7 +47,7 @@ def prepare() -> str:
         return _blas
 
 
-def device() -> DeviceInfo:
+def describe_device() -> DeviceInfo:
     """Describe the device that MLX uses by default in this process."""
     blas = prepare()
     import mlx.core as mx
@@ -75,8 +75,8 @@ def device_kind() -> str:
 
 
 def _prepare_linux() -> str:
-    # A waiting OpenMP thread that spins takes the core from the web process or a second model:
-    # measured, training beside two busy neighbours fell from 75 to 10 tokens/s by it.
+    # An OpenMP thread that spins while it waits takes the core from the web process or a second
+    # model: measured, training beside two busy neighbours fell from 75 to 10 tokens/s.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # MLX walks a graph level by level only up to this width (20 by default) and goes depth first
     # beyond, which runs training's lanes one after the other: half the speed, where packed
@@ -99,8 +99,8 @@ def _load_onemkl() -> str | None:
     """Load oneMKL, which the package `mkl` puts into the environment's lib (x86-64 only)."""
     if platform.machine() != "x86_64" or not _ONEMKL.exists():
         return None
-    # The GNU layer shares libgomp with whatever else is loaded; Intel's own would be a second
-    # OpenMP runtime in one process.
+    # The GNU layer shares libgomp with other libraries; Intel's own would be a second OpenMP
+    # runtime in one process.
     os.environ.setdefault("MKL_THREADING_LAYER", "GNU")
     global _set_threads
     try:
@@ -147,7 +147,7 @@ def _memory(kind: str, facts: dict[str, Any]) -> int:
 
 def peak_memory() -> int:
     """Bytes: the most that MLX has held on a GPU since `reset_peak_memory`; on the CPU, where its
-    arrays are the process's own memory, the most that the whole process has held."""
+    arrays are ordinary memory, the most that the whole process has held."""
     import mlx.core as mx
 
     if device_kind() == "cpu":
@@ -159,7 +159,7 @@ def peak_memory() -> int:
 
 
 def limit_cache() -> None:
-    """Let MLX keep freed buffers on the CPU. `prepare()` must have run.
+    """Let MLX keep freed buffers for reuse on the CPU. `prepare()` must have run.
 
     Its default there is 32 MiB; beyond it every array is new memory from the system, whose page
     faults cost more than the arithmetic (measured: half the time of a training step's parts).
@@ -177,7 +177,7 @@ def total_threads() -> int:
 
 
 def set_threads(count: int) -> None:
-    """Let each product of the BLAS use `count` threads from now on."""
+    """Set the number of threads for each product of the BLAS."""
     global _threads
     if count != _threads:
         _threads = count
@@ -186,11 +186,11 @@ def set_threads(count: int) -> None:
 
 
 def share_cores(length: int) -> None:
-    """Choose the threads of the pass that is computed next, of `length` tokens a row: all of them
-    where it reads prompts, half where it decodes.
+    """Set the threads for the next pass, of `length` tokens a row: all of them to read prompts, half
+    to decode.
 
-    Measured on two cores: a second thread reads 128 tokens in 241 ms instead of 358, and decodes
-    not faster at all, while the web process needs a core to pass the tokens on.
+    Measured on two cores: with a second thread 128 tokens are read in 241 ms instead of 358, while
+    decoding is no faster, and the web process needs a core to pass the tokens on.
     """
     total = total_threads()
     set_threads(total if length >= _READING else max(1, total // 2))
@@ -198,7 +198,7 @@ def share_cores(length: int) -> None:
 
 @contextmanager
 def blas_threads(most: int) -> Iterator[int]:
-    """Divide the BLAS's threads over at most `most` callers and give how many there are.
+    """Divide the BLAS's threads over at most `most` callers; yields how many there are.
 
     Within the block one product uses (threads / callers) threads; OMP_NUM_THREADS sets the total.
     """

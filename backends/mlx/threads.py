@@ -1,7 +1,7 @@
 """Ending a thread that has used MLX.
 
-MLX's streams belong to the thread that made them, and a process that ends while such a thread
-left its streams behind aborts now and then (8 of 20 exits, MLX 0.32.4 on Linux). Clearing them
+MLX's streams belong to the thread that made them, and a process that exits while such a
+thread has left streams behind sometimes aborts (8 of 20 exits, MLX 0.32.4 on Linux). Clearing them
 is final for the thread, so it must not happen when one of several models closes.
 """
 
@@ -28,7 +28,7 @@ def clear_streams_at_end() -> None:
 
 
 class _ClearedWithThread:
-    """Python drops a thread's local values in that thread, as its last act."""
+    """Python deletes a thread's local values in that thread, as the last thing it does."""
 
     def __del__(self) -> None:
         _clear()

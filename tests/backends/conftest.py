@@ -12,7 +12,7 @@ import pytest
 from backends import get_backend
 from backends.base import LoadedModel
 from backends.mlx.device import prepare
-from tests.backends.builders import write_adapter
+from tests.backends.rows import write_adapter
 
 prepare()  # before any test module imports MLX
 
@@ -74,14 +74,14 @@ def tiny_base(starter_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 @pytest.fixture
 def chats(tmp_path: Path) -> Path:
-    from tests.backends.build import write_chats
+    from tests.backends.training_runs import write_chats
 
     return write_chats(tmp_path / "data")
 
 
 @pytest.fixture
 def preferences(tmp_path: Path) -> Path:
-    from tests.backends.build import write_preferences
+    from tests.backends.training_runs import write_preferences
 
     return write_preferences(tmp_path / "preferences")
 
@@ -116,17 +116,16 @@ def adapters(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     )
 
 
+@pytest.fixture(scope="session")
+def fake_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("fake")
+    (folder / "source.gguf").write_bytes(b"GGUF and more")
+    return get_backend("fake").import_gguf(folder / "source.gguf", folder / "base").path
+
+
 @pytest.fixture(scope="module", params=["fake", "mlx"])
-def model(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[LoadedModel]:
-    backend = get_backend(request.param)
-    if request.param == "mlx":
-        base = request.getfixturevalue("lively_base")
-    else:
-        folder = tmp_path_factory.mktemp("fake")
-        (folder / "source.gguf").write_bytes(b"GGUF and more")
-        base = backend.import_gguf(folder / "source.gguf", folder / "base").path
-    loaded = backend.load(base)
+def model(request: pytest.FixtureRequest) -> Iterator[LoadedModel]:
+    base = {"fake": "fake_base", "mlx": "lively_base"}[request.param]
+    loaded = get_backend(request.param).load(request.getfixturevalue(base))
     yield loaded
     loaded.close()

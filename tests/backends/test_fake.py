@@ -12,15 +12,9 @@ import pytest
 from backends import get_backend
 from backends.base import (
     Backend,
-    BackendError,
-    BadExample,
-    Checkpointed,
     Evaluated,
-    Finished,
     Sampled,
     Sampling,
-    Started,
-    Stepped,
     TrainingConfig,
     TrainingDiverged,
     TrainingEvent,
@@ -123,30 +117,6 @@ def test_its_adapter_is_a_real_safetensors_file(base: Path) -> None:
     assert config["lora_parameters"]["rank"] == 4
 
 
-def test_events_come_in_order(base: Path) -> None:
-    events = train(make_run(base))
-    assert isinstance(events[0], Started)
-    assert [e.split for e in events if isinstance(e, Evaluated) and not e.adapter] == [
-        "valid",
-        "test",
-    ]
-    assert [e.iteration for e in events if isinstance(e, Stepped)] == list(range(1, 21))
-    assert [e.iteration for e in events if isinstance(e, Checkpointed)] == [5, 10, 15, 20]
-    finished = events[-1]
-    assert isinstance(finished, Finished)
-    assert set(finished.metrics) == {
-        "train_loss",
-        "val_loss",
-        "best_val_loss",
-        "best_iteration",
-        "test_loss",
-        "perplexity",
-        "base_val_loss",
-        "base_test_loss",
-        "base_perplexity",
-    }
-
-
 def test_the_loss_falls(base: Path) -> None:
     losses = [e.loss for e in train(make_run(base)) if isinstance(e, Evaluated) and e.adapter]
     valid, test = losses[:-1], losses[-1]
@@ -154,94 +124,16 @@ def test_the_loss_falls(base: Path) -> None:
     assert test < valid[0]
 
 
-def test_the_same_run_gives_the_same_bytes_and_another_seed_others(base: Path) -> None:
-    runs = [make_run(base, "one"), make_run(base, "two"), make_run(base, "three", seed=1)]
-    for run in runs:
-        train(run)
-    one, two, three = map(adapter_bytes, runs)
-    assert one == two
-    assert one != three
-
-
-@pytest.mark.parametrize("stop_after", [3, 5, 10, 12])
-def test_an_interrupted_run_ends_with_the_same_bytes(base: Path, stop_after: int) -> None:
-    whole, broken = make_run(base, "whole"), make_run(base, "broken")
-    finished = train(whole)[-1]
-    close_after(broken, stop_after)
-    resumed = train(broken)
-    assert resumed[0].iteration == stop_after
-    assert resumed[-1] == finished
-    assert adapter_bytes(broken) == adapter_bytes(whole)
-
-
-def close_after(run: TrainingRun, iteration: int) -> None:
-    events = FakeBackend().train(run)
-    for event in events:
-        if isinstance(event, Stepped) and event.iteration == iteration:
-            break
-    events.close()
-
-
-def test_it_stops_when_nothing_gets_better_and_ends_with_the_best(base: Path) -> None:
-    """The loss lies at its floor after some 200 steps; what is left is noise."""
-    settings = {"iters": 5000, "steps_per_eval": 20, "save_every": 100, "learning_rate": 2e-3}
-    early = make_run(base, "early", patience=2, **settings)
-    finished = train(early)[-1]
-    assert isinstance(finished, Finished)
-    assert finished.iteration < 5000
-    best = finished.metrics["best_iteration"]
-    assert best == finished.iteration - 40
-    assert finished.metrics["val_loss"] == finished.metrics["best_val_loss"]
-    kept = early.checkpoints / f"{int(best):07}" / "adapters.safetensors"
-    assert kept.read_bytes() == adapter_bytes(early)
-    last = make_run(base, "last", patience=2, restore_best=False, **settings)
-    train(last)
-    assert adapter_bytes(last) != adapter_bytes(early)
-
-
-def test_epochs_become_steps(base: Path) -> None:
-    events = train(make_run(base, epochs=1.5, batch_size=2, grad_accumulation_steps=2))
-    assert isinstance(events[0], Started)
-    assert events[0].iters == 8
-
-
 def test_samples_say_more_as_the_loss_falls(base: Path) -> None:
     run = make_run(base, samples=2)
     answer = "one two three four five six seven eight nine ten"
-    line = json.dumps({"messages": [{"role": "user", "content": "Count"}, {"content": answer}]})
+    said = {"role": "assistant", "content": answer}
+    line = json.dumps({"messages": [{"role": "user", "content": "Count"}, said]})
     (run.data / "valid.jsonl").write_text(f"{line}\n\n{line}\n{line}\n")
     samples = [event for event in train(run) if isinstance(event, Sampled)]
     assert [(s.iteration, s.line) for s in samples] == [(n, k) for n in (0, 10, 20) for k in (1, 3)]
     assert (samples[0].prompt, samples[0].expected) == ("Count", answer)
     assert len(samples[-1].answer) > len(samples[0].answer)
-
-
-@pytest.mark.parametrize("objective", ["dpo", "orpo"])
-def test_preferences_are_trained_on(base: Path, objective: str) -> None:
-    run = make_run(base, objective=objective, samples=1)
-    for split in ("train", "valid", "test"):
-        value = {"prompt": [{"role": "user", "content": "Hi"}], "chosen": "a", "rejected": "b"}
-        (run.data / f"{split}.jsonl").write_text(json.dumps(value) + "\n")
-    finished = train(run)[-1]
-    assert isinstance(finished, Finished)
-    assert finished.metrics["val_margin"] > finished.metrics["base_val_margin"]
-    with pytest.raises(BadExample, match="objective dpo or orpo"):
-        train(make_run(base, "other"))
-
-
-def test_other_examples_are_no_preferences(base: Path) -> None:
-    with pytest.raises(BadExample, match=r"train\.jsonl, line 1: needs"):
-        train(make_run(base, objective="dpo"))
-
-
-def test_so_many_checkpoints_are_kept(base: Path) -> None:
-    run = make_run(base, save_every=2, keep_checkpoints=3)
-    train(run)
-    assert sorted(path.name for path in run.checkpoints.iterdir()) == [
-        "0000016",
-        "0000018",
-        "0000020",
-    ]
 
 
 @pytest.mark.parametrize("kind", ["lora", "dora", "full"])
@@ -251,28 +143,6 @@ def test_the_adapter_says_what_it_is(base: Path, kind: str) -> None:
     config = json.loads((run.output / "adapter_config.json").read_text())
     assert config["fine_tune_type"] == kind
     assert config["lora_parameters"]["keys"] == ["self_attn.q_proj"]
-
-
-def test_a_checkpoint_of_another_configuration_is_refused(base: Path) -> None:
-    run = make_run(base)
-    train(run)
-    other = make_run(base, seed=9)
-    with pytest.raises(BackendError, match="another configuration"):
-        train(other)
-
-
-def test_a_bad_example_is_named_by_split_and_line(base: Path) -> None:
-    run = make_run(base)
-    (run.data / "valid.jsonl").write_text('{"text": "fine"}\n{"speech": 1}\n')
-    with pytest.raises(BadExample, match=r"valid\.jsonl, line 2"):
-        train(run)
-
-
-def test_an_empty_training_split_is_refused(base: Path) -> None:
-    run = make_run(base)
-    (run.data / "train.jsonl").write_text("")
-    with pytest.raises(BadExample, match="train"):
-        train(run)
 
 
 def test_a_wild_learning_rate_diverges(base: Path) -> None:

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from backends.base import TrainingConfig
-from backends.schedule import learning_rate
+from backends.best import Best
+from backends.schedule import Progress, learning_rate
 
 
 def rates(schedule: str, warmup: int = 2) -> list[float]:
@@ -29,3 +30,45 @@ def test_the_rate_falls_but_never_to_zero(schedule: str) -> None:
 
 def test_without_warm_up_the_first_step_is_a_full_one() -> None:
     assert rates("constant", warmup=0) == [1e-3] * 10
+
+
+def due(progress: Progress, **settings: int) -> list[str]:
+    """What `progress` asks for after its last step."""
+    config = TrainingConfig.model_validate(
+        {"iters": 10, "steps_per_eval": 4, "save_every": 3, "patience": 2} | settings
+    )
+    found = {
+        "validation": progress.validation_due(config),
+        "checkpoint": progress.checkpoint_due(config),
+        "end": progress.is_over(config),
+    }
+    return [name for name, is_due in found.items() if is_due]
+
+
+@pytest.mark.parametrize(
+    ("iteration", "expected"),
+    [
+        (0, []),
+        (1, []),
+        (3, ["checkpoint"]),
+        (4, ["validation"]),
+        (8, ["validation"]),
+        (10, ["validation", "checkpoint", "end"]),
+    ],
+)
+def test_what_is_due_after_a_step(iteration: int, expected: list[str]) -> None:
+    assert due(Progress(iteration)) == expected
+
+
+def test_nothing_is_done_twice() -> None:
+    assert due(Progress(10, saved=10, best=Best(1.0, 4, validated=10, waited=1))) == ["end"]
+
+
+def test_a_new_best_is_saved() -> None:
+    assert due(Progress(4, best=Best(1.0, 4, validated=4))) == ["checkpoint"]
+
+
+def test_a_run_without_patience_left_is_saved_and_over() -> None:
+    exhausted = Progress(8, saved=6, best=Best(1.0, 4, validated=8, waited=2))
+    assert due(exhausted) == ["checkpoint", "end"]
+    assert due(exhausted, patience=0) == []

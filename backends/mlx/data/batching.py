@@ -1,4 +1,4 @@
-"""Which examples a step sees, and how they lie in arrays.
+"""Which examples a step sees, and their layout in arrays.
 
 The order is a pure function of (seed, iteration), so a resumed run needs no stored position. A
 step takes `batch_size * grad_accumulation_steps` examples of like length and works through them
@@ -17,9 +17,13 @@ from numpy.typing import NDArray
 
 from backends.base import TrainingConfig
 from backends.mlx.data.examples import Example
+from backends.schedule import examples_per_step
 
 _WINDOW = 16  # steps whose examples are sorted by length together
-_EVAL_ROWS, EVAL_TOKENS = 16, 8192  # most of an evaluation batch; only speed and memory change
+_EVAL_ROWS, EVAL_TOKENS = (
+    16,
+    8192,
+)  # at most in an evaluation batch; they change only speed and memory
 
 type Span = tuple[int, int]
 
@@ -35,7 +39,8 @@ class Measured(Protocol):
 class Batch:
     """Padded rows. `positions` index the flattened `[rows * length]` outputs that are judged.
 
-    inputs `[rows, length]`; positions, targets, weights and owners `[n]`: a weight is 0 on padding,
+    `inputs` is `[rows, length]`; `positions`, `targets`, `weights` and `owners` are
+    `[n]`: a weight is 0 on padding,
     an owner is the example (from 0) that the target belongs to. In packed rows `segments`
     `[rows, length]` numbers the example of each token, −1 on padding, and `spans` has the same as
     (start, end) of each run, by row.
@@ -53,15 +58,6 @@ class Batch:
 
 
 # ---------------------------------------------------------------- order
-
-
-def examples_per_step(config: TrainingConfig) -> int:
-    return config.batch_size * config.grad_accumulation_steps
-
-
-def steps_per_epoch(count: int, config: TrainingConfig) -> int:
-    """Optimizer steps in which each of `count` examples is seen once."""
-    return -(-count // examples_per_step(config))
 
 
 def step_batches(

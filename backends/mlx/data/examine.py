@@ -1,6 +1,7 @@
-"""What a model's tokenizer makes of a data set: lengths, cuts, and the loss mask of single examples.
+"""A data set through a model's tokenizer: lengths, cuts, and the loss mask of single examples.
 
-Every example goes through `backends.mlx.data.examples`, as in training, so that what is shown is learned. Only the tokenizer is loaded, never the weights.
+Every example goes through `backends.mlx.data.examples`, as in training, so what is shown is
+what is learned. Only the tokenizer is loaded, never the weights.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from typing import Any
 from mlx_lm.utils import load_tokenizer
 
 from backends.base import Examination, Piece, RenderedExample, SplitTokens, UnsupportedModel
-from backends.mlx.data.examples import Example, example_of, reason
-from backends.mlx.data.preferences import as_chat
+from backends.examples import as_chat, reason
+from backends.mlx.data.examples import Example, example_of
 
 _SPLITS = ("train", "valid", "test")
 _BAD = 20  # examples that cannot be used, named per split
@@ -108,7 +109,7 @@ def _example(line: str, tokenizer: Any) -> Example:
 def _render(
     split: str, number: int, example: Example, tokenizer: Any, limit: int
 ) -> RenderedExample:
-    """Runs of tokens that are alike. Decoded run by run, so that no character is torn inside one."""
+    """Runs of equal tokens, decoded run by run, so that no character is split inside one."""
     tokens = example.tokens[:_PIECES]
     bounds = sorted({0, min(example.start, len(tokens)), min(limit, len(tokens)), len(tokens)})
     pieces = [

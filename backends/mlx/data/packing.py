@@ -1,9 +1,9 @@
-"""Several examples in one row that do not see each other.
+"""Several examples in one row that do not attend to each other.
 
 mlx-lm's models ask the prompt cache for the attention mask, so a row's examples are kept apart
-by a cache without content. Rotary positions go on over a row's examples: attention depends on
-their differences alone, so each example computes what it would at position 0. Whether a model
-really does (its mask, its positions, its layers between tokens) is tried on it before training.
+by a cache without content. Rotary positions continue over a row's examples: attention depends on
+their differences alone, so each example computes what it would at position 0. Whether that holds
+for a model (its mask, its positions, its layers between tokens) is tested before training.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from backends.mlx.data.batching import Span
 
 
 class Segments:
-    """Stands in each layer's cache place for one forward pass.
+    """Takes the place of each layer's cache for one forward pass.
 
     `numbers` `[rows, length]` is the example of each token; `spans`, where given, are the same as
     (start, end) by row, for an attention that computes each example by itself.
@@ -46,7 +46,7 @@ class Segments:
 
 
 def check_keeps_apart(model: Any) -> None:
-    """Raises UnsupportedModel unless `model` computes packed examples as if they were alone."""
+    """Raises UnsupportedModel unless `model` computes packed examples as it does single ones."""
     draw = np.random.default_rng(0)
     one, two = (mx.array(draw.integers(10, 200, (1, length))) for length in (9, 7))
     numbers = mx.array([[0] * 9 + [1] * 7])

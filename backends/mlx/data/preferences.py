@@ -1,7 +1,7 @@
 """Preference data: a request with a better and a worse answer.
 
 Each answer becomes an example of its own, rendered exactly as a plain chat would be, so that the
-objective compares what the endpoint could have said.
+objective compares answers that the endpoint could have given.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from backends.mlx.data.examples import Example, Split, collect, cut, example_of
+from backends.examples import Split, as_chat, read_jsonl
+from backends.mlx.data.examples import Example, cut, example_of
 
 
 @dataclass(frozen=True)
@@ -47,28 +48,4 @@ def read_pairs(path: Path, tokenizer: Any, max_seq_length: int) -> Split[Pair]:
             return None, long
         return Pair(chosen, rejected, pair.line), long
 
-    return collect(path, parse, fit)
-
-
-def as_chat(value: Any, answer: str = "chosen") -> dict[str, Any]:
-    """A preference as the chat that ends in one of its answers.
-
-    The request is "prompt" (a text or messages) or "messages". Raises ValueError.
-    """
-    if not isinstance(value, dict):
-        raise ValueError("not a JSON object")
-    request = value.get("prompt", value.get("messages"))
-    if request is None or "chosen" not in value or "rejected" not in value:
-        raise ValueError('needs "prompt", "chosen" and "rejected"; take the objective sft without')
-    asked = _messages(request, "user")
-    if not asked:
-        raise ValueError("the prompt is empty")
-    said = _messages(value[answer], "assistant")
-    if said[: len(asked)] == asked:
-        said = said[len(asked) :]  # many public sets repeat the request in each answer
-    chat = {"messages": [*asked, *said]}
-    return chat | ({"tools": value["tools"]} if value.get("tools") else {})
-
-
-def _messages(value: Any, role: str) -> list[Any]:
-    return value if isinstance(value, list) else [{"role": role, "content": value}]
+    return read_jsonl(path, parse, fit)

@@ -1,4 +1,4 @@
-"""Compare two models token by token on the same true text.
+"""Compare two models token by token on the same text.
 
 One model is in memory at a time: the first one's logits of the judged tokens are kept (tokens ×
 vocabulary × 4 bytes: 300 MB for 512 tokens of a vocabulary of 150,000).
@@ -18,7 +18,8 @@ from mlx_lm.utils import dequantize_model
 from numpy.typing import NDArray
 
 from backends.base import BadExample, Fidelity, OutOfMemory
-from backends.mlx.data import examples as data
+from backends.examples import Split
+from backends.mlx.data.examples import Example, read_split
 from backends.mlx.device import device_kind
 from backends.mlx.files.saving import read_model
 from backends.mlx.kernels.quick import quicken
@@ -27,32 +28,33 @@ _MAX_LENGTH = 1024
 
 
 def fidelity(
-    base: Path, adapter: Path | None, converted: Path, rows: Path, most_tokens: int
+    base: Path, adapter: Path | None, converted: Path, examples: Path, most_tokens: int
 ) -> Fidelity:
     """See `backends.base.Backend.fidelity`."""
     try:
         model, tokenizer, _ = read_model(base, adapter)
-        examples = _chosen(data.read_split(rows, tokenizer, _MAX_LENGTH, True), most_tokens)
-        original = list(_logits(model, examples))
+        split = read_split(examples, tokenizer, _MAX_LENGTH, mask_prompt=True)
+        chosen = _chosen(split, most_tokens)
+        original = list(_logits(model, chosen))
         del model
         gc.collect()
         mx.clear_cache()
         model, _, _ = read_model(converted)
-        return _compared(original, _logits(model, examples), examples)
+        return _compared(original, _logits(model, chosen), chosen)
     except MemoryError as error:
         raise OutOfMemory("The device has too little memory to compare the models.") from error
 
 
-def _chosen(split: data.Split[data.Example], most_tokens: int) -> list[data.Example]:
+def _chosen(split: Split[Example], most_tokens: int) -> list[Example]:
     """The first examples whose judged tokens fit, at least one of them."""
-    chosen: list[data.Example] = []
+    chosen: list[Example] = []
     left = most_tokens
     for example in split.examples:
         judged = len(example.tokens) - example.start
         if chosen and judged > left:
             continue
         if judged > left:
-            example = data.Example(example.tokens[: example.start + left], example.start)
+            example = Example(example.tokens[: example.start + left], example.start)
         chosen.append(example)
         left -= judged
         if left <= 0:
@@ -62,7 +64,7 @@ def _chosen(split: data.Split[data.Example], most_tokens: int) -> list[data.Exam
     return chosen
 
 
-def _logits(model: Any, examples: list[data.Example]) -> Iterator[NDArray[np.float32]]:
+def _logits(model: Any, examples: list[Example]) -> Iterator[NDArray[np.float32]]:
     """Per example the logits `[judged, vocabulary]` that predict its judged tokens."""
     if device_kind() == "cpu":
         # The very same weights, unpacked: quantized products take twenty times as long here.
@@ -78,7 +80,7 @@ def _logits(model: Any, examples: list[data.Example]) -> Iterator[NDArray[np.flo
 def _compared(
     original: list[NDArray[np.float32]],
     converted: Iterator[NDArray[np.float32]],
-    examples: list[data.Example],
+    examples: list[Example],
 ) -> Fidelity:
     kl = same = loss = converted_loss = largest = 0.0
     tokens = 0
@@ -93,7 +95,7 @@ def _compared(
         largest = max(largest, float(np.abs(one - other).max()))
         tokens += len(targets)
     return Fidelity(
-        kl=max(0.0, kl / tokens),  # rounding can leave a negative nothing
+        kl=max(0.0, kl / tokens),  # rounding can make it slightly negative
         top1=same / tokens,
         largest_difference=largest,
         perplexity=_perplexity(loss / tokens),

@@ -1,9 +1,8 @@
-"""Whether a model will be asked with the very tokens that it was trained on.
+"""Check that a served model gets the very tokens that it was trained on.
 
-Training renders examples in `backends.mlx.data.examples`, a served model is asked through
-`backends.mlx.serving.generation`; a message loses on its way through an endpoint what an endpoint does
-not carry. Both paths are walked here, each with the tokenizer as that path loads it, before any
-weight is trained.
+Training renders examples in `backends.mlx.data.examples`, serving in `backends.mlx.serving.generation`,
+and an endpoint drops fields of a message that it does not support. Here both render the same
+examples, each with the tokenizer as it loads it, before any weight is trained.
 """
 
 from __future__ import annotations
@@ -27,11 +26,11 @@ _SPLITS = ("train", "valid", "test")
 
 
 def check_template(base: Path, data: Path, sample: int) -> None:
-    """See `backends.base.Backend.check_template`. Examples that training itself would refuse are
-    left to it: it names them all."""
+    """See `backends.base.Backend.check_template`. Examples that training itself would reject are
+    left to it."""
     trained, served = _tokenizers(base)
     for split in _SPLITS:
-        for number, value in _rows(data / f"{split}.jsonl", sample):
+        for number, value in _lines(data / f"{split}.jsonl", sample):
             place = f"{split}.jsonl, line {number}"
             for chat in _chats(value):
                 _check(chat, base.name, place, trained, served)
@@ -47,27 +46,26 @@ def _check(chat: dict[str, Any], model: str, place: str, trained: Any, served: A
         asked = chat_tokens(served, model, _as_sent(chat["messages"][:-1], tools), tools)
     except BackendError as error:
         raise TemplateMismatch(
-            f"{place} can be trained on, but could never be asked: {error}"
+            f"{place} can be trained on, but cannot be sent to the served model: {error}"
         ) from error
     _compare(example.tokens[: example.start], asked, place, served)
     if example.tokens[-1] not in served.eos_token_ids:
         shown = served.decode(example.tokens[-1:])
         raise TemplateMismatch(
             f"{place}: training ends the answer with {shown!r}, which does not end an answer of "
-            "the served model: it would talk on. Correct eos_token_id of the base model."
+            "the served model, so it would not stop. Correct eos_token_id of the base model."
         )
 
 
 def _compare(trained: Sequence[int], asked: Sequence[int], place: str, tokenizer: Any) -> None:
-    """Raises TemplateMismatch, which shows the first difference in words."""
+    """Raises TemplateMismatch, which shows the first difference as text."""
     for at, (one, other) in enumerate(zip_longest(trained, asked)):
         if one != other:
             before = tokenizer.decode(list(trained[max(0, at - _AROUND) : at]))
             raise TemplateMismatch(
                 f"{place}: token {at + 1} of the prompt is {_shown(one, tokenizer)} in training "
-                f"but {_shown(other, tokenizer)} when the model is asked, after {before!r}. What "
-                "was learned would not be asked for: correct the examples or the base model's "
-                "chat template."
+                f"but {_shown(other, tokenizer)} when the model is served, after {before!r}. "
+                "Correct the examples or the base model's chat template."
             )
 
 
@@ -76,8 +74,8 @@ def _shown(token: int | None, tokenizer: Any) -> str:
 
 
 def _as_sent(messages: Sequence[dict[str, Any]], tools: Any) -> list[Message]:
-    """The messages as they come through an endpoint: what it does not carry is gone, and a
-    developer is a system."""
+    """The messages after an endpoint: without the fields that it drops, and with the role system
+    for developer."""
     kept = SPOKEN if tools else ("role", "content")
     sent = [{key: message[key] for key in kept if key in message} for message in messages]
     for message in sent:
@@ -87,7 +85,7 @@ def _as_sent(messages: Sequence[dict[str, Any]], tools: Any) -> list[Message]:
 
 
 def _chats(value: Any) -> Iterator[dict[str, Any]]:
-    """The chats that an example teaches; plain text is asked by nobody."""
+    """The chats that an example teaches; plain text has none."""
     if not isinstance(value, dict):
         return
     if "chosen" in value:
@@ -109,7 +107,7 @@ def _turns(said: Any, role: str) -> list[dict[str, Any]]:
     return said if isinstance(said, list) else [{"role": role, "content": said}]
 
 
-def _rows(path: Path, sample: int) -> Iterator[tuple[int, Any]]:
+def _lines(path: Path, sample: int) -> Iterator[tuple[int, Any]]:
     """At most `sample` examples with their line numbers, spread evenly over the file."""
     if not path.is_file():
         return
@@ -122,7 +120,7 @@ def _rows(path: Path, sample: int) -> Iterator[tuple[int, Any]]:
                 try:
                     yield number, json.loads(line)
                 except ValueError:
-                    continue  # training names it
+                    continue  # training reports it
 
 
 def _tokenizers(base: Path) -> tuple[Any, Any]:

@@ -1,4 +1,4 @@
-"""lm-eval's tasks on a model of ours, through mlx-lm's own adapter to that package."""
+"""lm-eval's tasks on a loaded model, through mlx-lm's own adapter to that package."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def run_lm_eval(
     ticking = Ticking(model, tick)
 
     class Loaded(MLXLM):
-        """Its own constructor loads a model by path and knows no adapters."""
+        """Its own constructor loads a model by path, without adapters."""
 
         def __init__(self) -> None:
             super(MLXLM, self).__init__()
@@ -52,7 +52,7 @@ def run_lm_eval(
         results: Any = lm_eval.simple_evaluate(
             model=Loaded(), tasks=list(tasks), limit=limit, bootstrap_iters=0
         )
-    except Exception as error:  # it lets through whatever its data sets' loader meets
+    except Exception as error:  # it lets every error of its data loader through
         if error is ticking.raised:
             raise
         raise BackendError(reason(tasks, error)) from error
@@ -60,7 +60,7 @@ def run_lm_eval(
 
 
 class Ticking:
-    """A model that calls `tick` before each forward pass, through whatever it is used by."""
+    """A model that calls `tick` before each forward pass, whatever calls it."""
 
     def __init__(self, model: Any, tick: Callable[[], None]) -> None:
         self._model, self._tick = model, tick
@@ -79,15 +79,13 @@ class Ticking:
 
 
 def reason(tasks: Sequence[str], error: Exception) -> str:
-    """Why lm-eval failed at the tasks, in one sentence for a person."""
+    """Why lm-eval failed, in one sentence."""
     named, text = ", ".join(map(str, tasks)), f"{type(error).__name__}: {error}"
     if isinstance(error, KeyError) and "registered" in text:
-        return (
-            f"lm-eval knows not all of the tasks {named}; `lm_eval ls tasks` lists what it knows."
-        )
+        return f"lm-eval does not know all of the tasks {named}; `lm_eval ls tasks` lists them."
     if isinstance(error, ConnectionError) or any(word in text.lower() for word in _OFFLINE):
         return (
             f"The data of lm-eval's tasks ({named}) could not be downloaded; connect this machine "
-            "to the internet once, after which they are kept."
+            "to the internet once; they are cached."
         )
     return f"lm-eval failed at {named}: {text.splitlines()[0][:300]}"

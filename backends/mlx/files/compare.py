@@ -1,4 +1,4 @@
-"""How far the tensors of two safetensors files lie apart."""
+"""How much the tensors of two safetensors files differ."""
 
 from __future__ import annotations
 

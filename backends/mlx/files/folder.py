@@ -34,24 +34,26 @@ def inspect(folder: Path) -> ImportedModel:
 
 
 def refuse_code(folder: Path, config: dict[str, Any]) -> None:
-    """Raise UnsupportedModel when loading the folder could run code that came with it."""
+    """Raises UnsupportedModel when loading the folder could run code from it."""
     for key in ("model_file", "auto_map"):
         if key in config:
             raise UnsupportedModel(
-                f"{folder.name} asks to run its own code ('{key}' in config.json), which is refused."
+                f"{folder.name} wants to run its own code ('{key}' in config.json), which is not allowed."
             )
     tokenizer_config = folder / "tokenizer_config.json"
     if tokenizer_config.is_file() and "auto_map" in _json(tokenizer_config):
         raise UnsupportedModel(
-            f"{folder.name} asks to run its own code ('auto_map' in tokenizer_config.json), "
-            "which is refused."
+            f"{folder.name} wants to run its own code ('auto_map' in tokenizer_config.json), "
+            "which is not allowed."
         )
     for path in sorted(folder.rglob("*")):
         if path.suffix == ".py":
-            raise UnsupportedModel(f"{folder.name} carries code ({path.name}), which is refused.")
+            raise UnsupportedModel(
+                f"{folder.name} contains code ({path.name}), which is not allowed."
+            )
         if path.suffix in _PICKLES:
             raise UnsupportedModel(
-                f"{folder.name} carries a pickle ({path.name}), which can run code; "
+                f"{folder.name} contains a pickle ({path.name}), which can run code; "
                 "use a folder with safetensors only."
             )
 
@@ -59,7 +61,7 @@ def refuse_code(folder: Path, config: dict[str, Any]) -> None:
 def _read_config(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     if not path.is_file():
-        raise UnsupportedModel(f"{folder.name} is no model folder: it has no config.json.")
+        raise UnsupportedModel(f"{folder.name} is not a model folder: it has no config.json.")
     return _json(path)
 
 
@@ -76,11 +78,11 @@ def _json(path: Path) -> dict[str, Any]:
 def _architecture(config: dict[str, Any]) -> str:
     kind = config.get("model_type")
     if not isinstance(kind, str) or not kind.isidentifier():
-        raise UnsupportedModel("config.json names no model_type.")
+        raise UnsupportedModel("config.json has no model_type.")
     # mlx_lm.models is a namespace of one module per architecture; finding is not importing.
     remapped = {"mistral": "llama"}.get(kind, kind)
     if importlib.util.find_spec("mlx_lm") is None or not _module_exists(remapped):
-        raise UnsupportedModel(f"The architecture {kind!r} is unknown to mlx-lm.")
+        raise UnsupportedModel(f"mlx-lm does not support the architecture {kind!r}.")
     return kind
 
 
@@ -117,7 +119,7 @@ def _quantization(config: dict[str, Any], tensors: dict[str, tuple[str, tuple[in
 
 
 def _parameters(config: dict[str, Any], tensors: dict[str, tuple[str, tuple[int, ...]]]) -> int:
-    """Weights that the model has before quantization; scales and biases do not count."""
+    """The number of weights before quantization, without scales and biases."""
     quantization = config.get("quantization") or {}
     total = 0
     for name, (_, shape) in tensors.items():

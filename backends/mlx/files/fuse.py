@@ -1,4 +1,4 @@
-"""Add an adapter to its base's weights for good."""
+"""Merge an adapter into its base's weights."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from backends.mlx.files.saving import read_model, write_model
 
 def fuse(base: Path, adapter: Path, target: Path) -> ImportedModel:
     """See `backends.base.Backend.fuse`. A quantized layer is quantized again, which can lose a
-    small fine-tune: that is what `fidelity` finds out."""
+    small fine-tune; `fidelity` measures that."""
     model, _, config = read_model(base, adapter)
     fused: list[Any] = [
         (name, module.fuse()) for name, module in model.named_modules() if hasattr(module, "fuse")
     ]
     if not fused:
-        raise UnsupportedModel(f"{adapter.name} adapts no layer of {base.name}.")
+        raise UnsupportedModel(f"{adapter.name} does not adapt any layer of {base.name}.")
     model.update_modules(tree_unflatten(fused))
     return write_model(base, target, model, config)

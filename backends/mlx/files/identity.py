@@ -1,4 +1,4 @@
-"""What parts the content of one model or adapter folder from that of another."""
+"""An identifier of the content of a model or adapter folder."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ _LARGE = 2**26  # bytes
 
 
 def identity(folder: Path) -> bytes:
-    """What parts the contents of two folders: their manifest where there is one, else the bytes of
-    small files and the size and time of large ones."""
+    """32 bytes that differ for other content: of the manifest where there is one, else of the bytes
+    of small files and the size and time of large ones."""
     manifest = folder / "manifest.json"
     if manifest.is_file():
         return hashlib.sha256(manifest.read_bytes()).digest()

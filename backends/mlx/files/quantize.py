@@ -1,7 +1,7 @@
-"""Write a base model with fewer bits a weight.
+"""Write a base model with fewer bits per weight.
 
-What stays unquantized keeps its type: scales in bfloat16 would save half a bit a weight, and cost
-the starter, measured, every fifth first token even at 8 bits.
+Unquantized parts keep their type: scales in bfloat16 would save half a bit per weight, but change,
+measured on the starter, every fifth first token even at 8 bits.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def quantize(base: Path, target: Path, bits: int, group_size: int) -> ImportedMo
             return {"group_size": group_size, "bits": _EMBEDDING_BITS, "mode": "affine"}
         return True
 
-    # mlx-lm reports its bits per weight on the standard output, which carries our answer.
+    # mlx-lm prints its bits per weight to standard output, where our answer goes.
     with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
         model, config = quantize_model(model, config, group_size, bits, quant_predicate=chosen)
     return write_model(base, target, model, config)

@@ -1,4 +1,4 @@
-"""Read a model folder with its adapter, and write a changed one.
+"""Load a model folder with its adapter, and write a changed one.
 
 mlx-lm's `save` copies code files beside the weights and writes a card; here a folder holds the
 weights, the config and the base's own tokenizer files, byte for byte.
@@ -30,7 +30,7 @@ def read_model(folder: Path, adapter: Path | None = None) -> tuple[Any, Any, dic
             str(folder),
             adapter_path=str(adapter) if adapter else None,
             return_config=True,
-            lazy=True,  # a tensor is read when it is needed, so that both never lie in memory
+            lazy=True,  # a tensor is read when it is needed, so that two models are never in memory
             tokenizer_config={"trust_remote_code": False},
             trust_remote_code=False,
         )
@@ -43,7 +43,7 @@ def read_model(folder: Path, adapter: Path | None = None) -> tuple[Any, Any, dic
 
 
 def write_model(base: Path, target: Path, model: Any, config: dict[str, Any]) -> ImportedModel:
-    """Write `model` into the empty folder `target` with what belongs to it of `base`."""
+    """Write `model` into the empty folder `target`, with the tokenizer and other files of `base`."""
     target.mkdir(parents=True, exist_ok=True)
     save: Any = save_model
     save(target, model, donate_model=True)

@@ -1,4 +1,4 @@
-"""Whether the files of a model folder are what they claim, before anything is loaded.
+"""Check the files of a model folder before anything is loaded.
 
 Headers are read, tensors never: format at https://huggingface.co/docs/safetensors.
 """
@@ -24,7 +24,7 @@ INDEX = "model.safetensors.index.json"
 
 
 def refuse_links(folder: Path) -> None:
-    """Raise UnsupportedModel when something in the folder leads out of it.
+    """Raises UnsupportedModel when a link in the folder leads out of it.
 
     A download cache of the model hub keeps its files as links into the folder beside it
     (`snapshots/REVISION/…` → `blobs/…`), so the cache's own root counts as inside.
@@ -35,8 +35,8 @@ def refuse_links(folder: Path) -> None:
     for path in sorted(folder.rglob("*")):
         if path.is_symlink() and not path.resolve().is_relative_to(root):
             raise UnsupportedModel(
-                f"{folder.name} holds a link ({path.name}) that leads out of the folder, which is "
-                "refused; copy the file there instead."
+                f"{folder.name} contains a link ({path.name}) that leads out of the folder, which is "
+                "not allowed; copy the file into the folder instead."
             )
 
 
@@ -60,7 +60,7 @@ def read_header(path: Path) -> dict[str, Any]:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object whose names are each used once: of two, readers would disagree which holds."""
+    """A JSON object without duplicate names: readers would disagree which one counts."""
     found = dict(pairs)
     if len(found) != len(pairs):
         raise ValueError
@@ -74,9 +74,9 @@ def _span(path: Path, name: str, entry: Any) -> tuple[int, int, str]:
     if dtype not in _BITS:
         raise _damaged(path, f"{name} is of the unknown type {dtype!r}")
     if not all(type(n) is int and n >= 0 for n in (*shape, begin, end)):
-        raise _damaged(path, f"the shape or place of {name} is no whole number")
+        raise _damaged(path, f"the shape or place of {name} is not a whole number")
     if end - begin != prod(shape) * _BITS[dtype] // 8:
-        raise _damaged(path, f"{name} has another length than its shape needs")
+        raise _damaged(path, f"{name} has a length that does not match its shape")
     return begin, end, name
 
 
@@ -98,7 +98,8 @@ def _check_spans(path: Path, spans: list[tuple[int, int, str]], available: int) 
 
 
 def check_index(folder: Path, names: dict[str, set[str]]) -> None:
-    """The index names files of this folder that hold what it says. `names` is tensors by file."""
+    """Raises UnsupportedModel unless the index matches the files of this folder. `names` is tensors by
+    file."""
     path = folder / INDEX
     if not path.is_file():
         return
@@ -113,7 +114,7 @@ def check_index(folder: Path, names: dict[str, set[str]]) -> None:
         if file not in names:
             raise UnsupportedModel(f"{INDEX} names {file}, which is missing.")
         if tensor not in names[file]:
-            raise UnsupportedModel(f"{INDEX} says that {file} holds {tensor}, which it does not.")
+            raise UnsupportedModel(f"{INDEX} lists {tensor} in {file}, which does not contain it.")
 
 
 def _damaged(path: Path, reason: str) -> UnsupportedModel:

@@ -1,6 +1,6 @@
-"""Write a llama or qwen2 model as GGUF: the exact inverse of `backends.mlx.gguf.importer`.
+"""Write a llama or qwen2 model as GGUF, the exact inverse of `backends.mlx.gguf.importer`.
 
-mlx-lm's own writer calls every tokenizer SentencePiece, which byte-level BPE is not; so the
+mlx-lm's own writer declares every tokenizer as SentencePiece, which byte-level BPE is not; so the
 vocabulary, merges, splitting rule and chat template are written here as llama.cpp names them.
 """
 
@@ -86,7 +86,7 @@ def _tokenizer(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
     added = {entry["id"]: entry for entry in written.get("added_tokens", [])}
     by_id = {number: token for token, number in model["vocab"].items()}
     by_id |= {number: entry["content"] for number, entry in added.items()}
-    # Rows of the embedding beyond the vocabulary need a token each, too.
+    # Rows of the embedding beyond the vocabulary also need a token each.
     size = max(int(config["vocab_size"]), max(by_id) + 1)
     kinds = [_NORMAL] * size
     for number, entry in added.items():
@@ -122,4 +122,4 @@ def _gguf_name(name: str) -> str:
     part, _, leaf = rest.rpartition(".")
     if number.isdigit() and part in _BLOCK_NAMES:
         return f"blk.{number}.{_BLOCK_NAMES[part]}.{leaf}"
-    raise UnsupportedModel(f"The model holds the tensor {name}, which GGUF has no name for.")
+    raise UnsupportedModel(f"The model has the tensor {name}, for which GGUF has no name.")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import mlx.core as mx
 
 QUANTIZATION = {"group_size": 64, "bits": 4}
-"""What Metal and CUDA run fastest; the CPU runs float32 fastest."""
+"""Fastest on Metal and CUDA; on the CPU float32 is fastest."""
 
 _EMBEDDING_BITS = 8  # the embedding is often the output layer too, where 4 bits cost answers
 
@@ -50,7 +50,7 @@ _IGNORED = frozenset({"rope_freqs.weight"})  # recomputed from config.json's rop
 def import_gguf(source: Path, target: Path, *, quantize: bool | None = None) -> ImportedModel:
     """Write the model of the GGUF file `source` into the empty folder `target`.
 
-    `quantize` None takes the type that is fast here: float32 on the CPU, else 4-bit.
+    `quantize` None chooses the type that is fast on this device: float32 on the CPU, else 4-bit.
     Raises UnsupportedModel.
     """
     prepare()
@@ -84,10 +84,10 @@ def _config(file: GGUFFile) -> dict[str, Any]:
         try:
             return meta[f"{architecture}.{key}"]
         except KeyError:
-            raise UnsupportedModel(f"The file does not say its {architecture}.{key}.") from None
+            raise UnsupportedModel(f"The file has no {architecture}.{key}.") from None
 
     if "token_embd.weight" not in file.tensors:
-        raise UnsupportedModel("The file holds no token embedding.")
+        raise UnsupportedModel("The file has no token embedding.")
     heads = int(get("attention.head_count"))
     hidden = int(get("embedding_length"))
     config = {
@@ -166,14 +166,16 @@ def _mlx_name(name: str) -> str:
     part, _, leaf = rest.partition(".")
     if prefix == "blk" and number.isdigit() and part in _BLOCK and leaf in ("weight", "bias"):
         return f"model.layers.{number}.{_BLOCK[part]}.{leaf}"
-    raise UnsupportedModel(f"The file holds the tensor {name}, which no llama or qwen2 model has.")
+    raise UnsupportedModel(f"The file has the tensor {name}, which no llama or qwen2 model has.")
 
 
 def _unpermute(value: NDArray[np.float32], heads: int) -> NDArray[np.float32]:
     """Undo llama.cpp's interleaving of each head's rotary halves; rows are the first axis."""
     rows = value.shape[0]
     if rows % (2 * heads):
-        raise UnsupportedModel(f"The file's {rows} attention rows do not divide by {heads} heads.")
+        raise UnsupportedModel(
+            f"The file's {rows} attention rows cannot be divided by {heads} heads."
+        )
     split = value.reshape(heads, rows // heads // 2, 2, -1)
     return split.swapaxes(1, 2).reshape(value.shape)
 

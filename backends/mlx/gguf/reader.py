@@ -1,7 +1,7 @@
-"""Read GGUF files: header, metadata and tensors, each checked before it is believed.
+"""Read GGUF files: header, metadata and tensors, each checked before it is used.
 
 This module knows the file format alone, neither MLX nor any model. MLX has a reader too, but
-it maps the file without checking sizes, so a truncated download ends the process.
+it maps the file without checking sizes, so a truncated download crashes the process.
 Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """
 
@@ -22,7 +22,7 @@ from backends.mlx.gguf.quants import BLOCKS, dequantize
 
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}  # fmt: skip
 _STRING, _ARRAY = 8, 9
-_LIMIT = 1 << 24  # entries of one table: no real file comes near, nonsense does
+_LIMIT = 1 << 24  # entries of one table: more than any real file has
 
 
 @dataclass(frozen=True)
@@ -81,11 +81,11 @@ class GGUFFile:
                     f"{self.path.name} has GGUF version {version}; versions 2 and 3 can be read."
                 )
             if max(tensors, entries) > _LIMIT:
-                raise self._damaged("its header announces an absurd number of entries")
+                raise self._damaged("its header has an absurd number of entries")
             self.metadata = dict(self._entry() for _ in range(entries))
             infos = [self._tensor_info() for _ in range(tensors)]
         except (struct.error, UnicodeDecodeError, OverflowError, RecursionError):
-            raise self._damaged("its header ends early or holds nonsense") from None
+            raise self._damaged("its header ends early or is nonsense") from None
         self.tensors = dict(self._place(*info) for info in infos)
 
     def _damaged(self, why: str) -> UnsupportedModel:
@@ -149,5 +149,5 @@ class GGUFFile:
         start = -(-self._at // alignment) * alignment + offset
         nbytes = prod(shape) // block.size * block.nbytes
         if start + nbytes > len(self._bytes):
-            raise self._damaged(f"the tensor {name} lies past its end")
+            raise self._damaged(f"the tensor {name} is past its end")
         return name, TensorInfo(shape, block.name, start, nbytes)

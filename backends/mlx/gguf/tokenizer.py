@@ -1,6 +1,6 @@
 """Build a `tokenizer.json` folder from the vocabulary and merges that a GGUF file carries.
 
-Only byte-level BPE (`tokenizer.ggml.model` "gpt2") is known here. How text is cut before the
+Only byte-level BPE (`tokenizer.ggml.model` "gpt2") is supported. How text is split before the
 merges apply is not in the file: `tokenizer.ggml.pre` only names it, so the patterns of
 llama.cpp's `llm_tokenizer_bpe` are repeated here.
 """
@@ -54,7 +54,7 @@ def write_tokenizer(metadata: dict[str, Any], target: Path) -> None:
     tokens = metadata.get("tokenizer.ggml.tokens")
     merges = metadata.get("tokenizer.ggml.merges")
     if not tokens or merges is None:
-        raise UnsupportedModel("The file carries no tokenizer vocabulary or merges.")
+        raise UnsupportedModel("The file has no tokenizer vocabulary or merges.")
     _build(metadata, tokens, merges).save(str(target / "tokenizer.json"))
     config = _config(metadata, tokens)
     (target / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n")
@@ -116,7 +116,7 @@ def _pre_tokenizer(pre: str) -> pre_tokenizers.PreTokenizer:
                 pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
             ]
         )
-    raise UnsupportedModel(f"The file's tokenizer cuts text by the unknown rule {pre!r}.")
+    raise UnsupportedModel(f"The file's tokenizer splits text by the unknown rule {pre!r}.")
 
 
 def _post_processor(metadata: dict[str, Any], tokens: list[str]) -> processors.PostProcessor:
@@ -149,18 +149,18 @@ def context_length(metadata: dict[str, Any]) -> int:
 
 
 def splitting_rule(path: Path) -> str:
-    """llama.cpp's name of how `tokenizer.json` cuts text. Raises UnsupportedModel."""
+    """llama.cpp's name for how `tokenizer.json` splits text. Raises UnsupportedModel."""
     wanted = _splits_of(json.loads(path.read_text()).get("pre_tokenizer"))
     for name in ("gpt-2", "smollm", "qwen2", "llama-bpe"):
         probe = Tokenizer(models.BPE())
         probe.pre_tokenizer = _pre_tokenizer(name)
         if _splits_of(json.loads(probe.to_str())["pre_tokenizer"]) == wanted:
             return name
-    raise UnsupportedModel("How the tokenizer cuts text has no name in GGUF.")
+    raise UnsupportedModel("The way the tokenizer splits text has no name in GGUF.")
 
 
 def _splits_of(pre_tokenizer: dict[str, Any] | None) -> Any:
-    """What decides the cuts: `trim_offsets` only says how positions are reported."""
+    """What decides the splits: `trim_offsets` only affects how positions are reported."""
     if pre_tokenizer is None:
         return None
     parts = pre_tokenizer.get("pretokenizers", [pre_tokenizer])

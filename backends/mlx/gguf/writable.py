@@ -1,5 +1,5 @@
-"""Whether a model folder can be written as GGUF, from its JSON files alone: MLX is not imported, so
-asking costs a fraction of a second, and nobody fuses for an hour to be refused at the end."""
+"""Check whether a model folder can be written as GGUF, from its JSON files alone. Without importing
+MLX this takes a fraction of a second, so it can come before an hour of fusing."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def check_gguf(folder: Path) -> None:
         )
     if "quantization" in config:
         raise UnsupportedModel(
-            f"{folder.name} is quantized, and GGUF is written from full weights; fuse into an "
+            f"{folder.name} is quantized, but GGUF is written from full weights; fuse into an "
             "unquantized base, or export the fused folder instead."
         )
     if config.get("rope_scaling"):
@@ -38,10 +38,6 @@ def check_gguf(folder: Path) -> None:
             "A model with a sliding attention window cannot be written as GGUF yet; export the "
             "fused folder instead."
         )
-    _check_tokenizer(folder)
-
-
-def _check_tokenizer(folder: Path) -> None:
     written: dict[str, Any] = json.loads((folder / "tokenizer.json").read_text())
     model = written["model"] or {}
     if model.get("type") != "BPE" or model.get("byte_fallback"):

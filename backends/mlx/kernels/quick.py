@@ -2,8 +2,8 @@
 
 On Linux MLX computes `exp` and `sigmoid` one element at a time in 25–35 ns, so that SwiGLU and
 softmax cost as much as all matrix products of a layer. Here they are written with the plain
-arithmetic that MLX's fused kernels vectorize: 3–5 ns an element. On Metal and CUDA nothing of
-this module is used.
+arithmetic that MLX's fused kernels vectorize: 3–5 ns an element. Metal and CUDA do not use
+this module.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def quicken(model: Any) -> None:
     for layer in model.layers:
         if type(layer.mlp) in (llama.MLP, qwen2.MLP):
             layer.mlp = QuickMLP(layer.mlp)
-        sliding = getattr(layer, "use_sliding", False)  # its mask knows a window
+        sliding = getattr(layer, "use_sliding", False)  # its mask has a window
         if type(layer.self_attn) in (llama.Attention, qwen2.Attention) and not sliding:
             layer.self_attn = QuickAttention(layer.self_attn)
 
@@ -129,7 +129,7 @@ class QuickAttention(Module):
 
 
 def _serves(cache: Any) -> bool:
-    """Whether it is one of mlx-lm's caches, and gives back plain keys and values."""
+    """Whether it is one of mlx-lm's caches that return plain keys and values."""
     return not (cache is None or isinstance(cache, Segments) or hasattr(cache, "bits"))
 
 
@@ -293,9 +293,9 @@ def head_losses(hidden: mx.array, weight: mx.array, targets: mx.array, *, slopes
     frozen weight `[vocabulary, d]`.
 
     Logits are the largest arrays of a step. Here those of a few tokens exist at a time, in buffers
-    that the next ones use again: memory that is new to the process costs its page faults. With
+    that the next ones reuse: memory that is new to the process costs page faults. With
     `slopes` the gradient for `hidden` is computed at once, so that a step computes logits once;
-    without, only where somebody asks for it.
+    without, only when it is needed.
     """
 
     def forward(hidden: mx.array, targets: mx.array) -> tuple[mx.array, ...]:
@@ -323,7 +323,7 @@ def _by_chunks(
     for at in range(0, len(targets), _CHUNK):
         rows = hidden[at : at + _CHUNK]
         if found:
-            # One after the other; else all logits would be there at once after all.
+            # One after the other, or all logits would be in memory at once.
             rows = mx.depends([rows], [found[-1][-1]])[0]
         found.append(_head_chunk(rows, weight, targets[at : at + _CHUNK], slopes))
     return tuple(mx.concatenate(list(parts)) for parts in zip(*found, strict=True))
@@ -333,7 +333,7 @@ def _head_chunk(
     hidden: mx.array, weight: mx.array, targets: mx.array, slopes: bool
 ) -> tuple[mx.array, ...]:
     """Losses `[n]` and, where asked for, their slopes `[n, d]`."""
-    # Few sizes, so that buffers fit again.
+    # Few sizes, so that buffers can be reused.
     missing = -len(hidden) % 8
     padded = mx.pad(hidden, [(0, missing), (0, 0)])
     logits = padded @ weight.T

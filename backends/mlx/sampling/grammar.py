@@ -1,8 +1,8 @@
-"""Answers that keep a grammar: before each token, those that would break it are ruled out.
+"""Answers that follow a grammar: before each token, those that would break it are masked.
 
 The grammar follows the tokens that were really drawn. mlx-lm builds a step before the last token
 is known, so a row with a grammar waits for that token here; by then its own step is under way,
-and the mask is worked out beside it. Rows without a grammar never come here.
+and the mask is computed meanwhile. Rows without a grammar are not affected.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from llguidance import LLMatcher, LLTokenizer
 from backends.base import BackendError, Grammar
 
 async_eval: Any = mx.async_eval  # untyped
-# A model that has lost the thread may write white space for ever, which any schema allows.
+# A confused model may write white space forever, which any schema allows.
 _JSON: Any = {"whitespace_pattern": r"[ \n\r\t]{0,16}"}
 _NAMES = {
     "json_object": "JSON",
@@ -30,7 +30,7 @@ _NAMES = {
 
 
 class Grammars:
-    """The grammars of one model; the tokenizer's side of them is made on first use."""
+    """The grammars of one model; its tokenizer is prepared on first use."""
 
     def __init__(self, tokenizer: Any, vocabulary: int) -> None:
         self._tokenizer = tokenizer  # mlx-lm's wrapper
@@ -38,7 +38,7 @@ class Grammars:
         self.compile = functools.lru_cache(maxsize=64)(self._compile)
 
     def start(self, grammar: Grammar) -> GrammarMask:
-        """The mask of a new answer. Raises BackendError, saying why, for a wrong grammar."""
+        """The mask of a new answer. Raises BackendError with the reason for a wrong grammar."""
         return GrammarMask(self.compile(grammar).deep_copy(), self._ends, self._vocabulary)
 
     def _compile(self, grammar: Grammar) -> LLMatcher:
@@ -69,8 +69,8 @@ class Grammars:
 
 @functools.lru_cache(maxsize=4)
 def _llguidance_tokenizer(described: str, vocabulary: int, ends: tuple[int, ...]) -> LLTokenizer:
-    """Takes a second or two, during which Python stands still: shared by all models of a process
-    that have the same tokenizer."""
+    """Takes a second or two and holds the GIL meanwhile: shared by all models of a process that
+    have the same tokenizer."""
     try:
         return LLTokenizer(described, n_vocab=vocabulary, eos_token=list(ends))
     except (ValueError, RuntimeError) as error:
@@ -80,7 +80,7 @@ def _llguidance_tokenizer(described: str, vocabulary: int, ends: tuple[int, ...]
 
 
 class GrammarMask:
-    """A logits processor that follows one answer. `failed` once the grammar cannot go on."""
+    """A logits processor that follows one answer. `failed` once the grammar cannot continue."""
 
     def __init__(self, matcher: LLMatcher, ends: Sequence[int], vocabulary: int) -> None:
         self._matcher = matcher
@@ -94,14 +94,14 @@ class GrammarMask:
 
     def __call__(self, tokens: mx.array, logits: mx.array) -> mx.array:
         if self._started:
-            async_eval(logits)  # the device computes while the last token is waited for
+            async_eval(logits)  # the device computes while this waits for the last token
             self._follow(int(memoryview(tokens[-1:])[0]))
         self._started = True
         allowed = mx.array(self._allowed(logits.shape[-1]))
         return mx.where(allowed, logits, mx.array(-float("inf"), logits.dtype))
 
     def _follow(self, token: int) -> None:
-        # After an end mlx-lm still computes one step, whose token nobody sees.
+        # After an end mlx-lm still computes one step, whose token is discarded.
         if not self._matcher.is_stopped():
             self._matcher.consume_token(token)
 
@@ -115,14 +115,14 @@ class GrammarMask:
 
 
 def _source(grammar: Grammar) -> str:
-    """The grammar in llguidance's words. Raises ValueError."""
+    """The grammar in llguidance's notation. Raises ValueError."""
     match grammar.kind:
         case "json_object":
             return LLMatcher.grammar_from_json_schema({"type": "object"}, overrides=_JSON)
         case "json_schema":
             schema = json.loads(grammar.source)
             if not isinstance(schema, (dict, bool)):
-                raise ValueError("it is no JSON object")
+                raise ValueError("it is not a JSON object")
             return LLMatcher.grammar_from_json_schema(json.dumps(schema), overrides=_JSON)
         case "regex":
             return LLMatcher.grammar_from_regex(grammar.source)

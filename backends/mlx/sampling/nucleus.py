@@ -1,9 +1,9 @@
 """Top-p without sorting the vocabulary, and still exactly top-p.
 
 A sampler draws from the `CANDIDATES` likeliest tokens only, which nearly always hold the whole
-mass that top-p keeps. When they do not (a very flat distribution), the draw was one of top-p's on
-the condition that it falls among the candidates. Then, once the step's log-probabilities are in
-the host's memory anyway, a second draw decides whether it should have fallen beyond, and where.
+mass that top-p keeps. When they do not (a very flat distribution), the draw was one of top-p,
+given that it falls among the candidates. Then, once the step's log-probabilities are in
+the host's memory anyway, a second draw decides whether it should have fallen outside, and where.
 Tokens likelier than e^-7 are fewer than the candidates, so one comparison settles most steps.
 """
 
@@ -32,8 +32,8 @@ def holds(logprobs: Logprobs, top_p: float) -> bool:
 def complete(
     token: int, logprobs: Logprobs, top_p: float, temperature: float, seed: tuple[int, int]
 ) -> int:
-    """`token`, which was drawn from candidates that do not hold `top_p`, or one from beyond them,
-    so that the result is distributed as if all had been considered."""
+    """`token`, which was drawn from candidates that do not hold `top_p`, or one outside of them, so
+    that the result is distributed as if it were drawn from all."""
     order = np.argsort(-logprobs, kind="stable")
     mass = np.cumsum(np.exp(logprobs[order], dtype=np.float64))
     kept = order[: int(np.searchsorted(mass, top_p)) + 1]
@@ -50,5 +50,5 @@ def complete(
 
 
 def is_useful(temperature: float, top_p: float, top_k: int, min_p: float) -> bool:
-    """Whether cutting to candidates is for these filters: the others say how far they reach."""
+    """Whether cutting to candidates helps with these filters: the others limit themselves."""
     return temperature > 0 and 0 < top_p < 1 and top_k <= 0 and min_p <= 0 and math.isfinite(top_p)

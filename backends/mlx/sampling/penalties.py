@@ -1,7 +1,7 @@
-"""Changes to logits before a token is drawn, for the rows that ask for them.
+"""Penalties and biases on logits, for the rows that request them.
 
 A processor gets the row's tokens so far [tokens] and its logits [1, vocabulary], both not yet
-computed, and nothing here asks for their values: the device is never waited for. This module knows
+computed, and nothing here reads their values: it never waits for the device. This module knows
 nothing of samplers or grammars.
 """
 
@@ -17,7 +17,7 @@ Processor = Callable[[mx.array, mx.array], mx.array]
 
 
 def make_processors(sampling: Sampling, prompt_tokens: int, vocabulary: int) -> list[Processor]:
-    """What `sampling` asks for beyond filters, in the order in which it is applied.
+    """The processors that `sampling` needs, in the order in which they are applied.
 
     Raises BackendError for a bias on a token that the model does not have.
     """
@@ -47,7 +47,7 @@ def _repetition(penalty: float, context: int) -> Processor:
 
 
 def _occurrence(presence: float, frequency: float, prompt_tokens: int) -> Processor:
-    """Subtract once for a token that the answer has, and once more each time it has it."""
+    """Subtract `presence` for a token that the answer contains, and `frequency` for each time."""
 
     def process(tokens: mx.array, logits: mx.array) -> mx.array:
         answer = tokens[prompt_tokens:]
@@ -60,7 +60,7 @@ def _occurrence(presence: float, frequency: float, prompt_tokens: int) -> Proces
 
 
 def _bias(bias: tuple[tuple[int, float], ...], vocabulary: int) -> Processor:
-    # An index beyond the vocabulary would be written into foreign memory.
+    # An index beyond the vocabulary would write out of bounds.
     unknown = [token for token, _ in bias if not 0 <= token < vocabulary]
     if unknown:
         raise BackendError(

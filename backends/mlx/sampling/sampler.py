@@ -41,12 +41,12 @@ def greedy(logprobs: mx.array) -> mx.array:
 class RandomSampler:
     """Draws from the distribution that top-k, top-p and min-p leave, at one temperature.
 
-    The filters look at the untempered distribution, as mlx-lm's do. A sampler that `cuts` leaves
-    it to `backends.mlx.sampling.nucleus` to complete what it draws from flat distributions.
+    The filters look at the untempered distribution, as mlx-lm's do. A sampler that `cuts` relies
+    on `backends.mlx.sampling.nucleus` to complete draws from flat distributions.
 
-    A seeded one draws by noise of each token's own. MLX's draw is a place in the running sum of all
-    probabilities, which the last bits of any of them move to a neighbouring token: of 49,152 about
-    one draw in 150, and in a batch the last bits are others than alone.
+    A seeded one draws with noise per token. MLX's draw is a position in the running sum of all
+    probabilities, where the last bits of any of them can move it to a neighbouring token: with
+    49,152 tokens about one draw in 150, and in a batch the last bits differ.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class RandomSampler:
         return mx.take_along_axis(candidates, drawn[..., None], axis=-1).squeeze(-1)
 
     def complete(self, token: int, logprobs: Logprobs, position: int) -> int:
-        """`token`, or what a draw without the cut would have brought; `position` in the answer."""
+        """`token`, or the one that a draw without the cut gives; `position` is its place in the answer."""
         if not self.cuts or holds(logprobs, self.top_p):
             return token
         seed = (self._stream, position)
@@ -115,8 +115,8 @@ def _shared_sampler(
 
 
 def _gumbel(uniform: mx.array) -> mx.array:
-    """Gumbel noise of numbers from [0, 1): what is likeliest comes from the smallest of them, which
-    are the finest in float32."""
+    """Gumbel noise from numbers in [0, 1): the most likely tokens come from the smallest of them,
+    where float32 is finest."""
     return -mx.log(-mx.log1p(-mx.maximum(uniform, 2.0**-33)))
 
 

@@ -1,9 +1,9 @@
 """Many LoRA adapters over one copy of the base weights, in one running batch.
 
-Every adapted linear layer holds the factors of all adapters, stacked; slot 0 stays zero and
-stands for the bare base. Which row of the batch uses which slot travels with mlx-lm's prompt
-caches: an `AdapterRows` sits at the end of each sequence's cache list, so the batch generator
-merges, filters and extends it together with the keys and values and the two never part.
+Every adapted linear layer holds the factors of all adapters, stacked; slot 0 stays zero and is the
+base alone. The slot of each row of the batch travels with mlx-lm's prompt caches: an `AdapterRows`
+sits at the end of each row's list of caches, so the batch generator merges, filters and extends it
+together with the keys and values.
 
 This module knows the layers and the caches, but neither tokens nor text.
 """
@@ -27,11 +27,11 @@ nn: Any = mlx.nn  # MLX types its core only
 utils: Any = mlx.utils
 type Module = Any
 
-BASE = 0  # the slot of the bare base
+BASE = 0  # the slot of the base alone
 
 
 class AdapterRows:
-    """The slot of each row of a batch, in the shape of an mlx-lm cache without content.
+    """The slot of each row of a batch, with the interface of an mlx-lm cache but no content.
 
     Its methods are those that mlx-lm 0.32.2's BatchGenerator calls on caches.
     """
@@ -67,10 +67,10 @@ class AdapterRows:
         return AdapterRows(self.slots)
 
     def prepare(self, **padding: object) -> None:
-        """Padding does not touch rows."""
+        """Padding does not change slots."""
 
     def finalize(self) -> None:
-        """Nor does its end."""
+        """Nor does the end of padding."""
 
     def size(self) -> int:
         return 0
@@ -140,7 +140,7 @@ class AdaptedLinear(nn.Module):  # type: ignore[misc]
             inner = mx.gather_mm(x, self.a, rhs_indices=selection)
             update = mx.gather_mm(inner, self.b, rhs_indices=selection)
             return y + update.astype(y.dtype)
-        # One adapter for all rows: two plain products, the second of which adds.
+        # One adapter for all rows: two plain products, the second of which also adds.
         factors = self._used.get(selection)
         return y if factors is None else mx.addmm(y, x @ factors[0], factors[1])
 
@@ -178,7 +178,7 @@ class AdapterBank:
     def add(self, path: Path) -> int:
         """The slot of the mlx-lm adapter folder `path`, read on first use.
 
-        Raises UnsupportedModel if the folder is no LoRA adapter for this base.
+        Raises UnsupportedModel if the folder is not a LoRA adapter for this base.
         """
         if (slot := self._slots.get(path)) is not None:
             return slot
@@ -198,11 +198,11 @@ class AdapterBank:
         return slot
 
     def identity(self, slot: int) -> bytes:
-        """What parts the adapter's content from that of all others, 32 bytes."""
+        """32 bytes that identify the adapter's content."""
         return self._identities[slot]
 
     def remove(self, path: Path) -> None:
-        """Free the slot of `path`; the caller knows that no row uses it."""
+        """Free the slot of `path`. The caller makes sure that no row uses it."""
         slot = self._slots.pop(path, None)
         if slot is None:
             return
@@ -221,7 +221,7 @@ class AdapterBank:
         module = modules.get(name)
         if not isinstance(module, (nn.Linear, nn.QuantizedLinear)):
             raise UnsupportedModel(
-                f"The adapter {path.name} adapts {name}, which is no linear layer of this base "
+                f"The adapter {path.name} adapts {name}, which is not a linear layer of this base "
                 "model; use the base it was trained on."
             )
         return module
@@ -289,10 +289,10 @@ def _dimensions(linear: Module) -> tuple[int, int]:
 
 
 def _compute_type(linear: Module) -> mx.Dtype:
-    """The type that activations have around this layer."""
+    """The type of activations around this layer."""
     weight = linear.scales if isinstance(linear, nn.QuantizedLinear) else linear.weight
     dtype: mx.Dtype = weight.dtype
-    # mxfp4 and its like keep their scales in bytes; their models compute in bfloat16.
+    # mxfp4 and similar types keep their scales in bytes; their models compute in bfloat16.
     return dtype if mx.issubdtype(dtype, mx.floating) else mx.bfloat16
 
 

@@ -1,4 +1,4 @@
-"""The kinds of memory that rows keep: whole, a rotating window, or quantized.
+"""The kinds of cache that rows have: complete, a rotating window, or quantized.
 
 mlx-lm's batches can hold the first two. Quantized keys and values travel through the same code
 packed: the quantized numbers, scales and biases of a token lie side by side in one row of uint32,
@@ -64,7 +64,7 @@ class RowsCache(BatchKVCache):  # type: ignore[misc]
     row: type[RowCache] = RowCache
 
     def make_mask(self, length: int, **options: Any) -> mx.array | None:
-        """None where a single token sees all that is held: one row alone has no padding."""
+        """None where a single token attends to the whole cache: one row alone has no padding."""
         wanted = options.get("window_size") or options.get("return_array")
         if length == 1 and self.left_padding.shape[0] == 1 and not wanted:
             return None
@@ -86,7 +86,7 @@ RowCache.rows = RowsCache
 class PackedRows(RowsCache):
     """Keys and values of a batch, packed with `packed_bits` a number."""
 
-    packed_bits: int  # not "bits": by that name mlx-lm would tell its own quantized caches
+    packed_bits: int  # not "bits": mlx-lm recognizes its own quantized caches by that name
 
     def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
         sizes = keys.shape[-1], values.shape[-1]
@@ -117,7 +117,7 @@ def pack(array: mx.array, bits: int) -> mx.array:
 
 
 def unpack(packed: mx.array, size: int, bits: int, dtype: mx.Dtype) -> mx.array:
-    """What `pack` made of [..., size], as far as `bits` tell."""
+    """The inverse of `pack` for an array [..., size], up to rounding to `bits`."""
     numbers = size * bits // 32
     factors = mx.contiguous(packed[..., numbers:]).view(dtype)
     scales, biases = mx.split(factors, 2, axis=-1)

@@ -1,4 +1,4 @@
-"""Vectors of texts: what the model's last layer holds, averaged over the tokens."""
+"""Vectors of texts: the model's last hidden states, averaged over the tokens."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _MOST_TOKENS = 4096  # that one pass reads, padding included
 def embed(model: Any, name: str, prompts: Sequence[Sequence[int]]) -> list[list[float]]:
     """One vector of unit length for each prompt: the mean of the last hidden states.
 
-    Raises UnsupportedModel for an architecture that does not show them.
+    Raises UnsupportedModel for an architecture that does not expose them.
     """
     body = getattr(model, "model", None)
     if not callable(body):
         raise UnsupportedModel(
-            f"The model {name} does not show its hidden states; choose another architecture."
+            f"The model {name} does not expose its hidden states; choose another architecture."
         )
     vectors: dict[int, list[float]] = {}
     share_cores(_MOST_TOKENS)
@@ -50,7 +50,7 @@ def _means(body: Any, name: str, prompts: Sequence[Sequence[int]]) -> list[list[
     states = body(tokens)
     if not isinstance(states, mx.array) or states.ndim != 3:
         raise UnsupportedModel(
-            f"The model {name} does not show its hidden states; choose another architecture."
+            f"The model {name} does not expose its hidden states; choose another architecture."
         )
     lengths = mx.array([[len(prompt)] for prompt in prompts])
     counted = (mx.arange(longest) < lengths)[..., None]

@@ -1,9 +1,9 @@
 """Serving one base model and all its adapters from one running batch.
 
-mlx-lm's BatchGenerator does the continuous batching: each step decodes one token for every
-running row and prefills one chunk of the waiting prompts. Around it this module puts chat
-templates, adapters, sampling, streamed text and errors that a person understands. It knows
-nothing of requests, threads or time.
+A row is one prompt and its answer. mlx-lm's BatchGenerator does the continuous batching: each step
+decodes one token for every running row and prefills one chunk of the waiting prompts. This module
+adds chat templates, adapters, sampling, streamed text and readable errors. It knows nothing of
+requests, threads or time.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ from backends.mlx.threads import clear_streams_at_end
 from backends.prompts import room_after
 from backends.text import StopText
 
-_DISK_SHARE = 4  # prefixes may take so many times their memory on disk
+_DISK_SHARE = 4  # prefixes may take this many times their memory on disk
 
 _open_models = 0
 
@@ -68,7 +68,7 @@ def load_model(
     """
     described = inspect(base)
     clear_streams_at_end()
-    with _named_errors():
+    with _readable_errors():
         try:
             model, tokenizer, *_ = mlx_lm.load(
                 str(base),
@@ -82,10 +82,14 @@ def load_model(
             ) from error
         if device_kind() == "cpu":
             quicken(model)  # measured: 16 rows of a base, 161 ms a step instead of 209
-        folders = [base] if adapter is None else [base, adapter]
         if options.kv_bits:
             check_packing(model, base.name, options.kv_bits)
-        prefixes = _make_prefix_cache(model, folders, options)
+        files = None
+        if options.cache_dir and options.cache_bytes:
+            folders = [base] if adapter is None else [base, adapter]
+            name = hashlib.sha256(b"".join(map(identity, folders))).digest()
+            files = PrefixFiles(options.cache_dir, name, _DISK_SHARE * options.cache_bytes)
+        prefixes = PrefixCache(model, options.cache_bytes, files)
         loaded = MLXModel(base.name, model, tokenizer, described.context_length, options, prefixes)
         loaded.warm_up()
     return loaded
@@ -120,70 +124,29 @@ class MLXModel:
                 "choose another architecture."
             )
         self._options = options
+        self._ends = sorted(tokenizer.eos_token_ids)
         self._routed = RoutedModel(model, self._adapters.routing)
         self._lanes = {Kind(): self._make_lane(Kind())}
         self._stream = self._lanes[Kind()].stream
-        self._solo = self._make_solo_lane()
+        self._solo: SoloLane | None = None
+        if options.draft and self._prefixes.plain:
+            draft = Draft(options.draft, tokenizer, options.draft_tokens)
+            shared = self._prefixes if self._prefixes.usable else None
+            self._solo = SoloLane(self._routed, draft, self._ends, shared, self._stream)
         _count_open(1)
 
-    @property
-    def memory(self) -> Memory:
-        weights, contexts = self._weight_bytes, sum(lane.nbytes for lane in self._lanes.values())
-        if self._solo:
-            weights += self._solo.draft.nbytes
-            contexts += self._solo.nbytes
-        return Memory(int(weights), int(self._adapters.nbytes), int(contexts), self.cache_bytes)
-
-    @property
-    def nbytes(self) -> int:
-        return self.memory.total
-
-    def encode(
-        self, messages: Sequence[Message], tools: Sequence[dict[str, Any]] | None = None
-    ) -> list[int]:
-        """Raises BackendError when the model has no chat template or the template refuses."""
-        return chat_tokens(self._tokenizer, self.name, messages, tools)
-
-    def encode_text(self, text: str) -> list[int]:
-        return text_tokens(self._tokenizer, text)
-
-    def parse_tool_calls(
-        self, text: str, tools: Sequence[dict[str, Any]]
-    ) -> tuple[str, list[ToolCall]]:
-        return parse_tool_calls(self._tokenizer, self.name, text, tools)
-
-    def tool_grammar(self, tools: Sequence[dict[str, Any]]) -> Grammar:
-        return tool_grammar(self._tokenizer, self.name, tools)
-
-    def embed(self, prompts: Sequence[Sequence[int]], adapter: Path | None) -> list[list[float]]:
-        for prompt in prompts:
-            room_after(prompt, self.context_length, self.name)
-        with _named_errors(), mx.stream(self._stream):
-            self._adapters.routing.selection = (
-                BASE if adapter is None else self._adapters.add(adapter)
-            )
-            try:
-                return embed(self._model, self.name, prompts)
-            finally:
-                self._adapters.routing.selection = BASE
-
-    @property
-    def cache_bytes(self) -> int:
-        return self._prefixes.nbytes
-
-    def shrink_cache(self, most_bytes: int) -> None:
-        self._prefixes.shrink(most_bytes)
-
-    def add_adapter(self, path: Path) -> None:
-        """Raises UnsupportedModel when `path` is no LoRA adapter of this base."""
-        with _named_errors():
-            self._adapters.add(path)
-
-    def remove_adapter(self, path: Path) -> None:
-        """Forget an adapter, unless a row still uses it. Unknown paths are ignored."""
-        if any(row.adapter == path for row in self._rows.values()):
-            raise BackendError(f"The adapter {path.name} is in use; try again when it is idle.")
-        self._adapters.remove(path)
+    def warm_up(self) -> None:
+        """Run short rows of different length through the kernels of prefill, padding and decoding; on
+        Linux MLX compiles them with g++ on a machine's first use, which takes seconds. One follows
+        a grammar: the first of a process reads the whole vocabulary, which would hold up every
+        other row."""
+        for uid, length in (("one", 2), ("two", 3)):
+            self.insert(uid, [0] * length, None, Sampling(max_tokens=2))
+        with suppress(BackendError):  # a tokenizer for which grammars cannot be enforced
+            sampling = Sampling(max_tokens=2, grammar=Grammar("json_object"))
+            self.insert("three", [0] * 4, None, sampling)
+        while self._rows:
+            self.step()
 
     def insert(
         self, uid: str, prompt: Sequence[int], adapter: Path | None, sampling: Sampling
@@ -191,13 +154,22 @@ class MLXModel:
         if uid in self._rows:
             raise BackendError(f"The row {uid} is already running; give every row its own name.")
         room = room_after(prompt, self.context_length, self.name)
+        if sampling.max_kv_tokens:
+            kind = Kind(window=sampling.max_kv_tokens)
+        elif self._options.kv_bits and len(prompt) >= self._options.kv_after:
+            kind = Kind(bits=self._options.kv_bits)
+        else:
+            kind = Kind()
         mask = self._grammars.start(sampling.grammar) if sampling.grammar else None
         processors = make_processors(sampling, len(prompt), self._vocabulary)
         if mask:
             processors.append(mask)
-        kind = self._kind(len(prompt), sampling)
-        shared = self._prefixes.usable and not kind.window
-        with _named_errors(), mx.stream(self._stream):
+        # Processors follow the tokens as they are drawn; those must not change afterwards.
+        cuts = self._prefixes.plain and not processors and not kind.window
+        # A draft model may not guess for a seeded row, which draws once a step, in a batch too.
+        seeded = sampling.temperature > 0 and sampling.seed is not None
+        can_run_alone = kind == Kind() and not processors and not seeded
+        with _readable_errors(), mx.stream(self._stream):
             slot = BASE if adapter is None else self._adapters.add(adapter)
             row = Row(
                 uid=uid,
@@ -208,19 +180,19 @@ class MLXModel:
                 root=self._adapters.identity(slot) + bytes([kind.bits]),
                 mask=mask,
                 stop=StopText(sampling.stop),
-                # Processors follow the tokens as they are drawn; those must not change afterwards.
-                sampler=make_sampler(
-                    sampling, cuts=self._prefixes.plain and not processors and not kind.window
-                ),
+                sampler=make_sampler(sampling, cuts=cuts),
                 max_tokens=max(1, min(sampling.max_tokens, room)),
             )
             caches = kind.row_caches(self._model)
-            cached = self._prefixes.restore(row.root, prompt, caches) if shared else 0
+            cached = 0
+            if self._prefixes.usable and not kind.window:
+                cached = self._prefixes.restore(row.root, prompt, caches)
             caches.append(AdapterRows([slot]))
-            if self._solo and not self._rows and _can_run_alone(sampling, kind, processors):
+            if self._solo and not self._rows and can_run_alone:
                 self._solo.insert(row, prompt, cached, caches)
             else:
-                self._join()
+                if self._solo and self._solo.row:  # it is no longer alone: it joins the batch
+                    self._lanes[Kind()].adopt(*self._solo.release())
                 if kind not in self._lanes:
                     self._lanes[kind] = self._make_lane(kind)
                 self._lanes[kind].insert(row, prompt, cached, caches, processors)
@@ -230,7 +202,7 @@ class MLXModel:
     def step(self) -> list[Delta]:
         """Raises OutOfMemory."""
         deltas: list[Delta] = []
-        with _named_errors():
+        with _readable_errors():
             if self._solo and self._solo.row:
                 deltas += self._solo.step()
             for lane in list(self._lanes.values()):
@@ -265,68 +237,79 @@ class MLXModel:
         mx.synchronize()
         mx.clear_cache()
 
-    def warm_up(self) -> None:
-        """Short rows of different length touch the kernels of prefill, padding and decoding; on
-        Linux MLX compiles them with g++ on a machine's first use, which takes seconds. One keeps a
-        grammar: the first of a process reads the whole vocabulary, during which no other row
-        would go on."""
-        for uid, length in (("one", 2), ("two", 3)):
-            self.insert(uid, [0] * length, None, Sampling(max_tokens=2))
-        with suppress(BackendError):  # a tokenizer for which grammars cannot be enforced
-            sampling = Sampling(max_tokens=2, grammar=Grammar("json_object"))
-            self.insert("three", [0] * 4, None, sampling)
-        while self._rows:
-            self.step()
+    @property
+    def memory(self) -> Memory:
+        weights, contexts = self._weight_bytes, sum(lane.nbytes for lane in self._lanes.values())
+        if self._solo:
+            weights += self._solo.draft.nbytes
+            contexts += self._solo.nbytes
+        return Memory(int(weights), int(self._adapters.nbytes), int(contexts), self.cache_bytes)
 
-    def _join(self) -> None:
-        """Let a row that runs alone run in the batch, where others come to."""
-        if self._solo and self._solo.row:
-            self._lanes[Kind()].adopt(*self._solo.release())
+    @property
+    def nbytes(self) -> int:
+        return self.memory.total
 
-    def _make_solo_lane(self) -> SoloLane | None:
-        options, ends = self._options, sorted(self._tokenizer.eos_token_ids)
-        if options.draft is None or not self._prefixes.plain:
-            return None
-        draft = Draft(options.draft, self._tokenizer, options.draft_tokens)
-        prefixes = self._prefixes if self._prefixes.usable else None
-        return SoloLane(self._routed, draft, ends, prefixes, self._stream)
+    def encode(
+        self, messages: Sequence[Message], tools: Sequence[dict[str, Any]] | None = None
+    ) -> list[int]:
+        """Raises BackendError when the model has no chat template or the template refuses."""
+        return chat_tokens(self._tokenizer, self.name, messages, tools)
+
+    def encode_text(self, text: str) -> list[int]:
+        return text_tokens(self._tokenizer, text)
+
+    def parse_tool_calls(
+        self, text: str, tools: Sequence[dict[str, Any]]
+    ) -> tuple[str, list[ToolCall]]:
+        return parse_tool_calls(self._tokenizer, self.name, text, tools)
+
+    def tool_grammar(self, tools: Sequence[dict[str, Any]]) -> Grammar:
+        return tool_grammar(self._tokenizer, self.name, tools)
+
+    def embed(self, prompts: Sequence[Sequence[int]], adapter: Path | None) -> list[list[float]]:
+        for prompt in prompts:
+            room_after(prompt, self.context_length, self.name)
+        with _readable_errors(), mx.stream(self._stream):
+            self._adapters.routing.selection = (
+                BASE if adapter is None else self._adapters.add(adapter)
+            )
+            try:
+                return embed(self._model, self.name, prompts)
+            finally:
+                self._adapters.routing.selection = BASE
+
+    @property
+    def cache_bytes(self) -> int:
+        return self._prefixes.nbytes
+
+    def shrink_cache(self, most_bytes: int) -> None:
+        self._prefixes.shrink(most_bytes)
+
+    def add_adapter(self, path: Path) -> None:
+        """Raises UnsupportedModel when `path` is not a LoRA adapter for this base."""
+        with _readable_errors():
+            self._adapters.add(path)
+
+    def remove_adapter(self, path: Path) -> None:
+        """Unload an adapter. Unknown paths are ignored. Raises BackendError while a row uses it."""
+        if any(row.adapter == path for row in self._rows.values()):
+            raise BackendError(f"The adapter {path.name} is in use; try again when it is idle.")
+        self._adapters.remove(path)
 
     @property
     def guesses(self) -> tuple[int, int]:
         """(accepted, proposed) tokens of the draft model so far."""
         return (self._solo.draft.accepted, self._solo.draft.proposed) if self._solo else (0, 0)
 
-    def _kind(self, prompt_tokens: int, sampling: Sampling) -> Kind:
-        if sampling.max_kv_tokens:
-            return Kind(window=sampling.max_kv_tokens)
-        if self._options.kv_bits and prompt_tokens >= self._options.kv_after:
-            return Kind(bits=self._options.kv_bits)
-        return Kind()
-
     def _make_lane(self, kind: Kind) -> Lane:
         prefixes = self._prefixes if self._prefixes.usable and not kind.window else None
-        return Lane(self._routed, kind, sorted(self._tokenizer.eos_token_ids), prefixes)
-
-
-def _can_run_alone(sampling: Sampling, kind: Kind, processors: Sequence[Any]) -> bool:
-    """Whether a draft model may guess for a row. A seeded one draws once a step, in a batch too;
-    processors follow tokens one by one."""
-    seeded = sampling.temperature > 0 and sampling.seed is not None
-    return kind == Kind() and not processors and not seeded
-
-
-def _make_prefix_cache(model: Any, folders: Sequence[Path], options: LoadOptions) -> PrefixCache:
-    if not options.cache_dir or not options.cache_bytes:
-        return PrefixCache(model, options.cache_bytes)
-    name = hashlib.sha256(b"".join(map(identity, folders))).digest()
-    files = PrefixFiles(options.cache_dir, name, _DISK_SHARE * options.cache_bytes)
-    return PrefixCache(model, options.cache_bytes, files)
+        return Lane(self._routed, kind, self._ends, prefixes)
 
 
 def _count_open(change: int) -> None:
     """Keep Metal's wired limit raised while any model is open.
 
-    A generator that closes puts the limit back to what it was before that generator.
+    A generator that closes restores the limit from before that generator.
     """
     global _open_models
     _open_models += change
@@ -335,8 +318,8 @@ def _count_open(change: int) -> None:
 
 
 @contextmanager
-def _named_errors() -> Generator[None]:
-    """MLX reports everything as RuntimeError; say which are memory and which a bad file."""
+def _readable_errors() -> Generator[None]:
+    """MLX reports a refused allocation as RuntimeError."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:

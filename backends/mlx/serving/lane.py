@@ -1,7 +1,7 @@
-"""Rows of one kind of memory, advanced together by mlx-lm's batch generator.
+"""Rows with one kind of cache, decoded together by mlx-lm's batch generator.
 
-Almost all rows share one lane. Those that keep another kind of memory (a window, quantized) cannot
-be in one batch with them, and have a lane of their own while there are any.
+Almost all rows share one lane. Those with another kind of cache (a window, quantized) cannot be in
+one batch with them, and get a lane of their own while there are any.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from backends.mlx.serving.caches import Kind
 from backends.mlx.serving.prefix_cache import PrefixCache
 from backends.mlx.serving.rows import Row
 
-# Prompt tokens that one step reads: of one row at most, and of all rows together. Running rows
-# wait meanwhile, so a CPU, which reads a few hundred tokens a second, takes small bites; below
+# Prompt tokens that one step reads, at most: of one row, and of all rows together. Running rows
+# wait meanwhile, so a CPU, which reads a few hundred tokens a second, reads small chunks; below
 # about 128 tokens its matrix products lose speed.
 _PREFILL = {"cpu": (128, 512), "metal": (512, 2048), "cuda": (2048, 8192)}
 _MAX_PROMPTS = 8  # read together
@@ -28,7 +28,7 @@ _MAX_ROWS = 32  # decoded together; further rows wait their turn
 
 
 class Lane:
-    """`prefixes` is None where rows cannot share what they read."""
+    """`prefixes` is None where rows cannot share prefixes."""
 
     def __init__(
         self, model: Any, kind: Kind, ends: Sequence[int], prefixes: PrefixCache | None
@@ -72,7 +72,7 @@ class Lane:
     def adopt(
         self, row: Row, caches: list[Any], read: Sequence[int], unread: Sequence[int]
     ) -> None:
-        """Go on with a row that ran elsewhere: `caches` hold the tokens `read` of it."""
+        """Continue a row that ran elsewhere: `caches` hold its tokens `read`."""
         (row.number,) = self._generator.insert(
             [list(unread)],
             max_tokens=[row.max_tokens - row.tokens],
@@ -87,10 +87,10 @@ class Lane:
         share = self._chunk_of_all // min(max(prompts, 1), _MAX_PROMPTS)
         self._generator.prefill_step_size = min(self._chunk, share)
         if self._can_read_all:
-            self._next_apart()
-        self._start_read()
+            self._step_prompts_alone()
+        self._start_answers()
         _, responses = self._generator.next()
-        self._start_read()
+        self._start_answers()
         return [self._advance(self.rows[response.uid], response) for response in responses]
 
     @property
@@ -110,17 +110,17 @@ class Lane:
             and all(len(p) == 2 and len(p[0]) <= generator.prefill_step_size for p in unread)
         )
 
-    def _start_read(self) -> None:
-        """Begin the answers whose prompts are read now, so that their first token need not wait
-        for one more step of the rows that run. mlx-lm itself would step those first."""
+    def _start_answers(self) -> None:
+        """Start the answers whose prompts are read now, so that their first token does not wait for
+        another step of the running rows. mlx-lm itself would step those first."""
         generator = self._generator
         unread = [entry[0] for entry in generator._currently_processing]
         read = [len(prompt) == 1 and len(prompt[0]) == 1 for prompt in unread]
         if read and all(read) and not generator._unprocessed_sequences:
-            self._next_apart()
+            self._step_prompts_alone()
 
-    def _next_apart(self) -> None:
-        """Let the prompts go on while the running rows, if there are any, stand still."""
+    def _step_prompts_alone(self) -> None:
+        """Read prompts while the running rows, if there are any, wait."""
         generator = self._generator
         running = generator._generation_batch
         if not len(running):
@@ -144,7 +144,7 @@ class Lane:
         self._generator.close()
 
     def _advance(self, row: Row, response: Any) -> Delta:
-        """What the generator's response adds to the row; forget the row if it ended."""
+        """Add the generator's response to its row, and drop the row if it ended."""
         drawn = row.complete(response, self._ends)
         if drawn is not response:
             self._replace(row, response, drawn)
@@ -152,7 +152,7 @@ class Lane:
         first = not row.started
         delta = row.add(response)
         if self._prefixes and (first or delta.finish_reason):
-            self._remember(self._prefixes, row, response)
+            self._keep_prefix(self._prefixes, row, response)
         if delta.finish_reason is not None:
             if response.finish_reason is None:
                 self.remove(row)
@@ -161,8 +161,8 @@ class Lane:
         return delta
 
     def _replace(self, row: Row, response: Any, drawn: Any) -> None:
-        """Let the row go on with another token than the generator drew: inserted anew, with its
-        memory less its last token."""
+        """Replace the token that the generator drew: the row is inserted again, with its cache less
+        the last token."""
         with mx.stream(self.stream):
             if response.prompt_cache is None:
                 caches, tokens = self._generator.extract_cache([row.number])[row.number]
@@ -176,12 +176,12 @@ class Lane:
                 return
             drawn.prompt_cache = None
             del self.rows[row.number]
-            row.max_tokens -= 1  # one more is out by then
+            row.max_tokens -= 1  # the drawn token counts as generated
             self.adopt(row, caches, tokens, [drawn.token])
             row.max_tokens += 1
 
-    def _remember(self, prefixes: PrefixCache, row: Row, response: Any) -> None:
-        """Share what the row's memory holds: its prompt at its first token, all of it at its end."""
+    def _keep_prefix(self, prefixes: PrefixCache, row: Row, response: Any) -> None:
+        """Put the row's cache into the prefix cache: its prompt at its first token, all of it at its end."""
         with mx.stream(self.stream):
             if response.prompt_cache is not None:
                 tokens, caches = response.all_tokens, response.prompt_cache

@@ -1,7 +1,7 @@
-"""Keys and values of prompts that were read before, so that their beginnings are not read again.
+"""Keys and values of earlier prompts, so that shared prefixes are not read again.
 
-What one row computed is cut at whole blocks out of its batch and copied: rows go on writing into
-their own memory and never see the copy again. A later row begins with a cache joined from copies.
+Whole blocks of a row's cache are copied out of its batch: the row keeps writing into its own memory
+and never sees the copy again. A later row starts with a cache joined from copies.
 Only models whose layers all keep plain keys and values can share them; a sliding window or a
 recurrent state cannot be cut in the middle.
 """
@@ -41,11 +41,11 @@ class PrefixCache:
         self._tree.shrink(most_bytes)
 
     def restore(self, root: bytes, prompt: Sequence[int], caches: Sequence[Any]) -> int:
-        """Fill the empty `caches` of a row, and say how many of the prompt's tokens they hold. The
-        last token is never among them: what comes after it has to be asked."""
+        """Fill the empty `caches` of a row; returns how many of the prompt's tokens they hold. The
+        last token is never among them: the model must be run on it."""
         before = prompt[:-1]
         if self._files:
-            self._read(self._files, root, before)
+            self._load(self._files, root, before)
         held = self._tree.find(root, before)
         count = BLOCK * sum(blocks for _, blocks in held)
         if count:
@@ -61,7 +61,7 @@ class PrefixCache:
 
     def keep(self, root: bytes, tokens: Sequence[int], caches: Sequence[Any]) -> None:
         """Copy the blocks of a row that are not held yet; `caches` are its layers, which hold
-        `tokens`. The copies are computed behind what the device does now."""
+        `tokens`. The copies are computed after the device's current work."""
 
         def cut(start: int, stop: int) -> Layers:
             parts = [
@@ -86,8 +86,8 @@ class PrefixCache:
         if self._files:
             self._files.close()
 
-    def _read(self, files: PrefixFiles, root: bytes, tokens: Sequence[int]) -> None:
-        """Bring what only the disk holds of `tokens` into memory."""
+    def _load(self, files: PrefixFiles, root: bytes, tokens: Sequence[int]) -> None:
+        """Load the blocks of `tokens` that are only on disk."""
         in_memory = sum(blocks for _, blocks in self._tree.find(root, tokens))
         if files.held(root, tokens) <= in_memory:
             return

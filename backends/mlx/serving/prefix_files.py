@@ -1,9 +1,9 @@
 """Prefixes on disk, so that they outlive the process.
 
-Each segment is a safetensors file named by its last block, and beside it a JSON file that says
-which blocks it holds, after which block it goes on, and the checksum. The JSON file is written
-last: what has none, or does not agree with it, is passed over. Writing and deleting happen on a
-thread of their own, never beside a step; what it cannot keep up with is left out.
+Each segment is a safetensors file named by its last block, and beside it a JSON file with its
+blocks, the block before them, and the checksum. The JSON file is written last: a segment without
+one, or that does not match it, is skipped. A thread of its own writes and deletes; when it falls
+behind, segments are not written.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ import mlx.core as mx
 
 from backends.prefixes import BLOCK, PrefixTree, Segment
 
-_MOST_WAITING = 8  # segments that are held back in memory until they are written
+_MOST_WAITING = 8  # segments kept in memory until they are written
 _NAME = 32  # bytes of a block's name
 type Layers = list[tuple[mx.array, mx.array]]
 
 
-def _step_back() -> None:
-    """Let the calling thread compute only when nobody else wants to: answers come first."""
+def _lower_priority() -> None:
+    """Run the calling thread only when the CPU is otherwise idle: answers come first."""
     with contextlib.suppress(OSError):
         if sys.platform == "darwin":
             os.setpriority(os.PRIO_DARWIN_THREAD, 0, os.PRIO_DARWIN_BG)
@@ -46,7 +46,7 @@ class PrefixFiles:
         self._most_bytes = most_bytes
         self._tree: PrefixTree[Path] = PrefixTree(most_bytes, self._drop)
         self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._find()
+        self._index()
         self._thread = threading.Thread(target=self._run, name="prefix-files", daemon=True)
         self._thread.start()
 
@@ -55,7 +55,7 @@ class PrefixFiles:
         return sum(blocks for _, blocks in self._tree.find(root, tokens))
 
     def read(self, root: bytes, tokens: Sequence[int]) -> Layers:
-        """Keys and values of the held beginning of `tokens`, as far as its files are sound."""
+        """Keys and values of the held prefix of `tokens`, up to the first damaged file."""
         parts: list[tuple[dict[str, mx.array], int]] = []
         for segment, blocks in self._tree.find(root, tokens):
             arrays = _load(segment.content)
@@ -73,10 +73,10 @@ class PrefixFiles:
     def keep(
         self, root: bytes, tokens: Sequence[int], token_bytes: int, segment: Segment[Layers]
     ) -> None:
-        """Write `segment`, the last of what is held of `tokens` in memory, when there is time."""
+        """Write `segment`, the last one of `tokens` in memory, when there is time."""
         start, stop = segment.first, segment.first + len(segment.names)
         if self._work.qsize() >= _MOST_WAITING or self.held(root, tokens) < start:
-            return  # without what it goes on after it would never be found
+            return  # without the block before it, it would never be found
 
         def write(first: int, end: int) -> Path:
             first, end = first // BLOCK - start, end // BLOCK - start
@@ -98,7 +98,7 @@ class PrefixFiles:
         self._tree.add(root, tokens[: stop * BLOCK], token_bytes, write)
 
     def close(self) -> None:
-        """Finish what waits, and end."""
+        """Write what is waiting, then end the thread."""
         self._work.put(None)
         self._thread.join()
 
@@ -107,13 +107,13 @@ class PrefixFiles:
         self._work.put(lambda: _remove(path))
 
     def _run(self) -> None:
-        _step_back()
+        _lower_priority()
         while (work := self._work.get()) is not None:
-            with contextlib.suppress(OSError):  # a full disk costs a later hit, no answer
+            with contextlib.suppress(OSError):  # a full disk costs a cache hit, not an answer
                 work()
 
-    def _find(self) -> None:
-        """Take up what an earlier process left, parents before children, older files first."""
+    def _index(self) -> None:
+        """Index the files of earlier processes, parents before children, older ones first."""
         found = []
         for note in self._folder.glob("*.json"):
             described = _describe(note)
@@ -127,10 +127,10 @@ class PrefixFiles:
             if path not in known:
                 _remove(path)
         for first, _, path, described in sorted(found, key=lambda one: one[:2]):
-            if not self._take_up(first, path, described):
+            if not self._adopt(first, path, described):
                 _remove(path)
 
-    def _take_up(self, first: int, path: Path, described: dict[str, Any]) -> bool:
+    def _adopt(self, first: int, path: Path, described: dict[str, Any]) -> bool:
         joined = bytes.fromhex(described["names"])
         names = [joined[n : n + _NAME] for n in range(0, len(joined), _NAME)]
         place = self._tree.place(bytes.fromhex(described["parent"])) if first else None
@@ -144,7 +144,7 @@ class PrefixFiles:
 
 
 def _name_before(segment: Segment[Layers]) -> bytes:
-    """The name of the block that the segment goes on after, empty at the beginning."""
+    """The name of the block before the segment, empty for the first one."""
     if segment.parent is None:
         return b""
     return segment.parent.names[segment.first - segment.parent.first - 1]
@@ -175,7 +175,7 @@ def _remove(path: Path) -> None:
 
 
 def _describe(note: Path) -> dict[str, Any] | None:
-    """What the JSON file says, or None when it is damaged or its arrays are not as long."""
+    """The content of the JSON file, or None when it is damaged or the arrays have another size."""
     try:
         described: dict[str, Any] = json.loads(note.read_text())
         bytes.fromhex(described["names"]), bytes.fromhex(described["parent"])
@@ -186,7 +186,7 @@ def _describe(note: Path) -> dict[str, Any] | None:
 
 
 def _load(path: Path) -> dict[str, mx.array] | None:
-    """The file's arrays, or None when it is not there (yet) or damaged."""
+    """The file's arrays, or None when it is missing (so far) or damaged."""
     described = _describe(path.with_suffix(".json"))
     try:
         if described is None or _checksum(path) != (described["size"], described["checksum"]):

@@ -1,4 +1,5 @@
-"""One sequence under way: from the generator's responses to text, log-probabilities and an end."""
+"""A row of the running batch: one prompt and its answer, from the generator's responses to text,
+log-probabilities and a finish reason."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ from backends.text import StopText
 
 
 class Pieces:
-    """The text of single tokens, as it stands inside a text, U+FFFD for parts of characters."""
+    """The text of single tokens inside a text, U+FFFD for parts of characters."""
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
@@ -34,7 +35,7 @@ class Pieces:
 
 @dataclass(slots=True)
 class Row:
-    """`number` is the batch generator's name for the row, `root` parts whose prefixes it shares."""
+    """`number` is the batch generator's name for the row. Rows with the same `root` share prefixes."""
 
     uid: str
     adapter: Path | None
@@ -47,15 +48,15 @@ class Row:
     sampler: Sampler
     max_tokens: int
     number: int = -1
-    tokens: int = 0  # that are out
+    tokens: int = 0  # generated so far
 
     @property
     def started(self) -> bool:
         return self.tokens > 0
 
     def complete(self, response: Any, ends: Container[int]) -> Any:
-        """The response with the token that a draw from the whole vocabulary brings, which is
-        nearly always its own."""
+        """The response with the token of a draw from the whole vocabulary, which is nearly always
+        the same one."""
         if not isinstance(self.sampler, RandomSampler) or not self.sampler.cuts:
             return response
         logprobs = np.asarray(memoryview(response.logprobs), np.float32)
@@ -66,32 +67,29 @@ class Row:
         return replace(response, token=token, finish_reason="stop" if token in ends else last)
 
     def add(self, response: Any) -> Delta:
-        """What the generator's response adds. The row has ended when there is a finish reason."""
+        """What the generator's response adds. The row has ended when it has a finish reason."""
         self.tokens += 1
         reason: FinishReason | None = response.finish_reason
         text = ""
-        if reason != "stop":  # "stop" is an end-of-sequence token, which is no text
+        if reason != "stop":  # "stop" is an end-of-sequence token, which is not text
             self.detokenizer.add_token(response.token)
             text = self.stop.push(self.detokenizer.last_segment)
         if reason is not None and not self.stop.stopped:
-            text += self._last_text()
+            # Text that was waiting for more tokens, without an unfinished UTF-8 character.
+            self.detokenizer.finalize()
+            text += self.stop.push(self.detokenizer.last_segment.rstrip("\ufffd"))
+            text += self.stop.flush()
         if self.stop.stopped:
             reason = "stop"
         elif reason == "stop" and self.mask and self.mask.failed:
-            reason = "length"  # the grammar could not go on: the answer is not whole
-        piece, top = self._likeliest(response) if self.sampling.logprobs else ("", ())
+            reason = "length"  # the grammar could not continue: the answer is incomplete
+        piece, top = self._most_likely(response) if self.sampling.logprobs else ("", ())
         # The row of log-probabilities is evaluated memory: reading it from the host costs 1 µs
         # and, unlike indexing in MLX, does not queue behind the step that already runs.
         logprob = float(memoryview(response.logprobs)[response.token])
         return Delta(self.uid, text, response.token, logprob, reason, piece, top, self.stop.found)
 
-    def _last_text(self) -> str:
-        """Text that was waiting for more tokens, without an unfinished UTF-8 character."""
-        self.detokenizer.finalize()
-        text = self.stop.push(self.detokenizer.last_segment.rstrip("\ufffd"))
-        return text + self.stop.flush()
-
-    def _likeliest(self, response: Any) -> tuple[str, tuple[TokenLogprob, ...]]:
+    def _most_likely(self, response: Any) -> tuple[str, tuple[TokenLogprob, ...]]:
         logprobs = np.asarray(memoryview(response.logprobs), np.float32)
         top = tuple(
             TokenLogprob(token, self.pieces.text(token), float(logprobs[token]))
@@ -101,7 +99,7 @@ class Row:
 
 
 def largest(logprobs: np.ndarray[Any, Any], count: int) -> list[int]:
-    """The likeliest tokens in order, without those that cannot come at all."""
+    """The most likely tokens in order, without impossible ones."""
     count = min(count, len(logprobs))
     if count < 1:
         return []
@@ -111,5 +109,5 @@ def largest(logprobs: np.ndarray[Any, Any], count: int) -> list[int]:
 
 
 def vocabulary_size(model: Any) -> int:
-    """How many logits the model gives."""
+    """How many logits the model returns."""
     return int(model(mx.array([[0]])).shape[-1])

@@ -1,10 +1,10 @@
-"""A row that runs alone, sped up by a smaller model that guesses ahead.
+"""Speculative decoding of a row that runs alone.
 
-The draft model proposes a few tokens, the model itself reads them all in one pass, and those that
-it would have chosen stand: as many tokens for one reading of its weights. Each token is drawn from
-the model's own distribution, so the text is the one that the model alone would have written. As
-soon as another row comes, the row moves with its memory into the batch, where reading the weights
-is shared already.
+A smaller draft model proposes a few tokens, the model itself reads them all in one pass, and those
+that it would have chosen are kept: several tokens for one reading of its weights. Each token is
+drawn from the model's own distribution, so the text is what the model alone would have written. When
+another row arrives, the row moves with its cache into the batch, where rows share the reading of the
+weights.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Draft:
     """The smaller model, and how well it guessed: `accepted` of the `proposed` tokens."""
 
     def __init__(self, folder: Path, tokenizer: Any, tokens: int) -> None:
-        """Raises UnsupportedModel when its tokenizer is another."""
+        """Raises UnsupportedModel when its tokenizer differs from `tokenizer`."""
         try:
             self.model, own, *_ = mlx_lm.load(str(folder), trust_remote_code=False)
         except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
@@ -44,7 +44,7 @@ class Draft:
             )
         if not can_trim_prompt_cache(make_prompt_cache(self.model)):
             raise UnsupportedModel(
-                f"The draft model {folder.name} cannot take back what it guessed; choose another."
+                f"The draft model {folder.name} cannot undo its guesses; choose another."
             )
         self.tokens = max(1, tokens)
         self.nbytes = nbytes(self.model)
@@ -53,7 +53,7 @@ class Draft:
 
 
 class SoloLane:
-    """At most one row, in the place of a `backends.mlx.serving.lane.Lane`."""
+    """At most one row; takes the place of a `backends.mlx.serving.lane.Lane`."""
 
     def __init__(
         self,
@@ -71,8 +71,8 @@ class SoloLane:
         self._stream = stream
         self._caches: list[Any] = []
         self._draft_caches: list[Any] = []
-        self._read: list[int] = []  # the tokens that the memory holds
-        self._unread: list[int] = []  # those that come after them
+        self._read: list[int] = []  # the tokens in the cache
+        self._unread: list[int] = []  # the tokens after them
         self._draft_read = 0
 
     @property
@@ -98,7 +98,7 @@ class SoloLane:
             return self._emit(self.row, guesses, self._verify([*self._unread, *guesses]))
 
     def release(self) -> tuple[Row, list[Any], list[int], list[int]]:
-        """Give the row away: itself, its memory, the tokens in it, and those still to be read."""
+        """Hand over the row: itself, its caches, the tokens in them, and those still to be read."""
         assert self.row
         given = (self.row, self._caches, self._read, self._unread)
         self._clear()
@@ -121,7 +121,7 @@ class SoloLane:
         del self._unread[:count]
 
     def _guess(self, row: Row) -> list[int]:
-        """What the draft model would say next; it first reads what it has not read yet."""
+        """The draft model's next tokens, after it has read what it has not read yet."""
         count = min(self.draft.tokens, row.max_tokens - row.tokens - 1)
         if count < 1:
             return []
@@ -153,7 +153,7 @@ class SoloLane:
             good += 1
         self.draft.proposed += len(guesses)
         self.draft.accepted += good
-        self._take_back(len(guesses) - good)
+        self._undo(len(guesses) - good)
         self._unread = [chosen[good]]
         deltas: list[Delta] = []
         for position in range(good + 1):
@@ -177,8 +177,8 @@ class SoloLane:
                 chosen[n] = row.sampler.complete(token, known[n], row.tokens + n)
         return chosen
 
-    def _take_back(self, count: int) -> None:
-        """Forget the last `count` tokens, which were guessed wrong."""
+    def _undo(self, count: int) -> None:
+        """Remove the last `count` tokens, which were wrong guesses."""
         if count:
             trim_prompt_cache(self._caches[:-1], count)
             del self._read[-count:]

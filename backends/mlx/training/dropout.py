@@ -1,7 +1,7 @@
-"""Dropout whose masks follow from a key that the trainer hands in, not from MLX's global state.
+"""Dropout whose masks follow from a key of the trainer, not from MLX's global state.
 
-The global state cannot be set back, but an activation that is computed twice (see `remat`) has to
-be dropped alike both times.
+The global state cannot be reset, but an activation that is computed twice (see `remat`) needs the
+same mask both times.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ nn: Any = mlx.nn  # MLX types its core only
 class Keys:
     """A forward pass's keys, one for each mask; one object for all layers of a model.
 
-    `place` counts the masks taken. It can be set back to draw the same ones again.
+    `place` counts the masks taken. Resetting it draws the same ones again.
     """
 
     def __init__(self) -> None:
@@ -26,7 +26,7 @@ class Keys:
         self._keys = mx.zeros((1, 2), mx.uint32)
 
     def begin(self, key: mx.array, passes: int) -> None:
-        """Draw anew from `key`, for so many forward passes."""
+        """Start over from `key`, for this number of forward passes."""
         self.place = 0
         self._keys = mx.random.split(key, max(1, self.masks * passes))
 
@@ -49,7 +49,7 @@ class KeyedDropout(nn.Module):  # type: ignore[misc]
 
 
 def key_dropout(model: Any, p: float, keys: Keys) -> None:
-    """Let the adapted layers of `model` draw from `keys`."""
+    """Make the adapted layers of `model` draw from `keys`."""
     for _, module in model.named_modules():
         if p > 0 and isinstance(getattr(module, "dropout", None), nn.Dropout):
             module.dropout = KeyedDropout(p, keys)

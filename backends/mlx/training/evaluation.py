@@ -15,8 +15,8 @@ from backends.mlx.training.objectives import Objective
 
 
 class Evaluation:
-    """One split, laid out once. `reference` values of its arrays are computed at the first use:
-    the batches are always the same, so they are too."""
+    """One split, laid out once. The `reference` values of its arrays are computed at the first use
+    and kept: the batches never change, so neither do they."""
 
     def __init__(
         self,
@@ -25,7 +25,7 @@ class Evaluation:
         items: Sequence[Any],
         most_tokens: int = batching.EVAL_TOKENS,
     ) -> None:
-        """A batch has at most `most_tokens`: those of a training batch, whose memory is there."""
+        """A batch has at most `most_tokens`, those of a training batch: its memory is allocated."""
         self._objective, self._lanes = objective, lanes
         groups = batching.sequential(items, most_tokens)
         self._batches = [objective.batches(group) for group in groups]

@@ -1,16 +1,12 @@
-"""What a run starts from: the base model, and a fingerprint of all that decides the result."""
+"""Loading the base model that a run starts from."""
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
-from backends.base import TrainingRun, UnsupportedModel
+from backends.base import UnsupportedModel
 from backends.mlx.files.folder import inspect
-from backends.mlx.training.checkpoint import sha256
-
-_WITHOUT_EFFECT = {"scoring", "samples", "sample_tokens", "keep_checkpoints"}
 
 
 def load_base(base: Path) -> tuple[Any, Any]:
@@ -23,14 +19,3 @@ def load_base(base: Path) -> tuple[Any, Any]:
     except (ValueError, FileNotFoundError) as error:
         raise UnsupportedModel(f"{base.name} cannot be loaded: {error}") from error
     return model, tokenizer
-
-
-def run_fingerprint(run: TrainingRun) -> str:
-    """sha256 over what decides the run's result: config, data, and the base's weights by size."""
-    digest = hashlib.sha256(run.config.model_dump_json(exclude=_WITHOUT_EFFECT).encode())
-    for name in ("train", "valid", "test"):
-        path = run.data / f"{name}.jsonl"
-        digest.update(sha256(path).encode() if path.exists() else b"-")
-    for path in sorted(run.base.glob("model*.safetensors")):
-        digest.update(f"{path.name} {path.stat().st_size}".encode())
-    return digest.hexdigest()

@@ -1,5 +1,5 @@
-"""What of a model is trained: LoRA or DoRA factors, or its own weights, as mlx-lm names and saves
-them."""
+"""The trained part of a model: LoRA or DoRA factors, or its own weights, named and saved as mlx-lm
+does."""
 
 from __future__ import annotations
 
@@ -37,11 +37,10 @@ class FusedLoRALinear(LoRALinear):
 
 
 def adapt(model: Any, config: TrainingConfig) -> Keys:
-    """Freeze `model` but for what the run trains: the LoRA or DoRA factors of its top
+    """Freeze all of `model` except what the run trains: the LoRA or DoRA factors of its top
     `num_layers` blocks (-1: all), or all weights of these blocks.
 
-    The same seed draws the same factors. Returns what the dropout draws from. Raises
-    UnsupportedModel.
+    The same seed draws the same factors. Returns the keys of the dropout. Raises UnsupportedModel.
     """
     mx.random.seed(config.seed)
     model.freeze()
@@ -59,8 +58,8 @@ def _unfreeze(model: Any, num_layers: int) -> None:
     for layer in model.layers[-max(num_layers, 0) :]:
         if any(hasattr(module, "bits") for _, module in layer.named_modules()):
             raise UnsupportedModel(
-                "Quantized weights cannot be trained themselves; choose lora or dora, or a base "
-                "model that is not quantized."
+                "Quantized weights cannot be trained; choose lora or dora, or a base model that is "
+                "not quantized."
             )
         layer.unfreeze()
 
@@ -82,7 +81,7 @@ def _add_factors(model: Any, config: TrainingConfig) -> None:
 
 
 def _check_keys(model: Any, lora: LoraConfig) -> None:
-    """mlx-lm passes over a key that names nothing."""
+    """Raises UnsupportedModel for a key that names nothing, which mlx-lm would ignore."""
     if lora.keys is None:
         return
     linear = (nn.Linear, nn.QuantizedLinear, SwitchLinear, QuantizedSwitchLinear)

@@ -44,7 +44,7 @@ class Lanes:
     def open(cls) -> Iterator[Lanes]:
         """The lanes that suit this device, for the calling thread."""
         if device_kind() != "cpu":
-            # One compiled graph per shape: coarse padding keeps their number small.
+            # There is one compiled graph per shape: coarse padding keeps their number small.
             yield cls((mx.default_stream(mx.gpu),), pad_to=32)
             return
         limit_cache()
@@ -91,8 +91,8 @@ def log_probabilities(
 def _losses(
     model: Any, inputs: mx.array, positions: mx.array, targets: mx.array, cache: Any
 ) -> mx.array:
-    """Cross-entropy `[n]` of `targets` at the flat `positions` alone: the head is the dearest
-    layer."""
+    """Cross-entropy `[n]` of `targets` at the flat `positions` alone: the head is the most
+    expensive layer."""
     if model.model_type not in _HEADED:
         everywhere: mx.array = model(inputs, cache=cache)
         return _cross_entropy(everywhere.reshape(-1, everywhere.shape[-1])[positions], targets)

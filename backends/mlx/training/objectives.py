@@ -1,7 +1,7 @@
-"""What a run minimizes: the loss of answers (sft), or of preferences (dpo, orpo).
+"""The loss that a run minimizes: of answers (sft), or of preferences (dpo, orpo).
 
 An objective reads its examples, lays them out in batches, and turns a model and a batch into sums
-over the batch, of which the first two are the loss and what it is divided by (tokens, or pairs).
+over the batch, of which the first two are the loss and its divisor (tokens, or pairs).
 Sums add up over lanes, batches and whole splits.
 """
 
@@ -14,9 +14,10 @@ from typing import Any, Protocol
 import mlx.core as mx
 
 from backends.base import TrainingConfig
+from backends.examples import Split
 from backends.mlx.data import batching, preferences
 from backends.mlx.data.batching import Batch
-from backends.mlx.data.examples import Example, Split, read_split
+from backends.mlx.data.examples import Example, read_split
 from backends.mlx.data.preferences import Pair
 from backends.mlx.training.loss import Arrays, Lanes, log_probabilities, to_arrays
 
@@ -35,7 +36,7 @@ class Objective(Protocol):
         ...
 
     def counted(self, batches: Sequence[Batch]) -> int:
-        """What the sum of the losses is divided by."""
+        """The divisor of the summed losses: tokens, or pairs."""
         ...
 
     def begin(self, model: Any) -> None:
@@ -70,7 +71,7 @@ class Answers:
         return sum(batch.judged for batch in batches)
 
     def begin(self, model: Any) -> None:
-        """Nothing to remember."""
+        """Nothing to keep."""
 
     def arrays(self, model: Any, batches: Sequence[Batch]) -> list[Arrays]:
         return [to_arrays(batch) for batch in batches]
@@ -117,8 +118,8 @@ class Preferences:
     def arrays(self, model: Any, batches: Sequence[Batch]) -> list[Arrays]:
         """With the reference's log-probabilities for dpo.
 
-        They are computed anew in each step and not kept: what they were batched with changes
-        their last bits, and a resumed run has to find the same.
+        They are computed again in each step, not kept: the rest of the batch changes their last
+        bits, and a resumed run has to find the same.
         """
         found = [to_arrays(batch) for batch in batches]
         if self._base is None:

@@ -105,7 +105,7 @@ class Update:
         return float(total.item()), float(norm.item())  # type: ignore[arg-type]
 
     def _give_back(self, *results: Any) -> None:
-        """Where memory is dear: compute `results`, and free what the next part cannot use again."""
+        """With gradient checkpointing: compute `results`, and free what the next part cannot reuse."""
         if self._frugal:
             mx.eval(*results)
             mx.clear_cache()

@@ -1,5 +1,5 @@
-"""What a training step holds in memory: when a block's activations go, and whether they are kept
-for the backward pass at all.
+"""What a training step holds in memory: when a block's activations are freed, and whether they are
+kept for the backward pass at all.
 
 MLX orders a step's graph by its depth below the results. The gradients of all blocks' weights are
 results, so left to itself it computes them last and holds, until then, what each of them is made
@@ -24,7 +24,7 @@ from backends.mlx.training.dropout import Keys
 
 
 def keep_little(model: Any, keys: Keys, *, recompute: bool) -> None:
-    """Let the blocks of `model` give back their activations early, or with `recompute` forget them.
+    """Make the blocks of `model` free their activations early, or with `recompute` not keep them.
     Its dropout draws from `keys`."""
     classes: dict[type, type] = {}
     for layer in model.layers:
@@ -99,7 +99,7 @@ def _after_weights(gradients: Sequence[mx.array], count: int) -> tuple[mx.array,
 
 
 def _has_gradient(value: Any) -> bool:
-    """Not a mask of truths, a cache, a word."""
+    """Not a boolean mask, a cache or a string."""
     return isinstance(value, mx.array) and mx.issubdtype(value.dtype, mx.inexact)
 
 

@@ -1,4 +1,4 @@
-"""What the model says, greedily, to prompts of the validation split while it learns."""
+"""The model's greedy answers to prompts of the validation split during training."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import mlx.core as mx
 from mlx_lm.models.cache import make_prompt_cache
 
 from backends.base import Sampled, TrainingConfig
+from backends.examples import as_chat
 from backends.mlx.data.examples import Example, example_of
-from backends.mlx.data.preferences import as_chat
 
 
 @dataclass(frozen=True)
 class Question:
-    """A prompt as the model reads it, as a person does, and the right answer."""
+    """A prompt as tokens and as text for a person, and the right answer."""
 
     line: int
     tokens: list[int]
@@ -81,8 +81,8 @@ def _asked(value: dict[str, Any]) -> str:
 
 
 def _greedy(model: Any, tokenizer: Any, prompt: list[int], max_tokens: int) -> Iterator[int]:
-    """Tokens until the model ends or `max_tokens`. mlx-lm's own generator would bring a stream
-    that belongs to the thread which imported it."""
+    """Tokens until the model ends or `max_tokens`. mlx-lm's own generator uses a stream that
+    belongs to the thread which imported it."""
     cache: Any = make_prompt_cache(model)
     tokens = mx.array([prompt])
     for _ in range(max_tokens):

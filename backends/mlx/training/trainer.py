@@ -12,10 +12,12 @@ import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import mlx.core as mx
 
+from backends import checkpoints
 from backends.base import (
     BackendError,
     Checkpointed,
@@ -30,29 +32,37 @@ from backends.base import (
     TrainingEvent,
     TrainingRun,
 )
-from backends.best import Best, infinite
+from backends.checkpoints import Checkpoint
+from backends.durable import sync_folder
 from backends.mlx.data import batching
 from backends.mlx.data.packing import check_keeps_apart
 from backends.mlx.device import peak_memory
-from backends.mlx.training import checkpoint as checkpoints
 from backends.mlx.training import lora, optimizers, samples
-from backends.mlx.training.checkpoint import Checkpoint
 from backends.mlx.training.evaluation import Evaluation
-from backends.mlx.training.loading import load_base, run_fingerprint
+from backends.mlx.training.loading import load_base
 from backends.mlx.training.loss import Lanes
 from backends.mlx.training.objectives import objective_of
 from backends.mlx.training.remat import keep_little
-from backends.schedule import learning_rate, resolved
+from backends.schedule import Progress, learning_rate, resolved
+
+type Split = Literal["valid", "test"]
+_SHORT = {"valid": "val", "test": "test"}
+_OPTIMIZER_FILE = "optimizer.safetensors"
+_MEMORY = (
+    "The device has too little memory for this run; lower batch_size or max_seq_length, or switch "
+    "grad_checkpoint on."
+)
 
 
 def train(run: TrainingRun) -> Generator[TrainingEvent, None, None]:
     """See `backends.base.Backend.train`."""
-    with _errors_in_words(), Lanes.open() as lanes:
+    with _readable_errors(), Lanes.open() as lanes:
         yield from _Training(run, lanes).events()
 
 
 @contextmanager
-def _errors_in_words() -> Iterator[None]:
+def _readable_errors() -> Iterator[None]:
+    """MLX reports a refused allocation as RuntimeError."""
     try:
         yield
     except MemoryError as error:
@@ -63,54 +73,42 @@ def _errors_in_words() -> Iterator[None]:
         raise
 
 
-_MEMORY = (
-    "The device has too little memory for this run; lower batch_size or max_seq_length, or switch "
-    "grad_checkpoint on."
-)
-type Split = Literal["valid", "test"]
-_SHORT = {"valid": "val", "test": "test"}
-
-
 @dataclass
 class _Training:
     """One run in this process: the model, the data and how far it is."""
 
     run: TrainingRun
     lanes: Lanes
-    iteration: int = 0
-    saved: int = 0  # the iteration of the newest checkpoint
+    progress: Progress = field(default_factory=Progress)
     metrics: dict[str, float] = field(default_factory=dict)
-    best: Best = field(default_factory=Best)
 
     def events(self) -> Generator[TrainingEvent, None, None]:
         self._set_up()
-        parameters = lora.count_parameters(self.model)
-        yield Started(self.iteration, self.config.iters, *parameters)
-        if self.iteration == 0:
+        config, progress = self.config, self.progress
+        yield Started(progress.iteration, config.iters, *lora.count_parameters(self.model))
+        if progress.iteration == 0:
             yield from self._evaluate_base()
         try:
-            yield from self._loop()
+            # What is due comes before the next step: a run may have been closed between the two.
+            while True:
+                if progress.validation_due(config):
+                    yield from self._validate()
+                if progress.checkpoint_due(config):
+                    yield self._save()
+                if progress.is_over(config):
+                    break
+                yield self._step()
         except GeneratorExit:
-            if self.iteration > self.saved:
+            if progress.unsaved:
                 self._save()
             raise
-        yield from self._finish()
-
-    def _loop(self) -> Iterator[TrainingEvent]:
-        """What is due after a step comes first: a run may have been closed between the two."""
-        config = self.config
-        while True:
-            last = self.iteration >= config.iters
-            due = self.iteration > 0 and (last or self.iteration % config.steps_per_eval == 0)
-            if due and self.best.validated < self.iteration:
-                yield from self._validate()
-            last = last or self.best.exhausted(config.patience)
-            due = last or self.iteration % config.save_every == 0
-            if self.iteration > self.saved and (due or self.best.iteration == self.iteration):
-                yield self._save()
-            if last:
-                return
-            yield self._step()
+        if config.restore_best and progress.best.iteration != progress.iteration:
+            yield from self._restore_best()
+        if "test" in self.evaluations:
+            loss = yield from self._measure("test")
+            yield Evaluated(progress.iteration, "test", loss)
+        self._write_adapter()
+        yield Finished(progress.iteration, self.metrics | progress.best.metrics())
 
     # ---------------------------------------------------------------- set-up
 
@@ -127,10 +125,10 @@ class _Training:
         self.optimizer = optimizers.make_optimizer(config)
         self.optimizer.init(self.model.trainable_parameters())
         self.objective.begin(self.model)
-        self.fingerprint = run_fingerprint(self.run)
+        self.fingerprint = checkpoints.fingerprint(self.run)
         if found := checkpoints.latest(self.run.checkpoints, self.fingerprint):
-            self._restore(found)
-        # After the restore: it holds on to the state's objects.
+            self._resume(found)
+        # After the checkpoint is loaded: it holds on to the state's objects.
         self.update = optimizers.Update(
             self.model, self.optimizer, self.objective, self.lanes, keys, config
         )
@@ -156,21 +154,25 @@ class _Training:
                     self.objective, self.lanes, split.examples, most
                 )
         self.questions = samples.read_questions(data / "valid.jsonl", self.tokenizer, config)
-        steps = batching.steps_per_epoch(len(self.examples), config)
-        self.config: TrainingConfig = resolved(config, steps)
+        self.config: TrainingConfig = resolved(config, len(self.examples))
 
-    def _restore(self, found: Checkpoint) -> None:
-        self.model.load_weights(list(found.adapter.items()), strict=False)
-        optimizers.restore(self.optimizer, found.optimizer)
+    def _resume(self, found: Checkpoint) -> None:
+        self._load_adapter(found.path)
+        state: Any = mx.load(str(found.path / _OPTIMIZER_FILE))
+        optimizers.restore(self.optimizer, state)
         mx.eval(self.model.trainable_parameters(), self.optimizer.state)
-        self.iteration = self.saved = found.iteration
-        self.metrics, self.best = found.metrics, found.best
+        self.progress = Progress(found.iteration, found.iteration, found.best)
+        self.metrics = found.metrics
+
+    def _load_adapter(self, folder: Path) -> None:
+        weights: Any = mx.load(str(folder / lora.ADAPTER_FILE))
+        self.model.load_weights(list(weights.items()), strict=False)
 
     # ---------------------------------------------------------------- one step
 
     def _step(self) -> Stepped:
         began = time.perf_counter()
-        iteration, config = self.iteration + 1, self.config
+        iteration, config = self.progress.iteration + 1, self.config
         parts = [
             self.objective.batches([self.examples[i] for i in indices], packed=config.packing)
             for indices in batching.step_batches(self.lengths, config, iteration)
@@ -180,8 +182,8 @@ class _Training:
         self.model.train()
         loss, norm = self.update.step(parts, seed=f"{config.seed}/{iteration}")
         if not (math.isfinite(loss) and math.isfinite(norm)):
-            raise TrainingDiverged(infinite(self._lines(iteration), iteration))
-        self.iteration = iteration
+            raise TrainingDiverged.at(iteration, self._lines(iteration))
+        self.progress.iteration = iteration
         self.metrics["train_loss"] = loss
         batches = [batch for part in parts for batch in part]
         return Stepped(
@@ -211,6 +213,15 @@ class _Training:
                 yield Evaluated(0, split, loss, adapter=False)
         yield from self._sample()
 
+    def _validate(self) -> Iterator[TrainingEvent]:
+        iteration = self.progress.iteration
+        loss = yield from self._measure("valid")
+        if not math.isfinite(loss):
+            raise TrainingDiverged.at(iteration, self._lines(iteration))
+        self.progress.best.see(iteration, loss)
+        yield Evaluated(iteration, "valid", loss)
+        yield from self._sample()
+
     def _measure(self, split: Split, prefix: str = "") -> Generator[TrainingEvent, None, float]:
         """The mean loss over `split`; all figures go into the metrics."""
         measuring = self.evaluations[split].measuring(self.model)
@@ -220,7 +231,7 @@ class _Training:
             except StopIteration as end:
                 found: dict[str, float] = end.value
                 break
-            yield Evaluating(self.iteration, split, done, total)
+            yield Evaluating(self.progress.iteration, split, done, total)
         perplexity = found.pop("perplexity")
         for name, value in found.items():
             self.metrics[f"{prefix}{_SHORT[split]}_{name}"] = value
@@ -228,55 +239,46 @@ class _Training:
             self.metrics[f"{prefix}perplexity"] = perplexity
         return found["loss"]
 
-    def _validate(self) -> Iterator[TrainingEvent]:
-        loss = yield from self._measure("valid")
-        if not math.isfinite(loss):
-            raise TrainingDiverged(infinite(self._lines(self.iteration), self.iteration))
-        self.best.see(self.iteration, loss)
-        yield Evaluated(self.iteration, "valid", loss)
-        yield from self._sample()
-
     def _sample(self) -> Iterator[TrainingEvent]:
         yield from samples.answers(
-            self.model, self.tokenizer, self.questions, self.iteration, self.config.sample_tokens
+            self.model,
+            self.tokenizer,
+            self.questions,
+            self.progress.iteration,
+            self.config.sample_tokens,
         )
 
     # ---------------------------------------------------------------- saving
 
     def _save(self) -> Checkpointed:
-        checkpoint = Checkpoint(
-            iteration=self.iteration,
-            run=self.fingerprint,
-            metrics=dict(self.metrics),
-            best=self.best,
-            adapter=lora.adapter_weights(self.model),
-            optimizer=lora.flat(self.optimizer.state),
-        )
-        path = checkpoints.save(self.run.checkpoints, checkpoint, self.config.keep_checkpoints)
-        self.saved = self.iteration
-        return Checkpointed(self.iteration, path)
+        iteration = self.progress.iteration
+        path = checkpoints.path_of(self.run.checkpoints, iteration)
+        best = self.progress.best
+        checkpoint = Checkpoint(path, iteration, self.fingerprint, dict(self.metrics), best)
 
-    def _finish(self) -> Iterator[TrainingEvent]:
-        if self.config.restore_best and self.best.iteration != self.iteration:
-            yield from self._take_best()
-        if "test" in self.evaluations:
-            loss = yield from self._measure("test")
-            yield Evaluated(self.iteration, "test", loss)
+        def write(folder: Path) -> None:
+            adapter, state = lora.adapter_weights(self.model), lora.flat(self.optimizer.state)
+            mx.save_safetensors(str(folder / lora.ADAPTER_FILE), adapter)
+            mx.save_safetensors(str(folder / _OPTIMIZER_FILE), state)
+
+        checkpoints.save(checkpoint, write, self.config.keep_checkpoints)
+        self.progress.saved = iteration
+        return Checkpointed(iteration, path)
+
+    def _restore_best(self) -> Iterator[TrainingEvent]:
+        """Go back to the weights of the lowest validation loss."""
+        path = checkpoints.path_of(self.run.checkpoints, self.progress.best.iteration)
+        try:
+            self._load_adapter(path)
+        except (OSError, RuntimeError, ValueError) as error:
+            raise BackendError(
+                f"The best checkpoint {path.name} can no longer be read; run the job again."
+            ) from error
+        yield from self._measure("valid")
+
+    def _write_adapter(self) -> None:
         output = self.run.output
         output.mkdir(parents=True, exist_ok=True)
         lora.write_adapter_config(output, self.config)
         mx.save_safetensors(str(output / lora.ADAPTER_FILE), lora.adapter_weights(self.model))
-        checkpoints.sync_folder(output)
-        yield Finished(self.iteration, self.metrics | self.best.metrics())
-
-    def _take_best(self) -> Iterator[TrainingEvent]:
-        """Go back to the weights of the lowest validation loss."""
-        path = checkpoints.named(self.run.checkpoints, self.best.iteration)
-        try:
-            weights = checkpoints.adapter_of(path)
-        except (OSError, RuntimeError, ValueError) as error:
-            raise BackendError(
-                f"The best checkpoint {path.name} cannot be read any more; run the job again."
-            ) from error
-        self.model.load_weights(list(weights.items()), strict=False)
-        yield from self._measure("valid")
+        sync_folder(output)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.chaos_training import Change, Outcome, problems
-from benchmarks.running import ROOT
+from benchmarks.setup.hub import ROOT
 
 pytestmark = pytest.mark.any_database
 

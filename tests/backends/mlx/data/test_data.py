@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from backends.base import BadExample
+from backends.examples import Split
 from backends.mlx.data import examples
 
 
@@ -35,7 +36,7 @@ def chat(request: str, answer: str) -> dict[str, Any]:
 
 def read(
     path: Path, tokenizer: Any, limit: int = 2048, mask: bool = True
-) -> examples.Split[examples.Example]:
+) -> Split[examples.Example]:
     return examples.read_split(path, tokenizer, limit, mask)
 
 

@@ -14,7 +14,7 @@ from backends.mlx.data import batching, packing
 from backends.mlx.data.examples import Example, read_split
 from backends.mlx.training.loading import load_base
 from backends.mlx.training.loss import Lanes, log_probabilities, to_arrays
-from tests.backends.build import events, make_run, of
+from tests.backends.training_runs import events, make_run, of
 
 pytestmark = pytest.mark.any_database
 

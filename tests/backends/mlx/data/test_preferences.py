@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from backends.base import BadExample, Evaluated, Finished, LoraConfig, Stepped, TrainingConfig
-from backends.mlx.data.preferences import Pair, as_chat, read_pairs
+from backends.examples import as_chat
+from backends.mlx.data.preferences import Pair, read_pairs
 from backends.mlx.training import lora, objectives
 from backends.mlx.training.loading import load_base
 from backends.mlx.training.loss import Lanes
-from tests.backends.build import events, make_run, of, write_split
+from tests.backends.training_runs import events, make_run, of, write_split
 
 pytestmark = pytest.mark.any_database
 

@@ -95,9 +95,9 @@ def test_what_an_endpoint_does_not_carry_is_shown_in_words(
     base: Path, tmp_path: Path, messages: list[dict[str, Any]], shown: str
 ) -> None:
     data = make_data(tmp_path / "data", {"messages": [ASKED, ANSWERED]}, {"messages": messages})
-    with pytest.raises(TemplateMismatch, match="line 2: token") as told:
+    with pytest.raises(TemplateMismatch, match="line 2: token") as caught:
         MLXBackend().check_template(with_template(base, WRITES_ALL), data, 8)
-    assert shown in str(told.value)
+    assert shown in str(caught.value)
 
 
 def test_a_template_that_tells_the_time_is_found(base: Path, tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_a_template_that_tells_the_time_is_found(base: Path, tmp_path: Path) -> 
 def test_a_prompt_that_only_training_renders_is_found(base: Path, tmp_path: Path) -> None:
     refuses = "{% if messages[0].kind is not defined %}{{ raise_exception('no kind') }}{% endif %}"
     data = make_data(tmp_path / "data", {"messages": [{**ASKED, "kind": "short"}, ANSWERED]})
-    with pytest.raises(TemplateMismatch, match=r"never be asked.*no kind"):
+    with pytest.raises(TemplateMismatch, match=r"cannot be sent.*no kind"):
         MLXBackend().check_template(with_template(base, refuses + WRITES_ALL), data, 8)
 
 

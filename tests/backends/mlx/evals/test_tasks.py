@@ -15,7 +15,7 @@ pytestmark = pytest.mark.any_database
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "expected"),
     [
         (ConnectionError("Couldn't reach 'allenai/ai2_arc' on the Hub"), "could not be downloaded"),
         (OSError("Max retries exceeded with url: /api/datasets"), "could not be downloaded"),
@@ -26,9 +26,9 @@ pytestmark = pytest.mark.any_database
         (ValueError("bad split\nand a long story"), "ValueError: bad split"),
     ],
 )
-def test_a_failure_is_one_sentence(error: Exception, told: str) -> None:
+def test_a_failure_is_one_sentence(error: Exception, expected: str) -> None:
     sentence = reason(["arc"], error)
-    assert told in sentence
+    assert expected in sentence
     assert "arc" in sentence
     assert "\n" not in sentence
 

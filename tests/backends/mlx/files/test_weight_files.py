@@ -51,10 +51,13 @@ def test_a_sound_folder_is_accepted(folder: Path) -> None:
         ({"b": {"dtype": "F16", "shape": [4], "data_offsets": [8, 16]}}, "overlaps"),
         ({"b": {"dtype": "F16", "shape": [4], "data_offsets": [20, 28]}}, "gap"),
         ({"b": {"dtype": "F16", "shape": [9], "data_offsets": [16, 34]}}, "truncated"),
-        ({"b": {"dtype": "F16", "shape": [5], "data_offsets": [16, 24]}}, "another length"),
+        (
+            {"b": {"dtype": "F16", "shape": [5], "data_offsets": [16, 24]}},
+            "does not match its shape",
+        ),
         ({"b": {"dtype": "F99", "shape": [4], "data_offsets": [16, 24]}}, "unknown type 'F99'"),
-        ({"b": {"dtype": "F16", "shape": [-4], "data_offsets": [16, 8]}}, "no whole number"),
-        ({"b": {"dtype": "F16", "shape": [4.0], "data_offsets": [16, 24]}}, "no whole number"),
+        ({"b": {"dtype": "F16", "shape": [-4], "data_offsets": [16, 8]}}, "not a whole number"),
+        ({"b": {"dtype": "F16", "shape": [4.0], "data_offsets": [16, 24]}}, "not a whole number"),
         ({"b": {"dtype": "F16", "shape": [3], "data_offsets": [16, 22]}}, "belong to none"),
         ({"b": {"dtype": "F16"}}, "not a safetensors file"),
         ({"b": {"dtype": [], "shape": [4], "data_offsets": [16, 24]}}, "not a safetensors file"),
@@ -84,7 +87,7 @@ def test_a_tensor_named_twice(folder: Path) -> None:
         ({"a": "../model.safetensors"}, "outside"),
         ({"a": "/etc/model.safetensors"}, "outside"),
         ({"a": 3}, "outside"),
-        ({"c": "model.safetensors"}, "which it does not"),
+        ({"c": "model.safetensors"}, "does not contain it"),
     ],
 )
 def test_an_index_that_lies(folder: Path, placed: dict[str, Any], reason: str) -> None:

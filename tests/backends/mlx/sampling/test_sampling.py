@@ -12,7 +12,7 @@ from backends.base import BackendError, LoadedModel, LoadOptions, Sampling
 from backends.mlx.sampling.nucleus import CANDIDATES
 from backends.mlx.sampling.penalties import make_processors
 from backends.mlx.sampling.sampler import RandomSampler, make_sampler
-from tests.backends.builders import QUESTIONS, Row, encode, run
+from tests.backends.rows import QUESTIONS, Row, encode, run
 
 LOGITS = [2.0, -1.0, 0.5, 0.0, 3.0]
 

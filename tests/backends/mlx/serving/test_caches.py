@@ -12,7 +12,7 @@ from backends.base import LoadedModel, LoadOptions, Sampling, UnsupportedModel
 from backends.mlx.serving.caches import pack, unpack
 from backends.mlx.serving.generation import load_model
 from backends.prefixes import BLOCK
-from tests.backends.builders import TWELVE, Row, run
+from tests.backends.rows import TWELVE, Row, run
 
 
 def prompt(seed: int, length: int) -> list[int]:

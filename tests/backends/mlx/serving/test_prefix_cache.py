@@ -12,7 +12,7 @@ import pytest
 from backends.base import LoadedModel, LoadOptions, Sampling
 from backends.mlx.serving.generation import load_model
 from backends.prefixes import BLOCK
-from tests.backends.builders import TWELVE, Row, run, write_adapter
+from tests.backends.rows import TWELVE, Row, run, write_adapter
 
 MB = 2**20
 LONG = Sampling(max_tokens=150)

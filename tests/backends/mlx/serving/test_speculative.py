@@ -13,7 +13,7 @@ import pytest
 from backends.base import LoadOptions, Sampling, UnsupportedModel
 from backends.mlx.serving.generation import MLXModel, load_model
 from backends.prefixes import BLOCK
-from tests.backends.builders import QUESTIONS, TWELVE, Row, encode, run
+from tests.backends.rows import QUESTIONS, TWELVE, Row, encode, run
 
 FORTY = Sampling(max_tokens=40)
 

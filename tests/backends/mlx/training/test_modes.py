@@ -27,7 +27,7 @@ from backends.mlx import MLXBackend
 from backends.mlx.training import lora, remat
 from backends.mlx.training.dropout import Keys
 from backends.mlx.training.loading import load_base
-from tests.backends.build import chat, events, make_run, of, write_split
+from tests.backends.training_runs import chat, events, make_run, of, write_split
 
 pytestmark = pytest.mark.any_database
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from backends.base import Finished, LoraConfig, Sampled, Started
-from tests.backends.build import digest, events, make_run, of, run_and_close
+from backends.base import Finished, LoraConfig, Started
+from tests.backends.training_runs import digest, events, make_run, of, run_and_close
 
 pytestmark = pytest.mark.any_database
 
@@ -47,12 +47,3 @@ def test_a_closed_run_goes_on_exactly(
     assert of(Started, resumed)[0].iteration == min(4, finished.iteration)
     assert of(Finished, resumed)[0] == finished
     assert digest(cut) == digest(whole)
-
-
-def test_settings_without_effect_on_the_weights_may_change(
-    tiny_base: Path, chats: Path, tmp_path: Path
-) -> None:
-    run_and_close(make_run(tiny_base, chats, tmp_path), 3)
-    again = events(make_run(tiny_base, chats, tmp_path, samples=1, sample_tokens=2))
-    assert of(Started, again)[0].iteration == 3
-    assert of(Sampled, again)

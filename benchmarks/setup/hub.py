@@ -1,4 +1,4 @@
-"""A hub of the benchmark's own: real processes, a temporary storage folder, a free port."""
+"""A hub for the benchmark alone: real processes, a temporary storage folder, a free port."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from hub.processes.supervisor import Supervisor
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def arguments(description: str) -> argparse.Namespace:
@@ -40,9 +40,9 @@ def machine() -> str:
 
 @contextmanager
 def own_storage(backend: str, **environment: str) -> Iterator[Path]:
-    """A migrated, empty storage folder that this process and those that it starts live on."""
+    """A migrated, empty storage folder, used by this process and the ones it starts."""
     with tempfile.TemporaryDirectory(prefix="hub-bench-") as storage:
-        _settle(storage, backend, environment)
+        _use_storage(storage, backend, environment)
         from django.core.management import call_command
 
         from registry.storage import paths
@@ -54,9 +54,9 @@ def own_storage(backend: str, **environment: str) -> Iterator[Path]:
 
 @contextmanager
 def supervised_hub(backend: str, **environment: str) -> Iterator[Supervisor]:
-    """All processes of a ready hub, which end, with its storage, when the block does."""
+    """A ready hub with all its processes. It ends, and its storage goes, with the block."""
     with tempfile.TemporaryDirectory(prefix="hub-bench-") as storage:
-        _settle(storage, backend, environment)
+        _use_storage(storage, backend, environment)
         from hub.config import load
         from hub.processes.supervisor import Supervisor
 
@@ -67,13 +67,13 @@ def supervised_hub(backend: str, **environment: str) -> Iterator[Supervisor]:
 
 @contextmanager
 def running_hub(backend: str = "mlx") -> Iterator[str]:
-    """The address of a ready hub that ends, with its storage, when the block does."""
+    """The address of a ready hub. It ends, and its storage goes, with the block."""
     with supervised_hub(backend) as hub:
         yield hub.url
 
 
-def _settle(storage: str, backend: str, environment: dict[str, str]) -> None:
-    """Have this process, and those that it starts, read the settings of a hub at `storage`."""
+def _use_storage(storage: str, backend: str, environment: dict[str, str]) -> None:
+    """Point this process, and the ones it starts, at a hub in `storage`."""
     os.environ.update(
         HUB_STORAGE=storage,
         HUB_BACKEND=backend,
@@ -83,8 +83,7 @@ def _settle(storage: str, backend: str, environment: dict[str, str]) -> None:
         DJANGO_SETTINGS_MODULE="hub.settings",
         **environment,
     )
-    # Only now may the settings be read.
-    import django
+    import django  # reads the settings, so not before
 
     django.setup()
 
@@ -96,7 +95,7 @@ def free_port() -> int:
 
 
 def finish(ok: bool, check: bool, bar: str) -> None:
-    """Say whether the bar was met, and exit 1 when it was to be checked and was not."""
+    """Print whether the bar was met; with `check`, exit with 1 if it was not."""
     print(f"{'met' if ok else 'MISSED'}: {bar}")
     if check and not ok:
         sys.exit(1)

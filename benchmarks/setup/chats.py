@@ -1,13 +1,12 @@
-"""Chats that share nothing, not even their first words, so that no prompt cache helps anybody."""
+"""Chats that share nothing, not even their first words, so that no prompt cache can help."""
 
 from __future__ import annotations
 
 import random
-from pathlib import Path
 
 from backends.base import Message
+from benchmarks.setup.hub import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 TASK = "Continue this text at length, as a story with many turns."
 
 
@@ -25,7 +24,7 @@ class Chats:
         return " ".join(self._words[at : at + words])
 
     def chat(self, words: int) -> list[Message]:
-        """A system prompt that begins with a number nobody else has, and a text to continue."""
+        """A system prompt that begins with a unique number, and a text to continue."""
         number = self._draw.randrange(10**6, 10**7)
         return [
             Message(role="system", content=f"{number} is your name. {TASK}"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,41 +11,10 @@ import pytest
 from backends.base import BadExample, Finished, LoraConfig, TrainingConfig, TrainingRun
 from backends.mlx import MLXBackend
 from backends.mlx.data import examples
+from tests.backends.mlx.tool_template import TEMPLATE, TOOLS, with_template
 
 pytestmark = pytest.mark.any_database
 
-# As Qwen's: tools in the system turn, calls as JSON in tags, results in a user turn.
-TEMPLATE = """\
-{%- if tools %}<|im_start|>system
-Tools:{% for tool in tools %}
-{{ tool | tojson }}{% endfor %}<|im_end|>
-{% endif %}
-{%- for message in messages %}
-{%- if message.role == "tool" %}<|im_start|>user
-<tool_response>
-{{ message.content }}
-</tool_response><|im_end|>
-{% else %}<|im_start|>{{ message.role }}
-{{ message.content }}
-{%- for call in message.tool_calls or [] %}
-{%- if message.content or not loop.first %}{{ "\\n" }}{% endif %}<tool_call>
-{"name": {{ call.function.name | tojson }}, "arguments": {{ call.function.arguments | tojson }}}
-</tool_call>
-{%- endfor %}<|im_end|>
-{% endif %}
-{%- endfor %}
-{%- if add_generation_prompt %}<|im_start|>assistant
-{% endif %}"""
-TOOLS = [
-    {
-        "type": "function",
-        "function": {
-            "name": "weather",
-            "description": "The weather of a city",
-            "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
-        },
-    }
-]
 CALLED = '<tool_call>\n{"name": "weather", "arguments": {"city": "Oslo"}}\n</tool_call>'
 
 
@@ -54,13 +22,6 @@ CALLED = '<tool_call>\n{"name": "weather", "arguments": {"city": "Oslo"}}\n</too
 def tool_base(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny model with that template."""
     return with_template(tiny_base, tmp_path_factory.mktemp("tools") / "base", TEMPLATE)
-
-
-def with_template(base: Path, folder: Path, template: str) -> Path:
-    shutil.copytree(base, folder)
-    path = folder / "tokenizer_config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"chat_template": template}))
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +58,7 @@ def learned(example: dict[str, Any], tokenizer: Any) -> tuple[str, str]:
 def test_the_call_is_learned_as_the_template_writes_it(tokenizer: Any) -> None:
     read, said = learned(asked(), tokenizer)
     assert said == CALLED
-    assert '"description": "The weather of a city"' in read  # the tools are told
+    assert '"description": "The weather of a city"' in read  # the tools are described
     assert read.endswith("Weather in Oslo?<|im_end|>\n<|im_start|>assistant\n")
 
 
@@ -134,11 +95,11 @@ def test_an_answer_from_a_tools_result_reads_the_call_and_the_result(tokenizer: 
 @pytest.mark.parametrize(
     ("template", "reason"),
     [
-        ("{% for m in messages %}{{ m.content }}{% endfor %}", "writes no tool calls"),
+        ("{% for m in messages %}{{ m.content }}{% endfor %}", "does not write tool calls"),
         (
             "{% if messages[-1].tool_calls %}again {% endif %}{% for m in messages %}"
             "{{ m.content }}{% for c in m.tool_calls or [] %}{{ c }}{% endfor %}{% endfor %}",
-            "writes earlier turns anew",
+            "rewrites earlier turns",
         ),
     ],
 )

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from backends.base import BackendError, Grammar, LoadedModel, PromptTooLong, Sampling
-from tests.backends.builders import QUESTIONS, TWELVE, Row, encode, run
+from tests.backends.rows import QUESTIONS, TWELVE, Row, encode, run
 
 
 def ask(model: LoadedModel, **sampling: Any) -> Row:

@@ -18,22 +18,28 @@ from pathlib import Path
 
 import httpx
 
-from benchmarks.asking import Server
-from benchmarks.bare import THREADS
-from benchmarks.running import free_port
+from benchmarks.rivals.bare import THREADS
+from benchmarks.setup.client import Server
+from benchmarks.setup.hub import ROOT, free_port
 
-ROOT = Path(__file__).resolve().parent.parent
 START_S = 120.0
 
 
 @contextmanager
 def running_rival(model: Path) -> Iterator[Server]:
-    """A ready mlx_lm.server with the model folder, ended with the block."""
+    """A ready mlx_lm.server with the model folder. It ends with the block."""
     port = free_port()
     arguments = ["--model", str(model), "--host", "127.0.0.1", "--port", str(port)]
     with tempfile.TemporaryFile() as log:
         child = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.rival_server", *arguments, "--log-level", "WARNING"],
+            [
+                sys.executable,
+                "-m",
+                "benchmarks.rivals.server",
+                *arguments,
+                "--log-level",
+                "WARNING",
+            ],
             cwd=ROOT,
             env={**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", **THREADS},
             stdout=log,

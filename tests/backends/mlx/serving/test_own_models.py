@@ -15,9 +15,9 @@ from backends.mlx import MLXBackend
 from inference.gateway import client
 from inference.protocol import Done, Folder, Generate, Unload
 from registry.storage import artifacts, paths
-from tests.backends.builders import Row, run
 from tests.backends.mlx.serving.test_load_adapter import make_adapter
 from tests.backends.mlx.serving.test_prefix_cache import prompt
+from tests.backends.rows import Row, run
 from tests.inference.engines import joined, running_engine
 
 pytestmark = pytest.mark.any_database
@@ -75,13 +75,13 @@ def test_rows_with_and_without_a_hit_and_a_grammar_share_a_batch(model: LoadedMo
 @pytest.mark.parametrize("temperature", [0.0, 1.5])
 def test_a_schema_is_kept_after_a_cached_prompt_too(model: LoadedModel, temperature: float) -> None:
     sampling = Sampling(60, temperature, seed=3, grammar=EVENT_ONLY.grammar)
-    told = [run(model, Row(prompt=prompt(5, 150), sampling=sampling))[0] for _ in range(2)]
-    assert [row.cached for row in told] == [0, 128]
-    assert told[0].text == told[1].text
-    value = json.loads(told[0].text)
+    answers = [run(model, Row(prompt=prompt(5, 150), sampling=sampling))[0] for _ in range(2)]
+    assert [row.cached for row in answers] == [0, 128]
+    assert answers[0].text == answers[1].text
+    value = json.loads(answers[0].text)
     assert value["day"] in ("Monday", "Friday")
     assert value["hour"] in (9, 14)
-    assert told[0].finish_reason == "stop"
+    assert answers[0].finish_reason == "stop"
 
 
 def test_the_disk_keeps_its_prefixes_apart_from_the_bases(

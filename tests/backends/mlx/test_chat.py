@@ -10,7 +10,7 @@ import pytest
 
 from backends.base import BackendError, Message, ToolCall
 from backends.mlx.chat import chat_tokens, parse_tool_calls
-from tests.backends.mlx.test_tool_calls import TEMPLATE, TOOLS, with_template
+from tests.backends.mlx.tool_template import TEMPLATE, TOOLS, with_template
 
 pytestmark = pytest.mark.any_database
 CALL = '<tool_call>\n{"name": "weather", "arguments": {"city": "Oslo"}}\n</tool_call>'

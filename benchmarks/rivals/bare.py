@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any, Self
 
 from backends.base import Message
-from benchmarks.asking import Together
+from benchmarks.setup.client import Together
+from benchmarks.setup.hub import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
-# How the hub's engine has OpenMP's threads wait (`manage.py run_engine`); rivals get it too.
+# How OpenMP's threads wait in the hub's engine (`manage.py run_engine`); rivals get the same.
 THREADS = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "5000"}
 
 
@@ -31,7 +31,7 @@ class Bare:
     """The parent's side of one child."""
 
     def __init__(self, model: Path, *, hub: bool = False) -> None:
-        self._command = [sys.executable, "-m", "benchmarks.bare", str(model)]
+        self._command = [sys.executable, "-m", "benchmarks.rivals.bare", str(model)]
         self._command += ["--hub"] * hub
 
     def __enter__(self) -> Self:
@@ -65,7 +65,7 @@ class Bare:
         self._child.stdin.flush()
         line = self._child.stdout.readline()
         if not line:
-            raise SystemExit("The bare mlx-lm ended; its error is above.")
+            raise SystemExit("The bare mlx-lm process ended; see its error above.")
         return dict(json.loads(line))
 
 

@@ -15,7 +15,7 @@ from backends.base import (
     Sampling,
     UnsupportedModel,
 )
-from tests.backends.builders import QUESTIONS, TWELVE, Row, encode, run, write_adapter
+from tests.backends.rows import QUESTIONS, TWELVE, Row, encode, run, write_adapter
 
 
 def test_a_loaded_model_has_the_protocol(model: LoadedModel) -> None:

@@ -1,4 +1,4 @@
-"""Training runs of the tiny model, and what came of them."""
+"""Data sets and training runs for the tests of the backends, and the events of a run."""
 
 from __future__ import annotations
 
@@ -7,8 +7,18 @@ import json
 from pathlib import Path
 from typing import Any
 
-from backends.base import LoraConfig, Stepped, TrainingConfig, TrainingEvent, TrainingRun
+from backends.base import (
+    Backend,
+    LoraConfig,
+    Stepped,
+    TrainingConfig,
+    TrainingEvent,
+    TrainingRun,
+)
 from backends.mlx import MLXBackend
+
+MLX = MLXBackend()
+SPLITS = ("train", "valid", "test")
 
 
 def chat(request: str) -> list[dict[str, str]]:
@@ -73,8 +83,8 @@ def make_run(base: Path, data: Path, folder: Path, **overrides: Any) -> Training
     )
 
 
-def events(run: TrainingRun) -> list[TrainingEvent]:
-    return list(MLXBackend().train(run))
+def events(run: TrainingRun, backend: Backend = MLX) -> list[TrainingEvent]:
+    return list(backend.train(run))
 
 
 def digest(run: TrainingRun) -> str:
@@ -85,9 +95,9 @@ def of[T](kind: type[T], happened: list[TrainingEvent]) -> list[T]:
     return [event for event in happened if isinstance(event, kind)]
 
 
-def run_and_close(run: TrainingRun, after: int) -> None:
+def run_and_close(run: TrainingRun, after: int, backend: Backend = MLX) -> None:
     """Drive `run` until the step `after` is done, then close it there."""
-    generator = MLXBackend().train(run)
+    generator = backend.train(run)
     for event in generator:
         if isinstance(event, Stepped) and event.iteration == after:
             break

@@ -1,4 +1,4 @@
-"""Streams of an OpenAI-compatible server, read from raw sockets, so that reading costs little."""
+"""A client of OpenAI-compatible servers that reads raw sockets, so that reading costs little."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _TOKEN = re.compile(rb'"content": "[^"]')
 
 @dataclass(frozen=True)
 class Server:
-    """Whom to ask, and what it calls the model."""
+    """Where to send requests, and the name of the model there."""
 
     name: str
     url: str
@@ -62,10 +62,10 @@ def request(server: Server, messages: Sequence[Message], **body: Any) -> bytes:
 
 
 @asynccontextmanager
-async def asked(
+async def connected(
     server: Server, messages: Sequence[Message], **body: Any
 ) -> AsyncIterator[asyncio.StreamReader]:
-    """A connection on which the request has gone out; leaving closes it."""
+    """A connection with the request sent. Leaving the block closes it."""
     address = urlsplit(server.url)
     reader, writer = await asyncio.open_connection(address.hostname, address.port)
     try:
@@ -78,12 +78,12 @@ async def asked(
 async def ask(
     server: Server, messages: Sequence[Message], max_tokens: int, **sampling: Any
 ) -> Answer:
-    """One streamed answer to its end. Raises SystemExit when it is none."""
+    """One streamed answer, read to its end. Raises SystemExit when the server sends none."""
     usage = {"stream_options": {"include_usage": True}}
     body = {"stream": True, "max_tokens": max_tokens, "temperature": 0.0, **usage, **sampling}
     answer, parts = Answer(time.perf_counter()), []
     async with asyncio.timeout(LIMIT_S):
-        async with asked(server, messages, **body) as reader:
+        async with connected(server, messages, **body) as reader:
             while data := await reader.read(65536):
                 if _TOKEN.search(data):
                     answer.last = time.perf_counter()
@@ -111,7 +111,7 @@ def _read(answer: Answer, server: Server, whole: bytes) -> None:
 
 @dataclass(frozen=True)
 class Together:
-    """Several answers that ran at once."""
+    """Several answers generated at the same time."""
 
     tokens: int
     seconds: float
@@ -119,7 +119,7 @@ class Together:
 
     @property
     def rate(self) -> float:
-        """Tokens a second of all, from the first request to the last answer's end."""
+        """Tokens a second of all answers, from the first request to the end of the last answer."""
         return self.tokens / self.seconds
 
 
@@ -129,7 +129,7 @@ async def ask_all(
     max_tokens: int,
     **sampling: Any,
 ) -> Together:
-    """All `chats` at once, to `servers` in turn."""
+    """Send all `chats` at once, spread over `servers`."""
     began = time.perf_counter()
     answers = await asyncio.gather(
         *(

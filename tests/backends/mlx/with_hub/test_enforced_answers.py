@@ -17,7 +17,7 @@ from django.test import AsyncClient
 from backends.mlx import MLXBackend
 from registry.models import BaseModel
 from registry.storage import artifacts, paths
-from tests.backends.mlx.test_tool_calls import TEMPLATE, TOOLS, with_template
+from tests.backends.mlx.tool_template import TEMPLATE, TOOLS, with_template
 from tests.inference.engines import running_engine
 
 ASK = [{"role": "user", "content": "Lunch with Ana next Friday at noon"}]
@@ -75,12 +75,12 @@ async def test_a_schema_is_kept_and_a_tool_called_by_a_model_that_knows_neither(
     schema = {"name": "event", "schema": EVENT, "strict": True}
     format_ = {"type": "json_schema", "json_schema": schema}
     for temperature in (0, 1.5):
-        told = await chat(served, response_format=format_, temperature=temperature, seed=4)
-        value = json.loads(told["message"]["content"])
+        answer = await chat(served, response_format=format_, temperature=temperature, seed=4)
+        value = json.loads(answer["message"]["content"])
         assert value["day"] in ("Monday", "Friday")
         assert 0 <= value["hour"] <= 23
         assert isinstance(value["all_day"], bool)
-        assert told["finish_reason"] == "stop"
+        assert answer["finish_reason"] == "stop"
     forced = await chat(served, tools=[WEATHER], tool_choice="required", temperature=1.5, seed=4)
     assert forced["finish_reason"] == "tool_calls"
     [call] = forced["message"]["tool_calls"]

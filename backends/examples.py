@@ -1,0 +1,132 @@
+"""Training examples as they stand in a JSONL file: one rule for every backend.
+
+Knows the formats of mlx-lm ("messages" with or without tools, "prompt"/"completion", "text") and
+preferences ("prompt", "chosen", "rejected"), and nothing of tokens or models.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from backends.base import BadExample
+
+
+@dataclass(frozen=True)
+class Split[T]:
+    """The usable examples of one file. `truncated` had to be cut; `dropped` had no answer left."""
+
+    examples: list[T]
+    truncated: int
+    dropped: int
+
+
+def read_jsonl[T](
+    path: Path,
+    parse: Callable[[Any, int], T],
+    fit: Callable[[T], tuple[T | None, bool]],
+) -> Split[T]:
+    """The examples of the JSON-lines file `path`: `parse` makes one from a line's value and number,
+    `fit` cuts it to length (None: nothing is left) and returns whether it was too long.
+
+    Raises BadExample, which names the file and the line.
+    """
+    examples: list[T] = []
+    truncated = dropped = 0
+    for number, line in _lines(path):
+        try:
+            parsed = parse(json.loads(line), number)
+        except (ValueError, TypeError, KeyError) as error:
+            raise BadExample(f"{path.name}, line {number}: {reason(error)}.") from None
+        example, long = fit(parsed)
+        truncated += long
+        if example is None:
+            dropped += 1
+        else:
+            examples.append(example)
+    if not examples:
+        raise BadExample(
+            f"{path.name} has no usable example"
+            + (" within max_seq_length; raise it." if dropped else "; it is empty.")
+        )
+    return Split(examples, truncated, dropped)
+
+
+def conversation(value: Any) -> str | list[dict[str, Any]]:
+    """A plain text, or the messages of a chat whose last one is the assistant's answer (a text, or
+    tool calls). Raises ValueError and KeyError for anything else."""
+    if not isinstance(value, dict):
+        raise ValueError("not a JSON object")
+    if "chosen" in value or "rejected" in value:
+        raise ValueError("has a chosen and a rejected answer; use the objective dpo or orpo")
+    if "messages" in value:
+        messages = value["messages"]
+    elif "prompt" in value:
+        messages = [
+            {"role": "user", "content": value["prompt"]},
+            {"role": "assistant", "content": value["completion"]},
+        ]
+    elif "text" in value:
+        if not isinstance(value["text"], str):
+            raise ValueError('"text" must be a text')
+        return value["text"]
+    else:
+        raise ValueError('needs "messages", "prompt" and "completion", or "text"')
+    if not isinstance(messages, list) or len(messages) < 2:
+        raise ValueError("needs a request and an answer")
+    for message in messages:
+        if not isinstance(message, dict) or not isinstance(message.get("content"), str):
+            raise ValueError('every message needs a "role" and a text "content"')
+    answer = messages[-1]
+    if answer.get("role") != "assistant":
+        raise ValueError("the last message must be the assistant's")
+    if not answer.get("tool_calls") and not answer["content"].strip():
+        raise ValueError("the assistant's answer is empty")
+    return messages
+
+
+def as_chat(value: Any, answer: str = "chosen") -> dict[str, Any]:
+    """A preference as the chat that ends in one of its answers.
+
+    The request is "prompt" (a text or messages) or "messages". Raises ValueError.
+    """
+    if not isinstance(value, dict):
+        raise ValueError("not a JSON object")
+    request = value.get("prompt", value.get("messages"))
+    if request is None or "chosen" not in value or "rejected" not in value:
+        raise ValueError('needs "prompt", "chosen" and "rejected"; or use the objective sft')
+    asked = _messages(request, "user")
+    if not asked:
+        raise ValueError("the prompt is empty")
+    said = _messages(value[answer], "assistant")
+    if said[: len(asked)] == asked:
+        said = said[len(asked) :]  # many public sets repeat the request in each answer
+    chat = {"messages": [*asked, *said]}
+    return chat | ({"tools": value["tools"]} if value.get("tools") else {})
+
+
+def reason(error: Exception) -> str:
+    """Why an example cannot be used, without its place."""
+    if isinstance(error, json.JSONDecodeError):
+        return "not valid JSON"
+    if isinstance(error, KeyError):
+        return f"the field {error} is missing"
+    return str(error).rstrip(".")
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """The lines that are not blank, with their numbers from 1."""
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except FileNotFoundError:
+        raise BadExample(f"The data set has no {path.name}.") from None
+    except UnicodeDecodeError:
+        raise BadExample(f"{path.name} is not UTF-8 text.") from None
+    return ((number, line) for number, line in enumerate(lines, start=1) if line.strip())
+
+
+def _messages(value: Any, role: str) -> list[Any]:
+    return value if isinstance(value, list) else [{"role": role, "content": value}]
