@@ -12,13 +12,7 @@ from tests.running import running_hub
 
 __all__ = ["running_hub", "storage"]
 
-LONGEST = ("test_postgresql.py", "test_demo.py")  # minutes each; at the end one would run alone
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the longest files; the sort keeps the order of the others."""
-    items.sort(key=lambda item: item.path.name not in LONGEST)
+pytest_plugins = ["tests.databases"]
 
 
 @pytest.fixture(autouse=True)
