@@ -11,6 +11,7 @@ import contextlib
 import importlib.util
 import logging
 import os
+import re
 import shutil
 import tempfile
 import warnings
@@ -31,6 +32,8 @@ ROOMS = ("registry", "training", "inference", "hub", "pages")  # the backends kn
 ASKS = frozenset({"db", "transactional_db", "running_hub", "processes"})
 """Fixtures that bring a database: the test's own, or that of a real hub's processes."""
 
+REPEATED = re.compile(r"[\[-]postgresql[\]-]")
+"""What the name of a repetition has in it."""
 _FOLDER = pytest.StashKey[Path]()
 _given = str(os.environ.get("DATABASE_URL", ""))
 DEFAULT = "postgresql" if _given.startswith("postgres") else "sqlite"
@@ -59,8 +62,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize("database", databases, indirect=True, scope="session")
 
 
-def database_of(item: pytest.Item) -> str:
-    return str(item.callspec.params["database"]) if isinstance(item, pytest.Function) else DEFAULT
+def is_repeated(item: pytest.Item) -> bool:
+    """Whether this is a test's second run, on PostgreSQL."""
+    return item.get_closest_marker("postgresql") is not None
 
 
 # ------------------------------------------------------------------ one server for all processes
