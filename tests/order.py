@@ -1,7 +1,8 @@
-"""Which tests a worker runs, and in which order: whole files, those that take longest first.
+"""Which tests a worker runs, in which order, and which are quick.
 
-The tests of a file stay together, because they share what its fixtures made. Their repetitions on
-PostgreSQL come after everything else, so that a worker changes its database once.
+A worker takes whole files, because the tests of a file share what its fixtures made, and those
+that take longest first. The repetitions on PostgreSQL come after everything else, so that a worker
+changes its database once.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from tests.databases import REPEATED, is_repeated
 LONGEST = ("test_demo.py",)
 
 
-class ByFile(LoadScopeScheduling):  # type: ignore[misc]
+class ByFile(LoadScopeScheduling):
     """What a worker takes at a time: the tests of a file on one database."""
 
     def _split_scope(self, nodeid: str) -> str:
@@ -28,6 +29,32 @@ class ByFile(LoadScopeScheduling):  # type: ignore[misc]
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile | None:
     return ByFile(config, log) if config.getvalue("dist") == "loadfile" else None
+
+
+# What takes seconds: processes, a browser, models that compute, hundreds of examples.
+SLOW_NAMES = frozenset(
+    {"subprocess", "multiprocessing", "sync_playwright", "given", "mx", "mlx_lm", "run_hub"}
+)
+SLOW_FIXTURES = frozenset(
+    {"running_hub", "processes", "mlflow_process", "starter_base", "tiny_base", "lively_base"}
+)
+
+
+def is_quick(item: pytest.Item) -> bool:
+    """Whether the test is one for every save: `pytest -m quick`, which starts no process."""
+    if is_repeated(item) or not isinstance(item, pytest.Function):
+        return False
+    return (
+        SLOW_FIXTURES.isdisjoint(item.fixturenames)
+        and SLOW_NAMES.isdisjoint(vars(item.module))
+        and item.callspec.params.get("model") != "mlx"
+    )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_itemcollected(item: pytest.Item) -> None:
+    if is_quick(item):
+        item.add_marker("quick")
 
 
 @pytest.hookimpl(trylast=True)

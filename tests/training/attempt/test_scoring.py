@@ -14,6 +14,7 @@ from django.test import Client
 from backends import lm_eval
 from backends.base import OutOfMemory, ScoringConfig
 from backends.fake import FakeBackend
+from backends.scorers import Question
 from registry.datasets.snapshots import register_dataset
 from registry.errors import Invalid
 from registry.models import MLflowOutbox, ModelVersion
@@ -86,8 +87,8 @@ def test_the_figures_are_those_of_the_answers(monkeypatch: pytest.MonkeyPatch) -
     assert (version().metrics["exact_match"], version().metrics["base_exact_match"]) == (0.25, 0)
 
 
-def replaced(row: scoring.Row, right: str) -> scoring.Question:
-    return scoring.Question(row.question.messages, right)
+def replaced(row: scoring.Row, right: str) -> Question:
+    return Question(row.question.messages, right)
 
 
 def test_a_rule_of_promotion_reads_the_figure_and_mlflow_is_told() -> None:
