@@ -113,7 +113,7 @@ def make_data(folder: Path) -> tuple[Path, Path]:
     plain, pairs = folder / "plain", folder / "pairs"
     for kind in (plain, pairs):
         kind.mkdir()
-    source = ROOT / "registry" / "starter"
+    source = ROOT / "registry" / "datasets" / "starter"
     for split, count in {"train": 40, "valid": 6}.items():
         chats = [json.loads(line) for line in (source / f"{split}.jsonl").open()][:count]
         (plain / f"{split}.jsonl").write_text("".join(json.dumps(c) + "\n" for c in chats))

@@ -1,31 +1,55 @@
 """Fixtures for every test."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from django.conf import settings
+from pytest_django import Settings
 
 from inference.engine.memory import neighbours
 from inference.gateway import database
 from registry.storage import paths
-from tests.running import running_hub
+from registry.versions import lineage
+from tests.running import ROOT, running_hub
 
 __all__ = ["running_hub", "storage"]
 
-LONGEST = ("test_postgresql.py", "test_demo.py")  # minutes each; at the end one would run alone
+pytest_plugins = ["tests.databases", "tests.order"]
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the longest files; the sort keeps the order of the others."""
-    items.sort(key=lambda item: item.path.name not in LONGEST)
+@pytest.fixture(scope="session", autouse=True)
+def no_waiting_for_the_disk() -> Iterator[None]:
+    """What a test's own process writes need not outlive a power failure."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_look_at_the_checkout() -> Iterator[None]:
+    """Every version asks git and the installed packages where it comes from. For the hub's own
+    checkout the answer stays the same."""
+    look, known = lineage.collect, dict[str, lineage.Lineage]()
+
+    def collect() -> lineage.Lineage:
+        if settings.BASE_DIR != ROOT:
+            return look()
+        if settings.BACKEND not in known:
+            known[settings.BACKEND] = look()
+        return known[settings.BACKEND]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lineage, "collect", collect)
+        yield
 
 
 @pytest.fixture(autouse=True)
-def storage(tmp_path: Path, settings: object) -> Path:
+def storage(tmp_path: Path, settings: Settings) -> Path:
     """A storage folder of the test's own, with its folders made."""
     folder = tmp_path / "storage"
-    settings.STORAGE = folder  # type: ignore[attr-defined]
+    settings.STORAGE = folder
     paths.make_folders()
     return folder
 

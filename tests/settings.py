@@ -1,6 +1,6 @@
 """The hub's settings for tests: storage of their own, the fake backend, no `.env`.
 
-With DATABASE_URL set (see tests/test_postgresql.py) the same tests run on PostgreSQL.
+tests/databases.py repeats on PostgreSQL what a database decides.
 """
 
 import atexit
@@ -20,4 +20,5 @@ from hub.settings import DATABASES  # noqa: E402
 if DATABASES["default"]["ENGINE"] == "hub.sqlite":
     # A file, not memory: threads then have connections of their own, as in production.
     DATABASES["default"]["TEST"] = {"NAME": f"{_storage}/test.sqlite3"}
+    DATABASES["default"]["OPTIONS"]["init_command"] += "PRAGMA synchronous=OFF;"  # as os.fsync
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

@@ -35,7 +35,7 @@ def figures(storage: Path) -> dict[str, Any]:
         check=False,
     )
     assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
-    return json.loads(report.read_text())
+    return dict(json.loads(report.read_text()))
 
 
 def test_tuning_brings_exact_match_from_near_nothing_to_four_in_five(

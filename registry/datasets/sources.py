@@ -99,8 +99,8 @@ def _json_lines(path: Path, tick: Tick) -> Iterator[tuple[int, str | BadLine]]:
 
 
 def _parquet(path: Path, tick: Tick) -> Iterator[tuple[int, Row | BadLine]]:
-    import pyarrow as pa  # type: ignore[import-untyped]
-    import pyarrow.parquet as pq  # type: ignore[import-untyped]
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
     number = 0
     try:

@@ -222,7 +222,9 @@ def make_sweep(model: Model, dataset: Dataset) -> Sweep:
         config=TrainingConfig(iters=100).model_dump(mode="json"),
         grid=grid,
     )
-    for number, (rank, rate) in enumerate(itertools.product(*grid.values())):
+    for number, (rank, rate) in enumerate(
+        itertools.product(grid["lora.rank"], grid["learning_rate"])
+    ):
         config = TrainingConfig(iters=100, learning_rate=rate, lora=LoraConfig(rank=rank))
         job = make_job(
             model, dataset, sweep=sweep, varied={"lora.rank": rank, "learning_rate": rate}

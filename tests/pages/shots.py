@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Literal
 
 from tests.pages.browser import Watch, chromium, overflow
 
@@ -35,7 +36,7 @@ def take(folder: Path, origin: str, paths: tuple[str, ...]) -> list[str]:
     folder.mkdir(parents=True, exist_ok=True)
     with chromium() as browser:
         for look, width, height in LOOKS:
-            scheme = "dark" if look == "dark" else "light"
+            scheme: Literal["dark", "light"] = "dark" if look == "dark" else "light"
             page = browser.new_page(
                 viewport={"width": width, "height": height}, color_scheme=scheme
             )

@@ -32,7 +32,7 @@ HTMX = {"HX-Request": "true"}
 def pages_of(seeded: Seeded) -> list[str]:
     """Every page there is, those of one row too."""
     assert seeded.running is not None
-    rows = [seeded.model, *seeded.versions, seeded.dataset, seeded.running, seeded.done]
+    rows: list[Any] = [seeded.model, *seeded.versions, seeded.dataset, seeded.running, seeded.done]
     return [*PAGES, *(row.get_absolute_url() for row in rows)]
 
 

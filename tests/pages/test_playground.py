@@ -201,9 +201,14 @@ def test_an_answer_stays_when_no_other_one_comes_in_its_place(page: Page, hub: R
     page.get_by_role("combobox", name="Model").fill("no-such-model")
     page.keyboard.press("Enter")
     prompt = page.get_by_label("Prompt", exact=True)
+
+    def ask_again(text: str) -> None:
+        prompt.press("ArrowUp")
+        ask(page, text)
+
     for act in (
         lambda: page.get_by_role("button", name="Regenerate").click(),
-        lambda: (prompt.press("ArrowUp"), ask(page, "Twice")),
+        lambda: ask_again("Twice"),
     ):
         with page.expect_response(lambda r: r.request.method == "PUT" and r.ok):
             act()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
 
@@ -23,11 +24,11 @@ time.sleep(60)
 
 
 @pytest.fixture
-def holder(storage: object) -> subprocess.Popen[str]:
+def holder(storage: object) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(
         [sys.executable, "-c", _HOLDER, str(storage)], cwd=ROOT, stdout=subprocess.PIPE, text=True
     )
-    yield process  # type: ignore[misc]
+    yield process
     process.kill()
     process.communicate()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
@@ -196,7 +197,7 @@ class TestTokens:
 class TestAsync:
     @pytest.mark.django_db(transaction=True)
     async def test_a_stream_passes_unbuffered(self) -> None:
-        answer = await AsyncClient().get("/api/stream")
+        answer: Any = await AsyncClient().get("/api/stream")
         assert [piece async for piece in answer.streaming_content] == [b"0", b"1", b"2"]
 
     @pytest.mark.django_db(transaction=True)

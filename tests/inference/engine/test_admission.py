@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections import Counter
 from contextlib import aclosing
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,7 @@ from tests.inference.builders import make_base_folder
 from tests.inference.engines import ask, running_engine, text_of, until
 
 pytestmark = pytest.mark.any_database
-SLOW = {"tokens_per_second": 50, "reply_words": 500}
+SLOW: dict[str, Any] = {"tokens_per_second": 50, "reply_words": 500}
 
 
 def make_row(

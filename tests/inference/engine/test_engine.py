@@ -4,7 +4,7 @@ import asyncio
 import os
 import stat
 from contextlib import aclosing
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -242,7 +242,7 @@ async def test_a_failing_step_ends_its_rows_and_the_next_request_loads_anew() ->
 
 
 class Homeless(FakeBackend):
-    def device(self) -> object:  # type: ignore[override]
+    def device(self) -> NoReturn:
         raise BackendError("There is no device.")
 
 
@@ -301,7 +301,7 @@ async def test_a_reader_that_does_not_read_is_cut_off() -> None:
 
 
 async def test_events_beyond_the_buffer_are_an_overflow() -> None:
-    outbound = Outbound(writer=None, limit=2)  # type: ignore[arg-type]
+    outbound = Outbound(writer=None, limit=2)
     for _ in range(2):
         outbound.put(Chunk("a"))
     assert not outbound.overflow.is_set()

@@ -15,9 +15,9 @@ from prometheus_client import Counter
 from backends.base import Sampling
 from backends.fake import FakeBackend
 from inference.gateway import generation, metrics
-from inference.gateway.generation import Started, aresolve, complete, generate
+from inference.gateway.generation import aresolve, complete, generate
 from inference.models import InferenceRequest
-from inference.protocol import Chunk
+from inference.protocol import Chunk, Started
 from registry.errors import Unavailable
 from registry.promotion.resolve import Served
 from tests.inference.builders import make_base, make_version

@@ -36,7 +36,7 @@ async def generate(socket: Socket, name: str, **fields: Any) -> None:
 
 
 async def until_event(socket: Socket, event: str) -> list[dict[str, Any]]:
-    received = []
+    received: list[dict[str, Any]] = []
     while not received or received[-1]["event"] != event:
         received.append(await socket.receive())
     return received

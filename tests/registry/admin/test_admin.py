@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -112,7 +113,7 @@ def test_the_history_of_aliases_is_never_edited(admin: Client, version: ModelVer
 
 def test_a_waiting_entry_can_be_tried_at_once(admin: Client, version: ModelVersion) -> None:
     entry = MLflowOutbox.objects.earliest("pk")
-    later = timezone.now() + timezone.timedelta(hours=1)
+    later = timezone.now() + timedelta(hours=1)
     MLflowOutbox.objects.update(not_before=later)
     url = reverse("admin:registry_mlflowoutbox_changelist")
     admin.post(url, {"action": "try_now", "_selected_action": [entry.pk]})

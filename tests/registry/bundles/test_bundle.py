@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync
@@ -217,7 +218,7 @@ def test_a_command_may_be_written_with_a_dash() -> None:
 def test_the_api_streams_what_the_command_writes(carried: Path, client: Client) -> None:
     version = ModelVersion.objects.get()
     url = f"/api/models/{version.model_id}/versions/0.1.0/bundle"
-    answer = client.get(f"{url}?with_data=true", headers={"host": "localhost"})
+    answer: Any = client.get(f"{url}?with_data=true", headers={"host": "localhost"})
     assert async_to_sync(_joined)(answer.streaming_content) == carried.read_bytes()
     assert 'filename="helper-0.1.0.bundle.tar"' in answer["Content-Disposition"]
 

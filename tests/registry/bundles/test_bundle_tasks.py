@@ -160,7 +160,7 @@ def test_a_version_and_the_end_of_its_task_are_one(bundle: bytes) -> None:
         if text == "Computing checksums":
             BundleImport.objects.update(status=Status.FAILED)
 
-    work.Teller.stage = give_up  # type: ignore[method-assign]
+    work.Teller.stage = give_up  # type: ignore[method-assign, assignment]
     try:
         with pytest.raises(Conflict, match="given up meanwhile"):
             bundle_tasks.run(task)

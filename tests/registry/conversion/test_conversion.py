@@ -19,7 +19,7 @@ from django.utils import timezone
 
 from registry.bases import registration
 from registry.conversion import conversions, exports, imports
-from registry.conversion.fidelity import Limits
+from registry.conversion.fidelity import Limits, certify
 from registry.errors import Conflict, Damaged, Invalid, NotFound
 from registry.models import BaseImport, BaseModel, Dataset
 from registry.storage import artifacts, paths
@@ -200,7 +200,7 @@ def test_what_is_seen_to_fail_makes_no_row() -> None:
 
 def test_a_refused_conversion_says_so_on_its_row(monkeypatch: pytest.MonkeyPatch) -> None:
     row = imports.start_fuse(make_version())
-    monkeypatch.setattr(conversions, "certify", partial(refuse_all, conversions.certify))
+    monkeypatch.setattr(conversions, "certify", partial(refuse_all, certify))
     with pytest.raises(Invalid, match="nothing was kept"):
         imports.run(row)
     row.refresh_from_db()

@@ -17,6 +17,7 @@ from registry.maintenance import gc
 from registry.maintenance.archive import archive_version
 from registry.maintenance.verification import verify_all
 from registry.models import BaseImport, ModelVersion
+from registry.models.bases import RESUMABLE
 from registry.storage import paths
 from registry.versions.lifecycle import fail_version
 from tests.registry.build import begin, make_model, make_staging, make_version
@@ -80,11 +81,13 @@ def test_a_download_that_broke_off_is_spared_for_a_week() -> None:
     (kept,) = gc.resumable()
     assert kept.path == f"staging/{path.name}"
     assert kept.kept_until
-    assert abs(kept.kept_until - timezone.now() - gc.RESUMABLE) < timedelta(minutes=1)
+    assert abs(kept.kept_until - timezone.now() - RESUMABLE) < timedelta(minutes=1)
     out = io.StringIO()
     call_command("gc", "--dry-run", "--older-than", "0", stdout=out)
     assert path.name in out.getvalue()
-    with mock.patch.object(gc.timezone, "now", return_value=timezone.now() + gc.RESUMABLE):
+    with mock.patch(
+        "registry.maintenance.gc.timezone.now", return_value=timezone.now() + RESUMABLE
+    ):
         assert gc.resumable() == []
         assert [gone.path for gone in gc.sweep()] == [kept.path]
     assert not path.exists()
@@ -97,7 +100,7 @@ def test_a_failed_import_is_remembered_as_long_as_its_download() -> None:
         BaseImport.objects.create(name=status, source="hub", status=status, heartbeat_at=made)
     assert work.prune(timezone.now() - timedelta(days=1)) == 1
     assert BaseImport.objects.get().name == "failed"
-    BaseImport.objects.update(heartbeat_at=timezone.now() - gc.RESUMABLE)
+    BaseImport.objects.update(heartbeat_at=timezone.now() - RESUMABLE)
     assert work.prune(timezone.now() - timedelta(days=1)) == 1
 
 

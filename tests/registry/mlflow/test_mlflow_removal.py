@@ -27,7 +27,9 @@ pytestmark = [pytest.mark.django_db, pytest.mark.any_database]
 
 def experiments(store: Path) -> dict[str, str]:
     """Lifecycle by name, but for MLflow's own."""
-    return ask(store, "SELECT name, lifecycle_stage FROM experiments WHERE experiment_id != 0")
+    return dict(
+        ask(store, "SELECT name, lifecycle_stage FROM experiments WHERE experiment_id != 0")
+    )
 
 
 def registered(store: Path) -> list[tuple[str, int]]:

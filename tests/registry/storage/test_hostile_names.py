@@ -221,7 +221,7 @@ def test_hostile_addresses_and_bodies_read_and_write_nothing_outside(outside: Pa
                 client.post(f"{place}/aliases/{part}", body, content_type="application/json"),
             ]
         for answer in answers:
-            content = b"".join(answer) if answer.streaming else answer.content  # type: ignore
+            content = b"".join(answer) if answer.streaming else answer.content
             assert answer.status_code < 500, (name, content)
             assert SECRET.encode() not in content
 

@@ -48,7 +48,8 @@ def reproduce(version: ModelVersion) -> dict[str, Any]:
     job = run_next()
     assert (job.status, job.error_message) == (Status.COMPLETED, "")
     version.refresh_from_db()
-    return version.reproduction
+    found: dict[str, Any] = version.reproduction
+    return found
 
 
 def rewrite(version: ModelVersion, change: Callable[[dict[str, files.Tensor]], None]) -> None:

@@ -14,6 +14,7 @@ from django.test import Client
 from backends import lm_eval
 from backends.base import OutOfMemory, ScoringConfig
 from backends.fake import FakeBackend
+from backends.scorers import Question
 from registry.datasets.snapshots import register_dataset
 from registry.errors import Invalid
 from registry.models import MLflowOutbox, ModelVersion
@@ -88,8 +89,8 @@ def test_the_scores_are_those_of_the_answers(monkeypatch: pytest.MonkeyPatch) ->
     assert (version().metrics["exact_match"], version().metrics["base_exact_match"]) == (0.25, 0)
 
 
-def replaced(row: scoring.Row, right: str) -> scoring.Question:
-    return scoring.Question(row.question.messages, right)
+def replaced(row: scoring.Row, right: str) -> Question:
+    return Question(row.question.messages, right)
 
 
 def test_promotion_rules_and_mlflow_see_the_score() -> None:

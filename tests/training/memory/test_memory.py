@@ -94,9 +94,10 @@ def test_an_adapter_has_as_many_weights_as_its_shape_says() -> None:
     assert estimate.trained_parameters(SIZE, config) == 16 * per_layer
 
 
-def finished(peak: int, parts: dict[str, int], family: str = "llama/lora/fake") -> None:
+def finished(peak: int, parts: dict[str, float], family: str = "llama/lora/fake") -> None:
     """A completed job with this estimate and measurement."""
-    job = make_job(TrainingJob.objects.first() and TrainingJob.objects.first().model)
+    earlier = TrainingJob.objects.first()
+    job = make_job(earlier.model if earlier else None)
     TrainingJob.objects.filter(pk=job.pk).update(
         status=Status.COMPLETED,
         completed_at=timezone.now(),
@@ -111,7 +112,8 @@ PARTS = {"weights": 600, "activations": 400}
 
 
 def estimator_and_family() -> tuple[measured.Estimator, str]:
-    job = make_job(TrainingJob.objects.first() and TrainingJob.objects.first().model)
+    earlier = TrainingJob.objects.first()
+    job = make_job(earlier.model if earlier else None)
     estimator = measured.Estimator(job.model.base_model, job.dataset)
     return estimator, estimator(job.training_config).family
 

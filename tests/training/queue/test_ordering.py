@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from registry.errors import Conflict, Invalid
@@ -147,14 +149,14 @@ def test_a_clone_may_learn_from_other_data() -> None:
         ({"batch_size": 13}, "12 training examples"),
     ],
 )
-def test_a_clone_that_could_not_be_trained_is_refused(changes: dict, words: str) -> None:
+def test_a_clone_that_could_not_be_trained_is_refused(changes: dict[str, Any], words: str) -> None:
     job = make_job()
     with pytest.raises(Invalid, match=words):
         queue.clone(job, changes)
     assert TrainingJob.objects.count() == 1
 
 
-def fail_for_want_of_memory(**config: int) -> TrainingJob:
+def fail_for_want_of_memory(**config: Any) -> TrainingJob:
     make_job(**config)
     job = claim()
     job.write_held(job.lease, out_of_memory=True, checkpoint_iteration=5, iteration=7)
@@ -187,7 +189,7 @@ def test_the_batch_size_is_halved_once() -> None:
 
 
 @pytest.mark.parametrize("config", [{"batch_size": 1}, {"batch_size": 4}])
-def test_halving_is_not_offered_where_it_cannot_help(config: dict) -> None:
+def test_halving_is_not_offered_where_it_cannot_help(config: dict[str, int]) -> None:
     job = fail_for_want_of_memory(**config)
     if config["batch_size"] > 1:
         TrainingJob.objects.update(out_of_memory=False)

@@ -16,7 +16,7 @@ from training.web.forms import NewJobForm, swept
 
 pytestmark = pytest.mark.django_db
 
-GRID = {"lora.rank": [4, 8], "learning_rate": [1e-4, 2e-4, 3e-4]}
+GRID: dict[str, Any] = {"lora.rank": [4, 8], "learning_rate": [1e-4, 2e-4, 3e-4]}
 
 
 def start(grid: dict[str, Any] | None = None, **overrides: Any) -> Sweep:
@@ -46,7 +46,7 @@ def test_each_combination_becomes_a_job() -> None:
         ({"batch_size": [4, 99]}, "12 training examples"),
     ],
 )
-def test_a_grid_that_could_not_be_trained_queues_nothing(grid: dict, words: str) -> None:
+def test_a_grid_that_could_not_be_trained_queues_nothing(grid: dict[str, Any], words: str) -> None:
     with pytest.raises(Invalid, match=words):
         start(grid)
     assert not TrainingJob.objects.exists()

