@@ -47,6 +47,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "hub.web.inloop.PrometheusBeforeMiddleware",
     "hub.web.middleware.HostMiddleware",
+    "hub.web.middleware.ShapeMiddleware",
     "hub.web.inloop.SecurityMiddleware",
     "hub.web.middleware.StaticFilesMiddleware",
     "hub.web.inloop.ContentSecurityPolicyMiddleware",
@@ -103,6 +104,8 @@ def _database() -> dict[str, Any]:
 
 DATABASES = {"default": _database()}
 NINJA_PAGINATION_MAX_LIMIT = 500
+# Above what the schemas allow: 256 texts to embed, of a long context each.
+DATA_UPLOAD_MAX_MEMORY_SIZE = 64 << 20
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # A plain dict would switch `immediate` on under DEBUG and choose Redis: both are set here.
