@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from datetime import timedelta
 from typing import Any
 
 import dj_database_url
@@ -38,6 +39,7 @@ INSTALLED_APPS = [
     "channels",
     "ninja",  # serves the API documentation's scripts from here, not from a CDN
     "huey.contrib.djhuey",
+    "axes",
     "hub",
     "registry",
     "training",
@@ -62,6 +64,7 @@ MIDDLEWARE = [
     "hub.web.inloop.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
     "hub.web.inloop.PrometheusAfterMiddleware",
+    "axes.middleware.AxesMiddleware",  # last: a sign-in that is refused passes all the others
 ]
 
 ROOT_URLCONF = "hub.urls"
@@ -127,6 +130,18 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
+
+AUTHENTICATION_BACKENDS = [
+    "axes.backends.AxesStandaloneBackend",  # refuses before a password is hashed
+    "django.contrib.auth.backends.ModelBackend",
+]
+AXES_ENABLED = not config.is_loopback  # at the machine itself nobody is asked to sign in
+AXES_FAILURE_LIMIT = 10
+AXES_COOLOFF_TIME = timedelta(minutes=15)
+AXES_LOCKOUT_PARAMETERS = ["ip_address", "username"]
+AXES_LOCKOUT_CALLABLE = "hub.web.access.locked_out"
+AXES_DISABLE_ACCESS_LOG = True
+AXES_VERBOSE = False
 
 LANGUAGE_CODE = "en-us"
 TIME_ZONE = "UTC"

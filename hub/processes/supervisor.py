@@ -24,7 +24,7 @@ from django.core.management import call_command
 from django.db import connection
 
 from hub.config import ROOT, Config
-from hub.processes import exposure, lifeline, presence
+from hub.processes import belonging, exposure, lifeline, presence
 from registry.storage import paths
 
 STOP_S = 3.0  # from the end of the engine's drain to SIGKILL; by default all is over within 10 s
@@ -116,7 +116,8 @@ class Supervisor:
         check_port(self.config.host, self.config.port)
         try:
             call_command("migrate", interactive=False, verbosity=0)
-            problem = exposure.problem(self.config)
+            paths.close_to_others()  # the database may be new
+            problem = exposure.problem(self.config) or belonging.problem()
         finally:
             connection.close()
         if problem:

@@ -87,6 +87,19 @@ def _refuse_user(request: HttpRequest) -> HttpResponseBase:
     )
 
 
+def locked_out(request: HttpRequest, *_: object, **__: object) -> HttpResponseBase:
+    """The answer to a sign-in after too many that failed (django-axes)."""
+    minutes = int(settings.AXES_COOLOFF_TIME.total_seconds() // 60)
+    return refusal(
+        request,
+        429,
+        "too_many_sign_ins",
+        f"Too many sign-ins failed; try again in {minutes} minutes, or reset the count at the "
+        "machine with `manage.py axes_reset`.",
+        retry_after=60 * minutes,
+    )
+
+
 def _refuse_scope(request: HttpRequest, token: ApiToken) -> HttpResponseBase:
     return refusal(
         request,
