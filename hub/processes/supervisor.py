@@ -84,7 +84,7 @@ class Supervisor:
     @property
     def url(self) -> str:
         """Where this machine reaches the hub."""
-        host = "127.0.0.1" if self.config.host in ("0.0.0.0", "::") else self.config.host  # noqa: S104
+        host = "127.0.0.1" if self.config.host in ("0.0.0.0", "::") else self.config.host  # noqa: S104  # nosec B104
         return f"http://{f'[{host}]' if ':' in host else host}:{self.config.port}"
 
     def __enter__(self) -> Self:
