@@ -8,6 +8,7 @@ from django.contrib import admin, messages
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 
+import registry.web.generics  # noqa: F401  # its classes can be subscripted
 from registry.admin.search import Searched, either, of_model_or_dataset
 from registry.errors import HubError
 from registry.web.numbers import whole

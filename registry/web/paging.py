@@ -15,6 +15,8 @@ from django.utils.functional import cached_property
 from ninja import Field
 from ninja.pagination import LimitOffsetPagination
 
+import registry.web.generics  # noqa: F401  # its classes can be subscripted
+
 AHEAD = 2_000  # ids
 
 
