@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.contrib import admin
 from django.http import HttpRequest
 
+import registry.web.generics  # noqa: F401  # its classes can be subscripted
 from hub.models import SystemSample
 
 admin.site.site_header = admin.site.site_title = "MLX Model Hub"

@@ -17,6 +17,7 @@ from inference.protocol import wasted
 from inference.web.api import router as inference_router
 from registry.errors import HubError
 from registry.web.api import router as registry_router
+from registry.web.failures import understood
 from training.web.api import router as training_router
 from training.web.api import versions_router
 
@@ -72,6 +73,8 @@ def http_error(request: HttpRequest, error: HttpError) -> HttpResponse:
 def unexpected(request: HttpRequest, error: Exception) -> HttpResponse:
     """The client gets a sentence with an ID; the log has the traceback under that ID."""
     log.error("request_failed", path=request.path, exc_info=error)
+    if known := understood(request, error):
+        return hub_error(request, known)
     return refusal(request, 500, "internal", _internal_error())
 
 

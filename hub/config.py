@@ -175,6 +175,20 @@ class Config(BaseSettings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _keeps_its_guards(self) -> Config:
+        if self.is_loopback and "*" in self.allowed_hosts:
+            raise ValueError(
+                "HUB_ALLOWED_HOSTS is *, which lets any web page that a browser here opens ask the "
+                "hub (DNS rebinding): name the hosts, or leave it empty on this machine alone"
+            )
+        if not self.is_loopback and self.debug:
+            raise ValueError(
+                f"HUB_DEBUG shows settings and code to whoever causes an error, and HUB_HOST is "
+                f"{self.host}, which others can reach: turn HUB_DEBUG off, or listen on 127.0.0.1"
+            )
+        return self
+
     @property
     def is_loopback(self) -> bool:
         """Whether only this machine can reach the web process."""

@@ -1,4 +1,4 @@
-"""Samples of the machine, for the dashboard."""
+"""Samples of the machine, for the dashboard; and which storage the database belongs to."""
 
 from __future__ import annotations
 
@@ -26,3 +26,21 @@ class SystemSample(models.Model):
 
     def __str__(self) -> str:
         return self.created_at.isoformat()
+
+
+class StorageId(models.Model):
+    """The one storage folder whose files the rows of this database name; at most one row."""
+
+    only = models.BooleanField(default=True, unique=True, editable=False)
+    storage_id = models.UUIDField(editable=False)
+    path = models.CharField(max_length=4096, editable=False)
+    host = models.CharField(max_length=255, editable=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.CheckConstraint(condition=models.Q(only=True), name="storageid_only_one")
+        ]
+
+    def __str__(self) -> str:
+        return str(self.storage_id)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import logging
+import sys
+from datetime import timedelta
 from typing import Any
 
 import dj_database_url
-import django_stubs_ext
 from django.utils.csp import CSP
 
 from hub.config import ROOT, config
-from hub.monitoring.logs import logging_config
+from hub.monitoring.logs import logging_config, process_name
 from hub.sqlite import journal_mode
-
-django_stubs_ext.monkeypatch()
 
 BASE_DIR = ROOT
 STORAGE = config.storage
@@ -25,8 +24,10 @@ SECRET_KEY = config.stored_secret_key()
 DEBUG = config.debug
 ALLOWED_HOSTS = config.allowed_hosts or ["127.0.0.1", "localhost", "[::1]"]
 
+_NO_PAGES = ("engine", "worker", "sampler", "job")
+
 INSTALLED_APPS = [
-    "django.contrib.admin",
+    "django.contrib.admin.apps.SimpleAdminConfig",  # `hub.urls` looks for the tables: web alone
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -36,8 +37,11 @@ INSTALLED_APPS = [
     "django_prometheus",
     "django_structlog",
     "channels",
-    "ninja",  # serves the API documentation's scripts from here, not from a CDN
+    # It serves the scripts of the API's documentation from here, not from a CDN. Its import is a
+    # fifth of a child's start, and a child documents nothing.
+    *([] if process_name(sys.argv) in _NO_PAGES else ["ninja"]),
     "huey.contrib.djhuey",
+    "axes",
     "hub",
     "registry",
     "training",
@@ -47,6 +51,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "hub.web.inloop.PrometheusBeforeMiddleware",
     "hub.web.middleware.HostMiddleware",
+    "hub.web.middleware.ShapeMiddleware",
     "hub.web.inloop.SecurityMiddleware",
     "hub.web.middleware.StaticFilesMiddleware",
     "hub.web.inloop.ContentSecurityPolicyMiddleware",
@@ -61,6 +66,7 @@ MIDDLEWARE = [
     "hub.web.inloop.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
     "hub.web.inloop.PrometheusAfterMiddleware",
+    "axes.middleware.AxesMiddleware",  # last: a sign-in that is refused passes all the others
 ]
 
 ROOT_URLCONF = "hub.urls"
@@ -103,6 +109,8 @@ def _database() -> dict[str, Any]:
 
 DATABASES = {"default": _database()}
 NINJA_PAGINATION_MAX_LIMIT = 500
+# Above what the schemas allow: 256 texts to embed, of a long context each.
+DATA_UPLOAD_MAX_MEMORY_SIZE = 64 << 20
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # Huey's defaults are Redis, and `immediate` under DEBUG, so both are set here.
@@ -124,6 +132,18 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
+
+AUTHENTICATION_BACKENDS = [
+    "axes.backends.AxesStandaloneBackend",  # refuses before a password is hashed
+    "django.contrib.auth.backends.ModelBackend",
+]
+AXES_ENABLED = not config.is_loopback  # at the machine itself nobody is asked to sign in
+AXES_FAILURE_LIMIT = 10
+AXES_COOLOFF_TIME = timedelta(minutes=15)
+AXES_LOCKOUT_PARAMETERS = ["ip_address", "username"]
+AXES_LOCKOUT_CALLABLE = "hub.web.access.locked_out"
+AXES_DISABLE_ACCESS_LOG = True
+AXES_VERBOSE = False
 
 LANGUAGE_CODE = "en-us"
 TIME_ZONE = "UTC"
@@ -149,6 +169,14 @@ X_FRAME_OPTIONS = "DENY"
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
 CSRF_COOKIE_SAMESITE = "Lax"
+
+# `check --deploy` looks for Django's own middleware; `hub.web.inloop` has subclasses of them.
+SILENCED_SYSTEM_CHECKS = [
+    "security.W001",
+    "security.W002",
+    "security.W003",
+    "security.W010",  # the hub speaks plain HTTP, on loopback or through a tunnel: see operations
+]
 
 LOG_PROMPTS = config.log_prompts
 MAX_QUEUE = config.max_queue

@@ -8,6 +8,8 @@ from hub.monitoring import health, metrics
 from inference.v1.anthropic.api import api as anthropic_api
 from inference.v1.openai.api import api as openai_api
 
+admin.autodiscover()
+
 handler404 = "hub.api.page_not_found"
 handler500 = "hub.api.server_error"
 

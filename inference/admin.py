@@ -10,6 +10,7 @@ from django.contrib.admin.views.main import SEARCH_VAR
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 
+import registry.web.generics  # noqa: F401  # its classes can be subscripted
 from inference.models import ApiToken, Conversation, InferenceRequest, Replay, SystemPrompt
 from registry.admin.search import Searched, either
 from registry.web.paging import RowPages
@@ -48,7 +49,15 @@ class ApiTokenAdmin(admin.ModelAdmin[ApiToken]):
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
 
-    @admin.action(description="Revoke the selected tokens")
+    def get_readonly_fields(
+        self, request: HttpRequest, obj: ApiToken | None = None
+    ) -> tuple[str, ...]:
+        """Whoever may widen a key's scope may do everything: superusers alone."""
+        return (
+            self.readonly_fields if request.user.is_superuser else (*self.readonly_fields, "scope")
+        )
+
+    @admin.action(description="Revoke the selected tokens", permissions=["change"])
     def revoke(self, request: HttpRequest, queryset: QuerySet[ApiToken]) -> None:
         for token in queryset:
             token.revoke()

@@ -31,6 +31,20 @@ class Conflict(HubError):
     code = "conflict"
 
 
+class TooLarge(HubError):
+    """The request is larger than the hub takes in one piece."""
+
+    status = 413
+    code = "too_large"
+
+
+class DiskFull(HubError):
+    """The disk of storage or of the database has no room left."""
+
+    status = 507
+    code = "disk_full"
+
+
 class TooManyRequests(HubError):
     """A bounded queue is full."""
 

@@ -8,8 +8,10 @@ from django.contrib import admin, messages
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 
+import registry.web.generics  # noqa: F401  # its classes can be subscripted
 from registry.admin.search import Searched, either, of_model_or_dataset
 from registry.errors import HubError
+from registry.web.numbers import whole
 from registry.web.paging import RowPages
 from training import queue
 from training.models import Sweep, TrainingJob, TrainingMetric
@@ -82,7 +84,7 @@ class TrainingJobAdmin(Searched[TrainingJob], admin.ModelAdmin[TrainingJob]):
     actions = ("cancel", "pause", "resume", "move_first", "move_last", "retry", "retry_halved")
 
     def found_by(self, word: str) -> Q:
-        number = Q(pk=int(word)) if word.isdecimal() and len(word) < 19 else None
+        number = Q(pk=pk) if (pk := whole(word)) is not None else None
         if number and TrainingJob.objects.filter(number).exists():
             return number
         failed = Q(status=TrainingJob.Status.FAILED, error_message__icontains=word)

@@ -24,7 +24,7 @@ from django.core.management import call_command
 from django.db import connection
 
 from hub.config import ROOT, Config
-from hub.processes import exposure, lifeline, presence
+from hub.processes import belonging, exposure, lifeline, presence
 from registry.storage import paths
 
 STOP_S = 3.0  # from the end of the engine's drain to SIGKILL; by default `up` exits within 10 s
@@ -84,7 +84,7 @@ class Supervisor:
     @property
     def url(self) -> str:
         """The hub's address from this machine."""
-        host = "127.0.0.1" if self.config.host in ("0.0.0.0", "::") else self.config.host  # noqa: S104
+        host = "127.0.0.1" if self.config.host in ("0.0.0.0", "::") else self.config.host  # noqa: S104  # nosec B104
         return f"http://{f'[{host}]' if ':' in host else host}:{self.config.port}"
 
     def __enter__(self) -> Self:
@@ -116,7 +116,8 @@ class Supervisor:
         check_port(self.config.host, self.config.port)
         try:
             call_command("migrate", interactive=False, verbosity=0)
-            problem = exposure.problem(self.config)
+            paths.close_to_others()  # the database may be new
+            problem = exposure.problem(self.config) or belonging.problem()
         finally:
             connection.close()
         if problem:

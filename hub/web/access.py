@@ -7,6 +7,7 @@ from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponseBase
 from django.shortcuts import resolve_url
 
+from hub.web import permissions
 from hub.web.refusal import is_api, refusal
 from inference.models import ApiToken
 
@@ -55,13 +56,15 @@ def check(request: HttpRequest) -> HttpResponseBase | None:
     token = ApiToken.authenticate(text) if text else None
     request.token = token  # type: ignore[attr-defined]
     if token is not None:
-        allowed = allows(token, request.path, request.method or "")
+        allowed = is_open(request.path) or allows(token, request.path, request.method or "")
         return None if allowed else _refuse_scope(request, token)
     # An OpenAI client always sends some key: on loopback any text will do.
     if settings.IS_LOOPBACK or is_open(request.path):
         return None
-    if not text and request.user.is_active and request.user.is_staff:
-        return None
+    if not text and request.user.is_authenticated:
+        if permissions.allows(request.user, request.method or "", request.path):
+            return None
+        return _refuse_user(request)
     if is_api(request) or text or request.path == "/metrics":
         return refusal(
             request,
@@ -71,6 +74,30 @@ def check(request: HttpRequest) -> HttpResponseBase | None:
             "on the page System › API keys or with `manage.py create_token NAME`.",
         )
     return redirect_to_login(request.get_full_path(), resolve_url("admin:login"))
+
+
+def _refuse_user(request: HttpRequest) -> HttpResponseBase:
+    permission = permissions.needed(request.method or "", request.path)
+    return refusal(
+        request,
+        403,
+        "permission",
+        f"{request.user.get_username()} may not do this: it needs "
+        f"{f'the permission {permission} and staff status' if permission else 'a superuser'}.",
+    )
+
+
+def locked_out(request: HttpRequest, *_: object, **__: object) -> HttpResponseBase:
+    """The answer to a sign-in after too many that failed (django-axes)."""
+    minutes = int(settings.AXES_COOLOFF_TIME.total_seconds() // 60)
+    return refusal(
+        request,
+        429,
+        "too_many_sign_ins",
+        f"Too many sign-ins failed; try again in {minutes} minutes, or reset the count at the "
+        "machine with `manage.py axes_reset`.",
+        retry_after=60 * minutes,
+    )
 
 
 def _refuse_scope(request: HttpRequest, token: ApiToken) -> HttpResponseBase:

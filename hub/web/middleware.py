@@ -6,10 +6,13 @@ as long as a view runs.
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Awaitable, Callable
 from typing import cast
 from urllib.parse import urlsplit
 
+import structlog
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
 from django.conf import settings
 from django.core.exceptions import DisallowedHost
@@ -19,6 +22,10 @@ from whitenoise.middleware import WhiteNoiseMiddleware  # type: ignore[import-un
 
 from hub.web import access
 from hub.web.refusal import refusal
+from registry.errors import HubError
+from registry.web.failures import too_large, understood
+
+log = structlog.get_logger(__name__)
 
 GetResponse = Callable[[HttpRequest], HttpResponseBase | Awaitable[HttpResponseBase]]
 
@@ -79,6 +86,57 @@ class HostMiddleware(Gate):
 def _is_scrape(request: HttpRequest) -> bool:
     host = urlsplit(f"//{request.META.get('HTTP_HOST', '')}").hostname
     return request.path == "/metrics" and host == _SCRAPER
+
+
+class ShapeMiddleware(Gate):
+    """Requests that no view could answer: text that no database keeps, numbers that none counts
+    to, bodies that are packed or larger than the hub reads at once."""
+
+    def answer(self, request: HttpRequest) -> HttpResponseBase | None:
+        if "\0" in request.path or _NUL_SENT.search(request.META.get("QUERY_STRING", "")):
+            return refusal(
+                request, 400, "nul", "The address contains a NUL character; leave it out."
+            )
+        if _BEYOND_COUNTING.search(request.path) and not request.path.startswith("/v1/"):
+            return refusal(request, 404, "not_found", f"There is nothing at {request.path}.")
+        if request.headers.get("Content-Encoding", "identity") != "identity":
+            return refusal(
+                request,
+                415,
+                "unsupported_encoding",
+                "Send the body as it is, without Content-Encoding: the hub does not unpack it.",
+            )
+        if request.content_type != "multipart/form-data" and _body_bytes(request) > _most_bytes():
+            error = too_large(request)
+            return refusal(request, error.status, error.code, str(error))
+        return None
+
+    def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponseBase | None:
+        """A page's failure that the person can do something about."""
+        if isinstance(error, HubError) or not (known := understood(request, error)):
+            return None
+        log.warning("request_refused", path=request.path, exc_info=error)
+        return refusal(request, known.status, known.code, str(known))
+
+
+_NUL_SENT = re.compile("%00", re.ASCII)
+_BEYOND_COUNTING = re.compile(r"(?:^|[/.])\d{19,}(?:[/.]|$)")  # 2**63 has 19 digits
+
+
+def _most_bytes() -> int:
+    return int(settings.DATA_UPLOAD_MAX_MEMORY_SIZE)
+
+
+def _body_bytes(request: HttpRequest) -> int:
+    """What was announced, or for a body sent in chunks what has arrived: ASGI has all of it."""
+    if announced := request.META.get("CONTENT_LENGTH"):
+        return int(announced) if announced.isdecimal() else 0
+    body = getattr(request, "_stream", None)
+    if body is None or not body.seekable():
+        return 0
+    size: int = body.seek(0, os.SEEK_END)
+    body.seek(0)
+    return size
 
 
 class StaticFilesMiddleware(WhiteNoiseMiddleware, Gate):  # type: ignore[misc]

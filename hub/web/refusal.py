@@ -8,8 +8,13 @@ from hub.monitoring import correlation
 from inference.v1.anthropic import bodies
 
 
+def path_of(request: HttpRequest) -> str:
+    """The path with one slash at its beginning: `//v1/models` was meant for the API, too."""
+    return "/" + request.path.lstrip("/")
+
+
 def is_api(request: HttpRequest) -> bool:
-    return request.path.startswith(("/api/", "/v1/"))
+    return path_of(request).startswith(("/api/", "/v1/"))
 
 
 def refusal(
@@ -22,10 +27,11 @@ def refusal(
 ) -> HttpResponse:
     """One sentence in the format of this route's clients; `more` is added to the JSON."""
     response: HttpResponse
-    if request.path.startswith("/v1/messages"):
+    path = path_of(request)
+    if path.startswith("/v1/messages"):
         body = bodies.error(status, message, correlation.current())
         response = JsonResponse(body, status=status)
-    elif request.path.startswith("/v1/"):
+    elif path.startswith("/v1/"):
         kind = "server_error" if status >= 500 else "invalid_request_error"
         error = {"message": message, "type": kind, "param": None, "code": code}
         response = JsonResponse({"error": error}, status=status)

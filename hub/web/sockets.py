@@ -17,10 +17,10 @@ from django.conf import settings
 from django.contrib.auth import get_user
 from django.http import HttpRequest
 from django.http.request import split_domain_port, validate_host
-from django.urls import path
+from django.urls import path, re_path
 from django.utils.module_loading import import_string
 
-from hub.web import access
+from hub.web import access, permissions
 from inference.models import ApiToken
 from inference.web.consumers import InferenceConsumer
 
@@ -48,8 +48,16 @@ class SocketGate:
 def websockets() -> Asgi:
     """The application of every WebSocket of the hub."""
     # Channels routes ASGI applications with Django's `path`, whose type knows views only.
-    routes: Any = [path("ws/inference", cast("Any", InferenceConsumer.as_asgi()))]
+    routes: Any = [
+        path("ws/inference", cast("Any", InferenceConsumer.as_asgi())),
+        re_path("", cast("Any", _nothing_here)),
+    ]
     return SocketGate(cast("Asgi", URLRouter(routes)))
+
+
+async def _nothing_here(scope: Scope, receive: Any, send: Any) -> None:
+    await receive()  # the handshake; closing before it is accepted answers 403
+    await send({"type": "websocket.close"})
 
 
 def _is_ours(headers: dict[str, str]) -> bool:
@@ -69,14 +77,13 @@ async def _may_enter(scope: Scope, headers: dict[str, str]) -> bool:
         return access.allows(token, scope["path"])
     if settings.IS_LOOPBACK:
         return True
-    return not text and await sync_to_async(_is_administrator)(headers.get("cookie", ""))
+    return not text and await sync_to_async(_may_generate)(headers.get("cookie", ""), scope["path"])
 
 
-def _is_administrator(cookies: str) -> bool:
-    """Whether the session cookie belongs to a user who may use the admin."""
+def _may_generate(cookies: str, path: str) -> bool:
+    """Whether the session cookie belongs to a user who may ask for answers."""
     engine = import_string(f"{settings.SESSION_ENGINE}.SessionStore")
     cookie = SimpleCookie(cookies).get(settings.SESSION_COOKIE_NAME)
     request = HttpRequest()
     request.session = engine(cookie.value if cookie else None)
-    user = get_user(request)
-    return user.is_active and getattr(user, "is_staff", False)
+    return permissions.allows(get_user(request), "GET", path)

@@ -21,6 +21,7 @@ from registry.mlflow import outbox
 from registry.models import Alias, BaseModel, Dataset, Model, ModelVersion
 from registry.promotion.resolve import PRODUCTION
 from registry.web.htmx import HtmxRequest, partial
+from registry.web.numbers import whole
 from training.models import TrainingJob
 
 MAX_SAMPLES = 360  # points in a chart; an hour at one per 10 s
@@ -92,8 +93,8 @@ def system(request: HtmxRequest) -> HttpResponse:
 @require_GET
 def samples(request: HttpRequest) -> JsonResponse:
     """The machine over the last `minutes`, in columns for a chart."""
-    asked = request.GET.get("minutes", "")
-    minutes = min(int(asked), 24 * 60) if asked.isdigit() else 30
+    asked = whole(request.GET.get("minutes", ""))
+    minutes = 30 if asked is None else min(asked, 24 * 60)
     since = timezone.now() - datetime.timedelta(minutes=minutes)
     rows = list(
         SystemSample.objects.filter(created_at__gt=since)

@@ -16,6 +16,7 @@ from django.db.models import Model as Row
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 
+import registry.web.generics  # noqa: F401  # its classes can be subscripted
 from registry.models import Dataset, Model
 
 _FEW = 100

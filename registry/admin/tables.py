@@ -11,6 +11,7 @@ from django.db.models import Model as Row
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 
+import registry.web.generics  # noqa: F401  # its classes can be subscripted
 from registry.admin.search import Searched, of_model_or_dataset, starting
 from registry.errors import HubError
 from registry.maintenance import archive, removal, verification

@@ -43,7 +43,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from registry.errors import Unavailable
-from registry.mlflow import server, values
+from registry.mlflow import values
 from registry.mlflow.process import MLflowProcess, NoAnswer, Refused
 from registry.models import MLflowOutbox, Model, ModelVersion
 from registry.storage import paths
@@ -188,7 +188,11 @@ def create_experiment(name: str) -> str:
     the outbox makes the experiment (see `make_experiment`).
     """
     uri = settings.MLFLOW_TRACKING_URI
-    return server.experiment(uri, name) if _is_server(uri) else ""
+    if not _is_server(uri):
+        return ""
+    from registry.mlflow import server  # httpx: half a second of every process that never asks
+
+    return server.experiment(uri, name)
 
 
 def make_experiment(model: Model) -> None:
@@ -228,7 +232,11 @@ def ping(limit_s: float = 2.0) -> str | None:
     if not uri:
         folder = paths.root()
         return None if folder.is_dir() else f"The storage folder {folder} does not exist."
-    return server.trouble(uri, limit_s) if _is_server(uri) else None
+    if not _is_server(uri):
+        return None
+    from registry.mlflow import server
+
+    return server.trouble(uri, limit_s)
 
 
 def _is_server(uri: str) -> bool:

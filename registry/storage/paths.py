@@ -7,6 +7,7 @@ client's text is never used as a path.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -41,9 +42,17 @@ def root() -> Path:
 
 
 def make_folders() -> None:
-    """Create the folders of storage that do not exist yet."""
+    """Create the folders of storage that do not exist yet, for this user alone."""
     for name in FOLDERS:
         (root() / name).mkdir(parents=True, exist_ok=True)
+    close_to_others()
+
+
+def close_to_others() -> None:
+    """Take group's and others' rights from storage and the databases in it: they hold prompts."""
+    for path in (root(), *root().glob("*.sqlite3*")):
+        with contextlib.suppress(FileNotFoundError, PermissionError):
+            path.chmod(path.stat().st_mode & ~0o077)
 
 
 def _below(folder: str, *parts: str) -> Path:

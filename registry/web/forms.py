@@ -10,6 +10,7 @@ from typing import Any
 from django import forms
 from django.core.files.uploadedfile import UploadedFile
 
+import registry.web.generics  # noqa: F401  # its classes can be subscripted
 from registry.conversion.conversions import GROUP_SIZES
 from registry.datasets.formats import COLUMNS
 from registry.models import BaseModel, Dataset, Model, ModelVersion, PromotionRule

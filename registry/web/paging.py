@@ -12,7 +12,10 @@ from django.core.paginator import Page, Paginator
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 from django.utils.functional import cached_property
+from ninja import Field
 from ninja.pagination import LimitOffsetPagination
+
+import registry.web.generics  # noqa: F401  # its classes can be subscripted
 
 AHEAD = 2_000  # ids
 
@@ -63,6 +66,9 @@ class RowPages[T: Model](Paginator[T]):
 
 class LimitOffset(LimitOffsetPagination):
     """The paginator of the API: `limit`, `offset` and `count`."""
+
+    class Input(LimitOffsetPagination.Input):
+        offset: int = Field(0, ge=0, le=10**15)
 
     def paginate_queryset(
         self,

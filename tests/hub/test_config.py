@@ -52,3 +52,25 @@ def test_an_invalid_value_stops_the_start_with_one_line(
 def test_options_take_precedence_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HUB_PORT", "8001")
     assert load(port=8002).port == 8002
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"HUB_ALLOWED_HOSTS": "*"}, "rebinding"),
+        ({"HUB_HOST": "0.0.0.0", "HUB_ALLOWED_HOSTS": "hub.example", "HUB_DEBUG": "true"}, "DEBUG"),
+    ],
+)
+def test_a_guard_is_not_switched_off(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    values: dict[str, str],
+    reason: str,
+) -> None:
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit):
+        load()
+    said = capsys.readouterr().err
+    assert reason in said
+    assert said.count("\n") == 1

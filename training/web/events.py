@@ -22,6 +22,7 @@ from django.http import StreamingHttpResponse
 
 from registry.background import shutdown
 from registry.errors import NotFound, Unavailable
+from registry.web.numbers import whole
 from training.models import TrainingJob, TrainingMetric
 from training.web import overview
 
@@ -47,10 +48,9 @@ class Cursor:
     @classmethod
     def parse(cls, text: str) -> Self:
         """From `ITERATION` or `ITERATION-MOMENT-SAMPLE`; anything else means the start."""
-        parts = text.split("-") if text else []
-        if not all(part.isdecimal() and len(part) < 19 for part in parts):
-            return cls()
-        return cls(*map(int, parts[:3]))
+        parts = [whole(part) for part in text.split("-")] if text else []
+        numbers = [part for part in parts if part is not None]
+        return cls(*numbers[:3]) if len(numbers) == len(parts) else cls()
 
     def __str__(self) -> str:
         return f"{max(0, self.iteration)}-{self.moment}-{self.sample}"

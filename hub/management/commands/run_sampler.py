@@ -5,9 +5,10 @@ from __future__ import annotations
 import signal
 from typing import Any
 
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandError
 
 from hub.monitoring.sampler import Sampler
+from hub.processes import belonging
 
 
 class Command(BaseCommand):
@@ -15,6 +16,8 @@ class Command(BaseCommand):
     requires_system_checks = ()  # they load every page and schema; the web process runs them
 
     def handle(self, *args: Any, **options: Any) -> None:
+        if problem := belonging.problem():
+            raise CommandError(problem)
         sampler = Sampler()
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: sampler.stop.set())

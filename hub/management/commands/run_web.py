@@ -15,7 +15,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import connection
 
 from hub.config import config
-from hub.processes import exposure
+from hub.processes import belonging, exposure
 from registry.background import shutdown
 from registry.mlflow import tracking
 
@@ -28,7 +28,7 @@ class Command(BaseCommand):
     help = "Serve pages, API, streams and metrics."
 
     def handle(self, *args: Any, **options: Any) -> None:
-        problem = exposure.problem(config)
+        problem = exposure.problem(config) or belonging.problem()
         connection.close()
         if problem:
             raise CommandError(problem)

@@ -9,10 +9,11 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.shortcuts import get_object_or_404
 from ninja import Field, Router, Schema, Status
-from ninja.pagination import LimitOffsetPagination, paginate
+from ninja.pagination import paginate
 
 from inference.keys import issue_key, limit_key
 from inference.models import ApiToken
+from registry.web.paging import LimitOffset
 
 router = Router(tags=["keys"])
 _RUNNING = Field(description="Requests answered at once; null is no limit")
@@ -51,7 +52,7 @@ class NewKeyOut(KeyOut):
 
 
 @router.get("/keys", response=list[KeyOut], summary="API keys")
-@paginate(LimitOffsetPagination)
+@paginate(LimitOffset)
 def keys(request: HttpRequest) -> QuerySet[ApiToken]:
     return ApiToken.objects.all()
 

@@ -9,10 +9,11 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.shortcuts import get_object_or_404
 from ninja import Field, Router, Schema, Status
-from ninja.pagination import LimitOffsetPagination, paginate
+from ninja.pagination import paginate
 
 from inference import replay
 from inference.models import Replay, ReplayAnswer
+from registry.web.paging import LimitOffset
 
 router = Router(tags=["inference"])
 
@@ -66,7 +67,7 @@ def _replays() -> QuerySet[Replay]:
 
 
 @router.get("/replays", response=list[ReplayOut], summary="Replays, newest first")
-@paginate(LimitOffsetPagination)
+@paginate(LimitOffset)
 def replays(request: HttpRequest) -> QuerySet[Replay]:
     return _replays()
 
@@ -90,7 +91,7 @@ def one(request: HttpRequest, replay_id: int) -> Replay:
     response=list[ReplayAnswerOut],
     summary="Its answers, then and now",
 )
-@paginate(LimitOffsetPagination)
+@paginate(LimitOffset)
 def answers(
     request: HttpRequest, replay_id: int, different: bool = False
 ) -> QuerySet[ReplayAnswer]:

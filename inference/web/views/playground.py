@@ -15,6 +15,7 @@ from inference.playground.offered import grouped, newest, offered
 from registry.datasets.snapshots import read_examples
 from registry.errors import HubError
 from registry.models import Dataset
+from registry.web.numbers import whole
 
 SUGGESTIONS = 3
 PROMPTS_OFFERED = 200
@@ -23,8 +24,7 @@ PROMPTS_OFFERED = 200
 @require_GET
 def playground(request: HttpRequest) -> HttpResponse:
     """`model` and `compare` (one to three) name the columns, `conversation` a kept chat."""
-    kept = request.GET.get("conversation", "")
-    number = int(kept) if kept.isdecimal() and len(kept) < 19 else None
+    number = whole(request.GET.get("conversation", ""))
     conversation = get_object_or_404(Conversation, pk=number) if number else None
     suggested = {} if conversation else _suggested()
     state = _opened(conversation) if conversation else _begun(request, suggested)

@@ -12,6 +12,7 @@ from django.views.decorators.http import require_GET
 
 from inference.models import ApiToken, InferenceRequest
 from registry.web.htmx import HtmxRequest, partial
+from registry.web.numbers import whole
 
 PER_PAGE = 25
 KEYS_OFFERED = 200
@@ -22,15 +23,15 @@ _FILTERS = ("q", "status", "api", "version", "key")
 def requests(request: HtmxRequest) -> HttpResponse:
     """The log, newest first; `before` is an id, so that a page costs the same at any depth."""
     query = {name: request.GET.get(name, "").strip() for name in _FILTERS}
-    before = request.GET.get("before", "")
+    before = whole(request.GET.get("before", ""))
     rows = _find(query)
-    if before.isdigit():
-        rows = rows.filter(pk__lt=int(before))
+    if before is not None:
+        rows = rows.filter(pk__lt=before)
     found = list(rows[: PER_PAGE + 1])
     context: dict[str, Any] = {
         "rows": found[:PER_PAGE],
         "older": found[PER_PAGE - 1].pk if len(found) > PER_PAGE else None,
-        "before": before,
+        "before": "" if before is None else before,
         "query": query,
         "filtered": any(query.values()),
         "statuses": InferenceRequest.Status.choices,
@@ -48,7 +49,7 @@ def _find(query: dict[str, str]) -> QuerySet[InferenceRequest]:
         q=query["q"],
         status=query["status"],
         api=query["api"],
-        version=int(version) if version.isdigit() else None,
-        token=int(key) if key.isdigit() else None,
+        version=whole(version),
+        token=whole(key),
     )
     return rows.order_by("-pk")

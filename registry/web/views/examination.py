@@ -15,6 +15,7 @@ from registry.errors import HubError
 from registry.models import BaseModel, Dataset, DatasetReport, DatasetTask
 from registry.web.forms import ExamineForm
 from registry.web.htmx import form_page, refuse
+from registry.web.numbers import whole
 
 _HEIGHT = 120.0  # of the histogram, in its own units
 _BAR = 20.0
@@ -52,9 +53,9 @@ def dataset_doctor(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 def _chosen(request: HttpRequest, dataset: Dataset) -> DatasetReport | None:
-    asked = request.GET.get("report", "")
-    if asked.isascii() and asked.isdigit() and len(asked) < 19:
-        return get_object_or_404(dataset.reports.select_related("base_model"), pk=int(asked))
+    asked = whole(request.GET.get("report", ""))
+    if asked is not None:
+        return get_object_or_404(dataset.reports.select_related("base_model"), pk=asked)
     return find_report(dataset)
 
 

@@ -137,7 +137,7 @@ def model_context(
         "compared_metrics": comparison.compare_metrics(chosen),
         "compared_params": comparison.compare_params(chosen),
         "origin": _origin(request),
-        "card": mark_safe(card.render(card.write_body(found, _origin(request)))),  # noqa: S308  sanitised
+        "card": mark_safe(card.render(card.write_body(found, _origin(request)))),  # noqa: S308  # nosec B308, B703
         "rules": found.promotion_rules.all(),
         "rule_form": rule_form or RuleForm(),
         "known_metrics": sorted({"exact_match"}.union(*(v.metrics for v in versions))),

@@ -176,7 +176,7 @@ class TestTokens:
         self, client: Client, beyond_loopback: None
     ) -> None:
         client.force_login(User.objects.create_user("bob", password="x"))
-        assert client.get("/api/echo").status_code == 401
+        assert client.get("/api/echo").status_code == 403
 
     def test_an_inference_token_generates_but_does_not_manage(
         self, client: Client, beyond_loopback: None

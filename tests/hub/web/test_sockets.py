@@ -70,7 +70,7 @@ class TestBeyondLoopback:
 
     async def test_an_administrators_session_is_accepted(self, beyond_loopback: None) -> None:
         client = Client()
-        user = await User.objects.acreate(username="ada", is_staff=True)
+        user = await User.objects.acreate(username="ada", is_staff=True, is_superuser=True)
         await client.aforce_login(user)
         cookie = client.cookies["sessionid"].value
         assert await enters(origin="http://testserver", cookie=f"sessionid={cookie}")

@@ -11,6 +11,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 from registry.errors import HubError
 from registry.models import Dataset, Model
 from registry.web.htmx import form_page, refuse
+from registry.web.numbers import whole
 from training import queue
 from training.config.vocabulary import PRESETS, initial_of, nest
 from training.models import Sweep, TrainingJob
@@ -72,10 +73,10 @@ def _context(
 def _earlier(request: HttpRequest) -> TrainingJob | Sweep | None:
     """The job (`from`) or sweep (`sweep`) to repeat."""
     values = request.GET if request.method == "GET" else request.POST
-    job, sweep = values.get("from", ""), values.get("sweep", "")
-    if job.isdecimal():
+    job, sweep = whole(values.get("from", "")), whole(values.get("sweep", ""))
+    if job is not None:
         return TrainingJob.objects.select_related("dataset").filter(pk=job).first()
-    if sweep.isdecimal():
+    if sweep is not None:
         return Sweep.objects.select_related("dataset").filter(pk=sweep).first()
     return None
 

@@ -12,6 +12,7 @@ from django.views.decorators.http import require_GET, require_POST
 from registry.errors import HubError
 from registry.models import ModelVersion
 from registry.web.htmx import HtmxRequest, partial
+from registry.web.numbers import whole
 from training.attempt import reproduction
 from training.config.vocabulary import labelled, varied_words
 from training.models import TrainingJob
@@ -59,7 +60,7 @@ def job(request: HtmxRequest, pk: int) -> HttpResponse:
 
 def _runs(request: HttpRequest, job: TrainingJob) -> dict[str, Any]:
     """The jobs that can be compared, each with whether it is selected; and the selected ones."""
-    wanted = {int(pk) for pk in request.GET.getlist("with") if pk.isdecimal() and len(pk) < 19}
+    wanted = set(map(whole, request.GET.getlist("with")))
     offered = list(overview.comparable(job))
     chosen = [other for other in offered if other.pk in wanted][: overview.MAX_RUNS - 1]
     return {
@@ -117,5 +118,5 @@ def measured(request: HtmxRequest, pk: int) -> HttpResponse:
 def metrics(request: HttpRequest, pk: int) -> JsonResponse:
     """The job's curves after iteration `after`, in columns."""
     found = get_object_or_404(TrainingJob, pk=pk)
-    after = request.GET.get("after", "-1")
-    return JsonResponse(overview.curve(found, int(after) if after.isdigit() else -1))
+    after = whole(request.GET.get("after", ""))
+    return JsonResponse(overview.curve(found, -1 if after is None else after))

@@ -13,6 +13,7 @@ from django.views.decorators.http import require_GET, require_POST
 from registry.errors import HubError
 from registry.models import Model
 from registry.web.htmx import HtmxRequest, partial
+from registry.web.numbers import whole
 from registry.web.paging import RowPages
 from training import queue
 from training.models import Sweep, TrainingJob
@@ -68,9 +69,11 @@ def move(request: HtmxRequest, pk: int, where: Where) -> HttpResponse:
 @require_POST
 def prioritize(request: HtmxRequest, pk: int) -> HttpResponse:
     text = request.POST.get("priority", "").strip()
-    if not text.removeprefix("-").isdecimal() or abs(int(text)) > 1000:
+    size = whole(text.removeprefix("-"))
+    if size is None or size > 1000:
         return _answer(request, "The priority must be a whole number from -1000 to 1000.")
-    return _change(request, pk, lambda job: queue.prioritize(job, int(text)))
+    priority = -size if text.startswith("-") else size
+    return _change(request, pk, lambda job: queue.prioritize(job, priority))
 
 
 @require_POST

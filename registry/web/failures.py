@@ -1,0 +1,70 @@
+"""Exceptions of Django, the database and the system that a client caused or can do something
+about, as the `HubError` that says so. Every API and page asks here before it says 500."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+
+from django.conf import settings
+from django.core.exceptions import RequestDataTooBig
+from django.db import DatabaseError, DataError
+from django.http import HttpRequest
+
+from registry.errors import DiskFull, HubError, Invalid, TooLarge
+from registry.storage import paths
+from registry.storage.sizes import human
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_DATABASE_FULL = (
+    "database or disk is full",  # SQLite
+    "No space left on device",  # PostgreSQL
+    "could not extend file",
+)
+
+
+def understood(request: HttpRequest, error: BaseException) -> HubError | None:
+    """What to tell the client, or None when the error is the hub's own."""
+    if isinstance(error, HubError):
+        return error
+    if isinstance(error, RequestDataTooBig):
+        return too_large(request)
+    if is_full(error):
+        return DiskFull(_full(request))
+    if isinstance(error, OverflowError | DataError):
+        return Invalid("A number or a text in the request is larger than the hub can keep.")
+    return None
+
+
+def too_large(request: HttpRequest) -> TooLarge:
+    """The body is larger than `settings.DATA_UPLOAD_MAX_MEMORY_SIZE`."""
+    return TooLarge(
+        f"The body is larger than {human(settings.DATA_UPLOAD_MAX_MEMORY_SIZE)}; send less at a "
+        "time, or large files as a multipart upload."
+    )
+
+
+def is_full(error: BaseException | None) -> bool:
+    """Whether the error, or what caused it, says that a disk is full."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        if isinstance(error, OSError) and error.errno in _FULL:
+            return True
+        if isinstance(error, DatabaseError) and any(text in str(error) for text in _DATABASE_FULL):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _full(request: HttpRequest) -> str:
+    try:
+        free = f"{human(shutil.disk_usage(paths.root()).free)} are free in {paths.root()}"
+    except OSError as problem:
+        free = f"{paths.root()} cannot be read ({problem.strerror})"
+    sent = int(request.META.get("CONTENT_LENGTH") or 0)
+    wanted = f", this request needs at least {human(sent)}" if sent else ""
+    return (
+        f"The disk is full: {free}{wanted}. Make room (`manage.py gc` removes leftovers) and try "
+        "again."
+    )
