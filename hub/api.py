@@ -70,20 +70,20 @@ def http_error(request: HttpRequest, error: HttpError) -> HttpResponse:
 
 @api.exception_handler(Exception)
 def unexpected(request: HttpRequest, error: Exception) -> HttpResponse:
-    """The client gets a sentence with an ID; the log has the traceback under that ID."""
+    """The person gets a sentence and an id to look for; the log has the traceback under it."""
     log.error("request_failed", path=request.path, exc_info=error)
-    return refusal(request, 500, "internal", _internal_error())
+    return refusal(request, 500, "internal", _apology())
 
 
-def _internal_error() -> str:
-    return f"Internal error. Details are in the log under ID {correlation.current()}."
+def _apology() -> str:
+    return f"The hub failed at this; its log says why under the id {correlation.current()}."
 
 
 def _problem(item: dict[str, Any]) -> str:
     """ "iters: Input should be greater than 0" from one of pydantic's errors."""
     where = [str(part) for part in item["loc"]]
     if where and where[0] in ("body", "query", "path", "form", "file", "header"):
-        del where[0]  # ninja's location, and for a body the name of the operation's parameter
+        del where[0]  # where ninja found it, and the name of the operation's parameter for a body
         if item["loc"][0] == "body" and where[:1] == ["payload"]:
             del where[0]
     message = str(item["msg"]).removeprefix("Value error, ")
@@ -98,7 +98,7 @@ def page_not_found(request: HttpRequest, exception: Exception) -> HttpResponseBa
 
 
 def server_error(request: HttpRequest) -> HttpResponseBase:
-    """Django's handler500; Django has already logged the traceback."""
+    """Django's handler500; it has logged the traceback already."""
     if is_api(request):
-        return refusal(request, 500, "internal", _internal_error())
+        return refusal(request, 500, "internal", _apology())
     return defaults.server_error(request)

@@ -37,7 +37,7 @@ REGISTRATION = {
     "description": "Requests in plain language become calendar entries as exact JSON.",
     "tags": ["demo"],
 }
-CONFIG = ROOT / "registry" / "starter" / "config.json"
+CONFIG = ROOT / "registry" / "datasets" / "starter" / "config.json"
 SHOWN = 3  # held-out requests whose answers are printed
 STREAMS = 32
 MAX_TOKENS = 40  # expected answers are shorter; an untuned base would keep going

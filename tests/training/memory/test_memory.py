@@ -95,7 +95,7 @@ def test_an_adapter_has_as_many_weights_as_its_shape_says() -> None:
 
 
 def finished(peak: int, parts: dict[str, int], family: str = "llama/lora/fake") -> None:
-    """A completed job with this estimate and measurement."""
+    """A completed job that was estimated and measured so."""
     job = make_job(TrainingJob.objects.first() and TrainingJob.objects.first().model)
     TrainingJob.objects.filter(pk=job.pk).update(
         status=Status.COMPLETED,

@@ -99,7 +99,7 @@ def test_a_mac_is_kept_awake_for_as_long_as_the_child_lives(
     assert supervisor._awake == []
 
 
-def test_a_graceful_stop_requeues_the_job(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gentle_stop_hands_the_job_back(monkeypatch: pytest.MonkeyPatch) -> None:
     stopping = supervisor.threading.Event()
     monkeypatch.setattr(supervisor, "_stopping", stopping)
     began = time.monotonic()
