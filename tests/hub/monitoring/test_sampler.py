@@ -64,7 +64,7 @@ def test_a_failing_task_does_not_stop_the_others(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(sampler, "take_sample", gone)
     reaped = []
-    monkeypatch.setattr(sampler.reaper, "reap", lambda: reaped.append(1))
+    monkeypatch.setattr("hub.monitoring.sampler.reaper.reap", lambda: reaped.append(1))
     beating = Sampler()
     beating.beat()
     beating.beat()
