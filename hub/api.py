@@ -71,7 +71,7 @@ def http_error(request: HttpRequest, error: HttpError) -> HttpResponse:
 
 @api.exception_handler(Exception)
 def unexpected(request: HttpRequest, error: Exception) -> HttpResponse:
-    """The client gets a sentence with an ID; the log has the traceback under that ID."""
+    """The person gets a sentence and an id to look for; the log has the traceback under it."""
     log.error("request_failed", path=request.path, exc_info=error)
     if known := understood(request, error):
         return hub_error(request, known)
@@ -86,7 +86,7 @@ def _problem(item: dict[str, Any]) -> str:
     """ "iters: Input should be greater than 0" from one of pydantic's errors."""
     where = [str(part) for part in item["loc"]]
     if where and where[0] in ("body", "query", "path", "form", "file", "header"):
-        del where[0]  # ninja's location, and for a body the name of the operation's parameter
+        del where[0]  # where ninja found it, and the name of the operation's parameter for a body
         if item["loc"][0] == "body" and where[:1] == ["payload"]:
             del where[0]
     message = str(item["msg"]).removeprefix("Value error, ")
@@ -101,7 +101,7 @@ def page_not_found(request: HttpRequest, exception: Exception) -> HttpResponseBa
 
 
 def server_error(request: HttpRequest) -> HttpResponseBase:
-    """Django's handler500; Django has already logged the traceback."""
+    """Django's handler500; it has logged the traceback already."""
     if is_api(request):
         return refusal(request, 500, "internal", _internal_error())
     return defaults.server_error(request)

@@ -1,1 +1,1 @@
-"""`manage.py demo`: the main job from end to end, and the measure of what it gained."""
+"""`manage.py demo`: trains and serves a real model, and measures what training improved."""

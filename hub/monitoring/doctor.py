@@ -122,7 +122,9 @@ def _database() -> Iterator[Finding]:
     found = f"connected ({connection.display_name})" + (
         f", {len(waiting)} migrations not applied" if waiting else ""
     )
-    yield Finding("Database", state, found, "Run `manage.py up`, which migrates, or `migrate`.")
+    yield Finding(
+        "Database", state, found, "Run `manage.py migrate`; `manage.py up` does that, too."
+    )
 
 
 def _mlflow() -> Iterator[Finding]:

@@ -53,7 +53,7 @@ def bases(run: Seeding) -> None:
             pk=pk,
             name=f"seed-base-{pk}",
             source=BaseModel.Source.FOLDER,
-            origin="made by the seeding command",
+            origin="created by the seed command",
             path=paths.relative(folder),
             manifest_sha256=manifest.sha256,
             size_bytes=manifest.size_bytes,
@@ -88,7 +88,7 @@ def datasets(run: Seeding) -> None:
             pk=pk,
             name=f"{run.noise.choice(_WORDS)}-data-{pk}",
             description=f"Examples about {run.noise.choice(_WORDS)} and {run.noise.choice(_WORDS)}",
-            source="made by the seeding command",
+            source="created by the seed command",
             created_at=run.moment(index / run.scale.datasets),
             **shared,
         )

@@ -36,8 +36,8 @@ def refusal(
         error = {"message": message, "type": kind, "param": None, "code": code}
         response = JsonResponse({"error": error}, status=status)
     elif is_api(request):
-        error = {"code": code, "message": message, **more}
-        response = JsonResponse({"error": error}, status=status)
+        told = {"code": code, "message": message, **more}
+        response = JsonResponse({"error": told}, status=status)
     else:
         response = HttpResponse(message, status=status, content_type="text/plain; charset=utf-8")
     if retry_after is not None:

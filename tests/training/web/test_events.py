@@ -209,12 +209,12 @@ async def test_shutdown_does_not_wait_for_event_streams(
     async_client: AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(events, "POLL_S", 0.02)
-    shutting_down = threading.Event()
-    monkeypatch.setattr(shutdown, "begun", shutting_down)
+    told_to_end = threading.Event()
+    monkeypatch.setattr(shutdown, "begun", told_to_end)
     job = await sync_to_async(make_job)()
     frames = events.stream(job.pk, Cursor())
     await anext(frames)
-    shutting_down.set()
+    told_to_end.set()
     async with asyncio.timeout(5):
         assert [frame async for frame in frames] == []
 

@@ -32,7 +32,7 @@ _SET = "a configuration setting, such as lora.rank=16; can be repeated"
 
 
 class Command(BaseCommand):
-    help = "List, queue, reorder, pause, cancel and retry training jobs."
+    help = "List, queue, order, pause, cancel and retry training jobs."
 
     def add_arguments(self, parser: CommandParser) -> None:
         verbs = parser.add_subparsers(dest="verb", required=True)
@@ -65,12 +65,15 @@ class Command(BaseCommand):
         verb: str = options["verb"]
         try:
             if verb in _ACTIONS:
-                for number in options["jobs"]:
-                    self._print(_ACTIONS[verb][1](_job(number)))
+                self._act(_ACTIONS[verb][1], options["jobs"])
             else:
                 getattr(self, f"_{verb}")(options)
         except HubError as error:
             raise CommandError(str(error)) from None
+
+    def _act(self, act: Callable[[TrainingJob], TrainingJob], numbers: Iterable[int]) -> None:
+        for number in numbers:
+            self._print(act(_job(number)))
 
     def _list(self, options: dict[str, Any]) -> None:
         places = overview.queue_positions()

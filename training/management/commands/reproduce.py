@@ -14,7 +14,7 @@ from training.attempt import reproduction
 from training.models import TrainingJob
 
 _POLL_S = 0.5
-_NO_RESULT = 2
+_REFUSED = 2
 
 
 class Command(BaseCommand):
@@ -35,18 +35,18 @@ class Command(BaseCommand):
         try:
             job = reproduction.enqueue(find_version(version))
         except HubError as error:
-            raise CommandError(str(error), returncode=_NO_RESULT) from None
-        self.stdout.write(f"Job {job.pk} will train {job.reproduces} again.")
+            raise CommandError(str(error), returncode=_REFUSED) from None
+        self.stdout.write(f"Job {job.pk} trains {job.reproduces} again.")
         if no_wait:
             return
         try:
             self._wait(job)
         except KeyboardInterrupt:
             self.stdout.write(f"Job {job.pk} continues; see the result on the version's page.")
-            sys.exit(_NO_RESULT)
+            sys.exit(_REFUSED)
         if job.status != TrainingJob.Status.COMPLETED or job.reproduces is None:
             reason = job.error_message or f"Job {job.pk} is {job.status}."
-            raise CommandError(reason, returncode=_NO_RESULT)
+            raise CommandError(reason, returncode=_REFUSED)
         job.reproduces.refresh_from_db()
         found = job.reproduces.reproduction
         for line in reproduction.described(found):
