@@ -1,6 +1,9 @@
 """`kill -9` at random moments of the training worker and its children, with a history checker.
 
-    uv run python -m benchmarks.chaos_training [--kills 200] [--seed 0] [--check] [--json FILE]
+    uv run python -m benchmarks.chaos_training [--kills 200] [--busy 0] [--seed 0] [--check]
+
+`--busy N` keeps N processes computing beside it, so that everything starts late: no job may be taken
+for dead then.
 
 A worker, a sampler and the fake backend as real processes on a storage folder of their own. A
 trigger in the database writes down every change of a job's status or lease, and from that history
@@ -30,6 +33,7 @@ from typing import Any
 import psutil
 
 from benchmarks.setup.hub import ROOT, add_arguments, finish, machine, own_storage
+from training.machine import processes
 
 BAR_S = 45.0
 ITERS, SAVE_EVERY, STEP_S = 30, 2, 0.05
@@ -37,6 +41,8 @@ RESTART_S = 0.5  # as `manage.py up` does
 WAITING = 4  # jobs kept in the queue while processes are killed
 END_S = 600.0  # for what is left to end, once killing is over
 TARGETS = (("child", 0.55), ("worker", 0.25), ("both", 0.12), ("both, without a restart", 0.08))
+
+_COMPUTE = "import time; end = time.monotonic() + 3600\nwhile time.monotonic() < end: pass"
 
 _HISTORY = """
 CREATE TABLE chaos_history (
@@ -139,7 +145,8 @@ class Chaos:
             self.worker = self.start("run_worker")
         if held is not None:
             wait_until_given_back(held)
-            self.orphaned_s.append(time.monotonic() - began)
+            # What may take so long on an idle machine may take as many times longer as it is busier.
+            self.orphaned_s.append((time.monotonic() - began) / processes.busyness())
         return True
 
     def finish(self) -> None:
@@ -209,7 +216,7 @@ def wait_until_given_back(held: tuple[int, Any] | None, limit_s: float = 2 * BAR
     """Until that lease is no longer live."""
     from training.models import TrainingJob
 
-    deadline = time.monotonic() + limit_s
+    deadline = time.monotonic() + limit_s * processes.busyness()
     while held is not None and TrainingJob.objects.held(*held).exists():
         if time.monotonic() > deadline:
             return
@@ -287,6 +294,8 @@ def _endings(jobs: list[Outcome]) -> Iterator[str]:
             yield f"Job {job.job} ended {job.status}."
         if job.status == "failed" and not job.error:
             yield f"Job {job.job} failed without a reason."
+        if "in time" in job.error or "stopped responding" in job.error:
+            yield f"Job {job.job} was healthy and failed: {job.error}"
         if job.status == "completed" and not job.adapter:
             yield f"Job {job.job} completed without an adapter."
     if len({job.adapter for job in jobs if job.status == "completed"}) > 1:
@@ -329,23 +338,29 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add_arguments(parser)
     parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--busy", type=int, default=0, help="processes that compute beside it")
     parser.add_argument("--limit-s", type=float, default=3600, help="stop killing after so long")
     parser.add_argument("--seed", type=int, default=0, help="of the random moments")
     options = parser.parse_args()
     began = time.monotonic()
     with own_storage("fake", HUB_FAKE_STEP_SECONDS=str(STEP_S)) as storage:
         prepare(storage)
+        others = [subprocess.Popen([sys.executable, "-c", _COMPUTE]) for _ in range(options.busy)]
         chaos = Chaos(dict(os.environ), storage / "processes.log", random.Random(options.seed))
         try:
             chaos.run(options.kills, options.limit_s)
             chaos.finish()
         finally:
             chaos.stop()
+            for other in others:
+                other.kill()
+                other.wait()
         changes, jobs = history(), outcomes()
     broken = problems(changes, jobs, chaos.orphaned_s)
     figures = {
         "machine": machine(),
         "kills": dict(chaos.kills),
+        "busy": options.busy,
         "jobs": dict(Counter(job.status for job in jobs)),
         "attempts": sum(change.after == "running" for change in changes),
         "longest_orphan_s": round(max(chaos.orphaned_s, default=0.0), 1),

@@ -12,6 +12,7 @@ from ninja.errors import HttpError, ValidationError
 from ninja.operation import Operation
 
 from hub.monitoring import correlation
+from hub.web.parser import HubParser
 from hub.web.refusal import is_api, refusal
 from inference.protocol import wasted
 from inference.web.api import router as inference_router
@@ -41,6 +42,7 @@ api = HubAPI(
         '`{"error": {"code", "message"}}`. The OpenAI-compatible API is at `/v1`.'
     ),
     urls_namespace="api",
+    parser=HubParser(),
 )
 api.add_router("", registry_router)
 api.add_router("/training", training_router)
@@ -66,6 +68,8 @@ def missing(request: HttpRequest, error: Http404) -> HttpResponse:
 
 @api.exception_handler(HttpError)
 def http_error(request: HttpRequest, error: HttpError) -> HttpResponse:
+    if error.__cause__ and (known := understood(request, error.__cause__)):
+        return hub_error(request, known)  # what the parser found wrong with the body
     return refusal(request, error.status_code, "bad_request", str(error))
 
 

@@ -104,7 +104,8 @@ def _database() -> dict[str, Any]:
     if not config.database_url or config.database_url.startswith("sqlite"):
         name = config.database_url.removeprefix("sqlite:///")
         return {**_SQLITE, **({"NAME": name} if name else {})}
-    return {**dj_database_url.parse(config.database_url), "CONN_HEALTH_CHECKS": True}
+    parsed = dj_database_url.parse(config.database_url, engine="hub.postgresql")
+    return {**parsed, "CONN_HEALTH_CHECKS": True}
 
 
 DATABASES = {"default": _database()}

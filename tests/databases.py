@@ -124,7 +124,10 @@ def database(request: pytest.FixtureRequest) -> Iterator[str]:
         return
     url: str = request.getfixturevalue("postgresql")
     worker = getattr(request.config, "workerinput", {}).get("workerid", "one")
-    parsed: dict[str, Any] = {**dj_database_url.parse(url), "CONN_HEALTH_CHECKS": True}
+    parsed: dict[str, Any] = {
+        **dj_database_url.parse(url, engine="hub.postgresql"),
+        "CONN_HEALTH_CHECKS": True,
+    }
     parsed["TEST"] = {"NAME": f"test_{worker}"}
     with pytest.MonkeyPatch.context() as patch, _in_use(parsed):
         patch.setenv("DATABASE_URL", url)

@@ -6,12 +6,19 @@ largest number of parameters of a query.
 
 from __future__ import annotations
 
-from django.db.backends.sqlite3 import base, features
+from django.db.backends.sqlite3 import base, features, operations
+
+from hub.nul import NoNulOperations, NoNulWrapper
 
 
 class DatabaseFeatures(features.DatabaseFeatures):
     max_query_params = 32766  # SQLite's own default since 3.32
 
 
-class DatabaseWrapper(base.DatabaseWrapper):
+class DatabaseOperations(NoNulOperations, operations.DatabaseOperations):
+    pass
+
+
+class DatabaseWrapper(NoNulWrapper, base.DatabaseWrapper):
     features_class = DatabaseFeatures
+    ops_class = DatabaseOperations

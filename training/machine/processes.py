@@ -18,6 +18,15 @@ from training.models import TrainingJob
 _CLOCK_SLACK_S = 2.0  # psutil derives start times from the boot time, which a clock change moves
 
 
+def busyness() -> float:
+    """How many times longer than on an idle machine a process must be expected to take: runnable
+    processes per core over the last minute, at least 1."""
+    try:
+        return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+    except OSError:
+        return 1.0
+
+
 def start_time(pid: int) -> float | None:
     """Seconds since the epoch; None when there is no such process."""
     try:
@@ -30,9 +39,7 @@ def announce(job_id: int, lease: uuid.UUID) -> None:
     """Record this process as the job's, if it leads its group: the worker that started it may have
     been killed before it could write the pid. Raises LeaseLost."""
     if os.getpgrp() == os.getpid():
-        TrainingJob(pk=job_id).write_held(
-            lease, process_group=os.getpid(), process_started=start_time(os.getpid())
-        )
+        TrainingJob(pk=job_id).expect_start(lease, os.getpid(), start_time(os.getpid()))
 
 
 def child_of(job: TrainingJob) -> psutil.Process | None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from training.models.jobs import TrainingJob, TrainingJobQuerySet
-from training.models.leases import LeaseLost
+from training.models.leases import STARTING, LeaseLost
 from training.models.measured import TrainingMetric, TrainingSample
 from training.models.sweeps import Sweep
 
 __all__ = [
+    "STARTING",
     "LeaseLost",
     "Sweep",
     "TrainingJob",

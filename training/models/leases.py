@@ -11,6 +11,12 @@ from django.db.models import F
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
+START_ALLOWANCE = datetime.timedelta(minutes=3)
+"""From the start of a process to its first heartbeat, on an idle machine."""
+
+STARTING = "starting"
+"""The stage of a job that is claimed until its process reports for the first time."""
+
 
 class LeaseLost(Exception):
     """This process no longer owns the job: it was requeued, or it ended."""
@@ -79,7 +85,7 @@ class Leased(models.Model):
                 not_before=None,
                 process_group=None,
                 process_started=None,
-                stage="starting",
+                stage=STARTING,
                 yielding="",
                 yielding_since=None,
                 wait_reason="",
@@ -98,6 +104,18 @@ class Leased(models.Model):
             heartbeat_at=now,
             heartbeat_due_at=now + datetime.timedelta(seconds=patience_s),
             **progress,
+        )
+
+    def expect_start(self, lease: uuid.UUID, pid: int, started: float | None) -> None:
+        """Record the process of this attempt, and how long it may take until its first heartbeat:
+        an interpreter and all its imports start before. Raises LeaseLost."""
+        now = timezone.now()
+        self.write_held(
+            lease,
+            process_group=pid,
+            process_started=started,
+            heartbeat_at=now,
+            heartbeat_due_at=now + START_ALLOWANCE,
         )
 
     def write_held(self, lease: uuid.UUID, /, **columns: Any) -> None:

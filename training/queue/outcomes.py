@@ -14,13 +14,15 @@ from django.utils import timezone
 from backends.base import TrainingConfig
 from registry.models import ModelVersion
 from registry.versions import lifecycle
-from training.models import LeaseLost, TrainingJob
+from training.models import STARTING, LeaseLost, TrainingJob
 from training.queue import tracking
 from training.queue.doorbell import ring
 from training.queue.retries import halved
 
 MAX_CRASHES = 3  # in a row without a new checkpoint between them
 BACK_OFF_S = 2.0  # after the first crash; four times as long after the next
+
+SLOW_START_PAUSE_S = 10.0
 
 log = structlog.get_logger(__name__)
 Status = TrainingJob.Status
@@ -84,6 +86,12 @@ def crashed(
     """
     with transaction.atomic():
         row = _locked(job, lease)
+        reason = row.wait_reason or reason  # why the reaper killed it, which it writes first
+        if row.wait_reason and row.stage == STARTING and not row.cancel_requested:
+            # Nothing of the job has run: the machine was too busy, or the worker died.
+            _requeue(row, lease, f"{reason} It starts again in a moment.", SLOW_START_PAUSE_S)
+            log.warning("job start too slow", job=job.pk, reason=reason)
+            return
         row.crashes += 1
         again_out_of_memory = out_of_memory and row.out_of_memory
         row.out_of_memory = out_of_memory

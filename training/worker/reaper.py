@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from training import queue
 from training.machine import processes
-from training.models import LeaseLost, TrainingJob
+from training.models import STARTING, LeaseLost, TrainingJob
 
 GRACE_S = 5.0
 
@@ -49,15 +49,33 @@ def reap(grace_s: float = GRACE_S) -> list[TrainingJob]:
 def _problem(job: TrainingJob) -> str | None:
     if job.process_group is not None and processes.child_of(job) is None:
         return "The training process disappeared."
-    if job.heartbeat_due_at is not None and job.heartbeat_due_at < timezone.now():
-        return f"The training process stopped responding while {job.stage or 'running'}."
-    return None
+    if not _overdue(job):
+        return None
+    if job.process_group is None:
+        return "The worker stopped before it had started the training process."
+    if job.stage == STARTING:
+        return "The training process did not start in time on this busy machine."
+    return f"The training process stopped responding while {job.stage or 'running'}."
+
+
+def _overdue(job: TrainingJob) -> bool:
+    """Whether the next heartbeat is late. On a busy machine everything takes longer, so the time
+    between two heartbeats may grow with its load."""
+    now, sent, due = timezone.now(), job.heartbeat_at, job.heartbeat_due_at
+    if due is None or due >= now:
+        return False
+    return sent is None or now - sent > (due - sent) * processes.busyness()
 
 
 def _recover(job: TrainingJob, lease: uuid.UUID, reason: str) -> bool:
     # A heartbeat may have arrived since the job was read: then the job is left alone.
     fresh = TrainingJob.objects.held(job.pk, lease).first()
     if fresh is None or _problem(fresh) is None:
+        return False
+    try:
+        # The reason first: the supervisor may see the child's end before it is recorded here.
+        fresh.write_held(lease, wait_reason=reason)
+    except LeaseLost:
         return False
     if not processes.kill_child(fresh):
         log.error("job process survived SIGKILL", job=job.pk, pid=fresh.process_group)

@@ -72,9 +72,7 @@ def run_attempt(job: TrainingJob) -> None:
         log.info("job started", attempt=job.attempt, pid=child.pid)
         try:
             started = processes.start_time(child.pid)
-            ride_out(
-                lambda: job.write_held(lease, process_group=child.pid, process_started=started)
-            )
+            ride_out(lambda: job.expect_start(lease, child.pid, started))
         except LeaseLost:
             processes.kill_group(child.pid)
         _wait(child)

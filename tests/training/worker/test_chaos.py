@@ -36,6 +36,7 @@ def test_a_valid_history_has_no_problems() -> None:
         (GOOD, [*ENDED, Outcome(3, "running")], [], "Job 3 ended running"),
         (GOOD, [*ENDED, Outcome(3, "queued")], [], "Job 3 ended queued"),
         (GOOD, [*ENDED, Outcome(3, "failed")], [], "failed without a reason"),
+        (GOOD, [*ENDED, Outcome(3, "failed", "It did not start in time.")], [], "was healthy"),
         (GOOD, [*ENDED, Outcome(3, "completed")], [], "without an adapter"),
         (GOOD, [*ENDED, Outcome(3, "completed", adapter="bad")], [], "different adapters"),
         (GOOD, ENDED, [46.0], "stayed live for 46 s"),

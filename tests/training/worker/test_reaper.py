@@ -12,8 +12,10 @@ import pytest
 from django.utils import timezone
 
 from tests.training.build import claim, make_job
+from training import queue
 from training.machine import processes
 from training.models import TrainingJob
+from training.models.leases import START_ALLOWANCE
 from training.worker import reaper
 
 pytestmark = pytest.mark.django_db
@@ -35,11 +37,14 @@ def child() -> Iterator[subprocess.Popen[bytes]]:
 def running(child: subprocess.Popen[bytes], due_in_s: float = 60) -> TrainingJob:
     make_job()
     job = claim()
+    due = timezone.now() + datetime.timedelta(seconds=due_in_s)
     job.write_held(
         job.lease,
         process_group=child.pid,
         process_started=processes.start_time(child.pid),
-        heartbeat_due_at=timezone.now() + datetime.timedelta(seconds=due_in_s),
+        heartbeat_at=min(due, timezone.now()),
+        heartbeat_due_at=due,
+        stage="training",
     )
     return job
 
@@ -66,6 +71,52 @@ def test_a_silent_process_is_killed_first(child: subprocess.Popen[bytes]) -> Non
     assert child.wait(1) == -9
     job.refresh_from_db()
     assert "stopped responding" in job.wait_reason
+
+
+def test_a_slow_start_is_no_crash(
+    child: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "busyness", lambda: 1.0)
+    make_job()
+    for _ in range(2 * queue.MAX_CRASHES):
+        job = claim()
+        job.expect_start(job.lease, child.pid, processes.start_time(child.pid))
+        ago = timezone.now() - 2 * START_ALLOWANCE
+        TrainingJob.objects.update(
+            heartbeat_at=ago, heartbeat_due_at=ago + START_ALLOWANCE, process_group=None
+        )
+        assert reaper.reap(grace_s=0) == [job]
+        job.refresh_from_db()
+        assert (job.status, job.crashes) == (Status.QUEUED, 0)
+        TrainingJob.objects.update(not_before=None)
+
+
+def test_a_start_may_take_longer_the_busier_the_machine_is(
+    child: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_job()
+    job = claim()
+    job.expect_start(job.lease, child.pid, processes.start_time(child.pid))
+    ago = timezone.now() - 2 * START_ALLOWANCE
+    TrainingJob.objects.update(heartbeat_at=ago, heartbeat_due_at=ago + START_ALLOWANCE)
+    monkeypatch.setattr(processes, "busyness", lambda: 3.0)
+    assert reaper.reap(grace_s=0) == []
+    assert child.poll() is None
+    monkeypatch.setattr(processes, "busyness", lambda: 1.5)
+    assert reaper.reap(grace_s=0) == [job]
+    assert child.wait(1) == -9
+    job.refresh_from_db()
+    assert (job.status, job.crashes) == (Status.QUEUED, 0)
+    assert "did not start in time" in job.wait_reason
+
+
+def test_the_supervisor_repeats_the_reapers_reason(child: subprocess.Popen[bytes]) -> None:
+    """Whichever of the two records the end of a killed process, the reason is the true one."""
+    job = running(child)
+    job.write_held(job.lease, stage="training", wait_reason="It stopped responding.")
+    queue.crashed(job, job.lease, "It was killed, most likely because memory ran out.")
+    job.refresh_from_db()
+    assert (job.wait_reason, job.crashes) == ("It stopped responding.", 1)
 
 
 def test_a_problem_must_last_before_a_job_is_recovered(child: subprocess.Popen[bytes]) -> None:
@@ -95,5 +146,6 @@ def test_a_claim_expires_when_the_worker_died_before_the_child_started() -> None
     make_job()
     job = claim()
     assert reaper.reap(grace_s=0) == []
-    TrainingJob.objects.update(heartbeat_due_at=timezone.now())
+    now = timezone.now()
+    TrainingJob.objects.update(heartbeat_at=now, heartbeat_due_at=now)
     assert reaper.reap(grace_s=0) == [job]
