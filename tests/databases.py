@@ -137,17 +137,18 @@ def database(request: pytest.FixtureRequest) -> Iterator[str]:
 @contextlib.contextmanager
 def _in_use(other: dict[str, Any]) -> Iterator[None]:
     """`other` as the default database in every thread."""
-    before, kept = settings.DATABASES["default"], connections._connections
-    connections.close_all()
+    handler: Any = connections
+    before, kept = settings.DATABASES["default"], handler._connections
+    handler.close_all()
     settings.DATABASES["default"] = other
-    connections.configure_settings(None)  # fills in what `other` leaves out
-    connections._connections = Local(connections.thread_critical)
+    handler.configure_settings(None)  # fills in what `other` leaves out
+    handler._connections = Local(handler.thread_critical)
     try:
         yield
     finally:
-        connections.close_all()
+        handler.close_all()
         settings.DATABASES["default"] = before
-        connections._connections = kept
+        handler._connections = kept
 
 
 @pytest.fixture(scope="session")

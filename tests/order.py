@@ -1,12 +1,15 @@
 """Which tests a worker runs, in which order, and which are quick.
 
-A worker takes whole files, because the tests of a file share what its fixtures made, and those
-that take longest first. The repetitions on PostgreSQL come after everything else, so that a worker
+A worker takes whole files, because the tests of a file share what its fixtures made, and of files
+that need the same process all; those that take longest first. The repetitions on PostgreSQL come after everything else, so that a worker
 changes its database once.
 """
 
 from __future__ import annotations
 
+import re
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,16 +17,47 @@ from xdist.scheduler import LoadScopeScheduling
 
 from tests.databases import REPEATED, is_repeated
 
+ROOT = Path(__file__).resolve().parent.parent
 # Begun at the end, one of these would leave the other worker without work.
-LONGEST = ("test_demo.py",)
+LONGEST = (
+    "test_demo.py",
+    "test_conversion_processes.py",
+    "test_up.py",
+    "test_mlflow_outage.py",
+    "test_modes.py",
+    "test_trainer.py",
+    "test_training_protocol.py",
+    "test_resume.py",
+    "test_browser.py",
+    "test_processes.py",
+    "test_kill.py",
+    "test_prefix_cache.py",
+    "test_generation.py",
+    "test_conversion.py",
+)
+# What is started once in each worker that needs it, by how a file asks for it.
+SHARED = {
+    "a running hub": re.compile(r"\brunning_hub\b"),
+    "an engine and a web process": re.compile(r"\bhub: Hub\b"),
+    "MLflow": re.compile(r"\b(mlflow_process|embedded_mlflow|empty_store)\b"),
+    "the starter": re.compile(r"\bstarter_base\b"),
+}
+
+
+@cache
+def unit(file: str) -> str:
+    """What of the tests a worker takes at a time: those of `file`, or of all files which need the
+    same process."""
+    text = (ROOT / file).read_text()
+    return next((shared for shared, asks in SHARED.items() if asks.search(text)), file)
 
 
 class ByFile(LoadScopeScheduling):
-    """What a worker takes at a time: the tests of a file on one database."""
+    """Hands out units, those of each database apart."""
 
     def _split_scope(self, nodeid: str) -> str:
         file, _, name = nodeid.partition("::")
-        return f"{file} on PostgreSQL" if REPEATED.search(name) else file
+        return unit(file) + (" on PostgreSQL" if REPEATED.search(name) else "")
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -33,8 +67,18 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile | Non
 
 # What takes seconds: processes, a browser, models that compute, hundreds of examples.
 SLOW_NAMES = frozenset(
-    {"subprocess", "multiprocessing", "sync_playwright", "given", "mx", "mlx_lm", "run_hub"}
+    {
+        "subprocess",
+        "multiprocessing",
+        "sync_playwright",
+        "given",
+        "mx",
+        "mlx_lm",
+        "run_hub",
+        "Server",
+    }
 )
+SLOW_FILES = frozenset({"test_query_counts.py"})  # thousands of rows
 SLOW_FIXTURES = frozenset(
     {"running_hub", "processes", "mlflow_process", "starter_base", "tiny_base", "lively_base"}
 )
@@ -45,7 +89,8 @@ def is_quick(item: pytest.Item) -> bool:
     if is_repeated(item) or not isinstance(item, pytest.Function):
         return False
     return (
-        SLOW_FIXTURES.isdisjoint(item.fixturenames)
+        item.path.name not in SLOW_FILES
+        and SLOW_FIXTURES.isdisjoint(item.fixturenames)
         and SLOW_NAMES.isdisjoint(vars(item.module))
         and item.callspec.params.get("model") != "mlx"
     )

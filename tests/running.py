@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 from urllib.parse import urlsplit, urlunsplit
 
 import httpx
@@ -143,7 +143,7 @@ def own_database() -> Iterator[dict[str, str]]:
 
 
 @contextlib.contextmanager
-def run_hub(folder: Path, measured: bool = False, **extra: Any) -> Iterator[RunningHub]:
+def run_hub(folder: Path, measured: bool = False, **extra: str) -> Iterator[RunningHub]:
     """A ready hub below `folder`; `extra` are environment variables. Ends it at the end.
 
     Coverage makes a process start a third slower, so it is `measured` only on demand.

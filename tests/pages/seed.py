@@ -214,7 +214,7 @@ def make_base_folder(base: BaseModel) -> None:
 def make_sweep(model: Model, dataset: Dataset) -> Sweep:
     """Two ranks by three learning rates: four are done, one failed, one waits."""
     now = timezone.now()
-    grid = {"lora.rank": [8, 16], "learning_rate": [1e-4, 2e-4, 5e-4]}
+    grid: dict[str, list[Any]] = {"lora.rank": [8, 16], "learning_rate": [1e-4, 2e-4, 5e-4]}
     sweep = Sweep.objects.create(
         name="Rank and rate",
         model=model,

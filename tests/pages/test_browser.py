@@ -50,7 +50,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHub]:
     """A hub slow enough for a person, or a test, to see answers and training on their way."""
-    pace = {
+    pace: dict[str, Any] = {
         "HUB_FAKE_TOKENS_PER_SECOND": "20",
         "HUB_FAKE_REPLY_WORDS": "30",
         "HUB_FAKE_STEP_SECONDS": "0.1",

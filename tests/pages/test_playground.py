@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import pytest
@@ -49,7 +50,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHub]:
-    pace = {"HUB_FAKE_TOKENS_PER_SECOND": "150", "HUB_FAKE_REPLY": HOSTILE}
+    pace: dict[str, Any] = {"HUB_FAKE_TOKENS_PER_SECOND": "150", "HUB_FAKE_REPLY": HOSTILE}
     with run_hub(tmp_path_factory.mktemp("hub"), **pace) as running:
         with httpx.Client(base_url=running.url, timeout=60, follow_redirects=True) as client:
             client.get("/models/new/")

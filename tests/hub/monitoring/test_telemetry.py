@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -78,7 +79,10 @@ def test_without_an_endpoint_nothing_is_traced(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_request_is_traced_under_its_process(tmp_path: Path, receiver: Receiver) -> None:
-    environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url, "OTEL_BSP_SCHEDULE_DELAY": "200"}
+    environment: dict[str, Any] = {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url,
+        "OTEL_BSP_SCHEDULE_DELAY": "200",
+    }
     with run_hub(tmp_path, **environment) as hub:
         httpx.get(f"{hub.url}/api/models", timeout=10).raise_for_status()
         wait_until(lambda: receiver.spans("mlx-model-hub-web"))

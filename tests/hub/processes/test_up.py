@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -77,7 +78,7 @@ def test_killed_children_are_restarted_and_sigterm_stops_all(tmp_path: Path) -> 
 
 
 def test_an_answer_is_finished_before_the_end(tmp_path: Path) -> None:
-    pace = {"HUB_FAKE_TOKENS_PER_SECOND": "20", "HUB_FAKE_REPLY_WORDS": "80"}
+    pace: dict[str, Any] = {"HUB_FAKE_TOKENS_PER_SECOND": "20", "HUB_FAKE_REPLY_WORDS": "80"}
     with run_hub(tmp_path, HUB_DRAIN_S="20", **pace) as hub:
         base = httpx.post(f"{hub.url}/api/bases", json={"source": "starter"}, timeout=60).json()
         with OpenAI(base_url=f"{hub.url}/v1", api_key="any", max_retries=0) as client:

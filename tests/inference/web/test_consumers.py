@@ -16,7 +16,7 @@ from tests.inference.engines import running_engine, until
 from tests.inference.sockets import Socket
 
 pytestmark = pytest.mark.usefixtures("db_in_threads")
-SLOW = {"tokens_per_second": 50, "reply_words": 500}
+SLOW: dict[str, Any] = {"tokens_per_second": 50, "reply_words": 500}
 
 
 @asynccontextmanager

@@ -108,7 +108,7 @@ def finished(peak: int, parts: dict[str, float], family: str = "llama/lora/fake"
     )
 
 
-PARTS = {"weights": 600, "activations": 400}
+PARTS: dict[str, float] = {"weights": 600, "activations": 400}
 
 
 def estimator_and_family() -> tuple[measured.Estimator, str]:
