@@ -109,7 +109,7 @@ class Chaos:
         """Most often while a job runs: amid its training, or somewhere from its start to its end.
         At times whenever it is: the worker itself may be starting."""
         kind = self.rng.random()
-        reached = training_goes_on if kind < 0.4 else lambda: held_lease() is not None
+        reached = is_training if kind < 0.4 else lambda: held_lease() is not None
         deadline = time.monotonic() + 30
         while kind < 0.85 and time.monotonic() < deadline and not reached():
             time.sleep(0.02)
@@ -199,7 +199,7 @@ def held_lease() -> tuple[int, Any] | None:
     return TrainingJob.objects.running().values_list("pk", "lease").first()
 
 
-def training_goes_on() -> bool:
+def is_training() -> bool:
     from training.models import TrainingJob
 
     return TrainingJob.objects.running().filter(stage__in=["training", "evaluating"]).exists()
