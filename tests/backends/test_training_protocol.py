@@ -276,6 +276,14 @@ def test_every_example_is_seen_once_an_epoch(trainer: Trainer, chats: Path) -> N
     assert sum(tokens[:4]) == sum(tokens[4:])
 
 
+def test_an_unmasked_prompt_is_learned_too(trainer: Trainer, chats: Path) -> None:
+    masked, whole = (
+        of(Stepped, trainer.events(trainer.make_run(chats, str(mask), iters=3, mask_prompt=mask)))
+        for mask in (True, False)
+    )
+    assert all(few.tokens < many.tokens for few, many in zip(masked, whole, strict=True))
+
+
 def test_a_batch_may_be_larger_than_the_data_set(trainer: Trainer, chats: Path) -> None:
     happened = trainer.events(trainer.make_run(chats, batch_size=64, iters=2, warmup=0))
     first, second = of(Stepped, happened)
