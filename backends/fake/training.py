@@ -76,7 +76,7 @@ class _Training:
             while True:
                 if progress.validation_due(config):
                     loss = yield from self._measure("valid")
-                    progress.best.see(progress.iteration, loss)
+                    progress.best.record(progress.iteration, loss)
                     yield Evaluated(progress.iteration, "valid", loss)
                     yield from self._sample()
                 if progress.checkpoint_due(config):
