@@ -74,5 +74,5 @@ def test_a_template_without_calls_is_named(tiny_base: Path, tmp_path: Path) -> N
     from mlx_lm.utils import load_tokenizer
 
     plain = load_tokenizer(with_template(tiny_base, tmp_path / "plain", "{{ messages }}"))
-    with pytest.raises(BackendError, match="knows no tools"):
+    with pytest.raises(BackendError, match="does not support tools"):
         read(plain, CALL)
