@@ -18,8 +18,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from backends.base import BackendError, TrainingRun
-from backends.best import Best
 from backends.durable import fsync, sync_folder
+from backends.schedule import Best
 
 _STATE = "state.json"
 _WITHOUT_EFFECT = {"scoring", "samples", "sample_tokens", "keep_checkpoints"}

@@ -7,7 +7,33 @@ import math
 from dataclasses import dataclass, field
 
 from backends.base import TrainingConfig
-from backends.best import Best
+
+
+@dataclass
+class Best:
+    """The best validation so far. It is part of a checkpoint, so that a resumed run stops and ends
+    where an uninterrupted one does."""
+
+    loss: float | None = None
+    iteration: int = 0  # of that loss
+    validated: int = 0  # the last iteration that was validated
+    waited: int = 0  # validations since the best
+
+    def record(self, iteration: int, loss: float) -> None:
+        """Count the validation after `iteration`."""
+        self.validated = iteration
+        if self.loss is None or loss < self.loss:
+            self.loss, self.iteration, self.waited = loss, iteration, 0
+        else:
+            self.waited += 1
+
+    def exhausted(self, patience: int) -> bool:
+        return 0 < patience <= self.waited
+
+    def metrics(self) -> dict[str, float]:
+        if self.loss is None:
+            return {}
+        return {"best_val_loss": self.loss, "best_iteration": self.iteration}
 
 
 @dataclass

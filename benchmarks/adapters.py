@@ -1,11 +1,11 @@
-"""What many adapters in one batch cost: 8 streams over 4 adapters, over one, and on the bare base.
+"""The cost of many adapters in one batch: 8 streams over 4 adapters, over one, and on the bare base.
 
     uv run python -m benchmarks.adapters [--check] [--json FILE]
 
 A real hub with the bundled SmolLM2-135M in float32 and four versions of one model, LoRA of rank 8
 on all linear layers of all blocks. Everything goes over HTTP, the three take turns within each
 round, and their prompts differ in their first words. Bars, by the median over the rounds of the
-ratio within a round: at least 0.95 of the rate on one adapter, and 0.75 of the bare base's.
+ratio within a round: at least 0.95 of the rate on one adapter, and 0.75 of the base's.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SAME_BAR, BASE_BAR = 0.95, 0.75
 
 
 def make_version(base: Any, number: int) -> str:
-    """A ready version with a random adapter; the name it is asked by."""
+    """A ready version with a random adapter; returns the name for requests."""
     from registry.models import Model, ModelVersion
     from registry.storage import artifacts, paths
 

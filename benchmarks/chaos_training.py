@@ -69,7 +69,7 @@ class Change:
 
 @dataclass
 class Outcome:
-    """What is left of a job at the end. `adapter` is the sha256 of a completed job's weights."""
+    """The final state of a job. `adapter` is the sha256 of a completed job's weights."""
 
     job: int
     status: str
@@ -101,7 +101,7 @@ class Chaos:
             )
 
     def run(self, kills: int, limit_s: float) -> None:
-        """Kill so many times, or for so long."""
+        """Kill until there are enough kills, or time is up."""
         self.worker, self.sampler = self.start("run_worker"), self.start("run_sampler")
         deadline = time.monotonic() + limit_s
         while self.kills.total() < kills and time.monotonic() < deadline:
@@ -112,10 +112,10 @@ class Chaos:
                 print(f"{self.kills.total()} kills, {alive_jobs()} jobs alive", flush=True)
 
     def _wait_for_a_moment(self) -> None:
-        """Most often while a job runs: amid its training, or somewhere from its start to its end.
-        At times whenever it is: the worker itself may be starting."""
+        """Wait for the next moment to kill: usually in the middle of training, or anywhere between a
+        job's start and end; sometimes any moment, also while the worker starts."""
         kind = self.rng.random()
-        reached = training_goes_on if kind < 0.4 else lambda: held_lease() is not None
+        reached = is_training if kind < 0.4 else lambda: held_lease() is not None
         deadline = time.monotonic() + 30
         while kind < 0.85 and time.monotonic() < deadline and not reached():
             time.sleep(0.02)
@@ -150,7 +150,7 @@ class Chaos:
         return True
 
     def finish(self) -> None:
-        """Until every job is over, then end the processes."""
+        """Wait until every job is over, then end the processes."""
         deadline = time.monotonic() + END_S
         while alive_jobs() and time.monotonic() < deadline:
             time.sleep(0.2)
@@ -200,20 +200,20 @@ def alive_jobs() -> int:
 
 
 def held_lease() -> tuple[int, Any] | None:
-    """Job and lease of what runs."""
+    """Job and lease of the running job."""
     from training.models import TrainingJob
 
     return TrainingJob.objects.running().values_list("pk", "lease").first()
 
 
-def training_goes_on() -> bool:
+def is_training() -> bool:
     from training.models import TrainingJob
 
     return TrainingJob.objects.running().filter(stage__in=["training", "evaluating"]).exists()
 
 
 def wait_until_given_back(held: tuple[int, Any] | None, limit_s: float = 2 * BAR_S) -> None:
-    """Until that lease is no longer live."""
+    """Wait until that lease is no longer live."""
     from training.models import TrainingJob
 
     deadline = time.monotonic() + limit_s * processes.busyness()
@@ -275,7 +275,7 @@ def outcomes() -> list[Outcome]:
 
 
 def problems(changes: list[Change], jobs: list[Outcome], orphaned_s: list[float]) -> list[str]:
-    """What the history and the outcomes break of the promises; empty when all are kept."""
+    """The promises that the history and the outcomes break; empty when all are kept."""
     return [
         *_endings(jobs),
         *_moves(changes),
@@ -339,7 +339,7 @@ def main() -> None:
     add_arguments(parser)
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--busy", type=int, default=0, help="processes that compute beside it")
-    parser.add_argument("--limit-s", type=float, default=3600, help="stop killing after so long")
+    parser.add_argument("--limit-s", type=float, default=3600, help="stop killing after this time")
     parser.add_argument("--seed", type=int, default=0, help="of the random moments")
     options = parser.parse_args()
     began = time.monotonic()

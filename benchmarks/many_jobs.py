@@ -32,7 +32,7 @@ JOB_LIMIT_S = 300.0
 
 
 def memory_bytes(hub: Supervisor) -> dict[str, int]:
-    """Memory that each process alone holds: pages that it shares with others do not count."""
+    """Private memory of each process, without shared pages."""
     found = {}
     for child in hub.children:
         with contextlib.suppress(psutil.Error):
@@ -42,7 +42,7 @@ def memory_bytes(hub: Supervisor) -> dict[str, int]:
 
 
 def growth(values: list[int]) -> float:
-    """Bytes that a fitted line grows over as many jobs as were measured."""
+    """Growth of a fitted line over all measured jobs, in bytes."""
     warm = values[len(values) // 10 :]
     slope, _ = statistics.linear_regression(range(len(warm)), warm)
     return slope * len(values)
@@ -92,7 +92,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add_arguments(parser)
     parser.add_argument("--jobs", type=int, default=100)
-    parser.add_argument("--limit-s", type=float, default=3600, help="begin no job after so long")
+    parser.add_argument("--limit-s", type=float, default=3600, help="start no job after this time")
     options = parser.parse_args()
     measured: dict[str, list[int]] = {}
     with (

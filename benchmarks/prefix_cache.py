@@ -38,7 +38,7 @@ START_S = 60.0
 
 
 def look_up_ms() -> list[float]:
-    """The whole of a long sequence, found in the index."""
+    """The time to find a long sequence in the index."""
     tree: PrefixTree[None] = PrefixTree(1 << 40)
     tokens = [(7 * n) % 49_152 for n in range(LONG)]
     tree.add(b"root", tokens, 1, lambda start, stop: None)
@@ -70,7 +70,7 @@ async def turns(server: Server) -> tuple[list[Answer], list[Answer], list[list[M
 
 
 async def after_restart(server: Server, sent: list[list[Message]]) -> list[Answer]:
-    """The second turns again, with another question, on an engine that has read nothing else."""
+    """The second turns again, with another question, on a fresh engine."""
     await ask(server, Chats(2).chat(80), 4)  # loads the model and warms up
     return [
         await ask(server, [*chat[:-1], question("Why would that be so?")], TOKENS) for chat in sent
@@ -78,7 +78,7 @@ async def after_restart(server: Server, sent: list[list[Message]]) -> list[Answe
 
 
 async def restart() -> None:
-    """End the engine as an operator would, and wait for the one that `up` starts."""
+    """End the engine, and wait for the one that `up` starts."""
     old = await ping()
     while (await aengine_stats())["running"]:
         await asyncio.sleep(0.1)

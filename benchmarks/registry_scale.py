@@ -173,7 +173,7 @@ def endpoints() -> dict[str, Draw]:
 
 @dataclass
 class Timed:
-    """What one endpoint took, a value per sample. `cpu_ms` is the web process's own time on a
+    """The times of one endpoint, a value per sample. `cpu_ms` is the web process's own time on a
     core, in ticks of 10 ms: only its mean over many samples means anything."""
 
     wall_ms: list[float] = field(default_factory=list)
@@ -225,7 +225,7 @@ def count_queries(draws: dict[str, Draw]) -> dict[str, int]:
 
 
 def expect(name: str, status: int) -> None:
-    """The hub's other processes do not run here, which `/health` has to say."""
+    """Check a status; `/health` must report that the hub's other processes are down."""
     if status != (503 if name == "/health" else 200):
         raise SystemExit(f"{name} answered {status}.")
 
@@ -269,7 +269,7 @@ def web(port: int) -> Iterator[tuple[httpx.Client, int]]:
 
 
 def settle() -> None:
-    """Have what was seeded written to disk before anything is timed, instead of beside it:
+    """Write the seeded rows to disk before the measurements instead of during them:
     PostgreSQL spreads that over minutes."""
     from django.db import connection
 
@@ -280,7 +280,7 @@ def settle() -> None:
 
 
 def measure(only: str) -> dict[str, Any]:
-    """Seed unless that was done already; the figures of this process's database."""
+    """Seed if needed, and measure this process's database."""
     manage = [sys.executable, str(ROOT / "manage.py")]
     seeded = Path(os.environ["HUB_STORAGE"]) / "seeded"
     if not seeded.exists():
@@ -293,7 +293,7 @@ def measure(only: str) -> dict[str, Any]:
     settle()
     draws = {name: draw for name, draw in endpoints().items() if fnmatch.fnmatchcase(name, only)}
     if not draws:
-        raise SystemExit(f"No endpoint is named like {only!r}.")
+        raise SystemExit(f"No endpoint matches {only!r}.")
     counts = count_queries(draws)
     before = os.getloadavg()[0]
     with web(free_port()) as (client, pid):
@@ -367,9 +367,11 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures as JSON")
     parser.add_argument("--database", choices=DATABASES, help="only this one")
     parser.add_argument(
-        "--keep", type=Path, metavar="FOLDER", help="keep what is seeded there, for the next time"
+        "--keep", type=Path, metavar="FOLDER", help="keep the seeded storage there for the next run"
     )
-    parser.add_argument("--only", metavar="PATTERN", default="*", help="endpoints named like this")
+    parser.add_argument(
+        "--only", metavar="PATTERN", default="*", help="only endpoints whose name matches"
+    )
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:

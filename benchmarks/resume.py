@@ -49,7 +49,7 @@ MODES: dict[str, dict[str, Any]] = {
 
 
 def train_here(folder: Path) -> None:
-    """The child: train the run described in `folder` and say each step."""
+    """The child: train the run described in `folder` and print each step."""
     from backends.base import Stepped
     from backends.mlx import MLXBackend
 
@@ -86,7 +86,7 @@ def finished(folder: Path) -> str:
 
 
 def killed(folder: Path, step: int, wait: float) -> int:
-    """Kill the run `wait` seconds after its step `step`; the last step it had said."""
+    """Kill the run `wait` seconds after its step `step`; returns the last step that it printed."""
     said = 0
     with start(folder) as process:
         assert process.stdout is not None

@@ -44,7 +44,7 @@ SAMPLED = {"temperature": 0.7, "top_p": 0.9}
 
 @dataclass
 class Bar:
-    """A figure and what it has to be."""
+    """A figure and its limit."""
 
     name: str
     value: float
@@ -204,7 +204,7 @@ async def _probe(server: Server, chats: Chats, probes: Sequence[Any]) -> list[fl
 
 
 async def _live(server: Server, chats: Chats) -> None:
-    """A long stream, and another one should it end."""
+    """A long stream, started again if it ends."""
     while True:
         number = int(chats.chat(1)[0]["content"][:4])
         task = f"{number} is where you begin. Count to {9 * number}, one number on each line."
@@ -257,7 +257,7 @@ async def _race(found: Figures, name: str, contenders: dict[str, _Run], streams:
 
 
 def _turns(number: int, names: Sequence[str]) -> Sequence[str]:
-    """Each goes first as often as last."""
+    """The contenders in turns: each goes first as often as last."""
     return names if number % 2 == 0 else names[::-1]
 
 

@@ -43,7 +43,7 @@ LIMIT_S = 180.0  # of the whole measurement
 
 @dataclass
 class Stream:
-    """One answer as it came in: when each piece of it was read."""
+    """One answer: when each piece of it was read."""
 
     moments: list[float] = field(default_factory=list)
     text: str = ""
@@ -52,7 +52,7 @@ class Stream:
 
 @contextmanager
 def running(words: int, rate: int) -> Iterator[tuple[str, int]]:
-    """The address and the process id of a web process before an engine with the fake backend."""
+    """The address and the process id of a web process with a fake engine."""
     with tempfile.TemporaryDirectory(prefix="hub-bench-") as storage:
         port = free_port()
         env = {
@@ -99,7 +99,7 @@ def _wait_ready(url: str, processes: list[subprocess.Popen[bytes]]) -> None:
 
 
 def request(url: str, body: dict[str, Any]) -> bytes:
-    """A chat request, byte for byte."""
+    """The bytes of a chat request."""
     content = json.dumps({"model": "calendar", **body}).encode()
     head = (
         f"POST /v1/chat/completions HTTP/1.1\r\nHost: {urlsplit(url).netloc}\r\n"

@@ -58,7 +58,7 @@ CLEAR = 5.0  # a smaller fall would have taught nothing that could be compared
 
 @dataclass(frozen=True)
 class Entry:
-    """What takes part: whose trainer, on which lengths."""
+    """A contender: whose trainer, on which lengths."""
 
     trainer: str  # "mlx-lm" | "hub"
     lengths: str  # "uniform" | "log-normal"
@@ -177,7 +177,7 @@ def race(folder: Path) -> tuple[Runs, dict[str, float]]:
 
 
 def ratios(found: Runs, one: Entry, other: Entry) -> list[float]:
-    """By round, how many times faster `one` is."""
+    """How many times faster `one` is, by round."""
     key = "tokens_per_second"
     return [a[key] / b[key] for a, b in zip(found[one], found[other], strict=True)]
 
@@ -187,7 +187,7 @@ def ratio(found: Runs, one: Entry, other: Entry) -> float:
 
 
 def losses_alike(found: Runs, one: Entry, other: Entry) -> tuple[bool, str]:
-    """Whether both have learned, and `one` no less than `other` but for what seeds make of it."""
+    """Whether both have learned, and `one` as much as `other` up to the spread over seeds."""
     mine, theirs = ([run["val_loss"] for run in found[entry]] for entry in (one, other))
     before = found[one][0]["base_val_loss"]
     worse = statistics.mean(mine) - statistics.mean(theirs)

@@ -1,4 +1,4 @@
-"""What a data set looks like through a model's tokenizer."""
+"""A data set through a model's tokenizer."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class SplitTokens:
-    """What a tokenizer makes of one split. `lengths` has the tokens of each usable example, before
+    """One split through a tokenizer. `lengths` has the tokens of each usable example, before
     any cut; the counts are of the examples that were examined."""
 
     total: int  # lines of the split

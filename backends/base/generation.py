@@ -181,7 +181,7 @@ class LoadedModel(Protocol):
         ...
 
     def tool_grammar(self, tools: Sequence[dict[str, Any]]) -> Grammar:
-        """What an answer looks like that calls one of `tools` and says nothing else, in the
+        """The grammar of an answer that calls one of `tools` and contains nothing else, in the
         notation of the model's template.
 
         Raises BackendError for a notation that is not known well enough to be enforced.

@@ -14,13 +14,13 @@ from backends.examples import Split, as_chat, conversation, read_jsonl
 @dataclass(frozen=True)
 class Line:
     """An example: its JSON text, its number in the file from 1, a request and the right answer for
-    people to read, and the tokens of both."""
+    people to read, and its number of tokens, of which the ones from `start` on are learned."""
 
     number: int
     text: str
     prompt: str
     expected: str
-    prompt_tokens: int
+    start: int
     tokens: int
 
 
@@ -42,12 +42,13 @@ def read_split(path: Path, config: TrainingConfig) -> Split[Line]:
         else:
             prompt, expected = chat[-2]["content"], chat[-1]["content"].strip()
         asked, said = tokens(value)
-        length = len(asked) + len(said)
-        return Line(number, json.dumps(value), prompt, expected, len(asked), length)
+        masked = config.mask_prompt or config.objective != "sft"
+        start = len(asked) if masked else 0
+        return Line(number, json.dumps(value), prompt, expected, start, len(asked) + len(said))
 
     def fit(line: Line) -> tuple[Line | None, bool]:
         limit = config.max_seq_length
-        return line if line.prompt_tokens < limit else None, line.tokens > limit
+        return line if line.start < limit else None, line.tokens > limit
 
     return read_jsonl(path, parse, fit)
 

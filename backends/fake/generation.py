@@ -218,7 +218,7 @@ class FakeModel:
             sampling.presence_penalty > 0,
             sampling.frequency_penalty > 0,
         )
-        if any(penalties):  # as a strong penalty would have it: no word twice
+        if any(penalties):  # as with a strong penalty: no word twice
             return randomness.sample(words, min(count, len(words)))
         return [randomness.choice(words) for _ in range(count)]
 

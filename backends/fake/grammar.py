@@ -1,4 +1,4 @@
-"""Texts that keep a grammar, made up instead of decoded: for the fake backend's answers.
+"""Texts that follow a grammar, for the fake backend's answers.
 
 JSON schemas are followed as far as types, enums, references, sizes and bounds go; regular
 expressions as far as Python's own parser has plain parts; Lark is refused.
@@ -28,23 +28,25 @@ _FORMATS = {
 
 
 def write(grammar: Grammar, randomness: random.Random, words: Sequence[str]) -> str:
-    """A text that keeps `grammar`. Raises BackendError, saying why, when it cannot be followed."""
+    """A text that follows `grammar`. Raises BackendError with the reason when that is not possible."""
     if grammar.kind == "json_object":
         return json.dumps({"answer": randomness.choice(words)}, ensure_ascii=False)
     if grammar.kind == "json_schema":
         try:
             schema = json.loads(grammar.source)
         except ValueError as error:
-            raise BackendError(f"The JSON schema is no JSON: {error}.") from error
+            raise BackendError(f"The JSON schema is not valid JSON: {error}.") from error
         value = write_value(schema, randomness, words)
         return json.dumps(value, ensure_ascii=False)
     if grammar.kind == "regex":
         return _Regex(randomness).write(grammar.source)
-    raise BackendError("The fake backend follows no Lark grammar; use a JSON schema or a regex.")
+    raise BackendError(
+        "The fake backend cannot follow Lark grammars; use a JSON schema or a regex."
+    )
 
 
 def write_value(schema: Any, randomness: random.Random, words: Sequence[str]) -> Any:
-    """A value that keeps the JSON schema. Raises BackendError."""
+    """A value that follows the JSON schema. Raises BackendError."""
     return _Schema(schema, randomness, words).value(schema, 0)
 
 
@@ -56,7 +58,7 @@ class _Schema:
 
     def value(self, schema: Any, depth: int) -> Any:
         if depth > _MOST_DEPTH:
-            raise BackendError("The JSON schema refers to itself without an end.")
+            raise BackendError("The JSON schema refers to itself without end.")
         if schema is True:
             schema = {}
         if not isinstance(schema, dict):
@@ -117,7 +119,7 @@ class _Schema:
 
 
 class _Regex:
-    """Walks what Python's `re` makes of a pattern, and writes the shortest way through it."""
+    """Walks Python's parse tree of a pattern, and writes the shortest match."""
 
     def __init__(self, randomness: random.Random) -> None:
         self._randomness = randomness

@@ -76,7 +76,7 @@ class _Training:
             while True:
                 if progress.validation_due(config):
                     loss = yield from self._measure("valid")
-                    progress.best.see(progress.iteration, loss)
+                    progress.best.record(progress.iteration, loss)
                     yield Evaluated(progress.iteration, "valid", loss)
                     yield from self._sample()
                 if progress.checkpoint_due(config):
@@ -135,7 +135,7 @@ class _Training:
             train_loss=loss,
             learning_rate=rate,
             grad_norm=loss / 2,
-            tokens=tokens - sum(line.prompt_tokens for line in batch),
+            tokens=tokens - sum(line.start for line in batch),
             tokens_per_second=tokens / seconds,
             peak_memory_bytes=64 * 2**20,
         )

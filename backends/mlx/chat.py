@@ -68,28 +68,24 @@ def tool_grammar(tokenizer: Any, model: str, tools: Sequence[dict[str, Any]]) ->
             f"The way the chat template of {model} writes tool calls cannot be enforced; send "
             'tool_choice "auto".'
         )
-    calls = [_call_schema(tool["function"]) for tool in tools]
-    return Grammar(
-        "lark", f'start: "<tool_call>\\n" call "\\n</tool_call>"\ncall: %json {_any(calls)}'
-    )
-
-
-def _call_schema(function: dict[str, Any]) -> dict[str, Any]:
-    """A call as JSON, the notation of Hermes and Qwen."""
-    parameters = function.get("parameters") or {"type": "object"}
-    return {
-        "type": "object",
-        "properties": {"name": {"const": function["name"]}, "arguments": parameters},
-        "required": ["name", "arguments"],
-        "additionalProperties": False,
-    }
-
-
-def _any(schemas: list[dict[str, Any]]) -> str:
+    # A call as JSON, the notation of Hermes and Qwen.
+    calls = [
+        {
+            "type": "object",
+            "properties": {
+                "name": {"const": tool["function"]["name"]},
+                "arguments": tool["function"].get("parameters") or {"type": "object"},
+            },
+            "required": ["name", "arguments"],
+            "additionalProperties": False,
+        }
+        for tool in tools
+    ]
     # Spaces as models have seen them, and no others: a confused model would write white space
     # forever.
     spaces = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
-    return json.dumps({"x-guidance": spaces, "anyOf": schemas})
+    schema = json.dumps({"x-guidance": spaces, "anyOf": calls})
+    return Grammar("lark", f'start: "<tool_call>\\n" call "\\n</tool_call>"\ncall: %json {schema}')
 
 
 def first_line(error: BaseException) -> str:

@@ -57,7 +57,7 @@ def describe_device() -> DeviceInfo:
     return DeviceInfo(
         backend="mlx",
         device=kind,
-        name=_name(kind, facts),
+        name=str(facts.get("device_name") or platform.processor() or kind),
         memory_bytes=_memory(kind, facts),
         blas=blas if kind != "cuda" else "none",
         versions={name: importlib.metadata.version(name) for name in ("mlx", "mlx-lm")},
@@ -130,10 +130,6 @@ def _warn_reference() -> str:
         "package mkl (x86-64) or the system's libopenblas."
     )
     return "reference"
-
-
-def _name(kind: str, facts: dict[str, Any]) -> str:
-    return str(facts.get("device_name") or platform.processor() or kind)
 
 
 def _memory(kind: str, facts: dict[str, Any]) -> int:

@@ -61,7 +61,7 @@ def main() -> None:
 
 
 def validation_loss(model: Any, tokenizer: Any, data: str, config: TrainingConfig) -> float:
-    """Over the whole split, by the hub's own measure: mlx-lm's leaves out what fills no batch."""
+    """Over the whole split, by the hub's own measure: mlx-lm's leaves out an incomplete batch."""
     from backends.mlx.training.evaluation import Evaluation
     from backends.mlx.training.loss import Lanes
     from backends.mlx.training.objectives import objective_of

@@ -51,7 +51,7 @@ class Answer:
 
 
 def request(server: Server, messages: Sequence[Message], **body: Any) -> bytes:
-    """A chat request, byte for byte."""
+    """The bytes of a chat request."""
     content = json.dumps({"model": server.model, "messages": list(messages), **body}).encode()
     head = (
         f"POST /v1/chat/completions HTTP/1.1\r\nHost: {urlsplit(server.url).netloc}\r\n"

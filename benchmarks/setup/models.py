@@ -41,7 +41,7 @@ def _starter_gguf() -> Path:
 
 
 def _block(name: str) -> int:
-    """Of a tensor: 0 for what belongs to no block."""
+    """The block of a tensor, 0 for tensors outside the blocks."""
     parts = name.split(".")
     return int(parts[2]) if parts[:2] == ["model", "layers"] else 0
 

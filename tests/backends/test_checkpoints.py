@@ -8,8 +8,8 @@ import pytest
 
 from backends import checkpoints
 from backends.base import BackendError
-from backends.best import Best
 from backends.checkpoints import Checkpoint
+from backends.schedule import Best
 
 pytestmark = pytest.mark.any_database
 

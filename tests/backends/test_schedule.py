@@ -3,8 +3,7 @@ from __future__ import annotations
 import pytest
 
 from backends.base import TrainingConfig
-from backends.best import Best
-from backends.schedule import Progress, learning_rate
+from backends.schedule import Best, Progress, learning_rate
 
 
 def rates(schedule: str, warmup: int = 2) -> list[float]:

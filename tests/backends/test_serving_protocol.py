@@ -48,7 +48,7 @@ def test_rows_that_come_and_go_say_what_they_say_alone(model: LoadedModel) -> No
     assert [row.text for row in together] == [row.text for row in alone]
 
 
-def test_a_removed_row_falls_silent_and_others_go_on(model: LoadedModel) -> None:
+def test_a_removed_row_ends_and_others_continue(model: LoadedModel) -> None:
     expected = run(model, Row(QUESTIONS[1]))[0]
     model.insert("stays", encode(model, QUESTIONS[1]), None, TWELVE)
     model.insert("goes", encode(model, QUESTIONS[2]), None, Sampling(max_tokens=200))
@@ -71,7 +71,7 @@ def test_a_row_can_be_removed_before_its_first_step(model: LoadedModel) -> None:
 
 
 def test_removing_an_unknown_row_does_nothing(model: LoadedModel) -> None:
-    model.remove("nobody")
+    model.remove("unknown")
 
 
 def test_base_and_two_adapters_share_a_batch(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -48,11 +47,17 @@ class Trainer:
     def events(self, run: TrainingRun) -> list[TrainingEvent]:
         return training_runs.events(run, self.backend)
 
-    def close_at(self, run: TrainingRun, reached: Callable[[TrainingEvent], bool]) -> None:
-        """Drive `run` up to the first event that `reached` accepts, then close it."""
-        generator = self.backend.train(run)
-        next(event for event in generator if reached(event))
+    def close_at(
+        self, run: TrainingRun, kind: type[TrainingEvent], iteration: int
+    ) -> list[TrainingEvent]:
+        """Drive `run` up to the first event of a kind at `iteration`, then close it."""
+        generator, seen = self.backend.train(run), []
+        for event in generator:
+            seen.append(event)
+            if isinstance(event, kind) and event.iteration == iteration:
+                break
         generator.close()
+        return seen
 
     def close_after(self, run: TrainingRun, iteration: int) -> None:
         training_runs.run_and_close(run, iteration, self.backend)
@@ -165,7 +170,7 @@ def test_without_a_test_split_nothing_is_said_of_it(trainer: Trainer, chats: Pat
 
 def test_a_long_evaluation_reports_its_progress(trainer: Trainer, chats: Path) -> None:
     write_split(chats, "valid", [{"messages": chat(f"valid {n}")} for n in range(40)])
-    happened = trainer.events(trainer.make_run(chats))
+    happened = trainer.events(trainer.make_run(chats, restore_best=False))
     reported = [(e.iteration, e.split, e.done, e.total) for e in of(Evaluating, happened)]
     total = reported[0][-1]
     assert total > 2
@@ -271,6 +276,14 @@ def test_every_example_is_seen_once_an_epoch(trainer: Trainer, chats: Path) -> N
     assert sum(tokens[:4]) == sum(tokens[4:])
 
 
+def test_an_unmasked_prompt_is_learned_too(trainer: Trainer, chats: Path) -> None:
+    masked, whole = (
+        of(Stepped, trainer.events(trainer.make_run(chats, str(mask), iters=3, mask_prompt=mask)))
+        for mask in (True, False)
+    )
+    assert all(few.tokens < many.tokens for few, many in zip(masked, whole, strict=True))
+
+
 def test_a_batch_may_be_larger_than_the_data_set(trainer: Trainer, chats: Path) -> None:
     happened = trainer.events(trainer.make_run(chats, batch_size=64, iters=2, warmup=0))
     first, second = of(Stepped, happened)
@@ -321,36 +334,42 @@ def test_the_same_run_gives_the_same_bytes_and_another_seed_others(
 # ---------------------------------------------------------------- stopping and resuming
 
 
-@pytest.mark.parametrize("iteration", [1, 3, 4, 8])
-def test_a_closed_run_resumes_and_ends_alike(trainer: Trainer, chats: Path, iteration: int) -> None:
-    settings = {"samples": 1, "save_every": 3}
-    whole, cut = (trainer.make_run(chats, name, **settings) for name in ("whole", "cut"))
+def test_a_closed_run_resumes_and_ends_alike(trainer: Trainer, chats: Path) -> None:
+    whole, cut = (trainer.make_run(chats, name, save_every=3) for name in ("whole", "cut"))
     happened = trainer.events(whole)
-    trainer.close_after(cut, iteration)
-    assert checkpoints(cut)[-1] == iteration
-    assert not cut.output.exists()
+    for iteration in (1, 3, 4, 8):
+        trainer.close_after(cut, iteration)
+        assert checkpoints(cut)[-1] == iteration
+        assert not cut.output.exists()
     resumed = trainer.events(cut)
-    assert of(Started, resumed)[0] == replace(of(Started, happened)[0], iteration=iteration)
+    assert of(Started, resumed)[0] == replace(of(Started, happened)[0], iteration=8)
     assert resumed[-1] == happened[-1]
     assert digest(cut) == digest(whole)
 
 
-@pytest.mark.parametrize("kind", [Evaluating, Evaluated, Sampled, Checkpointed])
-def test_a_run_may_be_closed_at_any_event(
-    trainer: Trainer, chats: Path, kind: type[TrainingEvent]
-) -> None:
-    """What is due after the step 4 is not lost, and nothing is done twice."""
-    write_split(chats, "valid", [{"messages": chat(f"valid {n}")} for n in range(40)])
-    settings = {"samples": 1, "save_every": 4}
+def test_a_run_may_be_closed_at_any_event(trainer: Trainer, chats: Path) -> None:
+    """What is due after a step is neither lost nor done twice."""
+    write_split(chats, "valid", [{"messages": chat(f"valid {n}")} for n in range(20)])
+    settings = {"iters": 10, "steps_per_eval": 2, "save_every": 4, "samples": 1}
     whole, cut = (trainer.make_run(chats, name, **settings) for name in ("whole", "cut"))
     happened = trainer.events(whole)
-    trainer.close_at(cut, lambda e: isinstance(e, kind) and e.iteration == 4)
-    assert checkpoints(cut) == [4]
-    resumed = trainer.events(cut)
-    assert of(Started, resumed)[0].iteration == 4
-    validated = [e.iteration for e in of(Evaluated, resumed) if e.split == "valid"]
-    assert validated == ([4, 8] if kind is Evaluating else [8])
-    assert resumed[-1] == happened[-1]
+    seen: list[TrainingEvent] = []
+    for kind, iteration in ((Evaluating, 2), (Evaluated, 4), (Sampled, 6), (Checkpointed, 8)):
+        seen += trainer.close_at(cut, kind, iteration)
+        assert checkpoints(cut)[-1] == iteration
+    seen += trainer.events(cut)
+    assert [event.iteration for event in of(Started, seen)] == [0, 2, 4, 6, 8]
+    valid = [e.iteration for e in of(Evaluated, seen) if e.adapter and e.split == "valid"]
+    assert valid == [2, 4, 6, 8, 10]
+    assert of(Stepped, seen) == [
+        replace(
+            step,
+            tokens_per_second=again.tokens_per_second,
+            peak_memory_bytes=again.peak_memory_bytes,
+        )
+        for step, again in zip(of(Stepped, happened), of(Stepped, seen), strict=True)
+    ]
+    assert seen[-1] == happened[-1]
     assert digest(cut) == digest(whole)
 
 
@@ -364,7 +383,7 @@ def test_a_finished_run_ends_alike_without_another_step(trainer: Trainer, chats:
 
 def test_a_run_closed_before_its_first_step_leaves_nothing(trainer: Trainer, chats: Path) -> None:
     run = trainer.make_run(chats)
-    trainer.close_at(run, lambda event: isinstance(event, Started))
+    trainer.close_at(run, Started, 0)
     assert not run.checkpoints.exists()
     assert not run.output.exists()
 

@@ -20,10 +20,7 @@ from backends.mlx.data.examples import Example
 from backends.schedule import examples_per_step
 
 _WINDOW = 16  # steps whose examples are sorted by length together
-_EVAL_ROWS, EVAL_TOKENS = (
-    16,
-    8192,
-)  # at most in an evaluation batch; they change only speed and memory
+_EVAL_ROWS, EVAL_TOKENS = 16, 8192  # most of an evaluation batch; affects speed and memory alone
 
 type Span = tuple[int, int]
 

@@ -59,7 +59,10 @@ def _examine(
     longest: tuple[int, Example] | None = None
     for number, line in _lines(path, every):
         try:
-            example = _example(line, tokenizer)
+            value = json.loads(line)
+            if isinstance(value, dict) and "chosen" in value:
+                value = as_chat(value)
+            example = example_of(value, tokenizer, mask_prompt=True)
         except (ValueError, TypeError, KeyError) as error:
             wrong += 1
             if len(bad) < _BAD:
@@ -97,13 +100,6 @@ def _lines(path: Path, every: int) -> Iterator[tuple[int, str]]:
         for number, line in enumerate(file, start=1):
             if (number - 1) % every == 0:
                 yield number, line
-
-
-def _example(line: str, tokenizer: Any) -> Example:
-    value = json.loads(line)
-    if isinstance(value, dict) and "chosen" in value:
-        value = as_chat(value)
-    return example_of(value, tokenizer, mask_prompt=True)
 
 
 def _render(

@@ -81,15 +81,11 @@ def _architecture(config: dict[str, Any]) -> str:
         raise UnsupportedModel("config.json has no model_type.")
     # mlx_lm.models is a namespace of one module per architecture; finding is not importing.
     remapped = {"mistral": "llama"}.get(kind, kind)
-    if importlib.util.find_spec("mlx_lm") is None or not _module_exists(remapped):
+    spec = importlib.util.find_spec("mlx_lm")
+    places = (spec.submodule_search_locations if spec else None) or ()
+    if not any((Path(place) / "models" / f"{remapped}.py").is_file() for place in places):
         raise UnsupportedModel(f"mlx-lm does not support the architecture {kind!r}.")
     return kind
-
-
-def _module_exists(name: str) -> bool:
-    spec = importlib.util.find_spec("mlx_lm")
-    places = spec.submodule_search_locations if spec else None
-    return any((Path(place) / "models" / f"{name}.py").is_file() for place in places or ())
 
 
 def _tensors(folder: Path) -> dict[str, tuple[str, tuple[int, ...]]]:

@@ -54,6 +54,8 @@ def import_gguf(source: Path, target: Path, *, quantize: bool | None = None) -> 
     Raises UnsupportedModel.
     """
     prepare()
+    import mlx.core as mx
+
     if quantize is None:
         quantize = device_kind() != "cpu"
     if not source.is_file():
@@ -62,10 +64,16 @@ def import_gguf(source: Path, target: Path, *, quantize: bool | None = None) -> 
         config = _config(file)
         target.mkdir(parents=True, exist_ok=True)
         write_tokenizer(file.metadata, target)
-        weights = _quantized(_weights(file, config), config) if quantize else _floats(file, config)
-        _save(weights, target)
+        named = _weights(file, config)
+        if quantize:
+            weights = _quantized(named, config)
+        else:
+            weights = {name: mx.array(value) for name, value in named}
+        path = target / "model.safetensors"
+        mx.save_safetensors(str(path), weights, metadata={"format": "mlx"})
     _write_json(target / "config.json", config)
-    _write_json(target / "generation_config.json", _generation_config(file.metadata))
+    generation = {"do_sample": False, **special_ids(file.metadata)}
+    _write_json(target / "generation_config.json", generation)
     return inspect(target)
 
 
@@ -180,12 +188,6 @@ def _unpermute(value: NDArray[np.float32], heads: int) -> NDArray[np.float32]:
     return split.swapaxes(1, 2).reshape(value.shape)
 
 
-def _floats(file: GGUFFile, config: dict[str, Any]) -> dict[str, mx.array]:
-    import mlx.core as mx
-
-    return {name: mx.array(value) for name, value in _weights(file, config)}
-
-
 def _quantized(
     weights: Iterator[tuple[str, NDArray[np.float32]]], config: dict[str, Any]
 ) -> dict[str, mx.array]:
@@ -211,16 +213,6 @@ def _quantized(
     config["quantization"] = quantization
     config["torch_dtype"] = "bfloat16"
     return result
-
-
-def _save(weights: dict[str, mx.array], target: Path) -> None:
-    import mlx.core as mx
-
-    mx.save_safetensors(str(target / "model.safetensors"), weights, metadata={"format": "mlx"})
-
-
-def _generation_config(metadata: dict[str, Any]) -> dict[str, Any]:
-    return {"do_sample": False, **special_ids(metadata)}
 
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 Each segment is a safetensors file named by its last block, and beside it a JSON file with its
 blocks, the block before them, and the checksum. The JSON file is written last: a segment without
-one, or that does not match it, is skipped. A thread of its own writes and deletes; when it falls
+one, or that does not match it, is skipped. A separate thread writes and deletes; when it falls
 behind, segments are not written.
 """
 

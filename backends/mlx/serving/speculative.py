@@ -90,7 +90,11 @@ class SoloLane:
         assert self.row
         with mx.stream(self._stream):
             if len(self._unread) > 1:
-                self._prefill()
+                count = min(_CHUNK, len(self._unread) - 1)
+                self._model(mx.array([self._unread[:count]]), cache=self._caches)
+                mx.eval([cache.state for cache in self._caches])
+                self._read += self._unread[:count]
+                del self._unread[:count]
                 return []
             if not self.row.started:
                 return self._emit(self.row, [], self._verify(self._unread))
@@ -112,13 +116,6 @@ class SoloLane:
         self._caches, self._draft_caches = [], []
         self._read, self._unread = [], []
         self._draft_read = 0
-
-    def _prefill(self) -> None:
-        count = min(_CHUNK, len(self._unread) - 1)
-        self._model(mx.array([self._unread[:count]]), cache=self._caches)
-        mx.eval([cache.state for cache in self._caches])
-        self._read += self._unread[:count]
-        del self._unread[:count]
 
     def _guess(self, row: Row) -> list[int]:
         """The draft model's next tokens, after it has read what it has not read yet."""

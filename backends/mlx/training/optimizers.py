@@ -92,10 +92,14 @@ class Update:
         total, gradients = mx.array(0.0), None
         for number, batches in enumerate(parts):
             arrays = self._objective.arrays(self._model, batches)
-            key = mx.random.key(_hashed(f"{seed}/{number}"))
+            digest = hashlib.sha256(f"{seed}/{number}".encode()).digest()
+            key = mx.random.key(int.from_bytes(digest[:8]))
             loss, found = self._gradient(arrays, mx.array(1.0 / count), key, batches)
             total = total + loss
-            gradients = found if gradients is None else _sum(gradients, found)
+            if gradients is None:
+                gradients = found
+            else:
+                gradients = tree_map(lambda a, b: a + b, gradients, found)
             if len(parts) > 1:
                 mx.eval(total, gradients)  # else the activations of all batches live at once
         self._give_back(total, gradients)
@@ -154,12 +158,3 @@ class Update:
         applied: Any = mx.compile(apply, inputs=state, outputs=state)
         # Spans are for the CPU; Python values would make a graph of each batch.
         return lambda arrays, share, key, _: compiled(list(arrays), share, key), applied
-
-
-def _hashed(seed: str) -> int:
-    """64 bits."""
-    return int.from_bytes(hashlib.sha256(seed.encode()).digest()[:8])
-
-
-def _sum(one: Any, other: Any) -> Any:
-    return tree_map(lambda a, b: a + b, one, other)

@@ -2,9 +2,9 @@
 kept for the backward pass at all.
 
 MLX orders a step's graph by its depth below the results. The gradients of all blocks' weights are
-results, so left to itself it computes them last and holds, until then, what each of them is made
-from: every block's activations and their gradients. Here a block passes the gradient of its input
-on only once it has those of its own weights.
+results, so MLX would compute them last and until then hold their inputs: every block's activations
+and their gradients. Here a block passes on the gradient of its input only after it has those of its
+own weights.
 
 With gradient checkpointing only the blocks' inputs are kept, and a block is computed again when the
 backward pass reaches it. mlx-lm patches the layer's class for that, and with it every model of the

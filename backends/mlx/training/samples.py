@@ -63,21 +63,17 @@ def _question(value: Any, line: int, tokenizer: Any) -> Question:
     example = example_of(value, tokenizer, mask_prompt=True)
     if example.start == 1:  # a plain text is continued from its middle
         example = Example(example.tokens, max(1, example.length // 2))
+    # The request without the template's words, where there is one.
+    chat = value.get("messages")
+    request = str(chat[-2]["content"] if chat else value.get("prompt", ""))
     ended = example.tokens[-1] in tokenizer.eos_token_ids
     asked, said = example.tokens[: example.start], example.tokens[example.start :]
     return Question(
         line=line,
         tokens=asked,
-        prompt=_asked(value) or tokenizer.decode(asked),
+        prompt=request or tokenizer.decode(asked),
         expected=tokenizer.decode(said[:-1] if ended else said).strip(),
     )
-
-
-def _asked(value: dict[str, Any]) -> str:
-    """The request without the template's words, where there is one."""
-    if "messages" in value:
-        return str(value["messages"][-2]["content"])
-    return str(value.get("prompt", ""))
 
 
 def _greedy(model: Any, tokenizer: Any, prompt: list[int], max_tokens: int) -> Iterator[int]:

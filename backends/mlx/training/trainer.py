@@ -218,7 +218,7 @@ class _Training:
         loss = yield from self._measure("valid")
         if not math.isfinite(loss):
             raise TrainingDiverged.at(iteration, self._lines(iteration))
-        self.progress.best.see(iteration, loss)
+        self.progress.best.record(iteration, loss)
         yield Evaluated(iteration, "valid", loss)
         yield from self._sample()
 

@@ -27,7 +27,7 @@ def read(tokenizer: Any, text: str) -> tuple[str, list[ToolCall]]:
     return parse_tool_calls(tokenizer, "tiny", text, TOOLS)
 
 
-def test_words_and_calls_are_parted(tokenizer: Any) -> None:
+def test_words_and_calls_are_separated(tokenizer: Any) -> None:
     rest, calls = read(tokenizer, f"I look.\n{CALL}\n{CALL.replace('Oslo', 'Rome')}")
     assert rest == "I look."
     assert [(call.name, json.loads(call.arguments)) for call in calls] == [
@@ -74,5 +74,5 @@ def test_a_template_without_calls_is_named(tiny_base: Path, tmp_path: Path) -> N
     from mlx_lm.utils import load_tokenizer
 
     plain = load_tokenizer(with_template(tiny_base, tmp_path / "plain", "{{ messages }}"))
-    with pytest.raises(BackendError, match="knows no tools"):
+    with pytest.raises(BackendError, match="does not support tools"):
         read(plain, CALL)

@@ -100,7 +100,7 @@ def test_what_an_endpoint_does_not_carry_is_shown_in_words(
     assert shown in str(caught.value)
 
 
-def test_a_template_that_tells_the_time_is_found(base: Path, tmp_path: Path) -> None:
+def test_a_template_that_prints_the_time_is_found(base: Path, tmp_path: Path) -> None:
     """Rendered twice, it gives two prompts."""
     template = "{{ strftime_now('%f') }}" + WRITES_ALL
     data = make_data(tmp_path / "data", {"messages": [ASKED, ANSWERED]})

@@ -114,7 +114,7 @@ def test_top_p_without_a_sort_has_the_same_distribution(spread: float, temperatu
     assert chi < degrees + 4 * (2 * degrees) ** 0.5 + 1
 
 
-def test_rows_with_flat_distributions_go_on_after_a_second_draw(
+def test_rows_with_flat_distributions_continue_after_a_second_draw(
     tiny_base: Path,
 ) -> None:
     """The tiny model's logits are nearly flat: most draws fall beyond the candidates."""

@@ -268,7 +268,7 @@ def test_the_first_grammar_finds_the_vocabulary_read(tiny_base: Path) -> None:
     loaded.close()
 
 
-def test_one_model_closes_and_another_of_the_thread_goes_on(
+def test_one_model_closes_and_another_of_the_thread_continues(
     model: MLXModel, tiny_base: Path
 ) -> None:
     load_model(tiny_base).close()

@@ -32,7 +32,7 @@ MODES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_closed_run_goes_on_exactly(
+def test_a_closed_run_continues_exactly(
     tiny_base: Path, chats: Path, preferences: Path, tmp_path: Path, mode: str
 ) -> None:
     settings = {"iters": 5, "steps_per_eval": 2, "save_every": 3, "lora": DROPOUT, "samples": 0}
