@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 from inference.engine.rows.places import place
 from inference.gateway import client
-from inference.gateway.record import correlation_id, folders
+from inference.gateway.record import correlation_id
+from inference.gateway.request import folders
 from inference.protocol import Load, Unload
 from registry.models import BaseModel, ModelVersion
 from registry.promotion.resolve import Served

@@ -6,8 +6,9 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from inference.gateway.schemas import MAX_MESSAGES, SamplingIn
+from inference.gateway.request import MAX_MESSAGES
 from inference.models import TITLE_LENGTH, Conversation
+from inference.native.schemas import SamplingIn
 from registry.errors import Invalid
 
 MAX_COLUMNS = 4

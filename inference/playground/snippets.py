@@ -6,7 +6,7 @@ import json
 import shlex
 from typing import Any
 
-from inference.gateway.schemas import InferenceIn
+from inference.native.schemas import InferenceIn
 from registry.errors import Invalid
 
 KEY_VARIABLE = "HUB_API_KEY"

@@ -1,7 +1,8 @@
 """What the compatible APIs do with each parameter: honour it, ignore it or refuse it.
 
-Every request of `/v1` is an `Asked`: its fields are honoured, `IGNORED` changes no answer, and
-what the hub would have to disobey is refused. `docs/openai.md` is `reference()` written down.
+Every request of `/v1` is a `CompatibleRequest`: its fields are honoured, `IGNORED` changes no
+answer, and what the hub would have to disobey is refused. `docs/openai.md` is `reference()`
+written down.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class Refused:
     neutral: tuple[Any, ...] = ()
 
 
-class Asked(BaseModel):
+class CompatibleRequest(BaseModel):
     """A request of one endpoint."""
 
     model_config = ConfigDict(extra="allow")
@@ -66,7 +67,7 @@ class Asked(BaseModel):
                 raise Unsupported(name, f"The hub does not support {name}: {refused.why}.")
 
 
-def table(kind: type[Asked]) -> str:
+def table(kind: type[CompatibleRequest]) -> str:
     """The parameters of one endpoint as a Markdown table."""
     lines = ["| parameter | |", "|---|---|"]
     for name, field in kind.model_fields.items():

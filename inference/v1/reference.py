@@ -6,11 +6,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from inference.v1.anthropic.schemas import CountIn, MessagesIn
-from inference.v1.compatibility import Asked, table
+from inference.v1.compatibility import CompatibleRequest, table
 from inference.v1.openai.schemas import ChatCompletionIn, CompletionIn, EmbeddingIn
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "openai.md"
-_ENDPOINTS: dict[str, type[Asked]] = {
+_ENDPOINTS: dict[str, type[CompatibleRequest]] = {
     "POST /v1/chat/completions": ChatCompletionIn,
     "POST /v1/completions": CompletionIn,
     "POST /v1/embeddings": EmbeddingIn,

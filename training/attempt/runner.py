@@ -29,7 +29,7 @@ from backends.base import (
 )
 from registry.bases import registration
 from registry.datasets import snapshots
-from registry.errors import Damaged, HubError
+from registry.errors import Damaged, HubError, explain
 from registry.models import ModelVersion
 from registry.storage import artifacts, paths
 from registry.storage.sizes import human
@@ -38,7 +38,6 @@ from training import queue
 from training.attempt import reproduction, scoring, template
 from training.attempt.pacing import Pace
 from training.attempt.progress import Progress
-from training.config.changes import explain
 from training.memory import estimate
 from training.models import LeaseLost, TrainingJob
 from training.queue.outage import ride_out
@@ -114,7 +113,7 @@ def _outcome(
         reason = str(error)
         return lambda: queue.fail(job, lease, reason)
     except ValidationError as error:
-        reason = f"The configuration is not valid. {explain(error)}"
+        reason = f"The configuration is not valid. {explain(error.errors())}"
         return lambda: queue.fail(job, lease, reason)
     except Exception as error:
         log.exception("training crashed")

@@ -8,9 +8,9 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from backends.base import Grammar, Message, Sampling
-from inference.gateway.schemas import MAX_MESSAGES
+from inference.gateway.request import MAX_MESSAGES, GenerationRequest
 from inference.v1.compatibility import (
-    Asked,
+    CompatibleRequest,
     MaxTokens,
     ModelName,
     Refused,
@@ -156,7 +156,7 @@ class OutputConfig(BaseModel):
     effort: str | None = None
 
 
-class CountIn(Asked):
+class CountIn(CompatibleRequest):
     """A prompt whose tokens are to be counted."""
 
     IGNORED: ClassVar = {
@@ -285,9 +285,17 @@ class MessagesIn(CountIn):
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
     top_k: Annotated[int, Field(ge=0)] | None = None
 
-    @property
-    def one_call_at_most(self) -> bool:
-        return self.tool_choice is not None and self.tool_choice.disable_parallel_tool_use
+    def request(self) -> GenerationRequest:
+        """Raises Unsupported."""
+        self.refuse_unsupported()
+        return GenerationRequest(
+            model=self.model,
+            prompts=[self.chat()],
+            sampling=self.sampling(),
+            tools=self.callable_tools(),
+            forced_tools=self.forced_tools(),
+            one_call=self.tool_choice is not None and self.tool_choice.disable_parallel_tool_use,
+        )
 
     def sampling(self) -> Sampling:
         return Sampling(

@@ -8,9 +8,9 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from backends.base import Grammar, Message, Sampling
-from inference.gateway.schemas import DEFAULT_MAX_TOKENS, MAX_MESSAGES
+from inference.gateway.request import DEFAULT_MAX_TOKENS, MAX_MESSAGES, GenerationRequest
 from inference.v1.compatibility import (
-    Asked,
+    CompatibleRequest,
     MaxTokens,
     ModelName,
     Refused,
@@ -21,7 +21,7 @@ from inference.v1.compatibility import (
 from inference.v1.openai import messages as openai_messages
 from inference.v1.openai.messages import ChatMessageIn, NamedTool, ToolChoice, ToolIn
 
-MAX_ROWS = 16  # answers of one request
+MAX_ANSWERS = 16  # answers of one request
 MAX_TEXTS = 256  # of one request for embeddings
 _SAYS_WHO = "says who asks and why"
 
@@ -32,7 +32,7 @@ class StreamOptions(BaseModel):
     include_usage: bool = False
 
 
-class SampledIn(Asked):
+class SampledIn(CompatibleRequest):
     """What chat and plain completions share. Without `temperature` the answer is greedy and
     repeatable, as in mlx_lm.server."""
 
@@ -43,7 +43,7 @@ class SampledIn(Asked):
     ] = None
     n: Annotated[
         int | None,
-        Field(ge=1, le=MAX_ROWS, description=f"1 to {MAX_ROWS}; answer i uses the seed + i"),
+        Field(ge=1, le=MAX_ANSWERS, description=f"1 to {MAX_ANSWERS}; answer i uses the seed + i"),
     ] = None
     max_tokens: Annotated[
         MaxTokens | None, Field(description=f"{DEFAULT_MAX_TOKENS} when left out")
@@ -77,18 +77,13 @@ class SampledIn(Asked):
     ] = None
 
     @property
-    def rows(self) -> int:
-        return self.n or 1
-
-    @property
     def include_usage(self) -> bool:
         return self.stream_options is not None and self.stream_options.include_usage
 
-    def _sampling(self, row: int, **more: Any) -> Sampling:
-        """How the answer number `row` is drawn."""
+    def _sampling(self, **more: Any) -> Sampling:
         stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
         # Sampling takes any whole number that is not negative.
-        seed = None if self.seed is None else (self.seed + row) % 2**63
+        seed = None if self.seed is None else self.seed % 2**63
         return Sampling(
             temperature=self.temperature or 0.0,
             top_p=1.0 if self.top_p is None else self.top_p,
@@ -264,13 +259,26 @@ class ChatCompletionIn(SampledIn):
             return [tool.function.name for tool in self.tools or []]
         return []
 
-    def sampling(self, row: int = 0) -> Sampling:
+    def sampling(self) -> Sampling:
         return self._sampling(
-            row,
             max_tokens=self.max_completion_tokens or self.max_tokens or DEFAULT_MAX_TOKENS,
             logprobs=bool(self.logprobs),
             top_logprobs=self.top_logprobs or 0,
             grammar=self.response_format.grammar() if self.response_format else None,
+        )
+
+    def request(self) -> GenerationRequest:
+        """Raises Unsupported."""
+        self.refuse_unsupported()
+        return GenerationRequest(
+            model=self.model,
+            prompts=[self.chat()],
+            sampling=self.sampling(),
+            n=self.n or 1,
+            tools=self.callable_tools(),
+            forced_tools=self.forced_tools(),
+            one_call=self.parallel_tool_calls is False,
+            deadline_s=self.deadline_s,
         )
 
 
@@ -290,7 +298,7 @@ class CompletionIn(SampledIn):
         Annotated[str, Field(min_length=1, max_length=1_000_000)]
         | Annotated[
             list[Annotated[str, Field(min_length=1, max_length=1_000_000)]],
-            Field(min_length=1, max_length=MAX_ROWS),
+            Field(min_length=1, max_length=MAX_ANSWERS),
         ],
         Field(description="a text or several; token numbers are refused"),
     ]
@@ -303,24 +311,34 @@ class CompletionIn(SampledIn):
     def _goes_together(self) -> CompletionIn:
         if self.echo and self.logprobs is not None:
             raise ValueError("echo cannot be had with logprobs: those of a prompt are not computed")
-        if self.rows * len(self.prompts) > MAX_ROWS:
-            raise ValueError(f"n times the number of prompts may be at most {MAX_ROWS}")
+        if (self.n or 1) * len(self.prompts) > MAX_ANSWERS:
+            raise ValueError(f"n times the number of prompts may be at most {MAX_ANSWERS}")
         return self
 
     @property
     def prompts(self) -> list[str]:
         return [self.prompt] if isinstance(self.prompt, str) else self.prompt
 
-    def sampling(self, row: int = 0) -> Sampling:
+    def sampling(self) -> Sampling:
         return self._sampling(
-            row,
             max_tokens=self.max_tokens or DEFAULT_MAX_TOKENS,
             logprobs=self.logprobs is not None,
             top_logprobs=self.logprobs or 0,
         )
 
+    def request(self) -> GenerationRequest:
+        """Raises Unsupported."""
+        self.refuse_unsupported()
+        return GenerationRequest(
+            model=self.model,
+            prompts=self.prompts,
+            sampling=self.sampling(),
+            n=self.n or 1,
+            deadline_s=self.deadline_s,
+        )
 
-class EmbeddingIn(Asked):
+
+class EmbeddingIn(CompatibleRequest):
     """Texts to embed: the mean of the model's last hidden states, of unit length."""
 
     IGNORED: ClassVar = {"user": _SAYS_WHO}

@@ -13,8 +13,8 @@ from ninja import Field, Router, Schema, Status
 from ninja.pagination import paginate
 from pydantic import StringConstraints
 
-from inference.gateway.schemas import InferenceIn
 from inference.models import Conversation, SystemPrompt
+from inference.native.schemas import InferenceIn
 from inference.playground import snippets
 from inference.playground.conversations import Content, Title, begin
 from registry.web.paging import LimitOffset

@@ -1,4 +1,4 @@
-"""What clients of the native API and of the WebSocket send, and what they get back."""
+"""What clients of the native API and of the WebSocket send."""
 
 from __future__ import annotations
 
@@ -9,13 +9,7 @@ from typing import Annotated, Any, Literal, cast
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from backends.base import Grammar, Message, Sampling
-from inference.gateway.generation import answerer
-from inference.protocol import Chunk, Done, Started, wasted
-from registry.errors import HubError
-from registry.promotion.resolve import Served
-
-MAX_MESSAGES = 1000
-DEFAULT_MAX_TOKENS = 512
+from inference.gateway.request import DEFAULT_MAX_TOKENS, MAX_MESSAGES, GenerationRequest
 
 
 class ChatMessage(BaseModel):
@@ -68,12 +62,12 @@ class SamplingIn(BaseModel):
         same = (f.name for f in fields(Sampling) if f.name in SamplingIn.model_fields)
         values = {name: getattr(self, name) for name in same}
         values |= {"stop": tuple(self.stop), "logit_bias": tuple(self.logit_bias.items())}
-        return Sampling(**values, grammar=self._grammar())
-
-    def _grammar(self) -> Grammar | None:
+        grammar = None
         if self.json_schema is not None:
-            return Grammar("json_schema", json.dumps(self.json_schema))
-        return Grammar("regex", self.regex) if self.regex is not None else None
+            grammar = Grammar("json_schema", json.dumps(self.json_schema))
+        elif self.regex is not None:
+            grammar = Grammar("regex", self.regex)
+        return Sampling(**values, grammar=grammar)
 
 
 class InferenceIn(SamplingIn):
@@ -122,6 +116,15 @@ class InferenceIn(SamplingIn):
             return [Message(role="user", content=self.prompt)]
         return [message.message() for message in self.messages]
 
+    def request(self) -> GenerationRequest:
+        return GenerationRequest(
+            model=self.model,
+            prompts=[self.chat()],
+            sampling=self.sampling(),
+            tools=self.tools,
+            deadline_s=self.deadline_s,
+        )
+
 
 class EmbeddingsIn(BaseModel):
     """Texts to be placed in the model's space."""
@@ -136,130 +139,3 @@ class EmbeddingsIn(BaseModel):
 
     def texts(self) -> list[str]:
         return [self.input] if isinstance(self.input, str) else self.input
-
-
-class EmbeddingsOut(BaseModel):
-    """A vector for each text, and who made them."""
-
-    id: str
-    model: str
-    answered_by: str
-    base_model: str
-    embeddings: list[list[float]]
-    prompt_tokens: int
-
-
-class TimingsOut(BaseModel):
-    """Milliseconds since the engine received the request, but for `prefill_ms` (from the place in
-    the batch to the first token) and `per_token_ms` (between two tokens); the rate is decoding
-    alone."""
-
-    queue_ms: float
-    prefill_ms: float
-    first_token_ms: float
-    per_token_ms: float | None
-    total_ms: float
-    tokens_per_second: float | None
-
-    @classmethod
-    def of(cls, done: Done) -> TimingsOut:
-        rate = done.tokens_per_second
-        return cls(
-            queue_ms=done.queue_ms,
-            prefill_ms=round(done.first_token_ms - done.queue_ms, 3),
-            first_token_ms=done.first_token_ms,
-            per_token_ms=round(1000 / rate, 3) if rate else None,
-            total_ms=done.total_ms,
-            tokens_per_second=rate,
-        )
-
-
-class CalledOut(BaseModel):
-    """A tool that the answer calls; `arguments` is JSON text."""
-
-    name: str
-    arguments: str
-
-
-class TokenOut(BaseModel):
-    """A token of the answer and its likeliest rivals, as (text, log-probability)."""
-
-    text: str
-    logprob: float
-    top: list[tuple[str, float]]
-
-
-class InferenceOut(BaseModel):
-    """An answer and who gave it."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "example": {
-                "id": "4b0f5c0cf1d44b0b8b36cbb5a1a4a1f2",
-                "model": "calendar",
-                "answered_by": "calendar@0.1.0",
-                "base_model": "SmolLM2-135M-Instruct",
-                "text": '{"title": "Lunch with Ana"}',
-                "finish_reason": "stop",
-                "prompt_tokens": 34,
-                "completion_tokens": 12,
-                "timings": {
-                    "queue_ms": 0.4,
-                    "prefill_ms": 129.8,
-                    "first_token_ms": 130.2,
-                    "per_token_ms": 31.8,
-                    "total_ms": 480.9,
-                    "tokens_per_second": 31.4,
-                },
-            }
-        }
-    )
-
-    id: str
-    model: str
-    answered_by: str
-    base_model: str
-    text: str
-    finish_reason: str
-    prompt_tokens: int
-    cached_tokens: Annotated[int, Field(description="Of the prompt, not computed again")] = 0
-    completion_tokens: int
-    tool_calls: Annotated[
-        list[CalledOut], Field(description="What the answer calls; `text` is what stands beside")
-    ] = []
-    logprobs: Annotated[list[TokenOut] | None, Field(description="When they were asked for")] = None
-    timings: TimingsOut
-
-
-def event_out(served: Served, event: Started | Chunk | Done) -> dict[str, Any]:
-    """One event as the native stream and the WebSocket send it."""
-    if isinstance(event, Chunk):
-        told = {} if event.logprobs is None else {"logprobs": event.logprobs}
-        return {"event": "delta", "text": event.text, **told}
-    if isinstance(event, Started):
-        return {
-            "event": "started",
-            "request_id": event.request_id,
-            "answered_by": answerer(served),
-            "base_model": served.base.name,
-            "prompt_tokens": event.prompt_tokens,
-            "queue_ms": event.queue_ms,
-        }
-    return {**done_out(event), "event": "done", "answered_by": answerer(served)}
-
-
-def done_out(done: Done) -> dict[str, Any]:
-    """The end of an answer: why, how many tokens, how fast."""
-    return {
-        "finish_reason": done.finish_reason,
-        "prompt_tokens": done.prompt_tokens,
-        "cached_tokens": done.cached_tokens,
-        "completion_tokens": done.completion_tokens,
-        "tool_calls": done.tool_calls,
-        "timings": TimingsOut.of(done).model_dump(),
-    }
-
-
-def error_out(error: HubError) -> dict[str, Any]:
-    """An error that comes when the answer has begun already."""
-    return {"event": "error", "error": {"code": error.code, "message": str(error), **wasted(error)}}
