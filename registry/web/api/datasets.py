@@ -215,4 +215,5 @@ def _read[T: Fields](fields: type[T], body: Any) -> T:
     except RequestDataTooBig:
         raise Invalid("The JSON is too large; upload the examples as a JSONL file.") from None
     except ValidationError as error:
-        raise Invalid(explain(error.errors()[:1])) from None
+        first = error.errors()[0]
+        raise Invalid(explain([{**first, "loc": first["loc"] or ("body",)}])) from None
