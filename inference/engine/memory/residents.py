@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -17,6 +18,7 @@ from inference.engine.memory.neighbours import Taken
 from inference.engine.rows.places import Place, kv_bytes_per_token, same_tokenizer
 from inference.engine.rows.row import Row
 from registry.errors import Conflict, Unavailable
+from registry.storage import paths
 from registry.storage.sizes import human
 
 log = structlog.get_logger(__name__)
@@ -129,8 +131,8 @@ class Residents:
         """
         resident = self._loaded.get(place.key) or self._load(place)
         resident.last_used = time.monotonic()
-        if place.adapter is not None and not place.own:
-            resident.add_adapter(place.adapter)
+        if place.shared_adapter is not None:
+            resident.add_adapter(place.shared_adapter)
         return resident
 
     def _load(self, place: Place) -> Resident:
@@ -224,6 +226,36 @@ class Residents:
             self.evictions += 1
             log.info("model unloaded", model=resident.name)
 
+    def stats(self) -> dict[str, Any]:
+        """For any thread."""
+        return {
+            "models": [
+                {
+                    "base": one.name,
+                    "base_path": paths.relative(one.place.base),
+                    "adapter_path": _relative(one.place.key[1]),
+                    "nbytes": one.nbytes,
+                    "memory": asdict(one.memory),
+                    "cache_bytes": one.cache_bytes,
+                    "adapters": len(one.adapters),
+                    "adapter_paths": [_relative(path) for path in tuple(one.adapters)],
+                    "running": len(one.rows),
+                    "idle_s": round(time.monotonic() - one.last_used, 1),
+                    "leaves_in_s": self.leaves_in_s(one),
+                    "pinned": one.place.key in self.pinned,
+                }
+                for one in self
+            ],
+            "models_bytes": self.nbytes,
+            "coming_bytes": self.coming_bytes,
+            "budget_bytes": self.budget_bytes,
+            "reclaimable_bytes": self.reclaimable_bytes,
+            "taken_bytes": self.taken.nbytes,
+            "taken_by": self.taken.by,
+            "cache_bytes": self.cache_bytes,
+            "evictions": self.evictions,
+        }
+
     def evict_unused(self) -> float | None:
         """Evict what has been idle for too long; seconds until the next one will have been."""
         left = []
@@ -257,3 +289,7 @@ class Residents:
 def _meant(key: Key, resident: Resident) -> bool:
     base, own = key
     return resident.place.key == key if own else resident.place.base == base
+
+
+def _relative(path: Path | None) -> str:
+    return paths.relative(path) if path else ""

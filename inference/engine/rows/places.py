@@ -25,6 +25,11 @@ class Place:
         return self.base, self.adapter if self.own else None
 
     @property
+    def shared_adapter(self) -> Path | None:
+        """The adapter to add to the base in memory, if there is one."""
+        return None if self.own else self.adapter
+
+    @property
     def name(self) -> str:
         """For logs and statistics: the base's folder, with the version's if it is its own."""
         if not self.own or self.adapter is None:
