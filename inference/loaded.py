@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from inference.engine.rows.places import place
+from inference.engine.requests.places import place
 from inference.gateway import client
 from inference.gateway.record import correlation_id
 from inference.gateway.request import folders

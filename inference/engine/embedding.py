@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from inference.engine.rows.places import Place
+from inference.engine.requests.places import Place
 from inference.engine.thread import GenerationThread
 from inference.protocol import Embed
 from registry.errors import TooManyRequests

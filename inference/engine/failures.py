@@ -8,7 +8,7 @@ import structlog
 
 from backends.base import BackendError, OutOfMemory, PromptTooLong
 from inference.engine.memory.neighbours import Taken
-from inference.engine.rows.row import Row
+from inference.engine.requests.row import Row
 from inference.protocol import DeadlineExceeded, EngineFailure, Failed, to_failed
 from registry.errors import HubError, Unavailable
 from registry.storage.sizes import human

@@ -13,7 +13,7 @@ from backends.base import BackendError
 from inference.engine.failures import failure
 from inference.engine.memory.pins import MOST_DEATHS, Pins
 from inference.engine.memory.verification import Verified
-from inference.engine.rows.places import Place, place
+from inference.engine.requests.places import Place, place
 from inference.engine.thread import GenerationThread
 from inference.protocol import Load
 from registry.errors import HubError, Unavailable

@@ -23,9 +23,9 @@ from inference.engine.memory.pins import Pins
 from inference.engine.memory.residents import Limits
 from inference.engine.memory.verification import Verified
 from inference.engine.outbound import LAST_WORD_S, Outbound, write
-from inference.engine.rows import rendering
-from inference.engine.rows.places import Place
-from inference.engine.rows.row import Row
+from inference.engine.requests import rendering
+from inference.engine.requests.places import Place
+from inference.engine.requests.row import Row
 from inference.engine.thread import GenerationThread
 from inference.protocol import (
     MAX_LINE,

@@ -24,9 +24,9 @@ from inference.engine.batches import Batches
 from inference.engine.failures import failing, stopping
 from inference.engine.memory import neighbours
 from inference.engine.memory.residents import Key, Limits, Resident, Residents
-from inference.engine.rows.places import Place
-from inference.engine.rows.row import Row
-from inference.engine.rows.waiting import Waiting
+from inference.engine.requests.places import Place
+from inference.engine.requests.row import Row
+from inference.engine.requests.waiting import Waiting
 from inference.protocol import Event
 from registry.errors import TooManyRequests
 

@@ -15,8 +15,8 @@ import structlog
 
 from backends.base import Backend, LoadedModel, LoadOptions, OutOfMemory
 from inference.engine.memory.neighbours import Taken
-from inference.engine.rows.places import Place, kv_bytes_per_token, same_tokenizer
-from inference.engine.rows.row import Row
+from inference.engine.requests.places import Place, kv_bytes_per_token, same_tokenizer
+from inference.engine.requests.row import Row
 from registry.errors import Conflict, Unavailable
 from registry.storage import paths
 from registry.storage.sizes import human

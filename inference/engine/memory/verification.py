@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from inference.engine.rows.places import Place, place
+from inference.engine.requests.places import Place, place
 from inference.protocol import Folder
 from registry.errors import Damaged, Invalid, NotFound
 from registry.storage import artifacts, paths

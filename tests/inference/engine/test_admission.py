@@ -9,9 +9,9 @@ import pytest
 
 from backends.base import Sampling
 from backends.fake import FakeBackend
-from inference.engine.rows.places import Place
-from inference.engine.rows.row import Row
-from inference.engine.rows.waiting import Waiting
+from inference.engine.requests.places import Place
+from inference.engine.requests.row import Row
+from inference.engine.requests.waiting import Waiting
 from inference.gateway import client
 from inference.protocol import Chunk, DeadlineExceeded, Done, Embed, Folder, Generate
 from registry.errors import TooManyRequests, Unavailable

@@ -14,7 +14,7 @@ from backends.fake import FakeBackend
 from backends.fake.generation import FakeModel
 from inference.engine import loads
 from inference.engine.memory.pins import MOST_DEATHS, Pins
-from inference.engine.rows import rendering
+from inference.engine.requests import rendering
 from inference.gateway import client
 from inference.protocol import Count, Embed, EngineFailure, Load
 from registry.errors import HubError, Unavailable

@@ -25,7 +25,7 @@ MARKERS = (
 )
 
 
-class Answer:
+class AnswerText:
     """Takes deltas, gives chunks. With tools, what may be a call is held back until the end."""
 
     def __init__(self, tools: Sequence[dict[str, Any]], with_logprobs: bool) -> None:

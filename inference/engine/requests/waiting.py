@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, OrderedDict, deque
 from collections.abc import Iterator
 
-from inference.engine.rows.row import Row
+from inference.engine.requests.row import Row
 from registry.errors import TooManyRequests
 
 
