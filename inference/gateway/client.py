@@ -38,7 +38,7 @@ EMBED_S = 600.0  # the model may have to be loaded first
 
 
 class EngineStopped(Unavailable):
-    """The engine ended while it was answering."""
+    """The engine stopped while it was answering."""
 
     code = "engine_stopped"
 
@@ -58,13 +58,13 @@ async def generate(request: Generate) -> AsyncGenerator[Queued | Started | Chunk
     """The engine's events until Done. Close the generator to cancel the request.
 
     Raises the HubError that the engine answered with, Unavailable when there is no engine, and
-    EngineStopped when it ended on the way.
+    EngineStopped when it stops on the way.
     """
     reader, writer = await _connect()
     try:
         event: Event | None = None
         while not isinstance(event, Done):
-            event = await _ask(reader, writer, request if event is None else None)
+            event = await _exchange(reader, writer, request if event is None else None)
             if isinstance(event, Failed):
                 raise to_error(event)
             if isinstance(event, Reply):
@@ -90,7 +90,7 @@ async def count(request: Count) -> int:
 
 
 async def unload(request: Unload) -> list[str]:
-    """Give memory back; the names of the models that went."""
+    """Free memory; the names of the models that were unloaded."""
     return list((await _reply(request, REPLY_S))["unloaded"])
 
 
@@ -149,7 +149,7 @@ async def _connect() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         raise engine_absent() from error
 
 
-async def _ask(
+async def _exchange(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: Generate | None
 ) -> Event:
     """Send `request` when there is one, and read the next event. Raises EngineStopped."""

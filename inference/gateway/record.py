@@ -34,7 +34,7 @@ class Record:
     correlation_id: str = field(default_factory=lambda: correlation_id())
     status: InferenceRequest.Status = InferenceRequest.Status.CANCELLED
     error: str = ""
-    began: float = field(default_factory=time.perf_counter)
+    started_at: float = field(default_factory=time.perf_counter)
     started: Started | None = None
     done: Done | None = None
     prompt_tokens: int = 0
@@ -113,7 +113,7 @@ class Record:
             prompt_tokens=self.prompt_tokens,
             completion_tokens=self.completion_tokens,
             queue_ms=self.started.queue_ms if self.started else None,
-            total_ms=round((time.perf_counter() - self.began) * 1000, 3),
+            total_ms=round((time.perf_counter() - self.started_at) * 1000, 3),
             error=self.error,
         )
         if done is not None:

@@ -16,7 +16,7 @@ from registry.promotion.resolve import Served
 
 
 class EmbeddingsOut(BaseModel):
-    """A vector for each text, and who made them."""
+    """A vector for each text, and the version that computed them."""
 
     id: str
     model: str
@@ -52,7 +52,7 @@ class TimingsOut(BaseModel):
 
 
 class CalledOut(BaseModel):
-    """A tool that the answer calls; `arguments` is JSON text."""
+    """A tool call; `arguments` is JSON text."""
 
     name: str
     arguments: str
@@ -67,7 +67,7 @@ class TokenOut(BaseModel):
 
 
 class InferenceOut(BaseModel):
-    """An answer and who gave it."""
+    """An answer, and the version that gave it."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -102,9 +102,9 @@ class InferenceOut(BaseModel):
     cached_tokens: Annotated[int, Field(description="Of the prompt, not computed again")] = 0
     completion_tokens: int
     tool_calls: Annotated[
-        list[CalledOut], Field(description="What the answer calls; `text` is what stands beside")
+        list[CalledOut], Field(description="Calls in the answer; `text` is the rest of it")
     ] = []
-    logprobs: Annotated[list[TokenOut] | None, Field(description="When they were asked for")] = None
+    logprobs: Annotated[list[TokenOut] | None, Field(description="When requested")] = None
     timings: TimingsOut
 
 

@@ -27,7 +27,7 @@ class ChatMessage(BaseModel):
 
 
 class SamplingIn(BaseModel):
-    """How tokens are chosen. Without any of it the answer is greedy and repeatable."""
+    """How tokens are chosen. By default the answer is greedy and repeatable."""
 
     max_tokens: Annotated[int, Field(ge=1, le=131_072)] = DEFAULT_MAX_TOKENS
     temperature: Annotated[float, Field(ge=0, le=2, description="0 is greedy")] = 0.0
@@ -46,10 +46,12 @@ class SamplingIn(BaseModel):
         dict[int, Annotated[float, Field(ge=-100, le=100)]],
         Field(max_length=1024, description="Added to the logits of these tokens"),
     ] = {}
-    logprobs: Annotated[bool, Field(description="Tell each token's log-probability")] = False
-    top_logprobs: Annotated[int, Field(ge=0, le=20, description="And of its likeliest rivals")] = 0
+    logprobs: Annotated[bool, Field(description="Return each token's log-probability")] = False
+    top_logprobs: Annotated[
+        int, Field(ge=0, le=20, description="And that many likeliest alternatives")
+    ] = 0
     max_kv_tokens: Annotated[
-        int, Field(ge=0, description="Keep a rotating window of so many tokens; 0 keeps all")
+        int, Field(ge=0, description="Keep a rotating window of that many tokens; 0 keeps all")
     ] = 0
     json_schema: Annotated[
         dict[str, Any] | None, Field(description="The answer is JSON that fits this schema")
@@ -100,7 +102,7 @@ class InferenceIn(SamplingIn):
     ] = []
     deadline_s: Annotated[
         float | None,
-        Field(gt=0, le=86_400, description="Seconds after which the request is given up"),
+        Field(gt=0, le=86_400, description="Seconds after which the request fails"),
     ] = None
 
     @model_validator(mode="after")
@@ -127,7 +129,7 @@ class InferenceIn(SamplingIn):
 
 
 class EmbeddingsIn(BaseModel):
-    """Texts to be placed in the model's space."""
+    """Texts to embed."""
 
     model_config = ConfigDict(extra="forbid")
 

@@ -1,7 +1,7 @@
 """What the compatible APIs do with each parameter: honour it, ignore it or refuse it.
 
-Every request of `/v1` is a `CompatibleRequest`: its fields are honoured, `IGNORED` changes no
-answer, and what the hub would have to disobey is refused. `docs/openai.md` is `reference()`
+Every request of `/v1` is a `CompatibleRequest`: its fields are honoured, `IGNORED` has
+those that change no answer, and the rest is refused. `docs/openai.md` is `reference()`
 written down.
 """
 
@@ -29,7 +29,7 @@ ModelName = Annotated[
 
 
 class Unsupported(HubError):
-    """A parameter that the hub would have to disobey."""
+    """A parameter that the hub does not honour."""
 
     def __init__(
         self, param: str | None, message: str, code: str = "unsupported_parameter"
@@ -41,7 +41,7 @@ class Unsupported(HubError):
 
 @dataclass(frozen=True)
 class Refused:
-    """A parameter that is not honoured, and the values of it that ask for nothing."""
+    """A parameter that is not honoured, and the values that mean "off" and pass."""
 
     why: str
     neutral: tuple[Any, ...] = ()
@@ -56,7 +56,7 @@ class CompatibleRequest(BaseModel):
     REFUSED: ClassVar[dict[str, Refused]] = {}
 
     def refuse_unsupported(self) -> None:
-        """Raises Unsupported for the first parameter that would be disobeyed."""
+        """Raises Unsupported for the first parameter that the hub does not honour."""
         for name, value in (self.model_extra or {}).items():
             if name in self.IGNORED:
                 continue
@@ -76,6 +76,6 @@ def table(kind: type[CompatibleRequest]) -> str:
     lines += [f"| `{name}` | ignored: {why} |" for name, why in kind.IGNORED.items()]
     for name, refused in kind.REFUSED.items():
         neutral = ", ".join(f"`{json.dumps(value)}`" for value in refused.neutral)
-        but = f", but for {neutral}" if neutral else ""
+        but = f" except {neutral}" if neutral else ""
         lines.append(f"| `{name}` | refused{but}: {refused.why} |")
     return "\n".join(lines)

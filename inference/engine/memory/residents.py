@@ -1,4 +1,4 @@
-"""The models in memory: loading on demand, and giving memory back when it is needed or unused.
+"""The models in memory: loaded on demand, unloaded when memory is needed or they are unused.
 
 Everything here runs on the generation thread.
 """
@@ -28,7 +28,7 @@ Key = tuple[Path, Path | None]
 
 @dataclass(frozen=True)
 class Limits:
-    """What the models may hold, and how they are loaded. 0 seconds of idling is no limit."""
+    """What the models may hold, and how they are loaded. `idle_s` 0 is no limit."""
 
     budget_bytes: int
     idle_s: float = 0.0
@@ -102,9 +102,9 @@ class Residents:
 
     @property
     def nbytes(self) -> int:
-        """What the models say they hold, or what the device says when that is more."""
-        told = sum(resident.nbytes for resident in self)
-        return max(told, self._backend.memory_bytes() or 0)
+        """What the models report, or what the device reports when that is more."""
+        reported = sum(resident.nbytes for resident in self)
+        return max(reported, self._backend.memory_bytes() or 0)
 
     @property
     def cache_bytes(self) -> int:
@@ -112,7 +112,7 @@ class Residents:
 
     @property
     def reclaimable_bytes(self) -> int:
-        """What `make_room` could give back: prefixes, and idle models that are not pinned."""
+        """What `make_room` could free: prefixes, and idle models that are not pinned."""
         return sum(r.nbytes if self._may_go(r) else r.cache_bytes for r in self)
 
     def leaves_in_s(self, resident: Resident) -> float | None:
@@ -127,7 +127,7 @@ class Residents:
     def get(self, place: Place) -> Resident:
         """The model at `place`, loaded now when it is not yet.
 
-        Raises Unavailable when it does not fit, and whatever the backend's `load` raises.
+        Raises Unavailable when it does not fit, and what the backend's `load` raises.
         """
         resident = self._loaded.get(place.key) or self._load(place)
         resident.last_used = time.monotonic()
@@ -145,9 +145,10 @@ class Residents:
             )
         if not self.make_room(needed):
             raise self._beside_others(place, needed) or Unavailable(
-                f"{place.name} does not fit beside the models that answer now or are pinned.", 10
+                f"{place.name} does not fit beside the busy and pinned models; unload one or try again soon.",
+                10,
             )
-        began = time.perf_counter()
+        started = time.perf_counter()
         own = place.adapter if place.own else None
         self.coming_bytes = needed
         try:
@@ -159,7 +160,7 @@ class Residents:
         finally:
             self.coming_bytes = 0
         resident = self._loaded[place.key] = Resident(place, model)
-        seconds = round(time.perf_counter() - began, 2)
+        seconds = round(time.perf_counter() - started, 2)
         log.info("model loaded", model=place.name, nbytes=resident.nbytes, seconds=seconds)
         return resident
 
@@ -170,7 +171,7 @@ class Residents:
             return None
         return Unavailable(
             f"{place.name} needs {human(needed)}, and {taken.by} takes {human(taken.nbytes)} of the "
-            f"memory budget of {human(self.budget_bytes)}: wait until it is done, or pause it.",
+            f"memory budget of {human(self.budget_bytes)}: wait until it ends, or pause it.",
             30,
         )
 
@@ -192,13 +193,13 @@ class Residents:
         )
 
     def has_room_for(self, resident: Resident, tokens: int) -> bool:
-        """Whether a row of so many tokens fits beside what runs, after giving back what nobody
-        needs now."""
+        """Whether a row of so many tokens fits beside what runs, after freeing what is unused
+        now."""
         growth = sum(one.growth_bytes for one in self)
         return self.make_room(resident.kv_bytes * tokens + growth, keep=resident)
 
     def make_room(self, needed: int, keep: Resident | None = None) -> bool:
-        """Give back until `needed` bytes are free: prefixes first, then the idle models that were
+        """Free memory until `needed` bytes are available: prefixes first, then the idle models that were
         used longest ago. Whether that was enough."""
         if self._missing(needed) <= 0:
             return True
@@ -277,7 +278,7 @@ class Residents:
             chosen = [r for r in self if key is None or _meant(key, r)]
         if key is not None and any(r.rows for r in chosen):
             name = next(r.name for r in chosen if r.rows)
-            raise Conflict(f"{name} answers requests now; unload it when they are done.")
+            raise Conflict(f"{name} is answering requests; unload it when they are done.")
         if key is not None and not gently:
             self.pinned -= {r.place.key for r in chosen} | {key}
         gone = [r for r in chosen if self._may_go(r)]

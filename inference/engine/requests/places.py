@@ -21,7 +21,7 @@ class Place:
 
     @property
     def key(self) -> tuple[Path, Path | None]:
-        """What tells this model in memory from the others."""
+        """What distinguishes this model in memory from the others."""
         return self.base, self.adapter if self.own else None
 
     @property

@@ -10,8 +10,8 @@ from registry.errors import TooManyRequests
 
 
 class Waiting:
-    """A queue for each key. Whoever sends a hundred requests waits behind himself, not others
-    behind him. Its caller holds a lock."""
+    """A queue for each key: a client that sends a hundred requests delays only its own. The caller
+    holds a lock."""
 
     def __init__(self) -> None:
         self._rows: OrderedDict[str, deque[Row]] = OrderedDict()
@@ -30,8 +30,8 @@ class Waiting:
         # One that may run at once has to pass through here.
         if most is not None and len(mine) >= max(1, most):
             raise TooManyRequests(
-                f"{len(mine)} requests of this key wait already; send this one again when some "
-                "have been answered.",
+                f"{len(mine)} requests of this key are already waiting; try again when some "
+                "are answered.",
                 retry_after,
             )
         self._rows.setdefault(row.key, deque()).append(row)
@@ -62,7 +62,7 @@ class Waiting:
             self._rows.move_to_end(row.key)
 
     def before(self, row: Row) -> int:
-        """How many will run before `row` if nobody else comes."""
+        """How many will run before `row` if no others come."""
         place = list(self._rows.get(row.key, ())).index(row)
         others = (len(rows) for key, rows in self._rows.items() if key != row.key)
         return place + sum(min(count, place + 1) for count in others)

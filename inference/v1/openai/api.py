@@ -24,7 +24,7 @@ from registry.promotion.resolve import served_names
 api = NinjaAPI(
     title="MLX Model Hub, OpenAI-compatible",
     version="1",
-    description="Point the `openai` client's `base_url` here. Any `api_key` does on loopback.",
+    description="Point the `openai` client's `base_url` here. Any `api_key` works on loopback.",
     urls_namespace="openai",
 )
 answer_errors(api, bodies.error)
@@ -40,12 +40,12 @@ _STREAMED = {
 }
 
 
-@api.get("/models", summary="Every name that can be asked for")
+@api.get("/models", summary="List the models")
 async def models(request: HttpRequest) -> dict[str, Any]:
     return listing.listed(request, await sync_to_async(served_names)())
 
 
-@api.get("/models/{path:name}", summary="One name")
+@api.get("/models/{path:name}", summary="One model")
 async def model(request: HttpRequest, name: str) -> dict[str, Any]:
     return listing.one(request, (await generation.aresolve(name)).name)
 

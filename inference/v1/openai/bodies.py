@@ -30,7 +30,7 @@ def error(
 
 
 def _head(kind: str, prefix: str, served: Served, request_id: str) -> dict[str, Any]:
-    """What every body and chunk of one answer begins with."""
+    """The fields that every body and chunk of one answer starts with."""
     row = served.version or served.base
     return {
         "id": f"{prefix}-{request_id}",
