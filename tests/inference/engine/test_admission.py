@@ -187,7 +187,7 @@ async def test_embeddings_count_among_what_a_key_runs() -> None:
         await until(lambda: engine.stats()["running"] == 1)
         waiting = asyncio.create_task(client.embed(request))
         await asyncio.sleep(0.1)
-        with pytest.raises(TooManyRequests, match="1 wait already"):
+        with pytest.raises(TooManyRequests, match="1 are already waiting"):
             await client.embed(request)
         await client.embed(request.model_copy(update={"key": "b"}))
         assert not waiting.done()

@@ -109,7 +109,7 @@ def test_a_schema_becomes_a_response_format() -> None:
 
 
 def test_what_has_no_word_there_is_said() -> None:
-    with pytest.raises(Invalid, match="natively"):
+    with pytest.raises(Invalid, match="native API"):
         chat_body(asked("Hello", regex="[0-9]+"))
 
 
