@@ -304,20 +304,17 @@ def to_failed(error: HubError) -> Failed:
 
 def to_error(failed: Failed) -> HubError:
     """The exception that the engine's error stands for, with the tokens counted until then."""
-    error = _error(failed)
+    kind = _BY_CODE.get(failed.code)
+    error: HubError
+    if kind is not None and issubclass(kind, TooManyRequests | Unavailable):
+        error = kind(failed.message, failed.retry_after or 5)
+    elif kind is ToolUseFailed:
+        error = ToolUseFailed(failed.message, failed.failed_generation)
+    elif kind is not None:
+        error = kind(failed.message)
+    else:
+        error = EngineFailure(failed.message)
+        error.code, error.status = failed.code, failed.status
     counted = ("prompt_tokens", "completion_tokens")
     vars(error).update({name: getattr(failed, name) for name in counted})
-    return error
-
-
-def _error(failed: Failed) -> HubError:
-    kind = _BY_CODE.get(failed.code)
-    if kind is not None and issubclass(kind, TooManyRequests | Unavailable):
-        return kind(failed.message, failed.retry_after or 5)
-    if kind is ToolUseFailed:
-        return ToolUseFailed(failed.message, failed.failed_generation)
-    if kind is not None:
-        return kind(failed.message)
-    error = EngineFailure(failed.message)
-    error.code, error.status = failed.code, failed.status
     return error

@@ -9,7 +9,7 @@ import structlog
 from backends.base import BackendError, OutOfMemory, PromptTooLong
 from inference.engine.memory.neighbours import Taken
 from inference.engine.requests.row import Row
-from inference.protocol import DeadlineExceeded, EngineFailure, Failed, to_failed
+from inference.protocol import DeadlineExceeded, Failed, to_failed
 from registry.errors import HubError, Unavailable
 from registry.storage.sizes import human
 
@@ -48,26 +48,22 @@ def too_late(row: Row) -> Failed:
 def failure(error: Exception, row: Row | None = None, correlation_id: str = "") -> Failed:
     """What the client gets for `error`; anything unforeseen goes to the log with its traceback."""
     correlation_id = row.request.correlation_id if row else correlation_id
-    failed = _failure(error, correlation_id)
+    if isinstance(error, HubError):
+        failed = to_failed(error)
+    elif isinstance(error, PromptTooLong):
+        failed = Failed("context_length_exceeded", str(error), 400)
+    elif isinstance(error, OutOfMemory):
+        failed = to_failed(Unavailable(f"The device ran out of memory: {error}", 10))
+    elif isinstance(error, BackendError):
+        failed = Failed("unsupported_model", str(error), 422)
+    else:
+        log.error("generation failed", correlation_id=correlation_id, exc_info=error)
+        message = (
+            f"The engine failed on this request ({type(error).__name__}). Details are in its log "
+            f"under ID {correlation_id or 'unknown'}."
+        )
+        failed = Failed("engine_failed", message, 500)
     if row is None:
         return failed
     counts = {n: getattr(row, n) for n in ("prompt_tokens", "completion_tokens")}
     return replace(failed, **counts)
-
-
-def _failure(error: Exception, correlation_id: str) -> Failed:
-    if isinstance(error, HubError):
-        return to_failed(error)
-    if isinstance(error, PromptTooLong):
-        return Failed("context_length_exceeded", str(error), 400)
-    if isinstance(error, OutOfMemory):
-        return to_failed(Unavailable(f"The device ran out of memory: {error}", 10))
-    if isinstance(error, BackendError):
-        return Failed("unsupported_model", str(error), 422)
-    log.error("generation failed", correlation_id=correlation_id, exc_info=error)
-    unforeseen = EngineFailure(
-        f"The engine failed on this request ({type(error).__name__}). Details are in its log under "
-        f"ID {correlation_id or 'unknown'}."
-    )
-    unforeseen.code, unforeseen.status = "engine_failed", 500
-    return to_failed(unforeseen)

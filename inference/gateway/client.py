@@ -62,14 +62,20 @@ async def generate(request: Generate) -> AsyncGenerator[Queued | Started | Chunk
     """
     reader, writer = await _connect()
     try:
+        writer.write(encode_request(request))
         event: Event | None = None
         while not isinstance(event, Done):
-            event = await _exchange(reader, writer, request if event is None else None)
+            line = await reader.readline()
+            if not line.endswith(b"\n"):
+                raise EngineStopped
+            event = decode_event(line)
             if isinstance(event, Failed):
                 raise to_error(event)
             if isinstance(event, Reply):
                 raise EngineStopped
             yield event
+    except ConnectionError as error:
+        raise EngineStopped from error
     finally:
         writer.close()
 
@@ -147,18 +153,3 @@ async def _connect() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
             return await asyncio.open_unix_connection(str(paths.engine_socket()), limit=MAX_LINE)
     except (OSError, TimeoutError) as error:
         raise engine_absent() from error
-
-
-async def _exchange(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: Generate | None
-) -> Event:
-    """Send `request` when there is one, and read the next event. Raises EngineStopped."""
-    try:
-        if request is not None:
-            writer.write(encode_request(request))
-        line = await reader.readline()
-    except ConnectionError as error:
-        raise EngineStopped from error
-    if not line.endswith(b"\n"):
-        raise EngineStopped
-    return decode_event(line)
