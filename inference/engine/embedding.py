@@ -1,4 +1,4 @@
-"""Requests for vectors: bounded in all, and for each key together with what it generates."""
+"""Requests for vectors: bounded in total, and for each key together with its generations."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from inference.protocol import Chunk, Done, Started, TokenInfo
 from registry.promotion.resolve import Served
 
-# What comes of a request's answers, each event with the number of its answer.
+# The events of a request's answers, each with the number of its answer.
 Events = AsyncGenerator[tuple[int, Started | Chunk | Done]]
 
 

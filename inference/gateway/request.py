@@ -39,7 +39,7 @@ class GenerationRequest:
 
     @property
     def answers(self) -> int:
-        """How many there will be: those to the first prompt come first."""
+        """How many the request gets; the answers to the first prompt come first."""
         return len(self.prompts) * self.n
 
     def prompt_of(self, index: int) -> Prompt:

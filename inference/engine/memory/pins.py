@@ -70,7 +70,7 @@ class Pins:
         self._write([*others, load])
 
     def discard(self, meant: Callable[[Load], bool]) -> None:
-        """Forget those that are meant."""
+        """Forget the pins for which `meant` is true."""
         self._write([pin for pin in self.read() if not meant(pin)])
 
     def _write(self, loads: list[Load]) -> None:

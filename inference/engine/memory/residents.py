@@ -116,7 +116,7 @@ class Residents:
         return sum(r.nbytes if self._may_go(r) else r.cache_bytes for r in self)
 
     def leaves_in_s(self, resident: Resident) -> float | None:
-        """Seconds until a model goes for having been idle; None when it stays."""
+        """Seconds until a model is unloaded for being idle; None when it stays."""
         if not self._limits.idle_s or not self._may_go(resident):
             return None
         return max(0.0, self._limits.idle_s - (time.monotonic() - resident.last_used))
@@ -165,7 +165,7 @@ class Residents:
         return resident
 
     def _beside_others(self, place: Place, needed: int) -> Unavailable | None:
-        """Why there is no room, if it would be there without those who share the budget."""
+        """The error when the model would fit but for other processes that use the budget."""
         taken = self.taken
         if not taken.nbytes or self._missing(needed) > taken.nbytes:
             return None
@@ -176,7 +176,7 @@ class Residents:
         )
 
     def _options(self, place: Place) -> LoadOptions:
-        """A cache on disk is for these bytes of the base alone; a draft must read text alike."""
+        """A cache on disk serves only these bytes of the base; a draft needs the same tokenizer."""
         options = self._limits.options
         folder, draft = options.cache_dir, options.draft
         if folder is not None:

@@ -71,7 +71,7 @@ class Row:
         return Started(self.uid, self.prompt_tokens, self._since_received(self._inserted))
 
     def take(self, delta: Delta) -> Chunk | None:
-        """One more token came; the next piece of the answer, if it made one."""
+        """Take one more token; the next piece of the answer, if there is one."""
         self.completion_tokens += 1
         self._stop = delta.stop
         if self._first_token is None:

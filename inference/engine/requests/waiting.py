@@ -38,7 +38,7 @@ class Waiting:
         self._count += 1
 
     def first(self, running: Counter[str]) -> Row | None:
-        """The next one to run: the oldest of the key whose turn it is and that may run more."""
+        """The next row to run: the oldest one of the key whose turn it is, below its limit."""
         for key, rows in self._rows.items():
             most = rows[0].request.key_running
             if most is None or running[key] < most:
@@ -57,7 +57,7 @@ class Waiting:
         return True
 
     def turn_over(self, row: Row) -> None:
-        """The row's key has had its turn: the other keys come first now."""
+        """Put the row's key behind the other keys."""
         if row.key in self._rows:
             self._rows.move_to_end(row.key)
 
