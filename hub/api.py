@@ -16,7 +16,7 @@ from hub.web.parser import HubParser
 from hub.web.refusal import is_api, refusal
 from inference.protocol import wasted
 from inference.web.api import router as inference_router
-from registry.errors import HubError
+from registry.errors import HubError, explain, internal_error
 from registry.web.api import router as registry_router
 from registry.web.failures import understood
 from training.web.api import router as training_router
@@ -58,7 +58,7 @@ def hub_error(request: HttpRequest, error: HubError) -> HttpResponse:
 
 @api.exception_handler(ValidationError)
 def validation_error(request: HttpRequest, error: ValidationError) -> HttpResponse:
-    return refusal(request, 422, "invalid", "; ".join(_problem(item) for item in error.errors))
+    return refusal(request, 422, "invalid", explain(_placed(item) for item in error.errors))
 
 
 @api.exception_handler(Http404)
@@ -79,22 +79,18 @@ def unexpected(request: HttpRequest, error: Exception) -> HttpResponse:
     log.error("request_failed", path=request.path, exc_info=error)
     if known := understood(request, error):
         return hub_error(request, known)
-    return refusal(request, 500, "internal", _internal_error())
+    return refusal(request, 500, "internal", internal_error(correlation.current()))
 
 
-def _internal_error() -> str:
-    return f"Internal error. Details are in the log under ID {correlation.current()}."
-
-
-def _problem(item: dict[str, Any]) -> str:
-    """ "iters: Input should be greater than 0" from one of pydantic's errors."""
-    where = [str(part) for part in item["loc"]]
-    if where and where[0] in ("body", "query", "path", "form", "file", "header"):
-        del where[0]  # where ninja found it, and the name of the operation's parameter for a body
-        if item["loc"][0] == "body" and where[:1] == ["payload"]:
-            del where[0]
-    message = str(item["msg"]).removeprefix("Value error, ")
-    return f"{'.'.join(where)}: {message}" if where else message
+def _placed(item: dict[str, Any]) -> dict[str, Any]:
+    """The problem without what ninja puts before its place: where it read the value, and the name
+    of the operation's parameter for a body."""
+    place = list(item["loc"])
+    if place and place[0] in ("body", "query", "path", "form", "file", "header"):
+        source = place.pop(0)
+        if source == "body" and place[:1] == ["payload"]:
+            del place[0]
+    return {**item, "loc": place}
 
 
 def page_not_found(request: HttpRequest, exception: Exception) -> HttpResponseBase:
@@ -107,5 +103,5 @@ def page_not_found(request: HttpRequest, exception: Exception) -> HttpResponseBa
 def server_error(request: HttpRequest) -> HttpResponseBase:
     """Django's handler500; it has logged the traceback already."""
     if is_api(request):
-        return refusal(request, 500, "internal", _internal_error())
+        return refusal(request, 500, "internal", internal_error(correlation.current()))
     return defaults.server_error(request)

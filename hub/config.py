@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AliasChoices, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from registry.errors import place_and_message
 from registry.storage.sizes import GB
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -236,10 +237,10 @@ def load(**overrides: Any) -> Config:
     try:
         return Config(**overrides)
     except ValidationError as error:
-        for problem in error.errors():
-            name = str(problem["loc"][0]) if problem["loc"] else ""
+        for found in error.errors():
+            place, message = place_and_message(found)
+            name = place.partition(".")[0]
             label = name if name.isupper() else f"HUB_{name.upper()}" if name else "configuration"
-            message = problem["msg"].removeprefix("Value error, ")
             print(f"{label}: {message}.", file=sys.stderr)
         raise SystemExit(2) from None
 

@@ -83,7 +83,7 @@ class InferenceRequestAdmin(Searched[InferenceRequest], admin.ModelAdmin[Inferen
     list_select_related = ("version__model", "base_model", "token")
     search_fields = ("request_id", "correlation_id", "requested_model", "error")
     search_help_text = (
-        "Part of the name asked for or of a failed request's error, or a whole request or "
+        "Part of the requested name or of a failed request's error, or a whole request or "
         f"correlation id. Lists the newest {FOUND_AT_MOST:,}."
     )
     list_per_page = 25

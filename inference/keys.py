@@ -1,4 +1,4 @@
-"""Making, limiting and revoking API keys, for pages, API and commands alike."""
+"""Creating and limiting API keys, for pages, API and commands alike."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def issue_key(
     """The row, and the text that is shown this once. Raises Invalid and Conflict."""
     name = name.strip()
     if not 0 < len(name) <= 100:
-        raise Invalid("name: give 1 to 100 characters.")
+        raise Invalid("name: use 1 to 100 characters.")
     if scope not in ApiToken.Scope.values:
         raise Invalid(f"scope: choose one of {', '.join(ApiToken.Scope.values)}.")
     _check(max_running, max_waiting)
@@ -22,11 +22,11 @@ def issue_key(
         with transaction.atomic():
             return ApiToken.issue(name, scope, max_running=max_running, max_waiting=max_waiting)
     except IntegrityError as error:
-        raise Conflict(f"There is a key named {name} already; choose another name.") from error
+        raise Conflict(f"There is already a key named {name}; choose another name.") from error
 
 
 def limit_key(key: ApiToken, max_running: int | None, max_waiting: int | None) -> ApiToken:
-    """Replace its limits; None is none. Raises Invalid."""
+    """Replace its limits; None is no limit. Raises Invalid."""
     _check(max_running, max_waiting)
     key.max_running, key.max_waiting = max_running, max_waiting
     key.save(update_fields=["max_running", "max_waiting"])
@@ -35,6 +35,6 @@ def limit_key(key: ApiToken, max_running: int | None, max_waiting: int | None) -
 
 def _check(max_running: int | None, max_waiting: int | None) -> None:
     if max_running is not None and not 1 <= max_running <= 10_000:
-        raise Invalid("max_running: give 1 to 10000, or nothing for no limit.")
+        raise Invalid("max_running: use 1 to 10000, or leave it empty for no limit.")
     if max_waiting is not None and not 0 <= max_waiting <= 10_000:
-        raise Invalid("max_waiting: give 0 to 10000, or nothing for no limit.")
+        raise Invalid("max_waiting: use 0 to 10000, or leave it empty for no limit.")

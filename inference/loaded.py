@@ -1,13 +1,14 @@
-"""The models in memory under the names by which they are asked for, and the room beside them."""
+"""The models in memory, under the names that clients use, and the free memory."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from inference.engine.rows.places import place
+from inference.engine.requests.places import place
 from inference.gateway import client
-from inference.gateway.record import correlation_id, folders
+from inference.gateway.record import correlation_id
+from inference.gateway.request import folders
 from inference.protocol import Load, Unload
 from registry.models import BaseModel, ModelVersion
 from registry.promotion.resolve import Served
@@ -16,7 +17,7 @@ from registry.storage import paths
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model in memory or on its way there. `share` is how much of its weights has come.
+    """A model in memory or being loaded. `share` is how much of its weights is loaded.
 
     `memory_bytes` are weights, adapters, contexts (of what it answers now) and cached prefixes.
     `leaves_in_s` is None for one that stays: pinned, answering, or with no limit of idling.
@@ -43,14 +44,14 @@ class Loaded:
 
 
 def loaded_models(stats: dict[str, Any]) -> list[Loaded]:
-    """What the engine's statistics tell, with names from the registry; first what comes."""
-    told = [*stats["loading"], *stats["models"]]
-    base_paths = {row["base_path"] for row in told}
+    """From the engine's statistics, with names from the registry; loading ones first."""
+    rows = [*stats["loading"], *stats["models"]]
+    base_paths = {row["base_path"] for row in rows}
     bases = dict(BaseModel.objects.filter(path__in=base_paths).values_list("path", "name"))
-    adapters = {path for row in told for path in _adapter_paths(row)}
+    adapters = {path for row in rows for path in _adapter_paths(row)}
     found = ModelVersion.objects.filter(artifact_path__in=adapters).select_related("model")
     versions = {version.artifact_path: str(version) for version in found}
-    return [_loaded(row, bases, versions) for row in told]
+    return [_loaded(row, bases, versions) for row in rows]
 
 
 def _adapter_paths(row: dict[str, Any]) -> list[str]:
@@ -98,9 +99,9 @@ def _loaded(row: dict[str, Any], bases: dict[str, str], versions: dict[str, str]
 
 @dataclass(frozen=True)
 class Room:
-    """The budget and who has it, in bytes. `reclaimable_bytes` are prefixes and idle models that
-    are not pinned: they leave when others need them. `taken_bytes` has a process beside the engine,
-    the training job that `taken_by` names."""
+    """The budget and its use, in bytes. `reclaimable_bytes` are prefixes and idle models that are
+    not pinned: they are freed when others need the memory. `taken_bytes` belong to a process beside
+    the engine, the training job that `taken_by` names."""
 
     budget_bytes: int
     held_bytes: int
@@ -125,8 +126,8 @@ class Room:
 
 @dataclass(frozen=True)
 class Fit:
-    """Whether a model would find room now: it is `loaded`, it `fits`, others `leave` for it, what
-    is `busy`, pinned or training is in its way, or it is larger than the whole budget (`never`)."""
+    """Whether a model would fit now: it is `loaded`, it `fits`, idle models `leave` for it, `busy` or
+    pinned models or training are in its way, or it is larger than the whole budget (`never`)."""
 
     model: str
     needed_bytes: int
@@ -134,7 +135,7 @@ class Fit:
 
 
 def fit(served: Served, stats: dict[str, Any]) -> Fit:
-    """What the engine would say to loading `served`, by its own rules; see `Residents`."""
+    """What the engine would answer to loading `served`, by its own rules; see `Residents`."""
     asked = place(served.base_path, served.adapter_path)
     room = Room.of(stats)
     needed = asked.weights_bytes
@@ -150,13 +151,13 @@ def fit(served: Served, stats: dict[str, Any]) -> Fit:
     return Fit(served.label, needed, "leave" if enough else "busy")
 
 
-# --------------------------------------------------------------------------- by hand
+# --------------------------------------------------------------------------- loading and unloading
 
 
 async def load(served: Served, *, pin: bool | None = None, wait: bool = True) -> None:
     """Bring what `served` names into the engine's memory, and keep it there when pinned.
 
-    Without `wait` the engine's statistics tell how far it is. Raises HubError.
+    Without `wait` the engine's statistics show the progress. Raises HubError.
     """
     base, adapter = folders(served)
     request = Load(correlation_id=correlation_id(), base=base, adapter=adapter, pin=pin, wait=wait)
@@ -164,8 +165,8 @@ async def load(served: Served, *, pin: bool | None = None, wait: bool = True) ->
 
 
 async def unload(served: Served) -> list[str]:
-    """Give back the memory of the idle model that answers as `served`, pinned or not; the names of
-    what went. A LoRA version shares its base's model, which goes with all its adapters; a DoRA or
+    """Free the memory of the idle model that answers as `served`, pinned or not; the names of
+    the models unloaded. A LoRA version shares its base's model, which goes with all its adapters; a DoRA or
     full fine-tune is a model of its own, and goes alone.
 
     Raises Conflict while it answers, and Unavailable.
@@ -176,5 +177,5 @@ async def unload(served: Served) -> list[str]:
 
 
 async def unload_idle() -> list[str]:
-    """Give back the memory of everything that is idle and not pinned; the names of what went."""
+    """Unload every model that is idle and not pinned; their names."""
     return await client.unload(Unload())

@@ -1,8 +1,8 @@
-"""What the web side and the engine say to each other over the socket: JSON lines.
+"""The messages between the web side and the engine over the socket: JSON lines.
 
 One connection carries one request. The client writes one line, the engine answers with lines
 until `done` or `error` (or a single `reply`), and a client that closes the connection cancels
-what it asked for.
+its request.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ class Generate(_Request):
     """Answer `messages`, or continue `text` when there are none, with the base model, changed by
     the adapter when there is one.
 
-    `tools` are OpenAI's function descriptions. `key` names who asks: keys take turns, and at most
-    `key_running` requests of one run and `key_waiting` wait at a time (None: no limit of its own).
+    `tools` are OpenAI's function descriptions. Keys take turns: at most `key_running` requests
+    of a `key` run and `key_waiting` wait at a time (None: no limit).
     One of `forced_tools` (names) must be called, if there are any.
-    A request that has not ended after `deadline_s` seconds is given up.
+    After `deadline_s` seconds the request fails.
     """
 
     op: Literal["generate"] = "generate"
@@ -89,7 +89,7 @@ class Load(_Request):
     """Bring a base model (and an adapter) into memory, so that the next request need not wait.
 
     `pin` keeps it there, also over a restart of the engine (True), or no longer (False). Without
-    `wait` the reply comes at once, and the statistics tell how far it is.
+    `wait` the reply comes at once, and the statistics show the progress.
     """
 
     op: Literal["load"] = "load"
@@ -175,9 +175,9 @@ class Called(TypedDict):
 
 @dataclass(frozen=True)
 class Chunk:
-    """The next piece of the answer; `text` is empty only when there are logprobs to tell.
+    """The next piece of the answer; `text` is empty only when there are logprobs to send.
 
-    `logprobs` has an entry for each token since the last chunk, when the request asked for them.
+    `logprobs` has an entry for each token since the last chunk, when they were requested.
     """
 
     text: str
@@ -254,17 +254,17 @@ class EngineFailure(HubError):
 
 
 class DeadlineExceeded(HubError):
-    """The request had not ended when its time was over."""
+    """The request missed its deadline."""
 
     status = 504
     code = "deadline_exceeded"
 
 
 class ToolUseFailed(HubError):
-    """The answer has a tool call that cannot be read; `failed_generation` is all that it says.
+    """The answer has a tool call that cannot be parsed; `failed_generation` is all that it says.
 
-    Status, code and the field's name are Groq's. Not 500: clients send those again by
-    themselves, and a greedy model would only write the same once more.
+    Status, code and the field's name are Groq's. Not 500: clients retry those
+    automatically, and a greedy model would only write the same again.
     """
 
     status = 400
@@ -276,7 +276,7 @@ class ToolUseFailed(HubError):
 
 
 def wasted(error: Exception) -> dict[str, str]:
-    """What the model wrote before it failed, as every API tells it beside the error; often {}."""
+    """What the model wrote before it failed, as every API sends it beside the error; often {}."""
     written = getattr(error, "failed_generation", "")
     return {"failed_generation": written} if written else {}
 
@@ -304,20 +304,17 @@ def to_failed(error: HubError) -> Failed:
 
 def to_error(failed: Failed) -> HubError:
     """The exception that the engine's error stands for, with the tokens counted until then."""
-    error = _error(failed)
+    kind = _BY_CODE.get(failed.code)
+    error: HubError
+    if kind is not None and issubclass(kind, TooManyRequests | Unavailable):
+        error = kind(failed.message, failed.retry_after or 5)
+    elif kind is ToolUseFailed:
+        error = ToolUseFailed(failed.message, failed.failed_generation)
+    elif kind is not None:
+        error = kind(failed.message)
+    else:
+        error = EngineFailure(failed.message)
+        error.code, error.status = failed.code, failed.status
     counted = ("prompt_tokens", "completion_tokens")
     vars(error).update({name: getattr(failed, name) for name in counted})
-    return error
-
-
-def _error(failed: Failed) -> HubError:
-    kind = _BY_CODE.get(failed.code)
-    if kind is not None and issubclass(kind, TooManyRequests | Unavailable):
-        return kind(failed.message, failed.retry_after or 5)
-    if kind is ToolUseFailed:
-        return ToolUseFailed(failed.message, failed.failed_generation)
-    if kind is not None:
-        return kind(failed.message)
-    error = EngineFailure(failed.message)
-    error.code, error.status = failed.code, failed.status
     return error

@@ -8,7 +8,6 @@ import difflib
 import re
 import uuid
 from collections.abc import Sequence
-from contextlib import aclosing
 from dataclasses import fields
 from typing import Any
 
@@ -18,10 +17,9 @@ from django.db.models import Avg, Count, Q
 from django.utils import timezone
 
 from backends.base import Grammar, Sampling
-from inference.gateway import client
-from inference.gateway.record import folders
+from inference.gateway.generation import generate_unlogged
+from inference.gateway.request import GenerationRequest
 from inference.models import InferenceRequest, Replay, ReplayAnswer
-from inference.protocol import Chunk, Done, Generate
 from registry.background import children
 from registry.errors import HubError, Invalid, TooManyRequests
 from registry.models import ModelVersion
@@ -183,28 +181,18 @@ async def _ask(served: Served, answer: ReplayAnswer) -> None:
 
 
 async def _answer(served: Served, answer: ReplayAnswer) -> str:
-    """Straight from the engine: a replay is no request of anybody and stays out of the log."""
-    base, adapter = folders(served)
-    row, kept = answer.request, answer.prompt
-    request = Generate(
-        request_id=uuid.uuid4().hex,
-        base=base,
-        adapter=adapter,
-        messages=kept if isinstance(kept, list) else [],
-        text=kept if isinstance(kept, str) else "",
-        tools=(row.tools or []) if row else [],
+    """Straight from the engine: a replay is no client's request and stays out of the log."""
+    row = answer.request
+    request = GenerationRequest(
+        model=served.label,
+        prompts=[answer.prompt],
         sampling=sampling_from(row.params if row else {}),
-        key="replay",
-        key_running=AT_ONCE,
+        tools=(row.tools or []) if row else [],
     )
-    text: list[str] = []
-    async with aclosing(client.generate(request)) as events:
-        async for event in events:
-            if isinstance(event, Chunk):
-                text.append(event.text)
-            elif isinstance(event, Done):
-                return _joined("".join(text), event.tool_calls)
-    raise AssertionError("a generation ends with Done or an exception")
+    [now] = await generate_unlogged(
+        served, request, request_id=uuid.uuid4().hex, key="replay", key_running=AT_ONCE
+    )
+    return _joined(now.text, now.done.tool_calls)
 
 
 def sampling_from(params: dict[str, Any]) -> Sampling:

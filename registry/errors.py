@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from typing import Any
+
 
 class HubError(Exception):
     """Base of the hub's own errors; the text says what is wrong and what to do."""
@@ -72,3 +75,24 @@ class Damaged(HubError):
 
     status = 500
     code = "damaged"
+
+
+def explain(problems: Iterable[Mapping[str, Any]]) -> str:
+    """A sentence for each problem that pydantic found (its `error.errors()`), such as
+    "iters: Input should be greater than 0."."""
+    return " ".join(
+        f"{place}: {message}." if place else f"{message[:1].upper()}{message[1:]}."
+        for place, message in map(place_and_message, problems)
+    )
+
+
+def place_and_message(found: Mapping[str, Any]) -> tuple[str, str]:
+    """Where one of pydantic's problems is, such as `lora.rank` (empty: in the whole), and what is
+    wrong there, without a full stop."""
+    place = ".".join(map(str, found["loc"]))
+    return place, str(found["msg"]).removeprefix("Value error, ").removesuffix(".")
+
+
+def internal_error(correlation_id: str) -> str:
+    """The sentence for an error nobody foresaw; the log has its traceback under this ID."""
+    return f"Internal error. Details are in the log under ID {correlation_id or 'unknown'}."

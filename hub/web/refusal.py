@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
 
-from hub.monitoring import correlation
-from inference.v1.anthropic import bodies
+from inference.v1.anthropic.bodies import error as anthropic_error
+from inference.v1.openai.bodies import error as openai_error
 
 
 def path_of(request: HttpRequest) -> str:
@@ -29,15 +29,12 @@ def refusal(
     response: HttpResponse
     path = path_of(request)
     if path.startswith("/v1/messages"):
-        body = bodies.error(status, message, correlation.current())
-        response = JsonResponse(body, status=status)
+        response = JsonResponse(anthropic_error(status, message), status=status)
     elif path.startswith("/v1/"):
-        kind = "server_error" if status >= 500 else "invalid_request_error"
-        error = {"message": message, "type": kind, "param": None, "code": code}
-        response = JsonResponse({"error": error}, status=status)
+        response = JsonResponse(openai_error(status, message, code), status=status)
     elif is_api(request):
-        told = {"code": code, "message": message, **more}
-        response = JsonResponse({"error": told}, status=status)
+        error = {"code": code, "message": message, **more}
+        response = JsonResponse({"error": error}, status=status)
     else:
         response = HttpResponse(message, status=status, content_type="text/plain; charset=utf-8")
     if retry_after is not None:

@@ -1,4 +1,4 @@
-"""Requests for vectors: bounded in all, and for each key together with what it generates."""
+"""Requests for vectors: bounded in total, and for each key together with its generations."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from inference.engine.rows.places import Place
+from inference.engine.requests.places import Place
 from inference.engine.thread import GenerationThread
 from inference.protocol import Embed
 from registry.errors import TooManyRequests
 
 AT_ONCE = 4  # texts between two steps of the streams
 CLIENTS = 16
-_LOOK_S = 0.01  # between two looks whether a key may go on
+_CHECK_S = 0.01  # between two checks whether a key may continue
 
 
 class Embedding:
@@ -32,10 +32,12 @@ class Embedding:
         return self._requests > 0
 
     async def answer(self, request: Embed) -> dict[str, Any]:
-        """Vectors and tokens; a few texts between two steps, so that long lists hold up nobody's
-        stream. Raises TooManyRequests and what loading raises."""
+        """Vectors and tokens; a few texts between two steps, so that long lists delay no stream.
+        Raises TooManyRequests and what loading raises."""
         if self._requests >= CLIENTS:
-            raise TooManyRequests(f"{self._requests} requests for embeddings run already.", 2)
+            raise TooManyRequests(
+                f"{self._requests} requests for embeddings are already running; try again soon.", 2
+            )
         self._requests += 1
         try:
             place = await self._find(request)
@@ -66,13 +68,13 @@ class Embedding:
         waiting = self._waiting[key] + self._thread.waiting_of(key)
         if most is not None and waiting >= most:
             raise TooManyRequests(
-                f"This key runs {request.key_running} requests and {waiting} wait already; send "
-                "this one again when some have been answered.",
+                f"This key already runs {request.key_running} requests, and {waiting} are already "
+                "waiting; try again when some are answered.",
                 self._thread.patience,
             )
         self._waiting[key] += 1
         try:
             while not self._thread.begin_embedding(key, request.key_running):
-                await asyncio.sleep(_LOOK_S)
+                await asyncio.sleep(_CHECK_S)
         finally:
             self._waiting[key] -= 1

@@ -1,4 +1,4 @@
-"""What a client is told when its request cannot be answered."""
+"""The error that a client gets when its request cannot be answered."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import structlog
 
 from backends.base import BackendError, OutOfMemory, PromptTooLong
 from inference.engine.memory.neighbours import Taken
-from inference.engine.rows.row import Row
-from inference.protocol import DeadlineExceeded, EngineFailure, Failed, to_failed
+from inference.engine.requests.row import Row
+from inference.protocol import DeadlineExceeded, Failed, to_failed
 from registry.errors import HubError, Unavailable
 from registry.storage.sizes import human
 
@@ -30,45 +30,40 @@ def out_of_budget(tokens: int, taken: Taken) -> Unavailable:
     beside = f", of which {taken.by} takes {human(taken.nbytes)}" if taken.nbytes else ""
     return Unavailable(
         f"A context of {tokens} tokens does not fit into the memory budget now{beside}; try again "
-        "soon, send a shorter prompt or ask for fewer tokens.",
+        "soon, send a shorter prompt or generate fewer tokens.",
         10,
     )
 
 
 def too_late(row: Row) -> Failed:
-    """The request's deadline is over."""
-    began = f"after {row.completion_tokens} tokens" if row.prompt_tokens else "while it waited"
-    return failure(
-        DeadlineExceeded(
-            f"The request was given up {began}: its {row.request.deadline_s:g} s are over."
-        ),
-        row,
+    """The request missed its deadline."""
+    moment = f"after {row.completion_tokens} tokens" if row.prompt_tokens else "while it waited"
+    error = DeadlineExceeded(
+        f"The request missed its deadline of {row.request.deadline_s:g} s {moment}; allow more time "
+        "or generate fewer tokens."
     )
+    return failure(error, row)
 
 
 def failure(error: Exception, row: Row | None = None, correlation_id: str = "") -> Failed:
-    """What a client is told about `error`; anything unforeseen goes to the log with its trace."""
+    """What the client gets for `error`; anything unforeseen goes to the log with its traceback."""
     correlation_id = row.request.correlation_id if row else correlation_id
-    failed = _failure(error, correlation_id)
+    if isinstance(error, HubError):
+        failed = to_failed(error)
+    elif isinstance(error, PromptTooLong):
+        failed = Failed("context_length_exceeded", str(error), 400)
+    elif isinstance(error, OutOfMemory):
+        failed = to_failed(Unavailable(f"The device ran out of memory: {error}", 10))
+    elif isinstance(error, BackendError):
+        failed = Failed("unsupported_model", str(error), 422)
+    else:
+        log.error("generation failed", correlation_id=correlation_id, exc_info=error)
+        message = (
+            f"The engine failed on this request ({type(error).__name__}). Details are in its log "
+            f"under ID {correlation_id or 'unknown'}."
+        )
+        failed = Failed("engine_failed", message, 500)
     if row is None:
         return failed
     counts = {n: getattr(row, n) for n in ("prompt_tokens", "completion_tokens")}
     return replace(failed, **counts)
-
-
-def _failure(error: Exception, correlation_id: str) -> Failed:
-    if isinstance(error, HubError):
-        return to_failed(error)
-    if isinstance(error, PromptTooLong):
-        return Failed("context_length_exceeded", str(error), 400)
-    if isinstance(error, OutOfMemory):
-        return to_failed(Unavailable(f"The device ran out of memory: {error}", 10))
-    if isinstance(error, BackendError):
-        return Failed("unsupported_model", str(error), 422)
-    log.error("generation failed", correlation_id=correlation_id, exc_info=error)
-    unforeseen = EngineFailure(
-        "The engine failed on this request; its log says why "
-        f"({type(error).__name__}, correlation id {correlation_id or 'unknown'})."
-    )
-    unforeseen.code, unforeseen.status = "engine_failed", 500
-    return to_failed(unforeseen)

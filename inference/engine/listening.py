@@ -1,4 +1,4 @@
-"""The engine's socket file, and the lock that says whose it is."""
+"""The engine's socket file, and the lock that shows whether its engine lives."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from registry.errors import Conflict
 def listening(path: Path) -> Iterator[socket.socket]:
     """A bound socket at `path`, mode 0600. Raises Conflict while another engine lives.
 
-    A lock tells a live engine from the socket that a killed one left: the kernel drops the lock
+    The lock distinguishes a live engine from the socket that a killed one left: the kernel drops the lock
     with its process.
     """
     with path.with_name(f"{path.name}.lock").open("a") as lock:

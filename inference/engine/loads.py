@@ -1,4 +1,4 @@
-"""Models on their way into memory, and how far they are."""
+"""Models being loaded, and their progress."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from backends.base import BackendError
 from inference.engine.failures import failure
 from inference.engine.memory.pins import MOST_DEATHS, Pins
 from inference.engine.memory.verification import Verified
-from inference.engine.rows.places import Place, place
+from inference.engine.requests.places import Place, place
 from inference.engine.thread import GenerationThread
 from inference.protocol import Load
 from registry.errors import HubError, Unavailable
 from registry.storage import paths
 
-KEPT_S = 300.0  # a failed load is told for so long
+KEPT_S = 300.0  # a failed load is reported for so long
 PINNED_AGAIN_S = 30.0  # until a pinned model that found no memory is tried again
 log = structlog.get_logger(__name__)
 
@@ -30,12 +30,12 @@ class _Progress:
     request: Load
     state: Literal["verifying", "loading", "failed"] = "verifying"
     place: Place | None = None
-    began: float = field(default_factory=time.monotonic)
+    started: float = field(default_factory=time.monotonic)
     held: int = 0  # bytes that all models held before
     error: str = ""
-    stays: bool = False  # told until somebody loads it
+    stays: bool = False  # reported until the model is loaded
 
-    def told(self, nbytes: int) -> dict[str, Any]:
+    def stats(self, nbytes: int) -> dict[str, Any]:
         weights = self.place.weights_bytes if self.place else 0
         grown = max(0, nbytes - self.held) if self.state == "loading" else 0
         return {
@@ -45,13 +45,13 @@ class _Progress:
             "state": self.state,
             "weights_bytes": weights,
             "share": round(min(1.0, grown / weights), 3) if weights else 0.0,
-            "seconds": round(time.monotonic() - self.began, 1),
+            "seconds": round(time.monotonic() - self.started, 1),
             "error": self.error,
         }
 
 
 class Loads:
-    """Loads by hand and of what is pinned. All of it runs on the event loop."""
+    """Loads that were requested, and of pinned models. All of it runs on the event loop."""
 
     def __init__(self, thread: GenerationThread, verified: Verified, pins: Pins) -> None:
         self._thread = thread
@@ -63,58 +63,58 @@ class Loads:
         self._one_at_a_time = asyncio.Lock()
 
     async def load(self, request: Load) -> str:
-        """Bring a model into memory; its name. Its client may leave: it goes on.
+        """Bring a model into memory; its name. It continues when its client disconnects.
 
         Raises what verifying and loading raise.
         """
-        return await asyncio.shield(self.begin(request))
+        return await asyncio.shield(self.start(request))
 
-    def begin(self, request: Load) -> asyncio.Task[str]:
-        """Load in the background; `stats` tells how far it is."""
+    def start(self, request: Load) -> asyncio.Task[str]:
+        """Load in the background; `stats` has the progress."""
         task = asyncio.create_task(self._load(request))
         self._tasks.add(task)
         task.add_done_callback(self._ended)
         return task
 
-    def begin_pinned(self) -> None:
+    def start_pinned(self) -> None:
         """Load what was pinned when the engine ended, in the order in which it was pinned."""
         for request in self._pins.read():
             if self._pins.deaths(request) >= MOST_DEATHS:
-                self._tell_death(request)
+                self._report_death(request)
             else:
                 self._pinned.append(asyncio.create_task(self._load_pinned(request)))
 
     def stop(self) -> None:
-        """Try no more to load what is pinned."""
+        """Stop trying to load what is pinned."""
         for task in self._pinned:
             task.cancel()
 
     async def _load_pinned(self, request: Load) -> None:
-        """Again and again while there is no memory for it: it is wanted whenever there is."""
+        """Retry while there is no memory for it."""
         while request in self._pins.read():
             try:
                 async with self._one_at_a_time:
                     with self._pins.attempt(request):
-                        await self.begin(request)
+                        await self.start(request)
                 return
             except Unavailable:
                 await asyncio.sleep(PINNED_AGAIN_S)
             except (HubError, BackendError):
-                return  # told by `stats`
+                return  # reported by `stats`
 
-    def _tell_death(self, request: Load) -> None:
+    def _report_death(self, request: Load) -> None:
         progress = _Progress(_name(request), request, "failed", stays=True)
         progress.error = (
-            f"The engine ended {MOST_DEATHS} times while it loaded this pinned model; make room for "
-            "it and load it by hand, or unload it to take the pin away."
+            f"The engine ended {MOST_DEATHS} times while it loaded this pinned model. Free memory and "
+            "load it again, or unload it to remove the pin."
         )
         self._now.append(progress)
-        log.error("pinned model left out", model=progress.name)
+        log.error("pinned model skipped", model=progress.name)
 
     def _ended(self, task: asyncio.Task[str]) -> None:
         self._tasks.discard(task)
         if not task.cancelled():
-            task.exception()  # told by `stats` as well, whether or not somebody waits for it
+            task.exception()  # reported by `stats` too, whether or not a client waits for it
 
     async def _load(self, request: Load) -> str:
         name = _name(request)
@@ -129,7 +129,7 @@ class Loads:
         except Exception as error:
             progress.state = "failed"
             failed = failure(error, correlation_id=request.correlation_id)
-            progress.error, progress.began = failed.message, time.monotonic()
+            progress.error, progress.started = failed.message, time.monotonic()
             raise
         self._now.remove(progress)
         if request.pin:
@@ -140,7 +140,7 @@ class Loads:
         return progress.place.name
 
     def forget(self, request: Load) -> None:
-        """Take the pin of a model away, also over the next restart."""
+        """Remove the pin of a model, also for the next restart."""
         base, adapter = request.base.path, request.adapter
 
         def meant(pin: Load) -> bool:
@@ -151,12 +151,12 @@ class Loads:
         self._now = [p for p in self._now if not (p.stays and meant(p.request))]
 
     def stats(self) -> list[dict[str, Any]]:
-        """Every load that goes on or failed a short while ago."""
+        """Every load that is running or failed a short while ago."""
         oldest = time.monotonic() - KEPT_S
-        self._now = [p for p in self._now if p.state != "failed" or p.stays or p.began > oldest]
+        self._now = [p for p in self._now if p.state != "failed" or p.stays or p.started > oldest]
         nbytes = self._thread.nbytes
         first = {p.name: p for p in reversed(self._now)}  # several may wait for the same load
-        return [progress.told(nbytes) for progress in first.values()]
+        return [progress.stats(nbytes) for progress in first.values()]
 
 
 def _place(request: Load) -> Place:

@@ -8,17 +8,17 @@ from contextlib import suppress
 from inference.protocol import Done, Event, Failed, Queued, encode_event
 
 BUFFERED_EVENTS = 512  # events kept for a slow reader, beyond what its socket takes
-LAST_WORD_S = 5.0
+LAST_EVENT_S = 5.0
 
 
 class Outbound:
-    """Events on their way to one reader: bounded, so that a slow one costs nobody else."""
+    """Events for one reader: bounded, so that a slow one costs the others nothing."""
 
     def __init__(self, writer: asyncio.StreamWriter, limit: int = BUFFERED_EVENTS) -> None:
         self._writer = writer
         self._events: asyncio.Queue[Event] = asyncio.Queue(limit)
         self.overflow = asyncio.Event()
-        self.complete = False  # the engine has said the last word
+        self.complete = False  # the last event is in
 
     def queued(self, waiting: int) -> None:
         self.put(Queued(waiting))
@@ -42,10 +42,12 @@ class Outbound:
 
     async def refuse_slow_reader(self) -> None:
         """End the stream with an error; give the reader a moment to fetch it."""
-        message = "The answer was read too slowly and has been stopped; read faster or stream less."
+        message = (
+            "The answer was read too slowly and was stopped; read faster or generate fewer tokens."
+        )
         with suppress(TimeoutError):
             await asyncio.wait_for(
-                write(self._writer, Failed("slow_reader", message, 408)), LAST_WORD_S
+                write(self._writer, Failed("slow_reader", message, 408)), LAST_EVENT_S
             )
         self._writer.transport.abort()
 

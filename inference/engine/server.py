@@ -1,4 +1,4 @@
-"""The engine's socket: who may listen, how requests come in, and what a client's leaving does."""
+"""The engine's socket: how requests come in, and what happens when a client disconnects."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from inference.engine.loads import Loads
 from inference.engine.memory.pins import Pins
 from inference.engine.memory.residents import Limits
 from inference.engine.memory.verification import Verified
-from inference.engine.outbound import LAST_WORD_S, Outbound, write
-from inference.engine.rows import rendering
-from inference.engine.rows.places import Place
-from inference.engine.rows.row import Row
+from inference.engine.outbound import LAST_EVENT_S, Outbound, write
+from inference.engine.requests import rendering
+from inference.engine.requests.places import Place
+from inference.engine.requests.row import Row
 from inference.engine.thread import GenerationThread
 from inference.protocol import (
     MAX_LINE,
@@ -45,8 +45,8 @@ from inference.protocol import (
 from registry.storage import paths
 
 log = structlog.get_logger(__name__)
-FIRST_LINE_S = 10.0  # a client that says nothing for so long is sent away
-DRAIN_S = 5.0  # what runs when the engine is told to stop gets this long
+FIRST_LINE_S = 10.0  # a silent client is disconnected after so long
+DRAIN_S = 5.0  # for running requests when the engine stops
 CLOSE_S = 5.0  # for a step to end and the models to be closed
 SEND_BUFFER = 64 * 1024  # bytes the kernel keeps for a reader
 WRITE_BUFFER = 8 * 1024  # bytes asyncio keeps beyond that
@@ -76,7 +76,7 @@ class Engine:
         self._verified = Verified()
         self._pins = Pins(paths.run_dir() / "pinned.json")
         self._loads = Loads(self._thread, self._verified, self._pins)
-        self._began = time.monotonic()
+        self._started = time.monotonic()
         self._connections: set[asyncio.Task[None]] = set()
         self._refusing = False
         self._embedding = Embedding(self._thread, self._place)
@@ -84,7 +84,7 @@ class Engine:
         self._looking: asyncio.Task[None] | None = None
 
     async def run(self, path: Path) -> None:
-        """Serve at `path` until `stop`, then let what runs finish for a while.
+        """Serve at `path` until `stop`, then give running requests time to finish.
 
         Raises Conflict when another engine listens there, EngineFailure when the generation
         thread ended by itself.
@@ -94,7 +94,7 @@ class Engine:
                 device = await asyncio.wrap_future(self._thread.start())
                 server = await asyncio.start_unix_server(self._accept, sock=sock, limit=MAX_LINE)
                 log.info("engine ready", socket=str(path), device=device.name, pid=os.getpid())
-                self._loads.begin_pinned()
+                self._loads.start_pinned()
                 watching = asyncio.create_task(self._watch())
                 await self._stop.wait()
                 await self._drain()
@@ -103,10 +103,10 @@ class Engine:
             finally:
                 await self._finish()
         if self._thread.failed:
-            raise EngineFailure("The engine failed and ends; its log says why.")
+            raise EngineFailure("The engine failed and stops. Details are in its log.")
 
     def stop(self) -> None:
-        """Refuse new requests, let what runs finish for a while, and return from `run`."""
+        """Refuse new requests, give running ones time to finish, and return from `run`."""
         self._stop.set()
 
     async def _watch(self) -> None:
@@ -115,7 +115,7 @@ class Engine:
             self._thread.rendering.look()
 
     async def _drain(self) -> None:
-        """Answer what comes in with 503 while what runs and waits goes on for a while."""
+        """Answer new requests with 503 while running and waiting ones continue for a while."""
         self._refusing = True
         log.info("engine stopping", running=self._thread.running)
         deadline = time.monotonic() + self._drain_s
@@ -149,7 +149,7 @@ class Engine:
         try:
             await self._answer(reader, writer)
         except (ConnectionError, TimeoutError):
-            pass  # the client is gone; whatever it asked for has been cancelled
+            pass  # the client is gone, and its request cancelled
         finally:
             writer.close()
 
@@ -173,20 +173,19 @@ class Engine:
             except ConnectionError:
                 raise
             except Exception as error:
-                told = failure(error, correlation_id=request.correlation_id)
-                await write(writer, told)
+                await write(writer, failure(error, correlation_id=request.correlation_id))
 
     async def _reply(self, request: Request) -> dict[str, Any]:
         if isinstance(request, Ping):
             return {"pid": os.getpid()}
         if isinstance(request, Stats):
-            # For the next one who asks what would fit; a slow database must not hold this answer up.
+            # For the next request that asks what would fit; a slow database must not delay this one.
             self._looking = asyncio.create_task(self._thread.look_around())
             return self.stats()
         if isinstance(request, Load):
             if request.wait:
                 return {"loaded": await self._loads.load(request)}
-            self._loads.begin(request)
+            self._loads.start(request)
             return {"loading": request.base.path}
         if isinstance(request, Embed):
             return await self._embedding.answer(request)
@@ -213,10 +212,10 @@ class Engine:
         return gone
 
     def stats(self) -> dict[str, Any]:
-        """Everything the pages, the sampler and `doctor` want to know about this process."""
+        """Everything the pages, the sampler and `doctor` show about this process."""
         return {
             "pid": os.getpid(),
-            "uptime_s": round(time.monotonic() - self._began, 1),
+            "uptime_s": round(time.monotonic() - self._started, 1),
             "memory_bytes": psutil.Process().memory_info().rss,
             "stopping": self._refusing,
             **self._thread.stats(),
@@ -231,7 +230,7 @@ class Engine:
         place = await self._place(request)
         row = Row(request, place, outbound.put)
         outbound.queued(self._thread.submit(row))
-        # The client writes nothing more: whatever ends this read, it has closed the connection.
+        # The client writes nothing more: when this read ends, it has closed the connection.
         gone = asyncio.create_task(reader.read(1))
         sending = asyncio.create_task(outbound.send())
         overflow = asyncio.create_task(outbound.overflow.wait())
@@ -247,7 +246,7 @@ class Engine:
                 outbound.put(too_late(row))
             if not done:
                 await asyncio.wait(
-                    (gone, sending), timeout=LAST_WORD_S, return_when=asyncio.FIRST_COMPLETED
+                    (gone, sending), timeout=LAST_EVENT_S, return_when=asyncio.FIRST_COMPLETED
                 )
         finally:
             for task in (gone, sending, overflow):
@@ -261,8 +260,8 @@ class Engine:
 async def _unless_gone(
     answer: Coroutine[Any, Any, dict[str, Any]], reader: asyncio.StreamReader
 ) -> dict[str, Any] | None:
-    """What `answer` gives, or None, and its end, when the client has left before. Raises what it
-    raises."""
+    """The result of `answer`; None, and it is cancelled, when the client disconnects before. Raises
+    what it raises."""
     answering = asyncio.ensure_future(answer)
     gone = asyncio.create_task(reader.read(1))
     try:

@@ -38,7 +38,7 @@ EMBED_S = 600.0  # the model may have to be loaded first
 
 
 class EngineStopped(Unavailable):
-    """The engine ended while it was answering."""
+    """The engine stopped while it was answering."""
 
     code = "engine_stopped"
 
@@ -58,18 +58,24 @@ async def generate(request: Generate) -> AsyncGenerator[Queued | Started | Chunk
     """The engine's events until Done. Close the generator to cancel the request.
 
     Raises the HubError that the engine answered with, Unavailable when there is no engine, and
-    EngineStopped when it ended on the way.
+    EngineStopped when it stops on the way.
     """
     reader, writer = await _connect()
     try:
+        writer.write(encode_request(request))
         event: Event | None = None
         while not isinstance(event, Done):
-            event = await _ask(reader, writer, request if event is None else None)
+            line = await reader.readline()
+            if not line.endswith(b"\n"):
+                raise EngineStopped
+            event = decode_event(line)
             if isinstance(event, Failed):
                 raise to_error(event)
             if isinstance(event, Reply):
                 raise EngineStopped
             yield event
+    except ConnectionError as error:
+        raise EngineStopped from error
     finally:
         writer.close()
 
@@ -90,7 +96,7 @@ async def count(request: Count) -> int:
 
 
 async def unload(request: Unload) -> list[str]:
-    """Give memory back; the names of the models that went."""
+    """Free memory; the names of the models that were unloaded."""
     return list((await _reply(request, REPLY_S))["unloaded"])
 
 
@@ -147,18 +153,3 @@ async def _connect() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
             return await asyncio.open_unix_connection(str(paths.engine_socket()), limit=MAX_LINE)
     except (OSError, TimeoutError) as error:
         raise engine_absent() from error
-
-
-async def _ask(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: Generate | None
-) -> Event:
-    """Send `request` when there is one, and read the next event. Raises EngineStopped."""
-    try:
-        if request is not None:
-            writer.write(encode_request(request))
-        line = await reader.readline()
-    except ConnectionError as error:
-        raise EngineStopped from error
-    if not line.endswith(b"\n"):
-        raise EngineStopped
-    return decode_event(line)

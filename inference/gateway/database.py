@@ -19,7 +19,7 @@ _thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="inference-databa
 
 
 def in_thread[**P, T](function: Callable[P, T]) -> Callable[P, Awaitable[T]]:
-    """`function` for asynchronous callers. It may run twice, when the database had gone away."""
+    """`function` for asynchronous callers. It may run twice, when the database was gone."""
 
     @wraps(function)
     async def call(*args: P.args, **kwargs: P.kwargs) -> T:

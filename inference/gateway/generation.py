@@ -1,10 +1,13 @@
-"""One generation, whoever asks for it: through the engine, measured, traced and logged."""
+"""From a request to its answers: through the engine, measured, traced and logged.
+
+`generate` gives whole answers, `stream` gives them piece by piece; every API calls one of the two.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
@@ -13,147 +16,110 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 
 from backends.base import Message, Sampling
 from inference.gateway import client
+from inference.gateway.answer import Answer, Events, Stream, collect
 from inference.gateway.database import in_thread
-from inference.gateway.record import Record, answerer, correlation_id, folders
-from inference.models import ApiToken, InferenceRequest
-from inference.protocol import Chunk, Count, Done, Embed, Queued, Started, TokenInfo
+from inference.gateway.record import Record, correlation_id
+from inference.gateway.request import Caller, GenerationRequest, answered_by, folders
+from inference.gateway.together import together
+from inference.models import InferenceRequest
+from inference.protocol import Count, Done, Embed, Queued, Started
 from registry.errors import HubError
 from registry.promotion.resolve import Served, resolve
 
-__all__ = ["answerer", "aresolve", "complete", "count_tokens", "embed", "folders", "generate"]
 log = structlog.get_logger(__name__)
 tracer = trace.get_tracer("hub.inference")
 aresolve = in_thread(resolve)
 EMBED_AT_ONCE = 32  # texts in one line to the engine, so that no line grows beyond reason
 
 
-@dataclass(frozen=True)
-class Completion:
-    """A whole answer; `logprobs` has its tokens when they were asked for."""
-
-    request_id: str
-    text: str
-    done: Done
-    logprobs: list[TokenInfo] = field(default_factory=list)
+async def generate(request: GenerationRequest, caller: Caller) -> list[Answer]:
+    """All answers, whole and in order. Raises HubError; being cancelled stops the engine too."""
+    served = await aresolve(request.model)
+    events = _events(served, request, caller, streamed=False)
+    return await collect(served, events, request.answers)
 
 
-@dataclass(frozen=True)
-class Embeddings:
-    """A vector of unit length for each text."""
+async def stream(request: GenerationRequest, caller: Caller) -> Stream:
+    """The answers, piece by piece, once the first has started. Raises HubError until then, and
+    from its `events` afterwards."""
+    served = await aresolve(request.model)
+    events = _events(served, request, caller, streamed=True)
+    _, started = await anext(events)
+    assert isinstance(started, Started), "an answer starts with Started or an exception"
+    return Stream(served, started, events)
 
-    request_id: str
-    vectors: list[list[float]]
-    prompt_tokens: int
+
+def _events(
+    served: Served, request: GenerationRequest, caller: Caller, *, streamed: bool
+) -> Events:
+    answers = [
+        _answer(served, request, caller, index, streamed) for index in range(request.answers)
+    ]
+    return answers[0] if len(answers) == 1 else together(answers, request.n)
 
 
-async def generate(
-    served: Served,
-    messages: Sequence[Message],
-    sampling: Sampling,
-    *,
-    api: InferenceRequest.Api,
-    requested_model: str,
-    streamed: bool,
-    token: ApiToken | None = None,
-    text: str = "",
-    tools: Sequence[dict[str, Any]] = (),
-    deadline_s: float | None = None,
-    forced_tools: Sequence[str] = (),
-) -> AsyncGenerator[Started | Chunk | Done]:
-    """Answer `messages`, or continue `text` when there are none: one Started, Chunks, one Done.
-    Close it to stop (use `aclosing`).
-
-    However it ends, it leaves one InferenceRequest, one span and its counts. Raises HubError.
-    """
-    record = Record(
-        served,
-        messages,
-        sampling,
-        api,
-        requested_model,
-        streamed,
-        token,
-        text,
-        tools,
-        deadline_s,
-        forced_tools,
-    )
-    span = tracer.start_span("chat", kind=SpanKind.CLIENT, attributes=_asked(record, "chat"))
+async def _answer(
+    served: Served, request: GenerationRequest, caller: Caller, index: int, streamed: bool
+) -> Events:
+    """One Started, Chunks, one Done. However it ends, it leaves one InferenceRequest, one span and
+    its counts."""
+    record = Record(served, request, caller, index, streamed)
+    span = tracer.start_span("chat", kind=SpanKind.CLIENT, attributes=_attributes(record, "chat"))
     try:
-        async with aclosing(client.generate(record.request())) as events:
+        async with aclosing(client.generate(record.for_engine())) as events:
             async for event in events:
                 if isinstance(event, Queued):
                     continue
                 record.note(event)
                 if isinstance(event, Done):
-                    await record.write()  # whoever has the answer also finds its row
-                yield event
+                    await record.write()  # a client that has the answer also finds its row
+                    if request.one_call:
+                        event = replace(event, tool_calls=event.tool_calls[:1])
+                yield index, event
     except Exception as error:
-        _failed(record, error)
+        _fail(record, error)
         raise
     finally:
         _end(span, record)
         await record.write()
 
 
-async def complete(
-    served: Served,
-    messages: Sequence[Message],
-    sampling: Sampling,
-    *,
-    api: InferenceRequest.Api,
-    requested_model: str,
-    token: ApiToken | None = None,
-    text: str = "",
-    tools: Sequence[dict[str, Any]] = (),
-    deadline_s: float | None = None,
-) -> Completion:
-    """The whole answer at once. Raises HubError; being cancelled stops the engine's work too."""
-    request_id = ""
-    pieces: list[str] = []
-    logprobs: list[TokenInfo] = []
-    async with aclosing(
-        generate(
-            served,
-            messages,
-            sampling,
-            api=api,
-            requested_model=requested_model,
-            streamed=False,
-            token=token,
-            text=text,
-            tools=tools,
-            deadline_s=deadline_s,
-        )
-    ) as events:
-        async for event in events:
-            if isinstance(event, Started):
-                request_id = event.request_id
-            elif isinstance(event, Chunk):
-                pieces.append(event.text)
-                logprobs += event.logprobs or []
-            else:
-                return Completion(request_id, "".join(pieces), event, logprobs)
-    raise AssertionError("a generation ends with Done or an exception")
+async def generate_unlogged(
+    served: Served, request: GenerationRequest, **sender: Any
+) -> list[Answer]:
+    """As `generate`, straight from the engine: no row, no counts. `sender` is whose request it is,
+    as in `GenerationRequest.for_engine`. Raises HubError."""
+
+    async def events() -> Events:
+        for index in range(request.answers):
+            engine = client.generate(request.for_engine(served, index, **sender))
+            async with aclosing(engine) as came:
+                async for event in came:
+                    if not isinstance(event, Queued):
+                        yield index, event
+
+    return await collect(served, events(), request.answers)
 
 
-async def embed(
-    served: Served,
-    texts: Sequence[str],
-    *,
-    api: InferenceRequest.Api,
-    requested_model: str,
-    token: ApiToken | None = None,
-) -> Embeddings:
-    """A vector for each of `texts`; logged like a generation that writes no tokens.
+@dataclass(frozen=True)
+class Embeddings:
+    """A vector of unit length for each text."""
 
-    Raises HubError; being cancelled stops the engine's work too.
+    served: Served
+    request_id: str
+    vectors: list[list[float]]
+    prompt_tokens: int
+
+
+async def embed(model: str, texts: Sequence[str], caller: Caller) -> Embeddings:
+    """A vector for each of `texts`; logged like an answer without tokens.
+
+    Raises HubError; being cancelled stops the engine too.
     """
-    sampling = Sampling(max_tokens=0)
-    record = Record(served, [], sampling, api, requested_model, streamed=False, token=token)
-    span = tracer.start_span(
-        "embeddings", kind=SpanKind.CLIENT, attributes=_asked(record, "embeddings")
-    )
+    served = await aresolve(model)
+    record = Record(served, GenerationRequest(model, [""], Sampling(max_tokens=0)), caller)
+    attributes = _attributes(record, "embeddings")
+    span = tracer.start_span("embeddings", kind=SpanKind.CLIENT, attributes=attributes)
     base, adapter = folders(served)
     vectors: list[list[float]] = []
     try:
@@ -164,26 +130,26 @@ async def embed(
                     base=base,
                     adapter=adapter,
                     texts=list(texts[first : first + EMBED_AT_ONCE]),
-                    **record.asker(),
+                    **caller.limits(),
                 )
             )
             vectors += reply["vectors"]
             record.prompt_tokens += reply["prompt_tokens"]
         record.status = InferenceRequest.Status.COMPLETED
     except Exception as error:
-        _failed(record, error)
+        _fail(record, error)
         raise
     finally:
         _end(span, record)
         await record.write()
-    return Embeddings(record.request_id, vectors, record.prompt_tokens)
+    return Embeddings(served, record.request_id, vectors, record.prompt_tokens)
 
 
 async def count_tokens(
-    served: Served, messages: Sequence[Message], tools: Sequence[dict[str, Any]]
+    model: str, messages: Sequence[Message], tools: Sequence[dict[str, Any]]
 ) -> int:
     """How many tokens a chat has before its answer. Raises HubError."""
-    base, adapter = folders(served)
+    base, adapter = folders(await aresolve(model))
     request = Count(
         correlation_id=correlation_id(),
         base=base,
@@ -194,31 +160,35 @@ async def count_tokens(
     return await client.count(request)
 
 
-def _failed(record: Record, error: Exception) -> None:
+# --------------------------------------------------------------------------- records and spans
+
+
+def _fail(record: Record, error: Exception) -> None:
     record.fail(error)
     if not isinstance(error, HubError):
         log.exception("generation failed", request_id=record.request_id)
 
 
-def _asked(record: Record, operation: str) -> dict[str, str | int | float]:
+def _attributes(record: Record, operation: str) -> dict[str, str | int | float]:
     # Names: https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-spans/
+    sampling = record.request.sampling
     return {
         "gen_ai.operation.name": operation,
         "gen_ai.provider.name": "mlx-model-hub",
-        "gen_ai.request.model": record.requested_model,
-        "gen_ai.request.max_tokens": record.sampling.max_tokens,
-        "gen_ai.request.temperature": record.sampling.temperature,
-        "gen_ai.request.top_p": record.sampling.top_p,
-        "gen_ai.response.model": answerer(record.served),
+        "gen_ai.request.model": record.request.model,
+        "gen_ai.request.max_tokens": sampling.max_tokens,
+        "gen_ai.request.temperature": sampling.temperature,
+        "gen_ai.request.top_p": sampling.top_p,
+        "gen_ai.response.model": answered_by(record.served),
         "gen_ai.response.id": record.request_id,
-        "hub.api": record.api.value,
+        "hub.api": record.caller.api.value,
         "hub.correlation_id": record.correlation_id,
         "hub.base_model": record.served.base.name,
     }
 
 
 def _end(span: Span, record: Record) -> None:
-    """The Django instrumentation's span ends when a stream begins; this one ends with it."""
+    """The Django instrumentation's span ends when a stream starts; this one ends with it."""
     span.set_attribute("hub.status", record.status.value)
     span.set_attribute("gen_ai.usage.input_tokens", record.prompt_tokens)
     if record.started is not None:

@@ -6,7 +6,7 @@ from prometheus_client import Counter, Histogram
 
 REQUESTS = Counter(
     "hub_inference_requests",
-    "Generations that ended, by who answered and how it ended",
+    "Finished generations, by model, outcome and API",
     ["model", "status", "api"],
 )
 TOKENS = Counter("hub_inference_tokens", "Tokens read and written", ["kind"])

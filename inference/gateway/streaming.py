@@ -1,24 +1,62 @@
-"""Server-sent events over ASGI."""
+"""A stream of answers as server-sent events, in the frames of any API."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator
-from typing import Any
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import aclosing
+from typing import Any, Protocol
 
 from django.http import StreamingHttpResponse
+
+from inference.gateway.answer import Stream
+from inference.protocol import Chunk, Done
+from registry.errors import HubError
+
+
+class Frames(Protocol):
+    """What one stream looks like in one API; `index` is the number of the answer."""
+
+    def start(self) -> Iterable[bytes]: ...
+    def chunk(self, index: int, chunk: Chunk) -> bytes: ...
+    def end(self, index: int, done: Done) -> Iterable[bytes]: ...
+    def finish(self) -> Iterable[bytes]:
+        """After the last answer has ended."""
+        ...
+
+    def fail(self, error: HubError) -> bytes:
+        """The stream's last event, when something fails after its start."""
+        ...
+
+
+def event_stream(stream: Stream, frames: Frames) -> StreamingHttpResponse:
+    """The stream as it comes, without buffering; closed when the client disconnects."""
+    return StreamingHttpResponse(
+        _encoded(stream, frames),
+        content_type="text/event-stream; charset=utf-8",
+        headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
+    )
+
+
+async def _encoded(stream: Stream, frames: Frames) -> AsyncGenerator[bytes]:
+    async with aclosing(stream.events) as events:
+        for first in frames.start():
+            yield first
+        try:
+            async for index, event in events:
+                if isinstance(event, Chunk):
+                    yield frames.chunk(index, event)
+                elif isinstance(event, Done):
+                    for ended in frames.end(index, event):
+                        yield ended
+        except HubError as error:
+            yield frames.fail(error)
+            return
+        for last in frames.finish():
+            yield last
 
 
 def frame(data: dict[str, Any] | str, event: str = "") -> bytes:
     """One event: `data` as JSON, or as it is when it is a text."""
     text = data if isinstance(data, str) else json.dumps(data, ensure_ascii=False)
     return f"{f'event: {event}\n' if event else ''}data: {text}\n\n".encode()
-
-
-def event_stream(frames: AsyncGenerator[bytes]) -> StreamingHttpResponse:
-    """`frames` as they come, buffered by nobody; closed when the client goes away."""
-    return StreamingHttpResponse(
-        frames,
-        content_type="text/event-stream; charset=utf-8",
-        headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
-    )

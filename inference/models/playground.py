@@ -21,7 +21,7 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
 
 
 class Conversation(models.Model):
-    """A chat that somebody chose to keep: one to four columns that were asked the same.
+    """A chat that was kept: one to four columns with the same messages.
 
     `columns` and `sampling` are what `inference.playground.conversations` checks and gives.
     """
@@ -54,7 +54,7 @@ class Conversation(models.Model):
 
     @property
     def turns(self) -> int:
-        """How often something was asked, in the longest column."""
+        """Messages in the longest column."""
         return max((len(column["exchanges"]) for column in self.columns), default=0)
 
     def rename(self, title: str) -> None:
@@ -62,13 +62,13 @@ class Conversation(models.Model):
         self.save(update_fields=["title"])
 
     def keep(self, revision: int, **content: Any) -> None:
-        """Replace what was said, as it was at `revision`. Raises Conflict when somebody else did."""
+        """Replace the content of `revision`. Raises Conflict when it is no longer the newest."""
         changed = Conversation.objects.filter(pk=self.pk, revision=revision).update(
             **content, revision=F("revision") + 1, updated_at=timezone.now()
         )
         if not changed:
             raise Conflict(
-                "This conversation went on in another window; open it again, or begin a new one."
+                "This conversation was changed in another window; open it again, or start a new one."
             )
         self.refresh_from_db()
 
@@ -94,5 +94,5 @@ class SystemPrompt(models.Model):
                 self.save()
         except IntegrityError:
             raise Conflict(
-                f"There is a system prompt named {name!r} already; choose another name."
+                f"There is already a system prompt named {name!r}; choose another name."
             ) from None

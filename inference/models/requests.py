@@ -63,7 +63,7 @@ class InferenceRequestQuerySet(models.QuerySet["InferenceRequest"]):
         return self.filter(status="completed").exclude(prompt=None).exclude(completion=None)
 
     def expire(self, rows_before: datetime.datetime, texts_before: datetime.datetime) -> int:
-        """Delete old rows, and the texts of those not quite so old; how many rows changed."""
+        """Delete old rows, and the texts of somewhat newer ones; how many rows changed."""
         gone, _ = self.filter(created_at__lt=rows_before).delete()
         kept = self.filter(created_at__lt=texts_before).exclude(
             prompt=None, completion=None, tools=None, tool_calls=None

@@ -16,7 +16,7 @@ _USED_EVERY = datetime.timedelta(minutes=1)  # a row is not written for each req
 
 
 class ApiToken(models.Model):
-    """A key for the API. Only its hash is kept; the text is shown once, when it is made."""
+    """A key for the API. Only its hash is kept; the text is shown once, when it is created."""
 
     PREFIX: ClassVar = "hub-"  # of every token's text
 
@@ -66,9 +66,9 @@ class ApiToken(models.Model):
         max_running: int | None = None,
         max_waiting: int | None = None,
     ) -> tuple[ApiToken, str]:
-        """Make a token: the row, and the text that is shown this once.
+        """Create a token: the row, and the text that is shown this once.
 
-        Raises IntegrityError when the name is taken or the scope is none of Scope.
+        Raises IntegrityError when the name is taken or the scope is not one of Scope.
         """
         text = cls.PREFIX + secrets.token_urlsafe(32)
         row = cls.objects.create(

@@ -1,4 +1,4 @@
-"""Conversations that are kept: what one holds, and how it is made and goes on."""
+"""Conversations that are kept: what they hold, and how they are created."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from inference.gateway.schemas import MAX_MESSAGES, SamplingIn
+from inference.gateway.request import MAX_MESSAGES
 from inference.models import TITLE_LENGTH, Conversation
+from inference.native.schemas import SamplingIn
 from registry.errors import Invalid
 
 MAX_COLUMNS = 4
-_SUGGESTED = 60  # characters of a title that nobody wrote
+_SUGGESTED = 60  # characters of a title taken from the first message
 
 _Text = Annotated[str, Field(max_length=1_000_000)]
 _Name = Annotated[str, Field(max_length=250)]
@@ -31,7 +32,7 @@ class Figures(BaseModel):
 
 
 class Exchange(BaseModel):
-    """What was asked and what was answered, by whom."""
+    """A message, its answer, and what answered it."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -62,9 +63,9 @@ class Content(BaseModel):
     columns: Annotated[list[Column], Field(min_length=1, max_length=MAX_COLUMNS)]
 
     def row(self) -> dict[str, Any]:
-        """The fields of a Conversation. Raises Invalid when nothing was said."""
+        """The fields of a Conversation. Raises Invalid when it is empty."""
         if not any(column.exchanges for column in self.columns):
-            raise Invalid("There is nothing to keep yet; ask something first.")
+            raise Invalid("There is nothing to keep yet; send a message first.")
         return {
             "system": self.system,
             "sampling": self.sampling.model_dump(mode="json", exclude_unset=True),
@@ -72,13 +73,12 @@ class Content(BaseModel):
         }
 
 
-def begin(content: Content, title: str = "") -> Conversation:
-    """Keep a conversation under `title`, or under how it begins. Raises Invalid."""
+def keep_conversation(content: Content, title: str = "") -> Conversation:
+    """Keep a conversation under `title`, or under its first words. Raises Invalid."""
     row = content.row()
-    return Conversation.objects.create(title=title.strip() or _suggested(content), **row)
-
-
-def _suggested(content: Content) -> str:
-    first = next(column for column in content.columns if column.exchanges)
-    words = " ".join(first.exchanges[0].user.split())
-    return words if len(words) <= _SUGGESTED else f"{words[: _SUGGESTED - 1].rstrip()}…"
+    if not (title := title.strip()):
+        first = next(column for column in content.columns if column.exchanges)
+        title = " ".join(first.exchanges[0].user.split())
+        if len(title) > _SUGGESTED:
+            title = f"{title[: _SUGGESTED - 1].rstrip()}…"
+    return Conversation.objects.create(title=title, **row)

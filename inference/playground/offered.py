@@ -1,4 +1,4 @@
-"""What the playground's search finds to talk to."""
+"""The models that the playground's search offers."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ OFFERED = 120  # names of one answer
 
 
 def offered(q: str) -> list[Name]:
-    """Names with `q` in them, of at most MODELS_SEARCHED models and then the base models. Behind an
-    `@` begins a version or an alias: `calendar@0.2`."""
+    """Names with `q` in them, of at most MODELS_SEARCHED models and then the base models. A version or
+    an alias follows an `@`: `calendar@0.2`."""
     model, at, selector = q.strip().partition("@")
     names = served_names(model.removeprefix("base:"), MODELS_SEARCHED)
     found = [name for name in names if q.strip().lower() in name.label.lower()]
@@ -33,7 +33,7 @@ def _numbered(model: str, selector: str) -> list[Name]:
 
 
 def newest() -> str:
-    """The name of the version made last, else of a base model; empty when there is neither."""
+    """The name of the newest version, else of a base model; empty when there is neither."""
     ready = ModelVersion.objects.ready().filter(moving_to="", model__archived_at=None)
     version = ready.select_related("model").order_by("-pk").first()
     if version is not None:

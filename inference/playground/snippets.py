@@ -1,4 +1,4 @@
-"""A request of the playground as a command and as a program that asks the same over `/v1`."""
+"""A playground request as a command and as a program that sends the same over `/v1`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import shlex
 from typing import Any
 
-from inference.gateway.schemas import InferenceIn
+from inference.native.schemas import InferenceIn
 from registry.errors import Invalid
 
 KEY_VARIABLE = "HUB_API_KEY"
@@ -29,21 +29,21 @@ _SAME = (
 )
 
 
-def chat_body(asked: InferenceIn) -> dict[str, Any]:
-    """The body of `/v1/chat/completions` that asks the same; what is off is left out. Raises
-    Invalid for what OpenAI's vocabulary has no word for."""
-    if asked.regex is not None or asked.max_kv_tokens:
-        raise Invalid("A regular expression or a token window can only be asked for natively.")
-    given = asked.model_dump(exclude_defaults=True)
+def chat_body(request: InferenceIn) -> dict[str, Any]:
+    """The same request as the body of `/v1/chat/completions`, without what is off. Raises Invalid
+    for what OpenAI's API cannot express."""
+    if request.regex is not None or request.max_kv_tokens:
+        raise Invalid("Only the native API takes a regular expression or a token window.")
+    given = request.model_dump(exclude_defaults=True)
     body: dict[str, Any] = {
-        "model": asked.model,
-        "messages": asked.chat(),
-        "max_tokens": asked.max_tokens,
-        "temperature": asked.temperature,
+        "model": request.model,
+        "messages": request.chat(),
+        "max_tokens": request.max_tokens,
+        "temperature": request.temperature,
     }
     body |= {name: given[name] for name in _SAME if name in given}
-    if asked.json_schema is not None:
-        schema = {"name": "answer", "schema": asked.json_schema}
+    if request.json_schema is not None:
+        schema = {"name": "answer", "schema": request.json_schema}
         body["response_format"] = {"type": "json_schema", "json_schema": schema}
     return body | {"stream": True}
 

@@ -1,7 +1,8 @@
 """What the compatible APIs do with each parameter: honour it, ignore it or refuse it.
 
-Every request of `/v1` is an `Asked`: its fields are honoured, `IGNORED` changes no answer, and
-what the hub would have to disobey is refused. `docs/openai.md` is `reference()` written down.
+Every request of `/v1` is a `CompatibleRequest`: its fields are honoured, `IGNORED` has
+those that change no answer, and the rest is refused. `docs/openai.md` is `reference()`
+written down.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ ModelName = Annotated[
 
 
 class Unsupported(HubError):
-    """A parameter that the hub would have to disobey."""
+    """A parameter that the hub does not honour."""
 
     def __init__(
         self, param: str | None, message: str, code: str = "unsupported_parameter"
@@ -40,13 +41,13 @@ class Unsupported(HubError):
 
 @dataclass(frozen=True)
 class Refused:
-    """A parameter that is not honoured, and the values of it that ask for nothing."""
+    """A parameter that is not honoured, and the values that mean "off" and pass."""
 
     why: str
     neutral: tuple[Any, ...] = ()
 
 
-class Asked(BaseModel):
+class CompatibleRequest(BaseModel):
     """A request of one endpoint."""
 
     model_config = ConfigDict(extra="allow")
@@ -55,7 +56,7 @@ class Asked(BaseModel):
     REFUSED: ClassVar[dict[str, Refused]] = {}
 
     def refuse_unsupported(self) -> None:
-        """Raises Unsupported for the first parameter that would be disobeyed."""
+        """Raises Unsupported for the first parameter that the hub does not honour."""
         for name, value in (self.model_extra or {}).items():
             if name in self.IGNORED:
                 continue
@@ -66,7 +67,7 @@ class Asked(BaseModel):
                 raise Unsupported(name, f"The hub does not support {name}: {refused.why}.")
 
 
-def table(kind: type[Asked]) -> str:
+def table(kind: type[CompatibleRequest]) -> str:
     """The parameters of one endpoint as a Markdown table."""
     lines = ["| parameter | |", "|---|---|"]
     for name, field in kind.model_fields.items():
@@ -75,6 +76,6 @@ def table(kind: type[Asked]) -> str:
     lines += [f"| `{name}` | ignored: {why} |" for name, why in kind.IGNORED.items()]
     for name, refused in kind.REFUSED.items():
         neutral = ", ".join(f"`{json.dumps(value)}`" for value in refused.neutral)
-        but = f", but for {neutral}" if neutral else ""
+        but = f" except {neutral}" if neutral else ""
         lines.append(f"| `{name}` | refused{but}: {refused.why} |")
     return "\n".join(lines)

@@ -1,9 +1,8 @@
 """Generation over a WebSocket: several at once, each stopped by its id or by disconnecting.
 
 The client sends `{"type": "generate", "id": "a", "model": …, "messages": …}`,
-`{"type": "stop", "id": "a"}` and `{"type": "regenerate", "id": "a", "seed": 2}`, which asks the
-last question under that id again with what it changes; every event that comes back carries the
-`id`.
+`{"type": "stop", "id": "a"}` and `{"type": "regenerate", "id": "a", "seed": 2}`, which repeats the
+last request with that id and what it changes; every event that comes back carries the `id`.
 """
 
 from __future__ import annotations
@@ -17,14 +16,17 @@ import structlog
 from channels.generic.websocket import AsyncJsonWebsocketConsumer
 from pydantic import ValidationError
 
-from inference.gateway.generation import aresolve, generate
-from inference.gateway.schemas import InferenceIn, error_out, event_out
+from inference.gateway import generation
+from inference.gateway.request import Caller
 from inference.models import ApiToken, InferenceRequest
-from registry.errors import Conflict, HubError, Invalid
+from inference.native import bodies
+from inference.native.schemas import InferenceIn
+from inference.protocol import Chunk, Done
+from registry.errors import Conflict, HubError, Invalid, explain, internal_error
 
 log = structlog.get_logger(__name__)
 MAX_AT_ONCE = 8  # generations on one socket
-REMEMBERED = 32  # questions that can be asked again
+REMEMBERED = 32  # requests that can be repeated
 
 
 class InferenceConsumer(AsyncJsonWebsocketConsumer):
@@ -33,14 +35,14 @@ class InferenceConsumer(AsyncJsonWebsocketConsumer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._running: dict[str, asyncio.Task[None]] = {}
-        self._asked: dict[str, dict[str, Any]] = {}
+        self._requests: dict[str, dict[str, Any]] = {}
 
     async def receive_json(self, content: Any, **kwargs: Any) -> None:
         request_id = str(content.get("id", "")) if isinstance(content, dict) else ""
         try:
-            self._obey(request_id, content)
+            self._handle(request_id, content)
         except HubError as error:
-            await self._tell(request_id, error_out(error))
+            await self._send(request_id, bodies.failed(error))
 
     async def disconnect(self, code: int) -> None:
         tasks = list(self._running.values())
@@ -55,7 +57,7 @@ class InferenceConsumer(AsyncJsonWebsocketConsumer):
         except ValueError:
             return None
 
-    def _obey(self, request_id: str, content: Any) -> None:
+    def _handle(self, request_id: str, content: Any) -> None:
         kind = content.get("type") if isinstance(content, dict) else None
         if kind == "stop":
             if task := self._running.get(request_id):
@@ -69,22 +71,25 @@ class InferenceConsumer(AsyncJsonWebsocketConsumer):
         fields = {name: value for name, value in content.items() if name not in ("type", "id")}
         before = None
         if kind == "regenerate":
-            if request_id not in self._asked:
-                raise Invalid(f"Nothing was asked under the id {request_id}; generate it first.")
-            fields = self._asked[request_id] | fields
+            if request_id not in self._requests:
+                raise Invalid(f"There is no request with the id {request_id}; generate it first.")
+            fields = self._requests[request_id] | fields
             before = self._running.pop(request_id, None)
         if request_id in self._running:
-            raise Conflict(f"{request_id} is being answered already; use another id.")
+            raise Conflict(f"{request_id} is still being answered; use another id.")
         if len(self._running) >= MAX_AT_ONCE:
-            raise Conflict(f"This socket answers {MAX_AT_ONCE} requests already; stop one first.")
-        payload = _payload(fields)
-        self._remember(request_id, fields)
-        self._begin(request_id, payload, before)
+            raise Conflict(f"This socket already answers {MAX_AT_ONCE} requests; stop one first.")
+        try:
+            payload = InferenceIn.model_validate(fields)
+        except ValidationError as error:
+            raise Invalid(explain(error.errors()[:1])) from error
 
-    def _begin(
-        self, request_id: str, payload: InferenceIn, before: asyncio.Task[None] | None
-    ) -> None:
-        task = asyncio.create_task(self._generate(request_id, payload, before))
+        self._requests.pop(request_id, None)
+        self._requests[request_id] = fields
+        while len(self._requests) > REMEMBERED:
+            del self._requests[next(iter(self._requests))]
+
+        task = asyncio.create_task(self._answer(request_id, payload, before))
         self._running[request_id] = task
 
         def forget(ended: asyncio.Task[None]) -> None:
@@ -93,58 +98,35 @@ class InferenceConsumer(AsyncJsonWebsocketConsumer):
 
         task.add_done_callback(forget)
 
-    def _remember(self, request_id: str, fields: dict[str, Any]) -> None:
-        self._asked.pop(request_id, None)
-        self._asked[request_id] = fields
-        while len(self._asked) > REMEMBERED:
-            del self._asked[next(iter(self._asked))]
-
-    async def _generate(
+    async def _answer(
         self, request_id: str, payload: InferenceIn, before: asyncio.Task[None] | None
     ) -> None:
         # No middleware gave this message an id; the task's context is its own.
-        structlog.contextvars.bind_contextvars(correlation_id=str(uuid.uuid4()))
+        correlation_id = str(uuid.uuid4())
+        structlog.contextvars.bind_contextvars(correlation_id=correlation_id)
         try:
             if before is not None:  # its last event comes before the first of the new answer
                 before.cancel()
                 await asyncio.wait((before,))
-            await self._stream(request_id, payload)
+            token = cast(ApiToken | None, self.scope.get("token"))
+            caller = Caller(InferenceRequest.Api.WEBSOCKET, token)
+            stream = await generation.stream(payload.request(), caller)
+            async with aclosing(stream.events) as events:
+                await self._send(request_id, bodies.started(stream.served, stream.started))
+                async for _, event in events:
+                    if isinstance(event, Chunk):
+                        await self._send(request_id, bodies.delta(event))
+                    elif isinstance(event, Done):
+                        await self._send(request_id, bodies.done(stream.served, event))
         except HubError as error:
-            await self._tell(request_id, error_out(error))
+            await self._send(request_id, bodies.failed(error))
         except asyncio.CancelledError:
-            await self._tell(request_id, {"event": "stopped"})
+            await self._send(request_id, {"event": "stopped"})
             raise
         except Exception:
             log.exception("generation failed")
-            failed = HubError("The hub failed at this; its log says why.")
-            await self._tell(request_id, error_out(failed))
+            failed = HubError(internal_error(correlation_id))
+            await self._send(request_id, bodies.failed(failed))
 
-    async def _stream(self, request_id: str, payload: InferenceIn) -> None:
-        served = await aresolve(payload.model)
-        events = generate(
-            served,
-            payload.chat(),
-            payload.sampling(),
-            api=InferenceRequest.Api.WEBSOCKET,
-            requested_model=payload.model,
-            streamed=True,
-            token=cast(ApiToken | None, self.scope.get("token")),
-            tools=payload.tools,
-            deadline_s=payload.deadline_s,
-        )
-        async with aclosing(events):
-            async for event in events:
-                await self._tell(request_id, event_out(served, event))
-
-    async def _tell(self, request_id: str, fields: dict[str, Any]) -> None:
+    async def _send(self, request_id: str, fields: dict[str, Any]) -> None:
         await self.send_json({**fields, "id": request_id})
-
-
-def _payload(fields: dict[str, Any]) -> InferenceIn:
-    try:
-        return InferenceIn.model_validate(fields)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        message = str(first["msg"]).removeprefix("Value error, ")
-        raise Invalid(f"{where}: {message}." if where else f"{message}.") from error

@@ -21,14 +21,14 @@ class KeyLimitsForm(forms.Form):
         required=False,
         min_value=0,
         max_value=10_000,
-        help_text="Requests that may wait; the next one gets 429. Empty is no limit.",
+        help_text="Requests that may wait; further ones get 429. Empty is no limit.",
     )
 
 
 class KeyForm(KeyLimitsForm):
     name = forms.CharField(
         max_length=100,
-        help_text="What or whom it is for.",
+        help_text="What or whom the key is for.",
         widget=forms.TextInput(attrs={"autocomplete": "off"}),
     )
     scope = forms.ChoiceField(

@@ -48,7 +48,7 @@ def test_an_unexpected_error_reveals_nothing_but_the_id(request_: HttpRequest) -
     status, error, _ = answer_to(request_, RuntimeError("secret path"))
     assert status == 500
     assert "secret" not in error["message"]
-    assert "id" in error["message"]
+    assert "in the log under ID" in error["message"]
 
 
 @pytest.mark.django_db

@@ -9,6 +9,7 @@ from django.urls import reverse
 from backends.base import Sampling
 from hub.web import access
 from inference.gateway.record import Record
+from inference.gateway.request import Caller, GenerationRequest
 from inference.models import ApiToken, InferenceRequest
 from registry.promotion.resolve import resolve
 from tests.inference.builders import make_base
@@ -108,12 +109,12 @@ def test_a_request_carries_its_key_and_its_limits_and_is_counted() -> None:
     make_base()
     key, _ = ApiToken.issue("laptop", max_running=2, max_waiting=5)
     served = resolve("base:tiny")
-    api = InferenceRequest.Api.NATIVE
-    record = Record(served, [], Sampling(), api, "base:tiny", streamed=False, token=key)
-    request = record.request()
+    asked = GenerationRequest("base:tiny", ["Once"], Sampling())
+    record = Record(served, asked, Caller(InferenceRequest.Api.NATIVE, key))
+    request = record.for_engine()
     assert (request.key, request.key_running, request.key_waiting) == (str(key.pk), 2, 5)
     record.prompt_tokens, record.completion_tokens = 7, 3
-    record._save()
+    record.save()
     key.refresh_from_db()
     assert (key.requests, key.prompt_tokens, key.completion_tokens) == (1, 7, 3)
     assert InferenceRequest.objects.get().token == key

@@ -14,7 +14,8 @@ from django.utils import timezone
 
 from backends.base import Sampling
 from inference import replay
-from inference.gateway.generation import aresolve, complete
+from inference.gateway.generation import generate
+from inference.gateway.request import Caller, GenerationRequest
 from inference.models import InferenceRequest, Replay
 from registry.errors import Invalid, Unavailable
 from registry.models import ModelVersion, PromotionRule
@@ -37,14 +38,9 @@ def make_versions() -> tuple[ModelVersion, ModelVersion, ModelVersion]:
 
 
 async def ask(name: str, prompt: str, **sampling: Any) -> None:
-    served = await aresolve(name)
-    await complete(
-        served,
-        [{"role": "user", "content": prompt}],
-        Sampling(**{"max_tokens": 12, **sampling}),
-        api=InferenceRequest.Api.NATIVE,
-        requested_model=name,
-    )
+    chosen = Sampling(**{"max_tokens": 12, **sampling})
+    request = GenerationRequest(name, [[{"role": "user", "content": prompt}]], chosen)
+    await generate(request, Caller(InferenceRequest.Api.NATIVE))
 
 
 async def planned(source: ModelVersion, target: ModelVersion) -> Replay:

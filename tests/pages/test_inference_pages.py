@@ -8,7 +8,7 @@ from typing import Any
 from django.test import Client
 
 from inference.models import Conversation, InferenceRequest
-from inference.playground.conversations import Content, begin
+from inference.playground.conversations import Content, keep_conversation
 from tests.pages.seed import Seeded, make_request
 from tests.pages.test_pages import text
 
@@ -36,7 +36,9 @@ def test_a_link_chooses_the_models_at_most_four(client: Client, seeded: Seeded) 
 def make_conversation(title: str = "Dates", answer: str = "Noon") -> Conversation:
     exchange = {"user": "When?", "answer": answer}
     column = {"model": "calendar@0.1.0", "exchanges": [exchange]}
-    return begin(Content.model_validate({"system": "Be exact.", "columns": [column]}), title)
+    return keep_conversation(
+        Content.model_validate({"system": "Be exact.", "columns": [column]}), title
+    )
 
 
 def test_a_kept_conversation_is_opened(client: Client, seeded: Seeded) -> None:

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from backends.base import TrainingConfig
 from registry.bases import registration
 from registry.datasets import snapshots
-from registry.errors import Conflict, Damaged
+from registry.errors import Conflict, Damaged, explain
 from registry.maintenance import verification
 from registry.models import Dataset, ModelVersion
 from registry.storage import artifacts, checks, paths
@@ -79,9 +79,8 @@ def config_of(version: ModelVersion) -> TrainingConfig:
     try:
         return TrainingConfig.model_validate({**version.params, **seed})
     except ValidationError as error:
-        reasons = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise Conflict(
-            f"The settings of {version} are not valid for this hub: {reasons}."
+            f"The settings of {version} are not valid for this hub. {explain(error.errors())}"
         ) from None
 
 

@@ -28,7 +28,7 @@ from backends.base import (
 )
 from registry.bases import registration
 from registry.datasets import snapshots
-from registry.errors import Damaged, HubError
+from registry.errors import Damaged, HubError, explain
 from registry.models import ModelVersion
 from registry.storage import artifacts, paths
 from registry.storage.sizes import human
@@ -37,7 +37,6 @@ from training import queue
 from training.attempt import reproduction, scoring, template
 from training.attempt.pacing import Pace
 from training.attempt.progress import Progress
-from training.config.changes import explain
 from training.memory import estimate
 from training.models import LeaseLost, TrainingJob
 from training.queue.outage import ride_out
@@ -96,7 +95,9 @@ def run(job_id: int, lease: uuid.UUID, stop_reason: Callable[[], str]) -> None:
         log.exception("training failed")
         record = partial(queue.fail, job, lease, str(error))
     except ValidationError as error:
-        record = partial(queue.fail, job, lease, f"The configuration is invalid. {explain(error)}")
+        record = partial(
+            queue.fail, job, lease, f"The configuration is invalid. {explain(error.errors())}"
+        )
     except LeaseLost:
         raise
     except Exception as error:

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from backends.base import TrainingConfig
-from registry.errors import Invalid
+from registry.errors import Invalid, explain
 
 
 def with_changes(config: TrainingConfig, changes: Mapping[str, Any]) -> TrainingConfig:
@@ -22,17 +22,7 @@ def with_changes(config: TrainingConfig, changes: Mapping[str, Any]) -> Training
     try:
         return TrainingConfig.model_validate(values)
     except ValidationError as error:
-        raise Invalid(explain(error)) from None
-
-
-def explain(error: ValidationError) -> str:
-    """What is wrong with a configuration, as one sentence for each wrong setting."""
-    sentences = []
-    for problem in error.errors():
-        name = ".".join(map(str, problem["loc"]))
-        message = problem["msg"].removeprefix("Value error, ")
-        sentences.append(f"{name}: {message}." if name else f"{message[:1].upper()}{message[1:]}.")
-    return " ".join(sentences)
+        raise Invalid(explain(error.errors())) from None
 
 
 def _put(values: dict[str, Any], path: list[str], value: Any) -> None:

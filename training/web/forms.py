@@ -11,7 +11,7 @@ from django.db.models import QuerySet
 from pydantic import ValidationError
 
 from backends.base import TrainingConfig
-from registry.errors import HubError, Invalid
+from registry.errors import HubError, Invalid, place_and_message
 from registry.models import Dataset, Model
 from training.config import rules
 from training.config.changes import with_changes
@@ -113,12 +113,10 @@ class NewJobForm(forms.Form):
         try:
             return TrainingConfig.model_validate(nest(values))
         except ValidationError as error:
-            for problem in error.errors():
-                loc = [str(part) for part in problem["loc"]]
-                name = ".".join(loc)
+            for found in error.errors():
+                name, message = place_and_message(found)
                 if name not in self.fields:  # an item of a list, such as lora.keys.0
-                    name = ".".join(loc[:-1])
-                message = problem["msg"].removeprefix("Value error, ")
+                    name = name.rpartition(".")[0]
                 self.add_error(name if name in self.fields else None, f"{message}.")
             return None
 

@@ -7,24 +7,27 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
+from inference.keys import issue_key
 from inference.models import ApiToken
+from registry.errors import HubError
 
 
 class Command(BaseCommand):
-    help = "Make an API token and print it; only its hash is kept."
+    help = "Create an API key and print it; only its hash is kept."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("name", help="what or whom it is for")
+        parser.add_argument("name", help="what or whom the key is for")
         parser.add_argument(
             "--scope",
             choices=ApiToken.Scope.values,
             default=ApiToken.Scope.INFERENCE,
-            help="inference generates text, manage also registers and trains, admin also makes "
+            help="inference generates text, manage also registers and trains, admin also creates "
             "keys; default: %(default)s",
         )
 
     def handle(self, *args: Any, name: str, scope: str, **options: Any) -> None:
-        if ApiToken.objects.filter(name=name).exists():
-            raise CommandError(f"There is a token {name!r} already; choose another name.")
-        _, text = ApiToken.issue(name, ApiToken.Scope(scope))
+        try:
+            _, text = issue_key(name, scope)
+        except HubError as error:
+            raise CommandError(str(error)) from error
         self.stdout.write(text)

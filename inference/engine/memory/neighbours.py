@@ -1,5 +1,4 @@
-"""Who else takes from the memory budget, as the engine sees it: a training job, in a process of
-its own.
+"""Other processes that take from the memory budget, as the engine sees them: a training job.
 
 Jobs belong to training, which inference does not know; the hub registers what looks at them.
 """
@@ -12,7 +11,7 @@ from typing import Protocol
 
 @dataclass(frozen=True)
 class Taken:
-    """Bytes of the budget that somebody else has, or will have soon; `by` names him for a person."""
+    """Bytes of the budget that another process has, or will have soon; `by` names it for people."""
 
     nbytes: int = 0
     by: str = ""
@@ -20,13 +19,13 @@ class Taken:
 
 class Neighbours(Protocol):
     def taken(self) -> Taken:
-        """Called on any thread; answers within seconds, with its last knowledge where it cannot
+        """Called on any thread; answers within seconds, with the last known figure where it cannot
         find out."""
         ...
 
 
 class Nobody:
-    """An empty machine: what the engine sees where nothing else was registered."""
+    """No neighbours: the default until others are registered."""
 
     def taken(self) -> Taken:
         return Taken()
@@ -36,7 +35,7 @@ _present: Neighbours = Nobody()
 
 
 def register(neighbours: Neighbours) -> None:
-    """Let the engine of this process know of `neighbours`."""
+    """Set the neighbours of this process's engine."""
     global _present
     _present = neighbours
 

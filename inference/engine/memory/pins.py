@@ -19,7 +19,7 @@ from inference.protocol import Load
 log = structlog.get_logger(__name__)
 _LOADS: TypeAdapter[list[Load]] = TypeAdapter(list[Load])
 _DEATHS: TypeAdapter[dict[str, int]] = TypeAdapter(dict[str, int])
-MOST_DEATHS = 2  # after so many in a row a pinned model waits for somebody to load it by hand
+MOST_DEATHS = 2  # after so many in a row a pinned model is loaded only on request
 
 
 class Pins:
@@ -36,7 +36,7 @@ class Pins:
         except FileNotFoundError:
             return []
         except (OSError, ValidationError):
-            log.exception("pinned models are not known", path=str(self._path))
+            log.exception("pinned models unreadable", path=str(self._path))
             return []
 
     @contextmanager
@@ -70,7 +70,7 @@ class Pins:
         self._write([*others, load])
 
     def discard(self, meant: Callable[[Load], bool]) -> None:
-        """Forget those that are meant."""
+        """Forget the pins for which `meant` is true."""
         self._write([pin for pin in self.read() if not meant(pin)])
 
     def _write(self, loads: list[Load]) -> None:

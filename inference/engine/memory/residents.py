@@ -1,4 +1,4 @@
-"""The models in memory: loading on demand, and giving memory back when it is needed or unused.
+"""The models in memory: loaded on demand, unloaded when memory is needed or they are unused.
 
 Everything here runs on the generation thread.
 """
@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import structlog
 
 from backends.base import Backend, LoadedModel, LoadOptions, OutOfMemory
 from inference.engine.memory.neighbours import Taken
-from inference.engine.rows.places import Place, kv_bytes_per_token, same_tokenizer
-from inference.engine.rows.row import Row
+from inference.engine.requests.places import Place, kv_bytes_per_token, same_tokenizer
+from inference.engine.requests.row import Row
 from registry.errors import Conflict, Unavailable
+from registry.storage import paths
 from registry.storage.sizes import human
 
 log = structlog.get_logger(__name__)
@@ -26,7 +28,7 @@ Key = tuple[Path, Path | None]
 
 @dataclass(frozen=True)
 class Limits:
-    """What the models may hold, and how they are loaded. 0 seconds of idling is no limit."""
+    """What the models may hold, and how they are loaded. `idle_s` 0 is no limit."""
 
     budget_bytes: int
     idle_s: float = 0.0
@@ -100,9 +102,9 @@ class Residents:
 
     @property
     def nbytes(self) -> int:
-        """What the models say they hold, or what the device says when that is more."""
-        told = sum(resident.nbytes for resident in self)
-        return max(told, self._backend.memory_bytes() or 0)
+        """What the models report, or what the device reports when that is more."""
+        reported = sum(resident.nbytes for resident in self)
+        return max(reported, self._backend.memory_bytes() or 0)
 
     @property
     def cache_bytes(self) -> int:
@@ -110,11 +112,11 @@ class Residents:
 
     @property
     def reclaimable_bytes(self) -> int:
-        """What `make_room` could give back: prefixes, and idle models that are not pinned."""
+        """What `make_room` could free: prefixes, and idle models that are not pinned."""
         return sum(r.nbytes if self._may_go(r) else r.cache_bytes for r in self)
 
     def leaves_in_s(self, resident: Resident) -> float | None:
-        """Seconds until a model goes for having been idle; None when it stays."""
+        """Seconds until a model is unloaded for being idle; None when it stays."""
         if not self._limits.idle_s or not self._may_go(resident):
             return None
         return max(0.0, self._limits.idle_s - (time.monotonic() - resident.last_used))
@@ -125,12 +127,12 @@ class Residents:
     def get(self, place: Place) -> Resident:
         """The model at `place`, loaded now when it is not yet.
 
-        Raises Unavailable when it does not fit, and whatever the backend's `load` raises.
+        Raises Unavailable when it does not fit, and what the backend's `load` raises.
         """
         resident = self._loaded.get(place.key) or self._load(place)
         resident.last_used = time.monotonic()
-        if place.adapter is not None and not place.own:
-            resident.add_adapter(place.adapter)
+        if place.shared_adapter is not None:
+            resident.add_adapter(place.shared_adapter)
         return resident
 
     def _load(self, place: Place) -> Resident:
@@ -143,9 +145,10 @@ class Residents:
             )
         if not self.make_room(needed):
             raise self._beside_others(place, needed) or Unavailable(
-                f"{place.name} does not fit beside the models that answer now or are pinned.", 10
+                f"{place.name} does not fit beside the busy and pinned models; unload one or try again soon.",
+                10,
             )
-        began = time.perf_counter()
+        started = time.perf_counter()
         own = place.adapter if place.own else None
         self.coming_bytes = needed
         try:
@@ -157,23 +160,23 @@ class Residents:
         finally:
             self.coming_bytes = 0
         resident = self._loaded[place.key] = Resident(place, model)
-        seconds = round(time.perf_counter() - began, 2)
+        seconds = round(time.perf_counter() - started, 2)
         log.info("model loaded", model=place.name, nbytes=resident.nbytes, seconds=seconds)
         return resident
 
     def _beside_others(self, place: Place, needed: int) -> Unavailable | None:
-        """Why there is no room, if it would be there without those who share the budget."""
+        """The error when the model would fit but for other processes that use the budget."""
         taken = self.taken
         if not taken.nbytes or self._missing(needed) > taken.nbytes:
             return None
         return Unavailable(
             f"{place.name} needs {human(needed)}, and {taken.by} takes {human(taken.nbytes)} of the "
-            f"memory budget of {human(self.budget_bytes)}: wait until it is done, or pause it.",
+            f"memory budget of {human(self.budget_bytes)}: wait until it ends, or pause it.",
             30,
         )
 
     def _options(self, place: Place) -> LoadOptions:
-        """A cache on disk is for these bytes of the base alone; a draft must read text alike."""
+        """A cache on disk serves only these bytes of the base; a draft needs the same tokenizer."""
         options = self._limits.options
         folder, draft = options.cache_dir, options.draft
         if folder is not None:
@@ -190,13 +193,13 @@ class Residents:
         )
 
     def has_room_for(self, resident: Resident, tokens: int) -> bool:
-        """Whether a row of so many tokens fits beside what runs, after giving back what nobody
-        needs now."""
+        """Whether a row of so many tokens fits beside what runs, after freeing what is unused
+        now."""
         growth = sum(one.growth_bytes for one in self)
         return self.make_room(resident.kv_bytes * tokens + growth, keep=resident)
 
     def make_room(self, needed: int, keep: Resident | None = None) -> bool:
-        """Give back until `needed` bytes are free: prefixes first, then the idle models that were
+        """Free memory until `needed` bytes are available: prefixes first, then the idle models that were
         used longest ago. Whether that was enough."""
         if self._missing(needed) <= 0:
             return True
@@ -224,6 +227,36 @@ class Residents:
             self.evictions += 1
             log.info("model unloaded", model=resident.name)
 
+    def stats(self) -> dict[str, Any]:
+        """For any thread."""
+        return {
+            "models": [
+                {
+                    "base": one.name,
+                    "base_path": paths.relative(one.place.base),
+                    "adapter_path": _relative(one.place.key[1]),
+                    "nbytes": one.nbytes,
+                    "memory": asdict(one.memory),
+                    "cache_bytes": one.cache_bytes,
+                    "adapters": len(one.adapters),
+                    "adapter_paths": [_relative(path) for path in tuple(one.adapters)],
+                    "running": len(one.rows),
+                    "idle_s": round(time.monotonic() - one.last_used, 1),
+                    "leaves_in_s": self.leaves_in_s(one),
+                    "pinned": one.place.key in self.pinned,
+                }
+                for one in self
+            ],
+            "models_bytes": self.nbytes,
+            "coming_bytes": self.coming_bytes,
+            "budget_bytes": self.budget_bytes,
+            "reclaimable_bytes": self.reclaimable_bytes,
+            "taken_bytes": self.taken.nbytes,
+            "taken_by": self.taken.by,
+            "cache_bytes": self.cache_bytes,
+            "evictions": self.evictions,
+        }
+
     def evict_unused(self) -> float | None:
         """Evict what has been idle for too long; seconds until the next one will have been."""
         left = []
@@ -245,7 +278,7 @@ class Residents:
             chosen = [r for r in self if key is None or _meant(key, r)]
         if key is not None and any(r.rows for r in chosen):
             name = next(r.name for r in chosen if r.rows)
-            raise Conflict(f"{name} answers requests now; unload it when they are done.")
+            raise Conflict(f"{name} is answering requests; unload it when they are done.")
         if key is not None and not gently:
             self.pinned -= {r.place.key for r in chosen} | {key}
         gone = [r for r in chosen if self._may_go(r)]
@@ -257,3 +290,7 @@ class Residents:
 def _meant(key: Key, resident: Resident) -> bool:
     base, own = key
     return resident.place.key == key if own else resident.place.base == base
+
+
+def _relative(path: Path | None) -> str:
+    return paths.relative(path) if path else ""

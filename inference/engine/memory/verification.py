@@ -1,18 +1,18 @@
-"""Whether the files a request names are whole: checked once, before they are first loaded."""
+"""Whether the files of a request are intact: checked once, before they are first loaded."""
 
 from __future__ import annotations
 
 import asyncio
 from pathlib import Path
 
-from inference.engine.rows.places import Place, place
+from inference.engine.requests.places import Place, place
 from inference.protocol import Folder
 from registry.errors import Damaged, Invalid, NotFound
 from registry.storage import artifacts, paths
 
 
 class Verified:
-    """Folders whose checksums held. Artifacts are immutable, so once is enough per process."""
+    """Folders whose checksums matched. Artifacts are immutable, so once is enough per process."""
 
     def __init__(self) -> None:
         self._whole: set[Folder] = set()
@@ -44,9 +44,9 @@ def _check(path: Path, folder: Folder) -> None:
     if not damage and folder.manifest_sha256:
         found = artifacts.read_manifest(path).sha256
         if found != folder.manifest_sha256:
-            damage = ["its manifest is not the one that was recorded"]
+            damage = ["the manifest differs from the recorded one"]
     if damage:
         raise Damaged(
             f"The files in {folder.path} are damaged and are not served: {'; '.join(problem.rstrip('.') for problem in damage)}. "
-            "Restore them or register them again."
+            "Restore them, or register them again."
         )

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Sequence
 from json.encoder import encode_basestring  # written in C; an encoder is not built for each token
 from typing import Any
 
-from inference.gateway.generation import answerer
+from inference.gateway.answer import Answer, Stream
+from inference.gateway.record import correlation_id
+from inference.gateway.request import answered_by
 from inference.gateway.streaming import frame
-from inference.protocol import Called, Done, Started
-from registry.promotion.resolve import Name, Served
+from inference.protocol import Called, Chunk, Done
+from inference.v1.errors import failed
+from registry.errors import HubError
+from registry.promotion.resolve import Served
 
 _KINDS = {
     400: "invalid_request_error",
@@ -25,37 +28,19 @@ _KINDS = {
 }
 
 
-def error(status: int, message: str, request_id: str, **more: Any) -> dict[str, Any]:
-    """`more` goes beside the message, such as what was generated in vain."""
+def error(
+    status: int, message: str, code: str | None = None, param: str | None = None, **more: Any
+) -> dict[str, Any]:
+    """Anthropic has no place for `code` and `param`."""
     kind = _KINDS.get(status, "api_error" if status >= 500 else "invalid_request_error")
     return {
         "type": "error",
         "error": {"type": kind, "message": message, **more},
-        "request_id": request_id,
+        "request_id": correlation_id() or "unknown",
     }
 
 
-def model(name: Name) -> dict[str, Any]:
-    return {
-        "type": "model",
-        "id": name.label,
-        "display_name": f"{name.model}@{name.version}" if name.version else name.label,
-        "created_at": name.created_at.isoformat(),
-        "lifecycle": "active",
-    }
-
-
-def models(names: Sequence[Name]) -> dict[str, Any]:
-    """All of them: there is no second page."""
-    return {
-        "data": [model(name) for name in names],
-        "first_id": names[0].label if names else None,
-        "last_id": names[-1].label if names else None,
-        "has_more": False,
-    }
-
-
-def usage(done: Done) -> dict[str, int]:
+def _usage(done: Done) -> dict[str, int]:
     """`input_tokens` are those that were computed; the others were in the prefix cache."""
     return {
         "input_tokens": done.prompt_tokens - done.cached_tokens,
@@ -65,7 +50,7 @@ def usage(done: Done) -> dict[str, int]:
     }
 
 
-def stopped(done: Done) -> dict[str, Any]:
+def _stopped(done: Done) -> dict[str, Any]:
     """Why the answer ended."""
     reasons = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"}
     if done.finish_reason == "stop" and done.stop:
@@ -73,12 +58,17 @@ def stopped(done: Done) -> dict[str, Any]:
     return {"stop_reason": reasons[done.finish_reason], "stop_sequence": None}
 
 
-def message(served: Served, request_id: str, text: str, done: Done, calls: list[Called]) -> Any:
+def message(answer: Answer) -> dict[str, Any]:
     """A whole answer."""
-    content: list[dict[str, Any]] = [{"type": "text", "text": text}] if text else []
-    for call in calls:
+    content: list[dict[str, Any]] = [{"type": "text", "text": answer.text}] if answer.text else []
+    for call in answer.done.tool_calls:
         content.append({**_tool_use(call), "input": json.loads(call["arguments"] or "{}")})
-    return {**_head(served, request_id), "content": content, **stopped(done), "usage": usage(done)}
+    return {
+        **_head(answer.served, answer.request_id),
+        "content": content,
+        **_stopped(answer.done),
+        "usage": _usage(answer.done),
+    }
 
 
 def _head(served: Served, request_id: str) -> dict[str, Any]:
@@ -86,7 +76,7 @@ def _head(served: Served, request_id: str) -> dict[str, Any]:
         "id": f"msg_{request_id}",
         "type": "message",
         "role": "assistant",
-        "model": answerer(served),
+        "model": answered_by(served),
     }
 
 
@@ -97,47 +87,54 @@ def _tool_use(call: Called) -> dict[str, Any]:
 class Events:
     """The events of one stream: a text block while there is text, then one for each call."""
 
-    def __init__(self) -> None:
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
         self._blocks = 0
         self._open = False
 
-    def begin(self, served: Served, started: Started) -> list[bytes]:
-        begun = {
-            **_head(served, started.request_id),
+    def start(self) -> list[bytes]:
+        started = self._stream.started
+        message = {
+            **_head(self._stream.served, started.request_id),
             "content": [],
             "stop_reason": None,
             "stop_sequence": None,
             "usage": {"input_tokens": started.prompt_tokens, "output_tokens": 0},
         }
-        return [_event("message_start", message=begun), _event("ping")]
+        return [_event("message_start", message=message), _event("ping")]
 
-    def text(self, text: str) -> bytes:
-        """The next piece of the answer."""
-        opening = b"" if self._open else self._start({"type": "text", "text": ""})
+    def chunk(self, index: int, chunk: Chunk) -> bytes:
+        opening = b"" if self._open else self._start_block({"type": "text", "text": ""})
         self._open = True
         return (
             opening
             + (
                 f'event: content_block_delta\ndata: {{"type": "content_block_delta", "index": '
-                f'{self._blocks}, "delta": {{"type": "text_delta", "text": {encode_basestring(text)}}}}}'
-                "\n\n"
+                f'{self._blocks}, "delta": {{"type": "text_delta", "text": '
+                f"{encode_basestring(chunk.text)}}}}}\n\n"
             ).encode()
         )
 
-    def end(self, done: Done, calls: list[Called]) -> list[bytes]:
-        frames = [self._stop()] if self._open else []
-        for call in calls:
-            frames.append(self._start({**_tool_use(call), "input": {}}))
+    def end(self, index: int, done: Done) -> list[bytes]:
+        frames = [self._stop_block()] if self._open else []
+        for call in done.tool_calls:
+            frames.append(self._start_block({**_tool_use(call), "input": {}}))
             delta = {"type": "input_json_delta", "partial_json": call["arguments"]}
             frames.append(_event("content_block_delta", index=self._blocks, delta=delta))
-            frames.append(self._stop())
-        frames.append(_event("message_delta", delta=stopped(done), usage=usage(done)))
+            frames.append(self._stop_block())
+        frames.append(_event("message_delta", delta=_stopped(done), usage=_usage(done)))
         return [*frames, _event("message_stop")]
 
-    def _start(self, block: dict[str, Any]) -> bytes:
+    def finish(self) -> list[bytes]:
+        return []
+
+    def fail(self, problem: HubError) -> bytes:
+        return frame(failed(problem, error), event="error")
+
+    def _start_block(self, block: dict[str, Any]) -> bytes:
         return _event("content_block_start", index=self._blocks, content_block=block)
 
-    def _stop(self) -> bytes:
+    def _stop_block(self) -> bytes:
         stopped = _event("content_block_stop", index=self._blocks)
         self._blocks += 1
         self._open = False
@@ -146,8 +143,3 @@ class Events:
 
 def _event(kind: str, **fields: Any) -> bytes:
     return frame({"type": kind, **fields}, event=kind)
-
-
-def failed(told: dict[str, Any]) -> bytes:
-    """A stream's last event, when it has begun already."""
-    return frame(told, event="error")

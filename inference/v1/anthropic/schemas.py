@@ -8,9 +8,9 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from backends.base import Grammar, Message, Sampling
-from inference.gateway.schemas import MAX_MESSAGES
+from inference.gateway.request import MAX_MESSAGES, GenerationRequest
 from inference.v1.compatibility import (
-    Asked,
+    CompatibleRequest,
     MaxTokens,
     ModelName,
     Refused,
@@ -73,9 +73,9 @@ class MessageIn(BaseModel):
     def _fits_its_role(self) -> MessageIn:
         kinds = {block.type for block in self.blocks}
         if self.role == "user" and "tool_use" in kinds:
-            raise ValueError("a user message has no tool_use")
+            raise ValueError("a user message cannot have a tool_use")
         if self.role == "assistant" and "tool_result" in kinds:
-            raise ValueError("an assistant message has no tool_result")
+            raise ValueError("an assistant message cannot have a tool_result")
         return self
 
     @property
@@ -156,22 +156,22 @@ class OutputConfig(BaseModel):
     effort: str | None = None
 
 
-class CountIn(Asked):
-    """A prompt whose tokens are to be counted."""
+class CountIn(CompatibleRequest):
+    """A prompt, to count its tokens."""
 
     IGNORED: ClassVar = {
-        "cache_control": "the prefix cache finds what it can use by itself",
-        "metadata": "says who asks",
-        "user_profile_id": "says who asks",
-        "workspace_id": "says who asks",
+        "cache_control": "the prefix cache is automatic",
+        "metadata": "identifies the client",
+        "user_profile_id": "identifies the client",
+        "workspace_id": "identifies the client",
         "inference_geo": "it runs on this machine",
     }
     REFUSED: ClassVar = {
-        "thinking": Refused("how long a model thinks is its own affair", ({"type": "disabled"},)),
-        "speed": Refused("there is one speed", ("standard",)),
-        "mcp_servers": Refused("the hub calls no tools itself", ([],)),
-        "container": Refused("the hub runs no code"),
-        "diagnostics": Refused("the hub compares no requests"),
+        "thinking": Refused("the model decides how long it thinks", ({"type": "disabled"},)),
+        "speed": Refused("there is only one speed", ("standard",)),
+        "mcp_servers": Refused("the hub does not call tools itself", ([],)),
+        "container": Refused("the hub does not run code"),
+        "diagnostics": Refused("the hub does not compare requests"),
     }
 
     model: ModelName
@@ -180,8 +180,8 @@ class CountIn(Asked):
         Field(
             min_length=1,
             max_length=MAX_MESSAGES,
-            description="blocks text, tool_use and tool_result; images are refused; the last is "
-            "the user's",
+            description="blocks text, tool_use and tool_result; images are refused; the last "
+            "message must be the user's",
         ),
     ]
     system: Annotated[
@@ -190,13 +190,15 @@ class CountIn(Asked):
     ] = None
     tools: Annotated[
         list[ToolIn] | None,
-        Field(max_length=128, description="custom tools; those that Anthropic runs are refused"),
+        Field(
+            max_length=128, description="custom tools; the tools that Anthropic runs are refused"
+        ),
     ] = None
     tool_choice: Annotated[
         ToolChoice | None,
         Field(
             description="any and tool are enforced token by token where the hub knows the "
-            "template's notation, else refused"
+            "template's notation, and refused elsewhere"
         ),
     ] = None
     output_config: Annotated[
@@ -208,11 +210,13 @@ class CountIn(Asked):
     def _goes_together(self) -> CountIn:
         self.chat()
         if self.messages[-1].role != "user":
-            raise ValueError("the last message must be the user's; an answer cannot be begun here")
+            raise ValueError(
+                "the last message must be the user's; prefilled answers are not supported"
+            )
         named = {tool.name for tool in self.tools or []}
         choice = self.tool_choice
         if choice and choice.type == "tool" and choice.name not in named:
-            raise ValueError(f"tool_choice names {choice.name!r}, which is none of the tools")
+            raise ValueError(f"tool_choice names {choice.name!r}, which is not one of the tools")
         if choice and choice.type == "any" and not named:
             raise ValueError("tool_choice any needs tools")
         return self
@@ -222,8 +226,8 @@ class CountIn(Asked):
         if self.grammar() and self.callable_tools():
             raise Unsupported(
                 "output_config",
-                "An answer is either held to a format or may call tools; send one of them, or "
-                'tool_choice {"type": "none"}.',
+                "A format and tools cannot be combined; send one of them, or tool_choice "
+                '{"type": "none"}.',
             )
 
     def chat(self) -> list[Message]:
@@ -244,13 +248,13 @@ class CountIn(Asked):
         return chat
 
     def callable_tools(self) -> list[dict[str, Any]]:
-        """The tools that the model is told of."""
+        """The tools that the model sees."""
         if self.tool_choice and self.tool_choice.type == "none":
             return []
         return [tool.description_for_template() for tool in self.tools or []]
 
     def forced_tools(self) -> list[str]:
-        """The names of those of which one must be called; none when the model decides."""
+        """The names of the tools of which one must be called; empty when the model decides."""
         if self.tool_choice and self.tool_choice.type == "tool":
             return [str(self.tool_choice.name)]
         if self.tool_choice and self.tool_choice.type == "any":
@@ -266,7 +270,7 @@ class CountIn(Asked):
 class MessagesIn(CountIn):
     """A chat to answer."""
 
-    IGNORED: ClassVar = {**CountIn.IGNORED, "service_tier": "there is one tier"}
+    IGNORED: ClassVar = {**CountIn.IGNORED, "service_tier": "there is only one tier"}
 
     max_tokens: MaxTokens
     stream: bool | None = False
@@ -278,16 +282,24 @@ class MessagesIn(CountIn):
         Field(
             ge=0,
             le=1,
-            description="0 (greedy) when left out; like top_p and top_k also with version "
-            "2026-10-21, which knows none of them",
+            description="0 (greedy) by default; accepted with version 2026-10-21 too, which "
+            "dropped it together with top_p and top_k",
         ),
     ] = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
     top_k: Annotated[int, Field(ge=0)] | None = None
 
-    @property
-    def one_call_at_most(self) -> bool:
-        return self.tool_choice is not None and self.tool_choice.disable_parallel_tool_use
+    def request(self) -> GenerationRequest:
+        """Raises Unsupported."""
+        self.refuse_unsupported()
+        return GenerationRequest(
+            model=self.model,
+            prompts=[self.chat()],
+            sampling=self.sampling(),
+            tools=self.callable_tools(),
+            forced_tools=self.forced_tools(),
+            one_call=self.tool_choice is not None and self.tool_choice.disable_parallel_tool_use,
+        )
 
     def sampling(self) -> Sampling:
         return Sampling(

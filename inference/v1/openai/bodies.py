@@ -2,47 +2,50 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import struct
 import time
 import uuid
 from collections.abc import Iterable, Sequence
 from json.encoder import encode_basestring  # written in C; an encoder is not built for each token
 from typing import Any
 
-from inference.gateway.answers import Answer
-from inference.gateway.generation import answerer
+from inference.gateway.answer import Answer, Stream
+from inference.gateway.generation import Embeddings
+from inference.gateway.request import GenerationRequest, answered_by
+from inference.gateway.streaming import frame
 from inference.protocol import Called, Chunk, Done, TokenInfo
-from registry.promotion.resolve import Name, Served
+from inference.v1.errors import failed
+from registry.errors import HubError
+from registry.promotion.resolve import Served
 
-CHAT, TEXT = "chat.completion", "text_completion"
-_PREFIXES = {CHAT: "chatcmpl", TEXT: "cmpl"}
+
+def error(
+    status: int, message: str, code: str | None = None, param: str | None = None, **more: Any
+) -> dict[str, Any]:
+    kind = "server_error" if status >= 500 else "invalid_request_error"
+    kind = "rate_limit_error" if status == 429 else kind
+    return {"error": {"message": message, "type": kind, "param": param, "code": code, **more}}
 
 
-def head(kind: str, request_id: str, served: Served) -> dict[str, Any]:
-    """What every body and chunk of one answer begins with."""
+def _head(kind: str, prefix: str, served: Served, request_id: str) -> dict[str, Any]:
+    """The fields that every body and chunk of one answer starts with."""
     row = served.version or served.base
     return {
-        "id": f"{_PREFIXES[kind]}-{request_id}",
+        "id": f"{prefix}-{request_id}",
         "object": kind,
         "created": int(time.time()),
-        "model": answerer(served),
+        "model": answered_by(served),
         "system_fingerprint": f"fp_{row.manifest_sha256[:12]}",  # these weights and no others
     }
 
 
-def model(name: Name) -> dict[str, Any]:
-    return {
-        "id": name.label,
-        "object": "model",
-        "created": int(name.created_at.timestamp()),
-        "owned_by": "mlx-model-hub",
-    }
-
-
-def usage(ends: Sequence[tuple[int, Done]], rows: int) -> dict[str, Any]:
-    """Tokens of all rows. A prompt counts once, however many rows (`rows` of each) answer it;
-    `ends` has each row's number with its end."""
-    leaders = [done for row, done in ends if row % rows == 0]
+def _usage(ends: Iterable[tuple[int, Done]], n: int) -> dict[str, Any]:
+    """Tokens of all answers. A prompt counts once, however many (`n`) answer it; `ends` has each
+    answer's number with its end."""
+    ends = list(ends)
+    leaders = [done for index, done in ends if index % n == 0]
     prompt = sum(done.prompt_tokens for done in leaders)
     completion = sum(done.completion_tokens for _, done in ends)
     return {
@@ -53,30 +56,73 @@ def usage(ends: Sequence[tuple[int, Done]], rows: int) -> dict[str, Any]:
     }
 
 
-# --------------------------------------------------------------------------- chat
+# --------------------------------------------------------------------------- whole answers
 
 
-def chat_choice(index: int, answer: Answer, *, logprobs: bool, calls: list[Called]) -> Any:
-    message: dict[str, Any] = {"role": "assistant", "content": answer.text, "refusal": None}
-    if calls:
-        message["content"] = answer.text or None
-        message["tool_calls"] = tool_calls(calls)
-    return {
-        "index": index,
-        "message": message,
-        "logprobs": chat_logprobs(answer.logprobs) if logprobs else None,
-        "finish_reason": answer.ended.finish_reason,
-    }
+def chat_completion(answers: Sequence[Answer], request: GenerationRequest) -> dict[str, Any]:
+    choices = []
+    for index, answer in enumerate(answers):
+        message: dict[str, Any] = {"role": "assistant", "content": answer.text, "refusal": None}
+        if answer.done.tool_calls:
+            message["content"] = answer.text or None
+            message["tool_calls"] = _tool_calls(answer.done.tool_calls)
+        logprobs = _chat_logprobs(answer.logprobs) if request.sampling.logprobs else None
+        choices.append(
+            {
+                "index": index,
+                "message": message,
+                "logprobs": logprobs,
+                "finish_reason": answer.done.finish_reason,
+            }
+        )
+    head = _head("chat.completion", "chatcmpl", answers[0].served, answers[0].request_id)
+    ends = enumerate(answer.done for answer in answers)
+    return {**head, "choices": choices, "usage": _usage(ends, request.n)}
 
 
-def tool_calls(calls: Iterable[Called]) -> list[dict[str, Any]]:
+def text_completion(
+    answers: Sequence[Answer], request: GenerationRequest, echoes: Sequence[str]
+) -> dict[str, Any]:
+    """`echoes` are the prompts when they come before their answers, else empty."""
+    choices = []
+    for index, answer in enumerate(answers):
+        echo = echoes[index // request.n] if echoes else ""
+        logprobs = _text_logprobs(answer.logprobs, 0) if request.sampling.logprobs else None
+        choices.append(
+            {
+                "index": index,
+                "text": echo + answer.text,
+                "logprobs": logprobs,
+                "finish_reason": answer.done.finish_reason,
+            }
+        )
+    head = _head("text_completion", "cmpl", answers[0].served, answers[0].request_id)
+    ends = enumerate(answer.done for answer in answers)
+    return {**head, "choices": choices, "usage": _usage(ends, request.n)}
+
+
+def embeddings(made: Embeddings, *, base64_encoded: bool) -> dict[str, Any]:
+    def encoded(vector: Sequence[float]) -> Sequence[float] | str:
+        if not base64_encoded:
+            return vector
+        return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
+
+    data = [
+        {"object": "embedding", "index": index, "embedding": encoded(vector)}
+        for index, vector in enumerate(made.vectors)
+    ]
+    usage = {"prompt_tokens": made.prompt_tokens, "total_tokens": made.prompt_tokens}
+    return {"object": "list", "data": data, "model": answered_by(made.served), "usage": usage}
+
+
+def _tool_calls(calls: Iterable[Called]) -> list[dict[str, Any]]:
     return [
         {"id": f"call_{uuid.uuid4().hex[:24]}", "type": "function", "function": dict(call)}
         for call in calls
     ]
 
 
-def chat_logprobs(tokens: Iterable[TokenInfo]) -> dict[str, Any]:
+def _chat_logprobs(tokens: Iterable[TokenInfo]) -> dict[str, Any]:
     content = [
         {
             **_logprob(token["text"], token["logprob"]),
@@ -88,24 +134,12 @@ def chat_logprobs(tokens: Iterable[TokenInfo]) -> dict[str, Any]:
 
 
 def _logprob(text: str, logprob: float) -> dict[str, Any]:
-    # Half a character has no bytes of its own that could be told.
-    told = None if "\ufffd" in text else list(text.encode())
-    return {"token": text, "logprob": logprob, "bytes": told}
+    # Half a character has no bytes of its own.
+    encoded = None if "\ufffd" in text else list(text.encode())
+    return {"token": text, "logprob": logprob, "bytes": encoded}
 
 
-# --------------------------------------------------------------------------- plain text
-
-
-def text_choice(index: int, answer: Answer, *, echo: str, logprobs: bool) -> dict[str, Any]:
-    return {
-        "index": index,
-        "text": echo + answer.text,
-        "logprobs": text_logprobs(answer.logprobs, 0) if logprobs else None,
-        "finish_reason": answer.ended.finish_reason,
-    }
-
-
-def text_logprobs(tokens: Sequence[TokenInfo], offset: int) -> dict[str, Any]:
+def _text_logprobs(tokens: Sequence[TokenInfo], offset: int) -> dict[str, Any]:
     """The old form. `offset` is the number of characters before the first of `tokens`."""
     offsets = []
     for token in tokens:
@@ -122,95 +156,100 @@ def text_logprobs(tokens: Sequence[TokenInfo], offset: int) -> dict[str, Any]:
 # --------------------------------------------------------------------------- streams
 
 
-class Frames:
+class ChatChunks:
     """The chunks of one stream as server-sent events.
 
-    A chunk of plain text is three byte strings joined, two of which are made once for each row:
+    A chunk of plain text is three byte strings joined, two of which are made once for each answer:
     a stream's cost is that of its tokens.
     """
 
-    def __init__(self, fields: dict[str, Any], rows: int, *, include_usage: bool) -> None:
-        self._head = json.dumps(fields, ensure_ascii=False)[:-1]
+    _kind, _prefix = "chat.completion.chunk", "chatcmpl"
+    _opening, _closing = '"delta": {"content": ', "}"
+    _empty: dict[str, Any] = {"delta": {}, "logprobs": None, "finish_reason": None}
+
+    def __init__(self, stream: Stream, request: GenerationRequest, include_usage: bool) -> None:
+        head = _head(self._kind, self._prefix, stream.served, stream.started.request_id)
+        self._request = request
+        self._include_usage = include_usage
+        self._ends: list[tuple[int, Done]] = []
+        self._head = json.dumps(head, ensure_ascii=False)[:-1]
         # With include_usage every chunk has the key, null but in the last.
         self._tail = ', "usage": null}\n\n' if include_usage else "}\n\n"
-        self._prefixes = [
-            f'data: {self._head}, "choices": [{{"index": {row}, {self._opening}'.encode()
-            for row in range(rows)
+        self._before = [
+            f'data: {self._head}, "choices": [{{"index": {index}, {self._opening}'.encode()
+            for index in range(request.answers)
         ]
-        self._suffix = f'{self._closing}, "logprobs": null, "finish_reason": null}}]{self._tail}'
-        self._suffix_bytes = self._suffix.encode()
+        after = f'{self._closing}, "logprobs": null, "finish_reason": null}}]{self._tail}'
+        self._after = after.encode()
 
-    _opening = '"delta": {"content": '
-    _closing = "}"
+    def start(self) -> list[bytes]:
+        role = {"role": "assistant", "content": ""}
+        return [self._choice(index, delta=role) for index in range(self._request.answers)]
 
-    def text(self, row: int, text: str) -> bytes:
-        return self._prefixes[row] + encode_basestring(text).encode() + self._suffix_bytes
+    def chunk(self, index: int, chunk: Chunk) -> bytes:
+        if chunk.logprobs is None:
+            return self._text(index, chunk.text)
+        logprobs = _chat_logprobs(chunk.logprobs)
+        return self._choice(index, delta={"content": chunk.text}, logprobs=logprobs)
 
-    def choice(self, row: int, **fields: Any) -> bytes:
+    def end(self, index: int, done: Done) -> list[bytes]:
+        self._ends.append((index, done))
+        deltas = []
+        for number, call in enumerate(_tool_calls(done.tool_calls)):
+            # As OpenAI sends it: who is called, then what with.
+            function = call["function"]
+            named = {**call, "index": number, "function": {**function, "arguments": ""}}
+            deltas.append(self._choice(index, delta={"tool_calls": [named]}))
+            rest = {"index": number, "function": {"arguments": function["arguments"]}}
+            deltas.append(self._choice(index, delta={"tool_calls": [rest]}))
+        return [*deltas, self._choice(index, finish_reason=done.finish_reason)]
+
+    def finish(self) -> list[bytes]:
+        done = frame("[DONE]")
+        if not self._include_usage:
+            return [done]
+        usage = json.dumps(_usage(self._ends, self._request.n))
+        return [f'data: {self._head}, "choices": [], "usage": {usage}}}\n\n'.encode(), done]
+
+    def fail(self, problem: HubError) -> bytes:
+        return frame(failed(problem, error))
+
+    def _text(self, index: int, text: str) -> bytes:
+        return self._before[index] + encode_basestring(text).encode() + self._after
+
+    def _choice(self, index: int, **fields: Any) -> bytes:
         """Any other chunk."""
-        choice = {"index": row, **self._empty(), **fields}
-        choices = json.dumps([choice], ensure_ascii=False)
+        choices = json.dumps([{"index": index, **self._empty, **fields}], ensure_ascii=False)
         return f'data: {self._head}, "choices": {choices}{self._tail}'.encode()
 
-    def usage(self, counted: dict[str, Any]) -> bytes:
-        return f'data: {self._head}, "choices": [], "usage": {json.dumps(counted)}}}\n\n'.encode()
 
-    def _empty(self) -> dict[str, Any]:
-        return {"delta": {}, "logprobs": None, "finish_reason": None}
+class TextChunks(ChatChunks):
+    """The same for plain completions. `echoes` are the prompts when they come before their
+    answers, else empty."""
 
-    def begin(self, row: int) -> list[bytes]:
-        return [self.choice(row, delta={"role": "assistant", "content": ""})]
-
-    def chunk(self, row: int, chunk: Chunk) -> bytes:
-        if chunk.logprobs is None:
-            return self.text(row, chunk.text)
-        return self.choice(
-            row, delta={"content": chunk.text}, logprobs=chat_logprobs(chunk.logprobs)
-        )
-
-    def end(self, row: int, done: Done, calls: list[Called]) -> list[bytes]:
-        deltas = []
-        for index, call in enumerate(tool_calls(calls)):
-            # As OpenAI sends it: who is called, then what with.
-            arguments = call["function"]["arguments"]
-            named = {**call, "index": index, "function": {**call["function"], "arguments": ""}}
-            deltas.append(self.choice(row, delta={"tool_calls": [named]}))
-            rest = {"index": index, "function": {"arguments": arguments}}
-            deltas.append(self.choice(row, delta={"tool_calls": [rest]}))
-        return [*deltas, self.choice(row, finish_reason=done.finish_reason)]
-
-
-class TextFrames(Frames):
-    """The same for plain completions. `echoes` are the prompts, by row, to be said first."""
-
-    _opening = '"text": '
-    _closing = ""
+    _kind, _prefix = "text_completion", "cmpl"
+    _opening, _closing = '"text": ', ""
+    _empty: dict[str, Any] = {"text": "", "logprobs": None, "finish_reason": None}
 
     def __init__(
-        self, fields: dict[str, Any], rows: int, *, include_usage: bool, echoes: Sequence[str]
+        self,
+        stream: Stream,
+        request: GenerationRequest,
+        include_usage: bool,
+        echoes: Sequence[str],
     ) -> None:
-        super().__init__(fields, rows, include_usage=include_usage)
+        super().__init__(stream, request, include_usage)
         self._echoes = echoes
-        self._said = [0] * rows  # characters, for the offsets of logprobs
+        self._sent = [0] * request.answers  # characters, for the offsets of logprobs
 
-    def _empty(self) -> dict[str, Any]:
-        return {"text": "", "logprobs": None, "finish_reason": None}
+    def start(self) -> list[bytes]:
+        n = self._request.n
+        answers = range(self._request.answers if self._echoes else 0)
+        return [self._text(index, self._echoes[index // n]) for index in answers]
 
-    def begin(self, row: int) -> list[bytes]:
-        return [self.text(row, self._echoes[row])] if self._echoes[row] else []
-
-    def chunk(self, row: int, chunk: Chunk) -> bytes:
+    def chunk(self, index: int, chunk: Chunk) -> bytes:
         if chunk.logprobs is None:
-            return self.text(row, chunk.text)
-        told = text_logprobs(chunk.logprobs, self._said[row])
-        self._said[row] += sum(len(token["text"]) for token in chunk.logprobs)
-        return self.choice(row, text=chunk.text, logprobs=told)
-
-
-def error(
-    status: int, message: str, code: str | None, param: str | None = None, **more: Any
-) -> dict[str, Any]:
-    """`more` goes beside them, such as what was generated in vain."""
-    kind = {429: "rate_limit_error", 401: "authentication_error"}.get(status)
-    kind = kind or ("server_error" if status >= 500 else "invalid_request_error")
-    return {"error": {"message": message, "type": kind, "param": param, "code": code, **more}}
+            return self._text(index, chunk.text)
+        logprobs = _text_logprobs(chunk.logprobs, self._sent[index])
+        self._sent[index] += sum(len(token["text"]) for token in chunk.logprobs)
+        return self._choice(index, text=chunk.text, logprobs=logprobs)

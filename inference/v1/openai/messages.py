@@ -84,8 +84,8 @@ def chat(messages: Sequence[ChatMessageIn]) -> list[Message]:
         if message.tool_call_id is not None:
             if message.tool_call_id not in called:
                 raise ValueError(
-                    f"the tool message with tool_call_id {message.tool_call_id!r} answers no "
-                    "tool call of an earlier assistant message"
+                    f"the tool message with tool_call_id {message.tool_call_id!r} does not "
+                    "answer a tool call of an earlier assistant message"
                 )
             turn["tool_call_id"] = message.tool_call_id
             turn["name"] = called[message.tool_call_id]

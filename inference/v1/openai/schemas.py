@@ -1,4 +1,4 @@
-"""OpenAI's requests: what of them the hub honours, and a clear no to the rest."""
+"""OpenAI's requests: what the hub honours, and a clear refusal of the rest."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from backends.base import Grammar, Message, Sampling
-from inference.gateway.schemas import DEFAULT_MAX_TOKENS, MAX_MESSAGES
+from inference.gateway.request import DEFAULT_MAX_TOKENS, MAX_MESSAGES, GenerationRequest
 from inference.v1.compatibility import (
-    Asked,
+    CompatibleRequest,
     MaxTokens,
     ModelName,
     Refused,
@@ -21,9 +21,9 @@ from inference.v1.compatibility import (
 from inference.v1.openai import messages as openai_messages
 from inference.v1.openai.messages import ChatMessageIn, NamedTool, ToolChoice, ToolIn
 
-MAX_ROWS = 16  # answers of one request
+MAX_ANSWERS = 16  # answers of one request
 MAX_TEXTS = 256  # of one request for embeddings
-_SAYS_WHO = "says who asks and why"
+_LABEL = "labels the request"
 
 
 class StreamOptions(BaseModel):
@@ -32,7 +32,7 @@ class StreamOptions(BaseModel):
     include_usage: bool = False
 
 
-class SampledIn(Asked):
+class SampledIn(CompatibleRequest):
     """What chat and plain completions share. Without `temperature` the answer is greedy and
     repeatable, as in mlx_lm.server."""
 
@@ -43,17 +43,17 @@ class SampledIn(Asked):
     ] = None
     n: Annotated[
         int | None,
-        Field(ge=1, le=MAX_ROWS, description=f"1 to {MAX_ROWS}; answer i uses the seed + i"),
+        Field(ge=1, le=MAX_ANSWERS, description=f"1 to {MAX_ANSWERS}; answer i uses the seed + i"),
     ] = None
     max_tokens: Annotated[
-        MaxTokens | None, Field(description=f"{DEFAULT_MAX_TOKENS} when left out")
+        MaxTokens | None, Field(description=f"{DEFAULT_MAX_TOKENS} by default")
     ] = None
-    temperature: Annotated[
-        float | None, Field(ge=0, le=2, description="0 (greedy) when left out")
-    ] = None
+    temperature: Annotated[float | None, Field(ge=0, le=2, description="0 (greedy) by default")] = (
+        None
+    )
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
     seed: Annotated[
-        int | None, Field(ge=-(2**63), lt=2**63, description="the same seed draws the same text")
+        int | None, Field(ge=-(2**63), lt=2**63, description="the same seed gives the same text")
     ] = None
     stop: Annotated[
         StopText | Annotated[list[StopText], Field(max_length=16)] | None,
@@ -73,22 +73,17 @@ class SampledIn(Asked):
 
     deadline_s: Annotated[
         float | None,
-        Field(gt=0, le=86_400, description="not OpenAI's; seconds after which it is given up"),
+        Field(gt=0, le=86_400, description="not OpenAI's; seconds after which the request fails"),
     ] = None
-
-    @property
-    def rows(self) -> int:
-        return self.n or 1
 
     @property
     def include_usage(self) -> bool:
         return self.stream_options is not None and self.stream_options.include_usage
 
-    def _sampling(self, row: int, **more: Any) -> Sampling:
-        """How the answer number `row` is drawn."""
+    def _sampling(self, **more: Any) -> Sampling:
         stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
         # Sampling takes any whole number that is not negative.
-        seed = None if self.seed is None else (self.seed + row) % 2**63
+        seed = None if self.seed is None else self.seed % 2**63
         return Sampling(
             temperature=self.temperature or 0.0,
             top_p=1.0 if self.top_p is None else self.top_p,
@@ -162,26 +157,26 @@ class ChatCompletionIn(SampledIn):
         },
     )
     IGNORED: ClassVar = {
-        "user": _SAYS_WHO,
-        "metadata": _SAYS_WHO,
-        "safety_identifier": _SAYS_WHO,
-        "prompt_cache_key": "the prefix cache finds what it can use by itself",
-        "prompt_cache_options": "the prefix cache finds what it can use by itself",
+        "user": _LABEL,
+        "metadata": _LABEL,
+        "safety_identifier": _LABEL,
+        "prompt_cache_key": "the prefix cache is automatic",
+        "prompt_cache_options": "the prefix cache is automatic",
         "prompt_cache_retention": "the prefix cache keeps what fits its budget",
     }
     REFUSED: ClassVar = {
-        "best_of": Refused("it was never part of chats; ask for n and choose", (1,)),
+        "best_of": Refused("it was never part of chats; use n and choose yourself", (1,)),
         "functions": Refused("send tools instead", ([],)),
         "function_call": Refused("send tool_choice instead", ("none", "auto")),
-        "modalities": Refused("only text comes out", (["text"],)),
-        "audio": Refused("only text comes out"),
-        "moderation": Refused("nothing here judges texts"),
-        "prediction": Refused("answers are not predicted"),
-        "reasoning_effort": Refused("how long a model thinks is its own affair", ("none",)),
-        "service_tier": Refused("there is one tier", ("auto", "default")),
+        "modalities": Refused("answers are text only", (["text"],)),
+        "audio": Refused("answers are text only"),
+        "moderation": Refused("the hub has no moderation"),
+        "prediction": Refused("predicted outputs are not used"),
+        "reasoning_effort": Refused("the model decides how long it thinks", ("none",)),
+        "service_tier": Refused("there is only one tier", ("auto", "default")),
         "store": Refused("answers are not stored for the client", (False,)),
-        "verbosity": Refused("say in the prompt how long the answer shall be"),
-        "web_search_options": Refused("the hub searches nothing"),
+        "verbosity": Refused("say in the prompt how long the answer should be"),
+        "web_search_options": Refused("the hub does not search the web"),
     }
 
     messages: Annotated[
@@ -193,7 +188,7 @@ class ChatCompletionIn(SampledIn):
         ),
     ]
     max_completion_tokens: Annotated[
-        MaxTokens | None, Field(description="the same as max_tokens, and stronger")
+        MaxTokens | None, Field(description="the same as max_tokens; wins if both are sent")
     ] = None
     logprobs: bool | None = None
     top_logprobs: Annotated[
@@ -202,23 +197,25 @@ class ChatCompletionIn(SampledIn):
     response_format: Annotated[
         ResponseFormat | None,
         Field(
-            description="json_object and json_schema are enforced token by token, with `strict` "
-            "or without; not together with tools that may be called"
+            description="json_object and json_schema are enforced token by token, with or "
+            "without `strict`; cannot be combined with tools"
         ),
     ] = None
     tools: Annotated[
         list[ToolIn] | None,
-        Field(max_length=128, description="functions, for models whose chat template knows them"),
+        Field(
+            max_length=128, description="functions, for models whose chat template supports them"
+        ),
     ] = None
     tool_choice: Annotated[
         ToolChoice | None,
         Field(
-            description="required and a named function are enforced token by token where the hub "
-            "knows the template's notation, else refused"
+            description="required and a named function are enforced token by token where the "
+            "hub knows the template's notation, and refused elsewhere"
         ),
     ] = None
     parallel_tool_calls: Annotated[
-        bool | None, Field(description="false keeps the first call alone")
+        bool | None, Field(description="false keeps only the first call")
     ] = None
 
     @model_validator(mode="after")
@@ -231,7 +228,7 @@ class ChatCompletionIn(SampledIn):
             raise ValueError("two tools have the same name")
         if isinstance(self.tool_choice, NamedTool) and self.tool_choice.function.name not in named:
             raise ValueError(
-                f"tool_choice names {self.tool_choice.function.name!r}, which is none of the tools"
+                f"tool_choice names {self.tool_choice.function.name!r}, which is not one of the tools"
             )
         if self.tool_choice == "required" and not named:
             raise ValueError("tool_choice required needs tools")
@@ -243,34 +240,47 @@ class ChatCompletionIn(SampledIn):
         if grammar and self.callable_tools():
             raise Unsupported(
                 "response_format",
-                "An answer is either held to a response_format or may call tools; send one of "
-                'them, or tool_choice "none".',
+                "response_format and tools cannot be combined; send one of them, or "
+                'tool_choice "none".',
             )
 
     def chat(self) -> list[Message]:
         return openai_messages.chat(self.messages)
 
     def callable_tools(self) -> list[dict[str, Any]]:
-        """The tools that the model is told of."""
+        """The tools that the model sees."""
         if self.tool_choice == "none":
             return []
         return [tool.description() for tool in self.tools or []]
 
     def forced_tools(self) -> list[str]:
-        """The names of those of which one must be called; none when the model decides."""
+        """The names of the tools of which one must be called; empty when the model decides."""
         if isinstance(self.tool_choice, NamedTool):
             return [self.tool_choice.function.name]
         if self.tool_choice == "required":
             return [tool.function.name for tool in self.tools or []]
         return []
 
-    def sampling(self, row: int = 0) -> Sampling:
+    def sampling(self) -> Sampling:
         return self._sampling(
-            row,
             max_tokens=self.max_completion_tokens or self.max_tokens or DEFAULT_MAX_TOKENS,
             logprobs=bool(self.logprobs),
             top_logprobs=self.top_logprobs or 0,
             grammar=self.response_format.grammar() if self.response_format else None,
+        )
+
+    def request(self) -> GenerationRequest:
+        """Raises Unsupported."""
+        self.refuse_unsupported()
+        return GenerationRequest(
+            model=self.model,
+            prompts=[self.chat()],
+            sampling=self.sampling(),
+            n=self.n or 1,
+            tools=self.callable_tools(),
+            forced_tools=self.forced_tools(),
+            one_call=self.parallel_tool_calls is False,
+            deadline_s=self.deadline_s,
         )
 
 
@@ -278,53 +288,66 @@ class ChatCompletionIn(SampledIn):
 
 
 class CompletionIn(SampledIn):
-    """Texts to continue, as older clients and base models want it."""
+    """Texts to continue, for older clients and for base models."""
 
-    IGNORED: ClassVar = {"user": _SAYS_WHO, "metadata": _SAYS_WHO}
+    IGNORED: ClassVar = {"user": _LABEL, "metadata": _LABEL}
     REFUSED: ClassVar = {
-        "best_of": Refused("ask for n and choose", (1,)),
-        "suffix": Refused("models here do not fill gaps", ("",)),
+        "best_of": Refused("use n and choose yourself", (1,)),
+        "suffix": Refused("filling in the middle is not supported", ("",)),
     }
 
     prompt: Annotated[
         Annotated[str, Field(min_length=1, max_length=1_000_000)]
         | Annotated[
             list[Annotated[str, Field(min_length=1, max_length=1_000_000)]],
-            Field(min_length=1, max_length=MAX_ROWS),
+            Field(min_length=1, max_length=MAX_ANSWERS),
         ],
         Field(description="a text or several; token numbers are refused"),
     ]
     echo: Annotated[
-        bool | None, Field(description="puts the prompt before its answer; not with logprobs")
+        bool | None,
+        Field(description="puts the prompt before its answer; cannot be combined with logprobs"),
     ] = None
     logprobs: Annotated[int | None, Field(ge=0, le=5)] = None
 
     @model_validator(mode="after")
     def _goes_together(self) -> CompletionIn:
         if self.echo and self.logprobs is not None:
-            raise ValueError("echo cannot be had with logprobs: those of a prompt are not computed")
-        if self.rows * len(self.prompts) > MAX_ROWS:
-            raise ValueError(f"n times the number of prompts may be at most {MAX_ROWS}")
+            raise ValueError(
+                "echo cannot be combined with logprobs: those of the prompt are not computed"
+            )
+        if (self.n or 1) * len(self.prompts) > MAX_ANSWERS:
+            raise ValueError(f"n times the number of prompts may be at most {MAX_ANSWERS}")
         return self
 
     @property
     def prompts(self) -> list[str]:
         return [self.prompt] if isinstance(self.prompt, str) else self.prompt
 
-    def sampling(self, row: int = 0) -> Sampling:
+    def sampling(self) -> Sampling:
         return self._sampling(
-            row,
             max_tokens=self.max_tokens or DEFAULT_MAX_TOKENS,
             logprobs=self.logprobs is not None,
             top_logprobs=self.logprobs or 0,
         )
 
+    def request(self) -> GenerationRequest:
+        """Raises Unsupported."""
+        self.refuse_unsupported()
+        return GenerationRequest(
+            model=self.model,
+            prompts=self.prompts,
+            sampling=self.sampling(),
+            n=self.n or 1,
+            deadline_s=self.deadline_s,
+        )
 
-class EmbeddingIn(Asked):
+
+class EmbeddingIn(CompatibleRequest):
     """Texts to embed: the mean of the model's last hidden states, of unit length."""
 
-    IGNORED: ClassVar = {"user": _SAYS_WHO}
-    REFUSED: ClassVar = {"dimensions": Refused("a vector has as many as the model is wide")}
+    IGNORED: ClassVar = {"user": _LABEL}
+    REFUSED: ClassVar = {"dimensions": Refused("a vector has the width of the model")}
 
     model: ModelName
     input: Annotated[

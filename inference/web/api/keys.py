@@ -16,12 +16,12 @@ from inference.models import ApiToken
 from registry.web.paging import LimitOffset
 
 router = Router(tags=["keys"])
-_RUNNING = Field(description="Requests answered at once; null is no limit")
+_RUNNING = Field(description="Requests answered at the same time; null is no limit")
 _WAITING = Field(description="Requests that may wait; null is no limit")
 
 
 class KeyOut(Schema):
-    """A key and what it has used; its text is told only when it is made."""
+    """A key and its usage; its text is shown only when it is created."""
 
     id: int
     name: str
@@ -59,7 +59,7 @@ def keys(request: HttpRequest) -> QuerySet[ApiToken]:
 
 @router.post("/keys", response={201: NewKeyOut}, summary="Make an API key")
 def make(request: HttpRequest, payload: KeyIn) -> Status[dict[str, object]]:
-    """The answer has its text, which is kept nowhere."""
+    """The answer has the key's text, which is stored nowhere."""
     key, text = issue_key(payload.name, payload.scope, payload.max_running, payload.max_waiting)
     return Status(201, {**KeyOut.from_orm(key).dict(), "text": text})
 
@@ -72,7 +72,7 @@ def limit(request: HttpRequest, key_id: int, payload: LimitsIn) -> ApiToken:
 
 @router.delete("/keys/{int:key_id}", response=KeyOut, summary="Revoke a key")
 def revoke(request: HttpRequest, key_id: int) -> ApiToken:
-    """It is refused from now on; its row stays, for the log's sake."""
+    """It is refused from now on; its row stays for the request log."""
     key = get_object_or_404(ApiToken, pk=key_id)
     key.revoke()
     key.refresh_from_db()

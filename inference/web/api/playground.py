@@ -1,4 +1,4 @@
-"""What a person keeps of the playground, over JSON, and a request as code."""
+"""Conversations and system prompts kept from the playground, over JSON, and requests as code."""
 
 # No postponed annotations here: ninja's `paginate` evaluates them in its own module.
 
@@ -13,15 +13,15 @@ from ninja import Field, Router, Schema, Status
 from ninja.pagination import paginate
 from pydantic import StringConstraints
 
-from inference.gateway.schemas import InferenceIn
 from inference.models import Conversation, SystemPrompt
+from inference.native.schemas import InferenceIn
 from inference.playground import snippets
-from inference.playground.conversations import Content, Title, begin
+from inference.playground.conversations import Content, Title, keep_conversation
 from registry.web.paging import LimitOffset
 
 router = Router(tags=["playground"])
 _WORDS = StringConstraints(strip_whitespace=True, min_length=1)
-_REVISION = Field(ge=1, description="The revision that is replaced; 409 when it is not the newest")
+_REVISION = Field(ge=1, description="The revision to replace; 409 when it is not the newest")
 
 
 class ConversationItem(Schema):
@@ -36,7 +36,7 @@ class ConversationItem(Schema):
 
 
 class ConversationOut(ConversationItem):
-    """A whole one. Keeping it again needs its `revision`."""
+    """A whole one. Saving it again needs its `revision`."""
 
     revision: int
     system: str
@@ -45,7 +45,7 @@ class ConversationOut(ConversationItem):
 
 
 class ConversationIn(Content):
-    title: Annotated[Title, Field(description="Left out, its first words")] = ""
+    title: Annotated[Title, Field(description="By default its first words")] = ""
 
 
 class ContentIn(Content):
@@ -76,7 +76,7 @@ class CodeOut(Schema):
 @router.get("/playground/conversations", response=list[ConversationItem], summary="Conversations")
 @paginate(LimitOffset)
 def conversations(request: HttpRequest, q: str = "") -> QuerySet[Conversation]:
-    """Those that were kept, newest first; `q` is part of the title."""
+    """Kept conversations, newest first; `q` is part of the title."""
     return Conversation.objects.titled(q)
 
 
@@ -84,7 +84,7 @@ def conversations(request: HttpRequest, q: str = "") -> QuerySet[Conversation]:
     "/playground/conversations", response={201: ConversationOut}, summary="Keep a conversation"
 )
 def keep(request: HttpRequest, payload: ConversationIn) -> Status[Conversation]:
-    return Status(201, begin(payload, payload.title))
+    return Status(201, keep_conversation(payload, payload.title))
 
 
 @router.get(

@@ -25,7 +25,9 @@ class RequestOut(Schema):
     api: str
     status: str
     requested_model: str
-    version: Annotated[str | None, Field(description="What answered; null for a bare base")]
+    version: Annotated[
+        str | None, Field(description="The version that answered; null for a base model")
+    ]
     base_model: str | None
     streamed: bool
     params: dict[str, Any]
@@ -60,14 +62,14 @@ class RequestOut(Schema):
 @paginate(LimitOffset)
 def requests(
     request: HttpRequest,
-    q: Annotated[str, Query(description="Part of the model's name as it was asked for")] = "",
+    q: Annotated[str, Query(description="Part of the requested model's name")] = "",
     status: InferenceRequest.Status | None = None,
     api: InferenceRequest.Api | None = None,
     version_id: int | None = None,
     correlation_id: str = "",
     key_id: int | None = None,
 ) -> QuerySet[InferenceRequest]:
-    """Texts of prompts and answers are not part of it."""
+    """Without the texts of prompts and answers."""
     return InferenceRequest.objects.with_names().matching(
         q=q,
         status=status or "",

@@ -1,4 +1,4 @@
-"""API keys: made here and shown once, limited and revoked."""
+"""API keys: created here and shown once, limited and revoked."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LISTED = 500
 @never_cache
 @require_http_methods(["GET", "POST"])
 def keys(request: HttpRequest) -> HttpResponse:
-    """The list and the form. The answer to the form alone has the new key's text."""
+    """The list and the form. Only the answer to the form has the new key's text."""
     form = KeyForm(request.POST or None)
     context: dict[str, Any] = {"form": form}
     status = 200
@@ -49,9 +49,9 @@ def key_limits(request: HttpRequest, pk: int) -> HttpResponse:
     form = KeyLimitsForm(request.POST)
     if form.is_valid():
         limit_key(key, **form.cleaned_data)
-        messages.success(request, f"The limits of {key} are changed.")
+        messages.success(request, f"Limits of {key} changed.")
     else:
-        messages.error(request, "A limit is a whole number of requests, or empty for none.")
+        messages.error(request, "Give a whole number of requests, or leave the limit empty.")
     return redirect("keys")
 
 
@@ -59,5 +59,5 @@ def key_limits(request: HttpRequest, pk: int) -> HttpResponse:
 def key_revoke(request: HttpRequest, pk: int) -> HttpResponse:
     key = get_object_or_404(ApiToken, pk=pk)
     key.revoke()
-    messages.success(request, f"{key} is revoked and refused from now on.")
+    messages.success(request, f"{key} is revoked.")
     return redirect("keys")

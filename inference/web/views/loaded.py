@@ -1,4 +1,4 @@
-"""Models in memory: what each holds, what is free, and loading, pinning and unloading by hand."""
+"""Models in memory: what each holds, what is free; loading, pinning and unloading them."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def loaded(request: HtmxRequest) -> HttpResponse:
 
 @require_POST
 def load_model(request: HtmxRequest) -> HttpResponse:
-    """Begins; the page tells how far it is."""
+    """Start loading; the page shows the progress."""
     pin = True if request.POST.get("pinned") else None
     return _change(request, lambda served: load(served, pin=pin, wait=False))
 
@@ -79,7 +79,7 @@ def unload_idle_models(request: HtmxRequest) -> HttpResponse:
 def _change(
     request: HtmxRequest, act: Callable[[Served], Coroutine[Any, Any, object]]
 ) -> HttpResponse:
-    """Do it to the model that was named; then what is in memory, and what was wrong if anything."""
+    """Change the named model; then show what is in memory, and the problem if there was one."""
 
     async def acting(served: Served) -> None:
         await act(served)
@@ -121,7 +121,7 @@ def _now(stats: dict[str, Any] | None) -> dict[str, Any]:
 
 
 def _parts(stats: dict[str, Any]) -> list[Part]:
-    """What the budget is used for. The device may hold more than the models tell of."""
+    """What the budget is used for. The device may hold more than the models report."""
     held = [model["memory"] for model in stats["models"]]
     sizes = {
         "Weights": sum(memory["weights"] for memory in held),

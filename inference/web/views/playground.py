@@ -26,8 +26,23 @@ def playground(request: HttpRequest) -> HttpResponse:
     """`model` and `compare` (one to three) name the columns, `conversation` a kept chat."""
     number = whole(request.GET.get("conversation", ""))
     conversation = get_object_or_404(Conversation, pk=number) if number else None
-    suggested = {} if conversation else _suggested()
-    state = _opened(conversation) if conversation else _begun(request, suggested)
+    suggested: dict[str, Any] = {}
+    state: dict[str, Any]
+    if conversation:
+        fields = ("revision", "title", "system", "sampling", "columns")
+        state = {"id": conversation.pk, **{name: getattr(conversation, name) for name in fields}}
+    else:
+        suggested = _suggested()
+        models = [request.GET.get("model", ""), *request.GET.getlist("compare")]
+        names = [name.strip() for name in models if name.strip()][:MAX_COLUMNS]
+        names = names or [name for name in (newest(),) if name]
+        state = {
+            "id": None,
+            "system": suggested.get("system", ""),
+            "sampling": {},
+            "prompt": request.GET.get("prompt", ""),
+            "columns": [{"model": name, "exchanges": []} for name in names],
+        }
     context = {
         "state": state,
         "state_json": json.dumps(state),
@@ -46,34 +61,10 @@ def playground_models(request: HttpRequest) -> HttpResponse:
     return render(request, "inference/_offered.html", {"groups": groups})
 
 
-def _opened(conversation: Conversation) -> dict[str, Any]:
-    return {
-        "id": conversation.pk,
-        "revision": conversation.revision,
-        "title": conversation.title,
-        "system": conversation.system,
-        "sampling": conversation.sampling,
-        "columns": conversation.columns,
-    }
-
-
-def _begun(request: HttpRequest, suggested: dict[str, Any]) -> dict[str, Any]:
-    asked = [request.GET.get("model", ""), *request.GET.getlist("compare")]
-    names = [name.strip() for name in asked if name.strip()][:MAX_COLUMNS]
-    names = names or [name for name in (newest(),) if name]
-    return {
-        "id": None,
-        "system": suggested.get("system", ""),
-        "sampling": {},
-        "prompt": request.GET.get("prompt", ""),
-        "columns": [{"model": name, "exchanges": []} for name in names],
-    }
-
-
 def _suggested() -> dict[str, Any]:
     """Questions to try: held-out examples of the newest data set, with their system prompt."""
-    asked = (Dataset.Format.CHAT, Dataset.Format.COMPLETIONS, Dataset.Format.TOOLS)
-    dataset = Dataset.objects.filter(format__in=asked).order_by("-created_at").first()
+    formats = (Dataset.Format.CHAT, Dataset.Format.COMPLETIONS, Dataset.Format.TOOLS)
+    dataset = Dataset.objects.filter(format__in=formats).order_by("-created_at").first()
     split = next((name for name in ("test", "valid") if dataset and dataset.splits.get(name)), None)
     if dataset is None or split is None:
         return {}

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from django.conf import settings
-from django.db.models import QuerySet
 from django.http import HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_GET
@@ -24,7 +23,14 @@ def requests(request: HtmxRequest) -> HttpResponse:
     """The log, newest first; `before` is an id, so that a page costs the same at any depth."""
     query = {name: request.GET.get(name, "").strip() for name in _FILTERS}
     before = whole(request.GET.get("before", ""))
-    rows = _find(query)
+    rows = InferenceRequest.objects.with_names().matching(
+        q=query["q"],
+        status=query["status"],
+        api=query["api"],
+        version=whole(query["version"]),
+        token=whole(query["key"]),
+    )
+    rows = rows.order_by("-pk")
     if before is not None:
         rows = rows.filter(pk__lt=before)
     found = list(rows[: PER_PAGE + 1])
@@ -41,15 +47,3 @@ def requests(request: HtmxRequest) -> HttpResponse:
     }
     template = partial(request, "inference/requests.html", "rows")
     return render(request, template, context)
-
-
-def _find(query: dict[str, str]) -> QuerySet[InferenceRequest]:
-    version, key = query["version"], query["key"]
-    rows = InferenceRequest.objects.with_names().matching(
-        q=query["q"],
-        status=query["status"],
-        api=query["api"],
-        version=whole(version),
-        token=whole(key),
-    )
-    return rows.order_by("-pk")

@@ -19,7 +19,7 @@ from registry.datasets.revisions import newest
 from registry.datasets.snapshots import read_examples
 from registry.datasets.tasks import fail_dead, retry, start_examine, start_hub, start_upload
 from registry.datasets.uploads import register_examples
-from registry.errors import Invalid, NotFound
+from registry.errors import Invalid, NotFound, explain
 from registry.models import BaseModel as Base
 from registry.models import Dataset, DatasetReport, DatasetTask
 from registry.web.paging import LimitOffset
@@ -216,5 +216,4 @@ def _read[T: Fields](fields: type[T], body: Any) -> T:
         raise Invalid("The JSON is too large; upload the examples as a JSONL file.") from None
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise Invalid(f"{place or 'body'}: {first['msg']}") from None
+        raise Invalid(explain([{**first, "loc": first["loc"] or ("body",)}])) from None

@@ -10,9 +10,9 @@ import pytest
 
 from backends.base import Sampling
 from backends.fake import FakeBackend
-from inference.engine.rows.places import Place
-from inference.engine.rows.row import Row
-from inference.engine.rows.waiting import Waiting
+from inference.engine.requests.places import Place
+from inference.engine.requests.row import Row
+from inference.engine.requests.waiting import Waiting
 from inference.gateway import client
 from inference.protocol import Chunk, DeadlineExceeded, Done, Embed, Folder, Generate
 from registry.errors import TooManyRequests, Unavailable
@@ -188,7 +188,7 @@ async def test_embeddings_count_among_what_a_key_runs() -> None:
         await until(lambda: engine.stats()["running"] == 1)
         waiting = asyncio.create_task(client.embed(request))
         await asyncio.sleep(0.1)
-        with pytest.raises(TooManyRequests, match="1 wait already"):
+        with pytest.raises(TooManyRequests, match="1 are already waiting"):
             await client.embed(request)
         await client.embed(request.model_copy(update={"key": "b"}))
         assert not waiting.done()

@@ -7,7 +7,7 @@ import pytest
 
 from backends.base import BackendError, Delta, FinishReason, Sampling, TokenLogprob, ToolCall
 from backends.fake import FakeBackend
-from inference.engine.rows.answer import Answer
+from inference.engine.requests.text import AnswerText
 from inference.gateway import client
 from inference.protocol import Chunk, Done, Generate, ToolUseFailed
 from tests.inference.builders import make_base_folder
@@ -35,17 +35,17 @@ class Reader:
         return before.strip(), [ToolCall("weather", rest.partition("</tool_call>")[0])]
 
 
-def shown(answer: Answer, *pieces: str) -> list[str]:
+def shown(answer: AnswerText, *pieces: str) -> list[str]:
     chunks = [answer.take(Delta("a", piece, 1, -0.5)) for piece in pieces]
     return [chunk.text for chunk in chunks if chunk is not None]
 
 
-def finish(answer: Answer, reason: FinishReason = "stop") -> tuple[Chunk | None, list[Any]]:
+def finish(answer: AnswerText, reason: FinishReason = "stop") -> tuple[Chunk | None, list[Any]]:
     return answer.finish(Reader(), reason)  # type: ignore[arg-type]
 
 
 def test_a_call_is_held_back_and_parsed_at_the_end() -> None:
-    answer = Answer([WEATHER], with_logprobs=False)
+    answer = AnswerText([WEATHER], with_logprobs=False)
     assert shown(answer, "Let me ", "look. <to", "ol_call>{}", "</tool_call>") == [
         "Let me ",
         "look. ",
@@ -56,7 +56,7 @@ def test_a_call_is_held_back_and_parsed_at_the_end() -> None:
 
 
 def test_what_only_begins_like_a_call_is_text() -> None:
-    answer = Answer([WEATHER], with_logprobs=False)
+    answer = AnswerText([WEATHER], with_logprobs=False)
     texts = shown(answer, "a <to", "ken>", " and <tool")
     chunk, calls = finish(answer)
     assert chunk is not None
@@ -65,14 +65,14 @@ def test_what_only_begins_like_a_call_is_text() -> None:
 
 
 def test_bare_json_is_held_back_too_and_is_text_when_it_is_no_call() -> None:
-    answer = Answer([WEATHER], with_logprobs=False)
+    answer = AnswerText([WEATHER], with_logprobs=False)
     assert shown(answer, '{"a"', ": 1}") == []
     chunk, _ = finish(answer)
     assert chunk == Chunk('{"a": 1}')
 
 
 def test_a_call_cut_short_is_a_loud_error() -> None:
-    answer = Answer([WEATHER], with_logprobs=False)
+    answer = AnswerText([WEATHER], with_logprobs=False)
     shown(answer, "Look: <tool_call>{")
     with pytest.raises(ToolUseFailed, match="cut off") as caught:
         finish(answer)
@@ -80,7 +80,7 @@ def test_a_call_cut_short_is_a_loud_error() -> None:
 
 
 def test_a_call_that_the_limit_cut_is_text_beside_the_whole_ones() -> None:
-    answer = Answer([WEATHER], with_logprobs=False)
+    answer = AnswerText([WEATHER], with_logprobs=False)
     texts = shown(answer, "Look. ", "<tool_call>{}</tool_call>", "<tool_call>{")
     chunk, calls = finish(answer, "length")
     assert chunk is not None
@@ -89,11 +89,11 @@ def test_a_call_that_the_limit_cut_is_text_beside_the_whole_ones() -> None:
 
 
 def test_without_tools_nothing_is_held_back() -> None:
-    assert shown(Answer([], with_logprobs=False), "<tool_call>", "{") == ["<tool_call>", "{"]
+    assert shown(AnswerText([], with_logprobs=False), "<tool_call>", "{") == ["<tool_call>", "{"]
 
 
 def test_logprobs_are_told_for_every_token_in_order() -> None:
-    answer = Answer([], with_logprobs=True)
+    answer = AnswerText([], with_logprobs=True)
     rival = TokenLogprob(2, "b", -2.0)
     chunks = [
         answer.take(Delta("a", text, 1, -0.5, piece=piece, top=(rival,)))

@@ -9,7 +9,7 @@ import pytest
 from backends.base import Sampling
 from backends.fake import FakeBackend
 from inference.engine.memory import neighbours
-from inference.engine.rows.places import kv_bytes_per_token, place
+from inference.engine.requests.places import kv_bytes_per_token, place
 from inference.gateway import client
 from inference.protocol import Folder, Generate, Load, Unload
 from registry.errors import HubError, NotFound, Unavailable

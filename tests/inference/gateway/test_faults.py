@@ -14,7 +14,7 @@ from backends.fake import FakeBackend
 from backends.fake.generation import FakeModel
 from inference.engine import loads
 from inference.engine.memory.pins import MOST_DEATHS, Pins
-from inference.engine.rows import rendering
+from inference.engine.requests import rendering
 from inference.gateway import client
 from inference.protocol import Count, Embed, EngineFailure, Load
 from registry.errors import HubError, Unavailable
@@ -118,7 +118,7 @@ async def test_a_pinned_model_that_kills_the_engine_is_left_out_until_loaded_by_
             await until(lambda: [m["base"] for m in engine.stats()["models"]] == ["other"])
             [left] = engine.stats()["loading"]
             assert (left["state"], left["base"]) == ("failed", "deadly")
-            assert "load it by hand" in left["error"]
+            assert "load it again" in left["error"]
     async with running_engine() as engine:
         await client.load(deadly.model_copy(update={"pin": True}))
         assert engine.stats()["loading"] == []
@@ -216,10 +216,10 @@ async def test_a_template_without_end_costs_its_own_request_alone(
     async with running_engine(Looping(tokens_per_second=100, reply_words=60)) as engine:
         beside = asyncio.create_task(text_of(ask(base, request_id="beside")))
         await until(lambda: engine.stats()["running"] == 1)
-        with pytest.raises(HubError, match="did not come to an end") as caught:
+        with pytest.raises(HubError, match="did not finish") as caught:
             await text_of(ask(base, request_id="x").model_copy(update={"messages": endless}))
         assert caught.value.status == 422
-        with pytest.raises(HubError, match="did not come to an end"):
+        with pytest.raises(HubError, match="did not finish"):
             await client.count(Count(base=base, messages=endless))
         assert len((await beside).split()) == 60
         assert await text_of(ask(base, max_tokens=3))

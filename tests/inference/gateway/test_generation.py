@@ -1,6 +1,7 @@
 """What a generation leaves behind, however it ends: its row, its counts, its span."""
 
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,16 +16,17 @@ from prometheus_client import Counter
 from backends.base import Sampling
 from backends.fake import FakeBackend
 from inference.gateway import generation, metrics
-from inference.gateway.generation import aresolve, complete, generate
+from inference.gateway.generation import aresolve, generate, stream
+from inference.gateway.request import Caller, GenerationRequest
 from inference.models import InferenceRequest
-from inference.protocol import Chunk, Started
+from inference.protocol import Chunk
 from registry.errors import Unavailable
 from registry.promotion.resolve import Served
 from tests.inference.builders import make_base, make_version
 from tests.inference.engines import HELLO, running_engine
 
 pytestmark = pytest.mark.usefixtures("db_in_threads")
-NATIVE = InferenceRequest.Api.NATIVE
+CALLER = Caller(InferenceRequest.Api.NATIVE)
 
 
 @pytest.fixture
@@ -33,17 +35,19 @@ async def served(db_in_threads: None) -> Served:
     return await aresolve("calendar")
 
 
-async def answer(served: Served, **sampling: Any) -> str:
-    completion = await complete(
-        served, HELLO, Sampling(**sampling), api=NATIVE, requested_model="calendar"
-    )
-    return completion.text
+def request(**sampling: Any) -> GenerationRequest:
+    return GenerationRequest("calendar", [HELLO], Sampling(**sampling))
+
+
+async def answer(**sampling: Any) -> str:
+    [whole] = await generate(request(**sampling), CALLER)
+    return whole.text
 
 
 async def test_a_completed_answer_is_logged(served: Served) -> None:
     async with running_engine():
         with structlog.contextvars.bound_contextvars(correlation_id="c-7"):
-            await answer(served, max_tokens=5)
+            await answer(max_tokens=5)
     row = await InferenceRequest.objects.select_related("version", "base_model").aget()
     assert row.status == "completed"
     assert row.correlation_id == "c-7"
@@ -57,9 +61,9 @@ async def test_a_completed_answer_is_logged(served: Served) -> None:
 
 async def test_texts_are_kept_only_when_switched_on(served: Served, settings: Any) -> None:
     async with running_engine():
-        await answer(served)
+        await answer()
         settings.LOG_PROMPTS = True
-        text = await answer(served)
+        text = await answer()
     kept, bare = [row async for row in InferenceRequest.objects.all()]
     assert (bare.prompt, bare.completion) == (None, None)
     assert (kept.prompt, kept.completion) == (HELLO, text)
@@ -67,11 +71,9 @@ async def test_texts_are_kept_only_when_switched_on(served: Served, settings: An
 
 async def test_leaving_in_the_middle_is_logged_as_cancelled(served: Served) -> None:
     async with running_engine(FakeBackend(tokens_per_second=50, reply_words=500)):
-        events = generate(
-            served, HELLO, Sampling(), api=NATIVE, requested_model="calendar", streamed=True
-        )
-        async with aclosing(events):
-            async for event in events:
+        started = await stream(request(), CALLER)
+        async with aclosing(started.events) as events:
+            async for _, event in events:
                 if isinstance(event, Chunk):
                     break
     row = await InferenceRequest.objects.aget()
@@ -82,21 +84,43 @@ async def test_leaving_in_the_middle_is_logged_as_cancelled(served: Served) -> N
 
 async def test_a_failure_is_logged_with_its_reason(served: Served) -> None:
     with pytest.raises(Unavailable):
-        await answer(served)
+        await answer()
     row = await InferenceRequest.objects.aget()
     assert row.status == "failed"
     assert "engine is not running" in row.error
 
 
-async def test_the_first_event_says_who_is_asked_and_how_much(served: Served) -> None:
+async def test_a_stream_starts_with_its_version_and_the_length_of_its_prompt(
+    served: Served,
+) -> None:
     async with running_engine():
-        events = generate(
-            served, HELLO, Sampling(), api=NATIVE, requested_model="calendar", streamed=True
-        )
-        async with aclosing(events):
-            first = await anext(events)
-    assert isinstance(first, Started)
-    assert first.prompt_tokens > 0
+        begun = await stream(request(), CALLER)
+        await begun.events.aclose()
+    assert begun.served.version == served.version
+    assert begun.started.prompt_tokens > 0
+
+
+async def test_each_of_several_answers_has_its_prompt_its_seed_and_its_row(
+    served: Served, settings: Any
+) -> None:
+    settings.LOG_PROMPTS = True
+    several = replace(request(seed=7, max_tokens=3), prompts=["one", "two"], n=2)
+    async with running_engine():
+        answers = await generate(several, CALLER)
+    rows = {row.request_id: row async for row in InferenceRequest.objects.all()}
+    kept = [(rows[a.request_id].prompt, rows[a.request_id].params["seed"]) for a in answers]
+    assert kept == [("one", 7), ("one", 8), ("two", 7), ("two", 8)]
+
+
+async def test_an_answer_keeps_its_first_call_alone_when_that_is_wanted(served: Served) -> None:
+    call = '{"name": "weather", "arguments": {}}'
+    tools = [{"type": "function", "function": {"name": "weather", "parameters": {}}}]
+    wanted = replace(request(), tools=tools)
+    async with running_engine(FakeBackend(reply=f"<tool_call>{call}</tool_call>" * 2)):
+        [every] = await generate(wanted, CALLER)
+        [first] = await generate(replace(wanted, one_call=True), CALLER)
+    assert len(every.done.tool_calls) == 2
+    assert first.done.tool_calls == every.done.tool_calls[:1]
 
 
 def value(counter: Counter, name: str, labels: dict[str, str]) -> float:
@@ -118,7 +142,7 @@ async def test_requests_and_tokens_are_counted(served: Served) -> None:
 
     before = counts()
     async with running_engine():
-        await answer(served, max_tokens=5)
+        await answer(max_tokens=5)
     assert counts() == (before[0] + 1, before[1] + 5)
 
 
@@ -130,9 +154,9 @@ async def test_a_span_covers_the_whole_generation(
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     monkeypatch.setattr(generation, "tracer", provider.get_tracer("test"))
     async with running_engine(FakeBackend(tokens_per_second=100)):
-        await answer(served, max_tokens=5)
+        await answer(max_tokens=5)
     with pytest.raises(Unavailable):
-        await answer(served)
+        await answer()
     completed, failed = exporter.get_finished_spans()
     provider.shutdown()
     assert completed.attributes is not None

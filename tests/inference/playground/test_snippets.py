@@ -11,7 +11,7 @@ from django.test import Client
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inference.gateway.schemas import InferenceIn
+from inference.native.schemas import InferenceIn
 from inference.playground.snippets import EXTRA, chat_body, curl, python
 from inference.v1.openai.schemas import ChatCompletionIn
 from registry.errors import Invalid
@@ -68,7 +68,7 @@ def test_both_send_what_the_playground_sends(fields: dict[str, Any]) -> None:
     read.refuse_unsupported()
     assert read.stream is True
     wanted = request.sampling()
-    made = read.sampling(0)
+    made = read.sampling()
     assert made == wanted
 
 
@@ -105,11 +105,11 @@ def test_a_key_is_read_from_the_environment() -> None:
 def test_a_schema_becomes_a_response_format() -> None:
     schema = {"type": "object", "properties": {"n": {"type": "integer"}}}
     body = chat_body(asked("Hello", json_schema=schema))
-    assert ChatCompletionIn.model_validate(body).sampling(0) == asked(json_schema=schema).sampling()
+    assert ChatCompletionIn.model_validate(body).sampling() == asked(json_schema=schema).sampling()
 
 
 def test_what_has_no_word_there_is_said() -> None:
-    with pytest.raises(Invalid, match="natively"):
+    with pytest.raises(Invalid, match="native API"):
         chat_body(asked("Hello", regex="[0-9]+"))
 
 

@@ -62,7 +62,7 @@ def test_an_image_is_refused(hub: Hub) -> None:
         ({"tool_choice": "required"}, "needs tools"),
         (
             {"tools": TOOLS, "tool_choice": {"type": "function", "function": {"name": "x"}}},
-            "none of the tools",
+            "not one of the tools",
         ),
         ({"tools": [CLOCK, CLOCK]}, "same name"),
         ({"tools": TOOLS, "response_format": {"type": "json_object"}}, "response_format"),

@@ -6,7 +6,7 @@ from openai.types.completion_create_params import CompletionCreateParamsBase
 from openai.types.embedding_create_params import EmbeddingCreateParams
 
 from inference.v1.anthropic.schemas import MessagesIn
-from inference.v1.compatibility import Asked
+from inference.v1.compatibility import CompatibleRequest
 from inference.v1.openai.schemas import ChatCompletionIn, CompletionIn, EmbeddingIn
 from inference.v1.reference import DOCUMENT, reference
 
@@ -25,7 +25,9 @@ def test_the_document_is_the_codes_own_table() -> None:
         (EmbeddingIn, EmbeddingCreateParams),
     ],
 )
-def test_every_parameter_of_the_openai_client_is_decided(kind: type[Asked], theirs: type) -> None:
+def test_every_parameter_of_the_openai_client_is_decided(
+    kind: type[CompatibleRequest], theirs: type
+) -> None:
     decided = {*kind.model_fields, *kind.IGNORED, *kind.REFUSED}
     assert set(theirs.__annotations__) <= decided
 
@@ -38,6 +40,6 @@ def test_every_parameter_of_the_anthropic_client_is_decided() -> None:
 
 
 @pytest.mark.parametrize("kind", [ChatCompletionIn, CompletionIn, EmbeddingIn, MessagesIn])
-def test_a_parameter_is_decided_once(kind: type[Asked]) -> None:
+def test_a_parameter_is_decided_once(kind: type[CompatibleRequest]) -> None:
     names = [*kind.model_fields, *kind.IGNORED, *kind.REFUSED]
     assert len(names) == len(set(names))

@@ -13,7 +13,7 @@ from django.test import AsyncClient
 from backends.base import LoadedModel, LoadOptions
 from backends.fake import FakeBackend
 from inference.engine.memory import neighbours
-from inference.engine.rows.places import place
+from inference.engine.requests.places import place
 from registry.storage import paths
 from tests.inference.builders import make_base, make_version
 from tests.inference.engines import running_engine, until

@@ -9,7 +9,7 @@ from backends.base import BackendError, Delta, FinishReason, LoadedModel, ToolCa
 from backends.text import StopText
 from inference.protocol import Called, Chunk, TokenInfo, ToolUseFailed
 
-# How the templates that mlx-lm can read begin a call.
+# How a call starts in the templates whose calls mlx-lm can parse.
 MARKERS = (
     "<tool_call>",
     "<|tool_call>",
@@ -25,7 +25,7 @@ MARKERS = (
 )
 
 
-class Answer:
+class AnswerText:
     """Takes deltas, gives chunks. With tools, what may be a call is held back until the end."""
 
     def __init__(self, tools: Sequence[dict[str, Any]], with_logprobs: bool) -> None:
@@ -34,7 +34,7 @@ class Answer:
         self._logprobs: list[TokenInfo] = []
         self._marks = StopText(MARKERS if tools else ())
         self._whole: list[str] = []
-        self._shown = 0  # characters of the answer that went out
+        self._shown = 0  # characters of the answer that were sent
 
     def take(self, delta: Delta) -> Chunk | None:
         """The next piece for the reader, if any."""
@@ -51,7 +51,7 @@ class Answer:
     def finish(self, model: LoadedModel, reason: FinishReason) -> tuple[Chunk | None, list[Called]]:
         """What was held back: text, and the calls in it. Raises ToolUseFailed.
 
-        A call that the limit of tokens cut is no failure: it comes as text, and the reason tells.
+        A call cut short by the token limit is not an error: it comes as text, with that reason.
         """
         if not self._tools:
             return None, []
@@ -64,16 +64,16 @@ class Answer:
             rest, calls, unfinished = self._parse_cut(whole, model)
         if not calls:
             return self._chunk(whole[self._shown :]), []
-        # What stands beside the calls, without what is out already.
+        # The text beside the calls, without what was sent already.
         beside = rest[self._shown :] if rest.startswith(whole[: self._shown].strip()) else ""
-        told: list[Called] = [{"name": c.name, "arguments": c.arguments} for c in calls]
-        return self._chunk(beside + unfinished), told
+        called: list[Called] = [{"name": c.name, "arguments": c.arguments} for c in calls]
+        return self._chunk(beside + unfinished), called
 
     def _parse_cut(self, whole: str, model: LoadedModel) -> tuple[str, list[ToolCall], str]:
-        """Text and calls before the last beginning of a call, and the text from there on."""
-        begun = max(0, *map(whole.rfind, MARKERS))
+        """Text and calls before the last start of a call, and the text from there on."""
+        start = max(0, *map(whole.rfind, MARKERS))
         try:
-            return *model.parse_tool_calls(whole[:begun], self._tools), whole[begun:]
+            return *model.parse_tool_calls(whole[:start], self._tools), whole[start:]
         except BackendError:
             return "", [], whole
 

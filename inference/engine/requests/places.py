@@ -21,8 +21,13 @@ class Place:
 
     @property
     def key(self) -> tuple[Path, Path | None]:
-        """What tells this model in memory from the others."""
+        """What distinguishes this model in memory from the others."""
         return self.base, self.adapter if self.own else None
+
+    @property
+    def shared_adapter(self) -> Path | None:
+        """The adapter to add to the base in memory, if there is one."""
+        return None if self.own else self.adapter
 
     @property
     def name(self) -> str:

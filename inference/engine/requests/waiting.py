@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import Counter, OrderedDict, deque
 from collections.abc import Iterator
 
-from inference.engine.rows.row import Row
+from inference.engine.requests.row import Row
 from registry.errors import TooManyRequests
 
 
 class Waiting:
-    """A queue for each key. Whoever sends a hundred requests waits behind himself, not others
-    behind him. Its caller holds a lock."""
+    """A queue for each key: a client that sends a hundred requests delays only its own. The caller
+    holds a lock."""
 
     def __init__(self) -> None:
         self._rows: OrderedDict[str, deque[Row]] = OrderedDict()
@@ -30,15 +30,15 @@ class Waiting:
         # One that may run at once has to pass through here.
         if most is not None and len(mine) >= max(1, most):
             raise TooManyRequests(
-                f"{len(mine)} requests of this key wait already; send this one again when some "
-                "have been answered.",
+                f"{len(mine)} requests of this key are already waiting; try again when some "
+                "are answered.",
                 retry_after,
             )
         self._rows.setdefault(row.key, deque()).append(row)
         self._count += 1
 
     def first(self, running: Counter[str]) -> Row | None:
-        """The next one to run: the oldest of the key whose turn it is and that may run more."""
+        """The next row to run: the oldest one of the key whose turn it is, below its limit."""
         for key, rows in self._rows.items():
             most = rows[0].request.key_running
             if most is None or running[key] < most:
@@ -57,12 +57,12 @@ class Waiting:
         return True
 
     def turn_over(self, row: Row) -> None:
-        """The row's key has had its turn: the other keys come first now."""
+        """Put the row's key behind the other keys."""
         if row.key in self._rows:
             self._rows.move_to_end(row.key)
 
     def before(self, row: Row) -> int:
-        """How many will run before `row` if nobody else comes."""
+        """How many will run before `row` if no others come."""
         place = list(self._rows.get(row.key, ())).index(row)
         others = (len(rows) for key, rows in self._rows.items() if key != row.key)
         return place + sum(min(count, place + 1) for count in others)

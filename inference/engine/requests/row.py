@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from backends.base import Delta, FinishReason, LoadedModel, Sampling
-from inference.engine.rows.answer import Answer
-from inference.engine.rows.places import Place
+from inference.engine.requests.places import Place
+from inference.engine.requests.text import AnswerText
 from inference.protocol import Called, Chunk, Done, Event, Generate, Started
 
 MOST_RESERVED = 1024  # tokens of an answer for which memory is kept free at admission
@@ -31,7 +31,7 @@ class Row:
         self.prompt_tokens = 0
         self.cached_tokens = 0
         self.completion_tokens = 0
-        self._answer = Answer(request.tools, request.sampling.logprobs)
+        self._answer = AnswerText(request.tools, request.sampling.logprobs)
         self._received = time.perf_counter()
         self._inserted = self._received
         self._first_token: float | None = None
@@ -71,7 +71,7 @@ class Row:
         return Started(self.uid, self.prompt_tokens, self._since_received(self._inserted))
 
     def take(self, delta: Delta) -> Chunk | None:
-        """One more token came; the next piece of the answer, if it made one."""
+        """Take one more token; the next piece of the answer, if there is one."""
         self.completion_tokens += 1
         self._stop = delta.stop
         if self._first_token is None:

@@ -1,0 +1,160 @@
+"""What the generation thread computes: rows in the batches of the models in memory.
+
+Everything here runs on that thread; other threads read the figures.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from backends.base import Message
+from inference.engine.failures import failure, out_of_budget
+from inference.engine.memory.residents import Resident, Residents
+from inference.engine.requests.places import Place
+from inference.engine.requests.rendering import Rendering
+from inference.engine.requests.row import Row
+from inference.protocol import Event
+
+_MEMORY_EVERY_S = 0.25
+
+
+class Batches:
+    """Each model in memory has one batch. Events go to `send`, which must not wait."""
+
+    def __init__(self, residents: Residents, send: Callable[[Row, Event], None]) -> None:
+        self._residents = residents
+        self._send = send
+        self._memory_checked = 0.0
+        self.rendering = Rendering()
+        self.row_seconds = 1.0  # that a request takes, lately
+        self.counts: Counter[str] = Counter()
+
+    def __iter__(self) -> Iterator[tuple[Resident, Row]]:
+        """The rows that run, each with its model."""
+        return iter([(one, row) for one in self._residents for row in tuple(one.rows.values())])
+
+    def __len__(self) -> int:
+        return sum(len(resident.rows) for resident in self._residents)
+
+    def keys(self) -> Counter[str]:
+        """How many rows of each key run."""
+        return Counter(row.key for _, row in self)
+
+    def insert(self, row: Row, may_wait: bool) -> bool:
+        """Put a row into its model's batch, or end it with an error; False when it has to wait for
+        memory."""
+        try:
+            resident = self._residents.get(row.place)
+            model = resident.model
+            prompt = self.rendering.limited(lambda: row.encode(model))
+            tokens = len(prompt) + row.growth
+            fits_context = len(prompt) < model.context_length  # else `insert` says why
+            if fits_context and not self._residents.has_room_for(resident, tokens):
+                if may_wait:
+                    return False
+                raise out_of_budget(tokens, self._residents.taken)
+            cached = model.insert(row.uid, prompt, row.place.shared_adapter, row.sampling(model))
+        except Exception as error:
+            self.fail(row, error)
+            return True
+        resident.rows[row.uid] = row
+        self._send(row, row.started(cached))
+        self.counts["requests"] += 1
+        self.counts["prompt_tokens"] += len(prompt)
+        self.counts["cached_tokens"] += cached
+        self.counts["cache_hits"] += cached > 0
+        return True
+
+    def step(self) -> None:
+        """One step of each batch: the next tokens, and what ends with them."""
+        for resident in self._residents:
+            if not resident.rows:
+                continue
+            try:
+                deltas = resident.model.step()
+            except Exception as error:
+                # The batch is in an unknown state; the next request loads the model again.
+                self._fail_all(resident, error)
+                continue
+            self.counts["steps"] += 1
+            resident.touch()
+            for delta in deltas:
+                row = resident.rows.get(delta.uid)
+                if row is None:
+                    continue
+                self.counts["tokens"] += 1
+                if (chunk := row.take(delta)) is not None:
+                    self._send(row, chunk)
+                if delta.finish_reason is not None:
+                    del resident.rows[row.uid]
+                    resident.measure()  # its context is gone, or a prefix in the cache now
+                    self.row_seconds += (row.seconds - self.row_seconds) / 8
+                    try:
+                        for event in row.finish(delta.finish_reason, resident.model):
+                            self._send(row, event)
+                    except Exception as error:
+                        self.fail(row, error)
+
+    def keep_within_budget(self) -> None:
+        """Rows grow: give back prefixes and idle models, and at last the newest rows; but no rows
+        for the sake of other processes, whose memory was free when the rows started."""
+        now = time.monotonic()
+        if now - self._memory_checked < _MEMORY_EVERY_S:
+            return
+        self._memory_checked = now
+        residents = self._residents
+        while (
+            not residents.make_room(0) and residents.nbytes > residents.budget_bytes and len(self)
+        ):
+            resident, row = max(self, key=lambda pair: -pair[1].seconds)
+            self._remove(resident, row)
+            resident.measure()
+            tokens = row.prompt_tokens + row.completion_tokens
+            self.fail(row, out_of_budget(tokens, residents.taken))
+
+    def drop(self, row: Row) -> None:
+        """Take a row out without a word, if it runs."""
+        for resident in self._residents:
+            if resident.rows.get(row.uid) is row:
+                self._remove(resident, row)
+
+    def fail(self, row: Row, error: Exception) -> None:
+        self._send(row, failure(error, row))
+
+    def _remove(self, resident: Resident, row: Row) -> None:
+        resident.model.remove(row.uid)
+        del resident.rows[row.uid]
+
+    def _fail_all(self, resident: Resident, error: Exception) -> None:
+        for row in resident.rows.values():
+            self.fail(row, error)
+        resident.rows.clear()
+        self._residents.evict(resident)
+
+    # ------------------------------------------------------------- between two steps
+
+    def load(self, place: Place, pin: bool | None) -> Resident:
+        resident = self._residents.get(place)
+        if pin is not None:
+            (self._residents.pinned.add if pin else self._residents.pinned.discard)(place.key)
+        return resident
+
+    def embed(self, place: Place, texts: Sequence[str]) -> tuple[list[list[float]], int]:
+        """Vectors, and how many tokens the texts have."""
+        resident = self._residents.get(place)
+        prompts = [resident.model.encode_text(text) for text in texts]
+        vectors = resident.model.embed(prompts, place.shared_adapter)
+        tokens = sum(map(len, prompts))
+        self.counts["requests"] += 1
+        self.counts["prompt_tokens"] += tokens
+        return vectors, tokens
+
+    def count(
+        self, place: Place, messages: Sequence[Message], tools: Sequence[dict[str, Any]]
+    ) -> int:
+        """How many tokens a chat has."""
+        model = self._residents.get(place).model
+        return len(self.rendering.limited(lambda: model.encode(messages, tools or None)))

@@ -1,0 +1,52 @@
+"""An answer as every API translates it: whole, or as a stream that has started."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass, field
+
+from inference.protocol import Chunk, Done, Started, TokenInfo
+from registry.promotion.resolve import Served
+
+# The events of a request's answers, each with the number of its answer.
+Events = AsyncGenerator[tuple[int, Started | Chunk | Done]]
+
+
+@dataclass
+class Answer:
+    """One whole answer. `done` has its finish reason, tool calls, usage and timings; `logprobs`
+    its tokens, when they were requested."""
+
+    served: Served
+    request_id: str = ""
+    text: str = ""
+    logprobs: list[TokenInfo] = field(default_factory=list)
+    done: Done = field(init=False)
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Answers that have started. Close `events` to stop them all (use `aclosing`)."""
+
+    served: Served
+    started: Started  # of the answer that came first
+    events: Events
+
+
+async def collect(served: Served, events: Events, answers: int) -> list[Answer]:
+    """The whole answers, in order, once the last has ended. Raises what `events` raises."""
+    whole = [Answer(served) for _ in range(answers)]
+    texts: list[list[str]] = [[] for _ in whole]
+    async with aclosing(events):
+        async for index, event in events:
+            if isinstance(event, Chunk):
+                texts[index].append(event.text)
+                whole[index].logprobs += event.logprobs or []
+            elif isinstance(event, Started):
+                whole[index].request_id = event.request_id
+            else:
+                whole[index].done = event
+    for answer, pieces in zip(whole, texts, strict=True):
+        answer.text = "".join(pieces)
+    return whole

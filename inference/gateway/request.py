@@ -1,0 +1,106 @@
+"""A request for answers as every API translates it, and who sent it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from django.http import HttpRequest
+
+from backends.base import Message, Sampling
+from inference.models import ApiToken, InferenceRequest
+from inference.protocol import Folder, Generate
+from registry.promotion.resolve import Served
+from registry.storage import paths
+
+MAX_MESSAGES = 1000
+DEFAULT_MAX_TOKENS = 512
+Prompt = Sequence[Message] | str  # a chat to answer, or a text to continue
+
+
+@dataclass(frozen=True)
+class GenerationRequest:
+    """Asks `model` for `n` answers to each of `prompts`; answer i uses the seed + i.
+
+    `tools` are OpenAI's function descriptions. One of `forced_tools` (names) must be called, if
+    there are any; with `one_call` the answer keeps its first call alone. After `deadline_s` seconds
+    the request fails; None is the hub's own limit.
+    """
+
+    model: str
+    prompts: Sequence[Prompt]
+    sampling: Sampling
+    n: int = 1
+    tools: Sequence[dict[str, Any]] = ()
+    forced_tools: Sequence[str] = ()
+    one_call: bool = False
+    deadline_s: float | None = None
+
+    @property
+    def answers(self) -> int:
+        """How many the request gets; the answers to the first prompt come first."""
+        return len(self.prompts) * self.n
+
+    def prompt_of(self, index: int) -> Prompt:
+        return self.prompts[index // self.n]
+
+    def sampling_of(self, index: int) -> Sampling:
+        number = index % self.n
+        if self.sampling.seed is None or not number:
+            return self.sampling
+        return replace(self.sampling, seed=(self.sampling.seed + number) % 2**63)
+
+    def for_engine(self, served: Served, index: int = 0, **sender: Any) -> Generate:
+        """What the engine gets for one answer; `sender` has its id, key and limits."""
+        base, adapter = folders(served)
+        prompt = self.prompt_of(index)
+        return Generate(
+            base=base,
+            adapter=adapter,
+            messages=[] if isinstance(prompt, str) else list(prompt),
+            text=prompt if isinstance(prompt, str) else "",
+            tools=list(self.tools),
+            forced_tools=list(self.forced_tools),
+            sampling=self.sampling_of(index),
+            **sender,
+        )
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who sends a request, and through which API. Without a token it comes from this machine."""
+
+    api: InferenceRequest.Api
+    token: ApiToken | None = None
+
+    @classmethod
+    def of(cls, request: HttpRequest, api: InferenceRequest.Api) -> Caller:
+        return cls(api, getattr(request, "token", None))
+
+    def limits(self) -> dict[str, Any]:
+        """The key that the engine counts the request under, and that key's limits."""
+        if self.token is None:
+            return {}
+        return {
+            "key": str(self.token.pk),
+            "key_running": self.token.max_running,
+            "key_waiting": self.token.max_waiting,
+        }
+
+
+def answered_by(served: Served) -> str:
+    """The exact name of what answers, `calendar@0.1.0` or `base:NAME`, under any name."""
+    return str(served.version) if served.version else f"base:{served.base.name}"
+
+
+def folders(served: Served) -> tuple[Folder, Folder | None]:
+    """The folders of the base and the adapter, as the engine wants them."""
+    base = Folder(
+        path=paths.relative(served.base_path), manifest_sha256=served.base.manifest_sha256
+    )
+    if served.adapter_path is None or served.version is None:
+        return base, None
+    return base, Folder(
+        path=paths.relative(served.adapter_path), manifest_sha256=served.version.manifest_sha256
+    )

@@ -1,0 +1,1 @@
+"""The hub's own API of generation, over HTTP and the WebSocket: requests (in) and answers (out)."""

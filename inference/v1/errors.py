@@ -1,0 +1,73 @@
+"""How every compatible API answers what fails: the same rules, each API's own body."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import structlog
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from ninja import NinjaAPI
+from ninja.errors import HttpError, ValidationError
+
+from inference.gateway.record import correlation_id
+from inference.protocol import wasted
+from inference.v1.compatibility import Unsupported
+from registry.errors import HubError, internal_error, place_and_message
+
+log = structlog.get_logger(__name__)
+
+
+class ErrorBody(Protocol):
+    """One API's form of an error; `more` goes beside the message, such as a wasted answer."""
+
+    def __call__(
+        self,
+        status: int,
+        message: str,
+        code: str | None = None,
+        param: str | None = None,
+        **more: Any,
+    ) -> dict[str, Any]: ...
+
+
+def failed(error: HubError, body: ErrorBody) -> dict[str, Any]:
+    """As an answer, or as the last event of a stream."""
+    code = "model_not_found" if error.status == 404 else error.code
+    param = error.param if isinstance(error, Unsupported) else None
+    return body(_status(error), str(error), code, param, **wasted(error))
+
+
+def _status(error: HubError) -> int:
+    return 400 if error.status == 422 else error.status  # their clients know no 422
+
+
+def answer_errors(api: NinjaAPI, body: ErrorBody) -> None:
+    """Let `api` answer every exception in the form of `body`."""
+
+    @api.exception_handler(HubError)
+    def hub_error(request: HttpRequest, error: HubError) -> HttpResponse:
+        response = JsonResponse(failed(error, body), status=_status(error))
+        if (retry_after := getattr(error, "retry_after", None)) is not None:
+            response["Retry-After"] = str(retry_after)
+        return response
+
+    @api.exception_handler(ValidationError)
+    def validation_error(request: HttpRequest, error: ValidationError) -> HttpResponse:
+        first = error.errors[0]
+        place = [part for part in first["loc"] if part not in ("body", "payload")]
+        param, message = place_and_message({**first, "loc": place})
+        sentence = f"Invalid value for {param}: {message}." if param else f"{message}."
+        return JsonResponse(body(400, sentence, "invalid_value", param or None), status=400)
+
+    @api.exception_handler(HttpError)
+    def http_error(request: HttpRequest, error: HttpError) -> HttpResponse:
+        return JsonResponse(body(error.status_code, str(error)), status=error.status_code)
+
+    @api.exception_handler(Http404)
+    def missing(request: HttpRequest, error: Http404) -> HttpResponse:
+        return JsonResponse(body(404, "There is nothing here.", "not_found"), status=404)
+
+    @api.exception_handler(Exception)
+    def unexpected(request: HttpRequest, error: Exception) -> HttpResponse:
+        log.error("request_failed", path=request.path, exc_info=error)
+        return JsonResponse(body(500, internal_error(correlation_id()), "internal"), status=500)

@@ -1,0 +1,45 @@
+"""`GET /v1/models`: one address, in OpenAI's form, or Anthropic's for a client of theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.http import HttpRequest
+
+from registry.promotion.resolve import Name
+
+
+def listed(request: HttpRequest, names: Sequence[Name]) -> dict[str, Any]:
+    """All of them: there is no second page."""
+    if "anthropic-version" not in request.headers:
+        return {"object": "list", "data": [_openai(name) for name in names]}
+    return {
+        "data": [_anthropic(name) for name in names],
+        "first_id": names[0].label if names else None,
+        "last_id": names[-1].label if names else None,
+        "has_more": False,
+    }
+
+
+def one(request: HttpRequest, name: Name) -> dict[str, Any]:
+    return _anthropic(name) if "anthropic-version" in request.headers else _openai(name)
+
+
+def _openai(name: Name) -> dict[str, Any]:
+    return {
+        "id": name.label,
+        "object": "model",
+        "created": int(name.created_at.timestamp()),
+        "owned_by": "mlx-model-hub",
+    }
+
+
+def _anthropic(name: Name) -> dict[str, Any]:
+    return {
+        "type": "model",
+        "id": name.label,
+        "display_name": f"{name.model}@{name.version}" if name.version else name.label,
+        "created_at": name.created_at.isoformat(),
+        "lifecycle": "active",
+    }
