@@ -13,6 +13,7 @@ from inference.gateway.record import correlation_id
 from inference.protocol import wasted
 from inference.v1.compatibility import Unsupported
 from registry.errors import HubError, internal_error, place_and_message
+from registry.web.failures import understood
 
 log = structlog.get_logger(__name__)
 
@@ -61,6 +62,8 @@ def answer_errors(api: NinjaAPI, body: ErrorBody) -> None:
 
     @api.exception_handler(HttpError)
     def http_error(request: HttpRequest, error: HttpError) -> HttpResponse:
+        if error.__cause__ and (known := understood(request, error.__cause__)):
+            return hub_error(request, known)  # what the parser found wrong with the body
         return JsonResponse(body(error.status_code, str(error)), status=error.status_code)
 
     @api.exception_handler(Http404)
@@ -70,4 +73,6 @@ def answer_errors(api: NinjaAPI, body: ErrorBody) -> None:
     @api.exception_handler(Exception)
     def unexpected(request: HttpRequest, error: Exception) -> HttpResponse:
         log.error("request_failed", path=request.path, exc_info=error)
+        if known := understood(request, error):
+            return hub_error(request, known)
         return JsonResponse(body(500, internal_error(correlation_id()), "internal"), status=500)

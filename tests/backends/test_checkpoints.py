@@ -23,7 +23,7 @@ def save(folder: Path, iteration: int, *, best: int = 0, keep: int = 9, run: str
 
 def latest(folder: Path) -> int | None:
     found = checkpoints.latest(folder, "run")
-    return found and found.iteration
+    return found.iteration if found else None
 
 
 def damage(path: Path) -> None:
