@@ -1,5 +1,6 @@
 """Fixtures for every test."""
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,13 @@ from tests.running import ROOT, running_hub
 __all__ = ["running_hub", "storage"]
 
 pytest_plugins = ["tests.databases", "tests.order"]
+
+
+def pytest_collection_finish() -> None:
+    """What was imported and collected stays. A training ends with a full collection, which would
+    look through all of it each time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-import time
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,16 @@ PAGE = "/system/models/"
 
 
 class Slow(FakeBackend):
-    """Takes a moment to load."""
+    """Loads when `may_load` is set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may_load = threading.Event()
 
     def load(
         self, base: Path, adapter: Path | None = None, options: LoadOptions = LoadOptions()
     ) -> LoadedModel:
-        time.sleep(0.4)
+        assert self.may_load.wait(60)
         return super().load(base, adapter, options)
 
 
@@ -53,11 +57,13 @@ async def post(path: str, **body: Any) -> Any:
 
 async def test_a_model_is_loaded_and_shown_on_its_way_and_there() -> None:
     await sync_to_async(lambda: make_version(make_base()))()
-    async with running_engine(Slow(), idle_s=60) as engine:
+    backend = Slow()
+    async with running_engine(backend, idle_s=60) as engine:
         begun = await do("load", model="calendar", pinned="1")
         assert "Checking the files" in begun or "Loading" in begun
         await until(lambda: engine.stats()["loading"][0]["state"] == "loading")
         assert "<progress" in await page("live")
+        backend.may_load.set()
         await until(lambda: len(engine.stats()["models"]) == 1)
         there = await page()
         assert "base:tiny" in there
