@@ -272,10 +272,12 @@ def test_focus_survives_the_refresh_of_what_is_polled(page: Page, trained: str) 
     page.goto("/")
     link = page.get_by_role("link", name="All requests")
     link.focus()
+    link.evaluate("element => element.same = true")
     with page.expect_response(lambda r: r.request.headers.get("hx-request") == "true"):
         pass
     page.wait_for_timeout(300)
-    expect(page.get_by_role("link", name="All requests")).to_be_focused()
+    expect(link).to_be_focused()
+    assert link.evaluate("element => element.same")  # morphed, not replaced
 
 
 def test_the_theme_is_kept(page: Page) -> None:

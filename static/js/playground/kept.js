@@ -15,7 +15,8 @@ export class Kept {
     document.addEventListener("htmx:afterSwap", () => this.look());
     document.addEventListener("htmx:afterRequest", (event) => {
       const path = event.detail.requestConfig?.path;
-      if (!event.detail.successful || path !== `/playground/conversations/${this.id}/delete/`) return;
+      if (!event.detail.successful || path !== `/playground/conversations/${this.id}/delete/`)
+        return;
       this.leave("Deleted.");
       left();
     });

@@ -23,7 +23,8 @@ function open() {
       takers.get(event.id)?.(event);
     });
     socket.addEventListener("close", () => {
-      for (const take of [...takers.values()]) take({ event: "error", error: { code: "unavailable", message: LOST } });
+      for (const take of [...takers.values()])
+        take({ event: "error", error: { code: "unavailable", message: LOST } });
       takers.clear();
       reject(new Error("The hub does not answer; is it still running?"));
     });

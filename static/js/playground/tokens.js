@@ -81,7 +81,10 @@ function away(span) {
 
 const tokenOf = (event) => event.target.closest?.(".tokens > .token");
 
-for (const [enter, exit] of [["mouseover", "mouseout"], ["focusin", "focusout"]]) {
+for (const [enter, exit] of [
+  ["mouseover", "mouseout"],
+  ["focusin", "focusout"],
+]) {
   document.addEventListener(enter, (event) => tokenOf(event) && point(tokenOf(event)));
   document.addEventListener(exit, (event) => tokenOf(event) && away(tokenOf(event)));
 }
