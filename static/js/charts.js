@@ -32,7 +32,7 @@ const KINDS = {
     x: "iteration",
     height: 320,
     format: loss,
-    empty: "No loss is known of these versions.",
+    empty: "These versions have no recorded loss.",
     lines: [
       { key: "train_loss", label: "training", colour: "--series-1", fade: true },
       { key: "val_loss", label: "validation", colour: "--series-2", points: true },
@@ -42,7 +42,7 @@ const KINDS = {
     x: "iteration",
     height: 280,
     format: loss,
-    empty: "No loss has been measured yet.",
+    empty: "No loss measured yet.",
     lines: [
       { key: "train_loss", label: "Train", colour: "--series-1", fade: true },
       { key: "val_loss", label: "Validation", colour: "--series-2", points: true },
@@ -168,7 +168,7 @@ class Chart {
     if (!known.length) {
       const failed = this.runs.some(({ feed }) => feed.failed);
       if (failed || !this.runs.length)
-        this.say(failed ? "The chart's data could not be read." : this.kind.empty);
+        this.say(failed ? "The chart data could not be loaded." : this.kind.empty);
       return;
     }
     const many = this.runs.length > 1;

@@ -11,11 +11,10 @@ const places = {
 
 /** Show what would be sent: `fields`, to the column of that model; null when there is nothing. */
 export async function showCode(fields) {
-  const what =
-    fields && `What is sent to ${fields.model} by the next click, over the OpenAI-compatible API.`;
+  const what = fields && `The next request to ${fields.model}, for the OpenAI-compatible API.`;
   document.querySelector("#code-what").textContent = what ?? "";
   for (const place of Object.values(places)) place.textContent = "";
-  tell(fields ? "" : "Write or ask something first.");
+  tell(fields ? "" : "Enter a prompt first.");
   dialog.showModal();
   if (!fields) return;
   try {

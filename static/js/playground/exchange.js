@@ -146,7 +146,8 @@ export class Exchange {
     const place = this.answerElement.querySelector(".timings");
     place.textContent = summary(this, byToken && !this.tokens.length && this.state === "done");
     place.hidden = !place.textContent;
-    place.title = "First token as this browser saw it; the rate is the engine's decoding alone";
+    place.title =
+      "First token as measured by this browser; tokens/s is the engine's decoding speed";
   }
 
   /** After the token view was switched. */
@@ -171,9 +172,9 @@ function summary({ figures, finish_reason, seed, state }, lacksTokens) {
     parts.push(`first token ${first < 10_000 ? `${first} ms` : `${(first / 1000).toFixed(1)} s`}`);
   if (rate != null) parts.push(`${rate < 100 ? rate.toFixed(1) : Math.round(rate)} tokens/s`);
   if (written != null) parts.push(`${written} token${written === 1 ? "" : "s"}`);
-  if (cached) parts.push(`${cached} of ${read} read from the cache`);
+  if (cached) parts.push(`${cached} of ${read} prompt tokens from cache`);
   if (seed != null) parts.push(`seed ${seed}`);
-  if (finish_reason === "length") parts.push("cut at the longest answer");
+  if (finish_reason === "length") parts.push("stopped at maximum length");
   if (lacksTokens) parts.push("regenerate to see its tokens");
   return parts.join(" · ");
 }

@@ -39,7 +39,7 @@ export class Kept {
       Object.assign(this, { id: kept.id, revision: kept.revision });
       history.replaceState(null, "", `?conversation=${kept.id}`);
       title.textContent = kept.title;
-      this.say("Saved; what follows is saved too.");
+      this.say("Saved. New messages are saved too.");
     } catch (error) {
       this.say(`Not saved: ${error.message}`, true);
     }

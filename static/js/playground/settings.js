@@ -94,8 +94,7 @@ function offerDelete() {
 async function keepPrompt() {
   const name = document.querySelector("#prompt-name");
   const text = form.elements.system.value.trim();
-  if (!text || !name.value.trim())
-    return say("Write a system prompt and a name for it first.", true);
+  if (!text || !name.value.trim()) return say("Enter a system prompt and a name first.", true);
   const same = [...saved.options].find(
     (option) => option.value && option.text === name.value.trim(),
   );

@@ -21,7 +21,7 @@ export function show(element, tokens) {
     element.replaceChildren();
     element.classList.add("tokens");
     element.setAttribute("role", "group");
-    element.setAttribute("aria-label", "Tokens; the arrow keys go from one to the next");
+    element.setAttribute("aria-label", "Tokens; use the arrow keys to move between them");
   }
   for (const token of tokens.slice(element.children.length)) {
     const span = document.createElement("span");
