@@ -12,6 +12,8 @@ test *args:
 lint:
     uv run ruff format .
     uv run ruff check --fix .
+    uv run djlint --quiet --lint templates
+    npx --yes @biomejs/biome@2.6.8 check --write static
     uv run mypy
     uv run lint-imports
 

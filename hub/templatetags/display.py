@@ -1,4 +1,8 @@
-"""How the pages write sizes, times, numbers, hashes and statuses. Unknown is said, never blank."""
+"""How pages show sizes, times, numbers, hashes and statuses. What is unknown says so, never blank.
+
+`static/js/figures.js` formats the numbers that change while a page is open; tests/pages/test_figures.py
+holds both to the same results.
+"""
 
 from __future__ import annotations
 
@@ -158,12 +162,14 @@ def soon(moment: datetime) -> str:
 
 
 def _relative(seconds: float) -> str:
-    """Keep in step with `static/js/hub.js`."""
     if seconds < 5:
         return "just now"
-    for limit, length, unit in ((60, 1, "s"), (3600, 60, "min"), (86_400, 3600, "h")):
-        if seconds < limit:
-            return f"{seconds // length:.0f} {unit} ago"
+    if seconds < 60:
+        return f"{seconds // 1:.0f} s ago"
+    if seconds < 3600:
+        return f"{seconds // 60:.0f} min ago"
+    if seconds < 86_400:
+        return f"{seconds // 3600:.0f} h ago"
     days = int(seconds // 86_400)
     return f"{days} day{'s' if days > 1 else ''} ago"
 

@@ -1,5 +1,4 @@
-"""Bytes for a person, in one unit everywhere: pages, messages, commands. `static/js/figures.js`
-writes the same."""
+"""Bytes for a person, in the same units everywhere: pages, messages, commands."""
 
 from __future__ import annotations
 

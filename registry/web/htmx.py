@@ -33,11 +33,8 @@ def _restores(request: HtmxRequest) -> bool:
 def form_page(
     request: HttpRequest, template: str, context: dict[str, Any], status: int
 ) -> HttpResponse:
-    """A page with a form. A refused one (4xx) tells htmx to show the page all the same."""
-    response = render(request, template, context, status=status)
-    if status >= 400:
-        response["X-Form"] = "invalid"
-    return response
+    """A page with a form. `htmx-config` in base.html has htmx show one with mistakes (409, 422)."""
+    return render(request, template, context, status=status)
 
 
 def refuse(form: Form, error: HubError) -> int:

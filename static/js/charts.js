@@ -32,7 +32,7 @@ const KINDS = {
     x: "iteration",
     height: 320,
     format: loss,
-    empty: "No loss is known of these versions.",
+    empty: "These versions have no recorded loss.",
     lines: [
       { key: "train_loss", label: "training", colour: "--series-1", fade: true },
       { key: "val_loss", label: "validation", colour: "--series-2", points: true },
@@ -42,7 +42,7 @@ const KINDS = {
     x: "iteration",
     height: 280,
     format: loss,
-    empty: "No loss has been measured yet.",
+    empty: "No loss measured yet.",
     lines: [
       { key: "train_loss", label: "Train", colour: "--series-1", fade: true },
       { key: "val_loss", label: "Validation", colour: "--series-2", points: true },
@@ -91,13 +91,18 @@ function smoothed(values) {
   });
 }
 
-const WIDTHS = new Map([[bytes, 62], [figure, 62]]); // of the values beside the y axis, in pixels
+const WIDTHS = new Map([
+  [bytes, 62],
+  [figure, 62],
+]); // of the values beside the y axis, in pixels
 
 /** The feeds that an element shows, by the label of each; one alone has no label. */
 function runsOf(element) {
   const { url, every, runs } = element.dataset;
   if (url) return [{ label: "", feed: feedOf(url, { every }) }];
-  const links = [...(runs ? document.querySelector(runs) : element).querySelectorAll("[data-curve]")];
+  const links = [
+    ...(runs ? document.querySelector(runs) : element).querySelectorAll("[data-curve]"),
+  ];
   return links.map((link) => ({
     label: links.length > 1 ? link.textContent.split(" · ")[0] : "",
     feed: feedOf(link.dataset.curve, link.dataset),
@@ -162,7 +167,8 @@ class Chart {
     const known = this.runs.map(({ feed }) => feed.columns).filter(Boolean);
     if (!known.length) {
       const failed = this.runs.some(({ feed }) => feed.failed);
-      if (failed || !this.runs.length) this.say(failed ? "The chart's data could not be read." : this.kind.empty);
+      if (failed || !this.runs.length)
+        this.say(failed ? "The chart data could not be loaded." : this.kind.empty);
       return;
     }
     const many = this.runs.length > 1;
@@ -200,13 +206,32 @@ class Chart {
       height: kind.height,
       legend: { live: true },
       cursor: { drag: { x: true, y: false }, points: { size: 6 }, sync: { key: kind.x } },
-      scales: { x: { time: Boolean(kind.time) }, y: { range: kind.range ?? ((_, low, high) => [Math.min(0, low), high * 1.08 || 1]) } },
+      scales: {
+        x: { time: Boolean(kind.time) },
+        y: { range: kind.range ?? ((_, low, high) => [Math.min(0, low), high * 1.08 || 1]) },
+      },
       axes: [
-        { ...axis, grid: { show: false }, space: 70, size: 30, values: kind.time ? (_, ticks) => ticks.map((tick) => clock(tick)) : undefined },
-        { ...axis, size: WIDTHS.get(kind.format) ?? 50, values: (_, ticks) => ticks.map((tick) => (kind.format === loss || tick === 0 ? tick : kind.format(tick))) },
+        {
+          ...axis,
+          grid: { show: false },
+          space: 70,
+          size: 30,
+          values: kind.time ? (_, ticks) => ticks.map((tick) => clock(tick)) : undefined,
+        },
+        {
+          ...axis,
+          size: WIDTHS.get(kind.format) ?? 50,
+          values: (_, ticks) =>
+            ticks.map((tick) => (kind.format === loss || tick === 0 ? tick : kind.format(tick))),
+        },
       ],
       series: [
-        { label: kind.time ? "Time" : "Step", value: kind.time ? (_, seconds) => (seconds == null ? "–" : clock(seconds, true)) : undefined },
+        {
+          label: kind.time ? "Time" : "Step",
+          value: kind.time
+            ? (_, seconds) => (seconds == null ? "–" : clock(seconds, true))
+            : undefined,
+        },
         ...lines.map((line) => this.series(line)),
       ],
     };
@@ -249,7 +274,8 @@ class Chart {
 
   fit() {
     const width = Math.max(200, this.element.clientWidth);
-    if (this.plot && this.plot.width !== width) this.plot.setSize({ width, height: this.kind.height });
+    if (this.plot && this.plot.width !== width)
+      this.plot.setSize({ width, height: this.kind.height });
   }
 
   repaint() {
@@ -261,6 +287,8 @@ class Chart {
 }
 
 const charts = [...document.querySelectorAll("[data-chart]")].map((element) => new Chart(element));
-const repaint = () => charts.forEach((chart) => chart.repaint());
+function repaint() {
+  for (const chart of charts) chart.repaint();
+}
 document.addEventListener("hub:theme", repaint);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", repaint);

@@ -1,11 +1,11 @@
 // Copying to the clipboard, which browsers give only to pages from this machine or over HTTPS.
 
-const TOLD_MS = 1500;
+const SHOWN_MS = 1500;
 
-/** Copy `text`, that of `element` unless given; the button says how it went. Where the clipboard
- * cannot be had, `element` is selected for the keyboard. */
+/** Copy `text` (by default the text of `element`) and show the result on the button. Where the
+ * clipboard is not available, `element` is selected so that the keyboard can copy it. */
 export async function copy(button, element, text = element.textContent) {
-  const before = (button.dataset.says ??= button.textContent);
+  button.dataset.label ??= button.textContent;
   try {
     await navigator.clipboard.writeText(text);
     button.textContent = "Copied";
@@ -13,7 +13,9 @@ export async function copy(button, element, text = element.textContent) {
     button.textContent = "Press Ctrl+C";
     getSelection().selectAllChildren(element);
   }
-  setTimeout(() => (button.textContent = before), TOLD_MS);
+  setTimeout(() => {
+    button.textContent = button.dataset.label;
+  }, SHOWN_MS);
 }
 
 // The button of a block of code copies the block.

@@ -71,7 +71,8 @@ class Feed {
     news.iteration.forEach((step, row) => {
       while (iteration.length && iteration.at(-1) > step) this.drop();
       const place = iteration.at(-1) === step ? iteration.length - 1 : iteration.length;
-      for (const key of Object.keys(this.columns)) this.columns[key][place] = news[key]?.[row] ?? null;
+      for (const key of Object.keys(this.columns))
+        this.columns[key][place] = news[key]?.[row] ?? null;
     });
   }
 

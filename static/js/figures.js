@@ -1,4 +1,5 @@
-// Numbers for a person. Keep in step with hub/templatetags/display.py.
+// Numbers for a person, as hub/templatetags/display.py writes them: tests/pages/test_figures.py runs
+// the same values through both.
 
 export function bytes(value) {
   if (value == null) return "–";
@@ -11,7 +12,14 @@ export function bytes(value) {
   return `${Number(value.toPrecision(3))} ${units[step]}`;
 }
 
-export const figure = (value) => (value == null ? "–" : String(Number(value.toPrecision(4))));
+/** Four significant digits; very small and large numbers as `1e-05`. */
+export function figure(value) {
+  if (value == null) return "–";
+  const [digits, power] = value.toExponential(3).split("e");
+  if (power >= -4 && power < 4) return String(Number(value.toPrecision(4)));
+  return `${Number(digits)}e${power[0]}${power.slice(1).padStart(2, "0")}`;
+}
+
 export const loss = (value) => (value == null ? "–" : value.toPrecision(4));
 export const percent = (value) => (value == null ? "–" : `${value.toFixed(0)} %`);
 
@@ -26,6 +34,16 @@ export function duration(seconds) {
   if (whole < 60) return `${whole} s`;
   if (whole < 3600) return `${Math.floor(whole / 60)} min ${whole % 60} s`;
   return `${Math.floor(whole / 3600)} h ${Math.floor((whole % 3600) / 60)} min`;
+}
+
+/** How long ago something was: `3 min ago`. */
+export function ago(seconds) {
+  if (seconds < 5) return "just now";
+  if (seconds < 60) return `${Math.floor(seconds)} s ago`;
+  if (seconds < 3600) return `${Math.floor(seconds / 60)} min ago`;
+  if (seconds < 86400) return `${Math.floor(seconds / 3600)} h ago`;
+  const days = Math.floor(seconds / 86400);
+  return `${days} day${days > 1 ? "s" : ""} ago`;
 }
 
 export function clock(seconds, fine = false) {

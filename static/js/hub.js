@@ -1,6 +1,7 @@
 // What every page has: theme, shortcuts, copy buttons, relative times, and manners for htmx.
 
 import "./copying.js";
+import { ago } from "./figures.js";
 
 const $ = (selector, root = document) => root.querySelector(selector);
 
@@ -24,7 +25,15 @@ function nextTheme() {
 }
 
 /* --------------------------------------------------------------- shortcuts */
-const GO = { h: "/", m: "/models/", d: "/datasets/", t: "/training/", p: "/playground/", r: "/requests/", s: "/system/" };
+const GO = {
+  h: "/",
+  m: "/models/",
+  d: "/datasets/",
+  t: "/training/",
+  p: "/playground/",
+  r: "/requests/",
+  s: "/system/",
+};
 let pendingGo = 0;
 
 function isTyping(target) {
@@ -32,6 +41,10 @@ function isTyping(target) {
 }
 
 document.addEventListener("keydown", (event) => {
+  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
+    event.target.closest("form[data-submit]")?.requestSubmit();
+    return;
+  }
   if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
   if (isTyping(event.target)) {
     if (event.key === "Escape") event.target.blur();
@@ -73,65 +86,43 @@ document.addEventListener("click", (event) => {
 });
 
 /* ----------------------------------------------------------- relative time */
-// Keep in step with `_relative` in hub/templatetags/display.py.
-function relative(seconds) {
-  if (seconds < 5) return "just now";
-  for (const [limit, length, unit] of [[60, 1, "s"], [3600, 60, "min"], [86400, 3600, "h"]]) {
-    if (seconds < limit) return `${Math.floor(seconds / length)} ${unit} ago`;
-  }
-  const days = Math.floor(seconds / 86400);
-  return `${days} day${days > 1 ? "s" : ""} ago`;
-}
-
 function refreshTimes() {
   for (const time of document.querySelectorAll("time[data-ago]")) {
-    const text = relative((Date.now() - new Date(time.dateTime)) / 1000);
+    const text = ago((Date.now() - new Date(time.dateTime)) / 1000);
     if (time.textContent !== text) time.textContent = text;
   }
 }
 setInterval(refreshTimes, 10_000);
 
 /* -------------------------------------------------------------------- htmx */
-// A hidden tab does not poll; what it missed comes with the first poll after it is shown again. What
-// a stream of events keeps up to date is not polled either.
-const isPoll = (event) => event.target.matches("[data-poll]") && !event.detail.requestConfig?.triggeringEvent;
+// A hidden tab does not poll; it catches up with the first poll after it is shown again. What a
+// stream of events keeps up to date is not polled either.
+const isPoll = (event) =>
+  event.target.matches("[data-poll]") && !event.detail.requestConfig?.triggeringEvent;
 document.addEventListener("htmx:beforeRequest", (event) => {
   if (!isPoll(event)) return;
   const streamed = "streaming" in document.body.dataset && event.target.matches("[data-streamed]");
   if (document.hidden || streamed) event.preventDefault();
 });
-// What is polled gives the focus back to the control that had it, and waits while text is selected or
-// a value is being typed in it.
-let focused = null;
-const CONTROLS = "a, button, input, select, summary, [tabindex]";
+// Polled parts are morphed (`hx-swap="morph"`), so focus and scroll position stay. What a person is
+// typing and the details they opened stay too, and nothing changes under a selection.
+const { defaults } = window.Idiomorph;
+defaults.ignoreActiveValue = true;
+defaults.callbacks.beforeAttributeUpdated = (name, element) =>
+  !(name === "open" && element.matches("details, dialog"));
 document.addEventListener("htmx:beforeSwap", (event) => {
   const { target } = event.detail;
-  if (!target.matches("[data-poll]")) return;
   const selection = getSelection();
-  const active = document.activeElement;
-  if (!selection.isCollapsed && target.contains(selection.anchorNode)) event.detail.shouldSwap = false;
-  if (isTyping(active) && target.contains(active) && !event.detail.requestConfig?.triggeringEvent) event.detail.shouldSwap = false;
-  const index = [...target.querySelectorAll(CONTROLS)].indexOf(active);
-  focused = index < 0 ? null : { id: target.id, index, text: active.textContent, own: active.id };
+  if (target.matches("[data-poll]") && !selection.isCollapsed)
+    event.detail.shouldSwap &&= !target.contains(selection.anchorNode);
 });
-document.addEventListener("htmx:afterSwap", () => {
-  const control = focused?.own
-    ? document.getElementById(focused.own)
-    : focused && document.getElementById(focused.id)?.querySelectorAll(CONTROLS)[focused.index];
-  if (control && control.textContent === focused.text) control.focus({ preventScroll: true });
-  focused = null;
-  for (const log of document.querySelectorAll("[data-stick]")) log.scrollTop = log.scrollHeight;
+function scrollLogs() {
+  for (const log of document.querySelectorAll("pre.log")) log.scrollTop = log.scrollHeight;
+}
+document.addEventListener("htmx:afterSwap", (event) => {
+  if (event.detail.target.matches?.("[data-stick]")) scrollLogs();
 });
-for (const log of document.querySelectorAll("pre.log")) log.scrollTop = log.scrollHeight;
-
-// A form with mistakes comes back with status 4xx and belongs on the page like any other answer.
-document.addEventListener("htmx:beforeSwap", (event) => {
-  const { status } = event.detail.xhr;
-  if (status >= 400 && status < 500 && event.detail.xhr.getResponseHeader("X-Form") === "invalid") {
-    event.detail.shouldSwap = true;
-    event.detail.isError = false;
-  }
-});
+scrollLogs();
 
 /* ----------------------------------------------------------------- columns */
 // Offers the columns of the chosen CSV or JSONL file; those of a Parquet file are typed.
@@ -145,7 +136,9 @@ async function offerColumns(fields) {
 function columnsIn(name, start) {
   const [line] = start.replace(/^\uFEFF/, "").split(/\r?\n/, 1);
   if (/\.(csv|tsv)$/i.test(name)) {
-    const mark = [",", ";", "\t", "|"].reduce((a, b) => (line.split(b).length > line.split(a).length ? b : a));
+    const mark = [",", ";", "\t", "|"].reduce((a, b) =>
+      line.split(b).length > line.split(a).length ? b : a,
+    );
     return line.split(mark).map((column) => column.trim().replace(/^"(.*)"$/, "$1"));
   }
   try {
@@ -162,4 +155,5 @@ for (const fields of document.querySelectorAll("[data-columns-of]")) {
 }
 
 showTheme();
-if (new URLSearchParams(location.search).get("focus") === "search") $("main [data-search]")?.focus();
+if (new URLSearchParams(location.search).get("focus") === "search")
+  $("main [data-search]")?.focus();

@@ -16,7 +16,8 @@ let { status, situation } = document.querySelector("#live").dataset;
 function show(values) {
   for (const [name, text] of Object.entries(TEXTS)) {
     if (values[name] == null) continue;
-    for (const place of document.querySelectorAll(`[data-live="${name}"]`)) place.textContent = text(values[name]);
+    for (const place of document.querySelectorAll(`[data-live="${name}"]`))
+      place.textContent = text(values[name]);
   }
 }
 

@@ -137,7 +137,13 @@ function presentRequest(column) {
   const text = prompt.value.trim();
   const { last, exchanges } = column;
   if (!asked || (!text && !last)) return null;
-  if (text) return column.request(text, isEdited(column, editing) ? exchanges.slice(0, -1) : exchanges, asked, asked.sampling.seed ?? null);
+  if (text)
+    return column.request(
+      text,
+      isEdited(column, editing) ? exchanges.slice(0, -1) : exchanges,
+      asked,
+      asked.sampling.seed ?? null,
+    );
   return column.request(last.user, exchanges.slice(0, -1), asked, asked.sampling.seed ?? last.seed);
 }
 
@@ -180,10 +186,16 @@ function key(event) {
 }
 
 /** An open list of models and a panel of settings that lies over the page take Escape first. */
-const closesItself = (target) => target.ariaExpanded === "true" || (target.closest?.("#settings") && settings.liesOver());
+const closesItself = (target) =>
+  target.ariaExpanded === "true" || (target.closest?.("#settings") && settings.liesOver());
 
-function escape(event) {
-  if (event.key !== "Escape" || document.querySelector("dialog[open]") || closesItself(event.target)) return;
+function onEscape(event) {
+  if (
+    event.key !== "Escape" ||
+    document.querySelector("dialog[open]") ||
+    closesItself(event.target)
+  )
+    return;
   if (isBusy()) stopAll();
   else if (editing !== null) {
     leaveEditing();
@@ -231,7 +243,7 @@ function start() {
     send();
   });
   prompt.addEventListener("keydown", key);
-  document.addEventListener("keydown", escape, true);
+  document.addEventListener("keydown", onEscape, true);
   $("#stop").addEventListener("click", stopAll);
   $("#regenerate").addEventListener("click", () => regenerate(columns));
   $("#add").addEventListener("click", addAnother);

@@ -63,7 +63,7 @@ def test_a_refused_move_is_explained_and_may_be_forced(client: Client, seeded: S
     assert "calendar@production stays" in text(refused)
     assert Alias.objects.get().version == seeded.versions[1]
     forced = client.post(url, {**fields, "force": "on"}, follow=True)
-    assert "against a rule" in text(forced)
+    assert "rule overridden" in text(forced)
     assert Alias.objects.get().version == seeded.versions[0]
 
 

@@ -85,7 +85,7 @@ def test_the_playground_suggests_held_out_examples(client: Client, seeded: Seede
 
 def test_an_empty_hub_says_how_to_get_something_to_talk_to(client: Client, db: None) -> None:
     response = client.get("/playground/")
-    assert "There is nothing to talk to yet" in text(response)
+    assert "No models to chat with yet" in text(response)
     assert "js/playground.js" not in response.content.decode()  # it needs what is not there
 
 

@@ -111,13 +111,13 @@ def test_no_page_has_inline_scripts_or_foreign_addresses(client: Client, seeded:
 def test_an_unknown_address_says_so_in_the_hubs_own_page(client: Client, db: None) -> None:
     response = client.get("/models/999/")
     assert response.status_code == 404
-    assert "There is nothing at this address" in text(response)
+    assert "Page not found" in text(response)
 
 
 def test_the_page_of_an_error_needs_nothing_but_its_template() -> None:
     from django.template.loader import render_to_string
 
-    assert "could not make this page" in render_to_string("500.html")
+    assert "could not show this page" in render_to_string("500.html")
 
 
 def test_the_dashboard_says_what_serves_runs_and_is_wrong(client: Client, seeded: Seeded) -> None:
@@ -128,7 +128,7 @@ def test_the_dashboard_says_what_serves_runs_and_is_wrong(client: Client, seeded
     assert "The worker is not running" in shown
 
 
-def test_a_new_hub_is_told_its_first_steps(client: Client, db: None) -> None:
+def test_a_new_hub_shows_its_first_steps(client: Client, db: None) -> None:
     shown = text(client.get("/"))
     assert "Register a model" in shown
     assert "uv run manage.py demo" in shown

@@ -122,7 +122,7 @@ def test_a_repeated_job_remembers_where_it_comes_from(client: Client, seeded: Se
     client.post("/training/new/", fields)
     made = TrainingJob.objects.latest("pk")
     assert (made.cloned_from, made.config["iters"]) == (job, 44)
-    assert f"like job {job.pk}" in text(client.get(made.get_absolute_url()))
+    assert f"copied from job {job.pk}" in text(client.get(made.get_absolute_url()))
 
 
 def test_every_setting_has_a_field_with_words(client: Client, seeded: Seeded) -> None:
@@ -166,7 +166,7 @@ def test_the_plan_says_what_would_fit(client: Client, seeded: Seeded, settings: 
     enough = plan_of(client, seeded, **smaller).context["plan"].need.estimate.nbytes
     settings.MEMORY_BUDGET_BYTES = enough + 1
     shown = text(plan_of(client, seeded))
-    assert "It will never fit" in shown
+    assert "This will never fit" in shown
     assert "Batch size 1" in shown
 
 
@@ -400,7 +400,7 @@ def test_sample_answers_show_the_newest_first(client: Client, seeded: Seeded) ->
     page = client.get(seeded.running.get_absolute_url())
     newest, earlier = page.context["samples"][0]
     assert (newest.iteration, [sample.iteration for sample in earlier]) == (40, [20, 1])
-    assert "the same" in text(page)
+    assert "Match" in text(page)
     part = client.get(f"/training/{seeded.running.pk}/measured/", headers={"HX-Request": "true"})
     assert "2 earlier answers" in text(part)
     assert b"<main" not in part.content

@@ -32,7 +32,9 @@ def alias_move(request: HttpRequest, pk: int) -> HttpResponse:
         else:
             messages.success(request, f"{found.name}@{name} is now version {target.version}.")
             return redirect(found)
-    return form_page(request, "registry/model.html", model_context(request, found, form), status)
+    return form_page(
+        request, "registry/models/detail.html", model_context(request, found, form), status
+    )
 
 
 @require_POST
@@ -74,7 +76,7 @@ def rule_add(request: HttpRequest, pk: int) -> HttpResponse:
             messages.success(request, f"{rule.alias} now asks: {rule}.")
             return redirect(found)
     context = model_context(request, found, MoveAliasForm(found), form)
-    return form_page(request, "registry/model.html", context, status)
+    return form_page(request, "registry/models/detail.html", context, status)
 
 
 @require_POST

@@ -26,13 +26,13 @@ _IMPORTS_SHOWN = 10
 def bases(request: HtmxRequest) -> HttpResponse:
     page = Paginator(BaseModel.objects.all(), PER_PAGE).get_page(request.GET.get("page"))
     context = {"page": page, **_imports(BaseImport.objects.all())}
-    return render(request, partial(request, "registry/bases.html", "rows"), context)
+    return render(request, partial(request, "registry/bases/list.html", "rows"), context)
 
 
 @require_GET
 def base(request: HtmxRequest, pk: int) -> HttpResponse:
     context = _base_context(pk, QuantizeForm())
-    return render(request, partial(request, "registry/base.html", "conversions"), context)
+    return render(request, partial(request, "registry/bases/detail.html", "conversions"), context)
 
 
 @require_POST
@@ -49,7 +49,7 @@ def base_quantize(request: HtmxRequest, pk: int) -> HttpResponse:
         else:
             messages.success(request, f"{row.name} is being made.")
             return redirect("base", pk)
-    return form_page(request, "registry/base.html", _base_context(pk, form), status)
+    return form_page(request, "registry/bases/detail.html", _base_context(pk, form), status)
 
 
 def _base_context(pk: int, form: QuantizeForm) -> dict[str, Any]:
@@ -89,7 +89,7 @@ def base_new(request: HttpRequest) -> HttpResponse:
             else:
                 messages.success(request, f"{row.name} is being imported.")
                 return redirect("bases")
-    return form_page(request, "registry/base_new.html", {"form": form}, status)
+    return form_page(request, "registry/bases/new.html", {"form": form}, status)
 
 
 @require_POST
@@ -123,7 +123,7 @@ def version_exports(request: HtmxRequest, pk: int, version: str) -> HttpResponse
             messages.error(request, str(error))
         return redirect("version_exports", pk, version)
     context = _exports_context(found, FuseForm())
-    return render(request, partial(request, "registry/base_exports.html", "work"), context)
+    return render(request, partial(request, "registry/versions/exports.html", "work"), context)
 
 
 @require_POST
@@ -141,7 +141,7 @@ def version_fuse(request: HtmxRequest, pk: int, version: str) -> HttpResponse:
             messages.success(request, f"{row.name} is being made.")
             return redirect("version_exports", pk, version)
     context = _exports_context(found, form)
-    return form_page(request, "registry/base_exports.html", context, status)
+    return form_page(request, "registry/versions/exports.html", context, status)
 
 
 def _exports_context(version: ModelVersion, form: FuseForm) -> dict[str, Any]:

@@ -36,7 +36,7 @@ def bundle_import(request: HttpRequest) -> HttpResponse:
                 return redirect(made)
     tasks = list(bundle_tasks.in_sight()[:_TASKS_SHOWN])
     context = {"form": form, "tasks": tasks}
-    return form_page(request, "registry/bundle_import.html", context, status)
+    return form_page(request, "registry/bundles/import.html", context, status)
 
 
 def _start(fields: dict[str, Any]) -> ModelVersion | BundleImport:
@@ -55,7 +55,7 @@ def bundle_task(request: HtmxRequest, pk: int) -> HttpResponse:
         target = found.version.get_absolute_url()
         return HttpResponseClientRedirect(target) if request.htmx else redirect(target)
     context = {"task": found, "can_retry": bundle_tasks.can_retry(found)}
-    return render(request, partial(request, "registry/bundle_task.html", "work"), context)
+    return render(request, partial(request, "registry/bundles/task.html", "work"), context)
 
 
 @require_POST

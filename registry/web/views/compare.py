@@ -30,4 +30,4 @@ def compare(request: HttpRequest) -> HttpResponse:
     newest = ModelVersion.objects.ready().select_related("model").order_by("-created_at", "-pk")
     newest = newest.only("version", "model__name")
     context["offered"] = rows_between(newest, 0, _OFFERED)
-    return render(request, "registry/compare.html", context, status=status)
+    return render(request, "registry/versions/compare.html", context, status=status)

@@ -44,7 +44,7 @@ def datasets(request: HtmxRequest) -> HttpResponse:
         "tasks": tasks,
         "running": any(task.is_running for task in tasks),
     }
-    return render(request, partial(request, "registry/datasets.html", part), context)
+    return render(request, partial(request, "registry/datasets/list.html", part), context)
 
 
 @require_http_methods(["GET", "POST"])
@@ -67,7 +67,7 @@ def dataset_new(request: HttpRequest) -> HttpResponse:
                     messages.success(request, _kept(created))
                 return redirect(created)
     return form_page(
-        request, "registry/dataset_new.html", {"form": form, "mistakes": mistakes}, status
+        request, "registry/datasets/new.html", {"form": form, "mistakes": mistakes}, status
     )
 
 
@@ -91,7 +91,7 @@ def dataset_task(request: HtmxRequest, pk: int) -> HttpResponse:
         target = _made_by(found)
         return HttpResponseClientRedirect(target) if request.htmx else redirect(target)
     context = {"task": found, "can_retry": dataset_tasks.can_retry(found)}
-    return render(request, partial(request, "registry/dataset_task.html", "work"), context)
+    return render(request, partial(request, "registry/datasets/task.html", "work"), context)
 
 
 def _made_by(task: DatasetTask) -> str:
@@ -139,7 +139,7 @@ def dataset(request: HtmxRequest, pk: int) -> HttpResponse:
         **_examples(found, split, first),
         "versions": found.versions.select_related("model").order_by("-created_at")[:8],
     }
-    template = partial(request, "registry/dataset.html", "rows")
+    template = partial(request, "registry/datasets/detail.html", "rows")
     return render(request, template, context)
 
 

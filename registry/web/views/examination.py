@@ -49,7 +49,7 @@ def dataset_doctor(request: HttpRequest, pk: int) -> HttpResponse:
         "bases": BaseModel.objects.exists(),
         **(_findings(report) if report else {}),
     }
-    return form_page(request, "registry/dataset_doctor.html", context, status)
+    return form_page(request, "registry/datasets/doctor.html", context, status)
 
 
 def _chosen(request: HttpRequest, dataset: Dataset) -> DatasetReport | None:

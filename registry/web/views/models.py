@@ -33,7 +33,7 @@ def models(request: HtmxRequest) -> HttpResponse:
     query = {name: request.GET.get(name, "").strip() for name in names}
     query["status"] = query["status"] or "active"
     page = RowPages(overview.find_models(**query), PER_PAGE).get_page(request.GET.get("page"))
-    template = partial(request, "registry/models.html", "rows")
+    template = partial(request, "registry/models/list.html", "rows")
     context = {
         "page": page,
         "query": query,
@@ -60,7 +60,7 @@ def model_new(request: HttpRequest) -> HttpResponse:
                 messages.success(request, f"{created.name} is registered. Train it next.")
                 return redirect(created)
     context = {"form": form, "bases": BaseModel.objects.exists()}
-    return form_page(request, "registry/model_new.html", context, status)
+    return form_page(request, "registry/models/new.html", context, status)
 
 
 @require_http_methods(["GET", "POST"])
@@ -80,7 +80,7 @@ def model_edit(request: HttpRequest, pk: int) -> HttpResponse:
                 messages.success(request, f"{found.name} is changed.")
                 return redirect(found)
     context = {"form": form, "model": found}
-    return form_page(request, "registry/model_edit.html", context, status)
+    return form_page(request, "registry/models/edit.html", context, status)
 
 
 @require_GET
@@ -103,8 +103,8 @@ def model(request: HtmxRequest, pk: int) -> HttpResponse:
     form = MoveAliasForm(found, initial={**asked, "version": chosen})
     if partial(request, "", "promote"):  # htmx asks for the form alone
         context = {"model": found, "form": form, **_promote_context(found, form)}
-        return render(request, "registry/_promote.html", context)
-    return render(request, "registry/model.html", model_context(request, found, form))
+        return render(request, "registry/models/_promote.html", context)
+    return render(request, "registry/models/detail.html", model_context(request, found, form))
 
 
 def model_context(

@@ -25,5 +25,5 @@ def model_runs(request: HtmxRequest, pk: int) -> HttpResponse:
         context["runs"] = tracking.history(found, SHOWN, LIMIT_S)
     except Unavailable as error:
         context["trouble"] = str(error)
-    template = "registry/_runs.html" if request.htmx else "registry/runs.html"
+    template = "registry/models/_runs.html" if request.htmx else "registry/models/runs.html"
     return render(request, template, context)

@@ -36,7 +36,7 @@ def version(request: HttpRequest, pk: int, version: str) -> HttpResponse:
         "picture": drawing.draw(graph.graph(found)),
         **_files(found),
     }
-    return render(request, "registry/version.html", context)
+    return render(request, "registry/versions/detail.html", context)
 
 
 @require_POST

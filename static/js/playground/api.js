@@ -4,12 +4,17 @@ export async function call(method, path, body) {
   const headers = body === undefined ? {} : { "Content-Type": "application/json" };
   let answer;
   try {
-    answer = await fetch(path, { method, headers, body: body === undefined ? undefined : JSON.stringify(body) });
+    answer = await fetch(path, {
+      method,
+      headers,
+      body: body === undefined ? undefined : JSON.stringify(body),
+    });
   } catch {
-    throw new Error("The hub does not answer; is it still running?");
+    throw new Error("The hub is not responding. Is it still running?");
   }
   if (answer.status === 204) return null;
   const told = await answer.json().catch(() => null);
-  if (!answer.ok) throw new Error(told?.error?.message ?? `The hub refused this (${answer.status}).`);
+  if (!answer.ok)
+    throw new Error(told?.error?.message ?? `The hub rejected the request (${answer.status}).`);
   return told;
 }

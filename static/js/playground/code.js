@@ -4,14 +4,17 @@ import { call } from "./api.js";
 
 const dialog = document.querySelector("#code");
 const problem = document.querySelector("#code-problem");
-const places = { curl: document.querySelector("#code-curl"), python: document.querySelector("#code-python") };
+const places = {
+  curl: document.querySelector("#code-curl"),
+  python: document.querySelector("#code-python"),
+};
 
 /** Show what would be sent: `fields`, to the column of that model; null when there is nothing. */
 export async function showCode(fields) {
-  const what = fields && `What is sent to ${fields.model} by the next click, over the OpenAI-compatible API.`;
+  const what = fields && `The next request to ${fields.model}, for the OpenAI-compatible API.`;
   document.querySelector("#code-what").textContent = what ?? "";
   for (const place of Object.values(places)) place.textContent = "";
-  tell(fields ? "" : "Write or ask something first.");
+  tell(fields ? "" : "Enter a prompt first.");
   dialog.showModal();
   if (!fields) return;
   try {

@@ -20,7 +20,9 @@ export class Column {
     this.exchanges = [];
     this.generation = null;
     this.picker = new Picker(this.element.querySelector(".picker"), model, () => hooks.changed());
-    this.element.addEventListener("click", (event) => this.click(event.target.closest("[data-do]")?.dataset.do));
+    this.element.addEventListener("click", (event) =>
+      this.click(event.target.closest("[data-do]")?.dataset.do),
+    );
     for (const kept of exchanges) this.append(new Exchange(kept.user, { kept }));
   }
 
@@ -38,7 +40,8 @@ export class Column {
 
   click(what) {
     if (what === "stop") this.stop();
-    else if (what === "copy") copy(this.element.querySelector("[data-do=copy]"), this.last.body, this.last.answer);
+    else if (what === "copy")
+      copy(this.element.querySelector("[data-do=copy]"), this.last.body, this.last.answer);
     else if (what) this.hooks[what](this);
   }
 

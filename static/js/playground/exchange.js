@@ -33,7 +33,15 @@ export class Exchange {
     clearTimeout(this.drawing);
     this.drawing = 0;
     this.took = 0;
-    Object.assign(this, { answer: "", tokens: [], figures: {}, finish_reason: "", seed: null, answered_by: "", state: "" });
+    Object.assign(this, {
+      answer: "",
+      tokens: [],
+      figures: {},
+      finish_reason: "",
+      seed: null,
+      answered_by: "",
+      state: "",
+    });
     this.tell("");
     this.draw();
     this.showFigures();
@@ -86,7 +94,12 @@ export class Exchange {
   end(event) {
     if (event.event === "done") {
       const { prompt_tokens, cached_tokens, completion_tokens, timings } = event;
-      Object.assign(this.figures, { prompt_tokens, cached_tokens, completion_tokens, tokens_per_second: timings.tokens_per_second });
+      Object.assign(this.figures, {
+        prompt_tokens,
+        cached_tokens,
+        completion_tokens,
+        tokens_per_second: timings.tokens_per_second,
+      });
       this.figures.first_token_ms ??= Math.round(timings.first_token_ms);
       this.finish_reason = event.finish_reason;
       this.state = "done";
@@ -133,7 +146,8 @@ export class Exchange {
     const place = this.answerElement.querySelector(".timings");
     place.textContent = summary(this, byToken && !this.tokens.length && this.state === "done");
     place.hidden = !place.textContent;
-    place.title = "First token as this browser saw it; the rate is the engine's decoding alone";
+    place.title =
+      "First token as measured by this browser; tokens/s is the engine's decoding speed";
   }
 
   /** After the token view was switched. */
@@ -144,16 +158,23 @@ export class Exchange {
 }
 
 function summary({ figures, finish_reason, seed, state }, lacksTokens) {
-  const { first_token_ms: first, tokens_per_second: rate, prompt_tokens: read, cached_tokens: cached, completion_tokens: written } = figures;
+  const {
+    first_token_ms: first,
+    tokens_per_second: rate,
+    prompt_tokens: read,
+    cached_tokens: cached,
+    completion_tokens: written,
+  } = figures;
   const parts = [];
   if (!["done", "stopped"].includes(state)) return "";
   if (finish_reason === "stopped") parts.push("stopped");
-  if (first != null) parts.push(`first token ${first < 10_000 ? `${first} ms` : `${(first / 1000).toFixed(1)} s`}`);
+  if (first != null)
+    parts.push(`first token ${first < 10_000 ? `${first} ms` : `${(first / 1000).toFixed(1)} s`}`);
   if (rate != null) parts.push(`${rate < 100 ? rate.toFixed(1) : Math.round(rate)} tokens/s`);
   if (written != null) parts.push(`${written} token${written === 1 ? "" : "s"}`);
-  if (cached) parts.push(`${cached} of ${read} read from the cache`);
+  if (cached) parts.push(`${cached} of ${read} prompt tokens from cache`);
   if (seed != null) parts.push(`seed ${seed}`);
-  if (finish_reason === "length") parts.push("cut at the longest answer");
+  if (finish_reason === "length") parts.push("stopped at maximum length");
   if (lacksTokens) parts.push("regenerate to see its tokens");
   return parts.join(" · ");
 }

@@ -15,7 +15,8 @@ export class Kept {
     document.addEventListener("htmx:afterSwap", () => this.look());
     document.addEventListener("htmx:afterRequest", (event) => {
       const path = event.detail.requestConfig?.path;
-      if (!event.detail.successful || path !== `/playground/conversations/${this.id}/delete/`) return;
+      if (!event.detail.successful || path !== `/playground/conversations/${this.id}/delete/`)
+        return;
       this.leave("Deleted.");
       left();
     });
@@ -38,7 +39,7 @@ export class Kept {
       Object.assign(this, { id: kept.id, revision: kept.revision });
       history.replaceState(null, "", `?conversation=${kept.id}`);
       title.textContent = kept.title;
-      this.say("Saved; what follows is saved too.");
+      this.say("Saved. New messages are saved too.");
     } catch (error) {
       this.say(`Not saved: ${error.message}`, true);
     }

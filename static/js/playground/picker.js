@@ -24,7 +24,9 @@ export class Picker {
     this.input.addEventListener("blur", () => this.leave());
     // The field keeps the focus while one clicks in the list.
     this.list.addEventListener("mousedown", (event) => event.preventDefault());
-    this.list.addEventListener("click", (event) => this.take(event.target.closest("[role=option]")?.dataset.name));
+    this.list.addEventListener("click", (event) =>
+      this.take(event.target.closest("[role=option]")?.dataset.name),
+    );
   }
 
   get options() {
@@ -85,7 +87,15 @@ export class Picker {
       const { options } = this;
       const step = key === "ArrowDown" ? 1 : -1;
       const index = options.indexOf(this.active);
-      this.point(options[index < 0 ? (step > 0 ? 0 : options.length - 1) : (index + step + options.length) % options.length]);
+      this.point(
+        options[
+          index < 0
+            ? step > 0
+              ? 0
+              : options.length - 1
+            : (index + step + options.length) % options.length
+        ],
+      );
     } else if (key === "Enter") {
       event.preventDefault();
       this.choose();

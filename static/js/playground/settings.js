@@ -7,8 +7,15 @@ const form = document.querySelector("#sampling");
 const opener = document.querySelector("#open-settings");
 const saved = document.querySelector("#saved-prompt");
 const NUMBERS = [
-  "max_tokens", "temperature", "top_p", "min_p", "top_k", "seed",
-  "repetition_penalty", "presence_penalty", "frequency_penalty",
+  "max_tokens",
+  "temperature",
+  "top_p",
+  "min_p",
+  "top_k",
+  "seed",
+  "repetition_penalty",
+  "presence_penalty",
+  "frequency_penalty",
 ];
 const ESCAPES = { "\\n": "\n", "\\t": "\t", "\\\\": "\\" };
 
@@ -22,9 +29,15 @@ export function read() {
   }
   const fields = new FormData(form);
   const sampling = {};
-  for (const name of NUMBERS) if (fields.get(name) !== "") sampling[name] = Number(fields.get(name));
-  const stop = fields.get("stop").split(/\r?\n/).filter((line) => line !== "").slice(0, 16);
-  if (stop.length) sampling.stop = stop.map((line) => line.replace(/\\[nt\\]/g, (mark) => ESCAPES[mark]));
+  for (const name of NUMBERS)
+    if (fields.get(name) !== "") sampling[name] = Number(fields.get(name));
+  const stop = fields
+    .get("stop")
+    .split(/\r?\n/)
+    .filter((line) => line !== "")
+    .slice(0, 16);
+  if (stop.length)
+    sampling.stop = stop.map((line) => line.replace(/\\[nt\\]/g, (mark) => ESCAPES[mark]));
   return { system: fields.get("system").trim(), sampling };
 }
 
@@ -32,8 +45,11 @@ export function read() {
 export function write({ system = "", sampling = {} }) {
   form.reset();
   form.elements.system.value = system;
-  for (const name of NUMBERS) if (sampling[name] != null) form.elements[name].value = sampling[name];
-  const lines = (sampling.stop ?? []).map((text) => text.replaceAll("\\", "\\\\").replaceAll("\n", "\\n").replaceAll("\t", "\\t"));
+  for (const name of NUMBERS)
+    if (sampling[name] != null) form.elements[name].value = sampling[name];
+  const lines = (sampling.stop ?? []).map((text) =>
+    text.replaceAll("\\", "\\\\").replaceAll("\n", "\\n").replaceAll("\t", "\\t"),
+  );
   form.elements.stop.value = lines.join("\n");
   showValues();
 }
@@ -78,12 +94,16 @@ function offerDelete() {
 async function keepPrompt() {
   const name = document.querySelector("#prompt-name");
   const text = form.elements.system.value.trim();
-  if (!text || !name.value.trim()) return say("Write a system prompt and a name for it first.", true);
-  const same = [...saved.options].find((option) => option.value && option.text === name.value.trim());
+  if (!text || !name.value.trim()) return say("Enter a system prompt and a name first.", true);
+  const same = [...saved.options].find(
+    (option) => option.value && option.text === name.value.trim(),
+  );
   const path = "/api/playground/prompts";
   const body = { name: name.value.trim(), text };
   try {
-    const kept = await (same ? call("PUT", `${path}/${same.value}`, body) : call("POST", path, body));
+    const kept = await (same
+      ? call("PUT", `${path}/${same.value}`, body)
+      : call("POST", path, body));
     const option = same ?? saved.appendChild(new Option(kept.name, kept.id));
     option.dataset.text = kept.text;
     saved.value = kept.id;
@@ -124,7 +144,9 @@ document.querySelector("#prompt-name").addEventListener("keydown", (event) => {
   keepPrompt();
 });
 document.querySelector("#delete-prompt").addEventListener("click", deletePrompt);
-document.querySelector("#reset").addEventListener("click", () => write({ system: form.elements.system.value }));
+document
+  .querySelector("#reset")
+  .addEventListener("click", () => write({ system: form.elements.system.value }));
 opener.addEventListener("click", () => {
   toggle();
   if (!panel.hidden) form.elements.system.focus();

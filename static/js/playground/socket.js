@@ -1,6 +1,6 @@
 // One WebSocket for all columns: what is asked at once reaches the engine at once, and shares a batch.
 
-const LOST = "The connection to the hub was lost; send it again.";
+const LOST = "The connection to the hub was lost. Send the message again.";
 const takers = new Map(); // generation id → function that takes its events
 let socket = null;
 let opening = null;
@@ -23,9 +23,10 @@ function open() {
       takers.get(event.id)?.(event);
     });
     socket.addEventListener("close", () => {
-      for (const take of [...takers.values()]) take({ event: "error", error: { code: "unavailable", message: LOST } });
+      for (const take of [...takers.values()])
+        take({ event: "error", error: { code: "unavailable", message: LOST } });
       takers.clear();
-      reject(new Error("The hub does not answer; is it still running?"));
+      reject(new Error("The hub is not responding. Is it still running?"));
     });
   });
 }

@@ -12,7 +12,9 @@ export function refreshStrip(columns) {
       const button = document.createElement("button");
       Object.assign(button, { type: "button", className: "chip", textContent: column.model });
       button.setAttribute("aria-label", `Column ${index + 1}: ${column.model}`);
-      button.addEventListener("click", () => column.element.scrollIntoView({ inline: "start", block: "nearest" }));
+      button.addEventListener("click", () =>
+        column.element.scrollIntoView({ inline: "start", block: "nearest" }),
+      );
       seen.observe(column.element);
       return button;
     }),
@@ -24,6 +26,7 @@ function mark(entries) {
   for (const { target, isIntersecting } of entries) {
     const button = strip.children[elements.indexOf(target)];
     button?.setAttribute("aria-current", String(isIntersecting));
-    if (button && isIntersecting) strip.scrollTo({ left: button.offsetLeft - strip.offsetLeft - 20 });
+    if (button && isIntersecting)
+      strip.scrollTo({ left: button.offsetLeft - strip.offsetLeft - 20 });
   }
 }

@@ -21,7 +21,7 @@ export function show(element, tokens) {
     element.replaceChildren();
     element.classList.add("tokens");
     element.setAttribute("role", "group");
-    element.setAttribute("aria-label", "Tokens; the arrow keys go from one to the next");
+    element.setAttribute("aria-label", "Tokens; use the arrow keys to move between them");
   }
   for (const token of tokens.slice(element.children.length)) {
     const span = document.createElement("span");
@@ -81,7 +81,10 @@ function away(span) {
 
 const tokenOf = (event) => event.target.closest?.(".tokens > .token");
 
-for (const [enter, exit] of [["mouseover", "mouseout"], ["focusin", "focusout"]]) {
+for (const [enter, exit] of [
+  ["mouseover", "mouseout"],
+  ["focusin", "focusout"],
+]) {
   document.addEventListener(enter, (event) => tokenOf(event) && point(tokenOf(event)));
   document.addEventListener(exit, (event) => tokenOf(event) && away(tokenOf(event)));
 }

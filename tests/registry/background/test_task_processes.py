@@ -90,7 +90,7 @@ def test_a_large_upload_is_registered_and_examined_by_children(
     assert task.startswith("/datasets/tasks/")
     wait_until(lambda: look(client, task)["status"] != "running", 120)
     report = client.get(task, follow_redirects=True)
-    assert "As the model reads it" in report.text, look(client, task)
+    assert "As the model sees it" in report.text, look(client, task)
 
 
 @pytest.mark.django_db

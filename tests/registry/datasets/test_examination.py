@@ -103,7 +103,7 @@ def test_the_api_lists_the_newest_revision_and_tells_changes(client: Client) -> 
     assert client.get("/api/datasets?all_revisions=true").json()["count"] == 2
     changes = client.get(f"/api/datasets/{second.pk}/changes").json()
     assert changes["changes"]["train"]["added"] == 8
-    assert "Since revision 1" in client.get(f"/datasets/{second.pk}/").content.decode()
+    assert "Changes since revision 1" in client.get(f"/datasets/{second.pk}/").content.decode()
 
 
 def test_the_commands_register_and_examine(tmp_path: Path) -> None:

@@ -268,7 +268,7 @@ def test_a_killed_server_stalls_no_training_and_loses_nothing(line: Line, server
         assert outbox.flush() == 0
         assert outbox.waiting().get(operation="start_run").attempts == 1
         page = Client().get(f"/models/{version.model_id}/runs/", headers={"HX-Request": "true"})
-        assert "MLflow is not answering" in page.content.decode()
+        assert "MLflow is not responding" in page.content.decode()
         assert Client().get(f"/api/models/{version.model_id}/history").status_code == 503
     finally:
         server.start()

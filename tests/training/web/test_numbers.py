@@ -85,7 +85,7 @@ def test_a_number_taken_while_the_job_waited_costs_no_training() -> None:
         "1.0.0 was chosen for it. There is already a version helper@1.0.0, so it is 1.1.0."
     )
     page = Client().get(job.get_absolute_url()).content.decode()
-    assert "1.0.0 was chosen for its version" in page
+    assert "Version 1.0.0 was already taken" in page
 
 
 def test_a_number_that_others_have_passed_is_not_used() -> None:
@@ -166,7 +166,7 @@ def test_the_form_takes_a_number_and_shows_the_resulting_version(client: Client)
     assert "A sweep creates 2 versions" in plan(**grid).problems[0][1]
     assert client.post("/training/new/", {**fields, **grid}).status_code == 422
     queued = client.post("/training/new/", {**fields, "version_number": "1.0.0"}, follow=True)
-    assert "Its version will be 1.0.0." in queued.content.decode()
+    assert "It will create version 1.0.0." in queued.content.decode()
     again = client.post("/training/new/", {**fields, "version_number": "1.0.0"})
     assert again.status_code == 422
     assert "will create helper@1.0.0" in again.content.decode()
