@@ -24,6 +24,7 @@ from registry.models import (
     Dataset,
     DatasetReport,
     DatasetTask,
+    ExportTask,
     MLflowOutbox,
     Model,
     ModelVersion,
@@ -156,6 +157,25 @@ class DatasetTaskAdmin(Kept[DatasetTask]):
     list_filter = ("status", "kind", "created_at")
     list_select_related = ("dataset",)
     search_fields = ("name", "source", "error_message")
+    date_hierarchy = "created_at"
+
+
+@admin.register(ExportTask)
+class ExportTaskAdmin(Kept[ExportTask]):
+    """Exports of versions being made; a failed one is created again on the version's page."""
+
+    list_display = (
+        "version",
+        "form",
+        "status",
+        "stage",
+        "error_message",
+        "created_at",
+        "heartbeat_at",
+    )
+    list_filter = ("status", "form", "created_at")
+    list_select_related = ("version__model",)
+    search_fields = ("version__model__name", "error_message")
     date_hierarchy = "created_at"
 
 

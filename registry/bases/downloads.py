@@ -96,7 +96,7 @@ def ask(repo: str, revision: str = "", kind: str = "model") -> tuple[str, Sequen
     except RepositoryNotFoundError:
         raise NotFound(f"There is no {what} {repo} on {endpoint()}, or it is private.") from None
     except HFValidationError:
-        raise Invalid(f"{repo!r} is no hub id; write it as OWNER/NAME.") from None
+        raise Invalid(f"{repo!r} is not a hub id; write it as OWNER/NAME.") from None
     except (HfHubHTTPError, httpx2.HTTPError, OSError) as error:
         raise _offline(error) from error
     if not _COMMIT.fullmatch(info.sha or ""):

@@ -10,7 +10,7 @@ from typing import IO
 
 from django.db import transaction
 
-from registry.background.progress import SILENT, Sharing
+from registry.background.progress import SILENT, Progress
 from registry.bases.registration import find_base
 from registry.bundles.index import BundledBase, Entry, Index, in_order, read_index
 from registry.bundles.writer import INDEX, dimensions
@@ -28,7 +28,7 @@ def import_bundle(
     model_name: str = "",
     base_name: str = "",
     number: str = "",
-    tell: Sharing = SILENT,
+    progress: Progress = SILENT,
 ) -> ModelVersion:
     """Take the bundle at `path`, as `take_bundle` does; NotFound also when there is none."""
     try:
@@ -36,7 +36,7 @@ def import_bundle(
     except FileNotFoundError:
         raise NotFound(f"There is no file {path}.") from None
     with file:
-        return take_at_once(file, model_name, base_name, number, tell)
+        return take_at_once(file, model_name, base_name, number, progress)
 
 
 def take_at_once(
@@ -44,13 +44,13 @@ def take_at_once(
     model_name: str = "",
     base_name: str = "",
     number: str = "",
-    tell: Sharing = SILENT,
+    progress: Progress = SILENT,
 ) -> ModelVersion:
     """`take_bundle` for somebody who waits: a `number` that cannot be had is refused."""
     if number:
         foresee(file, model_name, base_name, number)
         file.seek(0)
-    return take_bundle(file, model_name, base_name, number, tell=tell)
+    return take_bundle(file, model_name, base_name, number, progress=progress)
 
 
 def take_bundle(
@@ -59,7 +59,7 @@ def take_bundle(
     base_name: str = "",
     number: str = "",
     *,
-    tell: Sharing = SILENT,
+    progress: Progress = SILENT,
     purpose: str = "bundle",
     kept: Callable[[ModelVersion], object] = lambda version: None,
 ) -> ModelVersion:
@@ -75,18 +75,18 @@ def take_bundle(
     staging = paths.staging_dir(purpose)
     try:
         index, digest = read_index(file)
-        tell.stage("Verifying the bundle")
-        _unpack(file, index, staging, tell)
+        progress.stage("Verifying the bundle")
+        _unpack(file, index, staging, progress)
         _check_adapter(staging / "adapter", index)
         base = _find_base(index, base_name)
         _check_data(staging / "data", index)
         model = _find_model(index, model_name, base)
-        _take_data(staging / "data", index, tell)
-        tell.stage("Computing checksums")
+        _take_data(staging / "data", index, progress)
+        progress.stage("Computing checksums")
         if model.pk is None:
             model.mlflow_experiment_id = tracking.create_experiment(model.name)
         manifest = artifacts.seal(staging / "adapter")
-        tell.stage("Keeping the version")  # refuses when it was given up meanwhile
+        progress.stage("Keeping the version")  # refuses when it was given up meanwhile
         draft = _version(index, model, base, digest)
         return _keep(staging / "adapter", manifest, draft, index.version, number, kept)
     finally:
@@ -106,7 +106,7 @@ def foresee(
     return model.name, index.version
 
 
-def _unpack(file: IO[bytes], index: Index, staging: Path, tell: Sharing) -> None:
+def _unpack(file: IO[bytes], index: Index, staging: Path, progress: Progress) -> None:
     """Write every file below `staging`; their sizes must fill the bundle exactly."""
     folded = {name.lower() for name in index.files}
     if len(folded) != len(index.files):
@@ -122,7 +122,7 @@ def _unpack(file: IO[bytes], index: Index, staging: Path, tell: Sharing) -> None
             name,
             index.files[name],
             staging,
-            lambda: tell.part((file.tell() - begun) / wanted),
+            lambda: progress.part((file.tell() - begun) / wanted),
         )
     if file.read() != tarball.END:
         raise Damaged("The end of the bundle is not the one that was written.")
@@ -161,7 +161,7 @@ def _check_data(folder: Path, index: Index) -> None:
         raise Damaged(f"The data set is not the one in {INDEX}. {' '.join(problems)}")
 
 
-def _take_data(folder: Path, index: Index, tell: Sharing) -> None:
+def _take_data(folder: Path, index: Index, progress: Progress) -> None:
     """Register the bundled examples, unless the same bytes are here under any name."""
     dataset = index.dataset
     if dataset is None or not folder.exists():
@@ -173,8 +173,7 @@ def _take_data(folder: Path, index: Index, tell: Sharing) -> None:
             folder,
             dataset.description,
             origin=f"Bundle of {index.lineage.version}",
-            progress=lambda _, share: tell.part(share),
-            stage=tell.stage,
+            progress=progress,
         )
 
 

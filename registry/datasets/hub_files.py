@@ -20,7 +20,9 @@ def check_id(hub_id: str) -> tuple[str, str]:
     """(OWNER/NAME, revision or "") of `hub:OWNER/NAME[@REVISION]`. Raises Invalid."""
     match = _ID.fullmatch(hub_id)
     if match is None:
-        raise Invalid(f"{hub_id!r} is no hub id; write hub:OWNER/NAME or hub:OWNER/NAME@REVISION.")
+        raise Invalid(
+            f"{hub_id!r} is not a hub id; write hub:OWNER/NAME or hub:OWNER/NAME@REVISION."
+        )
     return match["name"], match["revision"] or ""
 
 

@@ -6,14 +6,14 @@ from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
 from registry.catalog.registration import find_model, update_model
-from registry.management.telling import told
+from registry.management.hub_command import HubCommand
 from registry.models import Model
 
 
-class Command(BaseCommand):
+class Command(HubCommand):
     help = "Change a model's description, task, tags or words on the card; what is left out stays."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -37,8 +37,7 @@ class Command(BaseCommand):
             changes["card_notes"] = _text(options["card_notes"])
         if not changes:
             raise CommandError("Say what changes: --description, --task, --tags or --card-notes.")
-        with told():
-            model = update_model(find_model(name), **changes)
+        model = update_model(find_model(name), **changes)
         self.stdout.write(f"{model} is changed.")
 
 

@@ -8,6 +8,7 @@ from django.shortcuts import get_object_or_404
 from ninja import Router, Status
 from ninja.pagination import paginate
 
+from registry.background import work
 from registry.bases import registration
 from registry.conversion import exports, imports
 from registry.models import BaseImport, BaseModel, Dataset, ModelVersion
@@ -43,23 +44,19 @@ def create_base(request: HttpRequest, payload: BaseIn) -> Status[BaseModel]:
 @paginate(LimitOffset)
 def base_imports(request: HttpRequest) -> QuerySet[BaseImport]:
     """What is being imported, quantized or fused, and what became of earlier work."""
-    imports.fail_dead()
-    return BaseImport.objects.all()
+    return BaseImport.objects.up_to_date()
 
 
 @router.post("/bases/imports", response={202: BaseImportOut}, summary="Import from a model hub")
 def import_base(request: HttpRequest, payload: BaseImportIn) -> Status[BaseImport]:
     """Goes on in the background; ask for the import to see how far it is."""
-    row = imports.start(payload.source, payload.name, payload.revision)
-    imports.launch(row)
-    return Status(202, row)
+    return Status(202, work.launch(imports.start(payload.source, payload.name, payload.revision)))
 
 
 @router.get("/bases/imports/{int:import_id}", response=BaseImportOut, summary="One import")
 def base_import(request: HttpRequest, import_id: int) -> BaseImport:
     """How far it is, or why it failed."""
-    imports.fail_dead()
-    return get_object_or_404(BaseImport, pk=import_id)
+    return get_object_or_404(BaseImport.objects.up_to_date(), pk=import_id)
 
 
 @router.post(
@@ -67,9 +64,7 @@ def base_import(request: HttpRequest, import_id: int) -> BaseImport:
 )
 def retry_import(request: HttpRequest, import_id: int) -> Status[BaseImport]:
     """A failed import goes on from what has arrived; a failed conversion begins again."""
-    row = imports.retry(get_object_or_404(BaseImport, pk=import_id))
-    imports.launch(row)
-    return Status(202, row)
+    return Status(202, imports.retry(get_object_or_404(BaseImport, pk=import_id)))
 
 
 @router.get("/bases/{int:base_id}", response=BaseOut, summary="One base model")
@@ -89,8 +84,7 @@ def quantize_base(request: HttpRequest, base_id: int, payload: QuantizeIn) -> St
     row = imports.start_quantize(
         base, payload.bits, payload.group_size, payload.name, dataset or None
     )
-    imports.launch(row)
-    return Status(202, row)
+    return Status(202, work.launch(row))
 
 
 @router.post(
@@ -104,8 +98,7 @@ def fuse_version(
     """Goes on in the background as an import does; kept only when it still says what the adapter
     said."""
     row = imports.start_fuse(_version(model_id, version), payload.name)
-    imports.launch(row)
-    return Status(202, row)
+    return Status(202, work.launch(row))
 
 
 _EXPORTS = "/models/{int:model_id}/versions/{version}/exports"

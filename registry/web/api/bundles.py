@@ -11,6 +11,7 @@ from ninja import File, Form, Router, Status
 from ninja.files import UploadedFile
 from ninja.pagination import paginate
 
+from registry.background import work
 from registry.bundles import tasks
 from registry.models import BundleImport, ModelVersion
 from registry.web.api.lineage import find
@@ -45,15 +46,14 @@ def take(
 @paginate(LimitOffset)
 def imports(request: HttpRequest) -> QuerySet[BundleImport]:
     """Large bundles being imported, and what became of earlier ones."""
-    tasks.fail_dead()
-    return BundleImport.objects.select_related("version")
+    return BundleImport.objects.up_to_date().select_related("version")
 
 
 @router.get("/bundles/{int:import_id}", response=BundleImportOut, summary="One import of a bundle")
 def one_import(request: HttpRequest, import_id: int) -> BundleImport:
     """How far it is, what it made, or why it failed."""
-    tasks.fail_dead()
-    return get_object_or_404(BundleImport.objects.select_related("version"), pk=import_id)
+    rows = BundleImport.objects.up_to_date().select_related("version")
+    return get_object_or_404(rows, pk=import_id)
 
 
 @router.post(
@@ -61,4 +61,4 @@ def one_import(request: HttpRequest, import_id: int) -> BundleImport:
 )
 def retry(request: HttpRequest, import_id: int) -> Status[BundleImport]:
     """For one whose process was killed, or that lacked something this hub has by now."""
-    return Status(202, tasks.retry(get_object_or_404(BundleImport, pk=import_id)))
+    return Status(202, work.retry(get_object_or_404(BundleImport, pk=import_id)))

@@ -14,10 +14,11 @@ from ninja.pagination import paginate
 from pydantic import BaseModel as Fields
 from pydantic import Field, ValidationError
 
+from registry.background import work
 from registry.datasets.examination import find_report
 from registry.datasets.revisions import newest
 from registry.datasets.snapshots import read_examples
-from registry.datasets.tasks import fail_dead, retry, start_examine, start_hub, start_upload
+from registry.datasets.tasks import start_examine, start_hub, start_upload
 from registry.datasets.uploads import register_examples
 from registry.errors import Invalid, NotFound
 from registry.models import BaseModel as Base
@@ -112,15 +113,13 @@ def _begun(made: Dataset | DatasetTask) -> Status[Dataset | DatasetTask]:
 @paginate(LimitOffset)
 def tasks(request: HttpRequest) -> QuerySet[DatasetTask]:
     """Large data sets being registered or examined, and what became of earlier ones."""
-    fail_dead()
-    return DatasetTask.objects.all()
+    return DatasetTask.objects.up_to_date()
 
 
 @router.get("/datasets/tasks/{int:task_id}", response=DatasetTaskOut, summary="One task")
 def task(request: HttpRequest, task_id: int) -> DatasetTask:
     """How far it is, what it made, or why it failed."""
-    fail_dead()
-    return get_object_or_404(DatasetTask, pk=task_id)
+    return get_object_or_404(DatasetTask.objects.up_to_date(), pk=task_id)
 
 
 @router.post(
@@ -128,7 +127,7 @@ def task(request: HttpRequest, task_id: int) -> DatasetTask:
 )
 def retry_task(request: HttpRequest, task_id: int) -> Status[DatasetTask]:
     """For a task whose process was killed, or whose hub could not be reached."""
-    return Status(202, retry(get_object_or_404(DatasetTask, pk=task_id)))
+    return Status(202, work.retry(get_object_or_404(DatasetTask, pk=task_id)))
 
 
 @router.get("/datasets/{int:dataset_id}", response=DatasetOut, summary="A data set")
