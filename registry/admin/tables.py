@@ -295,7 +295,7 @@ class ModelVersionAdmin(Searched[ModelVersion], Kept[ModelVersion]):
     @admin.action(description="Verify the files of the selected versions", permissions=["view"])
     def verify(self, request: HttpRequest, queryset: QuerySet[ModelVersion]) -> None:
         """Reads every byte, so a large version takes a while."""
-        _each(request, queryset, verification.demand_sound, "verified; every byte is as recorded")
+        _each(request, queryset, verification.require_sound, "verified; every byte is as recorded")
 
     @admin.action(description="Archive the selected versions", permissions=["change"])
     def archive(self, request: HttpRequest, queryset: QuerySet[ModelVersion]) -> None:

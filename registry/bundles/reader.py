@@ -20,6 +20,7 @@ from registry.errors import Conflict, Damaged, Invalid, NotFound
 from registry.mlflow import tracking
 from registry.models import BaseModel, Dataset, Model, ModelVersion
 from registry.storage import artifacts, paths, tarball
+from registry.storage.checks import require_sound
 from registry.versions import numbering
 
 
@@ -77,9 +78,11 @@ def take_bundle(
         index, digest = read_index(file)
         progress.stage("Verifying the bundle")
         _unpack(file, index, staging, progress)
-        _check_adapter(staging / "adapter", index)
+        require_sound(staging / "adapter", index.lineage.manifest_sha256, "The adapter")
         base = _find_base(index, base_name)
-        _check_data(staging / "data", index)
+        if (staging / "data").exists():
+            checksum = index.dataset.checksum if index.dataset else ""
+            require_sound(staging / "data", checksum, "The data set")
         model = _find_model(index, model_name, base)
         _take_data(staging / "data", index, progress)
         progress.stage("Computing checksums")
@@ -143,22 +146,6 @@ def _unpack_one(
             told()
     if digest.hexdigest() != entry.sha256:
         raise Damaged(f"{name} has other content than was bundled.")
-
-
-def _check_adapter(folder: Path, index: Index) -> None:
-    if problems := artifacts.verify(folder):
-        raise Damaged(f"The adapter is not whole: {' '.join(problems)}")
-    if artifacts.read_manifest(folder).sha256 != index.lineage.manifest_sha256:
-        raise Damaged(f"adapter/{artifacts.MANIFEST} is not the one in the lineage.")
-
-
-def _check_data(folder: Path, index: Index) -> None:
-    if not folder.exists():
-        return
-    problems = artifacts.verify(folder)
-    checksum = index.dataset.checksum if index.dataset else ""
-    if problems or artifacts.read_manifest(folder).sha256 != checksum:
-        raise Damaged(f"The data set is not the one in {INDEX}. {' '.join(problems)}")
 
 
 def _take_data(folder: Path, index: Index, progress: Progress) -> None:

@@ -12,9 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from registry.errors import Conflict, Damaged
+from registry.errors import Conflict
 from registry.models import BaseModel, ModelVersion
 from registry.storage import artifacts, paths, tarball
+from registry.storage.checks import require_sound
 from registry.versions import graph
 
 FORMAT = 1
@@ -73,11 +74,7 @@ def _contents(version: ModelVersion, *, with_data: bool) -> dict[str, bytes | Pa
 
 
 def _folder(prefix: str, folder: Path, sha256: str) -> dict[str, bytes | Path]:
-    if problems := artifacts.verify(folder):
-        raise Damaged(f"{folder.name} is damaged: {' '.join(problems)}")
-    manifest = artifacts.read_manifest(folder)
-    if manifest.sha256 != sha256:
-        raise Damaged(f"{folder.name}/{artifacts.MANIFEST} is not the one that was recorded.")
+    manifest = require_sound(folder, sha256, folder.name)
     names = [artifacts.MANIFEST, *sorted(manifest.files)]
     return {f"{prefix}/{name}": folder / name for name in names}
 

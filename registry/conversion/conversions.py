@@ -14,9 +14,10 @@ from registry.bases import registration
 from registry.bases.child import ask_backend
 from registry.conversion.fidelity import LIMITS, Limits, certify, held_out_split
 from registry.datasets import snapshots
-from registry.errors import Conflict, Damaged, Invalid
+from registry.errors import Conflict, Invalid
 from registry.models import BaseModel, Dataset, ModelVersion
 from registry.storage import artifacts, paths
+from registry.storage.checks import require_sound
 
 BITS = (4, 8)
 GROUP_SIZES = (32, 64, 128)
@@ -126,8 +127,7 @@ def adapter_path(version: ModelVersion) -> Path:
     if version.status not in (ModelVersion.Status.READY, ModelVersion.Status.ARCHIVED):
         raise Conflict(f"{version} is {version.get_status_display().lower()} and has no files.")
     folder = paths.absolute(version.artifact_path)
-    if problems := artifacts.verify(folder):
-        raise Damaged(f"{version} is damaged: {' '.join(problems)}")
+    require_sound(folder, version.manifest_sha256, str(version))
     return folder
 
 

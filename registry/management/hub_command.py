@@ -44,10 +44,10 @@ class WorkCommand[W: Work](HubCommand):
 
 def find_row[W: Work](model: type[W], pk: int) -> W:
     """Raises NotFound."""
-    row: W | None = model._default_manager.filter(pk=pk).first()
-    if row is None:
-        raise NotFound(f"There is no {model._meta.verbose_name} {pk}.")
-    return row
+    for row in model._default_manager.filter(pk=pk):
+        assert isinstance(row, model)
+        return row
+    raise NotFound(f"There is no {model._meta.verbose_name} {pk}.")
 
 
 class Bar(Progress):

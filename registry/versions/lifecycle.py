@@ -10,6 +10,7 @@ from django.db import IntegrityError, transaction
 from registry.errors import Conflict, Damaged, Invalid
 from registry.models import Dataset, Model, ModelVersion
 from registry.storage import artifacts, paths
+from registry.storage.checks import require_sound
 from registry.versions import lineage, numbering
 
 _ATTEMPTS = 10
@@ -93,10 +94,7 @@ def _published(target: Path, version: ModelVersion) -> artifacts.Manifest:
     """What an interrupted call left at `target`, read through once more."""
     if not target.exists():
         raise Damaged(f"There are no files for {version}: neither new ones nor published ones.")
-    problems = artifacts.verify(target)
-    if problems:
-        raise Damaged(f"The files of {version} are damaged: {' '.join(problems)}")
-    return artifacts.read_manifest(target)
+    return require_sound(target, None, str(version))
 
 
 def fail_version(version: ModelVersion) -> None:

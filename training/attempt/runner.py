@@ -29,9 +29,10 @@ from backends.base import (
 )
 from registry.bases import registration
 from registry.datasets import snapshots
-from registry.errors import Damaged, HubError
+from registry.errors import HubError
 from registry.models import ModelVersion
 from registry.storage import artifacts, paths
+from registry.storage.checks import require_sound
 from registry.storage.sizes import human
 from registry.versions import lifecycle
 from training import queue
@@ -232,16 +233,11 @@ def _heed_row(job: TrainingJob, lease: uuid.UUID) -> None:
 def verify_inputs(job: TrainingJob) -> None:
     """Read base model and data set through. Raises Damaged when either is not what was recorded."""
     base, dataset = job.base_model, job.dataset
-    _verify(registration.base_path(base), base.manifest_sha256, f"Base model {base.name}")
-    _verify(snapshots.dataset_path(dataset), dataset.checksum, f"Data set {dataset.name}")
-
-
-def _verify(folder: Path, expected: str, what: str) -> None:
-    problems = artifacts.verify(folder)
-    if not problems and artifacts.read_manifest(folder).sha256 != expected:
-        problems = ["its manifest is not the one that was recorded."]
-    if problems:
-        raise Damaged(f"{what} is damaged: {' '.join(problems[:3])} Register it again.")
+    for folder, recorded, what in (
+        (registration.base_path(base), base.manifest_sha256, f"Base model {base.name}"),
+        (snapshots.dataset_path(dataset), dataset.checksum, f"Data set {dataset.name}"),
+    ):
+        require_sound(folder, recorded, what, "Register it again.")
 
 
 def _check_disk(job: TrainingJob, config: TrainingConfig) -> None:

@@ -19,7 +19,7 @@ def version_move(request: HttpRequest, pk: int, version: str, action: str) -> Ht
     found = get_object_or_404(versions, model_id=pk, version=version)
     try:
         if action == "verify":
-            verification.demand_sound(found)
+            verification.require_sound(found)
             messages.success(request, f"Every byte of {found} is as it was recorded.")
         elif action == "archive":
             archive.archive_version(found)

@@ -238,7 +238,7 @@ def test_a_conversion_of_what_has_gone_says_so() -> None:
     row = imports.start_fuse(make_version())
     BaseImport.objects.update(fused_version=None)
     row.refresh_from_db()
-    with pytest.raises(Invalid, match="no longer here"):
+    with pytest.raises(Invalid, match="no longer exists"):
         imports.run(row)
 
 
