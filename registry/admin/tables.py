@@ -35,7 +35,7 @@ from registry.web.paging import RowPages
 
 
 class Kept[T: Row](admin.ModelAdmin[T]):
-    """Rows that others name as their origin: never added or deleted by hand, and of their fields
+    """Rows that others name as their origin: never added or deleted here, and of their fields
     only those in `editable` change."""
 
     editable: tuple[str, ...] = ()
@@ -59,7 +59,7 @@ class Kept[T: Row](admin.ModelAdmin[T]):
 def _each[T: Row](
     request: HttpRequest, rows: Iterable[T], act: Callable[[T], object], done: str
 ) -> None:
-    """Do it to one row after the other, and tell of each that was refused."""
+    """Do it to one row after the other, and report each that was refused."""
     count = 0
     for row in rows:
         try:
@@ -370,6 +370,6 @@ class MLflowOutboxAdmin(Kept[MLflowOutbox]):
 
     @admin.action(description="Try the selected entries again now", permissions=["try"])
     def try_now(self, request: HttpRequest, queryset: QuerySet[MLflowOutbox]) -> None:
-        """Ends the wait of the back-off, and takes up again what was given up."""
+        """Ends the back-off, and retries what was given up."""
         count = outbox.try_again(queryset)
         messages.success(request, f"{count} will be tried at the next delivery.")

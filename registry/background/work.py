@@ -77,8 +77,8 @@ def already_running(row: Work) -> Conflict:
 
 @contextmanager
 def doing(row: Work, watch: Progress = SILENT) -> Iterator[Progress]:
-    """Around the work of a running row; the body calls `row.complete`. `watch` is told what the
-    row is told. What the body raises is written to the row, too."""
+    """Around the work of a running row; the body calls `row.complete`. `watch` gets the
+    same reports as the row. What the body raises is written to the row, too."""
     discard_staging(row)  # of a process that was killed
     try:
         yield _Reporting(row, watch)

@@ -1,7 +1,7 @@
 """Files from a model hub: of a model only what an MLX folder needs, resumable, pinned to a commit.
 
 A file is written to `NAME.part`, with the hub's ETag beside it, and renamed when it is whole, so
-that a killed download goes on where it stopped, and one whose file changed begins again.
+that a killed download continues where it stopped, and one whose file changed starts over.
 `HF_ENDPOINT` names another hub than huggingface.co; `HF_TOKEN` opens gated models.
 """
 
@@ -89,7 +89,7 @@ def ask(repo: str, revision: str = "", kind: str = "model") -> tuple[str, Sequen
         )
     except GatedRepoError:
         raise Invalid(
-            f"{repo} is gated: accept its terms on the hub and set HF_TOKEN to a token of yours."
+            f"{repo} is gated: accept its terms on the hub and set HF_TOKEN to your token."
         ) from None
     except RevisionNotFoundError:
         raise NotFound(f"{repo} has no revision {revision!r}.") from None
@@ -100,7 +100,7 @@ def ask(repo: str, revision: str = "", kind: str = "model") -> tuple[str, Sequen
     except (HfHubHTTPError, httpx2.HTTPError, OSError) as error:
         raise _offline(error) from error
     if not _COMMIT.fullmatch(info.sha or ""):
-        raise Invalid(f"The hub names no commit of {repo}, so nothing says what would be loaded.")
+        raise Invalid(f"The hub reports no commit for {repo}, so the download cannot be pinned.")
     return str(info.sha), info.siblings or ()
 
 
@@ -137,7 +137,7 @@ def _why_no_weights(repo: str, names: list[str]) -> str:
 
 
 def fetch(model: HubRepo, folder: Path, progress: Callable[[int], None]) -> None:
-    """Bring every file of `model` into `folder`; `progress` is told the bytes there in all.
+    """Download every file of `model` into `folder`; `progress` gets the total bytes there so far.
 
     Raises Invalid as soon as the config asks for code or the index names weights that do not
     come, and when a file is not what the hub said it is; Unavailable when the connection stays away. What arrived is kept for the next call.
@@ -211,7 +211,7 @@ def _append(
     with client.stream("GET", url, headers=asked) as response:
         if response.status_code == 416:
             part.unlink()
-            raise httpx.ReadError("The server has no such range; beginning again.")
+            raise httpx.ReadError("The server does not have that range; starting over.")
         if response.status_code >= 400:
             raise _answer(response, file)
         resumed = response.status_code == 206 and bool(asked)
@@ -222,7 +222,7 @@ def _append(
             for chunk in response.iter_raw():
                 size += out.write(chunk)
                 if size > file.size:
-                    raise Invalid(f"{file.name} is longer than the hub said; nothing was kept.")
+                    raise Invalid(f"{file.name} is longer than the hub said, so it was discarded.")
                 tell(size)
     if size < file.size:
         raise httpx.ReadError("The connection ended before the file did.")
@@ -234,7 +234,7 @@ def _check(part: Path, file: HubFile) -> None:
         digest = hashlib.file_digest(content, "sha256").hexdigest() if file.sha256 else ""
     if part.stat().st_size != file.size or digest != file.sha256:
         part.unlink()
-        raise Invalid(f"{file.name} arrived with other bytes than the hub promised; try again.")
+        raise Invalid(f"{file.name} does not match the checksum from the hub; try again.")
 
 
 def _refuse_code(repo: str, path: Path) -> None:

@@ -76,11 +76,11 @@ def find_base(name: str | None) -> BaseModel:
     known = list(BaseModel.objects.all())
     names = ", ".join(base.name for base in known) or "none yet; register the starter first"
     if name is None and len(known) != 1:
-        raise Invalid(f"Say which base model to adapt. There is: {names}.")
+        raise Invalid(f"Name the base model to adapt. Available: {names}.")
     for base in known:
         if name is None or base.name.lower() == name.lower():
             return base
-    raise NotFound(f"There is no base model {name!r}. There is: {names}.")
+    raise NotFound(f"There is no base model {name!r}. Available: {names}.")
 
 
 def base_path(base: BaseModel) -> Path:

@@ -1,4 +1,4 @@
-"""Taking a version out of a bundle: everything is verified before anything is kept."""
+"""Importing a version from a bundle: everything is verified before anything is kept."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def import_bundle(
     number: str = "",
     progress: Progress = SILENT,
 ) -> ModelVersion:
-    """Take the bundle at `path`, as `take_bundle` does; NotFound also when there is none."""
+    """Import the bundle at `path` as `take_bundle` does. Also raises NotFound when there is none."""
     try:
         file = path.open("rb")
     except FileNotFoundError:
@@ -47,7 +47,7 @@ def take_at_once(
     number: str = "",
     progress: Progress = SILENT,
 ) -> ModelVersion:
-    """`take_bundle` for somebody who waits: a `number` that cannot be had is refused."""
+    """`take_bundle` for a person who waits: a `number` that is taken is refused."""
     if number:
         foresee(file, model_name, base_name, number)
         file.seek(0)
@@ -65,12 +65,12 @@ def take_bundle(
     kept: Callable[[ModelVersion], object] = lambda version: None,
 ) -> ModelVersion:
     """Verify a bundle and make its version here, with `number`, or where that is empty or taken
-    meanwhile, its own or the next free one.
+    by then, its own or the next free one.
 
     `file` is read from its beginning, into staging folders of this `purpose`, and closed by who
     opened it. `kept` is called in the transaction that makes the version, so what it writes is
     there exactly when the version is. Raises Damaged naming the file that is not as it was
-    written, NotFound when the base model is not here, Invalid when `base_name` does not fit or
+    written, NotFound when the base model is missing, Invalid when `base_name` does not fit or
     the model has another base, Conflict.
     """
     staging = paths.staging_dir(purpose)
@@ -89,7 +89,7 @@ def take_bundle(
         if model.pk is None:
             model.mlflow_experiment_id = tracking.create_experiment(model.name)
         manifest = artifacts.seal(staging / "adapter")
-        progress.stage("Keeping the version")  # refuses when it was given up meanwhile
+        progress.stage("Saving the version")  # raises when the row was marked as failed
         draft = _version(index, model, base, digest)
         return _keep(staging / "adapter", manifest, draft, index.version, number, kept)
     finally:
@@ -117,7 +117,7 @@ def _unpack(file: IO[bytes], index: Index, staging: Path, progress: Progress) ->
     wanted = sum(tarball.length(entry.size) for entry in index.files.values()) + len(tarball.END)
     begun = file.tell()
     if file.seek(0, SEEK_END) - begun != wanted:
-        raise Damaged("The bundle is cut, or something was added to it.")
+        raise Damaged("The bundle is truncated, or something was added to it.")
     file.seek(begun)
     for name in in_order(index):
         _unpack_one(
@@ -128,14 +128,14 @@ def _unpack(file: IO[bytes], index: Index, staging: Path, progress: Progress) ->
             lambda: progress.part((file.tell() - begun) / wanted),
         )
     if file.read() != tarball.END:
-        raise Damaged("The end of the bundle is not the one that was written.")
+        raise Damaged("The end of the bundle is damaged.")
 
 
 def _unpack_one(
     file: IO[bytes], name: str, entry: Entry, staging: Path, told: Callable[[], object]
 ) -> None:
     if tarball.peek_size(file, name, entry.size) != entry.size:
-        raise Damaged(f"{name} has not the size that {INDEX} says.")
+        raise Damaged(f"{name} does not have the size that {INDEX} states.")
     target = staging / name  # the header has proved the name a plain one
     target.parent.mkdir(exist_ok=True)
     digest = hashlib.sha256()
@@ -145,11 +145,11 @@ def _unpack_one(
             out.write(piece)
             told()
     if digest.hexdigest() != entry.sha256:
-        raise Damaged(f"{name} has other content than was bundled.")
+        raise Damaged(f"{name} differs from what was bundled.")
 
 
 def _take_data(folder: Path, index: Index, progress: Progress) -> None:
-    """Register the bundled examples, unless the same bytes are here under any name."""
+    """Register the bundled examples, unless the same bytes are registered under any name."""
     dataset = index.dataset
     if dataset is None or not folder.exists():
         return
@@ -174,7 +174,7 @@ def _find_base(index: Index, wanted: str) -> BaseModel:
         revision = f", revision {recorded.revision}" if recorded.revision else ""
         raise NotFound(
             f"The base model {recorded.name} (sha256 {recorded.checksum[:12] or 'unknown'}) is not "
-            f"here. Import it from {recorded.origin or 'where it came from'}{revision}, "
+            f"on this hub. Import it from {recorded.origin or 'where it came from'}{revision}, "
             "or name one of the same shape with --base."
         )
     return found
@@ -186,14 +186,14 @@ def _fitting(base: BaseModel, recorded: BundledBase) -> BaseModel:
     own = dimensions(base)
     if not own or own != recorded.dimensions or base.architecture != recorded.architecture:
         raise Invalid(
-            f"{base} does not fit: its architecture and dimensions are not known to be those of "
-            f"{recorded.name}, for which the adapter was trained."
+            f"{base} does not fit: its architecture or dimensions differ from those of "
+            f"{recorded.name}, which the adapter was trained on, or are unknown."
         )
     return base
 
 
 def _find_model(index: Index, wanted: str, base: BaseModel) -> Model:
-    """The model that gets the version: one that is here, or a new one that is not saved yet."""
+    """The model that gets the version: an existing one, or a new one that is not saved yet."""
     told = index.model
     name = wanted or told.name
     model = Model.objects.filter(name__iexact=name).select_related("base_model").first()
@@ -216,15 +216,17 @@ def _keep(
     number: str,
     kept: Callable[[ModelVersion], object],
 ) -> ModelVersion:
-    """Model, row, folder and what MLflow is to be told at once: seen by others only when all are
-    there. A crash before the commit leaves at most a folder that no row names."""
+    """Save model, row, folder and the update for MLflow together: others see all of them or none. A
+    crash before the commit leaves at most a folder that no row names."""
     model = version.model
     with transaction.atomic():
         if model.pk is None:
             save_model(model)
             version.model = model  # whose id it takes only now
         if Model.objects.select_for_update().filter(pk=model.pk).first() is None:
-            raise Conflict(f"{model} was deleted meanwhile, and nothing was kept; try again.")
+            raise Conflict(
+                f"{model} was deleted during the import, so nothing was kept; try again."
+            )
         version.version, note = numbering.brought(model, own, number)
         version.notes = "\n".join(filter(None, [note, version.notes]))
         target = paths.version_dir(model.name, version.version)

@@ -1,6 +1,6 @@
 """The model card: what the hub knows of a model, in Markdown, with a person's own words.
 
-What is not known is said so. The page shows the card as HTML that can neither run anything nor
+What is unknown is shown as unknown. The page shows the card as HTML that can neither run anything nor
 load anything from another host.
 """
 
@@ -165,7 +165,7 @@ def _setting(value: object) -> str:
 
 def _call(model: Model, versions: Sequence[ModelVersion], origin: str) -> str:
     if model.archived_at:
-        return "It is archived and answers nobody; restore it first."
+        return "It is archived and not served; restore it first."
     if not any(version.status == ModelVersion.Status.READY for version in versions):
         return "Nothing can be called yet: no version is ready."
     return f"""```python

@@ -1,7 +1,7 @@
-"""New base models out of what is here: quantized from a base, fused from a version.
+"""New base models from existing ones: quantized from a base, fused from a version.
 
 Nothing is kept that has no certificate of its fidelity. What can be refused without computing is
-refused by `check_quantize` and `check_fuse`, which pages and the API ask before they begin.
+refused by `check_quantize` and `check_fuse`, which pages and the API call first.
 """
 
 from __future__ import annotations
@@ -133,5 +133,7 @@ def adapter_path(version: ModelVersion) -> Path:
 
 def rows_of(version: ModelVersion) -> Dataset:
     if version.dataset is None:
-        raise Invalid(f"The data set that {version} learned from is unknown, so nothing can judge.")
+        raise Invalid(
+            f"The training data set of {version} is unknown, so the result cannot be checked."
+        )
     return version.dataset

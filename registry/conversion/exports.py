@@ -1,4 +1,4 @@
-"""A version's files to take away: its adapter, a fused model folder, or one GGUF file.
+"""A version's files for download: its adapter, a fused model folder, or one GGUF file.
 
 An export in storage is one file, `storage/exports/ID-FORM/NAME-VERSION-FORM.zip`, that appears
 whole by a rename. Its row, an `ExportTask`, says how far it is and why it failed; the certificate
@@ -60,7 +60,7 @@ def find_version(name: str) -> ModelVersion:
 def write(version: ModelVersion, form: str, target: Path, limits: Limits = LIMITS) -> Path:
     """Write the export's files into `target`, a new or empty folder. Raises Conflict, Invalid."""
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise Conflict(f"{target} is there already and not an empty folder; name another one.")
+        raise Conflict(f"{target} exists and is not an empty folder; choose another one.")
     with _made(version, form, limits) as made:
         target.mkdir(parents=True, exist_ok=True)
         for path in sorted(made.iterdir()):
@@ -110,7 +110,7 @@ def request(version: ModelVersion, form: str) -> Export:
 
 
 def look(version: ModelVersion, form: str) -> Export | None:
-    """The export as it stands, or None when nobody asked for it. Raises Invalid."""
+    """The state of an export, or None when it was never created. Raises Invalid."""
     path = file_path(version, form)
     if path.exists():
         certificate = _read_json(path.parent / _CERTIFICATE)
@@ -130,14 +130,14 @@ def open_file(version: ModelVersion, form: str) -> BinaryIO:
 
 
 def exports_of(version: ModelVersion) -> list[Export]:
-    """All exports of a version that were asked for."""
+    """All exports of a version, in any state."""
     return [found for form in FORMS if (found := look(version, form))]
 
 
 def file_path(version: ModelVersion, form: str) -> Path:
     """Where the export's file is, or will be. Raises Invalid for an unknown form."""
     if form not in FORMS:
-        raise Invalid(f"A version is exported as one of {', '.join(FORMS)}.")
+        raise Invalid(f"The export form must be one of {', '.join(FORMS)}.")
     name = f"{version.model.name}-{version.version}-{form}.zip"
     return paths.export_dir(f"{version.pk}-{form}") / name
 
@@ -199,7 +199,7 @@ def _fused(
 
 
 def _refuse_early(version: ModelVersion, form: str) -> None:
-    """Say at once what an hour of fusing would end in."""
+    """Raise now what would otherwise be raised after an hour of fusing."""
     if form == "adapter":
         return
     held_out_split(rows_of(version))

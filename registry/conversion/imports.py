@@ -1,4 +1,4 @@
-"""Base models in the making: downloaded, quantized or fused, each with a row of `BaseImport`.
+"""New base models: downloaded, quantized or fused, each with a row of `BaseImport`.
 
 The work runs where it is called: in a command, or in a child process that the web starts. A
 download lies in storage/staging under a name made of its source, so that a retry continues it; a
@@ -103,7 +103,7 @@ def _make(row: BaseImport, progress: Progress) -> BaseModel:
             progress=progress,
             purpose=work.staging(row),
         )
-    raise Invalid(f"What {row.name} was to be made from no longer exists.")
+    raise Invalid(f"The source of {row.name} no longer exists.")
 
 
 def _download(row: BaseImport, progress: Progress) -> BaseModel:

@@ -1,4 +1,4 @@
-"""The doctor of a data set: what would spoil a training on it, found before the training.
+"""The doctor of a data set: checks for problems before training.
 
 Duplicates and leaks are counted over every line, tokens over a sample that the report states.
 """

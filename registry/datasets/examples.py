@@ -35,7 +35,7 @@ class Reader:
     """Reads files of one data set: the first example decides the format of all of them.
 
     `columns` maps the names that training reads to the files' own. Problems are collected, so
-    that a person can mend several at once; `check` raises them.
+    that a person can fix several at once; `check` raises them.
     """
 
     columns: Mapping[str, str] = field(default_factory=dict)

@@ -29,10 +29,10 @@ def check_id(hub_id: str) -> tuple[str, str]:
 def download(
     hub_id: str, target: Path, progress: Callable[[float], None] = lambda _: None
 ) -> tuple[str, Path]:
-    """Bring the data files of `hub:OWNER/NAME[@REVISION]` into a folder below `target`.
+    """Download the data files of `hub:OWNER/NAME[@REVISION]` into a folder below `target`.
 
-    Returns `hub:OWNER/NAME@COMMIT`, what was brought, and that folder; what an earlier call left
-    there is gone on from. `progress` is told the share of the bytes. Raises Invalid, NotFound and
+    Returns `hub:OWNER/NAME@COMMIT`, what was downloaded, and that folder; a later call continues
+    there. `progress` gets the share of the bytes. Raises Invalid, NotFound and
     Unavailable.
     """
     name, revision = check_id(hub_id)
@@ -51,7 +51,7 @@ def _data_files(name: str, files: list[downloads.HubFile]) -> tuple[downloads.Hu
     for file in wanted:
         parts = PurePosixPath(file.name).parts
         if ".." in parts or file.name.startswith("/") or "\\" in file.name or "\0" in file.name:
-            raise Invalid(f"{name} names a file {file.name!r}, which is refused.")
+            raise Invalid(f"{name} has a file named {file.name!r}, which is refused.")
     if not wanted:
-        raise Invalid(f"{name} has no JSONL, Parquet or CSV file; code that makes one is not run.")
+        raise Invalid(f"{name} has no JSONL, Parquet or CSV file, and loading scripts are not run.")
     return tuple(wanted)

@@ -77,8 +77,9 @@ def register_hub_dataset(
 ) -> Dataset:
     """Register the data files of `hub:OWNER/NAME[@REVISION]`; none of its code is run.
 
-    They gather in `folder`, where a later call goes on with what came; without one, in a new one.
-    It is gone once they are registered or refused. Raises what `register_dataset` raises, and Unavailable when the hub cannot be reached.
+    They are downloaded to `folder`, where a later call continues, or to a new one. It is removed
+    once they are registered or refused. Raises what `register_dataset` raises, and Unavailable
+    when the hub cannot be reached.
     """
     from registry.datasets.hub_files import download
 
@@ -131,7 +132,7 @@ def check(name: str, columns: Mapping[str, str] | None = None) -> None:
     except ValidationError as error:
         raise Invalid(" ".join(error.messages)) from None
     if unknown := sorted(set(columns or {}) - set(COLUMNS)):
-        raise Invalid(f"{unknown[0]!r} cannot be mapped; what can is {', '.join(COLUMNS)}.")
+        raise Invalid(f"{unknown[0]!r} cannot be mapped; use one of {', '.join(COLUMNS)}.")
 
 
 def _register(
@@ -188,9 +189,9 @@ def _store(
                 dataset.save(force_insert=True)
                 artifacts.put(staging, manifest, target)
             return dataset
-        except IntegrityError:  # registered by somebody else since we looked
+        except IntegrityError:  # another request registered it since we looked
             dataset.pk = None
-    raise Conflict(f"{dataset.name} is being registered by others at this moment; try again.")
+    raise Conflict(f"{dataset.name} is being registered by another request; try again.")
 
 
 def _follow(dataset: Dataset, previous: Dataset, staging: Path) -> None:

@@ -33,7 +33,7 @@ def remove_model(model: Model, force: str | None = None) -> Removal:
     a job of the model waits or runs, or when something else was made from its versions.
     """
     if force is not None and force != model.name:
-        raise Invalid(f"To delete {model.name} with its versions, give exactly its name.")
+        raise Invalid(f"To delete {model.name} with its versions, type its exact name.")
     if force is None and model.versions.exists():
         return _archive(model)
     return _delete(model, forced=force is not None)
@@ -42,7 +42,7 @@ def remove_model(model: Model, force: str | None = None) -> Removal:
 def archive_model(model: Model) -> Removal:
     """Archive a model with its versions. Raises Conflict when it has none: it would be deleted."""
     if not model.versions.exists():
-        raise Conflict(f"{model} has no version; there is nothing to archive.")
+        raise Conflict(f"{model} has no versions to archive.")
     return _archive(model)
 
 
@@ -93,7 +93,7 @@ def _delete(model: Model, *, forced: bool) -> Removal:
         _refuse_live_jobs(row)
         versions = ModelVersion.objects.select_for_update().filter(model=row)
         if not forced and versions.exists():
-            raise Conflict(f"{row} has got a version in the meantime; nothing was deleted.")
+            raise Conflict(f"{row} got a version in the meantime, so it was not deleted.")
         _refuse_descendants(row)
         freed = sum(versions.values_list("size_bytes", flat=True))
         places = {
@@ -125,6 +125,6 @@ def _refuse_live_jobs(model: Model) -> None:
 def _refuse_descendants(model: Model) -> None:
     children = ModelVersion.objects.filter(~Q(model=model), parent__model=model)
     if child := children.select_related("model").first():
-        raise Conflict(f"{child} was trained on from a version of {model}; delete it first.")
+        raise Conflict(f"{child} continues training from a version of {model}; delete it first.")
     if base := BaseModel.objects.filter(fused_version__model=model).first():
         raise Conflict(f"The base model {base} was fused from {model}; delete it first.")

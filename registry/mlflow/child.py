@@ -27,7 +27,7 @@ _BATCH = 500  # MLflow takes at most 1000 metrics and 100 parameters a call
 _PARAMS = 100
 _LONGEST_PARAM = 6000
 _DEFAULT_EXPERIMENT = "0"  # MLflow does not let it go
-# MLflow imports these where they are installed, for data frames that nobody hands it here, and does
+# MLflow imports these where they are installed, for data frames, which are never passed here, and does
 # without them elsewhere (mlflow-skinny): half of its start, and half of its memory.
 _UNUSED = ("numpy", "pandas", "pyarrow", "scipy")
 
@@ -60,7 +60,7 @@ def create_experiment(client: Any, name: str, artifacts: str | None) -> str:
         try:
             return str(client.create_experiment(name, artifact_location=location))
         except MlflowException:
-            found = client.get_experiment_by_name(name)  # somebody was faster
+            found = client.get_experiment_by_name(name)  # another process was faster
             if found is None:
                 raise
     if found.lifecycle_stage == "deleted":
@@ -187,7 +187,7 @@ def end_run(client: Any, run_id: str, status: str, end_ms: int) -> None:
 
 
 def retire(client: Any, name: str, before_ms: int, aside: str, kept: bool) -> None:
-    """Put away what belonged to a deleted model: the experiment is renamed to `aside`, since MLflow
+    """Retire what belonged to a deleted model: the experiment is renamed to `aside`, since MLflow
     keeps the name of a deleted one for ever, and deleted, so that it can be restored; the
     registered model goes. When another model has the name by now (`kept`), only older runs do."""
     found = client.get_experiment_by_name(name)
@@ -197,7 +197,7 @@ def retire(client: Any, name: str, before_ms: int, aside: str, kept: bool) -> No
         return
     _without(lambda: client.delete_registered_model(name))
     if found is not None:
-        if found.lifecycle_stage == "deleted":  # by hand; only an active one is renamed
+        if found.lifecycle_stage == "deleted":  # by a person; only an active one can be renamed
             client.restore_experiment(found.experiment_id)
         client.rename_experiment(found.experiment_id, aside)
     put_aside = client.get_experiment_by_name(aside)
@@ -291,7 +291,7 @@ def _read(requests: queue.Queue[str]) -> None:
 
 def main() -> None:
     """Answer requests until standard input ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the hub; its pipe tells us
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the hub; its pipe closes
     os.nice(5)
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever MLflow prints is no answer

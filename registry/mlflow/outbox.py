@@ -2,7 +2,7 @@
 
 While MLflow does not answer, an entry is tried for ever, at last every five minutes. One that
 MLflow refuses in a way that the same request will meet again is given up after 16 attempts: the
-rest of its run goes on without it, except when it was the run's start, for which all of the run
+rest of its run is sent without it, except when it was the run's start, for which all of the run
 is kept waiting. What was given up stays, is shown on the system page, and can be tried again.
 """
 
@@ -42,7 +42,7 @@ def flush(limit: int = 100) -> int:
 
 
 def waiting() -> QuerySet[MLflowOutbox]:
-    """The entries MLflow has yet to be told."""
+    """The entries that are not sent yet."""
     return MLflowOutbox.objects.filter(done_at__isnull=True, attempts__lt=_MOST_ATTEMPTS)
 
 
@@ -103,7 +103,7 @@ def _flush(limit: int) -> int:
 
 
 def _drop(entry: MLflowOutbox, reason: str) -> None:
-    """Nothing is left to tell: the hub's own row is gone."""
+    """There is nothing to send any more: the hub's own row is gone."""
     entry.done_at, entry.last_error = timezone.now(), reason
     entry.save(update_fields=["done_at", "last_error"])
 
@@ -141,7 +141,7 @@ def _deliver(entry: MLflowOutbox) -> None:
                 version = ModelVersion.objects.get(pk=start.payload["version"])
                 learned["mlflow_version"] = _register(version, entry.payload["under"])
             elif entry.run_id:
-                _tell(entry)
+                _send(entry)
     entry.done_at = timezone.now()
     entry.last_error = ""
     with transaction.atomic():
@@ -157,7 +157,7 @@ def _deliver(entry: MLflowOutbox) -> None:
 def _start_run(entry: MLflowOutbox) -> str:
     payload = entry.payload
     version = ModelVersion.objects.select_related("model").get(pk=payload["version"])
-    # The key holds when the version was made: ids begin anew with a new database, MLflow may not.
+    # The key holds when the version was made: ids start over with a new database, MLflow may not.
     arguments = {
         "experiment_id": _experiment(version.model),
         "key": f"{entry.run_key}/{version}/{version.created_at:%Y%m%dT%H%M%S%f}",
@@ -210,14 +210,14 @@ def _retire(entry: MLflowOutbox) -> None:
 
 
 def _start_of(entry: MLflowOutbox) -> MLflowOutbox | None:
-    """The run begun last before this entry; None when its job ended before it began one."""
+    """The last run started before this entry; None when its job ended before it started one."""
     started = MLflowOutbox.objects.filter(
         operation="start_run", run_key=entry.run_key, pk__lt=entry.pk
     )
     return started.order_by("-pk").first()
 
 
-def _tell(entry: MLflowOutbox) -> None:
+def _send(entry: MLflowOutbox) -> None:
     arguments = {"run_id": entry.run_id, **entry.payload}
     if entry.operation != "log_artifacts":
         _call(entry.operation, arguments)

@@ -23,7 +23,7 @@ def experiment(uri: str, name: str) -> str:
             made = _ask(client, "POST", "experiments/create", json={"name": name})
             if made.is_success:
                 return str(made.json()["experiment_id"])
-            found = _get(client, name)  # somebody was faster
+            found = _get(client, name)  # another process was faster
             if found is None:
                 raise _refused(made)
         if found["lifecycle_stage"] == "deleted":
@@ -70,7 +70,7 @@ def _ask(client: httpx.Client, method: str, path: str, **arguments: Any) -> http
         return client.request(method, path, **arguments)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise Unavailable(
-            f"The MLflow server does not answer ({type(error).__name__}), so nothing was made: "
+            f"The MLflow server does not answer ({type(error).__name__}), so nothing was created: "
             "start it, or unset MLFLOW_TRACKING_URI to use the store in storage."
         ) from error
 

@@ -1,6 +1,6 @@
-"""What the hub tells MLflow, and what it reads back.
+"""What the hub sends to MLflow, and what it reads back.
 
-An experiment on a server is made at once (`create_experiment`). Everything else goes through the
+An experiment on a server is created immediately (`create_experiment`). Everything else goes through the
 outbox: the functions below only insert rows, so they are fast, work within the caller's
 transaction and never meet MLflow. `outbox.flush` (called by the sampler) delivers the rows, those of one
 run in order, with a back-off when MLflow does not answer; each may be delivered twice without
@@ -79,8 +79,8 @@ def start_run(
     tags: Mapping[str, str] | None = None,
 ) -> None:
     """Begin the run of a job that makes `version`. `params` None takes the version's own."""
-    told = values.flat(version.params if params is None else params)
-    _begin(job_id, version, told, {"hub.job": str(job_id), **(tags or {})})
+    flat = values.flat(version.params if params is None else params)
+    _begin(job_id, version, flat, {"hub.job": str(job_id), **(tags or {})})
 
 
 def version_imported(version: ModelVersion) -> None:
@@ -149,8 +149,8 @@ def alias_moved(model: Model, alias: str) -> None:
 
 
 def model_deleted(model: Model, jobs: Iterable[int], versions: Iterable[int]) -> None:
-    """Have MLflow put away what it knows of a model that is deleted in this transaction, with its
-    `jobs` and `versions` (ids). What it was yet to be told of them is dropped."""
+    """Have MLflow retire what it has of a model that is deleted in this transaction, with its `jobs`
+    and `versions` (ids). Updates of them that were not sent yet are dropped."""
     now = timezone.now()
     keys = [f"model:{model.pk}", *map(str, jobs), *(f"version:{pk}" for pk in versions)]
     for some in batched(keys, 500):
@@ -165,7 +165,7 @@ def model_deleted(model: Model, jobs: Iterable[int], versions: Iterable[int]) ->
 
 
 def enqueue(operation: str, payload: dict[str, Any], job_id: int | str) -> None:
-    """Keep one operation of the table above until MLflow was told."""
+    """Queue one operation of the table above until it is sent to MLflow."""
     _keep(operation, payload, str(job_id))
 
 
@@ -173,7 +173,7 @@ def _keep(operation: str, payload: dict[str, Any], run_key: str) -> None:
     MLflowOutbox.objects.create(operation=operation, payload=payload, run_key=run_key)
 
 
-# ------------------------------------------------------------------ questions, at once
+# ------------------------------------------------------------------ questions, answered directly
 
 
 def warm() -> None:

@@ -33,7 +33,7 @@ def check_folder(folder: Path, manifest_sha256: str | None) -> list[str]:
 
 
 def check_sizes(folder: Path, manifest_sha256: str) -> list[str]:
-    """Like `check_folder` without reading the files: their presence and sizes, in microseconds."""
+    """`check_folder` by presence and size alone, in microseconds."""
     try:
         manifest = artifacts.read_manifest(folder)
     except Damaged as damage:

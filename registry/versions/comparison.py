@@ -74,7 +74,7 @@ def find_versions(names: Sequence[str]) -> list[ModelVersion]:
     """
     wanted = list(dict.fromkeys(name.strip() for name in names if name.strip()))
     if len(wanted) > MOST:
-        raise Invalid(f"At most {MOST} versions fit side by side; {len(wanted)} were asked for.")
+        raise Invalid(f"At most {MOST} versions can be compared; {len(wanted)} were given.")
     found = list({version.pk: version for version in map(find_version, wanted)}.values())
     if len(found) < 2:
         raise Invalid("Choose at least two different versions, each as NAME@VERSION.")
@@ -85,7 +85,7 @@ def find_version(name: str) -> ModelVersion:
     """The version `NAME@1.2.0` or `NAME@alias`, in any status. Raises Invalid and NotFound."""
     model, _, selector = name.partition("@")
     if not model or not selector:
-        raise Invalid(f"{name!r} names no version; write NAME@VERSION, such as calendar@0.1.0.")
+        raise Invalid(f"{name!r} is not a version; write NAME@VERSION, such as calendar@0.1.0.")
     version = _with_related().selected(selector).filter(model__name__iexact=model).first()
     if version is None:
         raise NotFound(f"There is no version {name!r}.")

@@ -1,4 +1,4 @@
-"""The life of a version: begun with its lineage, completed with its files."""
+"""The life of a version: started with its lineage, completed with its files."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def begin_version(
     number: str = "",
 ) -> ModelVersion:
     """Make the next version of `model`, in status training, with all of its lineage. It has the
-    chosen `number`, or where that is empty or no longer to be had, the proposed one.
+    chosen `number`, or where that is empty or already taken, the proposed one.
 
     Raises Invalid when `parent` belongs to another base model.
     """
@@ -55,7 +55,7 @@ def begin_version(
         try:
             with transaction.atomic():
                 version.save()
-        except IntegrityError:  # somebody took the number since we looked
+        except IntegrityError:  # another process took the number since we looked
             continue
         return version
     raise Conflict(f"Other versions of {model} are being made at the same time; try again.")
@@ -70,7 +70,7 @@ def complete_version(version: ModelVersion, staging: Path, metrics: dict[str, An
     """
     target = paths.version_dir(version.model.name, version.version)
     manifest = artifacts.seal(staging) if staging.exists() else _published(target, version)
-    # The row stays locked over the rename, so that nobody replaces the files of a ready version.
+    # The row stays locked over the rename, so that the files of a ready version are never replaced.
     with transaction.atomic():
         row = ModelVersion.objects.select_for_update().get(pk=version.pk)
         if row.status == ModelVersion.Status.TRAINING:
@@ -93,7 +93,7 @@ def complete_version(version: ModelVersion, staging: Path, metrics: dict[str, An
 def _published(target: Path, version: ModelVersion) -> artifacts.Manifest:
     """What an interrupted call left at `target`, read through once more."""
     if not target.exists():
-        raise Damaged(f"There are no files for {version}: neither new ones nor published ones.")
+        raise Damaged(f"There are no files for {version}.")
     return require_sound(target, None, str(version))
 
 

@@ -209,7 +209,7 @@ async def stream(job_id: int, cursor: Cursor) -> AsyncGenerator[bytes]:
         frames, over = await _look(follower)
         yield b"retry: 2000\n\n" + b"".join(frames)
         silent_s = 0.0
-        while not over and not shutdown.begun.is_set():
+        while not over and not shutdown.requested.is_set():
             if not follower.is_behind:
                 await asyncio.sleep(LOOK_EVERY_S)
                 silent_s += LOOK_EVERY_S

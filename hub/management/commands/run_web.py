@@ -61,7 +61,7 @@ class Server(uvicorn.Server):
     """Tells what would go on for ever that the end has begun."""
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        shutdown.begun.set()
+        shutdown.requested.set()
         super().handle_exit(sig, frame)
 
 

@@ -14,7 +14,7 @@ from registry.models import Model
 
 
 class Command(HubCommand):
-    help = "Change a model's description, task, tags or words on the card; what is left out stays."
+    help = "Change a model's description, task, tags or card notes; what is left out stays."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("name")
@@ -22,7 +22,7 @@ class Command(HubCommand):
         parser.add_argument("--description")
         parser.add_argument("--tags", help="all of them, separated by commas; empty for none")
         parser.add_argument(
-            "--card-notes", metavar="FILE", type=Path, help="your words, in Markdown"
+            "--card-notes", metavar="FILE", type=Path, help="your notes for the card, in Markdown"
         )
 
     def handle(self, *args: Any, name: str, **options: Any) -> None:
@@ -36,7 +36,9 @@ class Command(HubCommand):
         if options["card_notes"] is not None:
             changes["card_notes"] = _text(options["card_notes"])
         if not changes:
-            raise CommandError("Say what changes: --description, --task, --tags or --card-notes.")
+            raise CommandError(
+                "Give at least one change: --description, --task, --tags or --card-notes."
+            )
         model = update_model(find_model(name), **changes)
         self.stdout.write(f"{model} is changed.")
 

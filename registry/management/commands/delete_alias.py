@@ -12,7 +12,7 @@ from registry.web.actor import COMMAND_LINE
 
 
 class Command(HubCommand):
-    help = "Take an alias away; its history stays, and `rollback_alias` brings it back."
+    help = "Delete an alias; its history stays, and `rollback_alias` restores it."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("model", help="name of the model")

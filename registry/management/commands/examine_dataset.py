@@ -1,4 +1,4 @@
-"""`manage.py examine_dataset NAME`: what would spoil a training on a data set."""
+"""`manage.py examine_dataset NAME`: check a data set for problems before training."""
 
 from __future__ import annotations
 
@@ -46,4 +46,4 @@ class Command(HubCommand):
         for warning in found:
             self.stdout.write(f"  ! {warning}")
         if not found:
-            self.stdout.write("  Nothing to mend was found.")
+            self.stdout.write("  No problems found.")

@@ -1,4 +1,4 @@
-"""`manage.py fuse NAME[@VERSION]`: a version as a base model of its own, if nothing got lost."""
+"""`manage.py fuse NAME[@VERSION]`: a version as a base model of its own, if it stays faithful."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from registry.management.hub_command import HubCommand
 
 class Command(HubCommand):
     help = (
-        "Fuse a version's adapter into its base as a new base model. Kept only when it still says "
-        "what the adapter said."
+        "Fuse a version's adapter into its base as a new base model. It is kept only when it still "
+        "answers like the adapter."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:

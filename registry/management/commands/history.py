@@ -35,4 +35,4 @@ def _sentence(move: AliasMove) -> str:
     said = f"{move.moved_at:%Y-%m-%d %H:%M} {move.name} {before}{after}"
     said += f" by {move.by}" if move.by else ""
     said += f": {move.reason}" if move.reason else ""
-    return f"{said} (against a rule)" if move.forced else said
+    return f"{said} (overriding a rule)" if move.forced else said

@@ -34,7 +34,7 @@ class Command(HubCommand):
         if options["row"] is not None:
             return imports.run(find_row(BaseImport, options["row"]))
         if not source:
-            raise CommandError("Say what to import: a hub id, a folder or a GGUF file.")
+            raise CommandError("Name what to import: a hub id, a folder or a GGUF file.")
         path = Path(source).expanduser()
         if path.is_dir():
             return registration.register_base(

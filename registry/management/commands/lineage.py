@@ -13,7 +13,7 @@ from registry.versions.graph import facts, graph
 
 
 class Command(HubCommand):
-    help = "Say where a version comes from and what became of it."
+    help = "Show where a version comes from and what was made from it."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("name", metavar="NAME@VERSION")

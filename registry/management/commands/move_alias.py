@@ -21,7 +21,7 @@ class Command(HubCommand):
         parser.add_argument("to", metavar="version", help="the version, such as 0.2.0")
         parser.add_argument("--reason", default="", help="why; kept in the history")
         parser.add_argument(
-            "--force", action="store_true", help="move although a promotion rule refuses; recorded"
+            "--force", action="store_true", help="override promotion rules; recorded in the history"
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -35,5 +35,5 @@ class Command(HubCommand):
             reason=options["reason"],
             force=options["force"],
         )
-        forced = " although a rule refused it" if move.forced else ""
+        forced = ", overriding a promotion rule" if move.forced else ""
         self.stdout.write(f"{model}@{move.name} is now version {version.version}{forced}.")

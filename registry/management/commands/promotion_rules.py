@@ -48,7 +48,7 @@ def _bound(text: str) -> float | None:
     try:
         return float(text)
     except ValueError:
-        raise CommandError(f"{text!r} is no number; give one, or `current`.") from None
+        raise CommandError(f"{text!r} is not a number; give one, or `current`.") from None
 
 
 def _delete(model: Model, number: int) -> None:

@@ -15,7 +15,7 @@ from registry.models import BaseModel, Dataset
 
 
 class Command(HubCommand):
-    help = "Quantize a base model into a new one. Kept only when it still speaks like the original."
+    help = "Quantize a base model into a new one. It is kept only when it still behaves like the original."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("base", help="name of the base model")

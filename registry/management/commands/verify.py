@@ -1,4 +1,4 @@
-"""`manage.py verify [NAME[@VERSION]] [--all]`: read every byte and name what is damaged."""
+"""`manage.py verify [NAME[@VERSION]] [--all]`: read every byte and list what is damaged."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ class Command(HubCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("name", metavar="NAME@VERSION")
-        parser.add_argument("text", nargs="?", metavar="TEXT", help="empty to take them away")
+        parser.add_argument("text", nargs="?", metavar="TEXT", help="empty to remove them")
 
     def handle(self, *args: Any, name: str, text: str | None, **options: Any) -> None:
         version = find_version(name)

@@ -1,4 +1,4 @@
-"""Buttons that put versions and models away, bring them back, check them and delete them."""
+"""Buttons that archive, restore, verify and delete versions and models."""
 
 from __future__ import annotations
 

@@ -144,7 +144,7 @@ def test_models_are_archived_and_restored_but_never_deleted(admin: Client) -> No
     assert Model.objects.exclude(archived_at=None).exists()
     assert "1 restored" in act(admin, "model", "restore", version.model_id)
     empty = make_model("empty")
-    assert "nothing to archive" in act(admin, "model", "archive", empty.pk)
+    assert "no versions to archive" in act(admin, "model", "archive", empty.pk)
     assert Model.objects.filter(pk=empty.pk).exists()
 
 

@@ -100,10 +100,10 @@ def test_what_the_beginning_tells_is_refused_at_once(bundle: bytes) -> None:
         send(bundle, number="one")
     with pytest.raises(Invalid, match=r"bundle\.json"):
         send(bundle.replace(b"helper@0.1.0", b"helper@0.1.9", 1))
-    with pytest.raises(Invalid, match="no bundle, or it is cut"):
+    with pytest.raises(Invalid, match="not a bundle, or it is truncated"):
         send(b"x" * 4000)
     BaseModel.objects.all().delete()
-    with pytest.raises(NotFound, match="is not here"):
+    with pytest.raises(NotFound, match="is not on this hub"):
         send(bundle)
     assert left() == []
     assert not BundleImport.objects.exists()
@@ -113,17 +113,17 @@ def test_what_the_beginning_tells_is_refused_at_once(bundle: bytes) -> None:
 def test_a_damaged_bundle_leaves_nothing_and_is_not_retried(bundle: bytes, client: Client) -> None:
     place = bundle.rindex(b"helper@0.1.0")
     task = send(bundle[:place] + b"X" + bundle[place + 1 :])
-    with pytest.raises(Invalid, match=r"adapters\.safetensors has other content"):
+    with pytest.raises(Invalid, match=r"adapters\.safetensors differs from what was bundled"):
         bundle_tasks.run(task)
     page = client.get(task.get_absolute_url()).content.decode()
-    assert "adapters.safetensors has other content" in page
+    assert "adapters.safetensors differs from what was bundled" in page
     assert ">Retry<" not in page
     assert left() == []
     assert not Model.objects.exists()
     assert not MLflowOutbox.objects.exists()
     with pytest.raises(Conflict, match="cannot be retried"):
         work.retry(task)
-    assert "other content" in client.get("/models/import/").content.decode()
+    assert "differs from what was bundled" in client.get("/models/import/").content.decode()
 
 
 def test_a_task_whose_process_is_silent_has_failed_and_keeps_what_a_retry_needs(
@@ -182,7 +182,7 @@ def test_a_model_deleted_meanwhile_is_explained_and_made_by_the_retry(bundle: by
 
     def delete(progress: work._Reporting, text: str) -> None:
         seen(progress, text)
-        if text == "Keeping the version":
+        if text == "Saving the version":
             Model.objects.all().delete()
 
     with pytest.MonkeyPatch.context() as patch:
@@ -260,7 +260,7 @@ def test_progress_is_told_while_a_bundle_is_read(bundle: bytes, tmp_path: Path) 
         "Reading the examples",
         "Computing checksums",
         "Computing checksums",
-        "Keeping the version",
+        "Saving the version",
     ]
     shares = told[1 : told.index("Reading the examples")]
     assert shares == sorted(shares)

@@ -191,7 +191,7 @@ def test_what_is_seen_to_fail_makes_no_row() -> None:
     base, dataset = make_base("tiny"), make_dataset()
     with pytest.raises(Conflict, match="already a base model"):
         imports.start_quantize(base, 8, name="TINY", dataset=dataset)
-    with pytest.raises(Invalid, match="neither test nor valid"):
+    with pytest.raises(Invalid, match="no test or valid split"):
         imports.start_quantize(base, 8, dataset=Dataset(name="bare", splits={"train": 3}))
     base.quantization = "4-bit (group 64)"
     with pytest.raises(Invalid, match="quantized already; start from its full weights"):
@@ -212,7 +212,7 @@ def test_a_refused_conversion_says_so_on_its_row(monkeypatch: pytest.MonkeyPatch
         imports.run(row)
     row.refresh_from_db()
     assert row.status == "failed"
-    assert "Too much got lost, so nothing was kept: KL" in row.error_message
+    assert "The converted model differs too much, so nothing was kept: KL" in row.error_message
     assert BaseModel.objects.count() == 1
 
 

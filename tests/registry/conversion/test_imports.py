@@ -102,7 +102,7 @@ def test_a_file_that_changed_meanwhile_is_read_from_its_beginning(hub: FakeHub) 
 
 def test_other_bytes_than_promised_are_refused(hub: FakeHub) -> None:
     hub.digest = "0" * 64
-    with pytest.raises(Invalid, match="other bytes than the hub promised"):
+    with pytest.raises(Invalid, match="does not match the checksum from the hub"):
         imports.run(imports.start(REPO))
     assert not BaseModel.objects.exists()
 

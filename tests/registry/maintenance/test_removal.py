@@ -84,7 +84,7 @@ def test_what_is_damaged_is_told_and_kept() -> None:
 @pytest.mark.parametrize("force", ["", "Helper", "other"])
 def test_force_must_name_the_model_exactly(force: str) -> None:
     version = make_version()
-    with pytest.raises(Invalid, match="exactly its name"):
+    with pytest.raises(Invalid, match="its exact name"):
         remove_model(version.model, force)
     assert resolve("helper").version == version
 

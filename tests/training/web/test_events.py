@@ -208,7 +208,7 @@ async def test_a_process_that_ends_does_not_wait_for_its_streams(
 ) -> None:
     monkeypatch.setattr(events, "LOOK_EVERY_S", 0.02)
     told_to_end = threading.Event()
-    monkeypatch.setattr(shutdown, "begun", told_to_end)
+    monkeypatch.setattr(shutdown, "requested", told_to_end)
     job = await sync_to_async(make_job)()
     frames = events.stream(job.pk, Cursor())
     await anext(frames)
