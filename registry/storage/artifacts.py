@@ -148,7 +148,7 @@ def _damage(path: Path, name: str, expected: File) -> list[str]:
     if size != expected.size:
         return [f"{name} has {size} bytes, {expected.size} were recorded."]
     if sha256(path) != expected.sha256:
-        return [f"{name} does not have the recorded content."]
+        return [f"{name} has other content than was recorded."]
     return []
 
 
