@@ -14,7 +14,6 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +128,7 @@ def _why_no_weights(repo: str, names: list[str]) -> str:
     if other:
         return (
             f"{repo} keeps its weights in {other[0]}, and mlx-lm reads only files named "
-            "model*.safetensors; choose a repository that was converted since."
+            "model*.safetensors; choose a repository with newer files."
         )
     pickled = any(name.endswith(_PICKLES) for name in names)
     reason = "only pickles, which can run code" if pickled else "no model.safetensors"
@@ -140,22 +139,23 @@ def fetch(model: HubRepo, folder: Path, progress: Callable[[int], None]) -> None
     """Download every file of `model` into `folder`; `progress` gets the total bytes there so far.
 
     Raises Invalid as soon as the config asks for code or the index names weights that do not
-    come, and when a file is not what the hub said it is; Unavailable when the connection stays away. What arrived is kept for the next call.
+    come, and when a file is not what the hub said it is; Unavailable when the connection stays
+    away. What has arrived is kept for the next call.
     """
     done = 0
     with _client() as client:
         for file in model.files:
-            _fetch(client, model, file, folder, partial(_tell, progress, done))
+
+            def report(size: int, before: int = done) -> None:
+                progress(before + size)
+
+            _fetch(client, model, file, folder, report)
             if file.name in ("config.json", "tokenizer_config.json"):
                 _refuse_code(model.repo, folder / file.name)
             elif file.name == _INDEX:
                 _refuse_gaps(model, folder / file.name)
             done += file.size
             progress(done)
-
-
-def _tell(progress: Callable[[int], None], before: int, size: int) -> None:
-    progress(before + size)
 
 
 def _client() -> httpx.Client:
@@ -169,7 +169,11 @@ def _client() -> httpx.Client:
 
 
 def _fetch(
-    client: httpx.Client, model: HubRepo, file: HubFile, folder: Path, tell: Callable[[int], None]
+    client: httpx.Client,
+    model: HubRepo,
+    file: HubFile,
+    folder: Path,
+    progress: Callable[[int], None],
 ) -> None:
     target = folder / file.name
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -177,19 +181,27 @@ def _fetch(
         return
     for attempt in range(_ATTEMPTS):
         try:
-            _append(client, model, file, folder, tell)
+            _append(client, model, file, folder, progress)
             break
         except httpx.TransportError as error:
             if attempt == _ATTEMPTS - 1:
                 raise _offline(error) from error
     part = folder / f"{file.name}.part"
-    _check(part, file)
+    with part.open("rb") as content:
+        digest = hashlib.file_digest(content, "sha256").hexdigest() if file.sha256 else ""
+    if part.stat().st_size != file.size or digest != file.sha256:
+        part.unlink()  # so that a retry starts it over
+        raise Invalid(f"{file.name} does not match the checksum from the hub; try again.")
     part.rename(target)
     _etag_path(part).unlink(missing_ok=True)
 
 
 def _append(
-    client: httpx.Client, model: HubRepo, file: HubFile, folder: Path, tell: Callable[[int], None]
+    client: httpx.Client,
+    model: HubRepo,
+    file: HubFile,
+    folder: Path,
+    progress: Callable[[int], None],
 ) -> None:
     """Read the rest of the file. A dropped connection leaves what came before it in place."""
     from huggingface_hub import hf_hub_url
@@ -223,18 +235,9 @@ def _append(
                 size += out.write(chunk)
                 if size > file.size:
                     raise Invalid(f"{file.name} is longer than the hub said, so it was discarded.")
-                tell(size)
+                progress(size)
     if size < file.size:
         raise httpx.ReadError("The connection ended before the file did.")
-
-
-def _check(part: Path, file: HubFile) -> None:
-    """A part that is not what the hub promised is removed, so that a retry begins it again."""
-    with part.open("rb") as content:
-        digest = hashlib.file_digest(content, "sha256").hexdigest() if file.sha256 else ""
-    if part.stat().st_size != file.size or digest != file.sha256:
-        part.unlink()
-        raise Invalid(f"{file.name} does not match the checksum from the hub; try again.")
 
 
 def _refuse_code(repo: str, path: Path) -> None:
@@ -250,7 +253,7 @@ def _refuse_code(repo: str, path: Path) -> None:
 
 
 def _refuse_gaps(model: HubRepo, path: Path) -> None:
-    """Say before the gigabytes come that some of the weights never would."""
+    """Raise Invalid before gigabytes are downloaded when some weights are missing on the hub."""
     try:
         named = {str(name) for name in json.loads(path.read_text())["weight_map"].values()}
     except (ValueError, KeyError, TypeError, AttributeError):
@@ -277,6 +280,6 @@ def _answer(response: httpx.Response, file: HubFile) -> Exception:
 def _offline(error: Exception) -> Unavailable:
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
     return Unavailable(
-        f"The model hub at {endpoint()} cannot be reached ({reason}). Look at the network and try "
+        f"The model hub at {endpoint()} cannot be reached ({reason}). Check the network and try "
         "again: what has arrived is kept."
     )

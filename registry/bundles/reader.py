@@ -12,7 +12,7 @@ from django.db import transaction
 
 from registry.background.progress import SILENT, Progress
 from registry.bases.registration import find_base
-from registry.bundles.index import BundledBase, Entry, Index, in_order, read_index
+from registry.bundles.index import Index, in_order, read_index
 from registry.bundles.writer import INDEX, dimensions
 from registry.catalog.registration import new_model, save_model
 from registry.datasets.snapshots import register_dataset
@@ -115,37 +115,26 @@ def _unpack(file: IO[bytes], index: Index, staging: Path, progress: Progress) ->
     if len(folded) != len(index.files):
         raise Invalid("Two files of the bundle differ only in case.")
     wanted = sum(tarball.length(entry.size) for entry in index.files.values()) + len(tarball.END)
-    begun = file.tell()
-    if file.seek(0, SEEK_END) - begun != wanted:
+    start = file.tell()
+    if file.seek(0, SEEK_END) - start != wanted:
         raise Damaged("The bundle is truncated, or something was added to it.")
-    file.seek(begun)
+    file.seek(start)
     for name in in_order(index):
-        _unpack_one(
-            file,
-            name,
-            index.files[name],
-            staging,
-            lambda: progress.part((file.tell() - begun) / wanted),
-        )
+        entry = index.files[name]
+        if tarball.peek_size(file, name, entry.size) != entry.size:
+            raise Damaged(f"{name} does not have the size that {INDEX} states.")
+        target = staging / name  # the header has proved the name a plain one
+        target.parent.mkdir(exist_ok=True)
+        digest = hashlib.sha256()
+        with target.open("xb") as out:
+            for piece in tarball.read(file, name, entry.size):
+                digest.update(piece)
+                out.write(piece)
+                progress.part((file.tell() - start) / wanted)
+        if digest.hexdigest() != entry.sha256:
+            raise Damaged(f"{name} differs from what was bundled.")
     if file.read() != tarball.END:
         raise Damaged("The end of the bundle is damaged.")
-
-
-def _unpack_one(
-    file: IO[bytes], name: str, entry: Entry, staging: Path, told: Callable[[], object]
-) -> None:
-    if tarball.peek_size(file, name, entry.size) != entry.size:
-        raise Damaged(f"{name} does not have the size that {INDEX} states.")
-    target = staging / name  # the header has proved the name a plain one
-    target.parent.mkdir(exist_ok=True)
-    digest = hashlib.sha256()
-    with target.open("xb") as out:
-        for piece in tarball.read(file, name, entry.size):
-            digest.update(piece)
-            out.write(piece)
-            told()
-    if digest.hexdigest() != entry.sha256:
-        raise Damaged(f"{name} differs from what was bundled.")
 
 
 def _take_data(folder: Path, index: Index, progress: Progress) -> None:
@@ -167,7 +156,16 @@ def _take_data(folder: Path, index: Index, progress: Progress) -> None:
 def _find_base(index: Index, wanted: str) -> BaseModel:
     recorded = index.base
     if wanted:
-        return _fitting(find_base(wanted), recorded)
+        base = find_base(wanted)
+        if base.manifest_sha256 == recorded.checksum:
+            return base
+        own = dimensions(base)
+        if not own or own != recorded.dimensions or base.architecture != recorded.architecture:
+            raise Invalid(
+                f"{base} does not fit: its architecture or dimensions differ from those of "
+                f"{recorded.name}, which the adapter was trained on, or are unknown."
+            )
+        return base
     bases = BaseModel.objects.filter(manifest_sha256=recorded.checksum)
     found = bases.order_by("pk").first() if recorded.checksum else None
     if found is None:
@@ -180,26 +178,15 @@ def _find_base(index: Index, wanted: str) -> BaseModel:
     return found
 
 
-def _fitting(base: BaseModel, recorded: BundledBase) -> BaseModel:
-    if base.manifest_sha256 == recorded.checksum:
-        return base
-    own = dimensions(base)
-    if not own or own != recorded.dimensions or base.architecture != recorded.architecture:
-        raise Invalid(
-            f"{base} does not fit: its architecture or dimensions differ from those of "
-            f"{recorded.name}, which the adapter was trained on, or are unknown."
-        )
-    return base
-
-
 def _find_model(index: Index, wanted: str, base: BaseModel) -> Model:
     """The model that gets the version: an existing one, or a new one that is not saved yet."""
-    told = index.model
-    name = wanted or told.name
+    bundled = index.model
+    name = wanted or bundled.name
     model = Model.objects.filter(name__iexact=name).select_related("base_model").first()
     if model is None:
-        task = told.task_type if told.task_type in Model.TaskType.values else Model.TaskType.OTHER
-        return new_model(name, base, task, told.description, told.tags)
+        known = bundled.task_type in Model.TaskType.values
+        task = bundled.task_type if known else Model.TaskType.OTHER
+        return new_model(name, base, task, bundled.description, bundled.tags)
     if model.base_model_id != base.pk:
         raise Invalid(
             f"{model} is based on {model.base_model}, the bundle needs {base}; "
@@ -241,38 +228,38 @@ def _keep(
 
 
 def _version(index: Index, model: Model, base: BaseModel, digest: str) -> ModelVersion:
-    told = index.lineage
+    bundled = index.lineage
     checksum = index.dataset.checksum if index.dataset else ""
     datasets = Dataset.objects.filter(checksum=checksum).order_by("pk")
     return ModelVersion(
         model=model,
         status=ModelVersion.Status.READY,
-        metrics=told.metrics,
+        metrics=bundled.metrics,
         notes=_notes(index, base, digest),
-        git_commit=told.git_commit,
-        git_dirty=told.git_dirty,
-        git_diff=told.git_diff,
+        git_commit=bundled.git_commit,
+        git_dirty=bundled.git_dirty,
+        git_diff=bundled.git_diff,
         dataset=datasets.first() if checksum else None,
         dataset_checksum=checksum,
         base_model=base,
         base_checksum=index.base.checksum,
-        params=told.params,
-        seed=told.seed,
-        packages=told.packages,
-        hardware=told.hardware,
+        params=bundled.params,
+        seed=bundled.seed,
+        packages=bundled.packages,
+        hardware=bundled.hardware,
     )
 
 
 def _notes(index: Index, base: BaseModel, digest: str) -> str:
-    told = index.lineage
+    bundled = index.lineage
     lines = [
-        f"Imported from a bundle of {told.version}, made {told.created_at} "
+        f"Imported from a bundle of {bundled.version}, made {bundled.created_at} "
         f"(sha256 of its {INDEX}: {digest})."
     ]
     if base.manifest_sha256 != index.base.checksum:
         lines.append(f"Trained on other weights, {index.base.name}; attached to {base}.")
-    if told.parent:
-        lines.append(f"Its parent there was {told.parent}.")
-    if told.notes:
-        lines.append(told.notes)
+    if bundled.parent:
+        lines.append(f"Its parent there was {bundled.parent}.")
+    if bundled.notes:
+        lines.append(bundled.notes)
     return "\n".join(lines)

@@ -89,8 +89,9 @@ def _flush(limit: int) -> int:
             continue
         try:
             _deliver(entry)
-        except ObjectDoesNotExist as error:
-            _drop(entry, str(error))
+        except ObjectDoesNotExist as error:  # the hub's own row is gone: nothing is left to send
+            entry.done_at, entry.last_error = timezone.now(), str(error)
+            entry.save(update_fields=["done_at", "last_error"])
         except (NoAnswer, Refused, paths.UnsafePath) as error:
             final = not isinstance(error, NoAnswer) and getattr(error, "final", True)
             _put_off(entry, str(error), final)
@@ -102,12 +103,6 @@ def _flush(limit: int) -> int:
     return delivered
 
 
-def _drop(entry: MLflowOutbox, reason: str) -> None:
-    """There is nothing to send any more: the hub's own row is gone."""
-    entry.done_at, entry.last_error = timezone.now(), reason
-    entry.save(update_fields=["done_at", "last_error"])
-
-
 def _put_off(entry: MLflowOutbox, reason: str, final: bool) -> None:
     entry.attempts += 1
     if not final:
@@ -116,7 +111,7 @@ def _put_off(entry: MLflowOutbox, reason: str, final: bool) -> None:
     entry.not_before = timezone.now() + datetime.timedelta(seconds=pause)
     entry.last_error = reason
     entry.save(update_fields=["attempts", "not_before", "last_error"])
-    log.warning("mlflow_not_told", entry=entry.pk, operation=entry.operation, reason=reason)
+    log.warning("mlflow_not_sent", entry=entry.pk, operation=entry.operation, reason=reason)
 
 
 def _deliver(entry: MLflowOutbox) -> None:
@@ -222,16 +217,12 @@ def _send(entry: MLflowOutbox) -> None:
     if entry.operation != "log_artifacts":
         _call(entry.operation, arguments)
         return
-    folder = paths.absolute(_where_now(entry.payload["path"], entry.run_id))
+    # A version's files may have been archived since.
+    version = ModelVersion.objects.filter(mlflow_run_id=entry.run_id).first()
+    folder = paths.absolute((version and version.artifact_path) or entry.payload["path"])
     if not folder.is_dir():
         raise Refused(f"There is no folder {folder} to log.", "MISSING")
     _call("log_artifacts", {**arguments, "path": str(folder)}, _UPLOAD_LIMIT_S)
-
-
-def _where_now(path: str, run_id: str) -> str:
-    """A version's files may have been archived since."""
-    version = ModelVersion.objects.filter(mlflow_run_id=run_id).first()
-    return (version.artifact_path if version else "") or path
 
 
 def _call(operation: str, arguments: dict[str, Any], limit_s: float = _LIMIT_S) -> Any:

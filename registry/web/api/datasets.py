@@ -97,16 +97,13 @@ def create_dataset(request: HttpRequest) -> Status[Dataset | DatasetTask]:
     if request.content_type == "multipart/form-data":
         sent = _read(UploadIn, lambda: request.POST.dict())
         files = [file for key in request.FILES for file in request.FILES.getlist(key)]
-        return _begun(start_upload(sent.name, files, sent.description, sent.columns))
+        made = start_upload(sent.name, files, sent.description, sent.columns)
+        return Status(201 if isinstance(made, Dataset) else 202, made)
     if _names_hub(request):
         hub = _read(HubDatasetIn, lambda: request.body)
         return Status(202, start_hub(hub.name, hub.hub, hub.description, hub.columns))
     given = _read(DatasetIn, lambda: request.body)
     return Status(201, register_examples(given.name, given.examples, given.description))
-
-
-def _begun(made: Dataset | DatasetTask) -> Status[Dataset | DatasetTask]:
-    return Status(201 if isinstance(made, Dataset) else 202, made)
 
 
 @router.get("/datasets/tasks", response=list[DatasetTaskOut], summary="Tasks, newest first")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
@@ -28,7 +26,13 @@ def bundle_import(request: HttpRequest) -> HttpResponse:
         status = 422
         if form.is_valid():
             try:
-                made = _start(form.cleaned_data)
+                given = form.cleaned_data
+                made = bundle_tasks.start_upload(
+                    given["file"],
+                    given["model"],
+                    given["base"].name if given["base"] else "",
+                    given["version_number"],
+                )
             except HubError as error:
                 status = refuse(form, error)
             else:
@@ -38,13 +42,6 @@ def bundle_import(request: HttpRequest) -> HttpResponse:
     tasks = list(BundleImport.objects.recent()[:_TASKS_SHOWN])
     context = {"form": form, "tasks": tasks}
     return form_page(request, "registry/bundle_import.html", context, status)
-
-
-def _start(fields: dict[str, Any]) -> ModelVersion | BundleImport:
-    base = fields["base"].name if fields["base"] else ""
-    return bundle_tasks.start_upload(
-        fields["file"], fields["model"], base, fields["version_number"]
-    )
 
 
 @require_GET

@@ -56,7 +56,13 @@ def dataset_new(request: HttpRequest) -> HttpResponse:
         status = 422
         if form.is_valid():
             try:
-                created = _register(form.cleaned_data)
+                given = form.cleaned_data
+                more = given["description"], given["columns"]
+                created = (
+                    dataset_tasks.start_hub(given["name"], given["hub"], *more)
+                    if given["hub"]
+                    else dataset_tasks.start_upload(given["name"], given["files"], *more)
+                )
             except BadExamples as error:
                 status = refuse(form, error)
                 mistakes = error
@@ -64,22 +70,13 @@ def dataset_new(request: HttpRequest) -> HttpResponse:
                 status = refuse(form, error)
             else:
                 if isinstance(created, Dataset):
-                    messages.success(request, _kept(created))
+                    messages.success(
+                        request, f"{created} is registered: {created.examples} examples."
+                    )
                 return redirect(created)
     return form_page(
         request, "registry/dataset_new.html", {"form": form, "mistakes": mistakes}, status
     )
-
-
-def _register(fields: dict[str, Any]) -> Dataset | DatasetTask:
-    more = fields["description"], fields["columns"]
-    if fields["hub"]:
-        return dataset_tasks.start_hub(fields["name"], fields["hub"], *more)
-    return dataset_tasks.start_upload(fields["name"], fields["files"], *more)
-
-
-def _kept(created: Dataset) -> str:
-    return f"{created} is kept: {created.examples} examples."
 
 
 @require_GET
