@@ -20,13 +20,13 @@ def version_move(request: HttpRequest, pk: int, version: str, action: str) -> Ht
     try:
         if action == "verify":
             verification.require_sound(found)
-            messages.success(request, f"Every byte of {found} is as it was recorded.")
+            messages.success(request, f"{found} is verified; every byte is as recorded.")
         elif action == "archive":
             archive.archive_version(found)
             messages.success(request, f"{found} is archived and no longer served.")
         else:
             archive.restore_version(found)
-            messages.success(request, f"{found} is back and can be served.")
+            messages.success(request, f"{found} is restored and can be served.")
     except HubError as error:
         messages.error(request, str(error))
     return redirect(found)
