@@ -297,3 +297,31 @@ def test_a_stored_fused_export_shows_its_certificate(client: Client) -> None:
     url = f"/api/models/{version.model_id}/versions/{version.version}/exports"
     [found] = client.get(url).json()
     assert found["certificate"]["top1"] == 1.0
+
+
+def test_an_export_is_launched_once_and_again_after_it_failed(
+    monkeypatch: pytest.MonkeyPatch, client: Client
+) -> None:
+    launched: list[ExportTask] = []
+    monkeypatch.setattr(work, "launch", lambda row: launched.append(row) or row)
+    version = make_version()
+    page = f"{version.get_absolute_url()}exports/"
+    for _ in range(2):
+        client.post(page, {"form": "fused"})
+    [task] = launched
+    assert "Waiting to start" in client.get(page).content.decode()
+    with pytest.raises(Conflict, match="already running"):
+        exports.store(version, "fused")
+    task.fail("Killed.")
+    assert "Killed." in client.get(page).content.decode()
+    client.post(page, {"form": "fused"})
+    out = StringIO()
+    call_command("export", "--row", str(launched[1].pk), stdout=out)
+    assert "is exported to" in out.getvalue()
+    found = exports.look(version, "fused")
+    assert found is not None
+    assert (found.status, found.certificate["top1"]) == ("ready", 1.0)
+    exports.file_path(version, "fused").unlink()
+    assert exports.look(version, "fused") is None
+    with pytest.raises(CommandError, match="no export task 999"):
+        call_command("export", "--row", "999")
