@@ -34,7 +34,7 @@ def register_base(name: str, source: BaseModel.Source, origin: str) -> BaseModel
         return register_starter()
     if source not in (BaseModel.Source.FOLDER, BaseModel.Source.GGUF):
         raise Invalid(
-            "Only a folder or a GGUF file is registered from a path; `manage.py import_base` takes "
+            "Only a folder or a GGUF file can be registered from a path; `manage.py import_base` takes "
             "the id of a model on a hub, too."
         )
     check_name(name)

@@ -1,4 +1,4 @@
-"""The model card: what the hub knows of a model, in Markdown, with a person's own words.
+"""The model card: what the hub knows about a model, in Markdown, with a person's notes.
 
 What is unknown is shown as unknown. The page shows the card as HTML that can neither run anything nor
 load anything from another host.
@@ -58,7 +58,7 @@ def write_body(model: Model, origin: str) -> str:
 
 
 def _purpose(model: Model) -> Iterator[str]:
-    yield model.description.strip() or "What it is for is not written down yet."
+    yield model.description.strip() or "No description yet."
     yield f"Task: {model.get_task_type_display()}."
     if model.tags:
         yield f"Tags: {', '.join(_plain(tag) for tag in model.tags)}."
@@ -167,7 +167,7 @@ def _call(model: Model, versions: Sequence[ModelVersion], origin: str) -> str:
     if model.archived_at:
         return "It is archived and not served; restore it first."
     if not any(version.status == ModelVersion.Status.READY for version in versions):
-        return "Nothing can be called yet: no version is ready."
+        return "It cannot be called yet: no version is ready."
     return f"""```python
 from openai import OpenAI
 
@@ -184,19 +184,19 @@ def _limits(model: Model, versions: Sequence[ModelVersion]) -> str:
     context = model.base_model.context_length
     reach = f"at most {context} tokens of context" if context else "context length unknown"
     scored = any("exact_match" in version.metrics for version in versions)
-    tested = "" if scored else " It was not measured on a task of its own."
+    tested = "" if scored else " It was not scored on a task of its own."
     return f"Limits outside the data above are unknown; {reach}.{tested}"
 
 
 def _plain(text: str) -> str:
-    """Text as itself: nothing in it is Markdown."""
+    """Text with its Markdown characters escaped."""
     return re.sub(r"([\\`*_{}\[\]()<>#+!|~])", r"\\\1", " ".join(text.split()))
 
 
 @lru_cache(256)  # a page shows its card far more often than the card changes
 def render(markdown: str) -> str:
     """Markdown as safe HTML, its headings one level down, below the page's."""
-    # Raw HTML stays text, and an image would tell another host who reads the page.
+    # Raw HTML stays text, and an image would reveal readers to another host.
     reader = MarkdownIt("commonmark", {"html": False}).enable("table").disable("image")
     tokens = reader.parse(markdown)
     for token in tokens:

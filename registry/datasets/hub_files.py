@@ -39,14 +39,14 @@ def download(
     commit, siblings = downloads.ask(name, revision, "dataset")
     files = _data_files(name, [downloads.described(sibling) for sibling in siblings])
     repo = downloads.HubRepo(name, commit, files, "dataset")
-    folder = target / commit  # another commit is not mixed with what came of this one
+    folder = target / commit  # files of two commits are never mixed
     total = repo.total_bytes or 1
     downloads.fetch(repo, folder, lambda done: progress(min(1.0, done / total)))
     return f"{PREFIX}{name}@{commit}", folder
 
 
 def _data_files(name: str, files: list[downloads.HubFile]) -> tuple[downloads.HubFile, ...]:
-    """The files to bring. Raises Invalid for none, and for one that would leave the folder."""
+    """The files to download. Raises Invalid for none, and for one that would leave the folder."""
     wanted = [file for file in files if file.name.lower().endswith(_WANTED)]
     for file in wanted:
         parts = PurePosixPath(file.name).parts

@@ -29,7 +29,7 @@ _STARTER_DESCRIPTION = (
     "Requests in plain English and the calendar entry they ask for, as exact JSON. "
     "Ships with the hub; registry/datasets/starter/calendar.py makes it."
 )
-_TRIES = 5  # of two that register the same name at once, each loses at most once a round
+_TRIES = 5  # of two requests for the same name, each loses at most once a round
 
 type Split = Callable[[Path, Path, Reader], dict[str, int]]
 
@@ -126,7 +126,7 @@ def read_examples(
 
 
 def check(name: str, columns: Mapping[str, str] | None = None) -> None:
-    """Raises Invalid for a name that cannot be, and for a field that no column can be mapped to."""
+    """Raises Invalid for a bad name, and for a field that no column can be mapped to."""
     try:
         validate_name(name)
     except ValidationError as error:

@@ -23,7 +23,7 @@ _SNIFFED = 64 << 10  # characters from which the shape of a CSV file is guessed
 
 type Row = dict[str, Any]
 type Tick = Callable[[float], None]
-"""Told how much of a file is read, from 0 to 1."""
+"""Called with the share of a file that is read, 0 to 1."""
 
 
 class BadLine(ValueError):
@@ -117,7 +117,7 @@ def _parquet(path: Path, tick: Tick) -> Iterator[tuple[int, Row | BadLine]]:
 
 
 def _plain_row(row: Row) -> Row | BadLine:
-    """The row in the words of JSON. Fields that a struct has only for other rows (null) go."""
+    """The row with JSON types only. Fields that a struct has only for other rows (null) go."""
     try:
         return {key: _plain(value) for key, value in row.items() if value is not None}
     except BadLine as error:

@@ -1,4 +1,4 @@
-"""What a client sends, kept in a folder of storage's own choosing until it is registered."""
+"""Uploaded files, kept in a folder named by the hub until they are registered."""
 
 from __future__ import annotations
 

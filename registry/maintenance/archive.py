@@ -28,8 +28,8 @@ log = structlog.get_logger(__name__)
 def archive_version(version: ModelVersion, *, with_model: bool = False) -> ModelVersion:
     """ready → archived: the files move to `storage/archive` and the version is not served.
 
-    `with_model` says that the whole model goes: then aliases are no hindrance, and the row keeps
-    that it comes back with the model. Raises Conflict when it is not ready or an alias points at
+    `with_model` says that the whole model goes: then aliases do not matter, and the row records
+    that it is restored with the model. Raises Conflict when it is not ready or an alias points at
     it, Damaged when the files are not those that were recorded.
     """
     return _move(version, Status.READY, with_model=with_model)
@@ -43,7 +43,7 @@ def restore_version(version: ModelVersion) -> ModelVersion:
 def finish_moves(model: Model | None = None) -> list[ModelVersion]:
     """Complete every move that was interrupted; returns the versions that have arrived.
 
-    One that cannot be completed stays where its row says it was, and the log says why.
+    One that cannot be completed stays where its row says, and the log says why.
     """
     moving = ModelVersion.objects.exclude(moving_to="").select_related("model")
     if model is not None:

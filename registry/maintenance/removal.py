@@ -1,4 +1,4 @@
-"""A model goes: into the archive when it has versions, for good when it has none or by force."""
+"""Removing a model: archived when it has versions, deleted when it has none or by force."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from registry.storage import paths
 
 @dataclass(frozen=True)
 class Removal:
-    """What became of a model. `kept_active` says which versions could not move, and why."""
+    """The outcome for a model. `kept_active` says which versions could not move, and why."""
 
     outcome: Literal["archived", "restored", "deleted"]
     name: str
@@ -47,7 +47,7 @@ def archive_model(model: Model) -> Removal:
 
 
 def unarchive_model(model: Model) -> Removal:
-    """Bring back the versions that went to the archive with the model, then show and serve it.
+    """Restore the versions that were archived with the model, then show and serve it.
 
     A version that was archived by itself before stays there. The model is shown last, so that
     after a crash the call can be repeated. Raises Conflict when it is not archived.
@@ -86,7 +86,7 @@ def _archive(model: Model) -> Removal:
 
 def _delete(model: Model, *, forced: bool) -> Removal:
     """Rows first and files after: what a crash leaves between is an orphan that gc lists. MLflow
-    puts the experiment away when it is told, which may be much later."""
+    retires the experiment when the outbox delivers that, which may be much later."""
     archive.finish_moves(model)
     with transaction.atomic():
         row = Model.objects.select_for_update().get(pk=model.pk)
@@ -119,7 +119,7 @@ def _delete(model: Model, *, forced: bool) -> Removal:
 def _refuse_live_jobs(model: Model) -> None:
     live = model.jobs.filter(status__in=("queued", "running")).values_list("pk", flat=True)
     if numbers := ", ".join(str(pk) for pk in live):
-        raise Conflict(f"Job {numbers} of {model} waits or runs; cancel it first.")
+        raise Conflict(f"Job {numbers} of {model} is queued or running; cancel it first.")
 
 
 def _refuse_descendants(model: Model) -> None:

@@ -1,9 +1,9 @@
 """Delivery of the MLflow outbox: in order within a run, with a back-off, never lost.
 
-While MLflow does not answer, an entry is tried for ever, at last every five minutes. One that
-MLflow refuses in a way that the same request will meet again is given up after 16 attempts: the
-rest of its run is sent without it, except when it was the run's start, for which all of the run
-is kept waiting. What was given up stays, is shown on the system page, and can be tried again.
+While MLflow does not answer, an entry is retried for ever, in the end every five minutes. One that
+MLflow refuses for good is given up after 16 attempts: the rest of its run is sent without it,
+except when it was the run's start, for which all of the run waits. What was given up stays, is
+shown on the system page, and can be retried.
 """
 
 from __future__ import annotations
@@ -52,13 +52,13 @@ def given_up() -> QuerySet[MLflowOutbox]:
 
 
 def try_again(entries: QuerySet[MLflowOutbox]) -> int:
-    """Have those of `entries` that are not delivered tried at the next delivery; how many."""
+    """Retry the undelivered ones of `entries` at the next delivery; returns how many."""
     undelivered = entries.filter(done_at__isnull=True)
     return undelivered.update(attempts=0, not_before=timezone.now())
 
 
 def prune() -> int:
-    """Delete entries that were delivered a week ago; how many. Starts stay: they name their run."""
+    """Delete entries that were delivered a week ago; returns how many. Starts stay: they name their run."""
     old = MLflowOutbox.objects.filter(done_at__lt=timezone.now() - _KEPT)
     return old.exclude(operation="start_run").delete()[0]
 
@@ -165,7 +165,7 @@ def _start_run(entry: MLflowOutbox) -> str:
 
 
 def _experiment(model: Model) -> str:
-    """By name, since the id is another one after MLFLOW_TRACKING_URI has changed."""
+    """By name, since the id changes with MLFLOW_TRACKING_URI."""
     arguments = {"name": model.name, "artifacts": tracking.artifact_root()}
     found = str(_call("create_experiment", arguments))
     if found != model.mlflow_experiment_id:
@@ -174,7 +174,7 @@ def _experiment(model: Model) -> str:
 
 
 def _register(version: ModelVersion, under: str = "adapter") -> str:
-    """The number of MLflow's model version for `version`, made if need be, its tags as now."""
+    """The number of MLflow's model version for `version`, created if needed, with current tags."""
     arguments = {
         "run_id": version.mlflow_run_id,
         "name": version.model.name,
@@ -193,7 +193,7 @@ def _set_alias(model: Model, name: str) -> None:
 
 
 def _retire(entry: MLflowOutbox) -> None:
-    """A model that has got the name since may have got the experiment with it, and keeps that."""
+    """A new model with the name may have the experiment by now, and keeps it."""
     payload = entry.payload
     arguments = {
         "name": payload["model"],

@@ -1,4 +1,4 @@
-"""The few questions that an MLflow server is asked while a person waits, over its REST API.
+"""The few calls to an MLflow server for which a person waits, over its REST API.
 
 MLflow's own client is not used here: importing it takes seconds.
 """
@@ -16,7 +16,7 @@ _LIMIT_S = 5.0
 
 
 def experiment(uri: str, name: str) -> str:
-    """The id of the experiment `name`, which is made if need be. Raises Unavailable."""
+    """The id of the experiment `name`, created if needed. Raises Unavailable."""
     with _client(uri) as client:
         found = _get(client, name)
         if found is None:
@@ -44,7 +44,7 @@ def trouble(uri: str, limit_s: float) -> str | None:
 
 
 def _client(uri: str) -> httpx.Client:
-    """With the credentials that MLflow's own client would take from the environment."""
+    """With the credentials that MLflow's own client reads from the environment."""
     user = os.environ.get("MLFLOW_TRACKING_USERNAME")
     token = os.environ.get("MLFLOW_TRACKING_TOKEN")
     return httpx.Client(

@@ -78,13 +78,13 @@ def start_run(
     params: Mapping[str, Any] | None = None,
     tags: Mapping[str, str] | None = None,
 ) -> None:
-    """Begin the run of a job that makes `version`. `params` None takes the version's own."""
+    """Start the run of a job that makes `version`. `params` None takes the version's own."""
     flat = values.flat(version.params if params is None else params)
     _begin(job_id, version, flat, {"hub.job": str(job_id), **(tags or {})})
 
 
 def version_imported(version: ModelVersion) -> None:
-    """Show a version that was trained elsewhere: as a run that is over, and as a version of the
+    """Show a version that was trained elsewhere: as a finished run, and as a version of the
     registered model. Of what another hub measured, only what MLflow can keep."""
     key, now = f"version:{version.pk}", timezone.now()
     params = values.keepable(values.flat(version.params))
@@ -177,12 +177,12 @@ def _keep(operation: str, payload: dict[str, Any], run_key: str) -> None:
 
 
 def warm() -> None:
-    """Start MLflow's process, so that the first question need not wait for its import."""
+    """Start MLflow's process, so that the first call does not wait for its import."""
     mlflow.warm()
 
 
 def create_experiment(name: str) -> str:
-    """The id of the experiment `name` on the MLflow server, made if need be. Raises Unavailable.
+    """The id of the experiment `name` on the MLflow server, created if needed. Raises Unavailable.
 
     Without a server it is "": the embedded store cannot be down, yet opening it takes seconds, so
     the outbox makes the experiment (see `make_experiment`).
@@ -192,7 +192,7 @@ def create_experiment(name: str) -> str:
 
 
 def make_experiment(model: Model) -> None:
-    """Have the outbox make the experiment of a model that has none yet."""
+    """Have the outbox create the experiment of a model that has none yet."""
     if not model.mlflow_experiment_id:
         _keep("create_experiment", {"model": model.pk}, f"model:{model.pk}")
 
@@ -241,7 +241,7 @@ def tracking_uri() -> str:
 
 
 def artifact_root() -> str | None:
-    """Where artifacts of the embedded store lie; a server knows better itself."""
+    """Where artifacts of the embedded store lie; a server decides itself."""
     return None if settings.MLFLOW_TRACKING_URI else paths.mlflow_artifacts().as_uri()
 
 

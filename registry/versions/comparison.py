@@ -1,4 +1,4 @@
-"""Versions side by side: where they differ, and which is better at what."""
+"""Versions side by side: where they differ, and which one is better at what."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class ComparedRow:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All that can be said of `versions` side by side; every row has one value per version."""
+    """A comparison of `versions`; every row has one value per version."""
 
     versions: tuple[ModelVersion, ...]
     metrics: list[ComparedRow]
@@ -93,7 +93,7 @@ def find_version(name: str) -> ModelVersion:
 
 
 def compare(versions: Sequence[ModelVersion]) -> Comparison:
-    """Compare versions of any models; the first is what the others are measured against."""
+    """Compare versions of any models; differences are to the first."""
     return Comparison(
         versions=tuple(versions),
         metrics=compare_metrics(versions),
@@ -197,6 +197,6 @@ def _best(name: str, values: tuple[Any, ...]) -> int | None:
     if len(known) < 2 or len({value for value, _ in known}) == 1 or name.startswith("base_"):
         return None
     pick = max if any(word in name for word in _HIGHER_IS_BETTER) else min
-    # Of equals the first one: the index must not decide in its place.
+    # The first of equals: `pick` would otherwise compare their indexes.
     value = pick(known)[0]
     return next(index for number, index in known if number == value)

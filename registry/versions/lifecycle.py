@@ -108,7 +108,7 @@ def fail_version(version: ModelVersion) -> None:
 def record_evaluation(version: ModelVersion, metrics: dict[str, float]) -> ModelVersion:
     """Add what was measured after training, such as `exact_match`.
 
-    A figure is recorded once. Raises Conflict when one would change, or when the version is not
+    A metric is recorded once. Raises Conflict when one would change, or when the version is not
     ready.
     """
     with transaction.atomic():
@@ -117,7 +117,7 @@ def record_evaluation(version: ModelVersion, metrics: dict[str, float]) -> Model
             raise Conflict(f"{row} is {row.status}; only a ready version can be evaluated.")
         if changed := sorted(k for k, v in metrics.items() if row.metrics.get(k, v) != v):
             raise Conflict(
-                f"{row} has other figures for {', '.join(changed)} already; use another name."
+                f"{row} already has other values for {', '.join(changed)}; use another name."
             )
         row.metrics |= metrics
         row.save(update_fields=["metrics"])
