@@ -11,6 +11,7 @@ from django.db.models import Model as Row
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 
+from registry.admin.kept import Kept
 from registry.admin.search import Searched, of_model_or_dataset, starting
 from registry.errors import HubError
 from registry.maintenance import archive, removal, verification
@@ -18,42 +19,15 @@ from registry.mlflow import outbox
 from registry.models import (
     Alias,
     AliasMove,
-    BaseImport,
     BaseModel,
-    BundleImport,
     Dataset,
     DatasetReport,
-    DatasetTask,
-    ExportTask,
     MLflowOutbox,
     Model,
     ModelVersion,
     PromotionRule,
 )
 from registry.storage.sizes import human
-from registry.web.paging import RowPages
-
-
-class Kept[T: Row](admin.ModelAdmin[T]):
-    """Rows that others name as their origin: never added or deleted here, and of their fields
-    only those in `editable` change."""
-
-    editable: tuple[str, ...] = ()
-    paginator = RowPages
-    list_per_page = 25
-    show_full_result_count = False
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: T | None = None) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: T | None = None) -> bool:
-        return bool(self.editable) and super().has_change_permission(request, obj)
-
-    def get_readonly_fields(self, request: HttpRequest, obj: T | None = None) -> list[str]:
-        return [field.name for field in self.opts.fields if field.name not in self.editable]
 
 
 def _each[T: Row](
@@ -91,33 +65,6 @@ class BaseModelAdmin(Kept[BaseModel]):
         return human(row.size_bytes)
 
 
-@admin.register(BaseImport)
-class BaseImportAdmin(Kept[BaseImport]):
-    """Downloads and conversions; a failed one is retried on the page of base models."""
-
-    list_display = (
-        "name",
-        "source",
-        "origin",
-        "status",
-        "stage",
-        "received",
-        "base_model",
-        "error_message",
-        "created_at",
-        "heartbeat_at",
-    )
-    list_filter = ("status", "source", "created_at")
-    list_select_related = ("base_model",)
-    search_fields = ("name", "origin", "revision", "error_message")
-
-    @admin.display(ordering="done_bytes")
-    def received(self, row: BaseImport) -> str:
-        if row.total_bytes is None:
-            return "–"
-        return f"{human(row.done_bytes)} of {human(row.total_bytes)}"
-
-
 @admin.register(Dataset)
 class DatasetAdmin(Kept[Dataset]):
     editable = ("description",)
@@ -136,67 +83,6 @@ class DatasetAdmin(Kept[Dataset]):
     @admin.display(description="checksum", ordering="checksum")
     def checksum_start(self, row: Dataset) -> str:
         return row.checksum[:12]
-
-
-@admin.register(DatasetTask)
-class DatasetTaskAdmin(Kept[DatasetTask]):
-    """Large data sets being registered or examined; a failed one is retried on its page."""
-
-    list_display = (
-        "name",
-        "kind",
-        "source",
-        "status",
-        "stage",
-        "examples",
-        "dataset",
-        "error_message",
-        "created_at",
-        "heartbeat_at",
-    )
-    list_filter = ("status", "kind", "created_at")
-    list_select_related = ("dataset",)
-    search_fields = ("name", "source", "error_message")
-    date_hierarchy = "created_at"
-
-
-@admin.register(ExportTask)
-class ExportTaskAdmin(Kept[ExportTask]):
-    """Exports of versions being made; a failed one is created again on the version's page."""
-
-    list_display = (
-        "version",
-        "form",
-        "status",
-        "stage",
-        "error_message",
-        "created_at",
-        "heartbeat_at",
-    )
-    list_filter = ("status", "form", "created_at")
-    list_select_related = ("version__model",)
-    search_fields = ("version__model__name", "error_message")
-    date_hierarchy = "created_at"
-
-
-@admin.register(BundleImport)
-class BundleImportAdmin(Kept[BundleImport]):
-    """Large bundles being imported; a failed one is retried on its page."""
-
-    list_display = (
-        "name",
-        "source",
-        "status",
-        "stage",
-        "version",
-        "error_message",
-        "created_at",
-        "heartbeat_at",
-    )
-    list_filter = ("status", "created_at")
-    list_select_related = ("version__model",)
-    search_fields = ("name", "source", "error_message")
-    date_hierarchy = "created_at"
 
 
 @admin.register(DatasetReport)

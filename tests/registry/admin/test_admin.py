@@ -20,6 +20,7 @@ from registry.models import (
     BundleImport,
     Dataset,
     DatasetTask,
+    ExportTask,
     MLflowOutbox,
     Model,
     ModelVersion,
@@ -38,6 +39,7 @@ TABLES = (
     "datasetreport",
     "model",
     "modelversion",
+    "exporttask",
     "alias",
     "aliasmove",
     "mlflowoutbox",
@@ -59,6 +61,7 @@ def version() -> ModelVersion:
     BaseImport.objects.create(name="tiny", source="hub", origin="owner/tiny", done_bytes=5)
     DatasetTask.objects.create(kind="register", name="many", source="Upload: many.jsonl")
     BundleImport.objects.create(name="helper@0.1.0", source="helper.tar")
+    ExportTask.objects.create(version=version, form="gguf")
     examine(Dataset.objects.get(), version.base_model, 64)
     return version
 
