@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from django.contrib import admin
 
 from registry.admin.kept import Kept
@@ -14,8 +16,8 @@ _END = ("error_message", "created_at", "heartbeat_at")
 
 
 class WorkAdmin[W: Work](Kept[W]):
-    list_filter: tuple[str, ...] = ("status", "created_at")
-    search_fields: tuple[str, ...] = ("name", "source", "error_message")
+    list_filter: ClassVar[tuple[str, ...]] = ("status", "created_at")
+    search_fields: ClassVar[tuple[str, ...]] = ("name", "source", "error_message")
     date_hierarchy = "created_at"
 
 
