@@ -203,7 +203,7 @@ def test_the_commands_write_and_take_one_file(tmp_path: Path) -> None:
     call_command("import_bundle", str(file))
     assert ModelVersion.objects.filter(version="0.1.1", status="ready").exists()
     file.write_bytes(file.read_bytes()[:-1])
-    with pytest.raises(CommandError, match="cut"):
+    with pytest.raises(CommandError, match="truncated"):
         call_command("import_bundle", str(file))
 
 

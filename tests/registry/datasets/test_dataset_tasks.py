@@ -195,7 +195,7 @@ def test_columns_are_chosen_on_the_page_and_over_the_api(client: Client) -> None
 def test_a_row_in_no_format_names_the_columns_that_can_be_mapped(client: Client) -> None:
     file = SimpleUploadedFile("a.csv", b"ask,say\n1,2\n")
     answer = client.post("/datasets/new/", {"name": "x", "files": file})
-    assert "map its columns by hand: ask, say." in answer.content.decode()
+    assert "map its columns yourself: ask, say." in answer.content.decode()
 
 
 # ------------------------------------------------------------------------ the hub

@@ -124,7 +124,7 @@ def test_what_others_were_made_from_is_not_deleted() -> None:
     version = make_version()
     child = make_version(make_model("child"))
     ModelVersion.objects.filter(pk=child.pk).update(parent=version)
-    with pytest.raises(Conflict, match=r"child@0\.1\.0 was trained on from"):
+    with pytest.raises(Conflict, match=r"child@0\.1\.0 continues training from"):
         remove_model(version.model, "helper")
     assert resolve("helper").version == version
 
