@@ -116,7 +116,8 @@ def _table(versions: Sequence[ModelVersion]) -> Iterator[str]:
     rows = [_row(head), _row(["---"] * len(head))]
     for version in versions:
         aliases = ", ".join(alias.name for alias in version.aliases.all())
-        figures = [_figure(version.metrics.get(name)) for name in metrics]
+        found = [version.metrics.get(name) for name in metrics]
+        figures = [f"{v:.4g}" if isinstance(v, int | float) else "unknown" for v in found]
         rows.append(_row([version.version, version.status, aliases or "–", *figures]))
     yield "\n".join(rows)
     production = [v for v in versions if any(a.name == "production" for a in v.aliases.all())]
@@ -130,37 +131,23 @@ def _row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _figure(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, int | float) else "unknown"
-
-
 def _training(versions: Sequence[ModelVersion]) -> str:
     made = (ModelVersion.Status.READY, ModelVersion.Status.ARCHIVED)
     ready = next((v for status in made for v in versions if v.status == status), None)
     if ready is None:
         return "No version is ready."
-    known = {name: value for name, value in flatten(ready.params).items() if _is_plain(value)}
-    settings = ", ".join(f"{_words(name)} {_setting(known[name])}" for name in sorted(known))
+    settings = []
+    for name, value in sorted(flatten(ready.params).items()):
+        if isinstance(value, bool):
+            value = "yes" if value else "no"
+        if isinstance(value, int | float) or (isinstance(value, str) and len(value) < 40):
+            settings.append(f"{name.replace('_', ' ').replace('.', ' ')} {_plain(str(value))}")
     seed = "unknown" if ready.seed is None else str(ready.seed)
     mlx = ready.packages.get("mlx-lm", "unknown")
     return (
-        f"Version {ready.version}: {settings or 'settings unknown'}. "
+        f"Version {ready.version}: {', '.join(settings) or 'settings unknown'}. "
         f"Seed {seed}; mlx-lm {mlx}; the hub's code at `{ready.git_commit[:10] or 'unknown'}`."
     )
-
-
-def _is_plain(value: object) -> bool:
-    return isinstance(value, int | float) or (isinstance(value, str) and len(value) < 40)
-
-
-def _words(name: str) -> str:
-    return name.replace("_", " ").replace(".", " ")
-
-
-def _setting(value: object) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return _plain(str(value))
 
 
 def _call(model: Model, versions: Sequence[ModelVersion], origin: str) -> str:

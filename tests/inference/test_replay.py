@@ -202,9 +202,11 @@ def test_a_replay_that_went_silent_is_given_up() -> None:
         source=first, target=same, since=timezone.now() - HOUR, until=timezone.now(), total=1
     )
     assert Replay.objects.fail_silent() == 0
+    assert "data-poll" in Client().get(row.get_absolute_url()).content.decode()
     row.refresh_from_db()
     assert row.status == "running"
     Replay.objects.update(heartbeat_at=timezone.now() - HOUR)
     assert Replay.objects.fail_silent() == 1
     row.refresh_from_db()
     assert row.status == "failed"
+    assert "start a new replay" in Client().get(row.get_absolute_url()).content.decode()
