@@ -98,7 +98,10 @@ def test_no_split_of_a_small_file_is_empty(
         ('{"prompt": "a"}', 'line 2: "completion" must be a non-empty text'),
         ('{"messages": []}', 'line 2: "messages" must be a non-empty list'),
         ('{"messages": [{"role": "bot", "content": "x"}]}', "line 2: message 1 needs a role"),
-        ('{"messages": [{"role": "user", "content": 3}]}', "line 2: message 1 needs text as its content"),
+        (
+            '{"messages": [{"role": "user", "content": 3}]}',
+            "line 2: message 1 needs text as its content",
+        ),
         ('{"messages": [{"role": "user", "content": "x"}]}', "line 2: the last message must be"),
         ("[" * 100_000, "line 2: is nested too deeply"),
     ],
