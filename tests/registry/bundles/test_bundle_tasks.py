@@ -187,7 +187,7 @@ def test_a_model_deleted_meanwhile_is_explained_and_made_by_the_retry(bundle: by
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(work._Reporting, "stage", delete)
-        with pytest.raises(Conflict, match="helper was deleted meanwhile"):
+        with pytest.raises(Conflict, match="helper was deleted during the import"):
             bundle_tasks.run(task)
     assert "try again" in BundleImport.objects.get().error_message
     work.retry(task)
