@@ -85,7 +85,7 @@ def test_an_mlflow_that_stalls_stops_neither_samples_nor_a_second_flush(
         assert answer.wait(60), "the beats waited for MLflow"
         return 0
 
-    monkeypatch.setattr(sampler.tracking, "flush", stall)
+    monkeypatch.setattr(sampler.outbox, "flush", stall)
     beating = Sampler()
     beating.beat()
     beating.beat()
