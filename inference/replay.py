@@ -7,28 +7,29 @@ import datetime
 import difflib
 import re
 import uuid
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import fields
 from typing import Any
 
+from asgiref.sync import async_to_sync
 from channels.db import database_sync_to_async
 from django.db import transaction
-from django.db.models import Avg, Count, Q
+from django.db.models import Avg
 from django.utils import timezone
 
 from backends.base import Grammar, Sampling
 from inference.gateway.generation import generate_unlogged
 from inference.gateway.request import GenerationRequest
 from inference.models import InferenceRequest, Replay, ReplayAnswer
-from registry.background import children
+from registry.background import work
 from registry.errors import HubError, Invalid, TooManyRequests
 from registry.models import ModelVersion
+from registry.models.work import WAITING
 from registry.promotion.resolve import Served, resolve
 
 METRIC = "replay_agreement"  # of the target version; promotion rules can ask for it
 AT_ONCE = 4
 MOST = 1000
-SILENT = datetime.timedelta(minutes=2)
 _TRIES = 30  # of a request that a full queue refuses
 _KEPT = "Texts are kept only while HUB_LOG_PROMPTS is true."
 
@@ -80,7 +81,7 @@ def plan(
     if not chosen:
         raise Invalid(
             f"All {len(rows)} requests of {source} in that time were sampled without a seed; no "
-            "second answer to them could be compared."
+            "second answer could be compared."
         )
     with transaction.atomic():
         replay = Replay.objects.create(
@@ -88,6 +89,7 @@ def plan(
             target=target,
             since=since,
             until=until,
+            stage=WAITING,
             total=len(chosen),
             skipped=len(rows) - len(chosen),
         )
@@ -98,52 +100,45 @@ def plan(
     return replay
 
 
-def launch(replay: Replay) -> None:
-    """Run it in a process of its own, which outlives this one."""
+def run(replay: Replay) -> Replay:
+    """Ask the target every chosen request, and record how often it agrees: on the replay and, as
+    the metric `replay_agreement`, on the target.
 
-    def died() -> None:
-        replay.give_up(f"The replay's process ended early; see storage/run/replay-{replay.pk}.log.")
-
-    children.start("run_replay", str(replay.pk), log=f"replay-{replay.pk}.log", died=died)
-
-
-def give_up_silent() -> None:
-    """Mark as failed what says it runs and has been silent for minutes."""
-    Replay.objects.filter(
-        status=Replay.Status.RUNNING, heartbeat_at__lt=timezone.now() - SILENT
-    ).update(status=Replay.Status.FAILED, error="Its process ended without a word; start it again.")
-
-
-async def run(replay: Replay) -> Replay:
-    """Ask the target every chosen request, and record how often it agrees.
-
-    The figure stands on the replay and, as the metric `replay_agreement`, on the target. Raises
-    HubError when the engine cannot answer at all; the replay is marked as failed then.
+    Raises HubError when the engine cannot answer at all, after the replay says it, too.
     """
-    served = await database_sync_to_async(resolve)(await database_sync_to_async(_name)(replay))
-    answers = [a async for a in replay.answers.select_related("request").order_by("pk")]
+    with work.doing(replay) as progress:
+        progress.stage("Asking")
+        served = resolve(str(replay.target))
+        answers = list(replay.answers.select_related("request").order_by("pk"))
+
+        def note(answer: ReplayAnswer) -> None:
+            answer.save(update_fields=["after", "same", "similarity", "error"])
+            replay.asked += 1
+            replay.agreed += answer.same
+            progress.part(replay.asked / replay.total)
+
+        async_to_sync(_ask_all)(served, answers, database_sync_to_async(note))
+        _complete(replay)
+    return replay
+
+
+async def _ask_all(
+    served: Served, answers: list[ReplayAnswer], note: Callable[[ReplayAnswer], Awaitable[None]]
+) -> None:
+    """Raises the first failure."""
     free = asyncio.Semaphore(AT_ONCE)
 
     async def one(answer: ReplayAnswer) -> None:
         async with free:
             await _ask(served, answer)
-            await database_sync_to_async(_note)(replay, answer)
+            await note(answer)
 
     try:
         async with asyncio.TaskGroup() as group:
             for answer in answers:
                 group.create_task(one(answer))
     except ExceptionGroup as failed:
-        reason = failed.exceptions[0]
-        told = isinstance(reason, HubError)
-        text = str(reason) if told else f"The replay failed: {type(reason).__name__}; see its log."
-        await database_sync_to_async(replay.give_up)(text)
-        raise reason from None
-    return await database_sync_to_async(_complete)(replay)
-
-
-def _name(replay: Replay) -> str:
-    return str(replay.target)
+        raise failed.exceptions[0] from None
 
 
 def _repeatable(params: dict[str, Any]) -> bool:
@@ -156,8 +151,8 @@ def _whole(row: InferenceRequest) -> str:
 
 
 def _joined(text: str, calls: Sequence[Any]) -> str:
-    told = [f"{call['name']}({call['arguments']})" for call in calls]
-    return "\n".join([text, *told] if text else told)
+    written = [f"{call['name']}({call['arguments']})" for call in calls]
+    return "\n".join([text, *written] if text else written)
 
 
 async def _ask(served: Served, answer: ReplayAnswer) -> None:
@@ -213,33 +208,15 @@ def _similarity(before: str, after: str) -> float:
     return round(words.ratio(), 4)
 
 
-def _note(replay: Replay, answer: ReplayAnswer) -> None:
-    answer.save(update_fields=["after", "same", "similarity", "error"])
-    done = replay.answers.exclude(after="", error="").aggregate(
-        asked=Count("pk"), agreed=Count("pk", filter=Q(same=True))
-    )
-    Replay.objects.filter(pk=replay.pk).update(heartbeat_at=timezone.now(), **done)
-
-
-def _complete(replay: Replay) -> Replay:
-    figures = replay.answers.aggregate(
-        agreed=Count("pk", filter=Q(same=True)), mean=Avg("similarity")
-    )
-    agreement = figures["agreed"] / replay.total
+def _complete(replay: Replay) -> None:
+    agreement = replay.agreed / replay.total
     with transaction.atomic():
-        Replay.objects.filter(pk=replay.pk, status=Replay.Status.RUNNING).update(
-            status=Replay.Status.COMPLETED,
-            asked=replay.total,
-            agreed=figures["agreed"],
-            agreement=agreement,
-            similarity=figures["mean"],
-        )
-        # The newest replay counts: traffic and the version it is compared with go on.
+        mean = replay.answers.aggregate(mean=Avg("similarity"))["mean"]
+        replay.complete(agreement=agreement, similarity=mean)
+        # The newest replay counts: traffic and the version it is compared with change.
         target = ModelVersion.objects.select_for_update().get(pk=replay.target_id)
         target.metrics |= {METRIC: round(agreement, 6)}
         target.save(update_fields=["metrics"])
-    replay.refresh_from_db()
-    return replay
 
 
 def marked(before: str, after: str) -> tuple[list[tuple[str, bool]], list[tuple[str, bool]]]:

@@ -7,25 +7,24 @@ from typing import ClassVar
 from django.db import models
 from django.db.models import Q
 from django.urls import reverse
-from django.utils import timezone
 
 from inference.models.requests import InferenceRequest, shown
 from registry.models import ModelVersion
+from registry.models.work import Work
 
 
-class Replay(models.Model):
-    """The requests of `source` in a span of time, answered by `target`. Shares are 0 to 1."""
+class Replay(Work):
+    """The requests of `source` in a span of time, answered by `target`. Agreement and similarity
+    are 0 to 1."""
 
-    class Status(models.TextChoices):
-        RUNNING = "running", "Running"
-        COMPLETED = "completed", "Completed"
-        FAILED = "failed", "Failed"
+    label = "replay"
+    command = ("run_replay",)
+    counts = ("asked", "agreed")
 
     source = models.ForeignKey(ModelVersion, on_delete=models.CASCADE, related_name="replays_of")
     target = models.ForeignKey(ModelVersion, on_delete=models.CASCADE, related_name="replays")
     since = models.DateTimeField()
     until = models.DateTimeField()
-    status = models.CharField(max_length=10, choices=Status, default=Status.RUNNING)
     total = models.PositiveIntegerField(default=0, help_text="Requests chosen")
     skipped = models.PositiveIntegerField(
         default=0, help_text="Sampled without a seed: no answer could be the same"
@@ -34,9 +33,7 @@ class Replay(models.Model):
     agreed = models.PositiveIntegerField(default=0, help_text="With the same answer")
     agreement = models.FloatField(null=True, help_text="Share of the same answers")
     similarity = models.FloatField(null=True, help_text="Mean likeness of the texts")
-    error = models.TextField(blank=True)
-    created_at = models.DateTimeField(auto_now_add=True)
-    heartbeat_at = models.DateTimeField(default=timezone.now)
+    error_message = models.TextField(blank=True, db_column="error")
 
     class Meta:
         ordering = ("-created_at", "-pk")
@@ -53,11 +50,9 @@ class Replay(models.Model):
     def get_absolute_url(self) -> str:
         return reverse("replay", args=[self.pk])
 
-    def give_up(self, reason: str) -> None:
-        """Mark as failed, unless it has ended already."""
-        Replay.objects.filter(pk=self.pk, status=self.Status.RUNNING).update(
-            status=self.Status.FAILED, error=reason
-        )
+    @property
+    def lost(self) -> str:
+        return f"The process ended early; start a new replay. Its log is storage/run/replay-{self.pk}.log."
 
 
 class ReplayAnswer(models.Model):

@@ -1,4 +1,4 @@
-"""Searching the long tables of the admin: each word tells by its look what is searched for it.
+"""Searching the long tables of the admin: the form of each word decides where it is searched.
 
 The admin's own search looks for every word in every field, over joins, so that each row is read:
 that is, of 100,000 versions with their parameters, a hundred megabytes. Here names are looked for

@@ -12,6 +12,7 @@ from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 
 import registry.web.generics  # noqa: F401  # its classes can be subscripted
+from registry.admin.kept import Kept
 from registry.admin.search import Searched, of_model_or_dataset, starting
 from registry.errors import HubError
 from registry.maintenance import archive, removal, verification
@@ -19,47 +20,21 @@ from registry.mlflow import outbox
 from registry.models import (
     Alias,
     AliasMove,
-    BaseImport,
     BaseModel,
-    BundleImport,
     Dataset,
     DatasetReport,
-    DatasetTask,
     MLflowOutbox,
     Model,
     ModelVersion,
     PromotionRule,
 )
 from registry.storage.sizes import human
-from registry.web.paging import RowPages
-
-
-class Kept[T: Row](admin.ModelAdmin[T]):
-    """Rows that others name as their origin: never added or deleted by hand, and of their fields
-    only those in `editable` change."""
-
-    editable: tuple[str, ...] = ()
-    paginator = RowPages
-    list_per_page = 25
-    show_full_result_count = False
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: T | None = None) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: T | None = None) -> bool:
-        return bool(self.editable) and super().has_change_permission(request, obj)
-
-    def get_readonly_fields(self, request: HttpRequest, obj: T | None = None) -> list[str]:
-        return [field.name for field in self.opts.fields if field.name not in self.editable]
 
 
 def _each[T: Row](
     request: HttpRequest, rows: Iterable[T], act: Callable[[T], object], done: str
 ) -> None:
-    """Do it to one row after the other, and tell of each that was refused."""
+    """Do it to one row after the other, and report each that was refused."""
     count = 0
     for row in rows:
         try:
@@ -91,33 +66,6 @@ class BaseModelAdmin(Kept[BaseModel]):
         return human(row.size_bytes)
 
 
-@admin.register(BaseImport)
-class BaseImportAdmin(Kept[BaseImport]):
-    """Downloads and conversions; a failed one is retried on the page of base models."""
-
-    list_display = (
-        "name",
-        "source",
-        "origin",
-        "status",
-        "stage",
-        "received",
-        "base_model",
-        "error_message",
-        "created_at",
-        "heartbeat_at",
-    )
-    list_filter = ("status", "source", "created_at")
-    list_select_related = ("base_model",)
-    search_fields = ("name", "origin", "revision", "error_message")
-
-    @admin.display(ordering="done_bytes")
-    def received(self, row: BaseImport) -> str:
-        if row.total_bytes is None:
-            return "–"
-        return f"{human(row.done_bytes)} of {human(row.total_bytes)}"
-
-
 @admin.register(Dataset)
 class DatasetAdmin(Kept[Dataset]):
     editable = ("description",)
@@ -136,48 +84,6 @@ class DatasetAdmin(Kept[Dataset]):
     @admin.display(description="checksum", ordering="checksum")
     def checksum_start(self, row: Dataset) -> str:
         return row.checksum[:12]
-
-
-@admin.register(DatasetTask)
-class DatasetTaskAdmin(Kept[DatasetTask]):
-    """Large data sets being registered or examined; a failed one is retried on its page."""
-
-    list_display = (
-        "name",
-        "kind",
-        "source",
-        "status",
-        "stage",
-        "examples",
-        "dataset",
-        "error_message",
-        "created_at",
-        "heartbeat_at",
-    )
-    list_filter = ("status", "kind", "created_at")
-    list_select_related = ("dataset",)
-    search_fields = ("name", "source", "error_message")
-    date_hierarchy = "created_at"
-
-
-@admin.register(BundleImport)
-class BundleImportAdmin(Kept[BundleImport]):
-    """Large bundles being imported; a failed one is retried on its page."""
-
-    list_display = (
-        "name",
-        "source",
-        "status",
-        "stage",
-        "version",
-        "error_message",
-        "created_at",
-        "heartbeat_at",
-    )
-    list_filter = ("status", "created_at")
-    list_select_related = ("version__model",)
-    search_fields = ("name", "source", "error_message")
-    date_hierarchy = "created_at"
 
 
 @admin.register(DatasetReport)
@@ -276,7 +182,7 @@ class ModelVersionAdmin(Searched[ModelVersion], Kept[ModelVersion]):
     @admin.action(description="Verify the files of the selected versions", permissions=["view"])
     def verify(self, request: HttpRequest, queryset: QuerySet[ModelVersion]) -> None:
         """Reads every byte, so a large version takes a while."""
-        _each(request, queryset, verification.demand_sound, "verified; every byte is as recorded")
+        _each(request, queryset, verification.require_sound, "verified; every byte is as recorded")
 
     @admin.action(description="Archive the selected versions", permissions=["change"])
     def archive(self, request: HttpRequest, queryset: QuerySet[ModelVersion]) -> None:
@@ -351,6 +257,6 @@ class MLflowOutboxAdmin(Kept[MLflowOutbox]):
 
     @admin.action(description="Try the selected entries again now", permissions=["try"])
     def try_now(self, request: HttpRequest, queryset: QuerySet[MLflowOutbox]) -> None:
-        """Ends the wait of the back-off, and takes up again what was given up."""
+        """Ends the back-off, and retries what was given up."""
         count = outbox.try_again(queryset)
         messages.success(request, f"{count} will be tried at the next delivery.")

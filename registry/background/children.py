@@ -16,7 +16,7 @@ from registry.storage import paths
 def start(*arguments: str, log: str, died: Callable[[], object]) -> None:
     """Run `manage.py` with these arguments in a process of its own, its output in `storage/run`
     under the name `log`. `died` is called when it ends with a failure, so that a killed child is
-    told at once and not only by its silence."""
+    noticed immediately and not only by its silence."""
     command = [sys.executable, str(Path(settings.BASE_DIR) / "manage.py"), *arguments]
     with (paths.run_dir() / log).open("ab") as output:
         child = subprocess.Popen(

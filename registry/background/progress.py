@@ -1,44 +1,20 @@
-"""How long work says how far it is: to a row that a page shows, or to nobody."""
+"""How long work reports how far it is: to its row, to a terminal, or to nobody."""
 
 from __future__ import annotations
 
-from typing import Protocol
 
-
-class Telling(Protocol):
-    """Told what is being done from now on, and that the work is alive."""
-
-    def stage(self, text: str) -> None: ...
-
-    def beat(self) -> None: ...
-
-
-class Sharing(Telling, Protocol):
-    """Also told the share of the stage that is done, 0 to 1."""
-
-    def part(self, share: float) -> None: ...
-
-
-class Counting(Telling, Protocol):
-    """Also told how many examples are read, and the share of the stage that is done, 0 to 1."""
-
-    def progress(self, examples: int, share: float) -> None: ...
-
-
-class Silent:
-    """Tells nobody."""
+class Progress:
+    """Reports to nobody; what reports to somebody extends this."""
 
     def stage(self, text: str) -> None:
-        """Say nothing."""
+        """What is being done from now on."""
 
-    def part(self, share: float) -> None:
-        """Say nothing."""
-
-    def progress(self, examples: int, share: float) -> None:
-        """Say nothing."""
+    def part(self, share: float, **counts: int) -> None:
+        """The share of the stage that is done, 0 to 1, and what was counted on the way, such as
+        `examples` or `done_bytes`."""
 
     def beat(self) -> None:
-        """Say nothing."""
+        """The work is alive. Called at least every minute or so where nothing else is reported."""
 
 
-SILENT = Silent()
+SILENT = Progress()

@@ -1,7 +1,7 @@
-"""Whether this process has been told to end. What would go on for ever looks here and stops."""
+"""Whether this process is shutting down. Loops and streams without an end check it and stop."""
 
 from __future__ import annotations
 
 import threading
 
-begun = threading.Event()
+requested = threading.Event()

@@ -1,105 +1,154 @@
-"""How a row of `Work` tells what its child process does, and what others make of its silence."""
+"""Long work: the web process adds a row and launches a child, which does the work and reports to
+the row. A child that is killed or goes silent leaves a failed row, which can be retried."""
 
 from __future__ import annotations
 
 import datetime
+import shutil
 import time
-from typing import Any, ClassVar
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from django.db.models import Q, QuerySet
+from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from registry.errors import Conflict
-from registry.models import BaseImport, BundleImport, DatasetTask
+from registry.background import children
+from registry.background.progress import SILENT, Progress
+from registry.errors import Conflict, Damaged, HubError, Invalid
+from registry.models import BaseImport, BundleImport, DatasetTask, ExportTask
 from registry.models.bases import RESUMABLE
-from registry.models.work import Work
+from registry.models.work import WAITING, Work
+from registry.storage import artifacts, paths
 
-WAITING = "Waiting to start"
-
-_TELL_EVERY_S = 0.2
-_SHOWN_FOR = datetime.timedelta(hours=24)
-Status = Work.Status
+_EVERY_S = 0.2
 
 
-class Teller:
-    """Writes progress to the row, at most five times a second; every write is a heartbeat.
+def add[W: Work](row: W) -> W:
+    """Save a row of work that this process or a child is about to do. Raises Conflict when work of
+    the same kind and name is running."""
+    type(row).objects.fail_silent()
+    row.stage = WAITING
+    try:
+        with transaction.atomic():
+            row.save(force_insert=True)
+    except IntegrityError:
+        raise already_running(row) from None
+    return row
 
-    Raises Conflict when the row is no longer running: somebody took the silence for the end.
-    """
 
-    columns: ClassVar[tuple[str, ...]] = ("stage", "share")
+def launch[W: Work](row: W) -> W:
+    """Do the work of a running row in a child process, which outlives this one."""
 
-    def __init__(self, row: Work) -> None:
-        self.row, self.told = row, 0.0
+    def died() -> None:
+        if row.fail(row.lost):
+            discard_staging(row)
+
+    children.start(*row.command, str(row.pk), log=f"{row.label}-{row.pk}.log", died=died)
+    return row
+
+
+def retry[W: Work](row: W) -> W:
+    """Launch failed work again. Raises Conflict when it did not fail, when what it worked on is
+    gone, and when other work of its kind and name is running."""
+    type(row).objects.fail_silent()
+    row.refresh_from_db()
+    if not row.has_failed:
+        raise Conflict(f"{row} did not fail, so there is nothing to retry.")
+    if not can_retry(row):
+        raise Conflict(f"{row} cannot be retried; start it again from the beginning.")
+    try:
+        with transaction.atomic():
+            taken = row.take_up()
+    except IntegrityError:
+        raise already_running(row) from None
+    if not taken:  # another request was faster
+        raise Conflict(f"{row} did not fail, so there is nothing to retry.")
+    return launch(row)
+
+
+def can_retry(row: Work) -> bool:
+    """Whether a failed row's upload is still here; it is removed when no retry can help."""
+    return row.is_retryable and (not row.upload or paths.upload_dir(row.upload).is_dir())
+
+
+def already_running(row: Work) -> Conflict:
+    return Conflict(f"{row} is already running; wait until it is done.")
+
+
+@contextmanager
+def doing(row: Work, watch: Progress = SILENT) -> Iterator[Progress]:
+    """Around the work of a running row; the body calls `row.complete`. `watch` gets the
+    same reports as the row. What the body raises is written to the row, too."""
+    discard_staging(row)  # of a process that was killed
+    try:
+        yield _Reporting(row, watch)
+    except HubError as error:
+        row.fail(str(error))
+        if isinstance(error, Damaged | Invalid):
+            discard_upload(row)
+        raise
+    except Exception:
+        row.fail("Internal error. Details are in the hub's log.")
+        raise
+    discard_upload(row)
+
+
+class _Reporting(Progress):
+    """Writes to the row, at most five times a second. Raises Conflict when it is no longer
+    running: its process was taken for lost."""
+
+    def __init__(self, row: Work, watch: Progress) -> None:
+        self._row, self._watch, self._written = row, watch, 0.0
 
     def stage(self, text: str) -> None:
-        self.row.stage, self.row.share = text, 0.0
+        self._row.stage, self._row.share = text, 0.0
         self._write()
+        self._watch.stage(text)
 
-    def part(self, share: float) -> None:
-        self.row.share = share
+    def part(self, share: float, **counts: int) -> None:
+        self._row.share = share
+        for column in self._row.counts:
+            if column in counts:
+                setattr(self._row, column, max(getattr(self._row, column), counts[column]))
         self.beat()
+        self._watch.part(share, **counts)
 
     def beat(self) -> None:
-        if time.monotonic() - self.told >= _TELL_EVERY_S:
+        if time.monotonic() - self._written >= _EVERY_S:
             self._write()
 
     def _write(self) -> None:
-        self.told = time.monotonic()
-        changed = {column: getattr(self.row, column) for column in self.columns}
-        if not running(self.row).update(**changed, heartbeat_at=timezone.now()):
-            raise Conflict(f"{self.row} was given up meanwhile.")
+        self._written = time.monotonic()
+        columns = ("stage", "share", *self._row.counts)
+        if not self._row.write(**{name: getattr(self._row, name) for name in columns}):
+            raise Conflict(self._row.given_up)
 
 
-def running(row: Work) -> QuerySet[Any]:
-    """The row as long as it runs, else nothing."""
-    return type(row)._default_manager.filter(pk=row.pk, status=Status.RUNNING)
+def staging(row: Work) -> str:
+    """The purpose of its folders in staging (see `paths.staging_dir`)."""
+    return f"{row.label}-{row.pk}"
 
 
-def end(row: Work, **changes: object) -> bool:
-    """Write how running work ended; whether it still ran."""
-    ended = running(row).update(heartbeat_at=timezone.now(), **changes)
-    row.refresh_from_db()
-    return bool(ended)
+def discard_staging(row: Work) -> None:
+    """Remove what a killed process left half made. Not done for one that is only silent: the
+    machine may have slept, and the process still works with it."""
+    for folder in paths.staging_dirs(staging(row)):
+        artifacts.discard(folder)
 
 
-def take_up(row: Work, **changes: object) -> bool:
-    """Let failed work run again; whether it had failed. Raises IntegrityError when other work
-    stands against it."""
-    failed = type(row)._default_manager.filter(pk=row.pk, status=Status.FAILED)
-    taken = failed.update(
-        status=Status.RUNNING,
-        stage=WAITING,
-        share=0.0,
-        error_message="",
-        heartbeat_at=timezone.now(),
-        **changes,
-    )
-    row.refresh_from_db()
-    return bool(taken)
-
-
-def silent[W: Work](rows: QuerySet[W], silence: datetime.timedelta) -> QuerySet[W]:
-    """Those of `rows` that are said to run, but have not been heard of."""
-    return rows.filter(status=Status.RUNNING, heartbeat_at__lt=timezone.now() - silence)
-
-
-def in_sight[W: Work](rows: QuerySet[W]) -> QuerySet[W]:
-    """What a list shows: work that runs, and what failed lately."""
-    lately = timezone.now() - _SHOWN_FOR
-    return rows.filter(Q(status=Status.RUNNING) | Q(status=Status.FAILED, heartbeat_at__gt=lately))
+def discard_upload(row: Work) -> None:
+    if row.upload:
+        shutil.rmtree(paths.upload_dir(row.upload), ignore_errors=True)
 
 
 def prune(before: datetime.datetime) -> int:
-    """Delete rows of work that ended before then, of imports of base models, too; how many. What
-    they made stays, and knows itself where it comes from; what they had kept for a retry is a
-    leftover long since (see `gc`). A failed import of a base stays as long as its download, which
-    only its retry can go on with."""
+    """Delete rows of work that ended before then; returns how many. What they made stays. A failed
+    import of a base stays as long as its download, which only its retry can continue."""
     deleted = 0
-    for kind in (DatasetTask, BundleImport, BaseImport):
-        over = kind.objects.exclude(status=Status.RUNNING).filter(heartbeat_at__lt=before)
+    for kind in (DatasetTask, BundleImport, BaseImport, ExportTask):
+        over = kind.objects.exclude(status=Work.Status.RUNNING).filter(heartbeat_at__lt=before)
         if kind is BaseImport:
             lately = timezone.now() - RESUMABLE
-            over = over.exclude(status=Status.FAILED, heartbeat_at__gt=lately)
+            over = over.exclude(status=Work.Status.FAILED, heartbeat_at__gt=lately)
         deleted += over.delete()[0]
     return deleted

@@ -1,7 +1,7 @@
 """One question to the backend in a process of its own: `python -m registry.bases.child`.
 
 Memory that runs out there ends only that process, and the web process, which may be the one that
-asks, never loads MLX. Arguments: the pid of who asks, the backend's name, the method, and its arguments as JSON, paths
+asks, never loads MLX. Arguments: the pid of the calling process, the backend's name, the method, and its arguments as JSON, paths
 as `{"path": …}`. The last line of the output is the answer as JSON: the dataclass's fields, null,
 or `error`, a sentence for a person.
 """
@@ -34,10 +34,10 @@ def ask_backend[Answer](
     *arguments: Path | int | None,
     beat: Callable[[], None] = lambda: None,
 ) -> Answer:
-    """What the backend's `method` gives, a `kind`; `beat` is called every second meanwhile.
+    """What the backend's `method` gives, a `kind`; `beat` is called every second while it works.
 
     Raises Invalid with the backend's reason, Unavailable when its process died or took too long.
-    The fake backend has nothing to fear and answers here.
+    The fake backend uses little memory and answers in this process.
     """
     from django.conf import settings
 
@@ -109,8 +109,8 @@ def _as_json(value: Path) -> dict[str, str]:
 
 
 def _end_with(parent: int) -> None:
-    """End this process when the one that asked is gone: who was killed cannot say so, and nobody
-    would read what is still computed and written."""
+    """End this process when the calling one is gone: nobody would read the answer, and a killed
+    process cannot stop its children."""
     while os.getppid() == parent:
         time.sleep(_WATCH_S)
     os._exit(1)

@@ -1,7 +1,7 @@
 """Files from a model hub: of a model only what an MLX folder needs, resumable, pinned to a commit.
 
 A file is written to `NAME.part`, with the hub's ETag beside it, and renamed when it is whole, so
-that a killed download goes on where it stopped, and one whose file changed begins again.
+that a killed download continues where it stopped, and one whose file changed starts over.
 `HF_ENDPOINT` names another hub than huggingface.co; `HF_TOKEN` opens gated models.
 """
 
@@ -14,7 +14,6 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -89,18 +88,18 @@ def ask(repo: str, revision: str = "", kind: str = "model") -> tuple[str, Sequen
         )
     except GatedRepoError:
         raise Invalid(
-            f"{repo} is gated: accept its terms on the hub and set HF_TOKEN to a token of yours."
+            f"{repo} is gated: accept its terms on the hub and set HF_TOKEN to your token."
         ) from None
     except RevisionNotFoundError:
         raise NotFound(f"{repo} has no revision {revision!r}.") from None
     except RepositoryNotFoundError:
         raise NotFound(f"There is no {what} {repo} on {endpoint()}, or it is private.") from None
     except HFValidationError:
-        raise Invalid(f"{repo!r} is no hub id; write it as OWNER/NAME.") from None
+        raise Invalid(f"{repo!r} is not a hub id; write it as OWNER/NAME.") from None
     except (HfHubHTTPError, httpx2.HTTPError, OSError) as error:
         raise _offline(error) from error
     if not _COMMIT.fullmatch(info.sha or ""):
-        raise Invalid(f"The hub names no commit of {repo}, so nothing says what would be loaded.")
+        raise Invalid(f"The hub reports no commit for {repo}, so the download cannot be pinned.")
     return str(info.sha), info.siblings or ()
 
 
@@ -129,7 +128,7 @@ def _why_no_weights(repo: str, names: list[str]) -> str:
     if other:
         return (
             f"{repo} keeps its weights in {other[0]}, and mlx-lm reads only files named "
-            "model*.safetensors; choose a repository that was converted since."
+            "model*.safetensors; choose a repository with newer files."
         )
     pickled = any(name.endswith(_PICKLES) for name in names)
     reason = "only pickles, which can run code" if pickled else "no model.safetensors"
@@ -137,25 +136,26 @@ def _why_no_weights(repo: str, names: list[str]) -> str:
 
 
 def fetch(model: HubRepo, folder: Path, progress: Callable[[int], None]) -> None:
-    """Bring every file of `model` into `folder`; `progress` is told the bytes there in all.
+    """Download every file of `model` into `folder`; `progress` gets the total bytes there so far.
 
     Raises Invalid as soon as the config asks for code or the index names weights that do not
-    come, and when a file is not what the hub said it is; Unavailable when the connection stays away. What arrived is kept for the next call.
+    come, and when a file is not what the hub said it is; Unavailable when the connection stays
+    away. What has arrived is kept for the next call.
     """
     done = 0
     with _client() as client:
         for file in model.files:
-            _fetch(client, model, file, folder, partial(_tell, progress, done))
+
+            def report(size: int, before: int = done) -> None:
+                progress(before + size)
+
+            _fetch(client, model, file, folder, report)
             if file.name in ("config.json", "tokenizer_config.json"):
                 _refuse_code(model.repo, folder / file.name)
             elif file.name == _INDEX:
                 _refuse_gaps(model, folder / file.name)
             done += file.size
             progress(done)
-
-
-def _tell(progress: Callable[[int], None], before: int, size: int) -> None:
-    progress(before + size)
 
 
 def _client() -> httpx.Client:
@@ -169,7 +169,11 @@ def _client() -> httpx.Client:
 
 
 def _fetch(
-    client: httpx.Client, model: HubRepo, file: HubFile, folder: Path, tell: Callable[[int], None]
+    client: httpx.Client,
+    model: HubRepo,
+    file: HubFile,
+    folder: Path,
+    progress: Callable[[int], None],
 ) -> None:
     target = folder / file.name
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -177,19 +181,27 @@ def _fetch(
         return
     for attempt in range(_ATTEMPTS):
         try:
-            _append(client, model, file, folder, tell)
+            _append(client, model, file, folder, progress)
             break
         except httpx.TransportError as error:
             if attempt == _ATTEMPTS - 1:
                 raise _offline(error) from error
     part = folder / f"{file.name}.part"
-    _check(part, file)
+    with part.open("rb") as content:
+        digest = hashlib.file_digest(content, "sha256").hexdigest() if file.sha256 else ""
+    if part.stat().st_size != file.size or digest != file.sha256:
+        part.unlink()  # so that a retry starts it over
+        raise Invalid(f"{file.name} does not match the checksum from the hub; try again.")
     part.rename(target)
     _etag_path(part).unlink(missing_ok=True)
 
 
 def _append(
-    client: httpx.Client, model: HubRepo, file: HubFile, folder: Path, tell: Callable[[int], None]
+    client: httpx.Client,
+    model: HubRepo,
+    file: HubFile,
+    folder: Path,
+    progress: Callable[[int], None],
 ) -> None:
     """Read the rest of the file. A dropped connection leaves what came before it in place."""
     from huggingface_hub import hf_hub_url
@@ -211,7 +223,7 @@ def _append(
     with client.stream("GET", url, headers=asked) as response:
         if response.status_code == 416:
             part.unlink()
-            raise httpx.ReadError("The server has no such range; beginning again.")
+            raise httpx.ReadError("The server does not have that range; starting over.")
         if response.status_code >= 400:
             raise _answer(response, file)
         resumed = response.status_code == 206 and bool(asked)
@@ -222,19 +234,10 @@ def _append(
             for chunk in response.iter_raw():
                 size += out.write(chunk)
                 if size > file.size:
-                    raise Invalid(f"{file.name} is longer than the hub said; nothing was kept.")
-                tell(size)
+                    raise Invalid(f"{file.name} is longer than the hub said, so it was discarded.")
+                progress(size)
     if size < file.size:
         raise httpx.ReadError("The connection ended before the file did.")
-
-
-def _check(part: Path, file: HubFile) -> None:
-    """A part that is not what the hub promised is removed, so that a retry begins it again."""
-    with part.open("rb") as content:
-        digest = hashlib.file_digest(content, "sha256").hexdigest() if file.sha256 else ""
-    if part.stat().st_size != file.size or digest != file.sha256:
-        part.unlink()
-        raise Invalid(f"{file.name} arrived with other bytes than the hub promised; try again.")
 
 
 def _refuse_code(repo: str, path: Path) -> None:
@@ -250,7 +253,7 @@ def _refuse_code(repo: str, path: Path) -> None:
 
 
 def _refuse_gaps(model: HubRepo, path: Path) -> None:
-    """Say before the gigabytes come that some of the weights never would."""
+    """Raise Invalid before gigabytes are downloaded when some weights are missing on the hub."""
     try:
         named = {str(name) for name in json.loads(path.read_text())["weight_map"].values()}
     except (ValueError, KeyError, TypeError, AttributeError):
@@ -277,6 +280,6 @@ def _answer(response: httpx.Response, file: HubFile) -> Exception:
 def _offline(error: Exception) -> Unavailable:
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
     return Unavailable(
-        f"The model hub at {endpoint()} cannot be reached ({reason}). Look at the network and try "
+        f"The model hub at {endpoint()} cannot be reached ({reason}). Check the network and try "
         "again: what has arrived is kept."
     )

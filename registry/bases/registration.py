@@ -34,7 +34,7 @@ def register_base(name: str, source: BaseModel.Source, origin: str) -> BaseModel
         return register_starter()
     if source not in (BaseModel.Source.FOLDER, BaseModel.Source.GGUF):
         raise Invalid(
-            "Only a folder or a GGUF file is registered from a path; `manage.py import_base` takes "
+            "Only a folder or a GGUF file can be registered from a path; `manage.py import_base` takes "
             "the id of a model on a hub, too."
         )
     check_name(name)
@@ -76,11 +76,11 @@ def find_base(name: str | None) -> BaseModel:
     known = list(BaseModel.objects.all())
     names = ", ".join(base.name for base in known) or "none yet; register the starter first"
     if name is None and len(known) != 1:
-        raise Invalid(f"Say which base model to adapt. There is: {names}.")
+        raise Invalid(f"Name the base model to adapt. Available: {names}.")
     for base in known:
         if name is None or base.name.lower() == name.lower():
             return base
-    raise NotFound(f"There is no base model {name!r}. There is: {names}.")
+    raise NotFound(f"There is no base model {name!r}. Available: {names}.")
 
 
 def base_path(base: BaseModel) -> Path:

@@ -89,14 +89,14 @@ def read_index(file: IO[bytes]) -> tuple[Index, str]:
     digest = hashlib.sha256(content).hexdigest()
     seal = b"".join(tarball.read(file, SEAL, tarball.peek_size(file, SEAL, 64)))
     if seal != digest.encode():
-        raise Damaged(f"{INDEX} and {SEAL} do not agree: one of them was changed.")
+        raise Damaged(f"{INDEX} and {SEAL} do not match: one of them was changed.")
     try:
         if _ESCAPED_NUL.search(content):
             raise ValueError("a text holds NUL, which no database keeps")
         index = Index.model_validate_json(content)
         parse_semver(index.version)
     except (ValidationError, ValueError) as error:
-        raise Invalid(f"{INDEX} is not one that a hub writes ({type(error).__name__}).") from None
+        raise Invalid(f"{INDEX} was not written by a hub ({type(error).__name__}).") from None
     if index.format != FORMAT:
         raise Invalid(f"The bundle has format {index.format}; this hub reads format {FORMAT}.")
     return index, digest
@@ -123,5 +123,5 @@ def _known_folder(folder: str, name: str) -> str:
     adapter_file = folder == "adapter" and name.endswith(_ADAPTER_SUFFIXES)
     data_file = folder == "data" and name.endswith((".jsonl", f"/{artifacts.MANIFEST}"))
     if not (adapter_file or data_file or name == CARD):
-        raise Invalid(f"{name!r} has no place in a bundle.")
+        raise Invalid(f"{name!r} does not belong in a bundle.")
     return folder

@@ -22,7 +22,7 @@ def import_bundle_upload(
     file: UploadedFile[bytes], model_name: str = "", base_name: str = "", number: str = ""
 ) -> ModelVersion:
     """Take the version out of an uploaded bundle. Raises what `take_at_once` raises; a damaged one
-    is Invalid here: it is the client's to mend."""
+    is Invalid here: the client has to fix it."""
     with blaming_the_client(), from_its_beginning(file) as content:
         return take_at_once(content, model_name, base_name, number)
 
@@ -44,7 +44,7 @@ def save_bundle(file: UploadedFile[bytes]) -> Path:
 
 @contextmanager
 def blaming_the_client() -> Iterator[None]:
-    """What is damaged was sent so: Invalid."""
+    """Damaged becomes Invalid: the client sent it that way."""
     try:
         yield
     except Damaged as damage:
@@ -53,7 +53,7 @@ def blaming_the_client() -> Iterator[None]:
 
 @contextmanager
 def from_its_beginning(file: UploadedFile[bytes]) -> Iterator[IO[bytes]]:
-    """The bytes of an upload, whoever has read of them; put back to their beginning after."""
+    """The bytes of an upload from their beginning, and rewound afterwards."""
     file.seek(0)
     yield cast(IO[bytes], file)
     file.seek(0)

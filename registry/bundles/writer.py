@@ -1,4 +1,4 @@
-"""One file that holds a version with all that is known of it, for another hub to verify and take.
+"""One file that holds a version with everything known about it, for another hub to verify and import.
 
 `bundle.json` comes first and names every other file with its size and sha256; `bundle.sha256` is
 that of `bundle.json`. The digests show damage, not forgery: who can write the file can write them.
@@ -12,9 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from registry.errors import Conflict, Damaged
+from registry.errors import Conflict
 from registry.models import BaseModel, ModelVersion
 from registry.storage import artifacts, paths, tarball
+from registry.storage.checks import require_sound
 from registry.versions import graph
 
 FORMAT = 1
@@ -34,8 +35,8 @@ _DIMENSIONS = (
 def export(version: ModelVersion, *, with_data: bool = False) -> Iterator[bytes]:
     """The bundle in pieces; its files are verified before the first.
 
-    Raises Conflict when the version has no files or its data set is not here, Damaged when they
-    are not what was recorded.
+    Raises Conflict when the version has no files or its data set is unknown, Damaged when its
+    files are not as recorded.
     """
     contents = _contents(version, with_data=with_data)
     index = _index(version, contents)
@@ -62,22 +63,18 @@ def _pieces(contents: dict[str, bytes | Path], sizes: dict[str, int]) -> Iterato
 
 def _contents(version: ModelVersion, *, with_data: bool) -> dict[str, bytes | Path]:
     if not version.artifact_path:
-        raise Conflict(f"{version} is {version.status} and has no files to put into a bundle.")
+        raise Conflict(f"{version} is {version.status} and has no files to bundle.")
     contents: dict[str, bytes | Path] = {CARD: _card(version).encode()}
     contents |= _folder("adapter", paths.absolute(version.artifact_path), version.manifest_sha256)
     if with_data:
         if version.dataset is None:
-            raise Conflict(f"The data set of {version} is unknown, so it cannot be put into it.")
+            raise Conflict(f"The data set of {version} is unknown, so it cannot be bundled.")
         contents |= _folder("data", paths.absolute(version.dataset.path), version.dataset_checksum)
     return contents
 
 
 def _folder(prefix: str, folder: Path, sha256: str) -> dict[str, bytes | Path]:
-    if problems := artifacts.verify(folder):
-        raise Damaged(f"{folder.name} is damaged: {' '.join(problems)}")
-    manifest = artifacts.read_manifest(folder)
-    if manifest.sha256 != sha256:
-        raise Damaged(f"{folder.name}/{artifacts.MANIFEST} is not the one that was recorded.")
+    manifest = require_sound(folder, sha256, folder.name)
     names = [artifacts.MANIFEST, *sorted(manifest.files)]
     return {f"{prefix}/{name}": folder / name for name in names}
 
@@ -130,11 +127,11 @@ def _card(version: ModelVersion) -> str:
     metrics = [f"- {name}: {value}" for name, value in sorted(version.metrics.items())]
     lines = [
         f"# {version}",
-        version.model.description or "What it is for is not written down.",
+        version.model.description or "No description.",
         f"Base model: {base.name} ({base.origin or 'origin unknown'}), "
         f"sha256 {version.base_checksum or 'unknown'}.",
         f"Data set: {dataset or 'unknown'}, sha256 {version.dataset_checksum or 'unknown'}.",
-        "\n".join(metrics) or "Nothing was measured.",
+        "\n".join(metrics) or "No metrics were recorded.",
         version.model.card_notes,
     ]
     return "\n\n".join(line for line in lines if line) + "\n"

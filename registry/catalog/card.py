@@ -1,6 +1,6 @@
-"""The model card: what the hub knows of a model, in Markdown, with a person's own words.
+"""The model card: what the hub knows about a model, in Markdown, with a person's notes.
 
-What is not known is said so. The page shows the card as HTML that can neither run anything nor
+What is unknown is shown as unknown. The page shows the card as HTML that can neither run anything nor
 load anything from another host.
 """
 
@@ -58,7 +58,7 @@ def write_body(model: Model, origin: str) -> str:
 
 
 def _purpose(model: Model) -> Iterator[str]:
-    yield model.description.strip() or "What it is for is not written down yet."
+    yield model.description.strip() or "No description yet."
     yield f"Task: {model.get_task_type_display()}."
     if model.tags:
         yield f"Tags: {', '.join(_plain(tag) for tag in model.tags)}."
@@ -116,7 +116,8 @@ def _table(versions: Sequence[ModelVersion]) -> Iterator[str]:
     rows = [_row(head), _row(["---"] * len(head))]
     for version in versions:
         aliases = ", ".join(alias.name for alias in version.aliases.all())
-        figures = [_figure(version.metrics.get(name)) for name in metrics]
+        found = [version.metrics.get(name) for name in metrics]
+        figures = [f"{v:.4g}" if isinstance(v, int | float) else "unknown" for v in found]
         rows.append(_row([version.version, version.status, aliases or "–", *figures]))
     yield "\n".join(rows)
     production = [v for v in versions if any(a.name == "production" for a in v.aliases.all())]
@@ -130,44 +131,30 @@ def _row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _figure(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, int | float) else "unknown"
-
-
 def _training(versions: Sequence[ModelVersion]) -> str:
     made = (ModelVersion.Status.READY, ModelVersion.Status.ARCHIVED)
     ready = next((v for status in made for v in versions if v.status == status), None)
     if ready is None:
         return "No version is ready."
-    known = {name: value for name, value in flatten(ready.params).items() if _is_plain(value)}
-    settings = ", ".join(f"{_words(name)} {_setting(known[name])}" for name in sorted(known))
+    settings = []
+    for name, value in sorted(flatten(ready.params).items()):
+        if isinstance(value, bool):
+            value = "yes" if value else "no"
+        if isinstance(value, int | float) or (isinstance(value, str) and len(value) < 40):
+            settings.append(f"{name.replace('_', ' ').replace('.', ' ')} {_plain(str(value))}")
     seed = "unknown" if ready.seed is None else str(ready.seed)
     mlx = ready.packages.get("mlx-lm", "unknown")
     return (
-        f"Version {ready.version}: {settings or 'settings unknown'}. "
+        f"Version {ready.version}: {', '.join(settings) or 'settings unknown'}. "
         f"Seed {seed}; mlx-lm {mlx}; the hub's code at `{ready.git_commit[:10] or 'unknown'}`."
     )
 
 
-def _is_plain(value: object) -> bool:
-    return isinstance(value, int | float) or (isinstance(value, str) and len(value) < 40)
-
-
-def _words(name: str) -> str:
-    return name.replace("_", " ").replace(".", " ")
-
-
-def _setting(value: object) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return _plain(str(value))
-
-
 def _call(model: Model, versions: Sequence[ModelVersion], origin: str) -> str:
     if model.archived_at:
-        return "It is archived and answers nobody; restore it first."
+        return "It is archived and not served; restore it first."
     if not any(version.status == ModelVersion.Status.READY for version in versions):
-        return "Nothing can be called yet: no version is ready."
+        return "It cannot be called yet: no version is ready."
     return f"""```python
 from openai import OpenAI
 
@@ -184,19 +171,19 @@ def _limits(model: Model, versions: Sequence[ModelVersion]) -> str:
     context = model.base_model.context_length
     reach = f"at most {context} tokens of context" if context else "context length unknown"
     scored = any("exact_match" in version.metrics for version in versions)
-    tested = "" if scored else " It was not measured on a task of its own."
+    tested = "" if scored else " It was not scored on a task of its own."
     return f"Limits outside the data above are unknown; {reach}.{tested}"
 
 
 def _plain(text: str) -> str:
-    """Text as itself: nothing in it is Markdown."""
+    """Text with its Markdown characters escaped."""
     return re.sub(r"([\\`*_{}\[\]()<>#+!|~])", r"\\\1", " ".join(text.split()))
 
 
 @lru_cache(256)  # a page shows its card far more often than the card changes
 def render(markdown: str) -> str:
     """Markdown as safe HTML, its headings one level down, below the page's."""
-    # Raw HTML stays text, and an image would tell another host who reads the page.
+    # Raw HTML stays text, and an image would reveal readers to another host.
     reader = MarkdownIt("commonmark", {"html": False}).enable("table").disable("image")
     tokens = reader.parse(markdown)
     for token in tokens:

@@ -26,7 +26,7 @@ def register_model(
     """Make the model `name`, a line of fine-tunes of `base`.
 
     Raises Invalid, Conflict when the name is taken, and Unavailable when the MLflow server does
-    not answer: then nothing was made. An experiment whose row failed is found again by its name.
+    not answer: then nothing was created. An experiment whose row failed is found again by its name.
     """
     model = new_model(name, base, task_type, description, tags)
     model.mlflow_experiment_id = tracking.create_experiment(name)
@@ -41,7 +41,7 @@ def new_model(
     description: str = "",
     tags: Sequence[str] = (),
 ) -> Model:
-    """A model for `save_model`; nothing is made yet. Raises Invalid and Conflict."""
+    """A model for `save_model`; nothing is created yet. Raises Invalid and Conflict."""
     model = Model(
         name=name,
         base_model=base,
@@ -57,7 +57,7 @@ def new_model(
 
 def save_model(model: Model) -> None:
     """Save a new model, whose experiment was asked for before (`tracking.create_experiment`): no
-    transaction waits for a server. Raises Conflict when its name was taken meanwhile."""
+    transaction waits for a server. Raises Conflict when its name was taken by then."""
     try:
         with transaction.atomic():
             model.save(force_insert=True)
@@ -73,7 +73,7 @@ def update_model(model: Model, **changes: Any) -> Model:
         changes["tags"] = _clean_tags(changes["tags"])
     for field, value in changes.items():
         if field not in EDITABLE:
-            raise Invalid(f"{field} of a model does not change.")
+            raise Invalid(f"{field} of a model cannot be changed.")
         setattr(model, field, value)
     _check(model)
     model.save(update_fields=list(changes))

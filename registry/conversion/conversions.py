@@ -1,7 +1,7 @@
-"""New base models out of what is here: quantized from a base, fused from a version.
+"""New base models from existing ones: quantized from a base, fused from a version.
 
 Nothing is kept that has no certificate of its fidelity. What can be refused without computing is
-refused by `check_quantize` and `check_fuse`, which pages and the API ask before they begin.
+refused by `check_quantize` and `check_fuse`, which pages and the API call first.
 """
 
 from __future__ import annotations
@@ -9,14 +9,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from backends.base import ImportedModel
-from registry.background.progress import Silent, Telling
+from registry.background.progress import SILENT, Progress
 from registry.bases import registration
 from registry.bases.child import ask_backend
 from registry.conversion.fidelity import LIMITS, Limits, certify, held_out_split
 from registry.datasets import snapshots
-from registry.errors import Conflict, Damaged, Invalid
+from registry.errors import Conflict, Invalid
 from registry.models import BaseModel, Dataset, ModelVersion
 from registry.storage import artifacts, paths
+from registry.storage.checks import require_sound
 
 BITS = (4, 8)
 GROUP_SIZES = (32, 64, 128)
@@ -55,7 +56,7 @@ def quantize_base(
     name: str = "",
     dataset: Dataset | None = None,
     limits: Limits = LIMITS,
-    tell: Telling | None = None,
+    progress: Progress = SILENT,
     purpose: str = "base",
 ) -> BaseModel:
     """A base model with `bits` a weight, judged on `dataset` (by default the starter's examples).
@@ -63,20 +64,19 @@ def quantize_base(
     `purpose` names the folder in staging. Raises Invalid (also when the result is not faithful:
     nothing is kept), Conflict.
     """
-    tell = tell or Silent()
     name, dataset = check_quantize(base, bits, group_size, name, dataset)
     origin = f"{base.name}, {bits} bits in groups of {group_size}"
     row = BaseModel(name=name, source=BaseModel.Source.QUANTIZED, origin=origin, derived_from=base)
     source = registration.base_path(base)
     staging = paths.staging_dir(purpose)
     try:
-        tell.stage("Quantizing")
+        progress.stage("Quantizing")
         imported = ask_backend(
-            ImportedModel, "quantize", source, staging, bits, group_size, beat=tell.beat
+            ImportedModel, "quantize", source, staging, bits, group_size, beat=progress.beat
         )
-        tell.stage("Comparing with the original")
-        row.certificate = certify(source, None, staging, dataset, limits, tell.beat)
-        tell.stage("Computing checksums")
+        progress.stage("Comparing with the original")
+        row.certificate = certify(source, None, staging, dataset, limits, progress.beat)
+        progress.stage("Computing checksums")
         return registration.publish(row, imported, staging)
     finally:
         artifacts.discard(staging)
@@ -87,12 +87,11 @@ def fuse_version(
     *,
     name: str = "",
     limits: Limits = LIMITS,
-    tell: Telling | None = None,
+    progress: Progress = SILENT,
     purpose: str = "base",
 ) -> BaseModel:
     """A base model with the version's adapter in its weights, judged on the held-out rows of the
     data set that the version learned from. Raises Invalid and Conflict as `quantize_base` does."""
-    tell = tell or Silent()
     name, adapter = check_fuse(version, name)
     base = version.base_model
     row = BaseModel(
@@ -104,23 +103,23 @@ def fuse_version(
     )
     staging = paths.staging_dir(purpose)
     try:
-        imported, row.certificate = fuse_into(version, adapter, staging, limits, tell)
-        tell.stage("Computing checksums")
+        imported, row.certificate = fuse_into(version, adapter, staging, limits, progress)
+        progress.stage("Computing checksums")
         return registration.publish(row, imported, staging)
     finally:
         artifacts.discard(staging)
 
 
 def fuse_into(
-    version: ModelVersion, adapter: Path, target: Path, limits: Limits, tell: Telling
+    version: ModelVersion, adapter: Path, target: Path, limits: Limits, progress: Progress
 ) -> tuple[ImportedModel, dict[str, object]]:
     """Write the version's fused weights into the empty folder `target`; what they are, and the
     certificate that they say what the adapter said."""
     base = registration.base_path(version.base_model)
-    tell.stage("Fusing")
-    imported = ask_backend(ImportedModel, "fuse", base, adapter, target, beat=tell.beat)
-    tell.stage("Comparing with the adapter")
-    return imported, certify(base, adapter, target, rows_of(version), limits, tell.beat)
+    progress.stage("Fusing")
+    imported = ask_backend(ImportedModel, "fuse", base, adapter, target, beat=progress.beat)
+    progress.stage("Comparing with the adapter")
+    return imported, certify(base, adapter, target, rows_of(version), limits, progress.beat)
 
 
 def adapter_path(version: ModelVersion) -> Path:
@@ -128,12 +127,13 @@ def adapter_path(version: ModelVersion) -> Path:
     if version.status not in (ModelVersion.Status.READY, ModelVersion.Status.ARCHIVED):
         raise Conflict(f"{version} is {version.get_status_display().lower()} and has no files.")
     folder = paths.absolute(version.artifact_path)
-    if problems := artifacts.verify(folder):
-        raise Damaged(f"{version} is damaged: {' '.join(problems)}")
+    require_sound(folder, version.manifest_sha256, str(version))
     return folder
 
 
 def rows_of(version: ModelVersion) -> Dataset:
     if version.dataset is None:
-        raise Invalid(f"The data set that {version} learned from is unknown, so nothing can judge.")
+        raise Invalid(
+            f"The training data set of {version} is unknown, so the result cannot be checked."
+        )
     return version.dataset

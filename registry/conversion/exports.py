@@ -1,16 +1,14 @@
-"""A version's files to take away: its adapter, a fused model folder, or one GGUF file.
+"""A version's files for download: its adapter, a fused model folder, or one GGUF file.
 
 An export in storage is one file, `storage/exports/ID-FORM/NAME-VERSION-FORM.zip`, that appears
-whole by a rename. While it is made, and when that failed, `state.json` beside it says so; the
-certificate of what was fused lies beside it as `fidelity.json`, too.
+whole by a rename. Its row, an `ExportTask`, says how far it is and why it failed; the certificate
+of what was fused lies beside the file as `fidelity.json`, too.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-import time
-import uuid
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,23 +16,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from registry.background import children
-from registry.background.progress import Silent, Telling
+from registry.background import work
+from registry.background.progress import SILENT, Progress
 from registry.bases import registration
 from registry.bases.child import ask_backend
 from registry.conversion.conversions import adapter_path, fuse_into, rows_of
 from registry.conversion.fidelity import LIMITS, Limits, held_out_split
-from registry.errors import Conflict, HubError, Invalid, NotFound
-from registry.models import ModelVersion
+from registry.errors import Conflict, Invalid, NotFound
+from registry.models import ExportTask, ModelVersion
 from registry.promotion import resolve
 from registry.storage import artifacts, paths
 
-FORMS = ("adapter", "fused", "gguf")
-_STATE = "state.json"
+FORMS = tuple(ExportTask.Form.values)
 _CERTIFICATE = "fidelity.json"
-_SILENCE_S = 600.0  # longer than a large file takes to be hashed or copied
-_TELL_EVERY_S = 1.0
-_DIED = "The export's process ended before its work, and nothing was kept; ask again."
+_PIECE = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -48,6 +43,7 @@ class Export:
     file_name: str = ""
     error: str = ""
     stage: str = ""
+    share: float = 0.0
     certificate: dict[str, Any] = field(default_factory=dict)
 
 
@@ -64,8 +60,8 @@ def find_version(name: str) -> ModelVersion:
 def write(version: ModelVersion, form: str, target: Path, limits: Limits = LIMITS) -> Path:
     """Write the export's files into `target`, a new or empty folder. Raises Conflict, Invalid."""
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise Conflict(f"{target} is there already and not an empty folder; name another one.")
-    with _made(version, form, limits, Silent()) as made:
+        raise Conflict(f"{target} exists and is not an empty folder; choose another one.")
+    with _made(version, form, limits) as made:
         target.mkdir(parents=True, exist_ok=True)
         for path in sorted(made.iterdir()):
             shutil.copyfile(path, target / path.name)
@@ -73,31 +69,26 @@ def write(version: ModelVersion, form: str, target: Path, limits: Limits = LIMIT
 
 
 def store(version: ModelVersion, form: str, limits: Limits = LIMITS) -> Path:
-    """Make the export in storage; its file. An export that is there already is given again."""
+    """Make the export in storage now; its file. An existing export is returned as it is."""
     ready = file_path(version, form)
-    if ready.exists():
-        return ready
+    return ready if ready.exists() else run(_task(version, form), limits)
+
+
+def run(task: ExportTask, limits: Limits = LIMITS) -> Path:
+    """Do the work of a running task; its file. Raises what went wrong after the row says it, too."""
+    version, form = task.version, task.form
+    ready = file_path(version, form)
     ready.parent.mkdir(parents=True, exist_ok=True)
-    tell = _Teller(version, form)
-    tell.stage("Reading the adapter")
-    try:
-        with _made(version, form, limits, tell) as made:
-            part = ready.with_name(f"{uuid.uuid4().hex}.part")
-            try:
-                tell.stage("Packing")
-                _zip(made, part, top=ready.stem)
-                if (made / _CERTIFICATE).exists():
-                    shutil.copyfile(made / _CERTIFICATE, ready.with_name(_CERTIFICATE))
-                part.rename(ready)
-            finally:
-                part.unlink(missing_ok=True)
-    except HubError as error:
-        _tell(version, form, "failed", str(error))
-        raise
-    except Exception:
-        _tell(version, form, "failed", "The export failed; the hub's log says why.")
-        raise
-    (ready.parent / _STATE).unlink(missing_ok=True)
+    with work.doing(task) as progress:
+        progress.stage("Reading the adapter")
+        with _made(version, form, limits, progress, work.staging(task)) as made:
+            part = made.parent / "export.zip"
+            progress.stage("Packing")
+            _zip(made, part, ready.stem, progress)
+            if (made / _CERTIFICATE).exists():
+                shutil.copyfile(made / _CERTIFICATE, ready.with_name(_CERTIFICATE))
+            part.rename(ready)
+        task.complete()
     return ready
 
 
@@ -114,23 +105,20 @@ def request(version: ModelVersion, form: str) -> Export:
     else:
         adapter_path(version)
         _refuse_early(version, form)
-        _launch(version, form)
+        work.launch(_task(version, form))
     return look(version, form) or Export(form, "running")
 
 
 def look(version: ModelVersion, form: str) -> Export | None:
-    """The export as it stands, or None when nobody asked for it. Raises Invalid."""
+    """The state of an export, or None when it was never created. Raises Invalid."""
     path = file_path(version, form)
     if path.exists():
         certificate = _read_json(path.parent / _CERTIFICATE)
         return Export(form, "ready", path.stat().st_size, path.name, certificate=certificate)
-    state = _read_json(path.parent / _STATE)
-    if not state:
+    task = version.exports.up_to_date().filter(form=form).first()
+    if task is None or task.status == ExportTask.Status.COMPLETED:
         return None
-    status, error = str(state["status"]), str(state["error"])
-    if status == "running" and time.time() - float(state["at"]) > _SILENCE_S:
-        status, error = "failed", _DIED
-    return Export(form, status, error=error, stage=str(state.get("stage", "")))
+    return Export(form, task.status, error=task.error_message, stage=task.stage, share=task.share)
 
 
 def open_file(version: ModelVersion, form: str) -> BinaryIO:
@@ -138,20 +126,18 @@ def open_file(version: ModelVersion, form: str) -> BinaryIO:
     try:
         return file_path(version, form).open("rb")
     except FileNotFoundError:
-        raise NotFound(
-            f"{version} has no {form} export that is ready; ask for one first."
-        ) from None
+        raise NotFound(f"{version} has no {form} export; create it first.") from None
 
 
 def exports_of(version: ModelVersion) -> list[Export]:
-    """All exports of a version that were asked for."""
+    """All exports of a version, in any state."""
     return [found for form in FORMS if (found := look(version, form))]
 
 
 def file_path(version: ModelVersion, form: str) -> Path:
     """Where the export's file is, or will be. Raises Invalid for an unknown form."""
     if form not in FORMS:
-        raise Invalid(f"A version is exported as one of {', '.join(FORMS)}.")
+        raise Invalid(f"The export form must be one of {', '.join(FORMS)}.")
     name = f"{version.model.name}-{version.version}-{form}.zip"
     return paths.export_dir(f"{version.pk}-{form}") / name
 
@@ -166,12 +152,18 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def _made(version: ModelVersion, form: str, limits: Limits, tell: Telling) -> Iterator[Path]:
-    """A folder with the export's files, gone afterwards."""
+def _made(
+    version: ModelVersion,
+    form: str,
+    limits: Limits,
+    progress: Progress = SILENT,
+    purpose: str = "export",
+) -> Iterator[Path]:
+    """A folder with the export's files inside one in staging; both are removed afterwards."""
     file_path(version, form)  # refuses unknown forms
     adapter = adapter_path(version)
     _refuse_early(version, form)
-    staging = paths.staging_dir(_purpose(version, form))
+    staging = paths.staging_dir(purpose)
     try:
         files = staging / "files"
         files.mkdir()
@@ -179,8 +171,8 @@ def _made(version: ModelVersion, form: str, limits: Limits, tell: Telling) -> It
             for name in artifacts.read_manifest(adapter).files:
                 shutil.copyfile(adapter / name, files / Path(name).name)
         else:
-            _fused(version, adapter, form, staging, limits, tell)
-        tell.stage("Computing checksums")
+            _fused(version, adapter, form, staging, limits, progress)
+        progress.stage("Computing checksums")
         artifacts.seal(files)
         yield files
     finally:
@@ -188,21 +180,26 @@ def _made(version: ModelVersion, form: str, limits: Limits, tell: Telling) -> It
 
 
 def _fused(
-    version: ModelVersion, adapter: Path, form: str, staging: Path, limits: Limits, tell: Telling
+    version: ModelVersion,
+    adapter: Path,
+    form: str,
+    staging: Path,
+    limits: Limits,
+    progress: Progress,
 ) -> None:
     files = staging / "files"
     fused = files if form == "fused" else staging / "fused"
     fused.mkdir(exist_ok=True)
-    _, certificate = fuse_into(version, adapter, fused, limits, tell)
+    _, certificate = fuse_into(version, adapter, fused, limits, progress)
     if form == "gguf":
-        tell.stage("Writing GGUF")
+        progress.stage("Writing GGUF")
         name = f"{version.model.name}-{version.version}.gguf"
-        ask_backend(type(None), "export_gguf", fused, files / name, beat=tell.beat)
+        ask_backend(type(None), "export_gguf", fused, files / name, beat=progress.beat)
     (files / _CERTIFICATE).write_text(json.dumps(certificate, indent=1) + "\n")
 
 
 def _refuse_early(version: ModelVersion, form: str) -> None:
-    """Say at once what an hour of fusing would end in."""
+    """Raise now what would otherwise be raised after an hour of fusing."""
     if form == "adapter":
         return
     held_out_split(rows_of(version))
@@ -210,66 +207,24 @@ def _refuse_early(version: ModelVersion, form: str) -> None:
         ask_backend(type(None), "check_gguf", registration.base_path(version.base_model))
 
 
-def _zip(folder: Path, target: Path, top: str) -> None:
+def _zip(folder: Path, target: Path, top: str, progress: Progress) -> None:
     """Weights do not compress, so nothing is compressed."""
+    names = sorted(folder.iterdir())
+    total, done = sum(path.stat().st_size for path in names) or 1, 0
     with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
-        for path in sorted(folder.iterdir()):
-            archive.write(path, f"{top}/{path.name}")
+        for path in names:
+            entry = zipfile.ZipInfo.from_file(path, f"{top}/{path.name}")
+            with path.open("rb") as source, archive.open(entry, "w") as packed:
+                while piece := source.read(_PIECE):
+                    packed.write(piece)
+                    done += len(piece)
+                    progress.part(done / total)
 
 
-def _tell(version: ModelVersion, form: str, status: str, error: str = "", stage: str = "") -> None:
-    path = file_path(version, form).parent / _STATE
-    part = path.with_name(f"{uuid.uuid4().hex}.part")
-    state = {"status": status, "error": error, "stage": stage, "at": time.time()}
-    part.write_text(json.dumps(state))
-    part.replace(path)
-
-
-class _Teller:
-    """Writes the stage to the export's state, and at most once a second that it is alive."""
-
-    def __init__(self, version: ModelVersion, form: str) -> None:
-        self._version, self._form = version, form
-        self._stage, self._told = "", 0.0
-
-    def stage(self, text: str) -> None:
-        self._stage = text
-        self._write()
-
-    def beat(self) -> None:
-        if time.monotonic() - self._told >= _TELL_EVERY_S:
-            self._write()
-
-    def _write(self) -> None:
-        self._told = time.monotonic()
-        _tell(self._version, self._form, "running", stage=self._stage)
-
-
-def _purpose(version: ModelVersion, form: str) -> str:
-    return f"export-{version.pk}-{form}"
-
-
-def _discard_leftovers(version: ModelVersion, form: str) -> None:
-    """What a killed child left half made."""
-    for folder in paths.staging_dirs(_purpose(version, form)):
-        artifacts.discard(folder)
-    for part in file_path(version, form).parent.glob("*.part"):
-        part.unlink(missing_ok=True)
-
-
-def _launch(version: ModelVersion, form: str) -> None:
-    """Do the work in a child process; one that dies without a word is told as failed."""
-    file_path(version, form).parent.mkdir(parents=True, exist_ok=True)
-    _discard_leftovers(version, form)
-    _tell(version, form, "running", stage="Waiting to start")
-    children.start(
-        *("export", str(version), "--stored", "--form", form),
-        log=f"export-{version.pk}-{form}.log",
-        died=lambda: _bury(version, form),
-    )
-
-
-def _bury(version: ModelVersion, form: str) -> None:
-    if (found := look(version, form)) and found.status == "running":
-        _discard_leftovers(version, form)
-        _tell(version, form, "failed", _DIED)
+def _task(version: ModelVersion, form: str) -> ExportTask:
+    """The row of an export that is about to be made, running. There is one for each version and
+    form: what was made before and is gone leaves it behind. Raises Conflict when it is running."""
+    version.exports.fail_silent()
+    file_path(version, form)  # refuses unknown forms
+    version.exports.filter(form=form).exclude(status=ExportTask.Status.RUNNING).delete()
+    return work.add(ExportTask(version=version, form=form))

@@ -1,4 +1,4 @@
-"""The certificate that a converted model still speaks like what it was made from."""
+"""The certificate that a converted model still behaves like the original."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def certify(
     limits: Limits = LIMITS,
     beat: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
-    """Compare on the data set's held-out rows. Raises Invalid with the figures when too much
-    of the original's behaviour got lost."""
+    """Compare on the data set's held-out rows. Raises Invalid with the figures when it
+    differs too much."""
     split = held_out_split(dataset)
     rows = snapshots.dataset_path(dataset) / f"{split}.jsonl"
     found = ask_backend(
@@ -46,7 +46,7 @@ def certify(
     )
     if not (found.kl <= limits.most_kl and found.top1 >= limits.least_top1):
         raise Invalid(
-            f"Too much got lost, so nothing was kept: KL {found.kl:.4f} (at most "
+            f"The converted model differs too much, so nothing was kept: KL {found.kl:.4f} (at most "
             f"{limits.most_kl:g}), same first token {found.top1:.1%} (at least "
             f"{limits.least_top1:.1%}), perplexity {found.perplexity:.3f} → "
             f"{found.converted_perplexity:.3f} over {found.tokens} tokens of {dataset.name}'s "
@@ -64,8 +64,8 @@ def certify(
 
 
 def held_out_split(dataset: Dataset) -> str:
-    """The split that training learned nothing from: test, else valid."""
+    """The split that was not trained on: test, else valid. Raises Invalid."""
     for split in ("test", "valid"):
         if dataset.splits.get(split):
             return split
-    raise Invalid(f"{dataset.name} has neither test nor valid rows to compare on.")
+    raise Invalid(f"{dataset.name} has no test or valid split to compare on.")

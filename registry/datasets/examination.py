@@ -1,4 +1,4 @@
-"""The doctor of a data set: what would spoil a training on it, found before the training.
+"""The doctor of a data set: checks for problems before training.
 
 Duplicates and leaks are counted over every line, tokens over a sample that the report states.
 """
@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backends.base import Examination, SplitTokens
-from registry.background.progress import Counting, Silent
+from registry.background.progress import SILENT, Progress
 from registry.bases.child import ask_backend
 from registry.bases.registration import base_path
 from registry.datasets.revisions import lines_at
@@ -42,39 +42,38 @@ def examine(
     base: BaseModel,
     max_seq_length: int,
     sample: int = SAMPLE,
-    tell: Counting | None = None,
+    progress: Progress = SILENT,
 ) -> DatasetReport:
     """Examine a data set for training on `base`, and keep the report; `sample` 0 is all examples.
 
-    `tell` hears how far it is.
     Raises NotFound when the snapshot is missing, Invalid when the base has no usable tokenizer.
     """
     folder = dataset_path(dataset)
     if not folder.is_dir():
         raise NotFound(f"The snapshot of {dataset.name} is missing from storage.")
-    tell = tell or Silent()
-    tell.stage("Counting tokens")
+    progress.stage("Counting tokens")
     tokens = ask_backend(
-        *(Examination, "examine", base_path(base), folder, max_seq_length, sample), beat=tell.beat
+        *(Examination, "examine", base_path(base), folder, max_seq_length, sample),
+        beat=progress.beat,
     )
-    tell.stage("Looking for repeats and leaks")
+    progress.stage("Looking for repeats and leaks")
     row, _ = DatasetReport.objects.update_or_create(
         dataset=dataset,
         base_model=base,
         max_seq_length=max_seq_length,
-        defaults={"report": findings(dataset, max_seq_length, tokens, tell)},
+        defaults={"report": findings(dataset, max_seq_length, tokens, progress)},
     )
     return row
 
 
 def findings(
-    dataset: Dataset, max_seq_length: int, tokens: Examination, tell: Counting | None = None
+    dataset: Dataset, max_seq_length: int, tokens: Examination, progress: Progress = SILENT
 ) -> dict[str, Any]:
     """A report, as its row keeps it: what every line says, beside what a tokenizer made of some."""
     found = dataclasses.asdict(tokens)
     splits = [split for split in SPLITS if split in dataset.splits]
     return {
-        **_sameness(dataset_path(dataset), splits, tell or Silent()),
+        **_sameness(dataset_path(dataset), splits, progress),
         "tokens": {
             split: _summary(SplitTokens(**measured), max_seq_length)
             for split, measured in found["splits"].items()
@@ -95,10 +94,10 @@ def find_report(
 # ---------------------------------------------------------------- duplicates and leaks
 
 
-def _sameness(folder: Path, splits: list[str], tell: Counting) -> dict[str, Any]:
+def _sameness(folder: Path, splits: list[str], progress: Progress) -> dict[str, Any]:
     """Equal examples within each split, and what two splits share: whole examples, and prompts
     that differ in case and spaces at most. Holds 16 bytes per example."""
-    keys = {split: _keys(folder / f"{split}.jsonl", tell) for split in splits}
+    keys = {split: _keys(folder / f"{split}.jsonl", progress) for split in splits}
     return {
         "duplicates": {
             split: _duplicates(folder / f"{split}.jsonl", whole)
@@ -116,7 +115,7 @@ def _sameness(folder: Path, splits: list[str], tell: Counting) -> dict[str, Any]
     }
 
 
-def _keys(path: Path, tell: Counting) -> tuple[Digests, Digests]:
+def _keys(path: Path, progress: Progress) -> tuple[Digests, Digests]:
     """8-byte digests of every line, and of every example's normalised prompt."""
     whole, prompts = array("Q"), array("Q")
     size, done = path.stat().st_size or 1, 0
@@ -124,7 +123,7 @@ def _keys(path: Path, tell: Counting) -> tuple[Digests, Digests]:
         for number, line in enumerate(file, start=1):
             done += len(line)
             if number % _EVERY == 0:
-                tell.progress(number, done / size)
+                progress.part(done / size, examples=number)
             whole.frombytes(_digest(line.rstrip(b"\n")))
             prompts.frombytes(_digest(_prompt(json.loads(line)).encode()))
     return np.frombuffer(whole, np.uint64), np.frombuffer(prompts, np.uint64)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from registry.background.progress import SILENT, Progress
 from registry.datasets import sources
 from registry.datasets.formats import FIELDS, canonical
 from registry.datasets.sources import BadLine, Row
@@ -17,9 +18,6 @@ __all__ = ["FIELDS", "BadExamples", "Reader"]
 _SHOWN = 5  # in one sentence
 _KEPT = 200  # on a page
 _EVERY = 5_000  # examples between two reports of progress
-
-type Progress = Callable[[int, float], None]
-"""Told how many examples are read, and how much of the current file, from 0 to 1."""
 
 
 class BadExamples(Invalid):
@@ -37,11 +35,11 @@ class Reader:
     """Reads files of one data set: the first example decides the format of all of them.
 
     `columns` maps the names that training reads to the files' own. Problems are collected, so
-    that a person can mend several at once; `check` raises them.
+    that a person can fix several at once; `check` raises them.
     """
 
     columns: Mapping[str, str] = field(default_factory=dict)
-    progress: Progress | None = None
+    progress: Progress = SILENT
     format: Dataset.Format | None = None
     characters: int = 0
     longest: int = 0
@@ -83,8 +81,8 @@ class Reader:
         self.characters += len(line)
         self.longest = max(self.longest, len(line))
         self.read_so_far += 1
-        if self.progress and self.read_so_far % _EVERY == 0:
-            self.progress(self.read_so_far, self._share)
+        if self.read_so_far % _EVERY == 0:
+            self.progress.part(self._share, examples=self.read_so_far)
         return line
 
     def _tick(self, share: float) -> None:

@@ -1,6 +1,6 @@
 """The five formats of examples, and the shapes found in the wild that are one of them.
 
-`canonical` turns a row into what training reads; nothing here knows files.
+`canonical` turns a row into what training reads; files are read elsewhere.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ FIELDS: dict[Dataset.Format, dict[str, str]] = {
     },
 }
 COLUMNS = ("messages", "prompt", "completion", "text", "chosen", "rejected", "tools")
-"""What a column may be mapped to by hand."""
+"""The fields that a column can be mapped to."""
 
 _ROLES = ("system", "user", "assistant", "tool")
 _SPEAKERS = {
@@ -71,7 +71,7 @@ def canonical(row: Row, columns: Mapping[str, str]) -> tuple[Dataset.Format, Row
         _check_text(row, "text")
         return Format.TEXT, row
     raise BadLine(
-        'has none of "messages", "prompt" and "completion", or "text"; map its columns by hand: '
+        'has none of "messages", "prompt" and "completion", or "text"; map its columns yourself: '
         f"{', '.join(row) or 'it has nothing'}."
     )
 
@@ -116,7 +116,7 @@ def _from_conversations(row: Row) -> Row:
             continue
         role = _SPEAKERS.get(str(turn.get("from")).lower())
         if role is None:
-            raise BadLine(f"turn {position} is from {turn.get('from')!r}, who is nobody we know.")
+            raise BadLine(f"turn {position} has an unknown sender, {turn.get('from')!r}.")
         messages.append({"role": role, "content": turn.get("value")})
     rest = {"tools": row["tools"]} if "tools" in row else {}
     return {"messages": messages, **rest}
@@ -128,7 +128,7 @@ def _from_conversations(row: Row) -> Row:
 def _chat(row: Row) -> tuple[Dataset.Format, Row]:
     messages = row["messages"]
     if not isinstance(messages, list) or not messages:
-        raise BadLine('"messages" must be a list that is not empty.')
+        raise BadLine('"messages" must be a non-empty list.')
     tools = row.get("tools")
     uses_tools = bool(tools) or any(_about_tools(message) for message in messages)
     if uses_tools:
@@ -146,12 +146,12 @@ def _chat(row: Row) -> tuple[Dataset.Format, Row]:
 def check_messages(messages: object) -> None:
     """Raises BadLine unless it is a list of messages with a role and a text."""
     if not isinstance(messages, list) or not messages:
-        raise BadLine("a list of messages is empty or no list.")
+        raise BadLine("a list of messages is not a list, or empty.")
     for position, message in enumerate(messages, start=1):
         if not isinstance(message, dict) or message.get("role") not in _ROLES:
             raise BadLine(f"message {position} needs a role of {', '.join(_ROLES)}.")
         if not isinstance(message.get("content"), str):
-            raise BadLine(f"message {position} needs a content that is a text.")
+            raise BadLine(f"message {position} needs text as its content.")
 
 
 def _about_tools(message: object) -> bool:
@@ -212,7 +212,7 @@ def _preference(row: Row) -> Row:
         if isinstance(value, list):
             check_messages(value)
         elif not isinstance(value, str) or not value.strip():
-            raise BadLine(f'"{key}" must be a text or a list of messages that is not empty.')
+            raise BadLine(f'"{key}" must be a text or a non-empty list of messages.')
     if chosen == rejected:
         raise BadLine("chosen and rejected are the same.")
     return {"prompt": prompt, "chosen": chosen, "rejected": rejected}
@@ -229,7 +229,7 @@ def _shared(one: list[Any], other: list[Any]) -> int:
 
 def _check_text(row: Row, key: str) -> None:
     if not isinstance(row.get(key), str) or not row[key].strip():
-        raise BadLine(f'"{key}" must be a text that is not empty.')
+        raise BadLine(f'"{key}" must be a non-empty text.')
 
 
 def _decoded(text: Any, key: str) -> Any:

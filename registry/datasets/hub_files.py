@@ -20,36 +20,38 @@ def check_id(hub_id: str) -> tuple[str, str]:
     """(OWNER/NAME, revision or "") of `hub:OWNER/NAME[@REVISION]`. Raises Invalid."""
     match = _ID.fullmatch(hub_id)
     if match is None:
-        raise Invalid(f"{hub_id!r} is no hub id; write hub:OWNER/NAME or hub:OWNER/NAME@REVISION.")
+        raise Invalid(
+            f"{hub_id!r} is not a hub id; write hub:OWNER/NAME or hub:OWNER/NAME@REVISION."
+        )
     return match["name"], match["revision"] or ""
 
 
 def download(
     hub_id: str, target: Path, progress: Callable[[float], None] = lambda _: None
 ) -> tuple[str, Path]:
-    """Bring the data files of `hub:OWNER/NAME[@REVISION]` into a folder below `target`.
+    """Download the data files of `hub:OWNER/NAME[@REVISION]` into a folder below `target`.
 
-    Returns `hub:OWNER/NAME@COMMIT`, what was brought, and that folder; what an earlier call left
-    there is gone on from. `progress` is told the share of the bytes. Raises Invalid, NotFound and
+    Returns `hub:OWNER/NAME@COMMIT`, what was downloaded, and that folder; a later call continues
+    there. `progress` gets the share of the bytes. Raises Invalid, NotFound and
     Unavailable.
     """
     name, revision = check_id(hub_id)
     commit, siblings = downloads.ask(name, revision, "dataset")
     files = _data_files(name, [downloads.described(sibling) for sibling in siblings])
     repo = downloads.HubRepo(name, commit, files, "dataset")
-    folder = target / commit  # another commit is not mixed with what came of this one
+    folder = target / commit  # files of two commits are never mixed
     total = repo.total_bytes or 1
     downloads.fetch(repo, folder, lambda done: progress(min(1.0, done / total)))
     return f"{PREFIX}{name}@{commit}", folder
 
 
 def _data_files(name: str, files: list[downloads.HubFile]) -> tuple[downloads.HubFile, ...]:
-    """The files to bring. Raises Invalid for none, and for one that would leave the folder."""
+    """The files to download. Raises Invalid for none, and for one that would leave the folder."""
     wanted = [file for file in files if file.name.lower().endswith(_WANTED)]
     for file in wanted:
         parts = PurePosixPath(file.name).parts
         if ".." in parts or file.name.startswith("/") or "\\" in file.name or "\0" in file.name:
-            raise Invalid(f"{name} names a file {file.name!r}, which is refused.")
+            raise Invalid(f"{name} has a file named {file.name!r}, which is refused.")
     if not wanted:
-        raise Invalid(f"{name} has no JSONL, Parquet or CSV file; code that makes one is not run.")
+        raise Invalid(f"{name} has no JSONL, Parquet or CSV file, and loading scripts are not run.")
     return tuple(wanted)

@@ -51,7 +51,7 @@ def differences(old: Path, new: Path) -> dict[str, Any]:
 
 
 def digests(path: Path) -> array[int]:
-    """The 8-byte digest of each line, in order; none for a file that is not there."""
+    """The 8-byte digest of each line, in order; none for a missing file."""
     found = array("Q")
     if path.exists():
         with path.open("rb") as file:

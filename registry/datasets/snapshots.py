@@ -11,8 +11,9 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 
+from registry.background.progress import SILENT, Progress
 from registry.datasets import revisions
-from registry.datasets.examples import FIELDS, Progress, Reader
+from registry.datasets.examples import FIELDS, Reader
 from registry.datasets.formats import COLUMNS
 from registry.datasets.splits import SPLITS, split_hub_files, write_splits
 from registry.errors import Conflict, Invalid, NotFound, Unavailable
@@ -28,15 +29,9 @@ _STARTER_DESCRIPTION = (
     "Requests in plain English and the calendar entry they ask for, as exact JSON. "
     "Ships with the hub; registry/datasets/starter/calendar.py makes it."
 )
-_TRIES = 5  # of two that register the same name at once, each loses at most once a round
+_TRIES = 5  # of two requests for the same name, each loses at most once a round
 
 type Split = Callable[[Path, Path, Reader], dict[str, int]]
-type Stage = Callable[[str], None]
-"""Told what is being done from now on."""
-
-
-def _silent(stage: str) -> None:
-    """Tell nobody."""
 
 
 def register_dataset(
@@ -46,8 +41,7 @@ def register_dataset(
     *,
     origin: str | None = None,
     columns: Mapping[str, str] | None = None,
-    progress: Progress | None = None,
-    stage: Stage = _silent,
+    progress: Progress = SILENT,
 ) -> Dataset:
     """Check the examples at `source`, snapshot them in storage and make their row.
 
@@ -55,7 +49,7 @@ def register_dataset(
     a folder with files for train, valid and perhaps test. The name's newest revision is returned
     when it has the same bytes; other bytes make its next revision. `origin` is what the row says
     about where it came from, when that is not the path; `columns` maps the names that training
-    reads to the source's own. `progress` and `stage` are told how far the work is.
+    reads to the source's own.
 
     Raises Invalid (BadExamples with line numbers), and NotFound.
     """
@@ -69,7 +63,6 @@ def register_dataset(
         str(source.absolute()) if origin is None else origin,
         Reader(columns=columns or {}, progress=progress),
         write_splits,
-        stage,
     )
 
 
@@ -79,26 +72,24 @@ def register_hub_dataset(
     description: str = "",
     *,
     columns: Mapping[str, str] | None = None,
-    progress: Progress | None = None,
-    stage: Stage = _silent,
+    progress: Progress = SILENT,
     folder: Path | None = None,
 ) -> Dataset:
     """Register the data files of `hub:OWNER/NAME[@REVISION]`; none of its code is run.
 
-    They gather in `folder`, where a later call goes on with what came; without one, in a new one.
-    It is gone once they are registered or refused. Raises what `register_dataset` raises, and Unavailable when the hub cannot be reached.
+    They are downloaded to `folder`, where a later call continues, or to a new one. It is removed
+    once they are registered or refused. Raises what `register_dataset` raises, and Unavailable
+    when the hub cannot be reached.
     """
     from registry.datasets.hub_files import download
 
     check(name, columns)
     reader = Reader(columns=columns or {}, progress=progress)
     place = folder or paths.staging_dir("hub-dataset")
-    stage("Downloading")
+    progress.stage("Downloading")
     try:
-        origin, source = download(
-            hub_id, place, lambda share: progress(0, share) if progress else None
-        )
-        made = _register(name, source, description, origin, reader, split_hub_files, stage)
+        origin, source = download(hub_id, place, progress.part)
+        made = _register(name, source, description, origin, reader, split_hub_files)
     except Exception as error:
         if folder is None or not isinstance(error, Unavailable):
             artifacts.discard(place)
@@ -135,13 +126,13 @@ def read_examples(
 
 
 def check(name: str, columns: Mapping[str, str] | None = None) -> None:
-    """Raises Invalid for a name that cannot be, and for a field that no column can be mapped to."""
+    """Raises Invalid for a bad name, and for a field that no column can be mapped to."""
     try:
         validate_name(name)
     except ValidationError as error:
         raise Invalid(" ".join(error.messages)) from None
     if unknown := sorted(set(columns or {}) - set(COLUMNS)):
-        raise Invalid(f"{unknown[0]!r} cannot be mapped; what can is {', '.join(COLUMNS)}.")
+        raise Invalid(f"{unknown[0]!r} cannot be mapped; use one of {', '.join(COLUMNS)}.")
 
 
 def _register(
@@ -151,13 +142,12 @@ def _register(
     origin: str,
     reader: Reader,
     split: Split,
-    stage: Stage,
 ) -> Dataset:
     staging = paths.staging_dir("dataset")
     try:
-        stage("Reading the examples")
+        reader.progress.stage("Reading the examples")
         counts = split(source, staging, reader)
-        stage("Computing checksums")
+        reader.progress.stage("Computing checksums")
         manifest = artifacts.seal(staging)
         found = reader.check()
         return _store(
@@ -172,13 +162,15 @@ def _register(
                 splits=counts,
                 token_stats=_sizes(reader, counts),
             ),
-            stage,
+            reader.progress,
         )
     finally:
         artifacts.discard(staging)
 
 
-def _store(staging: Path, manifest: artifacts.Manifest, dataset: Dataset, stage: Stage) -> Dataset:
+def _store(
+    staging: Path, manifest: artifacts.Manifest, dataset: Dataset, progress: Progress
+) -> Dataset:
     """Insert the row and move the snapshot in one transaction, or return the row that has both."""
     target = paths.dataset_dir(manifest.sha256)
     dataset.path = paths.relative(target)
@@ -190,16 +182,16 @@ def _store(staging: Path, manifest: artifacts.Manifest, dataset: Dataset, stage:
             artifacts.put(staging, manifest, target)  # heals a snapshot that was lost or damaged
             return existing
         if existing:
-            stage("Comparing with the revision before")
+            progress.stage("Comparing with the previous revision")
             _follow(dataset, existing, staging)
         try:
             with transaction.atomic():
                 dataset.save(force_insert=True)
                 artifacts.put(staging, manifest, target)
             return dataset
-        except IntegrityError:  # registered by somebody else since we looked
+        except IntegrityError:  # another request registered it since we looked
             dataset.pk = None
-    raise Conflict(f"{dataset.name} is being registered by others at this moment; try again.")
+    raise Conflict(f"{dataset.name} is being registered by another request; try again.")
 
 
 def _follow(dataset: Dataset, previous: Dataset, staging: Path) -> None:

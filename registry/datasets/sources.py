@@ -23,7 +23,7 @@ _SNIFFED = 64 << 10  # characters from which the shape of a CSV file is guessed
 
 type Row = dict[str, Any]
 type Tick = Callable[[float], None]
-"""Told how much of a file is read, from 0 to 1."""
+"""Called with the share of a file that is read, 0 to 1."""
 
 
 class BadLine(ValueError):
@@ -54,7 +54,7 @@ def parse(line: str) -> Row:
     except json.JSONDecodeError as error:
         raise BadLine(f"is not JSON ({error.msg} at column {error.colno}).") from None
     except UnicodeEncodeError:
-        raise BadLine("holds half of a surrogate pair, which is no character.") from None
+        raise BadLine("holds half of a surrogate pair, which is not a character.") from None
     except RecursionError:
         raise BadLine("is nested too deeply.") from None
     except ValueError:  # a whole number of more digits than Python reads
@@ -117,7 +117,7 @@ def _parquet(path: Path, tick: Tick) -> Iterator[tuple[int, Row | BadLine]]:
 
 
 def _plain_row(row: Row) -> Row | BadLine:
-    """The row in the words of JSON. Fields that a struct has only for other rows (null) go."""
+    """The row with JSON types only. Fields that a struct has only for other rows (null) go."""
     try:
         return {key: _plain(value) for key, value in row.items() if value is not None}
     except BadLine as error:
@@ -134,7 +134,7 @@ def _plain(value: Any) -> Any:
     if value is None or isinstance(value, str | int | float | bool):
         return value
     if isinstance(value, bytes):
-        raise BadLine("holds bytes, which are no text.")
+        raise BadLine("holds bytes, not text.")
     return str(value)  # dates and decimals
 
 
@@ -152,7 +152,7 @@ def _csv(path: Path, tick: Tick) -> Iterator[tuple[int, Row | BadLine]]:
             reader = csv.DictReader(file, dialect=_dialect(file, path), strict=True)
             columns = reader.fieldnames or []
             if not any(columns):
-                raise Invalid(f"{path.name} needs a first line with the names of its columns.")
+                raise Invalid(f"{path.name} needs a header line with column names.")
             for row in _records(reader):
                 tick(raw.tell() / size)
                 if isinstance(row, BadLine):

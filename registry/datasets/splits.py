@@ -60,7 +60,7 @@ def _write_all(files: dict[str, list[Path]], target: Path, reader: Reader) -> di
 
 
 def split_hub_files(source: Path, target: Path, reader: Reader) -> dict[str, int]:
-    """As `write_splits`, for folders that others made: with training examples alone, or with no
+    """As `write_splits`, for folders from other sources: with training examples alone, or with no
     validation, what is missing is taken from the training examples by their hash."""
     files = _files(source, source.rglob("*"))
     if not files["train"]:

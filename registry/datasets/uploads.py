@@ -1,4 +1,4 @@
-"""What a client sends, kept in a folder of storage's own choosing until it is registered."""
+"""Uploaded files, kept in a folder named by the hub until they are registered."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def register_examples(
 
 
 def new_folder() -> Path:
-    """An empty folder for what a client sends; whoever asked for it removes it."""
+    """An empty folder for what a client sends; the caller removes it."""
     folder = paths.upload_dir(uuid.uuid4().hex)
     folder.mkdir(parents=True)
     return folder

@@ -1,4 +1,4 @@
-"""Versions go to the archive and come back, with their checksums read before and after the way.
+"""Versions are archived and restored, with their checksums verified before and after the move.
 
 The row says first where the files are going (`moving_to`), then the folder is renamed, then the
 row says that they have arrived. Whatever dies in between leaves a row with `moving_to`, which
@@ -28,8 +28,8 @@ log = structlog.get_logger(__name__)
 def archive_version(version: ModelVersion, *, with_model: bool = False) -> ModelVersion:
     """ready → archived: the files move to `storage/archive` and the version is not served.
 
-    `with_model` says that the whole model goes: then aliases are no hindrance, and the row keeps
-    that it comes back with the model. Raises Conflict when it is not ready or an alias points at
+    `with_model` says that the whole model goes: then aliases do not matter, and the row records
+    that it is restored with the model. Raises Conflict when it is not ready or an alias points at
     it, Damaged when the files are not those that were recorded.
     """
     return _move(version, Status.READY, with_model=with_model)
@@ -43,7 +43,7 @@ def restore_version(version: ModelVersion) -> ModelVersion:
 def finish_moves(model: Model | None = None) -> list[ModelVersion]:
     """Complete every move that was interrupted; returns the versions that have arrived.
 
-    One that cannot be completed stays where its row says it was, and the log says why.
+    One that cannot be completed stays where its row says, and the log says why.
     """
     moving = ModelVersion.objects.exclude(moving_to="").select_related("model")
     if model is not None:
@@ -91,7 +91,7 @@ def _move(version: ModelVersion, leaves: Status, *, with_model: bool) -> ModelVe
         raise _wrong_status(version, leaves)
     if problems := check_folder(paths.absolute(version.artifact_path), version.manifest_sha256):
         version.refresh_from_db()
-        if version.status != leaves or version.moving_to:  # somebody moved it while it was read
+        if version.status != leaves or version.moving_to:  # another process moved it meanwhile
             raise _wrong_status(version, leaves)
         raise _damaged(version, problems)
     target = paths.version_dir(version.model.name, version.version, archived=leaves == Status.READY)
@@ -110,7 +110,7 @@ def _announce(version: ModelVersion, leaves: Status, target: str, *, with_model:
         names = list(version.aliases.values_list("name", flat=True))
         if names and leaves == Status.READY and not with_model:
             raise Conflict(
-                f"{version} is what {', '.join(names)} points at; "
+                f"{version} has the alias {', '.join(names)}; "
                 "move the alias to another version first."
             )
         at_rest = ModelVersion.objects.filter(pk=version.pk, status=leaves, moving_to="")
@@ -129,13 +129,16 @@ def _rename(version: ModelVersion, target: str) -> list[str]:
         here = paths.absolute(row.artifact_path)
         if not here.exists():
             return [] if there.exists() else [f"{row.artifact_path} is missing."]
-        _clear(there)
+        if there.exists():  # no row names what lies there
+            old = paths.staging_dir("replaced") / there.name
+            there.rename(old)
+            artifacts.discard(old.parent)
         _rename_durably(here, there)
     return []
 
 
 def _give_up(version: ModelVersion, target: str) -> bool:
-    """Put the files back and end the move; False when somebody else has ended it already."""
+    """Put the files back and end the move; False when another process has ended it already."""
     there = paths.absolute(target)
     with transaction.atomic():
         row = ModelVersion.objects.select_for_update().get(pk=version.pk)
@@ -148,14 +151,6 @@ def _give_up(version: ModelVersion, target: str) -> bool:
         row.archived_with_model &= row.status == Status.ARCHIVED  # a ready one has not gone
         row.save(update_fields=["moving_to", "archived_with_model"])
     return True
-
-
-def _clear(folder: Path) -> None:
-    """No row names what lies at the goal of a move: it goes the way of all leftovers."""
-    if folder.exists():
-        old = paths.staging_dir("replaced") / folder.name
-        folder.rename(old)
-        artifacts.discard(old.parent)
 
 
 def _rename_durably(source: Path, target: Path) -> None:

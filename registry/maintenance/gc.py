@@ -1,8 +1,7 @@
 """What storage holds that no row names: listed with its reason and size, and swept on demand.
 
-Younger than `AGE` nothing is touched: what is being written has no row yet. The part of a download
-that broke off is worth hours, so it is kept for `RESUMABLE` for a retry to go on from; what is
-kept so is listed, too.
+What is younger than `AGE` is left alone: files being written have no row yet. An interrupted
+download is worth hours, so it is kept for `RESUMABLE` for a retry to continue, and listed, too.
 """
 
 from __future__ import annotations
@@ -86,7 +85,7 @@ def resumable() -> list[Leftover]:
     for path in _inside("staging"):
         if _DOWNLOAD.fullmatch(_relative(path)) and not _rests(path, RESUMABLE, now):
             touched = datetime.datetime.fromtimestamp(_newest(path), datetime.UTC)
-            reason = "a download that a retry goes on with"
+            reason = "a download that a retry can continue"
             found.append(Leftover(_relative(path), _size(path), reason, touched + RESUMABLE))
     return found
 
@@ -174,7 +173,7 @@ def _candidates() -> Iterator[tuple[Path, str]]:
     for path in _inside("staging"):
         job = _JOB_STAGING.fullmatch(path.name)
         if _DOWNLOAD.fullmatch(_relative(path)):
-            yield path, f"a download that nobody went on with for {RESUMABLE.days} days"
+            yield path, f"a download that was not retried for {RESUMABLE.days} days"
         elif job is None or job[1] not in live_jobs:
             yield path, "left over in staging"
     for folder in ("active", "archive"):

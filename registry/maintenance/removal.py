@@ -1,4 +1,4 @@
-"""A model goes: into the archive when it has versions, for good when it has none or by force."""
+"""Removing a model: archived when it has versions, deleted when it has none or by force."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from registry.storage import paths
 
 @dataclass(frozen=True)
 class Removal:
-    """What became of a model. `kept_active` says which versions could not move, and why."""
+    """The outcome for a model. `kept_active` says which versions could not move, and why."""
 
     outcome: Literal["archived", "restored", "deleted"]
     name: str
@@ -33,7 +33,7 @@ def remove_model(model: Model, force: str | None = None) -> Removal:
     a job of the model waits or runs, or when something else was made from its versions.
     """
     if force is not None and force != model.name:
-        raise Invalid(f"To delete {model.name} with its versions, give exactly its name.")
+        raise Invalid(f"To delete {model.name} with its versions, type its exact name.")
     if force is None and model.versions.exists():
         return _archive(model)
     return _delete(model, forced=force is not None)
@@ -42,12 +42,12 @@ def remove_model(model: Model, force: str | None = None) -> Removal:
 def archive_model(model: Model) -> Removal:
     """Archive a model with its versions. Raises Conflict when it has none: it would be deleted."""
     if not model.versions.exists():
-        raise Conflict(f"{model} has no version; there is nothing to archive.")
+        raise Conflict(f"{model} has no versions to archive.")
     return _archive(model)
 
 
 def unarchive_model(model: Model) -> Removal:
-    """Bring back the versions that went to the archive with the model, then show and serve it.
+    """Restore the versions that were archived with the model, then show and serve it.
 
     A version that was archived by itself before stays there. The model is shown last, so that
     after a crash the call can be repeated. Raises Conflict when it is not archived.
@@ -86,14 +86,14 @@ def _archive(model: Model) -> Removal:
 
 def _delete(model: Model, *, forced: bool) -> Removal:
     """Rows first and files after: what a crash leaves between is an orphan that gc lists. MLflow
-    puts the experiment away when it is told, which may be much later."""
+    retires the experiment when the outbox delivers that, which may be much later."""
     archive.finish_moves(model)
     with transaction.atomic():
         row = Model.objects.select_for_update().get(pk=model.pk)
         _refuse_live_jobs(row)
         versions = ModelVersion.objects.select_for_update().filter(model=row)
         if not forced and versions.exists():
-            raise Conflict(f"{row} has got a version in the meantime; nothing was deleted.")
+            raise Conflict(f"{row} got a version in the meantime, so it was not deleted.")
         _refuse_descendants(row)
         freed = sum(versions.values_list("size_bytes", flat=True))
         places = {
@@ -119,12 +119,12 @@ def _delete(model: Model, *, forced: bool) -> Removal:
 def _refuse_live_jobs(model: Model) -> None:
     live = model.jobs.filter(status__in=("queued", "running")).values_list("pk", flat=True)
     if numbers := ", ".join(str(pk) for pk in live):
-        raise Conflict(f"Job {numbers} of {model} waits or runs; cancel it first.")
+        raise Conflict(f"Job {numbers} of {model} is queued or running; cancel it first.")
 
 
 def _refuse_descendants(model: Model) -> None:
     children = ModelVersion.objects.filter(~Q(model=model), parent__model=model)
     if child := children.select_related("model").first():
-        raise Conflict(f"{child} was trained on from a version of {model}; delete it first.")
+        raise Conflict(f"{child} continues training from a version of {model}; delete it first.")
     if base := BaseModel.objects.filter(fused_version__model=model).first():
         raise Conflict(f"The base model {base} was fused from {model}; delete it first.")

@@ -37,7 +37,7 @@ def verify_version(version: ModelVersion) -> Verified:
     return _verified(str(version), path, version.manifest_sha256, version.size_bytes)
 
 
-def demand_sound(version: ModelVersion) -> None:
+def require_sound(version: ModelVersion) -> None:
     """Raises Damaged, naming what is wrong, unless every byte of the version is as recorded."""
     if problems := verify_version(version).problems:
         raise Damaged(f"{version} is damaged: {' '.join(problems)}")

@@ -5,16 +5,16 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from registry.catalog.registration import find_model
-from registry.errors import HubError
 from registry.maintenance.removal import Removal
 from registry.maintenance.verification import find_stored
+from registry.management.hub_command import HubCommand
 from registry.models import Model, ModelVersion
 
 
-class MoveCommand(BaseCommand):
+class MoveCommand(HubCommand):
     """Moves one version, or a model with the versions that go with it."""
 
     done: str  # what has become of what was named, as a person reads it
@@ -24,15 +24,12 @@ class MoveCommand(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         name = options["name"]
-        try:
-            if "@" in name:
-                (version,) = find_stored(name)
-                self.move_version(version)
-                self.stdout.write(f"{version} is {self.done}, in storage/{version.artifact_path}.")
-                return
-            removal = self.move_model(find_model(name))
-        except HubError as error:
-            raise CommandError(str(error)) from None
+        if "@" in name:
+            (version,) = find_stored(name)
+            self.move_version(version)
+            self.stdout.write(f"{version} is {self.done}, in storage/{version.artifact_path}.")
+            return
+        removal = self.move_model(find_model(name))
         self.stdout.write(f"{removal.name} is {self.done}.")
         if removal.kept_active:
             raise CommandError(" ".join(removal.kept_active))

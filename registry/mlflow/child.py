@@ -1,4 +1,4 @@
-"""The process that speaks with MLflow: `python -m registry.mlflow.child`.
+"""The process that talks to MLflow: `python -m registry.mlflow.child`.
 
 Importing MLflow takes seconds and its client may hang on a dead server, so the hub never does
 either itself: `registry.mlflow.process` starts this module, which knows neither Django nor the
@@ -26,8 +26,8 @@ from typing import Any
 _BATCH = 500  # MLflow takes at most 1000 metrics and 100 parameters a call
 _PARAMS = 100
 _LONGEST_PARAM = 6000
-_DEFAULT_EXPERIMENT = "0"  # MLflow does not let it go
-# MLflow imports these where they are installed, for data frames that nobody hands it here, and does
+_DEFAULT_EXPERIMENT = "0"  # MLflow refuses to delete it
+# MLflow imports these where they are installed, for data frames, which are never passed here, and does
 # without them elsewhere (mlflow-skinny): half of its start, and half of its memory.
 _UNUSED = ("numpy", "pandas", "pyarrow", "scipy")
 
@@ -41,7 +41,7 @@ def _client(uri: str) -> Any:
         return MlflowClient(tracking_uri=uri, registry_uri=uri)
     path = Path(uri.removeprefix("sqlite:///"))
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Else the experiment that every store begins with keeps its files in the working folder.
+    # Otherwise the default experiment of every store keeps its files in the working folder.
     os.environ["_MLFLOW_SERVER_ARTIFACT_ROOT"] = str(path.parent / "mlflow-artifacts")
     with path.with_name(f"{path.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -51,7 +51,7 @@ def _client(uri: str) -> Any:
 
 
 def create_experiment(client: Any, name: str, artifacts: str | None) -> str:
-    """The id of the experiment `name`; made, or restored after a deletion, when need be."""
+    """The id of the experiment `name`; created, or restored after a deletion, if needed."""
     from mlflow.exceptions import MlflowException
 
     found = client.get_experiment_by_name(name)
@@ -60,7 +60,7 @@ def create_experiment(client: Any, name: str, artifacts: str | None) -> str:
         try:
             return str(client.create_experiment(name, artifact_location=location))
         except MlflowException:
-            found = client.get_experiment_by_name(name)  # somebody was faster
+            found = client.get_experiment_by_name(name)  # another process was faster
             if found is None:
                 raise
     if found.lifecycle_stage == "deleted":
@@ -187,7 +187,7 @@ def end_run(client: Any, run_id: str, status: str, end_ms: int) -> None:
 
 
 def retire(client: Any, name: str, before_ms: int, aside: str, kept: bool) -> None:
-    """Put away what belonged to a deleted model: the experiment is renamed to `aside`, since MLflow
+    """Retire what belonged to a deleted model: the experiment is renamed to `aside`, since MLflow
     keeps the name of a deleted one for ever, and deleted, so that it can be restored; the
     registered model goes. When another model has the name by now (`kept`), only older runs do."""
     found = client.get_experiment_by_name(name)
@@ -197,7 +197,7 @@ def retire(client: Any, name: str, before_ms: int, aside: str, kept: bool) -> No
         return
     _without(lambda: client.delete_registered_model(name))
     if found is not None:
-        if found.lifecycle_stage == "deleted":  # by hand; only an active one is renamed
+        if found.lifecycle_stage == "deleted":  # by a person; only an active one can be renamed
             client.restore_experiment(found.experiment_id)
         client.rename_experiment(found.experiment_id, aside)
     put_aside = client.get_experiment_by_name(aside)
@@ -218,7 +218,7 @@ def _retire_runs(client: Any, name: str, experiment_id: str, before_ms: int) -> 
 
 
 def _without(delete: Callable[[], object]) -> None:
-    """Delete what may be gone already."""
+    """Delete what may be deleted already."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -291,10 +291,10 @@ def _read(requests: queue.Queue[str]) -> None:
 
 def main() -> None:
     """Answer requests until standard input ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the hub; its pipe tells us
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the hub; its pipe closes
     os.nice(5)
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # whatever MLflow prints is no answer
+    os.dup2(2, 1)  # what MLflow prints is not an answer
     requests: queue.Queue[str] = queue.Queue()
     threading.Thread(target=_read, args=(requests,), daemon=True).start()
     for name in _UNUSED:

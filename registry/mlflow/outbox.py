@@ -1,9 +1,9 @@
 """Delivery of the MLflow outbox: in order within a run, with a back-off, never lost.
 
-While MLflow does not answer, an entry is tried for ever, at last every five minutes. One that
-MLflow refuses in a way that the same request will meet again is given up after 16 attempts: the
-rest of its run goes on without it, except when it was the run's start, for which all of the run
-is kept waiting. What was given up stays, is shown on the system page, and can be tried again.
+While MLflow does not answer, an entry is retried for ever, in the end every five minutes. One that
+MLflow refuses for good is given up after 16 attempts: the rest of its run is sent without it,
+except when it was the run's start, for which all of the run waits. What was given up stays, is
+shown on the system page, and can be retried.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def flush(limit: int = 100) -> int:
 
 
 def waiting() -> QuerySet[MLflowOutbox]:
-    """The entries MLflow has yet to be told."""
+    """The entries that are not sent yet."""
     return MLflowOutbox.objects.filter(done_at__isnull=True, attempts__lt=_MOST_ATTEMPTS)
 
 
@@ -52,13 +52,13 @@ def given_up() -> QuerySet[MLflowOutbox]:
 
 
 def try_again(entries: QuerySet[MLflowOutbox]) -> int:
-    """Have those of `entries` that are not delivered tried at the next delivery; how many."""
+    """Retry the undelivered ones of `entries` at the next delivery; returns how many."""
     undelivered = entries.filter(done_at__isnull=True)
     return undelivered.update(attempts=0, not_before=timezone.now())
 
 
 def prune() -> int:
-    """Delete entries that were delivered a week ago; how many. Starts stay: they name their run."""
+    """Delete entries that were delivered a week ago; returns how many. Starts stay: they name their run."""
     old = MLflowOutbox.objects.filter(done_at__lt=timezone.now() - _KEPT)
     return old.exclude(operation="start_run").delete()[0]
 
@@ -89,8 +89,9 @@ def _flush(limit: int) -> int:
             continue
         try:
             _deliver(entry)
-        except ObjectDoesNotExist as error:
-            _drop(entry, str(error))
+        except ObjectDoesNotExist as error:  # the hub's own row is gone: nothing is left to send
+            entry.done_at, entry.last_error = timezone.now(), str(error)
+            entry.save(update_fields=["done_at", "last_error"])
         except (NoAnswer, Refused, paths.UnsafePath) as error:
             final = not isinstance(error, NoAnswer) and getattr(error, "final", True)
             _put_off(entry, str(error), final)
@@ -102,12 +103,6 @@ def _flush(limit: int) -> int:
     return delivered
 
 
-def _drop(entry: MLflowOutbox, reason: str) -> None:
-    """Nothing is left to tell: the hub's own row is gone."""
-    entry.done_at, entry.last_error = timezone.now(), reason
-    entry.save(update_fields=["done_at", "last_error"])
-
-
 def _put_off(entry: MLflowOutbox, reason: str, final: bool) -> None:
     entry.attempts += 1
     if not final:
@@ -116,7 +111,7 @@ def _put_off(entry: MLflowOutbox, reason: str, final: bool) -> None:
     entry.not_before = timezone.now() + datetime.timedelta(seconds=pause)
     entry.last_error = reason
     entry.save(update_fields=["attempts", "not_before", "last_error"])
-    log.warning("mlflow_not_told", entry=entry.pk, operation=entry.operation, reason=reason)
+    log.warning("mlflow_not_sent", entry=entry.pk, operation=entry.operation, reason=reason)
 
 
 def _deliver(entry: MLflowOutbox) -> None:
@@ -141,7 +136,7 @@ def _deliver(entry: MLflowOutbox) -> None:
                 version = ModelVersion.objects.get(pk=start.payload["version"])
                 learned["mlflow_version"] = _register(version, entry.payload["under"])
             elif entry.run_id:
-                _tell(entry)
+                _send(entry)
     entry.done_at = timezone.now()
     entry.last_error = ""
     with transaction.atomic():
@@ -157,7 +152,7 @@ def _deliver(entry: MLflowOutbox) -> None:
 def _start_run(entry: MLflowOutbox) -> str:
     payload = entry.payload
     version = ModelVersion.objects.select_related("model").get(pk=payload["version"])
-    # The key holds when the version was made: ids begin anew with a new database, MLflow may not.
+    # The key holds when the version was made: ids start over with a new database, MLflow may not.
     arguments = {
         "experiment_id": _experiment(version.model),
         "key": f"{entry.run_key}/{version}/{version.created_at:%Y%m%dT%H%M%S%f}",
@@ -170,7 +165,7 @@ def _start_run(entry: MLflowOutbox) -> str:
 
 
 def _experiment(model: Model) -> str:
-    """By name, since the id is another one after MLFLOW_TRACKING_URI has changed."""
+    """By name, since the id changes with MLFLOW_TRACKING_URI."""
     arguments = {"name": model.name, "artifacts": tracking.artifact_root()}
     found = str(_call("create_experiment", arguments))
     if found != model.mlflow_experiment_id:
@@ -179,7 +174,7 @@ def _experiment(model: Model) -> str:
 
 
 def _register(version: ModelVersion, under: str = "adapter") -> str:
-    """The number of MLflow's model version for `version`, made if need be, its tags as now."""
+    """The number of MLflow's model version for `version`, created if needed, with current tags."""
     arguments = {
         "run_id": version.mlflow_run_id,
         "name": version.model.name,
@@ -198,7 +193,7 @@ def _set_alias(model: Model, name: str) -> None:
 
 
 def _retire(entry: MLflowOutbox) -> None:
-    """A model that has got the name since may have got the experiment with it, and keeps that."""
+    """A new model with the name may have the experiment by now, and keeps it."""
     payload = entry.payload
     arguments = {
         "name": payload["model"],
@@ -210,28 +205,24 @@ def _retire(entry: MLflowOutbox) -> None:
 
 
 def _start_of(entry: MLflowOutbox) -> MLflowOutbox | None:
-    """The run begun last before this entry; None when its job ended before it began one."""
+    """The last run started before this entry; None when its job ended before it started one."""
     started = MLflowOutbox.objects.filter(
         operation="start_run", run_key=entry.run_key, pk__lt=entry.pk
     )
     return started.order_by("-pk").first()
 
 
-def _tell(entry: MLflowOutbox) -> None:
+def _send(entry: MLflowOutbox) -> None:
     arguments = {"run_id": entry.run_id, **entry.payload}
     if entry.operation != "log_artifacts":
         _call(entry.operation, arguments)
         return
-    folder = paths.absolute(_where_now(entry.payload["path"], entry.run_id))
+    # A version's files may have been archived since.
+    version = ModelVersion.objects.filter(mlflow_run_id=entry.run_id).first()
+    folder = paths.absolute((version and version.artifact_path) or entry.payload["path"])
     if not folder.is_dir():
         raise Refused(f"There is no folder {folder} to log.", "MISSING")
     _call("log_artifacts", {**arguments, "path": str(folder)}, _UPLOAD_LIMIT_S)
-
-
-def _where_now(path: str, run_id: str) -> str:
-    """A version's files may have been archived since."""
-    version = ModelVersion.objects.filter(mlflow_run_id=run_id).first()
-    return (version.artifact_path if version else "") or path
 
 
 def _call(operation: str, arguments: dict[str, Any], limit_s: float = _LIMIT_S) -> Any:

@@ -1,7 +1,7 @@
 """Calls into `registry.mlflow.child` with a time limit each.
 
-MLflow itself is imported only there. A process of the hub that never asks MLflow anything never
-starts the child; one that does shares it among its threads.
+MLflow itself is imported only there. A process of the hub that never calls MLflow never starts the
+child; the threads of one that does share it.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ _ENVIRONMENT = {
 _ROOT = Path(__file__).resolve().parents[2]
 
 
-# Errors of MLflow that the same request will meet again. All others (its own failures, a server
-# that does not answer, wrong credentials) may pass.
+# Errors that the same request will get again. All others (internal errors, a server that does not
+# answer, wrong credentials) may be temporary.
 _FINAL = {
     "BAD_REQUEST",
     "ENDPOINT_NOT_FOUND",
@@ -48,7 +48,7 @@ _FINAL = {
 
 
 class NoAnswer(Exception):
-    """MLflow is starting, down, hung or busy; asking again later may help."""
+    """MLflow is starting, down, hung or busy; a later call may succeed."""
 
 
 class Refused(Exception):
@@ -65,7 +65,7 @@ class Refused(Exception):
 
 
 class MLflowProcess:
-    """One child, started when first needed and again after it died."""
+    """One child, started when first needed and restarted when it died."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -1,4 +1,4 @@
-"""The few questions that an MLflow server is asked while a person waits, over its REST API.
+"""The few calls to an MLflow server for which a person waits, over its REST API.
 
 MLflow's own client is not used here: importing it takes seconds.
 """
@@ -16,14 +16,14 @@ _LIMIT_S = 5.0
 
 
 def experiment(uri: str, name: str) -> str:
-    """The id of the experiment `name`, which is made if need be. Raises Unavailable."""
+    """The id of the experiment `name`, created if needed. Raises Unavailable."""
     with _client(uri) as client:
         found = _get(client, name)
         if found is None:
             made = _ask(client, "POST", "experiments/create", json={"name": name})
             if made.is_success:
                 return str(made.json()["experiment_id"])
-            found = _get(client, name)  # somebody was faster
+            found = _get(client, name)  # another process was faster
             if found is None:
                 raise _refused(made)
         if found["lifecycle_stage"] == "deleted":
@@ -44,7 +44,7 @@ def trouble(uri: str, limit_s: float) -> str | None:
 
 
 def _client(uri: str) -> httpx.Client:
-    """With the credentials that MLflow's own client would take from the environment."""
+    """With the credentials that MLflow's own client reads from the environment."""
     user = os.environ.get("MLFLOW_TRACKING_USERNAME")
     token = os.environ.get("MLFLOW_TRACKING_TOKEN")
     return httpx.Client(
@@ -70,7 +70,7 @@ def _ask(client: httpx.Client, method: str, path: str, **arguments: Any) -> http
         return client.request(method, path, **arguments)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise Unavailable(
-            f"The MLflow server does not answer ({type(error).__name__}), so nothing was made: "
+            f"The MLflow server does not answer ({type(error).__name__}), so nothing was created: "
             "start it, or unset MLFLOW_TRACKING_URI to use the store in storage."
         ) from error
 

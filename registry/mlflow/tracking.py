@@ -1,6 +1,6 @@
-"""What the hub tells MLflow, and what it reads back.
+"""What the hub sends to MLflow, and what it reads back.
 
-An experiment on a server is made at once (`create_experiment`). Everything else goes through the
+An experiment on a server is created immediately (`create_experiment`). Everything else goes through the
 outbox: the functions below only insert rows, so they are fast, work within the caller's
 transaction and never meet MLflow. `outbox.flush` (called by the sampler) delivers the rows, those of one
 run in order, with a back-off when MLflow does not answer; each may be delivered twice without
@@ -78,13 +78,13 @@ def start_run(
     params: Mapping[str, Any] | None = None,
     tags: Mapping[str, str] | None = None,
 ) -> None:
-    """Begin the run of a job that makes `version`. `params` None takes the version's own."""
-    told = values.flat(version.params if params is None else params)
-    _begin(job_id, version, told, {"hub.job": str(job_id), **(tags or {})})
+    """Start the run of a job that makes `version`. `params` None takes the version's own."""
+    flat = values.flat(version.params if params is None else params)
+    _begin(job_id, version, flat, {"hub.job": str(job_id), **(tags or {})})
 
 
 def version_imported(version: ModelVersion) -> None:
-    """Show a version that was trained elsewhere: as a run that is over, and as a version of the
+    """Show a version that was trained elsewhere: as a finished run, and as a version of the
     registered model. Of what another hub measured, only what MLflow can keep."""
     key, now = f"version:{version.pk}", timezone.now()
     params = values.keepable(values.flat(version.params))
@@ -149,8 +149,8 @@ def alias_moved(model: Model, alias: str) -> None:
 
 
 def model_deleted(model: Model, jobs: Iterable[int], versions: Iterable[int]) -> None:
-    """Have MLflow put away what it knows of a model that is deleted in this transaction, with its
-    `jobs` and `versions` (ids). What it was yet to be told of them is dropped."""
+    """Have MLflow retire what it has of a model that is deleted in this transaction, with its `jobs`
+    and `versions` (ids). Updates of them that were not sent yet are dropped."""
     now = timezone.now()
     keys = [f"model:{model.pk}", *map(str, jobs), *(f"version:{pk}" for pk in versions)]
     for some in batched(keys, 500):
@@ -165,7 +165,7 @@ def model_deleted(model: Model, jobs: Iterable[int], versions: Iterable[int]) ->
 
 
 def enqueue(operation: str, payload: dict[str, Any], job_id: int | str) -> None:
-    """Keep one operation of the table above until MLflow was told."""
+    """Queue one operation of the table above until it is sent to MLflow."""
     _keep(operation, payload, str(job_id))
 
 
@@ -173,16 +173,16 @@ def _keep(operation: str, payload: dict[str, Any], run_key: str) -> None:
     MLflowOutbox.objects.create(operation=operation, payload=payload, run_key=run_key)
 
 
-# ------------------------------------------------------------------ questions, at once
+# ------------------------------------------------------------------ questions, answered directly
 
 
 def warm() -> None:
-    """Start MLflow's process, so that the first question need not wait for its import."""
+    """Start MLflow's process, so that the first call does not wait for its import."""
     mlflow.warm()
 
 
 def create_experiment(name: str) -> str:
-    """The id of the experiment `name` on the MLflow server, made if need be. Raises Unavailable.
+    """The id of the experiment `name` on the MLflow server, created if needed. Raises Unavailable.
 
     Without a server it is "": the embedded store cannot be down, yet opening it takes seconds, so
     the outbox makes the experiment (see `make_experiment`).
@@ -196,7 +196,7 @@ def create_experiment(name: str) -> str:
 
 
 def make_experiment(model: Model) -> None:
-    """Have the outbox make the experiment of a model that has none yet."""
+    """Have the outbox create the experiment of a model that has none yet."""
     if not model.mlflow_experiment_id:
         _keep("create_experiment", {"model": model.pk}, f"model:{model.pk}")
 
@@ -249,7 +249,7 @@ def tracking_uri() -> str:
 
 
 def artifact_root() -> str | None:
-    """Where artifacts of the embedded store lie; a server knows better itself."""
+    """Where artifacts of the embedded store lie; a server decides itself."""
     return None if settings.MLFLOW_TRACKING_URI else paths.mlflow_artifacts().as_uri()
 
 

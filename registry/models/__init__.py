@@ -8,6 +8,7 @@ from registry.models.bundle_imports import BundleImport
 from registry.models.constraints import SHA256_PATTERN
 from registry.models.dataset_tasks import DatasetTask
 from registry.models.datasets import Dataset, DatasetReport
+from registry.models.export_tasks import ExportTask
 from registry.models.models import Model
 from registry.models.outbox import MLflowOutbox
 from registry.models.versions import ModelVersion, ModelVersionQuerySet
@@ -22,6 +23,7 @@ __all__ = [
     "Dataset",
     "DatasetReport",
     "DatasetTask",
+    "ExportTask",
     "MLflowOutbox",
     "Model",
     "ModelVersion",

@@ -1,4 +1,4 @@
-"""Base models, and those in the making."""
+"""Base models, and the work that makes them."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import ClassVar
 from django.db import models
 from django.db.models import Q, TextChoices
 from django.db.models.functions import Lower
-from django.utils import timezone
 
 from registry.models.constraints import SHA256_PATTERN, named
+from registry.models.work import Work
 from registry.names import validate_name
 
 RESUMABLE = datetime.timedelta(days=7)
@@ -74,24 +74,19 @@ class BaseModel(models.Model):
         return "-bit" in self.quantization
 
 
-class BaseImport(models.Model):
-    """One base model in the making, or made: a download, or a conversion of what is here. It is
-    what a person watches while gigabytes move."""
+class BaseImport(Work):
+    """A base model being downloaded, quantized or fused, and what became of it."""
 
-    class Status(TextChoices):
-        RUNNING = "running", "Running"
-        COMPLETED = "completed", "Completed"
-        FAILED = "failed", "Failed"
+    label = "import"
+    command = ("import_base", "--row")
+    counts = ("done_bytes",)
 
     name = models.CharField(max_length=100, validators=[validate_name])
     source = models.CharField(max_length=10, choices=BaseModel.Source)
     origin = models.CharField(max_length=500)
     revision = models.CharField(max_length=100, blank=True)
-    status = models.CharField(max_length=10, choices=Status, default=Status.RUNNING)
-    stage = models.CharField(max_length=100, blank=True)
     done_bytes = models.BigIntegerField(default=0)
     total_bytes = models.BigIntegerField(null=True)
-    error_message = models.TextField(blank=True)
     base_model = models.ForeignKey(
         BaseModel, on_delete=models.SET_NULL, null=True, related_name="imports"
     )
@@ -102,8 +97,6 @@ class BaseImport(models.Model):
         "ModelVersion", on_delete=models.SET_NULL, null=True, related_name="conversions"
     )
     options = models.JSONField(default=dict, help_text="Bits, group size and data set to judge on")
-    created_at = models.DateTimeField(auto_now_add=True)
-    heartbeat_at = models.DateTimeField(default=timezone.now)
 
     class Meta:
         ordering = ("-created_at",)
@@ -118,4 +111,14 @@ class BaseImport(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.name} from {self.origin}"
+        return f"{'Import' if self.is_download else 'Conversion'} of {self.name}"
+
+    @property
+    def is_download(self) -> bool:
+        return self.source == BaseModel.Source.HUB
+
+    @property
+    def lost(self) -> str:
+        if self.is_download:
+            return "The process ended early. Retry to continue from what has arrived."
+        return f"{super().lost} Is there enough memory?"

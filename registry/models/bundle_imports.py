@@ -16,6 +16,9 @@ from registry.models.work import Work
 class BundleImport(Work):
     """A large bundle being verified and taken in a child process, or what became of that."""
 
+    label = "bundle"
+    command = ("run_bundle_import",)
+
     name = models.CharField(max_length=121, help_text="The model it is for, @ and its own version")
     source = models.CharField(max_length=500, help_text="The file that was sent")
     options = models.JSONField(default=dict, help_text="Upload, model, base and chosen number")

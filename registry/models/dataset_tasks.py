@@ -1,4 +1,4 @@
-"""Work on large data sets that goes on in a child process."""
+"""Large data sets that a child process registers or examines."""
 
 from __future__ import annotations
 
@@ -21,6 +21,10 @@ class DatasetTask(Work):
     class Kind(TextChoices):
         REGISTER = "register", "Registration"
         EXAMINE = "examine", "Examination"
+
+    label = "dataset"
+    command = ("run_dataset_task",)
+    counts = ("examples",)
 
     kind = models.CharField(max_length=10, choices=Kind)
     name = models.CharField(max_length=100, validators=[validate_name])
@@ -55,6 +59,11 @@ class DatasetTask(Work):
 
     def __str__(self) -> str:
         return f"{self.get_kind_display()} of {self.name}"
+
+    @property
+    def is_retryable(self) -> bool:
+        """Wrong examples stay wrong."""
+        return super().is_retryable and not self.problems
 
     def get_absolute_url(self) -> str:
         return reverse("dataset_task", args=[self.pk])

@@ -2,18 +2,59 @@
 
 from __future__ import annotations
 
+import datetime
+from typing import ClassVar, Self
+
 from django.db import models
-from django.db.models import TextChoices
+from django.db.models import Q, QuerySet, TextChoices
 from django.utils import timezone
+
+from registry.errors import Conflict
+
+SILENCE = datetime.timedelta(minutes=5)
+"""A row without a heartbeat for this long has lost its process: longer than the largest file takes
+to be hashed and synced, during which nothing beats."""
+
+WAITING = "Waiting to start"
+_RECENT = datetime.timedelta(hours=24)
+
+
+class WorkQuerySet[W: "Work"](QuerySet[W]):
+    def up_to_date(self) -> Self:
+        """The rows, after those whose process has gone silent are marked as failed."""
+        self.fail_silent()
+        return self
+
+    def fail_silent(self) -> int:
+        """Mark the rows whose process has gone silent as failed; returns how many."""
+        silent = self.filter(
+            status=Work.Status.RUNNING, heartbeat_at__lt=timezone.now() - SILENCE
+        ).order_by("pk")
+        return sum(row.fail(row.lost, heartbeat_at=row.heartbeat_at) for row in silent)
+
+    def recent(self) -> Self:
+        """What a list shows: work that is running, and what failed within a day."""
+        failed = Q(status=Work.Status.FAILED, heartbeat_at__gt=timezone.now() - _RECENT)
+        return self.up_to_date().filter(Q(status=Work.Status.RUNNING) | failed)
 
 
 class Work(models.Model):
-    """Long work in a child process, or what became of it: what a person watches meanwhile."""
+    """Long work in a child process, and how it ended. `registry.background.work` starts it,
+    reports its progress and retries it."""
 
     class Status(TextChoices):
         RUNNING = "running", "Running"
         COMPLETED = "completed", "Completed"
         FAILED = "failed", "Failed"
+
+    label: ClassVar[str]
+    """Names its log in `storage/run` and its folders in `storage/staging`."""
+
+    command: ClassVar[tuple[str, ...]]
+    """The `manage.py` command that does it, given the row's id."""
+
+    counts: ClassVar[tuple[str, ...]] = ()
+    """Columns of its own that progress is written to."""
 
     status = models.CharField(max_length=10, choices=Status, default=Status.RUNNING)
     stage = models.CharField(max_length=100, blank=True)
@@ -22,9 +63,73 @@ class Work(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
     heartbeat_at = models.DateTimeField(default=timezone.now)
 
+    objects = WorkQuerySet.as_manager()
+
     class Meta:
         abstract = True
 
     @property
     def is_running(self) -> bool:
         return self.status == Work.Status.RUNNING
+
+    @property
+    def has_failed(self) -> bool:
+        return self.status == Work.Status.FAILED
+
+    @property
+    def is_retryable(self) -> bool:
+        return self.has_failed
+
+    @property
+    def upload(self) -> str:
+        """The folder in `storage/uploads` that it works on, "" for none."""
+        name: str = getattr(self, "options", {}).get("upload") or ""
+        return name
+
+    @property
+    def lost(self) -> str:
+        """What a person reads when its process is gone."""
+        return "The process ended early and nothing was kept. Retry to start again."
+
+    def write(self, **columns: object) -> bool:
+        """Write to a running row, which is a heartbeat; False when it is no longer running."""
+        rows = type(self)._default_manager.filter(pk=self.pk, status=Work.Status.RUNNING)
+        return bool(rows.update(**{"heartbeat_at": timezone.now(), **columns}))
+
+    def complete(self, **result: object) -> None:
+        """Raises Conflict when the row is no longer running: its process was taken for lost."""
+        counted = {column: getattr(self, column) for column in self.counts}
+        done = {"status": Work.Status.COMPLETED, "stage": "Done", "share": 1.0}
+        if not self.write(**done, **{**counted, **result}):
+            raise Conflict(self.given_up)
+        self.refresh_from_db()
+
+    def fail(self, reason: str, **still: object) -> bool:
+        """Mark a running row as failed, unless it no longer is as `still` says."""
+        rows = type(self)._default_manager.filter(pk=self.pk, status=Work.Status.RUNNING, **still)
+        failed = rows.update(
+            status=Work.Status.FAILED, error_message=reason, heartbeat_at=timezone.now()
+        )
+        if failed:
+            self.refresh_from_db()
+        return bool(failed)
+
+    def take_up(self) -> bool:
+        """Let a failed row run again; False when it had not failed. Raises IntegrityError when
+        other work of its kind and name is running."""
+        rows = type(self)._default_manager.filter(pk=self.pk, status=Work.Status.FAILED)
+        taken = rows.update(
+            status=Work.Status.RUNNING,
+            stage=WAITING,
+            share=0.0,
+            error_message="",
+            heartbeat_at=timezone.now(),
+            **dict.fromkeys(self.counts, 0),
+        )
+        if taken:
+            self.refresh_from_db()
+        return bool(taken)
+
+    @property
+    def given_up(self) -> str:
+        return f"{self} was marked as failed in the meantime; retry it."

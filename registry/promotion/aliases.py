@@ -64,14 +64,14 @@ def rollback_alias(
             raise NotFound(f"{model} has no alias {name!r}.")
         target = last.from_version
         if target is None:
-            raise Conflict(f"{model}@{name} had no version before; there is nothing to return to.")
+            raise Conflict(f"{model}@{name} had no earlier version to roll back to.")
         if to is not None and target.version != to:
-            raise Conflict(f"{model}@{name} was moved in the meantime; look at it again.")
+            raise Conflict(f"{model}@{name} was moved in the meantime; reload and try again.")
         return _move(model, name, current, target, by, reason or "Rolled back", force=True)
 
 
 def delete_alias(model: Model, name: str, by: str = "", reason: str = "") -> AliasMove:
-    """Take the alias away; its history stays and gains this. Raises NotFound."""
+    """Delete the alias and record that in its history, which stays. Raises NotFound."""
     with transaction.atomic():
         current = _lock(model, name)
         if current is None:
@@ -120,7 +120,7 @@ def _move(
     verdicts = rules.judge(model, name, target, current)
     refused = rules.refusals(verdicts)
     if refused and not force:
-        raise Conflict(f"{model}@{name} stays: {' '.join(refused)}")
+        raise Conflict(f"{model}@{name} was not moved: {' '.join(refused)}")
     return _write(model, name, current, target, by, reason, verdicts)
 
 
@@ -133,7 +133,7 @@ def _write(
     reason: str,
     verdicts: Sequence[rules.Verdict],
 ) -> AliasMove:
-    """The one place where an alias changes: whoever must be told of it is told from here."""
+    """The one place where an alias changes; what depends on it is notified from here."""
     if target is None:
         Alias.objects.filter(model=model, name=name).delete()
     else:

@@ -1,4 +1,4 @@
-"""From a name that a client gives to the files that answer.
+"""From the name in a request to the files that answer it.
 
 `NAME` is the alias `production`, else the newest ready version; `NAME@1.2.0` one version;
 `NAME@alias` what the alias points at; `base:NAME` a base model alone.
@@ -10,7 +10,7 @@ import datetime
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from django.db.models import OuterRef, QuerySet, Subquery
 
@@ -27,7 +27,7 @@ LISTED = 500
 
 @dataclass(frozen=True)
 class Served:
-    """What answers under the name `label`. Without a version it is the untouched base."""
+    """What answers under the name `label`. Without a version it is the base model alone."""
 
     label: str
     base: BaseModel
@@ -54,7 +54,7 @@ class _Number(NamedTuple):
 
 
 class Name(NamedTuple):
-    """A name that can be asked for. `model` and the number of the `version` that answers are empty
+    """A name that can be requested. `model` and the number of the `version` that answers are empty
     for a base model."""
 
     label: str
@@ -67,21 +67,27 @@ def resolve(name: str) -> Served:
     """Raises NotFound (naming what exists), Conflict (the version cannot be served) and Damaged
     (files are missing or cut short; the engine reads every byte before it loads them)."""
     if name.startswith(_BASE):
-        return _base(name)
+        wanted = name.removeprefix(_BASE)
+        base = BaseModel.objects.filter(name__iexact=wanted).first()
+        if base is None:
+            bases = BaseModel.objects.values_list("name", flat=True)
+            raise NotFound(f"There is no base model {wanted!r}. {_available(bases)}")
+        return Served(name, base, None)
     model_name, at, selector = name.partition("@")
     model = Model.objects.filter(name__iexact=model_name).first()
     if model is None:
-        raise NotFound(f"There is no model {model_name!r}. {_models_that_exist()}")
+        models = Model.objects.order_by("name").values_list("name", flat=True)
+        raise NotFound(f"There is no model {model_name!r}. {_available(models)}")
     if model.archived_at is not None:
         raise Conflict(f"{model} is archived and not served; restore it first.")
     version = _selected(model, selector) if at else _default(model)
     if problems := check_sizes(paths.absolute(version.artifact_path), version.manifest_sha256):
         raise Damaged(f"{version} is damaged and cannot be loaded: {' '.join(problems[:3])}")
-    return _named(name, version)
+    return Served(name, version.base_model, version)
 
 
 def served_names(q: str = "", most: int | None = None) -> list[Name]:
-    """Everything that can be asked for: of each model its name, its aliases and its ready
+    """Every name that can be requested: of each model its name, its aliases and its ready
     versions, then the base models. `q` is part of the models' names, and only the first `most`
     of them are taken. With more than LISTED ready versions their numbers are left out, and the
     alias that the bare name means; they still answer."""
@@ -133,15 +139,6 @@ def _newest(models: QuerySet[Model]) -> Iterable[tuple[str, str, datetime.dateti
     return found.values_list("model__name", "version", "created_at")
 
 
-def _base(name: str) -> Served:
-    wanted = name.removeprefix(_BASE)
-    base = BaseModel.objects.filter(name__iexact=wanted).first()
-    if base is None:
-        known = _listed(list(BaseModel.objects.values_list("name", flat=True)[: _SHOWN + 1]))
-        raise NotFound(f"There is no base model {wanted!r}. {known}")
-    return Served(name, base, None)
-
-
 def _default(model: Model) -> ModelVersion:
     versions = model.versions.ready().filter(moving_to="").select_related("model", "base_model")
     version = versions.filter(aliases__name=PRODUCTION).first() or versions.newest_first().first()
@@ -154,7 +151,11 @@ def _selected(model: Model, selector: str) -> ModelVersion:
     versions = model.versions.select_related("model", "base_model")
     version = versions.selected(selector).first()
     if version is None:
-        raise NotFound(f"{model} has no version or alias {selector!r}. {_selectors(model)}")
+        aliases = model.aliases.values_list("name", flat=True)
+        ready = model.versions.ready().newest_first().values_list("version", flat=True)
+        raise NotFound(
+            f"{model} has no version or alias {selector!r}. {_available(aliases, ready)}"
+        )
     if version.status != ModelVersion.Status.READY:
         raise Conflict(f"{version} is {version.status} and cannot be served.")
     if version.moving_to:
@@ -162,24 +163,10 @@ def _selected(model: Model, selector: str) -> ModelVersion:
     return version
 
 
-def _named(label: str, version: ModelVersion) -> Served:
-    return Served(label, version.base_model, version)
-
-
-def _models_that_exist() -> str:
-    return _listed(
-        list(Model.objects.order_by("name").values_list("name", flat=True)[: _SHOWN + 1])
-    )
-
-
-def _selectors(model: Model) -> str:
-    aliases = list(model.aliases.values_list("name", flat=True)[: _SHOWN + 1])
-    ready = model.versions.ready().newest_first()
-    return _listed(aliases + list(ready.values_list("version", flat=True)[: _SHOWN + 1]))
-
-
-def _listed(names: list[str]) -> str:
+def _available(*sources: QuerySet[Any, str]) -> str:
+    """The first names of `sources`, for a sentence."""
+    names = [name for source in sources for name in source[: _SHOWN + 1]]
     if not names:
         return "There is none yet."
     more = ", …" if len(names) > _SHOWN else ""
-    return f"There is: {', '.join(names[:_SHOWN])}{more}."
+    return f"Available: {', '.join(names[:_SHOWN])}{more}."

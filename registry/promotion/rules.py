@@ -52,7 +52,7 @@ def _judge(rule: PromotionRule, version: ModelVersion, current: ModelVersion | N
     if rule.value is not None:
         return _compare(rule, version, value, rule.value, f"{rule.value:.6g}")
     if current is None:
-        message = f"{rule.metric}: {rule.alias} points at no version yet, so nothing is compared."
+        message = f"{rule.metric}: {rule.alias} points at no version yet, so there is nothing to compare with."
         return Verdict(str(rule), True, value, None, message)
     bound = _measured(current, rule.metric)
     if value is not None and bound is None:
@@ -118,5 +118,5 @@ def _save(rule: PromotionRule) -> PromotionRule:
         with transaction.atomic():
             rule.save()
     except IntegrityError as error:
-        raise Conflict(f"{rule.alias} has the rule “{rule}” already.") from error
+        raise Conflict(f"{rule.alias} already has the rule “{rule}”.") from error
     return rule

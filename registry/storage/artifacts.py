@@ -99,14 +99,16 @@ def read_manifest(folder: Path) -> Manifest:
         entries = json.loads(content)["files"]
         files = {name: File(str(e["sha256"]), int(e["size"])) for name, e in entries.items()}
     except FileNotFoundError:
-        raise Damaged(f"{folder.name} has no {MANIFEST}: it was never published whole.") from None
+        raise Damaged(
+            f"{folder.name} has no {MANIFEST}: it was not published completely."
+        ) from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise Damaged(f"{folder.name}/{MANIFEST} is not readable.") from None
     return Manifest(hashlib.sha256(content).hexdigest(), files)
 
 
 def verify(folder: Path) -> list[str]:
-    """Read every byte and say what is wrong, one sentence each; an empty list is a sound folder."""
+    """Read every byte; the problems, one sentence each. An empty list is a sound folder."""
     try:
         manifest = read_manifest(folder)
     except Damaged as error:
@@ -122,10 +124,10 @@ def verify(folder: Path) -> list[str]:
 
 
 def discard(folder: Path) -> None:
-    """Remove a folder below storage/staging that nobody needs; a missing one is fine.
+    """Remove a folder below storage/staging that is no longer needed; a missing one is fine.
 
     It is renamed first: a crash amid the removal must not leave half of its files under a name
-    that somebody would publish again.
+    that could be published again.
     """
     trash = folder.with_name(f"trash-{uuid.uuid4().hex}")
     try:

@@ -1,4 +1,5 @@
-"""Whether a folder is what its row recorded: every byte, or at least every file's size."""
+"""Whether a folder equals its manifest, and the manifest the one that was recorded: by every byte,
+or at least by every file's size."""
 
 from __future__ import annotations
 
@@ -8,18 +9,31 @@ from registry.errors import Damaged
 from registry.storage import artifacts, paths
 
 
-def check_folder(folder: Path, manifest_sha256: str) -> list[str]:
-    """What differs from the manifest that a row recorded, a sentence each; reads every byte."""
+def require_sound(
+    folder: Path, manifest_sha256: str | None, what: str, remedy: str = ""
+) -> artifacts.Manifest:
+    """The manifest of `folder`, after every byte was read. Raises Damaged, which names `what` and
+    the first problems and says the `remedy`. None accepts whatever manifest the folder has."""
+    if problems := check_folder(folder, manifest_sha256):
+        raise Damaged(" ".join([f"{what} is damaged:", *problems[:3], remedy]).strip())
+    return artifacts.read_manifest(folder)
+
+
+def check_folder(folder: Path, manifest_sha256: str | None) -> list[str]:
+    """What differs from the manifest that a row recorded, a sentence each; reads every byte. None
+    accepts whatever manifest the folder has."""
     if not folder.is_dir():
         return [f"The folder {paths.relative(folder)} is missing."]
     problems = artifacts.verify(folder)
-    if not problems and artifacts.read_manifest(folder).sha256 != manifest_sha256:
+    if problems or manifest_sha256 is None:
+        return problems
+    if artifacts.read_manifest(folder).sha256 != manifest_sha256:
         return ["Its manifest is not the one that was recorded."]
     return problems
 
 
 def check_sizes(folder: Path, manifest_sha256: str) -> list[str]:
-    """Like `check_folder` without reading the files: their presence and sizes, in microseconds."""
+    """`check_folder` by presence and size alone, in microseconds."""
     try:
         manifest = artifacts.read_manifest(folder)
     except Damaged as damage:

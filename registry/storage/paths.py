@@ -101,7 +101,7 @@ def staging_dir(purpose: str) -> Path:
 
 
 def download_dir(key: str) -> Path:
-    """Where the files of one commit on a model hub gather; kept after a failure, to go on from."""
+    """Where the files of one commit on a model hub gather; kept after a failure, for a retry to continue."""
     return _below("staging", f"download-{key}")
 
 
@@ -126,7 +126,7 @@ def staging_dirs(purpose: str) -> list[Path]:
 
 
 def export_dir(name: str) -> Path:
-    """Where one export lies until somebody takes it; `name` is ours."""
+    """Where one export is kept for download; `name` is ours."""
     return _below("exports", name)
 
 

@@ -60,9 +60,11 @@ def peek_size(file: IO[bytes], name: str, limit: int) -> int:
     try:
         size = int(raw[124:135], 8)
     except ValueError:
-        raise Damaged(f"{name} is not where it belongs: this is no bundle, or it is cut.") from None
+        raise Damaged(
+            f"{name} is not where it belongs: this is not a bundle, or it is truncated."
+        ) from None
     if raw != header(name, size):
-        raise Damaged(f"The header of {name} is not the one that was written.")
+        raise Damaged(f"The header of {name} is damaged.")
     if size > limit:
         raise Damaged(f"{name} is {size} bytes long; at most {limit} are taken.")
     return size
@@ -74,8 +76,8 @@ def read(file: IO[bytes], name: str, size: int) -> Iterator[bytes]:
     while left:
         piece = file.read(min(_CHUNK, left))
         if not piece:
-            raise Damaged(f"{name} is cut.")
+            raise Damaged(f"{name} is truncated.")
         left -= len(piece)
         yield piece
     if file.read(len(padding(size))) != padding(size):
-        raise Damaged(f"What follows {name} is not the filling that was written.")
+        raise Damaged(f"The padding after {name} is damaged.")

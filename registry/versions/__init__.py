@@ -1,1 +1,1 @@
-"""Versions: numbered, begun with their lineage, completed; and compared or drawn afterwards."""
+"""Versions: numbered, started with their lineage, completed; compared and drawn afterwards."""

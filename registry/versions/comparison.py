@@ -1,4 +1,4 @@
-"""Versions side by side: where they differ, and which is better at what."""
+"""Versions side by side: where they differ, and which one is better at what."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class ComparedRow:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All that can be said of `versions` side by side; every row has one value per version."""
+    """A comparison of `versions`; every row has one value per version."""
 
     versions: tuple[ModelVersion, ...]
     metrics: list[ComparedRow]
@@ -74,7 +74,7 @@ def find_versions(names: Sequence[str]) -> list[ModelVersion]:
     """
     wanted = list(dict.fromkeys(name.strip() for name in names if name.strip()))
     if len(wanted) > MOST:
-        raise Invalid(f"At most {MOST} versions fit side by side; {len(wanted)} were asked for.")
+        raise Invalid(f"At most {MOST} versions can be compared; {len(wanted)} were given.")
     found = list({version.pk: version for version in map(find_version, wanted)}.values())
     if len(found) < 2:
         raise Invalid("Choose at least two different versions, each as NAME@VERSION.")
@@ -85,7 +85,7 @@ def find_version(name: str) -> ModelVersion:
     """The version `NAME@1.2.0` or `NAME@alias`, in any status. Raises Invalid and NotFound."""
     model, _, selector = name.partition("@")
     if not model or not selector:
-        raise Invalid(f"{name!r} names no version; write NAME@VERSION, such as calendar@0.1.0.")
+        raise Invalid(f"{name!r} is not a version; write NAME@VERSION, such as calendar@0.1.0.")
     version = _with_related().selected(selector).filter(model__name__iexact=model).first()
     if version is None:
         raise NotFound(f"There is no version {name!r}.")
@@ -93,7 +93,7 @@ def find_version(name: str) -> ModelVersion:
 
 
 def compare(versions: Sequence[ModelVersion]) -> Comparison:
-    """Compare versions of any models; the first is what the others are measured against."""
+    """Compare versions of any models; differences are to the first."""
     return Comparison(
         versions=tuple(versions),
         metrics=compare_metrics(versions),
@@ -197,6 +197,6 @@ def _best(name: str, values: tuple[Any, ...]) -> int | None:
     if len(known) < 2 or len({value for value, _ in known}) == 1 or name.startswith("base_"):
         return None
     pick = max if any(word in name for word in _HIGHER_IS_BETTER) else min
-    # Of equals the first one: the index must not decide in its place.
+    # The first of equals: `pick` would otherwise compare their indexes.
     value = pick(known)[0]
     return next(index for number, index in known if number == value)

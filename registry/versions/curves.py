@@ -10,7 +10,7 @@ from django.db.models import Manager, Max, Q
 from registry.models import ModelVersion
 
 LOSSES = ("train_loss", "val_loss")
-MAX_POINTS = 600  # of a chart; more cannot be told apart on a screen
+MAX_POINTS = 600  # of a chart; more cannot be distinguished on a screen
 
 
 def columns(

@@ -46,28 +46,44 @@ class Graph:
 
 def graph(version: ModelVersion) -> Graph:
     """Base → data set → job → version → aliases → requests, with parent and descendants."""
-    own = Node(
-        "version",
-        "version",
-        str(version),
-        version.get_status_display(),
-        version.get_absolute_url(),
-        column=2,
-    )
-    origins = [_base(version), _dataset(version), _job(version), _parent(version)]
-    aliases, children, bases = _aliases(version), _children(version), _bases(version)
+    nodes = [_base(version), _dataset(version), _job(version)]
     edges = [
         Edge("base", "job", "adapted by"),
         Edge("dataset", "job", "trained on by"),
         Edge("job", "version", "made"),
-        *([Edge("parent", "job", "continued by")] if version.parent else []),
-        *(Edge("version", alias.id, "is named by") for alias in aliases),
-        *(Edge("version", child.id, "was continued by") for child in children),
-        Edge("version", "requests", "answered"),
-        *bases.edges,
     ]
-    nodes = [node for node in origins if node]
-    return Graph([*nodes, own, *aliases, _requests(version), *children, *bases.nodes], edges)
+    if version.parent:  # most versions start from the base; then there is none to show
+        nodes.append(_version_node("parent", "parent version", version.parent, column=0))
+        edges.append(Edge("parent", "job", "continued by"))
+    nodes.append(_version_node("version", "version", version, column=2))
+
+    for alias in version.aliases.all():
+        url = version.model.get_absolute_url()
+        nodes.append(Node(f"alias-{alias.name}", "alias", alias.name, "points here", url, 3))
+        edges.append(Edge("version", f"alias-{alias.name}", "is named by"))
+
+    count = version.requests.count()
+    label = f"{count} request{'' if count == 1 else 's'}"
+    url = f"{reverse('requests')}?version={version.pk}"
+    nodes.append(Node("requests", "requests", label, "kept in the log", url, 3))
+
+    children = list(version.children.select_related("model")[: _SHOWN + 1])
+    later = [
+        _version_node(f"child-{c.pk}", "later version", c, column=3) for c in children[:_SHOWN]
+    ]
+    if len(children) > _SHOWN:
+        later.append(Node("child-more", "later version", "and more", column=3))
+    nodes += later
+    edges += [Edge("version", child.id, "was continued by") for child in later]
+    edges.append(Edge("version", "requests", "answered"))
+
+    bases = _bases(version)
+    return Graph([*nodes, *bases.nodes], [*edges, *bases.edges])
+
+
+def _version_node(id_: str, kind: str, version: ModelVersion, column: int) -> Node:
+    status, url = version.get_status_display(), version.get_absolute_url()
+    return Node(id_, kind, str(version), status, url, column)
 
 
 def facts(version: ModelVersion) -> dict[str, Any]:
@@ -136,42 +152,6 @@ def _job(version: ModelVersion) -> Node:
     return Node("job", "training job", label, job.get_status_display(), job.get_absolute_url(), 1)
 
 
-def _parent(version: ModelVersion) -> Node | None:
-    parent = version.parent
-    if parent is None:  # most versions begin at the base; that is no gap in what is known
-        return None
-    return Node(
-        "parent", "parent version", str(parent), parent.get_status_display(),
-        parent.get_absolute_url(), 0,
-    )  # fmt: skip
-
-
-def _aliases(version: ModelVersion) -> list[Node]:
-    url = version.model.get_absolute_url()
-    return [
-        Node(f"alias-{alias.name}", "alias", alias.name, "points here", url, 3)
-        for alias in version.aliases.all()
-    ]
-
-
-def _children(version: ModelVersion) -> list[Node]:
-    found = list(version.children.select_related("model")[: _SHOWN + 1])
-    nodes = [
-        Node(
-            f"child-{child.pk}",
-            "later version",
-            str(child),
-            child.get_status_display(),
-            child.get_absolute_url(),
-            3,
-        )
-        for child in found[:_SHOWN]
-    ]
-    if len(found) > _SHOWN:
-        nodes.append(Node("child-more", "later version", "and more", column=3))
-    return nodes
-
-
 def _bases(version: ModelVersion) -> Graph:
     """Base models that were fused from the version, and those quantized from these."""
     nodes, edges = [], []
@@ -185,10 +165,3 @@ def _bases(version: ModelVersion) -> Graph:
             nodes.append(Node(id_, "base model", derived.name, derived.quantization, url, 4))
             edges.append(Edge(fused, id_, "was converted into"))
     return Graph(nodes, edges)
-
-
-def _requests(version: ModelVersion) -> Node:
-    count = version.requests.count()
-    url = f"{reverse('requests')}?version={version.pk}"
-    label = f"{count} request{'' if count == 1 else 's'}"
-    return Node("requests", "requests", label, "kept in the log", url, 3)

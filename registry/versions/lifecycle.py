@@ -1,4 +1,4 @@
-"""The life of a version: begun with its lineage, completed with its files."""
+"""The life of a version: started with its lineage, completed with its files."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from django.db import IntegrityError, transaction
 from registry.errors import Conflict, Damaged, Invalid
 from registry.models import Dataset, Model, ModelVersion
 from registry.storage import artifacts, paths
+from registry.storage.checks import require_sound
 from registry.versions import lineage, numbering
 
 _ATTEMPTS = 10
@@ -24,7 +25,7 @@ def begin_version(
     number: str = "",
 ) -> ModelVersion:
     """Make the next version of `model`, in status training, with all of its lineage. It has the
-    chosen `number`, or where that is empty or no longer to be had, the proposed one.
+    chosen `number`, or where that is empty or already taken, the proposed one.
 
     Raises Invalid when `parent` belongs to another base model.
     """
@@ -54,7 +55,7 @@ def begin_version(
         try:
             with transaction.atomic():
                 version.save()
-        except IntegrityError:  # somebody took the number since we looked
+        except IntegrityError:  # another process took the number since we looked
             continue
         return version
     raise Conflict(f"Other versions of {model} are being made at the same time; try again.")
@@ -69,7 +70,7 @@ def complete_version(version: ModelVersion, staging: Path, metrics: dict[str, An
     """
     target = paths.version_dir(version.model.name, version.version)
     manifest = artifacts.seal(staging) if staging.exists() else _published(target, version)
-    # The row stays locked over the rename, so that nobody replaces the files of a ready version.
+    # The row stays locked over the rename, so that the files of a ready version are never replaced.
     with transaction.atomic():
         row = ModelVersion.objects.select_for_update().get(pk=version.pk)
         if row.status == ModelVersion.Status.TRAINING:
@@ -92,11 +93,8 @@ def complete_version(version: ModelVersion, staging: Path, metrics: dict[str, An
 def _published(target: Path, version: ModelVersion) -> artifacts.Manifest:
     """What an interrupted call left at `target`, read through once more."""
     if not target.exists():
-        raise Damaged(f"There are no files for {version}: neither new ones nor published ones.")
-    problems = artifacts.verify(target)
-    if problems:
-        raise Damaged(f"The files of {version} are damaged: {' '.join(problems)}")
-    return artifacts.read_manifest(target)
+        raise Damaged(f"There are no files for {version}.")
+    return require_sound(target, None, str(version))
 
 
 def fail_version(version: ModelVersion) -> None:
@@ -110,7 +108,7 @@ def fail_version(version: ModelVersion) -> None:
 def record_evaluation(version: ModelVersion, metrics: dict[str, float]) -> ModelVersion:
     """Add what was measured after training, such as `exact_match`.
 
-    A figure is recorded once. Raises Conflict when one would change, or when the version is not
+    A metric is recorded once. Raises Conflict when one would change, or when the version is not
     ready.
     """
     with transaction.atomic():
@@ -119,7 +117,7 @@ def record_evaluation(version: ModelVersion, metrics: dict[str, float]) -> Model
             raise Conflict(f"{row} is {row.status}; only a ready version can be evaluated.")
         if changed := sorted(k for k, v in metrics.items() if row.metrics.get(k, v) != v):
             raise Conflict(
-                f"{row} has other figures for {', '.join(changed)} already; use another name."
+                f"{row} already has other values for {', '.join(changed)}; use another name."
             )
         row.metrics |= metrics
         row.save(update_fields=["metrics"])

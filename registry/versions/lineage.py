@@ -73,10 +73,10 @@ def changes(folder: Path) -> str:
         "--no-textconv",
     )  # fmt: skip
     if diff is None:
-        notes.append("# git could not say what differs.")
+        notes.append("# git could not list the differences.")
         diff = b""
     if len(diff) > DIFF_LIMIT:
-        notes.append(f"# Cut here: {DIFF_LIMIT} of {len(diff)} bytes are kept.")
+        notes.append(f"# Truncated: {DIFF_LIMIT} of {len(diff)} bytes are kept.")
         # Up to the last whole line, so that no character is cut in two.
         diff = diff[: diff.rfind(b"\n", 0, DIFF_LIMIT) + 1]
     untracked = _git(folder, "ls-files", "--others", "--exclude-standard", "-z") or ""

@@ -23,11 +23,8 @@ def partial(request: HtmxRequest, template: str, name: str) -> str:
 
     htmx also asks when it restores a page from history, and then needs the whole.
     """
-    return f"{template}#{name}" if request.htmx and not _restores(request) else template
-
-
-def _restores(request: HtmxRequest) -> bool:
-    return bool(request.htmx.history_restore_request)
+    part = request.htmx and not request.htmx.history_restore_request
+    return f"{template}#{name}" if part else template
 
 
 def form_page(

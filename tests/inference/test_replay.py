@@ -47,6 +47,10 @@ async def planned(source: ModelVersion, target: ModelVersion) -> Replay:
     return await sync_to_async(replay.plan)(source, target, timezone.now() - HOUR)
 
 
+async def run(row: Replay) -> Replay:
+    return await sync_to_async(replay.run)(row)
+
+
 async def test_agreement_is_a_metric_that_promotion_rules_can_demand(settings: Any) -> None:
     settings.LOG_PROMPTS = True
     first, same, other = await sync_to_async(make_versions)()
@@ -54,7 +58,7 @@ async def test_agreement_is_a_metric_that_promotion_rules_can_demand(settings: A
         for number in range(4):
             await ask("calendar@0.1.0", f"Meeting {number}")
         for target, agreement in ((same, 1.0), (other, 0.0)):
-            done = await replay.run(await planned(first, target))
+            done = await run(await planned(first, target))
             assert (done.status, done.asked, done.agreement) == ("completed", 4, agreement)
             await target.arefresh_from_db()
             assert target.metrics["replay_agreement"] == agreement
@@ -79,7 +83,7 @@ async def test_what_was_sampled_without_a_seed_is_left_out(settings: Any) -> Non
         with pytest.raises(Invalid, match="without a seed"):
             await planned(first, same)
         await ask("calendar@0.1.0", "two", temperature=0.7, seed=3)
-        done = await replay.run(await planned(first, same))
+        done = await run(await planned(first, same))
     assert (done.total, done.skipped, done.agreed) == (1, 1, 1)
 
 
@@ -98,10 +102,10 @@ async def test_without_an_engine_a_replay_fails_and_says_why(settings: Any) -> N
         await ask("calendar@0.1.0", "one")
     row = await planned(first, same)
     with pytest.raises(Unavailable):
-        await replay.run(row)
+        await run(row)
     await row.arefresh_from_db()
     assert row.status == "failed"
-    assert "not running" in row.error
+    assert "not running" in row.error_message
 
 
 async def test_the_page_and_the_api_show_both_sides(settings: Any) -> None:
@@ -109,7 +113,7 @@ async def test_the_page_and_the_api_show_both_sides(settings: Any) -> None:
     first, _, other = await sync_to_async(make_versions)()
     async with running_engine():
         await ask("calendar@0.1.0", "Lunch with Ana")
-        done = await replay.run(await planned(first, other))
+        done = await run(await planned(first, other))
 
     def look() -> tuple[str, dict[str, Any]]:
         client = Client()
@@ -193,10 +197,12 @@ def test_a_replay_that_went_silent_is_given_up() -> None:
     row = Replay.objects.create(
         source=first, target=same, since=timezone.now() - HOUR, until=timezone.now(), total=1
     )
-    replay.give_up_silent()
+    assert Replay.objects.fail_silent() == 0
+    assert "data-poll" in Client().get(row.get_absolute_url()).content.decode()
     row.refresh_from_db()
     assert row.status == "running"
     Replay.objects.update(heartbeat_at=timezone.now() - HOUR)
-    replay.give_up_silent()
+    assert Replay.objects.fail_silent() == 1
     row.refresh_from_db()
     assert row.status == "failed"
+    assert "start a new replay" in Client().get(row.get_absolute_url()).content.decode()

@@ -173,7 +173,7 @@ def test_a_single_file_is_split(client: Client, db: None) -> None:
     fields = {"name": "mine", "files": upload("anything.jsonl", lines=60)}
     response = client.post("/datasets/new/", fields, follow=True)
     assert Dataset.objects.get(name="mine").examples == 60
-    assert "mine is kept" in text(response)
+    assert "mine is registered" in text(response)
 
 
 def test_three_files_are_the_splits(client: Client, db: None) -> None:

@@ -66,14 +66,13 @@ def attempt(line: int, number: int) -> dict[str, Any]:
 
 def problems(version: Any, content: bytes) -> list[str]:
     """What is wrong with a version that says it is ready."""
-    from registry.storage import artifacts, paths
+    from registry.storage import paths
+    from registry.storage.checks import check_folder
 
     if version.status != "ready":
         return []
     folder = paths.absolute(version.artifact_path)
-    found = artifacts.verify(folder)
-    if not found and artifacts.read_manifest(folder).sha256 != version.manifest_sha256:
-        found.append("The row names another manifest.")
+    found = check_folder(folder, version.manifest_sha256)
     if not found and (folder / "adapters.safetensors").read_bytes() != content:
         found.append("The weights are not those that were trained.")
     return found

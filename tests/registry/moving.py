@@ -121,7 +121,6 @@ def kill_one(draw: random.Random, lasting: dict[str, float]) -> str:
 
 def recover() -> None:
     """What the hub does after a crash."""
-    from registry.bundles import tasks as bundle_tasks
     from registry.maintenance import archive
     from registry.models import BundleImport, ModelVersion
     from registry.storage import paths
@@ -129,7 +128,7 @@ def recover() -> None:
 
     archive.finish_moves()
     BundleImport.objects.update(heartbeat_at=datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC))
-    bundle_tasks.fail_dead()
+    BundleImport.objects.fail_silent()
     for version in ModelVersion.objects.filter(status="training").select_related("model"):
         # As the job's next attempt does: what was published is taken up.
         if paths.version_dir(version.model.name, version.version).exists():

@@ -28,9 +28,10 @@ from backends.base import (
 )
 from registry.bases import registration
 from registry.datasets import snapshots
-from registry.errors import Damaged, HubError, explain
+from registry.errors import HubError, explain
 from registry.models import ModelVersion
 from registry.storage import artifacts, paths
+from registry.storage.checks import require_sound
 from registry.storage.sizes import human
 from registry.versions import lifecycle
 from training import queue
@@ -242,15 +243,11 @@ class Attempt:
 def verify_inputs(job: TrainingJob) -> None:
     """Read the base model and the data set in full. Raises Damaged when either has changed."""
     base, dataset = job.base_model, job.dataset
-    for folder, digest, what in (
+    for folder, recorded, what in (
         (registration.base_path(base), base.manifest_sha256, f"Base model {base.name}"),
         (snapshots.dataset_path(dataset), dataset.checksum, f"Data set {dataset.name}"),
     ):
-        problems = artifacts.verify(folder)
-        if not problems and artifacts.read_manifest(folder).sha256 != digest:
-            problems = ["its manifest differs from the recorded one."]
-        if problems:
-            raise Damaged(f"{what} is damaged: {' '.join(problems[:3])} Register it again.")
+        require_sound(folder, recorded, what, "Register it again.")
 
 
 def orphaned() -> bool:

@@ -205,7 +205,7 @@ async def stream(job_id: int, cursor: Cursor) -> AsyncGenerator[bytes]:
         frames, over = await _poll(follower)
         yield b"retry: 2000\n\n" + b"".join(frames)
         silent_s = 0.0
-        while not over and not shutdown.begun.is_set():
+        while not over and not shutdown.requested.is_set():
             if not follower.is_behind:
                 await asyncio.sleep(POLL_S)
                 silent_s += POLL_S

@@ -61,7 +61,7 @@ class Server(uvicorn.Server):
     """Tells endless streams to stop when the server shuts down."""
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        shutdown.begun.set()
+        shutdown.requested.set()
         super().handle_exit(sig, frame)
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from inference.engine.requests.places import Place, place
 from inference.protocol import Folder
-from registry.errors import Damaged, Invalid, NotFound
-from registry.storage import artifacts, paths
+from registry.errors import Invalid, NotFound
+from registry.storage import paths
+from registry.storage.checks import require_sound
 
 
 class Verified:
@@ -34,19 +35,12 @@ class Verified:
         if folder not in self._whole:
             async with self._checking:
                 if folder not in self._whole:
-                    await asyncio.to_thread(_check, path, folder)
+                    await asyncio.to_thread(
+                        require_sound,
+                        path,
+                        folder.manifest_sha256 or None,
+                        folder.path,
+                        "It is not served; restore it or register it again.",
+                    )
                     self._whole.add(folder)
         return path
-
-
-def _check(path: Path, folder: Folder) -> None:
-    damage = artifacts.verify(path)
-    if not damage and folder.manifest_sha256:
-        found = artifacts.read_manifest(path).sha256
-        if found != folder.manifest_sha256:
-            damage = ["the manifest differs from the recorded one"]
-    if damage:
-        raise Damaged(
-            f"The files in {folder.path} are damaged and are not served: {'; '.join(problem.rstrip('.') for problem in damage)}. "
-            "Restore them, or register them again."
-        )

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandParser
 
 from inference import replay
 from inference.models import Replay
-from registry.errors import HubError
+from registry.management.hub_command import HubCommand
 
 
-class Command(BaseCommand):
-    help = "Ask TO what FROM was asked, and tell how often both answer the same."
+class Command(HubCommand):
+    help = "Ask TO what FROM was asked, and show how often both give the same answer."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("source", metavar="FROM", help="NAME@VERSION that answered then")
@@ -28,10 +27,7 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true", help="print the figures as JSON")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        try:
-            done = self._replay(options)
-        except HubError as error:
-            raise CommandError(str(error)) from error
+        done = self._replay(options)
         if options["json"]:
             names = ("total", "skipped", "asked", "agreed", "agreement", "similarity")
             figures = {name: getattr(done, name) for name in names}
@@ -54,4 +50,4 @@ class Command(BaseCommand):
             replay.start_of(options["since"]),
             limit=options["limit"],
         )
-        return asyncio.run(replay.run(planned))
+        return replay.run(planned)

@@ -8,15 +8,15 @@ import signal
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from backends.base import LoadOptions
 from inference.engine.memory.residents import Limits
-from registry.errors import HubError
+from registry.management.hub_command import HubCommand
 from registry.storage import paths
 
 
-class Command(BaseCommand):
+class Command(HubCommand):
     help = "Run the engine: models in memory, one generation thread, a Unix socket in storage."
     requires_system_checks = ()  # it serves no pages
     requires_migrations_checks = False
@@ -52,10 +52,7 @@ class Command(BaseCommand):
                 asyncio.get_running_loop().add_signal_handler(number, engine.stop)
             await engine.run(paths.engine_socket())
 
-        try:
-            asyncio.run(serve())
-        except HubError as error:
-            raise CommandError(str(error)) from error
+        asyncio.run(serve())
 
 
 def _limits() -> Limits:

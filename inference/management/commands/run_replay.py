@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-from typing import Any
-
-from django.core.management.base import BaseCommand, CommandError, CommandParser
-
 from inference import replay
 from inference.models import Replay
-from registry.errors import HubError
+from registry.management.hub_command import WorkCommand
 
 
-class Command(BaseCommand):
+class Command(WorkCommand[Replay]):
     help = "Run a planned replay; the web process starts this itself."
+    model = Replay
 
-    def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("id", type=int)
-
-    def handle(self, *args: Any, **options: Any) -> None:
-        found = Replay.objects.select_related("target__model").get(pk=options["id"])
-        try:
-            asyncio.run(replay.run(found))
-        except HubError as error:
-            raise CommandError(str(error)) from error
+    def do(self, row: Replay) -> object:
+        return replay.run(row)

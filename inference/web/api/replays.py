@@ -14,6 +14,7 @@ from ninja.pagination import paginate
 from inference import replay
 from inference.models import Replay, ReplayAnswer
 from registry.web.paging import LimitOffset
+from registry.background import work
 
 router = Router(tags=["inference"])
 
@@ -40,7 +41,7 @@ class ReplayOut(Schema):
     agreed: int
     agreement: float | None
     similarity: float | None
-    error: str
+    error: Annotated[str, Field(validation_alias="error_message")]
     created_at: datetime.datetime
 
     @staticmethod
@@ -62,8 +63,7 @@ class ReplayAnswerOut(Schema):
 
 
 def _replays() -> QuerySet[Replay]:
-    replay.give_up_silent()
-    return Replay.objects.select_related("source__model", "target__model")
+    return Replay.objects.up_to_date().select_related("source__model", "target__model")
 
 
 @router.get("/replays", response=list[ReplayOut], summary="Replays, newest first")
@@ -77,8 +77,7 @@ def start(request: HttpRequest, payload: ReplayIn) -> Status[Replay]:
     """Requests of one version whose texts were kept, asked again of another."""
     source, target = replay.version_named(payload.source), replay.version_named(payload.target)
     planned = replay.plan(source, target, replay.start_of(payload.since), limit=payload.limit)
-    replay.launch(planned)
-    return Status(202, planned)
+    return Status(202, work.launch(planned))
 
 
 @router.get("/replays/{int:replay_id}", response=ReplayOut, summary="One replay")

@@ -9,8 +9,9 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_GET, require_http_methods
 
 from inference.models import Replay
-from inference.replay import give_up_silent, launch, marked, plan, start_of, version_named
+from inference.replay import marked, plan, start_of, version_named
 from inference.web.forms import ReplayForm
+from registry.background import work
 from registry.errors import HubError
 from registry.web.htmx import HtmxRequest, form_page, partial, refuse
 
@@ -34,15 +35,16 @@ def replays(request: HtmxRequest) -> HttpResponse:
                     start_of(given["since"]),
                     limit=given["limit"],
                 )
-                launch(planned)
+                work.launch(planned)
             except HubError as error:
                 status = refuse(form, error)
             else:
                 return redirect(planned)
-    give_up_silent()
     context = {
         "form": form,
-        "replays": Replay.objects.select_related("source__model", "target__model")[:LISTED],
+        "replays": Replay.objects.up_to_date().select_related("source__model", "target__model")[
+            :LISTED
+        ],
         "keeps_texts": settings.LOG_PROMPTS,
     }
     return form_page(request, "inference/replays.html", context, status)
@@ -51,9 +53,8 @@ def replays(request: HtmxRequest) -> HttpResponse:
 @require_GET
 def replay(request: HtmxRequest, pk: int) -> HttpResponse:
     """The figures, and each answer beside the one it is compared with, least alike first."""
-    give_up_silent()
     found = get_object_or_404(
-        Replay.objects.select_related("source__model", "target__model"), pk=pk
+        Replay.objects.up_to_date().select_related("source__model", "target__model"), pk=pk
     )
     answers = found.answers.exclude(after="", error="").order_by("similarity", "pk")
     every = request.GET.get("all") == "1"
@@ -64,6 +65,5 @@ def replay(request: HtmxRequest, pk: int) -> HttpResponse:
         "page": page,
         "all": every,
         "pairs": [(answer, *marked(answer.before, answer.after)) for answer in page],
-        "running": found.status == Replay.Status.RUNNING,
     }
     return render(request, partial(request, "inference/replay.html", "rows"), context)

@@ -1,4 +1,4 @@
-"""`manage.py archive NAME[@VERSION]`: put a version, or a whole model, away."""
+"""`manage.py archive NAME[@VERSION]`: archive a version, or a whole model."""
 
 from __future__ import annotations
 

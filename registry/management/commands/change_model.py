@@ -6,15 +6,15 @@ from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
 from registry.catalog.registration import find_model, update_model
-from registry.management.telling import told
+from registry.management.hub_command import HubCommand
 from registry.models import Model
 
 
-class Command(BaseCommand):
-    help = "Change a model's description, task, tags or words on the card; what is left out stays."
+class Command(HubCommand):
+    help = "Change a model's description, task, tags or card notes; what is left out stays."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("name")
@@ -22,7 +22,7 @@ class Command(BaseCommand):
         parser.add_argument("--description")
         parser.add_argument("--tags", help="all of them, separated by commas; empty for none")
         parser.add_argument(
-            "--card-notes", metavar="FILE", type=Path, help="your words, in Markdown"
+            "--card-notes", metavar="FILE", type=Path, help="your notes for the card, in Markdown"
         )
 
     def handle(self, *args: Any, name: str, **options: Any) -> None:
@@ -36,9 +36,10 @@ class Command(BaseCommand):
         if options["card_notes"] is not None:
             changes["card_notes"] = _text(options["card_notes"])
         if not changes:
-            raise CommandError("Say what changes: --description, --task, --tags or --card-notes.")
-        with told():
-            model = update_model(find_model(name), **changes)
+            raise CommandError(
+                "Give at least one change: --description, --task, --tags or --card-notes."
+            )
+        model = update_model(find_model(name), **changes)
         self.stdout.write(f"{model} is changed.")
 
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 from argparse import ArgumentParser
 from typing import IO, Any, cast
 
-from django.core.management.base import BaseCommand, CommandError
 from rich.console import Console
 from rich.table import Table
 
-from registry.errors import HubError
+from registry.management.hub_command import HubCommand
 from registry.versions import comparison
 
 
-class Command(BaseCommand):
+class Command(HubCommand):
     help = "Show where versions differ: metrics, data, parameters, packages and commits."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -21,10 +20,7 @@ class Command(BaseCommand):
         parser.add_argument("--all", action="store_true", help="also what they agree in")
 
     def handle(self, *args: Any, versions: list[str], all: bool, **options: Any) -> None:
-        try:
-            found = comparison.compare(comparison.find_versions(versions))
-        except HubError as error:
-            raise CommandError(str(error)) from None
+        found = comparison.compare(comparison.find_versions(versions))
         table = Table("", *map(str, found.versions))
         for row in found.metrics:
             table.add_row(

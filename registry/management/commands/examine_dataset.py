@@ -1,19 +1,18 @@
-"""`manage.py examine_dataset NAME`: what would spoil a training on a data set."""
+"""`manage.py examine_dataset NAME`: check a data set for problems before training."""
 
 from __future__ import annotations
 
 from argparse import ArgumentParser
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
-
 from registry.bases.registration import find_base
 from registry.datasets.examination import DEFAULT_LENGTH, SAMPLE, examine, warnings
 from registry.datasets.revisions import newest_named
-from registry.errors import HubError, Invalid, NotFound
+from registry.errors import Invalid, NotFound
+from registry.management.hub_command import HubCommand
 
 
-class Command(BaseCommand):
+class Command(HubCommand):
     help = "Look for leaks, duplicates and cut examples in the newest revision of a data set."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -29,16 +28,13 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        try:
-            dataset = newest_named(options["name"])
-            if dataset is None:
-                raise NotFound(f"There is no data set {options['name']!r}.")
-            if options["max_seq_length"] < 8 or options["sample"] < 0:
-                raise Invalid("max-seq-length is at least 8 tokens, and sample at least 0.")
-            base = find_base(options["base"])
-            report = examine(dataset, base, options["max_seq_length"], options["sample"])
-        except HubError as error:
-            raise CommandError(str(error)) from None
+        dataset = newest_named(options["name"])
+        if dataset is None:
+            raise NotFound(f"There is no data set {options['name']!r}.")
+        if options["max_seq_length"] < 8 or options["sample"] < 0:
+            raise Invalid("max-seq-length is at least 8 tokens, and sample at least 0.")
+        base = find_base(options["base"])
+        report = examine(dataset, base, options["max_seq_length"], options["sample"])
         self.stdout.write(f"{dataset} for {base.name}, {report.max_seq_length} tokens at most")
         for split, tokens in report.report["tokens"].items():
             self.stdout.write(
@@ -50,4 +46,4 @@ class Command(BaseCommand):
         for warning in found:
             self.stdout.write(f"  ! {warning}")
         if not found:
-            self.stdout.write("  Nothing to mend was found.")
+            self.stdout.write("  No problems found.")

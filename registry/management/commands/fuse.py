@@ -1,21 +1,21 @@
-"""`manage.py fuse NAME[@VERSION]`: a version as a base model of its own, if nothing got lost."""
+"""`manage.py fuse NAME[@VERSION]`: a version as a base model of its own, if it stays faithful."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandParser
 
 from registry.conversion import conversions
 from registry.conversion.exports import find_version
-from registry.errors import HubError
 from registry.management.commands.quantize import add_limits, limits, report
+from registry.management.hub_command import HubCommand
 
 
-class Command(BaseCommand):
+class Command(HubCommand):
     help = (
-        "Fuse a version's adapter into its base as a new base model. Kept only when it still says "
-        "what the adapter said."
+        "Fuse a version's adapter into its base as a new base model. It is kept only when it still "
+        "answers like the adapter."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -24,9 +24,6 @@ class Command(BaseCommand):
         add_limits(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        try:
-            version = find_version(options["version"])
-            made = conversions.fuse_version(version, name=options["name"], limits=limits(options))
-        except HubError as error:
-            raise CommandError(str(error)) from error
+        version = find_version(options["version"])
+        made = conversions.fuse_version(version, name=options["name"], limits=limits(options))
         report(self, made)

@@ -16,14 +16,14 @@ class Command(BaseCommand):
     help = "Finish interrupted moves and remove staging leftovers and files that no row names."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--dry-run", action="store_true", help="list them, touch nothing")
+        parser.add_argument("--dry-run", action="store_true", help="only list them")
         parser.add_argument(
             "--older-than",
             type=float,
             default=gc.AGE.total_seconds() / 3600,
             metavar="HOURS",
-            help="spare what was touched since (default: %(default)g); 0 only while the hub rests. "
-            f"A download that broke off is spared for {RESUMABLE.days} days at least.",
+            help="keep what was changed since (default: %(default)g); 0 only while the hub is idle. "
+            f"An interrupted download is kept for at least {RESUMABLE.days} days.",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from registry.bases import registration
 from registry.conversion import imports
-from registry.errors import HubError
+from registry.management.hub_command import Bar, HubCommand, find_row
 from registry.models import BaseImport, BaseModel
 
-_BAR = 30
 
-
-class Command(BaseCommand):
+class Command(HubCommand):
     help = (
-        "Import a base model from a hub id (OWNER/NAME), a local folder or a GGUF file. A download "
-        "that was interrupted goes on when the command is given again."
+        "Import a base model from a hub id (OWNER/NAME), a local folder or a GGUF file. Give the "
+        "command again to continue an interrupted download."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -29,18 +26,15 @@ class Command(BaseCommand):
         parser.add_argument("--row", type=int, help="do the work of this import's row")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        try:
-            base = self._import(options)
-        except HubError as error:
-            raise CommandError(str(error)) from error
+        base = self._import(options)
         self.stdout.write(f"{base.name} is imported: {base.architecture}, {base.quantization}.")
 
     def _import(self, options: dict[str, Any]) -> BaseModel:
         source, name = options["source"], options["name"]
         if options["row"] is not None:
-            return imports.run(BaseImport.objects.get(pk=options["row"]))
+            return imports.run(find_row(BaseImport, options["row"]))
         if not source:
-            raise CommandError("Say what to import: a hub id, a folder or a GGUF file.")
+            raise CommandError("Name what to import: a hub id, a folder or a GGUF file.")
         path = Path(source).expanduser()
         if path.is_dir():
             return registration.register_base(
@@ -48,19 +42,5 @@ class Command(BaseCommand):
             )
         if path.is_file() or path.suffix == ".gguf":
             return registration.register_base(name or path.stem, BaseModel.Source.GGUF, source)
-        return imports.run(imports.start(source, name, options["revision"]), self._show)
-
-    def _show(self, row: BaseImport) -> None:
-        """A bar on a terminal, a line per stage elsewhere."""
-        total = row.total_bytes or 0
-        share = min(1.0, row.done_bytes / total) if total else 0.0
-        if sys.stderr.isatty():
-            bar = "#" * round(share * _BAR)
-            self.stderr.write(
-                f"\r{row.stage:<22} [{bar:<{_BAR}}] {share:4.0%} of {total / 1e6:,.0f} MB",
-                ending="",
-            )
-            self.stderr.flush()
-        elif getattr(self, "_stage", "") != row.stage:
-            self._stage = row.stage
-            self.stderr.write(row.stage)
+        with Bar(self.stderr) as bar:
+            return imports.run(imports.start(source, name, options["revision"]), bar)

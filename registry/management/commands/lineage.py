@@ -6,26 +6,21 @@ import json
 from argparse import ArgumentParser
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
-
-from registry.errors import HubError
+from registry.management.hub_command import HubCommand
 from registry.versions.comparison import find_version
 from registry.versions.drawing import draw
 from registry.versions.graph import facts, graph
 
 
-class Command(BaseCommand):
-    help = "Say where a version comes from and what became of it."
+class Command(HubCommand):
+    help = "Show where a version comes from and what was made from it."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("name", metavar="NAME@VERSION")
         parser.add_argument("--json", action="store_true", help="every recorded fact, as JSON")
 
     def handle(self, *args: Any, name: str, **options: Any) -> None:
-        try:
-            version = find_version(name)
-        except HubError as error:
-            raise CommandError(str(error)) from None
+        version = find_version(name)
         if options["json"]:
             self.stdout.write(_dump(facts(version)))
         else:

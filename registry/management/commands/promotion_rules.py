@@ -5,15 +5,15 @@ from __future__ import annotations
 from argparse import ArgumentParser
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
 from registry.catalog.registration import find_model
-from registry.management.telling import told
+from registry.management.hub_command import HubCommand
 from registry.models import Model
 from registry.promotion.rules import add_rule
 
 
-class Command(BaseCommand):
+class Command(HubCommand):
     help = "List a model's promotion rules, add one or delete one."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -30,11 +30,10 @@ class Command(BaseCommand):
         change.add_argument("--delete", type=int, metavar="NUMBER", help="as the list shows it")
 
     def handle(self, *args: Any, name: str, alias: str, **options: Any) -> None:
-        with told():
-            model = find_model(name)
-            for comparison, asked in ((">=", options["at_least"]), ("<=", options["at_most"])):
-                if asked:
-                    add_rule(model, asked[0], comparison, _bound(asked[1]), alias)
+        model = find_model(name)
+        for comparison, asked in ((">=", options["at_least"]), ("<=", options["at_most"])):
+            if asked:
+                add_rule(model, asked[0], comparison, _bound(asked[1]), alias)
         if options["delete"] is not None:
             _delete(model, options["delete"])
         for rule in model.promotion_rules.all():
@@ -49,7 +48,7 @@ def _bound(text: str) -> float | None:
     try:
         return float(text)
     except ValueError:
-        raise CommandError(f"{text!r} is no number; give one, or `current`.") from None
+        raise CommandError(f"{text!r} is not a number; give one, or `current`.") from None
 
 
 def _delete(model: Model, number: int) -> None:

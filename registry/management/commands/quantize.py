@@ -9,12 +9,13 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from registry.bases import registration
 from registry.conversion import conversions
 from registry.conversion.fidelity import LIMITS, Limits
-from registry.errors import HubError, NotFound
+from registry.errors import NotFound
+from registry.management.hub_command import HubCommand
 from registry.models import BaseModel, Dataset
 
 
-class Command(BaseCommand):
-    help = "Quantize a base model into a new one. Kept only when it still speaks like the original."
+class Command(HubCommand):
+    help = "Quantize a base model into a new one. It is kept only when it still behaves like the original."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("base", help="name of the base model")
@@ -25,17 +26,14 @@ class Command(BaseCommand):
         add_limits(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        try:
-            made = conversions.quantize_base(
-                registration.find_base(options["base"]),
-                options["bits"],
-                options["group_size"],
-                name=options["name"],
-                dataset=_dataset(options["dataset"]),
-                limits=limits(options),
-            )
-        except HubError as error:
-            raise CommandError(str(error)) from error
+        made = conversions.quantize_base(
+            registration.find_base(options["base"]),
+            options["bits"],
+            options["group_size"],
+            name=options["name"],
+            dataset=_dataset(options["dataset"]),
+            limits=limits(options),
+        )
         report(self, made)
 
 

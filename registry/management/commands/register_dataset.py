@@ -6,15 +6,16 @@ from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
 from registry.datasets.examples import BadExamples
 from registry.datasets.hub_files import PREFIX
 from registry.datasets.snapshots import register_dataset, register_hub_dataset
-from registry.errors import HubError, Invalid
+from registry.errors import Invalid
+from registry.management.hub_command import Bar, HubCommand
 
 
-class Command(BaseCommand):
+class Command(HubCommand):
     help = "Register a JSONL, Parquet or CSV file, a folder of them, or hub:OWNER/NAME[@REVISION]."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -32,29 +33,20 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         register = register_hub_dataset if options["source"].startswith(PREFIX) else _register_files
         try:
-            dataset = register(
-                options["name"],
-                options["source"],
-                options["description"],
-                columns=_columns(options["map"]),
-                progress=self._show,
-            )
+            with Bar(self.stderr) as bar:
+                dataset = register(
+                    options["name"],
+                    options["source"],
+                    options["description"],
+                    columns=_columns(options["map"]),
+                    progress=bar,
+                )
         except BadExamples as error:
             more = error.total - len(error.problems)
             shown = error.problems + ([f"And {more} more."] if more else [])
             raise CommandError("\n".join(shown)) from None
-        except HubError as error:
-            raise CommandError(str(error)) from None
-        finally:
-            if self.stderr.isatty():
-                self.stderr.write("\r\033[K", ending="")
         counts = ", ".join(f"{count} {split}" for split, count in dataset.splits.items())
         self.stdout.write(f"{dataset.name}, revision {dataset.revision}: {counts}")
-
-    def _show(self, examples: int, share: float) -> None:
-        if self.stderr.isatty():
-            bar = "#" * round(30 * share)
-            self.stderr.write(f"\r[{bar:<30}] {share:4.0%}  {examples:,} examples", ending="")
 
 
 def _register_files(name: str, source: str, description: str, **options: Any) -> Any:

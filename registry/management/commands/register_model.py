@@ -5,15 +5,13 @@ from __future__ import annotations
 from argparse import ArgumentParser
 from typing import Any
 
-from django.core.management.base import BaseCommand
-
 from registry.bases.registration import find_base
 from registry.catalog.registration import register_model
-from registry.management.telling import told
+from registry.management.hub_command import HubCommand
 from registry.models import Model
 
 
-class Command(BaseCommand):
+class Command(HubCommand):
     help = "Register a model on a base model, with its MLflow experiment."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -26,9 +24,6 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, name: str, **options: Any) -> None:
-        with told():
-            base = find_base(options["base"])
-            model = register_model(
-                name, base, options["task"], options["description"], options["tags"]
-            )
+        base = find_base(options["base"])
+        model = register_model(name, base, options["task"], options["description"], options["tags"])
         self.stdout.write(f"{model} is registered on {base}.")

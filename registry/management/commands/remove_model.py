@@ -5,14 +5,14 @@ from __future__ import annotations
 from argparse import ArgumentParser
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
 from registry.catalog.registration import find_model
 from registry.maintenance.removal import remove_model
-from registry.management.telling import told
+from registry.management.hub_command import HubCommand
 
 
-class Command(BaseCommand):
+class Command(HubCommand):
     help = "Archive a model that has versions, or delete one that has none."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -24,8 +24,7 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, name: str, force: str | None, **options: Any) -> None:
-        with told():
-            removal = remove_model(find_model(name), force)
+        removal = remove_model(find_model(name), force)
         self.stdout.write(f"{removal.name} is {removal.outcome}.")
         if removal.kept_active:
             raise CommandError(" ".join(removal.kept_active))

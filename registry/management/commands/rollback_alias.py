@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandParser
 
 from registry.catalog.registration import find_model
-from registry.errors import HubError
+from registry.management.hub_command import HubCommand
 from registry.promotion.aliases import rollback_alias
 from registry.web.actor import COMMAND_LINE
 
 
-class Command(BaseCommand):
+class Command(HubCommand):
     help = "Point an alias back at the version it had before its last move."
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -21,12 +21,7 @@ class Command(BaseCommand):
         parser.add_argument("--reason", default="", help="why; kept in the history")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        try:
-            model = find_model(options["model"])
-            move = rollback_alias(
-                model, options["alias"], by=COMMAND_LINE, reason=options["reason"]
-            )
-        except HubError as error:
-            raise CommandError(str(error)) from error
+        model = find_model(options["model"])
+        move = rollback_alias(model, options["alias"], by=COMMAND_LINE, reason=options["reason"])
         number = move.to_version.version if move.to_version else ""
         self.stdout.write(f"{model}@{move.name} is version {number} again.")

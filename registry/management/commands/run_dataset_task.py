@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from django.core.management.base import BaseCommand, CommandError, CommandParser
-
 from registry.datasets import tasks
-from registry.errors import HubError
+from registry.management.hub_command import WorkCommand
 from registry.models import DatasetTask
 
 
-class Command(BaseCommand):
+class Command(WorkCommand[DatasetTask]):
     help = "Register or examine a large data set, as its task's row says."
+    model = DatasetTask
 
-    def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("task", type=int, metavar="ID")
-
-    def handle(self, *args: Any, task: int, **options: Any) -> None:
-        try:
-            made = tasks.run(DatasetTask.objects.select_related("dataset").get(pk=task))
-        except (HubError, DatasetTask.DoesNotExist) as error:
-            raise CommandError(str(error)) from None
-        self.stdout.write(f"{made} is done.")
+    def do(self, row: DatasetTask) -> object:
+        return tasks.run(row)

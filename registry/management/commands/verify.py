@@ -1,16 +1,16 @@
-"""`manage.py verify [NAME[@VERSION]] [--all]`: read every byte and name what is damaged."""
+"""`manage.py verify [NAME[@VERSION]] [--all]`: read every byte and list what is damaged."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
-from registry.errors import HubError
 from registry.maintenance.verification import verify_all
+from registry.management.hub_command import HubCommand
 
 
-class Command(BaseCommand):
+class Command(HubCommand):
     help = "Re-hash the files of versions and name each one that is damaged or missing."
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -23,15 +23,12 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         checked = damaged = 0
-        try:
-            for one in verify_all(options["name"], everything=options["all"]):
-                checked += 1
-                damaged += bool(one.problems)
-                self.stdout.write(f"{one.name}: {'DAMAGED' if one.problems else 'sound'}")
-                for problem in one.problems:
-                    self.stdout.write(f"  {one.path}: {problem}")
-        except HubError as error:
-            raise CommandError(str(error)) from None
+        for one in verify_all(options["name"], everything=options["all"]):
+            checked += 1
+            damaged += bool(one.problems)
+            self.stdout.write(f"{one.name}: {'DAMAGED' if one.problems else 'sound'}")
+            for problem in one.problems:
+                self.stdout.write(f"  {one.path}: {problem}")
         if damaged:
             raise CommandError(f"{damaged} of {checked} damaged.", returncode=1)
         self.stdout.write(f"{checked} checked, none damaged.")

@@ -90,7 +90,7 @@ def rule(request: HttpRequest, model_id: int, rule_id: int) -> PromotionRule:
 def replace_rule(
     request: HttpRequest, model_id: int, rule_id: int, payload: RuleIn
 ) -> PromotionRule:
-    """The whole rule anew."""
+    """Replaces the whole rule."""
     found = get_object_or_404(PromotionRule, pk=rule_id, model_id=model_id)
     return change_rule(found, **payload.model_dump())
 

@@ -8,6 +8,7 @@ from django.shortcuts import get_object_or_404
 from ninja import Router, Status
 from ninja.pagination import paginate
 
+from registry.background import work
 from registry.bases import registration
 from registry.conversion import exports, imports
 from registry.models import BaseImport, BaseModel, Dataset, ModelVersion
@@ -29,47 +30,41 @@ router = Router(tags=["base models"])
 @router.get("/bases", response=list[BaseOut], summary="Base models")
 @paginate(LimitOffset)
 def base_models(request: HttpRequest) -> QuerySet[BaseModel]:
-    """What models can be fine-tuned from; each answers as `base:NAME`."""
+    """The models that can be fine-tuned; each answers as `base:NAME`."""
     return BaseModel.objects.all()
 
 
 @router.post("/bases", response={201: BaseOut}, summary="Import the bundled base model")
 def create_base(request: HttpRequest, payload: BaseIn) -> Status[BaseModel]:
-    """Takes seconds the first time; afterwards it gives what is there."""
+    """Takes seconds the first time; afterwards it returns the existing one."""
     return Status(201, registration.register_starter())
 
 
 @router.get("/bases/imports", response=list[BaseImportOut], summary="Imports, newest first")
 @paginate(LimitOffset)
 def base_imports(request: HttpRequest) -> QuerySet[BaseImport]:
-    """What is being imported, quantized or fused, and what became of earlier work."""
-    imports.fail_dead()
-    return BaseImport.objects.all()
+    """Base models being imported, quantized or fused, and earlier ones."""
+    return BaseImport.objects.up_to_date()
 
 
 @router.post("/bases/imports", response={202: BaseImportOut}, summary="Import from a model hub")
 def import_base(request: HttpRequest, payload: BaseImportIn) -> Status[BaseImport]:
-    """Goes on in the background; ask for the import to see how far it is."""
-    row = imports.start(payload.source, payload.name, payload.revision)
-    imports.launch(row)
-    return Status(202, row)
+    """Runs in the background; poll the import to see its progress."""
+    return Status(202, work.launch(imports.start(payload.source, payload.name, payload.revision)))
 
 
 @router.get("/bases/imports/{int:import_id}", response=BaseImportOut, summary="One import")
 def base_import(request: HttpRequest, import_id: int) -> BaseImport:
-    """How far it is, or why it failed."""
-    imports.fail_dead()
-    return get_object_or_404(BaseImport, pk=import_id)
+    """Its progress, or why it failed."""
+    return get_object_or_404(BaseImport.objects.up_to_date(), pk=import_id)
 
 
 @router.post(
     "/bases/imports/{int:import_id}/retry", response={202: BaseImportOut}, summary="Retry an import"
 )
 def retry_import(request: HttpRequest, import_id: int) -> Status[BaseImport]:
-    """A failed import goes on from what has arrived; a failed conversion begins again."""
-    row = imports.retry(get_object_or_404(BaseImport, pk=import_id))
-    imports.launch(row)
-    return Status(202, row)
+    """A failed import continues from what has arrived; a failed conversion starts again."""
+    return Status(202, imports.retry(get_object_or_404(BaseImport, pk=import_id)))
 
 
 @router.get("/bases/{int:base_id}", response=BaseOut, summary="One base model")
@@ -82,15 +77,14 @@ def base_model(request: HttpRequest, base_id: int) -> BaseModel:
     "/bases/{int:base_id}/quantize", response={202: BaseImportOut}, summary="Quantize a base model"
 )
 def quantize_base(request: HttpRequest, base_id: int, payload: QuantizeIn) -> Status[BaseImport]:
-    """Goes on in the background as an import does; kept only when it still speaks like the
+    """Runs in the background as an import does; kept only when it still behaves like the
     original."""
     base = get_object_or_404(BaseModel, pk=base_id)
     dataset = payload.dataset_id and get_object_or_404(Dataset, pk=payload.dataset_id)
     row = imports.start_quantize(
         base, payload.bits, payload.group_size, payload.name, dataset or None
     )
-    imports.launch(row)
-    return Status(202, row)
+    return Status(202, work.launch(row))
 
 
 @router.post(
@@ -101,11 +95,10 @@ def quantize_base(request: HttpRequest, base_id: int, payload: QuantizeIn) -> St
 def fuse_version(
     request: HttpRequest, model_id: int, version: str, payload: FuseIn
 ) -> Status[BaseImport]:
-    """Goes on in the background as an import does; kept only when it still says what the adapter
-    said."""
+    """Runs in the background as an import does; kept only when it still answers like the
+    adapter."""
     row = imports.start_fuse(_version(model_id, version), payload.name)
-    imports.launch(row)
-    return Status(202, row)
+    return Status(202, work.launch(row))
 
 
 _EXPORTS = "/models/{int:model_id}/versions/{version}/exports"
@@ -113,7 +106,7 @@ _EXPORTS = "/models/{int:model_id}/versions/{version}/exports"
 
 @router.get(_EXPORTS, response=list[ExportOut], summary="A version's exports")
 def version_exports(request: HttpRequest, model_id: int, version: str) -> list[exports.Export]:
-    """What was asked for, and how far it is."""
+    """Its exports in every state."""
     return exports.exports_of(_version(model_id, version))
 
 
@@ -121,7 +114,7 @@ def version_exports(request: HttpRequest, model_id: int, version: str) -> list[e
 def export_version(
     request: HttpRequest, model_id: int, version: str, payload: ExportIn
 ) -> Status[exports.Export]:
-    """An adapter is ready at once; what needs the model's weights goes on in the background."""
+    """An adapter is ready immediately; forms that need the model's weights are created in the background."""
     return Status(202, exports.request(_version(model_id, version), payload.form))
 
 

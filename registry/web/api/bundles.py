@@ -11,6 +11,7 @@ from ninja import File, Form, Router, Status
 from ninja.files import UploadedFile
 from ninja.pagination import paginate
 
+from registry.background import work
 from registry.bundles import tasks
 from registry.models import BundleImport, ModelVersion
 from registry.web.api.lineage import find
@@ -34,7 +35,7 @@ def take(
 ) -> Status[ModelVersion | BundleImport]:
     """Every byte is verified before anything is kept: 422 names the damaged file, 404 the base
     model that is missing. The version keeps its number if that is free. 202 means that a large
-    bundle goes on in the background: ask for the import."""
+    bundle is imported in the background: poll the import."""
     made = tasks.start_upload(file, model, base, version_number)
     if isinstance(made, BundleImport):
         return Status(202, made)
@@ -44,21 +45,20 @@ def take(
 @router.get("/bundles", response=list[BundleImportOut], summary="Imports of bundles, newest first")
 @paginate(LimitOffset)
 def imports(request: HttpRequest) -> QuerySet[BundleImport]:
-    """Large bundles being imported, and what became of earlier ones."""
-    tasks.fail_dead()
-    return BundleImport.objects.select_related("version")
+    """Large bundles being imported, and earlier imports."""
+    return BundleImport.objects.up_to_date().select_related("version")
 
 
 @router.get("/bundles/{int:import_id}", response=BundleImportOut, summary="One import of a bundle")
 def one_import(request: HttpRequest, import_id: int) -> BundleImport:
-    """How far it is, what it made, or why it failed."""
-    tasks.fail_dead()
-    return get_object_or_404(BundleImport.objects.select_related("version"), pk=import_id)
+    """Its progress, its result, or why it failed."""
+    rows = BundleImport.objects.up_to_date().select_related("version")
+    return get_object_or_404(rows, pk=import_id)
 
 
 @router.post(
     "/bundles/{int:import_id}/retry", response={202: BundleImportOut}, summary="Retry an import"
 )
 def retry(request: HttpRequest, import_id: int) -> Status[BundleImport]:
-    """For one whose process was killed, or that lacked something this hub has by now."""
-    return Status(202, tasks.retry(get_object_or_404(BundleImport, pk=import_id)))
+    """For one whose process was killed, or whose base model was missing and is here now."""
+    return Status(202, work.retry(get_object_or_404(BundleImport, pk=import_id)))

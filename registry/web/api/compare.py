@@ -43,7 +43,7 @@ class ComparedRowOut(Schema):
 
 
 class LossCurveOut(Schema):
-    """Three columns of equal length; null where nothing was measured. Long runs are thinned."""
+    """Three columns of equal length; null where nothing was measured. Long runs are downsampled."""
 
     iteration: list[int]
     train_loss: list[float | None]
@@ -58,7 +58,7 @@ class ComparedVersionOut(Schema):
     version: str
     created_at: datetime.datetime
     job: Annotated[int | None, Field(description="The training job that made it")]
-    loss_curve: Annotated[LossCurveOut | None, Field(description="null: its job is not here")]
+    loss_curve: Annotated[LossCurveOut | None, Field(description="null: its job no longer exists")]
 
     @staticmethod
     def resolve_name(row: ModelVersion) -> str:

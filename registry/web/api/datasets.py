@@ -14,10 +14,11 @@ from ninja.pagination import paginate
 from pydantic import BaseModel as Fields
 from pydantic import Field, ValidationError
 
+from registry.background import work
 from registry.datasets.examination import find_report
 from registry.datasets.revisions import newest
 from registry.datasets.snapshots import read_examples
-from registry.datasets.tasks import fail_dead, retry, start_examine, start_hub, start_upload
+from registry.datasets.tasks import start_examine, start_hub, start_upload
 from registry.datasets.uploads import register_examples
 from registry.errors import Invalid, NotFound, explain
 from registry.models import BaseModel as Base
@@ -92,11 +93,12 @@ def datasets(request: HttpRequest, q: str = "", all_revisions: bool = False) -> 
 def create_dataset(request: HttpRequest) -> Status[Dataset | DatasetTask]:
     """Send files as multipart, or a few examples or a hub id as JSON. Wrong examples are named by
     line. A known name gets its next revision; with the same examples, the one that exists. 202
-    means that large files or a hub id go on in the background: ask for the task."""
+    means that large files or a hub id are processed in the background: poll the task."""
     if request.content_type == "multipart/form-data":
         sent = _read(UploadIn, lambda: request.POST.dict())
         files = [file for key in request.FILES for file in request.FILES.getlist(key)]
-        return _begun(start_upload(sent.name, files, sent.description, sent.columns))
+        made = start_upload(sent.name, files, sent.description, sent.columns)
+        return Status(201 if isinstance(made, Dataset) else 202, made)
     if _names_hub(request):
         hub = _read(HubDatasetIn, lambda: request.body)
         return Status(202, start_hub(hub.name, hub.hub, hub.description, hub.columns))
@@ -104,23 +106,17 @@ def create_dataset(request: HttpRequest) -> Status[Dataset | DatasetTask]:
     return Status(201, register_examples(given.name, given.examples, given.description))
 
 
-def _begun(made: Dataset | DatasetTask) -> Status[Dataset | DatasetTask]:
-    return Status(201 if isinstance(made, Dataset) else 202, made)
-
-
 @router.get("/datasets/tasks", response=list[DatasetTaskOut], summary="Tasks, newest first")
 @paginate(LimitOffset)
 def tasks(request: HttpRequest) -> QuerySet[DatasetTask]:
-    """Large data sets being registered or examined, and what became of earlier ones."""
-    fail_dead()
-    return DatasetTask.objects.all()
+    """Large data sets being registered or examined, and earlier tasks."""
+    return DatasetTask.objects.up_to_date()
 
 
 @router.get("/datasets/tasks/{int:task_id}", response=DatasetTaskOut, summary="One task")
 def task(request: HttpRequest, task_id: int) -> DatasetTask:
-    """How far it is, what it made, or why it failed."""
-    fail_dead()
-    return get_object_or_404(DatasetTask, pk=task_id)
+    """Its progress, its result, or why it failed."""
+    return get_object_or_404(DatasetTask.objects.up_to_date(), pk=task_id)
 
 
 @router.post(
@@ -128,7 +124,7 @@ def task(request: HttpRequest, task_id: int) -> DatasetTask:
 )
 def retry_task(request: HttpRequest, task_id: int) -> Status[DatasetTask]:
     """For a task whose process was killed, or whose hub could not be reached."""
-    return Status(202, retry(get_object_or_404(DatasetTask, pk=task_id)))
+    return Status(202, work.retry(get_object_or_404(DatasetTask, pk=task_id)))
 
 
 @router.get("/datasets/{int:dataset_id}", response=DatasetOut, summary="A data set")
@@ -174,7 +170,9 @@ def report(
     base = get_object_or_404(Base, pk=base_model_id) if base_model_id is not None else None
     found = find_report(get_object_or_404(Dataset, pk=dataset_id), base, max_seq_length)
     if found is None:
-        raise NotFound("This data set is not examined so yet; POST here to do it.")
+        raise NotFound(
+            "This data set has not been examined with these settings; POST here to do it."
+        )
     return found
 
 
@@ -187,7 +185,7 @@ def make_report(
     request: HttpRequest, dataset_id: int, payload: ReportIn
 ) -> Status[DatasetReport | DatasetTask]:
     """Tokens are counted over a sample of 2,000 examples per split, all else over every line. 202
-    means that a large one goes on in the background: ask for the task, then for the report."""
+    means that a large one is examined in the background: poll the task, then get the report."""
     found = get_object_or_404(Dataset, pk=dataset_id)
     base = get_object_or_404(Base, pk=payload.base_model_id)
     made = start_examine(found, base, payload.max_seq_length)

@@ -43,7 +43,7 @@ def models(
 
 @router.post("/models", response={201: ModelOut}, summary="Register a model")
 def create_model(request: HttpRequest, payload: ModelIn) -> Status[Model]:
-    """Its MLflow experiment comes first: 503 and nothing made when the server is down."""
+    """Its MLflow experiment comes first: 503 and nothing created when the server is down."""
     base = registration.find_base(payload.base_model)
     model = register_model(payload.name, base, payload.task_type, payload.description, payload.tags)
     return Status(201, find_models().get(pk=model.pk))

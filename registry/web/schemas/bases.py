@@ -31,7 +31,7 @@ class BaseImportIn(BaseModel):
 
 
 class QuantizeIn(BaseModel):
-    """How a base model is quantized, and on whose held-out rows the result is judged."""
+    """How a base model is quantized, and on whose held-out rows the result is checked."""
 
     model_config = shown({"bits": 4, "group_size": 64, "name": "qwen3-0.6b-4bit"})
 
@@ -44,7 +44,7 @@ class QuantizeIn(BaseModel):
 
 
 class FuseIn(BaseModel):
-    """What the base model is called that a version becomes."""
+    """The name of the new base model."""
 
     model_config = shown({"name": "calendar-whole"})
 
@@ -52,7 +52,7 @@ class FuseIn(BaseModel):
 
 
 class BaseImportOut(Schema):
-    """A base model in the making: imported, quantized or fused. `base_id` is null until it is
+    """A base model being imported, quantized or fused. `base_id` is null until it is
     completed; the base model then carries the certificate of its fidelity."""
 
     model_config = answered(

@@ -63,7 +63,7 @@ class LeftoverOut(Schema):
 
 
 class StorageOut(Schema):
-    """What storage holds, by model, and what nobody names."""
+    """What storage holds, by model, and what no row names."""
 
     models: list[DiskUseOut]
     leftovers: list[LeftoverOut]

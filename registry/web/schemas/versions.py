@@ -83,7 +83,7 @@ class VersionOut(Schema):
     aliases: list[str]
     size_bytes: int
     manifest_sha256: str
-    mlflow_run_id: Annotated[str, Field(description="Empty until MLflow was told")]
+    mlflow_run_id: Annotated[str, Field(description="Empty until MLflow is in sync")]
     notes: str
     created_at: datetime.datetime
     lineage: LineageOut

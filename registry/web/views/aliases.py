@@ -73,7 +73,7 @@ def rule_add(request: HttpRequest, pk: int) -> HttpResponse:
         except HubError as error:
             status = refuse(form, error)
         else:
-            messages.success(request, f"{rule.alias} now asks: {rule}.")
+            messages.success(request, f"{rule.alias} now requires: {rule}.")
             return redirect(found)
     context = model_context(request, found, MoveAliasForm(found), form)
     return form_page(request, "registry/models/detail.html", context, status)
@@ -83,7 +83,7 @@ def rule_add(request: HttpRequest, pk: int) -> HttpResponse:
 def rule_delete(request: HttpRequest, pk: int, rule: int) -> HttpResponse:
     kept = get_object_or_404(PromotionRule.objects.select_related("model"), pk=rule, model_id=pk)
     kept.delete()
-    messages.success(request, f"{kept.alias} no longer asks: {kept}.")
+    messages.success(request, f"{kept.alias} no longer requires: {kept}.")
     return redirect(kept.model)
 
 

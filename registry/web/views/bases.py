@@ -6,15 +6,16 @@ from typing import Any
 
 from django.contrib import messages
 from django.core.paginator import Paginator
-from django.db.models import QuerySet
 from django.http import FileResponse, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
+from registry.background import work
 from registry.bases.registration import register_starter
 from registry.conversion import exports, imports
 from registry.errors import HubError
 from registry.models import BaseImport, BaseModel, ModelVersion
+from registry.models.work import WorkQuerySet
 from registry.web.forms import FuseForm, ImportBaseForm, QuantizeForm
 from registry.web.htmx import HtmxRequest, form_page, partial, refuse
 
@@ -42,12 +43,11 @@ def base_quantize(request: HtmxRequest, pk: int) -> HttpResponse:
     status = 422
     if form.is_valid():
         try:
-            row = imports.start_quantize(found, **form.cleaned_data)
-            imports.launch(row)
+            row = work.launch(imports.start_quantize(found, **form.cleaned_data))
         except HubError as error:
             status = refuse(form, error)
         else:
-            messages.success(request, f"{row.name} is being made.")
+            messages.success(request, f"{row.name} is being created.")
             return redirect("base", pk)
     return form_page(request, "registry/bases/detail.html", _base_context(pk, form), status)
 
@@ -64,13 +64,12 @@ def _base_context(pk: int, form: QuantizeForm) -> dict[str, Any]:
     }
 
 
-def _imports(rows: QuerySet[BaseImport]) -> dict[str, Any]:
+def _imports(rows: WorkQuerySet[BaseImport]) -> dict[str, Any]:
     """The newest of `rows`, and whether the page should ask again."""
-    imports.fail_dead()
-    shown = list(rows.select_related("base_model")[:_IMPORTS_SHOWN])
+    shown = list(rows.up_to_date().select_related("base_model")[:_IMPORTS_SHOWN])
     return {
         "imports": shown,
-        "running": any(row.status == BaseImport.Status.RUNNING for row in shown),
+        "running": any(row.is_running for row in shown),
     }
 
 
@@ -82,8 +81,7 @@ def base_new(request: HttpRequest) -> HttpResponse:
         status = 422
         if form.is_valid():
             try:
-                row = imports.start(**form.cleaned_data)
-                imports.launch(row)
+                row = work.launch(imports.start(**form.cleaned_data))
             except HubError as error:
                 status = refuse(form, error)
             else:
@@ -95,8 +93,7 @@ def base_new(request: HttpRequest) -> HttpResponse:
 @require_POST
 def import_retry(request: HttpRequest, pk: int) -> HttpResponse:
     try:
-        row = imports.retry(get_object_or_404(BaseImport, pk=pk))
-        imports.launch(row)
+        imports.retry(get_object_or_404(BaseImport, pk=pk))
     except HubError as error:
         messages.error(request, str(error))
     return redirect("bases")
@@ -133,12 +130,11 @@ def version_fuse(request: HtmxRequest, pk: int, version: str) -> HttpResponse:
     status = 422
     if form.is_valid():
         try:
-            row = imports.start_fuse(found, **form.cleaned_data)
-            imports.launch(row)
+            row = work.launch(imports.start_fuse(found, **form.cleaned_data))
         except HubError as error:
             status = refuse(form, error)
         else:
-            messages.success(request, f"{row.name} is being made.")
+            messages.success(request, f"{row.name} is being created.")
             return redirect("version_exports", pk, version)
     context = _exports_context(found, form)
     return form_page(request, "registry/versions/exports.html", context, status)

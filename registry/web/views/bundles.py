@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import get_object_or_404, redirect, render
+from django.shortcuts import get_object_or_404, redirect
+from django.urls import reverse
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
-from django_htmx.http import HttpResponseClientRedirect
 
 from registry.bundles import tasks as bundle_tasks
 from registry.errors import HubError
 from registry.models import BundleImport, ModelVersion
 from registry.web.forms import ImportBundleForm
-from registry.web.htmx import HtmxRequest, form_page, partial, refuse
+from registry.web.htmx import HtmxRequest, form_page, refuse
+from registry.web.views.tasks import retry_task, task_page
 
 _TASKS_SHOWN = 10
 
@@ -27,42 +26,38 @@ def bundle_import(request: HttpRequest) -> HttpResponse:
         status = 422
         if form.is_valid():
             try:
-                made = _start(form.cleaned_data)
+                given = form.cleaned_data
+                made = bundle_tasks.start_upload(
+                    given["file"],
+                    given["model"],
+                    given["base"].name if given["base"] else "",
+                    given["version_number"],
+                )
             except HubError as error:
                 status = refuse(form, error)
             else:
                 if isinstance(made, ModelVersion):
                     messages.success(request, f"{made} is verified and ready.")
                 return redirect(made)
-    tasks = list(bundle_tasks.in_sight()[:_TASKS_SHOWN])
+    tasks = list(BundleImport.objects.recent()[:_TASKS_SHOWN])
     context = {"form": form, "tasks": tasks}
     return form_page(request, "registry/bundles/import.html", context, status)
-
-
-def _start(fields: dict[str, Any]) -> ModelVersion | BundleImport:
-    base = fields["base"].name if fields["base"] else ""
-    return bundle_tasks.start_upload(
-        fields["file"], fields["model"], base, fields["version_number"]
-    )
 
 
 @require_GET
 def bundle_task(request: HtmxRequest, pk: int) -> HttpResponse:
     """How far the import is; once it is done, the version."""
-    bundle_tasks.fail_dead()
-    found = get_object_or_404(BundleImport.objects.select_related("version__model"), pk=pk)
-    if found.version is not None:
-        target = found.version.get_absolute_url()
-        return HttpResponseClientRedirect(target) if request.htmx else redirect(target)
-    context = {"task": found, "can_retry": bundle_tasks.can_retry(found)}
-    return render(request, partial(request, "registry/bundles/task.html", "work"), context)
+    rows = BundleImport.objects.up_to_date().select_related("version__model")
+    found = get_object_or_404(rows, pk=pk)
+    return task_page(
+        request,
+        found,
+        found.version.get_absolute_url() if found.version else "",
+        [("Models", reverse("models")), ("Import a bundle", reverse("bundle_import"))],
+        ("Send another", reverse("bundle_import")),
+    )
 
 
 @require_POST
 def bundle_task_retry(request: HttpRequest, pk: int) -> HttpResponse:
-    found = get_object_or_404(BundleImport, pk=pk)
-    try:
-        bundle_tasks.retry(found)
-    except HubError as error:
-        messages.error(request, str(error))
-    return redirect(found)
+    return retry_task(request, get_object_or_404(BundleImport, pk=pk))

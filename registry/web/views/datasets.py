@@ -12,7 +12,6 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
-from django_htmx.http import HttpResponseClientRedirect
 
 from registry.datasets import tasks as dataset_tasks
 from registry.datasets.examples import BadExamples
@@ -23,6 +22,7 @@ from registry.models import Dataset, DatasetTask
 from registry.web.forms import RegisterDatasetForm
 from registry.web.htmx import HtmxRequest, form_page, partial, refuse
 from registry.web.paging import RowPages
+from registry.web.views.tasks import retry_task, task_page
 
 PER_PAGE = 25
 EXAMPLES_PER_PAGE = 10
@@ -37,7 +37,7 @@ def datasets(request: HtmxRequest) -> HttpResponse:
         found = found.filter(name__icontains=q) | found.filter(description__icontains=q)
     page = RowPages(found, PER_PAGE).get_page(request.GET.get("page"))
     part = "tasks" if request.htmx.target == "tasks" else "rows"
-    tasks = list(dataset_tasks.in_sight()[:_TASKS_SHOWN])
+    tasks = list(DatasetTask.objects.recent()[:_TASKS_SHOWN])
     context = {
         "page": page,
         "q": q,
@@ -56,7 +56,13 @@ def dataset_new(request: HttpRequest) -> HttpResponse:
         status = 422
         if form.is_valid():
             try:
-                created = _register(form.cleaned_data)
+                given = form.cleaned_data
+                more = given["description"], given["columns"]
+                created = (
+                    dataset_tasks.start_hub(given["name"], given["hub"], *more)
+                    if given["hub"]
+                    else dataset_tasks.start_upload(given["name"], given["files"], *more)
+                )
             except BadExamples as error:
                 status = refuse(form, error)
                 mistakes = error
@@ -64,51 +70,37 @@ def dataset_new(request: HttpRequest) -> HttpResponse:
                 status = refuse(form, error)
             else:
                 if isinstance(created, Dataset):
-                    messages.success(request, _kept(created))
+                    messages.success(
+                        request, f"{created} is registered: {created.examples} examples."
+                    )
                 return redirect(created)
     return form_page(
         request, "registry/datasets/new.html", {"form": form, "mistakes": mistakes}, status
     )
 
 
-def _register(fields: dict[str, Any]) -> Dataset | DatasetTask:
-    more = fields["description"], fields["columns"]
-    if fields["hub"]:
-        return dataset_tasks.start_hub(fields["name"], fields["hub"], *more)
-    return dataset_tasks.start_upload(fields["name"], fields["files"], *more)
-
-
-def _kept(created: Dataset) -> str:
-    return f"{created} is kept: {created.examples} examples."
-
-
 @require_GET
 def dataset_task(request: HtmxRequest, pk: int) -> HttpResponse:
     """How far the work is; once it is done, what it made."""
-    dataset_tasks.fail_dead()
-    found = get_object_or_404(DatasetTask.objects.select_related("dataset", "report"), pk=pk)
-    if found.status == DatasetTask.Status.COMPLETED:
-        target = _made_by(found)
-        return HttpResponseClientRedirect(target) if request.htmx else redirect(target)
-    context = {"task": found, "can_retry": dataset_tasks.can_retry(found)}
-    return render(request, partial(request, "registry/datasets/task.html", "work"), context)
-
-
-def _made_by(task: DatasetTask) -> str:
-    if task.kind == DatasetTask.Kind.EXAMINE:
-        report = f"?report={task.report_id}" if task.report_id else ""
-        return reverse("dataset_doctor", args=[task.dataset_id]) + report
-    return reverse("dataset", args=[task.dataset_id])
+    rows = DatasetTask.objects.up_to_date().select_related("dataset", "report")
+    found = get_object_or_404(rows, pk=pk)
+    made, parents = "", [("Data sets", reverse("datasets"))]
+    again = ("Send it again", reverse("dataset_new"))
+    if found.dataset:
+        parents.append((str(found.dataset), found.dataset.get_absolute_url()))
+    if found.kind == DatasetTask.Kind.EXAMINE:
+        doctor = reverse("dataset_doctor", args=[found.dataset_id])
+        again = ("Back to the doctor", doctor)
+        made = f"{doctor}?report={found.report_id}" if found.report_id else doctor
+    elif found.dataset:
+        made = found.dataset.get_absolute_url()
+    done = found.status == DatasetTask.Status.COMPLETED
+    return task_page(request, found, made if done else "", parents, again)
 
 
 @require_POST
 def dataset_task_retry(request: HttpRequest, pk: int) -> HttpResponse:
-    found = get_object_or_404(DatasetTask, pk=pk)
-    try:
-        dataset_tasks.retry(found)
-    except HubError as error:
-        messages.error(request, str(error))
-    return redirect(found)
+    return retry_task(request, get_object_or_404(DatasetTask, pk=pk))
 
 
 @require_POST

@@ -40,7 +40,10 @@ def dataset_doctor(request: HttpRequest, pk: int) -> HttpResponse:
                 return redirect(f"{reverse('dataset_doctor', args=[pk])}?report={made.pk}")
     report = _chosen(request, dataset)
     if request.method == "GET":
-        form = ExamineForm(initial=_initial(report))
+        initial = {"max_seq_length": DEFAULT_LENGTH}
+        if report is not None:
+            initial = {"base": report.base_model_id, "max_seq_length": report.max_seq_length}
+        form = ExamineForm(initial=initial)
     context = {
         "dataset": dataset,
         "form": form,
@@ -59,12 +62,6 @@ def _chosen(request: HttpRequest, dataset: Dataset) -> DatasetReport | None:
     return find_report(dataset)
 
 
-def _initial(report: DatasetReport | None) -> dict[str, Any]:
-    if report is None:
-        return {"max_seq_length": DEFAULT_LENGTH}
-    return {"base": report.base_model_id, "max_seq_length": report.max_seq_length}
-
-
 def _findings(report: DatasetReport) -> dict[str, Any]:
     found = report.report
     return {
@@ -77,17 +74,19 @@ def _findings(report: DatasetReport) -> dict[str, Any]:
             split: same for split, same in found["duplicates"].items() if same["examples"]
         },
         "leaks": [
-            {**leak, "pairs": [_pair(leak, shown) for shown in leak["shown"]]}
+            {
+                **leak,
+                "pairs": [
+                    {"first": shown[one], "second": shown[other], "text": shown["text"]}
+                    for one, other in [leak["splits"]]
+                    for shown in leak["shown"]
+                ],
+            }
             for leak in found["leaks"]
             if leak["prompts"] or leak["exact"]
         ],
         "rendered": found["rendered"],
     }
-
-
-def _pair(leak: dict[str, Any], shown: dict[str, Any]) -> dict[str, Any]:
-    one, other = leak["splits"]
-    return {"first": shown[one], "second": shown[other], "text": shown["text"]}
 
 
 def _bars(histogram: list[dict[str, Any]]) -> list[dict[str, Any]]:

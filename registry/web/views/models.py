@@ -77,7 +77,7 @@ def model_edit(request: HttpRequest, pk: int) -> HttpResponse:
             except HubError as error:
                 status = refuse(form, error)
             else:
-                messages.success(request, f"{found.name} is changed.")
+                messages.success(request, f"{found.name} is updated.")
                 return redirect(found)
     context = {"form": form, "model": found}
     return form_page(request, "registry/models/edit.html", context, status)

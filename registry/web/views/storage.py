@@ -1,4 +1,4 @@
-"""Buttons that put versions and models away, bring them back, check them and delete them."""
+"""Buttons that archive, restore, verify and delete versions and models."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def version_move(request: HttpRequest, pk: int, version: str, action: str) -> Ht
     found = get_object_or_404(versions, model_id=pk, version=version)
     try:
         if action == "verify":
-            verification.demand_sound(found)
-            messages.success(request, f"Every byte of {found} is as it was recorded.")
+            verification.require_sound(found)
+            messages.success(request, f"{found} is verified; every byte is as recorded.")
         elif action == "archive":
             archive.archive_version(found)
             messages.success(request, f"{found} is archived and no longer served.")
         else:
             archive.restore_version(found)
-            messages.success(request, f"{found} is back and can be served.")
+            messages.success(request, f"{found} is restored and can be served.")
     except HubError as error:
         messages.error(request, str(error))
     return redirect(found)

@@ -45,7 +45,7 @@ def notes(request: HttpRequest, pk: int, version: str) -> HttpResponse:
     form = NotesForm(request.POST)
     if form.is_valid():
         write_notes(found, form.cleaned_data["notes"])
-        messages.success(request, f"The notes on {found} are kept.")
+        messages.success(request, f"The notes on {found} are saved.")
     else:
         messages.error(request, " ".join(map(str, form.errors["notes"])))
     return redirect(found)

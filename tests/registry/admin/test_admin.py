@@ -21,6 +21,7 @@ from registry.models import (
     BundleImport,
     Dataset,
     DatasetTask,
+    ExportTask,
     MLflowOutbox,
     Model,
     ModelVersion,
@@ -39,6 +40,7 @@ TABLES = (
     "datasetreport",
     "model",
     "modelversion",
+    "exporttask",
     "alias",
     "aliasmove",
     "mlflowoutbox",
@@ -60,6 +62,7 @@ def version() -> ModelVersion:
     BaseImport.objects.create(name="tiny", source="hub", origin="owner/tiny", done_bytes=5)
     DatasetTask.objects.create(kind="register", name="many", source="Upload: many.jsonl")
     BundleImport.objects.create(name="helper@0.1.0", source="helper.tar")
+    ExportTask.objects.create(version=version, form="gguf")
     examine(Dataset.objects.get(), version.base_model, 64)
     return version
 
@@ -145,7 +148,7 @@ def test_models_are_archived_and_restored_but_never_deleted(admin: Client) -> No
     assert Model.objects.exclude(archived_at=None).exists()
     assert "1 restored" in act(admin, "model", "restore", version.model_id)
     empty = make_model("empty")
-    assert "nothing to archive" in act(admin, "model", "archive", empty.pk)
+    assert "no versions to archive" in act(admin, "model", "archive", empty.pk)
     assert Model.objects.filter(pk=empty.pk).exists()
 
 

@@ -65,7 +65,7 @@ def test_a_large_upload_is_registered_and_examined_by_children(
     [child] = [c for c in web.children() if "run_dataset_task" in c.cmdline()]
     child.kill()
     wait_until(lambda: look(client, page)["status"] == "failed")
-    assert "Retry: it begins again" in client.get(page).text
+    assert "Retry to start again" in client.get(page).text
     assert post(client, f"{page}retry/") == page
 
     seen: list[float] = []

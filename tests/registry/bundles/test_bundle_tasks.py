@@ -15,12 +15,14 @@ from django.test import Client
 from django.utils import timezone
 
 from registry.background import work
+from registry.background.progress import Progress
 from registry.bundles import tasks as bundle_tasks
 from registry.bundles.reader import import_bundle
 from registry.bundles.writer import export
-from registry.errors import Conflict, Damaged, Invalid, NotFound
+from registry.errors import Conflict, Invalid, NotFound
 from registry.maintenance import gc
 from registry.models import BaseModel, BundleImport, MLflowOutbox, Model, ModelVersion
+from registry.models.work import SILENCE
 from registry.storage import paths
 from tests.registry.build import make_version
 
@@ -46,7 +48,7 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> list[BundleImport]:
     """Every bundle is a large one; the tasks whose child would have been started."""
     tasks: list[BundleImport] = []
     monkeypatch.setattr(bundle_tasks, "AT_ONCE", 0)
-    monkeypatch.setattr(bundle_tasks, "_launch", tasks.append)
+    monkeypatch.setattr(work, "launch", lambda row: tasks.append(row) or row)
     return tasks
 
 
@@ -90,7 +92,7 @@ def test_a_task_takes_what_was_uploaded_and_clears_up(
         "0.1.0",
     )
     version.delete()
-    assert "was deleted since" in client.get(task.get_absolute_url()).content.decode()
+    assert "has been deleted" in client.get(task.get_absolute_url()).content.decode()
 
 
 def test_what_the_beginning_tells_is_refused_at_once(bundle: bytes) -> None:
@@ -98,10 +100,10 @@ def test_what_the_beginning_tells_is_refused_at_once(bundle: bytes) -> None:
         send(bundle, number="one")
     with pytest.raises(Invalid, match=r"bundle\.json"):
         send(bundle.replace(b"helper@0.1.0", b"helper@0.1.9", 1))
-    with pytest.raises(Invalid, match="no bundle, or it is cut"):
+    with pytest.raises(Invalid, match="not a bundle, or it is truncated"):
         send(b"x" * 4000)
     BaseModel.objects.all().delete()
-    with pytest.raises(NotFound, match="is not here"):
+    with pytest.raises(NotFound, match="is not on this hub"):
         send(bundle)
     assert left() == []
     assert not BundleImport.objects.exists()
@@ -111,17 +113,17 @@ def test_what_the_beginning_tells_is_refused_at_once(bundle: bytes) -> None:
 def test_a_damaged_bundle_leaves_nothing_and_is_not_retried(bundle: bytes, client: Client) -> None:
     place = bundle.rindex(b"helper@0.1.0")
     task = send(bundle[:place] + b"X" + bundle[place + 1 :])
-    with pytest.raises(Damaged, match=r"adapters\.safetensors has other content"):
+    with pytest.raises(Invalid, match=r"adapters\.safetensors differs from what was bundled"):
         bundle_tasks.run(task)
     page = client.get(task.get_absolute_url()).content.decode()
-    assert "adapters.safetensors has other content" in page
+    assert "adapters.safetensors differs from what was bundled" in page
     assert ">Retry<" not in page
     assert left() == []
     assert not Model.objects.exists()
     assert not MLflowOutbox.objects.exists()
     with pytest.raises(Conflict, match="cannot be retried"):
-        bundle_tasks.retry(task)
-    assert "other content" in client.get("/models/import/").content.decode()
+        work.retry(task)
+    assert "differs from what was bundled" in client.get("/models/import/").content.decode()
 
 
 def test_a_task_whose_process_is_silent_has_failed_and_keeps_what_a_retry_needs(
@@ -130,7 +132,7 @@ def test_a_task_whose_process_is_silent_has_failed_and_keeps_what_a_retry_needs(
     task = send(bundle)
     half = paths.staging_dir(f"bundle-{task.pk}")
     (half / "adapter").mkdir()
-    long_ago = timezone.now() - bundle_tasks.SILENCE - timedelta(seconds=1)
+    long_ago = timezone.now() - SILENCE - timedelta(seconds=1)
     BundleImport.objects.update(heartbeat_at=long_ago)
     page = client.get(task.get_absolute_url()).content.decode()
     assert "nothing was kept. Retry" in page
@@ -138,7 +140,7 @@ def test_a_task_whose_process_is_silent_has_failed_and_keeps_what_a_retry_needs(
     assert half.exists()  # the process may only have slept, and not know yet
     listed = {leftover.path for leftover in gc.leftovers(timedelta(0))}
     assert listed == {f"{path.parent.name}/{path.name}" for path in (half, upload_of(task))}
-    with pytest.raises(Conflict, match="given up meanwhile"):
+    with pytest.raises(Conflict, match="marked as failed in the meantime"):
         bundle_tasks.run(task)  # a child that wakes up late does not go on
     assert not Model.objects.exists()
     client.post(f"{task.get_absolute_url()}retry/")
@@ -153,22 +155,22 @@ def test_a_task_whose_process_is_silent_has_failed_and_keeps_what_a_retry_needs(
 def test_a_version_and_the_end_of_its_task_are_one(bundle: bytes) -> None:
     """Given up at the last moment, a version is not made: a retry would make a second one."""
     task = send(bundle)
-    seen = work.Teller.stage
+    seen = work._Reporting.stage
 
-    def give_up(tell: work.Teller, text: str) -> None:
-        seen(tell, text)
+    def give_up(progress: work._Reporting, text: str) -> None:
+        seen(progress, text)
         if text == "Computing checksums":
             BundleImport.objects.update(status=Status.FAILED)
 
-    work.Teller.stage = give_up  # type: ignore[method-assign, assignment]
+    work._Reporting.stage = give_up  # type: ignore[method-assign]
     try:
-        with pytest.raises(Conflict, match="given up meanwhile"):
+        with pytest.raises(Conflict, match="marked as failed in the meantime"):
             bundle_tasks.run(task)
     finally:
-        work.Teller.stage = seen  # type: ignore[method-assign]
+        work._Reporting.stage = seen  # type: ignore[method-assign]
     assert not ModelVersion.objects.exists()
     assert not Model.objects.exists()
-    bundle_tasks.retry(task)
+    work.retry(task)
     bundle_tasks.run(task)
     assert ModelVersion.objects.count() == 1
 
@@ -176,25 +178,25 @@ def test_a_version_and_the_end_of_its_task_are_one(bundle: bytes) -> None:
 def test_a_model_deleted_meanwhile_is_explained_and_made_by_the_retry(bundle: bytes) -> None:
     Model.objects.create(name="helper", base_model=BaseModel.objects.get())
     task = send(bundle)
-    seen = work.Teller.stage
+    seen = work._Reporting.stage
 
-    def delete(tell: work.Teller, text: str) -> None:
-        seen(tell, text)
-        if text == "Keeping the version":
+    def delete(progress: work._Reporting, text: str) -> None:
+        seen(progress, text)
+        if text == "Saving the version":
             Model.objects.all().delete()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(work.Teller, "stage", delete)
-        with pytest.raises(Conflict, match="helper was deleted meanwhile"):
+        patch.setattr(work._Reporting, "stage", delete)
+        with pytest.raises(Conflict, match="helper was deleted during the import"):
             bundle_tasks.run(task)
     assert "try again" in BundleImport.objects.get().error_message
-    bundle_tasks.retry(task)
+    work.retry(task)
     assert str(bundle_tasks.run(task)) == "helper@0.1.0"
 
 
 def test_one_version_is_not_imported_twice_at_once(bundle: bytes) -> None:
     send(bundle)
-    with pytest.raises(Conflict, match=r"helper@0\.1\.0 is being imported already"):
+    with pytest.raises(Conflict, match=r"helper@0\.1\.0 is already running"):
         send(bundle)
     send(bundle, model_name="other")
     assert len(left()) == 2
@@ -244,24 +246,21 @@ def test_an_upload_is_kept_whole(
 def test_progress_is_told_while_a_bundle_is_read(bundle: bytes, tmp_path: Path) -> None:
     told: list[Any] = []
 
-    class Listening:
+    class Listening(Progress):
         def stage(self, text: str) -> None:
             told.append(text)
 
-        def part(self, share: float) -> None:
+        def part(self, share: float, **counts: int) -> None:
             told.append(share)
 
-        def beat(self) -> None:
-            told.append(None)
-
     (tmp_path / "b.tar").write_bytes(bundle)
-    import_bundle(tmp_path / "b.tar", tell=Listening())
+    import_bundle(tmp_path / "b.tar", progress=Listening())
     assert [text for text in told if isinstance(text, str)] == [
         "Verifying the bundle",
         "Reading the examples",
         "Computing checksums",
         "Computing checksums",
-        "Keeping the version",
+        "Saving the version",
     ]
     shares = told[1 : told.index("Reading the examples")]
     assert shares == sorted(shares)

@@ -117,5 +117,5 @@ def test_an_archived_model_is_not_said_to_serve() -> None:
     card = card_of(version.model)
     assert "In production" not in card
     assert "points at 0.1.0, which is not served now" in card
-    assert "archived and answers nobody" in card
+    assert "archived and not served" in card
     assert "client.chat" not in card

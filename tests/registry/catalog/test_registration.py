@@ -60,7 +60,7 @@ def test_nothing_is_half_made_when_the_server_is_down(settings: Any) -> None:
         unused.bind(("127.0.0.1", 0))
         settings.MLFLOW_TRACKING_URI = f"http://127.0.0.1:{unused.getsockname()[1]}"
     base = make_base()
-    with pytest.raises(Unavailable, match="nothing was made") as caught:
+    with pytest.raises(Unavailable, match="nothing was created") as caught:
         register_model("cal", base)
     assert caught.value.status == 503
     assert not Model.objects.exists()

@@ -14,16 +14,26 @@ from django.core.management.base import CommandError
 from django.test import Client
 from django.utils import timezone
 
+from registry.background import work
 from registry.bases import registration
 from registry.conversion import imports
 from registry.errors import Conflict, Invalid, NotFound, Unavailable
 from registry.models import BaseImport, BaseModel
+from registry.models.work import Work
 from registry.storage import artifacts, paths
 from tests.registry.build import make_base
 from tests.registry.hub_server import COMMIT, REPO, FakeHub, serving
 
 pytestmark = pytest.mark.django_db
 Status = BaseImport.Status
+
+
+@pytest.fixture(autouse=True)
+def launched(monkeypatch: pytest.MonkeyPatch) -> list[Work]:
+    """The rows whose child would have been started."""
+    rows: list[Work] = []
+    monkeypatch.setattr(work, "launch", lambda row: rows.append(row) or row)
+    return rows
 
 
 @pytest.fixture
@@ -92,7 +102,7 @@ def test_a_file_that_changed_meanwhile_is_read_from_its_beginning(hub: FakeHub) 
 
 def test_other_bytes_than_promised_are_refused(hub: FakeHub) -> None:
     hub.digest = "0" * 64
-    with pytest.raises(Invalid, match="other bytes than the hub promised"):
+    with pytest.raises(Invalid, match="does not match the checksum from the hub"):
         imports.run(imports.start(REPO))
     assert not BaseModel.objects.exists()
 
@@ -162,18 +172,19 @@ def test_a_name_that_is_taken_or_under_way() -> None:
     with pytest.raises(Conflict, match="already a base model"):
         imports.start(REPO)
     imports.start(REPO, "first")
-    with pytest.raises(Conflict, match="running already"):
+    with pytest.raises(Conflict, match="already running"):
         imports.start(REPO, "second")
-    with pytest.raises(Conflict, match="running already"):
+    with pytest.raises(Conflict, match="already running"):
         imports.start("owner/other", "FIRST")
 
 
-def test_a_silent_import_is_failed_and_can_be_retried() -> None:
+def test_a_silent_import_is_failed_and_can_be_retried(launched: list[Work]) -> None:
     row = imports.start(REPO)
-    assert imports.fail_dead() == 0
+    assert BaseImport.objects.fail_silent() == 0
     BaseImport.objects.update(heartbeat_at=timezone.now() - timedelta(minutes=10))
-    assert imports.fail_dead() == 1
+    assert BaseImport.objects.fail_silent() == 1
     assert imports.retry(row).status == Status.RUNNING
+    assert launched == [row]
     with pytest.raises(Conflict, match="nothing to retry"):
         imports.retry(row)
 
@@ -190,7 +201,7 @@ def test_the_command_takes_a_folder_a_file_or_a_hub_id(hub: FakeHub, tmp_path: P
         ("two", "folder"),
         ("three", "gguf"),
     }
-    with pytest.raises(CommandError, match="no hub id"):
+    with pytest.raises(CommandError, match="not a hub id"):
         call_command("import_base", "nothing-here", stdout=StringIO())
 
 
@@ -207,4 +218,4 @@ def test_the_pages_show_bases_and_failed_imports(client: Client) -> None:
     assert client.get("/bases/new/").status_code == 200
     refused = client.post("/bases/new/", {"repo": "/etc/passwd"})
     assert refused.status_code == 422
-    assert "no hub id" in refused.content.decode()
+    assert "not a hub id" in refused.content.decode()

@@ -18,11 +18,14 @@ from django.core.management.base import CommandError
 from django.test import Client
 from django.utils import timezone
 
+from registry.background import work
+from registry.background.progress import Progress
 from registry.datasets import snapshots, tasks, uploads
 from registry.datasets.examples import BadExamples
 from registry.errors import Conflict, Invalid, Unavailable
 from registry.maintenance import gc
 from registry.models import BaseModel, Dataset, DatasetReport, DatasetTask
+from registry.models.work import SILENCE
 from registry.storage import paths
 from tests.registry.build import chat, make_base, make_dataset
 from tests.registry.hub_server import COMMIT, REPO, FakeHub, serving
@@ -75,7 +78,7 @@ def test_wrong_examples_are_named_on_the_page_and_are_not_retried(client: Client
     assert ">Retry<" not in page
     assert uploaded() == []
     with pytest.raises(Conflict, match="cannot be retried"):
-        tasks.retry(task)
+        work.retry(task)
     assert "line 1" in client.get("/datasets/").content.decode()
 
 
@@ -84,13 +87,13 @@ def test_a_task_whose_process_is_silent_has_failed_and_keeps_what_a_retry_needs(
 ) -> None:
     task = make_task()
     assert gc.leftovers(timedelta(0)) == []  # what a running task works on is no leftover
-    long_ago = timezone.now() - tasks.SILENCE - timedelta(seconds=1)
+    long_ago = timezone.now() - SILENCE - timedelta(seconds=1)
     DatasetTask.objects.filter(pk=task.pk).update(heartbeat_at=long_ago)
     page = client.get(task.get_absolute_url()).content.decode()
     assert "nothing was kept. Retry" in page
     assert ">Retry<" in page
     assert [one.reason for one in gc.leftovers(timedelta(0))] == ["an upload that is over"]
-    with pytest.raises(Conflict, match="given up meanwhile"):
+    with pytest.raises(Conflict, match="marked as failed in the meantime"):
         tasks.run(task)  # a child that wakes up late does not go on
     assert not Dataset.objects.exists()
 
@@ -98,7 +101,7 @@ def test_a_task_whose_process_is_silent_has_failed_and_keeps_what_a_retry_needs(
 def test_two_tasks_never_register_one_name_at_once() -> None:
     make_task()
     file = SimpleUploadedFile("a.jsonl", b"x" * (tasks.AT_ONCE + 1))
-    with pytest.raises(Conflict, match="being worked on already"):
+    with pytest.raises(Conflict, match="already running"):
         tasks.start_upload("MANY", [file])
     assert len(uploaded()) == 1
 
@@ -119,11 +122,18 @@ def test_progress_is_told_while_a_file_is_read(tmp_path: Path) -> None:
     lines = "".join(json.dumps({"text": f"line {n}"}) + "\n" for n in range(12_000))
     told: list[Any] = []
     (tmp_path / "a.jsonl").write_text(lines)
+
+    class Listening(Progress):
+        def stage(self, text: str) -> None:
+            told.append(text)
+
+        def part(self, share: float, **counts: int) -> None:
+            told.append((counts["examples"], round(share, 1)))
+
     snapshots.register_dataset(
         "told",
         tmp_path / "a.jsonl",
-        progress=lambda examples, share: told.append((examples, round(share, 1))),
-        stage=told.append,
+        progress=Listening(),
     )
     assert told == [
         "Reading the examples",
@@ -145,7 +155,7 @@ def test_an_examination_is_a_task_as_well(client: Client) -> None:
     assert location == f"/datasets/{dataset.pk}/doctor/?report={report.pk}"
     BaseModel.objects.all().delete()
     DatasetTask.objects.update(status=Status.RUNNING)
-    with pytest.raises(CommandError, match="no longer here"):
+    with pytest.raises(CommandError, match="no longer exists"):
         call_command("run_dataset_task", str(task.pk))
     assert client.get(task.get_absolute_url()).status_code == 200
 
@@ -185,7 +195,7 @@ def test_columns_are_chosen_on_the_page_and_over_the_api(client: Client) -> None
 def test_a_row_in_no_format_names_the_columns_that_can_be_mapped(client: Client) -> None:
     file = SimpleUploadedFile("a.csv", b"ask,say\n1,2\n")
     answer = client.post("/datasets/new/", {"name": "x", "files": file})
-    assert "map its columns by hand: ask, say." in answer.content.decode()
+    assert "map its columns yourself: ask, say." in answer.content.decode()
 
 
 # ------------------------------------------------------------------------ the hub
@@ -236,7 +246,7 @@ def test_a_task_goes_on_with_a_download_that_broke_off(hub: FakeHub) -> None:
     task = hub_task()
     with pytest.raises(Unavailable, match="what has arrived is kept"):
         tasks.run(task)
-    assert tasks.can_retry(task)
+    assert work.can_retry(task)
     hub.asked.clear()
     DatasetTask.objects.update(status=Status.RUNNING)
     dataset = tasks.run(DatasetTask.objects.get())
@@ -248,7 +258,7 @@ def test_a_task_goes_on_with_a_download_that_broke_off(hub: FakeHub) -> None:
 
 def test_other_bytes_than_the_hub_promised_are_refused(hub: FakeHub) -> None:
     hub.digest = "0" * 64
-    with pytest.raises(Invalid, match="other bytes than the hub promised"):
+    with pytest.raises(Invalid, match="does not match the checksum from the hub"):
         snapshots.register_hub_dataset("lines", f"hub:{REPO}")
     assert list((paths.root() / "staging").iterdir()) == []
 

@@ -115,7 +115,7 @@ def test_the_commands_register_and_examine(tmp_path: Path) -> None:
     call_command("register_dataset", "asked", str(path), *columns, stdout=out)
     assert "asked, revision 1" in out.getvalue()
     call_command("examine_dataset", "asked", stdout=out)
-    assert "Nothing to mend" in out.getvalue()
+    assert "No problems found" in out.getvalue()
     with pytest.raises(CommandError, match="no data set 'none'"):
         call_command("examine_dataset", "none")
 

@@ -127,7 +127,7 @@ def test_a_canonical_line_is_kept_byte_for_byte(tmp_path: Path) -> None:
 @pytest.mark.django_db
 def test_a_hub_id_is_checked_and_an_absent_hub_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(Invalid, match="is no hub id"):
+    with pytest.raises(Invalid, match="is not a hub id"):
         register_hub_dataset("far", "hub:../../etc")
     with pytest.raises((Unavailable, NotFound), match="cannot be reached"):
         register_hub_dataset("far", "hub:someone/something")

@@ -73,7 +73,7 @@ def test_an_archived_version_is_not_served_until_it_is_back() -> None:
 def test_what_an_alias_points_at_is_not_archived() -> None:
     version = make_version()
     move_alias(version.model, "production", version)
-    with pytest.raises(Conflict, match="what production points at"):
+    with pytest.raises(Conflict, match="has the alias production"):
         archive_version(version)
     assert resolve("helper").version == version
 

@@ -52,13 +52,13 @@ def test_a_base_answers_alone() -> None:
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("nope", "no model 'nope'. There is: helper."),
+        ("nope", "no model 'nope'. Available: helper."),
         ("", "no model ''"),
-        ("helper@9.9.9", "'9.9.9'. There is: production, 0.1.0."),
-        ("helper@canary", "'canary'. There is: production, 0.1.0."),
+        ("helper@9.9.9", "'9.9.9'. Available: production, 0.1.0."),
+        ("helper@canary", "'canary'. Available: production, 0.1.0."),
         ("helper@", "no version or alias ''"),
         ("helper@0.1.0@production", "no version or alias"),
-        ("base:nope", "no base model 'nope'. There is: helper-base."),
+        ("base:nope", "no base model 'nope'. Available: helper-base."),
         ("../helper", "no model '../helper'"),
     ],
 )

@@ -61,7 +61,7 @@ def test_long_changes_are_cut_and_say_so(checkout: Path) -> None:
     (checkout / "code.py").write_text("é\n" * lineage.DIFF_LIMIT)
     text = lineage.changes(checkout)
     assert len(text.encode()) < lineage.DIFF_LIMIT + 200
-    assert "# Cut here: 1000000 of" in text
+    assert "# Truncated: 1000000 of" in text
     assert "\ufffd" not in text
 
 

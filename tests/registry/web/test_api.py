@@ -49,7 +49,7 @@ def test_a_model_is_registered_and_read_again(client: Client) -> None:
     [
         ({"name": "a b"}, 422, "not a valid name"),
         ({"name": "cal", "task_type": "poetry"}, 422, "task_type"),
-        ({"name": "cal", "base_model": "nope"}, 404, "There is: helper-base"),
+        ({"name": "cal", "base_model": "nope"}, 404, "Available: helper-base"),
         ({"name": "helper"}, 409, "already a model named helper"),
         ({"name": "cal", "folder": "/etc"}, 422, "folder"),
         ({}, 422, "name"),

@@ -85,7 +85,7 @@ def test_a_list_takes_the_same_queries_for_any_filter(django_assert_num_queries:
 
 def test_what_a_model_is_called_and_built_on_does_not_change() -> None:
     model = make_model()
-    with pytest.raises(Invalid, match="name of a model does not change"):
+    with pytest.raises(Invalid, match="name of a model cannot be changed"):
         update_model(model, name="other")
     assert Model.objects.get().name == "helper"
 

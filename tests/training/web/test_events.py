@@ -210,7 +210,7 @@ async def test_shutdown_does_not_wait_for_event_streams(
 ) -> None:
     monkeypatch.setattr(events, "POLL_S", 0.02)
     told_to_end = threading.Event()
-    monkeypatch.setattr(shutdown, "begun", told_to_end)
+    monkeypatch.setattr(shutdown, "requested", told_to_end)
     job = await sync_to_async(make_job)()
     frames = events.stream(job.pk, Cursor())
     await anext(frames)

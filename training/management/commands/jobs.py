@@ -6,12 +6,13 @@ import json
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from backends.base import TrainingConfig
 from registry.catalog.registration import find_model
 from registry.datasets.revisions import newest_named
-from registry.errors import HubError, NotFound
+from registry.errors import NotFound
+from registry.management.hub_command import HubCommand
 from registry.models import Dataset
 from training import queue
 from training.config.changes import with_changes
@@ -31,7 +32,7 @@ _NUMBER = "number of the new version, such as 1.0.0; default: the proposed numbe
 _SET = "a configuration setting, such as lora.rank=16; can be repeated"
 
 
-class Command(BaseCommand):
+class Command(HubCommand):
     help = "List, queue, order, pause, cancel and retry training jobs."
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -63,13 +64,10 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         verb: str = options["verb"]
-        try:
-            if verb in _ACTIONS:
-                self._act(_ACTIONS[verb][1], options["jobs"])
-            else:
-                getattr(self, f"_{verb}")(options)
-        except HubError as error:
-            raise CommandError(str(error)) from None
+        if verb in _ACTIONS:
+            self._act(_ACTIONS[verb][1], options["jobs"])
+        else:
+            getattr(self, f"_{verb}")(options)
 
     def _act(self, act: Callable[[TrainingJob], TrainingJob], numbers: Iterable[int]) -> None:
         for number in numbers:

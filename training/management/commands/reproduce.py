@@ -6,9 +6,9 @@ import sys
 import time
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
-from registry.errors import HubError
+from registry.management.hub_command import HubCommand
 from registry.versions.comparison import find_version
 from training.attempt import reproduction
 from training.models import TrainingJob
@@ -17,7 +17,8 @@ _POLL_S = 0.5
 _REFUSED = 2
 
 
-class Command(BaseCommand):
+class Command(HubCommand):
+    refused = _REFUSED
     help = (
         "Queue a job that trains a version again from its lineage, and compare the weights. Exits "
         "with 0 when they are bit-exact or close, 1 when they diverged, 2 when there is no result."
@@ -32,10 +33,7 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, version: str, no_wait: bool, **options: Any) -> None:
-        try:
-            job = reproduction.enqueue(find_version(version))
-        except HubError as error:
-            raise CommandError(str(error), returncode=_REFUSED) from None
+        job = reproduction.enqueue(find_version(version))
         self.stdout.write(f"Job {job.pk} trains {job.reproduces} again.")
         if no_wait:
             return

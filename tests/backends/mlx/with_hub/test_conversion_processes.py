@@ -96,7 +96,7 @@ def test_killed_children_leave_a_reason_and_nothing_half_made(
     kill_child(hub, "import_base")
     failed = ended(hub, row)
     assert failed["status"] == "failed"
-    assert "goes on from what has arrived" in failed["error_message"]
+    assert "continue from what has arrived" in failed["error_message"]
     assert look(hub, "/bases")["count"] == 0
     model_hub.stall_after = 0
     model_hub.asked.clear()
@@ -107,7 +107,7 @@ def test_killed_children_leave_a_reason_and_nothing_half_made(
 
     # A conversion: killed amid the computing, nothing of it is left, and its retry begins again.
     row = ask(hub, f"/bases/{base}/quantize", bits=8)
-    wait_until(lambda: list(staging.glob("convert-*")), 30, 0.02)
+    wait_until(lambda: list(staging.glob("import-*")), 30, 0.02)
     kill_child(hub, "import_base")
     failed = ended(hub, row)
     assert failed["status"] == "failed"
