@@ -13,8 +13,8 @@ from ninja.pagination import paginate
 
 from inference import replay
 from inference.models import Replay, ReplayAnswer
-from registry.web.paging import LimitOffset
 from registry.background import work
+from registry.web.paging import LimitOffset
 
 router = Router(tags=["inference"])
 

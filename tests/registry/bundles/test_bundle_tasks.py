@@ -24,7 +24,7 @@ from registry.maintenance import gc
 from registry.models import BaseModel, BundleImport, MLflowOutbox, Model, ModelVersion
 from registry.models.work import SILENCE
 from registry.storage import paths
-from tests.registry.build import make_version
+from tests.registry.build import make_version, recorder
 
 pytestmark = pytest.mark.django_db
 Status = BundleImport.Status
@@ -48,7 +48,7 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> list[BundleImport]:
     """Every bundle is a large one; the tasks whose child would have been started."""
     tasks: list[BundleImport] = []
     monkeypatch.setattr(bundle_tasks, "AT_ONCE", 0)
-    monkeypatch.setattr(work, "launch", lambda row: tasks.append(row) or row)
+    monkeypatch.setattr(work, "launch", recorder(tasks))
     return tasks
 
 
@@ -162,7 +162,7 @@ def test_a_version_and_the_end_of_its_task_are_one(bundle: bytes) -> None:
         if text == "Computing checksums":
             BundleImport.objects.update(status=Status.FAILED)
 
-    work._Reporting.stage = give_up  # type: ignore[method-assign]
+    work._Reporting.stage = give_up  # type: ignore[method-assign, assignment]
     try:
         with pytest.raises(Conflict, match="marked as failed in the meantime"):
             bundle_tasks.run(task)

@@ -25,7 +25,7 @@ from registry.errors import Conflict, Damaged, Invalid, NotFound
 from registry.models import BaseImport, BaseModel, Dataset, ExportTask
 from registry.models.work import SILENCE
 from registry.storage import artifacts, paths
-from tests.registry.build import begin, make_base, make_dataset, make_version
+from tests.registry.build import begin, make_base, make_dataset, make_version, recorder
 
 pytestmark = pytest.mark.django_db
 STRICT = Limits(most_kl=1e-12, least_top1=1.0)
@@ -303,7 +303,7 @@ def test_an_export_is_launched_once_and_again_after_it_failed(
     monkeypatch: pytest.MonkeyPatch, client: Client
 ) -> None:
     launched: list[ExportTask] = []
-    monkeypatch.setattr(work, "launch", lambda row: launched.append(row) or row)
+    monkeypatch.setattr(work, "launch", recorder(launched))
     version = make_version()
     page = f"{version.get_absolute_url()}exports/"
     for _ in range(2):

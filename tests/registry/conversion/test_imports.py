@@ -21,7 +21,7 @@ from registry.errors import Conflict, Invalid, NotFound, Unavailable
 from registry.models import BaseImport, BaseModel
 from registry.models.work import Work
 from registry.storage import artifacts, paths
-from tests.registry.build import make_base
+from tests.registry.build import make_base, recorder
 from tests.registry.hub_server import COMMIT, REPO, FakeHub, serving
 
 pytestmark = pytest.mark.django_db
@@ -32,7 +32,7 @@ Status = BaseImport.Status
 def launched(monkeypatch: pytest.MonkeyPatch) -> list[Work]:
     """The rows whose child would have been started."""
     rows: list[Work] = []
-    monkeypatch.setattr(work, "launch", lambda row: rows.append(row) or row)
+    monkeypatch.setattr(work, "launch", recorder(rows))
     return rows
 
 
