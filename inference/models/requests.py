@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -80,10 +80,12 @@ class InferenceRequest(models.Model):
         NATIVE = "native", "Native"
         WEBSOCKET = "websocket", "WebSocket"
 
-    class Status(models.TextChoices):
+    class RequestStatus(models.TextChoices):
         COMPLETED = "completed", "Completed"
         CANCELLED = "cancelled", "Client went away"
         FAILED = "failed", "Failed"
+
+    Status: TypeAlias = RequestStatus  # noqa: UP040  # an attribute, too
 
     request_id = models.CharField(max_length=64, unique=True)
     correlation_id = models.CharField(max_length=64, blank=True)

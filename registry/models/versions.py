@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 from django.db import models
 from django.db.models import CharField, F, Q, TextChoices, Value
@@ -36,7 +36,7 @@ class ModelVersionQuerySet(models.QuerySet["ModelVersion"]):
 class ModelVersion(models.Model):
     """One immutable result of training and everything needed to make it again."""
 
-    class Status(TextChoices):
+    class VersionStatus(TextChoices):
         TRAINING = "training", "Training"
         """Its job runs; there are no files yet."""
         READY = "ready", "Ready"
@@ -45,6 +45,8 @@ class ModelVersion(models.Model):
         """Files verified and in `storage/archive`; not served."""
         FAILED = "failed", "Failed"
         """Its job failed; there are no files."""
+
+    Status: TypeAlias = VersionStatus  # noqa: UP040  # an attribute, too
 
     model = models.ForeignKey(Model, on_delete=models.PROTECT, related_name="versions")
     version = models.CharField(max_length=20, validators=[validate_semver])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from typing import ClassVar, Self
+from typing import ClassVar, Self, TypeAlias
 
 from django.db import models
 from django.db.models import Q, QuerySet, TextChoices
@@ -42,10 +42,12 @@ class Work(models.Model):
     """Long work in a child process, and how it ended. `registry.background.work` starts it,
     reports its progress and retries it."""
 
-    class Status(TextChoices):
+    class TaskStatus(TextChoices):
         RUNNING = "running", "Running"
         COMPLETED = "completed", "Completed"
         FAILED = "failed", "Failed"
+
+    Status: TypeAlias = TaskStatus  # noqa: UP040  # an attribute, too
 
     label: ClassVar[str]
     """Names its log in `storage/run` and its folders in `storage/staging`."""

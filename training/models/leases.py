@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import uuid
-from typing import Any
+from typing import Any, TypeAlias
 
 from django.db import models
 from django.db.models import F
@@ -25,7 +25,7 @@ class LeaseLost(Exception):
 class Leased(models.Model):
     """The columns of `TrainingJob` that say which process owns it, and how they change."""
 
-    class Status(models.TextChoices):
+    class JobStatus(models.TextChoices):
         QUEUED = "queued", "Queued"
         """Waiting for the worker; `wait_reason` says why."""
         RUNNING = "running", "Running"
@@ -33,6 +33,8 @@ class Leased(models.Model):
         COMPLETED = "completed", "Completed"
         FAILED = "failed", "Failed"
         CANCELLED = "cancelled", "Cancelled"
+
+    Status: TypeAlias = JobStatus  # noqa: UP040  # an attribute, too
 
     status = models.CharField(max_length=10, choices=Status, default=Status.QUEUED, editable=False)
     started_at = models.DateTimeField(null=True, editable=False)
