@@ -195,6 +195,7 @@ def wait_until(condition: object, timeout_s: float = 30, every_s: float = 0.1) -
 
 @pytest.fixture(scope="session")
 def running_hub(tmp_path_factory: pytest.TempPathFactory, database: str) -> Iterator[RunningHub]:
-    """One real hub on `database` that all tests share: make names of your own, and end none of its processes."""
+    """One real hub on `database` that all tests share: make names of your own, and end none of
+    its processes."""
     with run_hub(tmp_path_factory.mktemp("hub"), measured=True) as hub:
         yield hub
