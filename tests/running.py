@@ -84,7 +84,7 @@ class RunningHub:
     def health(self) -> dict[str, object]:
         return httpx.get(f"{self.url}/health", timeout=10).json()  # type: ignore[no-any-return]
 
-    def wait_ready(self, timeout_s: float = 90) -> None:
+    def wait_ready(self, timeout_s: float = 300) -> None:
         """Until `/health` says ready; fails with the log's end when it does not."""
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
