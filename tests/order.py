@@ -1,8 +1,8 @@
 """Which tests a worker runs, in which order, and which are quick.
 
-A worker takes whole files, because the tests of a file share what its fixtures made, and of files
-that need the same process all; those that take longest first. The repetitions on PostgreSQL come after everything else, so that a worker
-changes its database once.
+A worker takes whole files, because the tests of a file share what its fixtures made, and all files
+that need the same process; those that take longest come first. The repetitions on PostgreSQL come
+after everything else, so that a worker changes its database once.
 """
 
 from __future__ import annotations

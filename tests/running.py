@@ -84,7 +84,7 @@ class RunningHub:
     def health(self) -> dict[str, object]:
         return httpx.get(f"{self.url}/health", timeout=10).json()  # type: ignore[no-any-return]
 
-    def wait_ready(self, timeout_s: float = 90) -> None:
+    def wait_ready(self, timeout_s: float = 300) -> None:
         """Until `/health` says ready; fails with the log's end when it does not."""
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
@@ -194,7 +194,8 @@ def wait_until(condition: object, timeout_s: float = 30, every_s: float = 0.1) -
 
 
 @pytest.fixture(scope="session")
-def running_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHub]:
-    """One real hub that all tests share: make names of your own, and end none of its processes."""
+def running_hub(tmp_path_factory: pytest.TempPathFactory, database: str) -> Iterator[RunningHub]:
+    """One real hub on `database` that all tests share: make names of your own, and end none of
+    its processes."""
     with run_hub(tmp_path_factory.mktemp("hub"), measured=True) as hub:
         yield hub

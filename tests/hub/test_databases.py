@@ -11,6 +11,7 @@ from django.db import connection
 
 from hub.models import SystemSample
 from tests.databases import DEFAULT
+from tests.running import RunningHub
 
 
 def vendor() -> str:
@@ -34,6 +35,11 @@ def test_a_test_runs_on_the_database_in_its_name(
     assert os.environ.get("DATABASE_URL", "").startswith("postgres") == (database == "postgresql")
     assert "test" in str(settings.DATABASES["default"]["NAME"])
     assert not SystemSample.objects.exists()
+
+
+def test_a_running_hub_is_on_it_too(running_hub: RunningHub, database: str) -> None:
+    url = running_hub.environment["DATABASE_URL"]
+    assert url.startswith("postgres") == (database == "postgresql")
 
 
 @pytest.mark.django_db

@@ -10,7 +10,7 @@ from tests.inference.processes import Hub, own_database, wait_for
 
 
 @pytest.fixture(scope="session")
-def processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
+def processes(tmp_path_factory: pytest.TempPathFactory, database: str) -> Iterator[Hub]:
     with own_database() as database_url:
         hub = Hub(tmp_path_factory.mktemp("hub") / "storage", database_url)
         try:
