@@ -185,7 +185,7 @@ class Config(BaseSettings):
             )
         if not self.is_loopback and self.debug:
             raise ValueError(
-                f"HUB_DEBUG shows settings and code to whoever causes an error, and HUB_HOST is "
+                f"HUB_DEBUG shows settings and code to anyone who causes an error, and HUB_HOST is "
                 f"{self.host}, which others can reach: turn HUB_DEBUG off, or listen on 127.0.0.1"
             )
         return self

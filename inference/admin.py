@@ -52,7 +52,7 @@ class ApiTokenAdmin(admin.ModelAdmin[ApiToken]):
     def get_readonly_fields(
         self, request: HttpRequest, obj: ApiToken | None = None
     ) -> tuple[str, ...]:
-        """Whoever may widen a key's scope may do everything: superusers alone."""
+        """A wider scope allows everything, so only superusers change it."""
         return (
             self.readonly_fields if request.user.is_superuser else (*self.readonly_fields, "scope")
         )

@@ -27,12 +27,12 @@ class Replay(Work):
     until = models.DateTimeField()
     total = models.PositiveIntegerField(default=0, help_text="Requests chosen")
     skipped = models.PositiveIntegerField(
-        default=0, help_text="Sampled without a seed: no answer could be the same"
+        default=0, help_text="Sampled without a seed, so answers cannot be compared"
     )
     asked = models.PositiveIntegerField(default=0, help_text="Answered so far")
     agreed = models.PositiveIntegerField(default=0, help_text="With the same answer")
     agreement = models.FloatField(null=True, help_text="Share of the same answers")
-    similarity = models.FloatField(null=True, help_text="Mean likeness of the texts")
+    similarity = models.FloatField(null=True, help_text="Mean similarity of the texts")
     error_message = models.TextField(blank=True, db_column="error")
 
     class Meta:

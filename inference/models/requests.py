@@ -82,7 +82,7 @@ class InferenceRequest(models.Model):
 
     class RequestStatus(models.TextChoices):
         COMPLETED = "completed", "Completed"
-        CANCELLED = "cancelled", "Client went away"
+        CANCELLED = "cancelled", "Client disconnected"
         FAILED = "failed", "Failed"
 
     Status: TypeAlias = RequestStatus  # noqa: UP040  # an attribute, too

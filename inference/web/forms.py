@@ -28,20 +28,20 @@ class KeyLimitsForm(forms.Form):
 class KeyForm(KeyLimitsForm):
     name = forms.CharField(
         max_length=100,
-        help_text="What or whom the key is for.",
+        help_text="Who or what uses the key.",
         widget=forms.TextInput(attrs={"autocomplete": "off"}),
     )
     scope = forms.ChoiceField(
         choices=ApiToken.Scope,
         initial=ApiToken.Scope.INFERENCE,
-        help_text="What it may do.",
+        help_text="What the key may do.",
     )
     field_order = ("name", "scope", "max_running", "max_waiting")
 
 
 class ReplayForm(forms.Form):
     source = forms.CharField(
-        label="Requests of",
+        label="Requests from",
         max_length=250,
         help_text="The version that answered them: NAME@0.1.0 or NAME@production.",
         widget=forms.TextInput(attrs={"autocomplete": "off", "placeholder": "calendar@0.1.0"}),
@@ -49,14 +49,14 @@ class ReplayForm(forms.Form):
     target = forms.CharField(
         label="Answered by",
         max_length=250,
-        help_text="The version that is to answer them now.",
+        help_text="The version that answers them now.",
         widget=forms.TextInput(attrs={"autocomplete": "off", "placeholder": "calendar@0.2.0"}),
     )
     since = forms.CharField(
         max_length=40, help_text="30m, 24h, 7d, or a date such as 2026-11-24.", initial="24h"
     )
     limit = forms.IntegerField(
-        min_value=1, max_value=MOST, initial=200, help_text="The newest so many requests."
+        min_value=1, max_value=MOST, initial=200, help_text="How many of the newest requests."
     )
 
 

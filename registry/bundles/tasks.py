@@ -25,7 +25,7 @@ def start_upload(
 ) -> ModelVersion | BundleImport:
     """Import an uploaded bundle: at once when it is small, else the task that does.
 
-    Raises what `import_bundle_upload` raises, as far as a bundle's beginning tells, and Conflict
+    Raises what `import_bundle_upload` raises, as far as the start of the bundle shows, and Conflict
     when the same version is on its way to the same model already.
     """
     if (file.size or 0) <= AT_ONCE:

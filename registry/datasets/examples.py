@@ -77,13 +77,20 @@ class Reader:
         self.format = self.format or found
         if found != self.format:
             raise BadLine(f"is a {found} example in a data set of {self.format} examples.")
-        line = row if isinstance(row, str) and example is given else sources.dump(example)
+        line = row if isinstance(row, str) and example is given else self._dump(found, example)
         self.characters += len(line)
         self.longest = max(self.longest, len(line))
         self.read_so_far += 1
         if self.read_so_far % _EVERY == 0:
             self.progress.part(self._share, examples=self.read_so_far)
         return line
+
+    def _dump(self, format: Dataset.Format, example: Row) -> str:
+        """As JSON. What no training reads may hold what JSON cannot say, and is left out then."""
+        try:
+            return sources.dump(example)
+        except BadLine:
+            return sources.dump({key: example[key] for key in FIELDS[format] if key in example})
 
     def _tick(self, share: float) -> None:
         self._share = share

@@ -9,7 +9,8 @@ from __future__ import annotations
 import csv
 import io
 import json
-import math
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, NoReturn
@@ -18,7 +19,6 @@ from registry.errors import Invalid
 
 SUFFIXES = (".jsonl", ".json", ".parquet", ".csv", ".tsv")
 _LONGEST_LINE = 16 << 20  # bytes
-_BATCH = 1024  # rows of a Parquet file that are in memory at once
 _SNIFFED = 64 << 10  # characters from which the shape of a CSV file is guessed
 
 type Row = dict[str, Any]
@@ -65,8 +65,11 @@ def parse(line: str) -> Row:
 
 
 def dump(value: Any) -> str:
-    """One line of JSON. Raises ValueError for what JSON cannot say."""
-    return json.dumps(value, ensure_ascii=False)
+    """One line of JSON. Raises BadLine for numbers that JSON cannot say."""
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        raise BadLine("holds NaN or an infinite number, which is not JSON.") from None
 
 
 def _no_constant(name: str) -> NoReturn:
@@ -99,43 +102,38 @@ def _json_lines(path: Path, tick: Tick) -> Iterator[tuple[int, str | BadLine]]:
 
 
 def _parquet(path: Path, tick: Tick) -> Iterator[tuple[int, Row | BadLine]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    """Read in a process of its own, with limits (`registry.datasets.parquet`)."""
+    command = [sys.executable, "-m", "registry.datasets.parquet", str(path.absolute())]
+    root = Path(__file__).resolve().parents[2]
+    with subprocess.Popen(
+        command, cwd=root, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as child:
+        try:
+            assert child.stdout is not None
+            for number, raw in enumerate(
+                iter(lambda: child.stdout.readline(_LONGEST_LINE), b""),  # type: ignore[union-attr]
+                start=1,
+            ):
+                if len(raw) == _LONGEST_LINE:
+                    yield number, BadLine(f"the row is longer than {_LONGEST_LINE >> 20} MiB.")
+                    return
+                share, row = json.loads(raw)
+                if row is None:
+                    return
+                tick(share)
+                yield number, row
+            assert child.stderr is not None
+            raise Invalid(_why(child.stderr.read(), path, child.wait()))
+        finally:
+            child.kill()
 
-    number = 0
-    try:
-        with pq.ParquetFile(path, memory_map=True) as file:
-            total = file.metadata.num_rows or 1
-            for batch in file.iter_batches(batch_size=_BATCH):
-                for row in batch.to_pylist():
-                    number += 1
-                    yield number, _plain_row(row)
-                tick(number / total)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        reason = (str(error).splitlines() or ["unreadable"])[0]
-        raise Invalid(f"{path.name} is not a readable Parquet file ({reason}).") from None
 
-
-def _plain_row(row: Row) -> Row | BadLine:
-    """The row with JSON types only. Fields that a struct has only for other rows (null) go."""
-    try:
-        return {key: _plain(value) for key, value in row.items() if value is not None}
-    except BadLine as error:
-        return error
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items() if item is not None}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        raise BadLine(f"holds {value}, which is not JSON.")
-    if value is None or isinstance(value, str | int | float | bool):
-        return value
-    if isinstance(value, bytes):
-        raise BadLine("holds bytes, not text.")
-    return str(value)  # dates and decimals
+def _why(said: bytes, path: Path, status: int) -> str:
+    """The last line of what a reading process wrote before it failed."""
+    lines = said.decode("utf-8", "replace").strip().splitlines()
+    if status > 0 and lines and lines[-1].startswith(path.name):
+        return lines[-1]
+    return f"{path.name} could not be read: it needs too much memory or time."
 
 
 # ---------------------------------------------------------------- CSV

@@ -55,8 +55,8 @@ class AliasMove(models.Model):
     )
     by = models.CharField(max_length=150, blank=True)
     reason = models.TextField(blank=True)
-    gate = models.JSONField(default=list, help_text="What each promotion rule said")
-    forced = models.BooleanField(default=False, help_text="Moved although a rule refused")
+    gate = models.JSONField(default=list, help_text="The result of each promotion rule")
+    forced = models.BooleanField(default=False, help_text="Moved against a promotion rule")
     moved_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:

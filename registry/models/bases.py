@@ -48,7 +48,7 @@ class BaseModel(models.Model):
         "ModelVersion", on_delete=models.PROTECT, null=True, related_name="fused", editable=False
     )
     certificate = models.JSONField(
-        default=dict, editable=False, help_text="How faithful it is to what it was made from"
+        default=dict, editable=False, help_text="How closely it matches the model it was made from"
     )
     created_at = models.DateTimeField(auto_now_add=True)
 
@@ -96,7 +96,9 @@ class BaseImport(Work):
     fused_version = models.ForeignKey(
         "ModelVersion", on_delete=models.SET_NULL, null=True, related_name="conversions"
     )
-    options = models.JSONField(default=dict, help_text="Bits, group size and data set to judge on")
+    options = models.JSONField(
+        default=dict, help_text="Bits, group size and data set to compare on"
+    )
 
     class Meta:
         ordering = ("-created_at",)

@@ -29,9 +29,9 @@ class DatasetTask(Work):
     kind = models.CharField(max_length=10, choices=Kind)
     name = models.CharField(max_length=100, validators=[validate_name])
     source = models.CharField(max_length=500, help_text="What was sent, or the hub id")
-    options = models.JSONField(default=dict, help_text="What the work needs to know")
+    options = models.JSONField(default=dict, help_text="Options of the task")
     examples = models.BigIntegerField(default=0, help_text="Read so far")
-    problems = models.JSONField(default=list, help_text="Mistakes in examples, the first of them")
+    problems = models.JSONField(default=list, help_text="The first errors in examples")
     dataset = models.ForeignKey(
         Dataset, on_delete=models.CASCADE, null=True, related_name="tasks", editable=False
     )

@@ -32,7 +32,9 @@ class Model(models.Model):
     base_model = models.ForeignKey(BaseModel, on_delete=models.PROTECT, related_name="models")
     mlflow_experiment_id = models.CharField(max_length=64, blank=True, editable=False)
     tags = models.JSONField(default=list, blank=True)
-    card_notes = models.TextField(blank=True, help_text="A person's own words, in Markdown")
+    card_notes = models.TextField(
+        blank=True, help_text="Your own text in the model card, in Markdown"
+    )
     archived_at = models.DateTimeField(null=True, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
 

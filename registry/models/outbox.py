@@ -1,4 +1,4 @@
-"""What MLflow has yet to be told."""
+"""What is still to be sent to MLflow."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from django.utils import timezone
 
 
 class MLflowOutbox(models.Model):
-    """What MLflow has yet to be told. Kept until it was, so a dead MLflow never stalls training."""
+    """What is still to be sent to MLflow. Kept until it is sent, so a dead MLflow never stalls training."""
 
     operation = models.CharField(max_length=40)
     run_key = models.CharField(

@@ -64,19 +64,19 @@ class ModelVersion(models.Model):
         max_length=500,
         blank=True,
         editable=False,
-        help_text="Where the files are being moved to; empty at rest",
+        help_text="Where the files are being moved to; empty when they are not",
     )
     archived_with_model = models.BooleanField(
         default=False,
         editable=False,
-        help_text="It went to the archive because its model did, and comes back with it",
+        help_text="Archived with its model, and restored with it",
     )
     notes = models.TextField(blank=True)
     evaluation = models.JSONField(
-        default=dict, editable=False, help_text="How its answers were scored, with samples of them"
+        default=dict, editable=False, help_text="Scores of its answers, with samples"
     )
     reproduction = models.JSONField(
-        default=dict, editable=False, help_text="Whether its lineage gave the same weights again"
+        default=dict, editable=False, help_text="Whether training again gave the same weights"
     )
     created_at = models.DateTimeField(auto_now_add=True)
 
@@ -84,7 +84,7 @@ class ModelVersion(models.Model):
     git_commit = models.CharField(max_length=40, blank=True, editable=False)
     git_dirty = models.BooleanField(null=True, editable=False)
     git_diff = models.TextField(
-        blank=True, editable=False, help_text="What a dirty checkout differed by"
+        blank=True, editable=False, help_text="Uncommitted changes of the checkout"
     )
     dataset = models.ForeignKey(
         Dataset, on_delete=models.PROTECT, null=True, related_name="versions", editable=False

@@ -30,7 +30,7 @@ def move_alias(
 
     An alias that points there already stays, and its last move is returned. Raises Invalid for a
     bad name or another model's version, Conflict when the version is not ready or a promotion
-    rule refuses it. `force` moves although rules refuse, and the history says so.
+    rule refuses it. `force` overrides the rules, which the history records.
     """
     try:
         validate_alias(name)

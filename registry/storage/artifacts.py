@@ -20,6 +20,17 @@ from registry.storage import paths
 
 MANIFEST = "manifest.json"
 _CHUNK = 1 << 20
+_LITTER = frozenset(
+    {
+        ".DS_Store",
+        ".localized",
+        ".Spotlight-V100",
+        ".fseventsd",
+        "Icon\r",
+        "Thumbs.db",
+        "desktop.ini",
+    }
+)
 _FORMAT = 1
 
 
@@ -126,7 +137,7 @@ def verify(folder: Path) -> list[str]:
 def discard(folder: Path) -> None:
     """Remove a folder below storage/staging that is no longer needed; a missing one is fine.
 
-    It is renamed first: a crash amid the removal must not leave half of its files under a name
+    It is renamed first: a crash during the removal must not leave half of its files under a name
     that could be published again.
     """
     trash = folder.with_name(f"trash-{uuid.uuid4().hex}")
@@ -161,8 +172,16 @@ def sha256(path: Path) -> str:
 def _names(folder: Path) -> Iterator[str]:
     """Everything below `folder` that is not a folder, as posix paths relative to it."""
     for path in folder.rglob("*"):
-        if path.is_symlink() or not path.is_dir():
-            yield path.relative_to(folder).as_posix()
+        name = path.relative_to(folder).as_posix()
+        if (path.is_symlink() or not path.is_dir()) and not is_litter(name):
+            yield name
+
+
+def is_litter(name: str) -> bool:
+    """Whether a system leaves such files in every folder that somebody looks at: they are no part
+    of what was published, and do no harm to it."""
+    parts = name.split("/")
+    return any(part in _LITTER or part.startswith("._") for part in parts)
 
 
 def _seal_file(path: Path) -> File:

@@ -230,14 +230,14 @@ class MoveAliasForm(forms.Form):
     version = _VersionField(ModelVersion.objects.none(), to_field_name="version", empty_label=None)
     reason = forms.CharField(
         required=False,
-        help_text="Kept in the history.",
+        help_text="Shown in the history.",
         widget=forms.TextInput(attrs={"placeholder": "Better exact match", "autocomplete": "off"}),
     )
 
     force = forms.BooleanField(
         required=False,
-        label="Move although a rule refuses",
-        help_text="The history says so.",
+        label="Override promotion rules",
+        help_text="Recorded in the history.",
     )
 
     def __init__(self, model: Model, *args: Any, **kwargs: Any) -> None:

@@ -1,5 +1,5 @@
-// The page of one job, told by its stream of events: figures change where they stand, and what
-// changes its shape is fetched anew. Without a stream the same parts are polled.
+// The page of one job, updated by its stream of events: figures change where they stand, and what
+// changes its shape is fetched again. Without a stream the same parts are polled.
 
 import { bytes, duration, figure, rate } from "./figures.js";
 

@@ -17,7 +17,7 @@ const prompt = composer.elements.prompt;
 const track = $("#columns");
 const columns = [];
 let kept = null;
-let editing = null; // the question that is written anew
+let editing = null; // the question being edited
 let connecting = false;
 
 const isBusy = () => connecting || columns.some((column) => column.busy);
@@ -102,7 +102,7 @@ async function send() {
   prompt.focus();
 }
 
-/** Answer the last question of these columns again: drawn anew, unless the seed or greed forbids. */
+/** Answer the last question of these columns again: sampled again, unless a seed or greedy sampling rules that out. */
 async function regenerate(some) {
   const asked = settings.read();
   if (!asked || connecting || some.some((column) => column.busy)) return;

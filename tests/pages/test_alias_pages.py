@@ -49,9 +49,9 @@ def test_the_form_says_beforehand_what_the_rules_say(client: Client, seeded: See
     part = client.get(url, headers={"HX-Request": "true"}).content.decode()
     assert part.lstrip().startswith('<section class="card" id="promote"')
     assert "exact_match of 0.1.0 is 0.42; it must be at least 0.2.0&#x27;s 0.86." in part
-    assert "Move although a rule refuses" in part
+    assert "Override promotion rules" in part
     staging = client.get(url.replace("production", "staging")).content.decode()
-    assert "Move although a rule refuses" not in staging
+    assert "Override promotion rules" not in staging
 
 
 def test_a_refused_move_is_explained_and_may_be_forced(client: Client, seeded: Seeded) -> None:

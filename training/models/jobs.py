@@ -98,7 +98,9 @@ class TrainingJob(Progressing):
         Sweep, on_delete=models.SET_NULL, null=True, related_name="jobs", editable=False
     )
     varied = models.JSONField(
-        default=dict, editable=False, help_text="What is the job's own in its sweep, by dotted name"
+        default=dict,
+        editable=False,
+        help_text="Settings that differ within its sweep, by dotted name",
     )
     cloned_from = models.ForeignKey(
         "self", on_delete=models.SET_NULL, null=True, related_name="clones", editable=False
@@ -108,13 +110,13 @@ class TrainingJob(Progressing):
     paused = models.BooleanField(
         default=False,
         editable=False,
-        help_text="Not started while it waits; while it runs: back to the queue at its next step",
+        help_text="A paused job is not started; a running one returns to the queue at its next step",
     )
     out_of_memory = models.BooleanField(
-        default=False, editable=False, help_text="The last attempt ended for want of memory"
+        default=False, editable=False, help_text="The last attempt ran out of memory"
     )
     batch_size_before = models.PositiveIntegerField(
-        null=True, editable=False, help_text="Before it was halved for want of memory"
+        null=True, editable=False, help_text="Before it was halved because memory ran out"
     )
     correlation_id = models.CharField(max_length=64, blank=True, editable=False)
     version_number = models.CharField(
@@ -122,7 +124,7 @@ class TrainingJob(Progressing):
         blank=True,
         editable=False,
         validators=[validate_semver],
-        help_text="Chosen for its version; empty takes what is proposed when it begins",
+        help_text="Number chosen for the version; empty uses the proposed one",
     )
     result_version = models.OneToOneField(
         ModelVersion, on_delete=models.PROTECT, null=True, related_name="job", editable=False
@@ -133,7 +135,7 @@ class TrainingJob(Progressing):
         null=True,
         related_name="reproductions",
         editable=False,
-        help_text="The version that the job trains again, without making another",
+        help_text="The version to train again; the job makes no new one",
     )
 
     objects = TrainingJobQuerySet.as_manager()

@@ -48,7 +48,7 @@ class Leased(models.Model):
     lease = models.UUIDField(null=True, editable=False, help_text="Live while the job runs")
     heartbeat_at = models.DateTimeField(null=True, editable=False)
     heartbeat_due_at = models.DateTimeField(
-        null=True, editable=False, help_text="When the next heartbeat must have come"
+        null=True, editable=False, help_text="When the next heartbeat is due"
     )
     not_before = models.DateTimeField(
         null=True, editable=False, help_text="Back-off after a crash, or the next look for memory"
@@ -60,7 +60,7 @@ class Leased(models.Model):
 
     stage = models.CharField(max_length=40, blank=True, editable=False)
     yielding = models.CharField(
-        max_length=80, blank=True, editable=False, help_text="Why training holds still just now"
+        max_length=80, blank=True, editable=False, help_text="Why training is paused right now"
     )
     yielding_since = models.DateTimeField(null=True, editable=False)
 

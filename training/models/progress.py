@@ -13,26 +13,29 @@ class Progressing(Leased):
 
     iteration = models.PositiveIntegerField(default=0, editable=False)
     iters = models.PositiveIntegerField(
-        null=True, editable=False, help_text="Optimizer steps in all, known once the data is read"
+        null=True, editable=False, help_text="Optimizer steps in total, known once the data is read"
     )
     checkpoint_iteration = models.PositiveIntegerField(
-        default=0, editable=False, help_text="Where the job goes on after an interruption"
+        default=0, editable=False, help_text="Where the job continues after an interruption"
     )
     yielded_s = models.FloatField(
-        default=0.0, editable=False, help_text="Seconds held still in all, for others' sake"
+        default=0.0, editable=False, help_text="Total seconds paused for others"
     )
     tokens_per_second = models.FloatField(null=True, editable=False)
     peak_memory_bytes = models.BigIntegerField(null=True, editable=False)
     memory_estimate_bytes = models.BigIntegerField(
-        null=True, editable=False, help_text="Expected peak, as earlier runs have corrected it"
+        null=True, editable=False, help_text="Expected peak, corrected by earlier runs"
     )
     memory_parts = models.JSONField(
         default=dict,
         editable=False,
-        help_text="training.estimate.Memory: bytes before correction",
+        help_text="Bytes of each part, before the correction",
     )
     memory_family = models.CharField(
-        max_length=100, blank=True, editable=False, help_text="Runs that correct each other"
+        max_length=100,
+        blank=True,
+        editable=False,
+        help_text="Runs whose measurements correct each other's estimates",
     )
 
     class Meta:

@@ -21,7 +21,7 @@ SERIES = (
     "tokens_per_second",
     "peak_memory_bytes",
 )
-MAX_RUNS = 8  # curves that can still be told apart in one chart
+MAX_RUNS = 8  # more curves cannot be distinguished in one chart
 _SHOWN_WAITING = 50
 _STAGES = {
     "starting": "Starting…",

@@ -58,7 +58,7 @@ class Command(BaseCommand):
 
 
 class Server(uvicorn.Server):
-    """Tells endless streams to stop when the server shuts down."""
+    """Stops endless streams when the server shuts down."""
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         shutdown.requested.set()

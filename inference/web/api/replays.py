@@ -74,7 +74,7 @@ def replays(request: HttpRequest) -> QuerySet[Replay]:
 
 @router.post("/replays", response={202: ReplayOut}, summary="Replay requests")
 def start(request: HttpRequest, payload: ReplayIn) -> Status[Replay]:
-    """Requests of one version whose texts were kept, asked again of another."""
+    """Send one version's stored requests to another and compare the answers."""
     source, target = replay.version_named(payload.source), replay.version_named(payload.target)
     planned = replay.plan(source, target, replay.start_of(payload.since), limit=payload.limit)
     return Status(202, work.launch(planned))

@@ -39,7 +39,7 @@ class AliasIn(BaseModel):
     version: Annotated[str, Field(max_length=20)]
     reason: Annotated[str, Field(max_length=10_000)] = ""
     force: Annotated[
-        bool, Field(description="Move although a promotion rule refuses; the history says so")
+        bool, Field(description="Override promotion rules; recorded in the history")
     ] = False
 
 

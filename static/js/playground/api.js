@@ -13,8 +13,8 @@ export async function call(method, path, body) {
     throw new Error("The hub is not responding. Is it still running?");
   }
   if (answer.status === 204) return null;
-  const told = await answer.json().catch(() => null);
+  const body = await answer.json().catch(() => null);
   if (!answer.ok)
-    throw new Error(told?.error?.message ?? `The hub rejected the request (${answer.status}).`);
-  return told;
+    throw new Error(body?.error?.message ?? `The hub rejected the request (${answer.status}).`);
+  return body;
 }

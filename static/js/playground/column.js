@@ -7,7 +7,7 @@ import * as socket from "./socket.js";
 import { whatHolds } from "./waiting.js";
 
 const part = document.querySelector("#column-part");
-const RIVALS = 5; // other tokens told of each
+const RIVALS = 5; // alternatives shown for each token
 const PATIENCE_MS = 700; // before a wait is explained
 
 export class Column {

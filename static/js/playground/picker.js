@@ -110,7 +110,7 @@ export class Picker {
   async choose() {
     clearTimeout(this.timer);
     const typed = this.input.value.trim();
-    this.choosing = true; // also when the focus goes on meanwhile
+    this.choosing = true; // also if the focus moves on meanwhile
     if (!this.sought) await this.open(typed);
     this.choosing = false;
     this.take(this.isOpen ? (this.active?.dataset.name ?? typed) : typed);

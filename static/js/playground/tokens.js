@@ -1,5 +1,5 @@
 // Answers token by token: the less likely a token was, the stronger its colour. Pointing at one, or
-// going there with the arrow keys, tells its probability and what else might have come.
+// going there with the arrow keys, shows its probability and what else might have come.
 
 const tip = document.querySelector("#tip");
 const LEVELS = [0.9, 0.6, 0.3, 0.1]; // the probabilities between the five colours

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import resource
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import pytest
 
 from registry.datasets.formats import canonical
 from registry.datasets.snapshots import read_examples, register_dataset, register_hub_dataset
-from registry.datasets.sources import BadLine
+from registry.datasets.sources import BadLine, rows
 from registry.errors import Invalid, NotFound, Unavailable
 from registry.models import Dataset
 from tests.registry.build import chat, write_jsonl
@@ -28,8 +30,8 @@ def everything(dataset: Dataset) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
 def test_a_csv_file_with_any_separator_is_read(separator: str, tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
-    rows = "".join(f'"what, {n}?\nreally"{separator}"it; is {n}"\r\n' for n in range(30))
-    path.write_bytes(b"\xef\xbb\xbf" + f"question{separator}answer\r\n{rows}".encode())
+    text = "".join(f'"what, {n}?\nreally"{separator}"it; is {n}"\r\n' for n in range(30))
+    path.write_bytes(b"\xef\xbb\xbf" + f"question{separator}answer\r\n{text}".encode())
     dataset = register_dataset("table", path)
     assert dataset.format == "completions"
     assert {"prompt": "what, 7?\nreally", "completion": "it; is 7"} in everything(dataset)
@@ -62,9 +64,54 @@ def test_what_is_no_parquet_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.django_db
+def test_columns_that_are_not_used_may_hold_anything(tmp_path: Path) -> None:
+    given = [
+        {"prompt": f"q{n}", "completion": f"a{n}", "score": float("nan"), "image": b"\x00\xff"}
+        for n in range(9)
+    ]
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.Table.from_pylist(given), path)
+    dataset = register_dataset("scored", path)
+    assert {"prompt": "q3", "completion": "a3"} in everything(dataset)
+    with pytest.raises(Invalid, match="line 1"):
+        register_dataset("pictures", path, columns={"completion": "image"})
+    with pytest.raises(Invalid, match="line 1"):
+        register_dataset("scores", path, columns={"completion": "score"})
+
+
+def shared(path: Path, rows: int, size: int) -> Path:
+    """A file of some hundred bytes in which all rows share one text of that size."""
+    text = pa.DictionaryArray.from_arrays(pa.array([0] * rows, pa.int32()), ["x" * size])
+    table = pa.table({"prompt": text, "completion": pa.array(["a"] * rows)})
+    pq.write_table(table, path, compression="zstd")
+    assert path.stat().st_size < 4000
+    return path
+
+
+def test_a_small_file_that_unpacks_to_much_takes_little_memory(tmp_path: Path) -> None:
+    path = shared(tmp_path / "a.parquet", rows=200, size=1_000_000)
+    before = children_peak()
+    read = sum(len(row["prompt"]) for _, row in rows(path) if isinstance(row, dict))
+    assert read == 200_000_000
+    assert children_peak() - before < 300e6
+
+
+def test_a_row_that_is_too_long_ends_the_reading(tmp_path: Path) -> None:
+    path = shared(tmp_path / "a.parquet", rows=1024, size=17 << 20)
+    [(number, row)] = list(rows(path))
+    assert (number, isinstance(row, BadLine)) == (1, True)
+
+
+def children_peak() -> float:
+    """Bytes that the largest child of this process ever held."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit
+
+
+@pytest.mark.django_db
 def test_columns_are_mapped_by_hand(tmp_path: Path) -> None:
-    rows = [{"ask": f"q{n}", "say": f"a{n}", "text": "distracts"} for n in range(9)]
-    path = write_jsonl(tmp_path / "a.jsonl", rows)
+    asked = [{"ask": f"q{n}", "say": f"a{n}", "text": "distracts"} for n in range(9)]
+    path = write_jsonl(tmp_path / "a.jsonl", asked)
     dataset = register_dataset("mapped", path, columns={"prompt": "ask", "completion": "say"})
     assert {"prompt": "q3", "completion": "a3"} in everything(dataset)
     with pytest.raises(Invalid, match='line 1: has no "asked"; it has ask, say, text'):
