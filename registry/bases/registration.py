@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -115,6 +116,7 @@ def publish(row: BaseModel, imported: ImportedModel, staging: Path) -> BaseModel
 
     Raises Conflict when the name is taken.
     """
+    _take_template(staging)
     manifest = artifacts.seal(staging)
     target = paths.base_dir(row.name)
     row.path = paths.relative(target)
@@ -137,12 +139,68 @@ def _import(path: Path, staging: Path, *, folder: bool) -> ImportedModel:
         return ask_backend(ImportedModel, "import_gguf", path, staging)
     if not path.is_dir():
         raise Invalid(f"{path} is not a folder.")
-    inspect(path)  # refuses code and pickles before anything is copied
+    cache = _hub_cache(path)
+    if cache is None:
+        inspect(path)  # refuses code and pickles before anything is copied
+    else:
+        path = cache
     for pattern in _WANTED:
         for file in sorted(path.glob(pattern)):
-            if file.name != artifacts.MANIFEST:
+            if file.name != artifacts.MANIFEST and not artifacts.is_litter(file.name):
                 shutil.copyfile(file, staging / file.name)
     return inspect(staging)
+
+
+def default_name(path: Path) -> str:
+    """The name of a base model from `path`, if nobody chooses one."""
+    for part in (path.resolve(), *path.resolve().parents[:2]):
+        if part.name.startswith("models--"):
+            return part.name.rpartition("--")[2]
+    return path.stem if path.is_file() else path.resolve().name
+
+
+def _hub_cache(path: Path) -> Path | None:
+    """The newest snapshot in a folder that a model hub's client keeps (`models--OWNER--NAME`, or
+    one of its `snapshots`); None for any other folder. Its files are links into the same folder.
+
+    Raises Invalid when it holds no snapshot, or a file leads out of it.
+    """
+    root = next((p for p in (path, *path.parents[:2]) if p.name.startswith("models--")), None)
+    if root is None or not (root / "snapshots").is_dir():
+        return None
+    snapshot = path
+    if path in (root, root / "snapshots"):
+        main = root / "refs" / "main"
+        named = root / "snapshots" / main.read_text().strip() if main.is_file() else None
+        found = sorted((root / "snapshots").iterdir(), key=lambda p: p.stat().st_mtime)
+        if named is None or not named.is_dir():
+            named = found[-1] if found else None
+        if named is None:
+            raise Invalid(f"{root.name} holds no downloaded model; download it again.")
+        snapshot = named
+    for file in snapshot.iterdir():
+        if not file.resolve().is_relative_to(root.resolve()):
+            raise Invalid(f"{file.name} in {root.name} leads out of that folder; copy the files.")
+    return snapshot
+
+
+def _take_template(folder: Path) -> None:
+    """Some models keep their chat template in a file of its own as JSON, which only the loaders of
+    multimodal models read: give it the name that tokenizers look for."""
+    source, target = folder / "chat_template.json", folder / "chat_template.jinja"
+    if not source.is_file() or target.exists():
+        return
+    template = _entry(source, "chat_template")
+    if isinstance(template, str) and not _entry(folder / "tokenizer_config.json", "chat_template"):
+        target.write_text(template)
+
+
+def _entry(path: Path, key: str) -> object:
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    return found.get(key) if isinstance(found, dict) else None
 
 
 def inspect(folder: Path, beat: Callable[[], None] = lambda: None) -> ImportedModel:

@@ -38,7 +38,7 @@ class Command(HubCommand):
         path = Path(source).expanduser()
         if path.is_dir():
             return registration.register_base(
-                name or path.resolve().name, BaseModel.Source.FOLDER, source
+                name or registration.default_name(path), BaseModel.Source.FOLDER, source
             )
         if path.is_file() or path.suffix == ".gguf":
             return registration.register_base(name or path.stem, BaseModel.Source.GGUF, source)

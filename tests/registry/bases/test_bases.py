@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,65 @@ def test_a_folder_is_copied_without_what_is_no_part_of_a_model(tmp_path: Path) -
     copy = registration.register_base("copy", Source.FOLDER, str(original))
     assert not (registration.base_path(copy) / "notes.md").exists()
     assert artifacts.verify(registration.base_path(copy)) == []
+
+
+def cached(tmp_path: Path) -> Path:
+    """A folder as a model hub's client keeps it: files under their hashes, and links to them."""
+    original = registration.base_path(make_base("original"))
+    root = tmp_path / "models--owner--small-model"
+    snapshot = root / "snapshots" / "abc123"
+    snapshot.mkdir(parents=True)
+    (root / "blobs").mkdir()
+    (root / "refs").mkdir()
+    (root / "refs" / "main").write_text("abc123")
+    for file in original.iterdir():
+        if file.name != artifacts.MANIFEST:
+            (root / "blobs" / file.name).write_bytes(file.read_bytes())
+            (snapshot / file.name).symlink_to(f"../../blobs/{file.name}")
+    return root
+
+
+@pytest.mark.parametrize("inside", ["", "snapshots", "snapshots/abc123"])
+def test_a_hub_clients_cache_is_read_through_its_links(inside: str, tmp_path: Path) -> None:
+    folder = cached(tmp_path) / inside
+    assert registration.default_name(folder) == "small-model"
+    base = registration.register_base("copy", Source.FOLDER, str(folder))
+    assert artifacts.verify(registration.base_path(base)) == []
+
+
+def test_a_link_out_of_the_cache_is_refused(tmp_path: Path) -> None:
+    root = cached(tmp_path)
+    (tmp_path / "secret.json").write_text("{}")
+    (root / "snapshots" / "abc123" / "secret.json").symlink_to(tmp_path / "secret.json")
+    with pytest.raises(Invalid, match=r"secret\.json in models--owner--small-model leads out"):
+        registration.register_base("copy", Source.FOLDER, str(root))
+    (root / "snapshots" / "abc123").rename(tmp_path / "elsewhere")
+    with pytest.raises(Invalid, match="holds no downloaded model"):
+        registration.register_base("copy", Source.FOLDER, str(root))
+
+
+def test_a_template_in_a_json_file_of_its_own_is_found_by_the_tokenizer(tmp_path: Path) -> None:
+    original = registration.base_path(make_base("original"))
+    for known, taken in ((None, "{{ messages }}"), ("own", None)):
+        source = tmp_path / f"source-{known}"
+        shutil.copytree(original, source)
+        source.chmod(0o755)
+        (source / "chat_template.json").write_text('{"chat_template": "{{ messages }}"}')
+        (source / "tokenizer_config.json").unlink(missing_ok=True)
+        (source / "tokenizer_config.json").write_text(json.dumps({"chat_template": known}))
+        base = registration.register_base(f"copy-{known}", Source.FOLDER, str(source))
+        template = registration.base_path(base) / "chat_template.jinja"
+        assert (template.read_text() if template.exists() else None) == taken
+
+
+def test_what_a_system_leaves_in_folders_is_no_damage(tmp_path: Path) -> None:
+    folder = registration.base_path(make_base("tiny"))
+    folder.chmod(0o755)
+    (folder / ".DS_Store").write_bytes(b"x")
+    (folder / "._config.json").write_bytes(b"x")
+    assert artifacts.verify(folder) == []
+    copy = registration.register_base("copy", Source.FOLDER, str(folder))
+    assert not (registration.base_path(copy) / "._config.json").exists()
 
 
 def test_the_starter_is_imported_once() -> None:
