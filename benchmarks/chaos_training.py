@@ -33,7 +33,6 @@ from typing import Any
 import psutil
 
 from benchmarks.setup.hub import ROOT, add_arguments, finish, machine, own_storage
-from training.machine import processes
 
 BAR_S = 45.0
 ITERS, SAVE_EVERY, STEP_S = 30, 2, 0.05
@@ -146,7 +145,7 @@ class Chaos:
         if held is not None:
             wait_until_given_back(held)
             # What may take so long on an idle machine may take as many times longer as it is busier.
-            self.orphaned_s.append((time.monotonic() - began) / processes.busyness())
+            self.orphaned_s.append((time.monotonic() - began) / busyness())
         return True
 
     def finish(self) -> None:
@@ -169,6 +168,12 @@ class Chaos:
             for child in left:
                 with contextlib.suppress(psutil.Error):
                     child.kill()
+
+
+def busyness() -> float:
+    from training.machine import processes  # reads the settings, so not before
+
+    return processes.busyness()
 
 
 def family(pid: int) -> list[psutil.Process]:
@@ -216,7 +221,7 @@ def wait_until_given_back(held: tuple[int, Any] | None, limit_s: float = 2 * BAR
     """Wait until that lease is no longer live."""
     from training.models import TrainingJob
 
-    deadline = time.monotonic() + limit_s * processes.busyness()
+    deadline = time.monotonic() + limit_s * busyness()
     while held is not None and TrainingJob.objects.held(*held).exists():
         if time.monotonic() > deadline:
             return

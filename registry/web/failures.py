@@ -40,7 +40,7 @@ def too_large(request: HttpRequest) -> TooLarge:
     """The body is larger than `settings.DATA_UPLOAD_MAX_MEMORY_SIZE`."""
     return TooLarge(
         f"The body is larger than {human(settings.DATA_UPLOAD_MAX_MEMORY_SIZE)}; send less at a "
-        "time, or large files as a multipart upload."
+        "time, or a file (JSONL for examples) as a multipart upload."
     )
 
 

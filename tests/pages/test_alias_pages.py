@@ -60,7 +60,7 @@ def test_a_refused_move_is_explained_and_may_be_forced(client: Client, seeded: S
     fields = {"name": "production", "version": "0.1.0"}
     refused = client.post(url, fields)
     assert refused.status_code == 409
-    assert "calendar@production stays" in text(refused)
+    assert "calendar@production was not moved" in text(refused)
     assert Alias.objects.get().version == seeded.versions[1]
     forced = client.post(url, {**fields, "force": "on"}, follow=True)
     assert "rule overridden" in text(forced)

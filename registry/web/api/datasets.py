@@ -5,7 +5,6 @@
 import json
 from typing import Annotated, Any
 
-from django.core.exceptions import RequestDataTooBig
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.shortcuts import get_object_or_404
@@ -196,7 +195,7 @@ def _names_hub(request: HttpRequest) -> bool:
     """Whether the JSON body asks for a hub's data set. What is no JSON is refused later."""
     try:
         body = json.loads(request.body)
-    except (ValueError, RecursionError, RequestDataTooBig):
+    except (ValueError, RecursionError):
         return False
     return isinstance(body, dict) and "hub" in body
 
@@ -210,8 +209,6 @@ def _read[T: Fields](fields: type[T], body: Any) -> T:
             if isinstance(content, bytes)
             else fields.model_validate(content)
         )
-    except RequestDataTooBig:
-        raise Invalid("The JSON is too large; upload the examples as a JSONL file.") from None
     except ValidationError as error:
         first = error.errors()[0]
         raise Invalid(explain([{**first, "loc": first["loc"] or ("body",)}])) from None

@@ -92,7 +92,7 @@ def test_a_task_takes_what_was_uploaded_and_clears_up(
         "0.1.0",
     )
     version.delete()
-    assert "has been deleted" in client.get(task.get_absolute_url()).content.decode()
+    assert "has since been deleted" in client.get(task.get_absolute_url()).content.decode()
 
 
 def test_what_the_beginning_tells_is_refused_at_once(bundle: bytes) -> None:

@@ -218,11 +218,12 @@ def test_a_bad_data_set_is_refused(client: Client, body: Any, told: str) -> None
     assert not Dataset.objects.exists()
 
 
-def test_too_much_json_is_refused_with_advice(client: Client) -> None:
+def test_too_much_json_is_refused_with_advice(client: Client, settings: Any) -> None:
+    settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 1 << 20
     examples = [{"text": "x" * 10_000}] * 400
     answer = post(client, "/api/datasets", {"name": "big", "examples": examples})
-    assert answer.status_code == 422
-    assert "JSONL file" in message(answer)
+    assert answer.status_code == 413
+    assert "JSONL for examples" in message(answer)
 
 
 def test_examples_are_read_by_page(client: Client) -> None:

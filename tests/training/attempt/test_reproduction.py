@@ -255,7 +255,7 @@ def test_page_and_api_queue_it_and_show_the_result(client: Client) -> None:
     version = make_version()
     page = version.get_absolute_url()
     api = f"/api/models/{version.model_id}/versions"
-    assert "Train it again" in client.get(page).content.decode()
+    assert "Reproduce" in client.get(page).content.decode()
     answer = client.post(f"{api}/0.1.0/reproduce", {}, content_type="application/json")
     assert (answer.status_code, answer.json()["reproduces"]) == (201, "helper@0.1.0")
     refused = client.post(f"{page}reproduce/", follow=True).content.decode()
