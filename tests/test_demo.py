@@ -26,7 +26,7 @@ def figures(storage: Path) -> dict[str, Any]:
     """What one run of the demo reported."""
     report = storage / "report.json"
     run = subprocess.run(
-        [sys.executable, "manage.py", "demo", "--exit", "--report", str(report)],
+        [sys.executable, "manage.py", "demo", "--exit", "--minutes", "20", "--report", str(report)],
         cwd=ROOT,
         env=without_coverage(hub_environment(storage, HUB_BACKEND="mlx", DATABASE_URL="")),
         capture_output=True,

@@ -40,6 +40,9 @@ REGISTRATION = {
 CONFIG = ROOT / "registry" / "datasets" / "starter" / "config.json"
 SHOWN = 3  # held-out requests whose answers are printed
 STREAMS = 32
+SAY_EVERY_S = 10.0  # without a terminal, which would show bars
+FEWEST_ITERS, FEWEST_QUESTIONS = 40, 16
+START_S = 15.0  # of a job, and of a model that is loaded to answer
 MAX_TOKENS = 40  # expected answers are shorter; an untuned base would keep going
 
 
@@ -96,13 +99,12 @@ class Answers:
     scored: EvaluationReport
 
     def figures(self, perplexity: float | None) -> dict[str, float | None]:
-        rates = [row.tokens_per_second for row in self.streamed.rows if row.tokens_per_second]
         return {
             "exact_match": self.scored.exact_match,
             "examples": self.scored.total,
             "perplexity": perplexity,
             "first_token_ms": self.streamed.first_token_ms_p50,
-            "tokens_per_second": statistics.median(rates) if rates else None,
+            "tokens_per_second": _rate(self.streamed),
             f"tokens_per_second_{STREAMS}_streams": self.scored.tokens_per_second,
         }
 
@@ -110,7 +112,10 @@ class Answers:
 class Demo:
     """One run of register → train → version → serve."""
 
-    def __init__(self, url: str, console: Console) -> None:
+    def __init__(self, url: str, console: Console, budget_s: float) -> None:
+        """`budget_s`: seconds for everything but the start of the hub; a slow machine trains fewer
+        steps and answers fewer questions."""
+        self.budget_s = budget_s
         self.api = Api(url)
         self.console = console
         self.figures = Figures(url=url)
@@ -127,12 +132,38 @@ class Demo:
             "items"
         ]
         before = self._timed("base_answers", lambda: self._answers(f"base:{base.name}", held_out))
-        job = self._timed("training", lambda: self._train(model, dataset.pk))
+        held_out = held_out[: before.scored.total]
+        iters = self._fit_iters(before.streamed, time.monotonic() - started)
+        job = self._timed("training", lambda: self._train(model, dataset.pk, iters))
         self._promote(job)
         after = self._timed("tuned_answers", lambda: self._answers(f"{MODEL}@production", held_out))
         self._measure(job, before, after)
         self.figures.seconds["total"] = round(time.monotonic() - started, 1)
         return self.figures
+
+    # ------------------------------------------------------------------ what fits
+
+    def _fit_questions(self, streamed: EvaluationReport, every: int) -> int:
+        """How many held-out requests fit: base and tuned model may take two fifths of the budget
+        for them. Asked together they take a 4.5th of their time one by one (2 cores, 2026-11)."""
+        if not (rate := _rate(streamed)):
+            return every
+        each_s = MAX_TOKENS / rate
+        fitting = int((self.budget_s / 5 / each_s - SHOWN) * 4.5)
+        return min(every, max(FEWEST_QUESTIONS, fitting))
+
+    def _fit_iters(self, streamed: EvaluationReport, spent_s: float) -> int:
+        """How many training steps fit into the rest. A step takes as long as 25 tokens of the base
+        (2 cores, 2026-11). The learning rate's schedule shrinks with them, so that fewer steps
+        still end in a trained model."""
+        wanted = int(json.loads(CONFIG.read_text())["iters"])
+        if not (rate := _rate(streamed)):
+            return wanted
+        left_s = self.budget_s - spent_s - self.figures.seconds["base_answers"] - START_S
+        iters = min(wanted, max(FEWEST_ITERS, int(left_s * rate / 25)))
+        if iters < wanted:
+            self._say(f"this machine needs fewer steps to be done in time: {iters} of {wanted}")
+        return iters
 
     # ------------------------------------------------------------------ steps
 
@@ -154,8 +185,10 @@ class Demo:
         return dict(model)
 
     def _answers(self, name: str, examples: list[Any]) -> Answers:
-        """The first answers one by one, streamed to the terminal, then all of them concurrently."""
-        return Answers(self._stream(name, examples[:SHOWN]), self._score(name, examples))
+        """The first answers one by one, streamed to the terminal, then all that fit concurrently."""
+        streamed = self._stream(name, examples[:SHOWN])
+        fitting = examples[: self._fit_questions(streamed, len(examples))]
+        return Answers(streamed, self._score(name, fitting))
 
     def _stream(self, name: str, examples: list[Any]) -> EvaluationReport:
         self.console.print(f"\n[bold]{name}[/] answers:", highlight=False)
@@ -177,24 +210,31 @@ class Demo:
         with _bar(self.console) as bar:
             title = f"{name}: {len(examples)} held-out requests"
             task = bar.add_task(title, total=len(examples), figures="")
-            report = asyncio.run(
-                evaluate(ask, examples, concurrency=STREAMS, on_answer=lambda: bar.advance(task))
-            )
+            lines = Lines(self.console)
+
+            def answered() -> None:
+                bar.advance(task)
+                lines.update(title, int(bar.tasks[0].completed), len(examples))
+
+            report = asyncio.run(evaluate(ask, examples, concurrency=STREAMS, on_answer=answered))
         self._say(f"{name}: {report.exact_matches} of {report.total} exact matches")
         return report
 
-    def _train(self, model: dict[str, Any], dataset_id: int) -> dict[str, Any]:
+    def _train(self, model: dict[str, Any], dataset_id: int, iters: int) -> dict[str, Any]:
         # The demo scores over HTTP itself, which also measures speed.
-        config = {**json.loads(CONFIG.read_text()), "scoring": {"scorer": "none"}}
+        config = json.loads(CONFIG.read_text())
+        config |= {"iters": iters, "steps_per_eval": iters, "scoring": {"scorer": "none"}}
         body = {"model_id": model["id"], "dataset_id": dataset_id, "config": config}
         queued = self.api.post("/api/training/jobs", body)
         self.figures.job = queued["id"]
         with _bar(self.console) as bar:
-            task = bar.add_task("queued", total=queued["config"]["iters"], figures="")
+            task = bar.add_task("queued", total=iters, figures="")
+            lines = Lines(self.console)
             for job in self._watch(queued["id"]):
                 text = f"job {job['id']}: {job['stage'] or job['status']}"
                 done = job["iteration"]
                 bar.update(task, description=text, completed=done, figures=_progress(job))
+                lines.update(text, done, iters, job["seconds_left"])
         if job["status"] != "completed":
             raise DemoFailed(
                 f"Training job {job['id']} is {job['status']}: {job['error_message']} "
@@ -266,6 +306,31 @@ class Demo:
         self.console.print(f"Done in {self.figures.seconds['total']:.0f} s.")
 
 
+def _rate(report: EvaluationReport) -> float | None:
+    """Tokens per second of one stream."""
+    rates = [row.tokens_per_second for row in report.rows if row.tokens_per_second]
+    return statistics.median(rates) if rates else None
+
+
+@dataclass
+class Lines:
+    """Without a terminal, which would show bars: a line of progress every ten seconds."""
+
+    console: Console
+    began: float = field(default_factory=time.monotonic)
+    said: float = field(default_factory=time.monotonic)
+
+    def update(self, what: str, done: int, total: int, left_s: float | None = None) -> None:
+        now = time.monotonic()
+        if self.console.is_terminal or now - self.said < SAY_EVERY_S:
+            return
+        self.said = now
+        if left_s is None and done:
+            left_s = (now - self.began) * (total - done) / done
+        left = "" if left_s is None else f", about {left_s:.0f} s left"
+        self.console.print(f"  {what}: {done} of {total}{left}", highlight=False)
+
+
 def _bar(console: Console) -> Progress:
     return Progress(
         SpinnerColumn(),
@@ -274,6 +339,7 @@ def _bar(console: Console) -> Progress:
         MofNCompleteColumn(),
         TextColumn("{task.fields[figures]}"),
         console=console,
+        disable=not console.is_terminal,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import socket
 import threading
+import time
 from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
@@ -28,12 +29,25 @@ class Command(BaseCommand):
         parser.add_argument(
             "--port", type=int, default=None, help="default: HUB_PORT or a free one"
         )
+        parser.add_argument(
+            "--minutes",
+            type=float,
+            default=5.0,
+            help="a slow machine trains fewer steps to be done in time; default: %(default)s",
+        )
         parser.add_argument("--exit", action="store_true", help="exit after the report")
         parser.add_argument("--report", type=Path, metavar="FILE", help="write all results as JSON")
 
     def handle(
-        self, *args: Any, port: int | None, report: Path | None, exit: bool, **options: Any
+        self,
+        *args: Any,
+        port: int | None,
+        minutes: float,
+        report: Path | None,
+        exit: bool,
+        **options: Any,
     ) -> None:
+        began = time.monotonic()
         ended = threading.Event()
         for number in (signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, _interrupt)
@@ -42,9 +56,10 @@ class Command(BaseCommand):
         hub = Supervisor(load(port=port or _free_port()), log)
         try:
             console.print("[bold]MLX Model Hub[/]: register → train → version → serve → monitor\n")
+            console.print("Starting the hub: web, engine, worker and sampler…")
             hub.start()
             hub.wait_ready()
-            demo = Demo(hub.url, console)
+            demo = Demo(hub.url, console, 60 * minutes - (time.monotonic() - began))
             demo.run()
             demo.show()
             if report:
