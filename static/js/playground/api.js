@@ -13,8 +13,8 @@ export async function call(method, path, body) {
     throw new Error("The hub is not responding. Is it still running?");
   }
   if (answer.status === 204) return null;
-  const body = await answer.json().catch(() => null);
+  const content = await answer.json().catch(() => null);
   if (!answer.ok)
-    throw new Error(body?.error?.message ?? `The hub rejected the request (${answer.status}).`);
-  return body;
+    throw new Error(content?.error?.message ?? `The hub rejected the request (${answer.status}).`);
+  return content;
 }

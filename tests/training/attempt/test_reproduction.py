@@ -261,8 +261,8 @@ def test_page_and_api_queue_it_and_show_the_result(client: Client) -> None:
     refused = client.post(f"{page}reproduce/", follow=True).content.decode()
     assert "is already reproducing helper@0.1.0" in refused
     job = run_next()
-    assert "makes no version" in client.get(job.get_absolute_url()).content.decode()
-    assert "the same to the last bit" in client.get(page).content.decode()
+    assert "without creating a version" in client.get(job.get_absolute_url()).content.decode()
+    assert "bit-identical weights" in client.get(page).content.decode()
     facts = client.get(f"{api}/0.1.0/lineage").json()["facts"]
     assert facts["reproduction"]["verdict"] == "bit-exact"
     listed = client.get(api).json()["items"]
