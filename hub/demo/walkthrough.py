@@ -153,14 +153,14 @@ class Demo:
         return min(every, max(FEWEST_QUESTIONS, fitting))
 
     def _fit_iters(self, streamed: EvaluationReport, spent_s: float) -> int:
-        """How many training steps fit into the rest. A step takes as long as 25 tokens of the base
+        """How many training steps fit into the rest. A step takes as long as 20 tokens of the base
         (2 cores, 2026-11). The learning rate's schedule shrinks with them, so that fewer steps
         still end in a trained model."""
         wanted = int(json.loads(CONFIG.read_text())["iters"])
         if not (rate := _rate(streamed)):
             return wanted
         left_s = self.budget_s - spent_s - self.figures.seconds["base_answers"] - START_S
-        iters = min(wanted, max(FEWEST_ITERS, int(left_s * rate / 25)))
+        iters = min(wanted, max(FEWEST_ITERS, int(left_s * rate / 20)))
         if iters < wanted:
             self._say(f"this machine needs fewer steps to be done in time: {iters} of {wanted}")
         return iters
