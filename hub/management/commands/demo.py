@@ -73,6 +73,7 @@ class Command(BaseCommand):
         except KeyboardInterrupt:
             console.print("Stopping…")
         finally:
+            signal.signal(signal.SIGINT, lambda *_: hub.kill())  # asked twice: do not be polite
             hub.stop()
 
 
