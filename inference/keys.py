@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 from django.db import IntegrityError, transaction
+from django.http import HttpRequest
 
 from inference.models import ApiToken
-from registry.errors import Conflict, Invalid
+from registry.errors import Conflict, Forbidden, Invalid
+
+
+def require_scope(request: HttpRequest, scope: str) -> None:
+    """Raises Forbidden when a signed-in user may not make a key of this scope: it could do what
+    they cannot, so that only superusers make keys that do more than generate text."""
+    user = getattr(request, "user", None)
+    if scope == ApiToken.Scope.INFERENCE or getattr(request, "token", None) is not None:
+        return
+    if user is not None and user.is_authenticated and not user.is_superuser:
+        raise Forbidden(f"Only a superuser creates keys with the scope {scope}.")
 
 
 def issue_key(

@@ -20,6 +20,13 @@ class Invalid(HubError):
     code = "invalid"
 
 
+class Forbidden(HubError):
+    """Who asks may not do this."""
+
+    status = 403
+    code = "permission"
+
+
 class NotFound(HubError):
     """What the request names does not exist."""
 

@@ -40,6 +40,12 @@ def chat_tokens(
     return [int(token) for token in tokens]
 
 
+def require_tools(tokenizer: Any, model: str) -> None:
+    """Raises BackendError when the model's template has no notation of tool calls: what it would
+    generate could not be read, and every token would be wasted."""
+    _notation(tokenizer, model)
+
+
 def text_tokens(tokenizer: Any, text: str) -> list[int]:
     """A plain text for a completion, with the special tokens that the model begins every text with."""
     return [int(token) for token in tokenizer.encode(text)]

@@ -33,7 +33,14 @@ from backends.base import (
     ToolCall,
     UnsupportedModel,
 )
-from backends.mlx.chat import chat_tokens, first_line, parse_tool_calls, text_tokens, tool_grammar
+from backends.mlx.chat import (
+    chat_tokens,
+    first_line,
+    parse_tool_calls,
+    require_tools,
+    text_tokens,
+    tool_grammar,
+)
 from backends.mlx.device import device_kind
 from backends.mlx.files.folder import inspect
 from backends.mlx.files.identity import identity
@@ -252,7 +259,10 @@ class MLXModel:
     def encode(
         self, messages: Sequence[Message], tools: Sequence[dict[str, Any]] | None = None
     ) -> list[int]:
-        """Raises BackendError when the model has no chat template or the template refuses."""
+        """Raises BackendError when the model has no chat template, none for `tools`, or one that
+        refuses."""
+        if tools:
+            require_tools(self._tokenizer, self.name)
         return chat_tokens(self._tokenizer, self.name, messages, tools)
 
     def encode_text(self, text: str) -> list[int]:

@@ -11,7 +11,7 @@ from django.shortcuts import get_object_or_404
 from ninja import Field, Router, Schema, Status
 from ninja.pagination import paginate
 
-from inference.keys import issue_key, limit_key
+from inference.keys import issue_key, limit_key, require_scope
 from inference.models import ApiToken
 from registry.web.paging import LimitOffset
 
@@ -60,6 +60,7 @@ def keys(request: HttpRequest) -> QuerySet[ApiToken]:
 @router.post("/keys", response={201: NewKeyOut}, summary="Make an API key")
 def make(request: HttpRequest, payload: KeyIn) -> Status[dict[str, object]]:
     """The answer has the key's text, which is stored nowhere."""
+    require_scope(request, payload.scope)
     key, text = issue_key(payload.name, payload.scope, payload.max_running, payload.max_waiting)
     return Status(201, {**KeyOut.from_orm(key).dict(), "text": text})
 

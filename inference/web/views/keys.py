@@ -11,7 +11,7 @@ from django.shortcuts import get_object_or_404, redirect
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST
 
-from inference.keys import issue_key, limit_key
+from inference.keys import issue_key, limit_key, require_scope
 from inference.models import ApiToken
 from inference.web.forms import KeyForm, KeyLimitsForm
 from registry.errors import HubError
@@ -31,6 +31,7 @@ def keys(request: HttpRequest) -> HttpResponse:
         status = 422
         if form.is_valid():
             try:
+                require_scope(request, form.cleaned_data["scope"])
                 made, text = issue_key(**form.cleaned_data)
             except HubError as error:
                 status = refuse(form, error)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from backends.base import BackendError, Message, ToolCall
-from backends.mlx.chat import chat_tokens, parse_tool_calls
+from backends.mlx.chat import chat_tokens, parse_tool_calls, require_tools
 from tests.backends.mlx.tool_template import TEMPLATE, TOOLS, with_template
 
 pytestmark = pytest.mark.any_database
@@ -76,3 +76,5 @@ def test_a_template_without_calls_is_named(tiny_base: Path, tmp_path: Path) -> N
     plain = load_tokenizer(with_template(tiny_base, tmp_path / "plain", "{{ messages }}"))
     with pytest.raises(BackendError, match="does not support tools"):
         read(plain, CALL)
+    with pytest.raises(BackendError, match="does not support tools"):
+        require_tools(plain, "plain")

@@ -86,3 +86,19 @@ def test_staff_without_permissions_make_no_key() -> None:
     client.force_login(User.objects.get(pk=user.pk))
     assert client.get("/models/").status_code == 200
     assert client.post("/models/new/", {}).status_code == 403
+
+
+@pytest.mark.django_db
+def test_a_key_that_may_do_more_than_its_maker_needs_a_superuser() -> None:
+    client = Client()
+    user = User.objects.create_user("kim", password="x", is_staff=True)
+    user.user_permissions.add(Permission.objects.get(codename="add_apitoken"))
+    client.force_login(user)
+    kind = "application/json"
+    for scope, status in (("inference", 201), ("manage", 403), ("admin", 403)):
+        answer = client.post("/api/keys", {"name": scope, "scope": scope}, content_type=kind)
+        assert answer.status_code == status, answer.content
+        page = client.post("/system/keys/", {"name": f"page {scope}", "scope": scope})
+        assert (page.status_code == 200) == (status == 201)
+    client.force_login(User.objects.create_superuser("root"))
+    assert client.post("/api/keys", {"name": "r", "scope": "admin"}, kind).status_code == 201
