@@ -161,7 +161,7 @@ async def test_a_pinned_model_comes_as_soon_as_there_is_memory(
         await client.load(load)
     async with running_engine(Short()) as engine:
         await until(lambda: [m["pinned"] for m in engine.stats()["models"]] == [True])
-        assert engine.stats()["loading"] == []
+        await until(lambda: engine.stats()["loading"] == [])
 
 
 async def test_unpinning_a_base_leaves_its_own_fine_tunes_pinned() -> None:
