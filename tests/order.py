@@ -18,7 +18,7 @@ from xdist.scheduler import LoadScopeScheduling
 from tests.databases import REPEATED, is_repeated
 
 ROOT = Path(__file__).resolve().parent.parent
-# Begun at the end, one of these would leave the other worker without work.
+# Started at the end, one of these would leave the other worker without work.
 LONGEST = (
     "test_demo.py",
     "test_conversion_processes.py",

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.any_database
 
 
 def test_the_document_is_the_codes_own_table() -> None:
-    assert DOCUMENT.read_text() == reference(), "write it anew with inference.v1.reference.write()"
+    assert DOCUMENT.read_text() == reference(), "write it again with inference.v1.reference.write()"
 
 
 @pytest.mark.parametrize(
