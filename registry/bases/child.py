@@ -4,26 +4,39 @@ Memory that runs out there ends only that process, and the web process, which ma
 asks, never loads MLX. Arguments: the pid of the calling process, the backend's name, the method, and its arguments as JSON, paths
 as `{"path": …}`. The last line of the output is the answer as JSON: the dataclass's fields, null,
 or `error`, a sentence for a person.
+
+A stranger's file must not hang or fill the machine: a child that only looks at files has little time
+and memory, and any child that does nothing at all for minutes is given up.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from backends import get_backend
 from backends.base import BackendError
 
 _LIMIT_S = 3600.0
+_LOOKS_ONLY = frozenset({"inspect", "check_gguf"})
+"""Methods that read headers and settings, never weights."""
+_LOOK_S = 120.0
+_LOOK_BYTES = 4 << 30  # of address space, of which the libraries take most
+_SILENT_S = 180.0
 _BEAT_S = 1.0
 _WATCH_S = 0.2
 
@@ -49,7 +62,7 @@ def ask_backend[Answer](
         except BackendError as error:
             raise Invalid(str(error)) from error
         return answer
-    found = _ask_child([settings.BACKEND, method, json.dumps(arguments, default=_as_json)], beat)
+    found = _ask_child(method, json.dumps(arguments, default=_as_json), beat)
     if found is None:
         return kind()  # `NoneType()` is None
     if "error" in found:
@@ -59,12 +72,13 @@ def ask_backend[Answer](
     return kind(**found)
 
 
-def _ask_child(arguments: list[str], beat: Callable[[], None]) -> Any:
+def _ask_child(method: str, arguments: str, beat: Callable[[], None]) -> Any:
     from django.conf import settings
 
     from registry.errors import Unavailable
 
-    command = [sys.executable, "-m", "registry.bases.child", str(os.getpid()), *arguments]
+    command = [sys.executable, "-m", "registry.bases.child"]
+    command += [str(os.getpid()), settings.BACKEND, method, arguments]
     # Files, not pipes: nobody reads while this process waits, and a full pipe would stop the child.
     with (
         tempfile.TemporaryFile() as output,
@@ -72,7 +86,7 @@ def _ask_child(arguments: list[str], beat: Callable[[], None]) -> Any:
         subprocess.Popen(command, cwd=settings.BASE_DIR, stdout=output, stderr=errors) as child,
     ):
         try:
-            _wait(child, beat)
+            _wait(child, _LOOK_S if method in _LOOKS_ONLY else _LIMIT_S, beat)
         finally:
             child.kill()  # does nothing to one that has ended
             child.wait()
@@ -82,26 +96,44 @@ def _ask_child(arguments: list[str], beat: Callable[[], None]) -> Any:
             return json.loads(output.read().decode().splitlines()[-1])
         except (IndexError, ValueError):
             lines = errors.read().decode(errors="replace").strip().splitlines()
+    if child.returncode < 0:
+        raise Unavailable(
+            f"The model's process was ended by signal {-child.returncode}, which most often means that "
+            "memory ran out. Close other programs or take a smaller model."
+        )
     reason = (lines or ["no output"])[-1]
-    raise Unavailable(
-        f"The model's process failed (exit status {child.returncode}: {reason}). "
-        "Is there enough memory?"
-    )
+    raise Unavailable(f"The model's process failed (exit status {child.returncode}: {reason}).")
 
 
-def _wait(child: subprocess.Popen[bytes], beat: Callable[[], None]) -> None:
+def _wait(child: subprocess.Popen[bytes], limit_s: float, beat: Callable[[], None]) -> None:
     from registry.errors import Unavailable
 
-    deadline = time.monotonic() + _LIMIT_S
+    started = busy = time.monotonic()
+    used = 0.0
     while True:
         try:
             child.wait(_BEAT_S)
-        except subprocess.TimeoutExpired:
-            if time.monotonic() > deadline:
-                raise Unavailable("The work took over an hour and was stopped.") from None
-            beat()
-        else:
             return
+        except subprocess.TimeoutExpired:
+            now = time.monotonic()
+        if (using := _processor_s(child.pid)) > used:
+            used, busy = using, now
+        if now - started > limit_s:
+            raise Unavailable(f"The work took over {limit_s / 60:.0f} minutes and was stopped.")
+        if now - busy > _SILENT_S:
+            raise Unavailable(
+                f"The model's process did nothing for {_SILENT_S / 60:.0f} minutes and was stopped. "
+                "Is the disk with the model there?"
+            )
+        beat()
+
+
+def _processor_s(pid: int) -> float:
+    try:
+        times = psutil.Process(pid).cpu_times()
+    except psutil.Error:
+        return 0.0
+    return float(times.user + times.system)
 
 
 def _as_json(value: Path) -> dict[str, str]:
@@ -119,13 +151,22 @@ def _end_with(parent: int) -> None:
 def main(parent: str, backend: str, method: str, arguments: str) -> None:
     """Print the answer."""
     threading.Thread(target=_end_with, args=(int(parent),), daemon=True).start()
+    if method in _LOOKS_ONLY:
+        with contextlib.suppress(ValueError, OSError):  # macOS has no such limit
+            resource.setrlimit(resource.RLIMIT_AS, (_LOOK_BYTES, _LOOK_BYTES))
     given = [Path(a["path"]) if isinstance(a, dict) else a for a in json.loads(arguments)]
-    answer: Any
+    work, answer = getattr(get_backend(backend), method), None
     try:
-        answer = getattr(get_backend(backend), method)(*given)
+        answer = work(*given)
         answer = dataclasses.asdict(answer) if dataclasses.is_dataclass(answer) else None  # type: ignore[arg-type]
     except BackendError as error:
         answer = {"error": str(error)}
+    except MemoryError:
+        answer = {"error": "The model's files need more memory to read than there is."}
+    except Exception as error:
+        traceback.print_exc()
+        reason = (str(error).splitlines() or [""])[0]
+        answer = {"error": f"The model cannot be read ({type(error).__name__}: {reason:.200})."}
     print(json.dumps(answer, default=str))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -179,7 +180,7 @@ def _hub_cache(path: Path) -> Path | None:
             raise Invalid(f"{root.name} holds no downloaded model; download it again.")
         snapshot = named
     for file in snapshot.iterdir():
-        if not file.resolve().is_relative_to(root.resolve()):
+        if not Path(os.path.realpath(file)).is_relative_to(root.resolve()):
             raise Invalid(f"{file.name} in {root.name} leads out of that folder; copy the files.")
     return snapshot
 
@@ -198,7 +199,7 @@ def _take_template(folder: Path) -> None:
 def _entry(path: Path, key: str) -> object:
     try:
         found = json.loads(path.read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return found.get(key) if isinstance(found, dict) else None
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
-import json
 from math import prod
 from pathlib import Path
 from typing import Any
 
 from backends.base import ImportedModel, UnsupportedModel
-from backends.mlx.files.weight_files import check_index, read_header, refuse_links
+from backends.mlx.files.config import (
+    check_sizes,
+    find_architecture,
+    find_context_length,
+    find_quantization,
+    read_json,
+)
+from backends.mlx.files.weight_files import check_index, read_header, refuse_strangers
 
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 _DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
@@ -17,19 +22,20 @@ _DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
 def inspect(folder: Path) -> ImportedModel:
     """Describe the model in `folder` without loading its weights. Raises UnsupportedModel."""
-    if folder.is_dir():
-        refuse_links(folder)
     config = _read_config(folder)
+    refuse_strangers(folder)
     refuse_code(folder, config)
-    if not (folder / "tokenizer.json").is_file():
-        raise UnsupportedModel(f"{folder.name} has no tokenizer.json.")
+    architecture = find_architecture(config)
     tensors = _tensors(folder)
+    check_sizes(config, [shape for _, shape in tensors.values()])
+    quantization = find_quantization(config)
+    _check_tokenizer(folder / "tokenizer.json")
     return ImportedModel(
         path=folder,
-        architecture=_architecture(config),
-        quantization=_quantization(config, tensors),
-        parameters=_parameters(config, tensors),
-        context_length=int(config.get("max_position_embeddings") or 2048),
+        architecture=architecture,
+        quantization=_precision(quantization, tensors),
+        parameters=_parameters(quantization, tensors),
+        context_length=find_context_length(config),
     )
 
 
@@ -41,7 +47,7 @@ def refuse_code(folder: Path, config: dict[str, Any]) -> None:
                 f"{folder.name} wants to run its own code ('{key}' in config.json), which is not allowed."
             )
     tokenizer_config = folder / "tokenizer_config.json"
-    if tokenizer_config.is_file() and "auto_map" in _json(tokenizer_config):
+    if tokenizer_config.is_file() and "auto_map" in read_json(tokenizer_config):
         raise UnsupportedModel(
             f"{folder.name} wants to run its own code ('auto_map' in tokenizer_config.json), "
             "which is not allowed."
@@ -62,30 +68,21 @@ def _read_config(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     if not path.is_file():
         raise UnsupportedModel(f"{folder.name} is not a model folder: it has no config.json.")
-    return _json(path)
+    return read_json(path)
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _check_tokenizer(path: Path) -> None:
+    if not path.is_file():
+        raise UnsupportedModel(f"{path.parent.name} has no tokenizer.json.")
+    from tokenizers import Tokenizer
+
     try:
-        value = json.loads(path.read_text())
-    except (ValueError, OSError):
-        raise UnsupportedModel(f"{path.parent.name}/{path.name} is not readable JSON.") from None
-    if not isinstance(value, dict):
-        raise UnsupportedModel(f"{path.parent.name}/{path.name} is not a JSON object.")
-    return value
-
-
-def _architecture(config: dict[str, Any]) -> str:
-    kind = config.get("model_type")
-    if not isinstance(kind, str) or not kind.isidentifier():
-        raise UnsupportedModel("config.json has no model_type.")
-    # mlx_lm.models is a namespace of one module per architecture; finding is not importing.
-    remapped = {"mistral": "llama"}.get(kind, kind)
-    spec = importlib.util.find_spec("mlx_lm")
-    places = (spec.submodule_search_locations if spec else None) or ()
-    if not any((Path(place) / "models" / f"{remapped}.py").is_file() for place in places):
-        raise UnsupportedModel(f"mlx-lm does not support the architecture {kind!r}.")
-    return kind
+        Tokenizer.from_file(str(path))
+    except BaseException as error:  # a panic of its Rust code is not an Exception
+        if isinstance(error, KeyboardInterrupt | SystemExit | MemoryError):
+            raise
+        reason = (str(error).splitlines() or ["unreadable"])[0]
+        raise UnsupportedModel(f"tokenizer.json cannot be read: {reason:.200}.") from None
 
 
 def _tensors(folder: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
@@ -97,6 +94,8 @@ def _tensors(folder: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
         raise UnsupportedModel(f"{folder.name} has no model*.safetensors{found}.")
     headers = {path.name: read_header(path) for path in files}
     check_index(folder, {name: set(header) for name, header in headers.items()})
+    if not any(headers.values()):
+        raise UnsupportedModel(f"The weight files of {folder.name} hold no weights.")
     return {
         name: (entry["dtype"], tuple(entry["shape"]))
         for header in headers.values()
@@ -104,8 +103,10 @@ def _tensors(folder: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
     }
 
 
-def _quantization(config: dict[str, Any], tensors: dict[str, tuple[str, tuple[int, ...]]]) -> str:
-    if quantization := config.get("quantization"):
+def _precision(
+    quantization: dict[str, Any], tensors: dict[str, tuple[str, tuple[int, ...]]]
+) -> str:
+    if quantization:
         return f"{quantization['bits']}-bit (group {quantization['group_size']})"
     counts: dict[str, int] = {}
     for dtype, shape in tensors.values():
@@ -114,15 +115,17 @@ def _quantization(config: dict[str, Any], tensors: dict[str, tuple[str, tuple[in
     return _DTYPES.get(dtype, dtype.lower())
 
 
-def _parameters(config: dict[str, Any], tensors: dict[str, tuple[str, tuple[int, ...]]]) -> int:
+def _parameters(
+    quantization: dict[str, Any], tensors: dict[str, tuple[str, tuple[int, ...]]]
+) -> int:
     """The number of weights before quantization, without scales and biases."""
-    quantization = config.get("quantization") or {}
     total = 0
     for name, (_, shape) in tensors.items():
         layer, _, leaf = name.rpartition(".")
         if f"{layer}.scales" not in tensors:
             total += prod(shape)
         elif leaf == "weight":
-            bits = (quantization.get(layer) or quantization).get("bits", 4)
-            total += prod(shape) * 32 // int(bits)
+            own = quantization.get(layer)
+            bits = (own if isinstance(own, dict) else quantization).get("bits", 4)
+            total += prod(shape) * 32 // bits
     return total

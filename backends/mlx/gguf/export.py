@@ -19,8 +19,8 @@ from backends.mlx.gguf.importer import _BLOCK, _TOP
 from backends.mlx.gguf.tokenizer import splitting_rule
 from backends.mlx.gguf.writable import check_gguf
 
-_TOP_NAMES = {theirs: ours for ours, theirs in _TOP.items()}
-_BLOCK_NAMES = {theirs: ours for ours, theirs in _BLOCK.items()}
+_TOP_NAMES = {theirs: ours for ours, (theirs, _) in _TOP.items()}
+_BLOCK_NAMES = {theirs: ours for ours, (theirs, _) in _BLOCK.items()}
 _NORMAL, _CONTROL, _USER_DEFINED = 1, 3, 4
 _F16 = 1  # general.file_type: mostly 16-bit floats
 _ROPE_THETA = {"llama": 10000.0, "qwen2": 1000000.0}  # mlx-lm's, where the config says none
@@ -115,11 +115,10 @@ def _permute(value: mx.array, heads: int) -> mx.array:
 
 
 def _gguf_name(name: str) -> str:
-    if name in _TOP_NAMES:
-        return _TOP_NAMES[name]
-    _, _, rest = name.partition("model.layers.")
-    number, _, rest = rest.partition(".")
-    part, _, leaf = rest.rpartition(".")
+    layer, _, leaf = name.rpartition(".")
+    if layer in _TOP_NAMES and leaf == "weight":
+        return f"{_TOP_NAMES[layer]}.weight"
+    number, _, part = layer.removeprefix("model.layers.").partition(".")
     if number.isdigit() and part in _BLOCK_NAMES:
         return f"blk.{number}.{_BLOCK_NAMES[part]}.{leaf}"
     raise UnsupportedModel(f"The model has the tensor {name}, for which GGUF has no name.")

@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 
 from backends.base import ImportedModel, UnsupportedModel
 from backends.mlx.device import device_kind, prepare
+from backends.mlx.files.config import whole
 from backends.mlx.files.folder import inspect
+from backends.mlx.files.weight_files import refuse_holes
 from backends.mlx.gguf.reader import GGUFFile
 from backends.mlx.gguf.tokenizer import special_ids, write_tokenizer
 
@@ -28,21 +30,22 @@ QUANTIZATION = {"group_size": 64, "bits": 4}
 
 _EMBEDDING_BITS = 8  # the embedding is often the output layer too, where 4 bits cost answers
 
+# llama.cpp's names: mlx-lm's, and the sizes of the weight's sides.
 _TOP = {
-    "token_embd.weight": "model.embed_tokens.weight",
-    "output_norm.weight": "model.norm.weight",
-    "output.weight": "lm_head.weight",
+    "token_embd": ("model.embed_tokens", ("tokens", "hidden")),
+    "output_norm": ("model.norm", ("hidden",)),
+    "output": ("lm_head", ("tokens", "hidden")),
 }
 _BLOCK = {
-    "attn_q": "self_attn.q_proj",
-    "attn_k": "self_attn.k_proj",
-    "attn_v": "self_attn.v_proj",
-    "attn_output": "self_attn.o_proj",
-    "ffn_gate": "mlp.gate_proj",
-    "ffn_up": "mlp.up_proj",
-    "ffn_down": "mlp.down_proj",
-    "attn_norm": "input_layernorm",
-    "ffn_norm": "post_attention_layernorm",
+    "attn_q": ("self_attn.q_proj", ("queries", "hidden")),
+    "attn_k": ("self_attn.k_proj", ("keys", "hidden")),
+    "attn_v": ("self_attn.v_proj", ("keys", "hidden")),
+    "attn_output": ("self_attn.o_proj", ("hidden", "queries")),
+    "ffn_gate": ("mlp.gate_proj", ("inner", "hidden")),
+    "ffn_up": ("mlp.up_proj", ("inner", "hidden")),
+    "ffn_down": ("mlp.down_proj", ("hidden", "inner")),
+    "attn_norm": ("input_layernorm", ("hidden",)),
+    "ffn_norm": ("post_attention_layernorm", ("hidden",)),
 }
 _IGNORED = frozenset({"rope_freqs.weight"})  # recomputed from config.json's rope_scaling
 
@@ -60,8 +63,10 @@ def import_gguf(source: Path, target: Path, *, quantize: bool | None = None) -> 
         quantize = device_kind() != "cpu"
     if not source.is_file():
         raise UnsupportedModel(f"There is no file {source}.")
+    refuse_holes(source)
     with GGUFFile(source) as file:
         config = _config(file)
+        _check_shapes(file, config)
         target.mkdir(parents=True, exist_ok=True)
         write_tokenizer(file.metadata, target)
         named = _weights(file, config)
@@ -96,19 +101,26 @@ def _config(file: GGUFFile) -> dict[str, Any]:
 
     if "token_embd.weight" not in file.tensors:
         raise UnsupportedModel("The file has no token embedding.")
-    heads = int(get("attention.head_count"))
-    hidden = int(get("embedding_length"))
+    rows, tokens = file.tensors["token_embd.weight"].shape[0], meta.get("tokenizer.ggml.tokens")
+    if isinstance(tokens, list) and len(tokens) > rows:
+        raise UnsupportedModel(f"The file has {len(tokens)} tokens, but weights for {rows}.")
+
+    def size(key: str, default: Any = None) -> int:
+        found = get(key) if default is None else meta.get(f"{architecture}.{key}", default)
+        return whole(found, f"The file's {architecture}.{key}")
+
+    heads, hidden = size("attention.head_count"), size("embedding_length")
     config = {
         "model_type": architecture,
         "architectures": ["LlamaForCausalLM" if architecture == "llama" else "Qwen2ForCausalLM"],
         "hidden_size": hidden,
-        "num_hidden_layers": int(get("block_count")),
-        "intermediate_size": int(get("feed_forward_length")),
+        "num_hidden_layers": size("block_count"),
+        "intermediate_size": size("feed_forward_length"),
         "num_attention_heads": heads,
-        "num_key_value_heads": int(meta.get(f"{architecture}.attention.head_count_kv", heads)),
+        "num_key_value_heads": size("attention.head_count_kv", heads),
         "rms_norm_eps": _short(get("attention.layer_norm_rms_epsilon")),
-        "vocab_size": file.tensors["token_embd.weight"].shape[0],
-        "max_position_embeddings": int(get("context_length")),
+        "vocab_size": rows,
+        "max_position_embeddings": size("context_length"),
         "rope_theta": _short(meta.get(f"{architecture}.rope.freq_base", 10000.0)),
         "tie_word_embeddings": "output.weight" not in file.tensors,
         "hidden_act": "silu",
@@ -116,7 +128,7 @@ def _config(file: GGUFFile) -> dict[str, Any]:
         **special_ids(meta),
     }
     if architecture == "llama":
-        config["head_dim"] = int(meta.get("llama.attention.key_length", hidden // heads))
+        config["head_dim"] = size("attention.key_length", max(1, hidden // heads))
         config["attention_bias"] = "blk.0.attn_q.bias" in file.tensors
     config.update(_rope_scaling(file, architecture))
     return config
@@ -130,7 +142,7 @@ def _rope_scaling(file: GGUFFile, architecture: str) -> dict[str, Any]:
         return {
             "rope_scaling": {
                 "rope_type": "llama3",
-                "factor": float(file.tensor("rope_freqs.weight").max()),
+                "factor": _short(float(file.tensor("rope_freqs.weight").max())),
                 "low_freq_factor": 1.0,
                 "high_freq_factor": 4.0,
                 "original_max_position_embeddings": 8192,
@@ -140,21 +152,61 @@ def _rope_scaling(file: GGUFFile, architecture: str) -> dict[str, Any]:
     if kind == "none":
         return {}
     if kind == "linear":
-        factor = float(meta.get(f"{architecture}.rope.scaling.factor", 1.0))
+        factor = _short(meta.get(f"{architecture}.rope.scaling.factor", 1.0))
         return {"rope_scaling": {"rope_type": "linear", "factor": factor}}
     raise UnsupportedModel(f"The position scaling {kind!r} cannot be imported from GGUF.")
 
 
-def _short(value: float) -> float:
+def _short(value: Any) -> float:
     """A float32's shortest decimal: 9.999999747378752e-06 is meant as 1e-05."""
+    if not isinstance(value, float | int) or not 0 < value < 1e12:
+        raise UnsupportedModel(f"The file has {value!r:.40} where a number above 0 belongs.")
     return float(str(np.float32(value)))
+
+
+def _check_shapes(file: GGUFFile, config: dict[str, Any]) -> None:
+    """Raises UnsupportedModel unless the file's tensors are those that `config` describes."""
+    layers, hidden = config["num_hidden_layers"], config["hidden_size"]
+    heads, groups = config["num_attention_heads"], config["num_key_value_heads"]
+    width = config.get("head_dim", hidden // heads)
+    if heads % groups or width < 2 or width % 2:
+        raise UnsupportedModel(
+            f"The file's {heads} attention heads in {groups} groups do not fit its width {hidden}."
+        )
+    if layers > len(file.tensors):
+        raise UnsupportedModel(f"The file lacks tensors: its header counts {layers} blocks.")
+    sizes = {
+        "tokens": config["vocab_size"],
+        "hidden": hidden,
+        "inner": config["intermediate_size"],
+        "queries": heads * width,
+        "keys": groups * width,
+    }
+    shapes = {name: [sizes[side] for side in sides] for name, (_, sides) in _TOP.items()} | {
+        f"blk.{n}.{name}": [sizes[side] for side in sides]
+        for n in range(layers)
+        for name, (_, sides) in _BLOCK.items()
+    }
+    for name in shapes:
+        if f"{name}.weight" not in file.tensors and name != "output":
+            raise UnsupportedModel(f"The file lacks the tensor {name}.weight.")
+    for name, tensor in file.tensors.items():
+        if name in _IGNORED:
+            continue
+        layer, _, leaf = name.rpartition(".")
+        if layer not in shapes or leaf not in ("weight", "bias"):
+            raise UnsupportedModel(
+                f"The file has the tensor {name}, which no llama or qwen2 model of {layers} blocks has."
+            )
+        wanted = shapes[layer] if leaf == "weight" else shapes[layer][:1]
+        if list(tensor.shape) != wanted:
+            raise UnsupportedModel(
+                f"The file's tensor {name} has the shape {list(tensor.shape)}, but its header says {wanted}."
+            )
 
 
 def _weights(file: GGUFFile, config: dict[str, Any]) -> Iterator[tuple[str, NDArray[np.float32]]]:
     """mlx-lm's names with their float32 values, one tensor in memory at a time."""
-    expected = {f"blk.{n}.attn_q.weight" for n in range(config["num_hidden_layers"])}
-    if missing := sorted(expected - set(file.tensors)):
-        raise UnsupportedModel(f"The file lacks the tensor {missing[0]}.")
     for name in file.tensors:
         if name in _IGNORED:
             continue
@@ -163,27 +215,17 @@ def _weights(file: GGUFFile, config: dict[str, Any]) -> Iterator[tuple[str, NDAr
             value = _unpermute(value, config["num_attention_heads"])
         elif config["model_type"] == "llama" and ".attn_k." in name:
             value = _unpermute(value, config["num_key_value_heads"])
-        yield _mlx_name(name), value
-
-
-def _mlx_name(name: str) -> str:
-    if name in _TOP:
-        return _TOP[name]
-    prefix, _, rest = name.partition(".")
-    number, _, rest = rest.partition(".")
-    part, _, leaf = rest.partition(".")
-    if prefix == "blk" and number.isdigit() and part in _BLOCK and leaf in ("weight", "bias"):
-        return f"model.layers.{number}.{_BLOCK[part]}.{leaf}"
-    raise UnsupportedModel(f"The file has the tensor {name}, which no llama or qwen2 model has.")
+        layer, _, leaf = name.rpartition(".")
+        block, _, part = layer.rpartition(".")
+        if block:
+            yield f"model.layers.{block.removeprefix('blk.')}.{_BLOCK[part][0]}.{leaf}", value
+        else:
+            yield f"{_TOP[part][0]}.{leaf}", value
 
 
 def _unpermute(value: NDArray[np.float32], heads: int) -> NDArray[np.float32]:
     """Undo llama.cpp's interleaving of each head's rotary halves; rows are the first axis."""
     rows = value.shape[0]
-    if rows % (2 * heads):
-        raise UnsupportedModel(
-            f"The file's {rows} attention rows cannot be divided by {heads} heads."
-        )
     split = value.reshape(heads, rows // heads // 2, 2, -1)
     return split.swapaxes(1, 2).reshape(value.shape)
 

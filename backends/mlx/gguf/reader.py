@@ -22,7 +22,8 @@ from backends.mlx.gguf.quants import BLOCKS, dequantize
 
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}  # fmt: skip
 _STRING, _ARRAY = 8, 9
-_LIMIT = 1 << 24  # entries of one table: more than any real file has
+# More than any real file has: entries of a table, values in all arrays, bytes of the header.
+_MOST_ENTRIES, _MOST_VALUES, _LONGEST_HEADER = 1 << 17, 1 << 22, 1 << 27
 
 
 @dataclass(frozen=True)
@@ -80,29 +81,36 @@ class GGUFFile:
                 raise UnsupportedModel(
                     f"{self.path.name} has GGUF version {version}; versions 2 and 3 can be read."
                 )
-            if max(tensors, entries) > _LIMIT:
+            if max(tensors, entries) > _MOST_ENTRIES:
                 raise self._damaged("its header has an absurd number of entries")
+            self._values_left = _MOST_VALUES
             self.metadata = dict(self._entry() for _ in range(entries))
             infos = [self._tensor_info() for _ in range(tensors)]
         except (struct.error, UnicodeDecodeError, OverflowError, RecursionError):
             raise self._damaged("its header ends early or is nonsense") from None
         self.tensors = dict(self._place(*info) for info in infos)
+        self._check_spans()
 
     def _damaged(self, why: str) -> UnsupportedModel:
         return UnsupportedModel(f"{self.path.name} is damaged: {why}; download it again.")
 
     def _unpack(self, form: str) -> tuple[Any, ...]:
         values = struct.unpack_from(form, self._bytes, self._at)
-        self._at += struct.calcsize(form)
+        self._advance(struct.calcsize(form))
         return values
+
+    def _advance(self, length: int) -> None:
+        self._at += length
+        if self._at > _LONGEST_HEADER:
+            raise self._damaged("its header does not end")
 
     def _string(self) -> str:
         (length,) = self._unpack("<Q")
         if length > len(self._bytes) - self._at:
             raise struct.error("string past the end")
-        text = self._bytes[self._at : self._at + length].decode("utf-8")
-        self._at += length
-        return text
+        start = self._at
+        self._advance(length)
+        return self._bytes[start : self._at].decode("utf-8")
 
     def _entry(self) -> tuple[str, Any]:
         key = self._string()
@@ -117,8 +125,9 @@ class GGUFFile:
         if kind != _ARRAY:
             raise self._damaged(f"its metadata has the unknown type {kind}")
         item, count = self._unpack("<IQ")
-        if count > _LIMIT:
-            raise struct.error("array past the end")
+        self._values_left -= count
+        if self._values_left < 0:
+            raise self._damaged("its header has an absurd number of entries")
         if item in _SCALARS:
             return list(self._unpack(f"<{count}{_SCALARS[item]}"))
         return [self._value(item) for _ in range(count)]
@@ -143,11 +152,19 @@ class GGUFFile:
             )
         if not shape or shape[-1] % block.size or prod(shape) == 0:
             raise self._damaged(f"the tensor {name} has the impossible shape {shape}")
-        alignment = int(self.metadata.get("general.alignment", 32))
-        if alignment < 1:
-            raise self._damaged(f"its alignment is {alignment}")
+        alignment = self.metadata.get("general.alignment", 32)
+        if type(alignment) is not int or alignment < 1:
+            raise self._damaged("its alignment is not a number of bytes")
         start = -(-self._at // alignment) * alignment + offset
         nbytes = prod(shape) // block.size * block.nbytes
         if start + nbytes > len(self._bytes):
             raise self._damaged(f"the tensor {name} is past its end")
         return name, TensorInfo(shape, block.name, start, nbytes)
+
+    def _check_spans(self) -> None:
+        """Each tensor has bytes of its own: shared ones could unpack to any size."""
+        end = 0
+        for name, info in sorted(self.tensors.items(), key=lambda item: item[1].start):
+            if info.start < end:
+                raise self._damaged(f"the tensor {name} overlaps the one before it")
+            end = info.start + info.nbytes

@@ -23,6 +23,7 @@ from tokenizers import (
 )
 
 from backends.base import UnsupportedModel
+from backends.mlx.files.config import whole
 
 _CONTROL, _USER_DEFINED = 3, 4  # values of tokenizer.ggml.token_type
 
@@ -55,9 +56,35 @@ def write_tokenizer(metadata: dict[str, Any], target: Path) -> None:
     merges = metadata.get("tokenizer.ggml.merges")
     if not tokens or merges is None:
         raise UnsupportedModel("The file has no tokenizer vocabulary or merges.")
+    _check(metadata, tokens, merges)
     _build(metadata, tokens, merges).save(str(target / "tokenizer.json"))
     config = _config(metadata, tokens)
     (target / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n")
+
+
+def _check(metadata: dict[str, Any], tokens: Any, merges: Any) -> None:
+    """Raises UnsupportedModel for what the tokenizer library would take apart with an exception."""
+    kinds = metadata.get("tokenizer.ggml.token_type")
+    for name, values, kind in (
+        ("tokens", tokens, str),
+        ("merges", merges, str),
+        ("token types", kinds or [], int),
+    ):
+        if not isinstance(values, list) or not all(isinstance(value, kind) for value in values):
+            raise UnsupportedModel(f"The file's tokenizer has {name} that are no list of them.")
+    known = set(tokens)
+    if len(known) != len(tokens):
+        raise UnsupportedModel("The file's tokenizer has the same token twice.")
+    for merge in merges:
+        left, right = _pair(merge)
+        if not {left, right, left + right} <= known:
+            raise UnsupportedModel(
+                f"The file's tokenizer merges {merge[:40]!r}, which is not in its vocabulary."
+            )
+    for name, number in special_ids(metadata).items():
+        whole(number, f"The file's {name}", least=0, most=len(tokens) - 1)
+    if not isinstance(metadata.get("tokenizer.chat_template", ""), str):
+        raise UnsupportedModel("The file's tokenizer.chat_template is no text.")
 
 
 def special_ids(metadata: dict[str, Any]) -> dict[str, int]:
@@ -67,7 +94,7 @@ def special_ids(metadata: dict[str, Any]) -> dict[str, int]:
         f"{name}_token_id": metadata.get(f"tokenizer.ggml.{key}_token_id")
         for name, key in named.items()
     }
-    return {name: int(value) for name, value in found.items() if value is not None}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _build(metadata: dict[str, Any], tokens: list[str], merges: list[str]) -> Tokenizer:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tokenizers import Tokenizer, models
 
 from backends.base import UnsupportedModel
 from backends.mlx.files.folder import inspect
@@ -30,7 +31,7 @@ def folder(tmp_path: Path) -> Path:
     path = tmp_path / "model"
     path.mkdir()
     (path / "config.json").write_text('{"model_type": "llama"}')
-    (path / "tokenizer.json").write_text("{}")
+    (path / "tokenizer.json").write_text(Tokenizer(models.BPE()).to_str())
     write(path / "model.safetensors", TWO)
     return path
 
