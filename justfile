@@ -9,6 +9,10 @@ up:
 test *args:
     uv run pytest {{args}}
 
+# The tests with all that takes too long for every change.
+full:
+    HUB_DEMO_MINUTES=20 uv run pytest
+
 lint:
     uv run ruff format .
     uv run ruff check --fix .

@@ -7,7 +7,7 @@ from typing import Any
 import structlog
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.views import defaults
-from ninja import NinjaAPI
+from ninja import Field, Schema
 from ninja.errors import HttpError, ValidationError
 from ninja.operation import Operation
 
@@ -19,15 +19,28 @@ from inference.web.api import router as inference_router
 from registry.errors import HubError, explain, internal_error
 from registry.web.api import router as registry_router
 from registry.web.failures import understood
+from registry.web.openapi import Described
 from training.web.api import router as training_router
 from training.web.api import versions_router
 
 log = structlog.get_logger(__name__)
 
 
-class HubAPI(NinjaAPI):
+class Problem(Schema):
+    code: str = Field(examples=["not_found"])
+    message: str = Field(description="One sentence: what is wrong and what to do")
+    failed_generation: str | None = Field(None, description="What the model wrote before it failed")
+
+
+class Error(Schema):
+    error: Problem
+
+
+class HubAPI(Described):
     """Operation IDs name the app and the subject (`registry_api_models_create_model`), so that
     generated clients keep their names when the code is rearranged."""
+
+    failure = Error
 
     def get_openapi_operation_id(self, operation: Operation) -> str:
         view = operation.view_func

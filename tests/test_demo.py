@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import sqlite3
 import subprocess
 import sys
@@ -11,8 +12,10 @@ from typing import Any
 import psutil
 import pytest
 
+from hub.demo.walkthrough import CONFIG, FEWEST_ITERS
 from tests.running import ROOT, hub_environment, without_coverage
 
+MINUTES = os.environ.get("HUB_DEMO_MINUTES", "3")  # `just full` gives it the time for all steps
 LIMIT_S = 1500  # minutes on a machine at rest; a shared one may take several times as long
 
 
@@ -26,7 +29,7 @@ def figures(storage: Path) -> dict[str, Any]:
     """What one run of the demo reported."""
     report = storage / "report.json"
     run = subprocess.run(
-        [sys.executable, "manage.py", "demo", "--exit", "--minutes", "20", "--report", str(report)],
+        [sys.executable, "manage.py", "demo", "--exit", "--minutes", MINUTES, "--report", report],
         cwd=ROOT,
         env=without_coverage(hub_environment(storage, HUB_BACKEND="mlx", DATABASE_URL="")),
         capture_output=True,
@@ -38,12 +41,17 @@ def figures(storage: Path) -> dict[str, Any]:
     return dict(json.loads(report.read_text()))
 
 
-def test_tuning_brings_exact_match_from_near_nothing_to_four_in_five(
-    figures: dict[str, Any],
-) -> None:
+def test_tuning_brings_a_clear_gain(figures: dict[str, Any]) -> None:
+    """Four in five exact matches from near nothing, if the time allowed for all steps."""
+    iters, wanted = figures["training"]["iters"], json.loads(CONFIG.read_text())["iters"]
+    assert FEWEST_ITERS <= iters <= wanted
     assert figures["base"]["exact_match"] <= 0.1
-    assert figures["tuned"]["exact_match"] >= 0.8
-    assert figures["tuned"]["perplexity"] < figures["base"]["perplexity"]
+    if iters == wanted:
+        assert figures["tuned"]["exact_match"] >= 0.8
+    elif iters >= wanted / 2:
+        assert figures["tuned"]["exact_match"] >= 0.25
+    # 1.06 after 80 steps, 14 before.
+    assert figures["tuned"]["perplexity"] < min(2, figures["base"]["perplexity"] / 4)
 
 
 def test_the_version_is_in_production_with_its_lineage(

@@ -14,6 +14,8 @@ from backends.base import LoadedModel
 from backends.mlx.device import prepare
 from tests.backends.rows import write_adapter
 
+TINY_VOCABULARY = 4096
+
 prepare()  # before any test module imports MLX
 
 
@@ -38,7 +40,8 @@ def starter_base(starter_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture(scope="session")
 def tiny_base(starter_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random llama (2 layers, hidden size 64) with SmolLM2's tokenizer and chat template."""
+    """A random llama (2 layers, hidden size 64) with SmolLM2's chat template and the first 4,096
+    tokens of its vocabulary: all of it would take most of the time of every test."""
     import mlx.core as mx
     from mlx.utils import tree_flatten
     from mlx_lm.models.llama import Model, ModelArgs
@@ -49,7 +52,12 @@ def tiny_base(starter_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     folder = tmp_path_factory.mktemp("tiny") / "base"
     folder.mkdir()
     with GGUFFile(starter_gguf) as file:
-        write_tokenizer(file.metadata, folder)
+        metadata = file.metadata
+    tokens = metadata["tokenizer.ggml.tokens"][:TINY_VOCABULARY]
+    known = set(tokens)
+    merges = [m for m in metadata["tokenizer.ggml.merges"] if m.replace(" ", "") in known]
+    metadata |= {"tokenizer.ggml.tokens": tokens, "tokenizer.ggml.merges": merges}
+    write_tokenizer(metadata, folder)
     config = {
         "model_type": "llama",
         "hidden_size": 64,
@@ -58,7 +66,7 @@ def tiny_base(starter_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> P
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
         "rms_norm_eps": 1e-5,
-        "vocab_size": 49152,
+        "vocab_size": TINY_VOCABULARY,
         "max_position_embeddings": 2048,
         "rope_theta": 10000.0,
         "tie_word_embeddings": True,

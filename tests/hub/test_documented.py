@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 from django.core.management import get_commands
 from django.urls import URLPattern, URLResolver, get_resolver
+from ninja import NinjaAPI
 
 from hub.api import api
 from hub.monitoring import metrics
+from inference.v1.openai.api import api as openai_api
 from tests.running import ROOT
 
 pytestmark = pytest.mark.any_database
@@ -74,6 +76,18 @@ def test_every_operation_of_the_json_api_says_what_it_does() -> None:
     for path, operations in api.get_openapi_schema()["paths"].items():
         for method, operation in operations.items():
             assert operation.get("description") or operation.get("summary"), f"{method} {path}"
+
+
+@pytest.mark.parametrize("described", [api, openai_api], ids=["/api", "/v1"])
+def test_every_operation_says_how_it_fails(described: NinjaAPI) -> None:
+    document = described.get_openapi_schema()
+    problem = document["components"]["schemas"]["Problem"]
+    assert {"code", "message"} <= problem["properties"].keys()
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            (answer,) = operation["responses"]["default"]["content"].values()
+            name = answer["schema"]["$ref"].rpartition("/")[2]
+            assert set(document["components"]["schemas"][name]["required"]) == {"error"}
 
 
 def test_every_command_is_documented() -> None:

@@ -21,7 +21,15 @@ _DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
 
 def inspect(folder: Path) -> ImportedModel:
-    """Describe the model in `folder` without loading its weights. Raises UnsupportedModel."""
+    """Describe the model in `folder` without loading its weights. Raises UnsupportedModel, also for
+    a tokenizer that cannot be read."""
+    described = describe(folder)
+    _check_tokenizer(folder / "tokenizer.json")
+    return described
+
+
+def describe(folder: Path) -> ImportedModel:
+    """As `inspect`, for a folder whose tokenizer is about to be loaded anyway."""
     config = _read_config(folder)
     refuse_strangers(folder)
     refuse_code(folder, config)
@@ -29,7 +37,8 @@ def inspect(folder: Path) -> ImportedModel:
     tensors = _tensors(folder)
     check_sizes(config, [shape for _, shape in tensors.values()])
     quantization = find_quantization(config)
-    _check_tokenizer(folder / "tokenizer.json")
+    if not (folder / "tokenizer.json").is_file():
+        raise UnsupportedModel(f"{folder.name} has no tokenizer.json.")
     return ImportedModel(
         path=folder,
         architecture=architecture,
@@ -72,8 +81,6 @@ def _read_config(folder: Path) -> dict[str, Any]:
 
 
 def _check_tokenizer(path: Path) -> None:
-    if not path.is_file():
-        raise UnsupportedModel(f"{path.parent.name} has no tokenizer.json.")
     from tokenizers import Tokenizer
 
     try:

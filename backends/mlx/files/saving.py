@@ -15,7 +15,7 @@ import mlx_lm
 from mlx_lm.utils import save_config, save_model
 
 from backends.base import ImportedModel, UnsupportedModel
-from backends.mlx.files.folder import inspect
+from backends.mlx.files.folder import describe
 
 _WEIGHT_FILES = ("*.safetensors", "*.safetensors.index.json")
 _KEPT = ("*.json", "*.jinja", "*.txt", "*.model", "LICENSE*")
@@ -24,7 +24,7 @@ _REWRITTEN = frozenset({"config.json", "manifest.json"})
 
 def read_model(folder: Path, adapter: Path | None = None) -> tuple[Any, Any, dict[str, Any]]:
     """(model, tokenizer, config), the adapter's layers in place. Raises UnsupportedModel."""
-    inspect(folder)
+    describe(folder)
     try:
         loaded: Any = mlx_lm.load(
             str(folder),
@@ -53,11 +53,11 @@ def write_model(base: Path, target: Path, model: Any, config: dict[str, Any]) ->
         for path in base.glob(pattern):
             if path.name not in skipped | _REWRITTEN:
                 shutil.copyfile(path, target / path.name)
-    return inspect(target)
+    return describe(target)
 
 
 def read_config(folder: Path) -> dict[str, Any]:
     """config.json as it is in the folder, after `inspect` has accepted it."""
-    inspect(folder)
+    describe(folder)
     config: dict[str, Any] = json.loads((folder / "config.json").read_text())
     return config

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from backends.base import UnsupportedModel
-from backends.mlx.files.folder import inspect
+from backends.mlx.files.folder import describe
 from backends.mlx.gguf.tokenizer import splitting_rule
 
 ARCHITECTURES = ("llama", "qwen2")
@@ -16,7 +16,7 @@ ARCHITECTURES = ("llama", "qwen2")
 
 def check_gguf(folder: Path) -> None:
     """See `backends.base.Backend.check_gguf`."""
-    inspect(folder)
+    describe(folder)
     config: dict[str, Any] = json.loads((folder / "config.json").read_text())
     if config["model_type"] not in ARCHITECTURES:
         raise UnsupportedModel(

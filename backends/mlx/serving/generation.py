@@ -42,7 +42,7 @@ from backends.mlx.chat import (
     tool_grammar,
 )
 from backends.mlx.device import device_kind
-from backends.mlx.files.folder import inspect
+from backends.mlx.files.folder import describe
 from backends.mlx.files.identity import identity
 from backends.mlx.kernels.quick import quicken
 from backends.mlx.sampling.grammar import Grammars
@@ -73,7 +73,7 @@ def load_model(
     An `adapter` of any type becomes part of the model, as mlx-lm applies it. `prepare()` must have
     run. Raises UnsupportedModel, OutOfMemory.
     """
-    described = inspect(base)
+    described = describe(base)
     clear_streams_at_end()
     with _readable_errors():
         try:

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from backends.base import UnsupportedModel
-from backends.mlx.files.folder import inspect
+from backends.mlx.files.folder import describe
 
 
 def load_base(base: Path) -> tuple[Any, Any]:
     """(model, tokenizer), the weights in memory. Raises UnsupportedModel."""
-    inspect(base)  # refuses code and pickles with a sentence
+    describe(base)  # refuses code and pickles with a sentence
     from mlx_lm import load
 
     try:

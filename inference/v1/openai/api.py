@@ -9,7 +9,6 @@ from typing import Any
 
 from asgiref.sync import sync_to_async
 from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
-from ninja import NinjaAPI
 
 from inference.gateway import generation
 from inference.gateway.request import Caller
@@ -18,10 +17,16 @@ from inference.models import InferenceRequest
 from inference.v1 import models as listing
 from inference.v1.errors import answer_errors
 from inference.v1.openai import bodies
-from inference.v1.openai.schemas import ChatCompletionIn, CompletionIn, EmbeddingIn
+from inference.v1.openai.schemas import ChatCompletionIn, CompletionIn, EmbeddingIn, ErrorOut
 from registry.promotion.resolve import served_names
+from registry.web.openapi import Described
 
-api = NinjaAPI(
+
+class OpenAIAPI(Described):
+    failure = ErrorOut
+
+
+api = OpenAIAPI(
     title="MLX Model Hub, OpenAI-compatible",
     version="1",
     description="Point the `openai` client's `base_url` here. Any `api_key` works on loopback.",

@@ -26,6 +26,20 @@ MAX_TEXTS = 256  # of one request for embeddings
 _LABEL = "labels the request"
 
 
+class Problem(BaseModel):
+    message: str = Field(description="One sentence: what is wrong and what to do")
+    type: str = Field(examples=["invalid_request_error"])
+    param: str | None = None
+    code: str | None = Field(None, examples=["model_not_found"])
+    failed_generation: str | None = Field(None, description="What the model wrote before it failed")
+
+
+class ErrorOut(BaseModel):
+    """What every failed request is answered with."""
+
+    error: Problem
+
+
 class StreamOptions(BaseModel):
     model_config = ConfigDict(extra="ignore")
 

@@ -87,7 +87,7 @@ def test_what_is_trained_is_what_is_asked(
     [
         ([said("user", "Hi", mood="glad"), ANSWERED], "' ['"),
         ([said("user", "Hi", name="ana"), ANSWERED], "' ('"),
-        ([said("developer", "Be brief."), ASKED, ANSWERED], "'system'"),
+        ([said("developer", "Be brief."), ASKED, ANSWERED], "'sy'"),  # of system
     ],
     ids=["a field of one's own", "a name", "a developer"],
 )

@@ -74,7 +74,7 @@ def test_adapters_are_guessed_for_too(
 
 
 def test_a_row_moves_into_the_batch_when_others_come(plain: MLXModel, drafted: MLXModel) -> None:
-    long = random.Random(1).choices(range(100, 49_000), k=700)
+    long = random.Random(1).choices(range(100, 4_000), k=700)
     prompts = [long, encode(plain, QUESTIONS[1]), encode(plain, QUESTIONS[2])]
     expected = [run(plain, Row(prompt=tokens, sampling=FORTY))[0].tokens for tokens in prompts]
     for after in (1, 2, 4, 6):
@@ -91,7 +91,7 @@ def test_stop_strings_and_prefixes_work_as_ever(plain: MLXModel, drafted: MLXMod
     stop = whole.text[20:26]
     row = run(drafted, Row(sampling=Sampling(max_tokens=40, stop=(stop,))))[0]
     assert (row.text, row.finish_reason) == (whole.text[: whole.text.index(stop)], "stop")
-    prompt = random.Random(2).choices(range(100, 49_000), k=150)
+    prompt = random.Random(2).choices(range(100, 4_000), k=150)
     first = run(drafted, Row(prompt=prompt, sampling=FORTY))[0]
     second = Row(prompt=prompt + first.tokens + [9] * 30, sampling=FORTY)
     assert run(drafted, second)[0].cached == (150 + 39) // BLOCK * BLOCK  # the last was not read
@@ -134,7 +134,7 @@ def test_another_tokenizer_is_refused(tiny_base: Path, tmp_path: Path) -> None:
 
 def test_the_prompt_of_a_lonely_row_is_read_in_chunks(drafted: MLXModel) -> None:
     drafted.shrink_cache(0)
-    drafted.insert("long", random.Random(3).choices(range(100, 49_000), k=900), None, TWELVE)
+    drafted.insert("long", random.Random(3).choices(range(100, 4_000), k=900), None, TWELVE)
     assert [drafted.step() for _ in range(4)] == [[]] * 4
     assert drafted.step() != []
     drafted.remove("long")
