@@ -13,6 +13,7 @@ import threading
 import time
 
 VARIABLE = "HUB_PARENT_PIPE"
+GO = "HUB_GO_PIPE"
 _GRACE_S = 6.0
 
 
@@ -25,6 +26,15 @@ def watch_parent() -> None:
     threading.Thread(
         target=_exit_after_parent, args=(int(descriptor),), name="lifeline", daemon=True
     ).start()
+
+
+def wait_for_go() -> None:
+    """Return when `up` has prepared the database. Returns at once in a process that it did not ask
+    to wait."""
+    descriptor = os.environ.pop(GO, None)
+    if descriptor is not None:
+        with os.fdopen(int(descriptor), "rb") as pipe:
+            pipe.read()
 
 
 def _exit_after_parent(descriptor: int) -> None:

@@ -101,10 +101,21 @@ class Supervisor:
         except presence.AlreadyRunning as problem:
             raise CannotStart(str(problem)) from None
         try:
-            self._prepare()
+            paths.make_folders()
+            check_port(self.config.host, self.config.port)
             self._pipe = os.pipe()
+            # The web process imports what it serves with while the database is prepared.
+            web = next(child for child in self.children if child.name == "web")
+            go_read, go_write = os.pipe()
+            try:
+                self._spawn(web, go=go_read)
+                self._prepare()
+            finally:
+                os.close(go_read)
+                os.close(go_write)
             for child in self.children:
-                self._spawn(child)
+                if child is not web:
+                    self._spawn(child)
             self._watcher = threading.Thread(target=self._watch, name="watcher", daemon=True)
             self._watcher.start()
         except BaseException:
@@ -112,8 +123,6 @@ class Supervisor:
             raise
 
     def _prepare(self) -> None:
-        paths.make_folders()
-        check_port(self.config.host, self.config.port)
         try:
             call_command("migrate", interactive=False, verbosity=0)
             paths.close_to_others()  # the database may be new
@@ -168,18 +177,23 @@ class Supervisor:
             if child.reader:
                 child.reader.join(1)
 
-    def _spawn(self, child: Child) -> None:
+    def _spawn(self, child: Child, go: int | None = None) -> None:
+        """Start the process; with `go`, it waits until the other end of that pipe is closed."""
         assert self._pipe is not None
+        environment, inherited = self._environment(), [self._pipe[0]]
+        if go is not None:
+            environment[lifeline.GO] = str(go)
+            inherited.append(go)
         child.process = subprocess.Popen(
             [sys.executable, str(ROOT / "manage.py"), *child.command],
             cwd=ROOT,
-            env=self._environment(),
+            env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
-            pass_fds=(self._pipe[0],),
+            pass_fds=inherited,
             start_new_session=True,
         )
         if child.nice and sys.platform == "linux":

@@ -9,6 +9,10 @@ REQUESTS = Counter(
     "Finished generations, by model, outcome and API",
     ["model", "status", "api"],
 )
+LOST = Counter(
+    "hub_inference_requests_lost",
+    "Answers that the database did not log and that were too many to keep for later",
+)
 TOKENS = Counter("hub_inference_tokens", "Tokens read and written", ["kind"])
 QUEUE = Histogram(
     "hub_inference_queue_seconds",

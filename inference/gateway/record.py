@@ -11,14 +11,12 @@ import structlog
 from django.conf import settings
 from django.db import DatabaseError
 
-from inference.gateway import metrics
+from inference.gateway import metrics, unlogged
 from inference.gateway.database import in_thread
 from inference.gateway.request import Caller, GenerationRequest, answered_by
 from inference.models import InferenceRequest
 from inference.protocol import Chunk, Done, Generate, Started, wasted
 from registry.promotion.resolve import Served
-
-log = structlog.get_logger(__name__)
 
 
 @dataclass
@@ -90,14 +88,11 @@ class Record:
             metrics.FIRST_TOKEN.observe(self.done.first_token_ms / 1000)
             if self.done.tokens_per_second is not None:
                 metrics.RATE.observe(self.done.tokens_per_second)
-        try:
-            # Shielded: a client that disconnects twice as fast must not lose its row.
-            await asyncio.shield(in_thread(self.save)())
-        except DatabaseError:
-            log.exception("request log not written", request_id=self.request_id)
+        # Shielded: a client that disconnects twice as fast must not lose its row.
+        await asyncio.shield(_log(self.row()))
 
-    def save(self) -> None:
-        """Add the row, and count it on the key that was used."""
+    def row(self) -> InferenceRequest:
+        """The row, not yet in the database."""
         request, done, token = self.request, self.done, self.caller.token
         row = InferenceRequest(
             request_id=self.request_id,
@@ -126,9 +121,17 @@ class Record:
             row.completion = "".join(self.chunks)
             row.tools = list(request.tools) or None
             row.tool_calls = (done.tool_calls or None) if done else None
-        row.save()
-        if token is not None:
-            token.count(self.prompt_tokens, self.completion_tokens)
+        return row
+
+
+async def _log(row: InferenceRequest) -> None:
+    try:
+        await in_thread(row.add)()
+        if unlogged.waiting():
+            await in_thread(unlogged.add_waiting)()
+    except DatabaseError as error:
+        if row.pk is None:
+            await in_thread(unlogged.keep)(row, error)
 
 
 def correlation_id() -> str:

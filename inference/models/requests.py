@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 from typing import Any, ClassVar, TypeAlias
 
-from django.db import models
+from django.db import DatabaseError, models, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Q
 from django.db.models.lookups import IContains
@@ -142,6 +142,22 @@ class InferenceRequest(models.Model):
 
     def __str__(self) -> str:
         return self.request_id
+
+    def add(self, moment: datetime.datetime | None = None) -> None:
+        """Insert the row as one of now or of an earlier `moment`, and count it on the key that was
+        used. Raises DatabaseError; it has no id then."""
+        try:
+            with transaction.atomic():
+                self.save(force_insert=True)
+                if moment is not None:
+                    InferenceRequest.objects.filter(pk=self.pk).update(created_at=moment)
+                if self.token is not None:
+                    self.token.count(self.prompt_tokens, self.completion_tokens)
+        except DatabaseError:
+            self.pk = None
+            if moment is not None:
+                self.created_at = moment
+            raise
 
     @property
     def prefill_ms(self) -> float | None:

@@ -1,4 +1,4 @@
-"""OpenAPI documents that describe what fails, too, so that generated clients can read it."""
+"""OpenAPI documents from which generators make whole clients, which can read what fails, too."""
 
 from __future__ import annotations
 
@@ -9,9 +9,17 @@ from ninja.openapi.schema import OpenAPISchema
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+_CORRELATION = {
+    "in": "header",
+    "name": "X-Correlation-ID",
+    "required": False,
+    "description": "Your own ID for this request: in the answer's headers, the logs and the rows made",
+    "schema": {"type": "string", "pattern": "^[A-Za-z0-9._:-]{1,64}$"},
+}
+
 
 class Described(NinjaAPI):
-    """Every operation answers any error with the JSON of `failure`."""
+    """Every operation takes a correlation ID and answers any error with the JSON of `failure`."""
 
     failure: ClassVar[type[BaseModel]]
 
@@ -27,4 +35,19 @@ class Described(NinjaAPI):
         for operations in document["paths"].values():
             for operation in operations.values():
                 operation["responses"].setdefault("default", response)
+                operation.setdefault("parameters", []).append(_CORRELATION)
+        _drop_defaults_of_objects(document["components"]["schemas"])
         return document
+
+
+def _drop_defaults_of_objects(node: Any) -> None:
+    """An object's fields have defaults of their own; given as a whole beside its reference as well,
+    generators leave out every operation that reads it."""
+    if isinstance(node, dict):
+        if "$ref" in node or "allOf" in node:
+            node.pop("default", None)
+        for value in node.values():
+            _drop_defaults_of_objects(value)
+    elif isinstance(node, list):
+        for value in node:
+            _drop_defaults_of_objects(value)

@@ -114,7 +114,7 @@ def test_a_request_carries_its_key_and_its_limits_and_is_counted() -> None:
     request = record.for_engine()
     assert (request.key, request.key_running, request.key_waiting) == (str(key.pk), 2, 5)
     record.prompt_tokens, record.completion_tokens = 7, 3
-    record.save()
+    record.row().add()
     key.refresh_from_db()
     assert (key.requests, key.prompt_tokens, key.completion_tokens) == (1, 7, 3)
     assert InferenceRequest.objects.get().token == key

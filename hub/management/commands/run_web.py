@@ -15,7 +15,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import connection
 
 from hub.config import config
-from hub.processes import belonging, exposure
+from hub.processes import belonging, exposure, lifeline
 from registry.background import shutdown
 from registry.mlflow import tracking
 
@@ -28,6 +28,9 @@ class Command(BaseCommand):
     help = "Serve pages, API, streams and metrics."
 
     def handle(self, *args: Any, **options: Any) -> None:
+        _pool()
+        _freeze()
+        lifeline.wait_for_go()
         problem = exposure.problem(config) or belonging.problem()
         connection.close()
         if problem:
@@ -36,8 +39,6 @@ class Command(BaseCommand):
         warming = threading.Timer(_WARM_AFTER_S, tracking.warm)
         warming.daemon = True
         warming.start()
-        _pool()
-        _freeze()
         settings = uvicorn.Config(
             "hub.asgi:application",
             host=config.host,

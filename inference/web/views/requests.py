@@ -9,6 +9,7 @@ from django.http import HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
+from inference.gateway import unlogged
 from inference.models import ApiToken, InferenceRequest
 from registry.web.htmx import HtmxRequest, partial
 from registry.web.numbers import whole
@@ -44,6 +45,8 @@ def requests(request: HtmxRequest) -> HttpResponse:
         "apis": InferenceRequest.Api.choices,
         "keys": ApiToken.objects.all()[:KEYS_OFFERED],
         "keeps_texts": settings.LOG_PROMPTS,
+        "waiting": unlogged.waiting(),
+        "lost": unlogged.lost(),
     }
     template = partial(request, "inference/requests.html", "rows")
     return render(request, template, context)

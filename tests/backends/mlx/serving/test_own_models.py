@@ -29,7 +29,7 @@ EVENT = {
     "required": ["day", "hour"],
     "additionalProperties": False,
 }
-EVENT_ONLY = Sampling(max_tokens=60, grammar=Grammar("json_schema", json.dumps(EVENT)))
+EVENT_ONLY = Sampling(max_tokens=400, grammar=Grammar("json_schema", json.dumps(EVENT)))
 
 
 @pytest.fixture(scope="module", params=["dora", "full"])

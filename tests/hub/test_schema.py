@@ -1,0 +1,115 @@
+"""Requests made up from the OpenAPI document: none is answered with a 5xx, or with anything that
+the document does not describe. HUB_SCHEMA_CASES is how many of each operation."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, Verbosity, given, settings
+from hypothesis import strategies as st
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from hub.api import api
+from tests.running import RunningHub, free_port, run_hub
+
+CASES = int(os.environ.get("HUB_SCHEMA_CASES", "2"))
+FEW = 10  # of what starts a process each time
+ENDLESS = {"training_api_follow", "inference_api_generate_stream"}
+STARTS_PROCESSES = {
+    "registry_api_bases_import_base",
+    "registry_api_bases_quantize_base",
+    "registry_api_bases_fuse_version",
+    "registry_api_bases_export_version",
+    "registry_api_bases_retry_import",
+    "registry_api_datasets_make_report",
+    "registry_api_datasets_retry_task",
+    "registry_api_datasets_create_dataset",
+    "registry_api_bundles_take",
+    "registry_api_bundles_retry",
+    "inference_api_replays_start",
+}
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_schema_conformance,
+]
+
+
+def operations() -> Iterator[Any]:
+    document = api.get_openapi_schema(path_prefix="/api/")
+    schema = schemathesis.openapi.from_dict(dict(document))
+    for found in schema.get_all_operations():
+        operation = found.ok()
+        if operation.definition.raw["operationId"] not in ENDLESS:
+            yield operation
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory, database: str) -> Iterator[RunningHub]:
+    """A hub with one of each: what is made up has small ids, and so finds them."""
+    nowhere = f"http://127.0.0.1:{free_port()}"
+    with run_hub(tmp_path_factory.mktemp("schema"), HF_ENDPOINT=nowhere) as hub:
+        with httpx.Client(base_url=hub.url, timeout=60) as client:
+            examples = [{"prompt": f"say {n}", "completion": str(n)} for n in range(40)]
+            base = client.post("/api/bases", json={"source": "starter"}).json()["name"]
+            for path, body in (
+                ("/api/models", {"name": "one", "base_model": base}),
+                ("/api/datasets", {"name": "one", "examples": examples}),
+                (
+                    "/api/training/jobs",
+                    {"model_id": 1, "dataset_id": 1, "config": {"iters": 3, "warmup": 0}},
+                ),
+            ):
+                client.post(path, json=body).raise_for_status()
+        yield hub
+
+
+@pytest.mark.django_db
+def test_what_is_made_up_is_answered_as_documented(hub: RunningHub) -> None:
+    failures = []
+    for operation in operations():
+        name = operation.definition.raw["operationId"]
+        most = min(CASES, FEW) if name in STARTS_PROCESSES else CASES
+        if problem := tried(hub, operation, most):
+            failures.append(f"{operation.label}: {problem}")
+    assert failures == []
+    assert httpx.get(f"{hub.url}/health", timeout=10).json()["ready"] is True
+
+
+def tried(hub: RunningHub, operation: Any, most: int) -> str:
+    """The first problem with one operation, or nothing."""
+
+    @settings(
+        max_examples=most,
+        deadline=None,
+        database=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+        verbosity=Verbosity.quiet,
+        derandomize=CASES <= FEW,
+    )
+    @given(case=operation.as_strategy(), near=st.integers(0, 3))
+    def send(case: Any, near: int) -> None:
+        for name, value in (case.path_parameters or {}).items():
+            if near and isinstance(value, int):
+                case.path_parameters[name] = near
+        case.call_and_validate(base_url=hub.url, checks=CHECKS, timeout=60)
+
+    try:
+        send()
+    except BaseException as error:  # a group of failures is not always an Exception
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            raise
+        return "\n".join(str(part) for part in getattr(error, "exceptions", [error]))[:1500]
+    return ""
