@@ -50,6 +50,7 @@ CHECKS = [
 def operations() -> Iterator[Any]:
     document = api.get_openapi_schema(path_prefix="/api/")
     schema = schemathesis.openapi.from_dict(dict(document))
+    found: Any
     for found in schema.get_all_operations():
         operation = found.ok()
         if operation.definition.raw["operationId"] not in ENDLESS:
