@@ -21,7 +21,7 @@ from backends.base import BadExample, Fidelity, OutOfMemory
 from backends.examples import Split
 from backends.mlx.data.examples import Example, read_split
 from backends.mlx.device import device_kind
-from backends.mlx.files.saving import read_model
+from backends.mlx.files.loading import open_model
 from backends.mlx.kernels.quick import quicken
 
 _MAX_LENGTH = 1024
@@ -32,14 +32,14 @@ def fidelity(
 ) -> Fidelity:
     """See `backends.base.Backend.fidelity`."""
     try:
-        model, tokenizer, _ = read_model(base, adapter)
+        model, tokenizer, _ = open_model(base, adapter, lazy=True)
         split = read_split(examples, tokenizer, _MAX_LENGTH, mask_prompt=True)
         chosen = _chosen(split, most_tokens)
         original = list(_logits(model, chosen))
         del model
         gc.collect()
         mx.clear_cache()
-        model, _, _ = read_model(converted)
+        model, _, _ = open_model(converted, lazy=True)
         return _compared(original, _logits(model, chosen), chosen)
     except MemoryError as error:
         raise OutOfMemory("The device has too little memory to compare the models.") from error

@@ -9,7 +9,7 @@ from typing import Any
 
 from backends.base import BackendError
 from backends.lm_eval import parse_results
-from backends.mlx.files.saving import read_model
+from backends.mlx.files.loading import open_model
 
 _BATCH = 8
 _OFFLINE = (
@@ -36,7 +36,7 @@ def run_lm_eval(
         from mlx_lm.evaluate import MLXLM
     except ImportError as error:
         raise BackendError(f"lm-eval cannot be imported: {error}.") from error
-    model, tokenizer, _ = read_model(base, adapter)
+    model, tokenizer, _ = open_model(base, adapter, lazy=True)
     ticking = Ticking(model, tick)
 
     class Loaded(MLXLM):

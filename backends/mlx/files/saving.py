@@ -11,35 +11,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import mlx_lm
 from mlx_lm.utils import save_config, save_model
 
-from backends.base import ImportedModel, UnsupportedModel
+from backends.base import ImportedModel
 from backends.mlx.files.folder import describe
 
 _WEIGHT_FILES = ("*.safetensors", "*.safetensors.index.json")
 _KEPT = ("*.json", "*.jinja", "*.txt", "*.model", "LICENSE*")
 _REWRITTEN = frozenset({"config.json", "manifest.json"})
-
-
-def read_model(folder: Path, adapter: Path | None = None) -> tuple[Any, Any, dict[str, Any]]:
-    """(model, tokenizer, config), the adapter's layers in place. Raises UnsupportedModel."""
-    describe(folder)
-    try:
-        loaded: Any = mlx_lm.load(
-            str(folder),
-            adapter_path=str(adapter) if adapter else None,
-            return_config=True,
-            lazy=True,  # a tensor is read when it is needed, so that two models are never in memory
-            tokenizer_config={"trust_remote_code": False},
-            trust_remote_code=False,
-        )
-    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UnsupportedModel(f"The model {folder.name} could not be loaded: {reason}") from error
-    model, tokenizer, config = loaded
-    model.eval()
-    return model, tokenizer, config
 
 
 def write_model(base: Path, target: Path, model: Any, config: dict[str, Any]) -> ImportedModel:

@@ -14,7 +14,8 @@ import mlx.core as mx
 from mlx.utils import tree_flatten
 
 from backends.base import UnsupportedModel
-from backends.mlx.files.saving import read_config, read_model
+from backends.mlx.files.loading import open_model
+from backends.mlx.files.saving import read_config
 from backends.mlx.gguf.importer import _BLOCK, _TOP
 from backends.mlx.gguf.tokenizer import splitting_rule
 from backends.mlx.gguf.writable import check_gguf
@@ -31,7 +32,7 @@ def export_gguf(folder: Path, target: Path) -> None:
     check_gguf(folder)
     config = read_config(folder)
     metadata = _facts(config) | _tokenizer(folder, config)
-    model, tokenizer, _ = read_model(folder)
+    model, tokenizer, _ = open_model(folder, lazy=True)
     if template := tokenizer.chat_template:
         metadata["tokenizer.chat_template"] = str(template)
     leaves: Any = tree_flatten(model.parameters())

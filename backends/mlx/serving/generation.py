@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
-import mlx_lm
 from mlx_lm.models.cache import make_prompt_cache
 from mlx_lm.utils import maybe_set_recommended_wired_limit
 
@@ -35,15 +34,15 @@ from backends.base import (
 )
 from backends.mlx.chat import (
     chat_tokens,
-    first_line,
     parse_tool_calls,
     require_tools,
     text_tokens,
     tool_grammar,
 )
 from backends.mlx.device import device_kind
-from backends.mlx.files.folder import describe
+from backends.mlx.files.config import find_context_length
 from backends.mlx.files.identity import identity
+from backends.mlx.files.loading import open_model
 from backends.mlx.kernels.quick import quicken
 from backends.mlx.sampling.grammar import Grammars
 from backends.mlx.sampling.penalties import make_processors
@@ -73,20 +72,9 @@ def load_model(
     An `adapter` of any type becomes part of the model, as mlx-lm applies it. `prepare()` must have
     run. Raises UnsupportedModel, OutOfMemory.
     """
-    described = describe(base)
     clear_streams_at_end()
     with _readable_errors():
-        try:
-            model, tokenizer, *_ = mlx_lm.load(
-                str(base),
-                adapter_path=str(adapter) if adapter else None,
-                tokenizer_config={"trust_remote_code": False},
-                trust_remote_code=False,
-            )
-        except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
-            raise UnsupportedModel(
-                f"The model {base.name} could not be loaded: {first_line(error)}"
-            ) from error
+        model, tokenizer, config = open_model(base, adapter)
         if device_kind() == "cpu":
             quicken(model)  # measured: 16 rows of a base, 161 ms a step instead of 209
         if options.kv_bits:
@@ -97,7 +85,9 @@ def load_model(
             name = hashlib.sha256(b"".join(map(identity, folders))).digest()
             files = PrefixFiles(options.cache_dir, name, _DISK_SHARE * options.cache_bytes)
         prefixes = PrefixCache(model, options.cache_bytes, files)
-        loaded = MLXModel(base.name, model, tokenizer, described.context_length, options, prefixes)
+        loaded = MLXModel(
+            base.name, model, tokenizer, find_context_length(config), options, prefixes
+        )
         loaded.warm_up()
     return loaded
 

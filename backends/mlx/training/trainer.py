@@ -37,9 +37,9 @@ from backends.durable import sync_folder
 from backends.mlx.data import batching
 from backends.mlx.data.packing import check_keeps_apart
 from backends.mlx.device import peak_memory
+from backends.mlx.files.loading import open_model
 from backends.mlx.training import lora, optimizers, samples
 from backends.mlx.training.evaluation import Evaluation
-from backends.mlx.training.loading import load_base
 from backends.mlx.training.loss import Lanes
 from backends.mlx.training.objectives import objective_of
 from backends.mlx.training.remat import keep_little
@@ -114,7 +114,7 @@ class _Training:
 
     def _set_up(self) -> None:
         config = self.run.config
-        self.model, self.tokenizer = load_base(self.run.base)
+        self.model, self.tokenizer, _ = open_model(self.run.base)
         keys = lora.adapt(self.model, config)
         self.lanes.prepare(self.model)
         if config.packing:

@@ -12,7 +12,7 @@ import pytest
 from backends.base import Finished, LoraConfig, Stepped, TrainingConfig, UnsupportedModel
 from backends.mlx.data import batching, packing
 from backends.mlx.data.examples import Example, read_split
-from backends.mlx.training.loading import load_base
+from backends.mlx.files.loading import open_model
 from backends.mlx.training.loss import Lanes, log_probabilities, to_arrays
 from tests.backends.training_runs import events, make_run, of
 
@@ -86,7 +86,7 @@ def test_the_packed_loss_and_gradient_are_the_unpacked_ones(
     tiny_base: Path, chats: Path, quick: bool
 ) -> None:
     """With the CPU's attention by example and with mlx-lm's own and a mask."""
-    model, tokenizer = load_base(tiny_base)
+    model, tokenizer, _ = open_model(tiny_base)
     examples = read_split(chats / "train.jsonl", tokenizer, 2048, mask_prompt=True).examples
     with Lanes.open() as lanes:
         if quick:

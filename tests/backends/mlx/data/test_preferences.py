@@ -12,8 +12,8 @@ import pytest
 from backends.base import BadExample, Evaluated, Finished, LoraConfig, Stepped, TrainingConfig
 from backends.examples import as_chat
 from backends.mlx.data.preferences import Pair, read_pairs
+from backends.mlx.files.loading import open_model
 from backends.mlx.training import lora, objectives
-from backends.mlx.training.loading import load_base
 from backends.mlx.training.loss import Lanes
 from tests.backends.training_runs import events, make_run, of, write_split
 
@@ -129,7 +129,7 @@ def test_the_log_probabilities_of_answers_are_numpys(
 ) -> None:
     """Which tokens belong to which answer, over the lanes and with padding."""
     config = TrainingConfig(objective="orpo")
-    model, _ = load_base(tiny_base)
+    model, *_ = open_model(tiny_base)
     pairs = read_pairs(preferences / "valid.jsonl", tokenizer, 2048).examples
     with Lanes.open() as lanes:
         objective = objectives.Preferences(config, lanes)
@@ -177,8 +177,8 @@ def test_the_reference_is_the_model_without_its_adapter(
 ) -> None:
     config = TrainingConfig(objective="dpo", lora=LoraConfig(rank=2, dropout=0.5))
     pairs = read_pairs(preferences / "valid.jsonl", tokenizer, 2048).examples
-    bare, _ = load_base(tiny_base)
-    model, _ = load_base(tiny_base)
+    bare, *_ = open_model(tiny_base)
+    model, *_ = open_model(tiny_base)
     lora.adapt(model, config)
     with Lanes.open() as lanes:
         objective = objectives.Preferences(config, lanes)

@@ -16,8 +16,8 @@ from mlx_lm.models.qwen2 import Model, ModelArgs
 from backends.base import Fidelity, LoraConfig, TrainingConfig, UnsupportedModel
 from backends.mlx.evals.fidelity import fidelity
 from backends.mlx.files.fuse import fuse
+from backends.mlx.files.loading import open_model
 from backends.mlx.files.quantize import quantize
-from backends.mlx.files.saving import read_model
 from backends.mlx.gguf.export import export_gguf
 from backends.mlx.gguf.importer import import_gguf
 from backends.mlx.gguf.writable import check_gguf
@@ -39,7 +39,7 @@ def rows(tmp_path: Path) -> Path:
 
 def make_adapter(base: Path, folder: Path, size: float) -> Path:
     """An adapter on the top two layers whose second factor is random, `size` large."""
-    model, _, _ = read_model(base)
+    model, _, _ = open_model(base)
     config = TrainingConfig(num_layers=2, lora=LoraConfig(rank=4, scale=2.0))
     adapt(model, config)
     folder.mkdir()
@@ -53,7 +53,7 @@ def make_adapter(base: Path, folder: Path, size: float) -> Path:
 
 
 def logits(folder: Path, adapter: Path | None = None) -> np.ndarray:
-    model, _, _ = read_model(folder, adapter)
+    model, _, _ = open_model(folder, adapter)
     return np.array(model(mx.array([[1, 42, 99, 7]]))[0].astype(mx.float32))
 
 
@@ -132,8 +132,8 @@ def test_what_was_written_as_gguf_is_read_back_as_the_same_model(
     export_gguf(tiny_base, tmp_path / "tiny.gguf")
     back = import_gguf(tmp_path / "tiny.gguf", tmp_path / "back", quantize=False).path
     assert np.abs(logits(back) - logits(tiny_base)).max() < 1e-2
-    _, ours, _ = read_model(tiny_base)
-    _, theirs, _ = read_model(back)
+    _, ours, _ = open_model(tiny_base)
+    _, theirs, _ = open_model(back)
     chat = [{"role": "user", "content": "Il a payé 1234 €, n'est-ce pas?  \n\tOui"}]
     assert theirs.apply_chat_template(chat) == ours.apply_chat_template(chat)
     assert theirs.eos_token_id == ours.eos_token_id

@@ -24,9 +24,9 @@ from backends.base import (
     UnsupportedModel,
 )
 from backends.mlx import MLXBackend
+from backends.mlx.files.loading import open_model
 from backends.mlx.training import lora, remat
 from backends.mlx.training.dropout import Keys
-from backends.mlx.training.loading import load_base
 from tests.backends.training_runs import chat, events, make_run, of, write_split
 
 pytestmark = pytest.mark.any_database
@@ -179,7 +179,7 @@ def test_the_gradient_is_clipped(tiny_base: Path, chats: Path, tmp_path: Path) -
     settings |= {"learning_rate": 1.0, "grad_clip": 1e-3}
     run = make_run(tiny_base, chats, tmp_path, **settings)
     step = of(Stepped, events(run))[0]
-    model, _ = load_base(tiny_base)
+    model, *_ = open_model(tiny_base)
     lora.adapt(model, run.config)
     before = lora.adapter_weights(model)
     length = math.sqrt(
@@ -228,8 +228,8 @@ def test_recomputing_holds_a_fraction_of_the_activations(tiny_base: Path, tmp_pa
 
 
 def test_recomputing_is_for_one_model_alone(tiny_base: Path) -> None:
-    one, _ = load_base(tiny_base)
-    other, _ = load_base(tiny_base)
+    one, *_ = open_model(tiny_base)
+    other, *_ = open_model(tiny_base)
     names = [name for name, _ in tree_flatten(one.parameters())]
     remat.keep_little(one, Keys(), recompute=True)
     assert type(one.layers[0]) is not type(other.layers[0])

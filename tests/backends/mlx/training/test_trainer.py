@@ -154,9 +154,9 @@ def batch_lines(run: TrainingRun) -> list[int]:
     """The lines of the first step's examples."""
     from backends.mlx.data import batching
     from backends.mlx.data import examples as data
-    from backends.mlx.training.loading import load_base
+    from backends.mlx.files.loading import open_model
 
-    _, tokenizer = load_base(run.base)
+    _, tokenizer, _ = open_model(run.base)
     examples = data.read_split(run.data / "train.jsonl", tokenizer, 2048, True).examples
     batches = batching.step_batches([e.length for e in examples], run.config, 1)
     return sorted(examples[index].line for batch in batches for index in batch)
