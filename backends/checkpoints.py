@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from backends.base import BackendError, TrainingRun
+from backends.base import BackendError, TrainingConfig, TrainingRun
 from backends.durable import fsync, sync_folder
 from backends.schedule import Best
 
@@ -38,13 +38,22 @@ class Checkpoint:
 
 def fingerprint(run: TrainingRun) -> str:
     """sha256 over what decides the run's result: config, data, and the base's weights by size."""
-    digest = hashlib.sha256(run.config.model_dump_json(exclude=_WITHOUT_EFFECT).encode())
+    digest = hashlib.sha256(_settings(run.config).encode())
     for name in ("train", "valid", "test"):
         path = run.data / f"{name}.jsonl"
         digest.update(_sha256(path).encode() if path.exists() else b"-")
     for path in sorted(run.base.glob("model*.safetensors")):
         digest.update(f"{path.name} {path.stat().st_size}".encode())
     return digest.hexdigest()
+
+
+def _settings(config: TrainingConfig) -> str:
+    """The settings as JSON, as they were written when `learn` was called mask_prompt: a run that was
+    begun then continues from its checkpoints."""
+    written = config.model_dump_json(exclude=_WITHOUT_EFFECT)
+    return written.replace('"learn":"last_answer"', '"mask_prompt":true').replace(
+        '"learn":"everything"', '"mask_prompt":false'
+    )
 
 
 def path_of(folder: Path, iteration: int) -> Path:

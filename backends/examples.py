@@ -7,21 +7,36 @@ preferences ("prompt", "chosen", "rejected"), and nothing of tokens or models.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from backends.base import BadExample
 
+# Why an answer is not learned although its example is, as the end of a sentence.
+REWRITTEN = (
+    "the chat template writes an answer differently once other messages follow, for example without "
+    "its thoughts"
+)
+UNASKED = "the chat template writes what comes before an answer differently when the model is asked for it"
+UNSPLIT = (
+    "the tokens before an answer are others than when the model is asked for it, because white space "
+    "around its beginning is joined"
+)
+EMPTY = "the answer is empty"
+OVERRULED = "the setting learn is everything, which ignores weights"
+
 
 @dataclass(frozen=True)
 class Split[T]:
-    """The usable examples of one file. `truncated` had to be cut; `dropped` had no answer left."""
+    """The usable examples of one file. `truncated` had to be cut; `dropped` had nothing left to learn.
+    `notes` counts the answers that are not learned, or are learned, against the setting, by reason."""
 
     examples: list[T]
     truncated: int
     dropped: int
+    notes: dict[str, int] = field(default_factory=dict)
 
 
 def read_jsonl[T](
@@ -50,7 +65,11 @@ def read_jsonl[T](
     if not examples:
         raise BadExample(
             f"{path.name} has no usable example"
-            + (" within max_seq_length; raise it." if dropped else "; it is empty.")
+            + (
+                " within max_seq_length, or every answer has weight 0; raise them."
+                if dropped
+                else "; it is empty."
+            )
         )
     return Split(examples, truncated, dropped)
 
@@ -80,12 +99,41 @@ def conversation(value: Any) -> str | list[dict[str, Any]]:
     for message in messages:
         if not isinstance(message, dict) or not isinstance(message.get("content"), str):
             raise ValueError('every message needs a "role" and a text "content"')
+        if message.get("role") == "assistant" and message.get("weight") not in (None, 0, 1):
+            raise ValueError('the "weight" of an assistant message must be 0 (not learned) or 1')
     answer = messages[-1]
     if answer.get("role") != "assistant":
         raise ValueError("the last message must be the assistant's")
     if not answer.get("tool_calls") and not answer["content"].strip():
         raise ValueError("the assistant's answer is empty")
     return messages
+
+
+def is_learned(message: Mapping[str, Any]) -> bool:
+    """False for an assistant's message of weight 0, as in OpenAI's chats."""
+    return message.get("role") != "assistant" or message.get("weight") != 0
+
+
+def unweighted(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The messages without "weight", which is for training alone: no template may see it."""
+    return [
+        {key: held for key, held in message.items() if key != "weight"}
+        if "weight" in message
+        else message
+        for message in messages
+    ]
+
+
+def explained(split: str, notes: Mapping[str, int]) -> list[str]:
+    """A sentence for each of a split's notes."""
+    sentences = []
+    for why, count in notes.items():
+        answers, are = ("1 answer", "is") if count == 1 else (f"{count:,} answers", "are")
+        what = (
+            f"of weight 0 {are} learned all the same" if why == OVERRULED else f"{are} not learned"
+        )
+        sentences.append(f"In {split}, {answers} {what}: {why}.")
+    return sentences
 
 
 def as_chat(value: Any, answer: str = "chosen") -> dict[str, Any]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from backends.base import Message
+from backends.examples import is_learned, unweighted
 
 type Scorer = Callable[[str, str], float]
 
@@ -46,6 +47,8 @@ def question(example: Mapping[str, Any]) -> Question:
     messages = list(example.get("messages", ()))
     if len(messages) < 2 or messages[-1]["role"] != "assistant":
         raise NoAnswer("An example that does not end with an assistant's answer cannot be scored.")
+    if not is_learned(messages[-1]):
+        raise NoAnswer("An answer of weight 0 is not the right one and cannot be scored.")
     if messages[-1].get("tool_calls"):
         raise NoAnswer("An answer that calls a tool is not text and cannot be scored.")
     tools = example.get("tools") or None
@@ -59,7 +62,9 @@ SPOKEN = ("role", "content", "tool_calls", "tool_call_id", "name")
 
 
 def _as_chat(asked: Any) -> list[Message]:
-    return [Message(role="user", content=asked)] if isinstance(asked, str) else list(asked)
+    if isinstance(asked, str):
+        return [Message(role="user", content=asked)]
+    return cast(list[Message], unweighted(asked))
 
 
 # ---------------------------------------------------------------- scorers

@@ -48,7 +48,7 @@ CONFIG: dict[str, Any] = {
     "grad_clip": 0,
     "num_layers": BLOCKS,
     "max_seq_length": 1024,
-    "mask_prompt": False,
+    "learn": "everything",
     "steps_per_eval": STEPS,
     "save_every": STEPS,
     "restore_best": False,

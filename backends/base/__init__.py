@@ -33,6 +33,7 @@ from backends.base.training import (
     Evaluated,
     Evaluating,
     Finished,
+    Learn,
     LoraConfig,
     Sampled,
     ScoringConfig,
@@ -41,6 +42,7 @@ from backends.base.training import (
     TrainingConfig,
     TrainingEvent,
     TrainingRun,
+    in_new_words,
 )
 
 __all__ = [
@@ -58,6 +60,7 @@ __all__ = [
     "Finished",
     "Grammar",
     "ImportedModel",
+    "Learn",
     "LoadOptions",
     "LoadedModel",
     "LoraConfig",
@@ -81,4 +84,5 @@ __all__ = [
     "TrainingEvent",
     "TrainingRun",
     "UnsupportedModel",
+    "in_new_words",
 ]

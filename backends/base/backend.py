@@ -60,7 +60,7 @@ class Backend(Protocol):
 
     def examine(self, base: Path, data: Path, max_seq_length: int, sample: int) -> Examination:
         """Tokenize at most `sample` examples (0: all) of each split in the folder `data` as
-        training on `base` would, with the prompt masked. Raises UnsupportedModel."""
+        training on `base` would with the default of `learn`. Raises UnsupportedModel."""
         ...
 
     def memory_bytes(self) -> int | None:

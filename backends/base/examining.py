@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -15,10 +15,11 @@ class SplitTokens:
     lengths: list[int]
     trained: int  # tokens that the loss counts
     truncated: int  # examples longer than the limit
-    dropped: int  # examples whose answer lies beyond the limit
+    dropped: int  # examples with nothing to learn within the limit
     longest_line: int  # from 1; 0 for none
     wrong: int  # examples that training would reject
     bad: list[str]  # the first of them, with line and reason
+    notes: dict[str, int] = field(default_factory=dict)  # answers that are not learned, by reason
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class RenderedExample:
-    """An example as the model reads it: `tokens[start:]` are its answer."""
+    """An example as the model reads it: `tokens[start:]` are its last answer."""
 
     split: str
     line: int  # from 1

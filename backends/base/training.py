@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+type Learn = Literal["answers", "last_answer", "everything"]
 
 
 class LoraConfig(BaseModel):
@@ -80,7 +83,14 @@ class TrainingConfig(BaseModel):
         int, Field(ge=-1, description="Layers trained, counted from the top; -1 is all")
     ] = -1
     max_seq_length: Annotated[int, Field(ge=8, le=1_048_576, description="Tokens")] = 2048
-    mask_prompt: Annotated[bool, Field(description="Learn from the answer's tokens only")] = True
+    learn: Annotated[
+        Learn,
+        Field(
+            description="The tokens that the loss counts: of every assistant message of a chat, of "
+            "the last one, or all. Messages of weight 0 are left out, except by everything. Was "
+            "mask_prompt, which is still accepted: true is last_answer, false is everything"
+        ),
+    ] = "answers"
     lora: LoraConfig = LoraConfig()
     optimizer: Literal["adam", "adamw", "sgd", "muon", "adafactor"] = "adamw"
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.0
@@ -106,6 +116,25 @@ class TrainingConfig(BaseModel):
     scoring: ScoringConfig = ScoringConfig()
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
 
+    @classmethod
+    def recorded(cls, config: Mapping[str, Any]) -> Self:
+        """A configuration as a job or version recorded it, with what it meant then: before there was
+        `learn`, the last answer was learned. Raises pydantic's ValidationError."""
+        return cls.model_validate({"learn": "last_answer", **in_new_words(config)})
+
+    @model_validator(mode="before")
+    @classmethod
+    def _old_names(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping):
+            return values
+        renamed = in_new_words(values)
+        if "mask_prompt" in renamed:
+            raise ValueError(
+                "mask_prompt is the old name of learn; send learn alone, which is answers, "
+                "last_answer or everything"
+            )
+        return renamed
+
     @model_validator(mode="after")
     def _settings_go_together(self) -> TrainingConfig:
         if self.epochs is None and self.warmup >= self.iters and self.warmup > 0:
@@ -119,6 +148,19 @@ class TrainingConfig(BaseModel):
                 "answers; switch packing off"
             )
         return self
+
+
+def in_new_words(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration with today's names for settings that had others: `mask_prompt` true is `learn`
+    "last_answer", false is "everything". One that cannot be understood stays as it is."""
+    values = dict(config)
+    masked = values.get("mask_prompt")
+    if not isinstance(masked, bool):
+        return values
+    learn = "last_answer" if masked else "everything"
+    if values.setdefault("learn", learn) == learn:
+        del values["mask_prompt"]
+    return values
 
 
 @dataclass(frozen=True)
@@ -142,12 +184,14 @@ class TrainingRun:
 class Started:
     """The run is set up. `iteration` is 0, or the last one done before an interruption; `iters` is
     how many optimizer steps it will take at most (`epochs` is known only once the data is read).
+    `notes` are sentences about answers that are not learned as the settings ask.
     """
 
     iteration: int
     iters: int
     trainable_parameters: int
     total_parameters: int
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
-from backends.base import Examination, Piece, RenderedExample, SplitTokens
-from backends.fake.examples import tokens
+from backends.base import Examination, Piece, RenderedExample, SplitTokens, TrainingConfig
+from backends.fake.examples import Run, count_learned, notes, runs
 
 _RENDERED = 3
+_LEARN = TrainingConfig().learn  # what a job learns unless it is told otherwise
 
 
 def examine(data: Path, max_seq_length: int, sample: int) -> Examination:
@@ -30,32 +33,34 @@ def _split(
 ) -> tuple[SplitTokens, list[RenderedExample]]:
     every = max(1, -(-len(lines) // sample)) if sample else 1
     numbers = range(1, len(lines) + 1, every)
-    words = [tokens(json.loads(lines[number - 1])) for number in numbers]
-    lengths = [len(asked) + len(said) for asked, said in words]
+    values: list[dict[str, Any]] = [json.loads(lines[number - 1]) for number in numbers]
+    examples = [runs(value, _LEARN) for value in values]
+    lengths = [sum(len(words) for words, _ in example) for example in examples]
+    learned = [count_learned(example, limit) for example in examples]
     longest = lengths.index(max(lengths)) if lengths else 0
     counted = SplitTokens(
         total=len(lines),
-        examined=len(words),
+        examined=len(examples),
         lengths=lengths,
-        trained=sum(max(0, min(len(a) + len(b), limit) - len(a)) for a, b in words),
+        trained=sum(learned),
         truncated=sum(length > limit for length in lengths),
-        dropped=sum(len(asked) >= min(len(asked) + len(said), limit) for asked, said in words),
+        dropped=sum(count == 0 for count in learned),
         longest_line=numbers[longest] if lengths else 0,
         wrong=0,
         bad=[],
+        notes=dict(Counter(note for value in values for note in notes(value, _LEARN))),
     )
-    shown = sorted({*range(min(_RENDERED, len(words))), *([longest] if lengths else [])})
-    return counted, [_render(split, numbers[at], words[at], limit) for at in shown]
+    shown = sorted({*range(min(_RENDERED, len(examples))), *([longest] if lengths else [])})
+    return counted, [_render(split, numbers[at], examples[at], limit) for at in shown]
 
 
-def _render(
-    split: str, number: int, words: tuple[list[str], list[str]], limit: int
-) -> RenderedExample:
-    asked, said = words
-    every = [*asked, *said]
-    bounds = sorted({0, len(asked), min(limit, len(every)), len(every)})
+def _render(split: str, number: int, example: list[Run], limit: int) -> RenderedExample:
+    every = [(word, learned) for words, learned in example for word in words]
+    flags = [(learned, at >= limit) for at, (_, learned) in enumerate(every)]
+    changes = [at for at in range(1, len(every)) if flags[at] != flags[at - 1]]
     pieces = [
-        Piece(" ".join(every[a:b]) + " ", a >= len(asked), a >= limit, b - a)
-        for a, b in itertools.pairwise(bounds)
+        Piece(" ".join(word for word, _ in every[a:b]) + " ", *flags[a], b - a)
+        for a, b in itertools.pairwise([0, *changes, len(every)])
     ]
-    return RenderedExample(split, number, len(every), len(asked), pieces)
+    last = len(example[-1][0])
+    return RenderedExample(split, number, len(every), len(every) - last, pieces)

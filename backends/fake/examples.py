@@ -3,29 +3,35 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from backends.base import TrainingConfig
-from backends.examples import Split, as_chat, conversation, read_jsonl
+from backends.base import Learn, TrainingConfig
+from backends.examples import EMPTY, OVERRULED, Split, as_chat, conversation, is_learned, read_jsonl
+
+type Run = tuple[list[str], bool]
+"""Words of an example, and whether they are learned."""
 
 
 @dataclass(frozen=True)
 class Line:
     """An example: its JSON text, its number in the file from 1, a request and the right answer for
-    people to read, and its number of tokens, of which the ones from `start` on are learned."""
+    people to read, and its number of tokens, of which `learned` are learned within the limit."""
 
     number: int
     text: str
     prompt: str
     expected: str
-    start: int
+    learned: int
     tokens: int
 
 
 def read_split(path: Path, config: TrainingConfig) -> Split[Line]:
     """The usable examples of the JSON-lines file `path`. Raises BadExample."""
+    learn: Learn = config.learn if config.objective == "sft" else "last_answer"
+    noted: Counter[str] = Counter()
 
     def parse(value: Any, number: int) -> Line:
         if config.objective == "sft":
@@ -41,27 +47,58 @@ def read_split(path: Path, config: TrainingConfig) -> Split[Line]:
             )
         else:
             prompt, expected = chat[-2]["content"], chat[-1]["content"].strip()
-        asked, said = tokens(value)
-        masked = config.mask_prompt or config.objective != "sft"
-        start = len(asked) if masked else 0
-        return Line(number, json.dumps(value), prompt, expected, start, len(asked) + len(said))
+        found = runs(value, learn)
+        noted.update(notes(value, learn))
+        tokens = sum(len(words) for words, _ in found)
+        learned = count_learned(found, config.max_seq_length)
+        return Line(number, json.dumps(value), prompt, expected, learned, tokens)
 
     def fit(line: Line) -> tuple[Line | None, bool]:
-        limit = config.max_seq_length
-        return line if line.start < limit else None, line.tokens > limit
+        return line if line.learned else None, line.tokens > config.max_seq_length
 
-    return read_jsonl(path, parse, fit)
+    return replace(read_jsonl(path, parse, fit), notes=dict(noted))
 
 
-def tokens(value: dict[str, Any]) -> tuple[list[str], list[str]]:
-    """(prompt, answer) of an example, whose answer ends with one token more."""
+def runs(value: dict[str, Any], learn: Learn) -> list[Run]:
+    """The words of an example, of which every answer ends with one more, by what is learned."""
+    everything = learn == "everything"
     if "text" in value:
-        return [], [*value["text"].split(), "</s>"]
-    if "messages" in value and "chosen" not in value:
-        *before, last = value["messages"]
-        asked = " ".join(f"<{m['role']}> {m['content']}" for m in before)
-        said = last["content"] or json.dumps(last.get("tool_calls"))
-    else:
+        return [([*value["text"].split(), "</s>"], True)]
+    if "messages" not in value or "chosen" in value:
         asked = json.dumps(value.get("prompt", value.get("messages")))
         said = json.dumps(value.get("completion", value.get("chosen")))
-    return [*asked.split(), "<assistant>"], [*said.split(), "</s>"]
+        return [([*asked.split(), "<assistant>"], everything), ([*said.split(), "</s>"], True)]
+    found: list[Run] = []
+    messages = value["messages"]
+    for number, message in enumerate(messages):
+        last = number == len(messages) - 1
+        said = message["content"] or json.dumps(message.get("tool_calls"))
+        found.append(([f"<{message['role']}>"], everything))
+        if message["role"] != "assistant":
+            found.append((said.split(), everything))
+        else:
+            wanted = last or (learn == "answers" and not _is_empty(message))
+            learned = everything or (wanted and is_learned(message))
+            found.append(([*said.split(), "</s>"], learned))
+    return found
+
+
+def notes(value: dict[str, Any], learn: Learn) -> list[str]:
+    """Why answers are not learned, or are learned, against the setting."""
+    *before, last = value.get("messages") or [{}]
+    if learn == "everything":
+        return [OVERRULED for message in (*before, last) if not is_learned(message)]
+    if learn == "last_answer" or "chosen" in value:
+        return []
+    answers = [message for message in before if message["role"] == "assistant"]
+    return [EMPTY for message in answers if is_learned(message) and _is_empty(message)]
+
+
+def count_learned(found: list[Run], limit: int) -> int:
+    """Learned words among the first `limit`."""
+    every = [learned for words, learned in found for _ in words]
+    return sum(every[:limit])
+
+
+def _is_empty(message: dict[str, Any]) -> bool:
+    return not message["content"].strip() and not message.get("tool_calls")

@@ -34,6 +34,7 @@ from backends.base import (
     TrainingRun,
 )
 from backends.checkpoints import Checkpoint
+from backends.examples import explained
 from backends.fake import files
 from backends.fake.examples import Line, read_split
 from backends.schedule import Progress, examples_per_step, learning_rate, resolved
@@ -62,13 +63,15 @@ class _Training:
     learned: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
     splits: dict[str, list[Line]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     def events(self) -> Generator[TrainingEvent, None, None]:
         base = files.inspect(self.run.base)
         self._set_up()
         config, progress = self.config, self.progress
         trainable = sum(len(tensor.values) for tensor in self.weights.values())
-        yield Started(progress.iteration, config.iters, trainable, base.parameters + trainable)
+        total = base.parameters + trainable
+        yield Started(progress.iteration, config.iters, trainable, total, tuple(self.notes))
         if progress.iteration == 0:
             yield from self._evaluate_base()
         try:
@@ -107,6 +110,7 @@ class _Training:
             self.splits[name] = split.examples
             self.metrics[f"{name}_truncated"] = split.truncated
             self.metrics[f"{name}_dropped"] = split.dropped
+            self.notes += explained(name, split.notes)
         self.config = resolved(self.run.config, len(self.splits["train"]))
         self.weights = _fresh_weights(self.config)
         self.fingerprint = checkpoints.fingerprint(self.run)
@@ -135,7 +139,7 @@ class _Training:
             train_loss=loss,
             learning_rate=rate,
             grad_norm=loss / 2,
-            tokens=tokens - sum(line.start for line in batch),
+            tokens=sum(line.learned for line in batch),
             tokens_per_second=tokens / seconds,
             peak_memory_bytes=64 * 2**20,
         )

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backends.base import Examination, SplitTokens
+from backends.examples import explained
 from registry.background.progress import SILENT, Progress
 from registry.bases.child import ask_backend
 from registry.bases.registration import base_path
@@ -212,11 +213,13 @@ def warnings(report: DatasetReport) -> Iterable[str]:
             yield f"{tokens['wrong']} examples of {split} cannot be trained on with this base."
         if tokens["dropped"]:
             yield (
-                f"{tokens['dropped']} examples of {split} have no answer within "
-                f"{report.max_seq_length} tokens and are left out; raise the limit."
+                f"{tokens['dropped']} examples of {split} have no answer to learn within "
+                f"{report.max_seq_length} tokens and are left out; raise the limit, or the weight "
+                "of their answers."
             )
         elif tokens["truncated"]:
             yield f"{tokens['truncated']} examples of {split} are cut at {report.max_seq_length}."
+        yield from explained(split, tokens.get("notes", {}))
     for split, found in report.report["duplicates"].items():
         if found["examples"]:
             yield f"{found['examples']} examples of {split} repeat an earlier one."

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from backends.base import in_new_words
 from registry.errors import Invalid, NotFound
 from registry.models import ModelVersion, ModelVersionQuerySet
 
@@ -128,9 +129,9 @@ def compare_params(versions: Sequence[ModelVersion]) -> list[ComparedRow]:
 
 
 def flatten(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """`{"lora": {"rank": 8}}` → `{"lora.rank": 8}`."""
+    """`{"lora": {"rank": 8}}` → `{"lora.rank": 8}`, with today's names of settings."""
     flat: dict[str, Any] = {}
-    for name, value in params.items():
+    for name, value in in_new_words(params).items():
         if isinstance(value, dict):
             flat |= flatten(value, f"{prefix}{name}.")
         else:

@@ -77,7 +77,7 @@ def config_of(version: ModelVersion) -> TrainingConfig:
         raise Conflict(f"The settings of {version} are unknown, so it cannot be trained again.")
     seed = {} if version.seed is None else {"seed": version.seed}
     try:
-        return TrainingConfig.model_validate({**version.params, **seed})
+        return TrainingConfig.recorded({**version.params, **seed})
     except ValidationError as error:
         raise Conflict(
             f"The settings of {version} are not valid for this hub. {explain(error.errors())}"

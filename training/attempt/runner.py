@@ -191,6 +191,8 @@ class Attempt:
                             iteration=event.iteration,
                             trainable=event.trainable_parameters,
                         )
+                        for note in event.notes:
+                            log.warning("answers not learned as asked", note=note)
                     elif isinstance(event, Finished):
                         metrics = event.metrics
                     self._check_requests()

@@ -17,6 +17,8 @@ def with_changes(config: TrainingConfig, changes: Mapping[str, Any]) -> Training
     Raises Invalid, naming the setting, when a setting is unknown or the result is invalid.
     """
     values = config.model_dump(mode="json")
+    if "mask_prompt" in changes and "learn" not in changes:
+        del values["learn"]  # which that name, an old one, replaces
     for name, value in changes.items():
         _put(values, name.split("."), value)
     try:

@@ -127,9 +127,11 @@ def _lengths(model: Model, dataset: Dataset, config: TrainingConfig) -> Iterator
             f"{model.base_model.name} has a context of {context} tokens; tokens beyond it are "
             "learned poorly.",
         )
-    if dataset.format == Dataset.Format.TEXT and config.mask_prompt:
+    if dataset.format == Dataset.Format.TEXT and config.learn != "everything":
+        yield Problem("learn", "Plain text has no answers, so the model learns from all of it.")
+    if dataset.format == Dataset.Format.PREFERENCE and config.learn == "everything":
         yield Problem(
-            "mask_prompt", "Plain text has no prompts, so the model learns from all of it."
+            "learn", "Preferences are learned from the chosen and the rejected answer alone."
         )
     if config.fine_tune_type == "full" and config.learning_rate > _HIGH_RATE_FOR_FULL:
         yield Problem(

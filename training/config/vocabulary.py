@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from backends.base import in_new_words
+
 Kind = Literal["number", "choice", "check", "words"]
 
 ALL = "all"  # shown for None where None means everything
@@ -87,10 +89,16 @@ GROUPS = (
                 "words",
             ),
             Setting(
-                "mask_prompt",
-                "Train on answers only",
-                "The loss ignores the prompts.",
-                "check",
+                "learn",
+                "Learn from",
+                "The tokens that the loss counts. Messages of weight 0 are left out, except by "
+                "everything.",
+                "choice",
+                (
+                    ("answers", "All answers: every assistant message of a chat"),
+                    ("last_answer", "The last answer of each chat"),
+                    ("everything", "Everything: prompts as well"),
+                ),
             ),
         ),
     ),
@@ -245,9 +253,9 @@ PRESETS: dict[str, tuple[str, str, dict[str, Any]]] = {
 
 
 def flatten(config: Mapping[str, Any]) -> dict[str, Any]:
-    """`{"lora": {"rank": 8}}` → `{"lora.rank": 8}`, the names of the form's fields."""
+    """`{"lora": {"rank": 8}}` → `{"lora.rank": 8}`, the names of the form's fields. Settings get today's names."""
     flat: dict[str, Any] = {}
-    for name, value in config.items():
+    for name, value in in_new_words(config).items():
         if name in _NESTED:
             flat |= {f"{name}.{inner}": held for inner, held in value.items()}
         else:

@@ -178,7 +178,7 @@ class TrainingJob(Progressing):
     @property
     def training_config(self) -> TrainingConfig:
         """The stored configuration, validated. Raises pydantic's ValidationError."""
-        return TrainingConfig.model_validate(self.config)
+        return TrainingConfig.recorded(self.config)
 
     @property
     def base_model(self) -> BaseModel:

@@ -3,14 +3,14 @@ several values in one field make a sweep."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from django import forms
 from django.db.models import QuerySet
 from pydantic import ValidationError
 
-from backends.base import TrainingConfig
+from backends.base import TrainingConfig, in_new_words
 from registry.errors import HubError, Invalid, place_and_message
 from registry.models import Dataset, Model
 from training.config import rules
@@ -160,9 +160,20 @@ def repeated(job: TrainingJob) -> dict[str, Any]:
 
 def swept(sweep: Sweep) -> dict[str, Any]:
     """Form values to start the sweep again."""
-    grid = {name: _as_typed(_KINDS.get(name), values) for name, values in sweep.grid.items()}
+    varied = _in_new_words(sweep.grid)
+    grid = {name: _as_typed(_KINDS.get(name), values) for name, values in varied.items()}
     chosen = {"model": sweep.model_id, "dataset": sweep.dataset_id, "name": sweep.name}
     return initial_of(sweep.config) | grid | chosen
+
+
+def _in_new_words(grid: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
+    """A sweep's grid with today's names of settings."""
+    renamed: dict[str, list[Any]] = {}
+    for name, values in grid.items():
+        for value in values:
+            for today, meant in in_new_words({name: value}).items():
+                renamed.setdefault(today, []).append(meant)
+    return renamed
 
 
 def _field(setting: Setting) -> forms.Field:

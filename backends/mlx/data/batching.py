@@ -194,9 +194,10 @@ def _filled(rows: Sequence[Sequence[Example]], pad_to: int) -> Batch:
             segments[row, start:end] = number
             spanned.append((start, end))
             at = row * length + start
-            positions.extend(range(at + example.start - 1, at + example.length - 1))
-            targets.extend(example.tokens[example.start :])
-            owners.extend([number] * (example.length - example.start))
+            for first, last in example.learned:
+                positions.extend(range(at + first - 1, at + last - 1))
+                targets.extend(example.tokens[first:last])
+            owners.extend([number] * example.judged)
             number += 1
         if end < length:
             spanned.append((end, length))

@@ -8,20 +8,29 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from mlx_lm.utils import load_tokenizer
 
-from backends.base import Examination, Piece, RenderedExample, SplitTokens, UnsupportedModel
+from backends.base import (
+    Examination,
+    Piece,
+    RenderedExample,
+    SplitTokens,
+    TrainingConfig,
+    UnsupportedModel,
+)
 from backends.examples import as_chat, reason
-from backends.mlx.data.examples import Example, example_of
+from backends.mlx.data.examples import Example, cut, example_of
 
 _SPLITS = ("train", "valid", "test")
 _BAD = 20  # examples that cannot be used, named per split
 _RENDERED = 3  # of each split, besides its longest
 _PIECES = 3000  # tokens of a rendered example
+_LEARN = TrainingConfig().learn  # what a job learns unless it is told otherwise
 
 
 def examine(base: Path, data: Path, max_seq_length: int, sample: int) -> Examination:
@@ -55,6 +64,7 @@ def _examine(
     lengths: list[int] = []
     bad: list[str] = []
     truncated = dropped = wrong = trained = 0
+    notes: Counter[str] = Counter()
     first: list[tuple[int, Example]] = []
     longest: tuple[int, Example] | None = None
     for number, line in _lines(path, every):
@@ -62,7 +72,7 @@ def _examine(
             value = json.loads(line)
             if isinstance(value, dict) and "chosen" in value:
                 value = as_chat(value)
-            example = example_of(value, tokenizer, mask_prompt=True)
+            example = example_of(value, tokenizer, _LEARN)
         except (ValueError, TypeError, KeyError) as error:
             wrong += 1
             if len(bad) < _BAD:
@@ -71,8 +81,10 @@ def _examine(
         tokens = len(example.tokens)
         lengths.append(tokens)
         truncated += tokens > limit
-        dropped += example.start >= min(tokens, limit)
-        trained += max(0, min(tokens, limit) - example.start)
+        kept = cut(example, limit)
+        dropped += kept is None
+        trained += kept.judged if kept else 0
+        notes.update(example.notes)
         if len(first) < _RENDERED:
             first.append((number, example))
         if longest is None or tokens > len(longest[1].tokens):
@@ -89,6 +101,7 @@ def _examine(
             longest_line=longest[0] if longest else 0,
             wrong=wrong,
             bad=bad,
+            notes=dict(notes),
         ),
         [_render(path.stem, n, example, tokenizer, limit) for n, example in shown],
     )
@@ -107,11 +120,12 @@ def _render(
 ) -> RenderedExample:
     """Runs of equal tokens, decoded run by run, so that no character is split inside one."""
     tokens = example.tokens[:_PIECES]
-    bounds = sorted({0, min(example.start, len(tokens)), min(limit, len(tokens)), len(tokens)})
+    edges = {0, limit, *itertools.chain(*example.learned)}
+    bounds = sorted({min(edge, len(tokens)) for edge in (*edges, len(tokens))})
     pieces = [
         Piece(
             text=tokenizer.decode(tokens[a:b]),
-            trained=a >= example.start,
+            trained=any(start <= a < end for start, end in example.learned),
             cut=a >= limit,
             tokens=b - a,
         )

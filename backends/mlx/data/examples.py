@@ -2,104 +2,154 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from backends.examples import Split, conversation, read_jsonl
+import jinja2
+
+from backends.base import Learn
+from backends.examples import OVERRULED, Split, conversation, is_learned, read_jsonl
+from backends.mlx.data.turns import Chat, Span, Turn, earlier_turns
 
 
 @dataclass(frozen=True)
 class Example:
-    """`tokens[start:]` are what the model must learn to say after `tokens[:start]`."""
+    """`tokens[start:]`, and the `earlier` spans (start, end) before it, are what the model must
+    learn to say, each token after all that come before it. `notes` has a reason for every answer
+    that is not learned, or is learned, against the setting."""
 
     tokens: list[int]
     start: int
     line: int = 0  # in its file, from 1
+    earlier: tuple[Span, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def length(self) -> int:
         return len(self.tokens)
 
+    @property
+    def learned(self) -> tuple[Span, ...]:
+        """All spans that are learned, in order."""
+        if self.start >= self.length:
+            return self.earlier
+        return (*self.earlier, (self.start, self.length))
 
-def read_split(
-    path: Path, tokenizer: Any, max_seq_length: int, mask_prompt: bool
-) -> Split[Example]:
+    @property
+    def judged(self) -> int:
+        """Tokens that are learned."""
+        return sum(end - start for start, end in self.learned)
+
+
+def read_split(path: Path, tokenizer: Any, max_seq_length: int, learn: Learn) -> Split[Example]:
     """Tokenize the JSON-lines file `path`. Raises BadExample, which names the file and the line."""
+    notes: Counter[str] = Counter()
 
     def parse(value: Any, line: int) -> Example:
-        example = example_of(value, tokenizer, mask_prompt)
-        return Example(example.tokens, example.start, line)
+        example = replace(example_of(value, tokenizer, learn), line=line)
+        notes.update(example.notes)
+        return example
 
     def fit(example: Example) -> tuple[Example | None, bool]:
         return cut(example, max_seq_length), example.length > max_seq_length
 
-    return read_jsonl(path, parse, fit)
+    return replace(read_jsonl(path, parse, fit), notes=dict(notes))
 
 
 def cut(example: Example, limit: int) -> Example | None:
-    """`example` without the tokens beyond `limit`; None when no answer is left."""
-    if example.start >= min(example.length, limit):
+    """`example` without the tokens beyond `limit`; None when nothing is left to learn."""
+    earlier = tuple((start, min(end, limit)) for start, end in example.earlier if start < limit)
+    if not earlier and example.start >= min(example.length, limit):
         return None
-    return Example(example.tokens[:limit], example.start, example.line)
+    start = min(example.start, limit)
+    return replace(example, tokens=example.tokens[:limit], start=start, earlier=earlier)
 
 
-def example_of(value: Any, tokenizer: Any, mask_prompt: bool) -> Example:
+def example_of(value: Any, tokenizer: Any, learn: Learn) -> Example:
     """The tokens of one example in any of the formats. Raises ValueError, TypeError and KeyError.
 
-    A prompt is rendered by the very call that inference makes, and the answer is encoded by itself,
-    as a model generates it: so both agree token for token with any template. An answer that calls a
-    tool is what the template adds for it. A chat's "tools" are described to the template.
+    The tokens are the same whatever is learned. A prompt is rendered by the very call that inference
+    makes, and the answer is encoded by itself, as a model generates it: so both agree token for
+    token with any template. An answer that calls a tool is what the template adds for it. A chat's
+    "tools" are described to the template, a message's "weight" is not.
     """
     messages = conversation(value)
     if isinstance(messages, str):
-        tokens = list(tokenizer.encode(messages))
-        if not tokens or tokens[-1] not in tokenizer.eos_token_ids:
-            tokens.append(tokenizer.eos_token_id)
-        return Example(tokens, 1)
-    described = {"tools": value["tools"]} if "messages" in value and value.get("tools") else {}
-    if messages[-1].get("tool_calls"):
-        text = _tool_call_text(messages, tokenizer, described)
-    else:
-        text = messages[-1]["content"]
-    prompt = list(
-        tokenizer.apply_chat_template(messages[:-1], add_generation_prompt=True, **described)
+        return Example(_text(messages, tokenizer), 1)
+    chat, prompt, answer, ending = _rendered(value, messages, tokenizer)
+    tokens = prompt + answer
+    if learn == "everything":
+        silent = [message for message in messages if not is_learned(message)]
+        return Example(tokens, 1, notes=(OVERRULED,) * len(silent))
+    start = len(prompt) if is_learned(messages[-1]) else len(tokens)
+    if learn == "last_answer":
+        return Example(tokens, start)
+    wanted = [number for number in chat.earlier_answers if is_learned(messages[number])]
+    turns = earlier_turns(chat, prompt, ending, wanted)
+    return Example(
+        tokens,
+        start,
+        earlier=tuple(turn.span for turn in turns if turn.span),
+        notes=tuple(turn.reason for turn in turns if not turn.span),
     )
-    said = tokenizer.encode(text, add_special_tokens=False)
-    answer = [*said, *_ending(messages, text, tokenizer, described)]
-    return Example(prompt + answer, len(prompt) if mask_prompt else 1)
 
 
-def _tool_call_text(
-    messages: list[dict[str, Any]], tokenizer: Any, described: dict[str, Any]
-) -> str:
-    """What the template writes for a last message that calls tools, without its ending."""
-    whole, silent = (
-        tokenizer.apply_chat_template([*messages[:-1], last], tokenize=False, **described)
-        for last in (messages[-1], {**messages[-1], "tool_calls": []})
-    )
-    if whole == silent:
-        raise ValueError("the base model's chat template does not write tool calls")
-    prompt = tokenizer.apply_chat_template(
-        messages[:-1], tokenize=False, add_generation_prompt=True, **described
-    )
-    if not whole.startswith(prompt):
-        raise ValueError("the base model's chat template rewrites earlier turns for tool calls")
-    added = whole[len(prompt) :]
-    ends = [tokenizer.decode([token]) for token in tokenizer.eos_token_ids]
-    cuts = [added.rindex(end) for end in ends if end and end in added]
-    text: str = added[: max(cuts)] if cuts else added
-    return text
+def request_and_answer(value: Any, tokenizer: Any) -> tuple[list[int], list[int]]:
+    """The tokens of the last request and of its answer, learned or not; a plain text is divided in
+    its middle. Raises what `example_of` raises."""
+    messages = conversation(value)
+    if isinstance(messages, str):
+        tokens = _text(messages, tokenizer)
+        middle = max(1, len(tokens) // 2)
+        return tokens[:middle], tokens[middle:]
+    _, prompt, answer, _ = _rendered(value, messages, tokenizer)
+    return prompt, answer
 
 
-def _ending(
-    messages: list[dict[str, Any]], text: str, tokenizer: Any, described: dict[str, Any]
-) -> list[int]:
-    """The tokens with which the template ends an answer, up to the one that stops generation."""
-    whole = tokenizer.apply_chat_template(messages, tokenize=False, **described)
-    _, _, tail = whole.rpartition(text.strip())
-    tokens = tokenizer.encode(tail, add_special_tokens=False)
-    for index, token in enumerate(tokens):
-        if token in tokenizer.eos_token_ids:
-            return list(tokens[: index + 1])
-    return [tokenizer.eos_token_id]
+def answers_before(value: Any, tokenizer: Any) -> list[Turn]:
+    """Every answer before the last one, by its place in the tokens of the request, whatever its
+    weight. Raises what `example_of` raises."""
+    messages = conversation(value)
+    if isinstance(messages, str):
+        return []
+    chat, prompt, _, ending = _rendered(value, messages, tokenizer)
+    return earlier_turns(chat, prompt, ending, chat.earlier_answers)
+
+
+def _text(text: str, tokenizer: Any) -> list[int]:
+    tokens = list(tokenizer.encode(text))
+    if not tokens or tokens[-1] not in tokenizer.eos_token_ids:
+        tokens.append(tokenizer.eos_token_id)
+    return tokens
+
+
+def _rendered(
+    value: dict[str, Any], messages: Sequence[dict[str, Any]], tokenizer: Any
+) -> tuple[Chat, list[int], list[int], list[int]]:
+    """(chat, prompt, answer, the tokens that end the answer and are part of it)."""
+    tools = value.get("tools") if "messages" in value else None
+    chat = Chat.of(messages, tokenizer, tools)
+    if not tokenizer.has_chat_template:
+        return chat, *_continued(value, tokenizer)
+    try:
+        text = chat.said(len(messages) - 1)
+        prompt = list(chat.prompt(len(messages) - 1))
+        ending = chat.ending(text)
+    except jinja2.TemplateError as error:
+        raise ValueError(f"the base model's chat template refuses it: {error}") from None
+    return chat, prompt, [*tokenizer.encode(text, add_special_tokens=False), *ending], ending
+
+
+def _continued(value: dict[str, Any], tokenizer: Any) -> tuple[list[int], list[int], list[int]]:
+    """Without a template: a prompt as a served model completes it as plain text."""
+    if "messages" in value:
+        raise ValueError(
+            "the base model has no chat template, which messages need; use prompt and completion, "
+            "or an instruction-tuned base model"
+        )
+    ending = [tokenizer.eos_token_id]
+    said = tokenizer.encode(value["completion"], add_special_tokens=False)
+    return list(tokenizer.encode(value["prompt"])), [*said, *ending], ending

@@ -33,7 +33,7 @@ def read_pairs(path: Path, tokenizer: Any, max_seq_length: int) -> Split[Pair]:
 
     def parse(value: Any, line: int) -> Pair:
         chosen, rejected = (
-            example_of(as_chat(value, answer), tokenizer, mask_prompt=True)
+            example_of(as_chat(value, answer), tokenizer, learn="last_answer")
             for answer in ("chosen", "rejected")
         )
         if chosen == rejected:

@@ -33,7 +33,7 @@ def fidelity(
     """See `backends.base.Backend.fidelity`."""
     try:
         model, tokenizer, _ = open_model(base, adapter, lazy=True)
-        split = read_split(examples, tokenizer, _MAX_LENGTH, mask_prompt=True)
+        split = read_split(examples, tokenizer, _MAX_LENGTH, learn="last_answer")
         chosen = _chosen(split, most_tokens)
         original = list(_logits(model, chosen))
         del model

@@ -17,8 +17,8 @@ import jinja2
 from mlx_lm.utils import load_tokenizer
 
 from backends.base import BackendError, Message, TemplateMismatch, UnsupportedModel
-from backends.mlx.chat import chat_tokens
-from backends.mlx.data.examples import example_of
+from backends.mlx.chat import chat_tokens, text_tokens
+from backends.mlx.data.examples import answers_before, request_and_answer
 from backends.scorers import SPOKEN
 
 _AROUND = 4  # tokens shown before the first that differs
@@ -32,29 +32,45 @@ def check_template(base: Path, data: Path, sample: int) -> None:
     for split in _SPLITS:
         for number, value in _lines(data / f"{split}.jsonl", sample):
             place = f"{split}.jsonl, line {number}"
+            if not served.has_chat_template:
+                _check_text(value, place, trained, served)
+                continue
             for chat in _chats(value):
                 _check(chat, base.name, place, trained, served)
 
 
 def _check(chat: dict[str, Any], model: str, place: str, trained: Any, served: Any) -> None:
     try:
-        example = example_of(chat, trained, mask_prompt=True)
+        prompt, answer = request_and_answer(chat, trained)
+        turns = answers_before(chat, trained)
     except (ValueError, TypeError, KeyError, IndexError, jinja2.TemplateError):
         return
+    asked_for = [(turn.number, prompt[: turn.span[0]]) for turn in turns if turn.span]
     tools = chat.get("tools") or None
-    try:
-        asked = chat_tokens(served, model, _as_sent(chat["messages"][:-1], tools), tools)
-    except BackendError as error:
-        raise TemplateMismatch(
-            f"{place} can be trained on, but cannot be sent to the served model: {error}"
-        ) from error
-    _compare(example.tokens[: example.start], asked, place, served)
-    if example.tokens[-1] not in served.eos_token_ids:
-        shown = served.decode(example.tokens[-1:])
+    for number, tokens in [*asked_for, (len(chat["messages"]) - 1, prompt)]:
+        try:
+            asked = chat_tokens(served, model, _as_sent(chat["messages"][:number], tools), tools)
+        except BackendError as error:
+            raise TemplateMismatch(
+                f"{place} can be trained on, but cannot be sent to the served model: {error}"
+            ) from error
+        _compare(tokens, asked, place, served)
+    if answer[-1] not in served.eos_token_ids:
+        shown = served.decode(answer[-1:])
         raise TemplateMismatch(
             f"{place}: training ends the answer with {shown!r}, which does not end an answer of "
             "the served model, so it would not stop. Correct eos_token_id of the base model."
         )
+
+
+def _check_text(value: Any, place: str, trained: Any, served: Any) -> None:
+    """Without a template only prompts as plain text can be trained on, and are served as such."""
+    try:
+        prompt, _ = request_and_answer(value, trained)
+        asked = text_tokens(served, value["prompt"])
+    except (ValueError, TypeError, KeyError):
+        return
+    _compare(prompt, asked, place, served)
 
 
 def _compare(trained: Sequence[int], asked: Sequence[int], place: str, tokenizer: Any) -> None:

@@ -62,7 +62,7 @@ class Answers:
 
     def read(self, path: Path, tokenizer: Any) -> Split[Example]:
         config = self._config
-        return read_split(path, tokenizer, config.max_seq_length, config.mask_prompt)
+        return read_split(path, tokenizer, config.max_seq_length, config.learn)
 
     def batches(self, items: Sequence[Example], *, packed: bool = False) -> list[Batch]:
         return self._lanes.batches(items, self._config.max_seq_length if packed else None)

@@ -13,7 +13,7 @@ from mlx_lm.models.cache import make_prompt_cache
 
 from backends.base import Sampled, TrainingConfig
 from backends.examples import as_chat
-from backends.mlx.data.examples import Example, example_of
+from backends.mlx.data.examples import request_and_answer
 
 
 @dataclass(frozen=True)
@@ -60,14 +60,11 @@ def answers(
 def _question(value: Any, line: int, tokenizer: Any) -> Question:
     if "chosen" in value:
         value = as_chat(value)
-    example = example_of(value, tokenizer, mask_prompt=True)
-    if example.start == 1:  # a plain text is continued from its middle
-        example = Example(example.tokens, max(1, example.length // 2))
+    asked, said = request_and_answer(value, tokenizer)
     # The request without the template's words, where there is one.
     chat = value.get("messages")
     request = str(chat[-2]["content"] if chat else value.get("prompt", ""))
-    ended = example.tokens[-1] in tokenizer.eos_token_ids
-    asked, said = example.tokens[: example.start], example.tokens[example.start :]
+    ended = bool(said) and said[-1] in tokenizer.eos_token_ids
     return Question(
         line=line,
         tokens=asked,

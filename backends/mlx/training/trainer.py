@@ -34,6 +34,7 @@ from backends.base import (
 )
 from backends.checkpoints import Checkpoint
 from backends.durable import sync_folder
+from backends.examples import explained
 from backends.mlx.data import batching
 from backends.mlx.data.packing import check_keeps_apart
 from backends.mlx.device import peak_memory
@@ -81,11 +82,13 @@ class _Training:
     lanes: Lanes
     progress: Progress = field(default_factory=Progress)
     metrics: dict[str, float] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     def events(self) -> Generator[TrainingEvent, None, None]:
         self._set_up()
         config, progress = self.config, self.progress
-        yield Started(progress.iteration, config.iters, *lora.count_parameters(self.model))
+        trainable, total = lora.count_parameters(self.model)
+        yield Started(progress.iteration, config.iters, trainable, total, tuple(self.notes))
         if progress.iteration == 0:
             yield from self._evaluate_base()
         try:
@@ -145,6 +148,7 @@ class _Training:
             split = self.objective.read(path, self.tokenizer)
             self.metrics[f"{name}_truncated"] = split.truncated
             self.metrics[f"{name}_dropped"] = split.dropped
+            self.notes += explained(name, split.notes)
             if name == "train":
                 self.examples = split.examples
                 self.lengths = [example.length for example in split.examples]

@@ -72,4 +72,4 @@ def test_the_held_out_requests_vary_like_the_training_ones(form: str) -> None:
 
 def test_the_starter_configuration_is_valid() -> None:
     config = TrainingConfig.model_validate_json((FOLDER / "config.json").read_text())
-    assert config.mask_prompt
+    assert config.learn == "answers"

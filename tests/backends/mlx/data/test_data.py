@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from backends.base import BadExample
+from backends.base import BadExample, Learn
 from backends.examples import Split
 from backends.mlx.data import examples
 
@@ -35,9 +35,9 @@ def chat(request: str, answer: str) -> dict[str, Any]:
 
 
 def read(
-    path: Path, tokenizer: Any, limit: int = 2048, mask: bool = True
+    path: Path, tokenizer: Any, limit: int = 2048, learn: Learn = "answers"
 ) -> Split[examples.Example]:
-    return examples.read_split(path, tokenizer, limit, mask)
+    return examples.read_split(path, tokenizer, limit, learn)
 
 
 def test_a_masked_prompt_is_token_for_token_what_inference_sends(
@@ -59,7 +59,9 @@ def test_the_answer_ends_with_the_token_that_stops_generation(
 
 
 def test_without_masking_the_whole_chat_is_learnt(tmp_path: Path, tokenizer: Any) -> None:
-    example = read(write(tmp_path, chat("Hello?", "Yes.")), tokenizer, mask=False).examples[0]
+    example = read(write(tmp_path, chat("Hello?", "Yes.")), tokenizer, learn="everything").examples[
+        0
+    ]
     assert example.start == 1
 
 

@@ -87,7 +87,7 @@ def test_the_packed_loss_and_gradient_are_the_unpacked_ones(
 ) -> None:
     """With the CPU's attention by example and with mlx-lm's own and a mask."""
     model, tokenizer, _ = open_model(tiny_base)
-    examples = read_split(chats / "train.jsonl", tokenizer, 2048, mask_prompt=True).examples
+    examples = read_split(chats / "train.jsonl", tokenizer, 2048, learn="last_answer").examples
     with Lanes.open() as lanes:
         if quick:
             lanes.prepare(model)

@@ -49,7 +49,7 @@ def asked(city: str = "Oslo", content: str = "", more: tuple[str, ...] = ()) -> 
 
 def learned(example: dict[str, Any], tokenizer: Any) -> tuple[str, str]:
     """(what is read, what is learned) as text."""
-    found = examples.example_of(example, tokenizer, True)
+    found = examples.example_of(example, tokenizer, "answers")
     assert found.tokens[-1] in tokenizer.eos_token_ids
     read, said = found.tokens[: found.start], found.tokens[found.start : -1]
     return tokenizer.decode(read), tokenizer.decode(said)
@@ -64,7 +64,7 @@ def test_the_call_is_learned_as_the_template_writes_it(tokenizer: Any) -> None:
 
 def test_prompt_and_call_are_token_for_token_what_inference_sends_and_says(tokenizer: Any) -> None:
     example = asked()
-    found = examples.example_of(example, tokenizer, True)
+    found = examples.example_of(example, tokenizer, "answers")
     sent = tokenizer.apply_chat_template(
         example["messages"][:-1], tools=TOOLS, add_generation_prompt=True
     )
@@ -111,7 +111,7 @@ def test_a_template_that_cannot_be_learned_from_is_named(
     (tmp_path / "train.jsonl").write_text(json.dumps(asked()) + "\n")
     tokenizer = load_tokenizer(with_template(tiny_base, tmp_path / "base", template))
     with pytest.raises(BadExample, match=rf"line 1: .*{reason}"):
-        examples.read_split(tmp_path / "train.jsonl", tokenizer, 512, True)
+        examples.read_split(tmp_path / "train.jsonl", tokenizer, 512, "answers")
 
 
 def test_training_on_calls_lowers_their_loss(tool_base: Path, tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def test_mlx_lm_reads_the_result_unchanged(
     finished = of(Finished, events(run))[0]
     model, tokenizer = mlx_lm.load(str(tiny_base), adapter_path=str(run.output))[:2]
     total = count = 0.0
-    for example in read_split(chats / "test.jsonl", tokenizer, 2048, mask_prompt=True).examples:
+    for example in read_split(chats / "test.jsonl", tokenizer, 2048, learn="last_answer").examples:
         logits: Any = model(mx.array([example.tokens[:-1]]))[0, example.start - 1 :]
         said = logits - mx.logsumexp(logits, axis=-1, keepdims=True)
         targets = mx.array(example.tokens[example.start :])
@@ -218,7 +218,7 @@ def test_recomputing_holds_a_fraction_of_the_activations(tiny_base: Path, tmp_pa
     for split in ("train", "valid"):
         values = [{"messages": chat(f"{n} " + "word " * 120)} for n in range(8)]
         write_split(data, split, values)
-    settings = QUICK | {"iters": 1, "batch_size": 8, "mask_prompt": False, "warmup": 0}
+    settings = QUICK | {"iters": 1, "batch_size": 8, "learn": "everything", "warmup": 0}
     held = []
     for on in (False, True):
         happened = events(make_run(deep, data, tmp_path / str(on), grad_checkpoint=on, **settings))

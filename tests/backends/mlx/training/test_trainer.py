@@ -65,7 +65,7 @@ def test_the_reported_loss_is_mlx_lms_own(tiny_base: Path, chats: Path, tmp_path
 
     model, tokenizer = load(str(tiny_base))
     total = count = 0.0
-    for example in read_split(chats / "valid.jsonl", tokenizer, 2048, mask_prompt=True).examples:
+    for example in read_split(chats / "valid.jsonl", tokenizer, 2048, learn="last_answer").examples:
         # mlx-lm counts targets from its offset on, one later than the first answer token.
         lengths = mx.array([[example.start, len(example.tokens) - 1]])
         loss, tokens = default_loss(model, mx.array([example.tokens]), lengths)
@@ -87,7 +87,7 @@ def test_mlx_lm_loads_the_adapter_unchanged(tiny_base: Path, chats: Path, tmp_pa
 
     model, tokenizer = load(str(tiny_base), adapter_path=str(run.output))
     total = count = 0.0
-    for example in read_split(chats / "test.jsonl", tokenizer, 2048, mask_prompt=True).examples:
+    for example in read_split(chats / "test.jsonl", tokenizer, 2048, learn="last_answer").examples:
         tokens = mx.array([example.tokens])
         losses = nn.losses.cross_entropy(model(tokens[:, :-1]), tokens[:, 1:])
         total += losses[0, example.start - 1 :].sum().item()
@@ -157,7 +157,7 @@ def batch_lines(run: TrainingRun) -> list[int]:
     from backends.mlx.files.loading import open_model
 
     _, tokenizer, _ = open_model(run.base)
-    examples = data.read_split(run.data / "train.jsonl", tokenizer, 2048, True).examples
+    examples = data.read_split(run.data / "train.jsonl", tokenizer, 2048, "last_answer").examples
     batches = batching.step_batches([e.length for e in examples], run.config, 1)
     return sorted(examples[index].line for batch in batches for index in batch)
 
