@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from backends import checkpoints
-from backends.base import BackendError
+from backends.base import BackendError, TrainingConfig, TrainingRun
 from backends.checkpoints import Checkpoint
 from backends.schedule import Best
 
@@ -79,3 +80,32 @@ def test_another_run_is_refused(tmp_path: Path) -> None:
     save(tmp_path, 2, run="other")
     with pytest.raises(BackendError, match="other settings"):
         latest(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("old", "begun"),
+    [
+        (
+            {"mask_prompt": True},
+            "9f90f17057266ba2a255ebff5442aa853bcba42d182f74b9f70ec9f018532111",
+        ),
+        (
+            {"mask_prompt": False},
+            "0c6a1ef955ca72b842c9dc9c0e67881ef8ec7a1ff7e2247c7f726b00d9868dc7",
+        ),
+    ],
+)
+def test_a_run_begun_when_learn_was_called_mask_prompt_continues(
+    tmp_path: Path, old: dict[str, bool], begun: str
+) -> None:
+    """The fingerprints were computed then."""
+    for name, text in (("train.jsonl", "train"), ("valid.jsonl", "valid")):
+        (tmp_path / name).write_text(text)
+    (tmp_path / "model.safetensors").write_text("weights")
+
+    def fingerprint(**changes: Any) -> str:
+        config = TrainingConfig(learning_rate=1e-5, **changes)
+        return checkpoints.fingerprint(TrainingRun(tmp_path, tmp_path, tmp_path, tmp_path, config))
+
+    assert fingerprint(**old) == begun
+    assert fingerprint() != begun

@@ -66,6 +66,8 @@ def test_the_question_is_what_comes_before_the_answer() -> None:
     assert question({"prompt": "Hi", "completion": "Hello"}).expected == "Hello"
     preferred = {"prompt": "Hi", "chosen": "Hello", "rejected": "Go away"}
     assert question(preferred).expected == "Hello"
+    weighed = [{**turns("Hi", "")[0], "weight": 1}]
+    assert question({**preferred, "prompt": weighed}).messages == turns("Hi", "")[:1]
 
 
 def test_tools_come_with_the_question() -> None:
@@ -88,6 +90,12 @@ def test_tools_come_with_the_question() -> None:
             "messages": [
                 {"role": "user", "content": "Time?"},
                 {"role": "assistant", "content": "", "tool_calls": [{"id": "1"}]},
+            ]
+        },
+        {
+            "messages": [
+                {"role": "user", "content": "Hi"},
+                {"role": "assistant", "content": "Go away.", "weight": 0},
             ]
         },
     ],

@@ -276,12 +276,93 @@ def test_every_example_is_seen_once_an_epoch(trainer: Trainer, chats: Path) -> N
     assert sum(tokens[:4]) == sum(tokens[4:])
 
 
-def test_an_unmasked_prompt_is_learned_too(trainer: Trainer, chats: Path) -> None:
-    masked, whole = (
-        of(Stepped, trainer.events(trainer.make_run(chats, str(mask), iters=3, mask_prompt=mask)))
-        for mask in (True, False)
+def learned(trainer: Trainer, data: Path, name: str, **settings: Any) -> list[int]:
+    """The learned tokens of each step."""
+    run = trainer.make_run(data, name, iters=3, **settings)
+    return [step.tokens for step in of(Stepped, trainer.events(run))]
+
+
+def test_prompts_are_learned_only_by_everything(trainer: Trainer, chats: Path) -> None:
+    """These chats have one answer each, so the last one is all of them."""
+    answers, last, whole = (
+        learned(trainer, chats, learn, learn=learn)
+        for learn in ("answers", "last_answer", "everything")
     )
-    assert all(few.tokens < many.tokens for few, many in zip(masked, whole, strict=True))
+    assert answers == last
+    assert all(few < many for few, many in zip(answers, whole, strict=True))
+
+
+def test_mask_prompt_is_the_old_name_of_learn(trainer: Trainer, chats: Path) -> None:
+    for masked, learn in ((True, "last_answer"), (False, "everything")):
+        old = learned(trainer, chats, f"old {masked}", mask_prompt=masked)
+        assert old == learned(trainer, chats, f"new {masked}", learn=learn)
+
+
+def write_turns(folder: Path, weights: tuple[int | None, int | None]) -> Path:
+    """Chats of two turns whose answers have these weights."""
+    turns = []
+    for n in range(8):
+        messages: list[dict[str, Any]] = []
+        for turn, weight in enumerate(weights):
+            messages += [
+                {"role": "user", "content": f"Repeat {n} {turn}"},
+                {"role": "assistant", "content": f"Again {n} {turn}"}
+                | ({} if weight is None else {"weight": weight}),
+            ]
+        turns.append({"messages": messages})
+    for split in ("train", "valid"):
+        write_split(folder, split, turns)
+    return folder
+
+
+def test_all_answers_of_a_chat_are_learned_unless_only_the_last_is_wanted(
+    trainer: Trainer, tmp_path: Path
+) -> None:
+    data = write_turns(tmp_path / "turns", (None, None))
+    answers, last, whole = (
+        learned(trainer, data, learn, learn=learn)
+        for learn in ("answers", "last_answer", "everything")
+    )
+    assert learned(trainer, data, "default") == answers
+    assert answers == [2 * few for few in last]  # both are equally long
+    assert all(few < many for few, many in zip(answers, whole, strict=True))
+
+
+def test_an_answer_of_weight_0_is_not_learned_but_by_everything_which_says_so(
+    trainer: Trainer, tmp_path: Path
+) -> None:
+    bare = write_turns(tmp_path / "bare", (None, None))
+    first = write_turns(tmp_path / "first", (0, 1))
+    last = write_turns(tmp_path / "last", (1, 0))
+    one = learned(trainer, bare, "one", learn="last_answer")
+    assert learned(trainer, first, "a") == learned(trainer, last, "b") == one
+    assert learned(trainer, first, "c", learn="last_answer") == one
+    with pytest.raises(BadExample, match="weight 0"):
+        trainer.events(trainer.make_run(last, "d", learn="last_answer"))
+    whole = trainer.events(trainer.make_run(last, "e", learn="everything"))
+    assert [step.tokens for step in of(Stepped, whole)][:3] == learned(
+        trainer, bare, "f", learn="everything"
+    )
+    assert of(Started, whole)[0].notes == tuple(
+        f"In {split}, 8 answers of weight 0 are learned all the same: the setting learn is "
+        "everything, which ignores weights."
+        for split in ("train", "valid")
+    )
+
+
+def test_an_answer_that_is_not_learned_as_asked_is_told_with_its_reason(
+    trainer: Trainer, tmp_path: Path
+) -> None:
+    for split in ("train", "valid"):
+        empty = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": ""}]
+        write_split(tmp_path / "data", split, [{"messages": empty + chat("Hello")[1:]}])
+    run = trainer.make_run(tmp_path / "data", iters=1, warmup=0)
+    assert of(Started, trainer.events(run))[0].notes == (
+        "In train, 1 answer is not learned: the answer is empty.",
+        "In valid, 1 answer is not learned: the answer is empty.",
+    )
+    run = trainer.make_run(tmp_path / "data", "last", iters=1, warmup=0, learn="last_answer")
+    assert of(Started, trainer.events(run))[0].notes == ()
 
 
 def test_a_batch_may_be_larger_than_the_data_set(trainer: Trainer, chats: Path) -> None:

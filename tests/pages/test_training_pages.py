@@ -332,6 +332,25 @@ def test_choices_and_switches_are_swept_like_numbers(client: Client, seeded: See
     assert client.post("/training/new/plan/", again).context["plan"].jobs == 8
 
 
+def test_jobs_and_sweeps_from_before_learn_are_shown_and_repeated_in_its_words(
+    client: Client, seeded: Seeded
+) -> None:
+    client.post("/training/new/", form_of(client) | ids(seeded) | {"lora.rank": "4, 8"})
+    sweep = Sweep.objects.get()
+    old = {name: value for name, value in sweep.config.items() if name != "learn"}
+    Sweep.objects.update(config=old | {"mask_prompt": True}, grid={"mask_prompt": [True, False]})
+    sweep.jobs.update(config=old | {"mask_prompt": False}, varied={"mask_prompt": False})
+    job = sweep.jobs.first()
+    assert job is not None
+    assert form_of(client, f"?from={job.pk}")["learn"] == "everything"
+    assert "Learn from" in text(client.get(job.get_absolute_url()))
+    assert client.get(sweep.get_absolute_url()).status_code == 200
+    again = form_of(client, f"?sweep={sweep.pk}")
+    assert client.post("/training/new/plan/", again).context["plan"].jobs == 2
+    client.post("/training/new/", again)
+    assert Sweep.objects.latest("pk").grid == {"learn": ["last_answer", "everything"]}
+
+
 def test_two_choices_make_a_heat_map(client: Client, seeded: Seeded) -> None:
     several = {"schedule": ["cosine", "constant"], "fine_tune_type": ["lora", "dora"]}
     client.post("/training/new/", form_of(client) | ids(seeded) | several)

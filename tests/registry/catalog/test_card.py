@@ -112,7 +112,7 @@ def test_an_archived_model_is_not_said_to_serve() -> None:
     move_alias(version.model, "production", version)
     card = card_of(version.model)
     assert "In production: 0.1.0." in card
-    assert "learn last_answer, lora rank 16" in card
+    assert "learn last\\_answer, lora rank 16" in card
     remove_model(version.model)
     card = card_of(version.model)
     assert "In production" not in card

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -76,6 +77,29 @@ def test_the_page_examines_and_colours_what_is_learned(client: Client, leaky: Da
     assert "2 prompts of test occur in train too (1 whole examples)" in page
     assert '<mark class="trained">' in page
     assert "<rect" in page
+
+
+def test_every_answer_of_a_chat_is_coloured_but_those_of_weight_0(
+    client: Client, tmp_path: Path
+) -> None:
+    def turn(number: int, answer: str, **more: int) -> list[dict[str, Any]]:
+        asked = {"role": "user", "content": f"question{number}"}
+        return [asked, {"role": "assistant", "content": answer, **more}]
+
+    messages = [*turn(1, "first"), *turn(2, "second", weight=0), *turn(3, ""), *turn(4, "last")]
+    for split in ("train", "valid"):
+        write_jsonl(tmp_path / f"{split}.jsonl", [{"messages": messages}])
+    dataset, base = register_dataset("turns", tmp_path), make_base()
+    found = examine(dataset, base, 64)
+    pieces = found.report["rendered"][0]["pieces"]
+    assert [piece["text"].strip() for piece in pieces if piece["trained"]] == [
+        "first </s>",
+        "last </s>",
+    ]
+    assert found.report["tokens"]["train"]["trained"] == 4
+    assert "In train, 1 answer is not learned: the answer is empty." in warnings(found)
+    page = client.get(f"/datasets/{dataset.pk}/doctor/?base={base.pk}").content.decode()
+    assert "1 answer is not learned" in page
 
 
 def test_a_wrong_limit_is_refused(client: Client, leaky: Dataset) -> None:

@@ -91,6 +91,18 @@ def test_the_same_lineage_gives_the_same_bytes_and_no_version() -> None:
     assert not (paths.job_dir(job.pk) / "checkpoints").exists()
 
 
+@pytest.mark.parametrize("recorded", [{"mask_prompt": True}, {"mask_prompt": False}])
+def test_a_version_from_before_learn_is_trained_as_it_was(recorded: dict[str, bool]) -> None:
+    version = make_version()
+    del version.params["learn"]
+    version.params |= recorded
+    version.save()
+    found = reproduce(version)
+    assert (found["verdict"], found["unknown"]) == ("bit-exact", [])
+    learn = TrainingJob.objects.get(pk=found["job"]).training_config.learn
+    assert learn == ("last_answer" if recorded["mask_prompt"] else "everything")
+
+
 def test_figures_are_compared_too() -> None:
     version = make_version()
     compared = reproduce(version)["metrics"]["val_loss"]

@@ -10,9 +10,10 @@ from django.utils import timezone
 
 from registry.errors import Invalid
 from registry.models import Dataset, Model
-from tests.training.build import make_config, make_dataset, make_model
+from tests.training.build import make_config, make_dataset, make_job, make_model
 from training import queue
 from training.config import rules
+from training.config.changes import with_changes
 from training.models import TrainingJob
 
 pytestmark = pytest.mark.django_db
@@ -94,3 +95,31 @@ def test_epochs_become_steps() -> None:
     dataset = make_dataset(train=12)
     assert rules.steps(dataset, make_config(iters=7)) == 7
     assert rules.steps(dataset, make_config(epochs=2, batch_size=5)) == 5
+
+
+def test_a_choice_of_what_is_learned_that_does_nothing_is_told() -> None:
+    def advised(dataset: Dataset, **config: Any) -> list[str]:
+        found = rules.advice(model, dataset, make_config(**config))
+        return [problem.message for problem in found if problem.setting == "learn"]
+
+    model, text = make_model(), make_dataset("text")
+    text.format = Dataset.Format.TEXT
+    assert "learns from all of it" in advised(text)[0]
+    assert advised(text, learn="everything") == []
+    assert advised(make_dataset("chats"), learn="everything") == []
+    assert "alone" in advised(preferences(), objective="dpo", learn="everything")[0]
+
+
+@pytest.mark.parametrize(("masked", "learn"), [(True, "last_answer"), (False, "everything")])
+def test_the_old_name_of_learn_changes_it(masked: bool, learn: str) -> None:
+    assert with_changes(make_config(), {"mask_prompt": masked}).learn == learn
+    with pytest.raises(Invalid, match="old name"):
+        with_changes(make_config(), {"mask_prompt": masked, "learn": "answers"})
+
+
+def test_a_clone_of_an_old_job_learns_what_that_one_learned() -> None:
+    job = make_job()
+    job.config = {name: value for name, value in job.config.items() if name != "learn"}
+    assert queue.clone(job, {}).training_config.learn == "last_answer"
+    job.config["mask_prompt"] = False
+    assert queue.clone(job, {"iters": 20}).training_config.learn == "everything"

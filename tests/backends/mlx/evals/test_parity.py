@@ -100,6 +100,37 @@ def test_what_an_endpoint_does_not_carry_is_shown_in_words(
     assert shown in str(caught.value)
 
 
+def test_what_comes_before_an_earlier_answer_is_compared_too(base: Path, tmp_path: Path) -> None:
+    """A mood, which an endpoint does not carry, decides what is written before the first answer, and
+    nothing of what is written before the last one."""
+    # The template engine drops a line end after a block.
+    template = WRITES_ALL.replace("{% endif %}\n{{ m", "{% endif %}{{ '\\n' }}{{ m")
+    first = "{% if m.mood and messages | length < 2 %}"
+    data = make_data(
+        tmp_path / "data",
+        {"messages": [said("user", "Hi", mood="glad"), ANSWERED, ASKED, ANSWERED]},
+    )
+    # Training writes the mood before the first answer only when that is asked for: not learned.
+    MLXBackend().check_template(
+        with_template(base, template.replace("{% if m.mood %}", first)), data, 8
+    )
+    without = template.replace("{% if m.mood %}", first.replace("m.mood", "not m.mood"))
+    with pytest.raises(TemplateMismatch, match="line 1: token"):
+        MLXBackend().check_template(with_template(base, without), data, 8)
+
+
+def test_without_a_template_completions_are_compared_as_plain_text(
+    base: Path, tmp_path: Path
+) -> None:
+    path = base / "tokenizer_config.json"
+    config = json.loads(path.read_text())
+    config.pop("chat_template", None)
+    path.write_text(json.dumps(config))
+    (base / "chat_template.jinja").unlink(missing_ok=True)
+    rows = ({"prompt": "Two plus two is", "completion": " four."}, {"messages": [ASKED, ANSWERED]})
+    MLXBackend().check_template(base, make_data(tmp_path / "data", *rows), 8)
+
+
 def test_a_template_that_prints_the_time_is_found(base: Path, tmp_path: Path) -> None:
     """Rendered twice, it gives two prompts."""
     template = "{{ strftime_now('%f') }}" + WRITES_ALL

@@ -8,7 +8,15 @@ from typing import Any
 import pytest
 
 from backends.base import Finished, LoraConfig, Started
-from tests.backends.training_runs import digest, events, make_run, of, run_and_close
+from tests.backends.training_runs import (
+    chat,
+    digest,
+    events,
+    make_run,
+    of,
+    run_and_close,
+    write_split,
+)
 
 pytestmark = pytest.mark.any_database
 
@@ -28,6 +36,8 @@ MODES: dict[str, dict[str, Any]] = {
     "epochs": {"epochs": 1.4, "save_every": 100},
     "dpo": {"objective": "dpo"},
     "orpo": {"objective": "orpo"},
+    "last answer": {"learn": "last_answer"},
+    "everything": {"learn": "everything", "packing": True},
 }
 
 
@@ -47,3 +57,24 @@ def test_a_closed_run_continues_exactly(
     assert of(Started, resumed)[0].iteration == min(4, finished.iteration)
     assert of(Finished, resumed)[0] == finished
     assert digest(cut) == digest(whole)
+
+
+@pytest.mark.parametrize("changes", [{}, {"packing": True}], ids=["rows", "packed"])
+def test_chats_of_several_turns_continue_exactly_too(
+    tiny_base: Path, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    for split in ("train", "valid"):
+        chats = [{"messages": chat(f"{n} one") + chat(f"two {n}")[1:]} for n in range(9)]
+        write_split(tmp_path / "data", split, chats)
+    settings = {"iters": 5, "steps_per_eval": 2, "save_every": 3, "lora": DROPOUT, **changes}
+    whole = make_run(tiny_base, tmp_path / "data", tmp_path / "whole", **settings)
+    cut = make_run(tiny_base, tmp_path / "data", tmp_path / "cut", **settings)
+    other = make_run(
+        tiny_base, tmp_path / "data", tmp_path / "other", **settings, learn="last_answer"
+    )
+    finished = of(Finished, events(whole))[0]
+    for after in (1, 3):
+        run_and_close(cut, after)
+    assert of(Finished, events(cut))[0] == finished
+    events(other)
+    assert digest(cut) == digest(whole) != digest(other)
