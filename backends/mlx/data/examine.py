@@ -17,6 +17,7 @@ from mlx_lm.utils import load_tokenizer
 
 from backends.base import (
     Examination,
+    Learn,
     Piece,
     RenderedExample,
     SplitTokens,
@@ -30,7 +31,7 @@ _SPLITS = ("train", "valid", "test")
 _BAD = 20  # examples that cannot be used, named per split
 _RENDERED = 3  # of each split, besides its longest
 _PIECES = 3000  # tokens of a rendered example
-_LEARN = TrainingConfig().learn  # what a job learns unless it is told otherwise
+_LEARN: Learn = TrainingConfig().learn  # what a job learns unless it is told otherwise
 
 
 def examine(base: Path, data: Path, max_seq_length: int, sample: int) -> Examination:
@@ -70,9 +71,10 @@ def _examine(
     for number, line in _lines(path, every):
         try:
             value = json.loads(line)
+            learn = _LEARN
             if isinstance(value, dict) and "chosen" in value:
-                value = as_chat(value)
-            example = example_of(value, tokenizer, _LEARN)
+                value, learn = as_chat(value), "last_answer"
+            example = example_of(value, tokenizer, learn)
         except (ValueError, TypeError, KeyError) as error:
             wrong += 1
             if len(bad) < _BAD:

@@ -14,8 +14,9 @@ import pytest
 from backends.base import BadExample, Learn
 from backends.examples import EMPTY, OVERRULED, REWRITTEN, UNASKED, UNSPLIT
 from backends.mlx.data import batching, examples, turns
+from backends.mlx.data.examine import examine
 from tests.backends.mlx.tool_template import TEMPLATE as TOOL_TEMPLATE
-from tests.backends.mlx.tool_template import TOOLS
+from tests.backends.mlx.tool_template import TOOLS, with_template
 
 pytestmark = pytest.mark.any_database
 
@@ -417,6 +418,31 @@ def test_a_chat_of_which_nothing_is_learned_is_dropped(
     path.write_text(json.dumps({"messages": silent}) + "\n")
     with pytest.raises(BadExample, match="every answer has weight 0"):
         examples.read_split(path, tokenizer, 512, "answers")
+
+
+# ---------------------------------------------------------------- the doctor
+
+
+def test_the_doctor_colours_what_a_job_learns_by_default(tiny_base: Path, tmp_path: Path) -> None:
+    def coloured() -> list[str]:
+        shown = found.rendered[0].pieces
+        return [piece.text for piece in shown if piece.trained and not piece.cut]
+
+    base = with_template(tiny_base, tmp_path / "base", THINKS)
+    weighed = [*THOUGHTS[:4], user("Bad?"), said("Bad.", 0), user("Bye"), said("Go.")]
+    (tmp_path / "train.jsonl").write_text(json.dumps({"messages": weighed}) + "\n")
+    found = examine(base, tmp_path, 512, 0)
+    assert coloured() == ["Four.<|im_end|>", "Go.<|im_end|>"]
+    tokens = found.splits["train"]
+    assert tokens.notes == {REWRITTEN: 1}
+    assert tokens.trained == sum(p.tokens for p in found.rendered[0].pieces if p.trained)
+    found = examine(base, tmp_path, 24, 0)
+    assert coloured() == ["Four.<|im_end|>"]
+    assert (found.splits["train"].truncated, found.splits["train"].dropped) == (1, 0)
+    preference = {"prompt": [*TURNS[:2], user("Bye")], "chosen": "Bye.", "rejected": "Go."}
+    (tmp_path / "train.jsonl").write_text(json.dumps(preference) + "\n")
+    found = examine(base, tmp_path, 512, 0)
+    assert coloured() == ["Bye.<|im_end|>"]
 
 
 # ---------------------------------------------------------------- cuts and batches
