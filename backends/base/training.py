@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-type Learn = Literal["answers", "last_answer", "everything"]
+Learn = Literal["answers", "last_answer", "everything"]
 
 
 class LoraConfig(BaseModel):

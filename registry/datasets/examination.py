@@ -220,6 +220,12 @@ def warnings(report: DatasetReport) -> Iterable[str]:
         elif tokens["truncated"]:
             yield f"{tokens['truncated']} examples of {split} are cut at {report.max_seq_length}."
         yield from explained(split, tokens.get("notes", {}))
+        if typed := tokens.get("typed"):
+            yield (
+                f"{typed} messages of {split} contain special tokens of the base model, such as the "
+                "end of a turn. They act as control tokens, in training and when the model is "
+                "served; remove them unless they are meant to."
+            )
     for split, found in report.report["duplicates"].items():
         if found["examples"]:
             yield f"{found['examples']} examples of {split} repeat an earlier one."

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +25,7 @@ from backends.base import (
     TrainingConfig,
     UnsupportedModel,
 )
-from backends.examples import as_chat, reason
+from backends.examples import as_chat, conversation, reason
 from backends.mlx.data.examples import Example, cut, example_of
 
 _SPLITS = ("train", "valid", "test")
@@ -64,7 +65,8 @@ def _examine(
     every = max(1, -(-total // sample)) if sample else 1
     lengths: list[int] = []
     bad: list[str] = []
-    truncated = dropped = wrong = trained = 0
+    truncated = dropped = wrong = trained = typed = 0
+    special = _special(tokenizer)
     notes: Counter[str] = Counter()
     first: list[tuple[int, Example]] = []
     longest: tuple[int, Example] | None = None
@@ -87,6 +89,7 @@ def _examine(
         dropped += kept is None
         trained += kept.judged if kept else 0
         notes.update(example.notes)
+        typed += _typed(value, special)
         if len(first) < _RENDERED:
             first.append((number, example))
         if longest is None or tokens > len(longest[1].tokens):
@@ -104,9 +107,27 @@ def _examine(
             wrong=wrong,
             bad=bad,
             notes=dict(notes),
+            typed=typed,
         ),
         [_render(path.stem, n, example, tokenizer, limit) for n, example in shown],
     )
+
+
+def _special(tokenizer: Any) -> re.Pattern[str] | None:
+    """Finds the special tokens of a tokenizer in a text."""
+    added = getattr(tokenizer, "added_tokens_decoder", {}).values()
+    texts = sorted((str(token) for token in added if token.special), key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, texts))) if texts else None
+
+
+def _typed(value: Any, special: re.Pattern[str] | None) -> int:
+    """How many messages to the assistant contain special tokens: the tokenizer takes them for the
+    template's own, so that a user's text can end the user's turn."""
+    messages = conversation(value)
+    if special is None or isinstance(messages, str):
+        return 0
+    others = (message["content"] for message in messages if message.get("role") != "assistant")
+    return sum(special.search(content) is not None for content in others)
 
 
 def _lines(path: Path, every: int) -> Iterator[tuple[int, str]]:

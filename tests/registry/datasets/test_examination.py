@@ -100,6 +100,8 @@ def test_every_answer_of_a_chat_is_coloured_but_those_of_weight_0(
     assert "In train, 1 answer is not learned: the answer is empty." in warnings(found)
     page = client.get(f"/datasets/{dataset.pk}/doctor/?base={base.pk}").content.decode()
     assert "1 answer is not learned" in page
+    found.report["tokens"]["train"]["typed"] = 3
+    assert any("3 messages of train contain special tokens" in text for text in warnings(found))
 
 
 def test_a_wrong_limit_is_refused(client: Client, leaky: Dataset) -> None:

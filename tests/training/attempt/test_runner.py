@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from django.utils import timezone
+from structlog.testing import capture_logs
 
 from backends.base import OutOfMemory
 from registry.bases import registration
@@ -54,6 +55,24 @@ def test_an_attempt_makes_a_ready_version() -> None:
     assert artifacts.verify(paths.absolute(job.result_version.artifact_path)) == []
     assert not (paths.job_dir(job.pk) / "checkpoints").exists()
     assert paths.staging_dirs(f"job-{job.pk}") == []
+
+
+def test_the_log_says_which_answers_are_not_learned_and_why() -> None:
+    model, folder = make_model(), paths.root() / "turns"
+    folder.mkdir(parents=True)
+    said = [("user", "Hi"), ("assistant", ""), ("user", "Hello?"), ("assistant", "Yes")]
+    messages = [{"role": role, "content": text} for role, text in said]
+    for split in ("train", "valid"):
+        line = json.dumps({"messages": messages}) + "\n"
+        (folder / f"{split}.jsonl").write_text(line * 12)
+    snapshots.register_dataset("turns", folder)
+    make_job(model)
+    with capture_logs() as logs:
+        attempt(claim())
+    assert [log["note"] for log in logs if log["event"] == "answers not learned as asked"] == [
+        f"In {split}, 12 answers are not learned: the answer is empty."
+        for split in ("train", "valid")
+    ]
 
 
 def test_every_step_and_validation_is_kept() -> None:
