@@ -48,12 +48,16 @@ def fingerprint(run: TrainingRun) -> str:
 
 
 def _settings(config: TrainingConfig) -> str:
-    """The settings as JSON, as they were written when `learn` was called mask_prompt: a run that was
-    begun then continues from its checkpoints."""
+    """The settings as JSON, as they were written before there were `learn` (it was called
+    mask_prompt) and `special_tokens`: a run that was begun then continues from its checkpoints."""
     written = config.model_dump_json(exclude=_WITHOUT_EFFECT)
-    return written.replace('"learn":"last_answer"', '"mask_prompt":true').replace(
-        '"learn":"everything"', '"mask_prompt":false'
-    )
+    for now, then in (
+        ('"learn":"last_answer"', '"mask_prompt":true'),
+        ('"learn":"everything"', '"mask_prompt":false'),
+        ('"special_tokens":"control",', ""),
+    ):
+        written = written.replace(now, then)
+    return written
 
 
 def path_of(folder: Path, iteration: int) -> Path:

@@ -37,11 +37,13 @@ from backends.base.training import (
     LoraConfig,
     Sampled,
     ScoringConfig,
+    SpecialTokens,
     Started,
     Stepped,
     TrainingConfig,
     TrainingEvent,
     TrainingRun,
+    as_recorded,
     in_new_words,
 )
 
@@ -73,6 +75,7 @@ __all__ = [
     "Sampled",
     "Sampling",
     "ScoringConfig",
+    "SpecialTokens",
     "SplitTokens",
     "Started",
     "Stepped",
@@ -84,5 +87,6 @@ __all__ = [
     "TrainingEvent",
     "TrainingRun",
     "UnsupportedModel",
+    "as_recorded",
     "in_new_words",
 ]

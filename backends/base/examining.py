@@ -20,7 +20,7 @@ class SplitTokens:
     wrong: int  # examples that training would reject
     bad: list[str]  # the first of them, with line and reason
     notes: dict[str, int] = field(default_factory=dict)  # answers that are not learned, by reason
-    typed: int = 0  # messages to the assistant with special tokens, which act as control tokens
+    typed: int = 0  # messages to the assistant with special tokens, which are read as text
 
 
 @dataclass(frozen=True)

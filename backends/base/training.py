@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Learn = Literal["answers", "last_answer", "everything"]
 
+SpecialTokens = Literal["text", "control"]
+
 
 class LoraConfig(BaseModel):
     """The adapter's shape, in mlx-lm's words. Without meaning for a full fine-tune."""
@@ -91,6 +93,13 @@ class TrainingConfig(BaseModel):
             "mask_prompt, which is still accepted: true is last_answer, false is everything"
         ),
     ] = "answers"
+    special_tokens: Annotated[
+        SpecialTokens,
+        Field(
+            description="What a special token of the base model is that was typed into a message to "
+            "the assistant: text, as when the model is served, or a control token"
+        ),
+    ] = "text"
     lora: LoraConfig = LoraConfig()
     optimizer: Literal["adam", "adamw", "sgd", "muon", "adafactor"] = "adamw"
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.0
@@ -118,9 +127,9 @@ class TrainingConfig(BaseModel):
 
     @classmethod
     def recorded(cls, config: Mapping[str, Any]) -> Self:
-        """A configuration as a job or version recorded it, with what it meant then: before there was
-        `learn`, the last answer was learned. Raises pydantic's ValidationError."""
-        return cls.model_validate({"learn": "last_answer", **in_new_words(config)})
+        """A configuration as a job or version recorded it, with what it meant then. Raises pydantic's
+        ValidationError."""
+        return cls.model_validate(as_recorded(config))
 
     @model_validator(mode="before")
     @classmethod
@@ -161,6 +170,12 @@ def in_new_words(config: Mapping[str, Any]) -> dict[str, Any]:
     if values.setdefault("learn", learn) == learn:
         del values["mask_prompt"]
     return values
+
+
+def as_recorded(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration that a job or version recorded, with what it meant then: before there were these
+    settings, the last answer was learned, and typed special tokens were control tokens."""
+    return {"learn": "last_answer", "special_tokens": "control", **in_new_words(config)}
 
 
 @dataclass(frozen=True)

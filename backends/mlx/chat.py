@@ -10,6 +10,7 @@ import jinja2
 from mlx_lm.tool_parsers import json_tools
 
 from backends.base import BackendError, Grammar, Message, ToolCall
+from backends.mlx import plain
 
 
 def chat_tokens(
@@ -18,7 +19,7 @@ def chat_tokens(
     messages: Sequence[Message],
     tools: Sequence[dict[str, Any]] | None = None,
 ) -> list[int]:
-    """The prompt of a served model.
+    """The prompt of a served model. Special tokens in messages are text (see `plain`).
 
     Raises BackendError when the model has no chat template or the template refuses.
     """
@@ -27,12 +28,15 @@ def chat_tokens(
             f"The model {model} has no chat template; choose an instruction-tuned model."
         )
     described = {"tools": list(tools)} if tools else {}
+    hidden, typed = plain.hide([_for_template(message) for message in messages], tokenizer)
     try:
         tokens = tokenizer.apply_chat_template(
-            [_for_template(message) for message in messages],
-            add_generation_prompt=True,
-            **described,
+            hidden, add_generation_prompt=True, **described, tokenize=not typed
         )
+        if typed:
+            tokens = plain.encode(tokenizer, tokens, typed)
+    except plain.Inseparable as error:
+        raise BackendError(f"For {model}, {error}.") from error
     except (jinja2.TemplateError, TypeError, ValueError, KeyError, IndexError) as error:
         raise BackendError(
             f"The chat template of {model} refuses these messages: {first_line(error)}"

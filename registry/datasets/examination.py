@@ -223,8 +223,7 @@ def warnings(report: DatasetReport) -> Iterable[str]:
         if typed := tokens.get("typed"):
             yield (
                 f"{typed} messages of {split} contain special tokens of the base model, such as the "
-                "end of a turn. They act as control tokens, in training and when the model is "
-                "served; remove them unless they are meant to."
+                "end of a turn. They are read as text, in training and when the model is served."
             )
     for split, found in report.report["duplicates"].items():
         if found["examples"]:

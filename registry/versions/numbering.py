@@ -12,7 +12,7 @@ from typing import Any
 
 from django.core.exceptions import ValidationError
 
-from backends.base import in_new_words
+from backends.base import as_recorded
 from registry.errors import Conflict, HubError, Invalid
 from registry.models import Dataset, Model
 from registry.names import parse_semver
@@ -90,4 +90,4 @@ def _next_minor(major: int, minor: int, patch: int) -> str:
 
 
 def _without_seed(config: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in in_new_words(config).items() if key != "seed"}
+    return {key: value for key, value in as_recorded(config).items() if key != "seed"}

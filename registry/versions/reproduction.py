@@ -15,6 +15,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from backends import get_backend
+from backends.base import as_recorded
 from registry.models import ModelVersion
 from registry.storage import artifacts, paths
 from registry.versions.comparison import flatten
@@ -116,7 +117,7 @@ def _unknown(version: ModelVersion, params: Mapping[str, Any]) -> Iterator[str]:
     yield from (what for what, value in facts.items() if not value)
     if version.git_commit and version.git_dirty is None:
         yield "whether the hub's code had uncommitted changes"
-    recorded = flatten(version.params)
+    recorded = flatten(as_recorded(version.params))
     if missing := sorted(flatten(dict(params)).keys() - recorded.keys() - _CHANGE_NO_WEIGHT):
         yield f"settings that took today's defaults: {', '.join(missing)}"
 

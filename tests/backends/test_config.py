@@ -43,6 +43,8 @@ def test_an_old_name_that_says_something_else_is_refused(values: dict[str, Any])
 )
 def test_a_recorded_configuration_means_what_it_meant(recorded: dict[str, Any], learn: str) -> None:
     assert TrainingConfig.recorded(recorded).learn == learn
+    assert TrainingConfig.recorded(recorded).special_tokens == "control"
+    assert TrainingConfig.recorded({"special_tokens": "text"}).special_tokens == "text"
 
 
 def test_a_recorded_setting_that_cannot_be_understood_is_shown_as_it_is() -> None:

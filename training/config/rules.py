@@ -133,6 +133,12 @@ def _lengths(model: Model, dataset: Dataset, config: TrainingConfig) -> Iterator
         yield Problem(
             "learn", "Preferences are learned from the chosen and the rejected answer alone."
         )
+    if config.special_tokens == "control":
+        yield Problem(
+            "special_tokens",
+            "Served models read special tokens in messages as text, so a model trained with control "
+            "tokens is asked with others than it learned from.",
+        )
     if config.fine_tune_type == "full" and config.learning_rate > _HIGH_RATE_FOR_FULL:
         yield Problem(
             "learning_rate",

@@ -100,6 +100,13 @@ GROUPS = (
                     ("everything", "Everything: prompts as well"),
                 ),
             ),
+            Setting(
+                "special_tokens",
+                "Special tokens in messages",
+                "What <|im_end|> and the like are when someone typed them. Served models read text.",
+                "choice",
+                (("text", "Text"), ("control", "Control tokens, as in earlier versions")),
+            ),
         ),
     ),
     Group(

@@ -10,7 +10,7 @@ from django import forms
 from django.db.models import QuerySet
 from pydantic import ValidationError
 
-from backends.base import TrainingConfig, in_new_words
+from backends.base import TrainingConfig, as_recorded, in_new_words
 from registry.errors import HubError, Invalid, place_and_message
 from registry.models import Dataset, Model
 from training.config import rules
@@ -151,7 +151,7 @@ _KINDS = {setting.name: setting.kind for setting in SETTINGS}
 
 def repeated(job: TrainingJob) -> dict[str, Any]:
     """Form values to queue the job again."""
-    return initial_of(job.config) | {
+    return initial_of(as_recorded(job.config)) | {
         "model": job.model_id,
         "dataset": job.dataset_id,
         "priority": job.priority,
@@ -163,7 +163,7 @@ def swept(sweep: Sweep) -> dict[str, Any]:
     varied = _in_new_words(sweep.grid)
     grid = {name: _as_typed(_KINDS.get(name), values) for name, values in varied.items()}
     chosen = {"model": sweep.model_id, "dataset": sweep.dataset_id, "name": sweep.name}
-    return initial_of(sweep.config) | grid | chosen
+    return initial_of(as_recorded(sweep.config)) | grid | chosen
 
 
 def _in_new_words(grid: Mapping[str, list[Any]]) -> dict[str, list[Any]]:

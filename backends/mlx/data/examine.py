@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +25,7 @@ from backends.base import (
     UnsupportedModel,
 )
 from backends.examples import as_chat, conversation, reason
+from backends.mlx import plain
 from backends.mlx.data.examples import Example, cut, example_of
 
 _SPLITS = ("train", "valid", "test")
@@ -66,7 +66,6 @@ def _examine(
     lengths: list[int] = []
     bad: list[str] = []
     truncated = dropped = wrong = trained = typed = 0
-    special = _special(tokenizer)
     notes: Counter[str] = Counter()
     first: list[tuple[int, Example]] = []
     longest: tuple[int, Example] | None = None
@@ -89,7 +88,7 @@ def _examine(
         dropped += kept is None
         trained += kept.judged if kept else 0
         notes.update(example.notes)
-        typed += _typed(value, special)
+        typed += sum(bool(plain.typed_in(message, tokenizer)) for message in _messages(value))
         if len(first) < _RENDERED:
             first.append((number, example))
         if longest is None or tokens > len(longest[1].tokens):
@@ -113,21 +112,9 @@ def _examine(
     )
 
 
-def _special(tokenizer: Any) -> re.Pattern[str] | None:
-    """Finds the special tokens of a tokenizer in a text."""
-    added = getattr(tokenizer, "added_tokens_decoder", {}).values()
-    texts = sorted((str(token) for token in added if token.special), key=len, reverse=True)
-    return re.compile("|".join(map(re.escape, texts))) if texts else None
-
-
-def _typed(value: Any, special: re.Pattern[str] | None) -> int:
-    """How many messages to the assistant contain special tokens: the tokenizer takes them for the
-    template's own, so that a user's text can end the user's turn."""
+def _messages(value: Any) -> list[dict[str, Any]]:
     messages = conversation(value)
-    if special is None or isinstance(messages, str):
-        return 0
-    others = (message["content"] for message in messages if message.get("role") != "assistant")
-    return sum(special.search(content) is not None for content in others)
+    return [] if isinstance(messages, str) else messages
 
 
 def _lines(path: Path, every: int) -> Iterator[tuple[int, str]]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import jinja2
 
-from backends.base import Learn
+from backends.base import Learn, SpecialTokens
 from backends.examples import OVERRULED, Split, conversation, is_learned, read_jsonl
 from backends.mlx.data.turns import Chat, Span, Turn, earlier_turns
 
@@ -44,12 +44,18 @@ class Example:
         return sum(end - start for start, end in self.learned)
 
 
-def read_split(path: Path, tokenizer: Any, max_seq_length: int, learn: Learn) -> Split[Example]:
+def read_split(
+    path: Path,
+    tokenizer: Any,
+    max_seq_length: int,
+    learn: Learn,
+    special: SpecialTokens = "text",
+) -> Split[Example]:
     """Tokenize the JSON-lines file `path`. Raises BadExample, which names the file and the line."""
     notes: Counter[str] = Counter()
 
     def parse(value: Any, line: int) -> Example:
-        example = replace(example_of(value, tokenizer, learn), line=line)
+        example = replace(example_of(value, tokenizer, learn, special), line=line)
         notes.update(example.notes)
         return example
 
@@ -68,18 +74,21 @@ def cut(example: Example, limit: int) -> Example | None:
     return replace(example, tokens=example.tokens[:limit], start=start, earlier=earlier)
 
 
-def example_of(value: Any, tokenizer: Any, learn: Learn) -> Example:
+def example_of(
+    value: Any, tokenizer: Any, learn: Learn, special: SpecialTokens = "text"
+) -> Example:
     """The tokens of one example in any of the formats. Raises ValueError, TypeError and KeyError.
 
     The tokens are the same whatever is learned. A prompt is rendered by the very call that inference
     makes, and the answer is encoded by itself, as a model generates it: so both agree token for
     token with any template. An answer that calls a tool is what the template adds for it. A chat's
-    "tools" are described to the template, a message's "weight" is not.
+    "tools" are described to the template, a message's "weight" is not. Special tokens that were
+    typed into messages are text or control tokens, as `special` says.
     """
     messages = conversation(value)
     if isinstance(messages, str):
         return Example(_text(messages, tokenizer), 1)
-    chat, prompt, answer, ending = _rendered(value, messages, tokenizer)
+    chat, prompt, answer, ending = _rendered(value, messages, tokenizer, special)
     tokens = prompt + answer
     if learn == "everything":
         silent = [message for message in messages if not is_learned(message)]
@@ -97,7 +106,9 @@ def example_of(value: Any, tokenizer: Any, learn: Learn) -> Example:
     )
 
 
-def request_and_answer(value: Any, tokenizer: Any) -> tuple[list[int], list[int]]:
+def request_and_answer(
+    value: Any, tokenizer: Any, special: SpecialTokens = "text"
+) -> tuple[list[int], list[int]]:
     """The tokens of the last request and of its answer, learned or not; a plain text is divided in
     its middle. Raises what `example_of` raises."""
     messages = conversation(value)
@@ -105,7 +116,7 @@ def request_and_answer(value: Any, tokenizer: Any) -> tuple[list[int], list[int]
         tokens = _text(messages, tokenizer)
         middle = max(1, len(tokens) // 2)
         return tokens[:middle], tokens[middle:]
-    _, prompt, answer, _ = _rendered(value, messages, tokenizer)
+    _, prompt, answer, _ = _rendered(value, messages, tokenizer, special)
     return prompt, answer
 
 
@@ -127,11 +138,14 @@ def _text(text: str, tokenizer: Any) -> list[int]:
 
 
 def _rendered(
-    value: dict[str, Any], messages: Sequence[dict[str, Any]], tokenizer: Any
+    value: dict[str, Any],
+    messages: Sequence[dict[str, Any]],
+    tokenizer: Any,
+    special: SpecialTokens = "text",
 ) -> tuple[Chat, list[int], list[int], list[int]]:
     """(chat, prompt, answer, the tokens that end the answer and are part of it)."""
     tools = value.get("tools") if "messages" in value else None
-    chat = Chat.of(messages, tokenizer, tools)
+    chat = Chat.of(messages, tokenizer, tools, special)
     if not tokenizer.has_chat_template:
         return chat, *_continued(value, tokenizer)
     try:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from backends.base import SpecialTokens
 from backends.examples import Split, as_chat, read_jsonl
 from backends.mlx.data.examples import Example, cut, example_of
 
@@ -27,13 +28,15 @@ class Pair:
         return max(self.chosen.length, self.rejected.length)
 
 
-def read_pairs(path: Path, tokenizer: Any, max_seq_length: int) -> Split[Pair]:
+def read_pairs(
+    path: Path, tokenizer: Any, max_seq_length: int, special: SpecialTokens = "text"
+) -> Split[Pair]:
     """Tokenize the preferences of the JSON-lines file `path`; a pair of which either answer lies
     beyond `max_seq_length` is dropped. Raises BadExample, which names the file and the line."""
 
     def parse(value: Any, line: int) -> Pair:
         chosen, rejected = (
-            example_of(as_chat(value, answer), tokenizer, learn="last_answer")
+            example_of(as_chat(value, answer), tokenizer, "last_answer", special)
             for answer in ("chosen", "rejected")
         )
         if chosen == rejected:

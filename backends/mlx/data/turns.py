@@ -7,14 +7,16 @@ or write what comes before it differently; such a turn is left out, with the rea
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Any
 
 import jinja2
 
+from backends.base import SpecialTokens
 from backends.examples import EMPTY, REWRITTEN, UNASKED, UNSPLIT, unweighted
+from backends.mlx import plain
 
 type Span = tuple[int, int]
 
@@ -33,15 +35,26 @@ class Turn:
 
 @dataclass(frozen=True)
 class Chat:
-    """Messages without their weights, and the tokenizer whose template renders them."""
+    """Messages without their weights, and the tokenizer whose template renders them. Special tokens
+    in their text are text (`typed`, see `backends.mlx.plain`) or control tokens."""
 
-    messages: list[dict[str, Any]]
+    messages: Sequence[dict[str, Any]]
     tokenizer: Any
     described: dict[str, Any]  # the tools, where there are any
+    typed: plain.Typed
 
     @classmethod
-    def of(cls, messages: Sequence[dict[str, Any]], tokenizer: Any, tools: Any = None) -> Chat:
-        return cls(unweighted(messages), tokenizer, {"tools": tools} if tools else {})
+    def of(
+        cls,
+        messages: Sequence[dict[str, Any]],
+        tokenizer: Any,
+        tools: Any = None,
+        special: SpecialTokens = "text",
+    ) -> Chat:
+        spoken, typed = unweighted(messages), {}
+        if special == "text":
+            spoken, typed = plain.hide(spoken, tokenizer)
+        return cls(spoken, tokenizer, {"tools": tools} if tools else {}, typed)
 
     @property
     def earlier_answers(self) -> list[int]:
@@ -53,11 +66,18 @@ class Chat:
         ]
 
     def prompt(self, number: int) -> list[int]:
-        """The tokens that ask for the message `number`, as inference renders them."""
+        """The tokens that ask for the message `number`, as inference renders them. Raises
+        plain.Inseparable, a ValueError."""
+        if self.typed:
+            return self.encode(self.prompt_text(number))
         tokens: list[int] = self.tokenizer.apply_chat_template(
             self.messages[:number], add_generation_prompt=True, **self.described
         )
         return tokens
+
+    def encode(self, text: str) -> list[int]:
+        """The tokens of a rendered text."""
+        return plain.encode(self.tokenizer, text, self.typed)
 
     def prompt_text(self, number: int) -> str:
         return self._text(self.messages[:number], add_generation_prompt=True)
@@ -110,7 +130,7 @@ def earlier_turns(
     marks = sorted(
         {mark for place in places.values() if isinstance(place, tuple) for mark in place}
     )
-    positions = _positions(text, prompt, marks, chat.tokenizer)
+    positions = _positions(text, prompt, marks, chat.encode)
     return [_turn(chat, number, places[number], positions, prompt, ending) for number in numbers]
 
 
@@ -165,14 +185,10 @@ def _past_ending(prompt: Sequence[int], end: int, ending: Sequence[int], tokeniz
 
 
 def _positions(
-    text: str, tokens: Sequence[int], marks: Sequence[int], tokenizer: Any
+    text: str, tokens: Sequence[int], marks: Sequence[int], encode: Callable[[str], list[int]]
 ) -> dict[int, tuple[int, bool]]:
     """For each mark in `text`, in characters, how many of its `tokens` lie before it, and whether a
     token ends right there."""
-
-    def encode(piece: str) -> list[int]:
-        return list(tokenizer.encode(piece, add_special_tokens=False))
-
     pieces = [encode(text[a:b]) for a, b in pairwise([0, *marks, len(text)])]
     if [token for piece in pieces for token in piece] == list(tokens):
         ends = accumulate(len(piece) for piece in pieces)

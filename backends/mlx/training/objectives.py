@@ -62,7 +62,9 @@ class Answers:
 
     def read(self, path: Path, tokenizer: Any) -> Split[Example]:
         config = self._config
-        return read_split(path, tokenizer, config.max_seq_length, config.learn)
+        return read_split(
+            path, tokenizer, config.max_seq_length, config.learn, config.special_tokens
+        )
 
     def batches(self, items: Sequence[Example], *, packed: bool = False) -> list[Batch]:
         return self._lanes.batches(items, self._config.max_seq_length if packed else None)
@@ -96,7 +98,8 @@ class Preferences:
         self._base: Any = None
 
     def read(self, path: Path, tokenizer: Any) -> Split[Pair]:
-        return preferences.read_pairs(path, tokenizer, self._config.max_seq_length)
+        config = self._config
+        return preferences.read_pairs(path, tokenizer, config.max_seq_length, config.special_tokens)
 
     def batches(self, items: Sequence[Pair], *, packed: bool = False) -> list[Batch]:
         return [

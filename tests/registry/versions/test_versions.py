@@ -61,6 +61,17 @@ def test_numbers_follow_what_changed() -> None:
     assert number(other, 20) == "0.3.1"
 
 
+def test_settings_that_have_another_name_now_are_the_same() -> None:
+    model, dataset = make_model(), make_dataset()
+
+    def number(**params: object) -> str:
+        return begin_version(model, dataset, params, 0).version
+
+    assert number(mask_prompt=True) == "0.1.0"
+    assert number(learn="last_answer", special_tokens="control") == "0.1.1"
+    assert number(learn="answers", special_tokens="text") == "0.2.0"
+
+
 def test_a_parent_has_the_same_base() -> None:
     parent = make_version(make_model("one"))
     with pytest.raises(Invalid, match="was trained on one-base"):

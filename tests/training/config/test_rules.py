@@ -110,6 +110,17 @@ def test_a_choice_of_what_is_learned_that_does_nothing_is_told() -> None:
     assert "alone" in advised(preferences(), objective="dpo", learn="everything")[0]
 
 
+def test_control_tokens_that_are_not_served_are_told() -> None:
+    model, dataset = make_model(), make_dataset()
+
+    def advised(**config: Any) -> list[str]:
+        found = rules.advice(model, dataset, make_config(**config))
+        return [problem.setting for problem in found if problem.setting == "special_tokens"]
+
+    assert advised() == []
+    assert advised(special_tokens="control") == ["special_tokens"]
+
+
 @pytest.mark.parametrize(("masked", "learn"), [(True, "last_answer"), (False, "everything")])
 def test_the_old_name_of_learn_changes_it(masked: bool, learn: str) -> None:
     assert with_changes(make_config(), {"mask_prompt": masked}).learn == learn

@@ -503,5 +503,5 @@ class Spaced:
 
 def test_positions_are_found_with_a_tokenizer_that_treats_beginnings_specially() -> None:
     text = "ask: say; ask"
-    found = turns._positions(text, Spaced().encode(text), [5, 8], Spaced())
+    found = turns._positions(text, Spaced().encode(text), [5, 8], Spaced().encode)
     assert found == {5: (6, True), 8: (9, True)}
