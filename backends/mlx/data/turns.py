@@ -51,10 +51,12 @@ class Chat:
         tools: Any = None,
         special: SpecialTokens = "text",
     ) -> Chat:
-        spoken, typed = unweighted(messages), {}
-        if special == "text":
-            spoken, typed = plain.hide(spoken, tokenizer)
-        return cls(spoken, tokenizer, {"tools": tools} if tools else {}, typed)
+        described = {"tools": tools} if tools else {}
+        spoken = unweighted(messages)
+        if special == "control":
+            return cls(spoken, tokenizer, described, {})
+        hidden, typed = plain.hide(spoken, tokenizer)
+        return cls(hidden, tokenizer, described, typed)
 
     @property
     def earlier_answers(self) -> list[int]:
