@@ -73,6 +73,8 @@ def encode(tokenizer: Any, text: str, typed: Typed) -> list[int]:
     tokens = list(tokenizer.encode(text, add_special_tokens=False))
     for character, special in typed.items():
         count = text.count(character)
+        if json.dumps(character)[1:-1] in text.lower():
+            raise Inseparable(special)  # the template has written it as an escape of JSON
         if not count:
             continue
         mark = _bare(tokenizer, tokenizer.encode(character, add_special_tokens=False))
