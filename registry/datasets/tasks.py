@@ -39,14 +39,15 @@ def start_upload(
     snapshots.check(name, columns)
     if sum(file.size or 0 for file in files) <= AT_ONCE:
         return uploads.register_upload(name, files, description, columns)
-    folder, source = uploads.save(files)
+    saved = uploads.save(files)
     task = DatasetTask(
         kind=Kind.REGISTER,
         name=name,
         source=uploads.origin_of(files),
         options={
-            "upload": folder.name,
-            "file": source.name if source != folder else "",
+            "upload": saved.folder.name,
+            "file": saved.source.name if saved.source != saved.folder else "",
+            "names": saved.names,
             "description": description,
             "columns": dict(columns or {}),
         },
@@ -54,7 +55,7 @@ def start_upload(
     try:
         work.add(task)
     except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(saved.folder, ignore_errors=True)
         raise
     return work.launch(task)
 
@@ -121,6 +122,7 @@ def _register(task: DatasetTask, progress: Progress) -> Dataset:
             origin=task.source,
             columns=columns,
             progress=progress,
+            names=options.get("names"),
         )
     except BadExamples as error:
         task.write(problems=error.problems)

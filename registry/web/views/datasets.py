@@ -14,6 +14,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from registry.datasets import tasks as dataset_tasks
+from registry.datasets.dialects import DIALECTS
 from registry.datasets.examples import BadExamples
 from registry.datasets.revisions import newest, revisions
 from registry.datasets.snapshots import SPLITS, read_examples, register_starter_dataset
@@ -70,13 +71,16 @@ def dataset_new(request: HttpRequest) -> HttpResponse:
                 status = refuse(form, error)
             else:
                 if isinstance(created, Dataset):
-                    messages.success(
-                        request, f"{created} is registered: {created.examples} examples."
-                    )
+                    registered = f"{created} is registered: {created.examples} examples."
+                    messages.success(request, " ".join([registered, *created.notes]))
                 return redirect(created)
-    return form_page(
-        request, "registry/datasets/new.html", {"form": form, "mistakes": mistakes}, status
-    )
+    context = {
+        "form": form,
+        "mistakes": mistakes,
+        "dialects": DIALECTS,
+        "known": [{"needs": one.needs, "fields": one.fields} for one in DIALECTS],
+    }
+    return form_page(request, "registry/datasets/new.html", context, status)
 
 
 @require_GET

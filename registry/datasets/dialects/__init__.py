@@ -1,0 +1,280 @@
+"""The dialects in which files say examples, in one table, and the reading of one row.
+
+Knows neither files nor Django: rows are also read in a process of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from registry.datasets.dialects.anthropic import anthropic, is_anthropic
+from registry.datasets.dialects.chats import chat, conversational, sharegpt
+from registry.datasets.dialects.messages import SYSTEM
+from registry.datasets.dialects.pairs import BESIDE, CONTEXT, is_good, is_label, pair
+from registry.datasets.dialects.parts import Unused, decoded, listed
+from registry.datasets.dialects.preferences import PROMPTS, openai_preference, preference
+from registry.datasets.formats import Format
+from registry.datasets.sources import BadLine, Row
+
+__all__ = ["DIALECTS", "Dialect", "Format", "Unused", "canonical", "match"]
+
+_DECODED = ("messages", "conversations", "conversation")
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """One way to say an example. A row is in it when it has all of `needs`, and `fits` agrees;
+    `may` are the other fields that `read` knows."""
+
+    name: str
+    needs: tuple[str, ...]
+    may: tuple[str, ...]
+    read: Callable[[Row, Unused], tuple[Format, Row]]
+    example: Row
+    fits: Callable[[Row], bool] = lambda _: True
+    paired: bool = False
+    """Whether it is a chat only when a system prompt or earlier turns stand beside it."""
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """All that is read, in the order in which it is shown."""
+        return (*self.needs, *self.may)
+
+
+def _question(name: str, asked: str, answered: str, example: Row) -> Dialect:
+    context = tuple(key for key in CONTEXT if key != asked)
+    read = pair(asked, answered, context)
+    return Dialect(name, (asked, answered), (*context, *BESIDE), read, example, paired=True)
+
+
+def _kto(row: Row, unused: Unused) -> tuple[Format, Row]:
+    """A good answer of KTO's; a bad one must not be learned. Raises BadLine."""
+    if not is_good(row["label"]):
+        raise BadLine(
+            "has the label false, a bad answer (KTO), and would be learned as a good one; keep only "
+            "the rows whose label is true, or make pairs of chosen and rejected."
+        )
+    answer = {key: value for key, value in row.items() if key != "label"}
+    dialect = match(answer)
+    unused.note(answer, frozenset(dialect.fields))
+    return dialect.read(answer, unused)
+
+
+_ASKED = {"role": "user", "content": "Capital of Peru?"}
+_GOOD = {"role": "assistant", "content": "Lima."}
+_BAD = {"role": "assistant", "content": "Cusco."}
+
+DIALECTS = (
+    Dialect(
+        "OpenAI preferences",
+        ("input", "preferred_output", "non_preferred_output"),
+        (),
+        openai_preference,
+        {
+            "input": {"messages": [_ASKED]},
+            "preferred_output": [_GOOD],
+            "non_preferred_output": [_BAD],
+        },
+    ),
+    Dialect(
+        "Preferences",
+        ("chosen", "rejected"),
+        (*PROMPTS, *CONTEXT, *SYSTEM, "tools"),
+        preference,
+        {"prompt": "Capital of Peru?", "chosen": "Lima.", "rejected": "Cusco."},
+    ),
+    Dialect(
+        "Anthropic messages",
+        ("messages",),
+        (*SYSTEM, "tools"),
+        anthropic,
+        {
+            "system": "Use the tool.",
+            "messages": [
+                {"role": "user", "content": "Weather in Lima?"},
+                {
+                    "role": "assistant",
+                    "content": [
+                        {"type": "text", "text": "I look."},
+                        {"type": "tool_use", "id": "t1", "name": "look", "input": {"at": "Lima"}},
+                    ],
+                },
+                {
+                    "role": "user",
+                    "content": [{"type": "tool_result", "tool_use_id": "t1", "content": "Sun"}],
+                },
+                {"role": "assistant", "content": [{"type": "text", "text": "Sunny."}]},
+            ],
+        },
+        is_anthropic,
+    ),
+    Dialect(
+        "Chat messages",
+        ("messages",),
+        (*SYSTEM, "tools", "functions"),
+        chat,
+        {"messages": [_ASKED, _GOOD]},
+    ),
+    Dialect(
+        "ShareGPT",
+        ("conversations",),
+        (*SYSTEM, "tools", "functions", "conversation"),
+        sharegpt,
+        {
+            "system": "Use the tool.",
+            "tools": '[{"name": "look", "parameters": {}}]',
+            "conversations": [
+                {"from": "human", "value": "Weather in Lima?"},
+                {"from": "function_call", "value": '{"name": "look", "arguments": {"at": "Lima"}}'},
+                {"from": "observation", "value": "Sun"},
+                {"from": "gpt", "value": "Sunny."},
+            ],
+        },
+    ),
+    Dialect(
+        "Conversation",
+        ("conversation",),
+        (*SYSTEM, "tools", "functions"),
+        sharegpt,
+        {"conversation": [_ASKED, _GOOD]},
+    ),
+    Dialect(
+        "KTO's good answers",
+        ("prompt", "completion", "label"),
+        (*BESIDE, "tools", "functions"),
+        _kto,
+        {"prompt": "Capital of Peru?", "completion": "Lima.", "label": True},
+        is_label,
+        paired=True,
+    ),
+    Dialect(
+        "Prompt and completion as messages",
+        ("prompt", "completion"),
+        (*SYSTEM, "tools", "functions"),
+        conversational,
+        {"prompt": [_ASKED], "completion": [_GOOD]},
+        lambda row: any(isinstance(row[key], list | dict) for key in ("prompt", "completion")),
+    ),
+    Dialect(
+        "Prompt and completion",
+        ("prompt", "completion"),
+        BESIDE,
+        pair("prompt", "completion", ()),
+        {"prompt": "Capital of Peru?", "completion": "Lima."},
+        paired=True,
+    ),
+    _question(
+        "Alpaca",
+        "instruction",
+        "output",
+        {
+            "system": "Be short.",
+            "history": [["Hello", "Hi."]],
+            "instruction": "Add the numbers.",
+            "input": "1, 2",
+            "output": "3",
+        },
+    ),
+    _question(
+        "Dolly",
+        "instruction",
+        "response",
+        {"instruction": "Capital?", "context": "Lima is Peru's capital.", "response": "Lima."},
+    ),
+    _question(
+        "Question and answer",
+        "question",
+        "answer",
+        {"question": "Capital?", "context": "Lima is Peru's capital.", "answer": "Lima."},
+    ),
+    _question(
+        "OpenOrca",
+        "question",
+        "response",
+        {"system_prompt": "Be short.", "question": "Capital of Peru?", "response": "Lima."},
+    ),
+    _question(
+        "Query and response",
+        "query",
+        "response",
+        {"query": "Capital of Peru?", "response": "Lima."},
+    ),
+    _question(
+        "Prompt and response",
+        "prompt",
+        "response",
+        {"prompt": "Capital of Peru?", "response": "Lima."},
+    ),
+    _question(
+        "Input and output",
+        "input",
+        "output",
+        {"input": "Capital of Peru?", "output": "Lima."},
+    ),
+    Dialect(
+        "Plain text",
+        ("text",),
+        (),
+        lambda row, unused: _text(row),
+        {"text": "Lima is the capital of Peru."},
+        lambda row: not any(row.get(key) is not None for key in ("prompt", "completion")),
+    ),
+)
+
+
+def canonical(row: Row, columns: Mapping[str, str], unused: Unused) -> tuple[Dialect, Format, Row]:
+    """The dialect of a row, its format, and the row with the names that training reads.
+
+    `columns` maps such a name to the column that holds it; the others are not used then. A row
+    that needs no change is returned as it is. Fields that nothing reads are noted in `unused`.
+    Raises BadLine when the row is in no dialect, or not right in its own.
+    """
+    if columns:
+        row = _mapped(row, columns, unused)
+    for key in _DECODED:
+        if isinstance(row.get(key), str):
+            row = {**row, key: decoded(row[key], key) if row[key].strip() else None}
+    dialect = match(row)
+    unused.note(row, frozenset(dialect.fields))
+    return dialect, *dialect.read(row, unused)
+
+
+def match(row: Row) -> Dialect:
+    """The first dialect of the table that the row is in. Raises BadLine for none."""
+    for dialect in DIALECTS:
+        if all(row.get(key) is not None for key in dialect.needs) and dialect.fits(row):
+            return dialect
+    raise BadLine(_why_none(row))
+
+
+def _why_none(row: Row) -> str:
+    """What an almost right row lacks."""
+    for one, other in (("chosen", "rejected"), ("rejected", "chosen")):
+        if row.get(one) is not None:
+            return f'needs both "chosen" and "rejected"; "{other}" is missing.'
+    for one, other in (("prompt", "completion"), ("completion", "prompt")):
+        if row.get(one) is not None:
+            return f'"{other}" must be a non-empty text.'
+    for key in ("messages", "prompt", "text"):
+        if key in row:
+            return f'"{key}" is empty.'
+    return (
+        'has none of "messages", "prompt" and "completion", or "text"; map its columns yourself: '
+        f"{listed(row) or 'it has nothing'}."
+    )
+
+
+def _mapped(row: Row, columns: Mapping[str, str], unused: Unused) -> Row:
+    """The mapped columns alone: another one could otherwise decide the format."""
+    missing = [name for name in columns.values() if name not in row]
+    if missing:
+        raise BadLine(f'has no "{missing[0]}"; it has {listed(row) or "nothing"}.')
+    unused.note(row, frozenset(columns.values()))
+    return {target: row[name] for target, name in columns.items()}
+
+
+def _text(row: Row) -> tuple[Format, Row]:
+    if not isinstance(row["text"], str) or not row["text"].strip():
+        raise BadLine('"text" must be a non-empty text.')
+    return "text", row
