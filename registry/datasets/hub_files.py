@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 from registry.bases import downloads
-from registry.datasets.sources import kind
+from registry.datasets.files.rows import kind
 from registry.errors import Invalid
 
 PREFIX = "hub:"

@@ -22,11 +22,11 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from registry.datasets import sources
 from registry.datasets.dialects import Dialect, Unused, canonical
 from registry.datasets.dialects.detection import LOOKED_AT, Example, Kind, decide, fitted
+from registry.datasets.files import rows, values
+from registry.datasets.files.values import BadLine, Row
 from registry.datasets.formats import FIELDS, Format
-from registry.datasets.sources import BadLine, Row
 from registry.errors import Invalid
 
 HERE = 1 << 20
@@ -34,10 +34,12 @@ HERE = 1 << 20
 
 PROCESSOR_S = 3600
 MEMORY = 2 << 30  # bytes of address space, pyarrow itself included
+_PARTS = 500_000
+"""Lists and objects of an example; each takes some 60 bytes where a page shows it."""
 _LOOKED_AT_BYTES = 8 << 20
-_TOO_LONG = f"{sources.LONGEST_LINE >> 20} MiB."
+_TOO_LONG = f"{values.LONGEST_LINE >> 20} MiB."
 _NOTHING: tuple[Any, ...] = (None, "", [], {})
-_LONGEST_EVENT = 6 * sources.LONGEST_LINE + 4096  # bytes; JSON may write one character as six
+_LONGEST_EVENT = 6 * values.LONGEST_LINE + 4096  # bytes; JSON may write one character as six
 
 
 @dataclass(frozen=True)
@@ -74,8 +76,8 @@ class Event:
 def read(path: Path, asked: Asked) -> Iterator[Event]:
     """The examples and mistakes of a file, and what was found. Raises Invalid when the file as a
     whole cannot be read."""
-    small = path.stat().st_size <= HERE and not sources.packing(path)
-    if small and sources.kind(path) != ".parquet":
+    small = path.stat().st_size <= HERE and not rows.packing(path)
+    if small and rows.kind(path) != ".parquet":
         return _Reading(path, asked).events()
     return _in_child(path, asked)
 
@@ -100,8 +102,8 @@ class _Reading:
         self.dialects: dict[str, tuple[Dialect, set[str]]] = {}
 
     def events(self) -> Iterator[Event]:
-        rows = sources.rows(self.path, self._tick, self.unused.add, self.asked.name)
-        read = (self._read(place, row) for place, row in rows)
+        given = rows.rows(self.path, self._tick, self.unused.add, self.asked.name)
+        read = (self._read(place, row) for place, row in given)
         first = [] if self.kind else list(_first(read))
         if examples := [item.example for _, item in first if isinstance(item, _Read)]:
             self.kind = decide(examples)
@@ -121,7 +123,7 @@ class _Reading:
         try:
             if isinstance(row, BadLine):
                 raise row
-            given = sources.parse(row) if isinstance(row, str) else row
+            given = values.parse(row) if isinstance(row, str) else row
             dialect, format, example = canonical(given, self.asked.columns, self.unused)
             same = isinstance(row, str) and example is given
             line = row if isinstance(row, str) and same else _dump(format, example)
@@ -145,8 +147,10 @@ class _Reading:
             assert self.kind is not None
             row = fitted(item.example, self.kind)
             line = item.line if row is item.example.row else _dump(self.kind.format, row)
-            if len(line) > sources.LONGEST_LINE:
+            if len(line) > values.LONGEST_LINE:
                 raise BadLine(f"is longer than {_TOO_LONG}")
+            if len(line) > HERE and line.count("[") + line.count("{") > _PARTS:
+                raise BadLine(f"holds more than {_PARTS:,} lists and objects.")
         except BadLine as error:
             return Event(self.share, problem=f"{place}: {error}")
         self.tools |= item.example.format == "tools"
@@ -179,11 +183,11 @@ def _first(
 def _dump(format: Format, example: Row) -> str:
     """As JSON. What no training reads may hold what JSON cannot say, and is left out then."""
     try:
-        line = sources.dump(example)
+        line = values.dump(example)
         line.encode()
     except (BadLine, UnicodeEncodeError):
         kept = {key: example[key] for key in FIELDS[format] if key in example}
-        line = sources.dump(sources.checked(kept))
+        line = values.dump(values.checked(kept))
     return line
 
 

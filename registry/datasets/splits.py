@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from registry.datasets.examples import Reader
-from registry.datasets.sources import kind
+from registry.datasets.files.rows import kind
 from registry.errors import Invalid
 
 SPLITS = ("train", "valid", "test")

@@ -12,8 +12,8 @@ from typing import Any
 
 from django.core.files.uploadedfile import UploadedFile
 
+from registry.datasets.files.rows import kind, packing
 from registry.datasets.snapshots import register_dataset
-from registry.datasets.sources import kind, packing
 from registry.datasets.splits import split_named
 from registry.errors import Invalid
 from registry.models import Dataset

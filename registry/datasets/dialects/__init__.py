@@ -9,17 +9,21 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from registry.datasets.dialects.anthropic import anthropic, is_anthropic
-from registry.datasets.dialects.chats import chat, conversational, sharegpt
+from registry.datasets.dialects.chats import chat, conversational, sharegpt, written_messages
 from registry.datasets.dialects.messages import SYSTEM
 from registry.datasets.dialects.pairs import BESIDE, CONTEXT, is_good, is_label, pair
 from registry.datasets.dialects.parts import Unused, decoded, listed
 from registry.datasets.dialects.preferences import PROMPTS, openai_preference, preference
+from registry.datasets.files.values import BadLine, Row
 from registry.datasets.formats import Format
-from registry.datasets.sources import BadLine, Row
 
 __all__ = ["DIALECTS", "Dialect", "Format", "Unused", "canonical", "match"]
 
 _DECODED = ("messages", "conversations", "conversation")
+_PERHAPS = (
+    *("prompt", "completion", "chosen", "rejected"),
+    *("preferred_output", "non_preferred_output"),
+)
 
 
 @dataclass(frozen=True)
@@ -232,12 +236,25 @@ def canonical(row: Row, columns: Mapping[str, str], unused: Unused) -> tuple[Dia
     """
     if columns:
         row = _mapped(row, columns, unused)
-    for key in _DECODED:
-        if isinstance(row.get(key), str):
-            row = {**row, key: decoded(row[key], key) if row[key].strip() else None}
+    if changed := _unpacked(row):
+        row = {**row, **changed}
     dialect = match(row)
     unused.note(row, frozenset(dialect.fields))
     return dialect, *dialect.read(row, unused)
+
+
+def _unpacked(row: Row) -> Row:
+    """The fields whose text is JSON of messages, as CSV files have them. Raises BadLine."""
+    changed: Row = {}
+    for key in _DECODED:
+        if isinstance(row.get(key), str):
+            changed[key] = decoded(row[key], key) if row[key].strip() else None
+    for key in _PERHAPS:
+        if isinstance(row.get(key), str) and (found := written_messages(row[key], key)):
+            changed[key] = found
+    if "preferred_output" in changed and isinstance(row.get("input"), str):
+        changed["input"] = decoded(row["input"], "input")
+    return changed
 
 
 def match(row: Row) -> Dialect:

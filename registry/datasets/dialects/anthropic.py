@@ -8,8 +8,8 @@ from typing import Any
 from registry.datasets.dialects import tools
 from registry.datasets.dialects.messages import finished, joined, read_messages, with_system
 from registry.datasets.dialects.parts import Unused
+from registry.datasets.files.values import BadLine, Row
 from registry.datasets.formats import Format
-from registry.datasets.sources import BadLine, Row
 
 _BLOCKS = ("tool_use", "tool_result", "thinking", "redacted_thinking")
 _FIELDS = {

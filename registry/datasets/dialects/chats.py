@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from registry.datasets.dialects import tools
 from registry.datasets.dialects.messages import finished, read_messages, with_system
 from registry.datasets.dialects.parts import Unused, decoded
+from registry.datasets.files.values import BadLine, Row
 from registry.datasets.formats import Format
-from registry.datasets.sources import BadLine, Row
 
 _SPEAKERS = {
     "human": "user",
@@ -28,6 +29,9 @@ _SPEAKERS = {
     "function_call": "call",
     "tool_call": "call",
 }
+_START = 1_000  # characters by which a text is known to hold messages
+_JSON = re.compile(r'\[\s*\{\s*"(role|content|from|value|weight|name)"\s*:')
+_PYTHON = re.compile(r"\[\s*\{\s*'(role|content|from|value)'\s*:")
 _TURN = frozenset({"from", "value", "weight"})
 
 
@@ -70,6 +74,33 @@ def as_messages(value: Any, role: str, where: str, unused: Unused) -> list[Any]:
     if not isinstance(value, str) or not value.strip():
         raise BadLine(f'"{where}" must be a text or a non-empty list of messages.')
     return [{"role": role, "content": value}]
+
+
+def written_messages(text: str, key: str) -> list[Any] | None:
+    """The messages that a text holds as JSON, as CSV files have them; None for any other text.
+
+    Raises BadLine for messages in Python's notation, which pandas writes.
+    """
+    start = text.lstrip()[:_START]
+    if _PYTHON.match(start):
+        raise BadLine(
+            f'"{key}" holds messages in Python\'s notation; write them as JSON (json.dumps).'
+        )
+    if not _JSON.match(start):
+        return None
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, list) and all(map(_is_turn, found)) else None
+
+
+def _is_turn(value: Any) -> bool:
+    """Whether it is a message or a turn, and no other object that an answer may hold."""
+    if not isinstance(value, dict):
+        return False
+    role = value.get("role", value.get("from"))
+    return isinstance(role, str) and role.lower() in _SPEAKERS
 
 
 def from_turns(turns: Any, key: str, unused: Unused) -> list[Any]:

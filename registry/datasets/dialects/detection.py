@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from registry.datasets.dialects.pairs import lifted
+from registry.datasets.files.values import BadLine, Row
 from registry.datasets.formats import Format
-from registry.datasets.sources import BadLine, Row
 
 LOOKED_AT = 100
 

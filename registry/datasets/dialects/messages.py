@@ -6,8 +6,8 @@ from typing import Any
 
 from registry.datasets.dialects import tools
 from registry.datasets.dialects.parts import Unused, short
+from registry.datasets.files.values import BadLine, Row
 from registry.datasets.formats import Format
-from registry.datasets.sources import BadLine, Row
 
 ROLES = ("system", "user", "assistant", "tool")
 _RENAMED = {"developer": "system", "function": "tool"}

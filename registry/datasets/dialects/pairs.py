@@ -7,8 +7,8 @@ from typing import Any
 
 from registry.datasets.dialects.messages import finished, system_prompt
 from registry.datasets.dialects.parts import Unused, check_text, decoded
+from registry.datasets.files.values import BadLine, Row
 from registry.datasets.formats import Format
-from registry.datasets.sources import BadLine, Row
 
 CONTEXT = ("input", "context")
 BESIDE = ("system", "system_prompt", "history")

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
-from registry.datasets.sources import BadLine, Row
+from registry.datasets.files.values import BadLine, Row
 
 _KEPT = 50  # names
 _WIDTH = 60  # characters of a name

@@ -14,8 +14,8 @@ from registry.datasets.dialects.messages import (
 )
 from registry.datasets.dialects.pairs import CONTEXT, with_context
 from registry.datasets.dialects.parts import Unused, check_text
+from registry.datasets.files.values import BadLine, Row
 from registry.datasets.formats import Format
-from registry.datasets.sources import BadLine, Row
 
 PROMPTS = ("prompt", "question", "instruction", "conversations", "messages")
 _INPUT = frozenset({"messages", "tools"})

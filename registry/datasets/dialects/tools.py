@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from registry.datasets.dialects.parts import Unused, decoded
-from registry.datasets.sources import BadLine, Row
+from registry.datasets.files.values import BadLine, Row
 
 _CALL = frozenset({"id", "type", "function", "index"})
 _FUNCTION = frozenset({"name", "arguments"})

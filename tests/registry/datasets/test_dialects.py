@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from registry.datasets.dialects import DIALECTS, Dialect, Unused, canonical
+from registry.datasets.files.values import BadLine
 from registry.datasets.formats import FIELDS
 from registry.datasets.snapshots import read_examples, register_dataset
-from registry.datasets.sources import BadLine
 from registry.errors import Invalid
 from registry.models import Dataset
 from tests.registry.build import write_jsonl
@@ -107,7 +107,7 @@ def test_a_context_that_is_no_text_is_refused() -> None:
 
 
 def test_alpacas_system_and_history_make_a_chat() -> None:
-    row = {
+    row: dict[str, Any] = {
         "instruction": "q",
         "input": "",
         "output": "a",
@@ -132,7 +132,9 @@ def test_alpacas_system_and_history_make_a_chat() -> None:
 
 @pytest.mark.django_db
 def test_some_rows_with_history_make_all_of_them_chats(tmp_path: Path) -> None:
-    rows = [{"instruction": f"q{n}", "output": f"a{n}", "history": []} for n in range(20)]
+    rows: list[Any] = [
+        {"instruction": f"q{n}", "output": f"a{n}", "history": []} for n in range(20)
+    ]
     rows[7]["history"] = [["before", "answered"]]
     dataset = registered(tmp_path, rows)
     assert dataset.format == "chat"
@@ -190,10 +192,11 @@ def test_a_chat_in_which_nothing_is_learned_is_refused() -> None:
 @pytest.mark.django_db
 def test_chats_with_and_without_tools_are_one_set(tmp_path: Path) -> None:
     call = {"id": "1", "type": "function", "function": {"name": "add", "arguments": "{}"}}
-    used = [ASKED, {"role": "assistant", "content": None, "tool_calls": [call]}]
-    rows = [
+    used: list[Any] = [ASKED, {"role": "assistant", "content": None, "tool_calls": [call]}]
+    without: list[dict[str, Any]] = [{}, {"tools": None}, {"tools": []}, {"tools": "[]"}]
+    rows: list[dict[str, Any]] = [
         {"messages": [{**ASKED, "content": f"q{n}"}, SAID], **more}
-        for n, more in enumerate([{}, {"tools": None}, {"tools": []}, {"tools": "[]"}] * 3)
+        for n, more in enumerate(without * 3)
     ]
     plain = registered(tmp_path, rows)
     assert plain.format == "chat"
@@ -384,3 +387,23 @@ def test_the_names_of_unused_columns_are_bounded(tmp_path: Path) -> None:
     dataset = registered(tmp_path, rows)
     assert len(dataset.unused) == 50
     assert max(map(len, dataset.unused)) == 61
+
+
+def test_messages_written_as_text_are_messages_and_other_json_stays_a_text() -> None:
+    row = {"prompt": json.dumps([ASKED]), "completion": json.dumps([SAID])}
+    assert read(row) == ("chat", {"messages": [ASKED, SAID]})
+    _, example = read({"prompt": "q", "chosen": json.dumps([SAID]), "rejected": "b"})
+    assert example["chosen"] == [SAID]
+    for answer in (
+        '[{"role": "admin"}]',
+        '{"role": "user", "content": "x"}',
+        '[{"value": 3}]',
+        "[{",
+    ):
+        assert read({"prompt": "q", "completion": answer})[1]["completion"] == answer
+    with pytest.raises(BadLine, match='"prompt" holds messages in Python\'s notation'):
+        read({"prompt": str([ASKED]), "completion": "a"})
+    preferred = {"preferred_output": [SAID], "non_preferred_output": [{**SAID, "content": "b"}]}
+    texts = {key: json.dumps(value) for key, value in preferred.items()}
+    _, example = read({"input": json.dumps({"messages": [ASKED]}), **texts})
+    assert (example["prompt"], example["chosen"]) == ([ASKED], [SAID])

@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from registry.datasets import dialects
+from registry.datasets.files.values import BadLine
 from registry.datasets.reading import Asked, read
 from registry.datasets.snapshots import read_examples, register_dataset, register_hub_dataset
-from registry.datasets.sources import BadLine
 from registry.errors import Invalid, NotFound, Unavailable
 from registry.models import Dataset
 from tests.registry.build import chat, write_jsonl

@@ -7,19 +7,24 @@ from __future__ import annotations
 
 import codecs
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from registry.datasets import sources
-from registry.datasets.sources import BadLine, Left, Place, Row, Tick
-from registry.datasets.unpacking import Input
+from registry.datasets.files import values
+from registry.datasets.files.unpacking import Input
+from registry.datasets.files.values import BadLine, Row
+
+LISTS = ("data", "rows", "examples", "instances")
+"""What the list of examples is called within an object."""
 
 _PIECE = 256 << 10  # bytes
 _DECODER = json.JSONDecoder()
 _BLANK = " \t\r\n"
 
 
-def items(file: Input, tick: Tick, left: Left) -> Iterator[tuple[Place, Row | BadLine]]:
+def items(
+    file: Input, tick: Callable[[float], None], left: Callable[[str], None]
+) -> Iterator[tuple[str, Row | BadLine]]:
     """(place, row) of every item; what cannot be read ends the reading as a BadLine.
 
     `left` gets the names of what stands beside the list in an object.
@@ -32,7 +37,7 @@ def items(file: Input, tick: Tick, left: Left) -> Iterator[tuple[Place, Row | Ba
                 number += 1
                 tick(file.share())
                 try:
-                    yield f"item {number}", sources.checked(item)
+                    yield f"item {number}", values.checked(item)
                 except BadLine as error:
                     yield f"item {number}", error
             if document.peek() not in ("", "{", "["):
@@ -41,7 +46,7 @@ def items(file: Input, tick: Tick, left: Left) -> Iterator[tuple[Place, Row | Ba
         yield f"item {number + 1}", error
 
 
-def _value(document: _Document, left: Left) -> Iterator[Any]:
+def _value(document: _Document, left: Callable[[str], None]) -> Iterator[Any]:
     """The items of a list, of the list in an object, or the object as the one item."""
     if document.peek() == "[":
         yield from _list(document)
@@ -64,7 +69,7 @@ def _list(document: _Document) -> Iterator[Any]:
     document.skip("]")
 
 
-def _object(document: _Document, left: Left) -> Iterator[Any]:
+def _object(document: _Document, left: Callable[[str], None]) -> Iterator[Any]:
     held: Row = {}
     size, found = 0, False
     document.skip("{")
@@ -73,7 +78,7 @@ def _object(document: _Document, left: Left) -> Iterator[Any]:
         if not isinstance(key, str):
             raise BadLine("is not JSON (a name must be a text).")
         document.skip(":")
-        if key in sources.LISTS and not found and document.peek() == "[":
+        if key in LISTS and not found and document.peek() == "[":
             found = True
             yield from _list(document)
         else:
@@ -150,5 +155,5 @@ class _Document:
 
 
 def _bound(size: int) -> None:
-    if size > sources.LONGEST_LINE:
-        raise BadLine(f"is longer than {sources.LONGEST_LINE >> 20} MiB.")
+    if size > values.LONGEST_LINE:
+        raise BadLine(f"is longer than {values.LONGEST_LINE >> 20} MiB.")
