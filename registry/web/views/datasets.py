@@ -166,7 +166,12 @@ def _as_chat(number: int, row: dict[str, Any]) -> dict[str, Any]:
         ]
     else:
         turns = [{"role": "text", "content": row.get("text", "")}]
-    return {"number": number, "messages": turns}
+    return {"number": number, "messages": [{**turn, "said_by": _said_by(turn)} for turn in turns]}
+
+
+def _said_by(turn: dict[str, Any]) -> str:
+    """The role, and that the message is not learned when its weight says so."""
+    return f"{turn['role']}, not learned" if turn.get("weight") == 0 else str(turn["role"])
 
 
 def _with_calls(message: dict[str, Any]) -> dict[str, Any]:
