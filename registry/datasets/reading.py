@@ -4,8 +4,8 @@ Large files, compressed ones and Parquet are read by a child with limits on memo
 (`python -m registry.datasets.reading FILE`), because a stranger's few bytes can unpack to
 gigabytes: this process sees finished lines alone. Neither knows Django.
 
-The child is asked on stdin, and answers with an Event per line, as JSON. A last one with what was
-found says that all came; else its last line on stderr says in one sentence why.
+The child is asked on stdin, and answers with an event per line. A last one with what was found says
+that all came; else its last line on stderr says in one sentence why.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, NamedTuple
 
 from registry.datasets.dialects import Dialect, Unused, canonical
 from registry.datasets.dialects.detection import LOOKED_AT, Example, Kind, decide, fitted
@@ -39,7 +39,9 @@ _PARTS = 500_000
 _LOOKED_AT_BYTES = 8 << 20
 _TOO_LONG = f"{values.LONGEST_LINE >> 20} MiB."
 _NOTHING: tuple[Any, ...] = (None, "", [], {})
-_LONGEST_EVENT = 6 * values.LONGEST_LINE + 4096  # bytes; JSON may write one character as six
+_LONGEST_EVENT = 4 * values.LONGEST_LINE + 4096  # bytes; a character has up to four
+_AT_ONCE = 256 << 10  # bytes between the processes
+_LINE, _SHARE, _PROBLEM, _FOUND = b"=", b"%", b"!", b"."
 
 
 @dataclass(frozen=True)
@@ -62,8 +64,7 @@ class Found:
     tools: bool
 
 
-@dataclass(frozen=True)
-class Event:
+class Event(NamedTuple):
     """An example as a line of JSON, a mistake with its place, or at the end what was found; and
     the share of the file that is read."""
 
@@ -82,8 +83,7 @@ def read(path: Path, asked: Asked) -> Iterator[Event]:
     return _in_child(path, asked)
 
 
-@dataclass(frozen=True)
-class _Read:
+class _Read(NamedTuple):
     """An example, and the line that it is unless the data set makes it another kind."""
 
     example: Example
@@ -131,14 +131,19 @@ class _Reading:
             return place, error
         except RecursionError:
             return place, BadLine("is nested too deeply.")
-        _, fields = self.dialects.setdefault(dialect.name, (dialect, set()))
-        columns = self.asked.columns
-        fields.update(
-            key
-            for key in dialect.fields
-            if given.get(columns.get(key, "") if columns else key) not in _NOTHING
-        )
+        self._see(dialect, given)
         return place, _Read(Example(dialect.paired, format, example), line)
+
+    def _see(self, dialect: Dialect, given: Row) -> None:
+        """Note which of the dialect's fields a row has."""
+        if dialect.name not in self.dialects:
+            self.dialects[dialect.name] = (dialect, set())
+        _, seen = self.dialects[dialect.name]
+        if columns := self.asked.columns:
+            given = {key: given[column] for key, column in columns.items()}
+        for key in (given.keys() & dialect.known) - seen:
+            if given[key] not in _NOTHING:
+                seen.add(key)
 
     def _event(self, place: str, item: _Read | BadLine) -> Event:
         try:
@@ -200,6 +205,8 @@ def _in_child(path: Path, asked: Asked) -> Iterator[Event]:
     root = Path(__file__).resolve().parents[2]
     with subprocess.Popen(
         command,
+        bufsize=_AT_ONCE,
+        pipesize=_AT_ONCE,
         cwd=root,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -214,8 +221,7 @@ def _in_child(path: Path, asked: Asked) -> Iterator[Event]:
                     json.dumps(dataclasses.asdict(replace(asked, name=name))).encode()
                 )
                 child.stdin.close()
-            for raw in iter(lambda: child.stdout.readline(_LONGEST_EVENT), b""):  # type: ignore[union-attr]
-                event = _event(json.loads(raw))
+            for event in _events(child.stdout):
                 yield event
                 if event.found:
                     return
@@ -224,11 +230,37 @@ def _in_child(path: Path, asked: Asked) -> Iterator[Event]:
             child.kill()
 
 
-def _event(said: list[Any]) -> Event:
-    share, line, problem, found = said
-    return Event(
-        share, line, problem, Found(**found | {"kind": _kind(found["kind"])}) if found else None
-    )
+def _events(said: IO[bytes]) -> Iterator[Event]:
+    """What the child writes: a mark, and a line of JSON or of the example as it is."""
+    share = 0.0
+    for raw in iter(lambda: said.readline(_LONGEST_EVENT), b""):
+        if not raw.endswith(b"\n"):
+            return  # the child ended while it wrote
+        mark, text = raw[:1], raw[1:-1]
+        if mark == _LINE:
+            yield Event(share, line=text.decode())
+        elif mark == _SHARE:
+            share = float(text)
+        elif mark == _PROBLEM:
+            yield Event(share, problem=json.loads(text))
+        else:
+            found = json.loads(text)
+            yield Event(1.0, found=Found(**found | {"kind": _kind(found["kind"])}))
+
+
+def _write(events: Iterator[Event], out: IO[bytes]) -> None:
+    """See `_events`."""
+    share = 0.0
+    for event in events:
+        if event.share - share >= 0.001:
+            share = event.share
+            out.write(_SHARE + str(share).encode() + b"\n")
+        if event.line is not None:
+            out.write(_LINE + event.line.encode() + b"\n")
+        elif event.found:
+            out.write(_FOUND + json.dumps(dataclasses.asdict(event.found)).encode() + b"\n")
+        else:
+            out.write(_PROBLEM + json.dumps(event.problem).encode() + b"\n")
 
 
 def _kind(said: dict[str, Any] | None) -> Kind | None:
@@ -251,12 +283,8 @@ def main(path: Path) -> int:
     given = json.load(sys.stdin)
     asked = Asked(**given | {"kind": _kind(given["kind"])})
     try:
-        for event in _Reading(path, asked).events():
-            found = dataclasses.asdict(event.found) if event.found else None
-            answer = [event.share, event.line, event.problem, found]
-            said = json.dumps(answer, ensure_ascii=event.line is None)
-            sys.stdout.buffer.write(said.encode() + b"\n")
-        sys.stdout.buffer.flush()
+        with open(sys.stdout.fileno(), "wb", _AT_ONCE, closefd=False) as out:
+            _write(_Reading(path, asked).events(), out)
     except MemoryError:
         print(f"{asked.name} needs more than {MEMORY >> 30} GB of memory to read.", file=sys.stderr)
         return 1

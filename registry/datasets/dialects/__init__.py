@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 
 from registry.datasets.dialects.anthropic import anthropic, is_anthropic
 from registry.datasets.dialects.chats import chat, conversational, sharegpt, written_messages
@@ -19,11 +20,12 @@ from registry.datasets.formats import Format
 
 __all__ = ["DIALECTS", "Dialect", "Format", "Unused", "canonical", "match"]
 
-_DECODED = ("messages", "conversations", "conversation")
-_PERHAPS = (
-    *("prompt", "completion", "chosen", "rejected"),
-    *("preferred_output", "non_preferred_output"),
+_DECODED = frozenset({"messages", "conversations", "conversation"})
+_PERHAPS = frozenset(
+    {"prompt", "completion", "chosen", "rejected", "preferred_output", "non_preferred_output"}
 )
+_TEXTS = _DECODED | _PERHAPS
+_FEW = 30  # names of a row that are worth remembering
 
 
 @dataclass(frozen=True)
@@ -40,10 +42,15 @@ class Dialect:
     paired: bool = False
     """Whether it is a chat only when a system prompt or earlier turns stand beside it."""
 
-    @property
+    @cached_property
     def fields(self) -> tuple[str, ...]:
         """All that is read, in the order in which it is shown."""
         return (*self.needs, *self.may)
+
+    @cached_property
+    def known(self) -> frozenset[str]:
+        """The same, to look a name up in."""
+        return frozenset(self.fields)
 
 
 def _question(name: str, asked: str, answered: str, example: Row) -> Dialect:
@@ -61,7 +68,7 @@ def _kto(row: Row, unused: Unused) -> tuple[Format, Row]:
         )
     answer = {key: value for key, value in row.items() if key != "label"}
     dialect = match(answer)
-    unused.note(answer, frozenset(dialect.fields))
+    unused.note(answer, dialect.known)
     return dialect.read(answer, unused)
 
 
@@ -239,18 +246,20 @@ def canonical(row: Row, columns: Mapping[str, str], unused: Unused) -> tuple[Dia
     if changed := _unpacked(row):
         row = {**row, **changed}
     dialect = match(row)
-    unused.note(row, frozenset(dialect.fields))
+    unused.note(row, dialect.known)
     return dialect, *dialect.read(row, unused)
 
 
 def _unpacked(row: Row) -> Row:
     """The fields whose text is JSON of messages, as CSV files have them. Raises BadLine."""
     changed: Row = {}
-    for key in _DECODED:
-        if isinstance(row.get(key), str):
-            changed[key] = decoded(row[key], key) if row[key].strip() else None
-    for key in _PERHAPS:
-        if isinstance(row.get(key), str) and (found := written_messages(row[key], key)):
+    for key in row.keys() & _TEXTS:
+        text = row[key]
+        if not isinstance(text, str):
+            continue
+        if key in _DECODED:
+            changed[key] = decoded(text, key) if text.strip() else None
+        elif found := written_messages(text, key):
             changed[key] = found
     if "preferred_output" in changed and isinstance(row.get("input"), str):
         changed["input"] = decoded(row["input"], "input")
@@ -259,10 +268,16 @@ def _unpacked(row: Row) -> Row:
 
 def match(row: Row) -> Dialect:
     """The first dialect of the table that the row is in. Raises BadLine for none."""
-    for dialect in DIALECTS:
+    for dialect in _named(tuple(row)) if len(row) <= _FEW else DIALECTS:
         if all(row.get(key) is not None for key in dialect.needs) and dialect.fits(row):
             return dialect
     raise BadLine(_why_none(row))
+
+
+@lru_cache(maxsize=16)
+def _named(names: tuple[str, ...]) -> tuple[Dialect, ...]:
+    """The dialects that a row with these names may be in; most rows of a file have the same."""
+    return tuple(dialect for dialect in DIALECTS if set(dialect.needs) <= set(names))
 
 
 def _why_none(row: Row) -> str:

@@ -25,13 +25,13 @@ def is_anthropic(row: Row) -> bool:
         isinstance(tool, dict) and "input_schema" in tool for tool in described
     ):
         return True
-    messages = row.get("messages")
-    return isinstance(messages, list) and any(
-        isinstance(message, dict)
-        and isinstance(message.get("content"), list)
-        and any(isinstance(b, dict) and b.get("type") in _BLOCKS for b in message["content"])
-        for message in messages
-    )
+    messages = row["messages"]
+    for message in messages if isinstance(messages, list) else ():
+        content = message.get("content") if isinstance(message, dict) else None
+        for block in content if isinstance(content, list) else ():
+            if isinstance(block, dict) and block.get("type") in _BLOCKS:
+                return True
+    return False
 
 
 def anthropic(row: Row, unused: Unused) -> tuple[Format, Row]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from registry.datasets.dialects.pairs import lifted
 from registry.datasets.files.values import BadLine, Row
@@ -22,8 +23,7 @@ class Kind:
     lifts: bool
 
 
-@dataclass(frozen=True)
-class Example:
+class Example(NamedTuple):
     """A row that was read: whether its dialect is of the pairs, its format, what it became."""
 
     paired: bool

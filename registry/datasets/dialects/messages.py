@@ -14,6 +14,7 @@ _RENAMED = {"developer": "system", "function": "tool"}
 _KNOWN = frozenset(
     {"role", "content", "weight", "tool_calls", "tool_call_id", "name", "function_call"}
 )
+_PLAIN = frozenset({"role", "content"})
 _PART = frozenset({"type", "text"})
 
 
@@ -35,6 +36,14 @@ class _Reader:
         self.pending = tools.Pending()
 
     def message(self, given: Any, position: int) -> Any:
+        """The message as training reads it; itself when nothing changes. Raises BadLine."""
+        if (
+            isinstance(given, dict)
+            and given.keys() == _PLAIN
+            and isinstance(given["content"], str)
+            and given["role"] in ROLES
+        ):
+            return given  # as most are
         role = given.get("role") if isinstance(given, dict) else None
         role = _RENAMED.get(role, role) if isinstance(role, str) else None
         if role not in ROLES:
@@ -121,8 +130,10 @@ SYSTEM = ("system", "system_prompt")
 
 def system_prompt(row: Row) -> str:
     """The system prompt in a column of its own, or "". Raises BadLine."""
-    found = {}
+    found: dict[str, str] = {}
     for key in SYSTEM:
+        if key not in row:
+            continue
         value = row.get(key)
         if isinstance(value, list):
             value = joined(value, 0, Unused(), key) if value else ""
@@ -151,6 +162,6 @@ def finished(row: Row, messages: list[Any], described: list[Any]) -> tuple[Forma
 
 def check_learned(messages: list[Any]) -> None:
     """Raises BadLine when every answer has the weight 0."""
-    answers = [message for message in messages if message["role"] == "assistant"]
-    if answers and all(message.get("weight") == 0 for message in answers):
+    weights = [m.get("weight") for m in messages if m["role"] == "assistant"]
+    if weights and all(weight == 0 for weight in weights):
         raise BadLine("leaves nothing to learn: every assistant message has the weight 0.")

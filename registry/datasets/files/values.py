@@ -18,7 +18,7 @@ class BadLine(ValueError):
 def parse(line: str) -> Row:
     """The JSON object on one line. Raises BadLine."""
     try:
-        return checked(json.loads(line, parse_constant=_no_constant))
+        return checked(_DECODER.decode(line))
     except BadLine:
         raise
     except json.JSONDecodeError as error:
@@ -45,10 +45,14 @@ def checked(value: Any) -> Row:
 def dump(value: Any) -> str:
     """One line of JSON. Raises BadLine for numbers that JSON cannot say."""
     try:
-        return json.dumps(value, ensure_ascii=False, allow_nan=False)
+        return _ENCODER.encode(value)
     except ValueError:
         raise BadLine("holds NaN or an infinite number, which is not JSON.") from None
 
 
 def _no_constant(name: str) -> NoReturn:
     raise BadLine(f"holds {name}, which is not JSON.")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_no_constant)
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)

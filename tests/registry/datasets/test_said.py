@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +74,17 @@ def test_a_large_upload_keeps_the_names_of_its_files(monkeypatch: pytest.MonkeyP
     made = tasks.run(task)
     assert isinstance(made, Dataset)
     assert made.notes == [VALID, UNUSED]
+
+
+def test_a_compressed_upload_counts_as_what_it_unpacks_to(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("registry.background.work.launch", lambda task: task)
+    content = b"".join(b'{"text": "%d"}\n' % n for n in range(9))
+    small, large = gzip.compress(content), os.urandom(tasks.AT_ONCE // 2)
+    assert isinstance(tasks.start_upload("a", [SimpleUploadedFile("a.jsonl.gz", small)]), Dataset)
+    made = tasks.start_upload("b", [SimpleUploadedFile("a.jsonl.gz", large)])
+    assert isinstance(made, DatasetTask)
 
 
 def test_the_page_of_new_data_sets_lists_every_dialect_and_what_it_reads(client: Client) -> None:
