@@ -22,6 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from registry.datasets import reading, uploads
+from registry.datasets.dialects import DIALECTS, Dialect
 from registry.datasets.files import documents, values
 from registry.datasets.files.unpacking import opened
 from registry.datasets.reading import Asked
@@ -85,14 +86,38 @@ def sharegpt(system: str, chat: Chat) -> Row:
     }
 
 
-def alpaca(system: str, chat: Chat) -> Row:
-    *history, (asked, answered) = chat
+def conversation(system: str, chat: Chat) -> Row:
+    return {"system_prompt": system, "conversation": messages("", chat)}
+
+
+def paired(dialect: Dialect) -> Callable[[str, Chat], Row]:
+    """A question and an answer in the columns of this dialect, after what came before."""
+
+    def written(system: str, chat: Chat) -> Row:
+        *history, (asked, answered) = chat
+        question, answer, *label = dialect.needs
+        return {
+            "system": system,
+            "history": [list(turn) for turn in history],
+            question: asked,
+            answer: answered,
+            **dict.fromkeys(label, True),
+        }
+
+    return written
+
+
+def preference(system: str, chat: Chat) -> Row:
+    *prompt, chosen = messages(system, chat)
+    return {"prompt": prompt, "chosen": [chosen], "rejected": chosen["content"] + "!"}
+
+
+def openai_preference(system: str, chat: Chat) -> Row:
+    row = preference(system, chat)
     return {
-        "system": system,
-        "history": [list(turn) for turn in history],
-        "instruction": asked,
-        "input": "",
-        "output": answered,
+        "input": {"messages": row["prompt"]},
+        "preferred_output": row["chosen"],
+        "non_preferred_output": [{"role": "assistant", "content": row["rejected"]}],
     }
 
 
@@ -125,17 +150,22 @@ def as_parquet(rows: list[Row]) -> bytes:
     return file.getvalue()
 
 
-DIALECTS: list[Callable[[str, Chat], Row]] = [openai, developer, anthropic, sharegpt, alpaca, trl]
-CONTAINERS: dict[str, Callable[[list[Row]], bytes]] = {
+WRITERS: list[Callable[[str, Chat], Row]] = [
+    *(openai, developer, anthropic, sharegpt, conversation, trl, preference, openai_preference),
+    *(paired(dialect) for dialect in DIALECTS if dialect.paired),
+]
+SMALL: dict[str, Callable[[list[Row]], bytes]] = {
     "a.jsonl": as_lines,
     "a.json": lambda rows: json.dumps(rows).encode(),
     "pretty.json": lambda rows: json.dumps(rows, indent=2, ensure_ascii=False).encode(),
     "data.json": lambda rows: json.dumps({"version": 1, "data": rows}, indent=1).encode(),
     "small.json": lambda rows: json.dumps({"data": rows}).encode(),
     "several.json": lambda rows: "\n".join(json.dumps(row, indent=1) for row in rows).encode(),
+    "a.csv": as_csv,
+}
+BY_A_CHILD: dict[str, Callable[[list[Row]], bytes]] = {
     "a.jsonl.gz": lambda rows: gzip.compress(as_lines(rows)),
     "a.json.zst": lambda rows: zstd(json.dumps(rows).encode()),
-    "a.csv": as_csv,
     "a.csv.zst": lambda rows: zstd(as_csv(rows)),
     "a.parquet": as_parquet,
 }
@@ -151,30 +181,57 @@ CHATS = st.lists(
 
 
 @pytest.mark.any_database
-@settings(max_examples=60, deadline=None)
-@given(chats=CHATS, dialect=st.sampled_from(DIALECTS), name=st.sampled_from(list(CONTAINERS)))
+@settings(max_examples=10, deadline=None)
+@given(chats=CHATS)
 def test_a_chat_is_the_same_in_every_dialect_and_every_container(
-    chats: list[tuple[str, Chat]],
-    dialect: Callable[[str, Chat], Row],
+    chats: list[tuple[str, Chat]], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("chats")
+    for write in WRITERS:
+        for name, pack in SMALL.items():
+            check_same(chats, write, folder / name, pack)
+
+
+@pytest.mark.any_database
+@settings(max_examples=8, deadline=None)
+@given(chats=CHATS, write=st.sampled_from(WRITERS))
+@pytest.mark.parametrize("name", BY_A_CHILD)
+def test_a_chat_is_the_same_when_a_child_reads_it(
     name: str,
+    chats: list[tuple[str, Chat]],
+    write: Callable[[str, Chat], Row],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     path = tmp_path_factory.mktemp("chats") / name
-    path.write_bytes(CONTAINERS[name]([dialect(*chat) for chat in chats]))
+    check_same(chats, write, path, BY_A_CHILD[name])
+
+
+def check_same(
+    chats: list[tuple[str, Chat]],
+    write: Callable[[str, Chat], Row],
+    path: Path,
+    pack: Callable[[list[Row]], bytes],
+) -> None:
+    path.write_bytes(pack([write(*chat) for chat in chats]))
     *events, last = reading.read(path, Asked())
     assert [event.problem for event in events if event.problem] == []
-    found = [json.loads(event.line)["messages"] for event in events]
-    learned = [[{k: m[k] for k in ("role", "content")} for m in chat] for chat in found]
-    assert learned == [messages(*chat) for chat in chats]
+    found = [as_chat(json.loads(event.line)) for event in events]
+    assert [[(m["role"], m["content"]) for m in chat] for chat in found] == [
+        [(m["role"], m["content"]) for m in messages(*chat)] for chat in chats
+    ]
     assert last.found
-    assert last.found.unused == (["version"] if name == "data.json" else [])
-    if dialect is trl:
-        assert all(
-            message.get("weight") == 0
-            for chat in found
-            for message in chat[:-1]
-            if message["role"] == "assistant"
-        )
+    assert last.found.unused == (["version"] if path.name == "data.json" else [])
+    ignored = [m for chat in found for m in chat if m.get("weight") == 0]
+    earlier = [m for chat in found for m in chat[:-1] if m["role"] == "assistant"]
+    assert ignored == (earlier if write is trl else [])
+
+
+def as_chat(row: Row) -> list[Row]:
+    """The messages of an example whatever its format; of a preference, to the better answer."""
+    if "completion" in row:
+        return messages("", [(row["prompt"], row["completion"])])
+    found: list[Row] = row["messages"] if "messages" in row else [*row["prompt"], *row["chosen"]]
+    return found
 
 
 # ---------------------------------------------------------------- JSON documents
