@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from registry.background.progress import SILENT, Progress
-from registry.datasets import reading
-from registry.datasets.dialects import Unused
+from registry.datasets import limited, reading
 from registry.datasets.dialects.detection import Kind
+from registry.datasets.dialects.parts import Unused
 from registry.datasets.formats import FIELDS
 from registry.errors import Invalid
 from registry.models import Dataset
@@ -63,7 +63,7 @@ class Reader:
         the file as a whole cannot be read.
         """
         name = self.name(path)
-        for event in reading.read(path, reading.Asked(self.columns, self._kind, name)):
+        for event in limited.read(path, reading.Asked(self.columns, self._kind, name)):
             if event.problem is not None:
                 self._note(f"{name} {event.problem}")
             elif event.found:

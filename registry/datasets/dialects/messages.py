@@ -59,6 +59,8 @@ class _Reader:
             name = given.get("name")
             changed |= self.pending.answer(name if isinstance(name, str) else None)
         gone = {"function_call"} & given.keys()
+        if given.get("function_call") and given.get("tool_calls"):
+            self.unused.add(f"{self.where}.function_call")
         if "weight" in given:
             if given["weight"] is None:
                 gone.add("weight")

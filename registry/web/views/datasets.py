@@ -14,7 +14,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from registry.datasets import tasks as dataset_tasks
-from registry.datasets.dialects import DIALECTS
+from registry.datasets.dialects.table import DIALECTS
 from registry.datasets.examples import BadExamples
 from registry.datasets.revisions import newest, revisions
 from registry.datasets.snapshots import SPLITS, read_examples, register_starter_dataset

@@ -21,8 +21,8 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from registry.datasets import reading, uploads
-from registry.datasets.dialects import DIALECTS, Dialect
+from registry.datasets import limited, uploads
+from registry.datasets.dialects.table import DIALECTS, Dialect
 from registry.datasets.files import documents, values
 from registry.datasets.files.unpacking import opened
 from registry.datasets.reading import Asked
@@ -213,7 +213,7 @@ def check_same(
     pack: Callable[[list[Row]], bytes],
 ) -> None:
     path.write_bytes(pack([write(*chat) for chat in chats]))
-    *events, last = reading.read(path, Asked())
+    *events, last = limited.read(path, Asked())
     assert [event.problem for event in events if event.problem] == []
     found = [as_chat(json.loads(event.line)) for event in events]
     assert [[(m["role"], m["content"]) for m in chat] for chat in found] == [
@@ -238,7 +238,7 @@ def as_chat(row: Row) -> list[Row]:
 
 
 def problems(path: Path) -> list[str]:
-    return [event.problem for event in reading.read(path, Asked()) if event.problem]
+    return [event.problem for event in limited.read(path, Asked()) if event.problem]
 
 
 @pytest.mark.any_database
@@ -289,7 +289,7 @@ def test_text_of_a_document_that_is_not_utf8_is_named(tmp_path: Path) -> None:
 def test_json_lines_in_a_json_file_stay_lines(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     path.write_text('{"text" :"a", "data": ["x"]}\n{"text": "b"\n')
-    first = next(reading.read(path, Asked()))
+    first = next(limited.read(path, Asked()))
     assert first.line == '{"text" :"a", "data": ["x"]}'
     assert problems(path) == ["line 2: is not JSON (Expecting ',' delimiter at column 13)."]
 
@@ -324,7 +324,7 @@ def test_a_compressed_file_that_unpacks_to_much_is_refused(suffix: str, tmp_path
     path = tmp_path / f"a.jsonl.{suffix}"
     path.write_bytes((gzip.compress if suffix == "gz" else zstd)(line * 80))
     with pytest.raises(Invalid, match=r"a\.jsonl\.\w+ unpacks to more than 200 times its size"):
-        list(reading.read(path, Asked()))
+        list(limited.read(path, Asked()))
 
 
 @pytest.mark.any_database
@@ -337,7 +337,7 @@ def test_a_compressed_file_that_is_damaged_is_refused(suffix: str, tmp_path: Pat
     for content in (b"no such thing", packed[: len(packed) // 2]):
         path.write_bytes(content)
         with pytest.raises(Invalid, match=r"a\.jsonl\.\w+ is not a readable (gzip|zstd) file"):
-            list(reading.read(path, Asked()))
+            list(limited.read(path, Asked()))
 
 
 @pytest.mark.any_database
@@ -345,7 +345,7 @@ def test_a_file_of_several_compressed_pieces_is_read_whole(tmp_path: Path) -> No
     for pack, name in ((gzip.compress, "a.jsonl.gz"), (zstd, "a.jsonl.zst")):
         path = tmp_path / name
         path.write_bytes(pack(b'{"text": "a"}\n') + pack(b'{"text": "b"}\n'))
-        lines = [event.line for event in reading.read(path, Asked()) if event.line]
+        lines = [event.line for event in limited.read(path, Asked()) if event.line]
         assert lines == ['{"text": "a"}', '{"text": "b"}']
 
 
@@ -360,7 +360,7 @@ def test_a_hostile_line_fills_the_child_and_not_this_process(tmp_path: Path) -> 
     )
     path.write_text(f"{many}\n{some}\n")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    first, second, last = reading.read(path, Asked())
+    first, second, last = limited.read(path, Asked())
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert first.problem == "line 1: holds more than 500,000 lists and objects."
     assert second.line == some
@@ -377,12 +377,12 @@ def test_a_file_that_needs_too_much_memory_ends_in_a_sentence(
     path = tmp_path / "a.jsonl"
     with path.open("w") as file:
         file.write('{"text": "a", "b": ' + "[" + ",".join(["{}"] * 5_400_000) + "]}\n")
-    code = Path(reading.__file__).read_text().replace("MEMORY = 2 << 30", "MEMORY = 300 << 20")
-    limited = tmp_path / "limited.py"
-    limited.write_text(code)
+    code = Path(limited.__file__).read_text().replace("MEMORY = 2 << 30", "MEMORY = 300 << 20")
+    changed = tmp_path / "changed.py"
+    changed.write_text(code)
     asked = json.dumps({"columns": {}, "kind": None, "name": "a.jsonl"})
     ended = subprocess.run(
-        [sys.executable, str(limited), str(path)],
+        [sys.executable, str(changed), str(path)],
         cwd=Path(__file__).parents[3],
         env={"PYTHONPATH": "."},
         input=asked,
@@ -397,7 +397,7 @@ def test_a_file_that_needs_too_much_memory_ends_in_a_sentence(
 def test_a_large_file_is_read_in_the_child_like_a_small_one(tmp_path: Path) -> None:
     rows = [{"text": f"{n} " + "x" * 400, "id": n} for n in range(3_000)]
     path = write_jsonl(tmp_path / "a.jsonl", [*rows, {"text": ""}])
-    assert path.stat().st_size > reading.HERE
+    assert path.stat().st_size > limited.HERE
     with pytest.raises(Invalid, match=r'a\.jsonl line 3001: "text" must be a non-empty text\.'):
         register_dataset("large", path)
     dataset = register_dataset("large", write_jsonl(path, rows))

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from registry.datasets.dialects import DIALECTS, Dialect, Unused, canonical
+from registry.datasets.dialects.canonical import canonical
+from registry.datasets.dialects.parts import Unused
+from registry.datasets.dialects.table import DIALECTS, Dialect
 from registry.datasets.files.values import BadLine
 from registry.datasets.formats import FIELDS
 from registry.datasets.snapshots import read_examples, register_dataset

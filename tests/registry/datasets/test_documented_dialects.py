@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from registry.datasets.dialects import DIALECTS, Dialect
+from registry.datasets.dialects.table import DIALECTS, Dialect
 from registry.datasets.files.documents import LISTS
 from registry.datasets.snapshots import register_dataset
 from registry.datasets.splits import _WORDS

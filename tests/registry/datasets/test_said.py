@@ -15,7 +15,7 @@ from django.core.management import call_command
 from django.test import Client
 
 from registry.datasets import snapshots, tasks
-from registry.datasets.dialects import DIALECTS
+from registry.datasets.dialects.table import DIALECTS
 from registry.models import Dataset, DatasetTask
 from tests.registry.build import write_jsonl
 from tests.registry.hub_server import REPO, FakeHub, serving

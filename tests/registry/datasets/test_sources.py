@@ -12,9 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from registry.datasets import dialects
+from registry.datasets.dialects import canonical as dialects
+from registry.datasets.dialects.parts import Unused
 from registry.datasets.files.values import BadLine
-from registry.datasets.reading import Asked, read
+from registry.datasets.limited import read
+from registry.datasets.reading import Asked
 from registry.datasets.snapshots import read_examples, register_dataset, register_hub_dataset
 from registry.errors import Invalid, NotFound, Unavailable
 from registry.models import Dataset
@@ -24,7 +26,7 @@ CALL = {"id": "1", "type": "function", "function": {"name": "add", "arguments": 
 
 
 def canonical(row: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    _, found, example = dialects.canonical(row, {}, dialects.Unused())
+    _, found, example = dialects.canonical(row, {}, Unused())
     return found, example
 
 
