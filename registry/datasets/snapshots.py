@@ -181,8 +181,9 @@ def _store(
         existing = revisions.newest_named(dataset.name)
         if existing and existing.checksum == manifest.sha256:
             artifacts.put(staging, manifest, target)  # heals a snapshot that was lost or damaged
-            existing.schema = dataset.schema  # the same examples may come from other columns
-            existing.save(update_fields=["schema"])
+            if existing.schema != dataset.schema:  # the same examples come from other columns
+                existing.schema = dataset.schema
+                existing.save(update_fields=["schema"])
             return existing
         if existing:
             progress.stage("Comparing with the previous revision")

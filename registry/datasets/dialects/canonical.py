@@ -14,6 +14,8 @@ _DECODED = frozenset({"messages", "conversations", "conversation"})
 _PERHAPS = frozenset(
     {"prompt", "completion", "chosen", "rejected", "preferred_output", "non_preferred_output"}
 )
+_DECIDING = frozenset({"messages", "chosen", "rejected", "prompt", "completion", "text"})
+"""By these fields a backend knows the format, even when they are null."""
 _TEXTS = _DECODED | _PERHAPS
 
 
@@ -28,6 +30,13 @@ def canonical(row: Row, columns: Mapping[str, str], unused: Unused) -> tuple[Dia
         row = _mapped(row, columns, unused)
     if changed := _unpacked(row):
         row = {**row, **changed}
+    if None in row.values():
+        row = {
+            key: value for key, value in row.items() if value is not None or key not in _DECIDING
+        }
+    if ("chosen" in row) != ("rejected" in row):
+        missing = "rejected" if "chosen" in row else "chosen"
+        raise BadLine(f'needs both "chosen" and "rejected"; "{missing}" is missing.')
     dialect = match(row)
     unused.note(row, dialect.known)
     return dialect, *dialect.read(row, unused)

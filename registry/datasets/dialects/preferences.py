@@ -23,9 +23,6 @@ _INPUT = frozenset({"messages", "tools"})
 
 def preference(row: Row, unused: Unused) -> tuple[Format, Row]:
     """`chosen` and `rejected`, after a prompt or with their shared beginning as the prompt."""
-    for key in ("chosen", "rejected"):
-        if key not in row:
-            raise BadLine(f'needs both "chosen" and "rejected"; "{key}" is missing.')
     chosen = _answer(row["chosen"], "chosen", unused)
     rejected = _answer(row["rejected"], "rejected", unused)
     asked = next((key for key in PROMPTS if row.get(key) is not None), "prompt")

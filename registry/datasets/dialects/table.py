@@ -246,9 +246,6 @@ def _named(names: tuple[str, ...]) -> tuple[Dialect, ...]:
 
 def _why_none(row: Row) -> str:
     """What an almost right row lacks."""
-    for one, other in (("chosen", "rejected"), ("rejected", "chosen")):
-        if row.get(one) is not None:
-            return f'needs both "chosen" and "rejected"; "{other}" is missing.'
     for one, other in (("prompt", "completion"), ("completion", "prompt")):
         if row.get(one) is not None:
             return f'"{other}" must be a non-empty text.'

@@ -393,6 +393,12 @@ def test_a_file_that_needs_too_much_memory_ends_in_a_sentence(
     assert ended.stderr.splitlines()[-1].startswith("a.jsonl needs more than")
 
 
+@pytest.mark.any_database
+def test_what_a_child_was_writing_when_it_was_killed_is_no_example(tmp_path: Path) -> None:
+    said = io.BytesIO(b'={"text": "a"}\n={"text": "b"}')
+    assert [event.line for event in limited._events(said)] == ['{"text": "a"}']
+
+
 @pytest.mark.django_db
 def test_a_large_file_is_read_in_the_child_like_a_small_one(tmp_path: Path) -> None:
     rows = [{"text": f"{n} " + "x" * 400, "id": n} for n in range(3_000)]

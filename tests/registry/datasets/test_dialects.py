@@ -409,3 +409,16 @@ def test_messages_written_as_text_are_messages_and_other_json_stays_a_text() -> 
     texts = {key: json.dumps(value) for key, value in preferred.items()}
     _, example = read({"input": json.dumps({"messages": [ASKED]}), **texts})
     assert (example["prompt"], example["chosen"]) == ([ASKED], [SAID])
+
+
+def test_columns_that_are_null_in_a_row_decide_nothing_and_are_not_kept() -> None:
+    empty = dict.fromkeys(("messages", "chosen", "rejected", "text"))
+    row = {**empty, "prompt": "q", "completion": "a"}
+    assert read(row) == ("completions", {"prompt": "q", "completion": "a"})
+    assert read({"text": "t", "prompt": None, "tools": None}) == (
+        "text",
+        {"text": "t", "tools": None},
+    )
+    for odd in ({"messages": [ASKED, SAID], "chosen": "a"}, {"text": "t", "rejected": "b"}):
+        with pytest.raises(BadLine, match='needs both "chosen" and "rejected"'):
+            read(odd)
