@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from registry.background.progress import SILENT, Progress
-from registry.datasets import sources
-from registry.datasets.formats import FIELDS, canonical
-from registry.datasets.sources import BadLine, Row
+from registry.datasets import limited, reading
+from registry.datasets.dialects.detection import Kind
+from registry.datasets.dialects.parts import Unused
+from registry.datasets.formats import FIELDS
 from registry.errors import Invalid
 from registry.models import Dataset
 
-__all__ = ["FIELDS", "BadExamples", "Reader"]
-
 _SHOWN = 5  # in one sentence
 _KEPT = 200  # on a page
+_FILES = 20  # named of each split
 _EVERY = 5_000  # examples between two reports of progress
 
 
@@ -32,70 +33,95 @@ class BadExamples(Invalid):
 
 @dataclass
 class Reader:
-    """Reads files of one data set: the first example decides the format of all of them.
+    """Reads files of one data set: the first hundred examples decide the format of all of them.
 
-    `columns` maps the names that training reads to the files' own. Problems are collected, so
-    that a person can fix several at once; `check` raises them.
+    `columns` maps the names that training reads to the files' own; `names` the files' names to
+    those by which a person knows them. Problems are collected, so that a person can fix several at
+    once; `check` raises them.
     """
 
     columns: Mapping[str, str] = field(default_factory=dict)
     progress: Progress = SILENT
-    format: Dataset.Format | None = None
+    names: Mapping[str, str] = field(default_factory=dict)
     characters: int = 0
     longest: int = 0
     read_so_far: int = 0
     problems: list[str] = field(default_factory=list)
     wrong: int = 0
-    _share: float = 0.0
+    files: dict[str, list[str]] = field(default_factory=dict)
+    """By split, the names of the files that it was read from; "" for files that are split."""
+    left_out: list[str] = field(default_factory=list)
+    _kind: Kind | None = None
+    _tools: bool = False
+    _dialects: dict[str, list[str]] = field(default_factory=dict)
+    _unused: Unused = field(default_factory=Unused)
 
     def read(self, path: Path) -> Iterator[str]:
         """Every good example of `path`, as a line of JSON without line end.
 
-        A JSON line that training reads as it is stays as it is, byte for byte.
+        A JSON line that training reads as it is stays as it is, byte for byte. Raises Invalid when
+        the file as a whole cannot be read.
         """
-        for number, row in sources.rows(path, self._tick):
-            try:
-                line = self._line(row)
-            except BadLine as error:
-                self._note(f"{path.name} line {number}: {error}")
-                continue
-            yield line
+        name = self.name(path)
+        for event in limited.read(path, reading.Asked(self.columns, self._kind, name)):
+            if event.problem is not None:
+                self._note(f"{name} {event.problem}")
+            elif event.found:
+                self._keep(event.found)
+            elif event.line is not None:
+                self._count(event.line, event.share)
+                yield event.line
+
+    def name(self, path: Path) -> str:
+        """What a person calls this file."""
+        return self.names.get(path.name, path.name)
 
     def check(self) -> Dataset.Format:
         """The format of what was read. Raises BadExamples with the problems that `read` met."""
         if self.problems:
             raise BadExamples(self.problems, self.wrong)
-        if self.format is None:
+        if self._kind is None:
             raise Invalid("The file holds no example.")
-        return self.format
+        return Dataset.Format("tools" if self._tools else self._kind.format)
 
-    def _line(self, row: Row | str | BadLine) -> str:
-        if isinstance(row, BadLine):
-            raise row
-        given = sources.parse(row) if isinstance(row, str) else row
-        found, example = canonical(given, self.columns)
-        self.format = self.format or found
-        if found != self.format:
-            raise BadLine(f"is a {found} example in a data set of {self.format} examples.")
-        line = row if isinstance(row, str) and example is given else self._dump(found, example)
+    def schema(self) -> dict[str, Any]:
+        """What a data set's row keeps: the fields of its examples, the dialects they were read
+        as, what nothing reads, and the files of each split."""
+        return {
+            "fields": FIELDS[self.check()],
+            "read_as": [f"{name} ({', '.join(keys)})" for name, keys in self._dialects.items()],
+            "unused": list(self._unused),
+            "files": {split: _few(names) for split, names in self.files.items()},
+            "files_left_out": _few(self.left_out),
+        }
+
+    def leave_out(self, paths: Iterable[Path]) -> None:
+        """Note files that are not read, since their names say no split beside others that do."""
+        self.left_out += [self.name(path) for path in paths]
+
+    def _keep(self, found: reading.Found) -> None:
+        self._kind = found.kind
+        self._tools |= found.tools
+        for name, keys in found.dialects.items():
+            before = self._dialects.setdefault(name, [])
+            before += [key for key in keys if key not in before]
+        for name in found.unused:
+            self._unused.add(name)
+
+    def _count(self, line: str, share: float) -> None:
         self.characters += len(line)
         self.longest = max(self.longest, len(line))
         self.read_so_far += 1
         if self.read_so_far % _EVERY == 0:
-            self.progress.part(self._share, examples=self.read_so_far)
-        return line
-
-    def _dump(self, format: Dataset.Format, example: Row) -> str:
-        """As JSON. What no training reads may hold what JSON cannot say, and is left out then."""
-        try:
-            return sources.dump(example)
-        except BadLine:
-            return sources.dump({key: example[key] for key in FIELDS[format] if key in example})
-
-    def _tick(self, share: float) -> None:
-        self._share = share
+            self.progress.part(share, examples=self.read_so_far)
 
     def _note(self, problem: str) -> None:
         self.wrong += 1
         if len(self.problems) < _KEPT:
             self.problems.append(problem)
+
+
+def _few(names: Sequence[str]) -> list[str]:
+    """The names, or the first of many and how many more there are."""
+    more = len(names) - _FILES
+    return [*names[:_FILES], f"{more} more"] if more > 0 else list(names)

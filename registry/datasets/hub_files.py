@@ -1,4 +1,4 @@
-"""Data files from a model hub: JSONL, Parquet and CSV alone, and never any code."""
+"""Data files from a model hub: JSONL, JSON, Parquet and CSV alone, and never any code."""
 
 from __future__ import annotations
 
@@ -7,13 +7,17 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 from registry.bases import downloads
+from registry.datasets.files.rows import kind
 from registry.errors import Invalid
 
 PREFIX = "hub:"
 _ID = re.compile(
     r"hub:(?P<name>[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95})(@(?P<revision>[\w./-]{1,100}))?"
 )
-_WANTED = (".jsonl", ".parquet", ".csv")
+_SURELY = (".jsonl", ".parquet", ".csv", ".tsv")
+_DESCRIBING = re.compile(
+    r"(^|/)(\.[^/]*|dataset_infos?|state|package|[^/]*config|README)\.json", re.I
+)
 
 
 def check_id(hub_id: str) -> tuple[str, str]:
@@ -47,11 +51,19 @@ def download(
 
 def _data_files(name: str, files: list[downloads.HubFile]) -> tuple[downloads.HubFile, ...]:
     """The files to download. Raises Invalid for none, and for one that would leave the folder."""
-    wanted = [file for file in files if file.name.lower().endswith(_WANTED)]
+    wanted = [file for file in files if kind(file.name) in _SURELY]
+    if not wanted:  # a repository's JSON may also describe it
+        wanted = [
+            file
+            for file in files
+            if kind(file.name) == ".json" and not _DESCRIBING.search(file.name)
+        ]
     for file in wanted:
         parts = PurePosixPath(file.name).parts
         if ".." in parts or file.name.startswith("/") or "\\" in file.name or "\0" in file.name:
             raise Invalid(f"{name} has a file named {file.name!r}, which is refused.")
     if not wanted:
-        raise Invalid(f"{name} has no JSONL, Parquet or CSV file, and loading scripts are not run.")
+        raise Invalid(
+            f"{name} has no JSONL, JSON, Parquet or CSV file, and loading scripts are not run."
+        )
     return tuple(wanted)

@@ -13,7 +13,7 @@ from django.db import IntegrityError, transaction
 
 from registry.background.progress import SILENT, Progress
 from registry.datasets import revisions
-from registry.datasets.examples import FIELDS, Reader
+from registry.datasets.examples import Reader
 from registry.datasets.formats import COLUMNS
 from registry.datasets.splits import SPLITS, split_hub_files, write_splits
 from registry.errors import Conflict, Invalid, NotFound, Unavailable
@@ -42,14 +42,15 @@ def register_dataset(
     origin: str | None = None,
     columns: Mapping[str, str] | None = None,
     progress: Progress = SILENT,
+    names: Mapping[str, str] | None = None,
 ) -> Dataset:
     """Check the examples at `source`, snapshot them in storage and make their row.
 
-    `source` is a JSONL, Parquet or CSV file, which is split 80/10/10 by a hash of each example, or
-    a folder with files for train, valid and perhaps test. The name's newest revision is returned
+    `source` is a JSONL, JSON, Parquet or CSV file, perhaps compressed, which is split 80/10/10 by a
+    hash of each example, or a folder with files for train, valid and perhaps test. The name's newest revision is returned
     when it has the same bytes; other bytes make its next revision. `origin` is what the row says
     about where it came from, when that is not the path; `columns` maps the names that training
-    reads to the source's own.
+    reads to the source's own, `names` its files' names to those by which a person knows them.
 
     Raises Invalid (BadExamples with line numbers), and NotFound.
     """
@@ -61,7 +62,7 @@ def register_dataset(
         source,
         description,
         str(source.absolute()) if origin is None else origin,
-        Reader(columns=columns or {}, progress=progress),
+        Reader(columns=columns or {}, progress=progress, names=names or {}),
         write_splits,
     )
 
@@ -158,7 +159,7 @@ def _register(
                 description=description,
                 source=origin[:500],
                 format=found,
-                schema={"fields": FIELDS[found]},
+                schema=reader.schema(),
                 splits=counts,
                 token_stats=_sizes(reader, counts),
             ),
@@ -180,6 +181,9 @@ def _store(
         existing = revisions.newest_named(dataset.name)
         if existing and existing.checksum == manifest.sha256:
             artifacts.put(staging, manifest, target)  # heals a snapshot that was lost or damaged
+            if existing.schema != dataset.schema:  # the same examples come from other columns
+                existing.schema = dataset.schema
+                existing.save(update_fields=["schema"])
             return existing
         if existing:
             progress.stage("Comparing with the previous revision")

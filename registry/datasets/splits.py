@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from registry.datasets.examples import Reader
-from registry.datasets.sources import SUFFIXES
+from registry.datasets.files.rows import kind
 from registry.errors import Invalid
 
 SPLITS = ("train", "valid", "test")
@@ -36,23 +36,28 @@ def write_splits(source: Path, target: Path, reader: Reader) -> dict[str, int]:
         return _split([source], target, reader)
     files = _files(source, source.iterdir())
     if not files["train"] and not files["valid"] and files[""]:
+        reader.leave_out(files["test"])
         return _split(files[""], target, reader)
     for split in ("train", "valid"):
         if not files[split]:
-            raise Invalid(f"{source.name} needs a {split}.jsonl; or give one file to be split.")
+            raise Invalid(
+                f"{source.name} needs a {split}.jsonl (or .json, .csv, .parquet); or give one file "
+                "to be split."
+            )
+    reader.leave_out(files[""])
     return _write_all(files, target, reader)
 
 
 def _write_all(files: dict[str, list[Path]], target: Path, reader: Reader) -> dict[str, int]:
     counts = {
-        split: _write(target / f"{split}.jsonl", _all(files[split], reader))
+        split: _write(target / f"{split}.jsonl", _all(files[split], reader, split))
         for split in SPLITS
         if files[split]
     }
     reader.check()
     for split in ("train", "valid"):
         if not counts[split]:
-            raise Invalid(f"{files[split][0].name} holds no example.")
+            raise Invalid(f"{reader.name(files[split][0])} holds no example.")
     if counts.get("test") == 0:
         (target / "test.jsonl").unlink()
         del counts["test"]
@@ -65,11 +70,12 @@ def split_hub_files(source: Path, target: Path, reader: Reader) -> dict[str, int
     files = _files(source, source.rglob("*"))
     if not files["train"]:
         return _split([path for named in files.values() for path in named], target, reader)
+    reader.leave_out(files[""])
     if files["valid"]:
         return _write_all(files, target, reader)
     counts = _split(files["train"], target, reader, without_test=bool(files["test"]))
     if files["test"]:
-        counts["test"] = _write(target / "test.jsonl", _all(files["test"], reader))
+        counts["test"] = _write(target / "test.jsonl", _all(files["test"], reader, "test"))
         reader.check()
     return counts
 
@@ -81,12 +87,14 @@ def _files(folder: Path, paths: Iterable[Path]) -> dict[str, list[Path]]:
         parts = path.relative_to(folder).parts
         if any(part.startswith(".") for part in parts) or not path.is_file():
             continue
-        if path.suffix.lower() in SUFFIXES:
-            found[_named(parts)].append(path)
+        if kind(path):
+            found[split_named(*parts)].append(path)
     return found
 
 
-def _named(parts: tuple[str, ...]) -> str:
+def split_named(*parts: str) -> str:
+    """The split that a file's name says, or else a folder's that it is in: val.jsonl and
+    dev-0001.parquet are "valid"; "" for names that say none."""
     for part in reversed(parts):
         for word in re.split(r"[^a-z]+", part.lower()):
             if word in _WORDS:
@@ -94,8 +102,9 @@ def _named(parts: tuple[str, ...]) -> str:
     return ""
 
 
-def _all(files: Iterable[Path], reader: Reader) -> Iterator[str]:
+def _all(files: Iterable[Path], reader: Reader, split: str = "") -> Iterator[str]:
     for path in files:
+        reader.files.setdefault(split, []).append(reader.name(path))
         yield from reader.read(path)
 
 

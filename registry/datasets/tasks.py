@@ -16,12 +16,15 @@ from registry.background.progress import Progress
 from registry.datasets import hub_files, snapshots, uploads
 from registry.datasets.examination import examine
 from registry.datasets.examples import BadExamples
+from registry.datasets.files.rows import packing
 from registry.errors import NotFound
 from registry.models import BaseModel, Dataset, DatasetReport, DatasetTask
 from registry.storage import paths
 
 AT_ONCE = 4 << 20
 """Bytes that are read while a person waits: a second or two."""
+
+_UNPACKS = 10  # times its size, for a text
 
 Kind = DatasetTask.Kind
 
@@ -37,16 +40,17 @@ def start_upload(
     Raises what `register_dataset` raises.
     """
     snapshots.check(name, columns)
-    if sum(file.size or 0 for file in files) <= AT_ONCE:
+    if sum(map(_size, files)) <= AT_ONCE:
         return uploads.register_upload(name, files, description, columns)
-    folder, source = uploads.save(files)
+    saved = uploads.save(files)
     task = DatasetTask(
         kind=Kind.REGISTER,
         name=name,
         source=uploads.origin_of(files),
         options={
-            "upload": folder.name,
-            "file": source.name if source != folder else "",
+            "upload": saved.folder.name,
+            "file": saved.source.name if saved.source != saved.folder else "",
+            "names": saved.names,
             "description": description,
             "columns": dict(columns or {}),
         },
@@ -54,9 +58,14 @@ def start_upload(
     try:
         work.add(task)
     except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(saved.folder, ignore_errors=True)
         raise
     return work.launch(task)
+
+
+def _size(file: UploadedFile[bytes]) -> int:
+    """Bytes to read: of a compressed file, those that it may well unpack to."""
+    return (file.size or 0) * (_UNPACKS if packing(file.name or "") else 1)
 
 
 def start_hub(
@@ -121,6 +130,7 @@ def _register(task: DatasetTask, progress: Progress) -> Dataset:
             origin=task.source,
             columns=columns,
             progress=progress,
+            names=options.get("names"),
         )
     except BadExamples as error:
         task.write(problems=error.problems)

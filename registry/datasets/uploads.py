@@ -6,16 +6,28 @@ import json
 import shutil
 import uuid
 from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from django.core.files.uploadedfile import UploadedFile
 
-from registry.datasets.snapshots import SPLITS, register_dataset
-from registry.datasets.sources import SUFFIXES
+from registry.datasets.files.rows import kind, packing
+from registry.datasets.snapshots import register_dataset
+from registry.datasets.splits import split_named
 from registry.errors import Invalid
 from registry.models import Dataset
 from registry.storage import paths
+
+
+@dataclass(frozen=True)
+class Saved:
+    """Uploaded files: the folder that holds them, which the caller removes; what to register, the
+    one file in it or the folder; and by their names there, what the client calls them."""
+
+    folder: Path
+    source: Path
+    names: dict[str, str]
 
 
 def register_upload(
@@ -24,15 +36,22 @@ def register_upload(
     description: str = "",
     columns: Mapping[str, str] | None = None,
 ) -> Dataset:
-    """Register files named train, valid and perhaps test, or one file that is split.
+    """Register files whose names say train, valid and perhaps test, or one file that is split.
 
     Raises what `register_dataset` raises.
     """
-    folder, source = save(files)
+    saved = save(files)
     try:
-        return register_dataset(name, source, description, origin=origin_of(files), columns=columns)
+        return register_dataset(
+            name,
+            saved.source,
+            description,
+            origin=origin_of(files),
+            columns=columns,
+            names=saved.names,
+        )
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(saved.folder, ignore_errors=True)
 
 
 def origin_of(files: Sequence[UploadedFile[bytes]]) -> str:
@@ -40,18 +59,16 @@ def origin_of(files: Sequence[UploadedFile[bytes]]) -> str:
     return f"Upload: {', '.join(file.name or '' for file in files)}"[:500]
 
 
-def save(files: Sequence[UploadedFile[bytes]]) -> tuple[Path, Path]:
-    """Keep what was sent in a folder of its own: that folder, which the caller removes, and what
-    to register: the one file in it, or the folder of several.
+def save(files: Sequence[UploadedFile[bytes]]) -> Saved:
+    """Keep what was sent in a folder of its own.
 
     File names decide only which split a file is, and its kind; none becomes part of a path.
     Raises Invalid.
     """
     if not files:
-        raise Invalid("Send at least one JSONL, Parquet or CSV file.")
-    names = [f"examples{_suffix(files[0].name)}"]
-    if len(files) > 1:
-        names = _split_names([file.name or "" for file in files])
+        raise Invalid("Send at least one JSONL, JSON, Parquet or CSV file.")
+    given = [_shown(file.name or "") for file in files]
+    names = [f"examples{_suffix(given[0])}"] if len(files) == 1 else _split_names(given)
     folder = new_folder()
     try:
         for file, name in zip(files, names, strict=True):
@@ -59,7 +76,8 @@ def save(files: Sequence[UploadedFile[bytes]]) -> tuple[Path, Path]:
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
-    return folder, folder / names[0] if len(files) == 1 else folder
+    source = folder / names[0] if len(files) == 1 else folder
+    return Saved(folder, source, dict(zip(names, given, strict=True)))
 
 
 def register_examples(
@@ -83,21 +101,28 @@ def new_folder() -> Path:
     return folder
 
 
-def _suffix(name: str | None) -> str:
-    """One of the known kinds; a file of another name is read as JSON lines."""
-    found = PurePosixPath((name or "").lower()).suffix
-    return found if found in SUFFIXES else ".jsonl"
+def _shown(name: str) -> str:
+    """What a client calls a file, as it can be shown in one line."""
+    return "".join(char for char in name if char.isprintable())[-100:] or "examples.jsonl"
+
+
+def _suffix(name: str) -> str:
+    """One of the known kinds, perhaps compressed; a file of another name is read as JSON lines."""
+    return (kind(name) or ".jsonl") + packing(name)
 
 
 def _split_names(names: list[str]) -> list[str]:
-    """train.jsonl, valid.csv and so on for the names a client gave. Raises Invalid."""
-    stems = [PurePosixPath(name).stem for name in names]
-    if len(set(stems)) != len(stems) or not set(stems) <= set(SPLITS):
+    """train-1.jsonl, valid-2.csv and so on for the names a client gave. Raises Invalid."""
+    splits = [split_named(name) for name in names]
+    if not {"train", "valid"} <= set(splits) or "" in splits:
         raise Invalid(
-            "Name several files train.jsonl, valid.jsonl and test.jsonl (or .parquet, .csv), "
-            "or send a single file, which is split."
+            "Name several files train.jsonl, valid.jsonl (or val, validation, dev, eval) and "
+            "test.jsonl (or .json, .parquet, .csv), or send a single file, which is split."
         )
-    return [f"{stem}{_suffix(name)}" for stem, name in zip(stems, names, strict=True)]
+    return [
+        f"{split}-{number}{_suffix(name)}"
+        for number, (split, name) in enumerate(zip(splits, names, strict=True), start=1)
+    ]
 
 
 def write(file: UploadedFile[bytes], path: Path) -> Path:

@@ -77,6 +77,38 @@ class Dataset(models.Model):
         """Examples in all splits."""
         return sum(self.splits.values())
 
+    @property
+    def read_as(self) -> list[str]:
+        """The dialects of its files, such as "Alpaca (instruction, input, output)"; none for a
+        data set that was registered before they were recorded."""
+        found: list[str] = self.schema.get("read_as", [])
+        return found
+
+    @property
+    def unused(self) -> list[str]:
+        """Columns and fields of its files that no training reads."""
+        found: list[str] = self.schema.get("unused", [])
+        return found
+
+    @property
+    def files(self) -> dict[str, list[str]]:
+        """By split, the names of its files; "" for files that were split."""
+        found: dict[str, list[str]] = self.schema.get("files", {})
+        return found
+
+    @property
+    def notes(self) -> list[str]:
+        """What a person should know about how its files were read, a sentence each."""
+        notes = []
+        for split, names in self.files.items():
+            if split and any(name.partition(".")[0] != split for name in names):
+                notes.append(f"The {split} split was read from {', '.join(names)}.")
+        if self.unused:
+            notes.append(f"These columns are not used: {', '.join(self.unused)}.")
+        if left_out := self.schema.get("files_left_out"):
+            notes.append(f"These files are not used: {', '.join(left_out)}.")
+        return notes
+
 
 class DatasetReport(models.Model):
     """What the examination of a data set found, for one base model's tokens."""

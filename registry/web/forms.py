@@ -155,11 +155,11 @@ class RegisterDatasetForm(forms.Form):
         label="Files",
         required=False,
         help_text=(
-            "JSONL, Parquet or CSV: train with valid and perhaps test, named so; "
-            "or a single file, which is split 80/10/10."
+            "JSONL, JSON, Parquet or CSV, perhaps compressed (.gz, .zst): train with valid and "
+            "perhaps test, named so; or a single file, which is split 80/10/10."
         ),
         widget=_SeveralFilesInput(
-            attrs={"accept": ".jsonl,.json,.parquet,.csv,.tsv,application/jsonl"}
+            attrs={"accept": ".jsonl,.json,.parquet,.csv,.tsv,.gz,.zst,application/jsonl"}
         ),
     )
     hub = forms.CharField(

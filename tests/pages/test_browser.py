@@ -366,6 +366,24 @@ CONTRAST = """() => {
 }"""
 
 
+def test_columns_that_are_not_used_are_named_before_a_file_is_sent(
+    page: Page, tmp_path: Path
+) -> None:
+    page.goto("/datasets/new/")
+    for number, (header, unused) in enumerate(
+        (
+            ("question, context, answer, id", " These columns are not used: id."),
+            ("prompt, completion, context", " These columns are not used: context."),
+            ("instruction, input, output", ""),
+        )
+    ):
+        file = tmp_path / f"asked-{number}.csv"
+        file.write_text(f"{header}\n")
+        page.get_by_label("Files", exact=True).set_input_files(file)
+        said = page.locator("#columns-found")
+        expect(said).to_have_text(f"The file has: {header}.{unused}")
+
+
 def test_the_columns_of_a_chosen_file_are_offered(page: Page, tmp_path: Path) -> None:
     file = tmp_path / "asked.csv"
     file.write_text('ask;"say";id\n' + "".join(f"q{n};a{n};{n}\n" for n in range(30)))
@@ -373,7 +391,7 @@ def test_the_columns_of_a_chosen_file_are_offered(page: Page, tmp_path: Path) ->
     page.get_by_label("Name").fill("asked-in-columns")
     page.get_by_label("Files", exact=True).set_input_files(file)
     page.get_by_text("Choose columns").click()
-    expect(page.get_by_text("The file has: ask, say, id")).to_be_visible()
+    expect(page.get_by_text("The file has: ask, say, id.")).to_be_visible()
     assert page.locator("#columns option").count() == 3
     page.get_by_label("prompt", exact=True).fill("ask")
     page.get_by_label("completion", exact=True).fill("say")

@@ -16,7 +16,7 @@ from registry.management.hub_command import Bar, HubCommand
 
 
 class Command(HubCommand):
-    help = "Register a JSONL, Parquet or CSV file, a folder of them, or hub:OWNER/NAME[@REVISION]."
+    help = "Register a JSONL, JSON, Parquet or CSV file (or .gz, .zst), a folder of them, or hub:OWNER/NAME[@REVISION]."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("name", help="the data set; a known name gets its next revision")
@@ -47,6 +47,9 @@ class Command(HubCommand):
             raise CommandError("\n".join(shown)) from None
         counts = ", ".join(f"{count} {split}" for split, count in dataset.splits.items())
         self.stdout.write(f"{dataset.name}, revision {dataset.revision}: {counts}")
+        self.stdout.write(f"Read as: {'; '.join(dataset.read_as)}")
+        for note in dataset.notes:
+            self.stdout.write(note)
 
 
 def _register_files(name: str, source: str, description: str, **options: Any) -> Any:

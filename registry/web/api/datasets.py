@@ -63,8 +63,8 @@ _DATASET_BODY = {
                             "type": "array",
                             "items": {"type": "string", "format": "binary"},
                             "description": (
-                                "One JSONL, Parquet or CSV file, which is split; or files for train, valid "
-                                "and perhaps test, named so"
+                                "One JSONL, JSON, Parquet or CSV file, perhaps compressed (.gz, .zst), which is "
+                                "split; or files for train, valid and perhaps test, named so"
                             ),
                         },
                     },
@@ -142,7 +142,7 @@ def examples(
     limit: Annotated[int, Field(ge=1, le=200)] = 20,
     offset: Annotated[int, Field(ge=0)] = 0,
 ) -> dict[str, Any]:
-    """As they were sent, in their order."""
+    """As training reads them, in their order."""
     found = get_object_or_404(Dataset, pk=dataset_id)
     items = read_examples(found, split, offset, limit)
     return {"split": split, "items": items, "count": found.splits[split]}

@@ -26,6 +26,13 @@ _DATASET: dict[str, Any] = {
     "description": "Requests and the calendar entry they ask for",
     "format": "chat",
     "fields": {"messages": "array of {role, content}"},
+    "read_as": ["Chat messages (messages)"],
+    "unused": ["id"],
+    "files": {"train": ["train.jsonl"], "valid": ["val.jsonl"]},
+    "notes": [
+        "The valid split was read from val.jsonl.",
+        "These columns are not used: id.",
+    ],
     "splits": {"train": 900, "valid": 50, "test": 50},
     "statistics": {"characters": 324959, "longest_characters": 413},
     "checksum": SHA,
@@ -36,7 +43,7 @@ _DATASET: dict[str, Any] = {
 
 
 class DatasetIn(BaseModel):
-    """Examples in one of the formats chat, completions and text; they are split 80/10/10."""
+    """Examples in any dialect of docs/datasets.md; they are split 80/10/10."""
 
     model_config = shown({"name": "calendar-requests", "examples": [_EXAMPLE]})
 
@@ -56,7 +63,7 @@ class UploadIn(BaseModel):
 
 
 class HubDatasetIn(BaseModel):
-    """A data set on a model hub; its JSONL, Parquet and CSV files are read, no code is run."""
+    """A data set on a model hub; its JSONL, JSON, Parquet and CSV files are read, no code is run."""
 
     model_config = shown({"name": "questions", "hub": "hub:OWNER/NAME"})
 
@@ -77,6 +84,10 @@ class DatasetOut(Schema):
     description: str
     format: str
     fields: Annotated[dict[str, Any], Field(description="What every example holds")]
+    read_as: Annotated[list[str], Field(description="Dialects, with the fields that were read")]
+    unused: Annotated[list[str], Field(description="Columns and fields that no training reads")]
+    files: Annotated[dict[str, list[str]], Field(description='By split; "" for one that was split')]
+    notes: Annotated[list[str], Field(description="What to know about how it was read")]
     splits: Annotated[dict[str, int], Field(description="Examples per split")]
     statistics: Annotated[dict[str, Any], Field(description="Lengths in characters")]
     checksum: Annotated[str, Field(description="sha256 of the snapshot's manifest")]

@@ -14,6 +14,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from registry.datasets import tasks as dataset_tasks
+from registry.datasets.dialects.table import DIALECTS
 from registry.datasets.examples import BadExamples
 from registry.datasets.revisions import newest, revisions
 from registry.datasets.snapshots import SPLITS, read_examples, register_starter_dataset
@@ -70,13 +71,16 @@ def dataset_new(request: HttpRequest) -> HttpResponse:
                 status = refuse(form, error)
             else:
                 if isinstance(created, Dataset):
-                    messages.success(
-                        request, f"{created} is registered: {created.examples} examples."
-                    )
+                    registered = f"{created} is registered: {created.examples} examples."
+                    messages.success(request, " ".join([registered, *created.notes]))
                 return redirect(created)
-    return form_page(
-        request, "registry/datasets/new.html", {"form": form, "mistakes": mistakes}, status
-    )
+    context = {
+        "form": form,
+        "mistakes": mistakes,
+        "dialects": DIALECTS,
+        "known": [{"needs": one.needs, "fields": one.fields} for one in DIALECTS],
+    }
+    return form_page(request, "registry/datasets/new.html", context, status)
 
 
 @require_GET
@@ -162,7 +166,12 @@ def _as_chat(number: int, row: dict[str, Any]) -> dict[str, Any]:
         ]
     else:
         turns = [{"role": "text", "content": row.get("text", "")}]
-    return {"number": number, "messages": turns}
+    return {"number": number, "messages": [{**turn, "said_by": _said_by(turn)} for turn in turns]}
+
+
+def _said_by(turn: dict[str, Any]) -> str:
+    """The role, and that the message is not learned when its weight says so."""
+    return f"{turn['role']}, not learned" if turn.get("weight") == 0 else str(turn["role"])
 
 
 def _with_calls(message: dict[str, Any]) -> dict[str, Any]:

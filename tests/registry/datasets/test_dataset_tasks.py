@@ -37,8 +37,8 @@ Status = DatasetTask.Status
 def make_task(content: bytes = b"", columns: dict[str, str] | None = None) -> DatasetTask:
     """A registration whose file was uploaded, and that nobody works on yet."""
     content = content or "".join(json.dumps(chat(n)) + "\n" for n in range(40)).encode()
-    folder, source = uploads.save([SimpleUploadedFile("many.jsonl", content)])
-    options = {"upload": folder.name, "file": source.name, "description": "d"}
+    saved = uploads.save([SimpleUploadedFile("many.jsonl", content)])
+    options = {"upload": saved.folder.name, "file": saved.source.name, "description": "d"}
     return DatasetTask.objects.create(
         kind="register",
         name="many",

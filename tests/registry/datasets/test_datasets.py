@@ -136,7 +136,7 @@ def test_a_byte_order_mark_blank_lines_and_windows_line_ends_are_fine(tmp_path: 
 
 
 def test_a_line_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("registry.datasets.sources._LONGEST_LINE", 64)
+    monkeypatch.setattr("registry.datasets.files.values.LONGEST_LINE", 64)
     reader = Reader()
     path = tmp_path / "a.jsonl"
     path.write_text(json.dumps({"text": "x" * 100}) + "\n")

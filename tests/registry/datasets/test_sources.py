@@ -12,14 +12,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from registry.datasets.formats import canonical
+from registry.datasets.dialects import canonical as dialects
+from registry.datasets.dialects.parts import Unused
+from registry.datasets.files.values import BadLine
+from registry.datasets.limited import read
+from registry.datasets.reading import Asked
 from registry.datasets.snapshots import read_examples, register_dataset, register_hub_dataset
-from registry.datasets.sources import BadLine, rows
 from registry.errors import Invalid, NotFound, Unavailable
 from registry.models import Dataset
 from tests.registry.build import chat, write_jsonl
 
 CALL = {"id": "1", "type": "function", "function": {"name": "add", "arguments": '{"a": 1}'}}
+
+
+def canonical(row: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    _, found, example = dialects.canonical(row, {}, Unused())
+    return found, example
 
 
 def everything(dataset: Dataset) -> list[dict[str, Any]]:
@@ -91,15 +99,15 @@ def shared(path: Path, rows: int, size: int) -> Path:
 def test_a_small_file_that_unpacks_to_much_takes_little_memory(tmp_path: Path) -> None:
     path = shared(tmp_path / "a.parquet", rows=200, size=1_000_000)
     before = children_peak()
-    read = sum(len(row["prompt"]) for _, row in rows(path) if isinstance(row, dict))
-    assert read == 200_000_000
+    size = sum(len(event.line) for event in read(path, Asked()) if event.line)
+    assert 200_000_000 < size < 201_000_000
     assert children_peak() - before < 300e6
 
 
 def test_a_row_that_is_too_long_ends_the_reading(tmp_path: Path) -> None:
     path = shared(tmp_path / "a.parquet", rows=1024, size=17 << 20)
-    [(number, row)] = list(rows(path))
-    assert (number, isinstance(row, BadLine)) == (1, True)
+    [event, _] = list(read(path, Asked()))
+    assert event.problem == "line 1: is longer than 16 MiB."
 
 
 def children_peak() -> float:
@@ -122,7 +130,7 @@ def test_columns_are_mapped_by_hand(tmp_path: Path) -> None:
 
 def test_sharegpt_turns_become_messages() -> None:
     turns = [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "hello"}]
-    found, row = canonical({"conversations": turns, "id": 3}, {})
+    found, row = canonical({"conversations": turns, "id": 3})
     assert found == "chat"
     assert row["messages"] == [
         {"role": "user", "content": "hi"},
@@ -131,7 +139,7 @@ def test_sharegpt_turns_become_messages() -> None:
 
 
 def test_an_instruction_takes_its_input_along() -> None:
-    _, row = canonical({"instruction": "Add.", "input": "1, 2", "output": "3"}, {})
+    _, row = canonical({"instruction": "Add.", "input": "1, 2", "output": "3"})
     assert row == {"prompt": "Add.\n\n1, 2", "completion": "3"}
 
 
@@ -140,7 +148,7 @@ def test_tool_calls_make_a_tools_example_with_arguments_as_an_object() -> None:
         {"role": "user", "content": "1+1"},
         {"role": "assistant", "content": None, "tool_calls": [CALL]},
     ]
-    found, row = canonical({"messages": messages, "tools": '[{"type": "function"}]'}, {})
+    found, row = canonical({"messages": messages, "tools": '[{"type": "function"}]'})
     assert found == "tools"
     assert row["messages"][1]["content"] == ""
     assert row["messages"][1]["tool_calls"][0]["function"]["arguments"] == {"a": 1}
@@ -148,14 +156,14 @@ def test_tool_calls_make_a_tools_example_with_arguments_as_an_object() -> None:
 
 
 def test_preferences_are_texts_or_messages_and_share_their_beginning() -> None:
-    found, row = canonical({"prompt": "q", "chosen": "a", "rejected": "b"}, {})
+    found, row = canonical({"prompt": "q", "chosen": "a", "rejected": "b"})
     assert (found, row["chosen"]) == ("preference", "a")
     asked = {"role": "user", "content": "q"}
     good, bad = ({"role": "assistant", "content": text} for text in ("a", "b"))
-    _, row = canonical({"chosen": [asked, good], "rejected": [asked, bad]}, {})
+    _, row = canonical({"chosen": [asked, good], "rejected": [asked, bad]})
     assert row == {"prompt": [asked], "chosen": [good], "rejected": [bad]}
     with pytest.raises(BadLine, match='"rejected" is missing'):
-        canonical({"prompt": "q", "chosen": "a"}, {})
+        canonical({"prompt": "q", "chosen": "a"})
 
 
 @pytest.mark.django_db

@@ -172,10 +172,10 @@ def test_the_name_of_an_upload_is_no_path(outside: Path, names: list[str]) -> No
         uploads: list[UploadedFile[bytes]] = [SimpleUploadedFile("a", b"{}")]
         uploads[0]._name = name  # type: ignore[attr-defined]  # past Django's own cleaning
         with nothing_opened(outside):
-            folder, kept = save(uploads)
-            assert kept.resolve().is_relative_to(paths.root() / "uploads")
-            assert kept.read_bytes() == b"{}"
-            shutil.rmtree(folder)
+            saved = save(uploads)
+            assert saved.source.resolve().is_relative_to(paths.root() / "uploads")
+            assert saved.source.read_bytes() == b"{}"
+            shutil.rmtree(saved.folder)
         uploads.append(uploads[0])
         with pytest.raises(HubError):
             save(uploads)

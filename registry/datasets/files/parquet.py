@@ -1,52 +1,40 @@
-"""The rows of one Parquet file as JSON lines: `python -m registry.datasets.parquet FILE`.
+"""The rows of one Parquet file, read only in a process with limits (`registry.datasets.limited`):
+a stranger's file of a few hundred bytes can unpack to gigabytes.
 
-It runs in a process of its own, with limits on memory, because a stranger's file of a few hundred
-bytes can unpack to gigabytes. It knows neither Django nor what an example should hold.
-
-Each line is `[share, row]`: the share of the file that is read, and an object with JSON types
-only. A field that is null is left out. What JSON cannot say stays recognisable: numbers that are
-not finite as NaN or Infinity, bytes as `{"": "bytes"}`. A last line `[1, null]` says that all came.
-A failure is one sentence on stderr and a status that is not zero.
+A field that is null is left out. What JSON cannot say stays recognisable: bytes are
+`{"": "bytes"}`.
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
-import resource
-import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-PROCESSOR_S = 3600
-MEMORY = 2 << 30  # bytes of address space, pyarrow itself included
+from registry.errors import Invalid
+
 _ROWS = 1024  # read at once, if they are short
 _ROWS_OF_LISTS = 64
 _AT_ONCE = 16 << 20  # bytes of text that are unpacked at once
 _BYTES = {"": "bytes"}
 
 
-def main(path: Path) -> int:
-    with contextlib.suppress(ValueError, OSError):  # macOS has no such limit
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    resource.setrlimit(resource.RLIMIT_CPU, (PROCESSOR_S, PROCESSOR_S))
+def parquet_rows(path: Path, tick: Callable[[float], None], name: str) -> Iterator[dict[str, Any]]:
+    """Every row with JSON types only. Raises Invalid when the file cannot be read; MemoryError."""
     import pyarrow as pa
 
     pa.set_cpu_count(1)
     pa.set_io_thread_count(1)
     try:
-        write_rows(path)
-    except (MemoryError, pa.ArrowMemoryError):
-        print(f"{path.name} needs more than {MEMORY >> 30} GB of memory to read.", file=sys.stderr)
-        return 1
+        yield from _rows(path, tick)
+    except pa.ArrowMemoryError:
+        raise MemoryError from None
     except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         reason = (str(error).splitlines() or ["unreadable"])[0]
-        print(f"{path.name} is not a readable Parquet file ({reason}).", file=sys.stderr)
-        return 1
-    return 0
+        raise Invalid(f"{name} is not a readable Parquet file ({reason}).") from None
 
 
-def write_rows(path: Path) -> None:
+def _rows(path: Path, tick: Callable[[float], None]) -> Iterator[dict[str, Any]]:
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(path, memory_map=True) as probe:
@@ -67,8 +55,8 @@ def write_rows(path: Path) -> None:
             for first in range(0, batch.num_rows, step):
                 for row in batch.slice(first, step).to_pylist():
                     done += 1
-                    print(json.dumps([done / total, plain(row)]))
-    print(json.dumps([1, None]), flush=True)
+                    tick(done / total)
+                    yield plain(row)
 
 
 def _rows_at_once(metadata: Any) -> int:
@@ -111,7 +99,3 @@ def plain(value: Any) -> Any:
     if isinstance(value, bytes):
         return _BYTES
     return str(value)  # dates and decimals
-
-
-if __name__ == "__main__":
-    raise SystemExit(main(Path(sys.argv[1])))

@@ -1,0 +1,101 @@
+"""A file's bytes, unpacked while they are read if it is compressed, with a bound on how many."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import zlib
+from pathlib import Path
+from typing import Any
+
+from registry.errors import Invalid
+
+PACKINGS = {".gz": "gzip", ".zst": "zstd"}
+RATIO = 200
+"""A compressed file may unpack to this many times its size; real text reaches 3 to 30 times."""
+FREE = 64 << 20
+"""Bytes to which any file may unpack."""
+
+_START = 64 << 10  # bytes by which the shape of a file is guessed
+
+
+class Input(io.BufferedReader):
+    """A file's bytes, and how much of it was read."""
+
+    def __init__(self, raw: _Bytes) -> None:
+        super().__init__(raw, _START)
+        self._bytes = raw
+
+    def start(self) -> bytes:
+        """The first bytes, which are read again afterwards."""
+        return self.peek(_START)[:_START]
+
+    def share(self) -> float:
+        """How much of the file was read, 0 to 1."""
+        return self._bytes.share(self)
+
+
+def opened(path: Path, packing: str, name: str) -> Input:
+    """The file, unpacked when `packing` is one of PACKINGS. Reading raises Invalid for what is not
+    compressed so, ends too early, or unpacks to more than it may."""
+    return Input(_Bytes(path, packing, name))
+
+
+class _Bytes(io.RawIOBase):
+    def __init__(self, path: Path, packing: str, name: str) -> None:
+        self._name, self._packing = name, packing
+        self._size = path.stat().st_size or 1
+        self._most = max(FREE, RATIO * self._size)
+        self._file = path.open("rb")
+        self._unpacked: Any = self._file
+        self._read = 0
+        if packing == ".gz":
+            self._unpacked = gzip.GzipFile(fileobj=self._file)
+        elif packing == ".zst":
+            import pyarrow as pa
+
+            self._unpacked = pa.CompressedInputStream(pa.PythonFile(self._file, "r"), "zstd")
+
+    def share(self, buffered: Input) -> float:
+        done = self._file.tell() if self._packing else buffered.tell()
+        return min(1.0, done / self._size)
+
+    def tell(self) -> int:
+        return self._read
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Fills the whole buffer unless the file ends before."""
+        view, done = memoryview(buffer).cast("B"), 0
+        while done < len(view):
+            piece = self._piece(len(view) - done)
+            if not piece:
+                break
+            view[done : done + len(piece)] = piece
+            done += len(piece)
+        self._read += done
+        if self._packing and self._read > self._most:
+            raise Invalid(
+                f"{self._name} unpacks to more than {RATIO} times its size and is not read; "
+                "unpack it yourself and send what it holds."
+            )
+        return done
+
+    def _piece(self, size: int) -> bytes:
+        try:
+            piece: bytes = self._unpacked.read(size)
+        except (OSError, EOFError, ValueError, zlib.error) as error:
+            if not self._packing:
+                raise
+            reason = (str(error).splitlines() or ["unreadable"])[0]
+            raise Invalid(
+                f"{self._name} is not a readable {PACKINGS[self._packing]} file ({reason})."
+            ) from None
+        return piece
+
+    def close(self) -> None:
+        if not self.closed:
+            self._file.close()
+        super().close()
