@@ -13,6 +13,7 @@ from backends.base.errors import (
     TemplateMismatch,
     TrainingDiverged,
     UnsupportedModel,
+    first_line,
 )
 from backends.base.examining import Examination, Piece, RenderedExample, SplitTokens
 from backends.base.generation import (
@@ -88,5 +89,6 @@ __all__ = [
     "TrainingRun",
     "UnsupportedModel",
     "as_recorded",
+    "first_line",
     "in_new_words",
 ]

@@ -6,6 +6,11 @@ from collections.abc import Iterable
 from typing import Self
 
 
+def first_line(error: BaseException) -> str:
+    """What a library says is wrong, without what follows; its type when it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 class BackendError(Exception):
     """Base of every error a backend raises on purpose; its text is one sentence for a person."""
 

@@ -9,7 +9,7 @@ from typing import Any
 import jinja2
 from mlx_lm.tool_parsers import json_tools
 
-from backends.base import BackendError, Grammar, Message, ToolCall
+from backends.base import BackendError, Grammar, Message, ToolCall, first_line
 from backends.mlx import plain
 
 
@@ -96,10 +96,6 @@ def tool_grammar(tokenizer: Any, model: str, tools: Sequence[dict[str, Any]]) ->
     spaces = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
     schema = json.dumps({"x-guidance": spaces, "anyOf": calls})
     return Grammar("lark", f'start: "<tool_call>\\n" call "\\n</tool_call>"\ncall: %json {schema}')
-
-
-def first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _for_template(message: Message) -> dict[str, Any]:

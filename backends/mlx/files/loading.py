@@ -7,8 +7,7 @@ from typing import Any
 
 import mlx_lm
 
-from backends.base import UnsupportedModel
-from backends.mlx.chat import first_line
+from backends.base import UnsupportedModel, first_line
 from backends.mlx.files.folder import describe
 
 
