@@ -130,7 +130,7 @@ async function offerColumns(fields) {
   const file = document.getElementById(fields.dataset.columnsOf)?.files[0];
   const names = file ? columnsIn(file.name, await file.slice(0, 65536).text()) : [];
   $("#columns").replaceChildren(...names.map((name) => new Option(name, name)));
-  const unused = names.length ? unusedOf(names) : [];
+  const unused = names.length ? unusedOf(names, JSON.parse(fields.dataset.known)) : [];
   $("#columns-found").textContent = [
     names.length ? `The file has: ${names.join(", ")}.` : "",
     unused.length ? `These columns are not used: ${unused.join(", ")}.` : "",
@@ -139,8 +139,7 @@ async function offerColumns(fields) {
 
 // The columns that no dialect reads with these names: of the first that fits, and of those that
 // need the same (which of them it is, the values decide).
-function unusedOf(names) {
-  const dialects = JSON.parse($("#known-columns").textContent);
+function unusedOf(names, dialects) {
   const found = dialects.find(({ needs }) => needs.every((name) => names.includes(name)));
   if (!found) return [];
   const same = dialects.filter(({ needs }) => needs.join() === found.needs.join());

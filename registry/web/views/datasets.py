@@ -78,7 +78,7 @@ def dataset_new(request: HttpRequest) -> HttpResponse:
         "form": form,
         "mistakes": mistakes,
         "dialects": DIALECTS,
-        "known": [{"needs": one.needs, "fields": one.fields} for one in DIALECTS],
+        "known": json.dumps([{"needs": one.needs, "fields": one.fields} for one in DIALECTS]),
     }
     return form_page(request, "registry/datasets/new.html", context, status)
 
