@@ -325,7 +325,7 @@ class Lines:
         if self.console.is_terminal or now - self.said < SAY_EVERY_S:
             return
         self.said = now
-        if left_s is None and done:
+        if left_s is None and done * 10 >= total:  # the first of many says little
             left_s = (now - self.began) * (total - done) / done
         left = "" if left_s is None else f", about {left_s:.0f} s left"
         self.console.print(f"  {what}: {done} of {total}{left}", highlight=False)

@@ -125,7 +125,7 @@ document.addEventListener("htmx:afterSwap", (event) => {
 scrollLogs();
 
 /* ----------------------------------------------------------------- columns */
-// Offers the columns of the chosen CSV or JSONL file; those of a Parquet file are typed.
+// Offers the columns of the chosen CSV or JSON file; those of a Parquet file are typed.
 async function offerColumns(fields) {
   const file = document.getElementById(fields.dataset.columnsOf)?.files[0];
   const names = file ? columnsIn(file.name, await file.slice(0, 65536).text()) : [];
@@ -154,12 +154,21 @@ function columnsIn(name, start) {
     );
     return line.split(mark).map((column) => column.trim().replace(/^"(.*)"$/, "$1"));
   }
-  try {
-    const first = JSON.parse(line);
-    return first && typeof first === "object" && !Array.isArray(first) ? Object.keys(first) : [];
-  } catch {
-    return [];
+  return Object.keys(firstObject(start) ?? {});
+}
+
+// The first example of JSON lines, of a JSON list, or of a list within an object.
+function firstObject(start) {
+  const text = start.replace(/^\s*\{\s*"(data|rows|examples|instances)"\s*:\s*\[/, "");
+  const begin = text.indexOf("{");
+  for (let end = text.indexOf("}", begin); end !== -1; end = text.indexOf("}", end + 1)) {
+    try {
+      return JSON.parse(text.slice(begin, end + 1));
+    } catch {
+      // The bracket is within the example.
+    }
   }
+  return null;
 }
 
 for (const fields of document.querySelectorAll("[data-columns-of]")) {

@@ -366,6 +366,27 @@ CONTRAST = """() => {
 }"""
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[\n {"instruction": "a {}", "output": "b", "id": 1}\n]',
+        '{"data": [{"instruction": "}", "output": "b", "id": 1}, {"x": 1}]}',
+        '{"instruction": "a", "output": {"b": {}}, "id": 1}\n{"x": 1}\n',
+    ],
+    ids=["a list", "a list within an object", "lines"],
+)
+def test_columns_of_json_are_named_before_a_file_is_sent(
+    page: Page, tmp_path: Path, text: str
+) -> None:
+    page.goto("/datasets/new/")
+    file = tmp_path / "asked.json"
+    file.write_text(text)
+    page.get_by_label("Files", exact=True).set_input_files(file)
+    expect(page.locator("#columns-found")).to_have_text(
+        "The file has: instruction, output, id. These columns are not used: id."
+    )
+
+
 def test_columns_that_are_not_used_are_named_before_a_file_is_sent(
     page: Page, tmp_path: Path
 ) -> None:
