@@ -18,7 +18,7 @@ from typing import Any
 
 from backends.base import TrainingConfig
 
-FORMULA = 2
+FORMULA = 3
 """Increase it when the formula or the measurement changes: runs estimated by an earlier formula say
 nothing about the error of this one, and must not correct it."""
 
