@@ -35,7 +35,7 @@ def test_one_that_does_nothing_is_given_up(
     monkeypatch.setattr(child, "_SILENT_S", 1.0)
     beats: list[None] = []
     hanging = python("import time; time.sleep(60)", started)
-    with pytest.raises(Unavailable, match="did nothing for .* Is the disk with the model there?"):
+    with pytest.raises(Unavailable, match="did nothing for"):
         child._wait(hanging, 60, lambda: beats.append(None))
     assert beats
 
