@@ -150,7 +150,7 @@ class MLXModel:
     ) -> int:
         if uid in self._rows:
             raise BackendError(f"The row {uid} is already running; give every row its own name.")
-        room = room_after(prompt, self.context_length, self.name)
+        room = self._room(prompt)
         if sampling.max_kv_tokens:
             kind = Kind(window=sampling.max_kv_tokens)
         elif self._options.kv_bits and len(prompt) >= self._options.kv_after:
@@ -266,9 +266,20 @@ class MLXModel:
     def tool_grammar(self, tools: Sequence[dict[str, Any]]) -> Grammar:
         return tool_grammar(self._tokenizer, self.name, tools)
 
+    def _room(self, prompt: Sequence[int]) -> int:
+        """Tokens that fit after `prompt`. Raises PromptTooLong, and BackendError for a token beyond
+        the embedding, whose row would be read from memory that is not the model's."""
+        room = room_after(prompt, self.context_length, self.name)
+        if (highest := max(prompt)) >= self._vocabulary:
+            raise BackendError(
+                f"The prompt has the token {highest}, but {self.name} ends at "
+                f"{self._vocabulary - 1}; its tokenizer has tokens that were never trained."
+            )
+        return room
+
     def embed(self, prompts: Sequence[Sequence[int]], adapter: Path | None) -> list[list[float]]:
         for prompt in prompts:
-            room_after(prompt, self.context_length, self.name)
+            self._room(prompt)
         with _readable_errors(), mx.stream(self._stream):
             self._adapters.routing.selection = (
                 BASE if adapter is None else self._adapters.add(adapter)

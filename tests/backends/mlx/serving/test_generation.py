@@ -357,3 +357,15 @@ def test_the_real_model_answers(starter_base: Path) -> None:
     for length in range(1, 8):
         assert texts["8"].startswith(texts[str(length)])
         assert "\ufffd" not in texts[str(length)]
+
+
+def test_a_token_beyond_the_embedding_is_refused_and_the_others_go_on(tiny_base: Path) -> None:
+    """Its row would be read from memory that is not the model's, which may end the process."""
+    loaded = load_model(tiny_base)
+    loaded.insert("good", PROMPT, None, Sampling(max_tokens=3))
+    with pytest.raises(BackendError, match="has the token 49000, but base ends at 4095"):
+        loaded.insert("bad", [1, 49_000], None, Sampling(max_tokens=3))
+    with pytest.raises(BackendError, match="has the token 4096"):
+        loaded.embed([[1, 4096]], None)
+    assert list(drain(loaded)) == ["good"]
+    loaded.close()
