@@ -12,7 +12,7 @@ from backends.base import Examination, Piece, RenderedExample, SplitTokens, Trai
 from backends.fake.examples import Run, count_learned, notes, runs
 
 _RENDERED = 3
-_LEARN = TrainingConfig().learn  # what a job learns unless it is told otherwise
+_LEARN = TrainingConfig().learn  # what a job learns by default
 
 
 def examine(data: Path, max_seq_length: int, sample: int) -> Examination:

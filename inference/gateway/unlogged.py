@@ -10,6 +10,7 @@ import structlog
 from django.db import DatabaseError
 from django.utils import timezone
 
+from backends.base import first_line
 from inference.gateway import metrics
 from inference.models import InferenceRequest
 
@@ -37,8 +38,9 @@ def keep(row: InferenceRequest, error: DatabaseError) -> None:
     global _lost
     row.created_at = timezone.now()
     _waiting.append(row)
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    log.error("request log not written", reason=reason, waiting=len(_waiting), **_what(row))
+    log.error(
+        "request log not written", reason=first_line(error), waiting=len(_waiting), **_what(row)
+    )
     if len(_waiting) > MOST:
         _lost += 1
         metrics.LOST.inc()

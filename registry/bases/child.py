@@ -29,7 +29,7 @@ from typing import Any
 import psutil
 
 from backends import get_backend
-from backends.base import BackendError
+from backends.base import BackendError, first_line
 
 _LIMIT_S = 3600.0
 _LOOKS_ONLY = frozenset({"inspect", "check_gguf"})
@@ -165,8 +165,9 @@ def main(parent: str, backend: str, method: str, arguments: str) -> None:
         answer = {"error": "The model's files need more memory to read than there is."}
     except Exception as error:
         traceback.print_exc()
-        reason = (str(error).splitlines() or [""])[0]
-        answer = {"error": f"The model cannot be read ({type(error).__name__}: {reason:.200})."}
+        answer = {
+            "error": f"The model cannot be read ({type(error).__name__}: {first_line(error):.200})."
+        }
     print(json.dumps(answer, default=str))
 
 

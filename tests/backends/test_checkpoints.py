@@ -83,7 +83,7 @@ def test_another_run_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "begun"),
+    ("old", "started"),
     [
         (
             {"mask_prompt": True},
@@ -95,8 +95,8 @@ def test_another_run_is_refused(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_run_begun_when_learn_was_called_mask_prompt_continues(
-    tmp_path: Path, old: dict[str, bool], begun: str
+def test_a_run_started_when_learn_was_called_mask_prompt_continues(
+    tmp_path: Path, old: dict[str, bool], started: str
 ) -> None:
     """The fingerprints were computed then."""
     for name, text in (("train.jsonl", "train"), ("valid.jsonl", "valid")):
@@ -107,6 +107,6 @@ def test_a_run_begun_when_learn_was_called_mask_prompt_continues(
         config = TrainingConfig(learning_rate=1e-5, **changes)
         return checkpoints.fingerprint(TrainingRun(tmp_path, tmp_path, tmp_path, tmp_path, config))
 
-    assert fingerprint(**old, special_tokens="control") == begun
-    assert fingerprint(**old) != begun
-    assert fingerprint(special_tokens="control") != begun
+    assert fingerprint(**old, special_tokens="control") == started
+    assert fingerprint(**old) != started
+    assert fingerprint(special_tokens="control") != started

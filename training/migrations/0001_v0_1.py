@@ -1,5 +1,5 @@
 """The tables of 0.1 at once, for a new hub: one by one, the migrations that this replaces took most of
-its first start. A hub that has some of those goes on with the others."""
+its first start. A hub that has some of those continues with the others."""
 
 import django.db.models.deletion
 import django.utils.timezone

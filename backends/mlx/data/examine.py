@@ -32,7 +32,7 @@ _SPLITS = ("train", "valid", "test")
 _BAD = 20  # examples that cannot be used, named per split
 _RENDERED = 3  # of each split, besides its longest
 _PIECES = 3000  # tokens of a rendered example
-_LEARN: Learn = TrainingConfig().learn  # what a job learns unless it is told otherwise
+_LEARN: Learn = TrainingConfig().learn  # what a job learns by default
 
 
 def examine(base: Path, data: Path, max_seq_length: int, sample: int) -> Examination:

@@ -6,7 +6,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from backends.base import ImportedModel, UnsupportedModel
+from backends.base import ImportedModel, UnsupportedModel, first_line
 from backends.mlx.files.config import (
     check_sizes,
     find_architecture,
@@ -88,8 +88,9 @@ def _check_tokenizer(path: Path) -> None:
     except BaseException as error:  # a panic of its Rust code is not an Exception
         if isinstance(error, KeyboardInterrupt | SystemExit | MemoryError):
             raise
-        reason = (str(error).splitlines() or ["unreadable"])[0]
-        raise UnsupportedModel(f"tokenizer.json cannot be read: {reason:.200}.") from None
+        raise UnsupportedModel(
+            f"tokenizer.json cannot be read: {first_line(error):.200}."
+        ) from None
 
 
 def _tensors(folder: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
