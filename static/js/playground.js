@@ -114,11 +114,11 @@ async function regenerate(some) {
   }
 }
 
-/** Connects; what went wrong, or nothing. Meanwhile nothing else is asked. */
+/** Connects, and takes the names just typed; what went wrong, or nothing. Meanwhile nothing else is asked. */
 async function reach() {
   connecting = true;
   try {
-    await socket.connect();
+    await Promise.all([socket.connect(), ...columns.map((column) => column.picker.settled)]);
     return "";
   } catch (error) {
     return error.message;

@@ -39,6 +39,13 @@ print("hello")
 
 - [good](https://good.example/)
 """
+SLOW_FETCH = """() => {
+  const quick = window.fetch;
+  window.fetch = async (...asked) => {
+    await new Promise((over) => setTimeout(over, 1000));
+    return quick(...asked);
+  };
+}"""
 BASE = "base:SmolLM2-135M-Instruct"
 
 
@@ -187,6 +194,8 @@ def test_what_goes_wrong_is_one_sentence_in_its_column(page: Page) -> None:
     expect(wrong.get_by_role("alert")).to_contain_text("There is no model 'no-such-model'.")
     finished(page, 1)
     expect(wrong.get_by_role("button", name="Try again")).to_be_visible()
+    # Quicker than the list of models comes: the name given last is asked all the same.
+    page.evaluate(SLOW_FETCH)
     page.get_by_role("combobox").nth(1).fill(BASE)
     page.keyboard.press("Enter")
     wrong.get_by_role("button", name="Try again").click()

@@ -15,6 +15,7 @@ export class Picker {
     this.name = name;
     this.asked = 0;
     this.choosing = false;
+    this.settled = Promise.resolve(); // once the last name given by Enter is taken
     this.sought = true; // whether the list is that of what is typed
     this.input.value = name;
     this.input.addEventListener("focus", () => this.input.select());
@@ -98,7 +99,7 @@ export class Picker {
       );
     } else if (key === "Enter") {
       event.preventDefault();
-      this.choose();
+      this.settled = this.choose();
     } else if (key === "Escape" && this.isOpen) {
       event.preventDefault();
       this.close();
