@@ -49,12 +49,14 @@ def fingerprint(run: TrainingRun) -> str:
 
 def _settings(config: TrainingConfig) -> str:
     """The settings as JSON, as they were written before there were `learn` (it was called
-    mask_prompt) and `special_tokens`: a run that was started then continues from its checkpoints."""
+    mask_prompt), `special_tokens` and `thoughts`: a run that was started then continues from its
+    checkpoints."""
     written = config.model_dump_json(exclude=_WITHOUT_EFFECT)
     for now, then in (
         ('"learn":"last_answer"', '"mask_prompt":true'),
         ('"learn":"everything"', '"mask_prompt":false'),
         ('"special_tokens":"control",', ""),
+        ('"thoughts":"as_written",', ""),
     ):
         written = written.replace(now, then)
     return written

@@ -19,6 +19,10 @@ REWRITTEN = (
     "the chat template writes an answer differently once other messages follow, for example without "
     "its thoughts"
 )
+STRIPPED = (
+    "the chat template leaves out or rewrites the thoughts of an answer that others follow; set thoughts to dropped "
+    "to learn such answers without them"
+)
 UNASKED = "the chat template writes what comes before an answer differently when the model is asked for it"
 UNSPLIT = (
     "the tokens before an answer are others than when the model is asked for it, because white space "

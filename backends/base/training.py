@@ -13,6 +13,8 @@ Learn = Literal["answers", "last_answer", "everything"]
 
 SpecialTokens = Literal["text", "control"]
 
+Thoughts = Literal["kept", "dropped", "masked", "as_written"]
+
 
 class LoraConfig(BaseModel):
     """The adapter's shape, in mlx-lm's words. Without meaning for a full fine-tune."""
@@ -93,6 +95,14 @@ class TrainingConfig(BaseModel):
             "mask_prompt, which is still accepted: true is last_answer, false is everything"
         ),
     ] = "answers"
+    thoughts: Annotated[
+        Thoughts,
+        Field(
+            description="What happens to the thoughts of answers (<think>…</think>, or the field "
+            "reasoning_content): kept are learned, masked are read and not learned, dropped are left "
+            "out. as_written is how it was before this setting: a field is left to the chat template"
+        ),
+    ] = "kept"
     special_tokens: Annotated[
         SpecialTokens,
         Field(
@@ -174,8 +184,10 @@ def in_new_words(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def as_recorded(config: Mapping[str, Any]) -> dict[str, Any]:
     """A configuration that a job or version recorded, with what it meant then: before there were these
-    settings, the last answer was learned, and typed special tokens were control tokens."""
-    return {"learn": "last_answer", "special_tokens": "control", **in_new_words(config)}
+    settings, the last answer was learned, typed special tokens were control tokens, and thoughts
+    were no matter of their own."""
+    then = {"learn": "last_answer", "special_tokens": "control", "thoughts": "as_written"}
+    return {**then, **in_new_words(config)}
 
 
 @dataclass(frozen=True)

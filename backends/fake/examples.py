@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from backends.base import Learn, TrainingConfig
+from backends import thoughts as thinking
+from backends.base import Learn, Thoughts, TrainingConfig
 from backends.examples import EMPTY, OVERRULED, Split, as_chat, conversation, is_learned, read_jsonl
 
 type Run = tuple[list[str], bool]
@@ -47,8 +48,8 @@ def read_split(path: Path, config: TrainingConfig) -> Split[Line]:
             )
         else:
             prompt, expected = chat[-2]["content"], chat[-1]["content"].strip()
-        found = runs(value, learn)
-        noted.update(notes(value, learn))
+        found = runs(value, learn, config.thoughts)
+        noted.update(notes(value, learn, config.thoughts))
         tokens = sum(len(words) for words, _ in found)
         learned = count_learned(found, config.max_seq_length)
         return Line(number, json.dumps(value), prompt, expected, learned, tokens)
@@ -59,17 +60,20 @@ def read_split(path: Path, config: TrainingConfig) -> Split[Line]:
     return replace(read_jsonl(path, parse, fit), notes=dict(noted))
 
 
-def runs(value: dict[str, Any], learn: Learn) -> list[Run]:
+def runs(value: dict[str, Any], learn: Learn, thoughts: Thoughts = "kept") -> list[Run]:
     """The words of an example, of which every answer ends with one more, by what is learned."""
     everything = learn == "everything"
     if "text" in value:
         return [([*value["text"].split(), "</s>"], True)]
     if "messages" not in value or "chosen" in value:
         asked = json.dumps(value.get("prompt", value.get("messages")))
-        said = json.dumps(value.get("completion", value.get("chosen")))
-        return [([*asked.split(), "<assistant>"], everything), ([*said.split(), "</s>"], True)]
+        said = value.get("completion", value.get("chosen"))
+        if isinstance(said, str):
+            said = thinking.spoken([{"role": "assistant", "content": said}], thoughts)[0]["content"]
+        answer = _answer(json.dumps(said), True, thoughts)
+        return [([*asked.split(), "<assistant>"], everything), *answer]
     found: list[Run] = []
-    messages = value["messages"]
+    messages = thinking.spoken(value["messages"], thoughts)
     for number, message in enumerate(messages):
         last = number == len(messages) - 1
         said = message["content"] or json.dumps(message.get("tool_calls"))
@@ -79,13 +83,23 @@ def runs(value: dict[str, Any], learn: Learn) -> list[Run]:
         else:
             wanted = last or (learn == "answers" and not _is_empty(message))
             learned = everything or (wanted and is_learned(message))
-            found.append(([*said.split(), "</s>"], learned))
+            found += _answer(said, learned, thoughts)
     return found
 
 
-def notes(value: dict[str, Any], learn: Learn) -> list[str]:
+def _answer(said: str, learned: bool, thoughts: Thoughts) -> list[Run]:
+    """The words of an answer, and its end; masked thoughts are not learned."""
+    found: list[Run] = []
+    at = 0
+    for start, end in thinking.places(said) if thoughts == "masked" else ():
+        found += [(said[at:start].split(), learned), (said[start:end].split(), False)]
+        at = end
+    return [*found, ([*said[at:].split(), "</s>"], learned)]
+
+
+def notes(value: dict[str, Any], learn: Learn, thoughts: Thoughts = "kept") -> list[str]:
     """Why answers are not learned, or are learned, against the setting."""
-    *before, last = value.get("messages") or [{}]
+    *before, last = thinking.spoken(value.get("messages") or [{}], thoughts)
     if learn == "everything":
         return [OVERRULED for message in (*before, last) if not is_learned(message)]
     if learn == "last_answer" or "chosen" in value:

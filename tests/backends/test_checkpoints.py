@@ -107,6 +107,6 @@ def test_a_run_started_when_learn_was_called_mask_prompt_continues(
         config = TrainingConfig(learning_rate=1e-5, **changes)
         return checkpoints.fingerprint(TrainingRun(tmp_path, tmp_path, tmp_path, tmp_path, config))
 
-    assert fingerprint(**old, special_tokens="control") == started
+    assert fingerprint(**old, special_tokens="control", thoughts="as_written") == started
     assert fingerprint(**old) != started
-    assert fingerprint(special_tokens="control") != started
+    assert fingerprint(special_tokens="control", thoughts="as_written") != started

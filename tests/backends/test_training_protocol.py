@@ -350,6 +350,30 @@ def test_an_answer_of_weight_0_is_not_learned_but_by_everything_which_says_so(
     )
 
 
+def test_thoughts_are_learned_masked_or_left_out(trainer: Trainer, tmp_path: Path) -> None:
+    """Fields and marks within the text are the same."""
+    for name, answer in {
+        "beside": {"content": "Four it is", "reasoning_content": "Two and two"},
+        "within": {"content": "<think>\nTwo and two\n</think>\n\nFour it is"},
+        "none": {"content": "Four it is"},
+    }.items():
+        messages = [*chat("Add")[:-1], {"role": "assistant", **answer}]
+        for split in ("train", "valid"):
+            write_split(tmp_path / name, split, [{"messages": messages}] * 8)
+
+    def found(name: str, mode: str) -> list[int]:
+        return learned(trainer, tmp_path / name, f"{name} {mode}", thoughts=mode)
+
+    bare = found("none", "kept")
+    for name in ("beside", "within"):
+        kept, masked, dropped = (found(name, mode) for mode in ("kept", "masked", "dropped"))
+        assert dropped == bare
+        assert masked == bare
+        assert all(many > few for many, few in zip(kept, bare, strict=True))
+    assert found("beside", "kept") == found("within", "kept")
+    assert found("beside", "as_written") == bare
+
+
 def test_an_answer_that_is_not_learned_as_asked_is_told_with_its_reason(
     trainer: Trainer, tmp_path: Path
 ) -> None:

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from backends.base import TrainingConfig
+from backends.examples import STRIPPED
+from registry.datasets.examination import find_report
 from registry.errors import Conflict, Invalid
 from registry.models import Dataset, Model
 from registry.versions import numbering
@@ -54,7 +56,12 @@ def problems(model: Model, dataset: Dataset, config: TrainingConfig) -> list[Pro
 
 def advice(model: Model, dataset: Dataset, config: TrainingConfig) -> list[Problem]:
     """What is allowed but probably not intended."""
-    return [*_lengths(model, dataset, config), *_pace(dataset, config), *_splits(dataset, config)]
+    return [
+        *_lengths(model, dataset, config),
+        *_thoughts(model, dataset, config),
+        *_pace(dataset, config),
+        *_splits(dataset, config),
+    ]
 
 
 def steps(dataset: Dataset, config: TrainingConfig) -> int:
@@ -143,6 +150,24 @@ def _lengths(model: Model, dataset: Dataset, config: TrainingConfig) -> Iterator
         yield Problem(
             "learning_rate",
             f"{config.learning_rate:g} is high for a full fine-tune; 0.00001 is a common start.",
+        )
+
+
+def _thoughts(model: Model, dataset: Dataset, config: TrainingConfig) -> Iterator[Problem]:
+    if config.thoughts in ("kept", "masked") and config.learn == "answers":
+        report = find_report(dataset, model.base_model)
+        splits = report.report.get("tokens", {}) if report else {}
+        if count := splits.get("train", {}).get("notes", {}).get(STRIPPED):
+            yield Problem(
+                "thoughts",
+                f"The check of data set {dataset.name} found {count:,} answers in train that are not "
+                f"learned: {STRIPPED}.",
+            )
+    if config.thoughts == "as_written":
+        yield Problem(
+            "thoughts",
+            "Thoughts in fields beside an answer's text are not learned, as in earlier versions; "
+            "set thoughts to kept to learn them.",
         )
 
 

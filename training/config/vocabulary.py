@@ -90,7 +90,7 @@ GROUPS = (
             ),
             Setting(
                 "learn",
-                "Learn from",
+                "What is learned",
                 "The tokens that the loss counts. Messages of weight 0 are left out, except by "
                 "everything.",
                 "choice",
@@ -98,6 +98,18 @@ GROUPS = (
                     ("answers", "All answers: every assistant message of a chat"),
                     ("last_answer", "The last answer of each chat"),
                     ("everything", "Everything: prompts as well"),
+                ),
+            ),
+            Setting(
+                "thoughts",
+                "Thoughts",
+                "What answers say between <think> and </think>, or keep in reasoning_content.",
+                "choice",
+                (
+                    ("kept", "Kept: learned with the answer"),
+                    ("masked", "Masked: read, but not learned"),
+                    ("dropped", "Dropped: left out"),
+                    ("as_written", "As written: as in earlier versions"),
                 ),
             ),
             Setting(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from backends.base import SpecialTokens
+from backends.base import SpecialTokens, Thoughts
 from backends.examples import Split, as_chat, read_jsonl
 from backends.mlx.data.examples import Example, cut, example_of
 
@@ -29,14 +29,18 @@ class Pair:
 
 
 def read_pairs(
-    path: Path, tokenizer: Any, max_seq_length: int, special: SpecialTokens = "text"
+    path: Path,
+    tokenizer: Any,
+    max_seq_length: int,
+    special: SpecialTokens = "text",
+    thoughts: Thoughts = "kept",
 ) -> Split[Pair]:
     """Tokenize the preferences of the JSON-lines file `path`; a pair of which either answer lies
     beyond `max_seq_length` is dropped. Raises BadExample, which names the file and the line."""
 
     def parse(value: Any, line: int) -> Pair:
         chosen, rejected = (
-            example_of(as_chat(value, answer), tokenizer, "last_answer", special)
+            example_of(as_chat(value, answer), tokenizer, "last_answer", special, thoughts)
             for answer in ("chosen", "rejected")
         )
         if chosen == rejected:

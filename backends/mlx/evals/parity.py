@@ -16,16 +16,17 @@ from typing import Any, cast
 import jinja2
 from mlx_lm.utils import load_tokenizer
 
-from backends.base import BackendError, Message, TemplateMismatch, UnsupportedModel
+from backends.base import BackendError, Message, TemplateMismatch, Thoughts, UnsupportedModel
 from backends.mlx.chat import chat_tokens, text_tokens
 from backends.mlx.data.examples import answers_before, request_and_answer
 from backends.scorers import SPOKEN
+from backends.thoughts import spoken
 
 _AROUND = 4  # tokens shown before the first that differs
 _SPLITS = ("train", "valid", "test")
 
 
-def check_template(base: Path, data: Path, sample: int) -> None:
+def check_template(base: Path, data: Path, sample: int, thoughts: Thoughts = "kept") -> None:
     """See `backends.base.Backend.check_template`. Examples that training itself would reject are
     left to it."""
     trained, served = _tokenizers(base)
@@ -36,20 +37,23 @@ def check_template(base: Path, data: Path, sample: int) -> None:
                 _check_text(value, place, trained, served)
                 continue
             for chat in _chats(value):
-                _check(chat, base.name, place, trained, served)
+                _check(chat, base.name, place, trained, served, thoughts)
 
 
-def _check(chat: dict[str, Any], model: str, place: str, trained: Any, served: Any) -> None:
+def _check(
+    chat: dict[str, Any], model: str, place: str, trained: Any, served: Any, thoughts: Thoughts
+) -> None:
     try:
-        prompt, answer = request_and_answer(chat, trained)
-        turns = answers_before(chat, trained)
+        prompt, answer = request_and_answer(chat, trained, thoughts=thoughts)
+        turns = answers_before(chat, trained, thoughts)
+        said = spoken(chat["messages"], thoughts)
     except (ValueError, TypeError, KeyError, IndexError, jinja2.TemplateError):
         return
     asked_for = [(turn.number, prompt[: turn.span[0]]) for turn in turns if turn.span]
     tools = chat.get("tools") or None
     for number, tokens in [*asked_for, (len(chat["messages"]) - 1, prompt)]:
         try:
-            asked = chat_tokens(served, model, _as_sent(chat["messages"][:number], tools), tools)
+            asked = chat_tokens(served, model, _as_sent(said[:number], tools), tools)
         except BackendError as error:
             raise TemplateMismatch(
                 f"{place} can be trained on, but cannot be sent to the served model: {error}"

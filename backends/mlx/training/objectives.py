@@ -63,7 +63,12 @@ class Answers:
     def read(self, path: Path, tokenizer: Any) -> Split[Example]:
         config = self._config
         return read_split(
-            path, tokenizer, config.max_seq_length, config.learn, config.special_tokens
+            path,
+            tokenizer,
+            config.max_seq_length,
+            config.learn,
+            config.special_tokens,
+            config.thoughts,
         )
 
     def batches(self, items: Sequence[Example], *, packed: bool = False) -> list[Batch]:
@@ -99,7 +104,9 @@ class Preferences:
 
     def read(self, path: Path, tokenizer: Any) -> Split[Pair]:
         config = self._config
-        return preferences.read_pairs(path, tokenizer, config.max_seq_length, config.special_tokens)
+        return preferences.read_pairs(
+            path, tokenizer, config.max_seq_length, config.special_tokens, config.thoughts
+        )
 
     def batches(self, items: Sequence[Pair], *, packed: bool = False) -> list[Batch]:
         return [

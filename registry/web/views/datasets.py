@@ -13,6 +13,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
+from backends.thoughts import FIELD, written
 from registry.datasets import tasks as dataset_tasks
 from registry.datasets.dialects.table import DIALECTS
 from registry.datasets.examples import BadExamples
@@ -175,11 +176,13 @@ def _said_by(turn: dict[str, Any]) -> str:
 
 
 def _with_calls(message: dict[str, Any]) -> dict[str, Any]:
-    """The message with its tool calls written out as JSON below its text."""
+    """The message with its thoughts before its text and its tool calls as JSON below."""
+    said, thoughts = message["content"], message.get(FIELD)
     calls = [
         json.dumps(call["function"], ensure_ascii=False) for call in message.get("tool_calls") or ()
     ]
-    return {**message, "content": "\n".join(filter(None, [message["content"], *calls]))}
+    said = written(thoughts, said) if thoughts and isinstance(thoughts, str) else said
+    return {**message, "content": "\n".join(filter(None, [said, *calls]))}
 
 
 def _turns(value: Any, role: str) -> list[dict[str, Any]]:

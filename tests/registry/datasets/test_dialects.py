@@ -318,7 +318,9 @@ def test_anthropics_blocks_are_messages_calls_and_results() -> None:
             {
                 "role": "assistant",
                 "content": [
-                    {"type": "thinking", "thinking": "hm"},
+                    {"type": "thinking", "thinking": "hm", "signature": "x"},
+                    {"type": "redacted_thinking", "data": "x"},
+                    {"type": "thinking", "thinking": [{"type": "text", "text": "hm!"}]},
                     {"type": "tool_use", "id": "t", "name": "add", "input": {"a": 1}},
                 ],
             },
@@ -344,14 +346,63 @@ def test_anthropics_blocks_are_messages_calls_and_results() -> None:
         "messages": [
             {"role": "system", "content": "s"},
             {"role": "user", "content": "1+1"},
-            {"role": "assistant", "content": "", "tool_calls": [call]},
+            {
+                "role": "assistant",
+                "content": "",
+                "tool_calls": [call],
+                "reasoning_content": "hm\n\nhm!",
+            },
             {"role": "tool", "content": "2", "tool_call_id": "t", "name": "add"},
             {"role": "user", "content": "well?"},
             SAID,
         ],
         "tools": [{"type": "function", "function": described}],
     }
-    assert unused(row) == ["messages.content.thinking"]
+    assert unused(row) == ["messages.content.redacted_thinking"]
+    asked = {"role": "user", "content": [{"type": "thinking", "thinking": "hm"}]}
+    with pytest.raises(BadLine, match="only an assistant message has thinking"):
+        read({"messages": [asked, SAID]})
+
+
+def test_thoughts_beside_an_answer_have_one_name_in_every_dialect() -> None:
+    thought = {**SAID, "reasoning_content": "hm"}
+    row = {"messages": [ASKED, thought]}
+    assert read(row) == ("chat", row)
+    assert read(row)[1] is row
+    for name in ("reasoning", "thinking"):
+        for given in (
+            {"messages": [ASKED, {**SAID, name: "hm"}]},
+            {
+                "conversations": [
+                    {"from": "human", "value": "q"},
+                    {"from": "gpt", "value": "a", name: "hm"},
+                ]
+            },
+            {"prompt": [ASKED], "completion": [{**SAID, name: "hm", "reasoning_content": None}]},
+        ):
+            assert read(given) == ("chat", row)
+            assert unused(given) == []
+    _, pair = read({"prompt": "q", "chosen": [{**SAID, "reasoning": "hm"}], "rejected": [SAID]})
+    assert pair["chosen"] == [thought]
+    within = {
+        "conversations": [
+            {"from": "human", "value": "q"},
+            {"from": "gpt", "value": "<think>hm</think>a"},
+        ]
+    }
+    assert read(within)[1]["messages"][1]["content"] == "<think>hm</think>a"
+
+
+def test_thoughts_that_are_no_text_or_not_an_answers_are_named() -> None:
+    assert unused({"messages": [{**ASKED, "reasoning": "hm"}, SAID]}) == ["messages.reasoning"]
+    row = {"messages": [ASKED, {**SAID, "thinking": True}]}
+    assert (read(row)[1], unused(row)) == ({"messages": [ASKED, SAID]}, ["messages.thinking"])
+    for both in (
+        {"reasoning_content": "hm", "reasoning": "oh"},
+        {"reasoning_content": "hm", "content": "<think>oh</think>a"},
+    ):
+        with pytest.raises(BadLine, match=r"message 2: an answer has .* keep one of them\."):
+            read({"messages": [ASKED, {**SAID, **both}]})
 
 
 def test_two_different_system_prompts_are_refused() -> None:

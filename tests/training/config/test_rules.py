@@ -8,8 +8,9 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
+from backends.examples import STRIPPED
 from registry.errors import Invalid
-from registry.models import Dataset, Model
+from registry.models import Dataset, DatasetReport, Model
 from tests.training.build import make_config, make_dataset, make_job, make_model
 from training import queue
 from training.config import rules
@@ -119,6 +120,26 @@ def test_control_tokens_that_are_not_served_are_told() -> None:
 
     assert advised() == []
     assert advised(special_tokens="control") == ["special_tokens"]
+
+
+def test_answers_whose_thoughts_a_template_strips_are_told_of() -> None:
+    model, dataset = make_model(), make_dataset()
+
+    def advised(**config: Any) -> list[str]:
+        found = rules.advice(model, dataset, make_config(**config))
+        return [problem.message for problem in found if problem.setting == "thoughts"]
+
+    assert advised() == []
+    DatasetReport.objects.create(
+        dataset=dataset,
+        base_model=model.base_model,
+        max_seq_length=2048,
+        report={"tokens": {"train": {"notes": {STRIPPED: 1234}}}},
+    )
+    for mode in ("kept", "masked"):
+        assert "found 1,234 answers in train that are not learned" in advised(thoughts=mode)[0]
+    assert advised(thoughts="dropped") == advised(learn="last_answer") == []
+    assert "as in earlier versions" in advised(thoughts="as_written")[0]
 
 
 @pytest.mark.parametrize(("masked", "learn"), [(True, "last_answer"), (False, "everything")])

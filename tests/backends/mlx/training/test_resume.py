@@ -59,6 +59,29 @@ def test_a_closed_run_continues_exactly(
     assert digest(cut) == digest(whole)
 
 
+@pytest.mark.parametrize("changes", [{"packing": True}, {"thoughts": "masked"}])
+def test_chats_with_thoughts_continue_exactly(
+    tiny_base: Path, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    for split in ("train", "valid"):
+        messages = [
+            [*chat(f"Add {n}")[:-1], {"role": "assistant", "content": "Four", "reasoning": f"{n}."}]
+            for n in range(9)
+        ]
+        write_split(tmp_path / "data", split, [{"messages": one} for one in messages])
+    settings = {"iters": 3, "steps_per_eval": 2, "save_every": 3, "lora": DROPOUT, **changes}
+    whole = make_run(tiny_base, tmp_path / "data", tmp_path / "whole", **settings)
+    cut = make_run(tiny_base, tmp_path / "data", tmp_path / "cut", **settings)
+    other = make_run(
+        tiny_base, tmp_path / "data", tmp_path / "other", **settings | {"thoughts": "dropped"}
+    )
+    finished = of(Finished, events(whole))[0]
+    run_and_close(cut, 2)
+    assert of(Finished, events(cut))[0] == finished
+    events(other)
+    assert digest(cut) == digest(whole) != digest(other)
+
+
 @pytest.mark.parametrize("changes", [{}, {"packing": True}], ids=["rows", "packed"])
 def test_chats_of_several_turns_continue_exactly_too(
     tiny_base: Path, tmp_path: Path, changes: dict[str, Any]
