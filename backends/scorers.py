@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from backends.base import Message, Thoughts
-from backends.examples import is_learned, unweighted
+from backends.examples import is_labelled, is_learned, judged, unweighted
 from backends.thoughts import spoken
 
 type Scorer = Callable[[str, str], float]
@@ -44,6 +44,11 @@ def question(example: Mapping[str, Any], thoughts: Thoughts = "kept") -> Questio
         asked, chosen = example["prompt"], example["chosen"]
         right = chosen if isinstance(chosen, str) else chosen[-1]["content"]
         return Question(_as_chat(asked, thoughts), right)
+    if is_labelled(example):
+        ((chat, good),) = judged(example)
+        if not good:
+            raise NoAnswer("A bad answer is not the right one and cannot be scored.")
+        return question(chat, thoughts)
     if "prompt" in example and "completion" in example:
         return Question(_as_chat(example["prompt"], thoughts), example["completion"])
     messages = list(example.get("messages", ()))

@@ -10,7 +10,16 @@ from typing import Any
 
 from backends import thoughts as thinking
 from backends.base import Learn, Thoughts, TrainingConfig
-from backends.examples import EMPTY, OVERRULED, Split, as_chat, conversation, is_learned, read_jsonl
+from backends.examples import (
+    EMPTY,
+    OVERRULED,
+    Split,
+    as_chat,
+    conversation,
+    is_learned,
+    judged,
+    read_jsonl,
+)
 
 type Run = tuple[list[str], bool]
 """Words of an example, and whether they are learned."""
@@ -37,6 +46,11 @@ def read_split(path: Path, config: TrainingConfig) -> Split[Line]:
     def parse(value: Any, number: int) -> Line:
         if config.objective == "sft":
             chat = conversation(value)
+        elif config.objective == "kto":
+            (value, _), *others = judged(value)
+            chat = conversation(value)
+            if any(conversation(other) == chat for other, _ in others):
+                raise ValueError("the chosen and the rejected answer are the same")
         else:
             chat, rejected = (conversation(as_chat(value, a)) for a in ("chosen", "rejected"))
             if chat == rejected:

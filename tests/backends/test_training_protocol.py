@@ -28,7 +28,7 @@ from backends.base import (
 )
 from backends.schedule import learning_rate
 from tests.backends import training_runs
-from tests.backends.training_runs import chat, digest, of, write_split
+from tests.backends.training_runs import chat, digest, of, write_labelled, write_split
 
 pytestmark = pytest.mark.any_database
 
@@ -159,6 +159,27 @@ def test_preferences_add_margin_and_accuracy(trainer: Trainer, preferences: Path
     for name in ("val", "test", "base_val", "base_test"):
         assert {f"{name}_loss", f"{name}_margin", f"{name}_accuracy"} <= set(metrics)
     assert metrics["val_margin"] > metrics["base_val_margin"]
+
+
+@pytest.mark.parametrize("data", ["labelled", "preferences"])
+def test_kto_learns_from_labelled_answers_and_from_pairs(
+    trainer: Trainer, preferences: Path, tmp_path: Path, data: str
+) -> None:
+    folder = preferences if data == "preferences" else write_labelled(tmp_path / "labelled")
+    run = trainer.make_run(folder, objective="kto", learning_rate=1e-2, samples=4)
+    happened = trainer.events(run)
+    metrics = finished(happened).metrics
+    assert metrics["val_margin"] > metrics["base_val_margin"]
+    assert {sample.line for sample in of(Sampled, happened)} <= {1, 2, 3, 4}
+    with pytest.raises(BadExample, match="use the objective"):
+        trainer.events(trainer.make_run(folder, "sft"))
+
+
+def test_a_label_that_is_none_is_refused(trainer: Trainer, tmp_path: Path) -> None:
+    folder = write_labelled(tmp_path / "labelled")
+    write_split(folder, "train", [{"prompt": "x", "completion": "y", "label": "good"}] * 4)
+    with pytest.raises(BadExample, match=r"train\.jsonl, line 1: .*a \"label\" of true or false"):
+        trainer.events(trainer.make_run(folder, objective="kto"))
 
 
 def test_without_a_test_split_nothing_is_said_of_it(trainer: Trainer, chats: Path) -> None:

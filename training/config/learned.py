@@ -23,11 +23,13 @@ def learned(dataset: Dataset, config: TrainingConfig) -> str:
     """What the loss counts, such as "every answer, thoughts included"."""
     if dataset.format == Dataset.Format.TEXT:
         return "all of each text"
-    if dataset.format == Dataset.Format.PREFERENCE:
+    if config.objective == "kto":
+        answers = "good answers, and to avoid bad ones"
+    elif config.objective != "sft":
         answers = "chosen answers rather than rejected ones"
     elif dataset.format == Dataset.Format.COMPLETIONS:
         answers = _PAIRS.get(config.learn, "prompts and completions")
     else:
         answers = _ANSWERS[config.learn]
-    many = dataset.format == Dataset.Format.PREFERENCE or config.learn == "everything"
+    many = config.objective != "sft" or config.learn == "everything"
     return answers + _THOUGHTS[config.thoughts].replace("its", "their" if many else "its")

@@ -159,7 +159,8 @@ def _activations(base: Base, config: TrainingConfig, longest: int | None) -> int
     the rest."""
     size, width = base.size, base.activation_bytes
     length = min(config.max_seq_length, longest or config.max_seq_length)
-    tokens = config.batch_size * length * (1 if config.objective == "sft" else 2)
+    pairs = config.objective in ("dpo", "orpo", "simpo")
+    tokens = config.batch_size * length * (2 if pairs else 1)
     row = length  # what a token attends to; on the CPU each packed example attends separately
     if config.packing and not base.on_cpu:
         row = min(config.max_seq_length, tokens)

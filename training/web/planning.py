@@ -179,7 +179,16 @@ def _need(
 def _largest(model: Model, dataset: Dataset, configs: Sequence[TrainingConfig]) -> TrainingConfig:
     """The configuration that needs the most memory. Those that differ only in settings without an
     effect on memory are estimated once."""
-    no_effect = {"learning_rate", "seed", "iters", "epochs", "warmup", "weight_decay", "beta"}
+    no_effect = {
+        "learning_rate",
+        "seed",
+        "iters",
+        "epochs",
+        "warmup",
+        "weight_decay",
+        "beta",
+        "gamma",
+    }
     distinct = {config.model_dump_json(exclude=no_effect): config for config in configs}
     if len(distinct) == 1:
         return configs[0]

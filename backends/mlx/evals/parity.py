@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, cast
@@ -17,6 +18,7 @@ import jinja2
 from mlx_lm.utils import load_tokenizer
 
 from backends.base import BackendError, Message, TemplateMismatch, Thoughts, UnsupportedModel
+from backends.examples import is_labelled, judged
 from backends.mlx.chat import chat_tokens, text_tokens
 from backends.mlx.data.examples import answers_before, request_and_answer
 from backends.scorers import SPOKEN
@@ -108,9 +110,9 @@ def _chats(value: Any) -> Iterator[dict[str, Any]]:
     """The chats that an example teaches; plain text has none."""
     if not isinstance(value, dict):
         return
-    if "chosen" in value:
-        for answer in ("chosen", "rejected"):
-            yield from _chats({"prompt": value.get("prompt"), "completion": value.get(answer)})
+    if "chosen" in value or is_labelled(value):
+        with suppress(ValueError, KeyError):  # training reports it
+            yield from (chat for chat, _ in judged(value))
     elif "messages" in value:
         if isinstance(value["messages"], list) and value["messages"]:
             yield value

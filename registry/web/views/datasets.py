@@ -161,10 +161,10 @@ def _as_chat(number: int, row: dict[str, Any]) -> dict[str, Any]:
             *_turns(row["rejected"], "rejected"),
         ]
     elif "prompt" in row:
-        turns = [
-            {"role": "user", "content": row["prompt"]},
-            {"role": "assistant", "content": row.get("completion", "")},
-        ]
+        label = row.get("label")
+        judged = "good answer" if label else "bad answer"
+        answer = judged if isinstance(label, bool) else "assistant"
+        turns = [*_turns(row["prompt"], "user"), *_turns(row.get("completion", ""), answer)]
     else:
         turns = [{"role": "text", "content": row.get("text", "")}]
     return {"number": number, "messages": [{**turn, "said_by": _said_by(turn)} for turn in turns]}

@@ -43,7 +43,43 @@ def test_preferences_and_their_objectives_need_each_other() -> None:
     assert problems(model, chosen) == ["objective"]
     assert problems(model, chosen, objective="dpo") == []
     assert problems(model, chosen, objective="orpo") == []
-    assert problems(model, make_dataset("plain"), objective="orpo") == ["objective"]
+    assert problems(model, chosen, objective="simpo") == []
+    assert problems(model, chosen, objective="kto") == []
+    for objective in ("orpo", "simpo", "kto"):
+        assert problems(model, make_dataset("plain"), objective=objective) == ["objective"]
+
+
+def test_labelled_answers_need_kto_and_labels_of_both_kinds() -> None:
+    model, labelled = make_model(), make_dataset("labelled")
+    labelled.format = Dataset.Format.LABELLED
+    for objective in ("sft", "dpo", "simpo"):
+        found = rules.problems(model, labelled, make_config(objective=objective))
+        assert "labelled good or bad. Set objective to kto" in found[0].message
+    config = make_config(objective="kto")
+    assert rules.problems(model, labelled, config) == []
+
+    def advised() -> list[str]:
+        return [
+            p.message for p in rules.advice(model, labelled, config) if p.setting == "objective"
+        ]
+
+    labelled.schema = {"labels": {"true": 3, "false": 5}}
+    assert advised() == []
+    labelled.schema = {"labels": {"true": 0, "false": 5}}
+    assert "have the label false" in advised()[0]
+
+
+def test_kto_counts_both_answers_of_a_pair() -> None:
+    dataset = make_dataset(train=12)
+    dataset.format = Dataset.Format.PREFERENCE
+    assert rules.steps(dataset, make_config(objective="kto", epochs=1, batch_size=4)) == 6
+    assert rules.steps(dataset, make_config(objective="dpo", epochs=1, batch_size=4)) == 3
+    assert problems(make_model(), dataset, objective="kto", batch_size=24) == []
+
+
+def test_a_low_beta_for_simpo_is_told() -> None:
+    found = rules.advice(make_model(), preferences(), make_config(objective="simpo"))
+    assert "beta" in {problem.setting for problem in found}
 
 
 def test_quantized_weights_are_not_trained() -> None:

@@ -73,6 +73,11 @@ def test_the_estimate_holds_for_whatever_is_learned(learn: str) -> None:
     assert total(learn=learn, thoughts="masked") == total()
 
 
+def test_pairs_need_two_rows_and_labelled_answers_one() -> None:
+    assert total(objective="kto") == total()
+    assert total() < total(objective="simpo") == total(objective="dpo")
+
+
 # SmolLM2-135M in float32 with LoRA of rank 8 on all layers, on the CPU: the most that the training
 # process held, in MB (see docs/benchmarks.md).
 MEASURED = {

@@ -15,6 +15,7 @@ from tests.backends.training_runs import (
     make_run,
     of,
     run_and_close,
+    write_labelled,
     write_split,
 )
 
@@ -36,6 +37,9 @@ MODES: dict[str, dict[str, Any]] = {
     "epochs": {"epochs": 1.4, "save_every": 100},
     "dpo": {"objective": "dpo"},
     "orpo": {"objective": "orpo"},
+    "simpo": {"objective": "simpo"},
+    "kto": {"objective": "kto", "grad_accumulation_steps": 2, "undesirable_weight": 0.5},
+    "kto of pairs": {"objective": "kto"},
     "last answer": {"learn": "last_answer"},
     "everything": {"learn": "everything", "packing": True},
 }
@@ -47,7 +51,9 @@ def test_a_closed_run_continues_exactly(
 ) -> None:
     settings = {"iters": 5, "steps_per_eval": 2, "save_every": 3, "lora": DROPOUT, "samples": 0}
     settings |= MODES[mode]
-    data = preferences if mode in ("dpo", "orpo") else chats
+    data = preferences if "objective" in MODES[mode] else chats
+    if mode == "kto":
+        data = write_labelled(tmp_path / "labelled")
     whole = make_run(tiny_base, data, tmp_path / "whole", **settings)
     cut = make_run(tiny_base, data, tmp_path / "cut", **settings)
     finished = of(Finished, events(whole))[0]
