@@ -161,17 +161,20 @@ def _as_chat(number: int, row: dict[str, Any]) -> dict[str, Any]:
             *_turns(row["rejected"], "rejected"),
         ]
     elif "prompt" in row:
-        label = row.get("label")
-        judged = "good answer" if label else "bad answer"
-        answer = judged if isinstance(label, bool) else "assistant"
-        turns = [*_turns(row["prompt"], "user"), *_turns(row.get("completion", ""), answer)]
+        answer = _turns(row.get("completion", ""), "assistant")
+        turns = [
+            *_turns(row["prompt"], "user"),
+            *({**turn, "label": row.get("label")} for turn in answer),
+        ]
     else:
         turns = [{"role": "text", "content": row.get("text", "")}]
     return {"number": number, "messages": [{**turn, "said_by": _said_by(turn)} for turn in turns]}
 
 
 def _said_by(turn: dict[str, Any]) -> str:
-    """The role, and that the message is not learned when its weight says so."""
+    """The role, and that the message is not learned when its weight says so, or is good or bad."""
+    if isinstance(label := turn.get("label"), bool):
+        return f"{turn['role']}, {'good' if label else 'bad'} answer"
     return f"{turn['role']}, not learned" if turn.get("weight") == 0 else str(turn["role"])
 
 
@@ -189,4 +192,5 @@ def _turns(value: Any, role: str) -> list[dict[str, Any]]:
     """A text or messages of a preference; the answers' role says which of both they are."""
     if isinstance(value, str):
         return [{"role": role, "content": value}]
-    return [m if role == "user" else {**m, "role": role} for m in value]
+    shown = [_with_calls(message) for message in value]
+    return shown if role == "user" else [{**message, "role": role} for message in shown]

@@ -252,7 +252,10 @@ def test_an_earlier_call_that_the_template_does_not_write_is_named(
     [
         (THINKS, THOUGHTS, STRIPPED),
         (
-            CHATML.replace("m.content", "(m.content if loop.last else m.content | upper)"),
+            CHATML.replace(
+                "m.content",
+                "(m.content | upper if m.role == 'assistant' and not loop.last else m.content)",
+            ),
             TURNS,
             REWRITTEN,
         ),
