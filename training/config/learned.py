@@ -24,9 +24,9 @@ def learned(dataset: Dataset, config: TrainingConfig) -> str:
     if dataset.format == Dataset.Format.TEXT:
         return "all of each text"
     if config.objective == "kto":
-        answers = "good answers, and to avoid bad ones"
+        answers = "to prefer good answers to bad ones"
     elif config.objective != "sft":
-        answers = "chosen answers rather than rejected ones"
+        answers = "to prefer chosen answers to rejected ones"
     elif dataset.format == Dataset.Format.COMPLETIONS:
         answers = _PAIRS.get(config.learn, "prompts and completions")
     else:

@@ -15,6 +15,7 @@ from tests.training.build import make_config, make_dataset, make_job, make_model
 from training import queue
 from training.config import rules
 from training.config.changes import with_changes
+from training.config.learned import learned
 from training.models import TrainingJob
 
 pytestmark = pytest.mark.django_db
@@ -67,6 +68,24 @@ def test_labelled_answers_need_kto_and_labels_of_both_kinds() -> None:
     assert advised() == []
     labelled.schema = {"labels": {"true": 0, "false": 5}}
     assert "have the label false" in advised()[0]
+
+
+def test_what_is_learned_is_said_in_words() -> None:
+    def said(format: str, **config: Any) -> str:
+        return learned(Dataset(format=format), make_config(**config))
+
+    assert said("chat") == said("tools") == "every answer, thoughts included"
+    assert said("completions") == "every completion, thoughts included"
+    assert said("completions", learn="everything", thoughts="masked") == (
+        "prompts and completions, but not their thoughts, which are read"
+    )
+    assert said("text", thoughts="masked") == "all of each text"
+    assert said("chat", thoughts="as_written") == "every answer"
+    pairs = "to prefer chosen answers to rejected ones"
+    assert said("preference", objective="dpo") == f"{pairs}, thoughts included"
+    assert said("labelled", objective="kto", thoughts="dropped") == (
+        "to prefer good answers to bad ones, without their thoughts, which are left out"
+    )
 
 
 def test_kto_counts_both_answers_of_a_pair() -> None:
