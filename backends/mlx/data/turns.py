@@ -8,7 +8,7 @@ or write what comes before it differently; such a turn is left out, with the rea
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import accumulate, pairwise
 from typing import Any
 
@@ -55,6 +55,7 @@ class Chat:
     described: dict[str, Any]  # the tools, where there are any
     typed: plain.Typed
     thoughts: Thoughts
+    _asked: dict[int, str] = field(default_factory=dict, compare=False)
 
     @classmethod
     def of(
@@ -97,7 +98,10 @@ class Chat:
         return plain.encode(self.tokenizer, text, self.typed)
 
     def prompt_text(self, number: int) -> str:
-        return self._text(self.messages[:number], add_generation_prompt=True)
+        """The text that asks for the message `number`, rendered once."""
+        if number not in self._asked:
+            self._asked[number] = self._text(self.messages[:number], add_generation_prompt=True)
+        return self._asked[number]
 
     def said(self, number: int) -> Said:
         """What a model says for the assistant's message `number`: its text, or what the template
@@ -111,8 +115,6 @@ class Chat:
         if (within or opened) and (own := self._with_field(number, within, words)):
             return self._masked(*own)
         text = self._written(number, message) if calls else str(message["content"])
-        if calls and not within and not opened:
-            text = thinking.unthought(text)
         if opened and not calls:
             text = text if within else thinking.written("", words)
             text = text.lstrip().removeprefix(thinking.OPEN)
@@ -251,11 +253,15 @@ def _place(chat: Chat, number: int, text: str) -> _Place | str:
     except ValueError as error:
         return str(error)
     # Templates trim a text, or put a space before it; the words must be the same.
-    said = whole.text.strip()
     begin = len(asked) + len(text[len(asked) :]) - len(text[len(asked) :].lstrip())
+    if not text.startswith(whole.text.strip(), begin) and chat.thoughts != "as_written":
+        if thinking.divided(message["content"])[0]:
+            return STRIPPED
+        if message.get("tool_calls"):
+            whole = Said(thinking.unthought(whole.text))  # written before a last message alone
+    said = whole.text.strip()
     if not text.startswith(said, begin):
-        thinks = chat.thoughts != "as_written" and thinking.divided(message["content"])[0]
-        return STRIPPED if thinks else REWRITTEN
+        return REWRITTEN
     moved = begin - len(whole.text) + len(whole.text.lstrip())
     end = begin + len(said)
     masked = ((max(len(asked), moved + a), min(end, moved + b)) for a, b in whole.masked)

@@ -96,13 +96,8 @@ class Answers:
         return mx.stack([-said.sum(), arrays["weights"].sum()])
 
 
-class Preferences:
-    """DPO (https://arxiv.org/abs/2305.18290), ORPO (https://arxiv.org/abs/2403.07691) or SimPO
-    (https://arxiv.org/abs/2405.14734).
-
-    A batch holds the chosen answers' rows and, in the same order, the rejected ones'. The margin
-    is how much more the model (for dpo: than its base) prefers the chosen answer, times beta.
-    """
+class _Judged:
+    """What preferences and labelled answers share: whole answers, compared with what the base says."""
 
     names: tuple[str, ...] = ("loss", "count", "chosen_loss", "chosen_tokens", "margin", "accuracy")
 
@@ -110,31 +105,13 @@ class Preferences:
         self._config, self._lanes = config, lanes
         self._base: Any = None
 
-    def read(self, path: Path, tokenizer: Any) -> Split[Pair]:
-        config = self._config
-        return preferences.read_pairs(
-            path, tokenizer, config.max_seq_length, config.special_tokens, config.thoughts
-        )
-
-    def batches(self, items: Sequence[Pair], *, packed: bool = False) -> list[Batch]:
-        return [
-            batching.make_batch(
-                [pair.chosen for pair in group] + [pair.rejected for pair in group],
-                self._lanes.pad_to,
-            )
-            for group in batching.divide(items, len(self._lanes.streams))
-        ]
-
-    def counted(self, batches: Sequence[Batch]) -> int:
-        return sum(len(batch.inputs) // 2 for batch in batches)
-
     def begin(self, model: Any) -> None:
         """Keep the untrained weights (an adapter that adds nothing): they are the reference."""
         if self._config.objective in ("dpo", "kto"):
             self._base = model.trainable_parameters()
 
     def arrays(self, model: Any, batches: Sequence[Batch]) -> list[Arrays]:
-        """With the reference's log-probabilities for dpo.
+        """With the reference's log-probabilities for dpo and kto.
 
         They are computed again in each step, not kept: the rest of the batch changes their last
         bits, and a resumed run has to find the same.
@@ -163,6 +140,33 @@ class Preferences:
         model.train(training)
         return found
 
+
+class Preferences(_Judged):
+    """DPO (https://arxiv.org/abs/2305.18290), ORPO (https://arxiv.org/abs/2403.07691) or SimPO
+    (https://arxiv.org/abs/2405.14734).
+
+    A batch holds the chosen answers' rows and, in the same order, the rejected ones'. The margin
+    is how much more the model (for dpo: than its base) prefers the chosen answer, times beta.
+    """
+
+    def read(self, path: Path, tokenizer: Any) -> Split[Pair]:
+        config = self._config
+        return preferences.read_pairs(
+            path, tokenizer, config.max_seq_length, config.special_tokens, config.thoughts
+        )
+
+    def batches(self, items: Sequence[Pair], *, packed: bool = False) -> list[Batch]:
+        return [
+            batching.make_batch(
+                [pair.chosen for pair in group] + [pair.rejected for pair in group],
+                self._lanes.pad_to,
+            )
+            for group in batching.divide(items, len(self._lanes.streams))
+        ]
+
+    def counted(self, batches: Sequence[Batch]) -> int:
+        return sum(len(batch.inputs) // 2 for batch in batches)
+
     def sums(self, model: Any, arrays: Arrays, batch: Batch | None = None) -> mx.array:
         said, tokens = by_answer(model, arrays)
         pairs = said.shape[0] // 2
@@ -185,7 +189,7 @@ class Preferences:
         )
 
 
-class LabelledAnswers(Preferences):
+class LabelledAnswers(_Judged):
     """KTO (https://arxiv.org/abs/2402.01306), as TRL computes it.
 
     Its baseline is how much likelier the model than its base finds answers to other requests: those of

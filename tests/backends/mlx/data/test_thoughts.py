@@ -244,7 +244,8 @@ def test_thoughts_between_calls_are_learned_where_the_template_writes_them(load:
         {"role": "tool", "content": "4"},
         {"role": "assistant", "content": "Four.", "reasoning_content": "It says 4."},
     ]
-    tokenizer = load(QWEN3, "<|im_end|>")
+    end = "<|im_end|>"
+    tokenizer = load(QWEN3, end)
     called = '<tool_call>\n{"name": "add", "arguments": {"a": 2}}\n</tool_call><|im_end|>'
 
     def learned(mode: Thoughts) -> list[str]:
@@ -258,6 +259,10 @@ def test_thoughts_between_calls_are_learned_where_the_template_writes_them(load:
     ]
     assert learned("masked") == [called, "Four.<|im_end|>"]
     assert learned("dropped") == [called, "Four.<|im_end|>"]
+    tokenizer = load(
+        QWEN3.replace("loop.index0 > ns.last and (loop.last or thoughts)", "true"), end
+    )
+    assert learned("dropped") == [f"<think>\n\n</think>\n\n{called}", "Four.<|im_end|>"]
 
 
 # ---------------------------------------------------------------- forms of thoughts
