@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -43,18 +43,8 @@ def read_split(path: Path, config: TrainingConfig) -> Split[Line]:
     learn: Learn = config.learn if config.objective == "sft" else "last_answer"
     noted: Counter[str] = Counter()
 
-    def parse(value: Any, number: int) -> Line:
-        if config.objective == "sft":
-            chat = conversation(value)
-        elif config.objective == "kto":
-            (value, _), *others = judged(value)
-            chat = conversation(value)
-            if any(conversation(other) == chat for other, _ in others):
-                raise ValueError("the chosen and the rejected answer are the same")
-        else:
-            chat, rejected = (conversation(as_chat(value, a)) for a in ("chosen", "rejected"))
-            if chat == rejected:
-                raise ValueError("the chosen and the rejected answer are the same")
+    def line(value: dict[str, Any], number: int) -> Line:
+        chat = conversation(as_chat(value) if "chosen" in value else value)
         if isinstance(chat, str):  # a plain text is continued from its middle
             words = chat.split()
             prompt, expected = (
@@ -68,10 +58,26 @@ def read_split(path: Path, config: TrainingConfig) -> Split[Line]:
         learned = count_learned(found, config.max_seq_length)
         return Line(number, json.dumps(value), prompt, expected, learned, tokens)
 
-    def fit(line: Line) -> tuple[Line | None, bool]:
-        return line if line.learned else None, line.tokens > config.max_seq_length
+    def parse(value: Any, number: int) -> list[Line]:
+        if config.objective == "sft":
+            conversation(value)
+            return [line(value, number)]
+        if config.objective == "kto":
+            answers = [chat for chat, _ in judged(value)]
+        else:
+            answers = [as_chat(value, answer) for answer in ("chosen", "rejected")]
+        said = [conversation(answer) for answer in answers]
+        if len(said) > 1 and said[0] == said[1]:
+            raise ValueError("the chosen and the rejected answer are the same")
+        return [line(one, number) for one in (answers if config.objective == "kto" else [value])]
 
-    return replace(read_jsonl(path, parse, fit), notes=dict(noted))
+    def fit(lines: list[Line]) -> tuple[list[Line] | None, bool]:
+        long = max(line.tokens for line in lines) > config.max_seq_length
+        return lines if all(line.learned for line in lines) else None, long
+
+    split = read_jsonl(path, parse, fit)
+    lines = [line for group in split.examples for line in group]
+    return Split(lines, split.truncated, split.dropped, dict(noted))
 
 
 def runs(value: dict[str, Any], learn: Learn, thoughts: Thoughts = "kept") -> list[Run]:

@@ -175,6 +175,12 @@ def test_kto_learns_from_labelled_answers_and_from_pairs(
         trainer.events(trainer.make_run(folder, "sft"))
 
 
+def test_both_answers_of_a_pair_are_examples_of_kto(trainer: Trainer, preferences: Path) -> None:
+    settings = {"objective": "kto", "epochs": 1, "batch_size": 8, "warmup": 0}
+    run = trainer.make_run(preferences, **settings)  # 12 pairs
+    assert of(Started, trainer.events(run))[0].iters == 3
+
+
 def test_a_label_that_is_none_is_refused(trainer: Trainer, tmp_path: Path) -> None:
     folder = write_labelled(tmp_path / "labelled")
     write_split(folder, "train", [{"prompt": "x", "completion": "y", "label": "good"}] * 4)
