@@ -88,6 +88,21 @@ def test_chats_with_thoughts_continue_exactly(
     assert digest(cut) == digest(whole) != digest(other)
 
 
+@pytest.mark.parametrize("mode", ["adamw", "packing", "checkpointing"])
+def test_steps_compiled_as_for_a_gpu_continue_exactly(
+    tiny_base: Path,
+    chats: Path,
+    preferences: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    mode: str,
+) -> None:
+    """One lane, coarse padding and a compiled graph for each step. `just full` takes all tests of
+    training and serving this way."""
+    monkeypatch.setenv("HUB_ASSUMED_DEVICE", "metal")
+    test_a_closed_run_continues_exactly(tiny_base, chats, preferences, tmp_path, mode)
+
+
 @pytest.mark.parametrize("changes", [{}, {"packing": True}], ids=["rows", "packed"])
 def test_chats_of_several_turns_continue_exactly_too(
     tiny_base: Path, tmp_path: Path, changes: dict[str, Any]
