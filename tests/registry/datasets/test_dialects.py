@@ -186,6 +186,9 @@ def test_labelled_answers_may_be_messages_with_what_belongs_to_their_prompt() ->
     tools = [{"type": "function", "function": FUNCTION}]
     assert read({**chat, "tools": [FUNCTION]})[1] == {**chat, "tools": tools}
     assert unused({**row, "label": "positive"}) == ["label"]  # a class, not KTO's
+    columns = {"prompt": "ask", "completion": "say", "label": "liked"}
+    given = {"ask": "q", "say": "a", "liked": "yes"}
+    assert canonical(given, columns, Unused())[1:] == ("labelled", row)
 
 
 @pytest.mark.django_db
