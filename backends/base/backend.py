@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 from backends.base.examining import Examination
 from backends.base.generation import LoadedModel, LoadOptions
 from backends.base.models import DeviceInfo, Fidelity, ImportedModel
-from backends.base.training import TrainingEvent, TrainingRun
+from backends.base.training import Thoughts, TrainingEvent, TrainingRun
 
 
 @runtime_checkable
@@ -78,9 +78,11 @@ class Backend(Protocol):
         """
         ...
 
-    def check_template(self, base: Path, data: Path, sample: int) -> None:
+    def check_template(
+        self, base: Path, data: Path, sample: int, thoughts: Thoughts = "kept"
+    ) -> None:
         """Compare how training and a served model render at most `sample` examples of each split of
-        the folder `data`; loads no weights.
+        the folder `data`, with their thoughts as configured; loads no weights.
 
         Raises TemplateMismatch, UnsupportedModel. A hostile template may loop forever: call it in
         a process that can be killed.

@@ -21,6 +21,7 @@ from backends.base import (
     ImportedModel,
     LoadedModel,
     LoadOptions,
+    Thoughts,
     TrainingEvent,
     TrainingRun,
 )
@@ -92,9 +93,11 @@ class FakeBackend:
         model = files.inspect(base)
         return generation.FakeModel(model, pace, self._reply_words, adapter, options, self._reply)
 
-    def check_template(self, base: Path, data: Path, sample: int) -> None:
+    def check_template(
+        self, base: Path, data: Path, sample: int, thoughts: Thoughts = "kept"
+    ) -> None:
         files.inspect(base)
-        parity.check_template(data, sample, os.environ.get("HUB_FAKE_TEMPLATE", ""))
+        parity.check_template(data, sample, thoughts, os.environ.get("HUB_FAKE_TEMPLATE", ""))
 
     def run_lm_eval(
         self,

@@ -12,6 +12,7 @@ from backends.base import (
     ImportedModel,
     LoadedModel,
     LoadOptions,
+    Thoughts,
     TrainingEvent,
     TrainingRun,
 )
@@ -88,11 +89,13 @@ class MLXBackend:
 
         return load_model(base, adapter, options)
 
-    def check_template(self, base: Path, data: Path, sample: int) -> None:
+    def check_template(
+        self, base: Path, data: Path, sample: int, thoughts: Thoughts = "kept"
+    ) -> None:
         prepare()
         from backends.mlx.evals.parity import check_template
 
-        check_template(base, data, sample)
+        check_template(base, data, sample, thoughts)
 
     def run_lm_eval(
         self,

@@ -24,7 +24,7 @@ from backends.base import (
     TrainingConfig,
     UnsupportedModel,
 )
-from backends.examples import as_chat, conversation, reason
+from backends.examples import conversation, is_labelled, judged, reason
 from backends.mlx import plain
 from backends.mlx.data.examples import Example, cut, example_of
 
@@ -73,8 +73,9 @@ def _examine(
         try:
             value = json.loads(line)
             learn = _LEARN
-            if isinstance(value, dict) and "chosen" in value:
-                value, learn = as_chat(value), "last_answer"
+            if isinstance(value, dict) and ("chosen" in value or is_labelled(value)):
+                (value, _), *_ = judged(value)
+                learn = "last_answer"
             example = example_of(value, tokenizer, learn)
         except (ValueError, TypeError, KeyError) as error:
             wrong += 1
