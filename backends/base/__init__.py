@@ -15,7 +15,15 @@ from backends.base.errors import (
     UnsupportedModel,
     first_line,
 )
-from backends.base.examining import Examination, Piece, RenderedExample, SplitTokens
+from backends.base.examining import (
+    MEASURED,
+    Examination,
+    Piece,
+    RenderedExample,
+    RenderedRow,
+    RowFlag,
+    SplitTokens,
+)
 from backends.base.generation import (
     Delta,
     FinishReason,
@@ -49,6 +57,7 @@ from backends.base.training import (
 )
 
 __all__ = [
+    "MEASURED",
     "Backend",
     "BackendError",
     "BadExample",
@@ -73,6 +82,8 @@ __all__ = [
     "Piece",
     "PromptTooLong",
     "RenderedExample",
+    "RenderedRow",
+    "RowFlag",
     "Sampled",
     "Sampling",
     "ScoringConfig",

@@ -23,6 +23,7 @@ from backends.base import (
     LoadOptions,
     TrainingEvent,
     TrainingRun,
+    RenderedRow,
 )
 from backends.fake import conversion, examination, files, generation, parity, training
 
@@ -81,6 +82,14 @@ class FakeBackend:
     def examine(self, base: Path, data: Path, max_seq_length: int, sample: int) -> Examination:
         files.inspect(base)
         return examination.examine(data, max_seq_length, sample)
+
+    def measure(self, base: Path, data: Path, max_seq_length: int, target: Path) -> None:
+        files.inspect(base)
+        examination.measure(data, max_seq_length, target)
+
+    def render(self, base: Path, file: Path, offset: int, max_seq_length: int) -> RenderedRow:
+        files.inspect(base)
+        return examination.render(file, offset, max_seq_length)
 
     def memory_bytes(self) -> int | None:
         return None

@@ -12,6 +12,7 @@ from backends.base import (
     ImportedModel,
     LoadedModel,
     LoadOptions,
+    RenderedRow,
     TrainingEvent,
     TrainingRun,
 )
@@ -72,6 +73,18 @@ class MLXBackend:
         from backends.mlx.data.examine import examine
 
         return examine(base, data, max_seq_length, sample)
+
+    def measure(self, base: Path, data: Path, max_seq_length: int, target: Path) -> None:
+        prepare()
+        from backends.mlx.data.rows import measure
+
+        measure(base, data, max_seq_length, target)
+
+    def render(self, base: Path, file: Path, offset: int, max_seq_length: int) -> RenderedRow:
+        prepare()
+        from backends.mlx.data.rows import render
+
+        return render(base, file, offset, max_seq_length)
 
     def memory_bytes(self) -> int | None:
         prepare()
