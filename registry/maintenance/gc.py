@@ -27,6 +27,7 @@ from registry.models import (
     BaseModel,
     BundleImport,
     Dataset,
+    DatasetReport,
     DatasetTask,
     Model,
     ModelVersion,
@@ -146,6 +147,8 @@ def _named(*, lock: bool = False) -> set[str]:
         named.add(_relative(paths.version_dir(name, number)))
     named |= set(BaseModel.objects.values_list("path", flat=True))
     named |= set(Dataset.objects.values_list("path", flat=True))
+    reports = DatasetReport.objects.values_list("pk", flat=True)
+    named |= {_relative(paths.findings_dir(pk)) for pk in reports}
     for work in (DatasetTask, BundleImport):
         running = work.objects.filter(status=work.Status.RUNNING)
         uploads = (options.get("upload") for options in running.values_list("options", flat=True))
@@ -182,7 +185,7 @@ def _candidates() -> Iterator[tuple[Path, str]]:
                 yield path, "no version names it"
             else:
                 yield from ((version, "no version names it") for version in _entries(path))
-    for folder, row in (("base", "base model"), ("datasets", "data set"), ("jobs", "job")):
+    for folder, row in (("base", "base model"), ("datasets", "data set"), ("findings", "examination"), ("jobs", "job")):
         yield from ((path, f"no {row} names it") for path in _inside(folder))
     finished = {file.parent: file for file in _finished_exports()}
     for path in _inside("exports"):

@@ -25,6 +25,7 @@ FOLDERS = (
     "staging",
     "base",
     "datasets",
+    "findings",
     "exports",
     "jobs",
     "run",
@@ -87,6 +88,11 @@ def base_dir(name: str) -> Path:
 
 def dataset_dir(checksum: str) -> Path:
     return _below("datasets", checksum)
+
+
+def findings_dir(report_id: int) -> Path:
+    """What was found in each row of a data set, beside the report of its examination."""
+    return _below("findings", str(report_id))
 
 
 def version_dir(model: str, version: str, *, archived: bool = False) -> Path:
