@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import difflib
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from registry.datasets.files.values import Row
+
+_WORD = re.compile(r"\s+|\"|[^\s\"]+")
+_MOST_COMPARED = 4_000  # words; longer texts are compared line by line
 
 _NAMES = frozenset({"role", "name", "type", "id", "tool_call_id"})
 """Fields whose texts are names, not words."""
@@ -65,6 +70,24 @@ def shown(row: Row, width: int) -> str:
         if len(text) > width:
             return f"{text[:width].rstrip()}…"
     return text.rstrip()
+
+
+def compared(before: str, after: str) -> list[tuple[str, str]]:
+    """The parts of both texts in order, each "equal", "removed" or "added"; by words, or where they
+    are long, by lines; the whole texts where there are very many."""
+    old, new = _WORD.findall(before), _WORD.findall(after)
+    if len(old) + len(new) > _MOST_COMPARED:
+        old, new = before.splitlines(keepends=True), after.splitlines(keepends=True)
+    if len(old) + len(new) > _MOST_COMPARED:
+        return [("removed", before), ("added", after)]
+    parts: list[tuple[str, str]] = []
+    matcher = difflib.SequenceMatcher(None, old, new, autojunk=False)
+    for how, a, b, c, d in matcher.get_opcodes():
+        if how == "equal":
+            parts.append((how, "".join(old[a:b])))
+        else:
+            parts += [("removed", "".join(old[a:b])), ("added", "".join(new[c:d]))]
+    return [(how, text) for how, text in parts if text]
 
 
 def _messages(messages: list[Any]) -> Iterator[tuple[bool, str]]:
