@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from backends.base import RenderedRow
+from backends.base import Piece, RenderedExample, RenderedRow
 from registry.bases.child import ask_backend
 from registry.bases.registration import base_path
 from registry.datasets.files.values import Row
@@ -171,7 +171,7 @@ def tokens_of(findings: Findings, split: str, line: int) -> RenderedRow:
     reject it, NotFound, and Unavailable."""
     offset = int(findings.rows[findings.number(split, line)]["offset"])
     report = findings.report
-    return ask_backend(
+    answer = ask_backend(
         RenderedRow,
         "render",
         base_path(report.base_model),
@@ -179,6 +179,14 @@ def tokens_of(findings: Findings, split: str, line: int) -> RenderedRow:
         offset,
         report.max_seq_length,
     )
+    return RenderedRow([_example(one) for one in answer.examples], answer.notes)
+
+
+def _example(answer: RenderedExample | dict[str, Any]) -> RenderedExample:
+    """Another process answers in JSON."""
+    if isinstance(answer, RenderedExample):
+        return answer
+    return RenderedExample(**{**answer, "pieces": [Piece(**one) for one in answer["pieces"]]})
 
 
 def parse_key(key: str) -> tuple[str, int]:

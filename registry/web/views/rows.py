@@ -27,6 +27,7 @@ from registry.web.views.datasets import as_chat
 
 PER_PAGE = 20
 _DIFFERENCES = 10
+_AROUND = 150  # characters that stayed, shown before and after a change
 
 
 @require_http_methods(["GET", "POST"])
@@ -219,10 +220,17 @@ def dataset_changes(request: HtmxRequest, pk: int) -> HttpResponse:
 
 
 def _compared(change: origins.Difference) -> list[tuple[str, str]]:
-    """The parts of a row's text with what was done to them; unchanged ones of a row that stayed as
-    it was are not compared."""
+    """The parts of a row's text with what was done to them, long ones that stayed cut short."""
     before = json.dumps(change.before.row, ensure_ascii=False, indent=1)
     if change.after is None or change.after.text == change.before.text:
         return [("equal", before)]
-    return texts.compared(before, json.dumps(change.after.row, ensure_ascii=False, indent=1))
+    after = json.dumps(change.after.row, ensure_ascii=False, indent=1)
+    return [
+        (how, f"{part[:_AROUND]} … {part[-_AROUND:]}" if _is_long(how, part) else part)
+        for how, part in texts.compared(before, after)
+    ]
+
+
+def _is_long(how: str, part: str) -> bool:
+    return how == "equal" and len(part) > 3 * _AROUND
 
