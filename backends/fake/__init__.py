@@ -21,9 +21,9 @@ from backends.base import (
     ImportedModel,
     LoadedModel,
     LoadOptions,
+    RenderedRow,
     TrainingEvent,
     TrainingRun,
-    RenderedRow,
 )
 from backends.fake import conversion, examination, files, generation, parity, training
 

@@ -119,6 +119,8 @@ def _measured(value: dict[str, Any], limit: int) -> tuple[int, RowFlag]:
 def _tokens(split: str, value: dict[str, Any], limit: int) -> RenderedExample:
     example = runs(value, _LEARN)
     every = [(word, learned) for words, learned in example for word in words]
-    pieces = [Piece(f"{word} ", learned, at >= limit, 1) for at, (word, learned) in enumerate(every)]
+    pieces = [
+        Piece(f"{word} ", learned, at >= limit, 1) for at, (word, learned) in enumerate(every)
+    ]
     last = len(example[-1][0])
     return RenderedExample(split, 0, len(every), len(every) - last, pieces)

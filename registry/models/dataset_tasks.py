@@ -49,7 +49,8 @@ class DatasetTask(Work):
                 name="datasettask_status_valid",
             ),
             models.CheckConstraint(
-                condition=Q(kind__in=["register", "examine", "rows", "fix"]), name="datasettask_kind_valid"
+                condition=Q(kind__in=["register", "examine", "rows", "fix"]),
+                name="datasettask_kind_valid",
             ),
             models.UniqueConstraint(
                 "kind",

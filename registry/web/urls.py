@@ -85,9 +85,7 @@ urlpatterns = [
     path("datasets/<int:pk>/", datasets.dataset, name="dataset"),
     path("datasets/<int:pk>/rows/", rows.dataset_rows, name="dataset_rows"),
     path("datasets/<int:pk>/rows/check/", rows.dataset_check, name="dataset_check"),
-    path(
-        "datasets/<int:pk>/rows/<str:split>/<int:line>/", rows.dataset_row, name="dataset_row"
-    ),
+    path("datasets/<int:pk>/rows/<str:split>/<int:line>/", rows.dataset_row, name="dataset_row"),
     path("datasets/<int:pk>/changes/", rows.dataset_changes, name="dataset_changes"),
     path("datasets/<int:pk>/doctor/", examination.dataset_doctor, name="dataset_doctor"),
 ]

@@ -78,7 +78,9 @@ def _measured(line: str, tokenizer: Any, limit: int) -> tuple[int, RowFlag]:
         kept = cut(example, limit)
         flags |= RowFlag.CUT if example.length > limit else RowFlag(0)
         flags |= RowFlag.UNLEARNED if kept is None else RowFlag(0)
-        if kept and not all(kept.tokens[end - 1] in tokenizer.eos_token_ids for _, end in kept.learned):
+        if kept and not all(
+            kept.tokens[end - 1] in tokenizer.eos_token_ids for _, end in kept.learned
+        ):
             flags |= RowFlag.UNENDED
         messages = conversation(value)
         if not isinstance(messages, str) and any(plain.typed_in(m, tokenizer) for m in messages):

@@ -156,9 +156,7 @@ def newest_findings(dataset: Dataset) -> Findings | None:
 # ---------------------------------------------------------------- found
 
 
-def find(
-    report: DatasetReport, progress: Progress = SILENT, purpose: str = "findings"
-) -> Findings:
+def find(report: DatasetReport, progress: Progress = SILENT, purpose: str = "findings") -> Findings:
     """Look at every row of the report's data set, and keep what is found in place of what was kept.
 
     Raises NotFound when the snapshot is missing, Invalid when the base has no usable tokenizer.
@@ -202,9 +200,7 @@ def _measure(report: DatasetReport, folder: Path, scratch: Path, progress: Progr
         progress.part(done / total, examples=done // MEASURED.size)
 
     base = base_path(report.base_model)
-    ask_backend(
-        type(None), "measure", base, folder, report.max_seq_length, scratch, beat=beat
-    )
+    ask_backend(type(None), "measure", base, folder, report.max_seq_length, scratch, beat=beat)
 
 
 class _Look:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -246,9 +246,7 @@ def _keep_splits(staging: Path, counts: dict[str, int]) -> None:
         del counts["test"]
 
 
-def _revision(
-    dataset: Dataset, fix: Fix, writing: _Writing, counts: Mapping[str, int]
-) -> Dataset:
+def _revision(dataset: Dataset, fix: Fix, writing: _Writing, counts: Mapping[str, int]) -> Dataset:
     """The row of the new revision, not saved yet."""
     tools = fix.action == "edit" and edited(dataset, fix.text)[1]
     form = Dataset.Format.TOOLS if tools else Dataset.Format(dataset.format)
@@ -268,4 +266,3 @@ def _revision(
         },
         fixes={"message": fix.message, **{how: writing.done[how] for how in origins.CHANGES}},
     )
-

@@ -21,13 +21,17 @@ class Issue:
 
 ISSUES = (
     Issue(1 << 0, "duplicate", "Duplicate", "Repeats an earlier row of its split."),
-    Issue(1 << 1, "near", "Near-duplicate", "Has at least 80 % of its phrases from an earlier row."),
+    Issue(
+        1 << 1, "near", "Near-duplicate", "Has at least 80 % of its phrases from an earlier row."
+    ),
     Issue(1 << 2, "leak", "Leak", "Its prompt is in an earlier split, too."),
     Issue(1 << 3, "cut", "Cut", "Is longer than the limit; the rest is not learned."),
     Issue(1 << 4, "unlearned", "Nothing to learn", "No answer is left within the limit."),
     Issue(1 << 5, "wrong", "Rejected", "Training with this base model would reject it."),
     Issue(1 << 6, "empty", "Empty answer", "An answer has no text and calls no tool."),
-    Issue(1 << 7, "unended", "No end token", "An answer is learned without the token that ends it."),
+    Issue(
+        1 << 7, "unended", "No end token", "An answer is learned without the token that ends it."
+    ),
     Issue(1 << 8, "special", "Special tokens", "Special tokens of the base model are in its text."),
     Issue(
         1 << 9, "language", "Languages", "Mixes languages, or has another one than most rows have."

@@ -19,7 +19,8 @@ _CODE = re.compile(r"```.*?```|`[^`\n]*`|https?://\S+|[{}\[\]\"=<>_]", re.DOTALL
 
 def written_in(texts: Iterable[str]) -> set[str]:
     """ISO codes of the languages that are certain, such as {"en", "de"}; code is left out."""
-    found, looked = set(), 0
+    found: set[str] = set()
+    looked = 0
     for text in texts:
         for start in range(0, len(text), _WIDTH):
             if looked == _PIECES:

@@ -128,7 +128,6 @@ def _placed(dataset: Dataset, places: list[tuple[str, int]]) -> list[Placed]:
 def _lines(path: Path, last: int, dataset: Dataset) -> Iterator[tuple[int, str]]:
     try:
         with path.open(encoding="utf-8", newline="\n") as file:
-            for number, text in zip(range(1, last + 1), file, strict=False):
-                yield number, text
+            yield from zip(range(1, last + 1), file, strict=False)
     except FileNotFoundError:
         raise NotFound(f"The snapshot of {dataset.name} is missing from storage.") from None

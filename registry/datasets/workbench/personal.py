@@ -66,7 +66,8 @@ def _phones(text: str) -> Iterator[Found]:
     import phonenumbers
 
     seen: set[tuple[int, int]] = set()
-    for region in settings.PHONE_REGIONS or [None]:
+    regions: list[str | None] = [*settings.PHONE_REGIONS] or [None]
+    for region in regions:
         for match in phonenumbers.PhoneNumberMatcher(text, region):
             span = (match.start, match.end)
             if span not in seen and _APART.search(match.raw_string):

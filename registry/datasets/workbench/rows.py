@@ -8,7 +8,6 @@ import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-
 from typing import Any, Literal
 
 import numpy as np
@@ -135,7 +134,8 @@ def page(
     until = time.monotonic() + SEARCH_S
     found: list[Checked] = []
     has_words, at = matcher(wanted.q), first
-    for at, (number, text) in enumerate(findings.texts(_ints(chosen[first:])), start=first + 1):
+    for number, text in findings.texts(_ints(chosen[first:])):
+        at += 1
         if has_words(text):
             found.append(_checked(findings, number, text))
         if len(found) == limit or time.monotonic() > until:
@@ -219,5 +219,3 @@ def _checked(findings: Findings, number: int, text: str) -> Checked:
         if record[column]
     ]
     return Checked(*findings.place(number), int(record["tokens"]), found, like, text)
-
-

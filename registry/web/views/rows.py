@@ -58,7 +58,7 @@ def dataset_rows(request: HtmxRequest, pk: int) -> HttpResponse:
 
 def _page(found: Findings, form: RowsForm, wanted: rows.Wanted) -> dict[str, Any]:
     """A page of rows: with a number, or where words are looked for, from a place on."""
-    order = form.given("order") or ""
+    order: rows.Order = form.given("order") or ""
     try:
         if wanted.q:
             return {"shown": rows.page(found, wanted, form.given("first") or 0, PER_PAGE, order)}
@@ -204,7 +204,9 @@ def _fixed(request: HttpRequest, dataset: Dataset, fix: Fix) -> Dataset | Datase
 def dataset_changes(request: HtmxRequest, pk: int) -> HttpResponse:
     """The rows that a fix dropped, edited, moved or redacted, before and after."""
     dataset = get_object_or_404(Dataset.objects.select_related("previous"), pk=pk)
-    counts = {how: count for how in origins.CHANGES if (count := dataset.fixes.get(how))}
+    counts: dict[str, int] = {
+        name: count for name in origins.CHANGES if (count := dataset.fixes.get(name))
+    }
     how = request.GET.get("how", "")
     how = how if how in counts else next(iter(counts), "dropped")
     page = Paginator(range(counts.get(how, 0)), _DIFFERENCES).get_page(request.GET.get("page"))
@@ -233,4 +235,3 @@ def _compared(change: origins.Difference) -> list[tuple[str, str]]:
 
 def _is_long(how: str, part: str) -> bool:
     return how == "equal" and len(part) > 3 * _AROUND
-

@@ -37,7 +37,10 @@ TRAIN = [
     chat(ENGLISH, GERMAN),  # 10: languages
 ]
 VALID = [chat("Plain  QUESTION", "another answer"), chat("fresh", "new")]  # 1: leak
-TEST = [chat("unseen", "words"), {"messages": [*chat("a", "")["messages"], *chat("b", "c")["messages"]]}]
+TEST = [
+    chat("unseen", "words"),
+    {"messages": [*chat("a", "")["messages"], *chat("b", "c")["messages"]]},
+]
 
 
 def make_troubled(folder: Path, name: str = "troubled") -> Dataset:

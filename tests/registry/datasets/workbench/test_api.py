@@ -10,7 +10,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.test import Client
 
-from registry.datasets import tasks
+from registry.background import work
 from registry.datasets.workbench.findings import Findings
 from registry.models import Dataset, DatasetTask
 from tests.registry.build import recorder
@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.django_db, pytest.mark.any_database]
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch) -> list[DatasetTask]:
     rows: list[DatasetTask] = []
-    monkeypatch.setattr(tasks.work, "launch", recorder(rows))
+    monkeypatch.setattr(work, "launch", recorder(rows))
     return rows
 
 
@@ -54,9 +54,9 @@ def test_rows_are_checked_counted_and_paged(
     assert (row["split"], row["line"], row["issues"]) == ("train", 4, ["near"])
     assert row["like"][0]["line"] == 3
     assert (page["count"], page["next"]) == (1, None)
-    first = client.get(f"{url}/rows", {"split": "train", "limit": 4}).json()
+    first = client.get(f"{url}/rows?split=train&limit=4").json()
     assert (len(first["items"]), first["next"]) == (4, 4)
-    assert client.get(f"{url}/rows", {"q": "WIZARDS", "longest": 200}).json()["next"] is None
+    assert client.get(f"{url}/rows?q=WIZARDS&longest=200").json()["next"] is None
     assert client.get(f"{url}/rows", {"issue": "none"}).status_code == 422
 
 
@@ -64,7 +64,8 @@ def test_one_row_has_its_tokens(client: Client, url: str) -> None:
     row = client.get(f"{url}/rows/train/7").json()
     assert row["checked"]["row"] == TRAIN[6]
     assert row["personal"] == ["ana.lopez@example.com"]
-    assert [piece["text"] for piece in row["rendered"][0] if piece["trained"]][0] == "I "
+    trained = [piece["text"] for piece in row["rendered"][0] if piece["trained"]]
+    assert trained == ["I ", "did ", "</s> "]
     assert row["origins"] == []
     assert client.get(f"{url}/rows/train/99").status_code == 404
 

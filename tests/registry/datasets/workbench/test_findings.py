@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from registry.background import work
 from registry.datasets import tasks
-from registry.datasets.workbench import findings, issues, rows
+from registry.datasets.workbench import findings, rows
 from registry.datasets.workbench.findings import Findings
 from registry.datasets.workbench.rows import Wanted
+from registry.errors import Conflict, Invalid
 from registry.maintenance import gc
 from registry.models import DatasetReport, DatasetTask
 from registry.storage import paths
@@ -61,7 +64,7 @@ def test_a_row_names_the_ones_that_it_is_like(found: Findings) -> None:
 
 
 def test_rows_are_paged_by_split_issue_length_and_words(found: Findings) -> None:
-    def keys(wanted: Wanted, **more: object) -> list[str]:
+    def keys(wanted: Wanted, **more: Any) -> list[str]:
         return [row.key for row in rows.page(found, wanted, **more).rows]
 
     assert keys(Wanted(issue="personal")) == ["train:7", "train:8", "train:9"]
@@ -74,7 +77,7 @@ def test_rows_are_paged_by_split_issue_length_and_words(found: Findings) -> None
     assert [row.line for row in page.rows] == [5, 6, 7]
     assert (page.total, page.next) == (10, 7)
     assert rows.page(found, Wanted(split="train"), 7, 3).next is None
-    with pytest.raises(issues.Invalid, match="no issue 'spelling'"):
+    with pytest.raises(Invalid, match="no issue 'spelling'"):
         rows.page(found, Wanted(issue="spelling"))
 
 
@@ -103,11 +106,11 @@ def test_the_check_is_work_with_progress_and_is_done_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dataset, base, started = make_troubled(tmp_path / "source"), make_base(), list[DatasetTask]()
-    monkeypatch.setattr(tasks.work, "launch", recorder(started))
+    monkeypatch.setattr(work, "launch", recorder(started))
     tasks.start_rows(dataset, base, LIMIT)
-    with pytest.raises(tasks.Conflict, match="already running"):
+    with pytest.raises(Conflict, match="already running"):
         tasks.start_rows(dataset, base, LIMIT)
-    with pytest.raises(tasks.Conflict, match="not checked yet"):
+    with pytest.raises(Conflict, match="not checked yet"):
         tasks.checked(dataset)
     report = tasks.run(started[0])
     assert isinstance(report, DatasetReport)
@@ -121,9 +124,7 @@ def test_findings_go_with_their_report(found: Findings) -> None:
     assert gc.leftovers(now) == []
     place = paths.relative(paths.findings_dir(found.report.pk))
     found.report.delete()
-    assert [(one.path, one.reason) for one in gc.sweep(now)] == [
-        (place, "no examination names it")
-    ]
+    assert [(one.path, one.reason) for one in gc.sweep(now)] == [(place, "no examination names it")]
 
 
 def test_a_damaged_file_of_findings_counts_as_none(found: Findings) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from registry.background import work
 from registry.datasets import tasks
 from registry.datasets.snapshots import dataset_path, read_examples
 from registry.datasets.workbench import fixes, origins
@@ -31,7 +32,7 @@ def found(tmp_path: Path) -> Findings:
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch) -> list[DatasetTask]:
     rows: list[DatasetTask] = []
-    monkeypatch.setattr(tasks.work, "launch", recorder(rows))
+    monkeypatch.setattr(work, "launch", recorder(rows))
     return rows
 
 

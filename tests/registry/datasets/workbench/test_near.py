@@ -63,7 +63,10 @@ def test_every_copy_of_many_is_like_an_earlier_one(tmp_path: Path) -> None:
         (["Good day, I would like to cancel my order and get my money back, please."], {"en"}),
         (["Guten Tag, ich möchte meine Bestellung stornieren und mein Geld zurück."], {"de"}),
         (["Lima.", "Yes", "42"], set()),
-        (['{"title": "lunch", "day": "friday", "start": "09:00", "with": "Ana Maria Lopez"}'], set()),
+        (
+            ['{"title": "lunch", "day": "friday", "start": "09:00", "with": "Ana Maria Lopez"}'],
+            set(),
+        ),
     ],
 )
 def test_a_language_is_told_only_when_it_is_certain(texts: list[str], found: set[str]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from django.test import Client
 
+from registry.background import work
 from registry.datasets import tasks
 from registry.datasets.workbench.findings import Findings
 from registry.models import Dataset, DatasetTask
@@ -21,7 +22,7 @@ pytestmark = [pytest.mark.django_db, pytest.mark.any_database]
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch) -> list[DatasetTask]:
     rows: list[DatasetTask] = []
-    monkeypatch.setattr(tasks.work, "launch", recorder(rows))
+    monkeypatch.setattr(work, "launch", recorder(rows))
     return rows
 
 
