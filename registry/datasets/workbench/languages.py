@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from functools import cache
+from itertools import islice
 from typing import Any
 
 SURE = 0.95
@@ -12,25 +13,21 @@ MOST = 0.9
 """Share of a data set's rows from which another language is noted as an issue."""
 
 _LETTERS = 40  # of a text that can be told; below, names and code decide by chance
-_PIECES = 8  # of a row
-_WIDTH = 400  # characters of a piece
+_MOST_PIECES = 6  # of a row, of each text the first two: a tenth of a millisecond each
+_WIDTH = 300  # characters of a piece
 _CODE = re.compile(r"```.*?```|`[^`\n]*`|https?://\S+|[{}\[\]\"=<>_]", re.DOTALL)
 
 
 def written_in(texts: Iterable[str]) -> set[str]:
     """ISO codes of the languages that are certain, such as {"en", "de"}; code is left out."""
     found: set[str] = set()
-    looked = 0
-    for text in texts:
-        for start in range(0, len(text), _WIDTH):
-            if looked == _PIECES:
-                return found
-            piece = _CODE.sub(" ", text[start : start + _WIDTH])
-            if sum(map(str.isalpha, piece)) >= _LETTERS:
-                looked += 1
-                language, share = _model().classify(piece)
-                if share >= SURE and language != "zxx":  # which is no language at all
-                    found.add(language)
+    begins = (text[start : start + _WIDTH] for text in texts for start in (0, _WIDTH))
+    words = (_CODE.sub(" ", piece) for piece in begins)
+    pieces = (piece for piece in words if sum(map(str.isalpha, piece)) >= _LETTERS)
+    for piece in islice(pieces, _MOST_PIECES):
+        language, share = _model().classify(piece)
+        if share >= SURE and language != "zxx":  # which is no language at all
+            found.add(language)
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any, Literal
 
 from ninja import Schema
@@ -160,15 +161,13 @@ class FixIn(BaseModel):
     ] = None
 
     def fix(self) -> Fix:
-        from registry.datasets.files.values import dump
-
         return Fix(
             action=self.action,
             message=self.message,
             keys=tuple(self.rows),
             wanted=self.wanted.wanted(),
             to=self.to or "",
-            text=dump(self.row) if self.row is not None else "",
+            text=json.dumps(self.row) if self.row is not None else "",
         )
 
 

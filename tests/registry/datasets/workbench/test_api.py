@@ -93,6 +93,13 @@ def test_a_row_is_edited_with_json(client: Client, url: str) -> None:
     assert Dataset.objects.get(revision=2).fixes["edited"] == 1
 
 
+def test_a_row_that_no_file_can_hold_is_refused(client: Client, url: str) -> None:
+    for text in ("NaN", '"\\ud800"'):
+        sent = f'{{"action": "edit", "rows": ["train:1"], "row": {{"text": {text}}}}}'
+        answer = client.post(f"{url}/fixes", sent, content_type="application/json")
+        assert answer.status_code == 422, answer.content
+
+
 def test_the_command_lists_rows_and_fixes_them(found: Findings) -> None:
     out = io.StringIO()
     call_command("dataset_rows", "troubled", "--issue", "near", stdout=out)
