@@ -8,6 +8,7 @@ are found, memory holds some 60 bytes a row.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from array import array
 from collections.abc import Iterator
@@ -146,11 +147,19 @@ def open_findings(report: DatasetReport) -> Findings | None:
 
 
 def newest_findings(dataset: Dataset) -> Findings | None:
-    """Those of the newest report that has any."""
-    for report in dataset.reports.select_related("base_model", "dataset"):
+    """Those of the report whose rows were checked last."""
+    reports = dataset.reports.select_related("base_model", "dataset")
+    for report in sorted(reports, key=_checked_at, reverse=True):
         if found := open_findings(report):
             return found
     return None
+
+
+def _checked_at(report: DatasetReport) -> float:
+    try:
+        return (paths.findings_dir(report.pk) / ROWS).stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 # ---------------------------------------------------------------- found
@@ -181,7 +190,9 @@ def find(report: DatasetReport, progress: Progress = SILENT, purpose: str = "fin
         del rows, look.rows
         (staging / _SUMMARY).write_text(json.dumps(summary))
         progress.stage("Computing checksums")
-        artifacts.publish(staging, paths.findings_dir(report.pk))
+        target = paths.findings_dir(report.pk)
+        artifacts.publish(staging, target)
+        os.utime(target / ROWS)  # the same findings as before keep their file
     finally:
         artifacts.discard(staging)
         shutil.rmtree(scratch, ignore_errors=True)

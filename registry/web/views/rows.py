@@ -51,6 +51,7 @@ def dataset_rows(request: HtmxRequest, pk: int) -> HttpResponse:
         "form": form,
         "wanted": wanted,
         "issues": _counted(found, wanted.split),
+        "every_issue": issues.ISSUES,
         **_page(found, form, wanted),
     }
     return render(request, partial(request, "registry/datasets/rows.html", "rows"), context)

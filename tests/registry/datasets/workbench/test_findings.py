@@ -10,8 +10,9 @@ import pytest
 
 from registry.background import work
 from registry.datasets import tasks
+from registry.datasets.examination import examine
 from registry.datasets.workbench import findings, rows
-from registry.datasets.workbench.findings import Findings
+from registry.datasets.workbench.findings import Findings, find
 from registry.datasets.workbench.rows import Wanted
 from registry.errors import Conflict, Invalid
 from registry.maintenance import gc
@@ -125,6 +126,15 @@ def test_findings_go_with_their_report(found: Findings) -> None:
     place = paths.relative(paths.findings_dir(found.report.pk))
     found.report.delete()
     assert [(one.path, one.reason) for one in gc.sweep(now)] == [(place, "no examination names it")]
+
+
+def test_the_rows_are_those_that_were_checked_last(found: Findings) -> None:
+    dataset, base = found.dataset, found.report.base_model
+    longer = find(examine(dataset, base, 512))
+    assert findings.newest_findings(dataset).report == longer.report
+    find(found.report)  # once more, with the same result
+    assert findings.newest_findings(dataset).report == found.report
+    assert longer.summary["issues"]["train"]["cut"] == 0
 
 
 def test_a_damaged_file_of_findings_counts_as_none(found: Findings) -> None:

@@ -68,6 +68,9 @@ def test_the_list_shows_rows_with_their_issues(client: Client, url: str) -> None
     assert "<main" not in part
     assert 'value="train:3"' in part
     assert 'value="train:5"' not in part
+    none = client.get(f"{url}rows/?issue=wrong").content.decode()
+    assert "No row matches." in none
+    assert '<option value="wrong" selected>' in none
     assert "There is no issue" in client.get(f"{url}rows/?issue=none").content.decode()
     assert client.get(f"{url}rows/?shortest=x&split=dev&page=99").status_code == 200
 
