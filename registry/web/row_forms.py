@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from typing import Any
 
 from django import forms
 from django.http import QueryDict
 
 from registry.datasets.splits import SPLITS
-from registry.datasets.workbench.fixes import Action, Fix
+from registry.datasets.workbench.fixes import ACTIONS, Fix
 from registry.datasets.workbench.rows import Wanted
 
 _MOST_TOKENS = 2**32 - 1
@@ -49,7 +49,7 @@ class RowsForm(forms.Form):
 class FixForm(forms.Form):
     """What to do with rows: those that are ticked, or all that the page's filters choose."""
 
-    action = forms.ChoiceField(choices=[(name, name) for name in get_args(Action.__value__)])
+    action = forms.ChoiceField(choices=[(name, name) for name in ACTIONS])
     scope = forms.ChoiceField(choices=[("rows", "rows"), ("all", "all")], required=False)
     to = forms.CharField(max_length=10, required=False)
     message = forms.CharField(max_length=500, required=False)

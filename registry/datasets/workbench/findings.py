@@ -74,7 +74,7 @@ class Findings:
 
     def place(self, number: int) -> tuple[str, int]:
         """The split and line (from 1) of row `number` (from 0)."""
-        return place(self.dataset.splits, number)
+        return _place(self.starts, number)
 
     def number(self, split: str, line: int) -> int:
         """The opposite. Raises NotFound."""
@@ -117,10 +117,12 @@ def starts(splits: dict[str, int]) -> dict[str, int]:
 
 def place(splits: dict[str, int], number: int) -> tuple[str, int]:
     """The split and the line (from 1) of row `number` (from 0) over all splits."""
-    split, start = max(
-        (item for item in starts(splits).items() if item[1] <= number), key=lambda item: item[1]
-    )
-    return split, int(number) - start + 1
+    return _place(starts(splits), number)
+
+
+def _place(begins: dict[str, int], number: int) -> tuple[str, int]:
+    split = next(split for split in reversed(begins) if begins[split] <= number)
+    return split, number - begins[split] + 1
 
 
 def number(dataset: Dataset, split: str, line: int) -> int:

@@ -137,7 +137,7 @@ def apply(
 
 
 def _chosen(findings: Findings, fix: Fix) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """A mask over all rows."""
+    """A mask over all rows: those that are named or wanted, and that the action can change."""
     mask = np.zeros(len(findings.rows), bool)
     if fix.keys:
         mask[[findings.number(*rows.parse_key(key)) for key in fix.keys]] = True
@@ -146,6 +146,9 @@ def _chosen(findings: Findings, fix: Fix) -> np.ndarray[Any, np.dtype[np.bool_]]
             mask[row] = True
     if fix.action == "redact":
         mask &= (findings.rows["issues"] & issues.PERSONAL) != 0
+    if fix.action == "move" and fix.to in findings.starts:
+        start = findings.starts[fix.to]
+        mask[start : start + findings.dataset.splits[fix.to]] = False
     return mask
 
 
@@ -168,7 +171,6 @@ class _Writing:
         self.done: Counter[str] = Counter()
         self.characters = self.longest = 0
         self.came: dict[str, array[int]] = {split: array("Q") for split in SPLITS}
-        self.moved = bytearray()
 
     def write(self) -> dict[str, int]:
         """Rows per split. Moved ones come last in theirs."""
@@ -180,18 +182,16 @@ class _Writing:
                 split: stack.enter_context((self.staging / f"{split}.jsonl").open("wb"))
                 for split in sorted(splits, key=SPLITS.index)
             }
-            late: list[int] = []
             for row, text in self.findings.texts(iter(range(len(self.findings.rows)))):
                 if row % _EVERY == 0:
                     self.progress.part(row / len(self.findings.rows))
                 if not self.chosen[row]:
                     self._put(files, row, text, "kept")
-                elif self.fix.action == "move":
-                    late += [row]
-                else:
+                elif self.fix.action != "move":
                     self._change(files, row, text)
-            for row, text in self.findings.texts(late):
-                self._move(files, row, text)
+            if self.fix.action == "move":
+                for row, text in self.findings.texts(map(int, np.flatnonzero(self.chosen))):
+                    self._put(files, row, text, "moved", self.fix.to)
         return {split: len(self.came[split]) for split in files}
 
     def _change(self, files: Mapping[str, IO[bytes]], row: int, text: str) -> None:
@@ -201,10 +201,6 @@ class _Writing:
         new = self.fix.text if self.fix.action == "edit" else _redacted(text)
         how = _DONE[self.fix.action] if new != text else "kept"
         self._put(files, row, new, how)
-
-    def _move(self, files: Mapping[str, IO[bytes]], row: int, text: str) -> None:
-        there = self.findings.place(row)[0] == self.fix.to
-        self._put(files, row, text, "kept" if there else "moved", self.fix.to)
 
     def _put(
         self, files: Mapping[str, IO[bytes]], row: int, text: str, how: str, to: str = ""

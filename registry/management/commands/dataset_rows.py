@@ -57,15 +57,7 @@ class Command(HubCommand):
             options["words"],
         )
         found = self._found(dataset, options["base"], options["max_seq_length"])
-        action: Action | None = (
-            "drop"
-            if options["drop"]
-            else "redact"
-            if options["redact"]
-            else "move"
-            if options["move_to"]
-            else None
-        )
+        action = _action(options)
         if action is None:
             self._list(found, wanted, options["limit"])
             return
@@ -103,3 +95,11 @@ class Command(HubCommand):
             shown, first = shown + len(page.rows), page.next
         if first is not None and not wanted.q:
             self.stdout.write(f"And {page.total - shown} more.")
+
+
+def _action(options: dict[str, Any]) -> Action | None:
+    if options["drop"]:
+        return "drop"
+    if options["redact"]:
+        return "redact"
+    return "move" if options["move_to"] else None

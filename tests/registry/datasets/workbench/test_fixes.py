@@ -91,7 +91,9 @@ def fresh(dataset: Dataset) -> Findings:
 
 
 def test_rows_move_to_another_split_and_an_emptied_test_split_ends(found: Findings) -> None:
-    made = fixes.apply(found, Fix("move", keys=("test:2", "test:1", "train:3"), to="valid"))
+    keys = ("test:2", "test:1", "train:3", "valid:1")  # the last stays where it is
+    made = fixes.apply(found, Fix("move", keys=keys, to="valid"))
+    assert trail(made, "valid", 1) == [(1, "valid", 1, "kept")]
     assert made.splits == {"train": 9, "valid": 5}
     assert trail(made, "valid", 3) == [(1, "train", 3, "moved")]
     assert trail(made, "valid", 5) == [(1, "test", 2, "moved")]
