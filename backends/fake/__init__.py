@@ -79,10 +79,6 @@ class FakeBackend:
     def export_gguf(self, folder: Path, target: Path) -> None:
         conversion.export_gguf(folder, target)
 
-    def examine(self, base: Path, data: Path, max_seq_length: int, sample: int) -> Examination:
-        files.inspect(base)
-        return examination.examine(data, max_seq_length, sample)
-
     def measure(self, base: Path, data: Path, max_seq_length: int, target: Path) -> None:
         files.inspect(base)
         examination.measure(data, max_seq_length, target)
@@ -90,6 +86,10 @@ class FakeBackend:
     def render(self, base: Path, file: Path, offset: int, max_seq_length: int) -> RenderedRow:
         files.inspect(base)
         return examination.render(file, offset, max_seq_length)
+
+    def examine(self, base: Path, data: Path, max_seq_length: int, sample: int) -> Examination:
+        files.inspect(base)
+        return examination.examine(data, max_seq_length, sample)
 
     def memory_bytes(self) -> int | None:
         return None

@@ -68,12 +68,6 @@ class MLXBackend:
 
         export_gguf(folder, target)
 
-    def examine(self, base: Path, data: Path, max_seq_length: int, sample: int) -> Examination:
-        prepare()
-        from backends.mlx.data.examine import examine
-
-        return examine(base, data, max_seq_length, sample)
-
     def measure(self, base: Path, data: Path, max_seq_length: int, target: Path) -> None:
         prepare()
         from backends.mlx.data.rows import measure
@@ -85,6 +79,12 @@ class MLXBackend:
         from backends.mlx.data.rows import render
 
         return render(base, file, offset, max_seq_length)
+
+    def examine(self, base: Path, data: Path, max_seq_length: int, sample: int) -> Examination:
+        prepare()
+        from backends.mlx.data.examine import examine
+
+        return examine(base, data, max_seq_length, sample)
 
     def memory_bytes(self) -> int | None:
         prepare()

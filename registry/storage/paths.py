@@ -25,8 +25,8 @@ FOLDERS = (
     "staging",
     "base",
     "datasets",
-    "findings",
     "exports",
+    "findings",
     "jobs",
     "run",
     "uploads",
@@ -90,11 +90,6 @@ def dataset_dir(checksum: str) -> Path:
     return _below("datasets", checksum)
 
 
-def findings_dir(report_id: int) -> Path:
-    """What was found in each row of a data set, beside the report of its examination."""
-    return _below("findings", str(report_id))
-
-
 def version_dir(model: str, version: str, *, archived: bool = False) -> Path:
     return _below("archive" if archived else "active", model.lower(), version)
 
@@ -134,6 +129,11 @@ def staging_dirs(purpose: str) -> list[Path]:
 def export_dir(name: str) -> Path:
     """Where one export is kept for download; `name` is ours."""
     return _below("exports", name)
+
+
+def findings_dir(report_id: int) -> Path:
+    """What was found in each row of a data set, beside the report of its examination."""
+    return _below("findings", str(report_id))
 
 
 def job_dir(job_id: int) -> Path:
