@@ -185,12 +185,7 @@ def _candidates() -> Iterator[tuple[Path, str]]:
                 yield path, "no version names it"
             else:
                 yield from ((version, "no version names it") for version in _entries(path))
-    for folder, row in (
-        ("base", "base model"),
-        ("datasets", "data set"),
-        ("findings", "examination"),
-        ("jobs", "job"),
-    ):
+    for folder, row in (("base", "base model"), ("datasets", "data set"), ("jobs", "job")):
         yield from ((path, f"no {row} names it") for path in _inside(folder))
     finished = {file.parent: file for file in _finished_exports()}
     for path in _inside("exports"):
