@@ -11,11 +11,12 @@ import json
 import os
 import shutil
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,25 +81,22 @@ class Findings:
         """The opposite. Raises NotFound."""
         return number(self.dataset, split, line)
 
-    def texts(self, numbers: Iterator[int] | list[int]) -> Iterator[tuple[int, str]]:
+    def texts(self, numbers: Iterable[int]) -> Iterator[tuple[int, str]]:
         """The lines of rows, read one by one from their files. Raises NotFound."""
-        folder, split, file = dataset_path(self.dataset), "", None
-        try:
+        folder = dataset_path(self.dataset)
+        with ExitStack() as stack:
+            files: dict[str, IO[bytes]] = {}
             for row in numbers:
-                where, _ = self.place(row)
-                if where != split:
-                    if file:
-                        file.close()
-                    split, file = where, _open(folder / f"{where}.jsonl", self.dataset)
-                assert file is not None
-                file.seek(int(self.rows[row]["offset"]))
-                yield row, file.read(int(self.rows[row]["size"])).decode().rstrip("\n")
-        finally:
-            if file:
-                file.close()
+                split, _ = self.place(row)
+                if split not in files:
+                    opened = _open(folder / f"{split}.jsonl", self.dataset)
+                    files[split] = stack.enter_context(opened)
+                files[split].seek(int(self.rows[row]["offset"]))
+                line = files[split].read(int(self.rows[row]["size"]))
+                yield row, line.decode().rstrip("\n")
 
 
-def _open(path: Path, dataset: Dataset) -> Any:
+def _open(path: Path, dataset: Dataset) -> IO[bytes]:
     try:
         return path.open("rb")
     except FileNotFoundError:
@@ -242,7 +240,7 @@ class _Look:
                     self.rows[row] = (offset, len(line), tokens, found, 0, 0, 0, 0, language)
                     offset += len(line)
                     if row % _EVERY == 0:
-                        progress.part(row / len(self.rows))
+                        progress.part(row / len(self.rows), examples=row)
 
     def _row(self, row: int, line: bytes) -> tuple[int, int]:
         """Its issues' bits, and the number of its language."""
