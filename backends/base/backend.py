@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from backends.base.examining import Examination
+from backends.base.examining import Examination, RenderedRow
 from backends.base.generation import LoadedModel, LoadOptions
 from backends.base.models import DeviceInfo, Fidelity, ImportedModel
 from backends.base.training import Thoughts, TrainingEvent, TrainingRun
@@ -61,6 +61,17 @@ class Backend(Protocol):
     def examine(self, base: Path, data: Path, max_seq_length: int, sample: int) -> Examination:
         """Tokenize at most `sample` examples (0: all) of each split in the folder `data` as
         training on `base` would with the default of `learn`. Raises UnsupportedModel."""
+        ...
+
+    def measure(self, base: Path, data: Path, max_seq_length: int, target: Path) -> None:
+        """Write the `MEASURED` record of every line of each split in the folder `data` to
+        `SPLIT.measured` in the folder `target`, tokenized as `examine` does. Raises
+        UnsupportedModel."""
+        ...
+
+    def render(self, base: Path, file: Path, offset: int, max_seq_length: int) -> RenderedRow:
+        """The row of a split's file that begins at byte `offset`, token for token. Raises
+        BadExample, UnsupportedModel."""
         ...
 
     def memory_bytes(self) -> int | None:

@@ -21,6 +21,7 @@ from backends.base import (
     ImportedModel,
     LoadedModel,
     LoadOptions,
+    RenderedRow,
     Thoughts,
     TrainingEvent,
     TrainingRun,
@@ -78,6 +79,14 @@ class FakeBackend:
 
     def export_gguf(self, folder: Path, target: Path) -> None:
         conversion.export_gguf(folder, target)
+
+    def measure(self, base: Path, data: Path, max_seq_length: int, target: Path) -> None:
+        files.inspect(base)
+        examination.measure(data, max_seq_length, target)
+
+    def render(self, base: Path, file: Path, offset: int, max_seq_length: int) -> RenderedRow:
+        files.inspect(base)
+        return examination.render(file, offset, max_seq_length)
 
     def examine(self, base: Path, data: Path, max_seq_length: int, sample: int) -> Examination:
         files.inspect(base)

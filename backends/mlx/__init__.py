@@ -12,6 +12,7 @@ from backends.base import (
     ImportedModel,
     LoadedModel,
     LoadOptions,
+    RenderedRow,
     Thoughts,
     TrainingEvent,
     TrainingRun,
@@ -67,6 +68,18 @@ class MLXBackend:
         from backends.mlx.gguf.export import export_gguf
 
         export_gguf(folder, target)
+
+    def measure(self, base: Path, data: Path, max_seq_length: int, target: Path) -> None:
+        prepare()
+        from backends.mlx.data.rows import measure
+
+        measure(base, data, max_seq_length, target)
+
+    def render(self, base: Path, file: Path, offset: int, max_seq_length: int) -> RenderedRow:
+        prepare()
+        from backends.mlx.data.rows import render
+
+        return render(base, file, offset, max_seq_length)
 
     def examine(self, base: Path, data: Path, max_seq_length: int, sample: int) -> Examination:
         prepare()

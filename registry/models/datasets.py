@@ -36,6 +36,11 @@ class Dataset(models.Model):
     changes = models.JSONField(
         default=dict, editable=False, help_text="Examples added and removed since the previous one"
     )
+    fixes = models.JSONField(
+        default=dict,
+        editable=False,
+        help_text="Message and numbers of the rows fixed since the previous one",
+    )
     description = models.TextField(blank=True)
     source = models.CharField(max_length=500, blank=True, help_text="Where it was read from")
     path = models.CharField(max_length=500, editable=False, help_text="Snapshot, below storage")

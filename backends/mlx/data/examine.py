@@ -32,12 +32,12 @@ _SPLITS = ("train", "valid", "test")
 _BAD = 20  # examples that cannot be used, named per split
 _RENDERED = 3  # of each split, besides its longest
 _PIECES = 3000  # tokens of a rendered example
-_LEARN: Learn = TrainingConfig().learn  # what a job learns by default
+LEARN: Learn = TrainingConfig().learn  # what a job learns by default
 
 
 def examine(base: Path, data: Path, max_seq_length: int, sample: int) -> Examination:
     """See `backends.base.Backend.examine`."""
-    tokenizer = _tokenizer(base)
+    tokenizer = tokenizer_of(base)
     splits: dict[str, SplitTokens] = {}
     rendered: list[RenderedExample] = []
     for split in _SPLITS:
@@ -48,7 +48,8 @@ def examine(base: Path, data: Path, max_seq_length: int, sample: int) -> Examina
     return Examination(splits, rendered)
 
 
-def _tokenizer(base: Path) -> Any:
+def tokenizer_of(base: Path) -> Any:
+    """The tokenizer of a base model, as training loads it. Raises UnsupportedModel."""
     try:
         config = json.loads((base / "config.json").read_text())
         load: Any = load_tokenizer  # untyped upstream; as training loads it
@@ -72,7 +73,7 @@ def _examine(
     for number, line in _lines(path, every):
         try:
             value = json.loads(line)
-            learn = _LEARN
+            learn = LEARN
             if isinstance(value, dict) and ("chosen" in value or is_labelled(value)):
                 (value, _), *_ = judged(value)
                 learn = "last_answer"

@@ -93,7 +93,13 @@ def dataset_task(request: HtmxRequest, pk: int) -> HttpResponse:
     again = ("Send it again", reverse("dataset_new"))
     if found.dataset:
         parents.append((str(found.dataset), found.dataset.get_absolute_url()))
-    if found.kind == DatasetTask.Kind.EXAMINE:
+    if found.kind == DatasetTask.Kind.ROWS:
+        made = reverse("dataset_rows", args=[found.dataset_id])
+        again = ("Check again", reverse("dataset_check", args=[found.dataset_id]))
+    elif found.kind == DatasetTask.Kind.FIX and found.dataset:
+        made = found.dataset.get_absolute_url()
+        again = ("Back to the rows", reverse("dataset_rows", args=[found.dataset_id]))
+    elif found.kind == DatasetTask.Kind.EXAMINE:
         doctor = reverse("dataset_doctor", args=[found.dataset_id])
         again = ("Back to the doctor", doctor)
         made = f"{doctor}?report={found.report_id}" if found.report_id else doctor
@@ -147,10 +153,10 @@ def _examples(dataset: Dataset, split: str, first: int) -> dict[str, Any]:
         read = read_examples(dataset, split, offset=first, limit=EXAMPLES_PER_PAGE)
     except (HubError, OSError) as error:
         return {"examples": [], "examples_error": str(error)}
-    return {"examples": [_as_chat(number, row) for number, row in enumerate(read, first + 1)]}
+    return {"examples": [as_chat(number, row) for number, row in enumerate(read, first + 1)]}
 
 
-def _as_chat(number: int, row: dict[str, Any]) -> dict[str, Any]:
+def as_chat(number: int, row: dict[str, Any]) -> dict[str, Any]:
     """One example as chat messages, whatever its format."""
     if "messages" in row:
         turns = [_with_calls(message) for message in row["messages"]]
