@@ -21,5 +21,17 @@ FIELDS: dict[str, dict[str, str]] = {
         "rejected": "the worse answer",
     },
 }
-COLUMNS = ("messages", "prompt", "completion", "text", "chosen", "rejected", "tools")
-"""The fields that a column can be mapped to."""
+COLUMNS = {
+    "messages": "messages",
+    "system": "system prompt",
+    "history": "earlier turns",
+    "prompt": "prompt",
+    "context": "context, below the prompt",
+    "completion": "completion",
+    "text": "text",
+    "chosen": "chosen answer",
+    "rejected": "rejected answer",
+    "tools": "tools",
+    "label": "label (KTO)",
+}
+"""The fields that a column can be mapped to, and what a person reads for them."""

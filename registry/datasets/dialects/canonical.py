@@ -17,6 +17,8 @@ _PERHAPS = frozenset(
 _DECIDING = frozenset({"messages", "chosen", "rejected", "prompt", "completion", "text"})
 """By these fields a backend knows the format, even when they are null."""
 _TEXTS = _DECODED | _PERHAPS
+_MAY_BE_ABSENT = frozenset({"system", "history", "context", "tools"})
+"""Mapped columns without which a row says the same."""
 
 
 def canonical(row: Row, columns: Mapping[str, str], unused: Unused) -> tuple[Dialect, Format, Row]:
@@ -60,8 +62,10 @@ def _unpacked(row: Row) -> Row:
 
 def _mapped(row: Row, columns: Mapping[str, str], unused: Unused) -> Row:
     """The mapped columns alone: another one could otherwise decide the format."""
-    missing = [name for name in columns.values() if name not in row]
+    missing = [
+        name for key, name in columns.items() if name not in row and key not in _MAY_BE_ABSENT
+    ]
     if missing:
         raise BadLine(f'has no "{missing[0]}"; it has {listed(row) or "nothing"}.')
     unused.note(row, frozenset(columns.values()))
-    return {target: row[name] for target, name in columns.items()}
+    return {target: row[name] for target, name in columns.items() if name in row}

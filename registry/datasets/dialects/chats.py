@@ -37,7 +37,7 @@ _TURN = frozenset({"from", "value", "weight"})
 
 def chat(row: Row, unused: Unused) -> tuple[Format, Row]:
     """`messages`, and perhaps `tools` (or OpenAI's older `functions`) and `system`."""
-    messages = with_system(row, read_messages(row["messages"], unused))
+    messages = with_system(row, read_messages(_or_turns(row["messages"], unused), unused))
     return finished(row, messages, _tools(row, unused))
 
 
@@ -68,12 +68,17 @@ def as_messages(value: Any, role: str, where: str, unused: Unused) -> list[Any]:
     if isinstance(value, dict):
         value = [value]
     if isinstance(value, list):
-        if any(isinstance(turn, dict) and "from" in turn for turn in value):
-            value = from_turns(value, where, unused)
-        return read_messages(value, unused, where)
+        return read_messages(_or_turns(value, unused, where), unused, where)
     if not isinstance(value, str) or not value.strip():
         raise BadLine(f'"{where}" must be a text or a non-empty list of messages.')
     return [{"role": role, "content": value}]
+
+
+def _or_turns(value: Any, unused: Unused, where: str = "messages") -> Any:
+    """ShareGPT's turns as messages, whatever their column is called; anything else as it is."""
+    if isinstance(value, list) and any(isinstance(turn, dict) and "from" in turn for turn in value):
+        return from_turns(value, where, unused)
+    return value
 
 
 def written_messages(text: str, key: str) -> list[Any] | None:

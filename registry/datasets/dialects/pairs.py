@@ -29,7 +29,7 @@ def pair(
         example = {"prompt": with_context(row, asked, context), "completion": row[answered]}
         if before:
             return finished({}, [*before, *lifted(example)["messages"]], [])
-        if (asked, answered) == ("prompt", "completion"):
+        if (asked, answered) == ("prompt", "completion") and example["prompt"] == row["prompt"]:
             return "completions", row
         return "completions", example
 

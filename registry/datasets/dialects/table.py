@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 
 from registry.datasets.dialects.anthropic import anthropic, is_anthropic
@@ -31,6 +31,10 @@ class Dialect:
     fits: Callable[[Row], bool] = lambda _: True
     paired: bool = False
     """Whether it is a chat only when a system prompt or earlier turns stand beside it."""
+    because: str = ""
+    """What `fits` looks for, for a person."""
+    targets: Mapping[str, str] = field(default_factory=dict)
+    """Which of `formats.COLUMNS` a field becomes, where `becomes` does not know."""
 
     @cached_property
     def fields(self) -> tuple[str, ...]:
@@ -42,11 +46,32 @@ class Dialect:
         """The same, to look a name up in."""
         return frozenset(self.fields)
 
+    def becomes(self, name: str) -> str:
+        """Which of `formats.COLUMNS` this field becomes."""
+        return self.targets.get(name) or _TARGETS.get(name, name)
+
+
+_TARGETS = {
+    "conversations": "messages",
+    "conversation": "messages",
+    "system_prompt": "system",
+    "functions": "tools",
+    "input": "context",
+}
+
 
 def _question(name: str, asked: str, answered: str, example: Row) -> Dialect:
     context = tuple(key for key in CONTEXT if key != asked)
     read = pair(asked, answered, context)
-    return Dialect(name, (asked, answered), (*context, *BESIDE), read, example, paired=True)
+    return Dialect(
+        name,
+        (asked, answered),
+        (*context, *BESIDE),
+        read,
+        example,
+        paired=True,
+        targets={asked: "prompt", answered: "completion"},
+    )
 
 
 def _kto(row: Row, unused: Unused) -> tuple[Format, Row]:
@@ -83,6 +108,11 @@ DIALECTS = (
             "preferred_output": [_GOOD],
             "non_preferred_output": [_BAD],
         },
+        targets={
+            "input": "prompt",
+            "preferred_output": "chosen",
+            "non_preferred_output": "rejected",
+        },
     ),
     Dialect(
         "Preferences",
@@ -90,6 +120,7 @@ DIALECTS = (
         (*PROMPTS, *CONTEXT, *SYSTEM, "tools"),
         preference,
         {"prompt": "Capital of Peru?", "chosen": "Lima.", "rejected": "Cusco."},
+        targets=dict.fromkeys(PROMPTS, "prompt"),
     ),
     Dialect(
         "Anthropic messages",
@@ -115,6 +146,7 @@ DIALECTS = (
             ],
         },
         is_anthropic,
+        because="blocks or tools as only Anthropic's messages have",
     ),
     Dialect(
         "Chat messages",
@@ -149,11 +181,12 @@ DIALECTS = (
     Dialect(
         "KTO's good answers",
         ("prompt", "completion", "label"),
-        (*BESIDE, "tools", "functions"),
+        (*CONTEXT, *BESIDE, "tools", "functions"),
         _kto,
         {"prompt": "Capital of Peru?", "completion": "Lima.", "label": True},
         is_label,
         paired=True,
+        because="labels that say good or bad",
     ),
     Dialect(
         "Prompt and completion as messages",
@@ -162,12 +195,13 @@ DIALECTS = (
         conversational,
         {"prompt": [_ASKED], "completion": [_GOOD]},
         lambda row: any(isinstance(row[key], list | dict) for key in ("prompt", "completion")),
+        because="messages in one of them",
     ),
     Dialect(
         "Prompt and completion",
         ("prompt", "completion"),
-        BESIDE,
-        pair("prompt", "completion", ()),
+        (*CONTEXT, *BESIDE),
+        pair("prompt", "completion"),
         {"prompt": "Capital of Peru?", "completion": "Lima."},
         paired=True,
     ),

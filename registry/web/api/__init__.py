@@ -12,10 +12,22 @@ from registry.web.api import (
     datasets,
     lineage,
     models,
+    previews,
     storage,
     versions,
 )
 
 router = Router()
-for part in (models, versions, storage, aliases, compare, lineage, bundles, datasets, bases):
+for part in (
+    models,
+    versions,
+    storage,
+    aliases,
+    compare,
+    lineage,
+    bundles,
+    previews,
+    datasets,
+    bases,
+):
     router.add_router("", part.router)
