@@ -11,9 +11,11 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import os
 import resource
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -46,15 +48,19 @@ def _in_child(path: Path, asked: Asked) -> Iterator[Event]:
     command = [sys.executable, "-m", "registry.datasets.limited", str(path.absolute())]
     name = asked.name or path.name
     root = Path(__file__).resolve().parents[2]
-    with subprocess.Popen(
-        command,
-        bufsize=_AT_ONCE,
-        pipesize=_AT_ONCE,
-        cwd=root,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    ) as child:
+    with (
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch,
+        subprocess.Popen(
+            command,
+            bufsize=_AT_ONCE,
+            pipesize=_AT_ONCE,
+            cwd=root,
+            env={**os.environ, "TMPDIR": scratch},  # goes with it, even if it is killed
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        ) as child,
+    ):
         try:
             assert child.stdin is not None
             assert child.stdout is not None

@@ -195,12 +195,9 @@ class _Sampler(Reader):
         if self.columns:
             chosen = {name: key for key, name in self.columns.items()}
         else:
-            chosen = {
-                key: dialect.becomes(key)
-                for dialect, keys in found
-                for key in keys
-                if key not in unused
-            }
+            chosen = {}
+            for dialect, keys in found:
+                chosen |= dialect.mapping(key for key in keys if key not in unused)
         return {name: chosen.get(name, "") for name in self.columns_seen}
 
     def _estimated(self, counts: dict[str, int]) -> dict[str, int]:
@@ -267,9 +264,12 @@ def _others(columns: list[str], found: Found, uses: Mapping[str, str]) -> list[W
         if dialect.name in names or dialect.because or not set(dialect.needs) <= set(columns):
             continue
         mapped: dict[str, str] = {}
-        for key in dialect.fields:
-            if key in columns:
-                mapped.setdefault(dialect.becomes(key), key)
-        if set(mapped) <= set(COLUMNS) and not set(mapped.values()) <= used:
+        for name, key in dialect.mapping(
+            name for name in dialect.fields if name in columns
+        ).items():
+            mapped.setdefault(key, name)
+        new = {name: key for key, name in mapped.items()}
+        less = new.keys() < used or all(uses[name] == key for name, key in new.items())
+        if set(mapped) <= set(COLUMNS) and not less:
             ways.append(Way(dialect.name, mapped))
     return ways

@@ -12,6 +12,7 @@ from registry.datasets.files.values import BadLine, Row
 from registry.datasets.formats import Format
 
 _BLOCKS = ("tool_use", "tool_result", "thinking", "redacted_thinking")
+_MESSAGE = frozenset({"role", "content"})
 _FIELDS = {
     "tool_use": frozenset({"type", "id", "name", "input"}),
     "tool_result": frozenset({"type", "tool_use_id", "content"}),
@@ -72,6 +73,7 @@ def _expanded(message: Row, position: int, called: dict[Any, str], unused: Unuse
     if results and message.get("role") != "user":
         raise BadLine(f"message {position}: only a user message has a tool_result.")
     if results and not texts:
+        unused.note(message, _MESSAGE, "messages.")
         return results
     said = joined(texts, position, unused, "messages")
     return [*results, {**message, "content": said, **({"tool_calls": calls} if calls else {})}]

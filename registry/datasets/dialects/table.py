@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
+from typing import Any
 
 from registry.datasets.dialects.anthropic import anthropic, is_anthropic
 from registry.datasets.dialects.chats import chat, conversational, sharegpt
 from registry.datasets.dialects.messages import SYSTEM
-from registry.datasets.dialects.pairs import BESIDE, CONTEXT, is_good, is_label, pair
+from registry.datasets.dialects.pairs import (
+    BESIDE,
+    CONTEXT,
+    is_answers,
+    is_good,
+    is_label,
+    pair,
+)
 from registry.datasets.dialects.parts import Unused, listed
 from registry.datasets.dialects.preferences import PROMPTS, openai_preference, preference
+from registry.datasets.dialects.tools import only_calls
+from registry.datasets.dialects.transcripts import glaive, is_transcript, transcript
 from registry.datasets.files.values import BadLine, Row
 from registry.datasets.formats import Format
 
@@ -34,7 +44,9 @@ class Dialect:
     because: str = ""
     """What `fits` looks for, for a person."""
     targets: Mapping[str, str] = field(default_factory=dict)
-    """Which of `formats.COLUMNS` a field becomes, where `becomes` does not know."""
+    """Which of `formats.COLUMNS` a field becomes, where its name does not say it."""
+    guessed: bool = False
+    """Whether the text itself decides, which a column that a person chose does not ask."""
 
     @cached_property
     def fields(self) -> tuple[str, ...]:
@@ -46,9 +58,12 @@ class Dialect:
         """The same, to look a name up in."""
         return frozenset(self.fields)
 
-    def becomes(self, name: str) -> str:
-        """Which of `formats.COLUMNS` this field becomes."""
-        return self.targets.get(name) or _TARGETS.get(name, name)
+    def mapping(self, fields: Iterable[str]) -> dict[str, str]:
+        """Which of `formats.COLUMNS` each of these fields becomes."""
+        found = {name: self.targets.get(name) or _TARGETS.get(name, name) for name in fields}
+        if "chosen" in found.values() and "prompt" not in found.values():
+            found = {name: "prompt" if use == "context" else use for name, use in found.items()}
+        return found
 
 
 _TARGETS = {
@@ -60,7 +75,7 @@ _TARGETS = {
 }
 
 
-def _question(name: str, asked: str, answered: str, example: Row) -> Dialect:
+def _question(name: str, asked: str, answered: str, example: Row, **more: Any) -> Dialect:
     context = tuple(key for key in CONTEXT if key != asked)
     read = pair(asked, answered, context)
     return Dialect(
@@ -71,6 +86,7 @@ def _question(name: str, asked: str, answered: str, example: Row) -> Dialect:
         example,
         paired=True,
         targets={asked: "prompt", answered: "completion"},
+        **more,
     )
 
 
@@ -90,6 +106,11 @@ def _kto(row: Row, unused: Unused) -> tuple[Format, Row]:
 def _text(row: Row) -> tuple[Format, Row]:
     if not isinstance(row["text"], str) or not row["text"].strip():
         raise BadLine('"text" must be a non-empty text.')
+    if isinstance(row.get("role"), str):
+        raise BadLine(
+            'has a "role" beside "text", so it is one message of a chat; put all messages of a chat '
+            'into one row, as a list named "messages".'
+        )
     return "text", row
 
 
@@ -117,10 +138,10 @@ DIALECTS = (
     Dialect(
         "Preferences",
         ("chosen", "rejected"),
-        (*PROMPTS, *CONTEXT, *SYSTEM, "tools"),
+        tuple(dict.fromkeys((*PROMPTS, *CONTEXT, *SYSTEM, "tools"))),
         preference,
         {"prompt": "Capital of Peru?", "chosen": "Lima.", "rejected": "Cusco."},
-        targets=dict.fromkeys(PROMPTS, "prompt"),
+        targets={**dict.fromkeys(PROMPTS, "prompt"), "input": "context"},
     ),
     Dialect(
         "Anthropic messages",
@@ -194,7 +215,10 @@ DIALECTS = (
         (*SYSTEM, "tools", "functions"),
         conversational,
         {"prompt": [_ASKED], "completion": [_GOOD]},
-        lambda row: any(isinstance(row[key], list | dict) for key in ("prompt", "completion")),
+        lambda row: any(
+            isinstance(row[key], list | dict) and not is_answers(row[key])
+            for key in ("prompt", "completion")
+        ),
         because="messages in one of them",
     ),
     Dialect(
@@ -242,6 +266,48 @@ DIALECTS = (
         {"query": "Capital of Peru?", "response": "Lima."},
     ),
     _question(
+        "Query and answer",
+        "query",
+        "answer",
+        {"query": "Capital of Peru?", "answer": "Lima."},
+    ),
+    Dialect(
+        "xLAM function calling",
+        ("query", "answers", "tools"),
+        (),
+        only_calls,
+        {
+            "query": "Weather in Lima?",
+            "answers": '[{"name": "look", "arguments": {"at": "Lima"}}]',
+            "tools": '[{"name": "look", "parameters": {"at": {"type": "str"}}}]',
+        },
+        targets={"query": "prompt", "answers": "completion"},
+    ),
+    _question(
+        "SQuAD",
+        "question",
+        "answers",
+        {
+            "question": "Capital?",
+            "context": "Lima is Peru's capital.",
+            "answers": {"text": ["Lima"]},
+        },
+        fits=lambda row: is_answers(row["answers"]),
+        because="answers in a list of texts",
+    ),
+    _question(
+        "Problem and solution",
+        "problem",
+        "solution",
+        {"problem": "1 + 1?", "solution": "2"},
+    ),
+    _question(
+        "Inputs and targets",
+        "inputs",
+        "targets",
+        {"inputs": "Capital of Peru?", "targets": "Lima."},
+    ),
+    _question(
         "Prompt and response",
         "prompt",
         "response",
@@ -254,6 +320,32 @@ DIALECTS = (
         {"input": "Capital of Peru?", "output": "Lima."},
     ),
     Dialect(
+        "Glaive function calling",
+        ("chat",),
+        ("system",),
+        glaive,
+        {
+            "system": 'SYSTEM: Use them if required -\n{"name": "look", "parameters": {}}',
+            "chat": "USER: Weather in Lima?\n\n\nASSISTANT: <functioncall> "
+            '{"name": "look", "arguments": \'{"at": "Lima"}\'} <|endoftext|>\n\n\n'
+            "FUNCTION RESPONSE: Sun\n\n\nASSISTANT: Sunny. <|endoftext|>",
+        },
+        lambda row: is_transcript(row["chat"]),
+        because="USER: and ASSISTANT: before each turn",
+        targets={"chat": "messages"},
+    ),
+    Dialect(
+        "Chat written as a text",
+        ("text",),
+        (),
+        transcript,
+        {"text": "### Human: Capital of Peru?### Assistant: Lima."},
+        lambda row: is_transcript(row["text"]),
+        because="Human: and Assistant: before each turn",
+        targets={"text": "messages"},
+        guessed=True,
+    ),
+    Dialect(
         "Plain text",
         ("text",),
         (),
@@ -264,9 +356,12 @@ DIALECTS = (
 )
 
 
-def match(row: Row) -> Dialect:
-    """The first dialect of the table that the row is in. Raises BadLine for none."""
+def match(row: Row, *, chosen: bool = False) -> Dialect:
+    """The first dialect of the table that the row is in; `chosen` when a person chose its columns.
+    Raises BadLine for none."""
     for dialect in _named(tuple(row)) if len(row) <= _FEW else DIALECTS:
+        if chosen and dialect.guessed:
+            continue
         if all(row.get(key) is not None for key in dialect.needs) and dialect.fits(row):
             return dialect
     raise BadLine(_why_none(row))
