@@ -13,6 +13,7 @@ from typing import Any
 from registry.datasets import limited, reading
 from registry.datasets.dialects.table import DIALECTS, Dialect
 from registry.datasets.examples import BadExamples, Reader
+from registry.datasets.files.rows import packing
 from registry.datasets.formats import COLUMNS
 from registry.datasets.snapshots import check_columns
 from registry.datasets.splits import split_hub_files, write_splits
@@ -22,7 +23,9 @@ from registry.models import Dataset
 from registry.storage import artifacts, paths
 
 WHOLE = 4 << 20
-"""Bytes of a source that is read to its end: a second or two."""
+"""Bytes of a source that is read to its end, if that is not after `MOST_ROWS` of a file: a second
+or two."""
+MOST_ROWS = 50_000
 ROWS = 1_000
 """Rows that are read of each file of a larger one; ten times as many of a compressed file, whose
 share is known only roughly before."""
@@ -100,8 +103,8 @@ def preview(
     check_columns(columns or {})
     if not source.exists():
         raise NotFound(f"There is nothing at {source}.")
-    sampler = _Sampler(columns=columns or {}, names=names or {})
-    sampler.most = 0 if size_of(source, nested=hub) <= WHOLE else ROWS
+    few = size_of(source, nested=hub) > WHOLE
+    sampler = _Sampler(columns=columns or {}, names=names or {}, few=few)
     counts: dict[str, int] = {}
     failed = ""
     scratch = paths.staging_dir("preview")
@@ -120,7 +123,7 @@ def preview(
 class _Sampler(Reader):
     """Reads the beginning of each file, and keeps what a person sees of it."""
 
-    most: int = 0
+    few: bool = False
     samples: list[Sample] = field(default_factory=list)
     columns_seen: dict[str, None] = field(default_factory=dict)
     exact: bool = True
@@ -134,13 +137,14 @@ class _Sampler(Reader):
         named = self.files.setdefault(split, [])
         named.append(name)
         size = path.stat().st_size
-        if self.most and len(named) > FILES and self._bytes[split]:
+        if self.few and len(named) > FILES and self._bytes[split]:
             self.exact = False
             self._rows[split] += self._rows[split] * size / self._bytes[split]
             self._bytes[split] += size
             return
         rows, share, whole = 0, 0.0, True
-        asked = reading.Asked(self.columns, self.kind, name, self.most, SHOWN)
+        most = ROWS * (10 if packing(path) else 1) if self.few else MOST_ROWS
+        asked = reading.Asked(self.columns, self.kind, name, most, SHOWN)
         for event in limited.read(path, asked):
             self.take(event, name)
             if event.found:

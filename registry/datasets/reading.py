@@ -24,6 +24,7 @@ _LONG = 1 << 20  # bytes of an example from which its parts are counted
 _PARTS = 500_000
 """Lists and objects of an example; each takes some 60 bytes where a page shows it."""
 _LOOKED_AT_BYTES = 8 << 20
+_MOST_BYTES = 64 << 20
 _TOO_LONG = f"{values.LONGEST_LINE >> 20} MiB."
 _NOTHING: tuple[Any, ...] = (None, "", [], {})
 _COLUMNS, _NAME, _CUT = 50, 200, 600
@@ -33,7 +34,8 @@ _COLUMNS, _NAME, _CUT = 50, 200, 600
 @dataclass(frozen=True)
 class Asked:
     """How to read a file: mapped columns, what the examples before were, and what errors call it;
-    how many rows at most (0: all), and with how many of them what they were in the file."""
+    how many rows at most (0: all; else at most 64 MiB of them, too), and with how many of them what
+    they were in the file."""
 
     columns: Mapping[str, str] = field(default_factory=dict)
     kind: Kind | None = None
@@ -61,6 +63,10 @@ class Shown(NamedTuple):
 
     place: str
     fields: dict[str, str]
+
+
+type Placed = tuple[str, Row | str | BadLine]
+"""A row and where it stands in its file."""
 
 
 class Event(NamedTuple):
@@ -93,13 +99,13 @@ class Reading:
         self.dialects: dict[str, tuple[Dialect, set[str]]] = {}
         self.shown: dict[str, Shown] = {}
         self.columns: dict[str, None] = {}
+        self.size = 0
 
     def events(self) -> Iterator[Event]:
         """The examples and mistakes, and at the end what was found. Raises Invalid when the file
         as a whole cannot be read."""
         given = rows.rows(self.path, self._tick, self.unused.add, self.asked.name)
-        few = islice(given, self.asked.most or None)
-        read = (self._read(place, row) for place, row in few)
+        read = (self._read(place, row) for place, row in self._few(given))
         first = [] if self.kind else list(_first(read))
         if examples := [item.example for _, item in first if isinstance(item, _Read)]:
             self.kind = decide(examples)
@@ -111,6 +117,13 @@ class Reading:
             if event.problem and event.problem.endswith(_TOO_LONG):
                 break
         yield Event(1.0, found=self._found(whole=next(given, None) is None))
+
+    def _few(self, given: Iterator[Placed]) -> Iterator[Placed]:
+        """As many rows as are asked for, counted in `size` once they are read."""
+        for number, row in enumerate(given, start=1):
+            yield row
+            if self.asked.most and (number >= self.asked.most or self.size > _MOST_BYTES):
+                return
 
     def _tick(self, share: float) -> None:
         self.share = share
@@ -125,11 +138,13 @@ class Reading:
             same = isinstance(row, str) and example is given
             line = row if isinstance(row, str) and same else _dump(format, example)
         except BadLine as error:
+            self.size += len(row) if isinstance(row, str) else 0
             if isinstance(row, str) and self.asked.shown > len(self.shown):
                 self.shown.setdefault(place, Shown(place, {"": cut(row)}))
             return place, error
         except RecursionError:
             return place, BadLine("is nested too deeply.")
+        self.size += len(line)
         self._see(dialect, given)
         return place, _Read(Example(dialect.paired, format, example), line)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import os
@@ -22,7 +23,7 @@ from django.test import Client
 
 from registry.background import work
 from registry.datasets import preview as previews
-from registry.datasets import snapshots, tasks, uploads
+from registry.datasets import reading, snapshots, tasks, uploads
 from registry.datasets.dialects.table import DIALECTS, Dialect
 from registry.datasets.examples import BadExamples
 from registry.datasets.formats import COLUMNS
@@ -129,6 +130,32 @@ def test_a_large_file_is_read_in_part_and_its_examples_are_estimated(
     one = preview(write_jsonl(tmp_path / "one.jsonl", rows))
     assert 1800 <= sum(one.splits.values()) <= 2200
     assert one.splits["train"] > 5 * one.splits["valid"] > 0
+
+
+def test_a_small_file_of_endless_rows_is_not_read_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(previews, "MOST_ROWS", 50)
+    path = write_jsonl(tmp_path / "a.jsonl", [chat(100 + n) for n in range(200)])
+    seen = preview(path)
+    assert not seen.exact
+    assert sum(seen.splits.values()) == pytest.approx(200, rel=0.1)
+    monkeypatch.setattr(previews, "MOST_ROWS", 1000)
+    monkeypatch.setattr(reading, "_MOST_BYTES", 3000)
+    seen = preview(path)
+    assert not seen.exact
+    assert sum(seen.splits.values()) == pytest.approx(200, rel=0.1)
+
+
+def test_of_a_compressed_file_more_rows_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(previews, "WHOLE", 0)
+    monkeypatch.setattr(previews, "ROWS", 20)
+    lines = "".join(json.dumps(chat(n)) + "\n" for n in range(150)).encode()
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(lines))
+    seen = preview(tmp_path / "a.jsonl.gz")
+    assert (seen.exact, sum(seen.splits.values())) == (True, 150)
 
 
 def test_of_many_large_files_a_few_are_read(
