@@ -141,12 +141,12 @@ def _way(text: str) -> dict[str, str]:
 
 
 def _grouped(problems: list[str]) -> list[str]:
-    """Each mistake at its first place, and how many of the listed are the same."""
+    """Each mistake at its first place, and whether other rows have it, too."""
     same: dict[str, list[str]] = {}
     for problem in problems:
         same.setdefault(problem.partition(": ")[2] or problem, []).append(problem)
     return [
-        f"{first} And {len(rest)} more like it." if rest else first
+        f"{first} Other rows have the same error." if rest else first
         for first, *rest in same.values()
     ]
 

@@ -262,7 +262,8 @@ def test_columns_are_chosen_on_the_page(client: Client) -> None:
     rows = [{"ask": f"q{n}", "say": f"a{n}", "sys": "s", "id": n} for n in range(40)]
     staged = client.post("/datasets/new/", {"files": sent(rows)})["Location"]
     seen = client.get(staged).content.decode()
-    assert "map its columns yourself: ask, say, sys, id" in seen
+    assert "No row can be read yet. Choose below what the columns are." in seen
+    assert "map its columns yourself: ask, say, sys, id. Other rows have the same error." in seen
     assert re.search(r'name="register"\s+disabled>', seen)
     chosen = columns(ask="prompt", say="completion", sys="", id="")
     looked = client.post(staged, {**chosen, "name": "typed", "description": "kept"})
