@@ -392,3 +392,25 @@ def test_columns_are_chosen_on_the_preview_of_a_file(page: Page, tmp_path: Path)
     expect(page.get_by_role("heading", name="asked-in-columns", level=1)).to_be_visible()
     expect(page.get_by_text("Kept while columns are chosen")).to_be_visible()
     expect(page.get_by_text("Prompt and completion").first).to_be_visible()
+
+
+def test_a_preview_works_on_a_phone_without_javascript(
+    browser: Browser, hub: RunningHub, tmp_path: Path
+) -> None:
+    file = tmp_path / "without-script.csv"
+    file.write_text("ask,say\n" + "".join(f"q{n} {'long ' * 40},a{n}\n" for n in range(30)))
+    context = browser.new_context(
+        base_url=hub.url, java_script_enabled=False, viewport={"width": 375, "height": 800}
+    )
+    page = context.new_page()
+    page.goto("/datasets/new/")
+    page.get_by_label("Files", exact=True).set_input_files(file)
+    page.get_by_role("button", name="Preview").click()
+    page.get_by_label("ask", exact=True).select_option("prompt")
+    page.get_by_label("say", exact=True).select_option("completion")
+    page.get_by_role("button", name="Update the preview").click()
+    expect(page.locator(".msg.assistant").first).to_contain_text("a0")
+    assert overflow(page) == 0
+    page.get_by_role("button", name="Register", exact=True).click()
+    expect(page.get_by_role("heading", name="without-script", level=1)).to_be_visible()
+    context.close()
