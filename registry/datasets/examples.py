@@ -52,27 +52,34 @@ class Reader:
     files: dict[str, list[str]] = field(default_factory=dict)
     """By split, the names of the files that it was read from; "" for files that are split."""
     left_out: list[str] = field(default_factory=list)
-    _kind: Kind | None = None
+    kind: Kind | None = None
     _tools: bool = False
     _labels: Counter[str] = field(default_factory=Counter)
     _dialects: dict[str, list[str]] = field(default_factory=dict)
     _unused: Unused = field(default_factory=Unused)
 
-    def read(self, path: Path) -> Iterator[str]:
-        """Every good example of `path`, as a line of JSON without line end.
+    def read(self, path: Path, split: str = "") -> Iterator[str]:
+        """Every good example of `path`, as a line of JSON without line end; `split` is the one
+        that the file is, "" for one that is split.
 
         A JSON line that training reads as it is stays as it is, byte for byte. Raises Invalid when
         the file as a whole cannot be read.
         """
         name = self.name(path)
-        for event in limited.read(path, reading.Asked(self.columns, self._kind, name)):
-            if event.problem is not None:
-                self._note(f"{name} {event.problem}")
-            elif event.found:
-                self._keep(event.found)
-            elif event.line is not None:
-                self._count(event.line, event.share)
+        self.files.setdefault(split, []).append(name)
+        for event in limited.read(path, reading.Asked(self.columns, self.kind, name)):
+            self.take(event, name)
+            if event.line is not None:
                 yield event.line
+
+    def take(self, event: reading.Event, name: str) -> None:
+        """Note what was read of the file that a person calls `name`."""
+        if event.problem is not None:
+            self._note(f"{name} {event.problem}")
+        elif event.found:
+            self._keep(event.found)
+        elif event.line is not None:
+            self._count(event.line, event.share)
 
     def name(self, path: Path) -> str:
         """What a person calls this file."""
@@ -82,9 +89,9 @@ class Reader:
         """The format of what was read. Raises BadExamples with the problems that `read` met."""
         if self.problems:
             raise BadExamples(self.problems, self.wrong)
-        if self._kind is None:
+        if self.kind is None:
             raise Invalid("The file holds no example.")
-        return Dataset.Format("tools" if self._tools else self._kind.format)
+        return Dataset.Format("tools" if self._tools else self.kind.format)
 
     def schema(self) -> dict[str, Any]:
         """What a data set's row keeps: the fields of its examples, the dialects they were read
@@ -103,7 +110,7 @@ class Reader:
         self.left_out += [self.name(path) for path in paths]
 
     def _keep(self, found: reading.Found) -> None:
-        self._kind = found.kind
+        self.kind = found.kind
         self._tools |= found.tools
         self._labels.update(found.labels)
         for name, keys in found.dialects.items():

@@ -26,5 +26,17 @@ FIELDS: dict[str, dict[str, str]] = {
         "label": "true for a good answer, false for a bad one",
     },
 }
-COLUMNS = ("messages", "prompt", "completion", "text", "chosen", "rejected", "label", "tools")
-"""The fields that a column can be mapped to."""
+COLUMNS = {
+    "messages": "messages",
+    "system": "system prompt",
+    "history": "earlier turns",
+    "prompt": "prompt",
+    "context": "context, below the prompt",
+    "completion": "completion",
+    "text": "text",
+    "chosen": "chosen answer",
+    "rejected": "rejected answer",
+    "tools": "tools",
+    "label": "label: good or bad",
+}
+"""The fields that a column can be mapped to, and what a person reads for them."""

@@ -11,16 +11,18 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import os
 import resource
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
 from registry.datasets.dialects.detection import Kind
 from registry.datasets.files import rows, values
-from registry.datasets.reading import Asked, Event, Found, Reading
+from registry.datasets.reading import Asked, Event, Found, Reading, Shown
 from registry.errors import Invalid
 
 HERE = 1 << 20
@@ -30,7 +32,7 @@ PROCESSOR_S = 3600
 MEMORY = 2 << 30  # bytes of address space, pyarrow itself included
 _LONGEST_EVENT = 4 * values.LONGEST_LINE + 4096  # bytes; a character has up to four
 _AT_ONCE = 256 << 10  # bytes between the processes
-_LINE, _SHARE, _PROBLEM, _FOUND = b"=", b"%", b"!", b"."
+_LINE, _SHARE, _PROBLEM, _FOUND, _SHOWN = b"=", b"%", b"!", b".", b"<"
 
 
 def read(path: Path, asked: Asked) -> Iterator[Event]:
@@ -46,15 +48,19 @@ def _in_child(path: Path, asked: Asked) -> Iterator[Event]:
     command = [sys.executable, "-m", "registry.datasets.limited", str(path.absolute())]
     name = asked.name or path.name
     root = Path(__file__).resolve().parents[2]
-    with subprocess.Popen(
-        command,
-        bufsize=_AT_ONCE,
-        pipesize=_AT_ONCE,
-        cwd=root,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    ) as child:
+    with (
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch,
+        subprocess.Popen(
+            command,
+            bufsize=_AT_ONCE,
+            pipesize=_AT_ONCE,
+            cwd=root,
+            env={**os.environ, "TMPDIR": scratch},  # goes with it, even if it is killed
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        ) as child,
+    ):
         try:
             assert child.stdin is not None
             assert child.stdout is not None
@@ -76,16 +82,21 @@ def _in_child(path: Path, asked: Asked) -> Iterator[Event]:
 def _events(said: IO[bytes]) -> Iterator[Event]:
     """What the child writes: a mark, and a line of JSON or of the example as it is."""
     share = 0.0
+    shown: Shown | None = None
     for raw in iter(lambda: said.readline(_LONGEST_EVENT), b""):
         if not raw.endswith(b"\n"):
             return  # the child ended while it wrote
         mark, text = raw[:1], raw[1:-1]
         if mark == _LINE:
-            yield Event(share, line=text.decode())
+            yield Event(share, line=text.decode(), shown=shown)
+            shown = None
         elif mark == _SHARE:
             share = float(text)
+        elif mark == _SHOWN:
+            shown = Shown(*json.loads(text))
         elif mark == _PROBLEM:
-            yield Event(share, problem=json.loads(text))
+            yield Event(share, problem=json.loads(text), shown=shown)
+            shown = None
         else:
             found = json.loads(text)
             yield Event(1.0, found=Found(**found | {"kind": _kind(found["kind"])}))
@@ -98,6 +109,8 @@ def _write(events: Iterator[Event], out: IO[bytes]) -> None:
         if event.share - share >= 0.001:
             share = event.share
             out.write(_SHARE + str(share).encode() + b"\n")
+        if event.shown:
+            out.write(_SHOWN + json.dumps(event.shown).encode() + b"\n")
         if event.line is not None:
             out.write(_LINE + event.line.encode() + b"\n")
         elif event.found:

@@ -5,6 +5,7 @@ No Django: large files are read in a process of their own (`registry.datasets.li
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain, islice
@@ -23,40 +24,61 @@ _LONG = 1 << 20  # bytes of an example from which its parts are counted
 _PARTS = 500_000
 """Lists and objects of an example; each takes some 60 bytes where a page shows it."""
 _LOOKED_AT_BYTES = 8 << 20
+_MOST_BYTES = 64 << 20
 _TOO_LONG = f"{values.LONGEST_LINE >> 20} MiB."
 _NOTHING: tuple[Any, ...] = (None, "", [], {})
+_COLUMNS, _NAME, _CUT = 50, 200, 600
+"""Columns of a shown row, and characters of their names and of their values."""
 
 
 @dataclass(frozen=True)
 class Asked:
-    """How to read a file: mapped columns, what the examples before were, and what errors call it."""
+    """How to read a file: mapped columns, what the examples before were, and what errors call it;
+    how many rows at most (0: all; else at most 64 MiB of them, too), and with how many of them what
+    they were in the file."""
 
     columns: Mapping[str, str] = field(default_factory=dict)
     kind: Kind | None = None
     name: str = ""
+    most: int = 0
+    shown: int = 0
 
 
 @dataclass(frozen=True)
 class Found:
     """What a file held: the kind of its examples and of those before; dialects with the fields
     that their rows had; columns and fields that nothing reads; whether tools are used; how many
-    answers have each label."""
+    answers have each label; the columns of the file, and whether it was read to its end."""
 
     kind: Kind | None
     dialects: dict[str, list[str]]
     unused: list[str]
     tools: bool
     labels: dict[str, int]
+    columns: list[str]
+    whole: bool
+
+
+class Shown(NamedTuple):
+    """A row as it is in its file: where, and the text of each column, cut."""
+
+    place: str
+    fields: dict[str, str]
+
+
+type Placed = tuple[str, Row | str | BadLine]
+"""A row and where it stands in its file."""
 
 
 class Event(NamedTuple):
-    """An example as a line of JSON, a mistake with its place, or at the end what was found; and
-    the share of the file that is read."""
+    """An example as a line of JSON, a mistake with its place, or at the end what was found; the
+    share of the file that is read, and the row that it was, if that was asked for."""
 
     share: float
     line: str | None = None
     problem: str | None = None
     found: Found | None = None
+    shown: Shown | None = None
 
 
 class _Read(NamedTuple):
@@ -77,12 +99,15 @@ class Reading:
         self.labels = {"true": 0, "false": 0}
         self.unused = Unused()
         self.dialects: dict[str, tuple[Dialect, set[str]]] = {}
+        self.shown: dict[str, Shown] = {}
+        self.columns: dict[str, None] = {}
+        self.size = 0
 
     def events(self) -> Iterator[Event]:
         """The examples and mistakes, and at the end what was found. Raises Invalid when the file
         as a whole cannot be read."""
         given = rows.rows(self.path, self._tick, self.unused.add, self.asked.name)
-        read = (self._read(place, row) for place, row in given)
+        read = (self._read(place, row) for place, row in self._few(given))
         first = [] if self.kind else list(_first(read))
         if examples := [item.example for _, item in first if isinstance(item, _Read)]:
             self.kind = decide(examples)
@@ -93,7 +118,14 @@ class Reading:
             yield event
             if event.problem and event.problem.endswith(_TOO_LONG):
                 break
-        yield Event(1.0, found=self._found())
+        yield Event(1.0, found=self._found(whole=next(given, None) is None))
+
+    def _few(self, given: Iterator[Placed]) -> Iterator[Placed]:
+        """As many rows as are asked for, counted in `size` once they are read."""
+        for number, row in enumerate(given, start=1):
+            yield row
+            if self.asked.most and (number >= self.asked.most or self.size > _MOST_BYTES):
+                return
 
     def _tick(self, share: float) -> None:
         self.share = share
@@ -103,15 +135,29 @@ class Reading:
             if isinstance(row, BadLine):
                 raise row
             given = values.parse(row) if isinstance(row, str) else row
+            self._show(place, given)
             dialect, format, example = canonical(given, self.asked.columns, self.unused)
             same = isinstance(row, str) and example is given
             line = row if isinstance(row, str) and same else _dump(format, example)
         except BadLine as error:
+            self.size += len(row) if isinstance(row, str) else 0
+            if isinstance(row, str) and self.asked.shown > len(self.shown):
+                self.shown.setdefault(place, Shown(place, {"": cut(row)}))
             return place, error
         except RecursionError:
             return place, BadLine("is nested too deeply.")
+        self.size += len(line)
         self._see(dialect, given)
         return place, _Read(Example(dialect.paired, format, example), line)
+
+    def _show(self, place: str, given: Row) -> None:
+        """Keep what a person sees of the row beside what it becomes."""
+        for key in given if self.asked.shown else ():
+            if len(self.columns) < _COLUMNS and len(key) <= _NAME:
+                self.columns.setdefault(key)
+        if self.asked.shown > len(self.shown):
+            fields = islice(given.items(), _COLUMNS)
+            self.shown[place] = Shown(place, {key[:_NAME]: cut(value) for key, value in fields})
 
     def _see(self, dialect: Dialect, given: Row) -> None:
         """Note which of the dialect's fields a row has."""
@@ -119,12 +165,13 @@ class Reading:
             self.dialects[dialect.name] = (dialect, set())
         _, seen = self.dialects[dialect.name]
         if columns := self.asked.columns:
-            given = {key: given[column] for key, column in columns.items()}
+            given = {key: given.get(column) for key, column in columns.items()}
         for key in (given.keys() & dialect.known) - seen:
             if given[key] not in _NOTHING:
                 seen.add(key)
 
     def _event(self, place: str, item: _Read | BadLine) -> Event:
+        shown = self.shown.get(place)
         try:
             if isinstance(item, BadLine):
                 raise item
@@ -136,13 +183,13 @@ class Reading:
             if len(line) > _LONG and line.count("[") + line.count("{") > _PARTS:
                 raise BadLine(f"holds more than {_PARTS:,} lists and objects.")
         except BadLine as error:
-            return Event(self.share, problem=f"{place}: {error}")
+            return Event(self.share, problem=f"{place}: {error}", shown=shown)
         self.tools |= item.example.format == "tools"
         if item.example.format == "labelled":
             self.labels["true" if row["label"] else "false"] += 1
-        return Event(self.share, line=line)
+        return Event(self.share, line=line, shown=shown)
 
-    def _found(self) -> Found:
+    def _found(self, *, whole: bool) -> Found:
         return Found(
             self.kind,
             {
@@ -152,7 +199,19 @@ class Reading:
             list(self.unused),
             self.tools,
             self.labels,
+            list(self.columns),
+            whole,
         )
+
+
+def cut(value: Any) -> str:
+    """What a person sees of a value: its text, or its JSON, of bounded length."""
+    try:
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    except RecursionError:
+        text = "…"
+    text = text if len(text) <= _CUT else f"{text[:_CUT]}…"
+    return text.encode("utf-8", "replace").decode().replace("\0", "?")
 
 
 def _first(

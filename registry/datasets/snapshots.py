@@ -43,6 +43,7 @@ def register_dataset(
     columns: Mapping[str, str] | None = None,
     progress: Progress = SILENT,
     names: Mapping[str, str] | None = None,
+    hub: bool = False,
 ) -> Dataset:
     """Check the examples at `source`, snapshot them in storage and make their row.
 
@@ -50,7 +51,8 @@ def register_dataset(
     hash of each example, or a folder with files for train, valid and perhaps test. The name's newest revision is returned
     when it has the same bytes; other bytes make its next revision. `origin` is what the row says
     about where it came from, when that is not the path; `columns` maps the names that training
-    reads to the source's own, `names` its files' names to those by which a person knows them.
+    reads to the source's own, `names` its files' names to those by which a person knows them. A
+    folder from a model `hub` may lack a split, which is taken from the training examples then.
 
     Raises Invalid (BadExamples with line numbers), and NotFound.
     """
@@ -63,7 +65,7 @@ def register_dataset(
         description,
         str(source.absolute()) if origin is None else origin,
         Reader(columns=columns or {}, progress=progress, names=names or {}),
-        write_splits,
+        split_hub_files if hub else write_splits,
     )
 
 
@@ -132,7 +134,12 @@ def check(name: str, columns: Mapping[str, str] | None = None) -> None:
         validate_name(name)
     except ValidationError as error:
         raise Invalid(" ".join(error.messages)) from None
-    if unknown := sorted(set(columns or {}) - set(COLUMNS)):
+    check_columns(columns or {})
+
+
+def check_columns(columns: Mapping[str, str]) -> None:
+    """Raises Invalid for a field that no column can be mapped to."""
+    if unknown := sorted(set(columns) - set(COLUMNS)):
         raise Invalid(f"{unknown[0]!r} cannot be mapped; use one of {', '.join(COLUMNS)}.")
 
 

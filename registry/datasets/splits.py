@@ -104,8 +104,7 @@ def split_named(*parts: str) -> str:
 
 def _all(files: Iterable[Path], reader: Reader, split: str = "") -> Iterator[str]:
     for path in files:
-        reader.files.setdefault(split, []).append(reader.name(path))
-        yield from reader.read(path)
+        yield from reader.read(path, split)
 
 
 def _write(path: Path, lines: Iterable[str]) -> int:

@@ -8,7 +8,6 @@ one can be retried.
 from __future__ import annotations
 
 import contextlib
-import shutil
 from collections.abc import Mapping, Sequence
 
 from django.core.files.uploadedfile import UploadedFile
@@ -18,17 +17,14 @@ from registry.background.progress import Progress
 from registry.datasets import hub_files, snapshots, uploads
 from registry.datasets.examination import examine, find_report
 from registry.datasets.examples import BadExamples
-from registry.datasets.files.rows import packing
 from registry.datasets.workbench import findings, fixes
 from registry.datasets.workbench.fixes import Fix
-from registry.errors import Conflict, NotFound
+from registry.errors import Conflict, Invalid, NotFound
 from registry.models import BaseModel, Dataset, DatasetReport, DatasetTask
-from registry.storage import paths
+from registry.storage import artifacts, paths
 
 AT_ONCE = 4 << 20
 """Bytes that are read while a person waits: a second or two."""
-
-_UNPACKS = 10  # times its size, for a text
 
 Kind = DatasetTask.Kind
 
@@ -44,32 +40,79 @@ def start_upload(
     Raises what `register_dataset` raises.
     """
     snapshots.check(name, columns)
-    if sum(map(_size, files)) <= AT_ONCE:
+    if uploads.sent_size(files) <= AT_ONCE:
         return uploads.register_upload(name, files, description, columns)
     saved = uploads.save(files)
-    task = DatasetTask(
-        kind=Kind.REGISTER,
-        name=name,
-        source=uploads.origin_of(files),
-        options={
-            "upload": saved.folder.name,
-            "file": saved.source.name if saved.source != saved.folder else "",
-            "names": saved.names,
-            "description": description,
-            "columns": dict(columns or {}),
-        },
-    )
     try:
-        work.add(task)
+        task = work.add(_task(name, saved, uploads.origin_of(files), description, columns))
     except BaseException:
-        shutil.rmtree(saved.folder, ignore_errors=True)
+        uploads.discard(saved)
         raise
     return work.launch(task)
 
 
-def _size(file: UploadedFile[bytes]) -> int:
-    """Bytes to read: of a compressed file, those that it may well unpack to."""
-    return (file.size or 0) * (_UNPACKS if packing(file.name or "") else 1)
+def start_staged(
+    name: str,
+    saved: uploads.Saved,
+    description: str = "",
+    columns: Mapping[str, str] | None = None,
+) -> Dataset | DatasetTask:
+    """Register what was staged for a preview: at once when it is small, else the task that does.
+    It stays staged unless it is registered.
+
+    Raises what `register_dataset` raises.
+    """
+    snapshots.check(name, columns)
+    if uploads.size_of(saved.source, nested=saved.hub) <= AT_ONCE:
+        made = snapshots.register_dataset(
+            name,
+            saved.source,
+            description,
+            origin=saved.origin,
+            columns=columns,
+            names=saved.names,
+            hub=saved.hub,
+        )
+        uploads.discard(saved)
+        return made
+    uploads.claim(saved)
+    try:
+        task = work.add(_task(name, saved, saved.origin, description, columns))
+    except BaseException:
+        uploads.give_back(saved.folder)
+        raise
+    return work.launch(task)
+
+
+def _task(
+    name: str,
+    saved: uploads.Saved,
+    origin: str,
+    description: str,
+    columns: Mapping[str, str] | None,
+) -> DatasetTask:
+    return DatasetTask(
+        kind=Kind.REGISTER,
+        name=name,
+        source=origin[:500],
+        options={
+            "upload": saved.key,
+            "file": saved.source.name if saved.source != saved.folder else "",
+            "names": saved.names,
+            "hub": saved.hub,
+            "description": description,
+            "columns": dict(columns or {}),
+        },
+    )
+
+
+def start_download(hub_id: str) -> DatasetTask:
+    """The task that downloads and stages `hub:OWNER/NAME[@REVISION]` for a preview. Raises Invalid
+    and Conflict."""
+    name, _ = hub_files.check_id(hub_id)
+    called = name.partition("/")[2].rstrip("-._")[:100] or "download"
+    task = DatasetTask(kind=Kind.REGISTER, name=called, source=hub_id, options={"download": True})
+    return work.launch(work.add(task))
 
 
 def start_hub(
@@ -140,9 +183,9 @@ def checked(dataset: Dataset) -> findings.Findings:
     return found
 
 
-def run(task: DatasetTask) -> Dataset | DatasetReport:
+def run(task: DatasetTask) -> Dataset | DatasetReport | uploads.Saved:
     """Do the work of a running task. Raises what went wrong after the row says it, too."""
-    made: Dataset | DatasetReport
+    made: Dataset | DatasetReport | uploads.Saved
     with work.doing(task) as progress:
         if task.kind == Kind.EXAMINE:
             made = _examine(task, progress)
@@ -153,6 +196,9 @@ def run(task: DatasetTask) -> Dataset | DatasetReport:
         elif task.kind == Kind.FIX:
             made = _fix(task, progress)
             task.complete(dataset=made)
+        elif task.options.get("download"):
+            made = _download(task, progress)
+            task.complete(options={**task.options, "staged": made.key})
         else:
             made = _register(task, progress)
             task.complete(dataset=made)
@@ -180,10 +226,27 @@ def _register(task: DatasetTask, progress: Progress) -> Dataset:
             columns=columns,
             progress=progress,
             names=options.get("names"),
+            hub=options.get("hub", False),
         )
     except BadExamples as error:
-        task.write(problems=error.problems)
+        if task.upload and uploads.give_back(paths.upload_dir(task.upload)):
+            task.options = {**options, "upload": "", "staged": task.upload}
+        task.write(problems=error.problems, options=task.options)
         raise
+
+
+def _download(task: DatasetTask, progress: Progress) -> uploads.Saved:
+    """Download the files of a hub id, and stage them."""
+    place = paths.download_dir(f"{task.pk:032x}")  # a retry continues in it
+    progress.stage("Downloading")
+    try:
+        origin, folder = hub_files.download(task.source, place, progress.part)
+    except Invalid:
+        artifacts.discard(place)
+        raise
+    saved = uploads.stage_hub(folder, origin)
+    artifacts.discard(place)
+    return saved
 
 
 def _examine(task: DatasetTask, progress: Progress) -> DatasetReport:

@@ -1,12 +1,21 @@
-"""Uploaded files, kept in a folder named by the hub until they are registered."""
+"""Uploaded files, kept in a folder named by the hub until they are registered.
+
+What is staged is seen as a preview first: its folder holds a manifest, by which requests find it
+for a day. Ten are kept; one more takes the place of the one that was looked at longest ago.
+"""
 
 from __future__ import annotations
 
+import datetime
 import json
+import os
+import re
 import shutil
+import time
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +24,41 @@ from django.core.files.uploadedfile import UploadedFile
 from registry.datasets.files.rows import kind, packing
 from registry.datasets.snapshots import register_dataset
 from registry.datasets.splits import split_named
-from registry.errors import Invalid
+from registry.errors import Invalid, NotFound
 from registry.models import Dataset
 from registry.storage import paths
+
+STAGED = 10
+AGE = datetime.timedelta(hours=24)
+_MANIFEST = ".staged.json"
+_KEY = re.compile(r"[0-9a-f]{32}")
+_UNPACKS = 10  # times its size, for a text
 
 
 @dataclass(frozen=True)
 class Saved:
     """Uploaded files: the folder that holds them, which the caller removes; what to register, the
-    one file in it or the folder; and by their names there, what the client calls them."""
+    one file in it or the folder; by their names there, what the client calls them; where they
+    came from, and whether that is a model hub."""
 
     folder: Path
     source: Path
     names: dict[str, str]
+    origin: str = ""
+    hub: bool = False
+
+    @property
+    def key(self) -> str:
+        """By which `staged` finds them."""
+        return self.folder.name
+
+    @property
+    def suggested_name(self) -> str:
+        """What the data set may be called: as the one file, or as the hub's repository."""
+        stem = self.origin.partition("@")[0].rpartition("/")[2] if self.hub else ""
+        if len(self.names) == 1 and not stem:
+            stem = next(iter(self.names.values())).partition(".")[0]
+        return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._")[:60]
 
 
 def register_upload(
@@ -80,18 +111,128 @@ def save(files: Sequence[UploadedFile[bytes]]) -> Saved:
     return Saved(folder, source, dict(zip(names, given, strict=True)))
 
 
+def stage(files: Sequence[UploadedFile[bytes]]) -> Saved:
+    """Keep what was sent for a preview. Raises Invalid."""
+    return _staged(save(files), origin_of(files))
+
+
+def stage_examples(examples: Sequence[dict[str, Any]]) -> Saved:
+    """Keep examples that came as JSON for a preview."""
+    folder = new_folder()
+    source = _write_lines(examples, folder)
+    return _staged(Saved(folder, source, {source.name: "examples.jsonl"}), "API")
+
+
+def stage_hub(downloaded: Path, origin: str) -> Saved:
+    """Keep the folder of a model hub's data files for a preview."""
+    folder = paths.upload_dir(uuid.uuid4().hex)
+    downloaded.rename(folder)
+    return _staged(Saved(folder, folder, {}), origin, hub=True)
+
+
+def _staged(saved: Saved, origin: str, *, hub: bool = False) -> Saved:
+    manifest = {
+        "file": saved.source.name if saved.source != saved.folder else "",
+        "names": saved.names,
+        "origin": origin,
+        "hub": hub,
+    }
+    (saved.folder / _MANIFEST).write_text(json.dumps(manifest))
+    _make_room()
+    return replace(saved, origin=origin, hub=hub)
+
+
+def staged(key: str) -> Saved:
+    """What was staged under this key, which keeps it for another day. Raises NotFound."""
+    try:
+        folder = paths.upload_dir(key) if _KEY.fullmatch(key) else None
+        found = json.loads((folder / _MANIFEST).read_text()) if folder else None
+    except FileNotFoundError:
+        found = None
+    if folder is None or found is None:
+        raise NotFound(
+            "This upload is not here any more: it was registered, discarded, or not looked at "
+            f"for {AGE.total_seconds() / 3600:.0f} hours. Choose the file again."
+        )
+    os.utime(folder / _MANIFEST)
+    return Saved(folder, folder / found["file"], found["names"], found["origin"], found["hub"])
+
+
+def is_staged(key: str) -> bool:
+    """Whether `staged` finds this key."""
+    return bool(_KEY.fullmatch(key)) and (paths.upload_dir(key) / _MANIFEST).exists()
+
+
+def claim(saved: Saved) -> None:
+    """Take a staged upload for a task, so that no other request finds it. Raises NotFound."""
+    try:
+        (saved.folder / _MANIFEST).rename(saved.folder / f"{_MANIFEST}.taken")
+    except FileNotFoundError:
+        raise NotFound("This upload is being registered by another request.") from None
+
+
+def give_back(folder: Path) -> bool:
+    """Stage again what `claim` took; whether it was staged at all."""
+    try:
+        (folder / f"{_MANIFEST}.taken").rename(folder / _MANIFEST)
+    except FileNotFoundError:
+        return False
+    os.utime(folder / _MANIFEST)
+    return True
+
+
+def discard(saved: Saved) -> None:
+    """Remove uploaded files."""
+    shutil.rmtree(saved.folder, ignore_errors=True)
+
+
+def _make_room() -> None:
+    """Remove what was staged before the newest `STAGED`, or not looked at for `AGE`."""
+    looked_at = {}
+    for manifest in (paths.root() / "uploads").glob(f"*/{_MANIFEST}"):
+        with suppress(FileNotFoundError):  # another request was faster
+            looked_at[manifest.parent] = manifest.stat().st_mtime
+    oldest = time.time() - AGE.total_seconds()
+    for place, folder in enumerate(sorted(looked_at, key=looked_at.__getitem__, reverse=True)):
+        if place >= STAGED or looked_at[folder] < oldest:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def size_of(source: Path, *, nested: bool = False) -> int:
+    """Bytes to read of a file or folder (`nested`: and of those below it): of a compressed file,
+    those that it may well unpack to."""
+    if not source.is_dir():
+        return _to_read(source.name, source.stat().st_size)
+    files = source.rglob("*") if nested else source.iterdir()
+    return sum(_to_read(path.name, path.stat().st_size) for path in files if kind(path))
+
+
+def sent_size(files: Sequence[UploadedFile[bytes]]) -> int:
+    """The same of files that were sent."""
+    return sum(_to_read(file.name or "", file.size or 0) for file in files)
+
+
+def _to_read(name: str, size: int) -> int:
+    return size * (_UNPACKS if packing(name) else 1)
+
+
 def register_examples(
     name: str, examples: Sequence[dict[str, Any]], description: str = ""
 ) -> Dataset:
     """Register examples that came as JSON; they are split. Raises what `register_dataset` raises."""
     folder = new_folder()
     try:
-        source = folder / "examples.jsonl"
-        with source.open("w", encoding="utf-8") as file:
-            file.writelines(json.dumps(example) + "\n" for example in examples)
+        source = _write_lines(examples, folder)
         return register_dataset(name, source, description, origin="API")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _write_lines(examples: Sequence[dict[str, Any]], folder: Path) -> Path:
+    path = folder / "examples.jsonl"
+    with path.open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(example) + "\n" for example in examples)
+    return path
 
 
 def new_folder() -> Path:

@@ -22,6 +22,7 @@ from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from registry.conversion import exports
+from registry.datasets import uploads
 from registry.maintenance import archive
 from registry.models import (
     BaseModel,
@@ -149,8 +150,8 @@ def _named(*, lock: bool = False) -> set[str]:
     named |= set(Dataset.objects.values_list("path", flat=True))
     for work in (DatasetTask, BundleImport):
         running = work.objects.filter(status=work.Status.RUNNING)
-        uploads = (options.get("upload") for options in running.values_list("options", flat=True))
-        named |= {_relative(paths.upload_dir(upload)) for upload in uploads if upload}
+        keys = (options.get("upload") for options in running.values_list("options", flat=True))
+        named |= {_relative(paths.upload_dir(key)) for key in keys if key}
     jobs = Model.objects.exclude(jobs=None).values_list("jobs__pk", flat=True)
     named |= {_relative(paths.job_dir(pk)) for pk in jobs if pk is not None}
     reports = DatasetReport.objects.values_list("pk", flat=True)
@@ -194,7 +195,9 @@ def _candidates() -> Iterator[tuple[Path, str]]:
         else:
             beside = (other for other in _entries(path) if other != finished[path])
             yield from ((other, "left over beside an export") for other in beside)
-    yield from ((path, "an upload that is over") for path in _inside("uploads"))
+    for path in _inside("uploads"):
+        waits = uploads.is_staged(path.name)
+        yield path, "an upload that was not registered" if waits else "an upload that is over"
     yield from ((path, "no examination names it") for path in _inside("findings"))
 
 

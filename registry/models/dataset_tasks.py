@@ -61,7 +61,14 @@ class DatasetTask(Work):
         ]
 
     def __str__(self) -> str:
-        return f"{self.get_kind_display()} of {self.name}"
+        what = "Download" if self.options.get("download") else self.get_kind_display()
+        return f"{what} of {self.name}"
+
+    @property
+    def staged(self) -> str:
+        """The upload to look at next: what was downloaded, or what held mistakes; "" for none."""
+        key: str = self.options.get("staged", "")
+        return key
 
     @property
     def is_retryable(self) -> bool:

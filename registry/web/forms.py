@@ -12,7 +12,6 @@ from django.core.files.uploadedfile import UploadedFile
 
 import registry.web.generics  # noqa: F401  # its classes can be subscripted
 from registry.conversion.conversions import GROUP_SIZES
-from registry.datasets.formats import COLUMNS
 from registry.models import BaseModel, Dataset, Model, ModelVersion, PromotionRule
 from registry.names import validate_alias, validate_name
 
@@ -145,12 +144,9 @@ class _SeveralFiles(forms.FileField):
         return [super(_SeveralFiles, self).clean(file, initial) for file in files or [None]]
 
 
-class RegisterDatasetForm(forms.Form):
-    name = forms.CharField(
-        max_length=100,
-        validators=[validate_name],
-        widget=forms.TextInput(attrs={"autocomplete": "off"}),
-    )
+class ChooseDataForm(forms.Form):
+    """What becomes a data set, after a look at it."""
+
     files = _SeveralFiles(  # type: ignore[assignment]  # Form.files is set on instances alone
         label="Files",
         required=False,
@@ -169,37 +165,23 @@ class RegisterDatasetForm(forms.Form):
         help_text="hub:OWNER/NAME of a data set on the model hub; none of its code is run.",
         widget=forms.TextInput(attrs={"autocomplete": "off"}),
     )
-    description = forms.CharField(required=False, widget=forms.Textarea(attrs={"rows": 2}))
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        for name in COLUMNS:
-            self.fields[f"column_{name}"] = forms.CharField(
-                label=name,
-                required=False,
-                max_length=200,
-                widget=forms.TextInput(attrs={"autocomplete": "off", "list": "columns"}),
-            )
-
-    @property
-    def column_fields(self) -> list[forms.BoundField]:
-        """Which column holds what; empty ones are found by themselves."""
-        return [self[f"column_{name}"] for name in COLUMNS]
-
-    @property
-    def maps_columns(self) -> bool:
-        """Whether a column was named, so that the page shows it."""
-        return any(field.value() for field in self.column_fields)
 
     def clean(self) -> dict[str, Any] | None:
-        """Files or a hub id, never both; `columns` has the mapped ones."""
+        """Files or a hub id, never both."""
         fields = super().clean() or {}
-        fields["columns"] = {
-            name: column for name in COLUMNS if (column := fields.pop(f"column_{name}", ""))
-        }
         if "files" in fields and bool(fields["files"]) == bool(fields.get("hub")):
             self.add_error("files", "Choose files, or name a hub id; one of the two.")
         return fields
+
+
+class RegisterDatasetForm(forms.Form):
+    name = forms.CharField(
+        max_length=100,
+        validators=[validate_name],
+        help_text="A known name gets its next revision.",
+        widget=forms.TextInput(attrs={"autocomplete": "off"}),
+    )
+    description = forms.CharField(required=False, widget=forms.Textarea(attrs={"rows": 2}))
 
 
 class ExamineForm(forms.Form):

@@ -132,58 +132,6 @@ document.addEventListener("htmx:afterSwap", (event) => {
 });
 scrollLogs();
 
-/* ----------------------------------------------------------------- columns */
-// Offers the columns of the chosen CSV or JSON file; those of a Parquet file are typed.
-async function offerColumns(fields) {
-  const file = document.getElementById(fields.dataset.columnsOf)?.files[0];
-  const names = file ? columnsIn(file.name, await file.slice(0, 65536).text()) : [];
-  $("#columns").replaceChildren(...names.map((name) => new Option(name, name)));
-  const unused = names.length ? unusedOf(names, JSON.parse(fields.dataset.known)) : [];
-  $("#columns-found").textContent = [
-    names.length ? `The file has: ${names.join(", ")}.` : "",
-    unused.length ? `These columns are not used: ${unused.join(", ")}.` : "",
-  ].join(" ");
-}
-
-// The columns that no dialect reads with these names: of the first that fits, and of those that
-// need the same (which of them it is, the values decide).
-function unusedOf(names, dialects) {
-  const found = dialects.find(({ needs }) => needs.every((name) => names.includes(name)));
-  if (!found) return [];
-  const same = dialects.filter(({ needs }) => needs.join() === found.needs.join());
-  return names.filter((name) => !same.some(({ fields }) => fields.includes(name)));
-}
-
-function columnsIn(name, start) {
-  const [line] = start.replace(/^\uFEFF/, "").split(/\r?\n/, 1);
-  if (/\.(csv|tsv)$/i.test(name)) {
-    const mark = [",", ";", "\t", "|"].reduce((a, b) =>
-      line.split(b).length > line.split(a).length ? b : a,
-    );
-    return line.split(mark).map((column) => column.trim().replace(/^"(.*)"$/, "$1"));
-  }
-  return Object.keys(firstObject(start) ?? {});
-}
-
-// The first example of JSON lines, of a JSON list, or of a list within an object.
-function firstObject(start) {
-  const text = start.replace(/^\s*\{\s*"(data|rows|examples|instances)"\s*:\s*\[/, "");
-  const begin = text.indexOf("{");
-  for (let end = text.indexOf("}", begin); end !== -1; end = text.indexOf("}", end + 1)) {
-    try {
-      return JSON.parse(text.slice(begin, end + 1));
-    } catch {
-      // The bracket is within the example.
-    }
-  }
-  return null;
-}
-
-for (const fields of document.querySelectorAll("[data-columns-of]")) {
-  const input = document.getElementById(fields.dataset.columnsOf);
-  input?.addEventListener("change", () => offerColumns(fields));
-}
-
 showTheme();
 if (new URLSearchParams(location.search).get("focus") === "search")
   $("main [data-search]")?.focus();

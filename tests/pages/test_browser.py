@@ -80,7 +80,8 @@ def trained(hub: RunningHub, tmp_path_factory: pytest.TempPathFactory) -> str:
         base = client.get("/api/bases").json()["items"][0]["id"]
         model = submit(client, "/models/new/", name="paged", base=base, task_type="chat")
         files = [("files", (path.name, path.read_bytes())) for path in folder.iterdir()]
-        dataset = submit(client, "/datasets/new/", files, name="paged-examples")
+        staged = submit(client, "/datasets/new/", files)
+        dataset = submit(client, staged, name="paged-examples", register="")
         for seed in (1, 2):
             chosen = {"model": last_number(model), "dataset": last_number(dataset)}
             settings = {"iters": 12, "warmup": 2, "steps_per_eval": 4, "seed": seed}
@@ -118,9 +119,10 @@ def test_register_train_watch_promote_ask_and_compare(
     # Upload examples.
     folder = write_examples(tmp_path / "examples", train=40)
     page.goto("/datasets/new/")
-    page.get_by_label("Name").fill("walked-examples")
     page.get_by_label("Files", exact=True).set_input_files(sorted(folder.iterdir()))
-    page.get_by_role("button", name="Add", exact=True).click()
+    page.get_by_role("button", name="Preview", exact=True).click()
+    page.get_by_label("Name").fill("walked-examples")
+    page.get_by_role("button", name="Register", exact=True).click()
     expect(page.get_by_text("Set up", exact=False).first).to_be_visible()
     page.get_by_role("link", name="test", exact=True).click()
     expect(page.get_by_text("test 1", exact=True)).to_be_visible()
@@ -366,58 +368,29 @@ CONTRAST = """() => {
 }"""
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        '[\n {"instruction": "a {}", "output": "b", "id": 1}\n]',
-        '{"data": [{"instruction": "}", "output": "b", "id": 1}, {"x": 1}]}',
-        '{"instruction": "a", "output": {"b": {}}, "id": 1}\n{"x": 1}\n',
-    ],
-    ids=["a list", "a list within an object", "lines"],
-)
-def test_columns_of_json_are_named_before_a_file_is_sent(
-    page: Page, tmp_path: Path, text: str
-) -> None:
-    page.goto("/datasets/new/")
-    file = tmp_path / "asked.json"
-    file.write_text(text)
-    page.get_by_label("Files", exact=True).set_input_files(file)
-    expect(page.locator("#columns-found")).to_have_text(
-        "The file has: instruction, output, id. These columns are not used: id."
-    )
-
-
-def test_columns_that_are_not_used_are_named_before_a_file_is_sent(
-    page: Page, tmp_path: Path
-) -> None:
-    page.goto("/datasets/new/")
-    for number, (header, unused) in enumerate(
-        (
-            ("question, context, answer, id", " These columns are not used: id."),
-            ("prompt, completion, context", " These columns are not used: context."),
-            ("instruction, input, output", ""),
-        )
-    ):
-        file = tmp_path / f"asked-{number}.csv"
-        file.write_text(f"{header}\n")
-        page.get_by_label("Files", exact=True).set_input_files(file)
-        said = page.locator("#columns-found")
-        expect(said).to_have_text(f"The file has: {header}.{unused}")
-
-
-def test_the_columns_of_a_chosen_file_are_offered(page: Page, tmp_path: Path) -> None:
-    file = tmp_path / "asked.csv"
+def test_columns_are_chosen_on_the_preview_of_a_file(page: Page, tmp_path: Path) -> None:
+    file = tmp_path / "asked in columns.csv"
     file.write_text('ask;"say";id\n' + "".join(f"q{n};a{n};{n}\n" for n in range(30)))
     page.goto("/datasets/new/")
-    page.get_by_label("Name").fill("asked-in-columns")
     page.get_by_label("Files", exact=True).set_input_files(file)
-    page.get_by_text("Choose columns").click()
-    expect(page.get_by_text("The file has: ask, say, id.")).to_be_visible()
-    assert page.locator("#columns option").count() == 3
-    page.get_by_label("prompt", exact=True).fill("ask")
-    page.get_by_label("completion", exact=True).fill("say")
-    page.get_by_role("button", name="Add", exact=True).click()
+    page.get_by_role("button", name="Preview").click()
+    expect(page.get_by_role("alert")).to_contain_text("map its columns yourself: ask, say, id")
+    register = page.get_by_role("button", name="Register", exact=True)
+    expect(register).to_be_disabled()
+    page.get_by_label("Description").fill("Kept while columns are chosen")
+    page.get_by_label("ask", exact=True).select_option("prompt")
+    expect(page.get_by_role("alert")).to_contain_text('"completion" must be')
+    page.get_by_label("say", exact=True).select_option("completion")
+    expect(page.get_by_role("alert")).to_have_count(0)
+    expect(page.locator(".msg.assistant").first).to_contain_text("a0")
+    expect(page.get_by_text("These columns are not used: id.")).to_be_visible()
+    page.get_by_label("Name").fill("not a name")
+    register.click()
+    expect(page.get_by_text("is not a valid name")).to_be_visible()  # and the file is still here
+    page.get_by_label("Name").fill("asked-in-columns")
+    page.get_by_role("button", name="Register", exact=True).click()
     expect(page.get_by_role("heading", name="asked-in-columns", level=1)).to_be_visible()
+    expect(page.get_by_text("Kept while columns are chosen")).to_be_visible()
     expect(page.get_by_text("Prompt and completion").first).to_be_visible()
 
 
@@ -455,3 +428,25 @@ def test_rows_are_checked_opened_and_fixed(page: Page, hub: RunningHub, trained:
     page.get_by_role("link", name="See each row").click()
     expect(page.locator("ins").first).to_have_text("[mail address]")
     assert overflow(page) == 0
+
+
+def test_a_preview_works_on_a_phone_without_javascript(
+    browser: Browser, hub: RunningHub, tmp_path: Path
+) -> None:
+    file = tmp_path / "without-script.csv"
+    file.write_text("ask,say\n" + "".join(f"q{n} {'long ' * 40},a{n}\n" for n in range(30)))
+    context = browser.new_context(
+        base_url=hub.url, java_script_enabled=False, viewport={"width": 375, "height": 800}
+    )
+    page = context.new_page()
+    page.goto("/datasets/new/")
+    page.get_by_label("Files", exact=True).set_input_files(file)
+    page.get_by_role("button", name="Preview").click()
+    page.get_by_label("ask", exact=True).select_option("prompt")
+    page.get_by_label("say", exact=True).select_option("completion")
+    page.get_by_role("button", name="Update the preview").click()
+    expect(page.locator(".msg.assistant").first).to_contain_text("a0")
+    assert overflow(page) == 0
+    page.get_by_role("button", name="Register", exact=True).click()
+    expect(page.get_by_role("heading", name="without-script", level=1)).to_be_visible()
+    context.close()

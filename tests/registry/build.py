@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from django.test import Client
+
 from registry.bases.registration import register_base
 from registry.datasets.snapshots import register_dataset
 from registry.models import BaseModel, Dataset, Model, ModelVersion
@@ -43,6 +45,13 @@ def make_dataset(name: str = "notes", first: int = 0, **splits: int) -> Dataset:
         examples = [chat(1000 * first + 100 * len(split) + n) for n in range(count)]
         write_jsonl(folder / f"{split}.jsonl", examples)
     return register_dataset(name, folder)
+
+
+def add_on_page(client: Client, files: Any, **fields: str) -> Any:
+    """The answer to files that are chosen on the page, and registered on the page after it."""
+    chosen = client.post("/datasets/new/", {"files": files})
+    assert chosen.status_code == 302, chosen.content.decode()
+    return client.post(chosen["Location"], {"register": "", **fields}, follow=True)
 
 
 def make_model(name: str = "helper", **overrides: Any) -> Model:

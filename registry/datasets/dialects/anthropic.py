@@ -13,6 +13,7 @@ from registry.datasets.files.values import BadLine, Row
 from registry.datasets.formats import Format
 
 _BLOCKS = ("tool_use", "tool_result", "thinking", "redacted_thinking")
+_MESSAGE = frozenset({"role", "content"})
 _FIELDS = {
     "tool_use": frozenset({"type", "id", "name", "input"}),
     "tool_result": frozenset({"type", "tool_use_id", "content"}),
@@ -79,6 +80,7 @@ def _expanded(message: Row, position: int, called: dict[Any, str], unused: Unuse
     if thoughts and message.get("role") != "assistant":
         raise BadLine(f"message {position}: only an assistant message has thinking.")
     if results and not texts:
+        unused.note(message, _MESSAGE, "messages.")
         return results
     said = {**message, "content": joined(texts, position, unused, "messages")}
     more = ({"tool_calls": calls} if calls else {}) | (

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from registry.datasets.dialects.chats import written_messages
 from registry.datasets.dialects.parts import Unused, decoded, listed
 from registry.datasets.dialects.table import Dialect, match
+from registry.datasets.dialects.transcripts import is_transcript, turns
 from registry.datasets.files.values import BadLine, Row
 from registry.datasets.formats import Format
 
@@ -16,7 +17,9 @@ _PERHAPS = frozenset(
 )
 _DECIDING = frozenset({"messages", "chosen", "rejected", "prompt", "completion", "text"})
 """By these fields a backend knows the format, even when they are null."""
-_TEXTS = _DECODED | _PERHAPS
+_TEXTS = _DECODED | _PERHAPS | {"answers"}
+_MAY_BE_ABSENT = frozenset({"system", "history", "context", "tools"})
+"""Mapped columns without which a row says the same."""
 
 
 def canonical(row: Row, columns: Mapping[str, str], unused: Unused) -> tuple[Dialect, Format, Row]:
@@ -37,7 +40,7 @@ def canonical(row: Row, columns: Mapping[str, str], unused: Unused) -> tuple[Dia
     if ("chosen" in row) != ("rejected" in row):
         missing = "rejected" if "chosen" in row else "chosen"
         raise BadLine(f'needs both "chosen" and "rejected"; "{missing}" is missing.')
-    dialect = match(row)
+    dialect = match(row, chosen=bool(columns))
     unused.note(row, dialect.known)
     return dialect, *dialect.read(row, unused)
 
@@ -49,7 +52,12 @@ def _unpacked(row: Row) -> Row:
         text = row[key]
         if not isinstance(text, str):
             continue
-        if key in _DECODED:
+        if key in _DECODED and is_transcript(text):
+            changed[key] = turns(text)
+        elif key == "answers":
+            if text.lstrip().startswith("{"):
+                changed[key] = decoded(text, key)
+        elif key in _DECODED:
             changed[key] = decoded(text, key) if text.strip() else None
         elif found := written_messages(text, key):
             changed[key] = found
@@ -60,8 +68,10 @@ def _unpacked(row: Row) -> Row:
 
 def _mapped(row: Row, columns: Mapping[str, str], unused: Unused) -> Row:
     """The mapped columns alone: another one could otherwise decide the format."""
-    missing = [name for name in columns.values() if name not in row]
+    missing = [
+        name for key, name in columns.items() if name not in row and key not in _MAY_BE_ABSENT
+    ]
     if missing:
         raise BadLine(f'has no "{missing[0]}"; it has {listed(row) or "nothing"}.')
     unused.note(row, frozenset(columns.values()))
-    return {target: row[name] for target, name in columns.items()}
+    return {target: row[name] for target, name in columns.items() if name in row}

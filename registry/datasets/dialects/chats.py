@@ -34,11 +34,12 @@ _START = 1_000  # characters by which a text is known to hold messages
 _JSON = re.compile(r'\[\s*\{\s*"(role|content|from|value|weight|name)"\s*:')
 _PYTHON = re.compile(r"\[\s*\{\s*'(role|content|from|value)'\s*:")
 _TURN = frozenset({"from", "value", "weight", *FIELDS})
+_EXCHANGE = frozenset({"input", "output"})
 
 
 def chat(row: Row, unused: Unused) -> tuple[Format, Row]:
     """`messages`, and perhaps `tools` (or OpenAI's older `functions`) and `system`."""
-    messages = with_system(row, read_messages(row["messages"], unused))
+    messages = with_system(row, read_messages(_or_turns(row["messages"], unused), unused))
     return finished(row, messages, _tools(row, unused))
 
 
@@ -69,12 +70,21 @@ def as_messages(value: Any, role: str, where: str, unused: Unused) -> list[Any]:
     if isinstance(value, dict):
         value = [value]
     if isinstance(value, list):
-        if any(isinstance(turn, dict) and "from" in turn for turn in value):
-            value = from_turns(value, where, unused)
-        return read_messages(value, unused, where)
+        return read_messages(_or_turns(value, unused, where), unused, where)
     if not isinstance(value, str) or not value.strip():
         raise BadLine(f'"{where}" must be a text or a non-empty list of messages.')
     return [{"role": role, "content": value}]
+
+
+def _or_turns(value: Any, unused: Unused, where: str = "messages") -> Any:
+    """ShareGPT's turns as messages, whatever their column is called; anything else as it is."""
+    if not isinstance(value, list) or not value:
+        return value
+    if any(isinstance(turn, dict) and "from" in turn for turn in value):
+        return from_turns(value, where, unused)
+    if isinstance(value[0], str) or (isinstance(value[0], dict) and value[0].keys() >= _EXCHANGE):
+        return from_turns(value, where, unused)
+    return value
 
 
 def written_messages(text: str, key: str) -> list[Any] | None:
@@ -105,11 +115,23 @@ def _is_turn(value: Any) -> bool:
 
 
 def from_turns(turns: Any, key: str, unused: Unused) -> list[Any]:
-    """ShareGPT's turns as messages. Raises BadLine."""
+    """ShareGPT's turns as messages; texts are said in turn, and a turn of input and output is two
+    messages. Raises BadLine."""
     if not isinstance(turns, list):
         raise BadLine(f'"{key}" must be a list.')
+    if turns and all(isinstance(turn, str) for turn in turns):
+        roles = ("user", "assistant")
+        return [{"role": roles[n % 2], "content": text} for n, text in enumerate(turns)]
     pending = tools.Pending()
-    return [_turn(turn, n, key, pending, unused) for n, turn in enumerate(turns, start=1)]
+    said: list[Any] = []
+    for position, turn in enumerate(turns, start=1):
+        if isinstance(turn, dict) and turn.keys() >= _EXCHANGE and "role" not in turn:
+            unused.note(turn, _EXCHANGE, f"{key}.")
+            said.append({"role": "user", "content": turn["input"]})
+            said.append({"role": "assistant", "content": turn["output"]})
+        else:
+            said.append(_turn(turn, position, key, pending, unused))
+    return said
 
 
 def _turn(turn: Any, position: int, key: str, pending: tools.Pending, unused: Unused) -> Row:
@@ -125,7 +147,7 @@ def _turn(turn: Any, position: int, key: str, pending: tools.Pending, unused: Un
     if role is None:
         raise BadLine(f"turn {position} has an unknown sender, {turn.get('from')!r:.60}.")
     if role == "call":
-        calls = _calls(value, position, pending)
+        calls = _calls(value, position, pending, unused, f"{key}.value.")
         return {"role": "assistant", "content": "", "tool_calls": calls, **more}
     if role == "tool":
         said = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
@@ -133,13 +155,16 @@ def _turn(turn: Any, position: int, key: str, pending: tools.Pending, unused: Un
     return {"role": role, "content": value, **more}
 
 
-def _calls(value: Any, position: int, pending: tools.Pending) -> list[Row]:
+def _calls(
+    value: Any, position: int, pending: tools.Pending, unused: Unused, within: str
+) -> list[Row]:
     """What a `function_call` turn calls: one function or several, as JSON."""
     found = decoded(value, "function_call") if isinstance(value, str) else value
     called = found if isinstance(found, list) else [found]
     for function in called:
         if not isinstance(function, dict) or not isinstance(function.get("name"), str):
             raise BadLine(f"turn {position}: a function_call needs a name and arguments.")
+        unused.note(function, tools.FUNCTION, within)
     if not called:
         raise BadLine(f"turn {position}: a function_call needs a name and arguments.")
     return [pending.call(one["name"], tools.arguments(one, position)) for one in called]

@@ -109,6 +109,7 @@ class _Reader:
         called = given["function_call"]
         if not isinstance(called, dict) or not isinstance(called.get("name"), str):
             raise BadLine(f"message {position}: a function_call needs a name.")
+        self.unused.note(called, tools.FUNCTION, f"{self.where}.function_call.")
         return [self.pending.call(called["name"], tools.arguments(called, position))]
 
 

@@ -24,16 +24,39 @@ def pair(
 
     def read(row: Row, unused: Unused) -> tuple[Format, Row]:
         check_text(row, asked)
-        check_text(row, answered)
+        answer = _answer(row, answered, unused)
         before = _before(row)
-        example = {"prompt": with_context(row, asked, context), "completion": row[answered]}
+        example = {"prompt": with_context(row, asked, context), "completion": answer}
         if before:
             return finished({}, [*before, *lifted(example)["messages"]], [])
-        if (asked, answered) == ("prompt", "completion"):
-            return "completions", row
-        return "completions", example
+        same = all(row.get(key) is value for key, value in example.items())
+        return "completions", row if same else example
 
     return read
+
+
+def is_answers(value: Any) -> bool:
+    """Whether it is SQuAD's answers: an object with a list of texts."""
+    return isinstance(value, dict) and isinstance(value.get("text"), list)
+
+
+def _answer(row: Row, key: str, unused: Unused) -> str:
+    """The answer, or the first of SQuAD's. Raises BadLine."""
+    value = row[key]
+    if is_answers(value):
+        unused.note(value, frozenset({"text"}), f"{key}.")
+        texts: list[Any] = value["text"]
+        if not texts:
+            raise BadLine(
+                f'"{key}" holds none; leave out questions without an answer, or write what the '
+                "model should say to them."
+            )
+        if any(text != texts[0] for text in texts):
+            unused.add(f"{key}.text after the first")
+        value = texts[0]
+    check_text({key: value}, key)
+    answer: str = value
+    return answer
 
 
 def is_label(row: Row) -> bool:
@@ -84,7 +107,8 @@ def _before(row: Row) -> list[Row]:
 
 def with_context(row: Row, asked: str, context: tuple[str, ...] = CONTEXT) -> str:
     """The question, and below it the texts that it is about. Raises BadLine."""
-    return "\n\n".join([row[asked], *(text for key in context for text in _context(row, key))])
+    texts = [text for key in context for text in _context(row, key)]
+    return "\n\n".join([row[asked], *texts]) if texts else row[asked]
 
 
 def _context(row: Row, key: str) -> list[str]:

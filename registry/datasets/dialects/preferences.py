@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from registry.datasets.dialects import tools
+from registry.datasets.dialects import tools, transcripts
 from registry.datasets.dialects.chats import as_messages, from_turns
 from registry.datasets.dialects.messages import (
     check_learned,
@@ -14,17 +14,18 @@ from registry.datasets.dialects.messages import (
 )
 from registry.datasets.dialects.pairs import CONTEXT, with_context
 from registry.datasets.dialects.parts import Unused, check_text
+from registry.datasets.dialects.transcripts import is_transcript, turns
 from registry.datasets.files.values import BadLine, Row
 from registry.datasets.formats import Format
 
-PROMPTS = ("prompt", "question", "instruction", "conversations", "messages")
+PROMPTS = ("prompt", "question", "instruction", "conversations", "messages", "input")
 _INPUT = frozenset({"messages", "tools"})
+_ASKS = ("system", "user")
 
 
 def preference(row: Row, unused: Unused) -> tuple[Format, Row]:
     """`chosen` and `rejected`, after a prompt or with their shared beginning as the prompt."""
-    chosen = _answer(row["chosen"], "chosen", unused)
-    rejected = _answer(row["rejected"], "rejected", unused)
+    chosen, rejected = _answers(row, unused)
     asked = next((key for key in PROMPTS if row.get(key) is not None), "prompt")
     both = isinstance(chosen, list) and isinstance(rejected, list)
     if both and (asked == "messages" or row.get(asked) is None):
@@ -34,6 +35,9 @@ def preference(row: Row, unused: Unused) -> tuple[Format, Row]:
             raise BadLine('"prompt" must be a text or a non-empty list of messages.')
     else:
         prompt = _prompt(row, asked, unused)
+        if both and chosen[0]["role"] in _ASKS and (shared := _shared(chosen, rejected)):
+            _check_same(prompt, chosen[:shared], asked)
+            prompt, chosen, rejected = chosen[:shared], chosen[shared:], rejected[shared:]
     used = (asked, *CONTEXT) if asked in ("question", "instruction") else (asked,)
     unused.note({key: row.get(key) for key in (*PROMPTS, *CONTEXT)}, frozenset(used))
     return _checked(row, prompt, chosen, rejected, tools.described(row.get("tools")))
@@ -69,6 +73,26 @@ def _checked(
     return "preference", {"prompt": prompt, "chosen": chosen, "rejected": rejected, **more}
 
 
+def _answers(row: Row, unused: Unused) -> tuple[Any, Any]:
+    """Both answers; whole chats that are written as texts are messages."""
+    given = row["chosen"], row["rejected"]
+    if all(is_transcript(text) for text in given):
+        given = turns(given[0]), turns(given[1])
+    return _answer(given[0], "chosen", unused), _answer(given[1], "rejected", unused)
+
+
+def _check_same(prompt: Any, begun: list[Any], asked: str) -> None:
+    """Raises BadLine unless the prompt is in the messages with which both answers begin, so that
+    it is neither lost nor learned twice."""
+    said = [message["content"].strip() for message in begun]
+    wanted = [message["content"] for message in prompt] if isinstance(prompt, list) else [prompt]
+    if not all(text.strip() in said for text in wanted):
+        raise BadLine(
+            f'"chosen" and "rejected" begin with the same messages, and "{asked}" is not among them; '
+            "leave out one of the two."
+        )
+
+
 def _prompt(row: Row, key: str, unused: Unused) -> Any:
     """The prompt in this column: a question with its context, turns, messages or a text."""
     value = row.get(key)
@@ -83,7 +107,7 @@ def _prompt(row: Row, key: str, unused: Unused) -> Any:
 def _answer(value: Any, key: str, unused: Unused) -> Any:
     """A text as it is, or messages, read. Raises BadLine."""
     if isinstance(value, str) and value.strip():
-        return value
+        return transcripts.asked(value) if key == "prompt" and is_transcript(value) else value
     return as_messages(value, "", key, unused)
 
 

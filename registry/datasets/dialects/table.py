@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
+from typing import Any
 
 from registry.datasets.dialects.anthropic import anthropic, is_anthropic
 from registry.datasets.dialects.chats import chat, conversational, sharegpt
 from registry.datasets.dialects.messages import SYSTEM
-from registry.datasets.dialects.pairs import BESIDE, CONTEXT, is_good, is_label, pair
+from registry.datasets.dialects.pairs import (
+    BESIDE,
+    CONTEXT,
+    is_answers,
+    is_good,
+    is_label,
+    pair,
+)
 from registry.datasets.dialects.parts import Unused, listed
 from registry.datasets.dialects.preferences import PROMPTS, openai_preference, preference
+from registry.datasets.dialects.tools import only_calls
+from registry.datasets.dialects.transcripts import glaive, is_transcript, transcript
 from registry.datasets.files.values import BadLine, Row
 from registry.datasets.formats import Format
 
@@ -31,6 +41,12 @@ class Dialect:
     fits: Callable[[Row], bool] = lambda _: True
     paired: bool = False
     """Whether it is a chat only when a system prompt or earlier turns stand beside it."""
+    because: str = ""
+    """What `fits` looks for, for a person."""
+    targets: Mapping[str, str] = field(default_factory=dict)
+    """Which of `formats.COLUMNS` a field becomes, where its name does not say it."""
+    guessed: bool = False
+    """Whether the text itself decides, which a column that a person chose does not ask."""
 
     @cached_property
     def fields(self) -> tuple[str, ...]:
@@ -42,11 +58,36 @@ class Dialect:
         """The same, to look a name up in."""
         return frozenset(self.fields)
 
+    def mapping(self, fields: Iterable[str]) -> dict[str, str]:
+        """Which of `formats.COLUMNS` each of these fields becomes."""
+        found = {name: self.targets.get(name) or _TARGETS.get(name, name) for name in fields}
+        if "chosen" in found.values() and "prompt" not in found.values():
+            found = {name: "prompt" if use == "context" else use for name, use in found.items()}
+        return found
 
-def _question(name: str, asked: str, answered: str, example: Row) -> Dialect:
+
+_TARGETS = {
+    "conversations": "messages",
+    "conversation": "messages",
+    "system_prompt": "system",
+    "functions": "tools",
+    "input": "context",
+}
+
+
+def _question(name: str, asked: str, answered: str, example: Row, **more: Any) -> Dialect:
     context = tuple(key for key in CONTEXT if key != asked)
     read = pair(asked, answered, context)
-    return Dialect(name, (asked, answered), (*context, *BESIDE), read, example, paired=True)
+    return Dialect(
+        name,
+        (asked, answered),
+        (*context, *BESIDE),
+        read,
+        example,
+        paired=True,
+        targets={asked: "prompt", answered: "completion"},
+        **more,
+    )
 
 
 def _kto(row: Row, unused: Unused) -> tuple[Format, Row]:
@@ -71,6 +112,11 @@ def _kto(row: Row, unused: Unused) -> tuple[Format, Row]:
 def _text(row: Row) -> tuple[Format, Row]:
     if not isinstance(row["text"], str) or not row["text"].strip():
         raise BadLine('"text" must be a non-empty text.')
+    if isinstance(row.get("role"), str):
+        raise BadLine(
+            'has a "role" beside "text", so it is one message of a chat; put all messages of a chat '
+            'into one row, as a list named "messages".'
+        )
     return "text", row
 
 
@@ -89,13 +135,19 @@ DIALECTS = (
             "preferred_output": [_GOOD],
             "non_preferred_output": [_BAD],
         },
+        targets={
+            "input": "prompt",
+            "preferred_output": "chosen",
+            "non_preferred_output": "rejected",
+        },
     ),
     Dialect(
         "Preferences",
         ("chosen", "rejected"),
-        (*PROMPTS, *CONTEXT, *SYSTEM, "tools"),
+        tuple(dict.fromkeys((*PROMPTS, *CONTEXT, *SYSTEM, "tools"))),
         preference,
         {"prompt": "Capital of Peru?", "chosen": "Lima.", "rejected": "Cusco."},
+        targets={**dict.fromkeys(PROMPTS, "prompt"), "input": "context"},
     ),
     Dialect(
         "Anthropic messages",
@@ -121,6 +173,7 @@ DIALECTS = (
             ],
         },
         is_anthropic,
+        because="blocks or tools as only Anthropic's messages have",
     ),
     Dialect(
         "Chat messages",
@@ -155,10 +208,11 @@ DIALECTS = (
     Dialect(
         "Labelled answers",
         ("prompt", "completion", "label"),
-        (*BESIDE, "tools", "functions"),
+        (*CONTEXT, *BESIDE, "tools", "functions"),
         _kto,
         {"prompt": "Capital of Peru?", "completion": "Lima.", "label": True},
         is_label,
+        because="labels that say good or bad",
     ),
     Dialect(
         "Prompt and completion as messages",
@@ -166,13 +220,17 @@ DIALECTS = (
         (*SYSTEM, "tools", "functions"),
         conversational,
         {"prompt": [_ASKED], "completion": [_GOOD]},
-        lambda row: any(isinstance(row[key], list | dict) for key in ("prompt", "completion")),
+        lambda row: any(
+            isinstance(row[key], list | dict) and not is_answers(row[key])
+            for key in ("prompt", "completion")
+        ),
+        because="messages in one of them",
     ),
     Dialect(
         "Prompt and completion",
         ("prompt", "completion"),
-        BESIDE,
-        pair("prompt", "completion", ()),
+        (*CONTEXT, *BESIDE),
+        pair("prompt", "completion"),
         {"prompt": "Capital of Peru?", "completion": "Lima."},
         paired=True,
     ),
@@ -213,6 +271,48 @@ DIALECTS = (
         {"query": "Capital of Peru?", "response": "Lima."},
     ),
     _question(
+        "Query and answer",
+        "query",
+        "answer",
+        {"query": "Capital of Peru?", "answer": "Lima."},
+    ),
+    Dialect(
+        "xLAM function calling",
+        ("query", "answers", "tools"),
+        (),
+        only_calls,
+        {
+            "query": "Weather in Lima?",
+            "answers": '[{"name": "look", "arguments": {"at": "Lima"}}]',
+            "tools": '[{"name": "look", "parameters": {"at": {"type": "str"}}}]',
+        },
+        targets={"query": "prompt", "answers": "completion"},
+    ),
+    _question(
+        "SQuAD",
+        "question",
+        "answers",
+        {
+            "question": "Capital?",
+            "context": "Lima is Peru's capital.",
+            "answers": {"text": ["Lima"]},
+        },
+        fits=lambda row: is_answers(row["answers"]),
+        because="answers in a list of texts",
+    ),
+    _question(
+        "Problem and solution",
+        "problem",
+        "solution",
+        {"problem": "1 + 1?", "solution": "2"},
+    ),
+    _question(
+        "Inputs and targets",
+        "inputs",
+        "targets",
+        {"inputs": "Capital of Peru?", "targets": "Lima."},
+    ),
+    _question(
         "Prompt and response",
         "prompt",
         "response",
@@ -225,6 +325,32 @@ DIALECTS = (
         {"input": "Capital of Peru?", "output": "Lima."},
     ),
     Dialect(
+        "Glaive function calling",
+        ("chat",),
+        ("system",),
+        glaive,
+        {
+            "system": 'SYSTEM: Use them if required -\n{"name": "look", "parameters": {}}',
+            "chat": "USER: Weather in Lima?\n\n\nASSISTANT: <functioncall> "
+            '{"name": "look", "arguments": \'{"at": "Lima"}\'} <|endoftext|>\n\n\n'
+            "FUNCTION RESPONSE: Sun\n\n\nASSISTANT: Sunny. <|endoftext|>",
+        },
+        lambda row: is_transcript(row["chat"]),
+        because="USER: and ASSISTANT: before each turn",
+        targets={"chat": "messages"},
+    ),
+    Dialect(
+        "Chat written as a text",
+        ("text",),
+        (),
+        transcript,
+        {"text": "### Human: Capital of Peru?### Assistant: Lima."},
+        lambda row: is_transcript(row["text"]),
+        because="Human: and Assistant: before each turn",
+        targets={"text": "messages"},
+        guessed=True,
+    ),
+    Dialect(
         "Plain text",
         ("text",),
         (),
@@ -235,9 +361,12 @@ DIALECTS = (
 )
 
 
-def match(row: Row) -> Dialect:
-    """The first dialect of the table that the row is in. Raises BadLine for none."""
+def match(row: Row, *, chosen: bool = False) -> Dialect:
+    """The first dialect of the table that the row is in; `chosen` when a person chose its columns.
+    Raises BadLine for none."""
     for dialect in _named(tuple(row)) if len(row) <= _FEW else DIALECTS:
+        if chosen and dialect.guessed:
+            continue
         if all(row.get(key) is not None for key in dialect.needs) and dialect.fits(row):
             return dialect
     raise BadLine(_why_none(row))

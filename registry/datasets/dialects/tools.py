@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from registry.datasets.dialects.parts import Unused, decoded
+from registry.datasets.dialects.parts import Unused, check_text, decoded
 from registry.datasets.files.values import BadLine, Row
+from registry.datasets.formats import Format
 
 _CALL = frozenset({"id", "type", "function", "index"})
-_FUNCTION = frozenset({"name", "arguments"})
+FUNCTION = frozenset({"name", "arguments"})
 
 
 class Pending:
@@ -51,7 +52,7 @@ def _call(call: object, position: int, unused: Unused, where: str) -> Row:
     if not isinstance(call, dict) or not isinstance(function, dict) or not function.get("name"):
         raise BadLine(f"message {position}: a tool call needs a function with a name.")
     unused.note(call, _CALL, f"{where}.tool_calls.")
-    unused.note(function, _FUNCTION, f"{where}.tool_calls.function.")
+    unused.note(function, FUNCTION, f"{where}.tool_calls.function.")
     return {**call, "function": {**function, "arguments": arguments(function, position)}}
 
 
@@ -64,6 +65,25 @@ def arguments(function: Row, position: int) -> Row:
     if not isinstance(found, dict):
         raise BadLine(f"message {position}: the arguments of a tool call must be an object.")
     return found
+
+
+def only_calls(row: Row, unused: Unused) -> tuple[Format, Row]:
+    """xLAM's `query`, and `answers` that are the calls of `tools`. Raises BadLine."""
+    check_text(row, "query")
+    found = (
+        decoded(row["answers"], "answers") if isinstance(row["answers"], str) else row["answers"]
+    )
+    pending, calls = Pending(), []
+    for call in found if isinstance(found, list) else [found]:
+        if not isinstance(call, dict) or not isinstance(call.get("name"), str):
+            raise BadLine('"answers" must be a list of calls, each with a name and arguments.')
+        unused.note(call, FUNCTION, "answers.")
+        calls.append(pending.call(call["name"], arguments(call, 2)))
+    if not calls:
+        raise BadLine('"answers" calls nothing; leave out rows without a call.')
+    asked = {"role": "user", "content": row["query"]}
+    said = {"role": "assistant", "content": "", "tool_calls": calls}
+    return "tools", {"messages": [asked, said], "tools": described(row["tools"])}
 
 
 def described(tools: Any, key: str = "tools") -> list[Any]:
@@ -83,4 +103,7 @@ def _tool(tool: Row) -> Row:
     function = {key: value for key, value in tool.items() if key not in ("type", "input_schema")}
     if "input_schema" in tool:
         function["parameters"] = tool["input_schema"]
+    given = function.get("parameters")
+    if isinstance(given, dict) and given and all(isinstance(one, dict) for one in given.values()):
+        function["parameters"] = {"type": "object", "properties": given}  # xLAM's, without a frame
     return {"type": "function", "function": function}

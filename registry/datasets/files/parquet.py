@@ -15,6 +15,9 @@ from registry.errors import Invalid
 
 _ROWS = 1024  # read at once, if they are short
 _ROWS_OF_LISTS = 64
+_PIECE = 1 << 20
+"""Bytes that are read at once. A file is not mapped into memory: all of it would count as memory of
+the process, whose limit is smaller than many a file."""
 _AT_ONCE = 16 << 20  # bytes of text that are unpacked at once
 _BYTES = {"": "bytes"}
 
@@ -37,7 +40,7 @@ def parquet_rows(path: Path, tick: Callable[[float], None], name: str) -> Iterat
 def _rows(path: Path, tick: Callable[[float], None]) -> Iterator[dict[str, Any]]:
     import pyarrow.parquet as pq
 
-    with pq.ParquetFile(path, memory_map=True) as probe:
+    with pq.ParquetFile(path) as probe:
         columns = [probe.schema.column(n) for n in range(len(probe.schema))]
         # Kept as dictionaries, a text that a thousand rows share is in memory once. Arrow cannot
         # do that within lists, so of those only few rows are read at once.
@@ -47,16 +50,23 @@ def _rows(path: Path, tick: Callable[[float], None]) -> Iterator[dict[str, Any]]
             if column.physical_type == "BYTE_ARRAY" and "." not in column.path
         ]
         nested = any("." in column.path for column in columns)
-    with pq.ParquetFile(path, memory_map=True, read_dictionary=texts) as file:
+    with pq.ParquetFile(path, buffer_size=_PIECE, read_dictionary=texts) as file:
         total, done = file.metadata.num_rows or 1, 0
         most = min(_ROWS_OF_LISTS if nested else _ROWS, _rows_at_once(file.metadata))
-        for batch in file.iter_batches(batch_size=most, use_threads=False):
+        for batch in _batches(file, most):
             step = max(1, min(batch.num_rows, _AT_ONCE // _longest(batch)))
             for first in range(0, batch.num_rows, step):
                 for row in batch.slice(first, step).to_pylist():
                     done += 1
                     tick(done / total)
                     yield plain(row)
+
+
+def _batches(file: Any, most: int) -> Iterator[Any]:
+    """Batches of at most so many rows. Each row group has a reader of its own: one for the whole
+    file would keep all that it has read in memory."""
+    for group in range(file.num_row_groups):
+        yield from file.iter_batches(batch_size=most, row_groups=[group], use_threads=False)
 
 
 def _rows_at_once(metadata: Any) -> int:

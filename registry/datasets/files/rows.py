@@ -16,7 +16,7 @@ from registry.datasets.files import values
 from registry.datasets.files.documents import LISTS, items
 from registry.datasets.files.parquet import parquet_rows
 from registry.datasets.files.tables import table
-from registry.datasets.files.unpacking import PACKINGS, Input, opened
+from registry.datasets.files.unpacking import PACKINGS, Input, opened, unpacked
 from registry.datasets.files.values import BadLine, Row
 
 SUFFIXES = (".jsonl", ".json", ".parquet", ".csv", ".tsv")
@@ -33,7 +33,7 @@ type Place = str
 def kind(name: str | PurePath) -> str:
     """Which of SUFFIXES a file is by its name, compressed or not; "" for none of them."""
     path = PurePath(str(name).lower())
-    if path.suffix in PACKINGS and PurePath(path.stem).suffix != ".parquet":
+    if path.suffix in PACKINGS:
         path = PurePath(path.stem)
     return path.suffix if path.suffix in SUFFIXES else ""
 
@@ -55,7 +55,9 @@ def rows(
     name = name or path.name
     suffix = kind(path)
     if suffix == ".parquet":
-        yield from ((f"line {n}", row) for n, row in enumerate(parquet_rows(path, tick, name), 1))
+        with unpacked(path, packing(path), name) as whole:
+            for number, row in enumerate(parquet_rows(whole, tick, name), 1):
+                yield f"line {number}", row
         return
     with opened(path, packing(path), name) as file:
         if suffix in (".csv", ".tsv"):

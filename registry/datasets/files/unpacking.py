@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import gzip
 import io
+import shutil
+import tempfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +20,8 @@ RATIO = 200
 FREE = 64 << 20
 """Bytes to which any file may unpack."""
 
+_RATIO_OF_FILES = 20
+"""The same of a file that is written to the disk, and that is compressed within already."""
 _START = 64 << 10  # bytes by which the shape of a file is guessed
 
 
@@ -41,11 +47,26 @@ def opened(path: Path, packing: str, name: str) -> Input:
     return Input(_Bytes(path, packing, name))
 
 
+@contextmanager
+def unpacked(path: Path, packing: str, name: str) -> Iterator[Path]:
+    """The file itself, or a temporary one with what it unpacks to, for readers that seek in it.
+    Raises what reading `opened` raises."""
+    if not packing:
+        yield path
+        return
+    with tempfile.NamedTemporaryFile() as whole:
+        with _Bytes(path, packing, name, ratio=_RATIO_OF_FILES) as raw:
+            shutil.copyfileobj(raw, whole)
+        whole.flush()
+        yield Path(whole.name)
+
+
 class _Bytes(io.RawIOBase):
-    def __init__(self, path: Path, packing: str, name: str) -> None:
+    def __init__(self, path: Path, packing: str, name: str, ratio: int = RATIO) -> None:
         self._name, self._packing = name, packing
         self._size = path.stat().st_size or 1
-        self._most = max(FREE, RATIO * self._size)
+        self._ratio = ratio
+        self._most = max(FREE, ratio * self._size)
         self._file = path.open("rb")
         self._unpacked: Any = self._file
         self._read = 0
@@ -78,7 +99,7 @@ class _Bytes(io.RawIOBase):
         self._read += done
         if self._packing and self._read > self._most:
             raise Invalid(
-                f"{self._name} unpacks to more than {RATIO} times its size and is not read; "
+                f"{self._name} unpacks to more than {self._ratio} times its size and is not read; "
                 "unpack it yourself and send what it holds."
             )
         return done

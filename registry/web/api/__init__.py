@@ -12,11 +12,24 @@ from registry.web.api import (
     datasets,
     lineage,
     models,
+    previews,
     rows,
     storage,
     versions,
 )
 
 router = Router()
-for part in (models, versions, storage, aliases, compare, lineage, bundles, datasets, rows, bases):
+for part in (
+    models,
+    versions,
+    storage,
+    aliases,
+    compare,
+    lineage,
+    bundles,
+    previews,
+    datasets,
+    rows,
+    bases,
+):
     router.add_router("", part.router)

@@ -14,10 +14,11 @@ from pydantic import BaseModel as Fields
 from pydantic import Field, ValidationError
 
 from registry.background import work
+from registry.datasets import uploads
 from registry.datasets.examination import find_report
 from registry.datasets.revisions import newest
 from registry.datasets.snapshots import read_examples
-from registry.datasets.tasks import start_examine, start_hub, start_upload
+from registry.datasets.tasks import start_examine, start_hub, start_staged, start_upload
 from registry.datasets.uploads import register_examples
 from registry.errors import Invalid, NotFound, explain
 from registry.models import BaseModel as Base
@@ -32,6 +33,7 @@ from registry.web.schemas import (
     HubDatasetIn,
     ReportIn,
     ReportOut,
+    StagedDatasetIn,
     UploadIn,
 )
 
@@ -43,7 +45,11 @@ _DATASET_BODY = {
         "content": {
             "application/json": {
                 "schema": {
-                    "anyOf": [DatasetIn.model_json_schema(), HubDatasetIn.model_json_schema()]
+                    "anyOf": [
+                        DatasetIn.model_json_schema(),
+                        HubDatasetIn.model_json_schema(),
+                        StagedDatasetIn.model_json_schema(),
+                    ]
                 }
             },
             "multipart/form-data": {
@@ -90,18 +96,24 @@ def datasets(request: HttpRequest, q: str = "", all_revisions: bool = False) -> 
     summary="Register a data set",
 )
 def create_dataset(request: HttpRequest) -> Status[Dataset | DatasetTask]:
-    """Send files as multipart, or a few examples or a hub id as JSON. Wrong examples are named by
+    """Send files as multipart, or a few examples, a hub id or a preview's upload as JSON. Wrong examples are named by
     line. A known name gets its next revision; with the same examples, the one that exists. 202
     means that large files or a hub id are processed in the background: poll the task."""
     if request.content_type == "multipart/form-data":
-        sent = _read(UploadIn, lambda: request.POST.dict())
+        sent = read_body(UploadIn, lambda: request.POST.dict())
         files = [file for key in request.FILES for file in request.FILES.getlist(key)]
         made = start_upload(sent.name, files, sent.description, sent.columns)
         return Status(201 if isinstance(made, Dataset) else 202, made)
-    if _names_hub(request):
-        hub = _read(HubDatasetIn, lambda: request.body)
+    names = _names(request)
+    if "upload" in names:
+        staged = read_body(StagedDatasetIn, lambda: request.body)
+        saved = uploads.staged(staged.upload)
+        made = start_staged(staged.name, saved, staged.description, staged.columns)
+        return Status(201 if isinstance(made, Dataset) else 202, made)
+    if "hub" in names:
+        hub = read_body(HubDatasetIn, lambda: request.body)
         return Status(202, start_hub(hub.name, hub.hub, hub.description, hub.columns))
-    given = _read(DatasetIn, lambda: request.body)
+    given = read_body(DatasetIn, lambda: request.body)
     return Status(201, register_examples(given.name, given.examples, given.description))
 
 
@@ -191,17 +203,17 @@ def make_report(
     return Status(202 if isinstance(made, DatasetTask) else 201, made)
 
 
-def _names_hub(request: HttpRequest) -> bool:
-    """Whether the JSON body asks for a hub's data set. What is no JSON is refused later."""
+def _names(request: HttpRequest) -> set[str]:
+    """The fields of the JSON body, which say what is asked. What is no JSON is refused later."""
     try:
         body = json.loads(request.body)
     except (ValueError, RecursionError):
-        return False
-    return isinstance(body, dict) and "hub" in body
+        return set()
+    return set(body) if isinstance(body, dict) else set()
 
 
-def _read[T: Fields](fields: type[T], body: Any) -> T:
-    """The body as `fields`. Raises Invalid, since ninja reads only one type of body itself."""
+def read_body[T: Fields](fields: type[T], body: Any) -> T:
+    """A body as `fields`. Raises Invalid, since ninja reads only one type of body itself."""
     try:
         content = body()
         return (

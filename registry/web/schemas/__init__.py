@@ -23,6 +23,12 @@ from registry.web.schemas.datasets import (
     UploadIn,
 )
 from registry.web.schemas.models import ModelChanges, ModelDetail, ModelIn, ModelOut, RemovalOut
+from registry.web.schemas.previews import (
+    PreviewIn,
+    PreviewOut,
+    PreviewUploadIn,
+    StagedDatasetIn,
+)
 from registry.web.schemas.storage import DiskUseOut, LeftoverOut, StorageOut, VerifiedOut
 from registry.web.schemas.versions import (
     BundleImportOut,
@@ -61,6 +67,9 @@ __all__ = [
     "ModelIn",
     "ModelOut",
     "NotesIn",
+    "PreviewIn",
+    "PreviewOut",
+    "PreviewUploadIn",
     "QuantizeIn",
     "RemovalOut",
     "ReportIn",
@@ -69,6 +78,7 @@ __all__ = [
     "RuleIn",
     "RuleOut",
     "RunOut",
+    "StagedDatasetIn",
     "StorageOut",
     "UploadIn",
     "VerifiedOut",

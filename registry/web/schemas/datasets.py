@@ -108,7 +108,8 @@ class DatasetOut(Schema):
 
 class DatasetTaskOut(Schema):
     """A large data set being registered or examined. `dataset_id` is null until one is registered,
-    `report_id` until one is examined."""
+    `report_id` until one is examined; `staged` is the upload to preview, once a hub id that is
+    previewed was downloaded."""
 
     model_config = answered(
         {
@@ -124,6 +125,7 @@ class DatasetTaskOut(Schema):
             "problems": [],
             "dataset_id": None,
             "report_id": None,
+            "staged": "",
             "created_at": TIME,
         }
     )
@@ -140,6 +142,7 @@ class DatasetTaskOut(Schema):
     problems: Annotated[list[str], Field(description="Mistakes in examples, the first of them")]
     dataset_id: int | None
     report_id: int | None
+    staged: str
     created_at: datetime.datetime
 
 

@@ -11,18 +11,15 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
-from django.views.decorators.http import require_GET, require_http_methods, require_POST
+from django.views.decorators.http import require_GET, require_POST
 
 from backends.thoughts import FIELD, written
-from registry.datasets import tasks as dataset_tasks
-from registry.datasets.dialects.table import DIALECTS
-from registry.datasets.examples import BadExamples
+from registry.datasets import uploads
 from registry.datasets.revisions import newest, revisions
 from registry.datasets.snapshots import SPLITS, read_examples, register_starter_dataset
 from registry.errors import HubError
 from registry.models import Dataset, DatasetTask
-from registry.web.forms import RegisterDatasetForm
-from registry.web.htmx import HtmxRequest, form_page, partial, refuse
+from registry.web.htmx import HtmxRequest, partial
 from registry.web.paging import RowPages
 from registry.web.views.tasks import retry_task, task_page
 
@@ -49,41 +46,6 @@ def datasets(request: HtmxRequest) -> HttpResponse:
     return render(request, partial(request, "registry/datasets/list.html", part), context)
 
 
-@require_http_methods(["GET", "POST"])
-def dataset_new(request: HttpRequest) -> HttpResponse:
-    form = RegisterDatasetForm(request.POST or None, request.FILES or None)
-    status = 200
-    mistakes: BadExamples | None = None
-    if request.method == "POST":
-        status = 422
-        if form.is_valid():
-            try:
-                given = form.cleaned_data
-                more = given["description"], given["columns"]
-                created = (
-                    dataset_tasks.start_hub(given["name"], given["hub"], *more)
-                    if given["hub"]
-                    else dataset_tasks.start_upload(given["name"], given["files"], *more)
-                )
-            except BadExamples as error:
-                status = refuse(form, error)
-                mistakes = error
-            except HubError as error:
-                status = refuse(form, error)
-            else:
-                if isinstance(created, Dataset):
-                    registered = f"{created} is registered: {created.examples} examples."
-                    messages.success(request, " ".join([registered, *created.notes]))
-                return redirect(created)
-    context = {
-        "form": form,
-        "mistakes": mistakes,
-        "dialects": DIALECTS,
-        "known": json.dumps([{"needs": one.needs, "fields": one.fields} for one in DIALECTS]),
-    }
-    return form_page(request, "registry/datasets/new.html", context, status)
-
-
 @require_GET
 def dataset_task(request: HtmxRequest, pk: int) -> HttpResponse:
     """How far the work is; once it is done, what it made."""
@@ -105,6 +67,9 @@ def dataset_task(request: HtmxRequest, pk: int) -> HttpResponse:
         made = f"{doctor}?report={found.report_id}" if found.report_id else doctor
     elif found.dataset:
         made = found.dataset.get_absolute_url()
+    elif uploads.is_staged(found.staged):
+        made = reverse("dataset_preview", args=[found.staged])
+        again = ("Change how it is read", made)
     done = found.status == DatasetTask.Status.COMPLETED
     return task_page(request, found, made if done else "", parents, again)
 

@@ -57,7 +57,8 @@ def test_a_large_upload_is_registered_and_examined_by_children(
 ) -> None:
     large = write_large(tmp_path / "many.jsonl")
     with large.open("rb") as file:
-        page = post(client, "/datasets/new/", {"files": file}, name="large-upload")
+        staged = post(client, "/datasets/new/", {"files": file})
+    page = post(client, staged, name="large-upload", register="")
     assert page.startswith("/datasets/tasks/")
 
     # Killed amid its work: the page says so at once, and its retry begins again.

@@ -9,6 +9,7 @@ import json
 import resource
 import subprocess
 import sys
+import tempfile
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -100,7 +101,7 @@ def paired(dialect: Dialect) -> Callable[[str, Chat], Row]:
             "system": system,
             "history": [list(turn) for turn in history],
             question: asked,
-            answer: answered,
+            answer: {"text": [answered]} if dialect.name == "SQuAD" else answered,
             **dict.fromkeys(label, True),
         }
 
@@ -168,6 +169,8 @@ BY_A_CHILD: dict[str, Callable[[list[Row]], bytes]] = {
     "a.json.zst": lambda rows: zstd(json.dumps(rows).encode()),
     "a.csv.zst": lambda rows: zstd(as_csv(rows)),
     "a.parquet": as_parquet,
+    "a.parquet.gz": lambda rows: gzip.compress(as_parquet(rows)),
+    "a.parquet.zst": lambda rows: zstd(as_parquet(rows)),
 }
 TEXT = st.text(
     st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=20
@@ -325,6 +328,24 @@ def test_a_compressed_file_that_unpacks_to_much_is_refused(suffix: str, tmp_path
     path.write_bytes((gzip.compress if suffix == "gz" else zstd)(line * 80))
     with pytest.raises(Invalid, match=r"a\.jsonl\.\w+ unpacks to more than 200 times its size"):
         list(limited.read(path, Asked()))
+
+
+@pytest.mark.any_database
+def test_a_compressed_parquet_file_that_unpacks_to_much_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    path = tmp_path / "a.parquet.gz"
+    path.write_bytes(gzip.compress(b"PAR1" + b"x" * (65 << 20), 1))
+    with pytest.raises(Invalid, match=r"a\.parquet\.gz unpacks to more than 20 times its size"):
+        list(limited.read(path, Asked()))
+    path.write_bytes(gzip.compress(as_parquet([{"text": f"t{n}"} for n in range(9)])))
+    events = limited.read(path, Asked())
+    next(events)
+    del events  # no more of it: the child is killed
+    assert list(scratch.iterdir()) == []
 
 
 @pytest.mark.any_database

@@ -163,7 +163,7 @@ def test_an_examination_is_a_task_as_well(client: Client) -> None:
 # ----------------------------------------------------------------------- columns
 
 
-def test_columns_are_chosen_on_the_page_and_over_the_api(client: Client) -> None:
+def test_columns_are_chosen_over_the_api(client: Client) -> None:
     rows = {
         "ask": [f"q{n}" for n in range(40)],
         "say": [f"a{n}" for n in range(40)],
@@ -171,22 +171,18 @@ def test_columns_are_chosen_on_the_page_and_over_the_api(client: Client) -> None
     }
     content = io.BytesIO()
     pq.write_table(pa.table({k: list(v) for k, v in rows.items()}), content)
-    fields: dict[str, Any] = {"name": "asked", "column_prompt": "ask"}
     file = SimpleUploadedFile("a.parquet", content.getvalue())
-    refused = client.post("/datasets/new/", {**fields, "files": file, "column_completion": "no"})
-    assert "has no &quot;no&quot;; it has ask, say, id" in refused.content.decode()
-    assert "<details open>" in refused.content.decode()  # what was typed is seen again
-    file.seek(0)
-    client.post("/datasets/new/", {**fields, "files": file, "column_completion": "say"})
+    columns = json.dumps({"prompt": "ask", "completion": "say"})
+    made = client.post("/api/datasets", {"name": "asked", "file": file, "columns": columns})
+    assert made.status_code == 201, made.content
     dataset = Dataset.objects.get(name="asked")
     assert (dataset.format, dataset.examples) == ("completions", 40)
     [first] = snapshots.read_examples(dataset, "valid", limit=1)
     assert set(first) == {"prompt", "completion"}
     file.seek(0)
-    columns = json.dumps({"prompt": "ask", "completion": "say"})
-    made = client.post("/api/datasets", {"name": "again", "file": file, "columns": columns})
-    assert made.status_code == 201, made.content
-    assert made.json()["checksum"] == dataset.checksum
+    no = json.dumps({"prompt": "ask", "completion": "no"})
+    refused = client.post("/api/datasets", {"name": "x", "file": file, "columns": no})
+    assert 'has no "no"; it has ask, say, id' in refused.json()["error"]["message"]
     file.seek(0)
     wrong = client.post("/api/datasets", {"name": "x", "file": file, "columns": '{"role": "a"}'})
     assert "'role' cannot be mapped" in wrong.json()["error"]["message"]
@@ -194,8 +190,8 @@ def test_columns_are_chosen_on_the_page_and_over_the_api(client: Client) -> None
 
 def test_a_row_in_no_format_names_the_columns_that_can_be_mapped(client: Client) -> None:
     file = SimpleUploadedFile("a.csv", b"ask,say\n1,2\n")
-    answer = client.post("/datasets/new/", {"name": "x", "files": file})
-    assert "map its columns yourself: ask, say." in answer.content.decode()
+    answer = client.post("/api/datasets", {"name": "x", "file": file})
+    assert "map its columns yourself: ask, say." in answer.json()["error"]["message"]
 
 
 # ------------------------------------------------------------------------ the hub

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from registry.datasets.dialects.canonical import canonical
 from registry.datasets.dialects.parts import Unused
@@ -53,29 +55,70 @@ def test_an_example_is_read_as_its_own_dialect_and_uses_every_field(dialect: Dia
     assert (found.name, list(names)) == (dialect.name, [])
 
 
-@pytest.mark.parametrize("dialect", DIALECTS, ids=lambda one: one.name)
-def test_a_column_that_nothing_reads_is_named(dialect: Dialect) -> None:
-    assert unused({**dialect.example, "mood": "glad"}) == ["mood"]
-    assert unused({**dialect.example, "mood": None}) == []
+JSON = st.recursive(
+    st.booleans() | st.integers() | st.text(max_size=5),
+    lambda values: st.lists(values, max_size=2) | st.dictionaries(st.text(max_size=3), values),
+    max_leaves=4,
+)
+READ = {"name", "role", "from", "value", "content", "tool_calls", "function_call", "weight"} | {
+    field for dialect in DIALECTS for field in dialect.fields
+}
+NAMES = st.from_regex(r"[a-z_]{1,12}", fullmatch=True).filter(lambda name: name not in READ)
 
 
 @pytest.mark.parametrize("dialect", DIALECTS, ids=lambda one: one.name)
-def test_a_field_within_a_message_that_nothing_reads_is_named(dialect: Dialect) -> None:
-    row = json.loads(json.dumps(dialect.example))
-    objects = [found for key in dialect.needs for found in _objects(row[key])]
-    for found in objects:
-        found["mood"] = "glad"
-    assert bool(unused(row)) == bool(objects)
-    assert all(name.endswith(".mood") for name in unused(row))
+@settings(max_examples=15, deadline=None)
+@given(name=NAMES, value=JSON)
+def test_a_column_that_nothing_reads_is_named(dialect: Dialect, name: str, value: Any) -> None:
+    assert unused({**dialect.example, name: value}) == [name]
+    assert unused({**dialect.example, name: None}) == []
 
 
-def _objects(value: Any) -> list[dict[str, Any]]:
-    """The messages, turns, blocks and parts within a value."""
+@pytest.mark.parametrize("dialect", DIALECTS, ids=lambda one: one.name)
+@settings(max_examples=15, deadline=None)
+@given(name=NAMES, value=JSON)
+def test_a_field_within_a_message_that_nothing_reads_is_named(
+    dialect: Dialect, name: str, value: Any
+) -> None:
+    row = {key: _decoded(dialect.example[key]) for key in dialect.example}
+    for number in range(len(_objects(row, dialect))):
+        other = json.loads(json.dumps(row))
+        _objects(other, dialect)[number].setdefault(name, value)
+        [found] = unused(other)
+        assert found.endswith(f".{name}")
+
+
+def test_a_field_of_a_call_that_nothing_reads_is_named() -> None:
+    called = {"name": "add", "arguments": "{}", "mood": "glad"}
+    older = {"role": "assistant", "content": None, "function_call": called}
+    assert unused({"messages": [ASKED, older]}) == ["messages.function_call.mood"]
+    turns = [
+        {"from": "human", "value": "q"},
+        {"from": "function_call", "value": json.dumps(called)},
+    ]
+    assert unused({"conversations": turns}) == ["conversations.value.mood"]
+
+
+def _decoded(value: Any) -> Any:
+    """What a text of JSON holds, which the dialects read as well as the text."""
+    try:
+        found = json.loads(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+    return found if isinstance(found, list | dict) else value
+
+
+def _objects(row: dict[str, Any], dialect: Dialect) -> list[dict[str, Any]]:
+    """The messages, turns, blocks, parts and calls of an example."""
+    return [found for key in dialect.needs if key != "tools" for found in _within(row[key])]
+
+
+def _within(value: Any) -> list[dict[str, Any]]:
     if isinstance(value, list):
-        return [found for item in value for found in _objects(item)]
+        return [found for item in value for found in _within(item)]
     if not isinstance(value, dict):
         return []
-    return [value, *_objects(value.get("messages")), *_objects(value.get("content"))]
+    return [value, *_within(value.get("messages")), *_within(value.get("content"))]
 
 
 @pytest.mark.parametrize(
@@ -411,7 +454,7 @@ def test_thoughts_beside_an_answer_have_one_name_in_every_dialect() -> None:
     assert read(row) == ("chat", row)
     assert read(row)[1] is row
     for name in ("reasoning", "thinking"):
-        for given in (
+        for written in (
             {"messages": [ASKED, {**SAID, name: "hm"}]},
             {
                 "conversations": [
@@ -421,8 +464,8 @@ def test_thoughts_beside_an_answer_have_one_name_in_every_dialect() -> None:
             },
             {"prompt": [ASKED], "completion": [{**SAID, name: "hm", "reasoning_content": None}]},
         ):
-            assert read(given) == ("chat", row)
-            assert unused(given) == []
+            assert read(written) == ("chat", row)
+            assert unused(written) == []
     _, pair = read({"prompt": "q", "chosen": [{**SAID, "reasoning": "hm"}], "rejected": [SAID]})
     assert pair["chosen"] == [thought]
     within = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 
 from registry.datasets.dialects import canonical as dialects
 from registry.datasets.dialects.parts import Unused
+from registry.datasets.files.parquet import parquet_rows
 from registry.datasets.files.values import BadLine
 from registry.datasets.limited import read
 from registry.datasets.reading import Asked
@@ -102,6 +104,19 @@ def test_a_small_file_that_unpacks_to_much_takes_little_memory(tmp_path: Path) -
     size = sum(len(event.line) for event in read(path, Asked()) if event.line)
     assert 200_000_000 < size < 201_000_000
     assert children_peak() - before < 300e6
+
+
+def test_a_parquet_file_larger_than_the_memory_is_read_in_pieces(tmp_path: Path) -> None:
+    path, size = tmp_path / "a.parquet", 3 << 20
+    schema = pa.schema({"text": pa.string()})
+    with pq.ParquetWriter(path, schema, compression="none") as writer:
+        for _ in range(12):
+            texts = [os.urandom(size // 200).hex() for _ in range(100)]
+            writer.write_table(pa.table({"text": texts}, schema=schema))
+    before = most = pa.total_allocated_bytes()
+    for _ in parquet_rows(path, lambda _: None, path.name):
+        most = max(most, pa.total_allocated_bytes())
+    assert most - before < 5 * size < 12 * size < path.stat().st_size
 
 
 def test_a_row_that_is_too_long_ends_the_reading(tmp_path: Path) -> None:

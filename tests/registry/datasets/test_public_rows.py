@@ -1,0 +1,485 @@
+"""Rows as popular public data sets have them: taken for what they mean, with every column that is
+not used named, or refused in a sentence. None is learned as something else unsaid."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from registry.datasets.dialects.canonical import canonical
+from registry.datasets.dialects.parts import Unused
+from registry.datasets.files.values import BadLine
+
+type Row = dict[str, Any]
+
+
+def user(text: str) -> Row:
+    return {"role": "user", "content": text}
+
+
+def said(text: str, **more: Any) -> Row:
+    return {"role": "assistant", "content": text, **more}
+
+
+def human(text: str, /, **more: Any) -> Row:
+    return {"from": "human", "value": text, **more}
+
+
+def gpt(text: str, /, **more: Any) -> Row:
+    return {"from": "gpt", "value": text, **more}
+
+
+def pair(prompt: str, completion: str) -> Row:
+    return {"prompt": prompt, "completion": completion}
+
+
+def chat(*messages: Row) -> Row:
+    return {"messages": list(messages)}
+
+
+def call(number: int, name: str, **arguments: Any) -> Row:
+    function = {"name": name, "arguments": arguments}
+    return {"id": f"call_{number}", "type": "function", "function": function}
+
+
+SYSTEM = {"role": "system", "content": "s"}
+CHAT = chat(user("q"), said("a"))
+RATE = {
+    "name": "get_rate",
+    "description": "Get the exchange rate",
+    "parameters": {"type": "object", "properties": {"base": {"type": "string"}}},
+}
+SEARCH = {
+    "name": "search",
+    "description": "d",
+    "parameters": {"at": {"type": "str", "default": ""}},
+}
+
+TAKEN: dict[str, tuple[Row, str, Row, list[str]]] = {
+    "dolly-15k": (
+        {"instruction": "q", "context": "c", "response": "a", "category": "closed_qa"},
+        "completions",
+        pair("q\n\nc", "a"),
+        ["category"],
+    ),
+    "alpaca": (
+        {"instruction": "q", "input": "", "output": "a", "text": "Below is … q … a"},
+        "completions",
+        pair("q", "a"),
+        ["text"],
+    ),
+    "code_alpaca": (
+        {"output": "a", "input": "c", "instruction": "q"},
+        "completions",
+        pair("q\n\nc", "a"),
+        [],
+    ),
+    "ultrachat_200k": (
+        {"prompt": "q", "prompt_id": "1", "messages": [user("q"), said("a")]},
+        "chat",
+        CHAT,
+        ["prompt", "prompt_id"],
+    ),
+    "no_robots": (
+        {
+            "prompt": "q",
+            "prompt_id": "1",
+            "messages": [SYSTEM, user("q"), said("a")],
+            "category": "Chat",
+        },
+        "chat",
+        chat(SYSTEM, user("q"), said("a")),
+        ["category", "prompt", "prompt_id"],
+    ),
+    "ultrafeedback_binarized": (
+        {
+            "prompt": "q",
+            "prompt_id": "1",
+            "chosen": [user("q"), said("a")],
+            "rejected": [user("q"), said("b")],
+            "messages": [user("q"), said("a")],
+            "score_chosen": 9.0,
+            "score_rejected": 3.0,
+        },
+        "preference",
+        {"prompt": [user("q")], "chosen": [said("a")], "rejected": [said("b")]},
+        ["messages", "prompt_id", "score_chosen", "score_rejected"],
+    ),
+    "orpo-dpo-mix": (
+        {
+            "source": "x",
+            "prompt": "q2",
+            "question": "q2",
+            "chosen": [user("q"), said("a"), user("q2"), said("c")],
+            "rejected": [user("q"), said("a"), user("q2"), said("d")],
+        },
+        "preference",
+        {
+            "prompt": [user("q"), said("a"), user("q2")],
+            "chosen": [said("c")],
+            "rejected": [said("d")],
+        },
+        ["question", "source"],
+    ),
+    "hh-rlhf": (
+        {
+            "chosen": "\n\nHuman: q\n\nAssistant: a\n\nHuman: q2\n\nof two\n\nAssistant: c",
+            "rejected": "\n\nHuman: q\n\nAssistant: a\n\nHuman: q2\n\nof two\n\nAssistant: d",
+        },
+        "preference",
+        {
+            "prompt": [user("q"), said("a"), user("q2\n\nof two")],
+            "chosen": [said("c")],
+            "rejected": [said("d")],
+        },
+        [],
+    ),
+    "rm-static": (
+        {
+            "prompt": "\n\nHuman: q\n\nAssistant:",
+            "response": " a",
+            "chosen": " a",
+            "rejected": " b",
+        },
+        "preference",
+        {"prompt": [user("q")], "chosen": " a", "rejected": " b"},
+        ["response"],
+    ),
+    "answers of several turns": (
+        {
+            "prompt": [user("q")],
+            "chosen": [said("a"), user("r"), said("b")],
+            "rejected": [said("a"), user("r"), said("c")],
+        },
+        "preference",
+        {
+            "prompt": [user("q")],
+            "chosen": [said("a"), user("r"), said("b")],
+            "rejected": [said("a"), user("r"), said("c")],
+        },
+        [],
+    ),
+    "orca_dpo_pairs": (
+        {"system": "s", "question": "q", "chosen": "a", "rejected": "b"},
+        "preference",
+        {"prompt": [SYSTEM, user("q")], "chosen": "a", "rejected": "b"},
+        [],
+    ),
+    "distilabel-orca-dpo": (
+        {"system": "s", "input": "q", "chosen": "a", "rejected": "b", "rating": [9, 2]},
+        "preference",
+        {"prompt": [SYSTEM, user("q")], "chosen": "a", "rejected": "b"},
+        ["rating"],
+    ),
+    "openorca": (
+        {"id": "niv.1", "system_prompt": "s", "question": "q", "response": "a"},
+        "chat",
+        chat(SYSTEM, user("q"), said("a")),
+        ["id"],
+    ),
+    "slim-orca": (
+        {
+            "conversations": [
+                {"from": "system", "value": "s", "weight": None},
+                human("q", weight=0),
+                gpt("a", weight=1),
+            ]
+        },
+        "chat",
+        chat(SYSTEM, {**user("q"), "weight": 0}, said("a", weight=1)),
+        [],
+    ),
+    "gsm8k": (
+        {"question": "q", "answer": "1 + 1 = <<1+1=2>>2\n#### 2"},
+        "completions",
+        pair("q", "1 + 1 = <<1+1=2>>2\n#### 2"),
+        [],
+    ),
+    "squad": (
+        {
+            "id": "57",
+            "title": "Peru",
+            "context": "c",
+            "question": "q",
+            "answers": {"text": ["a"], "answer_start": [3]},
+        },
+        "completions",
+        pair("q\n\nc", "a"),
+        ["answers.answer_start", "id", "title"],
+    ),
+    "squad's validation": (
+        {"context": "c", "question": "q", "answers": {"text": ["a", "a", "the a"]}},
+        "completions",
+        pair("q\n\nc", "a"),
+        ["answers.text after the first"],
+    ),
+    "sharegpt": (
+        {"id": "x_0", "conversations": [human("q"), gpt("a", markdown=None, text=None)]},
+        "chat",
+        CHAT,
+        ["id"],
+    ),
+    "openhermes": (
+        {
+            "conversations": [human("q"), gpt("a")],
+            "source": "x",
+            "system_prompt": None,
+            "custom_instruction": None,
+            "model": "m",
+        },
+        "chat",
+        CHAT,
+        ["model", "source"],
+    ),
+    "wizardlm": ({"idx": "1", "conversations": [human("q"), gpt("a")]}, "chat", CHAT, ["idx"]),
+    "lima": (
+        {"conversations": ["q", "a", "q2", "a2"], "source": "stackexchange"},
+        "chat",
+        chat(user("q"), said("a"), user("q2"), said("a2")),
+        ["source"],
+    ),
+    "capybara": (
+        {
+            "source": "x",
+            "conversation": [{"input": "q", "output": "a"}, {"input": "r", "output": "b"}],
+        },
+        "chat",
+        chat(user("q"), said("a"), user("r"), said("b")),
+        ["source"],
+    ),
+    "lmsys-chat": (
+        {"conversation_id": "1", "model": "m", "conversation": [user("q"), said("a")], "turn": 1},
+        "chat",
+        CHAT,
+        ["conversation_id", "model", "turn"],
+    ),
+    "wildchat": (
+        {"conversation": [{**user("q"), "country": "PE"}, {**said("a"), "toxic": False}]},
+        "chat",
+        chat({**user("q"), "country": "PE"}, {**said("a"), "toxic": False}),
+        ["conversation.country", "conversation.toxic"],
+    ),
+    "openassistant-guanaco": (
+        {"text": "### Human: q### Assistant: a### Human: q2### Assistant: a2"},
+        "chat",
+        chat(user("q"), said("a"), user("q2"), said("a2")),
+        [],
+    ),
+    "glaive-function-calling": (
+        {
+            "system": "SYSTEM: You have functions. Use them if required -\n"
+            + json.dumps(RATE, indent=2),
+            "chat": "USER: q\n\n\nASSISTANT: <functioncall> "
+            '{"name": "get_rate", "arguments": \'{"base": "USD"}\'} <|endoftext|>\n\n\n'
+            'FUNCTION RESPONSE: {"rate": 0.8}\n\n\nASSISTANT: a <|endoftext|>\n\n\n',
+        },
+        "tools",
+        {
+            "messages": [
+                {"role": "system", "content": "You have functions. Use them if required -"},
+                user("q"),
+                said("", tool_calls=[call(1, "get_rate", base="USD")]),
+                {
+                    "role": "tool",
+                    "content": '{"rate": 0.8}',
+                    "tool_call_id": "call_1",
+                    "name": "get_rate",
+                },
+                said("a"),
+            ],
+            "tools": [{"type": "function", "function": RATE}],
+        },
+        [],
+    ),
+    "glaive without functions": (
+        {"system": "SYSTEM: s\n", "chat": "USER: q\n\n\nASSISTANT: a <|endoftext|>"},
+        "chat",
+        chat(SYSTEM, user("q"), said("a")),
+        [],
+    ),
+    "xlam-function-calling": (
+        {
+            "id": 3,
+            "query": "q",
+            "answers": json.dumps([{"name": "search", "arguments": {"at": "Lima"}}] * 2),
+            "tools": json.dumps([SEARCH]),
+        },
+        "tools",
+        {
+            "messages": [
+                user("q"),
+                said("", tool_calls=[call(n, "search", at="Lima") for n in (1, 2)]),
+            ],
+            "tools": [
+                {
+                    "type": "function",
+                    "function": {
+                        **SEARCH,
+                        "parameters": {"type": "object", "properties": SEARCH["parameters"]},
+                    },
+                }
+            ],
+        },
+        ["id"],
+    ),
+    "toolace": (
+        {
+            "system": "s",
+            "conversations": [
+                {"from": "user", "value": "q"},
+                {"from": "assistant", "value": '[Search(at="Lima")]'},
+                {"from": "tool", "value": "[]"},
+                {"from": "assistant", "value": "a"},
+            ],
+        },
+        "tools",
+        chat(
+            SYSTEM,
+            user("q"),
+            said('[Search(at="Lima")]'),
+            {"role": "tool", "content": "[]"},
+            said("a"),
+        ),
+        [],
+    ),
+    "metamath": (
+        {"type": "MATH", "query": "q", "original_question": "o", "response": "a"},
+        "completions",
+        pair("q", "a"),
+        ["original_question", "type"],
+    ),
+    "orca-math": ({"question": "q", "answer": "a"}, "completions", pair("q", "a"), []),
+    "codefeedback": (
+        {"query": "q", "answer": "a", "resource": "r", "lang": "python"},
+        "completions",
+        pair("q", "a"),
+        ["lang", "resource"],
+    ),
+    "numina-math": (
+        {"source": "s", "problem": "q", "solution": "a", "messages": None},
+        "completions",
+        pair("q", "a"),
+        ["source"],
+    ),
+    "aya": (
+        {"inputs": "q", "targets": "a", "language": "Quechua"},
+        "completions",
+        pair("q", "a"),
+        ["language"],
+    ),
+    "platypus": (
+        {"input": "c", "output": "a", "instruction": "q", "data_source": "s"},
+        "completions",
+        pair("q\n\nc", "a"),
+        ["data_source"],
+    ),
+    "helpsteer": (
+        {"prompt": "q", "response": "a", "helpfulness": 4},
+        "completions",
+        pair("q", "a"),
+        ["helpfulness"],
+    ),
+    "context beside prompt": (
+        {"prompt": "q", "context": "c", "completion": "a"},
+        "completions",
+        pair("q\n\nc", "a"),
+        [],
+    ),
+}
+
+REFUSED: dict[str, tuple[Row, str]] = {
+    "oasst": (
+        {
+            "message_id": "m",
+            "parent_id": None,
+            "text": "q",
+            "role": "prompter",
+            "lang": "en",
+            "message_tree_id": "t",
+        },
+        'has a "role" beside "text", so it is one message of a chat',
+    ),
+    "squad_v2": (
+        {"context": "c", "question": "q", "answers": {"text": [], "answer_start": []}},
+        "leave out questions without an answer",
+    ),
+    "ultrafeedback": (
+        {"source": "s", "instruction": "q", "models": ["m"], "completions": [{"response": "a"}]},
+        "has none of",
+    ),
+    "stack-exchange-paired": (
+        {"question": "q", "response_j": "a", "response_k": "b"},
+        "map its columns",
+    ),
+    "boolq": (
+        {"question": "q", "passage": "p", "answer": True},
+        '"answer" must be a non-empty text',
+    ),
+    "hotpot": (
+        {"question": "q", "answer": "a", "context": {"title": []}},
+        '"context" must be a text',
+    ),
+    "lima's questions": ({"conversations": ["q"]}, "must be the assistant's answer"),
+    "another prompt than both answers have": (
+        {"prompt": "other", "chosen": [user("q"), said("a")], "rejected": [user("q"), said("b")]},
+        '"prompt" is not among them; leave out one of the two',
+    ),
+    "xlam without a call": ({"query": "q", "answers": "[]", "tools": "[]"}, "calls nothing"),
+    "xlam's answers as a text": (
+        {"query": "q", "answers": '["a"]', "tools": "[]"},
+        "a list of calls",
+    ),
+    "glaive's broken call": (
+        {"chat": "USER: q\n\n\nASSISTANT: <functioncall> add(1)"},
+        "message 2: what follows <functioncall> must be an object",
+    ),
+    "an unanswered transcript": (
+        {"text": "### Human: q### Assistant: a### Human: r"},
+        "must be the assistant's answer",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TAKEN)
+def test_a_row_is_taken_for_what_it_means(name: str) -> None:
+    row, format, example, unused = TAKEN[name]
+    names = Unused()
+    _, found, read = canonical(row, {}, names)
+    assert (found, list(names)) == (format, unused)
+    assert {key: read[key] for key in example} == example
+    assert set(read) - set(example) <= set(row)  # the row as it is, byte for byte
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_row_is_refused_with_what_to_change(name: str) -> None:
+    row, reason = REFUSED[name]
+    with pytest.raises(BadLine) as caught:
+        canonical(row, {}, Unused())
+    assert reason in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "User: a name. Password: another.",
+        "System: Windows",
+        "Human: a species",
+        "### Assistant: none asked",
+        "Once upon a time\n\nHuman: q\n\nAssistant: a",
+    ],
+)
+def test_a_text_that_only_looks_like_a_chat_stays_a_text(text: str) -> None:
+    assert canonical({"text": text}, {}, Unused())[1] == "text"
+
+
+def test_a_transcript_is_a_plain_text_when_a_person_says_so() -> None:
+    row = TAKEN["openassistant-guanaco"][0]
+    assert canonical(row, {"text": "text"}, Unused())[1:] == ("text", row)
+    assert canonical(row, {"messages": "text"}, Unused())[1] == "chat"
+
+
+def test_two_texts_of_a_preference_are_whole_chats_only_together() -> None:
+    row = {"prompt": "q", "chosen": "\n\nHuman: q\n\nAssistant: a", "rejected": "b"}
+    assert canonical(row, {}, Unused())[2] == row
