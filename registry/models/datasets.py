@@ -97,6 +97,13 @@ class Dataset(models.Model):
         return found
 
     @property
+    def labels(self) -> dict[str, dict[str, int]]:
+        """Of a classification set each label, the most frequent first, with its examples by split;
+        {} for other sets, and for those that were registered before labels were counted."""
+        found: dict[str, dict[str, int]] = dict(self.schema.get("labels", []))
+        return found
+
+    @property
     def notes(self) -> list[str]:
         """What a person should know about how its files were read, a sentence each."""
         notes = []

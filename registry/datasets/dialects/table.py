@@ -8,6 +8,8 @@ from functools import cached_property, lru_cache
 
 from registry.datasets.dialects.anthropic import anthropic, is_anthropic
 from registry.datasets.dialects.chats import chat, conversational, sharegpt
+from registry.datasets.dialects.labelled import columns_of, labelled
+from registry.datasets.dialects.labelled import is_label as can_be_label
 from registry.datasets.dialects.messages import SYSTEM
 from registry.datasets.dialects.pairs import BESIDE, CONTEXT, is_good, is_label, pair
 from registry.datasets.dialects.parts import Unused, listed
@@ -68,9 +70,24 @@ def _text(row: Row) -> tuple[Format, Row]:
     return "text", row
 
 
+def _labelled(columns: tuple[str, ...]) -> Dialect:
+    """A text and its label, in the columns that a file has them in."""
+    return Dialect(
+        "Text and label",
+        columns[:2],
+        columns[2:],
+        lambda row, unused: labelled(row, columns),
+        {"text": "The soup was cold.", "label": "complaint"},
+        lambda row: can_be_label(row[columns[1]]),
+    )
+
+
 _ASKED = {"role": "user", "content": "Capital of Peru?"}
 _GOOD = {"role": "assistant", "content": "Lima."}
 _BAD = {"role": "assistant", "content": "Cusco."}
+
+_LABELLED = _labelled(("text", "label"))
+"""Stands in the table for all names that its two columns may have."""
 
 DIALECTS = (
     Dialect(
@@ -219,6 +236,7 @@ DIALECTS = (
         "output",
         {"input": "Capital of Peru?", "output": "Lima."},
     ),
+    _LABELLED,
     Dialect(
         "Plain text",
         ("text",),
@@ -232,7 +250,8 @@ DIALECTS = (
 
 def match(row: Row) -> Dialect:
     """The first dialect of the table that the row is in. Raises BadLine for none."""
-    for dialect in _named(tuple(row)) if len(row) <= _FEW else DIALECTS:
+    named = _named if len(row) <= _FEW else _named.__wrapped__
+    for dialect in named(tuple(row)):
         if all(row.get(key) is not None for key in dialect.needs) and dialect.fits(row):
             return dialect
     raise BadLine(_why_none(row))
@@ -241,7 +260,11 @@ def match(row: Row) -> Dialect:
 @lru_cache(maxsize=16)
 def _named(names: tuple[str, ...]) -> tuple[Dialect, ...]:
     """The dialects that a row with these names may be in; most rows of a file have the same."""
-    return tuple(dialect for dialect in DIALECTS if set(dialect.needs) <= set(names))
+    columns = columns_of(names)
+    table = [
+        _labelled(columns) if dialect is _LABELLED and columns else dialect for dialect in DIALECTS
+    ]
+    return tuple(dialect for dialect in table if set(dialect.needs) <= set(names))
 
 
 def _why_none(row: Row) -> str:
