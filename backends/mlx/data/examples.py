@@ -10,8 +10,8 @@ from typing import Any
 
 import jinja2
 
-from backends.base import Learn, SpecialTokens
-from backends.examples import OVERRULED, Split, conversation, is_learned, read_jsonl
+from backends.base import BackendError, Learn, SpecialTokens
+from backends.examples import OVERRULED, Split, conversation, is_learned, read_jsonl, reason
 from backends.mlx.data.turns import Chat, Span, Turn, earlier_turns
 
 
@@ -118,6 +118,16 @@ def request_and_answer(
         return tokens[:middle], tokens[middle:]
     _, prompt, answer, _ = _rendered(value, messages, tokenizer, special)
     return prompt, answer
+
+
+def whole_answer(tokenizer: Any, text: str) -> list[int]:
+    """The tokens of an answer that says `text` and ends, which are the same after any request.
+    Raises BackendError."""
+    try:
+        _, answer = request_and_answer({"prompt": "-", "completion": text}, tokenizer)
+    except (ValueError, TypeError, KeyError) as error:
+        raise BackendError(f"The model cannot answer {text!r}: {reason(error)}.") from None
+    return answer
 
 
 def answers_before(value: Any, tokenizer: Any) -> list[Turn]:
