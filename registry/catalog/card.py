@@ -16,10 +16,11 @@ from markdown_it import MarkdownIt
 
 from registry.models import BaseModel, Dataset, Model, ModelVersion
 from registry.storage import paths
+from registry.task_types import METRICS
 from registry.versions.comparison import flatten
 
 _VERSIONS = 10
-_METRICS = ("val_loss", "test_loss", "perplexity", "exact_match")
+_METRICS = ("val_loss", "test_loss", "perplexity", *METRICS)
 _TAGS = {
     *("p", "br", "hr", "a", "strong", "em", "del", "code", "pre", "blockquote"),
     *("h1", "h2", "h3", "h4", "h5", "h6", "ul", "ol", "li"),
@@ -170,7 +171,7 @@ print(answer.choices[0].message.content)
 def _limits(model: Model, versions: Sequence[ModelVersion]) -> str:
     context = model.base_model.context_length
     reach = f"at most {context} tokens of context" if context else "context length unknown"
-    scored = any("exact_match" in version.metrics for version in versions)
+    scored = any(name in version.metrics for version in versions for name in METRICS)
     tested = "" if scored else " It was not scored on a task of its own."
     return f"Limits outside the data above are unknown; {reach}.{tested}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from django.db.models import Count, F, Max, OuterRef, Prefetch, Q, QuerySet, Subquery
@@ -101,6 +102,13 @@ def moves_of(model: Model, limit: int = 20) -> QuerySet[AliasMove]:
 def flat_params(version: ModelVersion) -> dict[str, Any]:
     """The version's parameters with dotted names, by name: PostgreSQL keeps no order of keys."""
     return dict(sorted(flatten(version.params).items()))
+
+
+def headline(model: Model, versions: Sequence[ModelVersion]) -> str:
+    """The metric by which a list compares the versions: what decides for the model's task, where
+    one of them was scored, else the perplexity."""
+    wanted = (*model.task.metrics, "exact_match")
+    return next((m for m in wanted if any(m in v.metrics for v in versions)), "perplexity")
 
 
 def ordered_metrics(version: ModelVersion) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from django.db import IntegrityError, transaction
 
 from registry.errors import Conflict, Invalid
 from registry.models import Model, ModelVersion, PromotionRule
+from registry.promotion.resolve import PRODUCTION
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,16 @@ def add_rule(
     rule = PromotionRule(model=model, metric=metric.strip(), comparison=comparison, value=value)
     rule.alias = alias or rule.alias
     return _save(rule)
+
+
+def proposed(model: Model, alias: str = PRODUCTION) -> list[PromotionRule]:
+    """Rules, not saved, that the model's task proposes and the alias does not have: no worse than
+    the current version at what decides."""
+    metric = model.task.metrics[0]
+    if model.promotion_rules.filter(alias=alias, metric=metric).exists():
+        return []
+    at_least = PromotionRule.Comparison.AT_LEAST
+    return [PromotionRule(model=model, alias=alias, metric=metric, comparison=at_least)]
 
 
 def change_rule(rule: PromotionRule, **changes: Any) -> PromotionRule:

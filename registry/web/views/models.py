@@ -126,7 +126,7 @@ def model_context(
         "disk": disk,
         "versions": versions,
         "page": page,
-        "scored": any("exact_match" in v.metrics for v in versions),
+        "headline": overview.headline(found, versions),
         "in_production": [
             v for v in versions if any(alias.name == PRODUCTION for alias in v.aliases.all())
         ],
@@ -140,7 +140,10 @@ def model_context(
         "card": mark_safe(card.render(card.write_body(found, _origin(request)))),  # noqa: S308  # nosec B308, B703
         "rules": found.promotion_rules.all(),
         "rule_form": rule_form or RuleForm(),
-        "known_metrics": sorted({"exact_match"}.union(*(v.metrics for v in versions))),
+        "known_metrics": comparison.by_weight(
+            {*found.task.metrics}.union(*(v.metrics for v in versions))
+        ),
+        "proposed_rules": rules.proposed(found),
         "rollbacks": previous_versions(found),
         **_promote_context(found, form),
     }

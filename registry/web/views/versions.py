@@ -14,7 +14,7 @@ from registry.errors import HubError
 from registry.models import ModelVersion
 from registry.promotion.resolve import PRODUCTION
 from registry.storage import artifacts, paths
-from registry.versions import drawing, graph
+from registry.versions import drawing, graph, reports
 from registry.versions.lifecycle import write_notes
 from registry.web.forms import NotesForm
 
@@ -33,6 +33,7 @@ def version(request: HttpRequest, pk: int, version: str) -> HttpResponse:
         "in_production": any(alias.name == PRODUCTION for alias in found.aliases.all()),
         "notes_form": NotesForm(initial={"notes": found.notes}),
         "request_count": found.requests.count(),
+        "reports": reports.prepared(found.evaluation),
         "picture": drawing.draw(graph.graph(found)),
         **_files(found),
     }
