@@ -11,7 +11,7 @@ from typing import Any
 
 import mlx.core as mx
 
-_MOST_TOKENS = 16_384  # of keys and values that one batch holds, prompts and padding included
+_MOST_TOKENS = 4096  # of keys and values that one batch holds, prompts and padding included
 _MOST_ROWS = 64
 
 

@@ -295,6 +295,7 @@ class ChatCompletionIn(SampledIn):
             forced_tools=self.forced_tools(),
             one_call=self.parallel_tool_calls is False,
             deadline_s=self.deadline_s,
+            classify=False if isinstance(self.response_format, PlainFormat) else None,
         )
 
 
