@@ -5,6 +5,7 @@ Knows expected and given texts, neither models nor tokens.
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
@@ -101,14 +102,30 @@ def by_field(pairs: Pairs) -> dict[str, Any]:
     return {**whole, "fields": fields, "more": max(0, len(names) - FIELDS)}
 
 
-def _name(path: Sequence[str | int]) -> str:
+def named_fields(answer: str) -> list[tuple[str, str]]:
+    """The leaves of a JSON answer as (name, value), each item of a list by its number; [] for other
+    text."""
+    found = fields_of(answer) or {}
+    return [(_name(path, numbered=True), _shown(value)) for path, value in found]
+
+
+def _shown(value: str) -> str:
+    """A leaf's JSON as a person reads it: a text without quotes, a whole number without a point."""
+    plain = json.loads(value)
+    if isinstance(plain, float) and plain.is_integer():
+        plain = int(plain)
+    return plain if isinstance(plain, str) else json.dumps(plain, ensure_ascii=False)
+
+
+def _name(path: Sequence[str | int], *, numbered: bool = False) -> str:
     """`("guests", 0, "name")` → `guests[].name`."""
-    return _clean("".join(_parts(path)).removeprefix("."))[:_WIDTH] or "(whole answer)"
+    return _clean("".join(_parts(path, numbered)).removeprefix("."))[:_WIDTH] or "(whole answer)"
 
 
-def _parts(path: Sequence[str | int]) -> Iterator[str]:
+def _parts(path: Sequence[str | int], numbered: bool) -> Iterator[str]:
     for part in path:
-        yield "[]" if isinstance(part, int) else f".{part}"
+        number = part if numbered else ""
+        yield f"[{number}]" if isinstance(part, int) else f".{part}"
 
 
 def _ratios(right: int, given: int, support: int) -> dict[str, Any]:

@@ -160,3 +160,55 @@ def test_likelihoods_far_below_what_a_float_can_hold_are_ranked() -> None:
     assert (first[0], second[0]) == ("b", "a")
     assert math.exp(first[1]) + math.exp(second[1]) == pytest.approx(1)
     assert math.exp(first[1]) == pytest.approx(1 / (1 + math.exp(-1)))
+
+
+async def tried(version: ModelVersion, text: str, *, htmx: bool = True, **backend: Any) -> str:
+    headers = {"hx-request": "true", "hx-target": "outcome"} if htmx else {}
+    url = f"/playground/try/{version.model_id}/{version.version}/"
+    async with running_engine(FakeBackend(**backend)):
+        answer = await AsyncClient().post(url, {"text": text}, headers=headers)
+    body = " ".join(answer.content.decode().split())
+    assert ("<html" in body) is not htmx
+    return body
+
+
+async def test_the_form_shows_a_bar_for_each_label(served: Served) -> None:
+    assert served.version is not None
+    body = await tried(served.version, TEXT)
+    first, share = expected(served)[0]
+    assert f'<p class="chosen">{first}</p>' in body
+    assert [body.index(f'<span class="what">{label}</span>') for label, _ in expected(served)] == (
+        sorted(body.index(f'<span class="what">{label}</span>') for label in KINDS)
+    )
+    assert body.count("<progress") == 3
+    assert f'<span class="num">{100 * share:.0f} %</span>' in body
+
+
+async def test_the_form_works_without_javascript_and_tells_what_is_wrong(served: Served) -> None:
+    assert served.version is not None
+    assert "Text</label>" in await tried(served.version, TEXT, htmx=False)
+    assert "Write a text first." in await tried(served.version, "  ")
+    url = f"/playground/try/{served.version.model_id}/0.2.0/"
+    answer = await AsyncClient().post(url, {"text": TEXT}, headers={"hx-request": "true"})
+    assert "The engine is not running" in answer.content.decode()
+    assert (await AsyncClient().get(url)).status_code == 200
+    assert (await AsyncClient().get(url.replace("0.2.0", "9.9.9"))).status_code == 404
+
+
+async def test_the_version_has_the_form_of_its_task(served: Served) -> None:
+    assert served.version is not None
+    page = (await AsyncClient().get(served.version.get_absolute_url())).content.decode()
+    assert "answers with one of 3 labels" in page
+    await Model.objects.filter(name="kinds").aupdate(task_type="chat")
+    page = (await AsyncClient().get(served.version.get_absolute_url())).content.decode()
+    assert 'id="try"' not in page
+
+
+async def test_the_form_of_an_extraction_shows_fields(served: Served) -> None:
+    assert served.version is not None
+    await Model.objects.filter(name="kinds").aupdate(task_type="extraction")
+    reply = '{"day": "friday", "who": ["Ana", "Bo"], "hour": 9}'
+    body = await tried(served.version, TEXT, reply=reply)
+    for name, value in (("day", "friday"), ("who[1]", "Bo"), ("hour", "9")):
+        assert f"<dt>{name}</dt> <dd>{value}</dd>" in body
+    assert "not JSON" in await tried(served.version, TEXT, reply="on friday")
