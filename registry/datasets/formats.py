@@ -21,5 +21,5 @@ FIELDS: dict[str, dict[str, str]] = {
         "rejected": "the worse answer",
     },
 }
-COLUMNS = ("messages", "prompt", "completion", "text", "chosen", "rejected", "tools")
+COLUMNS = ("messages", "prompt", "completion", "text", "label", "chosen", "rejected", "tools")
 """The fields that a column can be mapped to."""

@@ -47,7 +47,8 @@ def models(request: HtmxRequest) -> HttpResponse:
 
 @require_http_methods(["GET", "POST"])
 def model_new(request: HttpRequest) -> HttpResponse:
-    form = RegisterModelForm(request.POST or None)
+    task = request.GET.get("task_type", Model.TaskType.CHAT)
+    form = RegisterModelForm(request.POST or None, initial={"task_type": task})
     status = 200
     if request.method == "POST":
         status = 422

@@ -167,3 +167,12 @@ def test_the_doctor_tells_imbalance_unseen_labels_and_look_alikes(tmp_path: Path
 def test_the_doctor_is_content_with_balanced_labels() -> None:
     even = {"a": {"train": 30, "test": 3}, "b": {"train": 20, "test": 3}}
     assert list(labels.warnings(even)) == []
+
+
+def test_the_label_can_be_mapped_by_hand(tmp_path: Path) -> None:
+    rows = [{"words": f"text {n}", "stars": n % 5} for n in range(40)]
+    source = write_jsonl(tmp_path / "a.jsonl", rows)
+    dataset = register_dataset("mapped", source, columns={"text": "words", "label": "stars"})
+    assert sorted(dataset.labels) == ["0", "1", "2", "3", "4"]
+    plain = register_dataset("plain", source, columns={"text": "words"})
+    assert (plain.format, plain.labels) == ("text", {})
