@@ -105,8 +105,8 @@ def by_field(pairs: Pairs) -> dict[str, Any]:
 def named_fields(answer: str) -> list[tuple[str, str]]:
     """The leaves of a JSON answer as (name, value), each item of a list by its number; [] for other
     text."""
-    found = fields_of(answer) or {}
-    return [(_name(path, numbered=True), _shown(value)) for path, value in found]
+    leaves = list(fields_of(answer) or ())
+    return [(_name(path, numbered=True), _shown(value)) for path, value in leaves]
 
 
 def _shown(value: str) -> str:

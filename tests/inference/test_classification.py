@@ -186,7 +186,7 @@ async def test_the_form_shows_a_bar_for_each_label(served: Served) -> None:
 
 async def test_the_form_works_without_javascript_and_tells_what_is_wrong(served: Served) -> None:
     assert served.version is not None
-    assert "Text</label>" in await tried(served.version, TEXT, htmx=False)
+    assert "<textarea" in await tried(served.version, TEXT, htmx=False)
     assert "Write a text first." in await tried(served.version, "  ")
     url = f"/playground/try/{served.version.model_id}/0.2.0/"
     answer = await AsyncClient().post(url, {"text": TEXT}, headers={"hx-request": "true"})

@@ -7,7 +7,7 @@ copies of the prompt's.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import mlx.core as mx
 
@@ -41,7 +41,7 @@ def likelihoods(
         rows = [type(cache).merge([cache] * len(batch)) for cache in caches]
         logprobs = _log_softmax(model(mx.array(read), cache=rows))
         each = mx.take_along_axis(logprobs, mx.array(said)[..., None], axis=-1).squeeze(-1)
-        totals = mx.where(counted, each, 0).sum(axis=1).tolist()
+        totals = cast(list[float], mx.where(counted, each, 0).sum(axis=1).tolist())
         for n, total in zip(batch, totals, strict=True):
             found[n] += total
     return found

@@ -67,7 +67,7 @@ def test_a_classification_version_is_scored_by_its_labels(
     assert json.loads(kept.payload["text"])["tuned"] == found["classes"]["tuned"]
 
     page = client.get(version.get_absolute_url()).content.decode()
-    assert "the likeliest of 3 labels" in " ".join(page.split())
+    assert "each answered with the likeliest of 3 labels" in " ".join(page.split())
     assert "Confusion matrix" in page
     assert page.count('scope="col"') == 6  # the version's and its base's
     lineage = client.get(f"/api/models/{version.model_id}/versions/0.1.0").json()
