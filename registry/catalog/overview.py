@@ -116,6 +116,7 @@ def ordered_metrics(version: ModelVersion) -> dict[str, Any]:
     were lost."""
     return {
         name: version.metrics[name]
-        for name in by_weight(version.metrics)
-        if version.metrics[name] or not name.endswith(("_dropped", "_truncated"))
+        for name in dict.fromkeys((*version.model.task.metrics, *by_weight(version.metrics)))
+        if name in version.metrics
+        and (version.metrics[name] or not name.endswith(("_dropped", "_truncated")))
     }

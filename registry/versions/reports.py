@@ -32,8 +32,9 @@ class Matrix:
 def matrix(report: Mapping[str, Any]) -> Matrix:
     """Of a report `classes`, shaded."""
     kept = report["matrix"]
+    known = len(kept["labels"]) - bool(kept["merged"])  # without OTHER, which is never right
     rows = [
-        (label, [_cell(count, sum(counts), at == n) for n, count in enumerate(counts)])
+        (label, [_cell(count, sum(counts), at == n < known) for n, count in enumerate(counts)])
         for at, (label, counts) in enumerate(zip(kept["labels"], kept["rows"], strict=True))
     ]
     return Matrix(kept["columns"], rows, kept["merged"])
