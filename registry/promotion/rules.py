@@ -100,14 +100,14 @@ def add_rule(
     return _save(rule)
 
 
-def proposed(model: Model, alias: str = PRODUCTION) -> list[PromotionRule]:
-    """Rules, not saved, that the model's task proposes and the alias does not have: no worse than
-    the current version at what decides."""
+def proposed(model: Model, rules: Iterable[PromotionRule]) -> list[PromotionRule]:
+    """Rules, not saved, that the model's task proposes beside its `rules`: production may be no
+    worse than its current version at what decides."""
     metric = model.task.metrics[0]
-    if model.promotion_rules.filter(alias=alias, metric=metric).exists():
+    if any((rule.alias, rule.metric) == (PRODUCTION, metric) for rule in rules):
         return []
     at_least = PromotionRule.Comparison.AT_LEAST
-    return [PromotionRule(model=model, alias=alias, metric=metric, comparison=at_least)]
+    return [PromotionRule(model=model, alias=PRODUCTION, metric=metric, comparison=at_least)]
 
 
 def change_rule(rule: PromotionRule, **changes: Any) -> PromotionRule:

@@ -145,8 +145,8 @@ def test_every_task_proposes_and_its_rule_can_be_added(client: Client) -> None:
     model.save()
     page = client.get(model.get_absolute_url()).content.decode()
     assert "macro_f1 at least the current version&#x27;s" in page
-    [rule] = rules.proposed(model)
+    [rule] = rules.proposed(model, [])
     fields = {"alias": rule.alias, "metric": rule.metric, "comparison": rule.comparison}
     client.post(f"/models/{model.pk}/rules/", fields)
     assert [str(kept) for kept in model.promotion_rules.all()] == [str(rule)]
-    assert rules.proposed(model) == []
+    assert rules.proposed(model, model.promotion_rules.all()) == []
