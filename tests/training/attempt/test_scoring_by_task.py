@@ -143,6 +143,9 @@ def test_every_task_proposes_and_its_rule_can_be_added(client: Client) -> None:
     model = make_model()
     model.task_type = "classification"
     model.save()
+    told = client.get(f"/api/models/{model.pk}").json()["proposes"]
+    expected = {"scorer": "label", "metrics": ["macro_f1", "accuracy"], "form": "labels"}
+    assert told == expected
     page = client.get(model.get_absolute_url()).content.decode()
     assert "macro_f1 at least the current version&#x27;s" in page
     [rule] = rules.proposed(model, [])
