@@ -54,7 +54,12 @@ def problems(model: Model, dataset: Dataset, config: TrainingConfig) -> list[Pro
 
 def advice(model: Model, dataset: Dataset, config: TrainingConfig) -> list[Problem]:
     """What is allowed but probably not intended."""
-    return [*_lengths(model, dataset, config), *_pace(dataset, config), *_splits(dataset, config)]
+    return [
+        *_lengths(model, dataset, config),
+        *_pace(dataset, config),
+        *_splits(dataset, config),
+        *_labels(model, dataset),
+    ]
 
 
 def steps(dataset: Dataset, config: TrainingConfig) -> int:
@@ -178,4 +183,20 @@ def _splits(dataset: Dataset, config: TrainingConfig) -> Iterator[Problem]:
         yield Problem(
             "scoring.scorer",
             f"Data set {dataset.name} has no test split, so the result is not scored.",
+        )
+
+
+def _labels(model: Model, dataset: Dataset) -> Iterator[Problem]:
+    if dataset.labels and not model.task.labels:
+        yield Problem(
+            "model",
+            f"Data set {dataset.name} has {len(dataset.labels)} labels, but the task of {model.name} "
+            f"is {model.get_task_type_display().lower()}, so its versions answer in their own words. "
+            "Edit the model and make its task classification to get labels with probabilities.",
+        )
+    elif model.task.labels and not dataset.schema.get("labels", [""]):
+        yield Problem(
+            "dataset",
+            f"Data set {dataset.name} has no labels, which are 2 to 200 short answers that occur "
+            f"again and again, so versions of {model.name} answer in their own words.",
         )
