@@ -20,7 +20,7 @@ from registry.task_types import METRICS
 from registry.versions.comparison import flatten
 
 _VERSIONS = 10
-_METRICS = ("val_loss", "test_loss", "perplexity", *METRICS)
+_METRICS = ("val_loss", "test_loss", "perplexity")
 _TAGS = {
     *("p", "br", "hr", "a", "strong", "em", "del", "code", "pre", "blockquote"),
     *("h1", "h2", "h3", "h4", "h5", "h6", "ul", "ol", "li"),
@@ -45,7 +45,7 @@ def write_body(model: Model, origin: str) -> str:
         "## Data",
         *_data(versions),
         "## Versions",
-        *_table(versions),
+        *_table(model, versions),
         "## How it was trained",
         _training(versions),
         "## How to call it",
@@ -108,11 +108,12 @@ def _data(versions: Sequence[ModelVersion]) -> Iterator[str]:
     yield "\n".join(lines) or "Nothing has been trained yet."
 
 
-def _table(versions: Sequence[ModelVersion]) -> Iterator[str]:
+def _table(model: Model, versions: Sequence[ModelVersion]) -> Iterator[str]:
     if not versions:
         yield "There is no version yet."
         return
-    metrics = [name for name in _METRICS if any(name in v.metrics for v in versions)]
+    wanted = dict.fromkeys((*_METRICS, model.task.metrics[0], "exact_match"))
+    metrics = [name for name in wanted if any(name in v.metrics for v in versions)]
     head = ["Version", "Status", "Aliases", *(name.replace("_", " ") for name in metrics)]
     rows = [_row(head), _row(["---"] * len(head))]
     for version in versions:

@@ -153,3 +153,11 @@ def test_labels_and_the_task_of_a_model_belong_together() -> None:
     [note] = told(kinds, bare)
     assert "bare has no labels" in note
     assert told(kinds, labelled) == told(chats, bare) == told(kinds, old) == []
+
+
+def test_the_form_shows_that_labels_need_another_task(client: Client) -> None:
+    dataset, model = make_dataset(), make_model()
+    dataset.schema["labels"] = [["praise", {"train": 6}], ["complaint", {"train": 6}]]
+    dataset.save()
+    page = client.get(f"/training/new/?model={model.pk}&dataset={dataset.pk}").content.decode()
+    assert "has 2 labels, but the task of helper is chat" in page
