@@ -12,6 +12,7 @@ test *args:
 # The tests with all that takes too long for every change.
 full:
     HUB_DEMO_MINUTES=20 uv run pytest
+    HUB_ASSUMED_DEVICE=metal uv run pytest tests/backends/mlx/training tests/backends/mlx/serving
 
 lint:
     uv run ruff format .

@@ -1,6 +1,11 @@
 """Machine-learning backends: the only package that imports MLX. `get_backend` picks one by name."""
 
-from backends.base import Backend
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # a process that reads files needs nothing of the contract
+    from backends.base import Backend
 
 
 def get_backend(name: str) -> Backend:

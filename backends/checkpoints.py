@@ -22,6 +22,7 @@ from backends.durable import fsync, sync_folder
 from backends.schedule import Best
 
 _STATE = "state.json"
+_READ_BY = {"gamma": "simpo", "desirable_weight": "kto", "undesirable_weight": "kto"}
 _WITHOUT_EFFECT = {"scoring", "samples", "sample_tokens", "keep_checkpoints"}
 
 
@@ -49,12 +50,15 @@ def fingerprint(run: TrainingRun) -> str:
 
 def _settings(config: TrainingConfig) -> str:
     """The settings as JSON, as they were written before there were `learn` (it was called
-    mask_prompt) and `special_tokens`: a run that was started then continues from its checkpoints."""
-    written = config.model_dump_json(exclude=_WITHOUT_EFFECT)
+    mask_prompt), `special_tokens` and `thoughts`: a run that was started then continues from its
+    checkpoints."""
+    unread = {name for name, objective in _READ_BY.items() if objective != config.objective}
+    written = config.model_dump_json(exclude=_WITHOUT_EFFECT | unread)
     for now, then in (
         ('"learn":"last_answer"', '"mask_prompt":true'),
         ('"learn":"everything"', '"mask_prompt":false'),
         ('"special_tokens":"control",', ""),
+        ('"thoughts":"as_written",', ""),
     ):
         written = written.replace(now, then)
     return written

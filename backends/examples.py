@@ -1,7 +1,8 @@
 """Training examples as they stand in a JSONL file: one rule for every backend.
 
-Knows the formats of mlx-lm ("messages" with or without tools, "prompt"/"completion", "text") and
-preferences ("prompt", "chosen", "rejected"), and nothing of tokens or models.
+Knows the formats of mlx-lm ("messages" with or without tools, "prompt"/"completion", "text"),
+preferences ("prompt", "chosen", "rejected") and labelled answers ("prompt", "completion", "label"),
+and nothing of tokens or models.
 """
 
 from __future__ import annotations
@@ -18,6 +19,10 @@ from backends.base import BadExample
 REWRITTEN = (
     "the chat template writes an answer differently once other messages follow, for example without "
     "its thoughts"
+)
+STRIPPED = (
+    "the chat template leaves out or rewrites the thoughts of an answer that others follow; set thoughts to dropped "
+    "to learn such answers without them"
 )
 UNASKED = "the chat template writes what comes before an answer differently when the model is asked for it"
 UNSPLIT = (
@@ -80,7 +85,11 @@ def conversation(value: Any) -> str | list[dict[str, Any]]:
     if not isinstance(value, dict):
         raise ValueError("not a JSON object")
     if "chosen" in value or "rejected" in value:
-        raise ValueError("has a chosen and a rejected answer; use the objective dpo or orpo")
+        raise ValueError(
+            "has a chosen and a rejected answer; use the objective dpo, orpo, simpo or kto"
+        )
+    if is_labelled(value):
+        raise ValueError("has an answer that is labelled good or bad; use the objective kto")
     if "messages" in value:
         messages = value["messages"]
     elif "prompt" in value:
@@ -146,10 +155,35 @@ def as_chat(value: Any, answer: str = "chosen") -> dict[str, Any]:
     request = value.get("prompt", value.get("messages"))
     if request is None or "chosen" not in value or "rejected" not in value:
         raise ValueError('needs "prompt", "chosen" and "rejected"; or use the objective sft')
+    return _answered(value, request, value[answer])
+
+
+def is_labelled(value: Mapping[str, Any]) -> bool:
+    """Whether it is an answer with a label of good or bad."""
+    return "completion" in value and isinstance(value.get("label"), bool)
+
+
+def judged(value: Any) -> list[tuple[dict[str, Any], bool]]:
+    """The answers of a labelled example, or of a preference, as the chats that end in them, and
+    whether each is good. Raises ValueError."""
+    if not isinstance(value, dict):
+        raise ValueError("not a JSON object")
+    if "chosen" in value or "rejected" in value:
+        return [(as_chat(value), True), (as_chat(value, "rejected"), False)]
+    if "prompt" not in value or not is_labelled(value):
+        raise ValueError(
+            'needs "prompt", "completion" and a "label" of true or false, or "prompt", "chosen" and '
+            '"rejected"; or use the objective sft'
+        )
+    return [(_answered(value, value["prompt"], value["completion"]), value["label"])]
+
+
+def _answered(value: Mapping[str, Any], request: Any, answer: Any) -> dict[str, Any]:
+    """The chat of a request and its answer, each a text or messages. Raises ValueError."""
     asked = _messages(request, "user")
     if not asked:
         raise ValueError("the prompt is empty")
-    said = _messages(value[answer], "assistant")
+    said = _messages(answer, "assistant")
     if said[: len(asked)] == asked:
         said = said[len(asked) :]  # many public sets repeat the request in each answer
     chat = {"messages": [*asked, *said]}

@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
-from backends.base import Message
-from backends.examples import is_learned, unweighted
+from backends.base import Message, Thoughts
+from backends.examples import is_labelled, is_learned, judged, unweighted
+from backends.thoughts import spoken
 
 type Scorer = Callable[[str, str], float]
 
@@ -36,14 +37,20 @@ class Question:
         return self.messages[-1]["content"]
 
 
-def question(example: Mapping[str, Any]) -> Question:
-    """The question of an example of any format. Raises NoAnswer."""
+def question(example: Mapping[str, Any], thoughts: Thoughts = "kept") -> Question:
+    """The question of an example of any format, with the thoughts of earlier answers as the model
+    learned them. Raises NoAnswer."""
     if "chosen" in example:
         asked, chosen = example["prompt"], example["chosen"]
         right = chosen if isinstance(chosen, str) else chosen[-1]["content"]
-        return Question(_as_chat(asked), right)
+        return Question(_as_chat(asked, thoughts), right)
+    if is_labelled(example):
+        ((chat, good),) = judged(example)
+        if not good:
+            raise NoAnswer("A bad answer is not the right one and cannot be scored.")
+        return question(chat, thoughts)
     if "prompt" in example and "completion" in example:
-        return Question(_as_chat(example["prompt"]), example["completion"])
+        return Question(_as_chat(example["prompt"], thoughts), example["completion"])
     messages = list(example.get("messages", ()))
     if len(messages) < 2 or messages[-1]["role"] != "assistant":
         raise NoAnswer("An example that does not end with an assistant's answer cannot be scored.")
@@ -53,7 +60,8 @@ def question(example: Mapping[str, Any]) -> Question:
         raise NoAnswer("An answer that calls a tool is not text and cannot be scored.")
     tools = example.get("tools") or None
     kept = ("role", "content") if tools is None else SPOKEN
-    asked = [{key: m[key] for key in kept if key in m} for m in messages[:-1]]
+    said = spoken(messages[:-1], thoughts)
+    asked = [{key: m[key] for key in kept if key in m} for m in said]
     return Question(cast(list[Message], asked), messages[-1]["content"], tools)
 
 
@@ -61,10 +69,10 @@ SPOKEN = ("role", "content", "tool_calls", "tool_call_id", "name")
 """Of a message, what an endpoint with tools passes to the template."""
 
 
-def _as_chat(asked: Any) -> list[Message]:
+def _as_chat(asked: Any, thoughts: Thoughts) -> list[Message]:
     if isinstance(asked, str):
         return [Message(role="user", content=asked)]
-    return cast(list[Message], unweighted(asked))
+    return cast(list[Message], spoken(unweighted(asked), thoughts))
 
 
 # ---------------------------------------------------------------- scorers

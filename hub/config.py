@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 import secrets
 import sys
 from functools import cached_property
@@ -148,11 +149,24 @@ class Config(BaseSettings):
         int, Field(ge=1, description="Days to keep finished imports and tasks")
     ] = 30
 
-    @field_validator("allowed_hosts", mode="before")
+    phone_regions: Annotated[
+        list[str],
+        NoDecode,
+        Field(description="Comma-separated countries whose phone numbers are found without a +"),
+    ] = ["US", "GB"]
+
+    @field_validator("allowed_hosts", "phone_regions", mode="before")
     @classmethod
-    def _split_hosts(cls, value: object) -> object:
+    def _split_list(cls, value: object) -> object:
         if isinstance(value, str):
-            return [host.strip() for host in value.split(",") if host.strip()]
+            return [part.strip() for part in value.split(",") if part.strip()]
+        return value
+
+    @field_validator("phone_regions")
+    @classmethod
+    def _known_countries(cls, value: list[str]) -> list[str]:
+        if wrong := [code for code in value if not re.fullmatch("[A-Z]{2}", code)]:
+            raise ValueError(f"{wrong[0]!r} is no country; write codes of two capitals, US,DE")
         return value
 
     @field_validator("storage")

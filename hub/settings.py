@@ -194,6 +194,7 @@ MEMORY_BUDGET_BYTES = config.memory_budget_bytes
 TRAINING_YIELD_S = config.training_yield_s
 TRAINING_ON_BATTERY = config.training_on_battery
 HALVE_BATCH_SIZE = config.halve_batch_size
+PHONE_REGIONS = config.phone_regions
 
 LOGGING = logging_config(config)
 PROMETHEUS_EXPORT_MIGRATIONS = False

@@ -39,7 +39,7 @@ LONGEST = (
 SHARED = {
     "a running hub": re.compile(r"\brunning_hub\b"),
     "an engine and a web process": re.compile(r"\bhub: Hub\b"),
-    "MLflow": re.compile(r"\b(mlflow_process|embedded_mlflow|empty_store)\b"),
+    "MLflow": re.compile(r"\b(mlflow_process|embedded_mlflow)\b"),
     "the starter": re.compile(r"\bstarter_base\b"),
 }
 

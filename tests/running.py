@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import json
 import os
+import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import IO
 from urllib.parse import urlsplit, urlunsplit
@@ -142,6 +148,43 @@ def own_database() -> Iterator[dict[str, str]]:
             connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
 
 
+def put_mlflow_store(path: Path) -> None:
+    """Put MLflow's embedded store without a run at `path`. Making its tables takes MLflow longer
+    than a hub takes to start, so it is done once, and kept for the next tests."""
+    kept = ROOT / ".pytest_cache" / f"mlflow-{metadata.version('mlflow')}.sqlite3"
+    kept.parent.mkdir(exist_ok=True)
+    with kept.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not kept.exists():
+            with tempfile.TemporaryDirectory(dir=kept.parent) as folder:
+                new = Path(folder) / "new.sqlite3"
+                _make_mlflow_store(new)
+                new.rename(kept)
+    shutil.copyfile(kept, path)
+    with contextlib.closing(sqlite3.connect(path)) as store, store:
+        artifacts = str(path.parent / "mlflow-artifacts" / "0")
+        store.execute("UPDATE experiments SET artifact_location = ?", [artifacts])
+
+
+def _make_mlflow_store(path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "registry.mlflow.child"],
+        cwd=ROOT,
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    ) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        request = {"uri": f"sqlite:///{path}", "operation": "ping", "arguments": {}}
+        child.stdin.write(json.dumps(request) + "\n")
+        child.stdin.flush()
+        ready, answer = (json.loads(child.stdout.readline()) for _ in range(2))
+        assert "error" not in ready | answer
+        child.stdin.close()
+
+
 @contextlib.contextmanager
 def run_hub(folder: Path, measured: bool = False, **extra: str) -> Iterator[RunningHub]:
     """A ready hub below `folder`; `extra` are environment variables. Ends it at the end.
@@ -154,6 +197,8 @@ def run_hub(folder: Path, measured: bool = False, **extra: str) -> Iterator[Runn
         environment = hub_environment(folder / "storage", **database, **extra)
         if not measured:
             environment = without_coverage(environment)
+        (folder / "storage").mkdir(mode=0o700, exist_ok=True)
+        put_mlflow_store(folder / "storage" / "mlflow.sqlite3")
         hub = RunningHub(
             _start(port, environment, file), folder / "storage", port, log, environment
         )

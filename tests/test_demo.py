@@ -15,7 +15,7 @@ import pytest
 from hub.demo.walkthrough import CONFIG, FEWEST_ITERS
 from tests.running import ROOT, hub_environment, without_coverage
 
-MINUTES = os.environ.get("HUB_DEMO_MINUTES", "2")  # `just full` gives it the time for all steps
+MINUTES = os.environ.get("HUB_DEMO_MINUTES", "1")  # `just full` gives it the time for all steps
 LIMIT_S = 1500  # minutes on a machine at rest; a shared one may take several times as long
 
 

@@ -15,7 +15,15 @@ from backends.base.errors import (
     UnsupportedModel,
     first_line,
 )
-from backends.base.examining import Examination, Piece, RenderedExample, SplitTokens
+from backends.base.examining import (
+    MEASURED,
+    Examination,
+    Piece,
+    RenderedExample,
+    RenderedRow,
+    RowFlag,
+    SplitTokens,
+)
 from backends.base.generation import (
     Delta,
     FinishReason,
@@ -41,6 +49,7 @@ from backends.base.training import (
     SpecialTokens,
     Started,
     Stepped,
+    Thoughts,
     TrainingConfig,
     TrainingEvent,
     TrainingRun,
@@ -49,6 +58,7 @@ from backends.base.training import (
 )
 
 __all__ = [
+    "MEASURED",
     "Backend",
     "BackendError",
     "BadExample",
@@ -73,6 +83,8 @@ __all__ = [
     "Piece",
     "PromptTooLong",
     "RenderedExample",
+    "RenderedRow",
+    "RowFlag",
     "Sampled",
     "Sampling",
     "ScoringConfig",
@@ -81,6 +93,7 @@ __all__ = [
     "Started",
     "Stepped",
     "TemplateMismatch",
+    "Thoughts",
     "TokenLogprob",
     "ToolCall",
     "TrainingConfig",

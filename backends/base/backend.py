@@ -6,10 +6,10 @@ from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from backends.base.examining import Examination
+from backends.base.examining import Examination, RenderedRow
 from backends.base.generation import LoadedModel, LoadOptions
 from backends.base.models import DeviceInfo, Fidelity, ImportedModel
-from backends.base.training import TrainingEvent, TrainingRun
+from backends.base.training import Thoughts, TrainingEvent, TrainingRun
 
 
 @runtime_checkable
@@ -63,6 +63,17 @@ class Backend(Protocol):
         training on `base` would with the default of `learn`. Raises UnsupportedModel."""
         ...
 
+    def measure(self, base: Path, data: Path, max_seq_length: int, target: Path) -> None:
+        """Write the `MEASURED` record of every line of each split in the folder `data` to
+        `SPLIT.measured` in the folder `target`, tokenized as `examine` does. Raises
+        UnsupportedModel."""
+        ...
+
+    def render(self, base: Path, file: Path, offset: int, max_seq_length: int) -> RenderedRow:
+        """The row of a split's file that begins at byte `offset`, token for token. Raises
+        BadExample, UnsupportedModel."""
+        ...
+
     def memory_bytes(self) -> int | None:
         """Bytes that all of this process's arrays hold on the device now; None where that is not
         known. May be called from any thread."""
@@ -78,9 +89,11 @@ class Backend(Protocol):
         """
         ...
 
-    def check_template(self, base: Path, data: Path, sample: int) -> None:
+    def check_template(
+        self, base: Path, data: Path, sample: int, thoughts: Thoughts = "kept"
+    ) -> None:
         """Compare how training and a served model render at most `sample` examples of each split of
-        the folder `data`; loads no weights.
+        the folder `data`, with their thoughts as configured; loads no weights.
 
         Raises TemplateMismatch, UnsupportedModel. A hostile template may loop forever: call it in
         a process that can be killed.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass, field
+from enum import IntFlag
 
 
 @dataclass(frozen=True)
@@ -50,3 +52,31 @@ class Examination:
 
     splits: dict[str, SplitTokens]
     rendered: list[RenderedExample]
+
+
+MEASURED = struct.Struct("<II")
+"""What `Backend.measure` writes for each line: its tokens before any cut, and its `RowFlag`s."""
+
+
+class RowFlag(IntFlag):
+    """What a tokenizer and a limit make of a row."""
+
+    CUT = 1
+    """It has more tokens than the limit."""
+    UNLEARNED = 2
+    """Nothing is left to learn within the limit."""
+    WRONG = 4
+    """Training would reject it."""
+    UNENDED = 8
+    """An answer is learned without the token that ends it."""
+    TYPED = 16
+    """A message to the assistant has special tokens, which are read as text."""
+
+
+@dataclass(frozen=True)
+class RenderedRow:
+    """One row as the model reads it, a piece per token (or per character of several): a preference
+    has two, the chosen and the rejected. `notes` say why answers are not learned."""
+
+    examples: list[RenderedExample]
+    notes: list[str]

@@ -13,6 +13,8 @@ Learn = Literal["answers", "last_answer", "everything"]
 
 SpecialTokens = Literal["text", "control"]
 
+Thoughts = Literal["kept", "dropped", "masked", "as_written"]
+
 
 class LoraConfig(BaseModel):
     """The adapter's shape, in mlx-lm's words. Without meaning for a full fine-tune."""
@@ -62,12 +64,26 @@ class TrainingConfig(BaseModel):
         Field(description="A LoRA or DoRA adapter, or all weights of the chosen layers"),
     ] = "lora"
     objective: Annotated[
-        Literal["sft", "dpo", "orpo"],
-        Field(description="Learn from answers, or from chosen and rejected ones (dpo, orpo)"),
+        Literal["sft", "dpo", "orpo", "simpo", "kto"],
+        Field(
+            description="Learn from answers, from chosen and rejected ones (dpo, orpo, simpo, kto), or "
+            "from single ones with a label of good or bad (kto)"
+        ),
     ] = "sft"
     beta: Annotated[
-        float, Field(gt=0, le=10, description="Weight of the preference in dpo and orpo")
+        float,
+        Field(gt=0, le=10, description="Weight of the preference in dpo, orpo, simpo and kto"),
     ] = 0.1
+    gamma: Annotated[
+        float,
+        Field(ge=0, le=10, description="By how much simpo wants the chosen answer to be likelier"),
+    ] = 0.5
+    desirable_weight: Annotated[
+        float, Field(ge=0, le=100, description="Weight of a good answer in kto")
+    ] = 1.0
+    undesirable_weight: Annotated[
+        float, Field(ge=0, le=100, description="Weight of a bad answer in kto")
+    ] = 1.0
     iters: Annotated[int, Field(ge=1, le=1_000_000, description="Optimizer steps")] = 100
     epochs: Annotated[
         float | None,
@@ -96,6 +112,14 @@ class TrainingConfig(BaseModel):
             "mask_prompt, which is still accepted: true is last_answer, false is everything"
         ),
     ] = "answers"
+    thoughts: Annotated[
+        Thoughts,
+        Field(
+            description="What happens to the thoughts of answers (<think>…</think>, or the field "
+            "reasoning_content): kept are learned, masked are read and not learned, dropped are left "
+            "out. as_written is how it was before this setting: a field is left to the chat template"
+        ),
+    ] = "kept"
     special_tokens: Annotated[
         SpecialTokens,
         Field(
@@ -156,8 +180,13 @@ class TrainingConfig(BaseModel):
             )
         if self.packing and self.objective != "sft":
             raise ValueError(
-                f"packing cannot be used with objective {self.objective}, which compares pairs of "
+                f"packing cannot be used with objective {self.objective}, which compares whole "
                 "answers; switch packing off"
+            )
+        if self.objective == "kto" and self.batch_size < 2:
+            raise ValueError(
+                "objective kto compares the examples of a batch with each other; set batch_size to 2 "
+                "or more"
             )
         return self
 
@@ -177,8 +206,10 @@ def in_new_words(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def as_recorded(config: Mapping[str, Any]) -> dict[str, Any]:
     """A configuration that a job or version recorded, with what it meant then: before there were these
-    settings, the last answer was learned, and typed special tokens were control tokens."""
-    return {"learn": "last_answer", "special_tokens": "control", **in_new_words(config)}
+    settings, the last answer was learned, typed special tokens were control tokens, and thoughts
+    were no matter of their own."""
+    then = {"learn": "last_answer", "special_tokens": "control", "thoughts": "as_written"}
+    return {**then, **in_new_words(config)}
 
 
 @dataclass(frozen=True)
@@ -188,7 +219,8 @@ class TrainingRun:
     `output` is an empty folder that receives `adapters.safetensors` and `adapter_config.json`.
     `checkpoints` survives the process: a run that finds a checkpoint there continues from it
     and ends with the same bytes as a run that was never interrupted. A preference objective reads
-    examples with "prompt" (or "messages"), "chosen" and "rejected", and no others.
+    examples with "prompt" (or "messages"), "chosen" and "rejected", and no others, but that kto
+    also reads those with "prompt", "completion" and "label".
     """
 
     base: Path
@@ -215,7 +247,7 @@ class Started:
 @dataclass(frozen=True)
 class Stepped:
     """One optimizer step is done. Rates are over the last step; `train_loss` is its mean per token,
-    or per pair for dpo and orpo."""
+    per pair for dpo, orpo and simpo, per answer for kto."""
 
     iteration: int
     train_loss: float
@@ -239,7 +271,7 @@ class Evaluating:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """Mean loss per target token (dpo, orpo: per pair) over a whole split. `adapter` False is the
+    """Mean loss per target token (of preferences: per pair or answer) over a whole split. `adapter` False is the
     untouched base."""
 
     iteration: int
@@ -270,8 +302,8 @@ class Checkpointed:
 @dataclass(frozen=True)
 class Finished:
     """The adapter is in `output`. `metrics` has train_loss, val_loss, best_val_loss and
-    best_iteration, and with a test split test_loss, perplexity (tuned) and base_perplexity; dpo
-    and orpo add the margin and accuracy of each split, as val_margin and val_accuracy. All but
+    best_iteration, and with a test split test_loss, perplexity (tuned) and base_perplexity; other
+    objectives than sft add the margin and accuracy of each split, as val_margin and val_accuracy. All but
     train_loss are of the weights in `output`: with `restore_best`, those of best_iteration.
     `iteration` is the last one done, fewer than Started's `iters` when `patience` ended the run.
     """

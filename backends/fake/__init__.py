@@ -21,6 +21,8 @@ from backends.base import (
     ImportedModel,
     LoadedModel,
     LoadOptions,
+    RenderedRow,
+    Thoughts,
     TrainingEvent,
     TrainingRun,
 )
@@ -78,6 +80,14 @@ class FakeBackend:
     def export_gguf(self, folder: Path, target: Path) -> None:
         conversion.export_gguf(folder, target)
 
+    def measure(self, base: Path, data: Path, max_seq_length: int, target: Path) -> None:
+        files.inspect(base)
+        examination.measure(data, max_seq_length, target)
+
+    def render(self, base: Path, file: Path, offset: int, max_seq_length: int) -> RenderedRow:
+        files.inspect(base)
+        return examination.render(file, offset, max_seq_length)
+
     def examine(self, base: Path, data: Path, max_seq_length: int, sample: int) -> Examination:
         files.inspect(base)
         return examination.examine(data, max_seq_length, sample)
@@ -92,9 +102,11 @@ class FakeBackend:
         model = files.inspect(base)
         return generation.FakeModel(model, pace, self._reply_words, adapter, options, self._reply)
 
-    def check_template(self, base: Path, data: Path, sample: int) -> None:
+    def check_template(
+        self, base: Path, data: Path, sample: int, thoughts: Thoughts = "kept"
+    ) -> None:
         files.inspect(base)
-        parity.check_template(data, sample, os.environ.get("HUB_FAKE_TEMPLATE", ""))
+        parity.check_template(data, sample, thoughts, os.environ.get("HUB_FAKE_TEMPLATE", ""))
 
     def run_lm_eval(
         self,

@@ -8,7 +8,17 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from backends.base import Examination, Piece, RenderedExample, SplitTokens, TrainingConfig
+from backends.base import (
+    MEASURED,
+    Examination,
+    Piece,
+    RenderedExample,
+    RenderedRow,
+    RowFlag,
+    SplitTokens,
+    TrainingConfig,
+)
+from backends.examples import is_labelled, judged
 from backends.fake.examples import Run, count_learned, notes, runs
 
 _RENDERED = 3
@@ -64,3 +74,53 @@ def _render(split: str, number: int, example: list[Run], limit: int) -> Rendered
     ]
     last = len(example[-1][0])
     return RenderedExample(split, number, len(every), len(every) - last, pieces)
+
+
+def measure(data: Path, max_seq_length: int, target: Path) -> None:
+    """See `backends.base.Backend.measure`."""
+    for path in sorted(data.glob("*.jsonl")):
+        with (
+            path.open(encoding="utf-8", newline="\n") as lines,
+            (target / f"{path.stem}.measured").open("wb") as file,
+        ):
+            for line in lines:
+                file.write(MEASURED.pack(*_measured(json.loads(line), max_seq_length)))
+
+
+def render(file: Path, offset: int, max_seq_length: int) -> RenderedRow:
+    """See `backends.base.Backend.render`."""
+    with file.open("rb") as lines:
+        lines.seek(offset)
+        value = json.loads(lines.readline())
+    rendered = [_tokens(file.stem, one, max_seq_length) for one in _learned_from(value)]
+    return RenderedRow(rendered, sorted(set(notes(value, _LEARN))))
+
+
+def _learned_from(value: dict[str, Any]) -> list[dict[str, Any]]:
+    if "chosen" not in value and not is_labelled(value):
+        return [value]
+    return [chat for chat, _ in judged(value)]
+
+
+def _measured(value: dict[str, Any], limit: int) -> tuple[int, RowFlag]:
+    examples = [runs(one, _LEARN) for one in _learned_from(value)]
+    lengths = [sum(len(words) for words, _ in example) for example in examples]
+    flags = RowFlag(0)
+    if max(lengths) > limit:
+        flags |= RowFlag.CUT | RowFlag.UNENDED
+    if not all(count_learned(example, limit) for example in examples):
+        flags |= RowFlag.UNLEARNED
+    asked = [m for m in value.get("messages") or () if m["role"] != "assistant"]
+    if any("</s>" in message["content"] for message in asked):
+        flags |= RowFlag.TYPED
+    return max(lengths), flags
+
+
+def _tokens(split: str, value: dict[str, Any], limit: int) -> RenderedExample:
+    example = runs(value, _LEARN)
+    every = [(word, learned) for words, learned in example for word in words]
+    pieces = [
+        Piece(f"{word} ", learned, at >= limit, 1) for at, (word, learned) in enumerate(every)
+    ]
+    last = len(example[-1][0])
+    return RenderedExample(split, 0, len(every), len(every) - last, pieces)

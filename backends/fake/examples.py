@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from backends.base import Learn, TrainingConfig
-from backends.examples import EMPTY, OVERRULED, Split, as_chat, conversation, is_learned, read_jsonl
+from backends import thoughts as thinking
+from backends.base import Learn, Thoughts, TrainingConfig
+from backends.examples import (
+    EMPTY,
+    OVERRULED,
+    Split,
+    as_chat,
+    conversation,
+    is_learned,
+    judged,
+    read_jsonl,
+)
 
 type Run = tuple[list[str], bool]
 """Words of an example, and whether they are learned."""
@@ -33,13 +43,8 @@ def read_split(path: Path, config: TrainingConfig) -> Split[Line]:
     learn: Learn = config.learn if config.objective == "sft" else "last_answer"
     noted: Counter[str] = Counter()
 
-    def parse(value: Any, number: int) -> Line:
-        if config.objective == "sft":
-            chat = conversation(value)
-        else:
-            chat, rejected = (conversation(as_chat(value, a)) for a in ("chosen", "rejected"))
-            if chat == rejected:
-                raise ValueError("the chosen and the rejected answer are the same")
+    def line(value: dict[str, Any], number: int) -> Line:
+        chat = conversation(as_chat(value) if "chosen" in value else value)
         if isinstance(chat, str):  # a plain text is continued from its middle
             words = chat.split()
             prompt, expected = (
@@ -47,29 +52,48 @@ def read_split(path: Path, config: TrainingConfig) -> Split[Line]:
             )
         else:
             prompt, expected = chat[-2]["content"], chat[-1]["content"].strip()
-        found = runs(value, learn)
-        noted.update(notes(value, learn))
+        found = runs(value, learn, config.thoughts)
+        noted.update(notes(value, learn, config.thoughts))
         tokens = sum(len(words) for words, _ in found)
         learned = count_learned(found, config.max_seq_length)
         return Line(number, json.dumps(value), prompt, expected, learned, tokens)
 
-    def fit(line: Line) -> tuple[Line | None, bool]:
-        return line if line.learned else None, line.tokens > config.max_seq_length
+    def parse(value: Any, number: int) -> list[Line]:
+        if config.objective == "sft":
+            conversation(value)
+            return [line(value, number)]
+        if config.objective == "kto":
+            answers = [chat for chat, _ in judged(value)]
+        else:
+            answers = [as_chat(value, answer) for answer in ("chosen", "rejected")]
+        said = [conversation(answer) for answer in answers]
+        if len(said) > 1 and said[0] == said[1]:
+            raise ValueError("the chosen and the rejected answer are the same")
+        return [line(one, number) for one in (answers if config.objective == "kto" else [value])]
 
-    return replace(read_jsonl(path, parse, fit), notes=dict(noted))
+    def fit(lines: list[Line]) -> tuple[list[Line] | None, bool]:
+        long = max(line.tokens for line in lines) > config.max_seq_length
+        return lines if all(line.learned for line in lines) else None, long
+
+    split = read_jsonl(path, parse, fit)
+    lines = [line for group in split.examples for line in group]
+    return Split(lines, split.truncated, split.dropped, dict(noted))
 
 
-def runs(value: dict[str, Any], learn: Learn) -> list[Run]:
+def runs(value: dict[str, Any], learn: Learn, thoughts: Thoughts = "kept") -> list[Run]:
     """The words of an example, of which every answer ends with one more, by what is learned."""
     everything = learn == "everything"
     if "text" in value:
         return [([*value["text"].split(), "</s>"], True)]
     if "messages" not in value or "chosen" in value:
         asked = json.dumps(value.get("prompt", value.get("messages")))
-        said = json.dumps(value.get("completion", value.get("chosen")))
-        return [([*asked.split(), "<assistant>"], everything), ([*said.split(), "</s>"], True)]
+        said = value.get("completion", value.get("chosen"))
+        if isinstance(said, str):
+            said = thinking.spoken([{"role": "assistant", "content": said}], thoughts)[0]["content"]
+        answer = _answer(json.dumps(said), True, thoughts)
+        return [([*asked.split(), "<assistant>"], everything), *answer]
     found: list[Run] = []
-    messages = value["messages"]
+    messages = thinking.spoken(value["messages"], thoughts)
     for number, message in enumerate(messages):
         last = number == len(messages) - 1
         said = message["content"] or json.dumps(message.get("tool_calls"))
@@ -79,13 +103,23 @@ def runs(value: dict[str, Any], learn: Learn) -> list[Run]:
         else:
             wanted = last or (learn == "answers" and not _is_empty(message))
             learned = everything or (wanted and is_learned(message))
-            found.append(([*said.split(), "</s>"], learned))
+            found += _answer(said, learned, thoughts)
     return found
 
 
-def notes(value: dict[str, Any], learn: Learn) -> list[str]:
+def _answer(said: str, learned: bool, thoughts: Thoughts) -> list[Run]:
+    """The words of an answer, and its end; masked thoughts are not learned."""
+    found: list[Run] = []
+    at = 0
+    for start, end in thinking.places(said) if thoughts == "masked" else ():
+        found += [(said[at:start].split(), learned), (said[start:end].split(), False)]
+        at = end
+    return [*found, ([*said[at:].split(), "</s>"], learned)]
+
+
+def notes(value: dict[str, Any], learn: Learn, thoughts: Thoughts = "kept") -> list[str]:
     """Why answers are not learned, or are learned, against the setting."""
-    *before, last = value.get("messages") or [{}]
+    *before, last = thinking.spoken(value.get("messages") or [{}], thoughts)
     if learn == "everything":
         return [OVERRULED for message in (*before, last) if not is_learned(message)]
     if learn == "last_answer" or "chosen" in value:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from backends.base import TemplateMismatch
+from backends.base import TemplateMismatch, Thoughts
 from backends.fake.chat import encode
 from backends.scorers import NoAnswer, question
 
 
-def check_template(data: Path, sample: int, behaviour: str) -> None:
+def check_template(data: Path, sample: int, thoughts: Thoughts, behaviour: str) -> None:
     """See `backends.base.Backend.check_template`. `behaviour` "differs" serves a prompt other
     than the trained one, "loops" never returns."""
     for split in ("train", "valid", "test"):
@@ -20,7 +20,7 @@ def check_template(data: Path, sample: int, behaviour: str) -> None:
             while behaviour == "loops":
                 pass
             try:
-                asked = question(json.loads(line))
+                asked = question(json.loads(line), thoughts)
             except NoAnswer:
                 continue
             trained = encode(asked.messages, asked.tools)

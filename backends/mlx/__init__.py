@@ -12,6 +12,8 @@ from backends.base import (
     ImportedModel,
     LoadedModel,
     LoadOptions,
+    RenderedRow,
+    Thoughts,
     TrainingEvent,
     TrainingRun,
 )
@@ -67,6 +69,18 @@ class MLXBackend:
 
         export_gguf(folder, target)
 
+    def measure(self, base: Path, data: Path, max_seq_length: int, target: Path) -> None:
+        prepare()
+        from backends.mlx.data.rows import measure
+
+        measure(base, data, max_seq_length, target)
+
+    def render(self, base: Path, file: Path, offset: int, max_seq_length: int) -> RenderedRow:
+        prepare()
+        from backends.mlx.data.rows import render
+
+        return render(base, file, offset, max_seq_length)
+
     def examine(self, base: Path, data: Path, max_seq_length: int, sample: int) -> Examination:
         prepare()
         from backends.mlx.data.examine import examine
@@ -88,11 +102,13 @@ class MLXBackend:
 
         return load_model(base, adapter, options)
 
-    def check_template(self, base: Path, data: Path, sample: int) -> None:
+    def check_template(
+        self, base: Path, data: Path, sample: int, thoughts: Thoughts = "kept"
+    ) -> None:
         prepare()
         from backends.mlx.evals.parity import check_template
 
-        check_template(base, data, sample)
+        check_template(base, data, sample, thoughts)
 
     def run_lm_eval(
         self,

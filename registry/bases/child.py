@@ -32,6 +32,9 @@ from backends import get_backend
 from backends.base import BackendError, first_line
 
 _LIMIT_S = 3600.0
+_READS_ALL = frozenset({"measure"})
+"""Methods that go through every row of a data set: a few milliseconds each, of millions."""
+_READ_S = 24 * 3600.0
 _LOOKS_ONLY = frozenset({"inspect", "check_gguf"})
 """Methods that read headers and settings, never weights."""
 _LOOK_S = 120.0
@@ -86,7 +89,7 @@ def _ask_child(method: str, arguments: str, beat: Callable[[], None]) -> Any:
         subprocess.Popen(command, cwd=settings.BASE_DIR, stdout=output, stderr=errors) as child,
     ):
         try:
-            _wait(child, _LOOK_S if method in _LOOKS_ONLY else _LIMIT_S, beat)
+            _wait(child, _limit_s(method), beat)
         finally:
             child.kill()  # does nothing to one that has ended
             child.wait()
@@ -103,6 +106,12 @@ def _ask_child(method: str, arguments: str, beat: Callable[[], None]) -> Any:
         )
     reason = (lines or ["no output"])[-1]
     raise Unavailable(f"The model's process failed (exit status {child.returncode}: {reason}).")
+
+
+def _limit_s(method: str) -> float:
+    if method in _READS_ALL:
+        return _READ_S
+    return _LOOK_S if method in _LOOKS_ONLY else _LIMIT_S
 
 
 def _wait(child: subprocess.Popen[bytes], limit_s: float, beat: Callable[[], None]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,6 +54,7 @@ class Reader:
     left_out: list[str] = field(default_factory=list)
     _kind: Kind | None = None
     _tools: bool = False
+    _labels: Counter[str] = field(default_factory=Counter)
     _dialects: dict[str, list[str]] = field(default_factory=dict)
     _unused: Unused = field(default_factory=Unused)
 
@@ -93,6 +95,7 @@ class Reader:
             "unused": list(self._unused),
             "files": {split: _few(names) for split, names in self.files.items()},
             "files_left_out": _few(self.left_out),
+            **({"labels": dict(self._labels)} if self._labels.total() else {}),
         }
 
     def leave_out(self, paths: Iterable[Path]) -> None:
@@ -102,6 +105,7 @@ class Reader:
     def _keep(self, found: reading.Found) -> None:
         self._kind = found.kind
         self._tools |= found.tools
+        self._labels.update(found.labels)
         for name, keys in found.dialects.items():
             before = self._dialects.setdefault(name, [])
             before += [key for key in keys if key not in before]

@@ -1,10 +1,10 @@
-"""The five formats of examples, as training reads them. No Django: a reading process has none."""
+"""The six formats of examples, as training reads them. No Django: a reading process has none."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-type Format = Literal["chat", "completions", "text", "tools", "preference"]
+type Format = Literal["chat", "completions", "text", "tools", "preference", "labelled"]
 """As `registry.models.Dataset.Format` has them."""
 
 FIELDS: dict[str, dict[str, str]] = {
@@ -20,6 +20,11 @@ FIELDS: dict[str, dict[str, str]] = {
         "chosen": "the better answer",
         "rejected": "the worse answer",
     },
+    "labelled": {
+        "prompt": "array of {role, content}, or string",
+        "completion": "the answer",
+        "label": "true for a good answer, false for a bad one",
+    },
 }
-COLUMNS = ("messages", "prompt", "completion", "text", "label", "chosen", "rejected", "tools")
+COLUMNS = ("messages", "prompt", "completion", "text", "chosen", "rejected", "label", "tools")
 """The fields that a column can be mapped to."""

@@ -23,9 +23,9 @@ type Counts = dict[str, dict[str, int]]
 
 def settle(dataset: Dataset) -> None:
     """Count the labels of a data set that was registered before they were counted."""
-    if "labels" not in dataset.schema:
+    if "classes" not in dataset.schema:
         counted = count_labels(paths.absolute(dataset.path), dataset.splits)
-        dataset.schema = dataset.schema | {"labels": as_kept(counted)}
+        dataset.schema = dataset.schema | {"classes": as_kept(counted)}
         dataset.save(update_fields=["schema"])
 
 
@@ -58,7 +58,7 @@ def count_labels(folder: Path, splits: Iterable[str]) -> Counts:
 
 def _label(example: Mapping[str, Any]) -> str:
     """An example's answer where it can be a label, else ""."""
-    if "chosen" in example or "tools" in example:
+    if {"chosen", "label", "tools"} & example.keys():
         return ""
     try:
         answer = question(example).expected

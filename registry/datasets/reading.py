@@ -39,12 +39,14 @@ class Asked:
 @dataclass(frozen=True)
 class Found:
     """What a file held: the kind of its examples and of those before; dialects with the fields
-    that their rows had; columns and fields that nothing reads; whether tools are used."""
+    that their rows had; columns and fields that nothing reads; whether tools are used; how many
+    answers have each label."""
 
     kind: Kind | None
     dialects: dict[str, list[str]]
     unused: list[str]
     tools: bool
+    labels: dict[str, int]
 
 
 class Event(NamedTuple):
@@ -72,6 +74,7 @@ class Reading:
         self.kind = asked.kind
         self.share = 0.0
         self.tools = False
+        self.labels = {"true": 0, "false": 0}
         self.unused = Unused()
         self.dialects: dict[str, tuple[Dialect, set[str]]] = {}
 
@@ -135,6 +138,8 @@ class Reading:
         except BadLine as error:
             return Event(self.share, problem=f"{place}: {error}")
         self.tools |= item.example.format == "tools"
+        if item.example.format == "labelled":
+            self.labels["true" if row["label"] else "false"] += 1
         return Event(self.share, line=line)
 
     def _found(self) -> Found:
@@ -146,6 +151,7 @@ class Reading:
             },
             list(self.unused),
             self.tools,
+            self.labels,
         )
 
 

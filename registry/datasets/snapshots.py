@@ -160,7 +160,7 @@ def _register(
                 description=description,
                 source=origin[:500],
                 format=found,
-                schema=reader.schema() | {"labels": as_kept(count_labels(staging, counts))},
+                schema=reader.schema() | {"classes": as_kept(count_labels(staging, counts))},
                 splits=counts,
                 token_stats=_sizes(reader, counts),
             ),
@@ -170,8 +170,18 @@ def _register(
         artifacts.discard(staging)
 
 
+def keep_next(staging: Path, dataset: Dataset, progress: Progress = SILENT) -> Dataset:
+    """Keep the files in `staging` as the revision after `dataset.previous`. Raises Conflict when
+    that is not the newest any more."""
+    return _store(staging, artifacts.seal(staging), dataset, progress, after=dataset.previous)
+
+
 def _store(
-    staging: Path, manifest: artifacts.Manifest, dataset: Dataset, progress: Progress
+    staging: Path,
+    manifest: artifacts.Manifest,
+    dataset: Dataset,
+    progress: Progress,
+    after: Dataset | None = None,
 ) -> Dataset:
     """Insert the row and move the snapshot in one transaction, or return the row that has both."""
     target = paths.dataset_dir(manifest.sha256)
@@ -180,6 +190,8 @@ def _store(
     dataset.size_bytes = manifest.size_bytes
     for _ in range(_TRIES):
         existing = revisions.newest_named(dataset.name)
+        if after is not None and existing != after:
+            raise Conflict(f"{dataset.name} got another revision in the meantime; change that one.")
         if existing and existing.checksum == manifest.sha256:
             artifacts.put(staging, manifest, target)  # heals a snapshot that was lost or damaged
             if existing.schema != dataset.schema:  # the same examples come from other columns

@@ -1,11 +1,13 @@
-"""Large data sets, registered and examined by a child of the web process.
+"""Data sets registered, examined and fixed by a child of the web process.
 
-What is small is done at once. Anything else is a row of `DatasetTask`; uploaded files stay in
-`storage/uploads` until it is done, so that a failed one can be retried.
+What is small is done at once, but the check of every row, whose libraries are large. Anything else is
+a row of `DatasetTask`; uploaded files stay in `storage/uploads` until it is done, so that a failed
+one can be retried.
 """
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Mapping, Sequence
 
@@ -14,10 +16,12 @@ from django.core.files.uploadedfile import UploadedFile
 from registry.background import work
 from registry.background.progress import Progress
 from registry.datasets import hub_files, snapshots, uploads
-from registry.datasets.examination import examine
+from registry.datasets.examination import examine, find_report
 from registry.datasets.examples import BadExamples
 from registry.datasets.files.rows import packing
-from registry.errors import NotFound
+from registry.datasets.workbench import findings, fixes
+from registry.datasets.workbench.fixes import Fix
+from registry.errors import Conflict, NotFound
 from registry.models import BaseModel, Dataset, DatasetReport, DatasetTask
 from registry.storage import paths
 
@@ -87,14 +91,53 @@ def start_examine(
     raises, and Conflict."""
     if dataset.size_bytes <= AT_ONCE:
         return examine(dataset, base, max_seq_length)
-    task = DatasetTask(
-        kind=Kind.EXAMINE,
+    return work.launch(work.add(_examining(Kind.EXAMINE, dataset, base, max_seq_length)))
+
+
+def start_rows(dataset: Dataset, base: BaseModel, max_seq_length: int) -> DatasetTask:
+    """Check every row of a data set for training on `base`, in a task; it is examined, too, unless
+    it is already. Raises Conflict."""
+    return work.launch(work.add(_examining(Kind.ROWS, dataset, base, max_seq_length)))
+
+
+def _examining(kind: Kind, dataset: Dataset, base: BaseModel, max_seq_length: int) -> DatasetTask:
+    return DatasetTask(
+        kind=kind,
         name=dataset.name,
         source=f"{base.name}, {max_seq_length} tokens",
         dataset=dataset,
         options={"base": base.pk, "max_seq_length": max_seq_length},
     )
+
+
+def start_fix(dataset: Dataset, fix: Fix) -> Dataset | DatasetTask:
+    """Fix rows of a data set whose rows are checked: the next revision, made at once when the data
+    set is small, else the task that makes it. The next revision's rows are checked, too.
+
+    Raises what `fixes.apply` raises, and Conflict when the rows are not checked.
+    """
+    fix, found = fixes.check(dataset, fix), checked(dataset)
+    if dataset.size_bytes <= AT_ONCE:
+        made = fixes.apply(found, fix)
+        with contextlib.suppress(Conflict):  # its rows can still be checked from its page
+            start_rows(made, found.report.base_model, found.report.max_seq_length)
+        return made
+    task = DatasetTask(
+        kind=Kind.FIX,
+        name=dataset.name,
+        source=f"Revision {dataset.revision}",
+        dataset=dataset,
+        options={"fix": fix.as_options()},
+    )
     return work.launch(work.add(task))
+
+
+def checked(dataset: Dataset) -> findings.Findings:
+    """What was found in the rows. Raises Conflict when that was not looked for."""
+    found = findings.newest_findings(dataset)
+    if found is None:
+        raise Conflict(f"The rows of {dataset} are not checked yet; check every row first.")
+    return found
 
 
 def run(task: DatasetTask) -> Dataset | DatasetReport:
@@ -104,6 +147,12 @@ def run(task: DatasetTask) -> Dataset | DatasetReport:
         if task.kind == Kind.EXAMINE:
             made = _examine(task, progress)
             task.complete(report=made)
+        elif task.kind == Kind.ROWS:
+            made = _find_rows(task, progress)
+            task.complete(report=made)
+        elif task.kind == Kind.FIX:
+            made = _fix(task, progress)
+            task.complete(dataset=made)
         else:
             made = _register(task, progress)
             task.complete(dataset=made)
@@ -138,7 +187,28 @@ def _register(task: DatasetTask, progress: Progress) -> Dataset:
 
 
 def _examine(task: DatasetTask, progress: Progress) -> DatasetReport:
+    return examine(*_asked(task), progress=progress)
+
+
+def _find_rows(task: DatasetTask, progress: Progress) -> DatasetReport:
+    asked = _asked(task)
+    report = find_report(*asked) or examine(*asked, progress=progress)
+    findings.find(report, progress, work.staging(task))
+    return report
+
+
+def _asked(task: DatasetTask) -> tuple[Dataset, BaseModel, int]:
     base = BaseModel.objects.filter(pk=task.options["base"]).first()
     if base is None or task.dataset is None:
         raise NotFound("The base model no longer exists; examine with another one.")
-    return examine(task.dataset, base, task.options["max_seq_length"], progress=progress)
+    return task.dataset, base, task.options["max_seq_length"]
+
+
+def _fix(task: DatasetTask, progress: Progress) -> Dataset:
+    if task.dataset is None:
+        raise NotFound("The data set no longer exists.")
+    found, fix = checked(task.dataset), Fix.of_options(task.options["fix"])
+    made = fixes.apply(found, fix, progress, work.staging(task))
+    report = examine(made, found.report.base_model, found.report.max_seq_length, progress=progress)
+    findings.find(report, progress, work.staging(task))
+    return made

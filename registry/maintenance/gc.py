@@ -27,6 +27,7 @@ from registry.models import (
     BaseModel,
     BundleImport,
     Dataset,
+    DatasetReport,
     DatasetTask,
     Model,
     ModelVersion,
@@ -152,6 +153,8 @@ def _named(*, lock: bool = False) -> set[str]:
         named |= {_relative(paths.upload_dir(upload)) for upload in uploads if upload}
     jobs = Model.objects.exclude(jobs=None).values_list("jobs__pk", flat=True)
     named |= {_relative(paths.job_dir(pk)) for pk in jobs if pk is not None}
+    reports = DatasetReport.objects.values_list("pk", flat=True)
+    named |= {_relative(paths.findings_dir(pk)) for pk in reports}
     return named | {_relative(file.parent) for file in _finished_exports()}
 
 
@@ -192,6 +195,7 @@ def _candidates() -> Iterator[tuple[Path, str]]:
             beside = (other for other in _entries(path) if other != finished[path])
             yield from ((other, "left over beside an export") for other in beside)
     yield from ((path, "an upload that is over") for path in _inside("uploads"))
+    yield from ((path, "no examination names it") for path in _inside("findings"))
 
 
 def _inside(folder: str) -> list[Path]:

@@ -1,4 +1,4 @@
-"""Large data sets that a child process registers or examines."""
+"""Data sets that a child process registers, examines or fixes."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ from registry.names import validate_name
 
 
 class DatasetTask(Work):
-    """A large data set being registered or examined in a child process, or what became of that:
+    """A data set being registered, examined or fixed in a child process, or what became of that:
     what a person watches while a million lines are read."""
 
     class Kind(TextChoices):
         REGISTER = "register", "Registration"
         EXAMINE = "examine", "Examination"
+        ROWS = "rows", "Check of the rows"
+        FIX = "fix", "Change of rows"
 
     label = "dataset"
     command = ("run_dataset_task",)
@@ -47,7 +49,8 @@ class DatasetTask(Work):
                 name="datasettask_status_valid",
             ),
             models.CheckConstraint(
-                condition=Q(kind__in=["register", "examine"]), name="datasettask_kind_valid"
+                condition=Q(kind__in=["register", "examine", "rows", "fix"]),
+                name="datasettask_kind_valid",
             ),
             models.UniqueConstraint(
                 "kind",

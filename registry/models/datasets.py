@@ -26,6 +26,7 @@ class Dataset(models.Model):
         TEXT = "text", "Plain text"
         TOOLS = "tools", "Chat with tool calls"
         PREFERENCE = "preference", "Chosen and rejected answers"
+        LABELLED = "labelled", "Answers labelled good or bad"
 
     name = models.CharField(max_length=100, validators=[validate_name])
     revision = models.PositiveIntegerField(default=1, editable=False)
@@ -34,6 +35,11 @@ class Dataset(models.Model):
     )
     changes = models.JSONField(
         default=dict, editable=False, help_text="Examples added and removed since the previous one"
+    )
+    fixes = models.JSONField(
+        default=dict,
+        editable=False,
+        help_text="Message and numbers of the rows fixed since the previous one",
     )
     description = models.TextField(blank=True)
     source = models.CharField(max_length=500, blank=True, help_text="Where it was read from")
@@ -54,7 +60,9 @@ class Dataset(models.Model):
                 condition=Q(name__regex=NAME_PATTERN), name="dataset_name_valid"
             ),
             models.CheckConstraint(
-                condition=Q(format__in=["chat", "completions", "text", "tools", "preference"]),
+                condition=Q(
+                    format__in=["chat", "completions", "text", "tools", "preference", "labelled"]
+                ),
                 name="dataset_format_valid",
             ),
             models.CheckConstraint(
@@ -100,8 +108,15 @@ class Dataset(models.Model):
     def labels(self) -> dict[str, dict[str, int]]:
         """Of a classification set each label, the most frequent first, with its examples by split;
         {} for other sets, and for those that were registered before labels were counted."""
-        found: dict[str, dict[str, int]] = dict(self.schema.get("labels", []))
+        found: dict[str, dict[str, int]] = dict(self.schema.get("classes", []))
         return found
+
+    @property
+    def one_label(self) -> str:
+        """The label of all answers, "true" or "false", where they are labelled and have the same."""
+        labels: dict[str, int] = self.schema.get("labels", {})
+        used = [name for name, count in labels.items() if count]
+        return used[0] if len(used) == 1 else ""
 
     @property
     def notes(self) -> list[str]:
@@ -112,6 +127,11 @@ class Dataset(models.Model):
                 notes.append(f"The {split} split was read from {', '.join(names)}.")
         if self.unused:
             notes.append(f"These columns are not used: {', '.join(self.unused)}.")
+        if one_sided := self.one_label:
+            notes.append(
+                f"All answers have the label {one_sided}, and KTO learns from good and bad ones; add "
+                f"some with the label {'false' if one_sided == 'true' else 'true'}."
+            )
         if left_out := self.schema.get("files_left_out"):
             notes.append(f"These files are not used: {', '.join(left_out)}.")
         return notes

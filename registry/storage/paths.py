@@ -26,6 +26,7 @@ FOLDERS = (
     "base",
     "datasets",
     "exports",
+    "findings",
     "jobs",
     "run",
     "uploads",
@@ -128,6 +129,11 @@ def staging_dirs(purpose: str) -> list[Path]:
 def export_dir(name: str) -> Path:
     """Where one export is kept for download; `name` is ours."""
     return _below("exports", name)
+
+
+def findings_dir(report_id: int) -> Path:
+    """What was found in each row of a data set, beside the report of its examination."""
+    return _below("findings", str(report_id))
 
 
 def job_dir(job_id: int) -> Path:

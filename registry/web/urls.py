@@ -10,6 +10,7 @@ from registry.web.views import (
     datasets,
     examination,
     models,
+    rows,
     runs,
     storage,
     versions,
@@ -82,5 +83,9 @@ urlpatterns = [
     path("datasets/tasks/<int:pk>/", datasets.dataset_task, name="dataset_task"),
     path("datasets/tasks/<int:pk>/retry/", datasets.dataset_task_retry, name="dataset_task_retry"),
     path("datasets/<int:pk>/", datasets.dataset, name="dataset"),
+    path("datasets/<int:pk>/rows/", rows.dataset_rows, name="dataset_rows"),
+    path("datasets/<int:pk>/rows/check/", rows.dataset_check, name="dataset_check"),
+    path("datasets/<int:pk>/rows/<str:split>/<int:line>/", rows.dataset_row, name="dataset_row"),
+    path("datasets/<int:pk>/changes/", rows.dataset_changes, name="dataset_changes"),
     path("datasets/<int:pk>/doctor/", examination.dataset_doctor, name="dataset_doctor"),
 ]

@@ -85,6 +85,14 @@ document.addEventListener("click", (event) => {
   if (button.dataset.action === "shortcuts") showShortcuts();
 });
 
+// One box ticks all others of its form that have the name it says.
+document.addEventListener("change", (event) => {
+  const name = event.target.dataset?.tickAll;
+  if (!name) return;
+  for (const box of event.target.form.querySelectorAll(`input[name="${name}"]`))
+    box.checked = event.target.checked;
+});
+
 /* ----------------------------------------------------------- relative time */
 function refreshTimes() {
   for (const time of document.querySelectorAll("time[data-ago]")) {

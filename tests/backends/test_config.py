@@ -45,6 +45,13 @@ def test_a_recorded_configuration_means_what_it_meant(recorded: dict[str, Any], 
     assert TrainingConfig.recorded(recorded).learn == learn
     assert TrainingConfig.recorded(recorded).special_tokens == "control"
     assert TrainingConfig.recorded({"special_tokens": "text"}).special_tokens == "text"
+    assert TrainingConfig.recorded(recorded).thoughts == "as_written"
+    assert TrainingConfig.recorded({"thoughts": "masked"}).thoughts == "masked"
+
+
+def test_kto_needs_a_batch_to_compare() -> None:
+    with pytest.raises(ValidationError, match="set batch_size to 2 or more"):
+        TrainingConfig(objective="kto", batch_size=1)
 
 
 def test_a_recorded_setting_that_cannot_be_understood_is_shown_as_it_is() -> None:

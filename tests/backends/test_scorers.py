@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from backends.base import Thoughts
 from backends.lm_eval import parse_results
 from backends.scorers import SCORERS, NoAnswer, exact_match, question
 
@@ -68,6 +69,19 @@ def test_the_question_is_what_comes_before_the_answer() -> None:
     assert question(preferred).expected == "Hello"
     weighed = [{**turns("Hi", "")[0], "weight": 1}]
     assert question({**preferred, "prompt": weighed}).messages == turns("Hi", "")[:1]
+
+
+def test_a_question_has_the_thoughts_that_were_learned() -> None:
+    before = {"role": "assistant", "content": "a", "reasoning_content": "hm"}
+    user = {"role": "user", "content": "q"}
+    example = {"messages": [user, before, user, {"role": "assistant", "content": "b"}]}
+    for mode, said in (
+        ("kept", "<think>\nhm\n</think>\n\na"),
+        ("dropped", "a"),
+        ("as_written", "a"),
+    ):
+        asked = question(example, cast(Thoughts, mode)).messages[1]
+        assert asked == {"role": "assistant", "content": said}
 
 
 def test_tools_come_with_the_question() -> None:

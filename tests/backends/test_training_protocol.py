@@ -28,7 +28,7 @@ from backends.base import (
 )
 from backends.schedule import learning_rate
 from tests.backends import training_runs
-from tests.backends.training_runs import chat, digest, of, write_split
+from tests.backends.training_runs import chat, digest, of, write_labelled, write_split
 
 pytestmark = pytest.mark.any_database
 
@@ -159,6 +159,33 @@ def test_preferences_add_margin_and_accuracy(trainer: Trainer, preferences: Path
     for name in ("val", "test", "base_val", "base_test"):
         assert {f"{name}_loss", f"{name}_margin", f"{name}_accuracy"} <= set(metrics)
     assert metrics["val_margin"] > metrics["base_val_margin"]
+
+
+@pytest.mark.parametrize("data", ["labelled", "preferences"])
+def test_kto_learns_from_labelled_answers_and_from_pairs(
+    trainer: Trainer, preferences: Path, tmp_path: Path, data: str
+) -> None:
+    folder = preferences if data == "preferences" else write_labelled(tmp_path / "labelled")
+    run = trainer.make_run(folder, objective="kto", learning_rate=1e-2, samples=4)
+    happened = trainer.events(run)
+    metrics = finished(happened).metrics
+    assert metrics["val_margin"] > metrics["base_val_margin"]
+    assert {sample.line for sample in of(Sampled, happened)} <= {1, 2, 3, 4}
+    with pytest.raises(BadExample, match="use the objective"):
+        trainer.events(trainer.make_run(folder, "sft"))
+
+
+def test_both_answers_of_a_pair_are_examples_of_kto(trainer: Trainer, preferences: Path) -> None:
+    settings = {"objective": "kto", "epochs": 1, "batch_size": 8, "warmup": 0}
+    run = trainer.make_run(preferences, **settings)  # 12 pairs
+    assert of(Started, trainer.events(run))[0].iters == 3
+
+
+def test_a_label_that_is_none_is_refused(trainer: Trainer, tmp_path: Path) -> None:
+    folder = write_labelled(tmp_path / "labelled")
+    write_split(folder, "train", [{"prompt": "x", "completion": "y", "label": "good"}] * 4)
+    with pytest.raises(BadExample, match=r"train\.jsonl, line 1: .*a \"label\" of true or false"):
+        trainer.events(trainer.make_run(folder, objective="kto"))
 
 
 def test_without_a_test_split_nothing_is_said_of_it(trainer: Trainer, chats: Path) -> None:
@@ -348,6 +375,30 @@ def test_an_answer_of_weight_0_is_not_learned_but_by_everything_which_says_so(
         "everything, which ignores weights."
         for split in ("train", "valid")
     )
+
+
+def test_thoughts_are_learned_masked_or_left_out(trainer: Trainer, tmp_path: Path) -> None:
+    """Fields and marks within the text are the same."""
+    for name, answer in {
+        "beside": {"content": "Four it is", "reasoning_content": "Two and two"},
+        "within": {"content": "<think>\nTwo and two\n</think>\n\nFour it is"},
+        "none": {"content": "Four it is"},
+    }.items():
+        messages = [*chat("Add")[:-1], {"role": "assistant", **answer}]
+        for split in ("train", "valid"):
+            write_split(tmp_path / name, split, [{"messages": messages}] * 8)
+
+    def found(name: str, mode: str) -> list[int]:
+        return learned(trainer, tmp_path / name, f"{name} {mode}", thoughts=mode)
+
+    bare = found("none", "kept")
+    for name in ("beside", "within"):
+        kept, masked, dropped = (found(name, mode) for mode in ("kept", "masked", "dropped"))
+        assert dropped == bare
+        assert masked == bare
+        assert all(many > few for many, few in zip(kept, bare, strict=True))
+    assert found("beside", "kept") == found("within", "kept")
+    assert found("beside", "as_written") == bare
 
 
 def test_an_answer_that_is_not_learned_as_asked_is_told_with_its_reason(

@@ -63,6 +63,22 @@ def write_preferences(folder: Path, train: int = 12) -> Path:
     return folder
 
 
+def write_labelled(folder: Path, train: int = 12) -> Path:
+    """Answers labelled good when they say yes, as texts and as messages."""
+    for split, count in {"train": train, "valid": 4, "test": 3}.items():
+        values: list[dict[str, Any]] = []
+        for n in range(count):
+            request = f"Is {n} a number?" + " Really?" * (n % 4)
+            good = n % 3 != 0
+            answer = "Yes, it is." if good else "No, " + "never " * (n % 4) + "so."
+            asked = [{"role": "user", "content": request}]
+            said = [{"role": "assistant", "content": answer}]
+            texts = {"prompt": request, "completion": answer, "label": good}
+            values.append(texts if n % 2 else {**texts, "prompt": asked, "completion": said})
+        write_split(folder, split, values)
+    return folder
+
+
 def make_run(base: Path, data: Path, folder: Path, **overrides: Any) -> TrainingRun:
     config: dict[str, Any] = {
         "iters": 8,

@@ -35,6 +35,8 @@ STARTS_PROCESSES = {
     "registry_api_datasets_make_report",
     "registry_api_datasets_retry_task",
     "registry_api_datasets_create_dataset",
+    "registry_api_rows_check_rows",
+    "registry_api_rows_fix",
     "registry_api_bundles_take",
     "registry_api_bundles_retry",
     "inference_api_replays_start",

@@ -419,3 +419,39 @@ def test_the_columns_of_a_chosen_file_are_offered(page: Page, tmp_path: Path) ->
     page.get_by_role("button", name="Add", exact=True).click()
     expect(page.get_by_role("heading", name="asked-in-columns", level=1)).to_be_visible()
     expect(page.get_by_text("Prompt and completion").first).to_be_visible()
+
+
+def test_rows_are_checked_opened_and_fixed(page: Page, hub: RunningHub, trained: str) -> None:
+    pairs = [{"prompt": f"question {n}", "completion": f"answer {n}"} for n in range(30)]
+    pairs += [{"prompt": "write to", "completion": f"ana{n}@example.org"} for n in range(9)]
+    body = {"name": "checked-rows", "examples": pairs}
+    made = httpx.post(f"{hub.url}/api/datasets", json=body, timeout=60).json()
+    page.goto(f"/datasets/{made['id']}/")
+    page.get_by_role("link", name="Rows", exact=True).click()
+    page.get_by_role("button", name="Check 39 rows").click()
+    expect(page.get_by_role("heading", name="39 rows")).to_be_visible(timeout=120_000)
+
+    # Filters and ticks.
+    page.get_by_label("Issue", exact=True).select_option("mail")
+    expect(page.get_by_role("heading", name="9 rows")).to_be_visible()
+    page.get_by_label("Tick all shown").check()
+    assert page.locator("input[name=row]:checked").count() == 9
+
+    # One row, token for token.
+    page.locator(".ticks a").first.click()
+    expect(page.locator(".tokens mark").first).to_be_visible(timeout=60_000)
+    page.set_viewport_size({"width": 375, "height": 800})
+    assert overflow(page) == 0
+    page.goto(f"/datasets/{made['id']}/rows/?issue=mail")
+    assert overflow(page) == 0
+
+    # All that match are redacted, which makes a revision whose rows are checked again.
+    page.get_by_label("All that match (9)").check()
+    page.get_by_label("Message").fill("No addresses")
+    page.get_by_role("button", name="Redact personal data").click()
+    expect(page.get_by_role("heading", name="39 rows")).to_be_visible(timeout=120_000)
+    expect(page.get_by_text("Mail address")).not_to_be_visible()
+    page.get_by_role("link", name="checked-rows").click()
+    page.get_by_role("link", name="See each row").click()
+    expect(page.locator("ins").first).to_have_text("[mail address]")
+    assert overflow(page) == 0

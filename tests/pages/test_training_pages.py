@@ -337,20 +337,37 @@ def test_jobs_and_sweeps_from_before_learn_are_shown_and_repeated_in_its_words(
 ) -> None:
     client.post("/training/new/", form_of(client) | ids(seeded) | {"lora.rank": "4, 8"})
     sweep = Sweep.objects.get()
-    new = ("learn", "special_tokens")
+    new = ("learn", "special_tokens", "thoughts")
     old = {name: value for name, value in sweep.config.items() if name not in new}
     Sweep.objects.update(config=old | {"mask_prompt": True}, grid={"mask_prompt": [True, False]})
     sweep.jobs.update(config=old | {"mask_prompt": False}, varied={"mask_prompt": False})
     job = sweep.jobs.first()
     assert job is not None
     repeated = form_of(client, f"?from={job.pk}")
-    assert (repeated["learn"], repeated["special_tokens"]) == ("everything", "control")
-    assert "Learn from" in text(client.get(job.get_absolute_url()))
+    assert [repeated[name] for name in new] == ["everything", "control", "as_written"]
+    assert "What is learned" in text(client.get(job.get_absolute_url()))
     assert client.get(sweep.get_absolute_url()).status_code == 200
     again = form_of(client, f"?sweep={sweep.pk}")
     assert client.post("/training/new/plan/", again).context["plan"].jobs == 2
     client.post("/training/new/", again)
     assert Sweep.objects.latest("pk").grid == {"learn": ["last_answer", "everything"]}
+
+
+def test_the_plan_says_what_is_learned(client: Client, seeded: Seeded) -> None:
+    def planned(**settings: str | list[str]) -> str:
+        page = client.post("/training/new/plan/", form_of(client) | ids(seeded) | settings)
+        learned: str = page.context["plan"].learned
+        assert f"<dd>{learned}</dd>" in page.content.decode()
+        return learned
+
+    assert planned() == "every answer, thoughts included"
+    assert planned(learn="last_answer", thoughts="masked") == (
+        "the last answer of each chat, but not its thoughts, which are read"
+    )
+    assert planned(learn=["answers", "everything"], thoughts="dropped") == (
+        "every answer, without its thoughts, which are left out or "
+        "prompts and answers, without their thoughts, which are left out"
+    )
 
 
 def test_two_choices_make_a_heat_map(client: Client, seeded: Seeded) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from registry.mlflow import tracking
+from tests.running import put_mlflow_store
 
 
 @pytest.fixture(scope="session")
@@ -18,17 +18,9 @@ def mlflow_process() -> Iterator[None]:
     tracking.mlflow.close()
 
 
-@pytest.fixture(scope="session")
-def empty_store(tmp_path_factory: pytest.TempPathFactory, mlflow_process: None) -> Path:
-    """A store whose tables were made once: making them takes seconds."""
-    path = tmp_path_factory.mktemp("mlflow") / "empty.sqlite3"
-    tracking.mlflow.call(f"sqlite:///{path}", "ping", {}, limit_s=300)
-    return path
-
-
 @pytest.fixture
-def embedded_mlflow(empty_store: Path, storage: Path) -> Path:
+def embedded_mlflow(mlflow_process: None, storage: Path) -> Path:
     """The hub's embedded store, with its tables and nothing in them."""
     path = storage / "mlflow.sqlite3"
-    shutil.copyfile(empty_store, path)
+    put_mlflow_store(path)
     return path

@@ -24,8 +24,9 @@ import structlog
 from django.conf import settings
 
 from backends import get_backend, reports
-from backends.base import LoadedModel, PromptTooLong, Sampling
+from backends.base import LoadedModel, PromptTooLong, Sampling, Thoughts
 from backends.scorers import SCORERS, NoAnswer, Question, exact_match, fields_of, question
+from backends.thoughts import words_of
 from registry.bases import registration
 from registry.datasets import snapshots
 from registry.errors import Invalid
@@ -150,7 +151,7 @@ def _score_answers(
     test = snapshots.dataset_path(job.dataset) / "test.jsonl"
     if not test.is_file():
         raise NoAnswer("The data set has no test split, so the version was not scored.")
-    rows, unscorable = select_examples(test, config.examples)
+    rows, unscorable = select_examples(test, config.examples, job.training_config.thoughts)
     if not rows:
         raise NoAnswer("The test split has no examples with an expected answer.")
     if config.scorer == "task" and name == "json" and not all(map(_is_json, rows)):
@@ -162,11 +163,16 @@ def _score_answers(
         raise NoAnswer("Every prompt in the test split is longer than the model's context.")
     scorer = SCORERS[name]
     scores: list[dict[Side, float]] = [
-        {side: scorer(row.question.expected, row.answers[side] or "") for side in _SIDES}
+        {
+            side: scorer(words_of(row.question.expected), words_of(row.answers[side] or ""))
+            for side in _SIDES
+        }
         for row in answered
     ]
     for side, prefix in _PREFIXES.items():
-        pairs = [(row.question.expected, row.answers[side] or "") for row in answered]
+        pairs = [
+            (words_of(row.question.expected), words_of(row.answers[side] or "")) for row in answered
+        ]
         mean = sum(score[side] for score in scores) / len(scores)
         figures, found = _together(name, mean, pairs, labels)
         metrics |= {f"{prefix}{figure}": value for figure, value in figures.items()}
@@ -205,7 +211,7 @@ def _together(
 
 
 def _is_json(row: Row) -> bool:
-    return fields_of(row.question.expected) is not None
+    return fields_of(words_of(row.question.expected)) is not None
 
 
 def _short(text: str) -> str:
@@ -213,7 +219,7 @@ def _short(text: str) -> str:
     return text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
 
 
-def select_examples(test: Path, most: int) -> tuple[list[Row], int]:
+def select_examples(test: Path, most: int, thoughts: Thoughts = "kept") -> tuple[list[Row], int]:
     """At most `most` examples, spread evenly over the split, and how many of them were left out
     because they have no expected answer."""
     with test.open("rb") as file:
@@ -225,7 +231,7 @@ def select_examples(test: Path, most: int) -> tuple[list[Row], int]:
             if (number - 1) % every or not line.strip():
                 continue
             try:
-                rows.append(Row(number, question(json.loads(line))))
+                rows.append(Row(number, question(json.loads(line), thoughts)))
             except NoAnswer:
                 left_out += 1
     return rows, left_out

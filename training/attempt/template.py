@@ -48,7 +48,9 @@ def check(job: TrainingJob, lease: uuid.UUID) -> None:
             connection.close()  # this thread's own
 
     with deadline(DEADLINE_S, fail):
-        get_backend(settings.BACKEND).check_template(base, data, SAMPLE)
+        get_backend(settings.BACKEND).check_template(
+            base, data, SAMPLE, job.training_config.thoughts
+        )
 
 
 @contextmanager

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from backends.base import TrainingConfig
+from backends.examples import STRIPPED
+from registry.datasets.examination import find_report
 from registry.errors import Conflict, Invalid
 from registry.models import Dataset, Model
 from registry.versions import numbering
@@ -55,7 +57,9 @@ def problems(model: Model, dataset: Dataset, config: TrainingConfig) -> list[Pro
 def advice(model: Model, dataset: Dataset, config: TrainingConfig) -> list[Problem]:
     """What is allowed but probably not intended."""
     return [
+        *_judgements(dataset, config),
         *_lengths(model, dataset, config),
+        *_thoughts(model, dataset, config),
         *_pace(dataset, config),
         *_splits(dataset, config),
         *_labels(model, dataset),
@@ -67,7 +71,13 @@ def steps(dataset: Dataset, config: TrainingConfig) -> int:
     if config.epochs is None:
         return config.iters
     per_step = config.batch_size * config.grad_accumulation_steps
-    return max(1, math.ceil(config.epochs * _examples(dataset) / per_step))
+    return max(1, math.ceil(config.epochs * _learned(dataset, config) / per_step))
+
+
+def _learned(dataset: Dataset, config: TrainingConfig) -> int:
+    """Training examples as the objective counts them: kto learns both answers of a pair by itself."""
+    pairs = config.objective == "kto" and dataset.format == Dataset.Format.PREFERENCE
+    return _examples(dataset) * (2 if pairs else 1)
 
 
 def _examples(dataset: Dataset, split: str = "train") -> int:
@@ -76,14 +86,27 @@ def _examples(dataset: Dataset, split: str = "train") -> int:
 
 def _objective(dataset: Dataset, config: TrainingConfig) -> Iterator[Problem]:
     preferences = dataset.format == Dataset.Format.PREFERENCE
+    labelled = dataset.format == Dataset.Format.LABELLED
     if preferences and config.objective == "sft":
         yield Problem(
             "objective",
             f"Data set {dataset.name} contains preferences (chosen and rejected answers). Set "
-            "objective to dpo or orpo, or choose a data set of chats, completions, tool calls or "
-            "text.",
+            "objective to dpo, orpo, simpo or kto, or choose a data set of chats, completions, tool "
+            "calls or text.",
         )
-    if not preferences and config.objective != "sft":
+    elif labelled and config.objective != "kto":
+        yield Problem(
+            "objective",
+            f"Data set {dataset.name} contains answers labelled good or bad. Set objective to kto; to "
+            "learn good answers with sft, register those alone, without the column label.",
+        )
+    elif config.objective == "kto" and not (preferences or labelled):
+        yield Problem(
+            "objective",
+            "Objective kto needs answers labelled good or bad, or chosen and rejected ones, which "
+            f"data set {dataset.name} does not have. Use objective sft or such a data set.",
+        )
+    elif config.objective not in ("sft", "kto") and not preferences:
         yield Problem(
             "objective",
             f"Objective {config.objective} needs chosen and rejected answers, which data set "
@@ -108,7 +131,7 @@ def _model(model: Model, config: TrainingConfig) -> Iterator[Problem]:
 
 
 def _data(dataset: Dataset, config: TrainingConfig) -> Iterator[Problem]:
-    examples = _examples(dataset)
+    examples = _learned(dataset, config)
     if examples < config.batch_size:
         yield Problem(
             "batch_size",
@@ -124,6 +147,16 @@ def _scoring(config: TrainingConfig) -> Iterator[Problem]:
         yield Problem("scoring.lm_eval", str(error))
 
 
+def _judgements(dataset: Dataset, config: TrainingConfig) -> Iterator[Problem]:
+    if config.objective == "kto" and (label := dataset.one_label):
+        yield Problem(
+            "objective",
+            f"All answers of {dataset.name} have the label {label}; KTO learns from good and bad ones.",
+        )
+    if config.objective == "simpo" and config.beta < 1:
+        yield Problem("beta", f"{config.beta:g} is low for SimPO; 2 is a common start.")
+
+
 def _lengths(model: Model, dataset: Dataset, config: TrainingConfig) -> Iterator[Problem]:
     context = model.base_model.context_length
     if context and config.max_seq_length > context:
@@ -134,9 +167,9 @@ def _lengths(model: Model, dataset: Dataset, config: TrainingConfig) -> Iterator
         )
     if dataset.format == Dataset.Format.TEXT and config.learn != "everything":
         yield Problem("learn", "Plain text has no answers, so the model learns from all of it.")
-    if dataset.format == Dataset.Format.PREFERENCE and config.learn == "everything":
+    if config.objective != "sft" and config.learn == "everything":
         yield Problem(
-            "learn", "Preferences are learned from the chosen and the rejected answer alone."
+            "learn", "Preferences and labelled answers are learned from the answers alone."
         )
     if config.special_tokens == "control":
         yield Problem(
@@ -148,6 +181,24 @@ def _lengths(model: Model, dataset: Dataset, config: TrainingConfig) -> Iterator
         yield Problem(
             "learning_rate",
             f"{config.learning_rate:g} is high for a full fine-tune; 0.00001 is a common start.",
+        )
+
+
+def _thoughts(model: Model, dataset: Dataset, config: TrainingConfig) -> Iterator[Problem]:
+    if config.thoughts in ("kept", "masked") and config.learn == "answers":
+        report = find_report(dataset, model.base_model)
+        splits = report.report.get("tokens", {}) if report else {}
+        if count := splits.get("train", {}).get("notes", {}).get(STRIPPED):
+            yield Problem(
+                "thoughts",
+                f"The check of data set {dataset.name} found {count:,} answers in train that are not "
+                f"learned: {STRIPPED}.",
+            )
+    if config.thoughts == "as_written":
+        yield Problem(
+            "thoughts",
+            "Thoughts in fields beside an answer's text are not learned, as in earlier versions; "
+            "set thoughts to kept to learn them.",
         )
 
 
@@ -194,7 +245,7 @@ def _labels(model: Model, dataset: Dataset) -> Iterator[Problem]:
             f"is {model.get_task_type_display().lower()}, so its versions answer in their own words. "
             "Edit the model and make its task classification to get labels with probabilities.",
         )
-    elif model.task.labels and not dataset.schema.get("labels", [""]):
+    elif model.task.labels and not dataset.schema.get("classes", [""]):
         yield Problem(
             "dataset",
             f"Data set {dataset.name} has no labels, which are 2 to 200 short answers that occur "

@@ -57,15 +57,25 @@ GROUPS = (
             Setting(
                 "objective",
                 "Objective",
-                "Preference training needs a data set with chosen and rejected answers.",
+                "Preference training needs a data set with chosen and rejected answers; KTO also "
+                "takes single answers labelled good or bad.",
                 "choice",
                 (
                     ("sft", "Answers (SFT)"),
                     ("dpo", "Preferences against the base model (DPO)"),
                     ("orpo", "Preferences and answers together (ORPO)"),
+                    ("simpo", "Preferences by mean likelihood, without the base model (SimPO)"),
+                    ("kto", "Good and bad answers against the base model (KTO)"),
                 ),
             ),
-            Setting("beta", "Beta", "Weight of the preferences in DPO and ORPO."),
+            Setting("beta", "Beta", "Weight of the preferences; about 2 for SimPO."),
+            Setting("gamma", "SimPO margin", "By how much the chosen answer should be likelier."),
+            Setting("desirable_weight", "Weight of good answers", "For KTO."),
+            Setting(
+                "undesirable_weight",
+                "Weight of bad answers",
+                "For KTO; balance them with the good ones when there are more or fewer of them.",
+            ),
             Setting(
                 "fine_tune_type",
                 "Fine-tune type",
@@ -90,7 +100,7 @@ GROUPS = (
             ),
             Setting(
                 "learn",
-                "Learn from",
+                "What is learned",
                 "The tokens that the loss counts. Messages of weight 0 are left out, except by "
                 "everything.",
                 "choice",
@@ -98,6 +108,18 @@ GROUPS = (
                     ("answers", "All answers: every assistant message of a chat"),
                     ("last_answer", "The last answer of each chat"),
                     ("everything", "Everything: prompts as well"),
+                ),
+            ),
+            Setting(
+                "thoughts",
+                "Thoughts",
+                "What answers say between <think> and </think>, or keep in reasoning_content.",
+                "choice",
+                (
+                    ("kept", "Kept: learned with the answer"),
+                    ("masked", "Masked: read, but not learned"),
+                    ("dropped", "Dropped: left out"),
+                    ("as_written", "As written: as in earlier versions"),
                 ),
             ),
             Setting(

@@ -14,6 +14,7 @@ from registry.models import Dataset, Model
 from registry.storage.sizes import human
 from registry.versions import numbering
 from training.config import rules
+from training.config.learned import learned
 from training.config.vocabulary import LABELS, labelled_change
 from training.memory import admission
 from training.memory.measured import Estimate, Estimator
@@ -87,6 +88,7 @@ class Forecast:
     varied: str = ""  # "2 × 3" of a grid
     steps: str = ""
     examples: str = ""
+    learned: str = ""  # what the loss counts
     version: str = ""  # that a single job would create
     problems: list[Message] = field(default_factory=list)
     notes: list[Message] = field(default_factory=list)
@@ -126,6 +128,7 @@ def plan(form: forms.Form) -> Forecast:
                 for config in configs
             ]
         ),
+        learned=" or ".join(dict.fromkeys(learned(dataset, config) for config in configs)),
         version=version,
         problems=problems,
         # One note per setting is enough for a grid.
@@ -179,7 +182,16 @@ def _need(
 def _largest(model: Model, dataset: Dataset, configs: Sequence[TrainingConfig]) -> TrainingConfig:
     """The configuration that needs the most memory. Those that differ only in settings without an
     effect on memory are estimated once."""
-    no_effect = {"learning_rate", "seed", "iters", "epochs", "warmup", "weight_decay", "beta"}
+    no_effect = {
+        "learning_rate",
+        "seed",
+        "iters",
+        "epochs",
+        "warmup",
+        "weight_decay",
+        "beta",
+        "gamma",
+    }
     distinct = {config.model_dump_json(exclude=no_effect): config for config in configs}
     if len(distinct) == 1:
         return configs[0]

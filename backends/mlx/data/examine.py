@@ -24,7 +24,7 @@ from backends.base import (
     TrainingConfig,
     UnsupportedModel,
 )
-from backends.examples import as_chat, conversation, reason
+from backends.examples import conversation, is_labelled, judged, reason
 from backends.mlx import plain
 from backends.mlx.data.examples import Example, cut, example_of
 
@@ -32,12 +32,12 @@ _SPLITS = ("train", "valid", "test")
 _BAD = 20  # examples that cannot be used, named per split
 _RENDERED = 3  # of each split, besides its longest
 _PIECES = 3000  # tokens of a rendered example
-_LEARN: Learn = TrainingConfig().learn  # what a job learns by default
+LEARN: Learn = TrainingConfig().learn  # what a job learns by default
 
 
 def examine(base: Path, data: Path, max_seq_length: int, sample: int) -> Examination:
     """See `backends.base.Backend.examine`."""
-    tokenizer = _tokenizer(base)
+    tokenizer = tokenizer_of(base)
     splits: dict[str, SplitTokens] = {}
     rendered: list[RenderedExample] = []
     for split in _SPLITS:
@@ -48,7 +48,8 @@ def examine(base: Path, data: Path, max_seq_length: int, sample: int) -> Examina
     return Examination(splits, rendered)
 
 
-def _tokenizer(base: Path) -> Any:
+def tokenizer_of(base: Path) -> Any:
+    """The tokenizer of a base model, as training loads it. Raises UnsupportedModel."""
     try:
         config = json.loads((base / "config.json").read_text())
         load: Any = load_tokenizer  # untyped upstream; as training loads it
@@ -72,9 +73,10 @@ def _examine(
     for number, line in _lines(path, every):
         try:
             value = json.loads(line)
-            learn = _LEARN
-            if isinstance(value, dict) and "chosen" in value:
-                value, learn = as_chat(value), "last_answer"
+            learn = LEARN
+            if isinstance(value, dict) and ("chosen" in value or is_labelled(value)):
+                (value, _), *_ = judged(value)
+                learn = "last_answer"
             example = example_of(value, tokenizer, learn)
         except (ValueError, TypeError, KeyError) as error:
             wrong += 1

@@ -10,9 +10,19 @@ from typing import Any
 
 import jinja2
 
-from backends.base import BackendError, Learn, SpecialTokens
-from backends.examples import OVERRULED, Split, conversation, is_learned, read_jsonl, reason
-from backends.mlx.data.turns import Chat, Span, Turn, earlier_turns
+from backends import thoughts as thinking
+from backends.base import BackendError, Learn, SpecialTokens, Thoughts
+from backends.examples import (
+    EMPTY,
+    OVERRULED,
+    Split,
+    conversation,
+    is_learned,
+    read_jsonl,
+    reason,
+)
+from backends.mlx.data import turns
+from backends.mlx.data.turns import Chat, Said, Span, Turn
 
 
 @dataclass(frozen=True)
@@ -50,12 +60,13 @@ def read_split(
     max_seq_length: int,
     learn: Learn,
     special: SpecialTokens = "text",
+    thoughts: Thoughts = "kept",
 ) -> Split[Example]:
     """Tokenize the JSON-lines file `path`. Raises BadExample, which names the file and the line."""
     notes: Counter[str] = Counter()
 
     def parse(value: Any, line: int) -> Example:
-        example = replace(example_of(value, tokenizer, learn, special), line=line)
+        example = replace(example_of(value, tokenizer, learn, special, thoughts), line=line)
         notes.update(example.notes)
         return example
 
@@ -75,39 +86,59 @@ def cut(example: Example, limit: int) -> Example | None:
 
 
 def example_of(
-    value: Any, tokenizer: Any, learn: Learn, special: SpecialTokens = "text"
+    value: Any,
+    tokenizer: Any,
+    learn: Learn,
+    special: SpecialTokens = "text",
+    thoughts: Thoughts = "kept",
 ) -> Example:
     """The tokens of one example in any of the formats. Raises ValueError, TypeError and KeyError.
 
-    The tokens are the same whatever is learned. A prompt is rendered by the very call that inference
-    makes, and the answer is encoded by itself, as a model generates it: so both agree token for
-    token with any template. An answer that calls a tool is what the template adds for it. A chat's
-    "tools" are described to the template, a message's "weight" is not. Special tokens that were
-    typed into messages are text or control tokens, as `special` says.
+    The tokens are the same whatever is learned, but for thoughts that are dropped. A prompt is
+    rendered by the very call that inference makes, and the answer is encoded by itself, as a model
+    generates it: so both agree token for token with any template. An answer that calls a tool is what
+    the template adds for it. A chat's "tools" are described to the template, a message's "weight" is
+    not. Special tokens that were typed into messages are text or control tokens, as `special` says.
     """
     messages = conversation(value)
     if isinstance(messages, str):
         return Example(_text(messages, tokenizer), 1)
-    chat, prompt, answer, ending = _rendered(value, messages, tokenizer, special)
-    tokens = prompt + answer
+    found = _rendered(value, messages, tokenizer, special, thoughts)
+    chat, tokens, start = found.chat, found.prompt + found.answer, len(found.prompt)
+    answer = turns.without((start, len(tokens)), found.masked)
     if learn == "everything":
         silent = [message for message in messages if not is_learned(message)]
-        return Example(tokens, 1, notes=(OVERRULED,) * len(silent))
-    start = len(prompt) if is_learned(messages[-1]) else len(tokens)
+        masked = (*turns.masked_before(chat, found.prompt), *found.masked)
+        return _learning(tokens, turns.without((1, len(tokens)), masked), [OVERRULED] * len(silent))
+    notes = []
+    if not is_learned(messages[-1]):
+        answer = []
+    elif found.empty:
+        answer, notes = [], [EMPTY]
     if learn == "last_answer":
-        return Example(tokens, start)
+        return _learning(tokens, answer, notes)
     wanted = [number for number in chat.earlier_answers if is_learned(messages[number])]
-    turns = earlier_turns(chat, prompt, ending, wanted)
-    return Example(
-        tokens,
-        start,
-        earlier=tuple(turn.span for turn in turns if turn.span),
-        notes=tuple(turn.reason for turn in turns if not turn.span),
-    )
+    earlier = turns.earlier_turns(chat, found.prompt, found.ending, wanted)
+    spans = [
+        part for turn in earlier if turn.span for part in turns.without(turn.span, turn.masked)
+    ]
+    notes += [turn.reason for turn in earlier if not turn.span]
+    return _learning(tokens, [*spans, *answer], notes)
+
+
+def _learning(tokens: list[int], spans: list[Span], notes: list[str]) -> Example:
+    """An example of which these spans are learned."""
+    last = spans[-1:] if spans and spans[-1][1] == len(tokens) else []
+    start = last[0][0] if last else len(tokens)
+    earlier = spans[: len(spans) - len(last)]
+    return Example(tokens, start, earlier=tuple(earlier), notes=tuple(notes))
 
 
 def request_and_answer(
-    value: Any, tokenizer: Any, special: SpecialTokens = "text"
+    value: Any,
+    tokenizer: Any,
+    special: SpecialTokens = "text",
+    thoughts: Thoughts = "kept",
 ) -> tuple[list[int], list[int]]:
     """The tokens of the last request and of its answer, learned or not; a plain text is divided in
     its middle. Raises what `example_of` raises."""
@@ -116,8 +147,8 @@ def request_and_answer(
         tokens = _text(messages, tokenizer)
         middle = max(1, len(tokens) // 2)
         return tokens[:middle], tokens[middle:]
-    _, prompt, answer, _ = _rendered(value, messages, tokenizer, special)
-    return prompt, answer
+    found = _rendered(value, messages, tokenizer, special, thoughts)
+    return found.prompt, found.answer
 
 
 def whole_answer(tokenizer: Any, text: str) -> list[int]:
@@ -130,14 +161,14 @@ def whole_answer(tokenizer: Any, text: str) -> list[int]:
     return answer
 
 
-def answers_before(value: Any, tokenizer: Any) -> list[Turn]:
+def answers_before(value: Any, tokenizer: Any, thoughts: Thoughts = "kept") -> list[Turn]:
     """Every answer before the last one, by its place in the tokens of the request, whatever its
     weight. Raises what `example_of` raises."""
     messages = conversation(value)
     if isinstance(messages, str):
         return []
-    chat, prompt, _, ending = _rendered(value, messages, tokenizer)
-    return earlier_turns(chat, prompt, ending, chat.earlier_answers)
+    found = _rendered(value, messages, tokenizer, "text", thoughts)
+    return turns.earlier_turns(found.chat, found.prompt, found.ending, found.chat.earlier_answers)
 
 
 def _text(text: str, tokenizer: Any) -> list[int]:
@@ -147,33 +178,50 @@ def _text(text: str, tokenizer: Any) -> list[int]:
     return tokens
 
 
+@dataclass(frozen=True)
+class _Rendered:
+    """A chat as tokens: what asks for its last message and that message, of which `ending` are those
+    that end it, and `masked` the thoughts that are not learned, counted from the prompt's first."""
+
+    chat: Chat
+    prompt: list[int]
+    answer: list[int]
+    ending: list[int]
+    masked: tuple[Span, ...]
+    empty: bool  # without its thoughts nothing is said
+
+
 def _rendered(
     value: dict[str, Any],
     messages: Sequence[dict[str, Any]],
     tokenizer: Any,
-    special: SpecialTokens = "text",
-) -> tuple[Chat, list[int], list[int], list[int]]:
-    """(chat, prompt, answer, the tokens that end the answer and are part of it)."""
+    special: SpecialTokens,
+    thoughts: Thoughts,
+) -> _Rendered:
     tools = value.get("tools") if "messages" in value else None
-    chat = Chat.of(messages, tokenizer, tools, special)
-    if not tokenizer.has_chat_template:
-        return chat, *_continued(value, tokenizer)
+    chat = Chat.of(messages, tokenizer, tools, special, thoughts)
+    last = len(messages) - 1
     try:
-        text = chat.said(len(messages) - 1)
-        prompt = list(chat.prompt(len(messages) - 1))
-        ending = chat.ending(text)
+        if tokenizer.has_chat_template:
+            said = chat.said(last)
+            prompt, ending = list(chat.prompt(last)), chat.ending(said)
+        else:
+            said = _continued(value, chat)
+            prompt, ending = list(tokenizer.encode(value["prompt"])), [tokenizer.eos_token_id]
     except jinja2.TemplateError as error:
         raise ValueError(f"the base model's chat template refuses it: {error}") from None
-    return chat, prompt, [*tokenizer.encode(text, add_special_tokens=False), *ending], ending
+    words = list(tokenizer.encode(said.text, add_special_tokens=False))
+    moved = len(prompt)
+    masked = tuple((moved + a, moved + b) for a, b in turns.masked_in(chat, said, words))
+    return _Rendered(chat, prompt, [*words, *ending], ending, masked, not said.text.strip())
 
 
-def _continued(value: dict[str, Any], tokenizer: Any) -> tuple[list[int], list[int], list[int]]:
-    """Without a template: a prompt as a served model completes it as plain text."""
+def _continued(value: dict[str, Any], chat: Chat) -> Said:
+    """Without a template: an answer that continues its prompt as plain text."""
     if "messages" in value:
         raise ValueError(
             "the base model has no chat template, which messages need; use prompt and completion, "
             "or an instruction-tuned base model"
         )
-    ending = [tokenizer.eos_token_id]
-    said = tokenizer.encode(value["completion"], add_special_tokens=False)
-    return list(tokenizer.encode(value["prompt"])), [*said, *ending], ending
+    text = str(chat.messages[-1]["content"])
+    return Said(text, tuple(thinking.places(text)) if chat.thoughts == "masked" else ())

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, cast
@@ -16,16 +17,18 @@ from typing import Any, cast
 import jinja2
 from mlx_lm.utils import load_tokenizer
 
-from backends.base import BackendError, Message, TemplateMismatch, UnsupportedModel
+from backends.base import BackendError, Message, TemplateMismatch, Thoughts, UnsupportedModel
+from backends.examples import is_labelled, judged
 from backends.mlx.chat import chat_tokens, text_tokens
 from backends.mlx.data.examples import answers_before, request_and_answer
 from backends.scorers import SPOKEN
+from backends.thoughts import spoken
 
 _AROUND = 4  # tokens shown before the first that differs
 _SPLITS = ("train", "valid", "test")
 
 
-def check_template(base: Path, data: Path, sample: int) -> None:
+def check_template(base: Path, data: Path, sample: int, thoughts: Thoughts = "kept") -> None:
     """See `backends.base.Backend.check_template`. Examples that training itself would reject are
     left to it."""
     trained, served = _tokenizers(base)
@@ -36,20 +39,23 @@ def check_template(base: Path, data: Path, sample: int) -> None:
                 _check_text(value, place, trained, served)
                 continue
             for chat in _chats(value):
-                _check(chat, base.name, place, trained, served)
+                _check(chat, base.name, place, trained, served, thoughts)
 
 
-def _check(chat: dict[str, Any], model: str, place: str, trained: Any, served: Any) -> None:
+def _check(
+    chat: dict[str, Any], model: str, place: str, trained: Any, served: Any, thoughts: Thoughts
+) -> None:
     try:
-        prompt, answer = request_and_answer(chat, trained)
-        turns = answers_before(chat, trained)
+        prompt, answer = request_and_answer(chat, trained, thoughts=thoughts)
+        turns = answers_before(chat, trained, thoughts)
+        said = spoken(chat["messages"], thoughts)
     except (ValueError, TypeError, KeyError, IndexError, jinja2.TemplateError):
         return
     asked_for = [(turn.number, prompt[: turn.span[0]]) for turn in turns if turn.span]
     tools = chat.get("tools") or None
     for number, tokens in [*asked_for, (len(chat["messages"]) - 1, prompt)]:
         try:
-            asked = chat_tokens(served, model, _as_sent(chat["messages"][:number], tools), tools)
+            asked = chat_tokens(served, model, _as_sent(said[:number], tools), tools)
         except BackendError as error:
             raise TemplateMismatch(
                 f"{place} can be trained on, but cannot be sent to the served model: {error}"
@@ -104,9 +110,9 @@ def _chats(value: Any) -> Iterator[dict[str, Any]]:
     """The chats that an example teaches; plain text has none."""
     if not isinstance(value, dict):
         return
-    if "chosen" in value:
-        for answer in ("chosen", "rejected"):
-            yield from _chats({"prompt": value.get("prompt"), "completion": value.get(answer)})
+    if "chosen" in value or is_labelled(value):
+        with suppress(ValueError, KeyError):  # training reports it
+            yield from (chat for chat, _ in judged(value))
     elif "messages" in value:
         if isinstance(value["messages"], list) and value["messages"]:
             yield value

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +21,7 @@ from backends.mlx.device import device_kind, prepare
 from backends.mlx.files.config import whole
 from backends.mlx.files.folder import inspect
 from backends.mlx.files.weight_files import refuse_holes
+from backends.mlx.gguf.quants import EXACT, Packed
 from backends.mlx.gguf.reader import GGUFFile
 from backends.mlx.gguf.tokenizer import special_ids, write_tokenizer
 
@@ -28,7 +31,9 @@ if TYPE_CHECKING:
 QUANTIZATION = {"group_size": 64, "bits": 4}
 """Fastest on Metal and CUDA; on the CPU float32 is fastest."""
 
+_SMALL_BYTES = 2_000_000_000  # in 16 bits; up to here no memory is worth an answer's quality
 _EMBEDDING_BITS = 8  # the embedding is often the output layer too, where 4 bits cost answers
+_GROUP = 32  # of the blocks that are kept as they are
 
 # llama.cpp's names: mlx-lm's, and the sizes of the weight's sides.
 _TOP = {
@@ -53,14 +58,13 @@ _IGNORED = frozenset({"rope_freqs.weight"})  # recomputed from config.json's rop
 def import_gguf(source: Path, target: Path, *, quantize: bool | None = None) -> ImportedModel:
     """Write the model of the GGUF file `source` into the empty folder `target`.
 
-    `quantize` None chooses the type that is fast on this device: float32 on the CPU, else 4-bit.
-    Raises UnsupportedModel.
+    `quantize` False writes float32; True 4 bits, where the file's own 4- and 8-bit blocks are kept
+    exactly. None chooses what is fast on this device: float32 on the CPU; on a GPU bfloat16 for
+    a small model and 4 bits for others. Raises UnsupportedModel.
     """
     prepare()
     import mlx.core as mx
 
-    if quantize is None:
-        quantize = device_kind() != "cpu"
     if not source.is_file():
         raise UnsupportedModel(f"There is no file {source}.")
     refuse_holes(source)
@@ -69,11 +73,18 @@ def import_gguf(source: Path, target: Path, *, quantize: bool | None = None) -> 
         _check_shapes(file, config)
         target.mkdir(parents=True, exist_ok=True)
         write_tokenizer(file.metadata, target)
-        named = _weights(file, config)
+        on_gpu = device_kind() != "cpu"
+        if quantize is None and on_gpu and not _is_small(file):
+            quantize = True
         if quantize:
-            weights = _quantized(named, config)
+            weights = _quantized(file, config)
         else:
-            weights = {name: mx.array(value) for name, value in named}
+            dtype = mx.bfloat16 if on_gpu and quantize is None else mx.float32
+            config["torch_dtype"] = str(dtype).removeprefix("mlx.core.")
+            weights = {
+                place.name: mx.array(place.order(file.tensor(place.source))).astype(dtype)
+                for place in _places(file, config)
+            }
         path = target / "model.safetensors"
         mx.save_safetensors(str(path), weights, metadata={"format": "mlx"})
     _write_json(target / "config.json", config)
@@ -205,56 +216,94 @@ def _check_shapes(file: GGUFFile, config: dict[str, Any]) -> None:
             )
 
 
-def _weights(file: GGUFFile, config: dict[str, Any]) -> Iterator[tuple[str, NDArray[np.float32]]]:
-    """mlx-lm's names with their float32 values, one tensor in memory at a time."""
-    for name in file.tensors:
-        if name in _IGNORED:
+@dataclass(frozen=True)
+class _Place:
+    """Where a tensor of the file belongs: mlx-lm's `name`, and the order of its rows there."""
+
+    source: str
+    name: str
+    heads: int  # whose rotary halves llama.cpp interleaves; 0: none
+
+    def order[T: np.generic](self, value: NDArray[T]) -> NDArray[T]:
+        """`value` `[rows, …]` with its rows as mlx-lm has them."""
+        return _unpermute(value, self.heads) if self.heads else value
+
+
+def _places(file: GGUFFile, config: dict[str, Any]) -> Iterator[_Place]:
+    for source in file.tensors:
+        if source in _IGNORED:
             continue
-        value = file.tensor(name)
-        if config["model_type"] == "llama" and ".attn_q." in name:
-            value = _unpermute(value, config["num_attention_heads"])
-        elif config["model_type"] == "llama" and ".attn_k." in name:
-            value = _unpermute(value, config["num_key_value_heads"])
-        layer, _, leaf = name.rpartition(".")
+        heads = 0
+        if config["model_type"] == "llama" and ".attn_q." in source:
+            heads = config["num_attention_heads"]
+        elif config["model_type"] == "llama" and ".attn_k." in source:
+            heads = config["num_key_value_heads"]
+        layer, _, leaf = source.rpartition(".")
         block, _, part = layer.rpartition(".")
         if block:
-            yield f"model.layers.{block.removeprefix('blk.')}.{_BLOCK[part][0]}.{leaf}", value
+            name = f"model.layers.{block.removeprefix('blk.')}.{_BLOCK[part][0]}.{leaf}"
         else:
-            yield f"{_TOP[part][0]}.{leaf}", value
+            name = f"{_TOP[part][0]}.{leaf}"
+        yield _Place(source, name, heads)
 
 
-def _unpermute(value: NDArray[np.float32], heads: int) -> NDArray[np.float32]:
+def _is_small(file: GGUFFile) -> bool:
+    return 2 * sum(prod(info.shape) for info in file.tensors.values()) < _SMALL_BYTES
+
+
+def _unpermute[T: np.generic](value: NDArray[T], heads: int) -> NDArray[T]:
     """Undo llama.cpp's interleaving of each head's rotary halves; rows are the first axis."""
     rows = value.shape[0]
     split = value.reshape(heads, rows // heads // 2, 2, -1)
     return split.swapaxes(1, 2).reshape(value.shape)
 
 
-def _quantized(
-    weights: Iterator[tuple[str, NDArray[np.float32]]], config: dict[str, Any]
-) -> dict[str, mx.array]:
-    """4-bit matrices (8-bit embedding), everything else in bfloat16; completes `config`."""
+def _quantized(file: GGUFFile, config: dict[str, Any]) -> dict[str, mx.array]:
+    """Matrices in 4 bits (the embedding in 8), the file's own blocks as they are, everything else
+    in 16 bits; completes `config`."""
     import mlx.core as mx
 
-    group = QUANTIZATION["group_size"]
-    quantization: dict[str, Any] = dict(QUANTIZATION)
+    kinds = {info.kind for info in file.tensors.values() if len(info.shape) == 2}
+    exact = not kinds.isdisjoint(EXACT)
+    dtype = mx.float16 if exact else mx.bfloat16  # that of the file's scales
+    chosen = {"group_size": _GROUP, "bits": 4} if exact else QUANTIZATION
+    quantization: dict[str, Any] = dict(chosen)
     result: dict[str, mx.array] = {}
-    for name, value in weights:
-        array = mx.array(value).astype(mx.bfloat16)
-        if array.ndim != 2 or array.shape[-1] % group:
-            result[name] = array
+    for place in _places(file, config):
+        layer = place.name.removesuffix(".weight")
+        shape = file.tensors[place.source].shape
+        if len(shape) != 2 or shape[-1] % QUANTIZATION["group_size"]:
+            result[place.name] = mx.array(place.order(file.tensor(place.source))).astype(dtype)
             continue
-        layer = name.removesuffix(".weight")
-        bits = QUANTIZATION["bits"]
-        if layer == "model.embed_tokens":
-            bits = _EMBEDDING_BITS
-            quantization[layer] = {"group_size": group, "bits": bits}
-        packed, scales, biases = mx.quantize(array, group_size=group, bits=bits)
-        mx.eval(packed, scales, biases)
-        result |= {name: packed, f"{layer}.scales": scales, f"{layer}.biases": biases}
+        if packed := file.packed(place.source):
+            parts = _packed(place, packed, shape[0])
+            own = {"group_size": _GROUP, "bits": packed.bits}
+        else:
+            bits = _EMBEDDING_BITS if layer == "model.embed_tokens" else QUANTIZATION["bits"]
+            own = QUANTIZATION | {"bits": bits}
+            whole = mx.array(place.order(file.tensor(place.source))).astype(dtype)
+            parts = mx.quantize(whole, group_size=own["group_size"], bits=bits)
+        mx.eval(*parts)
+        if own != chosen:
+            quantization[layer] = own
+        result |= dict(zip((place.name, f"{layer}.scales", f"{layer}.biases"), parts, strict=True))
     config["quantization"] = quantization
-    config["torch_dtype"] = "bfloat16"
+    config["torch_dtype"] = str(dtype).removeprefix("mlx.core.")
     return result
+
+
+def _packed(place: _Place, packed: Packed, rows: int) -> tuple[mx.array, mx.array, mx.array]:
+    """Weight, scales and biases as mx.quantize gives them: the first value in the lowest bits."""
+    import mlx.core as mx
+
+    wholes = place.order(packed.wholes.reshape(rows, -1))
+    if packed.bits == 4:
+        wholes = wholes[:, ::2] | (wholes[:, 1::2] * np.uint8(16))
+    words = np.ascontiguousarray(wholes).view(np.uint32)
+    scales, biases = (
+        mx.array(place.order(part.reshape(rows, -1))) for part in (packed.scales, packed.biases)
+    )
+    return mx.array(words), scales, biases
 
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:

@@ -14,6 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+EXACT = ("Q4_0", "Q4_1", "Q8_0")
+"""Kinds whose blocks are groups of MLX's quantization."""
+
 Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 
@@ -22,6 +25,35 @@ def dequantize(raw: Bytes, kind: str) -> Floats:
     """All values of a tensor whose bytes are `raw`, flat."""
     block = _BY_NAME[kind]
     return block.decode(raw.reshape(-1, block.nbytes)).reshape(-1)
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A tensor as MLX quantizes: value = scale * whole + bias in each group of 32, exactly.
+
+    `wholes` uint8 `[n, 32]`, `scales` and `biases` float16 `[n]`.
+    """
+
+    bits: int
+    wholes: Bytes
+    scales: NDArray[np.float16]
+    biases: NDArray[np.float16]
+
+
+def repack(raw: Bytes, kind: str) -> Packed | None:
+    """The tensor whose bytes are `raw` without another rounding; None where its blocks have another
+    form than MLX's."""
+    if kind not in EXACT:
+        return None
+    block = _BY_NAME[kind]
+    raw = raw.reshape(-1, block.nbytes)
+    scales = np.ascontiguousarray(raw[:, :2]).view(np.float16)[:, 0]
+    if kind == "Q8_0":
+        return Packed(8, raw[:, 2:] ^ np.uint8(128), scales, scales * np.float16(-128))
+    if kind == "Q4_0":
+        return Packed(4, _nibbles(raw[:, 2:]).astype(np.uint8), scales, scales * np.float16(-8))
+    biases = np.ascontiguousarray(raw[:, 2:4]).view(np.float16)[:, 0]
+    return Packed(4, _nibbles(raw[:, 4:]).astype(np.uint8), scales, biases)
 
 
 def _half(raw: Bytes) -> Floats:

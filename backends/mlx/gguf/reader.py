@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backends.base import UnsupportedModel
-from backends.mlx.gguf.quants import BLOCKS, dequantize
+from backends.mlx.gguf.quants import BLOCKS, Packed, dequantize, repack
 
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}  # fmt: skip
 _STRING, _ARRAY = 8, 9
@@ -66,8 +66,15 @@ class GGUFFile:
     def tensor(self, name: str) -> NDArray[np.float32]:
         """The tensor `name`, dequantized, in its row-major shape."""
         info = self.tensors[name]
-        raw = np.frombuffer(self._bytes[info.start : info.start + info.nbytes], dtype=np.uint8)
-        return dequantize(raw, info.kind).reshape(info.shape)
+        return dequantize(self._raw(info), info.kind).reshape(info.shape)
+
+    def packed(self, name: str) -> Packed | None:
+        """The tensor `name` as MLX quantizes, if that is what it is; see `repack`."""
+        info = self.tensors[name]
+        return repack(self._raw(info), info.kind)
+
+    def _raw(self, info: TensorInfo) -> NDArray[np.uint8]:
+        return np.frombuffer(self._bytes[info.start : info.start + info.nbytes], dtype=np.uint8)
 
     # ---------------------------------------------------------------- parsing
 

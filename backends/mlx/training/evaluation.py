@@ -57,14 +57,15 @@ class Evaluation:
                 means[name] = found[name] / found["count"]
         per_token = means["loss"]
         if "chosen_tokens" in found:
-            per_token = found["chosen_loss"] / found["chosen_tokens"]
+            per_token = found["chosen_loss"] / max(1.0, found["chosen_tokens"])
         return means | {"perplexity": math.exp(min(per_token, 700.0))}
 
     def _sums(self, model: Any, number: int, batches: Sequence[Batch]) -> list[list[float]]:
         if number not in self._arrays:
             self._arrays[number] = self._objective.arrays(model, batches)
         sums = []
-        for stream, arrays in zip(self._lanes.streams, self._arrays[number], strict=False):
+        fresh = self._objective.fresh(model, self._arrays[number])
+        for stream, arrays in zip(self._lanes.streams, fresh, strict=False):
             with mx.stream(stream):
                 sums.append(self._objective.sums(model, arrays))
         mx.eval(sums)

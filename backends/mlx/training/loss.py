@@ -45,7 +45,7 @@ class Lanes:
         """The lanes that suit this device, for the calling thread."""
         if device_kind() != "cpu":
             # There is one compiled graph per shape: coarse padding keeps their number small.
-            yield cls((mx.default_stream(mx.gpu),), pad_to=32)
+            yield cls((mx.default_stream(mx.default_device()),), pad_to=32)
             return
         limit_cache(TRAINING_CACHE)
         with blas_threads(_MOST_LANES) as count:

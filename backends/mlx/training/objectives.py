@@ -1,7 +1,7 @@
-"""The loss that a run minimizes: of answers (sft), or of preferences (dpo, orpo).
+"""The loss that a run minimizes: of answers (sft), or of preferences (dpo, orpo, simpo, kto).
 
 An objective reads its examples, lays them out in batches, and turns a model and a batch into sums
-over the batch, of which the first two are the loss and its divisor (tokens, or pairs).
+over the batch, of which the first two are the loss and its divisor (tokens, pairs or answers).
 Sums add up over lanes, batches and whole splits.
 """
 
@@ -18,7 +18,7 @@ from backends.examples import Split
 from backends.mlx.data import batching, preferences
 from backends.mlx.data.batching import Batch
 from backends.mlx.data.examples import Example, read_split
-from backends.mlx.data.preferences import Pair
+from backends.mlx.data.preferences import Labelled, LabelledBatch, Pair
 from backends.mlx.training.loss import Arrays, Lanes, log_probabilities, to_arrays
 
 
@@ -36,7 +36,7 @@ class Objective(Protocol):
         ...
 
     def counted(self, batches: Sequence[Batch]) -> int:
-        """The divisor of the summed losses: tokens, or pairs."""
+        """The divisor of the summed losses: tokens, pairs or answers."""
         ...
 
     def begin(self, model: Any) -> None:
@@ -44,7 +44,11 @@ class Objective(Protocol):
         ...
 
     def arrays(self, model: Any, batches: Sequence[Batch]) -> list[Arrays]:
-        """What `sums` needs, by lane."""
+        """What `fresh` needs, by lane; it does not depend on what was learned."""
+        ...
+
+    def fresh(self, model: Any, arrays: Sequence[Arrays]) -> list[Arrays]:
+        """What `sums` needs, by lane, with the present weights."""
         ...
 
     def sums(self, model: Any, arrays: Arrays, batch: Batch | None = None) -> mx.array:
@@ -63,7 +67,12 @@ class Answers:
     def read(self, path: Path, tokenizer: Any) -> Split[Example]:
         config = self._config
         return read_split(
-            path, tokenizer, config.max_seq_length, config.learn, config.special_tokens
+            path,
+            tokenizer,
+            config.max_seq_length,
+            config.learn,
+            config.special_tokens,
+            config.thoughts,
         )
 
     def batches(self, items: Sequence[Example], *, packed: bool = False) -> list[Batch]:
@@ -78,18 +87,17 @@ class Answers:
     def arrays(self, model: Any, batches: Sequence[Batch]) -> list[Arrays]:
         return [to_arrays(batch) for batch in batches]
 
+    def fresh(self, model: Any, arrays: Sequence[Arrays]) -> list[Arrays]:
+        return list(arrays)
+
     def sums(self, model: Any, arrays: Arrays, batch: Batch | None = None) -> mx.array:
         spans = batch.spans if batch is not None else ()
         said = log_probabilities(model, arrays, spans)
         return mx.stack([-said.sum(), arrays["weights"].sum()])
 
 
-class Preferences:
-    """DPO (https://arxiv.org/abs/2305.18290) or ORPO (https://arxiv.org/abs/2403.07691).
-
-    A batch holds the chosen answers' rows and, in the same order, the rejected ones'. The margin
-    is how much more the model (for dpo: than its base) prefers the chosen answer, times beta.
-    """
+class _Judged:
+    """What preferences and labelled answers share: whole answers, compared with what the base says."""
 
     names: tuple[str, ...] = ("loss", "count", "chosen_loss", "chosen_tokens", "margin", "accuracy")
 
@@ -97,9 +105,55 @@ class Preferences:
         self._config, self._lanes = config, lanes
         self._base: Any = None
 
+    def begin(self, model: Any) -> None:
+        """Keep the untrained weights (an adapter that adds nothing): they are the reference."""
+        if self._config.objective in ("dpo", "kto"):
+            self._base = model.trainable_parameters()
+
+    def arrays(self, model: Any, batches: Sequence[Batch]) -> list[Arrays]:
+        """With the reference's log-probabilities for dpo and kto.
+
+        They are computed again in each step, not kept: the rest of the batch changes their last
+        bits, and a resumed run has to find the same.
+        """
+        found = [to_arrays(batch) for batch in batches]
+        if self._base is not None:
+            tuned = model.trainable_parameters()
+            model.update(self._base)
+            for arrays, said in zip(found, self._said(model, found), strict=True):
+                arrays["reference"] = said
+            model.update(tuned)
+        return found
+
+    def fresh(self, model: Any, arrays: Sequence[Arrays]) -> list[Arrays]:
+        return list(arrays)
+
+    def _said(self, model: Any, lanes: Sequence[Arrays]) -> list[mx.array]:
+        """Summed log p of each answer, by lane, without dropout and without a gradient."""
+        training = model.training
+        model.eval()
+        found = []
+        for stream, arrays in zip(self._lanes.streams, lanes, strict=False):
+            with mx.stream(stream):
+                found.append(by_answer(model, arrays)[0])
+        mx.eval(found)
+        model.train(training)
+        return found
+
+
+class Preferences(_Judged):
+    """DPO (https://arxiv.org/abs/2305.18290), ORPO (https://arxiv.org/abs/2403.07691) or SimPO
+    (https://arxiv.org/abs/2405.14734).
+
+    A batch holds the chosen answers' rows and, in the same order, the rejected ones'. The margin
+    is how much more the model (for dpo: than its base) prefers the chosen answer, times beta.
+    """
+
     def read(self, path: Path, tokenizer: Any) -> Split[Pair]:
         config = self._config
-        return preferences.read_pairs(path, tokenizer, config.max_seq_length, config.special_tokens)
+        return preferences.read_pairs(
+            path, tokenizer, config.max_seq_length, config.special_tokens, config.thoughts
+        )
 
     def batches(self, items: Sequence[Pair], *, packed: bool = False) -> list[Batch]:
         return [
@@ -113,36 +167,14 @@ class Preferences:
     def counted(self, batches: Sequence[Batch]) -> int:
         return sum(len(batch.inputs) // 2 for batch in batches)
 
-    def begin(self, model: Any) -> None:
-        """Keep the untrained weights (an adapter that adds nothing): they are the reference."""
-        if self._config.objective == "dpo":
-            self._base = model.trainable_parameters()
-
-    def arrays(self, model: Any, batches: Sequence[Batch]) -> list[Arrays]:
-        """With the reference's log-probabilities for dpo.
-
-        They are computed again in each step, not kept: the rest of the batch changes their last
-        bits, and a resumed run has to find the same.
-        """
-        found = [to_arrays(batch) for batch in batches]
-        if self._base is None:
-            return found
-        tuned, training = model.trainable_parameters(), model.training
-        model.update(self._base)
-        model.eval()
-        for stream, arrays in zip(self._lanes.streams, found, strict=False):
-            with mx.stream(stream):
-                arrays["reference"] = by_answer(model, arrays)[0]
-        mx.eval([arrays["reference"] for arrays in found])
-        model.update(tuned)
-        model.train(training)
-        return found
-
     def sums(self, model: Any, arrays: Arrays, batch: Batch | None = None) -> mx.array:
         said, tokens = by_answer(model, arrays)
         pairs = said.shape[0] // 2
         if "reference" in arrays:
             losses, margins = dpo(said, arrays["reference"], self._config.beta)
+        elif self._config.objective == "simpo":
+            mean = said / mx.maximum(tokens, 1)
+            losses, margins = simpo(mean, self._config.beta, self._config.gamma)
         else:
             losses, margins = orpo(said / mx.maximum(tokens, 1), self._config.beta)
         return mx.stack(
@@ -155,6 +187,81 @@ class Preferences:
                 (margins > 0).sum().astype(mx.float32),
             ]
         )
+
+
+class LabelledAnswers(_Judged):
+    """KTO (https://arxiv.org/abs/2402.01306), as TRL computes it.
+
+    Its baseline is how much likelier the model than its base finds answers to other requests: those of
+    a batch, each given to the next request, at least 0 and without a gradient. The margin is how far
+    an answer is on its side of the baseline, times beta.
+    """
+
+    def read(self, path: Path, tokenizer: Any) -> Split[Labelled]:
+        config = self._config
+        return preferences.read_labelled(
+            path, tokenizer, config.max_seq_length, config.special_tokens, config.thoughts
+        )
+
+    def batches(self, items: Sequence[Labelled], *, packed: bool = False) -> list[Batch]:
+        mixed = preferences.with_others(items, self._config.max_seq_length)
+        return [
+            preferences.labelled_batch(group, self._lanes.pad_to)
+            for group in batching.divide(mixed, len(self._lanes.streams))
+        ]
+
+    def counted(self, batches: Sequence[Batch]) -> int:
+        return sum(len(batch.inputs) for batch in batches)
+
+    def arrays(self, model: Any, batches: Sequence[Batch]) -> list[Arrays]:
+        """With the reference's log-probabilities, and under names of their own the other answers."""
+        found = super().arrays(model, batches)
+        others = [batch.others if isinstance(batch, LabelledBatch) else None for batch in batches]
+        given = super().arrays(model, [other for other in others if other])
+        for arrays, batch, other in zip(found, batches, others, strict=True):
+            assert isinstance(batch, LabelledBatch)
+            arrays["good"] = mx.array(batch.good)
+            if other:
+                arrays |= {f"{_OTHER}{name}": value for name, value in given.pop(0).items()}
+        return found
+
+    def fresh(self, model: Any, arrays: Sequence[Arrays]) -> list[Arrays]:
+        """With the baseline in place of the other answers."""
+        others = [
+            {name.removeprefix(_OTHER): lane[name] for name in lane if name.startswith(_OTHER)}
+            for lane in arrays
+        ]
+        others = [lane for lane in others if lane]
+        baseline = mx.array(0.0)
+        if others:
+            said = mx.concatenate(self._said(model, others))
+            reference = mx.concatenate([lane["reference"] for lane in others])
+            baseline = mx.maximum((said - reference).mean(), 0.0)
+        return [
+            {name: value for name, value in lane.items() if not name.startswith(_OTHER)}
+            | {"baseline": baseline}
+            for lane in arrays
+        ]
+
+    def sums(self, model: Any, arrays: Arrays, batch: Batch | None = None) -> mx.array:
+        said, tokens = by_answer(model, arrays)
+        good, config = arrays["good"], self._config
+        ratio = said - arrays["reference"]
+        weights = good * config.desirable_weight + (1 - good) * config.undesirable_weight
+        losses, margins = kto(ratio, good, arrays["baseline"], config.beta)
+        return mx.stack(
+            [
+                (weights * losses).sum(),
+                mx.array(float(said.shape[0])),
+                -(good * said).sum(),
+                (good * tokens).sum(),
+                margins.sum(),
+                (margins > 0).sum().astype(mx.float32),
+            ]
+        )
+
+
+_OTHER = "other_"
 
 
 def by_answer(model: Any, arrays: Arrays) -> tuple[mx.array, mx.array]:
@@ -179,6 +286,22 @@ def orpo(mean: mx.array, beta: float) -> tuple[mx.array, mx.array]:
     return beta * _minus_log_sigmoid(log_odds) - chosen, beta * (chosen - rejected)
 
 
+def simpo(mean: mx.array, beta: float, gamma: float) -> tuple[mx.array, mx.array]:
+    """(losses, margins) by pair, from the mean log p per token `[2 * pairs]`."""
+    chosen, rejected = mx.split(mean, 2)
+    margins = beta * (chosen - rejected)
+    return _minus_log_sigmoid(margins - gamma), margins
+
+
+def kto(
+    ratio: mx.array, good: mx.array, baseline: mx.array, beta: float
+) -> tuple[mx.array, mx.array]:
+    """(losses, margins) by answer, all `[answers]`: `ratio` is log p over the reference's, `good` 1 or
+    0. The baseline has no gradient."""
+    margins = beta * (ratio - mx.stop_gradient(baseline)) * (2 * good - 1)
+    return 1 - mx.sigmoid(margins), margins
+
+
 def _minus_log_sigmoid(x: mx.array) -> mx.array:
     return mx.logaddexp(mx.array(0.0), -x)
 
@@ -191,4 +314,6 @@ def _log_1m_exp(x: mx.array) -> mx.array:
 def objective_of(config: TrainingConfig, lanes: Lanes) -> Objective:
     if config.objective == "sft":
         return Answers(config, lanes)
+    if config.objective == "kto":
+        return LabelledAnswers(config, lanes)
     return Preferences(config, lanes)

@@ -86,12 +86,14 @@ class Update:
         """(mean loss, norm of the gradient before clipping) of one optimizer step on all batches;
         a part is one batch, divided over the lanes. `seed` decides the dropout.
 
-        Every token, or pair, weighs the same, however the examples are divided into batches.
+        Every token, pair or answer weighs the same, however the examples are divided into batches.
         """
         count = sum(self._objective.counted(batches) for batches in parts)
         total, gradients = mx.array(0.0), None
         for number, batches in enumerate(parts):
-            arrays = self._objective.arrays(self._model, batches)
+            arrays = self._objective.fresh(
+                self._model, self._objective.arrays(self._model, batches)
+            )
             digest = hashlib.sha256(f"{seed}/{number}".encode()).digest()
             key = mx.random.key(int.from_bytes(digest[:8]))
             loss, found = self._gradient(arrays, mx.array(1.0 / count), key, batches)

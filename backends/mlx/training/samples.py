@@ -11,8 +11,8 @@ from typing import Any
 import mlx.core as mx
 from mlx_lm.models.cache import make_prompt_cache
 
-from backends.base import Sampled, SpecialTokens, TrainingConfig
-from backends.examples import as_chat
+from backends.base import Sampled, TrainingConfig
+from backends.examples import is_labelled, judged
 from backends.mlx.data.examples import request_and_answer
 
 
@@ -34,8 +34,11 @@ def read_questions(path: Path, tokenizer: Any, config: TrainingConfig) -> list[Q
     for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
         if len(found) == config.samples:
             break
-        if line.strip():
-            question = _question(json.loads(line), number, tokenizer, config.special_tokens)
+        value = json.loads(line) if line.strip() else {}
+        if value and not (
+            is_labelled(value) and not value["label"]
+        ):  # a bad answer is not expected
+            question = _question(value, number, tokenizer, config)
             if len(question.tokens) < config.max_seq_length:
                 found.append(question)
     return found
@@ -57,10 +60,10 @@ def answers(
         )
 
 
-def _question(value: Any, line: int, tokenizer: Any, special: SpecialTokens) -> Question:
-    if "chosen" in value:
-        value = as_chat(value)
-    asked, said = request_and_answer(value, tokenizer, special)
+def _question(value: Any, line: int, tokenizer: Any, config: TrainingConfig) -> Question:
+    if "chosen" in value or is_labelled(value):
+        (value, _), *_ = judged(value)
+    asked, said = request_and_answer(value, tokenizer, config.special_tokens, config.thoughts)
     # The request without the template's words, where there is one.
     chat = value.get("messages")
     request = str(chat[-2]["content"] if chat else value.get("prompt", ""))

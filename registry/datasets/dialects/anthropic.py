@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from backends.thoughts import FIELD
 from registry.datasets.dialects import tools
 from registry.datasets.dialects.messages import finished, joined, read_messages, with_system
 from registry.datasets.dialects.parts import Unused
@@ -15,6 +16,7 @@ _BLOCKS = ("tool_use", "tool_result", "thinking", "redacted_thinking")
 _FIELDS = {
     "tool_use": frozenset({"type", "id", "name", "input"}),
     "tool_result": frozenset({"type", "tool_use_id", "content"}),
+    "thinking": frozenset({"type", "thinking", "signature"}),
 }
 
 
@@ -51,8 +53,9 @@ def anthropic(row: Row, unused: Unused) -> tuple[Format, Row]:
 
 def _expanded(message: Row, position: int, called: dict[Any, str], unused: Unused) -> list[Row]:
     """One message as OpenAI has it: results first, each a message of its own, then the text with
-    its calls."""
+    its thoughts and calls. Thoughts that are encrypted cannot be learned."""
     texts: list[Any] = []
+    thoughts: list[str] = []
     calls, results = [], []
     for block in message["content"]:
         kind = block.get("type") if isinstance(block, dict) else None
@@ -63,18 +66,35 @@ def _expanded(message: Row, position: int, called: dict[Any, str], unused: Unuse
             called[str(block.get("id"))] = block["name"]
         elif kind == "tool_result":
             results.append(_result(block, position, called, unused))
-        elif kind in ("thinking", "redacted_thinking"):
-            unused.add(f"messages.content.{kind}")
+        elif kind == "thinking":
+            thoughts.append(_thought(block, position, unused))
+        elif kind == "redacted_thinking":
+            unused.add("messages.content.redacted_thinking")
         else:
             texts.append(block)
     if calls and message.get("role") != "assistant":
         raise BadLine(f"message {position}: only an assistant message has a tool_use.")
     if results and message.get("role") != "user":
         raise BadLine(f"message {position}: only a user message has a tool_result.")
+    if thoughts and message.get("role") != "assistant":
+        raise BadLine(f"message {position}: only an assistant message has thinking.")
     if results and not texts:
         return results
-    said = joined(texts, position, unused, "messages")
-    return [*results, {**message, "content": said, **({"tool_calls": calls} if calls else {})}]
+    said = {**message, "content": joined(texts, position, unused, "messages")}
+    more = ({"tool_calls": calls} if calls else {}) | (
+        {FIELD: "\n\n".join(thoughts)} if thoughts else {}
+    )
+    return [*results, said | more]
+
+
+def _thought(block: Row, position: int, unused: Unused) -> str:
+    """The text of a thinking block, which may be a list of text parts."""
+    thought = block.get("thinking")
+    if isinstance(thought, list):
+        thought = joined(thought, position, unused, "messages.content.thinking")
+    if not isinstance(thought, str):
+        raise BadLine(f"message {position}: a thinking block needs a text.")
+    return thought
 
 
 def _call(block: Row, position: int) -> Row:

@@ -6,6 +6,7 @@ import json
 import re
 from typing import Any
 
+from backends.thoughts import FIELDS
 from registry.datasets.dialects import tools
 from registry.datasets.dialects.messages import finished, read_messages, with_system
 from registry.datasets.dialects.parts import Unused, decoded
@@ -32,7 +33,7 @@ _SPEAKERS = {
 _START = 1_000  # characters by which a text is known to hold messages
 _JSON = re.compile(r'\[\s*\{\s*"(role|content|from|value|weight|name)"\s*:')
 _PYTHON = re.compile(r"\[\s*\{\s*'(role|content|from|value)'\s*:")
-_TURN = frozenset({"from", "value", "weight"})
+_TURN = frozenset({"from", "value", "weight", *FIELDS})
 
 
 def chat(row: Row, unused: Unused) -> tuple[Format, Row]:
@@ -119,17 +120,17 @@ def _turn(turn: Any, position: int, key: str, pending: tools.Pending, unused: Un
         return turn if role == turn["role"] else {**turn, "role": role}
     unused.note(turn, _TURN, f"{key}.")
     role = _SPEAKERS.get(str(turn.get("from")).lower())
-    weight = {"weight": turn["weight"]} if "weight" in turn else {}
+    more = {key: turn[key] for key in ("weight", *FIELDS) if key in turn}
     value = turn.get("value")
     if role is None:
         raise BadLine(f"turn {position} has an unknown sender, {turn.get('from')!r:.60}.")
     if role == "call":
         calls = _calls(value, position, pending)
-        return {"role": "assistant", "content": "", "tool_calls": calls, **weight}
+        return {"role": "assistant", "content": "", "tool_calls": calls, **more}
     if role == "tool":
         said = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        return {"role": "tool", "content": said, **pending.answer(), **weight}
-    return {"role": role, "content": value, **weight}
+        return {"role": "tool", "content": said, **pending.answer(), **more}
+    return {"role": role, "content": value, **more}
 
 
 def _calls(value: Any, position: int, pending: tools.Pending) -> list[Row]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from backends.thoughts import FIELD, FIELDS, thoughts_of
 from registry.datasets.dialects import tools
 from registry.datasets.dialects.parts import Unused, short
 from registry.datasets.files.values import BadLine, Row
@@ -14,6 +15,7 @@ _RENAMED = {"developer": "system", "function": "tool"}
 _KNOWN = frozenset(
     {"role", "content", "weight", "tool_calls", "tool_call_id", "name", "function_call"}
 )
+_ANSWER = _KNOWN | set(FIELDS)
 _PLAIN = frozenset({"role", "content"})
 _PART = frozenset({"type", "text"})
 
@@ -48,9 +50,17 @@ class _Reader:
         role = _RENAMED.get(role, role) if isinstance(role, str) else None
         if role not in ROLES:
             raise BadLine(f"message {position} needs a role of {', '.join(ROLES)}.")
-        self.unused.note(given, _KNOWN, f"{self.where}.")
+        self.unused.note(given, _ANSWER if role == "assistant" else _KNOWN, f"{self.where}.")
         changed: Row = {} if role == given["role"] else {"role": role}
         self._content(given, changed, position)
+        gone = {"function_call"} & given.keys()
+        if role == "assistant" and not given.keys().isdisjoint(FIELDS):
+            thoughts = self._thoughts({**given, **changed}, position)
+            gone |= given.keys() & set(FIELDS)
+            if thoughts and thoughts == given.get(FIELD):
+                gone.remove(FIELD)
+            elif thoughts:
+                changed[FIELD] = thoughts
         if given.get("tool_calls") or given.get("function_call"):
             if role != "assistant":
                 raise BadLine(f"message {position}: only an assistant message has tool_calls.")
@@ -58,7 +68,6 @@ class _Reader:
         if given["role"] == "function":
             name = given.get("name")
             changed |= self.pending.answer(name if isinstance(name, str) else None)
-        gone = {"function_call"} & given.keys()
         if given.get("function_call") and given.get("tool_calls"):
             self.unused.add(f"{self.where}.function_call")
         if "weight" in given:
@@ -78,6 +87,20 @@ class _Reader:
             content = changed["content"] = ""
         if not isinstance(content, str):
             raise BadLine(f"message {position} needs text as its content.")
+
+    def _thoughts(self, given: Row, position: int) -> str:
+        """The thoughts beside an answer's text; what is no text is not used. Raises BadLine."""
+        texts = []
+        for key in given.keys() & set(FIELDS):
+            if isinstance(given[key], str):
+                texts.append(given[key])
+            elif given[key] is not None:
+                self.unused.add(f"{self.where}.{key}")
+        try:
+            thoughts_of(given)
+        except ValueError as error:
+            raise BadLine(f"message {position}: {error}.") from None
+        return next(filter(str.strip, texts), "")
 
     def _calls(self, given: Row, position: int) -> list[Row]:
         """The calls of a message: `tool_calls`, or OpenAI's older single `function_call`."""

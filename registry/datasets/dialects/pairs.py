@@ -38,14 +38,19 @@ def pair(
 
 def is_label(row: Row) -> bool:
     """Whether the row has a label that says good or bad."""
-    label = row.get("label")
-    label = label.strip().lower() if isinstance(label, str) else label
-    return isinstance(label, str | bool | int | float) and label in (*_FALSE, *_TRUE)
+    return _meant(row.get("label")) in (*_FALSE, *_TRUE)
 
 
 def is_good(label: Any) -> bool:
     """Whether a label says good."""
-    return (label.strip().lower() if isinstance(label, str) else label) in _TRUE
+    return _meant(label) in _TRUE
+
+
+def _meant(label: Any) -> Any:
+    """A label as files of any kind have it; None for what is none."""
+    if isinstance(label, str):
+        return label.strip().lower()
+    return label if isinstance(label, bool | int | float) else None
 
 
 def lifted(example: Row) -> Row:

@@ -52,16 +52,22 @@ def _question(name: str, asked: str, answered: str, example: Row) -> Dialect:
 
 
 def _kto(row: Row, unused: Unused) -> tuple[Format, Row]:
-    """A good answer of KTO's; a bad one must not be learned. Raises BadLine."""
-    if not is_good(row["label"]):
-        raise BadLine(
-            "has the label false, a bad answer (KTO), and would be learned as a good one; keep only "
-            "the rows whose label is true, or make pairs of chosen and rejected."
-        )
+    """KTO's answer with its label; a system prompt, earlier turns and tools belong to the prompt.
+    Raises BadLine."""
     answer = {key: value for key, value in row.items() if key != "label"}
     dialect = match(answer)
     unused.note(answer, dialect.known)
-    return dialect.read(answer, unused)
+    _, said = dialect.read(answer, unused)
+    if "messages" in said:
+        *asked, last = (
+            {key: value for key, value in message.items() if key != "weight"}
+            for message in said["messages"]
+        )
+        said = {**said, "prompt": asked, "completion": [last]}
+    kept = {key: said[key] for key in ("prompt", "completion", "tools") if said.get(key)}
+    example = {**kept, "label": is_good(row["label"])}
+    same = row == example and isinstance(row["label"], bool)
+    return "labelled", row if same else example
 
 
 def _text(row: Row) -> tuple[Format, Row]:
@@ -164,13 +170,12 @@ DIALECTS = (
         {"conversation": [_ASKED, _GOOD]},
     ),
     Dialect(
-        "KTO's good answers",
+        "Labelled answers",
         ("prompt", "completion", "label"),
         (*BESIDE, "tools", "functions"),
         _kto,
         {"prompt": "Capital of Peru?", "completion": "Lima.", "label": True},
         is_label,
-        paired=True,
     ),
     Dialect(
         "Prompt and completion as messages",

@@ -12,10 +12,11 @@ from registry.web.api import (
     datasets,
     lineage,
     models,
+    rows,
     storage,
     versions,
 )
 
 router = Router()
-for part in (models, versions, storage, aliases, compare, lineage, bundles, datasets, bases):
+for part in (models, versions, storage, aliases, compare, lineage, bundles, datasets, rows, bases):
     router.add_router("", part.router)

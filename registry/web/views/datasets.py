@@ -13,6 +13,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
+from backends.thoughts import FIELD, written
 from registry.datasets import tasks as dataset_tasks
 from registry.datasets.dialects.table import DIALECTS
 from registry.datasets.examples import BadExamples
@@ -92,7 +93,13 @@ def dataset_task(request: HtmxRequest, pk: int) -> HttpResponse:
     again = ("Send it again", reverse("dataset_new"))
     if found.dataset:
         parents.append((str(found.dataset), found.dataset.get_absolute_url()))
-    if found.kind == DatasetTask.Kind.EXAMINE:
+    if found.kind == DatasetTask.Kind.ROWS:
+        made = reverse("dataset_rows", args=[found.dataset_id])
+        again = ("Check again", reverse("dataset_check", args=[found.dataset_id]))
+    elif found.kind == DatasetTask.Kind.FIX and found.dataset:
+        made = found.dataset.get_absolute_url()
+        again = ("Back to the rows", reverse("dataset_rows", args=[found.dataset_id]))
+    elif found.kind == DatasetTask.Kind.EXAMINE:
         doctor = reverse("dataset_doctor", args=[found.dataset_id])
         again = ("Back to the doctor", doctor)
         made = f"{doctor}?report={found.report_id}" if found.report_id else doctor
@@ -146,10 +153,10 @@ def _examples(dataset: Dataset, split: str, first: int) -> dict[str, Any]:
         read = read_examples(dataset, split, offset=first, limit=EXAMPLES_PER_PAGE)
     except (HubError, OSError) as error:
         return {"examples": [], "examples_error": str(error)}
-    return {"examples": [_as_chat(number, row) for number, row in enumerate(read, first + 1)]}
+    return {"examples": [as_chat(number, row) for number, row in enumerate(read, first + 1)]}
 
 
-def _as_chat(number: int, row: dict[str, Any]) -> dict[str, Any]:
+def as_chat(number: int, row: dict[str, Any]) -> dict[str, Any]:
     """One example as chat messages, whatever its format."""
     if "messages" in row:
         turns = [_with_calls(message) for message in row["messages"]]
@@ -160,9 +167,10 @@ def _as_chat(number: int, row: dict[str, Any]) -> dict[str, Any]:
             *_turns(row["rejected"], "rejected"),
         ]
     elif "prompt" in row:
+        answer = _turns(row.get("completion", ""), "assistant")
         turns = [
-            {"role": "user", "content": row["prompt"]},
-            {"role": "assistant", "content": row.get("completion", "")},
+            *_turns(row["prompt"], "user"),
+            *({**turn, "label": row.get("label")} for turn in answer),
         ]
     else:
         turns = [{"role": "text", "content": row.get("text", "")}]
@@ -170,20 +178,25 @@ def _as_chat(number: int, row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _said_by(turn: dict[str, Any]) -> str:
-    """The role, and that the message is not learned when its weight says so."""
+    """The role, and that the message is not learned when its weight says so, or is good or bad."""
+    if isinstance(label := turn.get("label"), bool):
+        return f"{turn['role']}, {'good' if label else 'bad'} answer"
     return f"{turn['role']}, not learned" if turn.get("weight") == 0 else str(turn["role"])
 
 
 def _with_calls(message: dict[str, Any]) -> dict[str, Any]:
-    """The message with its tool calls written out as JSON below its text."""
+    """The message with its thoughts before its text and its tool calls as JSON below."""
+    said, thoughts = message["content"], message.get(FIELD)
     calls = [
         json.dumps(call["function"], ensure_ascii=False) for call in message.get("tool_calls") or ()
     ]
-    return {**message, "content": "\n".join(filter(None, [message["content"], *calls]))}
+    said = written(thoughts, said) if thoughts and isinstance(thoughts, str) else said
+    return {**message, "content": "\n".join(filter(None, [said, *calls]))}
 
 
 def _turns(value: Any, role: str) -> list[dict[str, Any]]:
     """A text or messages of a preference; the answers' role says which of both they are."""
     if isinstance(value, str):
         return [{"role": role, "content": value}]
-    return [m if role == "user" else {**m, "role": role} for m in value]
+    shown = [_with_calls(message) for message in value]
+    return shown if role == "user" else [{**message, "role": role} for message in shown]

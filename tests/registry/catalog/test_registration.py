@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ from registry.mlflow import outbox, tracking
 from registry.models import MLflowOutbox, Model
 from tests.registry.build import make_base, make_version
 from tests.registry.mlflow_serving import Server
+from tests.running import put_mlflow_store
 
 pytestmark = [pytest.mark.django_db, pytest.mark.any_database]
 
@@ -75,13 +75,13 @@ def test_the_embedded_store_is_never_down() -> None:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Iterator[str]:
+def server(tmp_path_factory: pytest.TempPathFactory, mlflow_process: None) -> Iterator[str]:
     """A real MLflow server on loopback. Its start is slow, and what it does not depend on the
     hub's database, so one of the two is enough."""
     if connection.vendor == "postgresql":
         pytest.skip("tried on SQLite")
     running = Server(tmp_path_factory.mktemp("server"))
-    shutil.copyfile(empty_store, running.folder / "mlflow.sqlite3")
+    put_mlflow_store(running.folder / "mlflow.sqlite3")
     running.start()
     yield running.url
     running.kill()

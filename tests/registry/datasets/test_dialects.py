@@ -154,18 +154,59 @@ def test_history_that_comes_late_is_refused_with_what_to_do(tmp_path: Path) -> N
         registered(tmp_path, rows)
 
 
-@pytest.mark.parametrize("label", [False, 0, "False", "0"])
-def test_a_bad_answer_of_kto_is_refused(label: Any) -> None:
-    for asked in ("q", [ASKED]):
-        with pytest.raises(BadLine, match=r"KTO.*keep only the rows whose label is true"):
-            read({"prompt": asked, "completion": "a", "label": label})
+@pytest.mark.parametrize(
+    ("label", "good"),
+    [
+        (True, True),
+        (1, True),
+        ("true", True),
+        (False, False),
+        (0, False),
+        ("False", False),
+        ("0", False),
+    ],
+)
+def test_an_answer_of_kto_keeps_its_label(label: Any, good: bool) -> None:
+    row = {"prompt": "q", "completion": "a", "label": label}
+    assert read(row) == ("labelled", {"prompt": "q", "completion": "a", "label": good})
+    assert unused(row) == []
 
 
-def test_a_good_answer_of_kto_is_learned() -> None:
-    row = {"prompt": "q", "completion": "a", "label": True}
-    assert read(row) == ("completions", {"prompt": "q", "completion": "a"})
-    assert read({**row, "prompt": [ASKED]})[1] == {"messages": [ASKED, SAID]}
+def test_labelled_answers_may_be_messages_with_what_belongs_to_their_prompt() -> None:
+    row: dict[str, Any] = {"prompt": "q", "completion": "a", "label": True}
+    assert read(row)[1] is row
+    chat = {"prompt": [ASKED], "completion": [SAID], "label": False}
+    assert read(chat) == ("labelled", chat)
+    assert read({**row, "label": "no", "prompt": [ASKED]}) == ("labelled", chat)
+    turns = [ASKED, SAID, ASKED]
+    assert read({**chat, "prompt": turns})[1]["prompt"] == turns
+    system = {"role": "system", "content": "s"}
+    _, found = read({**row, "system": "s", "history": [["q", "a"]]})
+    assert found == {"prompt": [system, ASKED, SAID, ASKED], "completion": [SAID], "label": True}
+    tools = [{"type": "function", "function": FUNCTION}]
+    assert read({**chat, "tools": [FUNCTION]})[1] == {**chat, "tools": tools}
     assert unused({**row, "label": "positive"}) == ["label"]  # a class, not KTO's
+    columns = {"prompt": "ask", "completion": "say", "label": "liked"}
+    given = {"ask": "q", "say": "a", "liked": "yes"}
+    assert canonical(given, columns, Unused())[1:] == ("labelled", row)
+
+
+@pytest.mark.django_db
+def test_labels_are_counted_and_those_of_one_kind_are_told(tmp_path: Path) -> None:
+    rows = [{"prompt": f"q{n}", "completion": "a", "label": n % 3 == 0} for n in range(30)]
+    dataset = registered(tmp_path, rows)
+    assert (dataset.format, dataset.schema["labels"]) == ("labelled", {"true": 10, "false": 20})
+    assert dataset.notes == []
+    one_sided = registered(tmp_path, [{**row, "label": "1"} for row in rows])
+    assert one_sided.notes == [
+        "All answers have the label true, and KTO learns from good and bad ones; add some with the "
+        "label false."
+    ]
+    mixed: list[Any] = [*rows, {"prompt": "q", "completion": "a"}]
+    with pytest.raises(
+        Invalid, match="line 31: is a completions example in a data set of labelled"
+    ):
+        registered(tmp_path, mixed)
 
 
 def test_a_weight_is_kept_and_none_but_0_and_1_is_taken() -> None:
@@ -318,7 +359,9 @@ def test_anthropics_blocks_are_messages_calls_and_results() -> None:
             {
                 "role": "assistant",
                 "content": [
-                    {"type": "thinking", "thinking": "hm"},
+                    {"type": "thinking", "thinking": "hm", "signature": "x"},
+                    {"type": "redacted_thinking", "data": "x"},
+                    {"type": "thinking", "thinking": [{"type": "text", "text": "hm!"}]},
                     {"type": "tool_use", "id": "t", "name": "add", "input": {"a": 1}},
                 ],
             },
@@ -344,14 +387,63 @@ def test_anthropics_blocks_are_messages_calls_and_results() -> None:
         "messages": [
             {"role": "system", "content": "s"},
             {"role": "user", "content": "1+1"},
-            {"role": "assistant", "content": "", "tool_calls": [call]},
+            {
+                "role": "assistant",
+                "content": "",
+                "tool_calls": [call],
+                "reasoning_content": "hm\n\nhm!",
+            },
             {"role": "tool", "content": "2", "tool_call_id": "t", "name": "add"},
             {"role": "user", "content": "well?"},
             SAID,
         ],
         "tools": [{"type": "function", "function": described}],
     }
-    assert unused(row) == ["messages.content.thinking"]
+    assert unused(row) == ["messages.content.redacted_thinking"]
+    asked = {"role": "user", "content": [{"type": "thinking", "thinking": "hm"}]}
+    with pytest.raises(BadLine, match="only an assistant message has thinking"):
+        read({"messages": [asked, SAID]})
+
+
+def test_thoughts_beside_an_answer_have_one_name_in_every_dialect() -> None:
+    thought = {**SAID, "reasoning_content": "hm"}
+    row = {"messages": [ASKED, thought]}
+    assert read(row) == ("chat", row)
+    assert read(row)[1] is row
+    for name in ("reasoning", "thinking"):
+        for given in (
+            {"messages": [ASKED, {**SAID, name: "hm"}]},
+            {
+                "conversations": [
+                    {"from": "human", "value": "q"},
+                    {"from": "gpt", "value": "a", name: "hm"},
+                ]
+            },
+            {"prompt": [ASKED], "completion": [{**SAID, name: "hm", "reasoning_content": None}]},
+        ):
+            assert read(given) == ("chat", row)
+            assert unused(given) == []
+    _, pair = read({"prompt": "q", "chosen": [{**SAID, "reasoning": "hm"}], "rejected": [SAID]})
+    assert pair["chosen"] == [thought]
+    within = {
+        "conversations": [
+            {"from": "human", "value": "q"},
+            {"from": "gpt", "value": "<think>hm</think>a"},
+        ]
+    }
+    assert read(within)[1]["messages"][1]["content"] == "<think>hm</think>a"
+
+
+def test_thoughts_that_are_no_text_or_not_an_answers_are_named() -> None:
+    assert unused({"messages": [{**ASKED, "reasoning": "hm"}, SAID]}) == ["messages.reasoning"]
+    row = {"messages": [ASKED, {**SAID, "thinking": True}]}
+    assert (read(row)[1], unused(row)) == ({"messages": [ASKED, SAID]}, ["messages.thinking"])
+    for both in (
+        {"reasoning_content": "hm", "reasoning": "oh"},
+        {"reasoning_content": "hm", "content": "<think>oh</think>a"},
+    ):
+        with pytest.raises(BadLine, match=r"message 2: an answer has .* keep one of them\."):
+            read({"messages": [ASKED, {**SAID, **both}]})
 
 
 def test_two_different_system_prompts_are_refused() -> None:

@@ -137,7 +137,7 @@ def test_a_data_set_from_before_gets_its_labels(tmp_path: Path) -> None:
         "old", csv_of(tmp_path, [(f"t {n}", "ab"[n % 2]) for n in range(40)])
     )
     counted = dataset.labels
-    schema = {key: value for key, value in dataset.schema.items() if key != "labels"}
+    schema = {key: value for key, value in dataset.schema.items() if key != "classes"}
     Dataset.objects.update(schema=schema)
     dataset.refresh_from_db()
     assert dataset.labels == {}

@@ -145,3 +145,22 @@ def test_a_hubs_validation_files_are_the_valid_split_and_its_json_is_read(
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
         dataset = snapshots.register_hub_dataset("far", f"hub:{REPO}")
     assert (dataset.splits, dataset.notes) == (splits, noted)
+
+
+def test_the_page_shows_thoughts_and_labels(client: Client) -> None:
+    def page(*given: dict[str, Any]) -> str:
+        files = [sent("train.jsonl", *given), sent("val.jsonl", *given)]
+        made = client.post("/datasets/new/", {"name": "shown", "files": files}, follow=True)
+        return html.unescape(made.content.decode())
+
+    asked = {"role": "user", "content": "q"}
+    thought = {"role": "assistant", "content": "a", "reasoning": "hm"}
+    said = '<span class="role">{}</span>{}</div>'
+    assert said.format("assistant", "<think>\nhm\n</think>\n\na") in page(
+        {"messages": [asked, thought]}
+    )
+    rows = [{"prompt": [asked], "completion": [thought], "label": label} for label in (True, False)]
+    body = page(*rows)
+    for word in ("good", "bad"):
+        assert said.format(f"assistant, {word} answer", "<think>\nhm\n</think>\n\na") in body
+    assert "All answers have the label true" in page(rows[0])

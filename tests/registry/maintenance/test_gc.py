@@ -51,6 +51,7 @@ ORPHANS = [
     ("archive", "helper", "0.1.0"),
     ("base", "gone"),
     ("datasets", "0" * 64),
+    ("findings", "77"),
     ("jobs", "77"),
     ("exports", "calendar"),
     ("uploads", "0123"),

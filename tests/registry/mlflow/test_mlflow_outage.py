@@ -6,11 +6,9 @@ cut before and after each, which is quicker and tells the same of a server that 
 
 from __future__ import annotations
 
-import shutil
 import time
 import uuid
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -25,6 +23,7 @@ from registry.models import MLflowOutbox, Model, ModelVersion
 from registry.promotion.aliases import move_alias
 from tests.registry.build import make_base
 from tests.registry.mlflow_serving import Cut, Line, Server
+from tests.running import put_mlflow_store
 from tests.training.build import claim, make_job
 from training.attempt import runner
 
@@ -36,11 +35,11 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Iterator[Server]:
+def server(tmp_path_factory: pytest.TempPathFactory, mlflow_process: None) -> Iterator[Server]:
     if connection.vendor == "postgresql":
         pytest.skip("tried on SQLite")
     server = Server(tmp_path_factory.mktemp("outage"))
-    shutil.copyfile(empty_store, server.folder / "mlflow.sqlite3")
+    put_mlflow_store(server.folder / "mlflow.sqlite3")
     server.start_command()
     yield server
     server.kill()

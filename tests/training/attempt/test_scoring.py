@@ -89,6 +89,29 @@ def test_the_scores_are_those_of_the_answers(monkeypatch: pytest.MonkeyPatch) ->
     assert (version().metrics["exact_match"], version().metrics["base_exact_match"]) == (0.25, 0)
 
 
+def test_answers_are_compared_without_their_thoughts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HUB_FAKE_REPLY", "<think>mine</think> Yes")
+    job_on([{"prompt": "q", "completion": "<think>\nanother\n</think>\n\nYes"}] * 4)
+    assert attempt().status == Status.COMPLETED
+    assert version().metrics["exact_match"] == 1
+
+
+def test_only_good_answers_of_labelled_ones_are_asked_for() -> None:
+    asked = [{"role": "user", "content": "q"}]
+    said = [{"role": "assistant", "content": "a"}]
+    labels = (True, False, False, False)
+    folder = paths.root() / "labelled"
+    folder.mkdir(parents=True)
+    lines = [json.dumps({"prompt": asked, "completion": said, "label": label}) for label in labels]
+    for split in ("train", "valid", "test"):
+        (folder / f"{split}.jsonl").write_text("\n".join(lines) + "\n")
+    config = make_config(objective="kto", batch_size=2)
+    queue.enqueue(make_model(), register_dataset("labelled", folder), config)
+    assert attempt().status == Status.COMPLETED
+    found = version().evaluation
+    assert (found["examples"], found["left_out"], found["problem"]) == (1, 3, "")
+
+
 def replaced(row: scoring.Row, right: str) -> Question:
     return Question(row.question.messages, right)
 

@@ -8,12 +8,14 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
+from backends.examples import STRIPPED
 from registry.errors import Invalid
-from registry.models import Dataset, Model
+from registry.models import Dataset, DatasetReport, Model
 from tests.training.build import make_config, make_dataset, make_job, make_model
 from training import queue
 from training.config import rules
 from training.config.changes import with_changes
+from training.config.learned import learned
 from training.models import TrainingJob
 
 pytestmark = pytest.mark.django_db
@@ -42,7 +44,61 @@ def test_preferences_and_their_objectives_need_each_other() -> None:
     assert problems(model, chosen) == ["objective"]
     assert problems(model, chosen, objective="dpo") == []
     assert problems(model, chosen, objective="orpo") == []
-    assert problems(model, make_dataset("plain"), objective="orpo") == ["objective"]
+    assert problems(model, chosen, objective="simpo") == []
+    assert problems(model, chosen, objective="kto") == []
+    for objective in ("orpo", "simpo", "kto"):
+        assert problems(model, make_dataset("plain"), objective=objective) == ["objective"]
+
+
+def test_labelled_answers_need_kto_and_labels_of_both_kinds() -> None:
+    model, labelled = make_model(), make_dataset("labelled")
+    labelled.format = Dataset.Format.LABELLED
+    for objective in ("sft", "dpo", "simpo"):
+        found = rules.problems(model, labelled, make_config(objective=objective))
+        assert "labelled good or bad. Set objective to kto" in found[0].message
+    config = make_config(objective="kto")
+    assert rules.problems(model, labelled, config) == []
+
+    def advised() -> list[str]:
+        return [
+            p.message for p in rules.advice(model, labelled, config) if p.setting == "objective"
+        ]
+
+    labelled.schema = {"labels": {"true": 3, "false": 5}}
+    assert advised() == []
+    labelled.schema = {"labels": {"true": 0, "false": 5}}
+    assert "have the label false" in advised()[0]
+
+
+def test_what_is_learned_is_said_in_words() -> None:
+    def said(format: str, **config: Any) -> str:
+        return learned(Dataset(format=format), make_config(**config))
+
+    assert said("chat") == said("tools") == "every answer, thoughts included"
+    assert said("completions") == "every completion, thoughts included"
+    assert said("completions", learn="everything", thoughts="masked") == (
+        "prompts and completions, but not their thoughts, which are read"
+    )
+    assert said("text", thoughts="masked") == "all of each text"
+    assert said("chat", thoughts="as_written") == "every answer"
+    pairs = "to prefer chosen answers to rejected ones"
+    assert said("preference", objective="dpo") == f"{pairs}, thoughts included"
+    assert said("labelled", objective="kto", thoughts="dropped") == (
+        "to prefer good answers to bad ones, without their thoughts, which are left out"
+    )
+
+
+def test_kto_counts_both_answers_of_a_pair() -> None:
+    dataset = make_dataset(train=12)
+    dataset.format = Dataset.Format.PREFERENCE
+    assert rules.steps(dataset, make_config(objective="kto", epochs=1, batch_size=4)) == 6
+    assert rules.steps(dataset, make_config(objective="dpo", epochs=1, batch_size=4)) == 3
+    assert problems(make_model(), dataset, objective="kto", batch_size=24) == []
+
+
+def test_a_low_beta_for_simpo_is_told() -> None:
+    found = rules.advice(make_model(), preferences(), make_config(objective="simpo"))
+    assert "beta" in {problem.setting for problem in found}
 
 
 def test_quantized_weights_are_not_trained() -> None:
@@ -121,6 +177,26 @@ def test_control_tokens_that_are_not_served_are_told() -> None:
     assert advised(special_tokens="control") == ["special_tokens"]
 
 
+def test_answers_whose_thoughts_a_template_strips_are_told_of() -> None:
+    model, dataset = make_model(), make_dataset()
+
+    def advised(**config: Any) -> list[str]:
+        found = rules.advice(model, dataset, make_config(**config))
+        return [problem.message for problem in found if problem.setting == "thoughts"]
+
+    assert advised() == []
+    DatasetReport.objects.create(
+        dataset=dataset,
+        base_model=model.base_model,
+        max_seq_length=2048,
+        report={"tokens": {"train": {"notes": {STRIPPED: 1234}}}},
+    )
+    for mode in ("kept", "masked"):
+        assert "found 1,234 answers in train that are not learned" in advised(thoughts=mode)[0]
+    assert advised(thoughts="dropped") == advised(learn="last_answer") == []
+    assert "as in earlier versions" in advised(thoughts="as_written")[0]
+
+
 @pytest.mark.parametrize(("masked", "learn"), [(True, "last_answer"), (False, "everything")])
 def test_the_old_name_of_learn_changes_it(masked: bool, learn: str) -> None:
     assert with_changes(make_config(), {"mask_prompt": masked}).learn == learn
@@ -139,8 +215,8 @@ def test_a_clone_of_an_old_job_learns_what_that_one_learned() -> None:
 def test_labels_and_the_task_of_a_model_belong_together() -> None:
     """An unset key means that the labels were never counted, which is no advice."""
     labelled, bare, old = (make_dataset(name) for name in ("labelled", "bare", "old"))
-    labelled.schema["labels"] = [["praise", {"train": 6}], ["complaint", {"train": 6}]]
-    del old.schema["labels"]
+    labelled.schema["classes"] = [["praise", {"train": 6}], ["complaint", {"train": 6}]]
+    del old.schema["classes"]
     chats, kinds = make_model("chats"), make_model("kinds")
     kinds.task_type = "classification"
 
@@ -157,7 +233,7 @@ def test_labels_and_the_task_of_a_model_belong_together() -> None:
 
 def test_the_form_shows_that_labels_need_another_task(client: Client) -> None:
     dataset, model = make_dataset(), make_model()
-    dataset.schema["labels"] = [["praise", {"train": 6}], ["complaint", {"train": 6}]]
+    dataset.schema["classes"] = [["praise", {"train": 6}], ["complaint", {"train": 6}]]
     dataset.save()
     page = client.get(f"/training/new/?model={model.pk}&dataset={dataset.pk}").content.decode()
     assert "has 2 labels, but the task of helper is chat" in page

@@ -70,6 +70,12 @@ def test_packed_examples_attend_to_no_more_than_a_row() -> None:
 def test_the_estimate_holds_for_whatever_is_learned(learn: str) -> None:
     """It counts the logits of every token."""
     assert total(learn=learn) == total()
+    assert total(learn=learn, thoughts="masked") == total()
+
+
+def test_pairs_need_two_rows_and_labelled_answers_one() -> None:
+    assert total(objective="kto") == total()
+    assert total() < total(objective="simpo") == total(objective="dpo")
 
 
 # SmolLM2-135M in float32 with LoRA of rank 8 on all layers, on the CPU: the most that the training

@@ -72,7 +72,7 @@ def test_what_is_no_preference_is_named(
 def test_preferences_are_not_read_as_answers(
     tiny_base: Path, preferences: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(BadExample, match="objective dpo or orpo"):
+    with pytest.raises(BadExample, match="objective dpo, orpo, simpo or kto"):
         events(make_run(tiny_base, preferences, tmp_path))
 
 
@@ -146,7 +146,7 @@ def test_the_log_probabilities_of_answers_are_numpys(
     assert np.allclose(sums, sorted(expected), rtol=1e-4)
 
 
-@pytest.mark.parametrize("objective", ["dpo", "orpo"])
+@pytest.mark.parametrize("objective", ["dpo", "orpo", "simpo", "kto"])
 @pytest.mark.parametrize("kind", ["lora", "full"])
 def test_the_loss_falls_and_the_chosen_answers_margin_grows(
     tiny_base: Path, preferences: Path, tmp_path: Path, objective: str, kind: str

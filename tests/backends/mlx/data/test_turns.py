@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -12,91 +11,17 @@ from typing import Any
 import pytest
 
 from backends.base import BadExample, Learn
-from backends.examples import EMPTY, OVERRULED, REWRITTEN, UNASKED, UNSPLIT
+from backends.examples import EMPTY, OVERRULED, REWRITTEN, STRIPPED, UNASKED, UNSPLIT
 from backends.mlx.data import batching, examples, turns
 from backends.mlx.data.examine import examine
+from tests.backends.mlx.data.templates import CHATML, LLAMA3, NO_SYSTEM, THINKS
 from tests.backends.mlx.tool_template import TEMPLATE as TOOL_TEMPLATE
 from tests.backends.mlx.tool_template import TOOLS, with_template
 
 pytestmark = pytest.mark.any_database
 
-CHATML = (
-    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
-LLAMA3 = (
-    "{% for m in messages %}{% if loop.first %}<|begin_of_text|>{% endif %}"
-    "{{ '<|start_header_id|>' + m.role + '<|end_header_id|>\n\n' + m.content | trim + '<|eot_id|>' }}"
-    "{% endfor %}{% if add_generation_prompt %}"
-    "{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}"
-)
-# As Qwen3's and DeepSeek's: of an answer that others follow, only what comes after the thoughts.
-THINKS = (
-    "{% for m in messages %}{% set said = m.content %}"
-    "{% if m.role == 'assistant' and not loop.last and '</think>' in said %}"
-    "{% set said = said.split('</think>')[-1].lstrip('\n') %}{% endif %}"
-    "<|im_start|>{{ m.role }}\n{{ said }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
-# As Gemma's: no system role, other names, turns must alternate.
-NO_SYSTEM = (
-    "{% for m in messages %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}"
-    "{{ raise_exception('Roles must alternate user and assistant') }}{% endif %}"
-    "<start_of_turn>{{ 'model' if m.role == 'assistant' else m.role }}\n"
-    "{{ m.content | trim }}<end_of_turn>\n{% endfor %}"
-    "{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}"
-)
-MARKS = (
-    "<|begin_of_text|>",
-    "<|start_header_id|>",
-    "<|end_header_id|>",
-    "<|eot_id|>",
-    "<start_of_turn>",
-    "<end_of_turn>",
-)
-
 type Piece = tuple[str, bool]
 type Message = dict[str, Any]
-
-
-@pytest.fixture
-def load(tiny_base: Path, tmp_path: Path) -> Callable[[str | None, str], Any]:
-    """A tokenizer with a template (None: without any) whose answers end with a token."""
-
-    def loaded(template: str | None, end: str = "<|im_end|>") -> Any:
-        from mlx_lm.utils import load_tokenizer
-
-        folder = shutil.copytree(tiny_base, tmp_path / "base", dirs_exist_ok=True)
-        path = folder / "tokenizer_config.json"
-        config = {**json.loads(path.read_text()), "chat_template": template}
-        if template is None:
-            del config["chat_template"]
-            (folder / "chat_template.jinja").unlink(missing_ok=True)
-        path.write_text(json.dumps(config))
-        tokenizer: Any = load_tokenizer(folder)
-        tokenizer._tokenizer.add_special_tokens({"additional_special_tokens": list(MARKS)})
-        tokenizer.add_eos_token(end)
-        if template == LLAMA3:
-            _split_as_llama3(tokenizer._tokenizer.backend_tokenizer)
-        return tokenizer
-
-    return loaded
-
-
-def _split_as_llama3(backend: Any) -> None:
-    """Llama 3 keeps line ends together, which the tiny model's own rule divides before a word."""
-    from tokenizers import Regex, pre_tokenizers
-
-    words = (
-        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
-        r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-    )
-    backend.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(words), "isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
 
 
 def user(text: str) -> Message:
@@ -325,7 +250,15 @@ def test_an_earlier_call_that_the_template_does_not_write_is_named(
 @pytest.mark.parametrize(
     ("template", "messages", "reason"),
     [
-        (THINKS, THOUGHTS, REWRITTEN),
+        (THINKS, THOUGHTS, STRIPPED),
+        (
+            CHATML.replace(
+                "m.content",
+                "(m.content | upper if m.role == 'assistant' and not loop.last else m.content)",
+            ),
+            TURNS,
+            REWRITTEN,
+        ),
         # The request ends with the beginning of the thoughts, which is not written later.
         (CHATML.replace("assistant\n{% endif %}", "assistant\n<think>{% endif %}"), TURNS, UNASKED),
         # The number of messages is written first.
@@ -344,6 +277,7 @@ def test_an_earlier_call_that_the_template_does_not_write_is_named(
     ],
     ids=[
         "thoughts",
+        "upper case",
         "begins thoughts",
         "counts",
         "greeting",
@@ -367,7 +301,7 @@ def test_a_split_counts_them_and_everything_says_that_it_ignores_weights(
     path = tmp_path / "train.jsonl"
     path.write_text("".join(json.dumps({"messages": m}) + "\n" for m in (THOUGHTS, WEIGHED)))
     tokenizer = load(THINKS, "<|im_end|>")
-    assert examples.read_split(path, tokenizer, 512, "answers").notes == {REWRITTEN: 1}
+    assert examples.read_split(path, tokenizer, 512, "answers").notes == {STRIPPED: 1}
     assert examples.read_split(path, tokenizer, 512, "last_answer").notes == {}
     assert examples.read_split(path, tokenizer, 512, "everything").notes == {OVERRULED: 2}
 
@@ -434,7 +368,7 @@ def test_the_doctor_colours_what_a_job_learns_by_default(tiny_base: Path, tmp_pa
     found = examine(base, tmp_path, 512, 0)
     assert coloured() == ["Four.<|im_end|>", "Go.<|im_end|>"]
     tokens = found.splits["train"]
-    assert tokens.notes == {REWRITTEN: 1}
+    assert tokens.notes == {STRIPPED: 1}
     assert tokens.trained == sum(p.tokens for p in found.rendered[0].pieces if p.trained)
     found = examine(base, tmp_path, 24, 0)
     assert coloured() == ["Four.<|im_end|>"]

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from backends.base import TemplateMismatch
+from backends.base import TemplateMismatch, Thoughts
 from backends.mlx import MLXBackend
+from tests.backends.mlx.data.templates import CHATML, FIELD_ONLY, OPENS, QWEN3
 
 pytestmark = pytest.mark.any_database
 
@@ -48,6 +49,19 @@ def with_template(base: Path, template: str, **more: Any) -> Path:
     config = json.loads(path.read_text()) | {"chat_template": template, **more}
     path.write_text(json.dumps(config))
     return base
+
+
+@pytest.mark.parametrize("mode", ["kept", "dropped", "masked"])
+@pytest.mark.parametrize("template", [CHATML, QWEN3, OPENS, FIELD_ONLY])
+def test_thoughts_are_asked_for_as_they_are_trained(
+    base: Path, tmp_path: Path, template: str, mode: Thoughts
+) -> None:
+    thought = {"role": "assistant", "content": "Nine.", "reasoning_content": "Let me look."}
+    within = said("assistant", "<think>\nLet me look.\n</think>\n\nNine.")
+    chats = [{"messages": [ASKED, one, ASKED, one]} for one in (thought, within)]
+    MLXBackend().check_template(
+        with_template(base, template), make_data(tmp_path / "data", *chats), 8, mode
+    )
 
 
 ASKED, ANSWERED = said("user", "What time is it?"), said("assistant", "Nine.")

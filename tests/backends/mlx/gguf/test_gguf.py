@@ -153,6 +153,38 @@ def test_the_starters_blocks_decode_as_mlx_decodes_them(starter_gguf: Path) -> N
             assert close, name
 
 
+def test_the_starters_own_blocks_are_kept_exactly(starter_gguf: Path, tmp_path: Path) -> None:
+    import mlx.core as mx
+
+    packed = import_gguf(starter_gguf, tmp_path / "packed", quantize=True)
+    assert packed.quantization == "4-bit (group 32)"
+    kept = mx.load(str(tmp_path / "packed" / "model.safetensors"))
+    with GGUFFile(starter_gguf) as file:
+        heads = file.metadata["llama.attention.head_count"]
+        for name, source, bits in (
+            ("model.layers.3.mlp.up_proj", "blk.3.ffn_up", 4),
+            ("model.layers.3.self_attn.q_proj", "blk.3.attn_q", 4),
+            ("model.embed_tokens", "token_embd", 8),
+        ):
+            parts = [kept[f"{name}.{part}"].astype(mx.float32) for part in ("scales", "biases")]
+            found = mx.dequantize(kept[f"{name}.weight"], *parts, group_size=32, bits=bits)
+            expected = file.tensor(f"{source}.weight")
+            if "attn_q" in source:
+                halves = expected.reshape(heads, -1, 2, expected.shape[-1])
+                expected = halves.swapaxes(1, 2).reshape(expected.shape)
+            assert np.array_equal(np.array(found), expected), name
+
+
+def test_a_small_model_keeps_16_bits_on_a_gpu_and_a_large_one_4(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HUB_ASSUMED_DEVICE", "metal")
+    source = make_gguf(tmp_path / "m.gguf", metadata(), tensors())
+    assert import_gguf(source, tmp_path / "small").quantization == "bfloat16"
+    monkeypatch.setattr("backends.mlx.gguf.importer._SMALL_BYTES", 1000)
+    assert import_gguf(source, tmp_path / "large").quantization == "4-bit (group 64)"
+
+
 @pytest.mark.parametrize("name", ["Q4_0", "Q5_0", "Q8_0", "Q5_1", "Q4_K", "Q5_K", "Q6_K"])
 def test_a_block_scales_with_its_scale(name: str) -> None:
     """Twice the float16 scales give exactly twice the values."""

@@ -15,6 +15,7 @@ from tests.backends.training_runs import (
     make_run,
     of,
     run_and_close,
+    write_labelled,
     write_split,
 )
 
@@ -36,6 +37,9 @@ MODES: dict[str, dict[str, Any]] = {
     "epochs": {"epochs": 1.4, "save_every": 100},
     "dpo": {"objective": "dpo"},
     "orpo": {"objective": "orpo"},
+    "simpo": {"objective": "simpo"},
+    "kto": {"objective": "kto", "grad_accumulation_steps": 2, "undesirable_weight": 0.5},
+    "kto of pairs": {"objective": "kto"},
     "last answer": {"learn": "last_answer"},
     "everything": {"learn": "everything", "packing": True},
 }
@@ -47,7 +51,9 @@ def test_a_closed_run_continues_exactly(
 ) -> None:
     settings = {"iters": 5, "steps_per_eval": 2, "save_every": 3, "lora": DROPOUT, "samples": 0}
     settings |= MODES[mode]
-    data = preferences if mode in ("dpo", "orpo") else chats
+    data = preferences if "objective" in MODES[mode] else chats
+    if mode == "kto":
+        data = write_labelled(tmp_path / "labelled")
     whole = make_run(tiny_base, data, tmp_path / "whole", **settings)
     cut = make_run(tiny_base, data, tmp_path / "cut", **settings)
     finished = of(Finished, events(whole))[0]
@@ -57,6 +63,44 @@ def test_a_closed_run_continues_exactly(
     assert of(Started, resumed)[0].iteration == min(4, finished.iteration)
     assert of(Finished, resumed)[0] == finished
     assert digest(cut) == digest(whole)
+
+
+@pytest.mark.parametrize("changes", [{"packing": True}, {"thoughts": "masked"}])
+def test_chats_with_thoughts_continue_exactly(
+    tiny_base: Path, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    for split in ("train", "valid"):
+        messages = [
+            [*chat(f"Add {n}")[:-1], {"role": "assistant", "content": "Four", "reasoning": f"{n}."}]
+            for n in range(9)
+        ]
+        write_split(tmp_path / "data", split, [{"messages": one} for one in messages])
+    settings = {"iters": 3, "steps_per_eval": 2, "save_every": 3, "lora": DROPOUT, **changes}
+    whole = make_run(tiny_base, tmp_path / "data", tmp_path / "whole", **settings)
+    cut = make_run(tiny_base, tmp_path / "data", tmp_path / "cut", **settings)
+    other = make_run(
+        tiny_base, tmp_path / "data", tmp_path / "other", **settings | {"thoughts": "dropped"}
+    )
+    finished = of(Finished, events(whole))[0]
+    run_and_close(cut, 2)
+    assert of(Finished, events(cut))[0] == finished
+    events(other)
+    assert digest(cut) == digest(whole) != digest(other)
+
+
+@pytest.mark.parametrize("mode", ["adamw", "packing", "checkpointing"])
+def test_steps_compiled_as_for_a_gpu_continue_exactly(
+    tiny_base: Path,
+    chats: Path,
+    preferences: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    mode: str,
+) -> None:
+    """One lane, coarse padding and a compiled graph for each step. `just full` takes all tests of
+    training and serving this way."""
+    monkeypatch.setenv("HUB_ASSUMED_DEVICE", "metal")
+    test_a_closed_run_continues_exactly(tiny_base, chats, preferences, tmp_path, mode)
 
 
 @pytest.mark.parametrize("changes", [{}, {"packing": True}], ids=["rows", "packed"])

@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('registry', '0012_plain_words'),
+        ('registry', '0014_workbench'),
     ]
 
     operations = [
