@@ -93,15 +93,16 @@ def exact_match(expected: str, answer: str) -> float:
 def json_fields(expected: str, answer: str) -> float:
     """F1 of the fields, each a path with its value: half right is worth half. 0 when the answer is
     not JSON. Raises NoAnswer when the right answer is not JSON."""
-    try:
-        right = Counter(_fields(json.loads(expected, parse_int=float)))
-    except ValueError:
-        raise NoAnswer("The right answer is not JSON; choose another scorer.") from None
-    try:
-        given = Counter(_fields(json.loads(_unfenced(answer), parse_int=float)))
-    except ValueError:
-        return 0.0
-    return _f1(right, given)
+    right = fields_of(expected)
+    if right is None:
+        raise NoAnswer("The right answer is not JSON; choose another scorer.")
+    given = fields_of(answer)
+    return 0.0 if given is None else _f1(right, given)
+
+
+def label(expected: str, answer: str) -> float:
+    """1 when both are the same label: equal texts without space around."""
+    return float(expected.strip() == answer.strip())
 
 
 def contains(expected: str, answer: str) -> float:
@@ -117,13 +118,26 @@ def f1(expected: str, answer: str) -> float:
 
 SCORERS: dict[str, Scorer] = {
     "exact_match": exact_match,
+    "label": label,
     "json": json_fields,
     "contains": contains,
     "f1": f1,
 }
 
 
-def _f1(right: Counter[str], given: Counter[str]) -> float:
+type Path = tuple[str | int, ...]
+
+
+def fields_of(text: str) -> Counter[tuple[Path, str]] | None:
+    """The leaves of a JSON text, each a path with its value as JSON; a code fence around it is
+    ignored. None for a text that is not JSON."""
+    try:
+        return Counter(_fields(json.loads(_unfenced(text), parse_int=float)))
+    except (ValueError, RecursionError):
+        return None
+
+
+def _f1[T](right: Counter[T], given: Counter[T]) -> float:
     if not right or not given:
         return float(right == given)
     return 2 * (right & given).total() / (right.total() + given.total())
@@ -148,13 +162,13 @@ def _unfenced(text: str) -> str:
     return found[1] if found else text
 
 
-def _fields(value: Any, path: str = "") -> Iterator[str]:
+def _fields(value: Any, path: Path = ()) -> Iterator[tuple[Path, str]]:
     """Every leaf as its path and value."""
     if isinstance(value, dict) and value:
         for key, inner in value.items():
-            yield from _fields(inner, f"{path}/{key}")
+            yield from _fields(inner, (*path, key))
     elif isinstance(value, list) and value:
         for at, inner in enumerate(value):
-            yield from _fields(inner, f"{path}/{at}")
+            yield from _fields(inner, (*path, at))
     else:
-        yield f"{path}={json.dumps(value)}"
+        yield path, json.dumps(value)

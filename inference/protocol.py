@@ -44,6 +44,8 @@ class Generate(_Request):
     `tools` are OpenAI's function descriptions. Keys take turns: at most `key_running` requests
     of a `key` run and `key_waiting` wait at a time (None: no limit).
     One of `forced_tools` (names) must be called, if there are any.
+    With `labels` the answer is the likeliest of them, whatever the sampling says, and its one
+    piece's log-probability and rivals are those of whole labels.
     After `deadline_s` seconds the request fails.
     """
 
@@ -55,6 +57,7 @@ class Generate(_Request):
     text: str = ""
     tools: list[dict[str, Any]] = []
     forced_tools: list[str] = []
+    labels: list[str] = []
     sampling: Sampling
     key: str = ""
     key_running: int | None = None
@@ -191,7 +194,8 @@ class Done:
     `cached_tokens` of the prompt were not computed again. With `tool_calls` the chunks held only
     what the answer says beside them, and the finish reason is "tool_calls", or "length" when the
     limit of tokens cut a further call, whose beginning is among the chunks. `stop` is the stop
-    string that ended it, if one did.
+    string that ended it, if one did. `labels` are those of the request with their probabilities,
+    which sum to 1, the likeliest first.
     """
 
     finish_reason: FinishReason
@@ -204,6 +208,7 @@ class Done:
     cached_tokens: int = 0
     tool_calls: list[Called] = field(default_factory=list)
     stop: str = ""
+    labels: list[tuple[str, float]] = field(default_factory=list)
     event: Literal["done"] = "done"
 
 

@@ -195,6 +195,16 @@ class LoadedModel(Protocol):
         """
         ...
 
+    def likelihoods(
+        self, prompt: Sequence[int], answers: Sequence[str], adapter: Path | None
+    ) -> list[float]:
+        """The log-probability of each of `answers` as the whole answer to `prompt`: summed over
+        its tokens and those that end it, as training learns them. No sampling setting counts.
+
+        Raises PromptTooLong, and BackendError for an answer that the template refuses.
+        """
+        ...
+
     def add_adapter(self, path: Path) -> None:
         """Make the adapter folder at `path` usable; a no-op when it already is."""
         ...

@@ -41,9 +41,12 @@ class ScoringConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     scorer: Annotated[
-        Literal["none", "exact_match", "json", "contains", "f1"],
-        Field(description="How an answer is compared with the right one; none asks nothing"),
-    ] = "exact_match"
+        Literal["task", "none", "exact_match", "label", "json", "contains", "f1"],
+        Field(
+            description="How an answer is compared with the right one; task is what the model's "
+            "task proposes, none asks nothing"
+        ),
+    ] = "task"
     examples: Annotated[int, Field(ge=1, le=100_000, description="Of the test split")] = 50
     max_tokens: Annotated[int, Field(ge=1, le=32_768, description="Of each answer")] = 128
     lm_eval: Annotated[

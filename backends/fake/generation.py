@@ -138,6 +138,17 @@ class FakeModel:
             room_after(prompt, self.context_length, self.name)
         return [_embedding(prompt, self._adapter_digest(adapter)) for prompt in prompts]
 
+    def likelihoods(
+        self, prompt: Sequence[int], answers: Sequence[str], adapter: Path | None
+    ) -> list[float]:
+        """The fixed reply is the likeliest answer where it is one of them."""
+        room_after(prompt, self.context_length, self.name)
+        root = self._adapter_digest(adapter)
+        return [
+            -0.125 if answer == self._reply else -1 - 4 * _digest_share(prompt, root, answer)
+            for answer in answers
+        ]
+
     def add_adapter(self, path: Path) -> None:
         """Raises UnsupportedModel when the folder is no adapter."""
         if path in self._adapters:
@@ -256,6 +267,12 @@ def _digest(prompt: Sequence[int], adapter: bytes, sampling: Sampling) -> bytes:
     seed = 0 if sampling.temperature <= 0 else sampling.seed or 0
     parts = (",".join(map(str, prompt)).encode(), adapter, str(seed))
     return hashlib.sha256(repr(parts).encode()).digest()
+
+
+def _digest_share(prompt: Sequence[int], adapter: bytes, answer: str) -> float:
+    """A number from 0 to 1 that each of the three decides."""
+    whole = repr((list(prompt), adapter, answer)).encode()
+    return int.from_bytes(hashlib.sha256(whole).digest()[:4]) / 2**32
 
 
 def _allowed_words(sampling: Sampling) -> list[str]:

@@ -105,6 +105,23 @@ def figure(value: Any) -> str | SafeString:
 
 
 @register.filter
+def ratio(value: float | None) -> str | SafeString:
+    """0.8333 → `0.83`: a precision, recall or F1 of a table."""
+    return UNKNOWN if value is None else f"{value:.2f}"
+
+
+@register.filter
+def percent(value: float) -> str:
+    """0.8333 → `83 %`; what is not quite 0 or 100 is never shown as that."""
+    shown = 100 * value
+    if 0 < shown < 0.1:
+        return "< 0.1 %"
+    if 99.9 < shown < 100:
+        return "> 99.9 %"
+    return f"{shown:.1f} %" if 0 < shown < 10 or 99 < shown < 100 else f"{shown:.0f} %"
+
+
+@register.filter
 def rate(value: float | Literal[""] | None) -> str | SafeString:
     """Tokens per second."""
     return (

@@ -56,12 +56,23 @@ class Batches:
                 if may_wait:
                     return False
                 raise out_of_budget(tokens, self._residents.taken)
-            cached = model.insert(row.uid, prompt, row.place.shared_adapter, row.sampling(model))
+            if labels := row.request.labels:
+                # Between two steps, as vectors are: the other rows wait for it.
+                cached, started = 0, row.started(0)
+                found = model.likelihoods(prompt, labels, row.place.shared_adapter)
+                events = [started, *row.choose(found)]
+                resident.touch()
+                resident.measure()  # the prompt may be in the cache now
+            else:
+                sampling = row.sampling(model)
+                cached = model.insert(row.uid, prompt, row.place.shared_adapter, sampling)
+                resident.rows[row.uid] = row
+                events = [row.started(cached)]
         except Exception as error:
             self.fail(row, error)
             return True
-        resident.rows[row.uid] = row
-        self._send(row, row.started(cached))
+        for event in events:
+            self._send(row, event)
         self.counts["requests"] += 1
         self.counts["prompt_tokens"] += len(prompt)
         self.counts["cached_tokens"] += cached

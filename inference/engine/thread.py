@@ -283,6 +283,8 @@ class GenerationThread:
             with self._wake:
                 self._waiting.turn_over(row)
                 self._waiting.remove(row)
+            if row.request.labels:
+                return  # it is answered already; the next such waits for a step of the others
 
     def _send(self, row: Row, event: Event) -> None:
         self._outbox.append((row, event))

@@ -11,6 +11,7 @@ from django.http import HttpRequest
 from backends.base import Message, Sampling
 from inference.models import ApiToken, InferenceRequest
 from inference.protocol import Folder, Generate
+from registry.errors import Invalid
 from registry.promotion.resolve import Served
 from registry.storage import paths
 
@@ -25,7 +26,9 @@ class GenerationRequest:
 
     `tools` are OpenAI's function descriptions. One of `forced_tools` (names) must be called, if
     there are any; with `one_call` the answer keeps its first call alone. After `deadline_s` seconds
-    the request fails; None is the hub's own limit.
+    the request fails; None is the hub's own limit. With `classify` the answer is one of the version's
+    labels; None means so where the version has labels and the request is a chat that asks for nothing
+    else (a grammar, tools).
     """
 
     model: str
@@ -36,6 +39,7 @@ class GenerationRequest:
     forced_tools: Sequence[str] = ()
     one_call: bool = False
     deadline_s: float | None = None
+    classify: bool | None = None
 
     @property
     def answers(self) -> int:
@@ -51,6 +55,22 @@ class GenerationRequest:
             return self.sampling
         return replace(self.sampling, seed=(self.sampling.seed + number) % 2**63)
 
+    def labels(self, served: Served, prompt: Prompt) -> list[str]:
+        """Those that the answer is one of; [] for an answer in the model's own words. Raises
+        Invalid when it shall be one and cannot."""
+        own = served.version.answers_with if served.version else []
+        other = self.tools or self.sampling.grammar or isinstance(prompt, str)
+        if self.classify and not own:
+            raise Invalid(
+                f"{served.label} has no labels to classify with; ask a version of a model whose "
+                "task is classification, trained on a data set of texts with labels."
+            )
+        if self.classify and other:
+            raise Invalid(
+                "classify cannot be combined with tools, a grammar or a text to continue."
+            )
+        return [] if other or self.classify is False else own
+
     def for_engine(self, served: Served, index: int = 0, **sender: Any) -> Generate:
         """What the engine gets for one answer; `sender` has its id, key and limits."""
         base, adapter = folders(served)
@@ -62,6 +82,7 @@ class GenerationRequest:
             text=prompt if isinstance(prompt, str) else "",
             tools=list(self.tools),
             forced_tools=list(self.forced_tools),
+            labels=self.labels(served, prompt),
             sampling=self.sampling_of(index),
             **sender,
         )

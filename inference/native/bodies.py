@@ -104,6 +104,10 @@ class InferenceOut(BaseModel):
     tool_calls: Annotated[
         list[CalledOut], Field(description="Calls in the answer; `text` is the rest of it")
     ] = []
+    labels: Annotated[
+        list[tuple[str, float]],
+        Field(description="Of a classification: each label's probability, the likeliest first"),
+    ] = []
     logprobs: Annotated[list[TokenOut] | None, Field(description="When requested")] = None
     timings: TimingsOut
 
@@ -168,6 +172,7 @@ def _end(event: Done) -> dict[str, Any]:
         "cached_tokens": event.cached_tokens,
         "completion_tokens": event.completion_tokens,
         "tool_calls": event.tool_calls,
+        "labels": event.labels,
         "timings": TimingsOut.of(event).model_dump(),
     }
 

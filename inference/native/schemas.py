@@ -104,6 +104,13 @@ class InferenceIn(SamplingIn):
         float | None,
         Field(gt=0, le=86_400, description="Seconds after which the request fails"),
     ] = None
+    classify: Annotated[
+        bool | None,
+        Field(
+            description="Answer with one of the version's labels, and the probability of each; by "
+            "default so for a classification version, unless json_schema, regex or tools are sent"
+        ),
+    ] = None
 
     @model_validator(mode="after")
     def _one_of_each(self) -> InferenceIn:
@@ -125,6 +132,7 @@ class InferenceIn(SamplingIn):
             sampling=self.sampling(),
             tools=self.tools,
             deadline_s=self.deadline_s,
+            classify=self.classify,
         )
 
 

@@ -7,6 +7,7 @@ from inference.web import views
 urlpatterns = [
     path("playground/", views.playground, name="playground"),
     path("playground/models/", views.playground_models, name="playground_models"),
+    path("playground/try/<int:pk>/<str:version>/", views.trial, name="trial"),
     path("playground/conversations/", views.conversations, name="conversations"),
     path(
         "playground/conversations/<int:pk>/rename/",

@@ -42,6 +42,7 @@ class BundledLineage(Schema):
     hardware: dict[str, Any] = {}
     manifest_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     notes: str = ""
+    labels: list[str] = Field([], max_length=1000)
 
 
 class BundledBase(Schema):

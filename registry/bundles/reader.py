@@ -240,6 +240,7 @@ def _version(index: Index, model: Model, base: BaseModel, digest: str) -> ModelV
         git_dirty=bundled.git_dirty,
         git_diff=bundled.git_diff,
         dataset=datasets.first() if checksum else None,
+        labels=bundled.labels,
         dataset_checksum=checksum,
         base_model=base,
         base_checksum=index.base.checksum,

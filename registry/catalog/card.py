@@ -16,10 +16,11 @@ from markdown_it import MarkdownIt
 
 from registry.models import BaseModel, Dataset, Model, ModelVersion
 from registry.storage import paths
+from registry.task_types import METRICS
 from registry.versions.comparison import flatten
 
 _VERSIONS = 10
-_METRICS = ("val_loss", "test_loss", "perplexity", "exact_match")
+_METRICS = ("val_loss", "test_loss", "perplexity")
 _TAGS = {
     *("p", "br", "hr", "a", "strong", "em", "del", "code", "pre", "blockquote"),
     *("h1", "h2", "h3", "h4", "h5", "h6", "ul", "ol", "li"),
@@ -44,7 +45,7 @@ def write_body(model: Model, origin: str) -> str:
         "## Data",
         *_data(versions),
         "## Versions",
-        *_table(versions),
+        *_table(model, versions),
         "## How it was trained",
         _training(versions),
         "## How to call it",
@@ -107,11 +108,12 @@ def _data(versions: Sequence[ModelVersion]) -> Iterator[str]:
     yield "\n".join(lines) or "Nothing has been trained yet."
 
 
-def _table(versions: Sequence[ModelVersion]) -> Iterator[str]:
+def _table(model: Model, versions: Sequence[ModelVersion]) -> Iterator[str]:
     if not versions:
         yield "There is no version yet."
         return
-    metrics = [name for name in _METRICS if any(name in v.metrics for v in versions)]
+    wanted = dict.fromkeys((*_METRICS, model.task.metrics[0], "exact_match"))
+    metrics = [name for name in wanted if any(name in v.metrics for v in versions)]
     head = ["Version", "Status", "Aliases", *(name.replace("_", " ") for name in metrics)]
     rows = [_row(head), _row(["---"] * len(head))]
     for version in versions:
@@ -170,7 +172,7 @@ print(answer.choices[0].message.content)
 def _limits(model: Model, versions: Sequence[ModelVersion]) -> str:
     context = model.base_model.context_length
     reach = f"at most {context} tokens of context" if context else "context length unknown"
-    scored = any("exact_match" in version.metrics for version in versions)
+    scored = any(name in version.metrics for version in versions for name in METRICS)
     tested = "" if scored else " It was not scored on a task of its own."
     return f"Limits outside the data above are unknown; {reach}.{tested}"
 

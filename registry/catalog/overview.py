@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from django.db.models import Count, F, Max, OuterRef, Prefetch, Q, QuerySet, Subquery
@@ -103,11 +104,19 @@ def flat_params(version: ModelVersion) -> dict[str, Any]:
     return dict(sorted(flatten(version.params).items()))
 
 
+def headline(model: Model, versions: Sequence[ModelVersion]) -> str:
+    """The metric by which a list compares the versions: what decides for the model's task, where
+    one of them was scored, else the perplexity."""
+    wanted = (*model.task.metrics, "exact_match")
+    return next((m for m in wanted if any(m in v.metrics for v in versions)), "perplexity")
+
+
 def ordered_metrics(version: ModelVersion) -> dict[str, Any]:
     """The version's metrics, what decides about it first; counts of lost examples only where some
     were lost."""
     return {
         name: version.metrics[name]
-        for name in by_weight(version.metrics)
-        if version.metrics[name] or not name.endswith(("_dropped", "_truncated"))
+        for name in dict.fromkeys((*version.model.task.metrics, *by_weight(version.metrics)))
+        if name in version.metrics
+        and (version.metrics[name] or not name.endswith(("_dropped", "_truncated")))
     }

@@ -23,6 +23,7 @@ from backends.examples import explained
 from registry.background.progress import SILENT, Progress
 from registry.bases.child import ask_backend
 from registry.bases.registration import base_path
+from registry.datasets import labels
 from registry.datasets.revisions import lines_at
 from registry.datasets.snapshots import dataset_path
 from registry.datasets.splits import SPLITS
@@ -52,6 +53,7 @@ def examine(
     folder = dataset_path(dataset)
     if not folder.is_dir():
         raise NotFound(f"The snapshot of {dataset.name} is missing from storage.")
+    labels.settle(dataset)
     progress.stage("Counting tokens")
     tokens = ask_backend(
         *(Examination, "examine", base_path(base), folder, max_seq_length, sample),
@@ -75,6 +77,7 @@ def findings(
     splits = [split for split in SPLITS if split in dataset.splits]
     return {
         **_sameness(dataset_path(dataset), splits, progress),
+        "labels": labels.as_kept(dataset.labels),
         "tokens": {
             split: _summary(SplitTokens(**measured), max_seq_length)
             for split, measured in found["splits"].items()
@@ -202,6 +205,7 @@ def _histogram(lengths: NDArray[np.int64], limit: int) -> list[dict[str, Any]]:
 
 def warnings(report: DatasetReport) -> Iterable[str]:
     """What a person should do something about, one sentence each."""
+    yield from labels.warnings(dict(report.report.get("labels", [])))
     for leak in report.report["leaks"]:
         one, other = leak["splits"]
         if leak["prompts"]:

@@ -15,6 +15,7 @@ from registry.background.progress import SILENT, Progress
 from registry.datasets import revisions
 from registry.datasets.examples import Reader
 from registry.datasets.formats import COLUMNS
+from registry.datasets.labels import as_kept, count_labels
 from registry.datasets.splits import SPLITS, split_hub_files, write_splits
 from registry.errors import Conflict, Invalid, NotFound, Unavailable
 from registry.models import Dataset
@@ -166,7 +167,7 @@ def _register(
                 description=description,
                 source=origin[:500],
                 format=found,
-                schema=reader.schema(),
+                schema=reader.schema() | {"classes": as_kept(count_labels(staging, counts))},
                 splits=counts,
                 token_stats=_sizes(reader, counts),
             ),

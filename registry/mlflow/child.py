@@ -182,6 +182,11 @@ def log_artifacts(client: Any, run_id: str, path: str, under: str) -> None:
     client.log_artifacts(run_id, path, under)
 
 
+def log_text(client: Any, run_id: str, text: str, name: str) -> None:
+    """Keep a text as the run's artifact `name`."""
+    client.log_text(run_id, text, name)
+
+
 def end_run(client: Any, run_id: str, status: str, end_ms: int) -> None:
     client.set_terminated(run_id, status, end_ms)
 
@@ -263,6 +268,7 @@ _OPERATIONS: dict[str, Callable[..., Any]] = {
         set_tags,
         log_input,
         log_artifacts,
+        log_text,
         register_version,
         set_alias,
         end_run,

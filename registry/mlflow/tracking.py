@@ -14,6 +14,7 @@ harm.
 | log_metrics       | points: [key, value, step, ms]; a value may be "nan", "inf" | `log_metrics`     |
 | set_tags          | tags                                                       | `set_tags`        |
 | log_input         | name, digest, source_type, source, schema, profile, context | `start_run`      |
+| log_text          | text, name                                                 | `log_text`        |
 | log_artifacts     | path (below storage), under                                | `finish_run`      |
 | end_run           | status, end_ms                                             | `finish_run`      |
 | register_version  | under                                                      | `finish_run`      |
@@ -123,6 +124,11 @@ def log_metrics(job_id: int | str, points: Iterable[Point]) -> None:
 
 def set_tags(job_id: int | str, tags: Mapping[str, str]) -> None:
     enqueue("set_tags", {"tags": dict(tags)}, job_id)
+
+
+def log_text(job_id: int | str, text: str, name: str) -> None:
+    """Keep a small text, such as a report as JSON, as the run's artifact `name`."""
+    enqueue("log_text", {"text": text, "name": name}, job_id)
 
 
 def finish_run(job_id: int | str, status: Status, artifact_path: Path | None = None) -> None:

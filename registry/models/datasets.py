@@ -105,6 +105,13 @@ class Dataset(models.Model):
         return found
 
     @property
+    def labels(self) -> dict[str, dict[str, int]]:
+        """Of a classification set each label, the most frequent first, with its examples by split;
+        {} for other sets, and for those that were registered before labels were counted."""
+        found: dict[str, dict[str, int]] = dict(self.schema.get("classes", []))
+        return found
+
+    @property
     def one_label(self) -> str:
         """The label of all answers, "true" or "false", where they are labelled and have the same."""
         labels: dict[str, int] = self.schema.get("labels", {})

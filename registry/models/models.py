@@ -13,6 +13,8 @@ from registry.models.constraints import named
 from registry.names import (
     validate_name,
 )
+from registry.task_types import TASK_TYPES
+from registry.task_types import TaskType as Proposals
 
 
 class Model(models.Model):
@@ -63,3 +65,8 @@ class Model(models.Model):
 
     def get_absolute_url(self) -> str:
         return reverse("model", args=[self.pk])
+
+    @property
+    def task(self) -> Proposals:
+        """What its task proposes."""
+        return TASK_TYPES[self.task_type]

@@ -89,6 +89,9 @@ class ModelVersion(models.Model):
     dataset = models.ForeignKey(
         Dataset, on_delete=models.PROTECT, null=True, related_name="versions", editable=False
     )
+    labels = models.JSONField(
+        default=list, editable=False, help_text="Those of its data set, the most frequent first"
+    )
     dataset_checksum = models.CharField(max_length=64, blank=True, editable=False)
     base_model = models.ForeignKey(
         BaseModel, on_delete=models.PROTECT, related_name="versions", editable=False
@@ -168,3 +171,9 @@ class ModelVersion(models.Model):
 
     def get_absolute_url(self) -> str:
         return reverse("version", args=[self.model_id, self.version])
+
+    @property
+    def answers_with(self) -> list[str]:
+        """The labels that it is held to, if its model classifies."""
+        labels: list[str] = self.labels if self.model.task.labels else []
+        return labels

@@ -16,6 +16,7 @@ from django.db import IntegrityError, transaction
 
 from registry.errors import Conflict, Invalid
 from registry.models import Model, ModelVersion, PromotionRule
+from registry.promotion.resolve import PRODUCTION
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,16 @@ def add_rule(
     rule = PromotionRule(model=model, metric=metric.strip(), comparison=comparison, value=value)
     rule.alias = alias or rule.alias
     return _save(rule)
+
+
+def proposed(model: Model, rules: Iterable[PromotionRule]) -> list[PromotionRule]:
+    """Rules, not saved, that the model's task proposes beside its `rules`: production may be no
+    worse than its current version at what decides."""
+    metric = model.task.metrics[0]
+    if any((rule.alias, rule.metric) == (PRODUCTION, metric) for rule in rules):
+        return []
+    at_least = PromotionRule.Comparison.AT_LEAST
+    return [PromotionRule(model=model, alias=PRODUCTION, metric=metric, comparison=at_least)]
 
 
 def change_rule(rule: PromotionRule, **changes: Any) -> PromotionRule:

@@ -9,14 +9,20 @@ from typing import Any
 from backends.base import in_new_words
 from registry.errors import Invalid, NotFound
 from registry.models import ModelVersion, ModelVersionQuerySet
+from registry.task_types import METRICS
 
 MOST = 8  # columns of a table that a person can still read
-_FIRST = ("exact_match", "val_loss", "test_loss", "perplexity", "base_perplexity", "train_loss")
+_FIRST = (
+    *METRICS,
+    *("val_loss", "test_loss", "perplexity", "base_perplexity", "train_loss"),
+)
 _HIGHER_IS_BETTER = (
     "exact_match",
     "accuracy",
     "tokens_per_second",
     "f1",
+    "precision",
+    "recall",
     "json",
     "contains",
     "_acc",

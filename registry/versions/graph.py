@@ -100,6 +100,7 @@ def facts(version: ModelVersion) -> dict[str, Any]:
         "dataset": dataset.name if dataset else None,
         "dataset_revision": dataset.revision if dataset else None,
         "dataset_checksum": version.dataset_checksum,
+        "labels": version.labels,
         "base_model": base.name,
         "base_origin": base.origin,
         "base_revision": base.revision,

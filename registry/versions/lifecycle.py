@@ -43,6 +43,7 @@ def begin_version(
             git_dirty=origin.git_dirty,
             git_diff=origin.git_diff,
             dataset=dataset,
+            labels=list(dataset.labels),
             dataset_checksum=dataset.checksum,
             base_model=base,
             base_checksum=base.manifest_sha256,

@@ -204,3 +204,15 @@ def test_a_running_row_takes_memory_and_gives_it_back(model: LoadedModel) -> Non
     assert model.nbytes > before
     model.remove("row")
     assert model.nbytes == before
+
+
+def test_likelihoods_are_log_probabilities_and_repeat(
+    model: LoadedModel, adapters: tuple[Path, Path]
+) -> None:
+    prompt = encode(model, QUESTIONS[0])
+    found = model.likelihoods(prompt, ["yes", "no", "no idea"], None)
+    assert all(value < 0 for value in found)
+    assert model.likelihoods(prompt, ["no idea", "yes"], None) == pytest.approx(
+        [found[2], found[0]], abs=1e-3
+    )
+    assert model.likelihoods(prompt, ["yes", "no", "no idea"], adapters[0]) != found

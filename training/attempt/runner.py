@@ -27,7 +27,7 @@ from backends.base import (
     TrainingRun,
 )
 from registry.bases import registration
-from registry.datasets import snapshots
+from registry.datasets import labels, snapshots
 from registry.errors import HubError, explain
 from registry.models import ModelVersion
 from registry.storage import artifacts, paths
@@ -137,6 +137,7 @@ class Attempt:
         verify_inputs(job)
         self._check_disk()
         template.check(job, self.lease)
+        labels.settle(job.dataset)
         version = None
         if job.reproduces is None:
             version = ride_out(lambda: queue.attach_version(job, self.lease, self.config))

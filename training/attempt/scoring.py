@@ -12,18 +12,20 @@ import gc
 import json
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Literal
 
 import structlog
 from django.conf import settings
 
-from backends import get_backend
+from backends import get_backend, reports
 from backends.base import LoadedModel, PromptTooLong, Sampling, Thoughts
-from backends.scorers import SCORERS, NoAnswer, Question, question
+from backends.scorers import SCORERS, NoAnswer, Question, exact_match, fields_of, question
 from backends.thoughts import words_of
 from registry.bases import registration
 from registry.datasets import snapshots
@@ -41,7 +43,12 @@ _HEARTBEAT_S = 1.0
 
 type Side = Literal["base", "tuned"]
 _SIDES: tuple[Side, Side] = ("base", "tuned")
+_PREFIXES: dict[Side, str] = {"base": "base_", "tuned": ""}  # of the names of their figures
 type Tick = Callable[[int, int], None]  # answers done, answers wanted
+type Ask = Callable[
+    [LoadedModel, Sequence[tuple[Row, Side]], Path | None, Sampling, Callable[[int], None]], None
+]
+"""Fills in the wanted answers: `answer`, or `choose` with its labels."""
 
 log = structlog.get_logger(__name__)
 
@@ -83,7 +90,8 @@ def score_version(
         return
     began = time.monotonic()
     metrics: dict[str, float] = {}
-    evaluation: dict[str, Any] = {"scorer": config.scorer, "max_tokens": config.max_tokens}
+    scorer = job.model.task.scorer if config.scorer == "task" else config.scorer
+    evaluation: dict[str, Any] = {"scorer": scorer, "max_tokens": config.max_tokens}
     problems: list[str] = []
     if job.crashes:
         problems.append("The training process died while it scored the version.")
@@ -134,9 +142,11 @@ def _score_answers(
     evaluation: dict[str, Any],
     tick: Tick,
 ) -> None:
-    """Adds the scorer's mean for both sides to `metrics`, counts and samples to `evaluation`."""
-    config = job.training_config.scoring
-    if config.scorer == "none":
+    """Adds the scorer's figures for both sides to `metrics`; counts, samples and what the answers
+    say together to `evaluation`. A version that has labels is asked for one of them, as when it is
+    served, if labels are what is scored."""
+    config, name = job.training_config.scoring, evaluation["scorer"]
+    if name == "none":
         return
     test = snapshots.dataset_path(job.dataset) / "test.jsonl"
     if not test.is_file():
@@ -144,11 +154,14 @@ def _score_answers(
     rows, unscorable = select_examples(test, config.examples, job.training_config.thoughts)
     if not rows:
         raise NoAnswer("The test split has no examples with an expected answer.")
-    _answer_all(rows, job, version, config.max_tokens, tick)
+    if config.scorer == "task" and name == "json" and not all(map(_is_json, rows)):
+        evaluation["scorer"] = name = "exact_match"  # what is extracted is not JSON here
+    labels = version.answers_with if name == "label" else []
+    _answer_all(rows, job, version, partial(choose, labels) if labels else answer, tick)
     answered = [row for row in rows if None not in row.answers.values()]
     if not answered:
         raise NoAnswer("Every prompt in the test split is longer than the model's context.")
-    scorer = SCORERS[config.scorer]
+    scorer = SCORERS[name]
     scores: list[dict[Side, float]] = [
         {
             side: scorer(words_of(row.question.expected), words_of(row.answers[side] or ""))
@@ -156,9 +169,17 @@ def _score_answers(
         }
         for row in answered
     ]
-    metrics[config.scorer] = sum(score["tuned"] for score in scores) / len(scores)
-    metrics[f"base_{config.scorer}"] = sum(score["base"] for score in scores) / len(scores)
+    for side, prefix in _PREFIXES.items():
+        pairs = [
+            (words_of(row.question.expected), words_of(row.answers[side] or "")) for row in answered
+        ]
+        mean = sum(score[side] for score in scores) / len(scores)
+        figures, found = _together(name, mean, pairs, labels)
+        metrics |= {f"{prefix}{figure}": value for figure, value in figures.items()}
+        for report, content in found.items():
+            evaluation.setdefault(report, {})[side] = content
     evaluation |= {
+        "labels": len(labels),
         "examples": len(answered),
         "left_out": unscorable + len(rows) - len(answered),
         "samples": [
@@ -172,6 +193,25 @@ def _score_answers(
             for row, score in list(zip(answered, scores, strict=True))[:SAMPLES]
         ],
     }
+
+
+def _together(
+    scorer: str, mean: float, pairs: reports.Pairs, labels: Sequence[str]
+) -> tuple[dict[str, float], dict[str, Any]]:
+    """The figures of one side's answers by name, and their reports: `classes` or `fields`."""
+    if scorer == "label":
+        classes = reports.by_class(pairs, labels)
+        return {name: classes[name] for name in ("accuracy", "macro_f1")}, {"classes": classes}
+    if scorer == "json":
+        fields = reports.by_field(pairs)
+        ratios = {f"field_{name}": fields[name] for name in ("precision", "recall", "f1")}
+        exact = sum(exact_match(*pair) for pair in pairs) / len(pairs)
+        return {scorer: mean, "exact_match": exact, **ratios}, {"fields": fields}
+    return {scorer: mean}, {}
+
+
+def _is_json(row: Row) -> bool:
+    return fields_of(words_of(row.question.expected)) is not None
 
 
 def _short(text: str) -> str:
@@ -198,26 +238,26 @@ def select_examples(test: Path, most: int, thoughts: Thoughts = "kept") -> tuple
 
 
 def _answer_all(
-    rows: Sequence[Row], job: TrainingJob, version: ModelVersion, max_tokens: int, tick: Tick
+    rows: Sequence[Row], job: TrainingJob, version: ModelVersion, ask: Ask, tick: Tick
 ) -> None:
     """Have both models answer every row, greedily."""
     gc.collect()  # frees the trained model, which has reference cycles, before another is loaded
     backend = get_backend(settings.BACKEND)
     base = registration.base_path(job.base_model)
     adapter = paths.absolute(version.artifact_path)
-    sampling = Sampling(max_tokens=max_tokens)
+    sampling = Sampling(max_tokens=job.training_config.scoring.max_tokens)
     wanted = 2 * len(rows)
     if job.training_config.fine_tune_type == "lora":
         both = [(row, side) for row in rows for side in _SIDES]
         with closing(backend.load(base)) as model:
-            answer(model, both, adapter, sampling, lambda done: tick(done, wanted))
+            ask(model, both, adapter, sampling, lambda done: tick(done, wanted))
         return
     with closing(backend.load(base)) as model:
         alone: list[tuple[Row, Side]] = [(row, "base") for row in rows]
-        answer(model, alone, None, sampling, lambda done: tick(done, wanted))
+        ask(model, alone, None, sampling, lambda done: tick(done, wanted))
     with closing(backend.load(base, adapter)) as model:
         tuned: list[tuple[Row, Side]] = [(row, "tuned") for row in rows]
-        answer(model, tuned, None, sampling, lambda done: tick(len(rows) + done, wanted))
+        ask(model, tuned, None, sampling, lambda done: tick(len(rows) + done, wanted))
 
 
 def answer(
@@ -251,6 +291,23 @@ def answer(
                 row.answers[side] = "".join(text)
                 del running[delta.uid]
                 done += 1
+        tick(done)
+
+
+def choose(
+    labels: Sequence[str],
+    model: LoadedModel,
+    wanted: Sequence[tuple[Row, Side]],
+    adapter: Path | None,
+    sampling: Sampling,
+    tick: Callable[[int], None],
+) -> None:
+    """As `answer`, with the likeliest of `labels`."""
+    for done, (row, side) in enumerate(wanted, start=1):
+        prompt = model.encode(row.question.messages, row.question.tools)
+        with suppress(PromptTooLong):
+            found = model.likelihoods(prompt, labels, adapter if side == "tuned" else None)
+            row.answers[side] = max(zip(found, labels, strict=True), key=itemgetter(0))[1]
         tick(done)
 
 

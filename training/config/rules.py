@@ -62,6 +62,7 @@ def advice(model: Model, dataset: Dataset, config: TrainingConfig) -> list[Probl
         *_thoughts(model, dataset, config),
         *_pace(dataset, config),
         *_splits(dataset, config),
+        *_labels(model, dataset),
     ]
 
 
@@ -233,4 +234,20 @@ def _splits(dataset: Dataset, config: TrainingConfig) -> Iterator[Problem]:
         yield Problem(
             "scoring.scorer",
             f"Data set {dataset.name} has no test split, so the result is not scored.",
+        )
+
+
+def _labels(model: Model, dataset: Dataset) -> Iterator[Problem]:
+    if dataset.labels and not model.task.labels:
+        yield Problem(
+            "model",
+            f"Data set {dataset.name} has {len(dataset.labels)} labels, but the task of {model.name} "
+            f"is {model.get_task_type_display().lower()}, so its versions answer in their own words. "
+            "Edit the model and make its task classification to get labels with probabilities.",
+        )
+    elif model.task.labels and not dataset.schema.get("classes", [""]):
+        yield Problem(
+            "dataset",
+            f"Data set {dataset.name} has no labels, which are 2 to 200 short answers that occur "
+            f"again and again, so versions of {model.name} answer in their own words.",
         )

@@ -221,7 +221,9 @@ GROUPS = (
                 "How answers of the base and the tuned model are compared with the expected ones.",
                 "choice",
                 (
+                    ("task", "By task: the model's task decides"),
                     ("exact_match", "Exact match"),
+                    ("label", "Label: accuracy, macro F1"),
                     ("json", "Same JSON"),
                     ("contains", "Contains the expected answer"),
                     ("f1", "Shared words (F1)"),

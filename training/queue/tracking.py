@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 from django.utils import timezone
@@ -51,4 +52,8 @@ def finish_run(job: TrainingJob, status: TrainingJob.Status) -> None:
     now = timezone.now()
     final = [Point(f"final_{k}", float(v), job.iteration, now) for k, v in version.metrics.items()]
     tracking.log_metrics(job.pk, final)
+    for report in ("classes", "fields"):
+        if found := version.evaluation.get(report):
+            text = json.dumps(found, indent=1, ensure_ascii=False)
+            tracking.log_text(job.pk, text, f"evaluation/{report}.json")
     tracking.finish_run(job.pk, _ENDINGS[status], paths.absolute(version.artifact_path))

@@ -31,6 +31,9 @@ _PARTS = {
 type Message = tuple[str, str]  # the setting's label or "", a sentence
 
 
+_LABELS = {"model": "Model", "dataset": "Data set", **LABELS}
+
+
 @dataclass(frozen=True)
 class Part:
     """One part of the memory; `start` and `share` in percent of the bar's width."""
@@ -129,7 +132,7 @@ def plan(form: forms.Form) -> Forecast:
         version=version,
         problems=problems,
         # One note per setting is enough for a grid.
-        notes=[(LABELS[note.setting], note.message) for note in by_setting.values()],
+        notes=[(_LABELS[note.setting], note.message) for note in by_setting.values()],
         need=need,
         unknown=unknown,
     )

@@ -11,8 +11,16 @@ from typing import Any
 import jinja2
 
 from backends import thoughts as thinking
-from backends.base import Learn, SpecialTokens, Thoughts
-from backends.examples import EMPTY, OVERRULED, Split, conversation, is_learned, read_jsonl
+from backends.base import BackendError, Learn, SpecialTokens, Thoughts
+from backends.examples import (
+    EMPTY,
+    OVERRULED,
+    Split,
+    conversation,
+    is_learned,
+    read_jsonl,
+    reason,
+)
 from backends.mlx.data import turns
 from backends.mlx.data.turns import Chat, Said, Span, Turn
 
@@ -141,6 +149,16 @@ def request_and_answer(
         return tokens[:middle], tokens[middle:]
     found = _rendered(value, messages, tokenizer, special, thoughts)
     return found.prompt, found.answer
+
+
+def whole_answer(tokenizer: Any, text: str) -> list[int]:
+    """The tokens of an answer that says `text` and ends, which are the same after any request.
+    Raises BackendError."""
+    try:
+        _, answer = request_and_answer({"prompt": "-", "completion": text}, tokenizer)
+    except (ValueError, TypeError, KeyError) as error:
+        raise BackendError(f"The model cannot answer {text!r}: {reason(error)}.") from None
+    return answer
 
 
 def answers_before(value: Any, tokenizer: Any, thoughts: Thoughts = "kept") -> list[Turn]:

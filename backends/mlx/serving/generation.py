@@ -8,6 +8,7 @@ requests, threads or time.
 
 from __future__ import annotations
 
+import functools
 import gc
 import hashlib
 from collections.abc import Generator, Sequence
@@ -28,6 +29,7 @@ from backends.base import (
     Memory,
     Message,
     OutOfMemory,
+    PromptTooLong,
     Sampling,
     ToolCall,
     UnsupportedModel,
@@ -39,6 +41,7 @@ from backends.mlx.chat import (
     text_tokens,
     tool_grammar,
 )
+from backends.mlx.data.examples import whole_answer
 from backends.mlx.device import device_kind
 from backends.mlx.files.config import find_context_length
 from backends.mlx.files.identity import identity
@@ -50,7 +53,8 @@ from backends.mlx.sampling.sampler import make_sampler
 from backends.mlx.serving.adapters import BASE, AdapterBank, AdapterRows, RoutedModel, nbytes
 from backends.mlx.serving.caches import Kind, check_packing
 from backends.mlx.serving.embeddings import embed
-from backends.mlx.serving.lane import Lane
+from backends.mlx.serving.lane import PREFILL, Lane
+from backends.mlx.serving.likelihoods import likelihoods, read_prompt
 from backends.mlx.serving.prefix_cache import PrefixCache
 from backends.mlx.serving.prefix_files import PrefixFiles
 from backends.mlx.serving.rows import Pieces, Row, vocabulary_size
@@ -112,6 +116,9 @@ class MLXModel:
         self._prefixes = prefixes or PrefixCache(model, 0)
         self._vocabulary = vocabulary_size(model)
         self._grammars = Grammars(tokenizer, self._vocabulary)
+        self._answers = functools.lru_cache(maxsize=1024)(
+            functools.partial(whole_answer, tokenizer)
+        )
         self._pieces = Pieces(tokenizer)
         self._weight_bytes = nbytes(model)
         self._rows: dict[str, Row] = {}
@@ -288,6 +295,31 @@ class MLXModel:
                 return embed(self._model, self.name, prompts)
             finally:
                 self._adapters.routing.selection = BASE
+
+    def likelihoods(
+        self, prompt: Sequence[int], answers: Sequence[str], adapter: Path | None
+    ) -> list[float]:
+        written = [self._answers(answer) for answer in answers]
+        if self._room(prompt) < max(map(len, written)):
+            raise PromptTooLong(
+                f"The prompt leaves no room for its answer in the context of {self.name}; "
+                "shorten it."
+            )
+        with _readable_errors(), mx.stream(self._stream):
+            slot = BASE if adapter is None else self._adapters.add(adapter)
+            root = self._adapters.identity(slot) + bytes([Kind().bits])
+            caches = Kind().row_caches(self._model)
+            if self._prefixes.usable:
+                self._prefixes.restore(root, prompt, caches)
+            self._adapters.routing.selection = slot
+            try:
+                first = read_prompt(self._model, prompt, caches, PREFILL[device_kind()][0])
+                found = likelihoods(self._model, first, caches, len(prompt), written)
+            finally:
+                self._adapters.routing.selection = BASE
+            if self._prefixes.usable:
+                self._prefixes.keep(root, prompt, caches)
+        return found
 
     @property
     def cache_bytes(self) -> int:

@@ -22,7 +22,7 @@ from backends.mlx.serving.rows import Row
 # Prompt tokens that one step reads, at most: of one row, and of all rows together. Running rows
 # wait meanwhile, so a CPU, which reads a few hundred tokens a second, reads small chunks; below
 # about 128 tokens its matrix products lose speed.
-_PREFILL = {"cpu": (128, 512), "metal": (512, 2048), "cuda": (2048, 8192)}
+PREFILL = {"cpu": (128, 512), "metal": (512, 2048), "cuda": (2048, 8192)}
 _MAX_PROMPTS = 8  # read together
 _MAX_ROWS = 32  # decoded together; further rows wait their turn
 
@@ -37,7 +37,7 @@ class Lane:
         self.rows: dict[int, Row] = {}
         self._ends = frozenset(ends)
         self._prefixes = prefixes
-        self._chunk, self._chunk_of_all = _PREFILL[device_kind()]
+        self._chunk, self._chunk_of_all = PREFILL[device_kind()]
         self._generator: Any = BatchGenerator(
             model,
             stop_tokens=[[token] for token in sorted(ends)],

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from backends.base import Delta, FinishReason, LoadedModel, Sampling
 from inference.engine.requests.places import Place
 from inference.engine.requests.text import AnswerText
-from inference.protocol import Called, Chunk, Done, Event, Generate, Started
+from inference.protocol import Called, Chunk, Done, Event, Generate, Started, TokenInfo
 
 MOST_RESERVED = 1024  # tokens of an answer for which memory is kept free at admission
 
@@ -84,6 +85,22 @@ class Row:
         done = self._done("tool_calls" if calls and reason != "length" else reason, calls)
         return [done] if chunk is None else [chunk, done]
 
+    def choose(self, likelihoods: Sequence[float]) -> list[Event]:
+        """The answer to a request with labels: the likeliest, and the probability of each given
+        that the answer is one of them. `likelihoods` are theirs, in their order."""
+        self.completion_tokens = 1
+        self._first_token = time.perf_counter()
+        chosen = ranked(self.request.labels, likelihoods)
+        label, logprob = chosen[0]
+        told: TokenInfo = {
+            "text": label,
+            "logprob": logprob,
+            "top": chosen[: self.request.sampling.top_logprobs],
+        }
+        chunk = Chunk(label, [told] if self.request.sampling.logprobs else None)
+        labels = [(name, math.exp(value)) for name, value in chosen]
+        return [chunk, replace(self._done("stop", []), labels=labels)]
+
     @property
     def seconds(self) -> float:
         """Since it was put into the batch."""
@@ -108,3 +125,11 @@ class Row:
 
     def _since_received(self, moment: float) -> float:
         return round((moment - self._received) * 1000, 3)
+
+
+def ranked(labels: Sequence[str], likelihoods: Sequence[float]) -> list[tuple[str, float]]:
+    """The labels with their log-probabilities among each other, the likeliest first."""
+    most = max(likelihoods)
+    total = most + math.log(math.fsum(math.exp(value - most) for value in likelihoods))
+    pairs = [(label, value - total) for label, value in zip(labels, likelihoods, strict=True)]
+    return sorted(pairs, key=lambda pair: -pair[1])

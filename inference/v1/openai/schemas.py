@@ -204,7 +204,9 @@ class ChatCompletionIn(SampledIn):
     max_completion_tokens: Annotated[
         MaxTokens | None, Field(description="the same as max_tokens; wins if both are sent")
     ] = None
-    logprobs: bool | None = None
+    logprobs: Annotated[
+        bool | None, Field(description="a label of a classification version counts as one token")
+    ] = None
     top_logprobs: Annotated[
         int | None, Field(ge=0, le=20, description="0 to 20, with logprobs")
     ] = None
@@ -212,7 +214,8 @@ class ChatCompletionIn(SampledIn):
         ResponseFormat | None,
         Field(
             description="json_object and json_schema are enforced token by token, with or "
-            "without `strict`; cannot be combined with tools"
+            "without `strict`; cannot be combined with tools; text has a classification version "
+            "answer in its own words"
         ),
     ] = None
     tools: Annotated[
@@ -295,6 +298,7 @@ class ChatCompletionIn(SampledIn):
             forced_tools=self.forced_tools(),
             one_call=self.parallel_tool_calls is False,
             deadline_s=self.deadline_s,
+            classify=False if isinstance(self.response_format, PlainFormat) else None,
         )
 
 

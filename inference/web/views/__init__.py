@@ -16,6 +16,7 @@ from inference.web.views.loaded import (
 from inference.web.views.playground import playground, playground_models
 from inference.web.views.replays import replay, replays
 from inference.web.views.requests import requests
+from inference.web.views.trial import trial
 
 __all__ = [
     "conversation_delete",
@@ -32,6 +33,7 @@ __all__ = [
     "replay",
     "replays",
     "requests",
+    "trial",
     "unload_idle_models",
     "unload_model",
 ]

@@ -9,6 +9,8 @@ from typing import Any
 
 from registry.datasets.dialects.anthropic import anthropic, is_anthropic
 from registry.datasets.dialects.chats import chat, conversational, sharegpt
+from registry.datasets.dialects.labelled import columns_of, labelled
+from registry.datasets.dialects.labelled import is_label as can_be_label
 from registry.datasets.dialects.messages import SYSTEM
 from registry.datasets.dialects.pairs import (
     BESIDE,
@@ -44,7 +46,7 @@ class Dialect:
     because: str = ""
     """What `fits` looks for, for a person."""
     targets: Mapping[str, str] = field(default_factory=dict)
-    """Which of `formats.COLUMNS` a field becomes, where its name does not say it."""
+    """Which of `formats.COLUMNS` a field becomes, where its name does not say it; "" for none."""
     guessed: bool = False
     """Whether the text itself decides, which a column that a person chose does not ask."""
 
@@ -60,7 +62,8 @@ class Dialect:
 
     def mapping(self, fields: Iterable[str]) -> dict[str, str]:
         """Which of `formats.COLUMNS` each of these fields becomes."""
-        found = {name: self.targets.get(name) or _TARGETS.get(name, name) for name in fields}
+        found = {name: self.targets.get(name, _TARGETS.get(name, name)) for name in fields}
+        found = {name: use for name, use in found.items() if use}
         if "chosen" in found.values() and "prompt" not in found.values():
             found = {name: "prompt" if use == "context" else use for name, use in found.items()}
         return found
@@ -120,9 +123,25 @@ def _text(row: Row) -> tuple[Format, Row]:
     return "text", row
 
 
+def _labelled(columns: tuple[str, ...]) -> Dialect:
+    """A text and its label, in the columns that a file has them in."""
+    return Dialect(
+        "Text and label",
+        columns[:2],
+        columns[2:],
+        lambda row, unused: labelled(row, columns),
+        {"text": "The soup was cold.", "label": "complaint"},
+        lambda row: can_be_label(row[columns[1]]),
+        targets=dict(zip(columns, ("text", "label", ""), strict=False)),
+    )
+
+
 _ASKED = {"role": "user", "content": "Capital of Peru?"}
 _GOOD = {"role": "assistant", "content": "Lima."}
 _BAD = {"role": "assistant", "content": "Cusco."}
+
+_LABELLED = _labelled(("text", "label"))
+"""Stands in the table for all names that its two columns may have."""
 
 DIALECTS = (
     Dialect(
@@ -324,6 +343,7 @@ DIALECTS = (
         "output",
         {"input": "Capital of Peru?", "output": "Lima."},
     ),
+    _LABELLED,
     Dialect(
         "Glaive function calling",
         ("chat",),
@@ -364,7 +384,8 @@ DIALECTS = (
 def match(row: Row, *, chosen: bool = False) -> Dialect:
     """The first dialect of the table that the row is in; `chosen` when a person chose its columns.
     Raises BadLine for none."""
-    for dialect in _named(tuple(row)) if len(row) <= _FEW else DIALECTS:
+    named = _named if len(row) <= _FEW else _named.__wrapped__
+    for dialect in named(tuple(row)):
         if chosen and dialect.guessed:
             continue
         if all(row.get(key) is not None for key in dialect.needs) and dialect.fits(row):
@@ -375,7 +396,11 @@ def match(row: Row, *, chosen: bool = False) -> Dialect:
 @lru_cache(maxsize=16)
 def _named(names: tuple[str, ...]) -> tuple[Dialect, ...]:
     """The dialects that a row with these names may be in; most rows of a file have the same."""
-    return tuple(dialect for dialect in DIALECTS if set(dialect.needs) <= set(names))
+    columns = columns_of(names)
+    table = [
+        _labelled(columns) if dialect is _LABELLED and columns else dialect for dialect in DIALECTS
+    ]
+    return tuple(dialect for dialect in table if set(dialect.needs) <= set(names))
 
 
 def _why_none(row: Row) -> str:

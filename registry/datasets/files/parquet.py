@@ -7,6 +7,7 @@ A field that is null is left out. What JSON cannot say stays recognisable: bytes
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,7 @@ def _rows(path: Path, tick: Callable[[float], None]) -> Iterator[dict[str, Any]]
         nested = any("." in column.path for column in columns)
     with pq.ParquetFile(path, buffer_size=_PIECE, read_dictionary=texts) as file:
         total, done = file.metadata.num_rows or 1, 0
+        classes = _class_names(file.schema_arrow.metadata or {})
         most = min(_ROWS_OF_LISTS if nested else _ROWS, _rows_at_once(file.metadata))
         for batch in _batches(file, most):
             step = max(1, min(batch.num_rows, _AT_ONCE // _longest(batch)))
@@ -59,7 +61,32 @@ def _rows(path: Path, tick: Callable[[float], None]) -> Iterator[dict[str, Any]]
                 for row in batch.slice(first, step).to_pylist():
                     done += 1
                     tick(done / total)
-                    yield plain(row)
+                    yield plain(_with_names(row, classes) if classes else row)
+
+
+def _class_names(metadata: dict[bytes, bytes]) -> dict[str, list[str]]:
+    """By column, the names of the classes that its numbers stand for, as Hugging Face's files have
+    them in their description."""
+    try:
+        features = json.loads(metadata[b"huggingface"])["info"]["features"]
+        return {
+            column: [str(name) for name in feature["names"]]
+            for column, feature in features.items()
+            if isinstance(feature, dict) and feature.get("_type") == "ClassLabel"
+        }
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return {}
+
+
+def _with_names(row: dict[str, Any], classes: dict[str, list[str]]) -> dict[str, Any]:
+    """The row with its classes by name; a number without one, such as the -1 of an example that
+    has no label, is null."""
+    named = {
+        column: names[number] if 0 <= number < len(names) else None
+        for column, names in classes.items()
+        if isinstance(number := row.get(column), int)
+    }
+    return row | named
 
 
 def _batches(file: Any, most: int) -> Iterator[Any]:

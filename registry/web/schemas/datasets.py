@@ -34,6 +34,7 @@ _DATASET: dict[str, Any] = {
         "These columns are not used: id.",
     ],
     "splits": {"train": 900, "valid": 50, "test": 50},
+    "labels": {},
     "statistics": {"characters": 324959, "longest_characters": 413},
     "checksum": SHA,
     "size_bytes": 325959,
@@ -89,6 +90,10 @@ class DatasetOut(Schema):
     files: Annotated[dict[str, list[str]], Field(description='By split; "" for one that was split')]
     notes: Annotated[list[str], Field(description="What to know about how it was read")]
     splits: Annotated[dict[str, int], Field(description="Examples per split")]
+    labels: Annotated[
+        dict[str, dict[str, int]],
+        Field(description="Of a classification set each label, with its examples by split"),
+    ]
     statistics: Annotated[dict[str, Any], Field(description="Lengths in characters")]
     checksum: Annotated[str, Field(description="sha256 of the snapshot's manifest")]
     size_bytes: int

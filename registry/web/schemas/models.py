@@ -13,10 +13,16 @@ from registry.models import Model
 from registry.web.schemas.examples import TIME, answered, shown
 from registry.web.schemas.versions import VERSION, VersionOut
 
+_PROPOSALS: dict[str, Any] = {
+    "scorer": "json",
+    "metrics": ["field_f1", "field_precision", "field_recall", "json"],
+    "form": "fields",
+}
 _MODEL: dict[str, Any] = {
     "id": 1,
     "name": "calendar",
     "task_type": "extraction",
+    "proposes": _PROPOSALS,
     "description": "Calendar entries from plain English",
     "base_model": "SmolLM2-135M-Instruct",
     "tags": ["demo"],
@@ -57,12 +63,23 @@ class ModelChanges(BaseModel):
     ] = ""
 
 
+class ProposalsOut(Schema):
+    """What a task proposes."""
+
+    model_config = answered(_PROPOSALS)
+
+    scorer: Annotated[str, Field(description="Of jobs whose scorer is task")]
+    metrics: Annotated[list[str], Field(description="What decides about a version, by weight")]
+    form: Annotated[str, Field(description="How a version is tried: chat, labels or fields")]
+
+
 class ModelOut(Schema):
     model_config = answered(_MODEL)
 
     id: int
     name: str
     task_type: str
+    proposes: Annotated[ProposalsOut, Field(alias="task")]
     description: str
     base_model: str
     tags: list[str]

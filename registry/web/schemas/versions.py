@@ -16,6 +16,7 @@ LINEAGE: dict[str, Any] = {
     "git_dirty": False,
     "dataset": "calendar-requests",
     "dataset_checksum": SHA,
+    "labels": [],
     "base_model": "SmolLM2-135M-Instruct",
     "base_checksum": SHA,
     "parent": None,
@@ -52,6 +53,7 @@ class LineageOut(Schema):
     git_dirty: bool | None
     dataset: str | None
     dataset_checksum: str
+    labels: Annotated[list[str], Field(description="Of a classification set, by frequency")]
     base_model: str
     base_checksum: str
     parent: str | None

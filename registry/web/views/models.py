@@ -47,7 +47,8 @@ def models(request: HtmxRequest) -> HttpResponse:
 
 @require_http_methods(["GET", "POST"])
 def model_new(request: HttpRequest) -> HttpResponse:
-    form = RegisterModelForm(request.POST or None)
+    task = request.GET.get("task_type", Model.TaskType.CHAT)
+    form = RegisterModelForm(request.POST or None, initial={"task_type": task})
     status = 200
     if request.method == "POST":
         status = 422
@@ -114,6 +115,7 @@ def model_context(
     rule_form: RuleForm | None = None,
 ) -> dict[str, Any]:
     every = overview.versions_of(found)
+    kept = list(found.promotion_rules.all())
     disk = gc.disk_use(found)[0]
     pages = RowPages(overview.listed_versions_of(found), VERSIONS_PER_PAGE)
     pages.count = disk.versions  # it has counted them already
@@ -126,7 +128,7 @@ def model_context(
         "disk": disk,
         "versions": versions,
         "page": page,
-        "scored": any("exact_match" in v.metrics for v in versions),
+        "headline": overview.headline(found, versions),
         "in_production": [
             v for v in versions if any(alias.name == PRODUCTION for alias in v.aliases.all())
         ],
@@ -138,9 +140,12 @@ def model_context(
         "compared_params": comparison.compare_params(chosen),
         "origin": _origin(request),
         "card": mark_safe(card.render(card.write_body(found, _origin(request)))),  # noqa: S308  # nosec B308, B703
-        "rules": found.promotion_rules.all(),
+        "rules": kept,
         "rule_form": rule_form or RuleForm(),
-        "known_metrics": sorted({"exact_match"}.union(*(v.metrics for v in versions))),
+        "known_metrics": comparison.by_weight(
+            {*found.task.metrics}.union(*(v.metrics for v in versions))
+        ),
+        "proposed_rules": rules.proposed(found, kept),
         "rollbacks": previous_versions(found),
         **_promote_context(found, form),
     }

@@ -14,7 +14,7 @@ from registry.errors import HubError
 from registry.models import ModelVersion
 from registry.promotion.resolve import PRODUCTION
 from registry.storage import artifacts, paths
-from registry.versions import drawing, graph
+from registry.versions import drawing, graph, reports
 from registry.versions.lifecycle import write_notes
 from registry.web.forms import NotesForm
 
@@ -33,6 +33,8 @@ def version(request: HttpRequest, pk: int, version: str) -> HttpResponse:
         "in_production": any(alias.name == PRODUCTION for alias in found.aliases.all()),
         "notes_form": NotesForm(initial={"notes": found.notes}),
         "request_count": found.requests.count(),
+        "trial": _trial(found),
+        "reports": reports.prepared(found.evaluation),
         "picture": drawing.draw(graph.graph(found)),
         **_files(found),
     }
@@ -49,6 +51,17 @@ def notes(request: HttpRequest, pk: int, version: str) -> HttpResponse:
     else:
         messages.error(request, " ".join(map(str, form.errors["notes"])))
     return redirect(found)
+
+
+def _trial(version: ModelVersion) -> dict[str, str]:
+    """The form to try it that its task has, with a text to begin with; {} for the playground alone."""
+    form = version.model.task.form
+    if version.status != ModelVersion.Status.READY or form == "chat":
+        return {}
+    if form == "labels" and not version.labels:
+        return {}
+    [first] = version.evaluation.get("samples", [])[:1] or [{}]
+    return {"form": form, "text": first.get("prompt", "")[:500]}
 
 
 def _files(version: ModelVersion) -> dict[str, Any]:

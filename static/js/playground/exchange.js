@@ -4,6 +4,7 @@ import * as markdown from "./markdown.js";
 import * as tokens from "./tokens.js";
 
 const part = document.querySelector("#exchange-part");
+const LABELS = 3; // of a classification, whose probabilities are shown
 let byToken = false; // whether answers are shown token by token
 
 export const showsTokens = () => byToken;
@@ -36,6 +37,7 @@ export class Exchange {
     Object.assign(this, {
       answer: "",
       tokens: [],
+      labels: [],
       figures: {},
       finish_reason: "",
       seed: null,
@@ -102,6 +104,7 @@ export class Exchange {
       });
       this.figures.first_token_ms ??= Math.round(timings.first_token_ms);
       this.finish_reason = event.finish_reason;
+      this.labels = event.labels;
       this.state = "done";
     } else {
       this.state = event.event === "stopped" ? "stopped" : "failed";
@@ -157,7 +160,7 @@ export class Exchange {
   }
 }
 
-function summary({ figures, finish_reason, seed, state }, lacksTokens) {
+function summary({ figures, finish_reason, labels, seed, state }, lacksTokens) {
   const {
     first_token_ms: first,
     tokens_per_second: rate,
@@ -167,6 +170,8 @@ function summary({ figures, finish_reason, seed, state }, lacksTokens) {
   } = figures;
   const parts = [];
   if (!["done", "stopped"].includes(state)) return "";
+  for (const [label, share] of labels.slice(0, LABELS))
+    parts.push(`${label} ${tokens.percent(Math.log(share))}`);
   if (finish_reason === "stopped") parts.push("stopped");
   if (first != null)
     parts.push(`first token ${first < 10_000 ? `${first} ms` : `${(first / 1000).toFixed(1)} s`}`);

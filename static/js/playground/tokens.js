@@ -9,7 +9,7 @@ function visible(text) {
   return SHOWN[text] ?? text.replaceAll("\n", "↵\n");
 }
 
-function percent(logprob) {
+export function percent(logprob) {
   const share = 100 * Math.exp(logprob);
   if (share >= 99.95) return "100 %";
   return share < 0.1 ? "under 0.1 %" : `${share.toFixed(1)} %`;

@@ -3,12 +3,13 @@
 import asyncio
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import aclosing
 from typing import Any
 
 import pytest
 
-from backends.base import Sampling
+from backends.base import LoadedModel, Sampling
 from backends.fake import FakeBackend
 from inference.engine.requests.places import Place
 from inference.engine.requests.row import Row
@@ -269,3 +270,41 @@ async def test_what_does_not_end_while_draining_is_told() -> None:
         engine.stop()
         with pytest.raises(Unavailable, match="stopping"):
             await running
+
+
+class Watched(FakeBackend):
+    """Notes the order in which its model steps and finds likelihoods."""
+
+    def __init__(self) -> None:
+        super().__init__(tokens_per_second=200, reply_words=500)
+        self.done: list[str] = []
+
+    def load(self, *arguments: Any, **options: Any) -> LoadedModel:
+        model = super().load(*arguments, **options)
+        for name in ("step", "likelihoods"):
+            setattr(model, name, self._noting(name, getattr(model, name)))
+        return model
+
+    def _noting(self, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+        def noted(*arguments: Any) -> Any:
+            self.done.append(name)
+            return method(*arguments)
+
+        return noted
+
+
+async def test_a_stream_steps_between_two_classifications() -> None:
+    base, backend = make_base_folder(), Watched()
+    async with running_engine(backend), aclosing(client.generate(ask(base))) as events:
+        async for event in events:
+            if isinstance(event, Chunk):
+                break
+        asked = [
+            ask(base, request_id=f"c{n}").model_copy(update={"labels": ["a", "b"]})
+            for n in range(4)
+        ]
+        answers = await asyncio.gather(*map(text_of, asked))
+    assert set(answers) <= {"a", "b"}
+    ran = "".join("L" if name == "likelihoods" else "s" for name in backend.done)
+    assert ran.count("L") == 4
+    assert "LL" not in ran

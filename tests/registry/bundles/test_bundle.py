@@ -272,3 +272,12 @@ def test_the_api_takes_a_bundle_and_names_what_is_damaged(
     assert client.post("/api/bundles", {"model": "x"}).status_code == 422
     assert ModelVersion.objects.count() == 2
     assert _left() == []
+
+
+def test_labels_travel_with_the_version(tmp_path: Path) -> None:
+    version = make_version()
+    version.labels = ["praise", "complaint"]
+    file = tmp_path / "one.tar"
+    with file.open("wb") as out:
+        out.writelines(export(version))
+    assert import_bundle(file).labels == ["praise", "complaint"]

@@ -135,6 +135,16 @@ def test_params_and_tags_may_follow(embedded_mlflow: Path) -> None:
     assert run["status"] == "KILLED"
 
 
+def test_a_text_becomes_an_artifact(embedded_mlflow: Path) -> None:
+    version = begin()
+    tracking.start_run(1, version)
+    tracking.log_text(1, '{"accuracy": 0.5}', "evaluation/classes.json")
+    deliver()
+    (run,) = runs(version.model)
+    folder = Path(run["artifact_uri"].removeprefix("file://"))
+    assert (folder / "evaluation" / "classes.json").read_text() == '{"accuracy": 0.5}'
+
+
 def test_one_run_waits_in_order_while_others_go_on(embedded_mlflow: Path) -> None:
     stuck = train(1, make_model("stuck"))
     fine = train(2, make_model("fine"))

@@ -210,3 +210,30 @@ def test_a_clone_of_an_old_job_learns_what_that_one_learned() -> None:
     assert queue.clone(job, {}).training_config.learn == "last_answer"
     job.config["mask_prompt"] = False
     assert queue.clone(job, {"iters": 20}).training_config.learn == "everything"
+
+
+def test_labels_and_the_task_of_a_model_belong_together() -> None:
+    """An unset key means that the labels were never counted, which is no advice."""
+    labelled, bare, old = (make_dataset(name) for name in ("labelled", "bare", "old"))
+    labelled.schema["classes"] = [["praise", {"train": 6}], ["complaint", {"train": 6}]]
+    del old.schema["classes"]
+    chats, kinds = make_model("chats"), make_model("kinds")
+    kinds.task_type = "classification"
+
+    def told(model: Model, dataset: Dataset) -> list[str]:
+        found = rules.advice(model, dataset, make_config())
+        return [one.message for one in found if "labels" in one.message]
+
+    [note] = told(chats, labelled)
+    assert "has 2 labels, but the task of chats is chat" in note
+    [note] = told(kinds, bare)
+    assert "bare has no labels" in note
+    assert told(kinds, labelled) == told(chats, bare) == told(kinds, old) == []
+
+
+def test_the_form_shows_that_labels_need_another_task(client: Client) -> None:
+    dataset, model = make_dataset(), make_model()
+    dataset.schema["classes"] = [["praise", {"train": 6}], ["complaint", {"train": 6}]]
+    dataset.save()
+    page = client.get(f"/training/new/?model={model.pk}&dataset={dataset.pk}").content.decode()
+    assert "has 2 labels, but the task of helper is chat" in page
