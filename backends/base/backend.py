@@ -105,7 +105,7 @@ class Backend(Protocol):
     def train(self, run: TrainingRun) -> Generator[TrainingEvent, None, None]:
         """Train step by step: the caller drives the generator and stops by closing it.
 
-        The first event is Started, the last Finished. Closing it early
+        The first event is Started, except for those of Tokenizing, the last Finished. Closing it early
         saves a checkpoint of the last step. Raises BadExample, TrainingDiverged (naming the batch's examples),
         UnsupportedModel, OutOfMemory.
         """

@@ -1,6 +1,6 @@
 """The loss that a run minimizes: of answers (sft), or of preferences (dpo, orpo).
 
-An objective reads its examples, lays them out in batches, and turns a model and a batch into sums
+An objective lays its examples out in batches, and turns a model and a batch into sums
 over the batch, of which the first two are the loss and its divisor (tokens, or pairs).
 Sums add up over lanes, batches and whole splits.
 """
@@ -8,16 +8,14 @@ Sums add up over lanes, batches and whole splits.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Protocol
 
 import mlx.core as mx
 
 from backends.base import TrainingConfig
-from backends.examples import Split
-from backends.mlx.data import batching, preferences
+from backends.mlx.data import batching
 from backends.mlx.data.batching import Batch
-from backends.mlx.data.examples import Example, read_split
+from backends.mlx.data.examples import Example
 from backends.mlx.data.preferences import Pair
 from backends.mlx.training.loss import Arrays, Lanes, log_probabilities, to_arrays
 
@@ -26,10 +24,6 @@ class Objective(Protocol):
     """`names` are those of the sums."""
 
     names: tuple[str, ...]
-
-    def read(self, path: Path, tokenizer: Any) -> Split[Any]:
-        """Raises BadExample."""
-        ...
 
     def batches(self, items: Sequence[Any], *, packed: bool = False) -> list[Batch]:
         """`items` divided over the lanes."""
@@ -59,12 +53,6 @@ class Answers:
 
     def __init__(self, config: TrainingConfig, lanes: Lanes) -> None:
         self._config, self._lanes = config, lanes
-
-    def read(self, path: Path, tokenizer: Any) -> Split[Example]:
-        config = self._config
-        return read_split(
-            path, tokenizer, config.max_seq_length, config.learn, config.special_tokens
-        )
 
     def batches(self, items: Sequence[Example], *, packed: bool = False) -> list[Batch]:
         return self._lanes.batches(items, self._config.max_seq_length if packed else None)
@@ -96,10 +84,6 @@ class Preferences:
     def __init__(self, config: TrainingConfig, lanes: Lanes) -> None:
         self._config, self._lanes = config, lanes
         self._base: Any = None
-
-    def read(self, path: Path, tokenizer: Any) -> Split[Pair]:
-        config = self._config
-        return preferences.read_pairs(path, tokenizer, config.max_seq_length, config.special_tokens)
 
     def batches(self, items: Sequence[Pair], *, packed: bool = False) -> list[Batch]:
         return [

@@ -31,13 +31,14 @@ def read_questions(path: Path, tokenizer: Any, config: TrainingConfig) -> list[Q
     found: list[Question] = []
     if not config.samples:
         return found
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
-        if len(found) == config.samples:
-            break
-        if line.strip():
-            question = _question(json.loads(line), number, tokenizer, config.special_tokens)
-            if len(question.tokens) < config.max_seq_length:
-                found.append(question)
+    with path.open(encoding="utf-8", newline="\n") as file:
+        for number, line in enumerate(file, start=1):
+            if len(found) == config.samples:
+                break
+            if line.strip():
+                question = _question(json.loads(line), number, tokenizer, config.special_tokens)
+                if len(question.tokens) < config.max_seq_length:
+                    found.append(question)
     return found
 
 

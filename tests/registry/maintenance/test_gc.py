@@ -51,6 +51,7 @@ ORPHANS = [
     ("archive", "helper", "0.1.0"),
     ("base", "gone"),
     ("datasets", "0" * 64),
+    ("tokens", "0" * 64),
     ("jobs", "77"),
     ("exports", "calendar"),
     ("uploads", "0123"),
@@ -91,6 +92,20 @@ def test_a_download_that_broke_off_is_spared_for_a_week() -> None:
         assert gc.resumable() == []
         assert [gone.path for gone in gc.sweep()] == [kept.path]
     assert not path.exists()
+
+
+def test_tokens_stay_while_runs_use_them_and_their_data_set_is_there() -> None:
+    checksum = make_version().dataset.checksum
+    entry = orphan("tokens", checksum, f"train-{'0' * 32}")
+    partial = orphan("tokens", checksum, f".train-{'0' * 32}-1")
+    assert gc.tokens_bytes() == gc.tokens_bytes(checksum) == 10
+    assert listed() == {f"tokens/{checksum}/{partial.name}"}
+    assert gc.leftovers() == []
+    later = timezone.now() + gc.UNUSED
+    with mock.patch("registry.maintenance.gc.timezone.now", return_value=later):
+        assert len(gc.sweep()) == 2
+    assert not entry.exists()
+    assert gc.tokens_bytes() == 0
 
 
 def test_a_failed_import_is_remembered_as_long_as_its_download() -> None:
