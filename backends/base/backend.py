@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from backends.base.examining import Examination
 from backends.base.generation import LoadedModel, LoadOptions
 from backends.base.models import DeviceInfo, Fidelity, ImportedModel
-from backends.base.training import TrainingEvent, TrainingRun
+from backends.base.training import TrainingConfig, TrainingEvent, TrainingRun
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 @runtime_checkable
@@ -78,9 +82,12 @@ class Backend(Protocol):
         """
         ...
 
-    def check_template(self, base: Path, data: Path, sample: int) -> None:
+    def check_template(
+        self, base: Path, data: Path, sample: int, cache: Path | None = None
+    ) -> None:
         """Compare how training and a served model render at most `sample` examples of each split of
-        the folder `data`; loads no weights.
+        the folder `data`; loads no weights. That it passed is kept in the folder `cache`, where it is
+        given, and not checked again until something of it is other.
 
         Raises TemplateMismatch, UnsupportedModel. A hostile template may loop forever: call it in
         a process that can be killed.
@@ -109,6 +116,13 @@ class Backend(Protocol):
         saves a checkpoint of the last step. Raises BadExample, TrainingDiverged (naming the batch's examples),
         UnsupportedModel, OutOfMemory.
         """
+        ...
+
+    def token_lengths(
+        self, base: Path, data: Path, config: TrainingConfig, cache: Path
+    ) -> NDArray[np.integer[Any]] | None:
+        """Tokens of each training example, before any cut, in ascending order, as an earlier run on
+        the same data found them; None where none has left them in `cache`. Reads little."""
         ...
 
     def compare_weights(self, one: Path, other: Path) -> dict[str, float]:

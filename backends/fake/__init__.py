@@ -21,6 +21,7 @@ from backends.base import (
     ImportedModel,
     LoadedModel,
     LoadOptions,
+    TrainingConfig,
     TrainingEvent,
     TrainingRun,
 )
@@ -92,7 +93,12 @@ class FakeBackend:
         model = files.inspect(base)
         return generation.FakeModel(model, pace, self._reply_words, adapter, options, self._reply)
 
-    def check_template(self, base: Path, data: Path, sample: int) -> None:
+    def token_lengths(self, base: Path, data: Path, config: TrainingConfig, cache: Path) -> None:
+        """It keeps no tokens."""
+
+    def check_template(
+        self, base: Path, data: Path, sample: int, cache: Path | None = None
+    ) -> None:
         files.inspect(base)
         parity.check_template(data, sample, os.environ.get("HUB_FAKE_TEMPLATE", ""))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from backends.base import (
     DeviceInfo,
@@ -12,10 +13,15 @@ from backends.base import (
     ImportedModel,
     LoadedModel,
     LoadOptions,
+    TrainingConfig,
     TrainingEvent,
     TrainingRun,
 )
 from backends.mlx.device import SERVING_CACHE, describe_device, limit_cache, prepare
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 class MLXBackend:
@@ -88,11 +94,13 @@ class MLXBackend:
 
         return load_model(base, adapter, options)
 
-    def check_template(self, base: Path, data: Path, sample: int) -> None:
+    def check_template(
+        self, base: Path, data: Path, sample: int, cache: Path | None = None
+    ) -> None:
         prepare()
         from backends.mlx.evals.parity import check_template
 
-        check_template(base, data, sample)
+        check_template(base, data, sample, cache)
 
     def run_lm_eval(
         self,
@@ -112,6 +120,13 @@ class MLXBackend:
         from backends.mlx.training.trainer import train
 
         return train(run)
+
+    def token_lengths(
+        self, base: Path, data: Path, config: TrainingConfig, cache: Path
+    ) -> NDArray[np.integer[Any]] | None:
+        from backends.mlx.data.cache import token_lengths
+
+        return token_lengths(base, data, config, cache)
 
     def largest_weights(self, path: Path) -> dict[str, float]:
         prepare()

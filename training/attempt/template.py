@@ -20,6 +20,7 @@ from django.db import connection
 from backends import get_backend
 from registry.bases import registration
 from registry.datasets import snapshots
+from registry.storage import paths
 from training import queue
 from training.models import LeaseLost, TrainingJob
 from training.queue.outage import ride_out
@@ -48,7 +49,9 @@ def check(job: TrainingJob, lease: uuid.UUID) -> None:
             connection.close()  # this thread's own
 
     with deadline(DEADLINE_S, fail):
-        get_backend(settings.BACKEND).check_template(base, data, SAMPLE)
+        get_backend(settings.BACKEND).check_template(
+            base, data, SAMPLE, paths.tokens_dir(job.dataset.checksum)
+        )
 
 
 @contextmanager

@@ -16,7 +16,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from backends.base import TrainingConfig
+from backends.schedule import heaviest_batch
 
 FORMULA = 3
 """Increase it when the formula or the measurement changes: runs estimated by an earlier formula say
@@ -136,9 +140,14 @@ def trained_bytes(size: Dimensions, config: TrainingConfig) -> int:
     return trained_parameters(size, config) * _FLOAT
 
 
-def memory(base: Base, config: TrainingConfig, longest: int | None) -> Memory:
-    """Peak memory of a run. `longest` is the length of the longest example in tokens, None when
-    unknown."""
+def memory(
+    base: Base,
+    config: TrainingConfig,
+    longest: int | None,
+    lengths: NDArray[np.integer[Any]] | None = None,
+) -> Memory:
+    """Peak memory of a run. `longest` is the length of the longest example in tokens, `lengths` those
+    of all in ascending order; None when unknown."""
     trained = trained_parameters(base.size, config)
     full = config.fine_tune_type == "full"
     width = base.activation_bytes if full else _FLOAT
@@ -148,18 +157,26 @@ def memory(base: Base, config: TrainingConfig, longest: int | None) -> Memory:
         trained=0 if full else trained * width,
         gradients=trained * width * copies,
         optimizer=int(trained * width * _STATES[config.optimizer]),
-        activations=_activations(base, config, longest),
+        activations=_activations(base, config, longest, lengths),
         program=_PROGRAM if base.on_cpu else 0,
     )
 
 
-def _activations(base: Base, config: TrainingConfig, longest: int | None) -> int:
+def _activations(
+    base: Base,
+    config: TrainingConfig,
+    longest: int | None,
+    lengths: NDArray[np.integer[Any]] | None,
+) -> int:
     """What the forward pass keeps for the backward pass, the arrays of one layer's backward pass,
     and the logits. With checkpointing each layer keeps only its input, and one layer at a time keeps
     the rest."""
     size, width = base.size, base.activation_bytes
     length = min(config.max_seq_length, longest or config.max_seq_length)
-    tokens = config.batch_size * length * (1 if config.objective == "sft" else 2)
+    tokens = config.batch_size * length
+    if lengths is not None and len(lengths) and not config.packing:
+        tokens = heaviest_batch(lengths, config, parts=2 if base.on_cpu else 1)
+    tokens *= 1 if config.objective == "sft" else 2
     row = length  # what a token attends to; on the CPU each packed example attends separately
     if config.packing and not base.on_cpu:
         row = min(config.max_seq_length, tokens)

@@ -18,9 +18,8 @@ from numpy.typing import NDArray
 
 from backends.base import TrainingConfig
 from backends.mlx.data.examples import Example
-from backends.schedule import examples_per_step
+from backends.schedule import WINDOW, examples_per_step
 
-_WINDOW = 16  # steps whose examples are sorted by length together
 _EVAL_ROWS, EVAL_TOKENS = 16, 8192  # most of an evaluation batch; affects speed and memory alone
 
 type Span = tuple[int, int]
@@ -93,7 +92,7 @@ class Order:
         draw.shuffle(shuffled)
         self._order, self._epoch = np.frombuffer(shuffled, np.uint32), epoch
         self._starts = array("I")
-        width = self._size * _WINDOW
+        width = self._size * WINDOW
         for at in range(0, len(shuffled), width):
             window = self._order[at : at + width]
             if self._by_length:

@@ -17,11 +17,15 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from backends import examples as formats
 from backends.base import Tokenizing, TrainingConfig
@@ -90,13 +94,35 @@ def read_here(
             return split
 
 
+def token_lengths(
+    base: Path, data: Path, config: TrainingConfig, cache: Path
+) -> NDArray[np.uint32] | None:
+    """See `backends.base.Backend.token_lengths`. The data's manifest is believed, nothing is hashed
+    but the tokenizer's files, once."""
+    try:
+        manifest = json.loads((data / _MANIFEST).read_text())["files"]
+        found = key(manifest["train.jsonl"]["sha256"], base, data_settings(config))
+        place = _place(cache, data / "train.jsonl", found)
+        files = json.loads((place / stored.META).read_text())["files"]
+        return _sorted_lengths(place, files["lines"]["bytes"], files["lengths"]["bytes"])
+    except (OSError, ValueError, KeyError, TypeError, ArithmeticError):
+        return None
+
+
+@functools.lru_cache(maxsize=4)
+def _sorted_lengths(place: Path, items: int, examples: int) -> NDArray[np.uint32]:
+    """Of each item its longest example's. Their numbers, in any unit, tell how many an item has."""
+    lengths = np.fromfile(place / "lengths", np.uint32).reshape(-1, examples // items)
+    return np.sort(lengths.max(axis=1))
+
+
 def _columns(
     path: Path, base: Path, tokenizer: Any, settings: TrainingConfig, cache: Path | None
 ) -> Generator[Tokenizing, None, tuple[Columns, str]]:
     about: dict[str, Any] = {}
     target = None
     if cache is not None and path.exists():
-        about = {"key": key(_sha256(path), base, settings)}
+        about = {"key": key(sha256(path), base, settings)}
         target = _place(cache, path, about["key"])
         if (found := _found(target, about)) is not None:
             return found, ""
@@ -154,23 +180,26 @@ def _put(staging: Path, target: Path, about: dict[str, Any]) -> None:
 
 def key(data: str, base: Path, settings: TrainingConfig) -> str:
     """sha256 of everything that decides the tokens; `data` is that of the split's file."""
-    deciding = {
-        "format": _FORMAT,
-        "data": data,
-        "base": _tokenizer(base),
-        "settings": settings.model_dump(mode="json", exclude=set(NO_PART)),
-        "made by": _makers(),
-    }
-    return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()
+    said = settings.model_dump(mode="json", exclude=set(NO_PART))
+    return digest(base, {"format": _FORMAT, "data": data, "settings": said})
 
 
-def _tokenizer(base: Path) -> dict[str, str]:
-    """The files of a model folder that may have a part in its tokens: all but the weights."""
-    return {
-        path.name: _sha256(path)
+def digest(base: Path, deciding: Mapping[str, Any]) -> str:
+    """sha256 of `deciding`, of the tokenizer of the folder `base`, and of what makes tokens."""
+    files = [
+        path
         for path in sorted(base.iterdir())
         if path.is_file() and path.suffix not in _WEIGHTS and path.name != _MANIFEST
+    ]
+    known = [_known(path, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    everything = {
+        **deciding,
+        "base": {path.name: found for path, (found, _) in zip(files, known, strict=True)},
+        "made by": _makers(),
+        # A template that writes the date writes another one tomorrow.
+        "day": date.today().isoformat() if any(dated for _, dated in known) else "",
     }
+    return hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()
 
 
 @functools.cache
@@ -178,11 +207,20 @@ def _makers() -> dict[str, str]:
     """The code and the libraries that make tokens."""
     code = [*Path(__file__).parent.glob("*.py"), Path(plain.__file__), Path(formats.__file__)]
     return {
-        **{path.name: _sha256(path) for path in sorted(code)},
+        **{path.name: sha256(path) for path in sorted(code)},
         **{name: importlib.metadata.version(name) for name in _LIBRARIES},
     }
 
 
-def _sha256(path: Path) -> str:
+@functools.lru_cache(maxsize=256)
+def _known(path: Path, size: int, changed: int) -> tuple[str, bool]:
+    """The sha256 of a tokenizer's file, and whether it may hold a template that asks for the time; read
+    again when its size or time is another."""
+    content = path.read_bytes()
+    return hashlib.sha256(content).hexdigest(), b"strftime_now" in content
+
+
+def sha256(path: Path) -> str:
+    """Of a file's bytes, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

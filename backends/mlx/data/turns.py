@@ -7,7 +7,7 @@ or write what comes before it differently; such a turn is left out, with the rea
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Any
@@ -81,6 +81,15 @@ class Chat:
         """The tokens of a rendered text."""
         return plain.encode(self.tokenizer, text, self.typed)
 
+    def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
+        """The tokens of several pieces; one call takes half as long as one for each."""
+        if self.typed:
+            return [self.encode(text) for text in texts]
+        several: Any = getattr(self.tokenizer, "_tokenizer", self.tokenizer)  # mlx-lm wraps it
+        encoded = several(list(texts), add_special_tokens=False)
+        tokens: list[list[int]] = encoded["input_ids"]
+        return tokens
+
     def prompt_text(self, number: int) -> str:
         return self._text(self.messages[:number], add_generation_prompt=True)
 
@@ -132,7 +141,7 @@ def earlier_turns(
     marks = sorted(
         {mark for place in places.values() if isinstance(place, tuple) for mark in place}
     )
-    positions = _positions(text, prompt, marks, chat.encode)
+    positions = _positions(text, prompt, marks, chat)
     return [_turn(chat, number, places[number], positions, prompt, ending) for number in numbers]
 
 
@@ -187,18 +196,18 @@ def _past_ending(prompt: Sequence[int], end: int, ending: Sequence[int], tokeniz
 
 
 def _positions(
-    text: str, tokens: Sequence[int], marks: Sequence[int], encode: Callable[[str], list[int]]
+    text: str, tokens: Sequence[int], marks: Sequence[int], chat: Chat
 ) -> dict[int, tuple[int, bool]]:
     """For each mark in `text`, in characters, how many of its `tokens` lie before it, and whether a
     token ends right there."""
-    pieces = [encode(text[a:b]) for a, b in pairwise([0, *marks, len(text)])]
+    pieces = chat.encode_all([text[a:b] for a, b in pairwise([0, *marks, len(text)])])
     if [token for piece in pieces for token in piece] == list(tokens):
         ends = accumulate(len(piece) for piece in pieces)
         return {mark: (end, True) for mark, end in zip(marks, ends, strict=False)}
     # A tokenizer that treats the beginning of a text specially: from the start for each mark.
     found = {}
     for mark in marks:
-        before = encode(text[:mark])
+        before = chat.encode(text[:mark])
         same = next(
             (n for n, (a, b) in enumerate(zip(before, tokens, strict=False)) if a != b),
             min(len(before), len(tokens)),

@@ -5,10 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pytest
 from django.test import Client
 from django.utils import timezone
 
+from backends import get_backend
+from registry.datasets import snapshots
+from registry.models import Dataset, DatasetReport
+from registry.storage import paths
 from tests.training.build import claim, make_config, make_dataset, make_job, make_model
 from training import queue
 from training.machine import neighbours
@@ -70,6 +75,50 @@ def test_packed_examples_attend_to_no_more_than_a_row() -> None:
 def test_the_estimate_holds_for_whatever_is_learned(learn: str) -> None:
     """It counts the logits of every token."""
     assert total(learn=learn) == total()
+
+
+def test_the_lengths_of_an_earlier_run_make_a_closer_estimate(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Few examples are as long as the longest."""
+    estimator, _ = estimator_and_family()
+    before = estimator(make_config(batch_size=8)).nbytes
+    asked: list[Any] = []
+
+    def token_lengths(_: object, *about: Any) -> Any:
+        asked.append(about)
+        return np.array([10] * 90 + [100] * 9 + [900])
+
+    monkeypatch.setattr(type(get_backend("fake")), "token_lengths", token_lengths)
+    found = estimator(make_config(batch_size=8)).parts
+    dataset, base = Dataset.objects.get(), estimator.base
+    tokens = paths.root() / "tokens" / dataset.checksum
+    assert asked == [(*asked[0][:2], make_config(batch_size=8), tokens)]
+    assert asked[0][1] == snapshots.dataset_path(dataset)
+    whole = estimate.memory(base, make_config(batch_size=8), 900)
+    assert found.activations < 0.6 * whole.activations
+    assert found.weights == whole.weights
+    assert before != estimator(make_config(batch_size=8)).nbytes
+
+
+def test_the_doctors_lengths_do_before_the_first_run() -> None:
+    make_job()
+    bars = [{"from": 0, "to": 99, "count": 95}, {"from": 800, "to": 899, "count": 1}]
+    report = {"tokens": {"train": {"longest": 880, "histogram": bars}}}
+    job = TrainingJob.objects.first()
+    assert job is not None
+    DatasetReport.objects.create(
+        dataset=job.dataset,
+        base_model=job.model.base_model,
+        max_seq_length=2048,
+        report=report,
+    )
+    told = measured.Estimator(job.model.base_model, job.dataset)
+    found = told(make_config(batch_size=8)).parts
+    whole = estimate.memory(told.base, make_config(batch_size=8), 880)
+    assert found.activations < 0.6 * whole.activations
+    shorter = told(make_config(batch_size=8, max_seq_length=64)).parts
+    assert shorter.activations < found.activations
 
 
 # SmolLM2-135M in float32 with LoRA of rank 8 on all layers, on the CPU: the most that the training

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Generator, Iterator
+from datetime import date
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from backends.base import BadExample, Tokenizing, TrainingConfig
+from backends.mlx import MLXBackend
 from backends.mlx.data import cache, columns, tokenizing
 from backends.mlx.data.examples import read_split
 from backends.mlx.data.preferences import read_pairs
@@ -165,7 +169,14 @@ def test_another_tokenizer_template_or_code_is_another_name(
     (base / "model.safetensors").write_bytes(b"other weights")
     assert key_of(base) == before
     (base / "chat_template.jinja").write_text("{{ messages }}")
-    assert key_of(base) != before
+    templated = key_of(base)
+    assert templated != before
+    monkeypatch.setattr(cache, "date", SimpleNamespace(today=lambda: date(2031, 1, 2)))
+    assert key_of(base) == templated
+    (base / "chat_template.jinja").write_text("{{ strftime_now('%d') }}{{ messages }}")
+    dated = key_of(base)
+    monkeypatch.setattr(cache, "date", SimpleNamespace(today=lambda: date(2031, 1, 3)))
+    assert key_of(base) != dated
     monkeypatch.setattr(cache, "_makers", lambda: {"turns.py": "other"})
     assert key_of(tiny_base) != before
 
@@ -322,3 +333,35 @@ def test_lines_are_counted_over_pieces(tmp_path: Path, monkeypatch: pytest.Monke
     for piece in pieces:
         before = path.read_bytes()[: piece.begin]
         assert piece.line == before.count(b"\n") + 1
+
+
+def test_the_lengths_of_an_earlier_run_are_found_without_a_tokenizer(
+    tiny_base: Path, tokenizer: Any, data: Path, tmp_path: Path
+) -> None:
+    kept, backend = tmp_path / "kept", MLXBackend()
+    assert backend.token_lengths(tiny_base, data.parent, CONFIG, kept) is None
+    digest = hashlib.sha256(data.read_bytes()).hexdigest()
+    manifest = {"files": {"train.jsonl": {"sha256": digest}}}
+    (data.parent / "manifest.json").write_text(json.dumps(manifest))
+    assert backend.token_lengths(tiny_base, data.parent, CONFIG, kept) is None
+    cache.read_here(data, tiny_base, tokenizer, CONFIG, kept)
+    whole = read_split(data, tokenizer, 2048, "everything").examples
+    for limit in (60, 2048):
+        config = TrainingConfig(max_seq_length=limit)
+        found = backend.token_lengths(tiny_base, data.parent, config, kept)
+        assert found is not None
+        assert found.tolist() == sorted(example.length for example in whole)
+    others = TrainingConfig(learn="everything")
+    assert backend.token_lengths(tiny_base, data.parent, others, kept) is None
+
+
+def test_of_pairs_the_longer_answer_counts(
+    tiny_base: Path, tokenizer: Any, preferences: Path, tmp_path: Path
+) -> None:
+    config, path = TrainingConfig(objective="dpo"), preferences / "train.jsonl"
+    manifest = {"files": {"train.jsonl": {"sha256": hashlib.sha256(path.read_bytes()).hexdigest()}}}
+    (preferences / "manifest.json").write_text(json.dumps(manifest))
+    pairs = cache.read_here(path, tiny_base, tokenizer, config, tmp_path / "kept").examples
+    found = MLXBackend().token_lengths(tiny_base, preferences, config, tmp_path / "kept")
+    assert found is not None
+    assert found.tolist() == sorted(pairs.lengths.tolist())

@@ -13,6 +13,7 @@ import pytest
 
 from backends.base import TemplateMismatch
 from backends.mlx import MLXBackend
+from backends.mlx.evals import parity
 
 pytestmark = pytest.mark.any_database
 
@@ -154,6 +155,33 @@ def test_only_a_sample_is_rendered(base: Path, tmp_path: Path) -> None:
     MLXBackend().check_template(base, data, 5)
     with pytest.raises(TemplateMismatch, match="line 10"):
         MLXBackend().check_template(base, data, 10)
+
+
+def test_what_has_passed_is_checked_again_when_something_is_other(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept, checked = tmp_path / "kept", []
+    check = parity._check_splits
+    monkeypatch.setattr(
+        parity, "_check_splits", lambda *given: [checked.append(given), check(*given)]
+    )
+    with_template(base, WRITES_ALL)
+    data = make_data(tmp_path / "data", {"messages": [ASKED, ANSWERED]})
+    for _ in range(2):
+        MLXBackend().check_template(base, data, 8, kept)
+    assert len(checked) == 1
+    assert [path.name.partition("-")[0] for path in kept.iterdir()] == ["parity"]
+    make_data(data, {"messages": [said("user", "Hi", mood="glad"), ANSWERED]})
+    for _ in range(2):  # what has not passed is not kept
+        with pytest.raises(TemplateMismatch):
+            MLXBackend().check_template(base, data, 8, kept)
+    make_data(data, {"messages": [ASKED, ANSWERED]})
+    with_template(base, WRITES_ALL + "{# another #}")
+    MLXBackend().check_template(base, data, 8, kept)
+    assert len(checked) == 4
+    (tmp_path / "file").touch()
+    MLXBackend().check_template(base, data, 8, tmp_path / "file")  # a place that cannot be written
+    assert len(checked) == 5
 
 
 def test_a_hostile_template_ends_its_process_with_the_reason(base: Path, tmp_path: Path) -> None:
