@@ -68,8 +68,13 @@ class Backend(Protocol):
         ...
 
     def memory_bytes(self) -> int | None:
-        """Bytes that all of this process's arrays hold on the device now; None where that is not
-        known. May be called from any thread."""
+        """Bytes that this process holds on the device now, for all of its arrays and for those to come
+        (buffers that were freed and are kept); None where that is not known. May be called from any
+        thread."""
+        ...
+
+    def free_unused(self) -> None:
+        """Give the buffers that are kept for arrays to come back to the system."""
         ...
 
     def load(

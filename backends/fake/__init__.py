@@ -86,6 +86,9 @@ class FakeBackend:
     def memory_bytes(self) -> int | None:
         return None
 
+    def free_unused(self) -> None:
+        """It keeps nothing."""
+
     def load(
         self, base: Path, adapter: Path | None = None, options: LoadOptions = LoadOptions()
     ) -> LoadedModel:

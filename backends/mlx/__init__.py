@@ -17,7 +17,7 @@ from backends.base import (
     TrainingEvent,
     TrainingRun,
 )
-from backends.mlx.device import SERVING_CACHE, describe_device, limit_cache, prepare
+from backends.mlx.device import describe_device, limit_cache, prepare
 
 if TYPE_CHECKING:
     import numpy as np
@@ -83,13 +83,19 @@ class MLXBackend:
         prepare()
         import mlx.core as mx
 
-        return int(mx.get_active_memory())
+        return int(mx.get_active_memory() + mx.get_cache_memory())
+
+    def free_unused(self) -> None:
+        prepare()
+        import mlx.core as mx
+
+        mx.clear_cache()
 
     def load(
         self, base: Path, adapter: Path | None = None, options: LoadOptions = LoadOptions()
     ) -> LoadedModel:
         prepare()
-        limit_cache(SERVING_CACHE)
+        limit_cache()
         from backends.mlx.serving.generation import load_model
 
         return load_model(base, adapter, options)

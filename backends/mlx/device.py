@@ -154,12 +154,12 @@ def peak_memory() -> int:
     return int(mx.get_peak_memory())
 
 
-SERVING_CACHE, TRAINING_CACHE = 2 << 30, 256 << 20
+KEPT_BUFFERS = 256 << 20
 """Bytes of freed buffers that MLX keeps on the CPU. A training run is no faster with more: its steps
 took as long with 64 MiB as with 2 GiB, which doubled its peak (2 cores, 2026-11)."""
 
 
-def limit_cache(most: int) -> None:
+def limit_cache(most: int = KEPT_BUFFERS) -> None:
     """Let MLX keep freed buffers for reuse on the CPU. `prepare()` must have run.
 
     Its default there is 32 MiB; beyond it every array is new memory from the system, whose page

@@ -7,7 +7,7 @@ or write what comes before it differently; such a turn is left out, with the rea
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Any
@@ -141,7 +141,7 @@ def earlier_turns(
     marks = sorted(
         {mark for place in places.values() if isinstance(place, tuple) for mark in place}
     )
-    positions = _positions(text, prompt, marks, chat)
+    positions = _positions(text, prompt, marks, chat.encode_all)
     return [_turn(chat, number, places[number], positions, prompt, ending) for number in numbers]
 
 
@@ -196,18 +196,21 @@ def _past_ending(prompt: Sequence[int], end: int, ending: Sequence[int], tokeniz
 
 
 def _positions(
-    text: str, tokens: Sequence[int], marks: Sequence[int], chat: Chat
+    text: str,
+    tokens: Sequence[int],
+    marks: Sequence[int],
+    encode_all: Callable[[Sequence[str]], list[list[int]]],
 ) -> dict[int, tuple[int, bool]]:
     """For each mark in `text`, in characters, how many of its `tokens` lie before it, and whether a
     token ends right there."""
-    pieces = chat.encode_all([text[a:b] for a, b in pairwise([0, *marks, len(text)])])
+    pieces = encode_all([text[a:b] for a, b in pairwise([0, *marks, len(text)])])
     if [token for piece in pieces for token in piece] == list(tokens):
         ends = accumulate(len(piece) for piece in pieces)
         return {mark: (end, True) for mark, end in zip(marks, ends, strict=False)}
     # A tokenizer that treats the beginning of a text specially: from the start for each mark.
     found = {}
     for mark in marks:
-        before = chat.encode(text[:mark])
+        (before,) = encode_all([text[:mark]])
         same = next(
             (n for n, (a, b) in enumerate(zip(before, tokens, strict=False)) if a != b),
             min(len(before), len(tokens)),

@@ -199,10 +199,11 @@ class Residents:
         return self.make_room(resident.kv_bytes * tokens + growth, keep=resident)
 
     def make_room(self, needed: int, keep: Resident | None = None) -> bool:
-        """Free memory until `needed` bytes are available: prefixes first, then the idle models that were
-        used longest ago. Whether that was enough."""
+        """Free memory until `needed` bytes are available: unused buffers first, then prefixes, then the
+        idle models that were used longest ago. Whether that was enough."""
         if self._missing(needed) <= 0:
             return True
+        self._backend.free_unused()
         oldest = sorted(self, key=lambda r: r.last_used)
         for resident in oldest:
             resident.measure()

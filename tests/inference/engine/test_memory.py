@@ -191,6 +191,29 @@ async def test_the_budget_is_about_what_the_device_holds() -> None:
         assert await text_of(ask(base, max_tokens=3))
 
 
+class Keeping(FakeBackend):
+    """A device that keeps freed buffers until it is asked to give them back."""
+
+    kept = 0
+
+    def memory_bytes(self) -> int | None:
+        return self.kept
+
+    def free_unused(self) -> None:
+        self.kept = 0
+
+
+async def test_freed_buffers_count_and_go_before_a_model_does() -> None:
+    one, two, backend = make_base_folder("one"), make_base_folder("two"), Keeping()
+    async with running_engine(backend, budget_bytes=2**20) as engine:
+        assert await text_of(ask(one, max_tokens=3))
+        backend.kept = 2**21
+        assert engine.stats()["models_bytes"] == 2**21
+        assert await text_of(ask(two, max_tokens=3))
+        assert len(engine.stats()["models"]) == 2
+        assert (backend.kept, engine.stats()["evictions"]) == (0, 0)
+
+
 def test_the_kind_of_fine_tune_decides_whose_memory_it_is(tmp_path: Path) -> None:
     for kind, own in (("lora", False), ("dora", True), ("full", True)):
         adapter = tmp_path / kind
