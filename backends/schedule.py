@@ -6,8 +6,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from backends.base import TrainingConfig
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 WINDOW = 16
 """Steps whose examples are sorted by length together, so that a batch has examples of like length."""
@@ -73,7 +78,9 @@ def examples_per_step(config: TrainingConfig) -> int:
     return config.batch_size * config.grad_accumulation_steps
 
 
-def heaviest_batch(lengths: Sequence[int], config: TrainingConfig, parts: int) -> int:
+def heaviest_batch(
+    lengths: Sequence[int] | NDArray[np.integer[Any]], config: TrainingConfig, parts: int
+) -> int:
     """About how many tokens, with padding, the batch with the longest example has; `lengths` come in
     ascending order. The examples beside it are the longest of those drawn for the same WINDOW.
 

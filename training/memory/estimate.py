@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from backends.base import TrainingConfig
 from backends.schedule import heaviest_batch
 
-FORMULA = 3
+FORMULA = 4
 """Increase it when the formula or the measurement changes: runs estimated by an earlier formula say
 nothing about the error of this one, and must not correct it."""
 
@@ -185,19 +185,16 @@ def _activations(
     passing = 4 * size.hidden + 2 * size.intermediate + 2 * size.heads * row
     if config.grad_checkpoint:
         kept, passing = size.hidden * layers, passing + _kept(size, config, row)
-    if base.on_cpu and config.grad_checkpoint:
-        passing = int(_LEFT_WITHIN_LAYERS * passing)
-    elif base.on_cpu:
-        kept = int(_LEFT_OF_ALL * kept)
     # DoRA normalizes each adapted matrix, so an unquantized copy of it exists as well.
     matrix = 2 * size.hidden * size.intermediate * width if config.fine_tune_type == "dora" else 0
-    return tokens * (kept + passing) * width + matrix + _logits(base, tokens)
+    arrays = tokens * (kept + passing) * width + matrix + _logits(base, tokens)
+    return arrays + (min(_FREED, arrays) if base.on_cpu else 0)
 
 
-_LEFT_OF_ALL, _LEFT_WITHIN_LAYERS = 1.12, 2.7
-"""On the CPU the process keeps freed arrays for later arrays of the same size, so its peak is a sum
-over sizes. How much that adds was measured (see docs/benchmarks.md): little when all layers' arrays
-exist at once, much when one layer's arrays come and go."""
+_FREED = 256 << 20
+"""On the CPU MLX keeps so many bytes of freed arrays for later ones
+(`backends.mlx.device.KEPT_BUFFERS`), which a run of more than a few steps fills: its peak is that of its
+arrays and these."""
 
 
 def _kept(size: Dimensions, config: TrainingConfig, row: int) -> int:

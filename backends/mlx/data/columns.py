@@ -26,10 +26,17 @@ from backends.mlx.data.examples import Example
 META = "meta.json"
 _BLOCK = 1 << 20  # bytes read at a time for a checksum
 
-TYPES = {"lines": "I", "lengths": "I", "learned": "I", "spans": "I", "tokens": "I"}
-"""Each column's type, as `array` names it. `lines` has a number for each item; `lengths` (tokens)
-and `learned` (spans) one for each of its examples; `spans` two for each span; `tokens` one for each
-token, in 16 bits where the vocabulary allows."""
+TYPES = {
+    "lines": "I",
+    "labels": "B",
+    "lengths": "I",
+    "learned": "I",
+    "spans": "I",
+    "tokens": "I",
+}
+"""Each column's type, as `array` names it. `lines` and `labels` have a number for each item; `lengths`
+(tokens) and `learned` (spans) one for each of its examples; `spans` two for each span; `tokens` one
+for each token, in 16 bits where the vocabulary allows."""
 
 type Column = NDArray[np.unsignedinteger[Any]]
 
@@ -46,6 +53,11 @@ class Item(Protocol):
     def line(self) -> int: ...
 
     @property
+    def label(self) -> int:
+        """What a kind wants to know of it besides its examples, 0 to 255."""
+        ...
+
+    @property
     def notes(self) -> tuple[str, ...]: ...
 
     @property
@@ -54,15 +66,21 @@ class Item(Protocol):
         ...
 
     @classmethod
-    def joined(cls, parts: Sequence[Example], line: int) -> Self: ...
+    def joined(cls, parts: Sequence[Example], line: int, label: int) -> Self: ...
 
     @classmethod
-    def read(cls, value: Any, line: int, tokenizer: Any, config: TrainingConfig) -> Self:
+    def read(cls, value: Any, line: int, tokenizer: Any, config: TrainingConfig) -> Sequence[Self]:
         """From a line's value. Raises ValueError, TypeError and KeyError."""
         ...
 
     def fit(self, limit: int) -> Self | None:
         """It without the tokens beyond `limit`; None when nothing is left to learn."""
+        ...
+
+    @classmethod
+    def fits(cls, items: Sequence[Self], limit: int) -> bool:
+        """Whether the items of one line have something to learn within `limit`. It is asked where they
+        have several examples, of which one is longer; else it is enough that each has some."""
         ...
 
 
@@ -81,6 +99,7 @@ class Columns:
         notes: Counter[str] = Counter()
         for item in items:
             made["lines"].append(item.line)
+            made["labels"].append(item.label)
             notes.update(item.notes)
             for part in item.parts:
                 made["lengths"].append(part.length)
@@ -104,33 +123,42 @@ class Items[I: Item](Sequence[I]):
         lengths, learned = self._columns["lengths"], self._columns["learned"]
         self._ends = np.cumsum(lengths, dtype=np.int64)  # of each example, in tokens
         self._span_ends = np.cumsum(learned, dtype=np.int64)
-        total = len(self._columns["lines"])
-        self._parts = len(lengths) // total if total else 1
-        longest = lengths.reshape(total, self._parts).max(axis=1) if total else lengths
-        kept = self._usable(longest)
+        lines = self._columns["lines"]
+        self._parts = len(lengths) // len(lines) if len(lines) else 1
+        longest = lengths.reshape(-1, self._parts).max(axis=1) if len(lines) else lengths
+        starts = np.flatnonzero(np.diff(lines, prepend=0))  # of each line's items
+        long, usable = self._by_line(longest, starts)
+        kept = np.repeat(usable, np.diff(starts, append=len(lines)))
         self._rows = np.flatnonzero(kept).astype(np.uint32)
-        self.truncated = int((longest > limit).sum())
-        self.dropped = total - len(self._rows)
+        self.truncated, self.dropped = int(long.sum()), int((~usable).sum())
         self.lengths = np.minimum(longest[kept], limit).astype(np.int32)
 
-    def _usable(self, longest: Column) -> NDArray[np.bool_]:
-        """Which items have something to learn."""
+    def _by_line(
+        self, longest: Column, starts: NDArray[np.intp]
+    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Which lines have a longer example, and which have something to learn: all or none of a
+        line's items are kept."""
+        if not len(starts):
+            return np.empty(0, np.bool_), np.empty(0, np.bool_)
         learned, spans = self._columns["learned"], self._columns["spans"]
         first = np.full(len(learned), self._limit, np.int64)  # where each example's first span is
         some = np.flatnonzero(learned)
         first[some] = spans[2 * (self._span_ends[some] - learned[some])]
-        usable: NDArray[np.bool_] = (
-            (first < self._limit).reshape(len(longest), self._parts).all(axis=1)
-        )
-        if self._parts > 1:  # what two examples make together is for the kind to say
-            for row in np.flatnonzero(usable & (longest > self._limit)):
-                usable[row] = self._whole(int(row)).fit(self._limit) is not None
-        return usable
+        teaching = (first < self._limit).reshape(-1, self._parts).all(axis=1)
+        usable: NDArray[np.bool_] = np.logical_and.reduceat(teaching, starts)
+        long: NDArray[np.bool_] = np.logical_or.reduceat(longest > self._limit, starts)
+        if len(learned) > len(starts):
+            ends = np.append(starts[1:], len(longest))
+            for at in np.flatnonzero(usable & long):
+                items = [self._whole(row) for row in range(int(starts[at]), int(ends[at]))]
+                usable[at] = self._kind.fits(items, self._limit)
+        return long, usable
 
     def _whole(self, row: int) -> I:
         first = row * self._parts
         parts = [self._example(number) for number in range(first, first + self._parts)]
-        return self._kind.joined(parts, int(self._columns["lines"][row]))
+        lines, labels = self._columns["lines"], self._columns["labels"]
+        return self._kind.joined(parts, int(lines[row]), int(labels[row]))
 
     def _example(self, number: int) -> Example:
         end, count = int(self._ends[number]), int(self._columns["lengths"][number])

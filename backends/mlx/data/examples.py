@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import jinja2
 
@@ -45,24 +45,30 @@ class Example:
 
     # What `backends.mlx.data.columns` keeps of it, and makes it from:
 
+    label: ClassVar[int] = 0
+
     @property
     def parts(self) -> tuple[Example, ...]:
         return (self,)
 
     @classmethod
-    def joined(cls, parts: Sequence[Example], line: int) -> Self:
+    def joined(cls, parts: Sequence[Example], line: int, label: int) -> Self:
         (part,) = parts
         return cls(part.tokens, part.start, line, part.earlier)
 
     @classmethod
-    def read(cls, value: Any, line: int, tokenizer: Any, config: TrainingConfig) -> Self:
+    def read(cls, value: Any, line: int, tokenizer: Any, config: TrainingConfig) -> list[Self]:
         """From a line's value. Raises what `example_of` raises."""
         found = example_of(value, tokenizer, config.learn, config.special_tokens)
-        return cls(found.tokens, found.start, line, found.earlier, found.notes)
+        return [cls(found.tokens, found.start, line, found.earlier, found.notes)]
 
     def fit(self, limit: int) -> Self | None:
         """It without the tokens beyond `limit`; None when nothing is left to learn."""
         return cut(self, limit)
+
+    @classmethod
+    def fits(cls, items: Sequence[Self], limit: int) -> bool:
+        return all(item.fit(limit) is not None for item in items)
 
 
 def read_split(
@@ -77,7 +83,7 @@ def read_split(
     notes: Counter[str] = Counter()
 
     def parse(value: Any, line: int) -> Example:
-        example = Example.read(value, line, tokenizer, config)
+        (example,) = Example.read(value, line, tokenizer, config)
         notes.update(example.notes)
         return example
 

@@ -31,18 +31,19 @@ class Pair:
     # What `backends.mlx.data.columns` keeps of it, and makes it from:
 
     notes: ClassVar[tuple[str, ...]] = ()
+    label: ClassVar[int] = 0
 
     @property
     def parts(self) -> tuple[Example, ...]:
         return self.chosen, self.rejected
 
     @classmethod
-    def joined(cls, parts: Sequence[Example], line: int) -> Self:
+    def joined(cls, parts: Sequence[Example], line: int, label: int) -> Self:
         chosen, rejected = parts
         return cls(chosen, rejected, line)
 
     @classmethod
-    def read(cls, value: Any, line: int, tokenizer: Any, config: TrainingConfig) -> Self:
+    def read(cls, value: Any, line: int, tokenizer: Any, config: TrainingConfig) -> list[Self]:
         """From a line's value. Raises ValueError, TypeError and KeyError."""
         chosen, rejected = (
             example_of(as_chat(value, answer), tokenizer, "last_answer", config.special_tokens)
@@ -50,7 +51,7 @@ class Pair:
         )
         if chosen == rejected:
             raise ValueError("the chosen and the rejected answer are the same")
-        return cls(chosen, rejected, line)
+        return [cls(chosen, rejected, line)]
 
     def fit(self, limit: int) -> Self | None:
         """It without the tokens beyond `limit`; None when either answer lies there. Two answers that
@@ -59,6 +60,10 @@ class Pair:
         if chosen is None or rejected is None or chosen == rejected:
             return None
         return replace(self, chosen=chosen, rejected=rejected)
+
+    @classmethod
+    def fits(cls, items: Sequence[Self], limit: int) -> bool:
+        return all(item.fit(limit) is not None for item in items)
 
 
 def read_pairs(
@@ -70,7 +75,8 @@ def read_pairs(
     config = TrainingConfig(objective="dpo", special_tokens=special)
 
     def parse(value: Any, line: int) -> Pair:
-        return Pair.read(value, line, tokenizer, config)
+        (pair,) = Pair.read(value, line, tokenizer, config)
+        return pair
 
     def fit(pair: Pair) -> tuple[Pair | None, bool]:
         return pair.fit(max_seq_length), pair.length > max_seq_length

@@ -117,7 +117,7 @@ def _columns(
         if not text.strip():
             continue
         try:
-            items.append(kind.read(json.loads(text), number, tokenizer, config))
+            items.extend(kind.read(json.loads(text), number, tokenizer, config))
         except (ValueError, TypeError, KeyError) as error:
             raise BadExample(f"{path.name}, line {number}: {reason(error)}.") from None
     return Columns.of(items, narrow=narrow)

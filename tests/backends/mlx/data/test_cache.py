@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +17,7 @@ import pytest
 from backends.base import BadExample, Tokenizing, TrainingConfig
 from backends.mlx import MLXBackend
 from backends.mlx.data import cache, columns, tokenizing
-from backends.mlx.data.examples import read_split
+from backends.mlx.data.examples import Example, read_split
 from backends.mlx.data.preferences import read_pairs
 from tests.backends.training_runs import chat, write_split
 
@@ -51,7 +52,7 @@ def data(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def rarely(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Path]]:
+def rarely(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The files that were tokenized."""
     done: list[Path] = []
     tokenize = tokenizing.tokenize
@@ -365,3 +366,45 @@ def test_of_pairs_the_longer_answer_counts(
     found = MLXBackend().token_lengths(tiny_base, preferences, config, tmp_path / "kept")
     assert found is not None
     assert found.tolist() == sorted(pairs.lengths.tolist())
+
+
+@dataclass(frozen=True)
+class Half(Example):
+    """A kind of which a line makes two: they are kept or left out together."""
+
+    label: int = 0  # type: ignore[misc]
+
+    @classmethod
+    def joined(cls, parts: Sequence[Example], line: int, label: int) -> Half:
+        return cls(parts[0].tokens, parts[0].start, line, label=label)
+
+    @classmethod
+    def fits(cls, items: Sequence[Half], limit: int) -> bool:
+        cut = [item.fit(limit) for item in items]
+        if None in cut:
+            return False
+        return len(cut) == 1 or cut[0].tokens != cut[1].tokens
+
+
+def test_items_of_one_line_are_kept_together() -> None:
+    def half(line: int, label: int, *tokens: int, start: int = 1) -> Half:
+        return Half(list(tokens), start, line, label=label)
+
+    items = [
+        half(1, 1, 1, 2, 3),
+        half(1, 0, 1, 2, 4),
+        half(2, 1, 5, 6, 7, 8),  # within three tokens they are the same
+        half(2, 0, 5, 6, 7, 9),
+        half(4, 1, 5, 6, 7, 8, 9, start=4),  # has nothing to learn there, so its other half goes
+        half(4, 0, 1, 2),
+        half(5, 1, 3, 4, 5, 6),
+    ]
+    held = columns.Columns.of(items, narrow=True)
+    found = columns.Items(Half, held, 3)
+    assert [(e.line, e.label, e.tokens) for e in found] == [
+        (1, 1, [1, 2, 3]),
+        (1, 0, [1, 2, 4]),
+        (5, 1, [3, 4, 5]),
+    ]
+    assert (found.truncated, found.dropped) == (3, 2)
+    assert list(columns.Items(Half, held, 9)) == items

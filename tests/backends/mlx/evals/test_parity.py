@@ -160,11 +160,15 @@ def test_only_a_sample_is_rendered(base: Path, tmp_path: Path) -> None:
 def test_what_has_passed_is_checked_again_when_something_is_other(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kept, checked = tmp_path / "kept", []
+    kept = tmp_path / "kept"
+    checked: list[Path] = []
     check = parity._check_splits
-    monkeypatch.setattr(
-        parity, "_check_splits", lambda *given: [checked.append(given), check(*given)]
-    )
+
+    def counting(base: Path, data: Path, sample: int) -> None:
+        checked.append(data)
+        check(base, data, sample)
+
+    monkeypatch.setattr(parity, "_check_splits", counting)
     with_template(base, WRITES_ALL)
     data = make_data(tmp_path / "data", {"messages": [ASKED, ANSWERED]})
     for _ in range(2):
