@@ -17,7 +17,7 @@ from backends.base import (
     TrainingEvent,
     TrainingRun,
 )
-from backends.mlx.device import describe_device, limit_cache, prepare
+from backends.mlx.device import SERVING_CACHE, describe_device, limit_cache, prepare
 
 if TYPE_CHECKING:
     import numpy as np
@@ -95,7 +95,7 @@ class MLXBackend:
         self, base: Path, adapter: Path | None = None, options: LoadOptions = LoadOptions()
     ) -> LoadedModel:
         prepare()
-        limit_cache()
+        limit_cache(SERVING_CACHE)
         from backends.mlx.serving.generation import load_model
 
         return load_model(base, adapter, options)

@@ -193,7 +193,7 @@ def _activations(
 
 _FREED = 256 << 20
 """On the CPU MLX keeps so many bytes of freed arrays for later ones
-(`backends.mlx.device.KEPT_BUFFERS`), which a run of more than a few steps fills: its peak is that of its
+(`backends.mlx.device.TRAINING_CACHE`), which a run of more than a few steps fills: its peak is that of its
 arrays and these."""
 
 

@@ -20,7 +20,7 @@ from backends.mlx.data import batching
 from backends.mlx.data.batching import Batch, Span
 from backends.mlx.data.examples import Example
 from backends.mlx.data.packing import Segments
-from backends.mlx.device import blas_threads, device_kind, limit_cache
+from backends.mlx.device import TRAINING_CACHE, blas_threads, device_kind, limit_cache
 from backends.mlx.kernels.quick import cross_entropy, head_losses, quicken
 
 nn: Any = mlx.nn  # MLX types its core only
@@ -47,7 +47,7 @@ class Lanes:
             # There is one compiled graph per shape: coarse padding keeps their number small.
             yield cls((mx.default_stream(mx.gpu),), pad_to=32)
             return
-        limit_cache()
+        limit_cache(TRAINING_CACHE)
         with blas_threads(_MOST_LANES) as count:
             streams = [mx.default_stream(mx.cpu)]
             streams += [mx.new_stream(mx.cpu) for _ in range(count - 1)]

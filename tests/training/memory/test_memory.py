@@ -121,6 +121,14 @@ def test_the_doctors_lengths_do_before_the_first_run() -> None:
     assert shorter.activations < found.activations
 
 
+def test_the_estimate_knows_how_much_freed_memory_mlx_keeps() -> None:
+    from backends.mlx.device import TRAINING_CACHE
+
+    assert estimate._FREED == TRAINING_CACHE
+    cpu = Base(SIZE, nbytes=BASE.nbytes, activation_bytes=2, on_cpu=True)
+    assert total(base=cpu) - total() == estimate._PROGRAM + TRAINING_CACHE
+
+
 # SmolLM2-135M in float32 with LoRA of rank 8 on all layers, on the CPU: the most that the training
 # process held, in MB (see docs/benchmarks.md).
 MEASURED = {

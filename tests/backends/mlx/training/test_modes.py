@@ -24,7 +24,7 @@ from backends.base import (
     UnsupportedModel,
 )
 from backends.mlx import MLXBackend
-from backends.mlx.device import KEPT_BUFFERS, device_kind
+from backends.mlx.device import TRAINING_CACHE, device_kind
 from backends.mlx.files.loading import open_model
 from backends.mlx.training import lora, remat
 from backends.mlx.training.dropout import Keys
@@ -277,4 +277,4 @@ def test_few_freed_buffers_are_kept_on_the_cpu(
     limits: list[int] = []
     monkeypatch.setattr(mx, "set_cache_limit", limits.append)
     events(make_run(tiny_base, chats, tmp_path, **QUICK))
-    assert limits == ([KEPT_BUFFERS] if device_kind() == "cpu" else [])
+    assert limits == ([TRAINING_CACHE] if device_kind() == "cpu" else [])
