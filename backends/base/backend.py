@@ -73,6 +73,10 @@ class Backend(Protocol):
         thread."""
         ...
 
+    def unused_bytes(self) -> int:
+        """The part of them that is kept for arrays to come."""
+        ...
+
     def free_unused(self) -> None:
         """Give the buffers that are kept for arrays to come back to the system."""
         ...

@@ -86,6 +86,9 @@ class FakeBackend:
     def memory_bytes(self) -> int | None:
         return None
 
+    def unused_bytes(self) -> int:
+        return 0
+
     def free_unused(self) -> None:
         """It keeps nothing."""
 

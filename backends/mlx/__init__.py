@@ -85,6 +85,12 @@ class MLXBackend:
 
         return int(mx.get_active_memory() + mx.get_cache_memory())
 
+    def unused_bytes(self) -> int:
+        prepare()
+        import mlx.core as mx
+
+        return int(mx.get_cache_memory())
+
     def free_unused(self) -> None:
         prepare()
         import mlx.core as mx

@@ -38,6 +38,7 @@ def test_freed_buffers_count_until_they_are_given_back() -> None:
         assert held >= size
         del array
         assert backend.memory_bytes() >= held
+        assert backend.unused_bytes() >= size
         backend.free_unused()
         assert backend.memory_bytes() <= held - size
     finally:

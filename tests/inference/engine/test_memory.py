@@ -8,7 +8,7 @@ import pytest
 
 from backends.base import Sampling
 from backends.fake import FakeBackend
-from inference.engine.memory import neighbours
+from inference.engine.memory import neighbours, residents
 from inference.engine.requests.places import kv_bytes_per_token, place
 from inference.gateway import client
 from inference.protocol import Folder, Generate, Load, Unload
@@ -199,8 +199,26 @@ class Keeping(FakeBackend):
     def memory_bytes(self) -> int | None:
         return self.kept
 
+    def unused_bytes(self) -> int:
+        return self.kept
+
     def free_unused(self) -> None:
         self.kept = 0
+
+
+async def test_an_engine_without_work_gives_freed_buffers_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    base, backend = make_base_folder(), Keeping()
+    async with running_engine(backend) as engine:
+        assert await text_of(ask(base, max_tokens=3))
+        monkeypatch.setattr(residents, "BUFFERS_S", 0.0)
+        backend.kept = 2**21
+        held = engine.stats()["reclaimable_bytes"]
+        assert await text_of(ask(base, max_tokens=3))
+        await until(lambda: backend.kept == 0)
+        assert held - engine.stats()["reclaimable_bytes"] == 2**21
+        assert len(engine.stats()["models"]) == 1
 
 
 async def test_freed_buffers_count_and_go_before_a_model_does() -> None:
