@@ -112,7 +112,7 @@ def _columns(
         texts = content.decode().split("\n")
     except UnicodeDecodeError:
         raise BadExample(f"{path.name} is not UTF-8 text.") from None
-    items = []
+    items: list[Item] = []
     for number, text in enumerate(texts, start=piece.line):
         if not text.strip():
             continue

@@ -268,8 +268,8 @@ class Residents:
         left = []
         if self._backend.unused_bytes():
             used = max((resident.last_used for resident in self), default=0.0)
-            if (rest := used + BUFFERS_S - time.monotonic()) > 0:
-                left.append(rest)
+            if (until := used + BUFFERS_S - time.monotonic()) > 0:
+                left.append(until)
             else:
                 self._backend.free_unused()
         for resident in self:
