@@ -157,7 +157,7 @@ def test_the_estimate_is_near_what_was_measured(
     assert total(length, SMOL, **settings) / 1e6 == pytest.approx(megabytes, rel=0.1)
 
 
-@pytest.mark.parametrize(("checkpoint", "megabytes"), [(False, 4468)])
+@pytest.mark.parametrize(("checkpoint", "megabytes"), [(False, 4468), (True, 1561)])
 def test_the_estimate_is_near_for_lengths_that_differ(checkpoint: bool, megabytes: int) -> None:
     """96 texts of log-normal lengths, the longest of them 300 tokens, in batches of 8."""
     draw = random.Random(5)
