@@ -38,7 +38,7 @@ class Split[T]:
     """The usable examples of one file. `truncated` had to be cut; `dropped` had nothing left to learn.
     `notes` counts the answers that are not learned, or are learned, against the setting, by reason."""
 
-    examples: list[T]
+    examples: Sequence[T]
     truncated: int
     dropped: int
     notes: dict[str, int] = field(default_factory=dict)
@@ -68,15 +68,20 @@ def read_jsonl[T](
         else:
             examples.append(example)
     if not examples:
-        raise BadExample(
-            f"{path.name} has no usable example"
-            + (
-                " within max_seq_length, or every answer has weight 0; raise them."
-                if dropped
-                else "; it is empty."
-            )
-        )
+        raise no_example(path.name, dropped)
     return Split(examples, truncated, dropped)
+
+
+def no_example(name: str, dropped: int) -> BadExample:
+    """The error of a file `name` without a usable example, of which `dropped` had nothing to learn."""
+    return BadExample(
+        f"{name} has no usable example"
+        + (
+            " within max_seq_length, or every answer has weight 0; raise them."
+            if dropped
+            else "; it is empty."
+        )
+    )
 
 
 def conversation(value: Any) -> str | list[dict[str, Any]]:

@@ -4,9 +4,18 @@ backend."""
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from backends.base import TrainingConfig
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+WINDOW = 16
+"""Steps whose examples are sorted by length together, so that a batch has examples of like length."""
 
 
 @dataclass
@@ -67,6 +76,24 @@ class Progress:
 
 def examples_per_step(config: TrainingConfig) -> int:
     return config.batch_size * config.grad_accumulation_steps
+
+
+def heaviest_batch(
+    lengths: Sequence[int] | NDArray[np.integer[Any]], config: TrainingConfig, parts: int
+) -> int:
+    """About how many tokens, with padding, the batch with the longest example has; `lengths` come in
+    ascending order. The examples beside it are the longest of those drawn for the same WINDOW.
+
+    A batch of `parts` above 1 is divided in two, each padded to its own longest.
+    """
+    total, size = len(lengths), config.batch_size
+    window = min(total, WINDOW * examples_per_step(config))
+    places = [total - 1 - k * total // window for k in range(min(size, total))]
+    rows = [min(int(lengths[place]), config.max_seq_length) for place in places]
+    ways = [(rows[0] * len(rows), 0)]
+    if parts > 1:
+        ways += [(at * rows[0], (len(rows) - at) * rows[at]) for at in range(1, len(rows))]
+    return sum(min(ways, key=max))
 
 
 def resolved(config: TrainingConfig, examples: int) -> TrainingConfig:

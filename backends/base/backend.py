@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from backends.base.examining import Examination, RenderedRow
 from backends.base.generation import LoadedModel, LoadOptions
 from backends.base.models import DeviceInfo, Fidelity, ImportedModel
-from backends.base.training import Thoughts, TrainingEvent, TrainingRun
+from backends.base.training import Thoughts, TrainingConfig, TrainingEvent, TrainingRun
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 @runtime_checkable
@@ -75,8 +79,17 @@ class Backend(Protocol):
         ...
 
     def memory_bytes(self) -> int | None:
-        """Bytes that all of this process's arrays hold on the device now; None where that is not
-        known. May be called from any thread."""
+        """Bytes that this process holds on the device now, for all of its arrays and for those to come
+        (buffers that were freed and are kept); None where that is not known. May be called from any
+        thread."""
+        ...
+
+    def unused_bytes(self) -> int:
+        """The part of them that is kept for arrays to come."""
+        ...
+
+    def free_unused(self) -> None:
+        """Give the buffers that are kept for arrays to come back to the system."""
         ...
 
     def load(
@@ -90,10 +103,16 @@ class Backend(Protocol):
         ...
 
     def check_template(
-        self, base: Path, data: Path, sample: int, thoughts: Thoughts = "kept"
+        self,
+        base: Path,
+        data: Path,
+        sample: int,
+        thoughts: Thoughts = "kept",
+        cache: Path | None = None,
     ) -> None:
         """Compare how training and a served model render at most `sample` examples of each split of
-        the folder `data`, with their thoughts as configured; loads no weights.
+        the folder `data`, with their thoughts as configured; loads no weights. That it passed is kept
+        in the folder `cache`, where it is given, and not checked again until something of it is other.
 
         Raises TemplateMismatch, UnsupportedModel. A hostile template may loop forever: call it in
         a process that can be killed.
@@ -118,10 +137,17 @@ class Backend(Protocol):
     def train(self, run: TrainingRun) -> Generator[TrainingEvent, None, None]:
         """Train step by step: the caller drives the generator and stops by closing it.
 
-        The first event is Started, the last Finished. Closing it early
+        The first event is Started, except for those of Tokenizing, the last Finished. Closing it early
         saves a checkpoint of the last step. Raises BadExample, TrainingDiverged (naming the batch's examples),
         UnsupportedModel, OutOfMemory.
         """
+        ...
+
+    def token_lengths(
+        self, base: Path, data: Path, config: TrainingConfig, cache: Path
+    ) -> NDArray[np.integer[Any]] | None:
+        """Tokens of each training example, before any cut, in ascending order, as an earlier run on
+        the same data found them; None where none has left them in `cache`. Reads little."""
         ...
 
     def compare_weights(self, one: Path, other: Path) -> dict[str, float]:

@@ -216,11 +216,12 @@ def as_recorded(config: Mapping[str, Any]) -> dict[str, Any]:
 class TrainingRun:
     """One run. `data` holds train.jsonl, valid.jsonl and perhaps test.jsonl.
 
-    `output` is an empty folder that receives `adapters.safetensors` and `adapter_config.json`.
-    `checkpoints` survives the process: a run that finds a checkpoint there continues from it
-    and ends with the same bytes as a run that was never interrupted. A preference objective reads
-    examples with "prompt" (or "messages"), "chosen" and "rejected", and no others, but that kto
-    also reads those with "prompt", "completion" and "label".
+        `output` is an empty folder that receives `adapters.safetensors` and `adapter_config.json`.
+        `checkpoints` survives the process: a run that finds a checkpoint there continues from it
+        and ends with the same bytes as a run that was never interrupted. A preference objective reads
+        examples with "prompt" (or "messages"), "chosen" and "rejected", and no others, but that kto
+    also reads those with "prompt", "completion" and "label". `cache` is a folder for what a later
+    run on the same data need not do again; without it nothing is kept.
     """
 
     base: Path
@@ -228,6 +229,18 @@ class TrainingRun:
     output: Path
     checkpoints: Path
     config: TrainingConfig
+    cache: Path | None = None
+
+
+@dataclass(frozen=True)
+class Tokenizing:
+    """Progress of reading the data: `done` of `total` lines of a split. It shows that the process is
+    alive, and the run may be stopped here. Comes before Started, and only where there is much to do.
+    """
+
+    split: str
+    done: int
+    total: int
 
 
 @dataclass(frozen=True)
@@ -312,4 +325,6 @@ class Finished:
     metrics: dict[str, float] = field(default_factory=dict)
 
 
-TrainingEvent = Started | Stepped | Evaluating | Evaluated | Sampled | Checkpointed | Finished
+TrainingEvent = (
+    Tokenizing | Started | Stepped | Evaluating | Evaluated | Sampled | Checkpointed | Finished
+)

@@ -23,6 +23,7 @@ from backends.base import (
     LoadOptions,
     RenderedRow,
     Thoughts,
+    TrainingConfig,
     TrainingEvent,
     TrainingRun,
 )
@@ -95,6 +96,12 @@ class FakeBackend:
     def memory_bytes(self) -> int | None:
         return None
 
+    def unused_bytes(self) -> int:
+        return 0
+
+    def free_unused(self) -> None:
+        """It keeps nothing."""
+
     def load(
         self, base: Path, adapter: Path | None = None, options: LoadOptions = LoadOptions()
     ) -> LoadedModel:
@@ -102,8 +109,16 @@ class FakeBackend:
         model = files.inspect(base)
         return generation.FakeModel(model, pace, self._reply_words, adapter, options, self._reply)
 
+    def token_lengths(self, base: Path, data: Path, config: TrainingConfig, cache: Path) -> None:
+        """It keeps no tokens."""
+
     def check_template(
-        self, base: Path, data: Path, sample: int, thoughts: Thoughts = "kept"
+        self,
+        base: Path,
+        data: Path,
+        sample: int,
+        thoughts: Thoughts = "kept",
+        cache: Path | None = None,
     ) -> None:
         files.inspect(base)
         parity.check_template(data, sample, thoughts, os.environ.get("HUB_FAKE_TEMPLATE", ""))

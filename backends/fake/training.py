@@ -14,7 +14,7 @@ import math
 import random
 import time
 from array import array
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -62,7 +62,7 @@ class _Training:
     progress: Progress = field(default_factory=Progress)
     learned: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
-    splits: dict[str, list[Line]] = field(default_factory=dict)
+    splits: dict[str, Sequence[Line]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     def events(self) -> Generator[TrainingEvent, None, None]:

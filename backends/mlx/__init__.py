@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from backends.base import (
     DeviceInfo,
@@ -14,10 +15,15 @@ from backends.base import (
     LoadOptions,
     RenderedRow,
     Thoughts,
+    TrainingConfig,
     TrainingEvent,
     TrainingRun,
 )
 from backends.mlx.device import SERVING_CACHE, describe_device, limit_cache, prepare
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 class MLXBackend:
@@ -91,7 +97,19 @@ class MLXBackend:
         prepare()
         import mlx.core as mx
 
-        return int(mx.get_active_memory())
+        return int(mx.get_active_memory() + mx.get_cache_memory())
+
+    def unused_bytes(self) -> int:
+        prepare()
+        import mlx.core as mx
+
+        return int(mx.get_cache_memory())
+
+    def free_unused(self) -> None:
+        prepare()
+        import mlx.core as mx
+
+        mx.clear_cache()
 
     def load(
         self, base: Path, adapter: Path | None = None, options: LoadOptions = LoadOptions()
@@ -103,12 +121,17 @@ class MLXBackend:
         return load_model(base, adapter, options)
 
     def check_template(
-        self, base: Path, data: Path, sample: int, thoughts: Thoughts = "kept"
+        self,
+        base: Path,
+        data: Path,
+        sample: int,
+        thoughts: Thoughts = "kept",
+        cache: Path | None = None,
     ) -> None:
         prepare()
         from backends.mlx.evals.parity import check_template
 
-        check_template(base, data, sample, thoughts)
+        check_template(base, data, sample, thoughts, cache)
 
     def run_lm_eval(
         self,
@@ -128,6 +151,13 @@ class MLXBackend:
         from backends.mlx.training.trainer import train
 
         return train(run)
+
+    def token_lengths(
+        self, base: Path, data: Path, config: TrainingConfig, cache: Path
+    ) -> NDArray[np.integer[Any]] | None:
+        from backends.mlx.data.cache import token_lengths
+
+        return token_lengths(base, data, config, cache)
 
     def largest_weights(self, path: Path) -> dict[str, float]:
         prepare()

@@ -57,19 +57,24 @@ def main() -> None:
     train_set, valid_set, _ = load_dataset(args, tokenizer)
     np.random.seed(args.seed)
     lora.train_model(args, model, train_set, valid_set, Report())
-    print(json.dumps({"val_loss": validation_loss(model, tokenizer, spec["data"], config)}))
+    base = Path(spec["base"])
+    loss = validation_loss(model, tokenizer, base, spec["data"], config)
+    print(json.dumps({"val_loss": loss}))
 
 
-def validation_loss(model: Any, tokenizer: Any, data: str, config: TrainingConfig) -> float:
+def validation_loss(
+    model: Any, tokenizer: Any, base: Path, data: str, config: TrainingConfig
+) -> float:
     """Over the whole split, by the hub's own measure: mlx-lm's leaves out an incomplete batch."""
+    from backends.mlx.data import cache
     from backends.mlx.training.evaluation import Evaluation
     from backends.mlx.training.loss import Lanes
     from backends.mlx.training.objectives import objective_of
 
     with Lanes.open() as lanes:
         objective = objective_of(config, lanes)
-        items = objective.read(Path(data) / "valid.jsonl", tokenizer).examples
-        return Evaluation(objective, lanes, items).measure(model)["loss"]
+        split = cache.read_here(Path(data) / "valid.jsonl", base, tokenizer, config)
+        return Evaluation(objective, lanes, split.examples).measure(model)["loss"]
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """What storage holds that no row names: listed with its reason and size, and swept on demand.
 
 What is younger than `AGE` is left alone: files being written have no row yet. An interrupted
-download is worth hours, so it is kept for `RESUMABLE` for a retry to continue, and listed, too.
+download is worth hours, so it is kept for `RESUMABLE` for a retry to continue, and listed, too. The
+tokens of a data set go with it, or when no run has used them for `UNUSED`.
 """
 
 from __future__ import annotations
@@ -37,9 +38,11 @@ from registry.models.bases import RESUMABLE
 from registry.storage import paths
 
 AGE = datetime.timedelta(hours=24)
+UNUSED = datetime.timedelta(days=30)
 
 _JOB_STAGING = re.compile(r"job-([0-9]+)-[0-9a-f]{32}")
 _DOWNLOAD = re.compile(r"staging/download-[0-9a-f]{32}")
+_TOKENS = re.compile(r"tokens/[0-9a-f]{64}/[a-z]+-[0-9a-f]{32}")
 _EXPORT = re.compile(rf"([0-9]{{1,18}})-({'|'.join(exports.FORMS)})")
 _LIVE_JOBS = ("queued", "running")
 
@@ -119,6 +122,11 @@ def remove_unnamed(path: str, age: datetime.timedelta = datetime.timedelta(0)) -
         shutil.rmtree(trash, ignore_errors=True)
 
 
+def tokens_bytes(checksum: str = "") -> int:
+    """What the tokens of the data set with that checksum take on the disk; of all without one."""
+    return _size(paths.tokens_dir(checksum) if checksum else paths.root() / "tokens")
+
+
 def disk_use(model: Model | None = None) -> list[DiskUse]:
     """Per model, the largest first."""
     models = Model.objects.filter(pk=model.pk) if model else Model.objects.all()
@@ -147,7 +155,8 @@ def _named(*, lock: bool = False) -> set[str]:
     for name, number in training.values_list("model__name", "version"):
         named.add(_relative(paths.version_dir(name, number)))
     named |= set(BaseModel.objects.values_list("path", flat=True))
-    named |= set(Dataset.objects.values_list("path", flat=True))
+    for path, checksum in Dataset.objects.values_list("path", "checksum"):
+        named |= {path, f"tokens/{checksum}"}
     for work in (DatasetTask, BundleImport):
         running = work.objects.filter(status=work.Status.RUNNING)
         keys = (options.get("upload") for options in running.values_list("options", flat=True))
@@ -186,6 +195,16 @@ def _candidates() -> Iterator[tuple[Path, str]]:
                 yield path, "no version names it"
             else:
                 yield from ((version, "no version names it") for version in _entries(path))
+    registered = set(Dataset.objects.values_list("checksum", flat=True))
+    for path in _inside("tokens"):
+        if path.name not in registered:
+            yield path, "no data set names it"
+            continue
+        for entry in _entries(path):
+            if _TOKENS.fullmatch(_relative(entry)):
+                yield entry, f"tokens that no run has used for {UNUSED.days} days"
+            else:
+                yield entry, "left over beside tokens"
     for folder, row in (("base", "base model"), ("datasets", "data set"), ("jobs", "job")):
         yield from ((path, f"no {row} names it") for path in _inside(folder))
     finished = {file.parent: file for file in _finished_exports()}
@@ -217,9 +236,12 @@ def _relative(path: Path) -> str:
 
 
 def _rests(path: Path, age: datetime.timedelta, now: datetime.datetime) -> bool:
-    """Whether nothing below `path` was touched within `age`, a download not within `RESUMABLE`."""
+    """Whether nothing below `path` was touched within `age`, a download not within `RESUMABLE`, the
+    tokens of a data set not within `UNUSED`."""
     if _DOWNLOAD.fullmatch(_relative(path)):
         age = max(age, RESUMABLE)
+    if _TOKENS.fullmatch(_relative(path)):
+        age = max(age, UNUSED)
     return _newest(path) <= (now - age).timestamp()
 
 

@@ -29,6 +29,7 @@ FOLDERS = (
     "findings",
     "jobs",
     "run",
+    "tokens",
     "uploads",
 )
 
@@ -88,6 +89,11 @@ def base_dir(name: str) -> Path:
 
 def dataset_dir(checksum: str) -> Path:
     return _below("datasets", checksum)
+
+
+def tokens_dir(checksum: str) -> Path:
+    """Where runs on the data set with that checksum keep its examples as tokens."""
+    return _below("tokens", checksum)
 
 
 def version_dir(model: str, version: str, *, archived: bool = False) -> Path:

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from backends.base import TrainingConfig
-from backends.schedule import Best, Progress, learning_rate
+from backends.mlx.data import batching
+from backends.mlx.data.examples import Example
+from backends.schedule import Best, Progress, heaviest_batch, learning_rate
 
 
 def rates(schedule: str, warmup: int = 2) -> list[float]:
@@ -71,3 +75,29 @@ def test_a_run_without_patience_left_is_saved_and_over() -> None:
     exhausted = Progress(8, saved=6, best=Best(1.0, 4, validated=8, waited=2))
     assert due(exhausted) == ["checkpoint", "end"]
     assert due(exhausted, patience=0) == []
+
+
+def test_the_heaviest_batch_of_few_examples_is_their_longest() -> None:
+    config = TrainingConfig(batch_size=3, max_seq_length=90)
+    assert heaviest_batch([10, 20, 30, 40, 50], config, parts=1) == 3 * 50
+    assert heaviest_batch([10, 20, 30, 40, 500], config, parts=1) == 3 * 90
+    assert heaviest_batch([10, 20, 30, 40, 500], config, parts=2) == 90 + 2 * 40
+    assert heaviest_batch([10, 20], config, parts=2) == 20 + 10
+
+
+def test_the_heaviest_batch_of_many_examples_is_about_that_of_the_real_order() -> None:
+    draw = random.Random(1)
+    lengths = [int(min(max(draw.lognormvariate(4, 0.9), 10), 2000)) for _ in range(4000)]
+    config = TrainingConfig(batch_size=8)
+    order = batching.Order(lengths, config)
+    heaviest = []
+    for epoch in range(6):
+        steps = (order.step(epoch * 500 + step) for step in range(1, 501))
+        rows = ([Example([0] * lengths[at], 1) for at in step] for step in steps)
+        lanes = (batching.divide(step, 2) for step in rows)
+        heaviest.append(
+            max(sum(len(lane) * max(e.length for e in lane) for lane in step) for step in lanes)
+        )
+    expected = heaviest_batch(sorted(lengths), config, parts=2)
+    assert expected == pytest.approx(sum(heaviest) / 6, rel=0.15)
+    assert expected < 0.8 * 8 * max(lengths)

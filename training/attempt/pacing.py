@@ -14,7 +14,7 @@ from typing import Literal
 
 from django.conf import settings
 
-from backends.base import Evaluating, Stepped, TrainingEvent
+from backends.base import Evaluating, Stepped, Tokenizing, TrainingEvent
 from training.machine import neighbours, readings
 
 TICK_S = 0.05  # how soon the end of a reason is noticed
@@ -65,7 +65,7 @@ class Pace:
     def after(self, event: TrainingEvent) -> float:
         """Wait while someone needs the machine; returns the seconds waited."""
         began = last = self._clock()
-        if isinstance(event, Stepped | Evaluating):
+        if isinstance(event, Stepped | Evaluating | Tokenizing):
             step_s = began - self._step_began
             checked_at = float("-inf")
             while reason := self.reason(last - began, step_s):

@@ -25,6 +25,7 @@ from backends.base import (
     Sampled,
     Started,
     Stepped,
+    Tokenizing,
     TrainingConfig,
     TrainingEvent,
 )
@@ -84,7 +85,11 @@ class Progress:
         """Record an event; write when a second has passed or the event is important."""
         stage = self._stage
         match event:
+            case Tokenizing():
+                percent = 100 * event.done // max(1, event.total)
+                self._stage = f"tokenizing {event.split}, {percent} %"
             case Started():
+                self._stage = "preparing"
                 self._iters = event.iters
                 self._resume_at(event.iteration)
             case Stepped():

@@ -156,6 +156,7 @@ class Attempt:
                 output=output,
                 checkpoints=checkpoints,
                 config=self.config,
+                cache=paths.tokens_dir(job.dataset.checksum),
             )
         )
         if version is None:

@@ -20,6 +20,7 @@ from django.db import connection
 from backends import get_backend
 from registry.bases import registration
 from registry.datasets import snapshots
+from registry.storage import paths
 from training import queue
 from training.models import LeaseLost, TrainingJob
 from training.queue.outage import ride_out
@@ -49,7 +50,11 @@ def check(job: TrainingJob, lease: uuid.UUID) -> None:
 
     with deadline(DEADLINE_S, fail):
         get_backend(settings.BACKEND).check_template(
-            base, data, SAMPLE, job.training_config.thoughts
+            base,
+            data,
+            SAMPLE,
+            job.training_config.thoughts,
+            paths.tokens_dir(job.dataset.checksum),
         )
 
 

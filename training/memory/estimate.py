@@ -16,9 +16,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from backends.base import TrainingConfig
+import numpy as np
+from numpy.typing import NDArray
 
-FORMULA = 3
+from backends.base import TrainingConfig
+from backends.schedule import heaviest_batch
+
+FORMULA = 4
 """Increase it when the formula or the measurement changes: runs estimated by an earlier formula say
 nothing about the error of this one, and must not correct it."""
 
@@ -136,9 +140,14 @@ def trained_bytes(size: Dimensions, config: TrainingConfig) -> int:
     return trained_parameters(size, config) * _FLOAT
 
 
-def memory(base: Base, config: TrainingConfig, longest: int | None) -> Memory:
-    """Peak memory of a run. `longest` is the length of the longest example in tokens, None when
-    unknown."""
+def memory(
+    base: Base,
+    config: TrainingConfig,
+    longest: int | None,
+    lengths: NDArray[np.integer[Any]] | None = None,
+) -> Memory:
+    """Peak memory of a run. `longest` is the length of the longest example in tokens, `lengths` those
+    of all in ascending order; None when unknown."""
     trained = trained_parameters(base.size, config)
     full = config.fine_tune_type == "full"
     width = base.activation_bytes if full else _FLOAT
@@ -148,21 +157,28 @@ def memory(base: Base, config: TrainingConfig, longest: int | None) -> Memory:
         trained=0 if full else trained * width,
         gradients=trained * width * copies,
         optimizer=int(trained * width * _STATES[config.optimizer]),
-        activations=_activations(base, config, longest),
+        activations=_activations(base, config, longest, lengths),
         program=_PROGRAM if base.on_cpu else 0,
     )
 
 
-def _activations(base: Base, config: TrainingConfig, longest: int | None) -> int:
+def _activations(
+    base: Base,
+    config: TrainingConfig,
+    longest: int | None,
+    lengths: NDArray[np.integer[Any]] | None,
+) -> int:
     """What the forward pass keeps for the backward pass, the arrays of one layer's backward pass,
     and the logits. With checkpointing each layer keeps only its input, and one layer at a time keeps
     the rest."""
     size, width = base.size, base.activation_bytes
     length = min(config.max_seq_length, longest or config.max_seq_length)
+    tokens = config.batch_size * length
+    if lengths is not None and len(lengths) and not config.packing:
+        tokens = heaviest_batch(lengths, config, parts=2 if base.on_cpu else 1)
     # Both answers of a pair have gradients. KTO's answers to other requests have none, and its peak
     # is sft's (measured: 758 and 767 MB where dpo needs 1260).
-    pairs = config.objective in ("dpo", "orpo", "simpo")
-    tokens = config.batch_size * length * (2 if pairs else 1)
+    tokens *= 2 if config.objective in ("dpo", "orpo", "simpo") else 1
     row = length  # what a token attends to; on the CPU each packed example attends separately
     if config.packing and not base.on_cpu:
         row = min(config.max_seq_length, tokens)
@@ -171,19 +187,16 @@ def _activations(base: Base, config: TrainingConfig, longest: int | None) -> int
     passing = 4 * size.hidden + 2 * size.intermediate + 2 * size.heads * row
     if config.grad_checkpoint:
         kept, passing = size.hidden * layers, passing + _kept(size, config, row)
-    if base.on_cpu and config.grad_checkpoint:
-        passing = int(_LEFT_WITHIN_LAYERS * passing)
-    elif base.on_cpu:
-        kept = int(_LEFT_OF_ALL * kept)
     # DoRA normalizes each adapted matrix, so an unquantized copy of it exists as well.
     matrix = 2 * size.hidden * size.intermediate * width if config.fine_tune_type == "dora" else 0
-    return tokens * (kept + passing) * width + matrix + _logits(base, tokens)
+    arrays = tokens * (kept + passing) * width + matrix + _logits(base, tokens)
+    return arrays + (min(_FREED, arrays) if base.on_cpu else 0)
 
 
-_LEFT_OF_ALL, _LEFT_WITHIN_LAYERS = 1.12, 2.7
-"""On the CPU the process keeps freed arrays for later arrays of the same size, so its peak is a sum
-over sizes. How much that adds was measured (see docs/benchmarks.md): little when all layers' arrays
-exist at once, much when one layer's arrays come and go."""
+_FREED = 256 << 20
+"""On the CPU MLX keeps so many bytes of freed arrays for later ones
+(`backends.mlx.device.TRAINING_CACHE`), which a run of more than a few steps fills: its peak is that of its
+arrays and these."""
 
 
 def _kept(size: Dimensions, config: TrainingConfig, row: int) -> int:

@@ -8,12 +8,17 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 from django.conf import settings
+from numpy.typing import NDArray
 
+from backends import get_backend
 from backends.base import TrainingConfig
 from registry.bases import registration
+from registry.datasets import snapshots
 from registry.datasets.examination import find_report
 from registry.models import BaseModel, Dataset
+from registry.storage import paths
 from registry.storage.sizes import human
 from training.memory import estimate
 from training.memory.estimate import Base, Dimensions, Memory
@@ -77,7 +82,10 @@ class Estimator:
         size = Dimensions.read(registration.base_path(base))
         self._architecture = base.architecture or "unknown"
         self.base = Base.of(size, base.size_bytes, base.quantization, self._architecture)
-        self._longest = _longest_tokens(base, dataset)
+        self._report = _reported(base, dataset)
+        self._longest = _longest_tokens(self._report, dataset)
+        self._places = registration.base_path(base), snapshots.dataset_path(dataset)
+        self._tokens = paths.tokens_dir(dataset.checksum)
 
     def __call__(self, config: TrainingConfig) -> Estimate:
         kind = f"{self._architecture}/{config.fine_tune_type}/{_device()}"
@@ -86,7 +94,22 @@ class Estimator:
         return Estimate(self._parts(config), correction, runs, family, error)
 
     def _parts(self, config: TrainingConfig) -> Memory:
-        return estimate.memory(self.base, config, self._longest)
+        lengths = self._lengths(config)
+        longest = self._longest if lengths is None else int(lengths[-1])
+        return estimate.memory(self.base, config, longest, lengths)
+
+    def _lengths(self, config: TrainingConfig) -> NDArray[np.integer[Any]] | None:
+        """Of an earlier run on the same tokens, else about those of the doctor."""
+        found = get_backend(settings.BACKEND).token_lengths(*self._places, config, self._tokens)
+        if found is not None and len(found):
+            return found
+        bars = self._report.get("train", {}).get("histogram", [])
+        middles = [(bar["from"] + bar["to"]) // 2 for bar in bars]
+        if not middles:
+            return None
+        guessed = np.repeat(middles, [bar["count"] for bar in bars])
+        guessed[-1:] = self._longest
+        return guessed
 
     def changes(self, config: TrainingConfig, room: int) -> list[Change]:
         """The smallest changes that fit into `room` bytes: the largest batch that fits, and gradient
@@ -162,14 +185,17 @@ def _learned(family: str) -> tuple[float, int, float | None]:
     return correction, len(ratios), error
 
 
-def _longest_tokens(base: BaseModel, dataset: Dataset) -> int | None:
-    """From the data set's examination if there is one, else estimated from characters."""
+def _reported(base: BaseModel, dataset: Dataset) -> dict[str, Any]:
+    """What the doctor found of each split's tokens."""
     report = find_report(dataset, base)
-    if report is not None:
-        splits = report.report.get("tokens", {}).values()
-        counted = [int(split.get("longest", 0)) for split in splits]
-        if any(counted):
-            return max(counted)
+    return dict(report.report.get("tokens", {})) if report else {}
+
+
+def _longest_tokens(report: dict[str, Any], dataset: Dataset) -> int | None:
+    """From the data set's examination if there is one, else estimated from characters."""
+    counted = [int(split.get("longest", 0)) for split in report.values()]
+    if any(counted):
+        return max(counted)
     characters = dataset.token_stats.get("longest_characters")
     return max(1, int(characters) // _CHARACTERS_PER_TOKEN) if characters else None
 

@@ -27,6 +27,7 @@ _STAGES = {
     "starting": "Starting…",
     "verifying": "Verifying the checksums of the base model and the data set.",
     "preparing": "Loading the base model and the data set.",
+    "tokenizing": "Tokenizing the data set, once: the next run on it finds the tokens.",
     "evaluating": "Measuring the loss on held-out examples.",
     "publishing": "Saving the new version.",
 }

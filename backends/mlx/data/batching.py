@@ -8,18 +8,18 @@ batch by batch: the same examples, whatever the number of batches they are divid
 from __future__ import annotations
 
 import random
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from backends.base import TrainingConfig
 from backends.mlx.data.examples import Example
-from backends.schedule import examples_per_step
+from backends.schedule import WINDOW, examples_per_step
 
-_WINDOW = 16  # steps whose examples are sorted by length together
 _EVAL_ROWS, EVAL_TOKENS = 16, 8192  # most of an evaluation batch; affects speed and memory alone
 
 type Span = tuple[int, int]
@@ -57,56 +57,63 @@ class Batch:
 # ---------------------------------------------------------------- order
 
 
-def step_batches(
-    lengths: Sequence[int], config: TrainingConfig, iteration: int
-) -> list[Sequence[int]]:
-    """The examples of the optimizer step `iteration` (from 1), by batch."""
-    indices = step_indices(
-        lengths, examples_per_step(config), config.seed, iteration, by_length=not config.packing
-    )
-    size = config.batch_size
-    return [indices[at : at + size] for at in range(0, len(indices), size)]
+class Order:
+    """Which examples, of the given `lengths`, each optimizer step learns from. The epoch at hand is
+    kept: to shuffle a million examples takes as long as a step."""
+
+    def __init__(
+        self, lengths: Sequence[int] | NDArray[np.integer[Any]], config: TrainingConfig
+    ) -> None:
+        self._lengths = np.asarray(lengths)
+        self._batch, self._size = config.batch_size, examples_per_step(config)
+        self._seed, self._by_length = config.seed, not config.packing
+        self._epoch = -1
+        self._starts = array("I")  # of each step, in the epoch's order
+        self._order = np.empty(0, np.uint32)
+
+    def batches(self, iteration: int) -> list[list[int]]:
+        """The examples of the optimizer step `iteration` (from 1), by batch."""
+        indices = self.step(iteration)
+        return [indices[at : at + self._batch] for at in range(0, len(indices), self._batch)]
+
+    def step(self, iteration: int) -> list[int]:
+        """The examples of the step: `batch_size * grad_accumulation_steps`, fewer at an epoch's end."""
+        epoch, index = divmod(iteration - 1, -(-len(self._lengths) // self._size))
+        if epoch != self._epoch:
+            self._shuffle(epoch)
+        start = self._starts[index]
+        found: list[int] = self._order[start : start + self._size].tolist()
+        return found
+
+    def _shuffle(self, epoch: int) -> None:
+        """Every example once: shuffled, then sorted by length within windows to save padding."""
+        draw = random.Random(f"{self._seed}/{epoch}")  # noqa: S311 (an order, not a secret)
+        shuffled = array("I", range(len(self._lengths)))
+        draw.shuffle(shuffled)
+        self._order, self._epoch = np.frombuffer(shuffled, np.uint32), epoch
+        self._starts = array("I")
+        width = self._size * WINDOW
+        for at in range(0, len(shuffled), width):
+            window = self._order[at : at + width]
+            if self._by_length:
+                window[:] = window[np.argsort(self._lengths[window], kind="stable")]
+            starts = list(range(at, at + len(window), self._size))
+            draw.shuffle(starts)
+            self._starts.extend(starts)
 
 
-def step_indices(
-    lengths: Sequence[int], size: int, seed: int, iteration: int, *, by_length: bool = True
-) -> Sequence[int]:
-    """Which `size` examples (fewer at an epoch's end) the step `iteration` learns from."""
-    epoch, index = divmod(iteration - 1, -(-len(lengths) // size))
-    return _epoch(lengths, size, seed, epoch, by_length)[index]
-
-
-def _epoch(
-    lengths: Sequence[int], size: int, seed: int, epoch: int, by_length: bool
-) -> list[list[int]]:
-    """Every example once: shuffled, then sorted by length within windows to save padding."""
-    draw = random.Random(f"{seed}/{epoch}")  # noqa: S311 (an order, not a secret)
-    order = list(range(len(lengths)))
-    draw.shuffle(order)
-    steps: list[list[int]] = []
-    width = size * _WINDOW
-    for at in range(0, len(order), width):
-        window = order[at : at + width]
-        if by_length:
-            window.sort(key=lambda i: lengths[i])
-        cut = [window[i : i + size] for i in range(0, len(window), size)]
-        draw.shuffle(cut)
-        steps.extend(cut)
-    return steps
-
-
-def sequential[T: Measured](
-    items: Sequence[T], most_tokens: int = EVAL_TOKENS
-) -> Iterator[list[T]]:
-    """All items once, shortest first, in batches for evaluation."""
-    batch: list[T] = []
+def sequential(
+    lengths: Sequence[int] | NDArray[np.integer[Any]], most_tokens: int = EVAL_TOKENS
+) -> Iterator[list[int]]:
+    """All examples of the given lengths once, shortest first, in batches for evaluation."""
+    batch: list[int] = []
     most = min(EVAL_TOKENS, most_tokens)
-    for item in sorted(items, key=lambda item: item.length):
-        if len(batch) == _EVAL_ROWS or (len(batch) + 1) * item.length > most:
+    for index in np.argsort(lengths, kind="stable").tolist():
+        if len(batch) == _EVAL_ROWS or (len(batch) + 1) * lengths[index] > most:
             if batch:
                 yield batch
             batch = []
-        batch.append(item)
+        batch.append(index)
     if batch:
         yield batch
 

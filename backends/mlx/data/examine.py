@@ -13,8 +13,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mlx_lm.utils import load_tokenizer
-
 from backends.base import (
     Examination,
     Learn,
@@ -22,11 +20,11 @@ from backends.base import (
     RenderedExample,
     SplitTokens,
     TrainingConfig,
-    UnsupportedModel,
 )
 from backends.examples import conversation, is_labelled, judged, reason
 from backends.mlx import plain
 from backends.mlx.data.examples import Example, cut, example_of
+from backends.mlx.data.tokenizing import open_tokenizer
 
 _SPLITS = ("train", "valid", "test")
 _BAD = 20  # examples that cannot be used, named per split
@@ -37,7 +35,7 @@ LEARN: Learn = TrainingConfig().learn  # what a job learns by default
 
 def examine(base: Path, data: Path, max_seq_length: int, sample: int) -> Examination:
     """See `backends.base.Backend.examine`."""
-    tokenizer = tokenizer_of(base)
+    tokenizer = open_tokenizer(base)
     splits: dict[str, SplitTokens] = {}
     rendered: list[RenderedExample] = []
     for split in _SPLITS:
@@ -46,16 +44,6 @@ def examine(base: Path, data: Path, max_seq_length: int, sample: int) -> Examina
             splits[split], shown = _examine(path, tokenizer, max_seq_length, sample)
             rendered += shown
     return Examination(splits, rendered)
-
-
-def tokenizer_of(base: Path) -> Any:
-    """The tokenizer of a base model, as training loads it. Raises UnsupportedModel."""
-    try:
-        config = json.loads((base / "config.json").read_text())
-        load: Any = load_tokenizer  # untyped upstream; as training loads it
-        return load(base, eos_token_ids=config.get("eos_token_id"))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UnsupportedModel(f"The tokenizer of {base.name} cannot be read: {error}") from None
 
 
 def _examine(

@@ -6,12 +6,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import jinja2
 
 from backends import thoughts as thinking
-from backends.base import BackendError, Learn, SpecialTokens, Thoughts
+from backends.base import BackendError, Learn, SpecialTokens, Thoughts, TrainingConfig
 from backends.examples import (
     EMPTY,
     OVERRULED,
@@ -53,6 +53,33 @@ class Example:
         """Tokens that are learned."""
         return sum(end - start for start, end in self.learned)
 
+    # What `backends.mlx.data.columns` keeps of it, and makes it from:
+
+    label: ClassVar[int] = 0
+
+    @property
+    def parts(self) -> tuple[Example, ...]:
+        return (self,)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Example], line: int, label: int) -> Self:
+        (part,) = parts
+        return cls(part.tokens, part.start, line, part.earlier)
+
+    @classmethod
+    def read(cls, value: Any, line: int, tokenizer: Any, config: TrainingConfig) -> list[Self]:
+        """From a line's value. Raises what `example_of` raises."""
+        found = example_of(value, tokenizer, config.learn, config.special_tokens, config.thoughts)
+        return [cls(found.tokens, found.start, line, found.earlier, found.notes)]
+
+    def fit(self, limit: int) -> Self | None:
+        """It without the tokens beyond `limit`; None when nothing is left to learn."""
+        return cut(self, limit)
+
+    @classmethod
+    def fits(cls, items: Sequence[Self], limit: int) -> bool:
+        return all(item.fit(limit) is not None for item in items)
+
 
 def read_split(
     path: Path,
@@ -63,20 +90,21 @@ def read_split(
     thoughts: Thoughts = "kept",
 ) -> Split[Example]:
     """Tokenize the JSON-lines file `path`. Raises BadExample, which names the file and the line."""
+    config = TrainingConfig(learn=learn, special_tokens=special, thoughts=thoughts)
     notes: Counter[str] = Counter()
 
     def parse(value: Any, line: int) -> Example:
-        example = replace(example_of(value, tokenizer, learn, special, thoughts), line=line)
+        (example,) = Example.read(value, line, tokenizer, config)
         notes.update(example.notes)
         return example
 
     def fit(example: Example) -> tuple[Example | None, bool]:
-        return cut(example, max_seq_length), example.length > max_seq_length
+        return example.fit(max_seq_length), example.length > max_seq_length
 
     return replace(read_jsonl(path, parse, fit), notes=dict(notes))
 
 
-def cut(example: Example, limit: int) -> Example | None:
+def cut[E: Example](example: E, limit: int) -> E | None:
     """`example` without the tokens beyond `limit`; None when nothing is left to learn."""
     earlier = tuple((start, min(end, limit)) for start, end in example.earlier if start < limit)
     if not earlier and example.start >= min(example.length, limit):

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from backends.base import SpecialTokens, Thoughts
+from backends.base import SpecialTokens, Thoughts, TrainingConfig
 from backends.examples import Split, as_chat, judged, read_jsonl
 from backends.mlx.data.batching import Batch, make_batch
 from backends.mlx.data.examples import Example, cut, example_of
@@ -32,6 +32,49 @@ class Pair:
     def length(self) -> int:
         return max(self.chosen.length, self.rejected.length)
 
+    # What `backends.mlx.data.columns` keeps of it, and makes it from:
+
+    notes: ClassVar[tuple[str, ...]] = ()
+    label: ClassVar[int] = 0
+
+    @property
+    def parts(self) -> tuple[Example, ...]:
+        return self.chosen, self.rejected
+
+    @classmethod
+    def joined(cls, parts: Sequence[Example], line: int, label: int) -> Self:
+        chosen, rejected = parts
+        return cls(chosen, rejected, line)
+
+    @classmethod
+    def read(cls, value: Any, line: int, tokenizer: Any, config: TrainingConfig) -> list[Self]:
+        """From a line's value. Raises ValueError, TypeError and KeyError."""
+        chosen, rejected = (
+            example_of(
+                as_chat(value, answer),
+                tokenizer,
+                "last_answer",
+                config.special_tokens,
+                config.thoughts,
+            )
+            for answer in ("chosen", "rejected")
+        )
+        if chosen == rejected:
+            raise ValueError("the chosen and the rejected answer are the same")
+        return [cls(chosen, rejected, line)]
+
+    def fit(self, limit: int) -> Self | None:
+        """It without the tokens beyond `limit`; None when either answer lies there. Two answers that
+        differ only beyond it teach nothing."""
+        chosen, rejected = cut(self.chosen, limit), cut(self.rejected, limit)
+        if chosen is None or rejected is None or chosen == rejected:
+            return None
+        return replace(self, chosen=chosen, rejected=rejected)
+
+    @classmethod
+    def fits(cls, items: Sequence[Self], limit: int) -> bool:
+        return all(item.fit(limit) is not None for item in items)
+
 
 def read_pairs(
     path: Path,
@@ -43,22 +86,14 @@ def read_pairs(
     """Tokenize the preferences of the JSON-lines file `path`; a pair of which either answer lies
     beyond `max_seq_length` is dropped. Raises BadExample, which names the file and the line."""
 
+    config = TrainingConfig(objective="dpo", special_tokens=special, thoughts=thoughts)
+
     def parse(value: Any, line: int) -> Pair:
-        chosen, rejected = (
-            example_of(as_chat(value, answer), tokenizer, "last_answer", special, thoughts)
-            for answer in ("chosen", "rejected")
-        )
-        if chosen == rejected:
-            raise ValueError("the chosen and the rejected answer are the same")
-        return Pair(chosen, rejected, line)
+        (pair,) = Pair.read(value, line, tokenizer, config)
+        return pair
 
     def fit(pair: Pair) -> tuple[Pair | None, bool]:
-        chosen, rejected = cut(pair.chosen, max_seq_length), cut(pair.rejected, max_seq_length)
-        long = pair.length > max_seq_length
-        # Two answers that differ only beyond the limit teach nothing.
-        if chosen is None or rejected is None or chosen == rejected:
-            return None, long
-        return Pair(chosen, rejected, pair.line), long
+        return pair.fit(max_seq_length), pair.length > max_seq_length
 
     return read_jsonl(path, parse, fit)
 
@@ -80,6 +115,47 @@ class Labelled:
     def length(self) -> int:
         return max(self.example.length, self.other.length if self.other else 0)
 
+    # What `backends.mlx.data.columns` keeps of it, and makes it from:
+
+    notes: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def label(self) -> int:
+        return int(self.good)
+
+    @property
+    def parts(self) -> tuple[Example, ...]:
+        return (self.example,)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Example], line: int, label: int) -> Self:
+        (example,) = parts
+        return cls(example, bool(label), line)
+
+    @classmethod
+    def read(cls, value: Any, line: int, tokenizer: Any, config: TrainingConfig) -> list[Self]:
+        """The answer of a line, or both answers of a preference. Raises ValueError, TypeError and
+        KeyError."""
+        special, thoughts = config.special_tokens, config.thoughts
+        answers = [
+            cls(example_of(chat, tokenizer, "last_answer", special, thoughts), good, line)
+            for chat, good in judged(value)
+        ]
+        if len(answers) > 1 and answers[0].example == answers[1].example:
+            raise ValueError("the chosen and the rejected answer are the same")
+        return answers
+
+    def fit(self, limit: int) -> Self | None:
+        """It without the tokens beyond `limit`; None when its answer lies there."""
+        example = cut(self.example, limit)
+        return None if example is None else replace(self, example=example)
+
+    @classmethod
+    def fits(cls, items: Sequence[Self], limit: int) -> bool:
+        """Whether all do. Two answers that differ only beyond the limit are both good and bad."""
+        kept = [cut(item.example, limit) for item in items]
+        return all(kept) and not (len(kept) > 1 and kept[0] == kept[1])
+
 
 @dataclass(frozen=True, kw_only=True)
 class LabelledBatch(Batch):
@@ -99,23 +175,16 @@ def read_labelled(
     """Tokenize the labelled answers of the JSON-lines file `path`, or both answers of each of its
     preferences; one that lies beyond `max_seq_length` is dropped with the other of its pair. Raises
     BadExample, which names the file and the line."""
+    config = TrainingConfig(objective="kto", special_tokens=special, thoughts=thoughts)
 
     def parse(value: Any, line: int) -> list[Labelled]:
-        answers = [
-            Labelled(example_of(chat, tokenizer, "last_answer", special, thoughts), good, line)
-            for chat, good in judged(value)
-        ]
-        if len(answers) > 1 and answers[0].example == answers[1].example:
-            raise ValueError("the chosen and the rejected answer are the same")
-        return answers
+        return Labelled.read(value, line, tokenizer, config)
 
     def fit(answers: list[Labelled]) -> tuple[list[Labelled] | None, bool]:
         long = max(answer.length for answer in answers) > max_seq_length
-        kept = [(answer, cut(answer.example, max_seq_length)) for answer in answers]
-        found = [replace(answer, example=example) for answer, example in kept if example]
-        # Two answers that differ only beyond the limit are both good and bad.
-        same = len(found) > 1 and found[0].example == found[1].example
-        return (None if len(found) < len(answers) or same else found), long
+        if not Labelled.fits(answers, max_seq_length):
+            return None, long
+        return [kept for answer in answers if (kept := answer.fit(max_seq_length))], long
 
     split = read_jsonl(path, parse, fit)
     return Split([one for group in split.examples for one in group], split.truncated, split.dropped)

@@ -20,8 +20,9 @@ from backends.base import (
 )
 from backends.examples import conversation, is_labelled, judged, reason
 from backends.mlx import plain
-from backends.mlx.data.examine import LEARN, tokenizer_of
+from backends.mlx.data.examine import LEARN
 from backends.mlx.data.examples import Example, cut, example_of
+from backends.mlx.data.tokenizing import open_tokenizer
 
 _SHOWN = 6_000  # tokens of a row
 _JOINED = 8  # tokens that may make up one character
@@ -32,7 +33,7 @@ _REFUSED = (ValueError, TypeError, KeyError)
 
 def measure(base: Path, data: Path, max_seq_length: int, target: Path) -> None:
     """See `backends.base.Backend.measure`."""
-    tokenizer = tokenizer_of(base)
+    tokenizer = open_tokenizer(base)
     for path in sorted(data.glob("*.jsonl")):
         with (
             path.open(encoding="utf-8", newline="\n") as lines,
@@ -44,7 +45,7 @@ def measure(base: Path, data: Path, max_seq_length: int, target: Path) -> None:
 
 def render(base: Path, file: Path, offset: int, max_seq_length: int) -> RenderedRow:
     """See `backends.base.Backend.render`."""
-    tokenizer = tokenizer_of(base)
+    tokenizer = open_tokenizer(base)
     with file.open("rb") as lines:
         lines.seek(offset)
         line = lines.readline().decode()

@@ -97,6 +97,15 @@ class Chat:
         """The tokens of a rendered text."""
         return plain.encode(self.tokenizer, text, self.typed)
 
+    def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
+        """The tokens of several pieces; one call takes half as long as one for each."""
+        if self.typed:
+            return [self.encode(text) for text in texts]
+        several: Any = getattr(self.tokenizer, "_tokenizer", self.tokenizer)  # mlx-lm wraps it
+        encoded = several(list(texts), add_special_tokens=False)
+        tokens: list[list[int]] = encoded["input_ids"]
+        return tokens
+
     def prompt_text(self, number: int) -> str:
         """The text that asks for the message `number`, rendered once."""
         if number not in self._asked:
@@ -218,7 +227,7 @@ def earlier_turns(
     places = {number: _place(chat, number, text) for number in numbers}
     found = [place for place in places.values() if isinstance(place, _Place)]
     marks = sorted({mark for place in found for mark in (place.start, place.end)})
-    positions = _positions(text, prompt, marks, chat.encode)
+    positions = _positions(text, prompt, marks, chat.encode_all)
     turns = (_turn(chat, number, places[number], positions, prompt, ending) for number in numbers)
     return [
         replace(turn, masked=_whole_tokens(chat, text, prompt, place.masked))
@@ -361,18 +370,21 @@ def _past_ending(prompt: Sequence[int], end: int, ending: Sequence[int], tokeniz
 
 
 def _positions(
-    text: str, tokens: Sequence[int], marks: Sequence[int], encode: Callable[[str], list[int]]
+    text: str,
+    tokens: Sequence[int],
+    marks: Sequence[int],
+    encode_all: Callable[[Sequence[str]], list[list[int]]],
 ) -> dict[int, tuple[int, bool]]:
     """For each mark in `text`, in characters, how many of its `tokens` lie before it, and whether a
     token ends right there."""
-    pieces = [encode(text[a:b]) for a, b in pairwise([0, *marks, len(text)])]
+    pieces = encode_all([text[a:b] for a, b in pairwise([0, *marks, len(text)])])
     if [token for piece in pieces for token in piece] == list(tokens):
         ends = accumulate(len(piece) for piece in pieces)
         return {mark: (end, True) for mark, end in zip(marks, ends, strict=False)}
     # A tokenizer that treats the beginning of a text specially: from the start for each mark.
     found = {}
     for mark in marks:
-        before = encode(text[:mark])
+        (before,) = encode_all([text[:mark]])
         same = _shared(before, tokens)
         found[mark] = (same, same == len(before))
     return found

@@ -8,6 +8,7 @@ examples, each with the tokenizer as it loads it, before any weight is trained.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import zip_longest
@@ -17,9 +18,13 @@ from typing import Any, cast
 import jinja2
 from mlx_lm.utils import load_tokenizer
 
+from backends import scorers
+from backends import thoughts as thinking
 from backends.base import BackendError, Message, TemplateMismatch, Thoughts, UnsupportedModel
 from backends.examples import is_labelled, judged
+from backends.mlx import chat as chat_module
 from backends.mlx.chat import chat_tokens, text_tokens
+from backends.mlx.data.cache import digest, sha256
 from backends.mlx.data.examples import answers_before, request_and_answer
 from backends.scorers import SPOKEN
 from backends.thoughts import spoken
@@ -28,9 +33,40 @@ _AROUND = 4  # tokens shown before the first that differs
 _SPLITS = ("train", "valid", "test")
 
 
-def check_template(base: Path, data: Path, sample: int, thoughts: Thoughts = "kept") -> None:
+def check_template(
+    base: Path, data: Path, sample: int, thoughts: Thoughts = "kept", cache: Path | None = None
+) -> None:
     """See `backends.base.Backend.check_template`. Examples that training itself would reject are
     left to it."""
+    mark = None if cache is None else cache / f"parity-{_name(base, data, sample, thoughts)[:32]}"
+    if mark is None or not mark.exists():
+        _check_splits(base, data, sample, thoughts)
+    if mark is not None:
+        with suppress(OSError):  # it is checked again then
+            mark.parent.mkdir(parents=True, exist_ok=True)
+            mark.touch()
+
+
+def _name(base: Path, data: Path, sample: int, thoughts: Thoughts) -> str:
+    """sha256 of all that decides whether the check passes."""
+    files = (data / f"{split}.jsonl" for split in _SPLITS)
+    code = (
+        Path(module.__file__ or "")
+        for module in (sys.modules[__name__], chat_module, scorers, thinking)
+    )
+    return digest(
+        base,
+        {
+            "name": base.name,
+            "sample": sample,
+            "thoughts": thoughts,
+            "data": [sha256(path) for path in files if path.is_file()],
+            "checked by": [sha256(path) for path in code],
+        },
+    )
+
+
+def _check_splits(base: Path, data: Path, sample: int, thoughts: Thoughts) -> None:
     trained, served = _tokenizers(base)
     for split in _SPLITS:
         for number, value in _lines(data / f"{split}.jsonl", sample):

@@ -3,33 +3,34 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Sequence
+from array import array
+from collections.abc import Generator
 from typing import Any
 
 import mlx.core as mx
 
 from backends.mlx.data import batching
-from backends.mlx.data.batching import Batch
+from backends.mlx.data.columns import Items
 from backends.mlx.training.loss import Arrays, Lanes
-from backends.mlx.training.objectives import Objective
+from backends.mlx.training.objectives import REFERENCE, Objective
 
 
 class Evaluation:
-    """One split, laid out once. The `reference` values of its arrays are computed at the first use
-    and kept: the batches never change, so neither do they."""
+    """One split in batches that never change. They are laid out when they are used, so that a large
+    split stays where it is; what the base says of them is kept from the first use."""
 
     def __init__(
         self,
         objective: Objective,
         lanes: Lanes,
-        items: Sequence[Any],
+        items: Items[Any],
         most_tokens: int = batching.EVAL_TOKENS,
     ) -> None:
         """A batch has at most `most_tokens`, those of a training batch: its memory is allocated."""
-        self._objective, self._lanes = objective, lanes
-        groups = batching.sequential(items, most_tokens)
-        self._batches = [objective.batches(group) for group in groups]
-        self._arrays: dict[int, list[Arrays]] = {}
+        self._objective, self._lanes, self._items = objective, lanes, items
+        groups = batching.sequential(items.lengths, most_tokens)
+        self._groups = [array("I", group) for group in groups]
+        self._references: dict[int, list[Arrays]] = {}
 
     def measure(self, model: Any) -> dict[str, float]:
         """Means by name; "loss" is always there, and "perplexity" of the (chosen) answers."""
@@ -45,10 +46,10 @@ class Evaluation:
         """Yields (batches done, all) between two batches and returns what `measure` does."""
         model.eval()
         totals = [0.0] * len(self._objective.names)
-        for number, batches in enumerate(self._batches):
+        for number in range(len(self._groups)):
             if number:
-                yield number, len(self._batches)
-            for summed in self._sums(model, number, batches):
+                yield number, len(self._groups)
+            for summed in self._sums(model, number):
                 totals = [a + b for a, b in zip(totals, summed, strict=True)]
         found = dict(zip(self._objective.names, totals, strict=True))
         means = {"loss": found["loss"] / found["count"]}
@@ -60,13 +61,22 @@ class Evaluation:
             per_token = found["chosen_loss"] / max(1.0, found["chosen_tokens"])
         return means | {"perplexity": math.exp(min(per_token, 700.0))}
 
-    def _sums(self, model: Any, number: int, batches: Sequence[Batch]) -> list[list[float]]:
-        if number not in self._arrays:
-            self._arrays[number] = self._objective.arrays(model, batches)
+    def _sums(self, model: Any, number: int) -> list[list[float]]:
         sums = []
-        fresh = self._objective.fresh(model, self._arrays[number])
+        fresh = self._objective.fresh(model, self._arrays(model, number))
         for stream, arrays in zip(self._lanes.streams, fresh, strict=False):
             with mx.stream(stream):
                 sums.append(self._objective.sums(model, arrays))
         mx.eval(sums)
         return [summed.tolist() for summed in sums]  # type: ignore[misc]
+
+    def _arrays(self, model: Any, number: int) -> list[Arrays]:
+        batches = self._objective.batches([self._items[at] for at in self._groups[number]])
+        if kept := self._references.get(number):
+            laid = self._objective.laid(batches)
+            return [lane | own for lane, own in zip(laid, kept, strict=True)]
+        found = self._objective.arrays(model, batches)
+        own = [{k: v for k, v in lane.items() if k.endswith(REFERENCE)} for lane in found]
+        if all(own):
+            self._references[number] = own
+        return found

@@ -1,6 +1,6 @@
 """The loss that a run minimizes: of answers (sft), or of preferences (dpo, orpo, simpo, kto).
 
-An objective reads its examples, lays them out in batches, and turns a model and a batch into sums
+An objective lays its examples out in batches, and turns a model and a batch into sums
 over the batch, of which the first two are the loss and its divisor (tokens, pairs or answers).
 Sums add up over lanes, batches and whole splits.
 """
@@ -8,16 +8,14 @@ Sums add up over lanes, batches and whole splits.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Protocol
 
 import mlx.core as mx
 
 from backends.base import TrainingConfig
-from backends.examples import Split
 from backends.mlx.data import batching, preferences
 from backends.mlx.data.batching import Batch
-from backends.mlx.data.examples import Example, read_split
+from backends.mlx.data.examples import Example
 from backends.mlx.data.preferences import Labelled, LabelledBatch, Pair
 from backends.mlx.training.loss import Arrays, Lanes, log_probabilities, to_arrays
 
@@ -26,10 +24,6 @@ class Objective(Protocol):
     """`names` are those of the sums."""
 
     names: tuple[str, ...]
-
-    def read(self, path: Path, tokenizer: Any) -> Split[Any]:
-        """Raises BadExample."""
-        ...
 
     def batches(self, items: Sequence[Any], *, packed: bool = False) -> list[Batch]:
         """`items` divided over the lanes."""
@@ -43,8 +37,13 @@ class Objective(Protocol):
         """Called before the first step, and before a checkpoint is restored."""
         ...
 
+    def laid(self, batches: Sequence[Batch]) -> list[Arrays]:
+        """What a model has no part in, by lane."""
+        ...
+
     def arrays(self, model: Any, batches: Sequence[Batch]) -> list[Arrays]:
-        """What `fresh` needs, by lane; it does not depend on what was learned."""
+        """What `fresh` needs, by lane: with what the base says under names that end in `REFERENCE`,
+        which does not depend on what was learned."""
         ...
 
     def fresh(self, model: Any, arrays: Sequence[Arrays]) -> list[Arrays]:
@@ -64,17 +63,6 @@ class Answers:
     def __init__(self, config: TrainingConfig, lanes: Lanes) -> None:
         self._config, self._lanes = config, lanes
 
-    def read(self, path: Path, tokenizer: Any) -> Split[Example]:
-        config = self._config
-        return read_split(
-            path,
-            tokenizer,
-            config.max_seq_length,
-            config.learn,
-            config.special_tokens,
-            config.thoughts,
-        )
-
     def batches(self, items: Sequence[Example], *, packed: bool = False) -> list[Batch]:
         return self._lanes.batches(items, self._config.max_seq_length if packed else None)
 
@@ -84,8 +72,11 @@ class Answers:
     def begin(self, model: Any) -> None:
         """Nothing to keep."""
 
-    def arrays(self, model: Any, batches: Sequence[Batch]) -> list[Arrays]:
+    def laid(self, batches: Sequence[Batch]) -> list[Arrays]:
         return [to_arrays(batch) for batch in batches]
+
+    def arrays(self, model: Any, batches: Sequence[Batch]) -> list[Arrays]:
+        return self.laid(batches)
 
     def fresh(self, model: Any, arrays: Sequence[Arrays]) -> list[Arrays]:
         return list(arrays)
@@ -110,19 +101,26 @@ class _Judged:
         if self._config.objective in ("dpo", "kto"):
             self._base = model.trainable_parameters()
 
+    def laid(self, batches: Sequence[Batch]) -> list[Arrays]:
+        return [to_arrays(batch) for batch in batches]
+
     def arrays(self, model: Any, batches: Sequence[Batch]) -> list[Arrays]:
         """With the reference's log-probabilities for dpo and kto.
 
         They are computed again in each step, not kept: the rest of the batch changes their last
         bits, and a resumed run has to find the same.
         """
-        found = [to_arrays(batch) for batch in batches]
+        found = self.laid(batches)
         if self._base is not None:
-            tuned = model.trainable_parameters()
-            model.update(self._base)
-            for arrays, said in zip(found, self._said(model, found), strict=True):
-                arrays["reference"] = said
-            model.update(tuned)
+            for arrays, said in zip(found, self._base_said(model, found), strict=True):
+                arrays[REFERENCE] = said
+        return found
+
+    def _base_said(self, model: Any, lanes: Sequence[Arrays]) -> list[mx.array]:
+        tuned = model.trainable_parameters()
+        model.update(self._base)
+        found = self._said(model, lanes)
+        model.update(tuned)
         return found
 
     def fresh(self, model: Any, arrays: Sequence[Arrays]) -> list[Arrays]:
@@ -149,12 +147,6 @@ class Preferences(_Judged):
     is how much more the model (for dpo: than its base) prefers the chosen answer, times beta.
     """
 
-    def read(self, path: Path, tokenizer: Any) -> Split[Pair]:
-        config = self._config
-        return preferences.read_pairs(
-            path, tokenizer, config.max_seq_length, config.special_tokens, config.thoughts
-        )
-
     def batches(self, items: Sequence[Pair], *, packed: bool = False) -> list[Batch]:
         return [
             batching.make_batch(
@@ -170,8 +162,8 @@ class Preferences(_Judged):
     def sums(self, model: Any, arrays: Arrays, batch: Batch | None = None) -> mx.array:
         said, tokens = by_answer(model, arrays)
         pairs = said.shape[0] // 2
-        if "reference" in arrays:
-            losses, margins = dpo(said, arrays["reference"], self._config.beta)
+        if REFERENCE in arrays:
+            losses, margins = dpo(said, arrays[REFERENCE], self._config.beta)
         elif self._config.objective == "simpo":
             mean = said / mx.maximum(tokens, 1)
             losses, margins = simpo(mean, self._config.beta, self._config.gamma)
@@ -197,12 +189,6 @@ class LabelledAnswers(_Judged):
     an answer is on its side of the baseline, times beta.
     """
 
-    def read(self, path: Path, tokenizer: Any) -> Split[Labelled]:
-        config = self._config
-        return preferences.read_labelled(
-            path, tokenizer, config.max_seq_length, config.special_tokens, config.thoughts
-        )
-
     def batches(self, items: Sequence[Labelled], *, packed: bool = False) -> list[Batch]:
         mixed = preferences.with_others(items, self._config.max_seq_length)
         return [
@@ -213,29 +199,30 @@ class LabelledAnswers(_Judged):
     def counted(self, batches: Sequence[Batch]) -> int:
         return sum(len(batch.inputs) for batch in batches)
 
-    def arrays(self, model: Any, batches: Sequence[Batch]) -> list[Arrays]:
-        """With the reference's log-probabilities, and under names of their own the other answers."""
-        found = super().arrays(model, batches)
-        others = [batch.others if isinstance(batch, LabelledBatch) else None for batch in batches]
-        given = super().arrays(model, [other for other in others if other])
-        for arrays, batch, other in zip(found, batches, others, strict=True):
+    def laid(self, batches: Sequence[Batch]) -> list[Arrays]:
+        """With which answers are good and, under names of their own, the answers to other requests."""
+        found = super().laid(batches)
+        for arrays, batch in zip(found, batches, strict=True):
             assert isinstance(batch, LabelledBatch)
             arrays["good"] = mx.array(batch.good)
-            if other:
-                arrays |= {f"{_OTHER}{name}": value for name, value in given.pop(0).items()}
+            if batch.others:
+                arrays |= {f"{_OTHER}{name}": v for name, v in to_arrays(batch.others).items()}
+        return found
+
+    def arrays(self, model: Any, batches: Sequence[Batch]) -> list[Arrays]:
+        found = super().arrays(model, batches)
+        having = [lane for lane in found if f"{_OTHER}inputs" in lane]
+        for lane, said in zip(having, self._base_said(model, _others(having)), strict=True):
+            lane[f"{_OTHER}{REFERENCE}"] = said
         return found
 
     def fresh(self, model: Any, arrays: Sequence[Arrays]) -> list[Arrays]:
         """With the baseline in place of the other answers."""
-        others = [
-            {name.removeprefix(_OTHER): lane[name] for name in lane if name.startswith(_OTHER)}
-            for lane in arrays
-        ]
-        others = [lane for lane in others if lane]
+        others = _others(arrays)
         baseline = mx.array(0.0)
         if others:
             said = mx.concatenate(self._said(model, others))
-            reference = mx.concatenate([lane["reference"] for lane in others])
+            reference = mx.concatenate([lane[REFERENCE] for lane in others])
             baseline = mx.maximum((said - reference).mean(), 0.0)
         return [
             {name: value for name, value in lane.items() if not name.startswith(_OTHER)}
@@ -246,7 +233,7 @@ class LabelledAnswers(_Judged):
     def sums(self, model: Any, arrays: Arrays, batch: Batch | None = None) -> mx.array:
         said, tokens = by_answer(model, arrays)
         good, config = arrays["good"], self._config
-        ratio = said - arrays["reference"]
+        ratio = said - arrays[REFERENCE]
         weights = good * config.desirable_weight + (1 - good) * config.undesirable_weight
         losses, margins = kto(ratio, good, arrays["baseline"], config.beta)
         return mx.stack(
@@ -261,7 +248,17 @@ class LabelledAnswers(_Judged):
         )
 
 
+REFERENCE = "reference"
 _OTHER = "other_"
+
+
+def _others(lanes: Sequence[Arrays]) -> list[Arrays]:
+    """The answers to other requests, of the lanes that have some."""
+    found = [
+        {name.removeprefix(_OTHER): lane[name] for name in lane if name.startswith(_OTHER)}
+        for lane in lanes
+    ]
+    return [lane for lane in found if lane]
 
 
 def by_answer(model: Any, arrays: Arrays) -> tuple[mx.array, mx.array]:

@@ -31,16 +31,16 @@ def read_questions(path: Path, tokenizer: Any, config: TrainingConfig) -> list[Q
     found: list[Question] = []
     if not config.samples:
         return found
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
-        if len(found) == config.samples:
-            break
-        value = json.loads(line) if line.strip() else {}
-        if value and not (
-            is_labelled(value) and not value["label"]
-        ):  # a bad answer is not expected
-            question = _question(value, number, tokenizer, config)
-            if len(question.tokens) < config.max_seq_length:
-                found.append(question)
+    with path.open(encoding="utf-8", newline="\n") as file:
+        for number, line in enumerate(file, start=1):
+            if len(found) == config.samples:
+                break
+            value = json.loads(line) if line.strip() else {}
+            bad = is_labelled(value) and not value["label"]  # which is not expected
+            if value and not bad:
+                question = _question(value, number, tokenizer, config)
+                if len(question.tokens) < config.max_seq_length:
+                    found.append(question)
     return found
 
 

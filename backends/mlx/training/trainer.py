@@ -35,7 +35,7 @@ from backends.base import (
 from backends.checkpoints import Checkpoint
 from backends.durable import sync_folder
 from backends.examples import explained
-from backends.mlx.data import batching
+from backends.mlx.data import batching, cache
 from backends.mlx.data.packing import check_keeps_apart
 from backends.mlx.device import peak_memory
 from backends.mlx.files.loading import open_model
@@ -85,7 +85,7 @@ class _Training:
     notes: list[str] = field(default_factory=list)
 
     def events(self) -> Generator[TrainingEvent, None, None]:
-        self._set_up()
+        yield from self._set_up()
         config, progress = self.config, self.progress
         trainable, total = lora.count_parameters(self.model)
         yield Started(progress.iteration, config.iters, trainable, total, tuple(self.notes))
@@ -115,7 +115,7 @@ class _Training:
 
     # ---------------------------------------------------------------- set-up
 
-    def _set_up(self) -> None:
+    def _set_up(self) -> Iterator[TrainingEvent]:
         config = self.run.config
         self.model, self.tokenizer, _ = open_model(self.run.base)
         keys = lora.adapt(self.model, config)
@@ -124,7 +124,7 @@ class _Training:
             check_keeps_apart(self.model)
         keep_little(self.model, keys, recompute=config.grad_checkpoint)
         self.objective = objective_of(config, self.lanes)
-        self._read_data(config)
+        yield from self._read_data(config)
         self.optimizer = optimizers.make_optimizer(config)
         self.optimizer.init(self.model.trainable_parameters())
         self.objective.begin(self.model)
@@ -137,7 +137,7 @@ class _Training:
         )
         mx.reset_peak_memory()
 
-    def _read_data(self, config: TrainingConfig) -> None:
+    def _read_data(self, config: TrainingConfig) -> Iterator[TrainingEvent]:
         """train and valid, and test where the data set has one."""
         data = self.run.data
         self.evaluations: dict[str, Evaluation] = {}
@@ -145,15 +145,18 @@ class _Training:
             path = data / f"{name}.jsonl"
             if name == "test" and not path.exists():
                 continue
-            split = self.objective.read(path, self.tokenizer)
+            split, problem = yield from cache.read(
+                path, self.run.base, self.tokenizer, config, self.run.cache
+            )
             self.metrics[f"{name}_truncated"] = split.truncated
             self.metrics[f"{name}_dropped"] = split.dropped
-            self.notes += explained(name, split.notes)
+            self.notes += [*explained(name, split.notes), *filter(None, [problem])]
             if name == "train":
                 self.examples = split.examples
-                self.lengths = [example.length for example in split.examples]
+                self.order = batching.Order(split.examples.lengths, config)
+                longest = int(split.examples.lengths.max())
             else:
-                most = config.batch_size * max(self.lengths)
+                most = config.batch_size * longest
                 self.evaluations[name] = Evaluation(
                     self.objective, self.lanes, split.examples, most
                 )
@@ -179,7 +182,7 @@ class _Training:
         iteration, config = self.progress.iteration + 1, self.config
         parts = [
             self.objective.batches([self.examples[i] for i in indices], packed=config.packing)
-            for indices in batching.step_batches(self.lengths, config, iteration)
+            for indices in self.order.batches(iteration)
         ]
         rate = learning_rate(config, iteration)
         self.optimizer.learning_rate = rate
@@ -203,8 +206,7 @@ class _Training:
 
     def _lines(self, iteration: int) -> list[int]:
         """The lines of train.jsonl that the step `iteration` learns from."""
-        parts = batching.step_batches(self.lengths, self.config, iteration)
-        return [self.examples[index].line for indices in parts for index in indices]
+        return [self.examples[index].line for index in self.order.step(iteration)]
 
     # ---------------------------------------------------------------- evaluation
 

@@ -21,6 +21,8 @@ from registry.errors import Conflict, Unavailable
 from registry.storage import paths
 from registry.storage.sizes import human
 
+BUFFERS_S = 30.0  # without a request, until unused buffers are given back
+
 log = structlog.get_logger(__name__)
 _NBYTES_EVERY_S = 1.0
 Key = tuple[Path, Path | None]
@@ -112,8 +114,10 @@ class Residents:
 
     @property
     def reclaimable_bytes(self) -> int:
-        """What `make_room` could free: prefixes, and idle models that are not pinned."""
-        return sum(r.nbytes if self._may_go(r) else r.cache_bytes for r in self)
+        """What `make_room` could free: unused buffers, prefixes, and idle models that are not
+        pinned."""
+        models = sum(r.nbytes if self._may_go(r) else r.cache_bytes for r in self)
+        return models + self._backend.unused_bytes()
 
     def leaves_in_s(self, resident: Resident) -> float | None:
         """Seconds until a model is unloaded for being idle; None when it stays."""
@@ -199,10 +203,11 @@ class Residents:
         return self.make_room(resident.kv_bytes * tokens + growth, keep=resident)
 
     def make_room(self, needed: int, keep: Resident | None = None) -> bool:
-        """Free memory until `needed` bytes are available: prefixes first, then the idle models that were
-        used longest ago. Whether that was enough."""
+        """Free memory until `needed` bytes are available: unused buffers first, then prefixes, then the
+        idle models that were used longest ago. Whether that was enough."""
         if self._missing(needed) <= 0:
             return True
+        self._backend.free_unused()
         oldest = sorted(self, key=lambda r: r.last_used)
         for resident in oldest:
             resident.measure()
@@ -258,8 +263,15 @@ class Residents:
         }
 
     def evict_unused(self) -> float | None:
-        """Evict what has been idle for too long; seconds until the next one will have been."""
+        """Evict what has been idle for too long, and give back buffers that no request has needed for a
+        while; seconds until there will be something more. For an engine without work."""
         left = []
+        if self._backend.unused_bytes():
+            used = max((resident.last_used for resident in self), default=0.0)
+            if (until := used + BUFFERS_S - time.monotonic()) > 0:
+                left.append(until)
+            else:
+                self._backend.free_unused()
         for resident in self:
             rest = self.leaves_in_s(resident)
             if rest == 0:

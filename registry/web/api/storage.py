@@ -42,8 +42,13 @@ def restore_model(request: HttpRequest, model_id: int) -> removal.Removal:
 
 @router.get("/storage", response=StorageOut, summary="What storage holds")
 def storage(request: HttpRequest) -> dict[str, object]:
-    """Disk use per model, the largest first, and what no row names; nothing is removed here."""
-    return {"models": gc.disk_use(), "leftovers": gc.leftovers()}
+    """Disk use per model, the largest first, that of data sets' tokens, and what no row names;
+    nothing is removed here."""
+    return {
+        "models": gc.disk_use(),
+        "tokens_bytes": gc.tokens_bytes(),
+        "leftovers": gc.leftovers(),
+    }
 
 
 def _found(model_id: int, version: str) -> ModelVersion:

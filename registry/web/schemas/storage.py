@@ -66,4 +66,8 @@ class StorageOut(Schema):
     """What storage holds, by model, and what no row names."""
 
     models: list[DiskUseOut]
+    tokens_bytes: Annotated[
+        int,
+        Field(description="Data sets as tokens, kept for the next run; made again when missing"),
+    ]
     leftovers: list[LeftoverOut]

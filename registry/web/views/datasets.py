@@ -18,6 +18,7 @@ from registry.datasets import uploads
 from registry.datasets.revisions import newest, revisions
 from registry.datasets.snapshots import SPLITS, read_examples, register_starter_dataset
 from registry.errors import HubError
+from registry.maintenance import gc
 from registry.models import Dataset, DatasetTask
 from registry.web.htmx import HtmxRequest, partial
 from registry.web.paging import RowPages
@@ -100,6 +101,7 @@ def dataset(request: HtmxRequest, pk: int) -> HttpResponse:
     first = max(0, page.start_index() - 1)
     context = {
         "dataset": found,
+        "tokens_bytes": gc.tokens_bytes(found.checksum),
         "splits": splits,
         "split": split,
         "page": page,

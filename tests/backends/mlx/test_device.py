@@ -25,6 +25,26 @@ def test_preparing_twice_changes_nothing() -> None:
     assert prepare() == prepare()
 
 
+def test_freed_buffers_count_until_they_are_given_back() -> None:
+    import mlx.core as mx
+
+    backend, size = MLXBackend(), 16 << 20
+    limit = mx.set_cache_limit(256 << 20)
+    try:
+        array = mx.zeros(size // 4)
+        mx.eval(array)
+        held = backend.memory_bytes()
+        assert held is not None
+        assert held >= size
+        del array
+        assert backend.memory_bytes() >= held
+        assert backend.unused_bytes() >= size
+        backend.free_unused()
+        assert backend.memory_bytes() <= held - size
+    finally:
+        mx.set_cache_limit(limit)
+
+
 def test_the_device_is_described() -> None:
     found = MLXBackend().device()
     assert found.backend == "mlx"

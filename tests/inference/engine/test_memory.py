@@ -8,7 +8,7 @@ import pytest
 
 from backends.base import Sampling
 from backends.fake import FakeBackend
-from inference.engine.memory import neighbours
+from inference.engine.memory import neighbours, residents
 from inference.engine.requests.places import kv_bytes_per_token, place
 from inference.gateway import client
 from inference.protocol import Folder, Generate, Load, Unload
@@ -189,6 +189,47 @@ async def test_the_budget_is_about_what_the_device_holds() -> None:
         assert caught.value.status == 503
         backend.held = 0
         assert await text_of(ask(base, max_tokens=3))
+
+
+class Keeping(FakeBackend):
+    """A device that keeps freed buffers until it is asked to give them back."""
+
+    kept = 0
+
+    def memory_bytes(self) -> int | None:
+        return self.kept
+
+    def unused_bytes(self) -> int:
+        return self.kept
+
+    def free_unused(self) -> None:
+        self.kept = 0
+
+
+async def test_an_engine_without_work_gives_freed_buffers_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    base, backend = make_base_folder(), Keeping()
+    async with running_engine(backend) as engine:
+        assert await text_of(ask(base, max_tokens=3))
+        monkeypatch.setattr(residents, "BUFFERS_S", 0.0)
+        backend.kept = 2**21
+        held = engine.stats()["reclaimable_bytes"]
+        assert await text_of(ask(base, max_tokens=3))
+        await until(lambda: backend.kept == 0)
+        assert held - engine.stats()["reclaimable_bytes"] == 2**21
+        assert len(engine.stats()["models"]) == 1
+
+
+async def test_freed_buffers_count_and_go_before_a_model_does() -> None:
+    one, two, backend = make_base_folder("one"), make_base_folder("two"), Keeping()
+    async with running_engine(backend, budget_bytes=2**20) as engine:
+        assert await text_of(ask(one, max_tokens=3))
+        backend.kept = 2**21
+        assert engine.stats()["models_bytes"] == 2**21
+        assert await text_of(ask(two, max_tokens=3))
+        assert len(engine.stats()["models"]) == 2
+        assert (backend.kept, engine.stats()["evictions"]) == (0, 0)
 
 
 def test_the_kind_of_fine_tune_decides_whose_memory_it_is(tmp_path: Path) -> None:

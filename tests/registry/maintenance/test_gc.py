@@ -9,6 +9,7 @@ from unittest import mock
 
 import pytest
 from django.core.management import call_command
+from django.test import Client
 from django.utils import timezone
 
 from registry.background import work
@@ -16,7 +17,7 @@ from registry.conversion import exports
 from registry.maintenance import gc
 from registry.maintenance.archive import archive_version
 from registry.maintenance.verification import verify_all
-from registry.models import BaseImport, ModelVersion
+from registry.models import BaseImport, Dataset, ModelVersion
 from registry.models.bases import RESUMABLE
 from registry.storage import paths
 from registry.versions.lifecycle import fail_version
@@ -52,6 +53,7 @@ ORPHANS = [
     ("base", "gone"),
     ("datasets", "0" * 64),
     ("findings", "77"),
+    ("tokens", "0" * 64),
     ("jobs", "77"),
     ("exports", "calendar"),
     ("uploads", "0123"),
@@ -92,6 +94,23 @@ def test_a_download_that_broke_off_is_spared_for_a_week() -> None:
         assert gc.resumable() == []
         assert [gone.path for gone in gc.sweep()] == [kept.path]
     assert not path.exists()
+
+
+def test_tokens_stay_while_runs_use_them_and_their_data_set_is_there(client: Client) -> None:
+    checksum = make_version().dataset.checksum
+    entry = orphan("tokens", checksum, f"train-{'0' * 32}")
+    partial = orphan("tokens", checksum, f".train-{'0' * 32}-1")
+    assert gc.tokens_bytes() == gc.tokens_bytes(checksum) == 10
+    assert client.get("/api/storage").json()["tokens_bytes"] == 10
+    page = client.get(Dataset.objects.get().get_absolute_url()).content.decode()
+    assert "<dt>Kept as tokens</dt><dd>10 B</dd>" in page
+    assert listed() == {f"tokens/{checksum}/{partial.name}"}
+    assert gc.leftovers() == []
+    later = timezone.now() + gc.UNUSED
+    with mock.patch("registry.maintenance.gc.timezone.now", return_value=later):
+        assert len(gc.sweep()) == 2
+    assert not entry.exists()
+    assert gc.tokens_bytes() == 0
 
 
 def test_a_failed_import_is_remembered_as_long_as_its_download() -> None:

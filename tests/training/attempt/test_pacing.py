@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from backends.base import Evaluated, Started, Stepped
+from backends.base import Evaluated, Started, Stepped, Tokenizing
 from tests.training.build import claim, make_job
 from training import queue
 from training.attempt import runner
@@ -160,6 +160,7 @@ def test_only_steps_are_followed_by_a_wait(world: World) -> None:
     pace = world.pace()
     assert pace.after(Started(0, 10, 1, 1)) == 0.0
     assert pace.after(Evaluated(1, "valid", 2.0)) == 0.0
+    assert pace.after(Tokenizing("train", 1, 9)) > 0.0  # on all cores, and may take minutes
 
 
 @pytest.mark.django_db

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import os
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from django.utils import timezone
 from structlog.testing import capture_logs
 
-from backends.base import OutOfMemory
+from backends import get_backend
+from backends.base import OutOfMemory, Tokenizing, TrainingRun
 from registry.bases import registration
 from registry.datasets import snapshots
 from registry.models import MLflowOutbox, ModelVersion
@@ -319,3 +320,25 @@ def test_a_long_evaluation_sends_heartbeats_and_stops_on_request(
     stages.clear()
     assert attempt(claim()).status == Status.COMPLETED
     assert stages.index((20, "evaluating")) > stages.index((20, "evaluating 2 of 3"))
+
+
+def test_tokenizing_shows_how_far_it_is_and_stops_on_request(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its tokens are kept below the data set's own folder."""
+    given: list[TrainingRun] = []
+    stages: list[str] = []
+
+    def tokenizing(_: object, run: TrainingRun) -> Iterator[Tokenizing]:
+        given.append(run)
+        for done in range(1, 9):
+            yield Tokenizing("train", done * 1000, 8000)
+            stages.append(TrainingJob.objects.get().stage)
+
+    monkeypatch.setattr(type(get_backend("fake")), "train", tokenizing)
+    monkeypatch.setattr("training.attempt.progress.WRITE_EVERY_S", 0.0)
+    make_job()
+    job = claim()
+    assert attempt(job, after_events(4)).status == Status.QUEUED
+    assert stages == ["tokenizing train, 12 %", "tokenizing train, 25 %", "tokenizing train, 37 %"]
+    assert given[0].cache == paths.root() / "tokens" / job.dataset.checksum

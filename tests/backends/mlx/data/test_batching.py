@@ -1,29 +1,73 @@
 from __future__ import annotations
 
+import random
+from collections.abc import Sequence
+
+import pytest
+
+from backends.base import TrainingConfig
 from backends.mlx.data import batching
 from backends.mlx.data import examples as data
 
 
+def order(lengths: Sequence[int], seed: int, **config: object) -> batching.Order:
+    return batching.Order(lengths, TrainingConfig(**{"batch_size": 8, "seed": seed, **config}))
+
+
 def test_every_epoch_shows_every_example_once() -> None:
     lengths = [7 + n % 13 for n in range(101)]
+    shown = order(lengths, 3)
     for epoch in (0, 1):
         steps = range(epoch * 13 + 1, epoch * 13 + 14)
-        seen = [i for step in steps for i in batching.step_indices(lengths, 8, 3, step)]
+        seen = [i for step in steps for i in shown.step(step)]
         assert sorted(seen) == list(range(101))
 
 
 def test_the_order_follows_from_the_seed_and_differs_between_epochs() -> None:
     lengths = [7 + n % 13 for n in range(64)]
-    assert batching.step_indices(lengths, 8, 3, 5) == batching.step_indices(lengths, 8, 3, 5)
-    assert batching.step_indices(lengths, 8, 3, 5) != batching.step_indices(lengths, 8, 4, 5)
-    assert batching.step_indices(lengths, 8, 3, 5) != batching.step_indices(lengths, 8, 3, 13)
+    assert order(lengths, 3).step(5) == order(lengths, 3).step(5)
+    assert order(lengths, 3).step(5) != order(lengths, 4).step(5)
+    assert order(lengths, 3).step(5) != order(lengths, 3).step(13)
+
+
+def recorded(lengths: list[int], size: int, seed: int, epoch: int, by_length: bool) -> list[int]:
+    """The order that versions were trained in before examples lay in columns, written out."""
+    draw = random.Random(f"{seed}/{epoch}")
+    order = list(range(len(lengths)))
+    draw.shuffle(order)
+    steps: list[list[int]] = []
+    for at in range(0, len(order), size * 16):
+        window = order[at : at + size * 16]
+        if by_length:
+            window.sort(key=lambda i: lengths[i])
+        cut = [window[i : i + size] for i in range(0, len(window), size)]
+        draw.shuffle(cut)
+        steps.extend(cut)
+    return [index for step in steps for index in step]
+
+
+@pytest.mark.parametrize("packing", [False, True], ids=["by length", "packed"])
+def test_the_order_is_that_of_older_versions(packing: bool) -> None:
+    lengths = [5 + (n * 37) % 11 for n in range(613)]  # many of them equal, and a last short step
+    shown = order(lengths, 9, grad_accumulation_steps=2, packing=packing)
+    for epoch in (0, 1, 0):  # a run that goes on elsewhere begins anywhere
+        steps = range(epoch * 39 + 1, epoch * 39 + 40)
+        found = [index for step in steps for batch in shown.batches(step) for index in batch]
+        assert found == recorded(lengths, 16, 9, epoch, by_length=not packing)
+
+
+def test_evaluation_takes_everything_shortest_first_and_in_the_files_order() -> None:
+    lengths = [30, 10, 20, 10, 3000, 20, 9000]
+    assert list(batching.sequential(lengths)) == [[1, 3, 2, 5, 0], [4], [6]]
+    assert list(batching.sequential(lengths, 40)) == [[1, 3], [2, 5], [0], [4], [6]]
 
 
 def test_batches_of_like_length_waste_little_padding() -> None:
     lengths = [10 + (n * 37) % 200 for n in range(1024)]
     padded = used = 0
+    shown = order(lengths, 0)
     for step in range(1, 129):
-        rows = [lengths[i] for i in batching.step_indices(lengths, 8, 0, step)]
+        rows = [lengths[i] for i in shown.step(step)]
         padded += max(rows) * len(rows)
         used += sum(rows)
     assert used / padded > 0.9

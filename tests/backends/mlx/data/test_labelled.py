@@ -16,6 +16,7 @@ from mlx.utils import tree_flatten
 from numpy.typing import NDArray
 
 from backends.base import BadExample, Evaluated, LoraConfig, Stepped, TrainingConfig
+from backends.mlx.data import cache
 from backends.mlx.data.examples import Example
 from backends.mlx.data.preferences import Labelled, read_labelled, with_others
 from backends.mlx.files.loading import open_model
@@ -37,7 +38,7 @@ def tokenizer(tiny_base: Path) -> Any:
 
 def read(folder: Path, tokenizer: Any, *values: Any, limit: int = 2048) -> list[Labelled]:
     write_split(folder, "train", list(values))
-    return read_labelled(folder / "train.jsonl", tokenizer, limit).examples
+    return list(read_labelled(folder / "train.jsonl", tokenizer, limit).examples)
 
 
 def sigmoid(x: Any) -> Any:
@@ -229,7 +230,9 @@ def test_a_validation_measures_the_baseline_again(tiny_base: Path, tmp_path: Pat
     config = TrainingConfig(objective="kto", lora=LoraConfig(rank=2))
     model, tokenizer, _ = open_model(tiny_base)
     lora.adapt(model, config)
-    items = read_labelled(write_labelled(tmp_path) / "valid.jsonl", tokenizer, 2048).examples
+    items = cache.read_here(
+        write_labelled(tmp_path) / "valid.jsonl", tiny_base, tokenizer, config
+    ).examples
     with Lanes.open() as lanes:
         objective = objectives.LabelledAnswers(config, lanes)
         objective.begin(model)

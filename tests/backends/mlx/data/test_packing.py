@@ -139,10 +139,11 @@ def test_packing_and_recomputing_go_together(tiny_base: Path, chats: Path, tmp_p
 def test_batches_to_be_packed_are_drawn_without_regard_to_length() -> None:
     config = TrainingConfig(packing=True, batch_size=8)
     lengths = list(range(10, 138))
+    order = batching.Order(lengths, config)
     spread = [
         max(lengths[i] for i in batch) - min(lengths[i] for i in batch)
         for step in range(1, 17)
-        for batch in batching.step_batches(lengths, config, step)
+        for batch in order.batches(step)
     ]
     assert min(spread) > 40
 

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.any_database
 
 def read(folder: Path, tokenizer: Any, *values: Any, limit: int = 2048) -> list[Pair]:
     write_split(folder, "train", list(values))
-    return read_pairs(folder / "train.jsonl", tokenizer, limit).examples
+    return list(read_pairs(folder / "train.jsonl", tokenizer, limit).examples)
 
 
 @pytest.fixture(scope="session")

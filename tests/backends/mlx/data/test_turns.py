@@ -434,8 +434,11 @@ class Spaced:
     def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
         return [0, *map(ord, text)]
 
+    def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
+        return [self.encode(text) for text in texts]
+
 
 def test_positions_are_found_with_a_tokenizer_that_treats_beginnings_specially() -> None:
     text = "ask: say; ask"
-    found = turns._positions(text, Spaced().encode(text), [5, 8], Spaced().encode)
+    found = turns._positions(text, Spaced().encode(text), [5, 8], Spaced().encode_all)
     assert found == {5: (6, True), 8: (9, True)}

@@ -13,6 +13,7 @@ import pytest
 
 from backends.base import TemplateMismatch, Thoughts
 from backends.mlx import MLXBackend
+from backends.mlx.evals import parity
 from tests.backends.mlx.data.templates import CHATML, FIELD_ONLY, OPENS, QWEN3
 
 pytestmark = pytest.mark.any_database
@@ -168,6 +169,39 @@ def test_only_a_sample_is_rendered(base: Path, tmp_path: Path) -> None:
     MLXBackend().check_template(base, data, 5)
     with pytest.raises(TemplateMismatch, match="line 10"):
         MLXBackend().check_template(base, data, 10)
+
+
+def test_what_has_passed_is_checked_again_when_something_is_other(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = tmp_path / "kept"
+    checked: list[Path] = []
+    check = parity._check_splits
+
+    def counting(base: Path, data: Path, sample: int, thoughts: Thoughts) -> None:
+        checked.append(data)
+        check(base, data, sample, thoughts)
+
+    monkeypatch.setattr(parity, "_check_splits", counting)
+    with_template(base, WRITES_ALL)
+    data = make_data(tmp_path / "data", {"messages": [ASKED, ANSWERED]})
+    for _ in range(2):
+        MLXBackend().check_template(base, data, 8, cache=kept)
+    assert len(checked) == 1
+    assert [path.name.partition("-")[0] for path in kept.iterdir()] == ["parity"]
+    make_data(data, {"messages": [said("user", "Hi", mood="glad"), ANSWERED]})
+    for _ in range(2):  # what has not passed is not kept
+        with pytest.raises(TemplateMismatch):
+            MLXBackend().check_template(base, data, 8, cache=kept)
+    make_data(data, {"messages": [ASKED, ANSWERED]})
+    with_template(base, WRITES_ALL + "{# another #}")
+    MLXBackend().check_template(base, data, 8, cache=kept)
+    assert len(checked) == 4
+    MLXBackend().check_template(base, data, 8, "masked", kept)
+    assert len(checked) == 5
+    (tmp_path / "file").touch()
+    MLXBackend().check_template(base, data, 8, cache=tmp_path / "file")  # which cannot be written
+    assert len(checked) == 6
 
 
 def test_a_hostile_template_ends_its_process_with_the_reason(base: Path, tmp_path: Path) -> None:

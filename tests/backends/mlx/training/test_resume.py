@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -122,3 +123,24 @@ def test_chats_of_several_turns_continue_exactly_too(
     assert of(Finished, events(cut))[0] == finished
     events(other)
     assert digest(cut) == digest(whole) != digest(other)
+
+
+@pytest.mark.parametrize("mode", ["rows", "packing", "dpo"])
+def test_kept_tokens_change_nothing(
+    tiny_base: Path, chats: Path, preferences: Path, tmp_path: Path, mode: str
+) -> None:
+    """Neither when they are written, nor when they are found, also in the middle of a run."""
+    settings = {"iters": 4, "steps_per_eval": 2, "save_every": 3, "lora": DROPOUT}
+    settings |= MODES.get(mode, {})
+    data, kept = preferences if mode == "dpo" else chats, tmp_path / "kept"
+    plain = make_run(tiny_base, data, tmp_path / "plain", **settings)
+    first = replace(make_run(tiny_base, data, tmp_path / "first", **settings), cache=kept)
+    second = replace(make_run(tiny_base, data, tmp_path / "second", **settings), cache=kept)
+    finished = of(Finished, events(plain))[0]
+    assert of(Finished, events(first))[0] == finished
+    names = {path.name: path.stat().st_ino for path in kept.iterdir()}
+    assert len(names) == 3
+    run_and_close(second, 1)
+    assert of(Finished, events(second))[0] == finished
+    assert digest(plain) == digest(first) == digest(second)
+    assert {path.name: path.stat().st_ino for path in kept.iterdir()} == names

@@ -158,8 +158,8 @@ def batch_lines(run: TrainingRun) -> list[int]:
 
     _, tokenizer, _ = open_model(run.base)
     examples = data.read_split(run.data / "train.jsonl", tokenizer, 2048, "last_answer").examples
-    batches = batching.step_batches([e.length for e in examples], run.config, 1)
-    return sorted(examples[index].line for batch in batches for index in batch)
+    order = batching.Order([example.length for example in examples], run.config)
+    return sorted(examples[index].line for index in order.step(1))
 
 
 def base_with_an_overflow(base: Path, folder: Path) -> Path:
