@@ -406,7 +406,7 @@ def test_rows_are_checked_opened_and_fixed(page: Page, hub: RunningHub, trained:
 
     # Filters and ticks.
     page.get_by_label("Issue", exact=True).select_option("mail")
-    expect(page.get_by_role("heading", name="9 rows")).to_be_visible()
+    expect(page.get_by_role("heading", name="9 rows", exact=True)).to_be_visible()
     page.get_by_label("Tick all shown").check()
     assert page.locator("input[name=row]:checked").count() == 9
 
