@@ -37,6 +37,6 @@ COLUMNS = {
     "chosen": "chosen answer",
     "rejected": "rejected answer",
     "tools": "tools",
-    "label": "label: its class, or good or bad",
+    "label": "label",
 }
 """The fields that a column can be mapped to, and what a person reads for them."""

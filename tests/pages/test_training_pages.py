@@ -11,10 +11,13 @@ from django.test import Client
 from django.utils import timezone
 
 from backends.base import TrainingConfig
+from registry.datasets.snapshots import register_dataset
+from registry.models import Model
 from registry.storage import paths
 from registry.versions.curves import MAX_POINTS
 from tests.pages.seed import Seeded, make_job, make_sweep
 from tests.pages.test_pages import text
+from tests.registry.build import write_jsonl
 from training.config.vocabulary import flatten
 from training.models import Sweep, TrainingJob, TrainingMetric
 from training.worker.supervisor import log_path
@@ -40,6 +43,23 @@ def test_the_form_says_which_version_it_would_make(client: Client, seeded: Seede
         base_checksum=seeded.base.manifest_sha256,
     )
     assert client.post("/training/new/plan/", fields).context["plan"].version == "0.2.2"
+
+
+def test_the_form_proposes_what_belongs_together(client: Client, seeded: Seeded) -> None:
+    """A model with the data set it was trained on, or else with one for its task; and the other way."""
+    rows = [{"text": f"ticket {n}", "label": ("bill", "parcel")[n % 2]} for n in range(40)]
+    write_jsonl(paths.root() / "tickets.jsonl", rows)
+    tickets = register_dataset("tickets", paths.root() / "tickets.jsonl")
+    sorter = Model.objects.create(name="sorter", base_model=seeded.base, task_type="classification")
+    other = Model.objects.create(name="other", base_model=seeded.base)
+    assert form_of(client, f"?dataset={tickets.pk}")["model"] == sorter.pk
+    assert form_of(client, f"?model={sorter.pk}")["dataset"] == tickets.pk
+    assert form_of(client, f"?model={other.pk}")["dataset"] != tickets.pk
+    make_job(other, dataset=tickets)
+    assert form_of(client, f"?model={other.pk}")["dataset"] == tickets.pk
+    assert form_of(client, f"?dataset={tickets.pk}")["model"] == other.pk
+    for unknown in ("dataset=99999", "model=99999", "model=x"):
+        assert client.get(f"/training/new/?{unknown}").status_code == 200
 
 
 def test_the_form_as_it_stands_queues_a_job(client: Client, seeded: Seeded) -> None:

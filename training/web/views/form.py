@@ -8,8 +8,10 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods, require_POST
 
+from registry.datasets.revisions import newest_named
 from registry.errors import HubError
 from registry.models import Dataset, Model
+from registry.task_types import TASK_TYPES
 from registry.web.htmx import form_page, refuse
 from registry.web.numbers import whole
 from training import queue
@@ -18,6 +20,8 @@ from training.models import Sweep, TrainingJob
 from training.queue import sweeps
 from training.web import planning
 from training.web.forms import NewJobForm, repeated, swept
+
+_LOOKED_AT = 50  # of the newest models or data sets
 
 
 @require_http_methods(["GET", "POST"])
@@ -88,9 +92,43 @@ def _initial(request: HttpRequest, earlier: TrainingJob | Sweep | None) -> dict[
         initial = repeated(earlier) if isinstance(earlier, TrainingJob) else swept(earlier)
     if request.GET.get("preset") in PRESETS:
         initial |= initial_of(nest(PRESETS[request.GET["preset"]][2]))
-    return initial | {
-        name: request.GET[name] for name in ("model", "dataset") if name in request.GET
-    }
+    given = {name: request.GET[name] for name in ("model", "dataset") if name in request.GET}
+    if "model" not in given and (pk := whole(given.get("dataset", ""))) is not None:
+        initial |= _model_for(pk)
+    elif "dataset" not in given and (pk := whole(given.get("model", ""))) is not None:
+        initial |= _dataset_for(pk)
+    return initial | given
+
+
+def _model_for(dataset: int) -> dict[str, int]:
+    """The model that was last trained on this data set, or else the newest with such a task."""
+    models = Model.objects.filter(archived_at=None).order_by("-pk")
+    found = Dataset.objects.filter(pk=dataset).first()
+    if found is None:
+        return {}
+    trained = TrainingJob.objects.filter(dataset__name=found.name, model__archived_at=None)
+    if (job := trained.order_by("-pk").first()) is not None:
+        return {"model": job.model_id}
+    fitting = [m for m in models[:_LOOKED_AT] if _fit(m, found)]
+    return {"model": fitting[0].pk} if fitting else {}
+
+
+def _dataset_for(model: int) -> dict[str, int]:
+    """The data set that this model was last trained on, or else the newest for its task."""
+    found = Model.objects.filter(pk=model).first()
+    if found is None:
+        return {}
+    job = TrainingJob.objects.filter(model=found).order_by("-pk").select_related("dataset").first()
+    if job is not None and (newest := newest_named(job.dataset.name)) is not None:
+        return {"dataset": newest.pk}
+    newest_first = Dataset.objects.filter(next=None).order_by("-pk")[:_LOOKED_AT]
+    fitting = [dataset for dataset in newest_first if _fit(found, dataset)]
+    return {"dataset": fitting[0].pk} if fitting else {}
+
+
+def _fit(model: Model, dataset: Dataset) -> bool:
+    """Whether the task answers with labels where the data set has some, and only there."""
+    return TASK_TYPES[model.task_type].labels == bool(dataset.labels)
 
 
 def _missing() -> list[str]:
