@@ -19,7 +19,14 @@ from backends.base import (
     TrainingEvent,
     TrainingRun,
 )
-from backends.mlx.device import SERVING_CACHE, describe_device, limit_cache, prepare
+from backends.mlx.device import (
+    SERVING_CACHE,
+    describe_device,
+    free_memory,
+    held_memory,
+    limit_cache,
+    prepare,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -95,9 +102,7 @@ class MLXBackend:
 
     def memory_bytes(self) -> int | None:
         prepare()
-        import mlx.core as mx
-
-        return int(mx.get_active_memory() + mx.get_cache_memory())
+        return held_memory()
 
     def unused_bytes(self) -> int:
         prepare()
@@ -107,9 +112,7 @@ class MLXBackend:
 
     def free_unused(self) -> None:
         prepare()
-        import mlx.core as mx
-
-        mx.clear_cache()
+        free_memory()
 
     def load(
         self, base: Path, adapter: Path | None = None, options: LoadOptions = LoadOptions()
