@@ -162,6 +162,11 @@ class Supervisor:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     child.process.wait(max(0.0, deadline - time.monotonic()))
         self.kill()
+        for child in self.children:
+            if child.process:
+                child.process.wait()
+            if child.reader:
+                child.reader.join(1)
         if self._pipe:
             for descriptor in self._pipe:
                 os.close(descriptor)
@@ -169,13 +174,10 @@ class Supervisor:
         presence.withdraw("up")
 
     def kill(self) -> None:
-        """Kill what still runs, with everything the processes started."""
+        """Kill what still runs, with everything the processes started. A signal's handler may call it
+        while `stop` waits: it takes no lock and waits for nothing."""
         for child in self.children:
             _signal(child, signal.SIGKILL)
-            if child.process:
-                child.process.wait()
-            if child.reader:
-                child.reader.join(1)
 
     def _spawn(self, child: Child, go: int | None = None) -> None:
         """Start the process; with `go`, it waits until the other end of that pipe is closed."""
