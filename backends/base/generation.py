@@ -105,7 +105,8 @@ class LoadOptions:
     `cache_bytes` is the budget of the prefix cache, 0 for none; with `cache_dir` its entries outlive
     the process. `kv_bits` (4 or 8) quantizes keys and values of rows once they are `kv_after`
     tokens long. `draft` is the folder of a smaller model with the same tokenizer that proposes
-    `draft_tokens` tokens at a time when a row runs alone.
+    `draft_tokens` tokens at a time when a row runs alone. On the CPU at most `unused_bytes` of freed
+    buffers are kept, where that is less than the backend would.
     """
 
     cache_bytes: int = 0
@@ -114,6 +115,7 @@ class LoadOptions:
     kv_after: int = 0
     draft: Path | None = None
     draft_tokens: int = 3
+    unused_bytes: int | None = None
 
 
 @dataclass(frozen=True)

@@ -118,7 +118,8 @@ class MLXBackend:
         self, base: Path, adapter: Path | None = None, options: LoadOptions = LoadOptions()
     ) -> LoadedModel:
         prepare()
-        limit_cache(SERVING_CACHE)
+        own = options.unused_bytes
+        limit_cache(SERVING_CACHE if own is None else min(own, SERVING_CACHE))
         from backends.mlx.serving.generation import load_model
 
         return load_model(base, adapter, options)

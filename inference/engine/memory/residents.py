@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -187,14 +187,7 @@ class Residents:
             folder = folder / f"{place.name}-{place.identity[:16] or 'unknown'}"
         if draft is not None and (draft == place.base or not same_tokenizer(draft, place.base)):
             draft = None
-        return LoadOptions(
-            cache_bytes=options.cache_bytes,
-            cache_dir=folder,
-            kv_bits=options.kv_bits,
-            kv_after=options.kv_after,
-            draft=draft,
-            draft_tokens=options.draft_tokens,
-        )
+        return replace(options, cache_dir=folder, draft=draft)
 
     def has_room_for(self, resident: Resident, tokens: int) -> bool:
         """Whether a row of so many tokens fits beside what runs, after freeing what is unused

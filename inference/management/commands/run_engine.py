@@ -15,6 +15,8 @@ from inference.engine.memory.residents import Limits
 from registry.management.hub_command import HubCommand
 from registry.storage import paths
 
+UNUSED_SHARE = 16  # of the budget, that freed buffers may take
+
 
 class Command(HubCommand):
     help = "Run the engine: models in memory, one generation thread, a Unix socket in storage."
@@ -70,5 +72,6 @@ def _limits() -> Limits:
         kv_after=settings.KV_AFTER,
         draft=draft,
         draft_tokens=settings.DRAFT_TOKENS,
+        unused_bytes=settings.MEMORY_BUDGET_BYTES // UNUSED_SHARE,
     )
     return Limits(settings.MEMORY_BUDGET_BYTES, settings.MODEL_IDLE_S, options)
