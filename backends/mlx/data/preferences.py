@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from backends.base import SpecialTokens, Thoughts, TrainingConfig
-from backends.examples import Split, as_chat, judged, read_jsonl
+from backends.base import TrainingConfig
+from backends.examples import as_chat, judged
 from backends.mlx.data.batching import Batch, make_batch
 from backends.mlx.data.examples import Example, cut, example_of
 
@@ -74,28 +73,6 @@ class Pair:
     @classmethod
     def fits(cls, items: Sequence[Self], limit: int) -> bool:
         return all(item.fit(limit) is not None for item in items)
-
-
-def read_pairs(
-    path: Path,
-    tokenizer: Any,
-    max_seq_length: int,
-    special: SpecialTokens = "text",
-    thoughts: Thoughts = "kept",
-) -> Split[Pair]:
-    """Tokenize the preferences of the JSON-lines file `path`; a pair of which either answer lies
-    beyond `max_seq_length` is dropped. Raises BadExample, which names the file and the line."""
-
-    config = TrainingConfig(objective="dpo", special_tokens=special, thoughts=thoughts)
-
-    def parse(value: Any, line: int) -> Pair:
-        (pair,) = Pair.read(value, line, tokenizer, config)
-        return pair
-
-    def fit(pair: Pair) -> tuple[Pair | None, bool]:
-        return pair.fit(max_seq_length), pair.length > max_seq_length
-
-    return read_jsonl(path, parse, fit)
 
 
 # ---------------------------------------------------------------- labelled answers
@@ -163,31 +140,6 @@ class LabelledBatch(Batch):
 
     good: NDArray[np.float32]
     others: Batch | None
-
-
-def read_labelled(
-    path: Path,
-    tokenizer: Any,
-    max_seq_length: int,
-    special: SpecialTokens = "text",
-    thoughts: Thoughts = "kept",
-) -> Split[Labelled]:
-    """Tokenize the labelled answers of the JSON-lines file `path`, or both answers of each of its
-    preferences; one that lies beyond `max_seq_length` is dropped with the other of its pair. Raises
-    BadExample, which names the file and the line."""
-    config = TrainingConfig(objective="kto", special_tokens=special, thoughts=thoughts)
-
-    def parse(value: Any, line: int) -> list[Labelled]:
-        return Labelled.read(value, line, tokenizer, config)
-
-    def fit(answers: list[Labelled]) -> tuple[list[Labelled] | None, bool]:
-        long = max(answer.length for answer in answers) > max_seq_length
-        if not Labelled.fits(answers, max_seq_length):
-            return None, long
-        return [kept for answer in answers if (kept := answer.fit(max_seq_length))], long
-
-    split = read_jsonl(path, parse, fit)
-    return Split([one for group in split.examples for one in group], split.truncated, split.dropped)
 
 
 def with_others(items: Sequence[Labelled], max_seq_length: int) -> list[Labelled]:

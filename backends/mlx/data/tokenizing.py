@@ -1,7 +1,7 @@
 """A file of examples through a tokenizer, piece by piece: small files here, large ones in several
 processes at once (`python -m backends.mlx.data.tokenizing`), because rendering holds Python's lock.
 
-Such a process is told on stdin where each piece is, and answers with a line of JSON and the columns'
+Such a process reads from stdin where each piece is, and answers with a line of JSON and the columns'
 bytes. It ends when stdin does, so it never outlives who started it.
 """
 
@@ -155,20 +155,20 @@ class _Processes:
 
     def work(self, pieces: list[Piece]) -> Iterator[tuple[Piece, Columns | None]]:
         """Each piece with its columns, in order; the next one without them once a second while it is
-        not done. No more are begun than the caller takes."""
+        not done. No more are started than the caller takes."""
         waiting = deque(pieces)
-        begun: deque[tuple[Piece, Future[Columns]]] = deque()
-        while waiting or begun:
-            while waiting and len(begun) < len(self._all) + 1:
+        started: deque[tuple[Piece, Future[Columns]]] = deque()
+        while waiting or started:
+            while waiting and len(started) < len(self._all) + 1:
                 piece = waiting.popleft()
-                begun.append((piece, self._threads.submit(self._tokenized, piece)))
-            piece, future = begun[0]
+                started.append((piece, self._threads.submit(self._tokenized, piece)))
+            piece, future = started[0]
             try:
                 columns = future.result(_WAIT_S)
             except TimeoutError:
                 yield piece, None
                 continue
-            begun.popleft()
+            started.popleft()
             yield piece, columns
 
     def _start(self) -> subprocess.Popen[bytes]:

@@ -81,10 +81,10 @@ def _answers(row: Row, unused: Unused) -> tuple[Any, Any]:
     return _answer(given[0], "chosen", unused), _answer(given[1], "rejected", unused)
 
 
-def _check_same(prompt: Any, begun: list[Any], asked: str) -> None:
+def _check_same(prompt: Any, shared: list[Any], asked: str) -> None:
     """Raises BadLine unless the prompt is in the messages with which both answers begin, so that
     it is neither lost nor learned twice."""
-    said = [message["content"].strip() for message in begun]
+    said = [message["content"].strip() for message in shared]
     wanted = [message["content"] for message in prompt] if isinstance(prompt, list) else [prompt]
     if not all(text.strip() in said for text in wanted):
         raise BadLine(

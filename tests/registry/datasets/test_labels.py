@@ -1,4 +1,4 @@
-"""Classification sets: their columns are found, their labels counted, what is wrong is told."""
+"""Classification sets: their columns are found, their labels counted, and the doctor says what is wrong."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ def recorded(lengths: list[int], size: int, seed: int, epoch: int, by_length: bo
 def test_the_order_is_that_of_older_versions(packing: bool) -> None:
     lengths = [5 + (n * 37) % 11 for n in range(613)]  # many of them equal, and a last short step
     shown = order(lengths, 9, grad_accumulation_steps=2, packing=packing)
-    for epoch in (0, 1, 0):  # a run that goes on elsewhere begins anywhere
+    for epoch in (0, 1, 0):  # a resumed run may begin anywhere
         steps = range(epoch * 39 + 1, epoch * 39 + 40)
         found = [index for step in steps for batch in shown.batches(step) for index in batch]
         assert found == recorded(lengths, 16, 9, epoch, by_length=not packing)

@@ -18,7 +18,7 @@ from backends.base import BadExample, Tokenizing, TrainingConfig
 from backends.mlx import MLXBackend
 from backends.mlx.data import cache, columns, tokenizing
 from backends.mlx.data.examples import Example, read_split
-from backends.mlx.data.preferences import read_labelled, read_pairs
+from tests.backends.mlx.data.reading import read_labelled, read_pairs
 from tests.backends.training_runs import chat, write_split
 
 pytestmark = pytest.mark.any_database

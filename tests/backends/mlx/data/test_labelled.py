@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 from backends.base import BadExample, Evaluated, LoraConfig, Stepped, TrainingConfig
 from backends.mlx.data import cache
 from backends.mlx.data.examples import Example
-from backends.mlx.data.preferences import Labelled, read_labelled, with_others
+from backends.mlx.data.preferences import Labelled, with_others
 from backends.mlx.files.loading import open_model
 from backends.mlx.training import lora, objectives
 from backends.mlx.training.loss import Lanes
+from tests.backends.mlx.data.reading import read_labelled
 from tests.backends.training_runs import events, make_run, of, write_labelled, write_split
 
 pytestmark = pytest.mark.any_database

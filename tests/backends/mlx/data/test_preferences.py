@@ -11,10 +11,11 @@ import pytest
 
 from backends.base import BadExample, Evaluated, Finished, LoraConfig, Stepped, TrainingConfig
 from backends.examples import as_chat
-from backends.mlx.data.preferences import Pair, read_pairs
+from backends.mlx.data.preferences import Pair
 from backends.mlx.files.loading import open_model
 from backends.mlx.training import lora, objectives
 from backends.mlx.training.loss import Lanes
+from tests.backends.mlx.data.reading import read_pairs
 from tests.backends.training_runs import events, make_run, of, write_split
 
 pytestmark = pytest.mark.any_database

@@ -336,7 +336,7 @@ def test_as_written_leaves_fields_to_the_template_as_before(load: Load) -> None:
     ) == examples.example_of(inline, tokenizer, "answers")
 
 
-# ---------------------------------------------------------------- what is told
+# ---------------------------------------------------------------- notes
 
 
 def test_what_a_template_strips_is_told_and_learned_when_dropped(

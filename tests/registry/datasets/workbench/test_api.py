@@ -3,32 +3,17 @@
 from __future__ import annotations
 
 import io
-from pathlib import Path
 from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
 from django.test import Client
 
-from registry.background import work
 from registry.datasets.workbench.findings import Findings
 from registry.models import Dataset, DatasetTask
-from tests.registry.build import recorder
-from tests.registry.datasets.workbench.build import LIMIT, TRAIN, make_findings
+from tests.registry.datasets.workbench.build import LIMIT, TRAIN
 
 pytestmark = [pytest.mark.django_db, pytest.mark.any_database]
-
-
-@pytest.fixture
-def started(monkeypatch: pytest.MonkeyPatch) -> list[DatasetTask]:
-    rows: list[DatasetTask] = []
-    monkeypatch.setattr(work, "launch", recorder(rows))
-    return rows
-
-
-@pytest.fixture
-def found(tmp_path: Path, started: list[DatasetTask]) -> Findings:
-    return make_findings(tmp_path / "source")
 
 
 @pytest.fixture

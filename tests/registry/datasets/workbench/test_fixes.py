@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from registry.background import work
 from registry.datasets import tasks
 from registry.datasets.snapshots import dataset_path, read_examples
 from registry.datasets.workbench import fixes, origins
@@ -18,7 +17,6 @@ from registry.datasets.workbench.rows import Wanted
 from registry.errors import Conflict, Invalid, NotFound
 from registry.models import Dataset, DatasetTask
 from registry.storage import artifacts
-from tests.registry.build import recorder
 from tests.registry.datasets.workbench.build import TRAIN, chat, make_findings
 
 pytestmark = pytest.mark.django_db
@@ -27,13 +25,6 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture
 def found(tmp_path: Path) -> Findings:
     return make_findings(tmp_path / "source")
-
-
-@pytest.fixture
-def started(monkeypatch: pytest.MonkeyPatch) -> list[DatasetTask]:
-    rows: list[DatasetTask] = []
-    monkeypatch.setattr(work, "launch", recorder(rows))
-    return rows
 
 
 def trail(dataset: Dataset, split: str, line: int) -> list[tuple[int, str, int, str]]:

@@ -4,31 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
 
 import pytest
 from django.test import Client
 
-from registry.background import work
 from registry.datasets import tasks
 from registry.datasets.workbench.findings import Findings
 from registry.models import Dataset, DatasetTask
-from tests.registry.build import make_base, make_dataset, recorder
-from tests.registry.datasets.workbench.build import chat, make_findings
+from tests.registry.build import make_base, make_dataset
+from tests.registry.datasets.workbench.build import chat
 
 pytestmark = [pytest.mark.django_db, pytest.mark.any_database]
-
-
-@pytest.fixture
-def started(monkeypatch: pytest.MonkeyPatch) -> list[DatasetTask]:
-    rows: list[DatasetTask] = []
-    monkeypatch.setattr(work, "launch", recorder(rows))
-    return rows
-
-
-@pytest.fixture
-def found(tmp_path: Path, started: list[DatasetTask]) -> Findings:
-    return make_findings(tmp_path / "source")
 
 
 @pytest.fixture
