@@ -249,13 +249,13 @@ def _why(dialect: Dialect, keys: list[str], columns: Mapping[str, str]) -> str:
     """Why rows were taken for this dialect, in a sentence."""
     if columns:
         return f"{dialect.name}, by the columns that you chose."
-    needed = " and ".join(dialect.needs)
+    needed = [key for key in dialect.needs if key in keys]
+    if len(needed) < len(dialect.needs):  # in columns of other names
+        needed = [key for key, use in dialect.mapping(keys).items() if use in dialect.needs]
     more = f", with {dialect.because}" if dialect.because else ""
-    also = [key for key in keys if key not in dialect.needs]
-    beside = (
-        f"; {', '.join(also)} beside {'them' if len(dialect.needs) > 1 else 'it'}" if also else ""
-    )
-    return f"{dialect.name}, since rows have {needed}{more}{beside}."
+    also = [key for key in keys if key not in needed]
+    beside = f"; {', '.join(also)} beside {'them' if len(needed) > 1 else 'it'}" if also else ""
+    return f"{dialect.name}, since rows have {' and '.join(needed)}{more}{beside}."
 
 
 def _others(columns: list[str], found: Found, uses: Mapping[str, str]) -> list[Way]:

@@ -45,8 +45,11 @@ class Dialect:
     """Whether it is a chat only when a system prompt or earlier turns stand beside it."""
     because: str = ""
     """What `fits` looks for, for a person."""
-    targets: Mapping[str, str] = field(default_factory=dict)
-    """Which of `formats.COLUMNS` a field becomes, where its name does not say it; "" for none."""
+    targets: Mapping[str, str] | Callable[[Iterable[str]], Mapping[str, str]] = field(
+        default_factory=dict
+    )
+    """Which of `formats.COLUMNS` a field becomes, where its name does not say it; "" for none. A
+    function of all fields where several names mean the same."""
     guessed: bool = False
     """Whether the text itself decides, which a column that a person chose does not ask."""
 
@@ -62,7 +65,9 @@ class Dialect:
 
     def mapping(self, fields: Iterable[str]) -> dict[str, str]:
         """Which of `formats.COLUMNS` each of these fields becomes."""
-        found = {name: self.targets.get(name, _TARGETS.get(name, name)) for name in fields}
+        fields = list(fields)
+        targets = self.targets(fields) if callable(self.targets) else self.targets
+        found = {name: targets.get(name, _TARGETS.get(name, name)) for name in fields}
         found = {name: use for name, use in found.items() if use}
         if "chosen" in found.values() and "prompt" not in found.values():
             found = {name: "prompt" if use == "context" else use for name, use in found.items()}
@@ -132,7 +137,7 @@ def _labelled(columns: tuple[str, ...]) -> Dialect:
         lambda row, unused: labelled(row, columns),
         {"text": "The soup was cold.", "label": "complaint"},
         lambda row: can_be_label(row[columns[1]]),
-        targets=dict(zip(columns, ("text", "label", ""), strict=False)),
+        targets=lambda names: dict(zip(columns_of(names), ("text", "label", ""), strict=False)),
     )
 
 

@@ -114,6 +114,35 @@ def test_the_columns_that_a_dialect_uses_make_the_same_when_chosen_by_hand(
     assert chosen.samples[0].becomes == found.samples[0].becomes
 
 
+@pytest.mark.parametrize(
+    ("header", "text", "label"),
+    [
+        ("Review,Category,id", "Review", "Category"),
+        ("sentence,label_text,label,id", "sentence", "label_text"),
+    ],
+)
+def test_a_text_and_its_label_are_found_under_any_of_their_names_and_chosen_by_hand(
+    tmp_path: Path, header: str, text: str, label: str
+) -> None:
+    names = header.split(",")
+    lines = [
+        ",".join(
+            {text: f"w {n}", label: f"{'ab'[n % 2]}x", "id": str(n)}.get(k, "7") for k in names
+        )
+        for n in range(30)
+    ]
+    source = tmp_path / "rows.csv"
+    source.write_text("\n".join([header, *lines]) + "\n")
+    seen = preview(source)
+    uses = {**dict.fromkeys(names, ""), text: "text", label: "label"}
+    assert seen.uses == uses
+    assert seen.why[0].startswith(f"Text and label, since rows have {text} and {label}")
+    chosen = preview(source, columns={"text": text, "label": label})
+    assert chosen.uses == uses
+    assert [s.becomes for s in chosen.samples] == [s.becomes for s in seen.samples]
+    assert seen.samples[0].becomes == {"prompt": "w 0", "completion": "ax"}
+
+
 def test_a_large_file_is_read_in_part_and_its_examples_are_estimated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
