@@ -102,7 +102,6 @@ class Reader:
             "unused": list(self._unused),
             "files": {split: _few(names) for split, names in self.files.items()},
             "files_left_out": _few(self.left_out),
-            **({"labels": dict(self._labels)} if self._labels.total() else {}),
         }
 
     def leave_out(self, paths: Iterable[Path]) -> None:
@@ -112,7 +111,6 @@ class Reader:
     def _keep(self, found: reading.Found) -> None:
         self.kind = found.kind
         self._tools |= found.tools
-        self._labels.update(found.labels)
         for name, keys in found.dialects.items():
             before = self._dialects.setdefault(name, [])
             before += [key for key in keys if key not in before]

@@ -29,6 +29,19 @@ def settle(dataset: Dataset) -> None:
         dataset.save(update_fields=["schema"])
 
 
+def counted(dataset: Dataset, folder: Path) -> dict[str, Any]:
+    """What a row keeps of the labels in its files, which lie in `folder`: `classes` of a
+    classification set, and `labels`, how many answers are good and bad, where they are labelled."""
+    if dataset.format != Dataset.Format.LABELLED:
+        return {"classes": as_kept(count_labels(folder, dataset.splits))}
+    good = {"true": 0, "false": 0}
+    for split in dataset.splits:
+        with (folder / f"{split}.jsonl").open(encoding="utf-8", newline="\n") as file:
+            for line in file:
+                good["true" if json.loads(line)["label"] else "false"] += 1
+    return {"classes": [], "labels": good}
+
+
 def as_kept(labels: Counts) -> list[Any]:
     """As a row keeps them: as a list, since PostgreSQL keeps no order of keys."""
     return [[label, counts] for label, counts in labels.items()]

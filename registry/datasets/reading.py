@@ -47,14 +47,13 @@ class Asked:
 @dataclass(frozen=True)
 class Found:
     """What a file held: the kind of its examples and of those before; dialects with the fields
-    that their rows had; columns and fields that nothing reads; whether tools are used; how many
-    answers have each label; the columns of the file, and whether it was read to its end."""
+    that their rows had; columns and fields that nothing reads; whether tools are used; the columns
+    of the file, and whether it was read to its end."""
 
     kind: Kind | None
     dialects: dict[str, list[str]]
     unused: list[str]
     tools: bool
-    labels: dict[str, int]
     columns: list[str]
     whole: bool
 
@@ -96,7 +95,6 @@ class Reading:
         self.kind = asked.kind
         self.share = 0.0
         self.tools = False
-        self.labels = {"true": 0, "false": 0}
         self.unused = Unused()
         self.dialects: dict[str, tuple[Dialect, set[str]]] = {}
         self.shown: dict[str, Shown] = {}
@@ -185,8 +183,6 @@ class Reading:
         except BadLine as error:
             return Event(self.share, problem=f"{place}: {error}", shown=shown)
         self.tools |= item.example.format == "tools"
-        if item.example.format == "labelled":
-            self.labels["true" if row["label"] else "false"] += 1
         return Event(self.share, line=line, shown=shown)
 
     def _found(self, *, whole: bool) -> Found:
@@ -198,7 +194,6 @@ class Reading:
             },
             list(self.unused),
             self.tools,
-            self.labels,
             list(self.columns),
             whole,
         )

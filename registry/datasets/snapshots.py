@@ -12,10 +12,9 @@ from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 
 from registry.background.progress import SILENT, Progress
-from registry.datasets import revisions
+from registry.datasets import labels, revisions
 from registry.datasets.examples import Reader
 from registry.datasets.formats import COLUMNS
-from registry.datasets.labels import as_kept, count_labels
 from registry.datasets.splits import SPLITS, split_hub_files, write_splits
 from registry.errors import Conflict, Invalid, NotFound, Unavailable
 from registry.models import Dataset
@@ -167,7 +166,7 @@ def _register(
                 description=description,
                 source=origin[:500],
                 format=found,
-                schema=reader.schema() | {"classes": as_kept(count_labels(staging, counts))},
+                schema=reader.schema(),
                 splits=counts,
                 token_stats=_sizes(reader, counts),
             ),
@@ -195,6 +194,7 @@ def _store(
     dataset.path = paths.relative(target)
     dataset.checksum = manifest.sha256
     dataset.size_bytes = manifest.size_bytes
+    dataset.schema = dataset.schema | labels.counted(dataset, staging)
     for _ in range(_TRIES):
         existing = revisions.newest_named(dataset.name)
         if after is not None and existing != after:

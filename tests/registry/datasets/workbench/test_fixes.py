@@ -9,14 +9,16 @@ from typing import Any
 import pytest
 
 from registry.datasets import tasks
-from registry.datasets.snapshots import dataset_path, read_examples
+from registry.datasets.examination import examine
+from registry.datasets.snapshots import dataset_path, read_examples, register_dataset
 from registry.datasets.workbench import fixes, origins
-from registry.datasets.workbench.findings import Findings
+from registry.datasets.workbench.findings import Findings, find
 from registry.datasets.workbench.fixes import Fix
 from registry.datasets.workbench.rows import Wanted
 from registry.errors import Conflict, Invalid, NotFound
 from registry.models import Dataset, DatasetTask
 from registry.storage import artifacts
+from tests.registry.build import make_base, write_jsonl
 from tests.registry.datasets.workbench.build import TRAIN, chat, make_findings
 
 pytestmark = pytest.mark.django_db
@@ -52,6 +54,29 @@ def test_rows_with_an_issue_are_dropped_and_the_others_remember_their_line(
     assert gone[0].before.row == TRAIN[6]
     assert (dataset_path(found.dataset) / "train.jsonl").read_bytes() == before
     assert artifacts.verify(dataset_path(made)) == []
+
+
+def dropped(folder: Path, rows: list[dict[str, Any]], words: str) -> tuple[Dataset, Dataset]:
+    """A data set of these rows, and its next revision, without those that have the words."""
+    write_jsonl(folder / "rows.jsonl", rows)
+    dataset = register_dataset("rows", folder / "rows.jsonl")
+    findings = find(examine(dataset, make_base(), 64))
+    return dataset, fixes.apply(findings, Fix("drop", wanted=Wanted(q=words)))
+
+
+def test_classes_are_those_of_the_rows_that_are_left(tmp_path: Path) -> None:
+    names = ("bill", "parcel", "other")
+    rows = [{"text": f"ticket {n}", "label": names[n % 3]} for n in range(60)]
+    before, after = dropped(tmp_path, rows, "other")
+    assert set(before.labels) == set(names)
+    left = {label: sum(counts.values()) for label, counts in after.labels.items()}
+    assert left == {"bill": 20, "parcel": 20}
+
+
+def test_good_and_bad_are_counted_in_the_rows_that_are_left(tmp_path: Path) -> None:
+    rows = [{"prompt": f"q{n}", "completion": f"a{n}", "label": n % 3 > 0} for n in range(60)]
+    before, after = dropped(tmp_path, rows, "false")
+    assert (before.one_label, after.one_label) == ("", "true")
 
 
 def test_personal_data_is_redacted_and_nothing_else_changes(found: Findings) -> None:
