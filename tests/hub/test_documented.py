@@ -6,13 +6,16 @@ Settings are compared with `.env.example` in `test_config`.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, get_args
 
 import pytest
 from django.core.management import get_commands
 from django.urls import URLPattern, URLResolver, get_resolver
 from ninja import NinjaAPI
+from pydantic import BaseModel
 
 from hub.api import api
 from hub.monitoring import metrics
@@ -88,6 +91,33 @@ def test_every_operation_says_how_it_fails(described: NinjaAPI) -> None:
             (answer,) = operation["responses"]["default"]["content"].values()
             name = answer["schema"]["$ref"].rpartition("/")[2]
             assert set(document["components"]["schemas"][name]["required"]) == {"error"}
+
+
+def shapes(annotation: Any, known: set[type[BaseModel]]) -> None:
+    """Add every class that this type is made of."""
+    is_shape = isinstance(annotation, type) and issubclass(annotation, BaseModel)
+    if is_shape and annotation not in known:
+        known.add(annotation)
+        for field in annotation.model_fields.values():
+            shapes(field.annotation, known)
+    for part in get_args(annotation):
+        shapes(part, known)
+
+
+@pytest.mark.parametrize("described", [api, openai_api], ids=["/api", "/v1"])
+def test_no_two_classes_have_one_name_in_a_document(described: NinjaAPI) -> None:
+    """The document would have one of them, and describe the other one's answers by it."""
+    known: set[type[BaseModel]] = set()
+    described.get_openapi_schema()
+    for _, router in described._routers:
+        for view in router.path_operations.values():
+            for operation in view.operations:
+                for model in (*operation.models, *operation.response_models.values()):
+                    shapes(model, known)
+    ours = [model for model in known if model.__module__.startswith(APPS)]
+    names = Counter(model.__name__ for model in ours)
+    assert len(ours) > 10
+    assert [name for name, count in names.items() if count > 1] == []
 
 
 def test_every_command_is_documented() -> None:

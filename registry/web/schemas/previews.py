@@ -44,7 +44,7 @@ class PreviewIn(BaseModel):
     ] = {}
 
 
-class SampleOut(Schema):
+class PreviewedRowOut(Schema):
     """A row of a file, and the example that it becomes or what is wrong with it; texts are cut."""
 
     split: Annotated[str, Field(description='"" for a file that is split')]
@@ -106,7 +106,7 @@ class PreviewOut(Schema):
     ]
     unused: list[str]
     notes: list[str]
-    samples: list[SampleOut]
+    samples: list[PreviewedRowOut]
     problems: Annotated[list[str], Field(description="The first mistakes")]
     wrong: Annotated[int, Field(description="Mistakes in what was read")]
     others: list[WayOut]
