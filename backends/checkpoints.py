@@ -19,6 +19,7 @@ from pathlib import Path
 
 from backends.base import BackendError, TrainingConfig, TrainingRun
 from backends.durable import fsync, sync_folder
+from backends.litter import is_litter, tidy
 from backends.schedule import Best
 
 _STATE = "state.json"
@@ -82,7 +83,7 @@ def save(checkpoint: Checkpoint, write: Callable[[Path], None], keep: int) -> No
         "run": checkpoint.run,
         "metrics": checkpoint.metrics,
         "best": asdict(checkpoint.best),
-        "sha256": {path.name: _sha256(path) for path in sorted(staging.iterdir())},
+        "sha256": {path.name: _sha256(path) for path in tidy(staging.iterdir())},
     }
     (staging / _STATE).write_text(json.dumps(state, indent=2) + "\n")
     sync_folder(staging)
@@ -124,7 +125,8 @@ def _read(path: Path) -> Checkpoint | None:
     """The checkpoint at `path`, None if it is damaged."""
     try:
         state = json.loads((path / _STATE).read_text())
-        if any(_sha256(path / name) != digest for name, digest in state["sha256"].items()):
+        sums = {n: digest for n, digest in state["sha256"].items() if not is_litter(n)}
+        if any(_sha256(path / name) != digest for name, digest in sums.items()):
             return None
         return Checkpoint(
             path=path,

@@ -20,6 +20,7 @@ from backends.base import (
 )
 from backends.examples import is_labelled, judged
 from backends.fake.examples import Run, count_learned, notes, runs
+from backends.litter import tidy
 
 _RENDERED = 3
 _LEARN = TrainingConfig().learn  # what a job learns by default
@@ -78,7 +79,7 @@ def _render(split: str, number: int, example: list[Run], limit: int) -> Rendered
 
 def measure(data: Path, max_seq_length: int, target: Path) -> None:
     """See `backends.base.Backend.measure`."""
-    for path in sorted(data.glob("*.jsonl")):
+    for path in tidy(data.glob("*.jsonl")):
         with (
             path.open(encoding="utf-8", newline="\n") as lines,
             (target / f"{path.stem}.measured").open("wb") as file,

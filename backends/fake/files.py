@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from backends.base import ImportedModel, UnsupportedModel
+from backends.litter import tidy
 
 LAYERS, WIDTH = 2, 16
 
@@ -58,7 +59,7 @@ def inspect(folder: Path) -> ImportedModel:
         raise UnsupportedModel(
             f"{folder.name} is not a model folder: it has no readable config.json."
         ) from error
-    if "model_file" in config or "auto_map" in config or any(folder.glob("*.py")):
+    if "model_file" in config or "auto_map" in config or tidy(folder.glob("*.py")):
         raise UnsupportedModel(f"{folder.name} contains code; use a folder without it.")
     weights = sorted(folder.glob("model*.safetensors"))
     if not weights:

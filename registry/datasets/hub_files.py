@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
+from backends.litter import is_litter
 from registry.bases import downloads
 from registry.datasets.files.rows import kind
 from registry.errors import Invalid
@@ -51,6 +52,7 @@ def download(
 
 def _data_files(name: str, files: list[downloads.HubFile]) -> tuple[downloads.HubFile, ...]:
     """The files to download. Raises Invalid for none, and for one that would leave the folder."""
+    files = [file for file in files if not is_litter(file.name)]
     wanted = [file for file in files if kind(file.name) in _SURELY]
     if not wanted:  # a repository's JSON may also describe it
         wanted = [

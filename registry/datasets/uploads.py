@@ -21,6 +21,7 @@ from typing import Any
 
 from django.core.files.uploadedfile import UploadedFile
 
+from backends.litter import is_litter, tidy
 from registry.datasets.files.rows import kind, packing
 from registry.datasets.snapshots import register_dataset
 from registry.datasets.splits import split_named
@@ -96,6 +97,7 @@ def save(files: Sequence[UploadedFile[bytes]]) -> Saved:
     File names decide only which split a file is, and its kind; none becomes part of a path.
     Raises Invalid.
     """
+    files = [file for file in files if not is_litter(file.name or "")]
     if not files:
         raise Invalid("Send at least one JSONL, JSON, Parquet or CSV file.")
     given = [_shown(file.name or "") for file in files]
@@ -204,7 +206,7 @@ def size_of(source: Path, *, nested: bool = False) -> int:
     if not source.is_dir():
         return _to_read(source.name, source.stat().st_size)
     files = source.rglob("*") if nested else source.iterdir()
-    return sum(_to_read(path.name, path.stat().st_size) for path in files if kind(path))
+    return sum(_to_read(path.name, path.stat().st_size) for path in tidy(files) if kind(path))
 
 
 def sent_size(files: Sequence[UploadedFile[bytes]]) -> int:

@@ -22,6 +22,7 @@ from django.db.models import Count, Q, Sum
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
+from backends.litter import tidy
 from registry.conversion import exports
 from registry.datasets import uploads
 from registry.maintenance import archive
@@ -226,7 +227,7 @@ def _inside(folder: str) -> list[Path]:
 
 def _entries(folder: Path) -> list[Path]:
     with suppress(FileNotFoundError):
-        return sorted(folder.iterdir())
+        return tidy(folder.iterdir())
     return []
 
 

@@ -15,22 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from backends.durable import fsync
+from backends.litter import is_litter
 from registry.errors import Damaged
 from registry.storage import paths
 
 MANIFEST = "manifest.json"
 _CHUNK = 1 << 20
-_LITTER = frozenset(
-    {
-        ".DS_Store",
-        ".localized",
-        ".Spotlight-V100",
-        ".fseventsd",
-        "Icon\r",
-        "Thumbs.db",
-        "desktop.ini",
-    }
-)
 _FORMAT = 1
 
 
@@ -125,11 +115,10 @@ def verify(folder: Path) -> list[str]:
     except Damaged as error:
         return [str(error)]
     present = set(_names(folder)) - {MANIFEST}
-    problems = [f"{name} is missing." for name in sorted(manifest.files.keys() - present)]
-    problems += [
-        f"{name} is not in the manifest." for name in sorted(present - manifest.files.keys())
-    ]
-    for name in sorted(present & manifest.files.keys()):
+    recorded = {name for name in manifest.files if not is_litter(name)}  # older ones may name it
+    problems = [f"{name} is missing." for name in sorted(recorded - present)]
+    problems += [f"{name} is not in the manifest." for name in sorted(present - recorded)]
+    for name in sorted(present & recorded):
         problems += _damage(folder / name, name, manifest.files[name])
     return problems
 
@@ -175,13 +164,6 @@ def _names(folder: Path) -> Iterator[str]:
         name = path.relative_to(folder).as_posix()
         if (path.is_symlink() or not path.is_dir()) and not is_litter(name):
             yield name
-
-
-def is_litter(name: str) -> bool:
-    """Whether a system leaves such files in every folder that somebody looks at: they are no part
-    of what was published, and do no harm to it."""
-    parts = name.split("/")
-    return any(part in _LITTER or part.startswith("._") for part in parts)
 
 
 def _seal_file(path: Path) -> File:

@@ -31,6 +31,7 @@ from backends import examples as formats
 from backends import thoughts
 from backends.base import Tokenizing, TrainingConfig
 from backends.examples import Split
+from backends.litter import tidy
 from backends.mlx import plain
 from backends.mlx.data import columns as stored
 from backends.mlx.data.columns import Columns, Item, Items, Writer
@@ -190,7 +191,7 @@ def digest(base: Path, deciding: Mapping[str, Any]) -> str:
     """sha256 of `deciding`, of the tokenizer of the folder `base`, and of what makes tokens."""
     files = [
         path
-        for path in sorted(base.iterdir())
+        for path in tidy(base.iterdir())
         if path.is_file() and path.suffix not in _WEIGHTS and path.name != _MANIFEST
     ]
     known = [_known(path, path.stat().st_size, path.stat().st_mtime_ns) for path in files]

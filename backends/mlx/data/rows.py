@@ -19,6 +19,7 @@ from backends.base import (
     RowFlag,
 )
 from backends.examples import conversation, is_labelled, judged, reason
+from backends.litter import tidy
 from backends.mlx import plain
 from backends.mlx.data.examine import LEARN
 from backends.mlx.data.examples import Example, cut, example_of
@@ -34,7 +35,7 @@ _REFUSED = (ValueError, TypeError, KeyError)
 def measure(base: Path, data: Path, max_seq_length: int, target: Path) -> None:
     """See `backends.base.Backend.measure`."""
     tokenizer = open_tokenizer(base)
-    for path in sorted(data.glob("*.jsonl")):
+    for path in tidy(data.glob("*.jsonl")):
         with (
             path.open(encoding="utf-8", newline="\n") as lines,
             (target / f"{path.stem}.measured").open("wb") as file,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from backends.base import ImportedModel, UnsupportedModel, first_line
+from backends.litter import tidy
 from backends.mlx.files.config import (
     check_sizes,
     find_architecture,
@@ -61,7 +62,7 @@ def refuse_code(folder: Path, config: dict[str, Any]) -> None:
             f"{folder.name} wants to run its own code ('auto_map' in tokenizer_config.json), "
             "which is not allowed."
         )
-    for path in sorted(folder.rglob("*")):
+    for path in tidy(folder.rglob("*")):
         if path.suffix == ".py":
             raise UnsupportedModel(
                 f"{folder.name} contains code ({path.name}), which is not allowed."
@@ -97,7 +98,7 @@ def _tensors(folder: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Name → (safetensors dtype, shape) over all weight files."""
     files = sorted(folder.glob("model*.safetensors"))
     if not files:
-        other = sorted(path.name for path in folder.glob("*.safetensors"))
+        other = [path.name for path in tidy(folder.glob("*.safetensors"))]
         found = f"; it has {other[0]}, which mlx-lm does not read" if other else ""
         raise UnsupportedModel(f"{folder.name} has no model*.safetensors{found}.")
     headers = {path.name: read_header(path) for path in files}

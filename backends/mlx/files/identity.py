@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+from backends.litter import tidy
+
 _LARGE = 2**26  # bytes
 
 
@@ -15,7 +17,7 @@ def identity(folder: Path) -> bytes:
     if manifest.is_file():
         return hashlib.sha256(manifest.read_bytes()).digest()
     digest = hashlib.sha256()
-    for path in sorted(folder.iterdir()):
+    for path in tidy(folder.iterdir()):
         if path.suffix in (".json", ".safetensors"):
             status = path.stat()
             digest.update(f"{path.name}:{status.st_size}:{status.st_mtime_ns}:".encode())

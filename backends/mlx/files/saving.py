@@ -14,6 +14,7 @@ from typing import Any
 from mlx_lm.utils import save_config, save_model
 
 from backends.base import ImportedModel
+from backends.litter import tidy
 from backends.mlx.files.folder import describe
 
 _WEIGHT_FILES = ("*.safetensors", "*.safetensors.index.json")
@@ -29,7 +30,7 @@ def write_model(base: Path, target: Path, model: Any, config: dict[str, Any]) ->
     save_config(config, config_path=target / "config.json")
     skipped = {path.name for pattern in _WEIGHT_FILES for path in base.glob(pattern)}
     for pattern in _KEPT:
-        for path in base.glob(pattern):
+        for path in tidy(base.glob(pattern)):
             if path.name not in skipped | _REWRITTEN:
                 shutil.copyfile(path, target / path.name)
     return describe(target)
