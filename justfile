@@ -13,6 +13,7 @@ test *args:
 full:
     HUB_DEMO_MINUTES=20 uv run pytest
     HUB_ASSUMED_DEVICE=metal uv run pytest tests/backends/mlx/training tests/backends/mlx/serving
+    ulimit -Sn 256 && HUB_ASSUMED_SQLITE=3.49.1 uv run pytest --ignore tests/backends/mlx -k "not postgresql"
 
 lint:
     uv run ruff format .

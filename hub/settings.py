@@ -12,7 +12,7 @@ from django.utils.csp import CSP
 
 from hub.config import ROOT, config
 from hub.monitoring.logs import logging_config, process_name
-from hub.sqlite import journal_mode
+from hub.sqlite import pragmas
 
 BASE_DIR = ROOT
 STORAGE = config.storage
@@ -95,7 +95,7 @@ _SQLITE = {
     "OPTIONS": {
         "transaction_mode": "IMMEDIATE",
         "timeout": 20,
-        "init_command": f"PRAGMA journal_mode={journal_mode()}; PRAGMA synchronous=NORMAL;",
+        "init_command": pragmas(),
     },
 }
 

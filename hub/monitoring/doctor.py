@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 import shutil
-import socket
 import sqlite3
 import sys
 from collections.abc import Callable, Iterator
@@ -16,14 +15,20 @@ from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
 
 from backends import get_backend
+from backends.mac.folders import syncing
+from backends.mac.programs import has_git, is_apple_silicon, system_version
 from hub.config import config
 from hub.monitoring.health import LOW_DISK_BYTES, NO_DISK_BYTES
 from hub.monitoring.logs import PROCESSES
-from hub.processes import exposure, presence
+from hub.processes import exposure, ports, presence
 from hub.sqlite import journal_mode, wal_is_safe
 from registry.mlflow import tracking
 from registry.storage import paths
 from registry.storage.sizes import GB, human
+from training.machine import readings
+
+_OLDEST_MACOS = (14,)
+_HOT = 2  # of a reading's heat
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,7 @@ def examine() -> Iterator[Finding]:
     """All findings, as they are made. A check that raises is a finding, too."""
     checks: tuple[Callable[[], Iterator[Finding]], ...] = (
         _python,
+        _mac,
         _device,
         _compiler,
         _sqlite,
@@ -47,6 +53,7 @@ def examine() -> Iterator[Finding]:
         _mlflow,
         _memory,
         _disk,
+        _storage,
         _network,
         _processes,
     )
@@ -67,6 +74,42 @@ def _python() -> Iterator[Finding]:
     found = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
     ok = sys.version_info[:2] == (3, 12)
     yield Finding("Python", "ok" if ok else "warning", found, "Use Python 3.12.")
+
+
+def _mac() -> Iterator[Finding]:
+    if sys.platform != "darwin":
+        return
+    version = system_version()
+    yield Finding(
+        "macOS",
+        "ok" if version >= _OLDEST_MACOS else "failed",
+        ".".join(map(str, version)),
+        "MLX needs macOS 14 or later: update in System Settings › General › Software Update.",
+    )
+    if platform.machine() != "arm64":
+        yield Finding("Processor", "failed", f"{platform.machine()}, not arm64", _wrong_python())
+    git = "git can be asked" if has_git() else "no git, so versions record no commit"
+    yield Finding("git", "ok", git)
+    now = readings.read()
+    said = [("cool", "warm", "hot")[now.heat], "on battery" if now.on_battery else "plugged in"]
+    yield Finding(
+        "Power",
+        "warning" if now.low_power or now.heat == _HOT else "ok",
+        ", ".join([*said, *(["Low Power Mode"] if now.low_power else [])]),
+        "The Mac runs at about half its speed: turn off Low Power Mode in System Settings › Battery."
+        if now.low_power
+        else "The Mac slows down to cool: give it air, or wait.",
+    )
+
+
+def _wrong_python() -> str:
+    if is_apple_silicon():
+        return (
+            "This Python was built for Intel and runs under Rosetta, where MLX does not: delete .venv "
+            "and run `uv sync --python cpython-3.12-macos-aarch64`; a uv from an Intel Homebrew "
+            "(/usr/local) must be replaced first."
+        )
+    return "MLX needs a Mac with Apple silicon; without a model, HUB_BACKEND=fake tries out the rest."
 
 
 def _device() -> Iterator[Finding]:
@@ -104,8 +147,8 @@ def _sqlite() -> Iterator[Finding]:
         "SQLite",
         "ok" if safe else "warning",
         f"{sqlite3.sqlite_version}, journal mode {journal_mode()}",
-        "This SQLite lacks the WAL-reset fix, so the hub uses the slower DELETE mode. "
-        "Install the package pysqlite3.",
+        "This SQLite lacks the WAL-reset fix, so the hub uses the slower DELETE mode. The package "
+        "pysqlite3 brings a newer one: run `uv sync`.",
     )
 
 
@@ -165,6 +208,26 @@ def _disk() -> Iterator[Finding]:
     )
 
 
+def _storage() -> Iterator[Finding]:
+    """What the drive and the system do to storage; nothing to say of an ordinary folder."""
+    if service := syncing(paths.root()):
+        yield Finding(
+            "Storage",
+            "warning",
+            f"{paths.root()} is uploaded by {service}, which may also take files off this disk",
+            "Set HUB_STORAGE to a folder outside, such as ~/mlx-hub, or to one whose name ends in "
+            ".nosync, and move the files there while the hub is stopped.",
+        )
+    if not paths.keeps_sockets(paths.run_dir()):
+        yield Finding(
+            "Storage",
+            "warning",
+            f"this drive keeps no Unix sockets, so the engine's is {paths.engine_socket()}; most such "
+            "drives (exFAT, FAT, network) keep no access rights either: others can read what it holds",
+            "Move storage to a drive formatted as APFS (on Linux: ext4).",
+        )
+
+
 def _network() -> Iterator[Finding]:
     where = f"{config.host}:{config.port}"
     problem = exposure.problem(config)
@@ -174,14 +237,12 @@ def _network() -> Iterator[Finding]:
     if presence.alive("web"):
         yield Finding("Address", "ok", f"{where}, used by the hub's web process")
         return
-    with socket.socket() as probe:
-        probe.settimeout(0.5)
-        taken = probe.connect_ex((config.host, config.port)) == 0
+    reason = ports.obstacle(config.host, config.port)
     yield Finding(
         "Address",
-        "failed" if taken else "ok",
-        f"{where} is {'used by another program' if taken else 'free'}",
-        "Stop that program, or choose another port with --port or HUB_PORT.",
+        "failed" if reason else "ok",
+        f"{where} is {f'used by another program ({reason})' if reason else 'free'}",
+        ports.remedy(config.port),
     )
 
 

@@ -59,6 +59,9 @@ def _made(path: Path) -> uuid.UUID:
             return uuid.UUID(path.read_text().strip())
         waiting.replace(path)  # what was there was no id
         return made
+    except OSError:  # exFAT and network drives have no links
+        waiting.replace(path)
+        return made
     finally:
         waiting.unlink(missing_ok=True)
     return made

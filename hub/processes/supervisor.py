@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -24,7 +23,7 @@ from django.core.management import call_command
 from django.db import connection
 
 from hub.config import ROOT, Config
-from hub.processes import belonging, exposure, lifeline, presence
+from hub.processes import belonging, exposure, lifeline, ports, presence
 from registry.storage import paths
 
 STOP_S = 3.0  # from the end of the engine's drain to SIGKILL; by default `up` exits within 10 s
@@ -252,18 +251,10 @@ class Supervisor:
 
 def check_port(host: str, port: int) -> None:
     """Raises CannotStart when the port cannot be used."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server will
-            probe.bind(address)
-    except OSError as error:
+    if reason := ports.obstacle(host, port):
         raise CannotStart(
-            f"Port {port} of {host} cannot be used ({error.strerror}). Stop the program that uses "
-            "it, or choose another port with --port."
-        ) from None
+            f"Port {port} of {host} cannot be used ({reason}). {ports.remedy(port)}"
+        )
 
 
 def unready(health: dict[str, object]) -> str:

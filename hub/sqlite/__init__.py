@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 
 # The WAL-reset fix (sqlite.org/wal.html, "The WAL-Reset Bug") and the branches it was taken to.
@@ -16,5 +17,21 @@ def wal_is_safe(version: tuple[int, int, int]) -> bool:
 
 
 def journal_mode() -> str:
-    """ "WAL" where it is safe, else "DELETE" (slower under concurrent reads, always sound)."""
-    return "WAL" if wal_is_safe(sqlite3.sqlite_version_info[:3]) else "DELETE"
+    """ "WAL" where it is safe, else "DELETE" (slower under concurrent reads, always sound).
+
+    HUB_ASSUMED_SQLITE names another version, for tests: the mode is then that of this version.
+    """
+    version = sqlite3.sqlite_version_info[:3]
+    if assumed := os.environ.get("HUB_ASSUMED_SQLITE"):
+        major, minor, patch = map(int, assumed.split("."))
+        version = (major, minor, patch)
+    return "WAL" if wal_is_safe(version) else "DELETE"
+
+
+def pragmas() -> str:
+    """What each connection sets first. On macOS a plain fsync leaves writes in the disk's cache, in
+    any order, so SQLite is asked for F_FULLFSYNC; other systems ignore that."""
+    return (
+        f"PRAGMA journal_mode={journal_mode()}; PRAGMA synchronous=NORMAL; "
+        "PRAGMA fullfsync=1; PRAGMA checkpoint_fullfsync=1;"
+    )

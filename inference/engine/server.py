@@ -15,6 +15,7 @@ import structlog
 from pydantic import ValidationError
 
 from backends.base import Backend
+from backends.mac.power import Awake
 from inference.engine.embedding import Embedding
 from inference.engine.failures import failure, stopping, too_late
 from inference.engine.listening import listening
@@ -82,6 +83,7 @@ class Engine:
         self._embedding = Embedding(self._thread, self._place)
         self._late = 0
         self._looking: asyncio.Task[None] | None = None
+        self._awake = Awake()
 
     async def run(self, path: Path) -> None:
         """Serve at `path` until `stop`, then give running requests time to finish.
@@ -113,6 +115,7 @@ class Engine:
         while True:
             await asyncio.sleep(rendering.LOOK_EVERY_S)
             self._thread.rendering.look()
+            self._awake.look(self._busy)
 
     async def _drain(self) -> None:
         """Answer new requests with 503 while running and waiting ones continue for a while."""
@@ -128,6 +131,7 @@ class Engine:
 
     async def _finish(self) -> None:
         self._refusing = True
+        self._awake.release()
         self._loads.stop()
         self._thread.stop()
         await asyncio.to_thread(self._thread.join, CLOSE_S)

@@ -8,15 +8,24 @@ client's text is never used as a path.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import re
+import socket
+import sys
 import tempfile
 import uuid
+from functools import cache
 from pathlib import Path
 
 from django.conf import settings
 
+from backends.mac.folders import leave_alone
+
+_SOCKET_BYTES = 100  # macOS takes 103, Linux 107
+# exFAT answers ENOTSUP, FUSE on macOS EINVAL, vfat on Linux EPERM.
+_NO_SOCKETS = {errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.EPERM, errno.ENOSYS}
 _PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 FOLDERS = (
@@ -33,6 +42,9 @@ FOLDERS = (
     "uploads",
 )
 
+MADE_AGAIN = ("staging", "exports", "findings", "tokens", "run/prefixes")
+"""Those of them whose files the hub can make again, or does not need after a restore."""
+
 
 class UnsafePath(ValueError):
     """A path would leave storage, or a part of it is not a plain name."""
@@ -47,6 +59,7 @@ def make_folders() -> None:
     """Create the folders of storage that do not exist yet, for this user alone."""
     for name in FOLDERS:
         (root() / name).mkdir(parents=True, exist_ok=True)
+    leave_alone(root(), [root() / name for name in MADE_AGAIN])
     close_to_others()
 
 
@@ -152,14 +165,41 @@ def run_dir() -> Path:
 
 
 def engine_socket() -> Path:
-    """The engine's Unix socket. Socket paths end at about 100 bytes: a deep storage gets one in
-    the temporary folder instead, named by a hash of where storage is."""
+    """The engine's Unix socket. Socket paths end at about 100 bytes, and some drives keep none: a
+    deep storage and one on such a drive get a socket elsewhere, named by a hash of where storage is."""
     path = run_dir() / "engine.sock"
-    if len(os.fsencode(path)) <= 100:
+    if len(os.fsencode(path)) <= _SOCKET_BYTES and keeps_sockets(path.parent):
         return path
     digest = hashlib.sha256(os.fsencode(root())).hexdigest()[:16]
-    folder = Path(tempfile.gettempdir()) / f"mlx-hub-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
+    folder = _sockets_elsewhere()
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if folder.stat().st_uid != os.getuid():
         raise UnsafePath(f"{folder} belongs to another user; set TMPDIR to a folder of your own.")
     return folder / f"{digest}.sock"
+
+
+def _sockets_elsewhere() -> Path:
+    """A folder of this user's on a local drive. macOS removes from its temporary folder what nobody
+    has read for three days, which a socket never is."""
+    caches = Path.home() / "Library" / "Caches" / "mlx-model-hub"
+    if sys.platform == "darwin" and len(os.fsencode(caches)) + 22 <= _SOCKET_BYTES:
+        return caches
+    return Path(tempfile.gettempdir()) / f"mlx-hub-{os.getuid()}"
+
+
+def keeps_sockets(folder: Path) -> bool:
+    """Whether a Unix socket can be made in `folder`; on exFAT and some network drives none can."""
+    return not folder.is_dir() or _binds(folder)
+
+
+@cache
+def _binds(folder: Path) -> bool:
+    probe = folder / f".probe-{os.getpid()}"
+    with socket.socket(socket.AF_UNIX) as sock:
+        try:
+            sock.bind(str(probe))
+        except OSError as error:
+            return error.errno not in _NO_SOCKETS
+        finally:
+            probe.unlink(missing_ok=True)
+    return True

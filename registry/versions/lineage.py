@@ -14,6 +14,8 @@ from pathlib import Path
 import psutil
 from django.conf import settings
 
+from backends.mac.programs import has_git, printed
+
 _PACKAGES = (
     "mlx",
     "mlx-metal",
@@ -55,6 +57,8 @@ def checkout(folder: Path) -> tuple[str, bool | None]:
 
     A folder that only lies somewhere inside another repository is not that repository's code.
     """
+    if not (folder / ".git").exists() or not has_git():
+        return "", None
     top = _git(folder, "rev-parse", "--show-toplevel")
     commit = _git(folder, "rev-parse", "--verify", "HEAD")
     if not top or not commit or Path(top).resolve() != folder.resolve():
@@ -115,7 +119,7 @@ def hardware() -> dict[str, str | int]:
 @cache
 def _processor() -> str:
     if sys.platform == "darwin":
-        return _run(["sysctl", "-n", "machdep.cpu.brand_string"]) or platform.processor()
+        return printed("sysctl", "-n", "machdep.cpu.brand_string").strip() or platform.processor()
     try:
         lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
     except OSError:

@@ -94,6 +94,8 @@ class Pace:
             return "on battery; plug in to continue"
         if self._reading.on_battery and self._sharing.on_battery == "slow" and held_s < step_s:
             return "on battery, at half speed"
+        if self._reading.low_power and self._sharing.on_battery != "run" and held_s < step_s:
+            return "in Low Power Mode, at half speed"
         if held_s < min(COOLING_LIMIT_S, _COOLING[self._reading.heat] * step_s):
             return "cooling down"
         return ""

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import contextlib
 import re
-import subprocess
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+
+from backends.mac import heat as mac
+from backends.mac.power import low_power_mode
+from backends.mac.programs import printed
 
 _LOW_SHARE = 0.03  # of memory available: below this the system starts swapping heavily
 _OUT_OF_MEMORY = re.compile(
@@ -26,22 +29,24 @@ _WARM_WITHIN_C = 3.0  # of the temperature that a sensor reports as high
 
 @dataclass(frozen=True)
 class Reading:
-    """`heat` is 0 (cool), 1 (warm, slightly throttled) or 2 (hot)."""
+    """`heat` is 0 (cool), 1 (warm, slightly throttled) or 2 (hot); `low_power`: whether the system
+    saves energy at the user's wish (macOS's Low Power Mode)."""
 
     memory_low: bool = False
     on_battery: bool = False
     heat: int = 0
+    low_power: bool = False
 
 
 def read() -> Reading:
     """The machine's current state; what it does not report counts as fine."""
-    return Reading(memory_low=memory_is_low(), on_battery=on_battery(), heat=heat())
+    return Reading(memory_is_low(), on_battery(), heat(), low_power())
 
 
 def memory_is_low() -> bool:
     """From macOS's own pressure level; elsewhere from the share of available memory."""
     if sys.platform == "darwin":
-        return pressure_level(_printed("sysctl", "-n", "kern.memorystatus_vm_pressure_level")) > 1
+        return pressure_level(printed("sysctl", "-n", "kern.memorystatus_vm_pressure_level")) > 1
     memory = psutil.virtual_memory()
     return is_scarce(memory.available, memory.total)
 
@@ -64,7 +69,7 @@ def on_battery() -> bool:
 
 def heat() -> int:
     if sys.platform == "darwin":
-        return speed_limit_heat(_printed("pmset", "-g", "therm"))
+        return mac.heat()
     with contextlib.suppress(Exception):
         sensors = psutil.sensors_temperatures()
         return sensor_heat(
@@ -73,13 +78,8 @@ def heat() -> int:
     return 0
 
 
-def speed_limit_heat(pmset: str) -> int:
-    """From `pmset -g therm`: a recorded warning level, or the CPU's speed limit in percent."""
-    level = re.search(r"thermal warning level[^\d\n]*(\d+)", pmset, re.IGNORECASE)
-    limit = re.search(r"CPU_Speed_Limit\s*=\s*(\d+)", pmset)
-    by_level = min(2, int(level[1])) if level else 0
-    speed = int(limit[1]) if limit else 100
-    return max(by_level, 0 if speed >= 100 else 1 if speed >= 70 else 2)
+def low_power() -> bool:
+    return sys.platform == "darwin" and low_power_mode()
 
 
 def sensor_heat(temperatures: Iterable[tuple[float, float | None]]) -> int:
@@ -106,10 +106,3 @@ def says_out_of_memory(log: str) -> bool:
     """Whether the end of a process's log says that Metal, CUDA or C++ ran out of memory: an abort
     that no `except` catches."""
     return _OUT_OF_MEMORY.search(log) is not None
-
-
-def _printed(*command: str) -> str:
-    with contextlib.suppress(OSError, subprocess.SubprocessError):
-        answer = subprocess.run(command, capture_output=True, timeout=2, text=True, check=False)
-        return answer.stdout
-    return ""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from pathlib import Path
 import structlog
 from django.conf import settings
 
+from backends.mac.power import caffeinate
 from registry.storage import paths
 from training import queue
 from training.machine import processes, readings
@@ -100,9 +100,8 @@ def keep_awake(pid: int) -> None:
     """Keep a Mac awake while the process `pid` runs; does nothing elsewhere."""
     for ended in [process for process in _awake if process.poll() is not None]:
         _awake.remove(ended)
-    program = shutil.which("caffeinate")
-    if program is not None:  # it exits by itself when that process does
-        _awake.append(subprocess.Popen([program, "-is", "-w", str(pid)]))
+    if held := caffeinate("-is", "-w", str(pid)):  # it exits by itself when that process does
+        _awake.append(held)
 
 
 def _log_end(job: TrainingJob) -> str:

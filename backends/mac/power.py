@@ -1,0 +1,60 @@
+"""Low Power Mode, and staying awake."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+
+from backends.mac.programs import printed
+
+LINGER_S = 60.0
+
+
+def low_power_mode() -> bool:
+    """Whether the Mac saves energy now, at about half its speed."""
+    return says_low_power(printed("pmset", "-g"))
+
+
+def says_low_power(pmset: str) -> bool:
+    """From `pmset -g`: `lowpowermode 1`, or `powermode 1` where there is a high one (2), too."""
+    return re.search(r"^\s*(?:lowpowermode|powermode)\s+1\s*$", pmset, re.MULTILINE) is not None
+
+
+def caffeinate(*options: str) -> subprocess.Popen[bytes] | None:
+    """Start the program that holds a power assertion until it ends, with its options; None where
+    there is none. With `close_fds` off, Python spawns it without copying this process's memory map,
+    which is large where models are held."""
+    program = shutil.which("caffeinate")
+    if program is None:
+        return None
+    return subprocess.Popen([program, *options], stdin=subprocess.DEVNULL, close_fds=False)
+
+
+class Awake:
+    """Keeps a Mac from falling asleep while this process works, and a minute longer, so that a
+    conversation takes one assertion. The display may sleep, and a closed lid still ends it all."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._busy_at = float("-inf")
+        self._holding: subprocess.Popen[bytes] | None = None
+
+    def look(self, busy: bool) -> None:
+        """Call this now and then with whether there is work."""
+        if busy:
+            self._busy_at = self._clock()
+            if self._holding is None or self._holding.poll() is not None:
+                self._holding = caffeinate("-i", "-w", str(os.getpid()))
+        elif self._clock() - self._busy_at > LINGER_S:
+            self.release()
+
+    def release(self) -> None:
+        """Let the Mac sleep again."""
+        if self._holding is not None:
+            self._holding.terminate()
+            self._holding.wait()
+            self._holding = None
