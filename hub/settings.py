@@ -12,7 +12,7 @@ from django.utils.csp import CSP
 
 from hub.config import ROOT, config
 from hub.monitoring.logs import logging_config, process_name
-from hub.sqlite import pragmas
+from hub.sqlite import journal_mode, pragmas
 
 BASE_DIR = ROOT
 STORAGE = config.storage

@@ -11,11 +11,9 @@ and memory, and any child that does nothing at all for minutes is given up.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -30,6 +28,7 @@ import psutil
 
 from backends import get_backend
 from backends.base import BackendError, first_line
+from backends.mac.limits import limit_memory
 
 _LIMIT_S = 3600.0
 _READS_ALL = frozenset({"measure"})
@@ -161,8 +160,7 @@ def main(parent: str, backend: str, method: str, arguments: str) -> None:
     """Print the answer."""
     threading.Thread(target=_end_with, args=(int(parent),), daemon=True).start()
     if method in _LOOKS_ONLY:
-        with contextlib.suppress(ValueError, OSError):  # macOS has no such limit
-            resource.setrlimit(resource.RLIMIT_AS, (_LOOK_BYTES, _LOOK_BYTES))
+        limit_memory(_LOOK_BYTES, "the model's files need more memory to read than there is")
     given = [Path(a["path"]) if isinstance(a, dict) else a for a in json.loads(arguments)]
     work, answer = getattr(get_backend(backend), method), None
     try:

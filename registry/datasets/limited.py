@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from backends.mac.limits import limit_memory
 from registry.datasets.dialects.detection import Kind
 from registry.datasets.files import rows, values
 from registry.datasets.reading import Asked, Event, Found, Reading, Shown
@@ -133,16 +134,16 @@ def _why(said: bytes, name: str, status: int) -> str:
 
 def main(path: Path) -> int:
     """Reads a file as stdin asks, and writes its events to stdout."""
-    with contextlib.suppress(ValueError, OSError):  # macOS has no such limit
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    resource.setrlimit(resource.RLIMIT_CPU, (PROCESSOR_S, PROCESSOR_S))
     given = json.load(sys.stdin)
     asked = Asked(**given | {"kind": _kind(given["kind"])})
+    too_much = f"{asked.name} needs more than {MEMORY >> 30} GB of memory to read."
+    limit_memory(MEMORY, too_much)
+    resource.setrlimit(resource.RLIMIT_CPU, (PROCESSOR_S, PROCESSOR_S))
     try:
         with open(sys.stdout.fileno(), "wb", _AT_ONCE, closefd=False) as out:
             _write(Reading(path, asked).events(), out)
     except MemoryError:
-        print(f"{asked.name} needs more than {MEMORY >> 30} GB of memory to read.", file=sys.stderr)
+        print(too_much, file=sys.stderr)
         return 1
     except (Invalid, OSError) as error:
         print(str(error).replace("\n", " "), file=sys.stderr)

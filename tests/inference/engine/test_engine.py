@@ -10,8 +10,10 @@ import pytest
 
 from backends.base import BackendError, LoadedModel
 from backends.fake import FakeBackend
+from backends.mac import power
 from inference.engine.listening import listening
 from inference.engine.outbound import Outbound
+from inference.engine.requests import rendering
 from inference.gateway import client
 from inference.protocol import Chunk, Done, Folder, Load, Queued, Started, Unload, encode_request
 from registry.errors import (
@@ -262,6 +264,19 @@ async def test_nonsense_is_answered_with_an_error() -> None:
         writer.close()
         await writer.wait_closed()
     assert b'"status": 400' in line
+
+
+async def test_a_mac_stays_awake_while_it_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[bool | None] = []
+    monkeypatch.setattr(rendering, "LOOK_EVERY_S", 0.01)
+    monkeypatch.setattr(power.Awake, "look", lambda awake, busy: looks.append(busy))
+    monkeypatch.setattr(power.Awake, "release", lambda awake: looks.append(None))
+    async with running_engine(FakeBackend(tokens_per_second=100, reply_words=20)):
+        await until(lambda: looks)
+        assert not any(looks)
+        await text_of(ask(make_base_folder()))
+        assert any(looks)
+    assert looks[-1] is None
 
 
 async def test_only_the_owner_may_connect() -> None:

@@ -391,15 +391,18 @@ def test_a_hostile_line_fills_the_child_and_not_this_process(tmp_path: Path) -> 
 
 
 @pytest.mark.any_database
-@pytest.mark.skipif(sys.platform == "darwin", reason="macOS has no such limit")
+@pytest.mark.parametrize("limits", [True, False], ids=["limited", "watched"])
 def test_a_file_that_needs_too_much_memory_ends_in_a_sentence(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    limits: bool, tmp_path: Path
 ) -> None:
+    """On a system that limits address space, and on one that refuses to, as macOS does."""
     path = tmp_path / "a.jsonl"
     with path.open("w") as file:
         file.write('{"text": "a", "b": ' + "[" + ",".join(["{}"] * 5_400_000) + "]}\n")
     code = Path(limited.__file__).read_text().replace("MEMORY = 2 << 30", "MEMORY = 300 << 20")
     changed = tmp_path / "changed.py"
+    if not limits:
+        code = code.replace("    limit_memory(", "    resource.RLIMIT_AS = 99\n    limit_memory(")
     changed.write_text(code)
     asked = json.dumps({"columns": {}, "kind": None, "name": "a.jsonl"})
     ended = subprocess.run(

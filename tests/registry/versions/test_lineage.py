@@ -9,12 +9,14 @@ import pytest
 from django.core.management import call_command
 from django.test import Client
 
+from backends.mac import programs
 from registry.models import ModelVersion
 from registry.promotion.aliases import move_alias
 from registry.versions import lineage
 from registry.versions.drawing import draw
 from registry.versions.graph import graph
 from registry.versions.lifecycle import begin_version
+from tests.mac import NO_TOOLS, Mac
 from tests.registry.build import make_version
 
 
@@ -38,6 +40,32 @@ def checkout(tmp_path: Path) -> Path:
 def _git(folder: Path, *arguments: str) -> None:
     identity = ["-c", "user.name=T", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false"]
     subprocess.run(["git", "-C", str(folder), *identity, *arguments], check=True)
+
+
+def test_a_folder_without_a_checkout_asks_git_nothing(mac: Mac, tmp_path: Path) -> None:
+    mac.put("git", "0" * 40)
+    assert lineage.checkout(tmp_path) == ("", None)
+    assert mac.asked == []
+
+
+def test_a_git_that_only_opens_a_dialog_is_not_asked(
+    mac: Mac, checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mac.put("git", f"{checkout}\n")
+    mac.put("xcode-select", code=2, error=NO_TOOLS)
+    monkeypatch.setattr(programs, "_GIT", str(mac._folder / "git"))
+    assert lineage.checkout(checkout) == ("", None)
+    assert mac.asked == ["xcode-select -p"]
+
+
+def test_a_macs_processor_has_its_name(mac: Mac) -> None:
+    mac.put("sysctl", "Apple M4 Pro\n")
+    lineage._processor.cache_clear()
+    try:
+        assert lineage.hardware()["processor"] == "Apple M4 Pro"
+    finally:
+        lineage._processor.cache_clear()
+    assert mac.asked == ["sysctl -n machdep.cpu.brand_string"]
 
 
 def test_a_dirty_checkout_keeps_its_changes_and_the_names_of_new_files(checkout: Path) -> None:

@@ -130,6 +130,13 @@ def test_a_job_that_pauses_on_battery_waits_until_plugged_in(world: World) -> No
     assert world.reasons[0] == "on battery; plug in to continue"
 
 
+@pytest.mark.parametrize(("mode", "held"), [("run", 0.0), ("slow", 2.0), ("pause", 2.0)])
+def test_low_power_mode_is_a_wish_for_half_the_speed(world: World, mode: str, held: float) -> None:
+    world.reading = Reading(low_power=True)
+    assert world.step(world.pace(on_battery=mode)) == pytest.approx(held, abs=0.2)
+    assert not held or world.reasons == ["in Low Power Mode, at half speed", ""]
+
+
 @pytest.mark.parametrize(("heat", "held"), [(0, 0.0), (1, 1.0), (2, 4.0)])
 def test_a_hot_machine_cools_down_between_steps(world: World, heat: int, held: float) -> None:
     world.reading = Reading(heat=heat)
@@ -212,21 +219,6 @@ def test_a_pause_takes_effect_while_training_waits(
 
 
 # ------------------------------------------------------------------------ readings
-
-
-COOL = "Note: No thermal warning level has been recorded\nNote: No performance warning level has been recorded\nNote: No CPU power status has been recorded\n"
-INTEL_COOL = "Note: No thermal warning level has been recorded\nCPU Power notify\n\tCPU_Scheduler_Limit \t= 100\n\tCPU_Available_CPUs \t= 8\n\tCPU_Speed_Limit \t= 100\n"
-INTEL_HOT = INTEL_COOL.replace("CPU_Speed_Limit \t= 100", "CPU_Speed_Limit \t= 54")
-INTEL_WARM = INTEL_COOL.replace("CPU_Speed_Limit \t= 100", "CPU_Speed_Limit \t= 88")
-WARNED = "Thermal Warning Level = 1\nNote: No CPU power status has been recorded\n"
-
-
-@pytest.mark.parametrize(
-    ("printed", "heat"),
-    [(COOL, 0), (INTEL_COOL, 0), (INTEL_WARM, 1), (INTEL_HOT, 2), (WARNED, 1), ("", 0)],
-)
-def test_heat_is_read_from_pmset(printed: str, heat: int) -> None:
-    assert readings.speed_limit_heat(printed) == heat
 
 
 @pytest.mark.parametrize(
