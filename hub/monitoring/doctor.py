@@ -109,7 +109,9 @@ def _wrong_python() -> str:
             "and run `uv sync --python cpython-3.12-macos-aarch64`; a uv from an Intel Homebrew "
             "(/usr/local) must be replaced first."
         )
-    return "MLX needs a Mac with Apple silicon; without a model, HUB_BACKEND=fake tries out the rest."
+    return (
+        "MLX needs a Mac with Apple silicon; without a model, HUB_BACKEND=fake tries out the rest."
+    )
 
 
 def _device() -> Iterator[Finding]:

@@ -29,20 +29,26 @@ def obstacle(host: str, port: int) -> str | None:
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         _bind(family, kind, protocol, address)
+        if not answers(host, port):
+            return None
+        reason = "Address already in use"
     except OSError as error:
-        return error.strerror or str(error)
-    return "Address already in use" if answers(host, port) else None
+        reason = error.strerror or str(error)
+    return "macOS's AirPlay Receiver listens there" if _is_airplays(port) else reason
 
 
 def remedy(port: int) -> str:
     """What to do when another program has the port."""
-    if sys.platform == "darwin" and port in _AIRPLAY:
+    if _is_airplays(port):
         return (
-            f"macOS's AirPlay Receiver listens on port {port}: choose another one, such as "
-            f"--port {port + 1} or HUB_PORT={port + 1}, or turn it off in System Settings › General "
-            "› AirDrop & Handoff."
+            f"Choose another port, such as --port {port + 1} or HUB_PORT={port + 1}, or turn AirPlay "
+            "Receiver off in System Settings › General › AirDrop & Handoff."
         )
     return "Stop the program that uses it, or choose another port with --port or HUB_PORT."
+
+
+def _is_airplays(port: int) -> bool:
+    return sys.platform == "darwin" and port in _AIRPLAY
 
 
 def _bind(family: int, kind: int, protocol: int, address: tuple[object, ...]) -> None:

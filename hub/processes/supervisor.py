@@ -252,9 +252,7 @@ class Supervisor:
 def check_port(host: str, port: int) -> None:
     """Raises CannotStart when the port cannot be used."""
     if reason := ports.obstacle(host, port):
-        raise CannotStart(
-            f"Port {port} of {host} cannot be used ({reason}). {ports.remedy(port)}"
-        )
+        raise CannotStart(f"Port {port} of {host} cannot be used ({reason}). {ports.remedy(port)}")
 
 
 def unready(health: dict[str, object]) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from django.conf import settings
 
+from backends.mac.power import caffeinate
 from registry.storage import paths
 
 
@@ -33,8 +34,12 @@ def start(*arguments: str, log: str, died: Callable[[], object]) -> None:
 def _await(child: subprocess.Popen[bytes], died: Callable[[], object]) -> None:
     from django.db import connection
 
+    awake = caffeinate("-i", "-w", str(child.pid))  # a download of an hour keeps a Mac awake
     try:
         if child.wait():
             died()
     finally:
         connection.close()
+        if awake:
+            awake.terminate()
+            awake.wait()

@@ -89,7 +89,7 @@ def test_what_a_folder_is_known_by_stays(tmp_path: Path) -> None:
 def test_a_shadow_of_code_is_no_code(tmp_path: Path) -> None:
     leave(tmp_path)
     folders.refuse_code(tmp_path, {})
-    with pytest.raises(UnsupportedModel, match="has no model\\*.safetensors\\.$"):
+    with pytest.raises(UnsupportedModel, match=r"has no model\*\.safetensors\.$"):
         folders._tensors(tmp_path)
     shutil.copy(tmp_path / "._code.py", tmp_path / "code.py")
     with pytest.raises(UnsupportedModel, match="contains code"):

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import platform
 import plistlib
 import shutil
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from backends.mac import programs
 from hub.config import load
+from hub.management.commands import demo
 from hub.monitoring import doctor, sampler
-from hub.processes import belonging, lifeline, ports, supervisor
+from hub.processes import belonging, lifeline, ports
 from hub.processes.supervisor import CannotStart, Child, Supervisor, check_port
+from registry.background import children
 from registry.storage import paths
 from tests.mac import NO_TOOLS, PMSET_LOW, Mac
 
@@ -50,17 +55,48 @@ def test_a_port_that_nobody_answers_is_free(taken: int) -> None:
     assert ports.obstacle("127.0.0.1", taken) == os.strerror(errno.EADDRINUSE)
 
 
+@pytest.fixture
+def airplay(mac: Mac, monkeypatch: pytest.MonkeyPatch) -> None:
+    """AirPlay Receiver has its ports on every address, so 127.0.0.1 can be bound beside it."""
+    monkeypatch.setattr(ports, "_bind", lambda *_: None)
+    monkeypatch.setattr(ports, "answers", lambda host, port: port in (5000, 7000))
+
+
 @pytest.mark.parametrize("port", [5000, 7000])
-def test_airplays_ports_are_named(port: int, mac: Mac) -> None:
-    remedy = ports.remedy(port)
-    assert "AirPlay Receiver" in remedy
-    assert f"HUB_PORT={port + 1}" in remedy
+def test_airplays_ports_are_named_with_another(port: int, airplay: None) -> None:
+    with pytest.raises(CannotStart) as refused:
+        check_port("127.0.0.1", port)
+    assert "AirPlay Receiver listens there" in str(refused.value)
+    assert f"HUB_PORT={port + 1}" in str(refused.value)
 
 
-def test_airplay_is_not_blamed_elsewhere(mac: Mac, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_airplay_is_not_blamed_elsewhere(airplay: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ports.obstacle("127.0.0.1", 8000) is None
     assert "AirPlay" not in ports.remedy(8000)
-    monkeypatch.setattr(ports.sys, "platform", "linux")
+    monkeypatch.setattr(sys, "platform", "linux")
     assert "AirPlay" not in ports.remedy(5000)
+    assert "AirPlay" not in ports.obstacle("127.0.0.1", 5000)
+
+
+def test_the_demo_takes_another_port_and_says_why(
+    airplay: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo, "config", load(port=5000))
+    console = Console(file=io.StringIO(), width=200)
+    port = demo._free_port(console)
+    assert port != 5000
+    said = console.file.getvalue()
+    assert said == (
+        f"Port 5000 cannot be used (macOS's AirPlay Receiver listens there), so the hub takes {port}.\n"
+    )
+
+
+def test_long_work_keeps_a_mac_awake_and_lets_it_sleep(mac: Mac) -> None:
+    mac.put("caffeinate")
+    noted = f"for i in $(seq 100); do [ -e {mac._folder}/asked ] && break; sleep .1; done"
+    with subprocess.Popen(["sh", "-c", noted]) as child:
+        children._await(child, lambda: pytest.fail("it did not fail"))
+    assert mac.asked == [f"caffeinate -i -w {child.pid}"]
 
 
 # ------------------------------------------------------------------------ the doctor
@@ -90,7 +126,7 @@ def test_a_mac_that_is_right(silicon: Mac) -> None:
 
 
 def test_elsewhere_the_doctor_says_nothing_of_macs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor.sys, "platform", "linux")
+    monkeypatch.setattr(sys, "platform", "linux")
     assert found(doctor._mac, doctor._storage) == {}
 
 
@@ -173,7 +209,7 @@ class Exfat(socket.socket):
 
 
 @pytest.fixture
-def exfat(mac: Mac, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def exfat(mac: Mac, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Storage on such a drive, and a home elsewhere."""
     home = tmp_path / "home"
     home.mkdir()
@@ -196,9 +232,7 @@ def test_on_exfat_the_engines_socket_is_at_home(exfat: Path) -> None:
     assert str(paths.engine_socket()) in storage.found
 
 
-def test_another_error_says_nothing_of_the_drive(
-    mac: Mac, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_error_says_nothing_of_the_drive(mac: Mac, monkeypatch: pytest.MonkeyPatch) -> None:
     class Full(socket.socket):
         def bind(self, address: Any) -> None:
             raise OSError(errno.ENOSPC, "No space left on device")
@@ -220,7 +254,9 @@ def test_a_long_path_gets_a_socket_within_104_bytes(
 ) -> None:
     monkeypatch.setenv("HOME", "/Users/a-user-with-a-rather-long-name")
     monkeypatch.setattr(Path, "mkdir", lambda *_, **__: None)
-    monkeypatch.setattr(Path, "stat", lambda *_, **__: os.stat_result([0o40700, 0, 0, 0, os.getuid(), *[0] * 5]))
+    monkeypatch.setattr(
+        Path, "stat", lambda *_, **__: os.stat_result([0o40700, 0, 0, 0, os.getuid(), *[0] * 5])
+    )
     settings.STORAGE = tmp_path / ("deep" * 30)
     path = paths.engine_socket()
     assert str(path).startswith("/Users/a-user-with-a-rather-long-name/Library/Caches/")
@@ -290,12 +326,12 @@ def test_the_engine_gives_way_on_linux_alone(
     system: str, niced: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Started:
-        pid, stdout = 4711, open(os.devnull)  # noqa: SIM115
+        pid, stdout = 4711, io.StringIO()
 
         def __init__(self, *_: object, **__: object) -> None: ...
 
     asked: list[tuple[int, ...]] = []
-    monkeypatch.setattr(supervisor.sys, "platform", system)
+    monkeypatch.setattr(sys, "platform", system)
     monkeypatch.setattr(subprocess, "Popen", Started)
     monkeypatch.setattr(os, "setpriority", lambda *given: asked.append(given))
     hub = Supervisor(load())

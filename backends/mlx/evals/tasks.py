@@ -9,6 +9,7 @@ from typing import Any
 
 from backends.base import BackendError
 from backends.lm_eval import parse_results
+from backends.mac.programs import has_git
 from backends.mlx.files.loading import open_model
 
 _BATCH = 8
@@ -33,9 +34,12 @@ def run_lm_eval(
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
         import lm_eval
+        from lm_eval import evaluator
         from mlx_lm.evaluate import MLXLM
     except ImportError as error:
         raise BackendError(f"lm-eval cannot be imported: {error}.") from error
+    if not has_git():  # on a Mac without Apple's tools it would open a dialog
+        evaluator.get_git_commit_hash = lambda: None
     model, tokenizer, _ = open_model(base, adapter, lazy=True)
     ticking = Ticking(model, tick)
 

@@ -16,7 +16,8 @@ from rich.console import Console
 from hub.config import config, load
 from hub.demo.walkthrough import Demo, write_report
 from hub.management.commands.up import prefixed
-from hub.processes.supervisor import CannotStart, Supervisor, check_port
+from hub.processes import ports
+from hub.processes.supervisor import CannotStart, Supervisor
 from registry.errors import HubError
 from registry.storage import paths
 
@@ -53,7 +54,7 @@ class Command(BaseCommand):
             signal.signal(number, _interrupt)
         console = Console()
         log = _Log()
-        hub = Supervisor(load(port=port or _free_port()), log)
+        hub = Supervisor(load(port=port or _free_port(console)), log)
         try:
             console.print("[bold]MLX Model Hub[/]: register → train → version → serve → monitor\n")
             console.print("Starting the hub: web, engine, worker and sampler…")
@@ -97,15 +98,16 @@ class _Log:
             self._file.flush()
 
 
-def _free_port() -> int:
+def _free_port(console: Console) -> int:
     """The configured port, or any free one if another program uses it."""
-    try:
-        check_port(config.host, config.port)
-    except CannotStart:
-        with socket.socket() as probe:
-            probe.bind((config.host, 0))
-            return int(probe.getsockname()[1])
-    return config.port
+    reason = ports.obstacle(config.host, config.port)
+    if reason is None:
+        return config.port
+    with socket.socket() as probe:
+        probe.bind((config.host, 0))
+        free = int(probe.getsockname()[1])
+    console.print(f"Port {config.port} cannot be used ({reason}), so the hub takes {free}.")
+    return free
 
 
 def _interrupt(number: int, frame: object) -> None:

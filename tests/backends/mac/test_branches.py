@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import fcntl
 import os
+import sys
 from pathlib import Path
 
 import psutil
@@ -39,7 +41,7 @@ def test_a_mac_pushes_files_to_the_disk_itself(
 def test_elsewhere_a_plain_fsync_does(
     flushed: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(durable.sys, "platform", "linux")
+    monkeypatch.setattr(sys, "platform", "linux")
     durable.fsync(tmp_path)
     assert flushed == ["plain"]
 
@@ -89,9 +91,7 @@ def test_a_mac_computes_with_accelerate(mac: Mac, monkeypatch: pytest.MonkeyPatc
     assert device.prepare() == "accelerate"
 
 
-def test_a_mac_counts_its_cores_without_affinity(
-    mac: Mac, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_mac_counts_its_cores_without_affinity(mac: Mac, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 14)
@@ -100,7 +100,7 @@ def test_a_mac_counts_its_cores_without_affinity(
 
 def test_memory_is_given_back_without_glibc(mac: Mac, monkeypatch: pytest.MonkeyPatch) -> None:
     device.prepare()
-    monkeypatch.setattr(device.ctypes, "CDLL", lambda name: pytest.fail("glibc alone has it"))
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: pytest.fail("glibc alone has it"))
     device.free_memory()
 
 

@@ -392,9 +392,7 @@ def test_a_hostile_line_fills_the_child_and_not_this_process(tmp_path: Path) -> 
 
 @pytest.mark.any_database
 @pytest.mark.parametrize("limits", [True, False], ids=["limited", "watched"])
-def test_a_file_that_needs_too_much_memory_ends_in_a_sentence(
-    limits: bool, tmp_path: Path
-) -> None:
+def test_a_file_that_needs_too_much_memory_ends_in_a_sentence(limits: bool, tmp_path: Path) -> None:
     """On a system that limits address space, and on one that refuses to, as macOS does."""
     path = tmp_path / "a.jsonl"
     with path.open("w") as file:

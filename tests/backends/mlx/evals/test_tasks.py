@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from backends import lm_eval
 from backends.base import BackendError
 from backends.mlx import MLXBackend
+from backends.mlx.evals import tasks
 from backends.mlx.evals.tasks import Ticking, reason
 
 pytestmark = pytest.mark.any_database
@@ -53,6 +56,26 @@ def test_the_model_ticks_at_every_step_wherever_it_is_used(tiny_base: Path) -> N
     assert len(ticks) == 1
     batch_generate(ticking, tokenizer, [[1, 2, 3], [4, 5]], max_tokens=4)
     assert len(ticks) >= 5
+
+
+@pytest.mark.parametrize("git", [True, False])
+def test_lm_eval_asks_git_only_where_it_is(git: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For its results' header; on a Mac without Apple's tools git would open a dialog."""
+    package, evaluator, adapter = (
+        types.ModuleType(name) for name in ("lm_eval", "lm_eval.evaluator", "mlx_lm.evaluate")
+    )
+    asked: list[str] = []
+    evaluator.get_git_commit_hash = lambda: asked.append("git")
+    package.evaluator = evaluator
+    package.simple_evaluate = lambda **_: evaluator.get_git_commit_hash() or {"results": {}}
+    adapter.MLXLM = type("MLXLM", (object,), {})
+    for module in (package, evaluator, adapter):
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    tokenizer = types.SimpleNamespace(chat_template=None)
+    monkeypatch.setattr(tasks, "open_model", lambda *_, **__: (None, tokenizer, None))
+    monkeypatch.setattr(tasks, "has_git", lambda: git)
+    assert tasks.run_lm_eval(Path(), None, ["arc"], 1, lambda: None) == {}
+    assert asked == (["git"] if git else [])
 
 
 def test_what_a_tick_raises_ends_the_run_as_it_is() -> None:
