@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,9 +12,9 @@ import pytest
 from backends import checkpoints
 from backends.base import UnsupportedModel
 from backends.checkpoints import Checkpoint
-from backends.fake import examination
+from backends.fake import examination, files
 from backends.litter import is_litter, tidy
-from backends.mlx.data import cache
+from backends.mlx.data import cache, rows
 from backends.mlx.files import folder as folders
 from backends.mlx.files import saving
 from backends.mlx.files.identity import identity
@@ -69,21 +71,39 @@ def test_a_checkpoint_that_recorded_litter_is_whole_without_it(
     assert checkpoints.latest(tmp_path, "run").path == path
 
 
-def test_the_files_of_a_data_set_are_measured_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize("backend", ["fake", "mlx"])
+def test_the_files_of_a_data_set_are_measured_alone(
+    backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data, target = tmp_path / "data", tmp_path / "target"
     data.mkdir()
     target.mkdir()
     (data / "train.jsonl").write_text('{"text": "a b c"}\n')
     leave(data)
-    examination.measure(data, 100, target)
+    if backend == "fake":
+        examination.measure(data, 100, target)
+    else:
+        monkeypatch.setattr(rows, "open_tokenizer", lambda base: None)
+        monkeypatch.setattr(rows, "_measured", lambda *_: [0] * 9)
+        monkeypatch.setattr(rows, "MEASURED", struct.Struct("9i"))
+        rows.measure(tmp_path, data, 100, target)
     assert [path.name for path in target.iterdir()] == ["train.measured"]
 
 
-def test_what_a_folder_is_known_by_stays(tmp_path: Path) -> None:
+@pytest.mark.parametrize("known", [identity, lambda folder: cache.digest(folder, {})])
+def test_what_a_folder_is_known_by_stays(known: Callable[[Path], object], tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
-    before = identity(tmp_path), cache.digest(tmp_path, {})
+    before = known(tmp_path)
     leave(tmp_path)
-    assert (identity(tmp_path), cache.digest(tmp_path, {})) == before
+    assert known(tmp_path) == before
+
+
+def test_a_fake_model_with_a_shadow_of_code_has_none(tmp_path: Path) -> None:
+    source, target = tmp_path / "a.gguf", tmp_path / "model"
+    source.write_bytes(b"GGUF")
+    files.import_gguf(source, target)
+    leave(target)
+    assert files.inspect(target).architecture == "fake"
 
 
 def test_a_shadow_of_code_is_no_code(tmp_path: Path) -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
 import os
+import zipfile
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 
+from registry.background.progress import SILENT
 from registry.bases import registration
 from registry.bases.downloads import HubFile
 from registry.conversion import exports
@@ -60,6 +65,36 @@ def test_an_export_goes_into_a_folder_that_finder_opened(tmp_path: Path) -> None
     leave(target)
     exports.write(make_version(), "adapter", target)
     assert artifacts.verify(target) == []
+
+
+def test_an_exports_file_has_no_litter(tmp_path: Path) -> None:
+    folder = tmp_path / "made"
+    folder.mkdir()
+    (folder / "a.json").write_text("{}")
+    leave(folder)
+    exports._zip(folder, tmp_path / "a.zip", "top", SILENT)
+    with zipfile.ZipFile(tmp_path / "a.zip") as archive:
+        assert archive.namelist() == ["top/a.json"]
+
+
+def test_an_export_in_files_has_no_litter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "made"
+    folder.mkdir()
+    (folder / "a.json").write_text("{}")
+    leave(folder)
+    monkeypatch.setattr(exports, "_made", lambda *_: contextlib.nullcontext(folder))
+    written = exports.write(None, "adapter", tmp_path / "out")
+    assert [path.name for path in written.iterdir()] == ["a.json"]
+
+
+def test_the_starter_is_the_model_and_not_its_shadow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("._model.gguf", "model.gguf"):
+        (tmp_path / name).touch()
+    spec = SimpleNamespace(submodule_search_locations=[str(tmp_path)])
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: spec)
+    assert registration.starter_gguf() == tmp_path / "model.gguf"
 
 
 @pytest.mark.django_db
