@@ -2,8 +2,8 @@
 
 import sys
 
-# Debian and Ubuntu still ship SQLite versions that can corrupt a WAL database when a reset races
-# with a write (fixed in 3.51.3); the pysqlite3 wheel brings a newer library under the same API.
+# Debian, Ubuntu and python.org ship SQLite versions that can corrupt a WAL database when a reset
+# races with a write (fixed in 3.51.3); the pysqlite3 wheel brings a newer library under the same API.
 # This must happen before Django imports sqlite3.
 try:
     import pysqlite3

@@ -19,7 +19,7 @@ import pytest
 from rich.console import Console
 
 from backends.mac import programs
-from hub.config import load
+from hub.config import ROOT, load
 from hub.management.commands import demo
 from hub.monitoring import doctor, sampler
 from hub.processes import belonging, lifeline, ports
@@ -194,6 +194,19 @@ def test_storage_in_icloud_is_named(silicon: Mac, monkeypatch: pytest.MonkeyPatc
     assert storage.state == "warning"
     assert "iCloud Drive" in storage.found
     assert ".nosync" in storage.fix
+
+
+def test_the_readme_says_how_to_begin_on_a_fresh_mac() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert "\npip install uv && uv run manage.py demo\n" in text
+    for said in (
+        "externally-managed-environment",
+        "brew install uv",
+        "macOS 14",
+        "arm64",
+        "git is not",
+    ):
+        assert said in text
 
 
 # ------------------------------------------------------------------------ drives
