@@ -21,12 +21,17 @@ class AlreadyRunning(RuntimeError):
     """Another process of that name is running on this storage folder."""
 
 
+class NoLocks(AlreadyRunning):
+    """The drive of this storage folder has no file locks, so nobody can know."""
+
+
 def _file(name: str) -> Path:
     return paths.run_dir() / f"{name}.alive"
 
 
 def announce(name: str) -> None:
-    """Hold `name` until this process exits. Raises AlreadyRunning when another process holds it."""
+    """Hold `name` until this process exits. Raises AlreadyRunning when another process holds it, and
+    NoLocks where none can be held."""
     path = _file(name)
     path.parent.mkdir(parents=True, exist_ok=True)
     file = path.open("a+")  # children do not inherit it: Python opens files close-on-exec
@@ -38,6 +43,12 @@ def announce(name: str) -> None:
         raise AlreadyRunning(
             f"Another {name} process (pid {holder or 'unknown'}) already uses {paths.root()}. "
             "Stop it first, or set HUB_STORAGE to another folder."
+        ) from None
+    except OSError as error:  # some network drives
+        file.close()
+        raise NoLocks(
+            f"The drive of {paths.root()} has no file locks ({error.strerror}), which the hub and its "
+            "database need: set HUB_STORAGE to a folder on this machine's own disk."
         ) from None
     file.truncate(0)
     file.write(str(os.getpid()))

@@ -82,11 +82,10 @@ def test_the_demo_takes_another_port_and_says_why(
     airplay: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(demo, "config", load(port=5000))
-    console = Console(file=io.StringIO(), width=200)
-    port = demo._free_port(console)
+    said = io.StringIO()
+    port = demo._free_port(Console(file=said, width=200))
     assert port != 5000
-    said = console.file.getvalue()
-    assert said == (
+    assert said.getvalue() == (
         f"Port 5000 cannot be used (macOS's AirPlay Receiver listens there), so the hub takes {port}.\n"
     )
 

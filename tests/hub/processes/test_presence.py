@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import subprocess
 import sys
@@ -9,7 +11,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from hub.config import load
 from hub.processes import presence
+from hub.processes.supervisor import CannotStart, Supervisor
 from tests.running import ROOT, wait_until
 
 _HOLDER = """
@@ -53,3 +57,12 @@ def test_its_own_presence_can_be_withdrawn() -> None:
     assert presence.pid("up") == os.getpid()
     presence.withdraw("up")
     assert presence.pid("up") is None
+
+
+def test_a_drive_without_locks_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOTSUP, "Operation not supported")  # as SMB and WebDAV on macOS
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(CannotStart, match=r"has no file locks .* HUB_STORAGE"):
+        Supervisor(load()).start()
