@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import platform
 import shutil
 import subprocess
 import sys
@@ -42,10 +43,10 @@ def has_git() -> bool:
 
 
 def system_version() -> tuple[int, ...]:
-    """macOS's version, such as (26, 1); empty elsewhere."""
-    import platform
-
-    parts = platform.mac_ver()[0].split(".")
+    """macOS's version, such as (26, 1); empty elsewhere. Python's own `mac_ver` says 16 on macOS 26
+    where it was built with an older SDK."""
+    said = printed("sw_vers", "-productVersion").strip() or platform.mac_ver()[0]
+    parts = said.split(".")
     return tuple(int(part) for part in parts if part.isdigit())
 
 

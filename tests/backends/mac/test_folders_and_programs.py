@@ -105,10 +105,13 @@ def test_where_there_is_no_git_there_is_none(mac: Mac, monkeypatch: pytest.Monke
     [("26.0.1", (26, 0, 1)), ("14.7", (14, 7)), ("13.7.8", (13, 7, 8)), ("", ())],
 )
 def test_the_version_of_macos(
-    said: str, version: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+    said: str, version: tuple[int, ...], mac: Mac, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(platform, "mac_ver", lambda: (said, ("", "", ""), "arm64"))
     assert programs.system_version() == version
+    mac.put("sw_vers", "26.1\n")
+    assert programs.system_version() == (26, 1)
+    assert mac.asked == ["sw_vers -productVersion"]
 
 
 @pytest.mark.parametrize(("printed", "ours"), [("1\n", True), ("", False)])
