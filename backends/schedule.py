@@ -4,7 +4,7 @@ backend."""
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -78,18 +78,35 @@ def examples_per_step(config: TrainingConfig) -> int:
     return config.batch_size * config.grad_accumulation_steps
 
 
+def rung(needed: int, unit: int = 1) -> int:
+    """The smallest of 1, 2, … 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, … times `unit` that is at least
+    `needed`: four for each doubling, so at most a quarter more."""
+    units = max(1, -(-needed // unit))
+    step = 1 << max(0, (units - 1).bit_length() - 3)
+    return -(-units // step) * step * unit
+
+
+def compiled_length(tokens: int) -> int:
+    """The length to which a GPU pads rows of so many tokens: one of few, since each is compiled."""
+    return rung(tokens, 32)
+
+
 def heaviest_batch(
-    lengths: Sequence[int] | NDArray[np.integer[Any]], config: TrainingConfig, parts: int
+    lengths: Sequence[int] | NDArray[np.integer[Any]],
+    config: TrainingConfig,
+    parts: int,
+    padded: Callable[[int], int] = int,
 ) -> int:
     """About how many tokens, with padding, the batch with the longest example has; `lengths` come in
     ascending order. The examples beside it are the longest of those drawn for the same WINDOW.
 
-    A batch of `parts` above 1 is divided in two, each padded to its own longest.
+    A batch of `parts` above 1 is divided in two, each padded to its own longest. `padded` is the
+    length of a row whose longest example has so many tokens.
     """
     total, size = len(lengths), config.batch_size
     window = min(total, WINDOW * examples_per_step(config))
     places = [total - 1 - k * total // window for k in range(min(size, total))]
-    rows = [min(int(lengths[place]), config.max_seq_length) for place in places]
+    rows = [padded(min(int(lengths[place]), config.max_seq_length)) for place in places]
     ways = [(rows[0] * len(rows), 0)]
     if parts > 1:
         ways += [(at * rows[0], (len(rows) - at) * rows[at]) for at in range(1, len(rows))]

@@ -42,6 +42,7 @@ from backends.base.training import (
     Evaluated,
     Evaluating,
     Finished,
+    Arithmetic,
     Learn,
     LoraConfig,
     Sampled,
@@ -59,6 +60,7 @@ from backends.base.training import (
 )
 
 __all__ = [
+    "Arithmetic",
     "MEASURED",
     "Backend",
     "BackendError",

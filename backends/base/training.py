@@ -15,6 +15,8 @@ SpecialTokens = Literal["text", "control"]
 
 Thoughts = Literal["kept", "dropped", "masked", "as_written"]
 
+Arithmetic = Literal["masters", "earlier"]
+
 
 class LoraConfig(BaseModel):
     """The adapter's shape, in mlx-lm's words. Without meaning for a full fine-tune."""
@@ -99,6 +101,14 @@ class TrainingConfig(BaseModel):
     packing: Annotated[
         bool, Field(description="Fill rows with several short examples that do not see each other")
     ] = False
+    arithmetic: Annotated[
+        Arithmetic,
+        Field(
+            description="How a step computes. masters: a full fine-tune of a 16-bit base steps "
+            "float32 copies of the weights, so that no small update is rounded away, and a GPU pads "
+            "batches to few shapes. earlier is how it was before this setting"
+        ),
+    ] = "masters"
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 2e-4
     num_layers: Annotated[
         int, Field(ge=-1, description="Layers trained, counted from the top; -1 is all")
@@ -206,9 +216,14 @@ def in_new_words(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def as_recorded(config: Mapping[str, Any]) -> dict[str, Any]:
     """A configuration that a job or version recorded, with what it meant then: before there were these
-    settings, the last answer was learned, typed special tokens were control tokens, and thoughts
-    were no matter of their own."""
-    then = {"learn": "last_answer", "special_tokens": "control", "thoughts": "as_written"}
+    settings, the last answer was learned, typed special tokens were control tokens, thoughts were no
+    matter of their own, and 16-bit weights were trained as they are."""
+    then = {
+        "learn": "last_answer",
+        "special_tokens": "control",
+        "thoughts": "as_written",
+        "arithmetic": "earlier",
+    }
     return {**then, **in_new_words(config)}
 
 

@@ -107,10 +107,12 @@ def test_a_run_started_when_learn_was_called_mask_prompt_continues(
         config = TrainingConfig(learning_rate=1e-5, **changes)
         return checkpoints.fingerprint(TrainingRun(tmp_path, tmp_path, tmp_path, tmp_path, config))
 
-    assert fingerprint(**old, special_tokens="control", thoughts="as_written") == started
+    then = {"special_tokens": "control", "thoughts": "as_written", "arithmetic": "earlier"}
+    assert fingerprint(**old, **then) == started
+    assert fingerprint(**old, **then | {"arithmetic": "masters"}) != started
     assert fingerprint(**old) != started
     assert fingerprint(gamma=1) == fingerprint(desirable_weight=3) == fingerprint()
     kto = fingerprint(objective="kto")
     assert fingerprint(objective="kto", gamma=1) == kto != fingerprint(objective="kto", beta=1)
     assert fingerprint(objective="kto", desirable_weight=3) != kto
-    assert fingerprint(special_tokens="control", thoughts="as_written") != started
+    assert fingerprint(**then) != started

@@ -179,6 +179,14 @@ GROUPS = (
                 "Fills each row with several examples, which do not see each other.",
                 "check",
             ),
+            Setting(
+                "arithmetic",
+                "Arithmetic",
+                "A full fine-tune of a 16-bit base loses small updates without float32 masters, which "
+                "take 4 bytes a weight.",
+                "choice",
+                (("masters", "With float32 masters"), ("earlier", "As in earlier versions")),
+            ),
         ),
     ),
     Group(

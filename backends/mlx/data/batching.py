@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -18,11 +18,39 @@ from numpy.typing import NDArray
 
 from backends.base import TrainingConfig
 from backends.mlx.data.examples import Example
-from backends.schedule import WINDOW, examples_per_step
+from backends.schedule import WINDOW, compiled_length, examples_per_step, rung
 
 _EVAL_ROWS, EVAL_TOKENS = 16, 8192  # most of an evaluation batch; affects speed and memory alone
 
 type Span = tuple[int, int]
+type Shape = tuple[int, int, int]  # rows, their length, targets
+type Padding = Callable[[Shape, bool], Shape]
+"""The shape that a batch gets, from the one it needs and whether its rows are packed."""
+
+
+def multiples(unit: int) -> Padding:
+    """Lengths and targets become multiples of `unit`."""
+
+    def padded(shape: Shape, packed: bool) -> Shape:
+        rows, length, targets = shape
+        return rows, -(-length // unit) * unit, -(-targets // unit) * unit
+
+    return padded
+
+
+def ladder(shape: Shape, packed: bool) -> Shape:
+    """One of few shapes, because a GPU compiles a graph for each and keeps it for good: lengths (and
+    the rows of packed batches) are rungs, targets an eighth, a quarter, a half, three quarters or all
+    of the tokens.
+
+    Measured on 2,000 log-normal lengths (median 400, up to 2,048; batches of 4): 47 shapes instead of
+    665 with multiples of 32, for 8 % more work.
+    """
+    rows, length, targets = shape
+    rows = rung(rows) if packed else rows
+    length = compiled_length(length)
+    tokens = rows * length  # a multiple of 32
+    return rows, length, next(n for n in (tokens * k // 8 for k in (1, 2, 4, 6, 8)) if n >= targets)
 
 
 class Measured(Protocol):
@@ -155,15 +183,16 @@ def balance[T: Measured](items: Sequence[T], parts: int) -> list[list[T]]:
 # ---------------------------------------------------------------- arrays
 
 
-def make_batch(examples: Sequence[Example], pad_to: int) -> Batch:
-    """Pad `examples` on the right, one a row; lengths and target counts become multiples of
-    `pad_to`."""
-    return _filled([[example] for example in examples], pad_to)
+def make_batch(examples: Sequence[Example], padding: Padding) -> Batch:
+    """Pad `examples` on the right, one a row."""
+    rows = [[example] for example in examples]
+    return _filled(rows, padding(_shape(rows), False))
 
 
-def make_packed(examples: Sequence[Example], pad_to: int, capacity: int) -> Batch:
+def make_packed(examples: Sequence[Example], padding: Padding, capacity: int) -> Batch:
     """`examples` in as few rows of at most `capacity` tokens as first-fit finds."""
-    return _filled(pack(examples, capacity), pad_to)
+    rows = pack(examples, capacity)
+    return _filled(rows, padding(_shape(rows), True))
 
 
 def pack(examples: Sequence[Example], capacity: int) -> list[list[Example]]:
@@ -183,11 +212,19 @@ def pack(examples: Sequence[Example], capacity: int) -> list[list[Example]]:
     return rows
 
 
-def _filled(rows: Sequence[Sequence[Example]], pad_to: int) -> Batch:
-    used = [sum(example.length - 1 for example in row) for row in rows]
-    length = -(-max(used) // pad_to) * pad_to
-    inputs = np.zeros((len(rows), length), np.int32)
-    segments = np.full((len(rows), length), -1, np.int32)
+def _shape(rows: Sequence[Sequence[Example]]) -> Shape:
+    """Without padding."""
+    length = max(sum(example.length - 1 for example in row) for row in rows)
+    return len(rows), length, sum(example.judged for row in rows for example in row)
+
+
+def _filled(rows: Sequence[Sequence[Example]], shape: Shape) -> Batch:
+    """`rows` in arrays of `shape`, whose last rows may stay empty."""
+    count, length, targeted = shape
+    packed = any(len(row) > 1 for row in rows)
+    rows = [*rows, *[()] * (count - len(rows))]
+    inputs = np.zeros((count, length), np.int32)
+    segments = np.full((count, length), -1, np.int32)
     positions: list[int] = []
     targets: list[int] = []
     owners: list[int] = []
@@ -209,15 +246,14 @@ def _filled(rows: Sequence[Sequence[Example]], pad_to: int) -> Batch:
         if end < length:
             spanned.append((end, length))
         spans.append(tuple(spanned))
-    padding = [0] * (-len(positions) % pad_to)
-    packed = any(len(row) > 1 for row in rows)
+    padding = [0] * (targeted - len(positions))
     return Batch(
         inputs=inputs,
         positions=np.array(positions + padding, np.int32),
         targets=np.array(targets + padding, np.int32),
         weights=np.array([1.0] * len(positions) + [0.0] * len(padding), np.float32),
         owners=np.array(owners + padding, np.int32),
-        tokens=sum(used),
+        tokens=sum(example.length - 1 for row in rows for example in row),
         judged=len(positions),
         segments=segments if packed else None,
         spans=tuple(spans) if packed else (),

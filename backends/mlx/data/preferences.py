@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from backends.base import TrainingConfig
 from backends.examples import as_chat, judged
-from backends.mlx.data.batching import Batch, make_batch
+from backends.mlx.data.batching import Batch, Padding, make_batch
 from backends.mlx.data.examples import Example, cut, example_of
 
 
@@ -164,11 +164,11 @@ def _mixed(one: Example, another: Example, limit: int) -> Example | None:
     return cut(mixed, limit)
 
 
-def labelled_batch(items: Sequence[Labelled], pad_to: int) -> LabelledBatch:
+def labelled_batch(items: Sequence[Labelled], padding: Padding) -> LabelledBatch:
     """The answers, one a row, and beside them those of other requests."""
     others = [item.other for item in items if item.other]
     return LabelledBatch(
-        **vars(make_batch([item.example for item in items], pad_to)),
+        **vars(make_batch([item.example for item in items], padding)),
         good=np.array([item.good for item in items], np.float32),
-        others=make_batch(others, pad_to) if others else None,
+        others=make_batch(others, padding) if others else None,
     )

@@ -4,12 +4,13 @@ does."""
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
 import mlx.core as mx
 import mlx.nn
-from mlx.utils import tree_flatten
+from mlx.utils import tree_flatten, tree_map_with_path
 from mlx_lm.models.switch_layers import QuantizedSwitchLinear, SwitchLinear
 from mlx_lm.tuner.lora import LoRALinear
 from mlx_lm.tuner.utils import linear_to_lora_layers
@@ -114,6 +115,17 @@ def flat(tree: Any) -> dict[str, mx.array]:
     """The arrays of a nested tree by their dotted paths, sorted."""
     leaves: list[tuple[str, mx.array]] = list(cast(Any, tree_flatten(tree)))
     return dict(sorted(leaves))
+
+
+def filled(tree: Any, arrays: Mapping[str, mx.array]) -> Any:
+    """A tree like `tree` with the array of each dotted path. Raises ValueError when one is missing."""
+
+    def found(path: str, _: Any) -> mx.array:
+        if path not in arrays:
+            raise ValueError(f"there is no {path}")
+        return arrays[path]
+
+    return tree_map_with_path(found, tree)
 
 
 def count_parameters(model: Any) -> tuple[int, int]:

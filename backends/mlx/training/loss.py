@@ -16,8 +16,9 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn
 
+from backends.base import Arithmetic
 from backends.mlx.data import batching
-from backends.mlx.data.batching import Batch, Span
+from backends.mlx.data.batching import Batch, Padding, Span
 from backends.mlx.data.examples import Example
 from backends.mlx.data.packing import Segments
 from backends.mlx.device import TRAINING_CACHE, blas_threads, device_kind, limit_cache
@@ -37,21 +38,21 @@ class Lanes:
     """Streams that share a step's work; their number changes the last bits of a result."""
 
     streams: tuple[Any, ...]
-    pad_to: int
+    padding: Padding
 
     @classmethod
     @contextmanager
-    def open(cls) -> Iterator[Lanes]:
+    def open(cls, arithmetic: Arithmetic = "masters") -> Iterator[Lanes]:
         """The lanes that suit this device, for the calling thread."""
         if device_kind() != "cpu":
-            # There is one compiled graph per shape: coarse padding keeps their number small.
-            yield cls((mx.default_stream(mx.default_device()),), pad_to=32)
+            padding = batching.ladder if arithmetic == "masters" else batching.multiples(32)
+            yield cls((mx.default_stream(mx.default_device()),), padding)
             return
         limit_cache(TRAINING_CACHE)
         with blas_threads(_MOST_LANES) as count:
             streams = [mx.default_stream(mx.cpu)]
             streams += [mx.new_stream(mx.cpu) for _ in range(count - 1)]
-            yield cls(tuple(streams), pad_to=1)
+            yield cls(tuple(streams), batching.multiples(1))
             mx.synchronize()
 
     def prepare(self, model: Any) -> None:
@@ -63,9 +64,9 @@ class Lanes:
         """`examples` divided over the lanes, packed into rows of `capacity` if that is given."""
         if capacity is None:
             groups = batching.divide(examples, len(self.streams))
-            return [batching.make_batch(group, self.pad_to) for group in groups]
+            return [batching.make_batch(group, self.padding) for group in groups]
         return [
-            batching.make_packed(group, self.pad_to, capacity)
+            batching.make_packed(group, self.padding, capacity)
             for group in batching.balance(examples, len(self.streams))
         ]
 

@@ -151,7 +151,7 @@ class Preferences(_Judged):
         return [
             batching.make_batch(
                 [pair.chosen for pair in group] + [pair.rejected for pair in group],
-                self._lanes.pad_to,
+                self._lanes.padding,
             )
             for group in batching.divide(items, len(self._lanes.streams))
         ]
@@ -192,7 +192,7 @@ class LabelledAnswers(_Judged):
     def batches(self, items: Sequence[Labelled], *, packed: bool = False) -> list[Batch]:
         mixed = preferences.with_others(items, self._config.max_seq_length)
         return [
-            preferences.labelled_batch(group, self._lanes.pad_to)
+            preferences.labelled_batch(group, self._lanes.padding)
             for group in batching.divide(mixed, len(self._lanes.streams))
         ]
 

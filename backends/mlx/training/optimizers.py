@@ -18,13 +18,15 @@ from mlx.optimizers.optimizers import (
     Optimizer,
     clip_grad_norm,
 )
-from mlx.utils import tree_map, tree_map_with_path
+from mlx.utils import tree_map
 
 from backends.base import TrainingConfig
 from backends.mlx.data.batching import Batch
 from backends.mlx.device import device_kind
+from backends.mlx.training import lora
 from backends.mlx.training.dropout import Keys
 from backends.mlx.training.loss import Lanes
+from backends.mlx.training.masters import Trained
 from backends.mlx.training.objectives import Objective
 
 _BETAS = [0.9, 0.99]
@@ -60,8 +62,7 @@ def _adamw(rate: float, decay: float) -> Optimizer:
 
 def restore(optimizer: Any, saved: dict[str, mx.array]) -> None:
     """Put `saved` (by dotted path) into an optimizer that is set up for the model."""
-    state: Any = tree_map_with_path(lambda path, _: saved[path], optimizer.state)
-    optimizer.state = state
+    optimizer.state = lora.filled(optimizer.state, saved)
 
 
 class Update:
@@ -70,13 +71,14 @@ class Update:
     def __init__(
         self,
         model: Any,
+        weights: Trained,
         optimizer: Any,
         objective: Objective,
         lanes: Lanes,
         keys: Keys,
         config: TrainingConfig,
     ) -> None:
-        self._model, self._optimizer = model, optimizer
+        self._model, self._weights, self._optimizer = model, weights, optimizer
         self._objective, self._lanes, self._keys = objective, lanes, keys
         self._limit = config.grad_clip or math.inf
         self._frugal = config.grad_checkpoint
@@ -106,7 +108,7 @@ class Update:
                 mx.eval(total, gradients)  # else the activations of all batches live at once
         self._give_back(total, gradients)
         norm = self._apply(gradients)
-        mx.eval(total, norm, self._model.trainable_parameters(), self._optimizer.state)
+        mx.eval(total, norm, self._model.trainable_parameters(), *self._state())
         self._give_back()
         return float(total.item()), float(norm.item())  # type: ignore[arg-type]
 
@@ -115,6 +117,9 @@ class Update:
         if self._frugal:
             mx.eval(*results)
             mx.clear_cache()
+
+    def _state(self) -> list[Any]:
+        return [self._weights.masters, self._optimizer.state]
 
     def _functions(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
         def loss_of(parameters: Any, arrays: Any, share: mx.array, batches: Any) -> mx.array:
@@ -134,13 +139,13 @@ class Update:
             parameters = self._model.trainable_parameters()
             loss, found = mx.value_and_grad(loss_of)(parameters, arrays, share, batches)
             self._model.update(parameters)
-            return loss, found
+            return loss, self._weights.gradients(found)
 
         clip: Any = clip_grad_norm  # untyped upstream
 
         def apply(gradients: Any) -> mx.array:
             clipped, norm = clip(gradients, self._limit)
-            self._optimizer.update(self._model, clipped)
+            self._weights.apply(self._optimizer, clipped)
             found: mx.array = norm
             return found
 
@@ -155,7 +160,7 @@ class Update:
     ) -> tuple[Callable[..., Any], Callable[..., Any]]:
         """Both as one graph each. The objects that hold state are read at every call."""
         model = self._model.state
-        state = [model, self._optimizer.state]
+        state = [model, *self._state()]
         compiled: Any = mx.compile(gradient, inputs=model, outputs=model)
         applied: Any = mx.compile(apply, inputs=state, outputs=state)
         # Spans are for the CPU; Python values would make a graph of each batch.

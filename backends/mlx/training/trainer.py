@@ -42,6 +42,7 @@ from backends.mlx.files.loading import open_model
 from backends.mlx.training import lora, optimizers, samples
 from backends.mlx.training.evaluation import Evaluation
 from backends.mlx.training.loss import Lanes
+from backends.mlx.training.masters import Trained
 from backends.mlx.training.objectives import objective_of
 from backends.mlx.training.remat import keep_little
 from backends.schedule import Progress, learning_rate, resolved
@@ -57,7 +58,7 @@ _MEMORY = (
 
 def train(run: TrainingRun) -> Generator[TrainingEvent, None, None]:
     """See `backends.base.Backend.train`."""
-    with _readable_errors(), Lanes.open() as lanes:
+    with _readable_errors(), Lanes.open(run.config.arithmetic) as lanes:
         yield from _Training(run, lanes).events()
 
 
@@ -126,14 +127,21 @@ class _Training:
         self.objective = objective_of(config, self.lanes)
         yield from self._read_data(config)
         self.optimizer = optimizers.make_optimizer(config)
-        self.optimizer.init(self.model.trainable_parameters())
+        self.weights = Trained(self.model, config.arithmetic)
+        self.optimizer.init(self.weights.tree)
         self.objective.begin(self.model)
         self.fingerprint = checkpoints.fingerprint(self.run)
         if found := checkpoints.latest(self.run.checkpoints, self.fingerprint):
             self._resume(found)
         # After the checkpoint is loaded: it holds on to the state's objects.
         self.update = optimizers.Update(
-            self.model, self.optimizer, self.objective, self.lanes, keys, config
+            self.model,
+            self.weights,
+            self.optimizer,
+            self.objective,
+            self.lanes,
+            keys,
+            config,
         )
         mx.reset_peak_memory()
 
@@ -164,16 +172,16 @@ class _Training:
         self.config: TrainingConfig = resolved(config, len(self.examples))
 
     def _resume(self, found: Checkpoint) -> None:
-        self._load_adapter(found.path)
+        self._load_weights(found.path)
         state: Any = mx.load(str(found.path / _OPTIMIZER_FILE))
         optimizers.restore(self.optimizer, state)
-        mx.eval(self.model.trainable_parameters(), self.optimizer.state)
+        mx.eval(self.model.trainable_parameters(), self.weights.masters, self.optimizer.state)
         self.progress = Progress(found.iteration, found.iteration, found.best)
         self.metrics = found.metrics
 
-    def _load_adapter(self, folder: Path) -> None:
-        weights: Any = mx.load(str(folder / lora.ADAPTER_FILE))
-        self.model.load_weights(list(weights.items()), strict=False)
+    def _load_weights(self, checkpoint: Path) -> None:
+        weights: Any = mx.load(str(checkpoint / lora.ADAPTER_FILE))
+        self.weights.load(weights)
 
     # ---------------------------------------------------------------- one step
 
@@ -263,8 +271,8 @@ class _Training:
         checkpoint = Checkpoint(path, iteration, self.fingerprint, dict(self.metrics), best)
 
         def write(folder: Path) -> None:
-            adapter, state = lora.adapter_weights(self.model), lora.flat(self.optimizer.state)
-            mx.save_safetensors(str(folder / lora.ADAPTER_FILE), adapter)
+            weights, state = self.weights.saved(), lora.flat(self.optimizer.state)
+            mx.save_safetensors(str(folder / lora.ADAPTER_FILE), weights)
             mx.save_safetensors(str(folder / _OPTIMIZER_FILE), state)
 
         checkpoints.save(checkpoint, write, self.config.keep_checkpoints)
@@ -275,7 +283,7 @@ class _Training:
         """Go back to the weights of the lowest validation loss."""
         path = checkpoints.path_of(self.run.checkpoints, self.progress.best.iteration)
         try:
-            self._load_adapter(path)
+            self._load_weights(path)
         except (OSError, RuntimeError, ValueError) as error:
             raise BackendError(
                 f"The best checkpoint {path.name} can no longer be read; run the job again."

@@ -75,7 +75,7 @@ def test_batches_of_like_length_waste_little_padding() -> None:
 
 def test_a_batch_judges_the_answers_tokens_only() -> None:
     short, long = data.Example([5, 6, 7, 8], 2), data.Example([1, 2, 3, 4, 9, 10], 5)
-    batch = batching.make_batch([short, long], pad_to=4)
+    batch = batching.make_batch([short, long], batching.multiples(4))
     assert batch.inputs.tolist() == [
         [5, 6, 7, 0, 0, 0, 0, 0],
         [1, 2, 3, 4, 9, 0, 0, 0],

@@ -54,7 +54,7 @@ def test_first_fit_loses_nothing_and_fills_rows() -> None:
 
 def test_an_example_keeps_its_tokens_targets_and_number() -> None:
     one, two, three = Example([1, 2, 3, 4], 2), Example([5, 6, 7], 1), Example([8, 9, 10], 2)
-    batch = batching.make_packed([two, one, three], pad_to=4, capacity=5)
+    batch = batching.make_packed([two, one, three], batching.multiples(4), capacity=5)
     assert batch.inputs.tolist() == [[1, 2, 3, 5, 6, 0, 0, 0], [8, 9, 0, 0, 0, 0, 0, 0]]
     assert batch.segments is not None
     assert batch.segments.tolist() == [[0, 0, 0, 1, 1, -1, -1, -1], [2, 2] + [-1] * 6]
@@ -91,8 +91,8 @@ def test_the_packed_loss_and_gradient_are_the_unpacked_ones(
     with Lanes.open() as lanes:
         if quick:
             lanes.prepare(model)
-        plain = batching.make_batch(examples, 8)
-        packed = batching.make_packed(examples, 8, capacity=200)
+        plain = batching.make_batch(examples, batching.multiples(8))
+        packed = batching.make_packed(examples, batching.multiples(8), capacity=200)
         assert 1 < len(packed.inputs) < len(examples)
         assert (packed.tokens, packed.judged) == (plain.tokens, plain.judged)
 
