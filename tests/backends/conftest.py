@@ -80,6 +80,23 @@ def tiny_base(starter_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     return folder
 
 
+@pytest.fixture(scope="session")
+def narrow_base(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model in bfloat16, as bases for a GPU are."""
+    import shutil
+
+    import mlx.core as mx
+
+    folder = tmp_path_factory.mktemp("narrow") / "base"
+    shutil.copytree(tiny_base, folder)
+    weights = mx.load(str(tiny_base / "model.safetensors"))
+    narrow = {name: array.astype(mx.bfloat16) for name, array in weights.items()}
+    mx.save_safetensors(str(folder / "model.safetensors"), narrow, metadata={"format": "mlx"})
+    config = json.loads((folder / "config.json").read_text()) | {"torch_dtype": "bfloat16"}
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
 @pytest.fixture
 def chats(tmp_path: Path) -> Path:
     from tests.backends.training_runs import write_chats

@@ -100,3 +100,33 @@ def test_the_lane_with_the_longest_examples_has_fewer_of_them() -> None:
     assert groups == [[10, 20, 30, 40, 60, 80], [290, 300]]
     equal = [data.Example([1] * 64, 1)] * 8
     assert [len(group) for group in batching.divide(equal, 2)] == [4, 4]
+
+
+def test_a_gpus_batches_have_few_shapes_for_little_padding() -> None:
+    """Each shape is compiled and kept: 5 numbers of targets for each of 20 lengths up to 2,048."""
+    draw = random.Random(3)
+    shapes, needed, given = set(), 0, 0
+    for _ in range(5000):
+        length = draw.randint(1, 2048)
+        shape = (4, length, draw.randint(1, 4 * length))
+        rows, padded, targets = batching.ladder(shape, packed=False)
+        assert rows == 4
+        assert length <= padded <= max(length * 1.25, length + 31)
+        assert shape[2] <= targets <= rows * padded
+        shapes.add((rows, padded, targets))
+        needed, given = needed + length, given + padded
+    assert len({length for _, length, _ in shapes}) == 20
+    assert len(shapes) <= 100
+    assert given < 1.1 * needed
+    packed = {batching.ladder((rows, 2000, 1), packed=True)[0] for rows in range(1, 65)}
+    assert packed == {1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64}
+
+
+def test_rows_that_only_pad_a_packed_batch_are_empty() -> None:
+    examples = [data.Example(list(range(1, 30)), start=3) for _ in range(9)]
+    batch = batching.make_packed(examples, batching.ladder, capacity=30)
+    assert batch.inputs.shape == (10, 32)
+    assert not batch.inputs[9].any()
+    assert (batch.tokens, batch.judged) == (9 * 28, 9 * 26)
+    assert batch.weights.sum() == batch.judged
+    assert len(batch.targets) == 240

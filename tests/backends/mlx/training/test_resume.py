@@ -104,6 +104,23 @@ def test_steps_compiled_as_for_a_gpu_continue_exactly(
     test_a_closed_run_continues_exactly(tiny_base, chats, preferences, tmp_path, mode)
 
 
+@pytest.mark.parametrize("device", ["cpu", "metal"])
+@pytest.mark.parametrize("mode", ["full", "dpo"])
+def test_16_bit_weights_continue_exactly(
+    narrow_base: Path,
+    chats: Path,
+    preferences: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    device: str,
+    mode: str,
+) -> None:
+    """Their float32 masters are what a checkpoint keeps."""
+    monkeypatch.setenv("HUB_ASSUMED_DEVICE", device)
+    monkeypatch.setitem(MODES, mode, MODES[mode] | MODES["full"] | {"grad_clip": 0.1})
+    test_a_closed_run_continues_exactly(narrow_base, chats, preferences, tmp_path, mode)
+
+
 @pytest.mark.parametrize("changes", [{}, {"packing": True}], ids=["rows", "packed"])
 def test_chats_of_several_turns_continue_exactly_too(
     tiny_base: Path, tmp_path: Path, changes: dict[str, Any]
