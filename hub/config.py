@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AliasChoices, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from backends import devices
 from registry.errors import place_and_message
 from registry.storage.sizes import GB
 
@@ -219,6 +220,8 @@ class Config(BaseSettings):
         """Bytes that MLX may hold in all processes together."""
         if self.memory_budget_gb is not None:
             return int(self.memory_budget_gb * GB)
+        if (video := devices.video_memory()) is not None:
+            return video * 9 // 10
         return int(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * 0.75)
 
     @property

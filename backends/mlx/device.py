@@ -23,6 +23,7 @@ from typing import Any
 
 import psutil
 
+from backends import devices
 from backends.base import DeviceInfo
 
 _ONEMKL = Path(sys.prefix) / "lib" / "libmkl_rt.so.3"
@@ -65,13 +66,9 @@ def describe_device() -> DeviceInfo:
     )
 
 
-def device_kind() -> str:
-    """ "cpu", "metal" or "cuda": the default device. `prepare()` must have run.
-
-    HUB_ASSUMED_DEVICE names another one, for tests: what is decided by the device is then decided
-    as there, and computed on the one that is here.
-    """
-    if assumed := os.environ.get("HUB_ASSUMED_DEVICE"):
+def device_kind() -> devices.Kind:
+    """The default device, or the one that tests assume. `prepare()` must have run."""
+    if assumed := devices.assumed():
         return assumed
     import mlx.core as mx
 

@@ -11,7 +11,7 @@ whole process.
 from __future__ import annotations
 
 import json
-import sys
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,15 +19,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from backends import devices
 from backends.base import TrainingConfig
-from backends.schedule import heaviest_batch
+from backends.schedule import compiled_length, heaviest_batch
 
-FORMULA = 4
+FORMULA = 5
 """Increase it when the formula or the measurement changes: runs estimated by an earlier formula say
 nothing about the error of this one, and must not correct it."""
 
 _PROGRAM = 220 * 10**6  # Python and the libraries of a training process
-_FLOAT = 4  # bytes; adapters, their gradients and optimizer states are float32
+_FLOAT = 4  # bytes; adapters, masters, their gradients and optimizer states are float32
 _STATES = {"adam": 2.0, "adamw": 2.0, "sgd": 1.0, "muon": 1.0, "adafactor": 0.1}
 """Values that an optimizer keeps per trained weight. MLX's SGD keeps momentum even when it is zero;
 Adafactor keeps one row and one column per matrix."""
@@ -97,7 +98,7 @@ class Base:
     def of(cls, size: Dimensions, nbytes: int, quantization: str, architecture: str = "") -> Base:
         """`quantization` as the registry writes it: "float32", "bfloat16", "4-bit (group 64)"."""
         quantized = "-bit" in quantization
-        on_cpu = sys.platform != "darwin"  # a GPU on Linux needs less: the first run corrects it
+        on_cpu = devices.expected() == "cpu"
         # Quantized weights compute in the type of their scales: 16 bits on a GPU.
         wide = quantization == "float32" or (quantized and on_cpu)
         pieces = on_cpu and quantization == "float32" and architecture in _IN_PIECES
@@ -150,11 +151,12 @@ def memory(
     of all in ascending order; None when unknown."""
     trained = trained_parameters(base.size, config)
     full = config.fine_tune_type == "full"
-    width = base.activation_bytes if full else _FLOAT
+    masters = full and base.activation_bytes < _FLOAT and config.arithmetic == "masters"
+    width = base.activation_bytes if full and not masters else _FLOAT
     copies = 1 if config.grad_accumulation_steps == 1 else 2  # the sum and the newest batch's
     return Memory(
         weights=base.nbytes,
-        trained=0 if full else trained * width,
+        trained=0 if full and not masters else trained * width,
         gradients=trained * width * copies,
         optimizer=int(trained * width * _STATES[config.optimizer]),
         activations=_activations(base, config, longest, lengths),
@@ -172,16 +174,17 @@ def _activations(
     and the logits. With checkpointing each layer keeps only its input, and one layer at a time keeps
     the rest."""
     size, width = base.size, base.activation_bytes
-    length = min(config.max_seq_length, longest or config.max_seq_length)
+    padded: Callable[[int], int] = int if base.on_cpu else _padded
+    length = padded(min(config.max_seq_length, longest or config.max_seq_length))
     tokens = config.batch_size * length
     if lengths is not None and len(lengths) and not config.packing:
-        tokens = heaviest_batch(lengths, config, parts=2 if base.on_cpu else 1)
+        tokens = heaviest_batch(lengths, config, 2 if base.on_cpu else 1, padded)
     # Both answers of a pair have gradients. KTO's answers to other requests have none, and its peak
     # is sft's (measured: 758 and 767 MB where dpo needs 1260).
     tokens *= 2 if config.objective in ("dpo", "orpo", "simpo") else 1
     row = length  # what a token attends to; on the CPU each packed example attends separately
     if config.packing and not base.on_cpu:
-        row = min(config.max_seq_length, tokens)
+        row = min(padded(config.max_seq_length), tokens)
     layers = size.trained_layers(config)
     kept = _kept(size, config, row) * layers
     passing = 4 * size.hidden + 2 * size.intermediate + 2 * size.heads * row
@@ -189,8 +192,17 @@ def _activations(
         kept, passing = size.hidden * layers, passing + _kept(size, config, row)
     # DoRA normalizes each adapted matrix, so an unquantized copy of it exists as well.
     matrix = 2 * size.hidden * size.intermediate * width if config.fine_tune_type == "dora" else 0
+    if config.fine_tune_type != "full" and width < _FLOAT:
+        # Factors are float32, so the inputs of an adapted layer become so, too.
+        copies = 3 * size.hidden + size.intermediate
+        kept += copies * _FLOAT // width * (1 if config.grad_checkpoint else layers)
     arrays = tokens * (kept + passing) * width + matrix + _logits(base, tokens)
     return arrays + (min(_FREED, arrays) if base.on_cpu else 0)
+
+
+def _padded(length: int) -> int:
+    """The length of rows on a GPU: the last token of an example is no input."""
+    return compiled_length(length - 1)
 
 
 _FREED = 256 << 20
@@ -220,7 +232,9 @@ def _logits(base: Base, tokens: int) -> int:
     if base.head_in_pieces:
         pieces = min(tokens, _AT_ONCE * _PIECE)
         return pieces * _COPIES * base.size.vocabulary * _FLOAT
-    return tokens * base.size.vocabulary * (base.activation_bytes + 2 * _FLOAT)
+    if base.on_cpu:
+        return tokens * base.size.vocabulary * (base.activation_bytes + 2 * _FLOAT)
+    return tokens * _COPIES * base.size.vocabulary * _FLOAT
 
 
 def disk_bytes(size: Dimensions, config: TrainingConfig) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -12,7 +11,7 @@ import numpy as np
 from django.conf import settings
 from numpy.typing import NDArray
 
-from backends import get_backend
+from backends import devices, get_backend
 from backends.base import TrainingConfig
 from registry.bases import registration
 from registry.datasets import snapshots
@@ -202,4 +201,5 @@ def _longest_tokens(report: dict[str, Any], dataset: Dataset) -> int | None:
 
 def _device() -> str:
     """The kind of machine, as far as it is known without loading MLX into this process."""
-    return str(settings.BACKEND) if settings.BACKEND == "fake" else f"mlx-{sys.platform}"
+    backend = str(settings.BACKEND)
+    return backend if backend == "fake" else f"{backend}-{devices.expected()}"
