@@ -83,13 +83,17 @@ def tiny_base(starter_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 @pytest.fixture(scope="session")
 def narrow_base(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny model in bfloat16, as bases for a GPU are."""
+    return narrowed(tiny_base, tmp_path_factory.mktemp("narrow") / "base")
+
+
+def narrowed(base: Path, folder: Path) -> Path:
+    """A copy of a model folder in bfloat16."""
     import shutil
 
     import mlx.core as mx
 
-    folder = tmp_path_factory.mktemp("narrow") / "base"
-    shutil.copytree(tiny_base, folder)
-    weights = mx.load(str(tiny_base / "model.safetensors"))
+    shutil.copytree(base, folder)
+    weights = mx.load(str(base / "model.safetensors"))
     narrow = {name: array.astype(mx.bfloat16) for name, array in weights.items()}
     mx.save_safetensors(str(folder / "model.safetensors"), narrow, metadata={"format": "mlx"})
     config = json.loads((folder / "config.json").read_text()) | {"torch_dtype": "bfloat16"}
