@@ -221,7 +221,7 @@ class Config(BaseSettings):
         if self.memory_budget_gb is not None:
             return int(self.memory_budget_gb * GB)
         if (video := devices.video_memory()) is not None:
-            return video * 9 // 10
+            return video * 4 // 5  # as MLX itself limits what it holds there
         return int(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * 0.75)
 
     @property

@@ -77,7 +77,8 @@ class Delta:
     """What one decoding step added to one row. `text` may be empty (half a UTF-8 character).
 
     `piece` is the token's own text and `top` the likeliest tokens, likeliest first; both only when
-    the row asked for logprobs. `stop` is the stop string that ended the row, if one did.
+    the row asked for logprobs; else `logprob` may be 0. `stop` is the stop string that ended the row,
+    if one did.
     """
 
     uid: str

@@ -63,7 +63,7 @@ def test_the_budget_of_a_cuda_device_is_that_of_its_own_memory(cuda: Path) -> No
     driver(cuda, "echo 24564")
     assert devices.expected() == "cuda"
     assert devices.video_memory() == 24564 << 20
-    assert Config().memory_budget_bytes == (24564 << 20) * 9 // 10
+    assert Config().memory_budget_bytes == (24564 << 20) * 4 // 5
     assert Config(memory_budget_gb=2).memory_budget_bytes < 3e9
 
 

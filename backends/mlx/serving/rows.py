@@ -13,6 +13,7 @@ import mlx.core as mx
 import numpy as np
 
 from backends.base import Delta, FinishReason, Sampling, TokenLogprob
+from backends.mlx.device import device_kind
 from backends.mlx.sampling.grammar import GrammarMask
 from backends.mlx.sampling.sampler import RandomSampler, Sampler
 from backends.text import StopText
@@ -86,7 +87,10 @@ class Row:
         piece, top = self._most_likely(response) if self.sampling.logprobs else ("", ())
         # The row of log-probabilities is evaluated memory: reading it from the host costs 1 µs
         # and, unlike indexing in MLX, does not queue behind the step that already runs.
-        logprob = float(memoryview(response.logprobs)[response.token])
+        # CUDA moves the pages that the host reads, and back: not for a number that nobody asked for.
+        logprob = 0.0
+        if self.sampling.logprobs or device_kind() != "cuda":
+            logprob = float(memoryview(response.logprobs)[response.token])
         return Delta(self.uid, text, response.token, logprob, reason, piece, top, self.stop.found)
 
     def _most_likely(self, response: Any) -> tuple[str, tuple[TokenLogprob, ...]]:

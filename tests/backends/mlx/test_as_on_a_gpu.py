@@ -15,10 +15,10 @@ import pytest
 
 from backends.base import Finished, Grammar, LoadedModel, LoadOptions, LoraConfig, Sampling, Stepped
 from backends.mlx import MLXBackend
-from backends.mlx.serving import generation, lane
+from backends.mlx.serving import generation, lane, rows
 from backends.mlx.training import loss, optimizers
 from tests.backends.mlx.serving.test_prefix_cache import prompt
-from tests.backends.rows import Row, run
+from tests.backends.rows import TWELVE, Row, run
 from tests.backends.training_runs import events, make_run, of, write_labelled, write_split
 
 pytestmark = pytest.mark.any_database
@@ -242,6 +242,28 @@ def test_prompts_are_read_in_a_gpus_chunks(
     assert set(sizes) == {lane.PREFILL["metal"][0]}
 
 
+def test_on_cuda_the_host_reads_no_log_probabilities_that_nobody_asked_for(
+    lively_base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each read would move memory between the devices, and back."""
+    read: list[Any] = []
+
+    def reading(array: Any) -> memoryview:
+        read.append(array)
+        return memoryview(array)
+
+    monkeypatch.setenv("HUB_ASSUMED_DEVICE", "cuda")
+    monkeypatch.setattr(rows, "memoryview", reading, raising=False)
+    loaded = MLXBackend().load(lively_base)
+    drawn = Sampling(12, temperature=0.8, top_p=0.9)
+    run(loaded, *(Row(prompt=prompt(n, 20), sampling=way) for n, way in enumerate((TWELVE, drawn))))
+    assert read == []
+    asked = run(loaded, Row(prompt=prompt(1, 20), sampling=Sampling(4, logprobs=True)))[0]
+    loaded.close()
+    assert len(read) >= 4
+    assert all(delta.logprob < 0 for delta in asked.deltas)
+
+
 # ------------------------------------------------------------------------ conversion
 
 
@@ -249,12 +271,12 @@ def test_conversions_are_compared_in_the_types_that_serve(
     lively_base: Path, quantized: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On the CPU both are unpacked to float32 first."""
-    rows = tmp_path / "test.jsonl"
-    rows.write_text(json.dumps({"prompt": "What is it?", "completion": "A test of it."}) + "\n")
-    here = MLXBackend().fidelity(lively_base, None, quantized, rows, 8)
+    examples = tmp_path / "test.jsonl"
+    examples.write_text(json.dumps({"prompt": "What is it?", "completion": "A test of it."}) + "\n")
+    here = MLXBackend().fidelity(lively_base, None, quantized, examples, 8)
     monkeypatch.setenv("HUB_ASSUMED_DEVICE", "metal")
     for name in ("dequantize_model", "quicken"):
         monkeypatch.setattr(f"backends.mlx.evals.fidelity.{name}", lambda _: pytest.fail("the CPU's"))
-    there = MLXBackend().fidelity(lively_base, None, quantized, rows, 8)
+    there = MLXBackend().fidelity(lively_base, None, quantized, examples, 8)
     assert there.kl == pytest.approx(here.kl, rel=0.02)
     assert there.tokens == here.tokens > 0
