@@ -14,7 +14,7 @@ import psutil
 from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
 
-from backends import get_backend
+from backends import devices, get_backend
 from backends.mac.folders import syncing
 from backends.mac.programs import has_git, is_apple_silicon, system_version
 from hub.config import config
@@ -186,10 +186,9 @@ def _mlflow() -> Iterator[Finding]:
 def _memory() -> Iterator[Finding]:
     memory = psutil.virtual_memory()
     budget = config.memory_budget_bytes
-    found = (
-        f"budget {human(budget)} of {human(memory.total)}, {human(memory.available)} available now"
-    )
-    if budget > memory.total:
+    total = devices.video_memory() or memory.total
+    found = f"budget {human(budget)} of {human(total)}, {human(memory.available)} available now"
+    if budget > total:
         yield Finding("Memory", "failed", found, "Lower HUB_MEMORY_BUDGET_GB.")
     else:
         short = memory.available < min(budget, 2 * GB)

@@ -177,6 +177,13 @@ def _lengths(model: Model, dataset: Dataset, config: TrainingConfig) -> Iterator
             "Served models read special tokens in messages as text, so a model trained with control "
             "tokens is asked with others than it learned from.",
         )
+    narrow = model.base_model.quantization in ("bfloat16", "float16")
+    if config.fine_tune_type == "full" and narrow and config.arithmetic == "earlier":
+        yield Problem(
+            "arithmetic",
+            "Small updates of 16-bit weights are rounded away, as in earlier versions; set arithmetic "
+            "to masters to keep them.",
+        )
     if config.fine_tune_type == "full" and config.learning_rate > _HIGH_RATE_FOR_FULL:
         yield Problem(
             "learning_rate",

@@ -170,6 +170,17 @@ def _activations(
     longest: int | None,
     lengths: NDArray[np.integer[Any]] | None,
 ) -> int:
+    """The arrays of a step, and those that were freed and are kept."""
+    arrays = _arrays(base, config, longest, lengths)
+    return arrays + (min(_FREED, arrays) if base.on_cpu else 0)
+
+
+def _arrays(
+    base: Base,
+    config: TrainingConfig,
+    longest: int | None,
+    lengths: NDArray[np.integer[Any]] | None,
+) -> int:
     """What the forward pass keeps for the backward pass, the arrays of one layer's backward pass,
     and the logits. With checkpointing each layer keeps only its input, and one layer at a time keeps
     the rest."""
@@ -196,8 +207,7 @@ def _activations(
         # Factors are float32, so the inputs of an adapted layer become so, too.
         copies = 3 * size.hidden + size.intermediate
         kept += copies * _FLOAT // width * (1 if config.grad_checkpoint else layers)
-    arrays = tokens * (kept + passing) * width + matrix + _logits(base, tokens)
-    return arrays + (min(_FREED, arrays) if base.on_cpu else 0)
+    return tokens * (kept + passing) * width + matrix + _logits(base, tokens)
 
 
 def _padded(length: int) -> int:

@@ -177,6 +177,21 @@ def test_control_tokens_that_are_not_served_are_told() -> None:
     assert advised(special_tokens="control") == ["special_tokens"]
 
 
+def test_updates_that_16_bits_would_lose_are_told_of() -> None:
+    model, dataset = make_model(), make_dataset()
+
+    def advised(quantization: str, **config: Any) -> list[str]:
+        model.base_model.quantization = quantization
+        found = rules.advice(model, dataset, make_config(**config))
+        return [problem.setting for problem in found if problem.setting == "arithmetic"]
+
+    earlier = {"fine_tune_type": "full", "arithmetic": "earlier"}
+    assert advised("bfloat16", **earlier) == ["arithmetic"]
+    assert advised("bfloat16", fine_tune_type="full") == []
+    assert advised("bfloat16", arithmetic="earlier") == []
+    assert advised("float32", **earlier) == []
+
+
 def test_answers_whose_thoughts_a_template_strips_are_told_of() -> None:
     model, dataset = make_model(), make_dataset()
 
