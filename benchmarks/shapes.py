@@ -33,7 +33,9 @@ def main() -> None:
             config = TrainingConfig(batch_size=size, max_seq_length=longest)
             for name, padding in WAYS.items():
                 found = _count(lengths, answers, config, padding)
-                print(f"| {median} | {size} | {name} | {found[0]} | {found[1]:.1%} | {found[2]:.1%} |")
+                print(
+                    f"| {median} | {size} | {name} | {found[0]} | {found[1]:.1%} | {found[2]:.1%} |"
+                )
 
 
 def _count(

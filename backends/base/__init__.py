@@ -38,11 +38,11 @@ from backends.base.generation import (
 )
 from backends.base.models import DeviceInfo, Fidelity, ImportedModel
 from backends.base.training import (
+    Arithmetic,
     Checkpointed,
     Evaluated,
     Evaluating,
     Finished,
-    Arithmetic,
     Learn,
     LoraConfig,
     Sampled,
@@ -60,8 +60,8 @@ from backends.base.training import (
 )
 
 __all__ = [
-    "Arithmetic",
     "MEASURED",
+    "Arithmetic",
     "Backend",
     "BackendError",
     "BadExample",

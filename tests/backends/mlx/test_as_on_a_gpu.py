@@ -60,7 +60,7 @@ class Watched:
         self.compiled: list[Callable[..., Any]] = []
         self.streams: set[int] = set()
         self.of_the_cpu: list[str] = []
-        compile_, sums = mx.compile, loss.log_probabilities
+        compile_ = mx.compile
 
         def compiling(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
             if function.__module__ == optimizers.__name__:
@@ -221,7 +221,9 @@ def test_a_prompt_read_before_is_answered_alike(served: LoadedModel) -> None:
 
 def test_a_grammar_is_kept(served: LoadedModel) -> None:
     grammar = Grammar("json_schema", json.dumps(EVENT))
-    row = run(served, Row(prompt=prompt(3, 50), sampling=Sampling(60, 1.5, seed=3, grammar=grammar)))
+    row = run(
+        served, Row(prompt=prompt(3, 50), sampling=Sampling(60, 1.5, seed=3, grammar=grammar))
+    )
     assert json.loads(row[0].text)["day"] in ("Monday", "Friday")
 
 
@@ -276,7 +278,9 @@ def test_conversions_are_compared_in_the_types_that_serve(
     here = MLXBackend().fidelity(lively_base, None, quantized, examples, 8)
     monkeypatch.setenv("HUB_ASSUMED_DEVICE", "metal")
     for name in ("dequantize_model", "quicken"):
-        monkeypatch.setattr(f"backends.mlx.evals.fidelity.{name}", lambda _: pytest.fail("the CPU's"))
+        monkeypatch.setattr(
+            f"backends.mlx.evals.fidelity.{name}", lambda _: pytest.fail("the CPU's")
+        )
     there = MLXBackend().fidelity(lively_base, None, quantized, examples, 8)
     assert there.kl == pytest.approx(here.kl, rel=0.02)
     assert there.tokens == here.tokens > 0

@@ -175,9 +175,7 @@ def test_the_device_decides_what_a_base_needs(monkeypatch: pytest.MonkeyPatch) -
 
 # A llama of 8 layers, hidden size 128 and a vocabulary of 4,096 with batches of 4 rows of 193 tokens,
 # trained with HUB_ASSUMED_DEVICE=metal on the CPU: what MLX held at most, in MB.
-AS_ON_A_GPU = Dimensions(
-    layers=8, hidden=128, intermediate=384, heads=4, kv=64, vocabulary=4096
-)
+AS_ON_A_GPU = Dimensions(layers=8, hidden=128, intermediate=384, heads=4, kv=64, vocabulary=4096)
 HELD: dict[str, tuple[int, dict[str, Any], float]] = {
     "float32": (4, {}, 161.5),
     "bfloat16": (2, {}, 132.8),

@@ -361,7 +361,10 @@ def test_packed_rows_judge_what_single_rows_do(load: Load) -> None:
             examples.example_of({"messages": messages}, tokenizer, "answers", thoughts=mode)
             for messages in (beside(), within(), beside()[:4])
         ]
-        one, packed = batching.make_batch(chats, batching.multiples(8)), batching.make_packed(chats, batching.multiples(8), 512)
+        one, packed = (
+            batching.make_batch(chats, batching.multiples(8)),
+            batching.make_packed(chats, batching.multiples(8), 512),
+        )
         judged = [sorted(b.targets[b.weights > 0].tolist()) for b in (one, packed)]
         assert judged[0] == judged[1]
         assert one.judged == packed.judged == sum(sum(mask_of(chat)) for chat in chats)

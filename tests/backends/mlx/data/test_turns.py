@@ -406,7 +406,10 @@ def test_batches_judge_the_learned_tokens_after_all_that_comes_before_them(
         examples.example_of({"messages": m}, tokenizer, "answers")
         for m in (TURNS, WEIGHED, CHATS["one turn"])
     ]
-    for batch in (batching.make_batch(chats, batching.multiples(8)), batching.make_packed(chats, batching.multiples(8), 512)):
+    for batch in (
+        batching.make_batch(chats, batching.multiples(8)),
+        batching.make_packed(chats, batching.multiples(8), 512),
+    ):
         flat = batch.inputs.reshape(-1)
         judged = batch.weights > 0
         found: dict[int, list[tuple[int, int]]] = {}

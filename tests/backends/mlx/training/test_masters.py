@@ -57,6 +57,7 @@ def test_small_updates_of_16_bit_weights_add_up(
     weights: Any = mx.load(str(narrow_base / "model.safetensors"))
     exact = {name: array.astype(mx.float32) for name, array in weights.items()}
     mx.save_safetensors(str(wide / "model.safetensors"), exact, metadata={"format": "mlx"})
+    ways: dict[str, tuple[Path, dict[str, Any]]]
     ways = {"wide": (wide, {}), "masters": (narrow_base, {})}
     ways["earlier"] = (narrow_base, {"arithmetic": "earlier"})
     steps = {}
