@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from backends.mlx.device import device_kind
+
 CANDIDATES = 1097  # e^7 and one more
 _LIKELY = -7.0
 type Logprobs = np.ndarray[Any, np.dtype[np.float32]]
@@ -50,5 +52,8 @@ def complete(
 
 
 def is_useful(temperature: float, top_p: float, top_k: int, min_p: float) -> bool:
-    """Whether cutting to candidates helps with these filters: the others limit themselves."""
+    """Whether cutting to candidates helps with these filters: the others limit themselves. On CUDA it
+    does not, because the host would read all log-probabilities at every step."""
+    if device_kind() == "cuda":
+        return False
     return temperature > 0 and 0 < top_p < 1 and top_k <= 0 and min_p <= 0 and math.isfinite(top_p)

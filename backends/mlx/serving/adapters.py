@@ -137,7 +137,8 @@ class AdaptedLinear(nn.Module):  # type: ignore[misc]
         if isinstance(selection, mx.array):
             # Indexing would copy the factors once per row; a gathered product does not, and cost
             # a third of it for 8 rows over 3 adapters on a CPU.
-            update = _gathered(_gathered(x, self.a, selection), self.b, selection)
+            inner = _gathered(x, self.a, rhs_indices=selection)
+            update = _gathered(inner, self.b, rhs_indices=selection)
             return y + update.astype(y.dtype)
         # One adapter for all rows: two plain products, the second of which also adds.
         factors = self._used.get(selection)
@@ -164,12 +165,11 @@ class AdaptedLinear(nn.Module):  # type: ignore[misc]
             self.b[slot] = mx.zeros(self.b.shape[1:], self.b.dtype)
 
 
-def _gathered(x: mx.array, stack: mx.array, rows: mx.array) -> mx.array:
-    """The product of each row of `x` with its matrix of `stack`; on the CPU MLX has it in float32
-    alone."""
+def _gathered(x: mx.array, stack: mx.array, **indices: mx.array) -> mx.array:
+    """`mx.gather_mm`, which on the CPU MLX has in float32 alone."""
     if stack.dtype != mx.float32 and mx.default_device() == mx.cpu:
         x, stack = x.astype(mx.float32), stack.astype(mx.float32)
-    return mx.gather_mm(x, stack, rhs_indices=rows)
+    return mx.gather_mm(x, stack, **indices)
 
 
 class AdapterBank:

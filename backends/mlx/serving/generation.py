@@ -170,7 +170,6 @@ class MLXModel:
             processors.append(mask)
         # Processors follow the tokens as they are drawn; those must not change afterwards.
         cuts = self._prefixes.plain and not processors and not kind.window
-        cuts = cuts and device_kind() != "cuda"  # they are checked in memory that the host reads
         # A draft model may not guess for a seeded row, which draws once a step, in a batch too.
         seeded = sampling.temperature > 0 and sampling.seed is not None
         can_run_alone = kind == Kind() and not processors and not seeded
