@@ -48,6 +48,7 @@ NO_PART = frozenset(
         *("beta", "gamma", "desirable_weight", "undesirable_weight"),
         *("iters", "epochs", "batch_size", "grad_accumulation_steps", "packing", "max_seq_length"),
         *("grad_checkpoint", "learning_rate", "optimizer", "weight_decay", "schedule", "warmup"),
+        "arithmetic",
         *("grad_clip", "steps_per_eval", "patience", "restore_best", "save_every"),
         *("keep_checkpoints", "samples", "sample_tokens", "scoring"),
     }
