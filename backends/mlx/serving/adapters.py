@@ -165,11 +165,17 @@ class AdaptedLinear(nn.Module):  # type: ignore[misc]
             self.b[slot] = mx.zeros(self.b.shape[1:], self.b.dtype)
 
 
-def _gathered(x: mx.array, stack: mx.array, **indices: mx.array) -> mx.array:
+def _gathered(
+    x: mx.array,
+    stack: mx.array,
+    *,
+    lhs_indices: mx.array | None = None,
+    rhs_indices: mx.array | None = None,
+) -> mx.array:
     """`mx.gather_mm`, which on the CPU MLX has in float32 alone."""
     if stack.dtype != mx.float32 and mx.default_device() == mx.cpu:
         x, stack = x.astype(mx.float32), stack.astype(mx.float32)
-    return mx.gather_mm(x, stack, **indices)
+    return mx.gather_mm(x, stack, lhs_indices, rhs_indices)
 
 
 class AdapterBank:

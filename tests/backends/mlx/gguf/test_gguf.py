@@ -153,10 +153,14 @@ def test_the_starters_blocks_decode_as_mlx_decodes_them(starter_gguf: Path) -> N
             assert close, name
 
 
-def test_the_starters_own_blocks_are_kept_exactly(starter_gguf: Path, tmp_path: Path) -> None:
+def test_a_large_models_own_blocks_are_kept_exactly_on_a_gpu(
+    starter_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import mlx.core as mx
 
-    packed = import_gguf(starter_gguf, tmp_path / "packed", quantize=True)
+    monkeypatch.setenv("HUB_ASSUMED_DEVICE", "metal")
+    monkeypatch.setattr("backends.mlx.gguf.importer._SMALL_BYTES", 0)
+    packed = import_gguf(starter_gguf, tmp_path / "packed")
     assert packed.quantization == "4-bit (group 32)"
     kept = mx.load(str(tmp_path / "packed" / "model.safetensors"))
     with GGUFFile(starter_gguf) as file:
