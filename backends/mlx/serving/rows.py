@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Container
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,9 @@ class Row:
     max_tokens: int
     number: int = -1
     tokens: int = 0  # generated so far
+    reads: bool = field(default_factory=lambda: device_kind() != "cuda")
+    """Whether the host reads the log-probability of every token. CUDA moves the pages that the host
+    reads, and back: there only when somebody asked for it."""
 
     @property
     def started(self) -> bool:
@@ -87,9 +90,8 @@ class Row:
         piece, top = self._most_likely(response) if self.sampling.logprobs else ("", ())
         # The row of log-probabilities is evaluated memory: reading it from the host costs 1 µs
         # and, unlike indexing in MLX, does not queue behind the step that already runs.
-        # CUDA moves the pages that the host reads, and back: not for a number that nobody asked for.
         logprob = 0.0
-        if self.sampling.logprobs or device_kind() != "cuda":
+        if self.reads or self.sampling.logprobs:
             logprob = float(memoryview(response.logprobs)[response.token])
         return Delta(self.uid, text, response.token, logprob, reason, piece, top, self.stop.found)
 
