@@ -38,5 +38,6 @@ COLUMNS = {
     "rejected": "rejected answer",
     "tools": "tools",
     "label": "label",
+    "thoughts": "thoughts, before the completion",
 }
 """The fields that a column can be mapped to, and what a person reads for them."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from backends.scorers import NoAnswer, question
-from registry.datasets.dialects.labelled import LONGEST
+from registry.datasets.dialects.classified import LONGEST
 from registry.models import Dataset
 from registry.storage import paths
 

@@ -35,6 +35,7 @@ def write_splits(source: Path, target: Path, reader: Reader) -> dict[str, int]:
     if not source.is_dir():
         return _split([source], target, reader)
     files = _files(source, source.iterdir())
+    reader.leave_out(path for path in sorted(source.iterdir()) if _is_unknown(path))
     if not files["train"] and not files["valid"] and files[""]:
         reader.leave_out(files["test"])
         return _split(files[""], target, reader)
@@ -90,6 +91,12 @@ def _files(folder: Path, paths: Iterable[Path]) -> dict[str, list[Path]]:
         if kind(path):
             found[split_named(*parts)].append(path)
     return found
+
+
+def _is_unknown(path: Path) -> bool:
+    """Whether a file's name says a split and no kind that is read."""
+    hidden = path.name.startswith(".")
+    return not (hidden or kind(path)) and bool(split_named(path.name)) and path.is_file()
 
 
 def split_named(*parts: str) -> str:

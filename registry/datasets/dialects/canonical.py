@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from registry.datasets.dialects.chats import written_messages
@@ -18,7 +19,9 @@ _PERHAPS = frozenset(
 _DECIDING = frozenset({"messages", "chosen", "rejected", "prompt", "completion", "text"})
 """By these fields a backend knows the format, even when they are null."""
 _TEXTS = _DECODED | _PERHAPS | {"answers"}
-_MAY_BE_ABSENT = frozenset({"system", "history", "context", "tools"})
+_MEDIA = ("image", "images", "video", "videos", "audio", "audios")
+_PLACEHOLDER = re.compile("<(image|video|audio)>")
+_MAY_BE_ABSENT = frozenset({"system", "history", "context", "tools", "thoughts"})
 """Mapped columns without which a row says the same."""
 
 
@@ -40,9 +43,19 @@ def canonical(row: Row, columns: Mapping[str, str], unused: Unused) -> tuple[Dia
     if ("chosen" in row) != ("rejected" in row):
         missing = "rejected" if "chosen" in row else "chosen"
         raise BadLine(f'needs both "chosen" and "rejected"; "{missing}" is missing.')
+    _check_no_media(row)
     dialect = match(row, chosen=bool(columns))
     unused.note(row, dialect.known)
     return dialect, *dialect.read(row, unused)
+
+
+def _check_no_media(row: Row) -> None:
+    """Raises BadLine for a row whose text refers to images and the like, which nothing learns."""
+    found = [key for key in _MEDIA if row.get(key)]
+    if found and _PLACEHOLDER.search(repr(row)):
+        raise BadLine(
+            f'asks about what is in "{found[0]}"; only text can be learned, so leave such rows out.'
+        )
 
 
 def _unpacked(row: Row) -> Row:
@@ -58,7 +71,8 @@ def _unpacked(row: Row) -> Row:
             if text.lstrip().startswith("{"):
                 changed[key] = decoded(text, key)
         elif key in _DECODED:
-            changed[key] = decoded(text, key) if text.strip() else None
+            found = written_messages(text, key)
+            changed[key] = found or (decoded(text, key) if text.strip() else None)
         elif found := written_messages(text, key):
             changed[key] = found
     if "preferred_output" in changed and isinstance(row.get("input"), str):

@@ -8,32 +8,23 @@ from typing import Any
 
 from backends.thoughts import FIELDS
 from registry.datasets.dialects import tools
-from registry.datasets.dialects.messages import finished, read_messages, with_system
+from registry.datasets.dialects.messages import (
+    LEARNED,
+    SPEAKERS,
+    finished,
+    read_messages,
+    with_system,
+)
 from registry.datasets.dialects.parts import Unused, decoded
 from registry.datasets.files.values import BadLine, Row
 from registry.datasets.formats import Format
 
-_SPEAKERS = {
-    "human": "user",
-    "user": "user",
-    "gpt": "assistant",
-    "assistant": "assistant",
-    "chatgpt": "assistant",
-    "bot": "assistant",
-    "model": "assistant",
-    "system": "system",
-    "developer": "system",
-    "tool": "tool",
-    "function": "tool",
-    "observation": "tool",
-    "tool_response": "tool",
-    "function_call": "call",
-    "tool_call": "call",
-}
 _START = 1_000  # characters by which a text is known to hold messages
 _JSON = re.compile(r'\[\s*\{\s*"(role|content|from|value|weight|name)"\s*:')
 _PYTHON = re.compile(r"\[\s*\{\s*'(role|content|from|value)'\s*:")
-_TURN = frozenset({"from", "value", "weight", *FIELDS})
+_WHO = ("role", "from", "speaker")
+_SAID = ("content", "value", "text", "parts")
+_BESIDE = ("weight", "train_detail", *LEARNED, *FIELDS)
 _EXCHANGE = frozenset({"input", "output"})
 
 
@@ -53,6 +44,18 @@ def sharegpt(row: Row, unused: Unused) -> tuple[Format, Row]:
     return finished({}, messages, _tools(row, unused))
 
 
+INSTRUCTIONS = ("systemInstruction", "system_instruction")
+
+
+def gemini(row: Row, unused: Unused) -> tuple[Format, Row]:
+    """Gemini's `contents`: turns with a role and parts that are texts. Raises BadLine."""
+    turns = _or_turns(row["contents"], unused, "contents")
+    asked = next((row[key] for key in INSTRUCTIONS if row.get(key)), None)
+    return finished(
+        {}, with_system({"system": asked}, read_messages(turns, unused, "contents")), []
+    )
+
+
 def conversational(row: Row, unused: Unused) -> tuple[Format, Row]:
     """TRL's `prompt` and `completion`, one or both of them messages: what the prompt's assistant
     said is not learned."""
@@ -69,7 +72,7 @@ def as_messages(value: Any, role: str, where: str, unused: Unused) -> list[Any]:
     """A text as the one message of this role, or messages as they are. Raises BadLine."""
     if isinstance(value, dict):
         value = [value]
-    if isinstance(value, list):
+    if isinstance(value, list) and not all(isinstance(item, str) for item in value):
         return read_messages(_or_turns(value, unused, where), unused, where)
     if not isinstance(value, str) or not value.strip():
         raise BadLine(f'"{where}" must be a text or a non-empty list of messages.')
@@ -80,7 +83,7 @@ def _or_turns(value: Any, unused: Unused, where: str = "messages") -> Any:
     """ShareGPT's turns as messages, whatever their column is called; anything else as it is."""
     if not isinstance(value, list) or not value:
         return value
-    if any(isinstance(turn, dict) and "from" in turn for turn in value):
+    if any(isinstance(turn, dict) and _is_turn_of_sharegpt(turn) for turn in value):
         return from_turns(value, where, unused)
     if isinstance(value[0], str) or (isinstance(value[0], dict) and value[0].keys() >= _EXCHANGE):
         return from_turns(value, where, unused)
@@ -106,12 +109,21 @@ def written_messages(text: str, key: str) -> list[Any] | None:
     return found if isinstance(found, list) and all(map(_is_turn, found)) else None
 
 
+def _is_turn_of_sharegpt(turn: Row) -> bool:
+    """Whether it says who speaks, or what is said, under other names than OpenAI's messages do."""
+    if "role" not in turn or "parts" in turn:
+        return not turn.keys().isdisjoint(("from", "speaker", "parts"))
+    plain = any(turn.get(key) is not None for key in ("content", "tool_calls", "function_call"))
+    called = SPEAKERS.get(str(turn["role"]).lower()) == "call"
+    return called or (not plain and ("value" in turn or "text" in turn))
+
+
 def _is_turn(value: Any) -> bool:
     """Whether it is a message or a turn, and no other object that an answer may hold."""
     if not isinstance(value, dict):
         return False
     role = value.get("role", value.get("from"))
-    return isinstance(role, str) and role.lower() in _SPEAKERS
+    return isinstance(role, str) and role.lower() in SPEAKERS
 
 
 def from_turns(turns: Any, key: str, unused: Unused) -> list[Any]:
@@ -137,21 +149,27 @@ def from_turns(turns: Any, key: str, unused: Unused) -> list[Any]:
 def _turn(turn: Any, position: int, key: str, pending: tools.Pending, unused: Unused) -> Row:
     if not isinstance(turn, dict):
         raise BadLine(f"turn {position} is not an object.")
-    if "role" in turn:
-        role = _SPEAKERS.get(str(turn["role"]).lower(), turn["role"])
-        return turn if role == turn["role"] else {**turn, "role": role}
-    unused.note(turn, _TURN, f"{key}.")
-    role = _SPEAKERS.get(str(turn.get("from")).lower())
-    more = {key: turn[key] for key in ("weight", *FIELDS) if key in turn}
-    value = turn.get("value")
+    who = next((name for name in _WHO if turn.get(name) is not None), "from")
+    said = next((name for name in _SAID if turn.get(name) is not None), "value")
+    role = SPEAKERS.get(str(turn.get(who)).lower())
+    if turn.get(who) is None:
+        raise BadLine(f'turn {position} does not say who speaks, as "from" or "role".')
     if role is None:
-        raise BadLine(f"turn {position} has an unknown sender, {turn.get('from')!r:.60}.")
+        raise BadLine(f"turn {position} has an unknown sender, {turn.get(who)!r:.60}.")
+    if who == "role" and said == "content" and role != "call":
+        of = pending.answer() if role == "tool" and "tool_call_id" not in turn else {}
+        return {**of, **turn, "role": role} if of or role != turn["role"] else turn
+    if turn.get("tool_calls") or turn.get("function_call"):
+        return {**turn, "role": role}
+    unused.note(turn, frozenset({who, said, *_BESIDE}), f"{key}.")
+    more = {key: turn[key] for key in _BESIDE if key in turn}
+    value = turn.get(said)
     if role == "call":
-        calls = _calls(value, position, pending, unused, f"{key}.value.")
+        calls = _calls(value, position, pending, unused, f"{key}.{said}.")
         return {"role": "assistant", "content": "", "tool_calls": calls, **more}
     if role == "tool":
-        said = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        return {"role": "tool", "content": said, **pending.answer(), **more}
+        result = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        return {"role": "tool", "content": result, **pending.answer(), **more}
     return {"role": role, "content": value, **more}
 
 

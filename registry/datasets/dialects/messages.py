@@ -11,13 +11,24 @@ from registry.datasets.files.values import BadLine, Row
 from registry.datasets.formats import Format
 
 ROLES = ("system", "user", "assistant", "tool")
-_RENAMED = {"developer": "system", "function": "tool"}
+SPEAKERS = {
+    **dict.fromkeys(("system", "developer"), "system"),
+    **dict.fromkeys(("user", "human", "prompter"), "user"),
+    **dict.fromkeys(("assistant", "gpt", "chatgpt", "chatbot", "bot", "model", "ai"), "assistant"),
+    **dict.fromkeys(("tool", "function", "observation", "tool_response", "ipython"), "tool"),
+    **dict.fromkeys(("function_call", "tool_call"), "call"),
+}
+"""Who says a message, by the names that files have for it in any case of letters."""
+LEARNED = ("train", "training", "loss")
+"""What Axolotl (the first two), ms-swift and xtuner call a weight: whether an answer is learned."""
 _KNOWN = frozenset(
     {"role", "content", "weight", "tool_calls", "tool_call_id", "name", "function_call"}
 )
-_ANSWER = _KNOWN | set(FIELDS)
+_OF_ANSWERS = frozenset({*LEARNED, "refusal", "train_detail"})
+_ANSWER = _KNOWN | _OF_ANSWERS | set(FIELDS)
 _PLAIN = frozenset({"role", "content"})
-_PART = frozenset({"type", "text"})
+_TEXT = ("text", "input_text", "output_text", "refusal")
+"""Types of parts that are text, those of OpenAI's Responses among them."""
 
 
 def read_messages(value: Any, unused: Unused, where: str = "messages") -> list[Any]:
@@ -46,15 +57,17 @@ class _Reader:
             and given["role"] in ROLES
         ):
             return given  # as most are
-        role = given.get("role") if isinstance(given, dict) else None
-        role = _RENAMED.get(role, role) if isinstance(role, str) else None
+        said = given.get("role") if isinstance(given, dict) else None
+        role = SPEAKERS.get(said.lower()) if isinstance(said, str) else None
         if role not in ROLES:
-            raise BadLine(f"message {position} needs a role of {', '.join(ROLES)}.")
-        self.unused.note(given, _ANSWER if role == "assistant" else _KNOWN, f"{self.where}.")
+            has = f", not {short(said)}" if said is not None else ""
+            raise BadLine(f"message {position} needs a role of {', '.join(ROLES)}{has}.")
+        answers = role == "assistant"
+        self._note(given, answers=answers)
         changed: Row = {} if role == given["role"] else {"role": role}
         self._content(given, changed, position)
-        gone = {"function_call"} & given.keys()
-        if role == "assistant" and not given.keys().isdisjoint(FIELDS):
+        gone = ({"function_call", *_OF_ANSWERS} if answers else {"function_call"}) & given.keys()
+        if answers and not given.keys().isdisjoint(FIELDS):
             thoughts = self._thoughts({**given, **changed}, position)
             gone |= given.keys() & set(FIELDS)
             if thoughts and thoughts == given.get(FIELD):
@@ -62,25 +75,36 @@ class _Reader:
             elif thoughts:
                 changed[FIELD] = thoughts
         if given.get("tool_calls") or given.get("function_call"):
-            if role != "assistant":
+            if not answers:
                 raise BadLine(f"message {position}: only an assistant message has tool_calls.")
             changed["tool_calls"] = self._calls(given, position)
-        if given["role"] == "function":
+        if str(given["role"]).lower() == "function":
             name = given.get("name")
             changed |= self.pending.answer(name if isinstance(name, str) else None)
         if given.get("function_call") and given.get("tool_calls"):
             self.unused.add(f"{self.where}.function_call")
-        if "weight" in given:
-            if given["weight"] is None:
-                gone.add("weight")
-            else:
-                changed |= _weight(given["weight"], position)
+        weight = _weight(given, ("weight", *LEARNED) if answers else ("weight",), position)
+        if weight is None:
+            gone |= {"weight"} & given.keys()
+        elif weight is not given.get("weight"):
+            changed["weight"] = weight
         if not changed and not gone:
             return given
         return {key: value for key, value in given.items() if key not in gone} | changed
 
+    def _note(self, given: Row, *, answers: bool) -> None:
+        """Name what nothing reads; that what is no answer is not learned is so anyway."""
+        if not answers:
+            given = {key: given[key] for key in given if key not in LEARNED or given[key]}
+        self.unused.note(given, _ANSWER if answers else _KNOWN, f"{self.where}.")
+
     def _content(self, given: Row, changed: Row, position: int) -> None:
         content = given.get("content")
+        if given.get("refusal") and SPEAKERS[given["role"].lower()] == "assistant":
+            if content:
+                self.unused.add(f"{self.where}.refusal")
+            else:
+                content = changed["content"] = given["refusal"]
         if isinstance(content, list):
             content = changed["content"] = joined(content, position, self.unused, self.where)
         if content is None and (given.get("tool_calls") or given.get("function_call")):
@@ -113,27 +137,48 @@ class _Reader:
         return [self.pending.call(called["name"], tools.arguments(called, position))]
 
 
-def _weight(weight: Any, position: int) -> Row:
-    """What changes of a message with this weight: nothing, if it is 0 or 1 as it stands."""
-    if isinstance(weight, bool) or weight not in (0, 1):
+def _weight(given: Row, names: tuple[str, ...], position: int) -> Any:
+    """The weight of a message, 0 or 1, under any of these names; None where it has none. Raises
+    BadLine for other weights, and for several that say different things."""
+    if len(names) > 1 and given.get("train_detail"):
         raise BadLine(
-            f"message {position} has the weight {short(weight)}; "
-            "a weight is 1 (learned) or 0 (not learned)."
+            f"message {position} has train_detail, which learns parts of a message; give the whole "
+            "message a weight of 1 (learned) or 0 (not learned)."
         )
-    return {} if isinstance(weight, int) else {"weight": int(weight)}
+    found = {key: given[key] for key in names if given.get(key) is not None}
+    for key, weight in found.items():
+        if weight not in (0, 1) or (key == "weight" and isinstance(weight, bool)):
+            raise BadLine(
+                f"message {position} has the {key} {short(weight)}; "
+                "a weight is 1 (learned) or 0 (not learned)."
+            )
+    if len({int(weight) for weight in found.values()}) > 1:
+        raise BadLine(
+            f"message {position} has {' and '.join(found)} that say different things; keep one."
+        )
+    weight = next(iter(found.values()), None)
+    return weight if weight is None or type(weight) is int else int(weight)
 
 
 def joined(parts: list[Any], position: int, unused: Unused, where: str) -> str:
     """The text of a message's parts. Raises BadLine for one that is no text."""
+    texts = []
     for part in parts:
-        kind = part.get("type") if isinstance(part, dict) else None
-        if not isinstance(part, dict) or kind != "text" or not isinstance(part.get("text"), str):
+        kind = _kind(part) if isinstance(part, dict) else None
+        key = "refusal" if kind == "refusal" else "text"
+        if not isinstance(part, dict) or kind not in _TEXT or not isinstance(part.get(key), str):
             raise BadLine(
                 f"message {position} has a part of the type {short(kind)}; only text can be "
                 "learned, so leave such parts out."
             )
-        unused.note(part, _PART, f"{where}.content.")
-    return "".join(part["text"] for part in parts)
+        unused.note(part, frozenset({"type", key}), f"{where}.content.")
+        texts.append(part[key])
+    return "".join(texts)
+
+
+def _kind(part: Row) -> Any:
+    """The type of a part; Bedrock's and Gemini's have none, and are called by their one field."""
+    return part.get("type") or ("text" if "text" in part else next(iter(part), None))
 
 
 # ---------------------------------------------------------------- whole chats
@@ -161,6 +206,8 @@ def system_prompt(row: Row) -> str:
         if key not in row:
             continue
         value = row.get(key)
+        if isinstance(value, dict):
+            value = value.get("parts", value)
         if isinstance(value, list):
             value = joined(value, 0, Unused(), key) if value else ""
         if value is not None and not isinstance(value, str):
@@ -179,7 +226,9 @@ def finished(row: Row, messages: list[Any], described: list[Any]) -> tuple[Forma
     """
     last = messages[-1]
     if last["role"] != "assistant" or not (last["content"].strip() or last.get("tool_calls")):
-        raise BadLine("the last message must be the assistant's answer.")
+        raise BadLine(
+            "the last message must be the assistant's answer; leave out what comes after it."
+        )
     check_learned(messages)
     if described or any(m.get("tool_calls") or m["role"] == "tool" for m in messages):
         return "tools", {"messages": messages, **({"tools": described} if described else {})}

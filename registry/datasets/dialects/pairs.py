@@ -2,18 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from registry.datasets.dialects.messages import finished, system_prompt
-from registry.datasets.dialects.parts import Unused, check_text, decoded
-from registry.datasets.files.values import BadLine, Row
+from backends.thoughts import FIELD, FIELDS
+from registry.datasets.dialects.messages import finished, read_messages, system_prompt
+from registry.datasets.dialects.parts import Unused, check_text, decoded, listed, plain_name
+from registry.datasets.files.values import BadLine, Row, Struct
 from registry.datasets.formats import Format
 
-CONTEXT = ("input", "context")
-BESIDE = ("system", "system_prompt", "history")
-_FALSE = (False, 0, "false", "0", "no")
-_TRUE = (True, 1, "true", "1", "yes")
+CONTEXT = ("input", "context", "passage")
+THOUGHTS = (*FIELDS, "thoughts", "complex_cot", "chain_of_thought", "cot")
+"""What was thought before the answer, in a column of its own."""
+BESIDE = ("system", "system_prompt", "history", *THOUGHTS)
+KIN = (
+    (
+        (
+            *("prompt", "instruction", "question", "query", "problem", "input", "inputs"),
+            *("user", "human", "text_input", "user_input"),
+        ),
+        (
+            *("completion", "response", "output", "answer", "solution", "targets", "target"),
+            *("assistant", "gpt", "bot", "generation", "reply"),
+        ),
+    ),
+    (("article", "document", "dialogue", "dialog", "text"), ("summary", "highlights")),
+    (("source", "src"), ("target", "tgt")),
+    (("text",), ("completion", "response", "output", "answer", "target")),
+)
+"""Names under which files have what is asked, each with those of what is answered to it."""
+_CHOICES = ("choices", "options")
+_LETTERS = frozenset("abcd")
+
+_FALSE = ("false", "no", "bad", "undesirable", "rejected", "falsch", "faux", "falso", "onwaar")
+_TRUE = (
+    *("true", "yes", "good", "desirable", "chosen", "wahr", "vrai", "verdadero", "vero", "waar"),
+    "verdadeiro",
+)
+"""Labels in words; a spreadsheet writes true and false in its own language."""
 
 
 def pair(
@@ -24,11 +51,14 @@ def pair(
 
     def read(row: Row, unused: Unused) -> tuple[Format, Row]:
         check_text(row, asked)
+        _check_no_choices(row)
         answer = _answer(row, answered, unused)
-        before = _before(row)
+        before, thoughts = _before(row), _thoughts(row, unused)
         example = {"prompt": with_context(row, asked, context), "completion": answer}
-        if before:
-            return finished({}, [*before, *lifted(example)["messages"]], [])
+        if before or thoughts:
+            question, said = lifted(example)["messages"]
+            messages = [*before, question, said | thoughts]
+            return finished({}, read_messages(messages, unused), [])
         same = all(row.get(key) is value for key, value in example.items())
         return "completions", row if same else example
 
@@ -54,26 +84,49 @@ def _answer(row: Row, key: str, unused: Unused) -> str:
         if any(text != texts[0] for text in texts):
             unused.add(f"{key}.text after the first")
         value = texts[0]
+    if isinstance(value, bool | int | float) or _is_json(value):
+        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, Struct):
+        raise BadLine(
+            f'"{key}" is a structure, in which Parquet does not say whether a field is null or '
+            "missing; make it a text (json.dumps)."
+        )
+    if isinstance(value, list):
+        raise BadLine(
+            f'"{key}" holds a list; make it one text, or name a better and a worse answer "chosen" '
+            'and "rejected".'
+        )
     check_text({key: value}, key)
     answer: str = value
     return answer
 
 
-def is_label(row: Row) -> bool:
-    """Whether the row has a label that says good or bad."""
-    return _meant(row.get("label")) in (*_FALSE, *_TRUE)
+def _is_json(value: Any) -> bool:
+    """Whether an answer is an object, or several, that the model is to write as JSON: what is
+    extracted from a text, for example."""
+    items = value if isinstance(value, list) else [value]
+    return bool(items) and all(
+        isinstance(item, dict) and not isinstance(item, Struct) and not is_message(item)
+        for item in items
+    )
 
 
-def is_good(label: Any) -> bool:
-    """Whether a label says good."""
-    return _meant(label) in _TRUE
+def is_message(value: Any) -> bool:
+    """Whether it is a message, or meant as one."""
+    return isinstance(value, dict) and not value.keys().isdisjoint(("role", "from", "content"))
 
 
-def _meant(label: Any) -> Any:
-    """A label as files of any kind have it; None for what is none."""
+def is_good(label: Any) -> bool | None:
+    """Whether a label says good (True) or bad (False); None where it says neither. In words, as a
+    truth value, or as 1 and 0 or -1."""
     if isinstance(label, str):
-        return label.strip().lower()
-    return label if isinstance(label, bool | int | float) else None
+        word = label.strip().lower()
+        if word in _TRUE or word in _FALSE:
+            return word in _TRUE
+        label = {"1": 1, "1.0": 1, "0": 0, "0.0": 0, "-1": -1, "-1.0": -1}.get(word)
+    if isinstance(label, bool | int | float) and label in (1, 0, -1):
+        return label == 1
+    return None
 
 
 def lifted(example: Row) -> Row:
@@ -84,6 +137,44 @@ def lifted(example: Row) -> Row:
             {"role": "assistant", "content": example["completion"]},
         ]
     }
+
+
+def _check_no_choices(row: Row) -> None:
+    """Raises BadLine for a question whose choices stand beside it, where nothing would learn them."""
+    names = {plain_name(name): name for name, value in row.items() if value not in (None, "", [])}
+    found = [names[name] for name in _CHOICES if name in names]
+    if not found and names.keys() >= _LETTERS:
+        found = [names[letter] for letter in sorted(_LETTERS)]
+    if found:
+        raise BadLine(
+            f"has a choice of answers in {listed(found)}; write it into the question, and the right "
+            "one as the answer."
+        )
+
+
+def _thoughts(row: Row, unused: Unused) -> Row:
+    """What was thought before the answer, as a field of its message. Raises BadLine."""
+    found = {}
+    for key in row.keys() & set(THOUGHTS):
+        if isinstance(row[key], str) and row[key].strip():
+            found[key] = row[key]
+        elif row[key]:
+            unused.add(key)
+    if len(set(found.values())) > 1:
+        raise BadLine(f"has different thoughts in {' and '.join(sorted(found))}; keep one of them.")
+    return {FIELD: next(iter(found.values()))} if found else {}
+
+
+def kin_of(names: Iterable[str]) -> tuple[str, str] | None:
+    """The columns of what is asked and of its answer, by their usual names. Case and spaces do not
+    matter. None for other names."""
+    own = {plain_name(name): name for name in names}
+    for asked, answered in KIN:
+        one = next((own[name] for name in asked if name in own), None)
+        other = next((own[name] for name in answered if name in own), None)
+        if one is not None and other is not None:
+            return one, other
+    return None
 
 
 def _before(row: Row) -> list[Row]:

@@ -34,6 +34,11 @@ class Unused:
         return iter(sorted(self._names))
 
 
+def plain_name(name: str) -> str:
+    """A column's name without regard to case and spaces: "Review Text" is review_text."""
+    return "_".join(name.lower().split())
+
+
 def listed(names: Iterable[str]) -> str:
     """Names in a sentence, however many and long they are."""
     shown = [_cut(name) for name in islice(names, _KEPT + 1)]

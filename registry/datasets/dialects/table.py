@@ -3,30 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import Any
 
 from registry.datasets.dialects.anthropic import anthropic, is_anthropic
-from registry.datasets.dialects.chats import chat, conversational, sharegpt
-from registry.datasets.dialects.labelled import columns_of, labelled
-from registry.datasets.dialects.labelled import is_label as can_be_label
+from registry.datasets.dialects.chats import (
+    INSTRUCTIONS,
+    chat,
+    conversational,
+    gemini,
+    sharegpt,
+)
+from registry.datasets.dialects.classified import Columns, can_be_label, classified, columns_of
 from registry.datasets.dialects.messages import SYSTEM
 from registry.datasets.dialects.pairs import (
     BESIDE,
     CONTEXT,
+    THOUGHTS,
     is_answers,
     is_good,
-    is_label,
+    is_message,
+    kin_of,
     pair,
 )
-from registry.datasets.dialects.parts import Unused, listed
+from registry.datasets.dialects.parts import Unused, listed, plain_name
 from registry.datasets.dialects.preferences import PROMPTS, openai_preference, preference
 from registry.datasets.dialects.tools import only_calls
 from registry.datasets.dialects.transcripts import glaive, is_transcript, transcript
 from registry.datasets.files.values import BadLine, Row
 from registry.datasets.formats import Format
 
+_SPLITS = frozenset({"train", "valid", "validation", "test"})
 _FEW = 30  # names of a row that are worth remembering
 
 
@@ -67,7 +75,10 @@ class Dialect:
         """Which of `formats.COLUMNS` each of these fields becomes."""
         fields = list(fields)
         targets = self.targets(fields) if callable(self.targets) else self.targets
-        found = {name: targets.get(name, _TARGETS.get(name, name)) for name in fields}
+        found = {
+            name: targets.get(name, targets.get(plain, _TARGETS.get(plain, plain)))
+            for name, plain in ((name, plain_name(name)) for name in fields)
+        }
         found = {name: use for name, use in found.items() if use}
         if "chosen" in found.values() and "prompt" not in found.values():
             found = {name: "prompt" if use == "context" else use for name, use in found.items()}
@@ -80,6 +91,11 @@ _TARGETS = {
     "system_prompt": "system",
     "functions": "tools",
     "input": "context",
+    "passage": "context",
+    **dict.fromkeys(THOUGHTS, "thoughts"),
+    "kto_tag": "label",
+    "contents": "messages",
+    **dict.fromkeys(INSTRUCTIONS, "system"),
 }
 
 
@@ -98,23 +114,65 @@ def _question(name: str, asked: str, answered: str, example: Row, **more: Any) -
     )
 
 
-def _kto(row: Row, unused: Unused) -> tuple[Format, Row]:
-    """KTO's answer with its label; a system prompt, earlier turns and tools belong to the prompt.
-    Raises BadLine."""
-    answer = {key: value for key, value in row.items() if key != "label"}
-    dialect = match(answer)
-    unused.note(answer, dialect.known)
-    _, said = dialect.read(answer, unused)
-    if "messages" in said:
-        *asked, last = (
-            {key: value for key, value in message.items() if key != "weight"}
-            for message in said["messages"]
-        )
-        said = {**said, "prompt": asked, "completion": [last]}
-    kept = {key: said[key] for key in ("prompt", "completion", "tools") if said.get(key)}
-    example = {**kept, "label": is_good(row["label"])}
-    same = row == example and isinstance(row["label"], bool)
-    return "labelled", row if same else example
+def _kto(key: str) -> Callable[[Row, Unused], tuple[Format, Row]]:
+    """Reads an answer that the column `key` calls good or bad; all before it is the prompt."""
+
+    def read(row: Row, unused: Unused) -> tuple[Format, Row]:
+        answer = {name: value for name, value in row.items() if name != key}
+        dialect = match(answer)
+        unused.note(answer, dialect.known)
+        _, said = dialect.read(answer, unused)
+        if "messages" in said:
+            *asked, last = (
+                {name: value for name, value in message.items() if name != "weight"}
+                for message in said["messages"]
+            )
+            said = {**said, "prompt": asked, "completion": [last]}
+        kept = {name: said[name] for name in ("prompt", "completion", "tools") if said.get(name)}
+        example = {**kept, "label": is_good(row[key])}
+        return "labelled", row if row == example and isinstance(row[key], bool) else example
+
+    return read
+
+
+def _is_kto(key: str) -> Callable[[Row], bool]:
+    """Whether `key` says good or bad of an answer. Beside a chat a number may mean anything, so
+    there only words and truth values do."""
+
+    def fits(row: Row) -> bool:
+        if is_good(row[key]) is None:
+            return False
+        try:
+            dialect = match({name: value for name, value in row.items() if name != key})
+        except BadLine:
+            return False
+        if dialect.paired or dialect.name == _TRL:
+            return True
+        number = isinstance(row[key], int | float) and not isinstance(row[key], bool)
+        return dialect.name in _CHATS and not (number and key == "label")
+
+    return fits
+
+
+def _labelled(name: str, key: str, example: Row) -> Dialect:
+    return Dialect(
+        name,
+        (key,),
+        _OF_LABELLED,
+        _kto(key),
+        example,
+        _is_kto(key),
+        because="an answer beside it that it calls good or bad",
+    )
+
+
+_TRL = "Prompt and completion as messages"
+_CHATS = ("Chat messages", "ShareGPT", "Conversation", "Anthropic messages")
+_OF_LABELLED = (
+    *("prompt", "completion", "messages", "conversations", "conversation", "tools", "functions"),
+    *("instruction", "question", "query", "problem", "inputs", *CONTEXT),
+    *("response", "output", "answer", "solution", "targets", *BESIDE),
+)
 
 
 def _text(row: Row) -> tuple[Format, Row]:
@@ -128,25 +186,86 @@ def _text(row: Row) -> tuple[Format, Row]:
     return "text", row
 
 
-def _labelled(columns: tuple[str, ...]) -> Dialect:
+def _classified(columns: Columns) -> Dialect:
     """A text and its label, in the columns that a file has them in."""
     return Dialect(
         "Text and label",
-        columns[:2],
-        columns[2:],
-        lambda row, unused: labelled(row, columns),
+        (*columns.texts, columns.label),
+        columns.number,
+        lambda row, unused: classified(row, columns),
         {"text": "The soup was cold.", "label": "complaint"},
-        lambda row: can_be_label(row[columns[1]]),
-        targets=lambda names: dict(zip(columns_of(names), ("text", "label", ""), strict=False)),
+        lambda row: can_be_label(row[columns.label]),
+        targets=_of_classified,
     )
+
+
+def _of_classified(names: Iterable[str]) -> dict[str, str]:
+    columns = columns_of(names)
+    if columns is None:
+        return {}
+    text, *other = columns.texts
+    return {
+        text: "text",
+        **dict.fromkeys(other, "context"),
+        columns.label: "label",
+        **dict.fromkeys(columns.number, ""),
+    }
+
+
+def _kin(asked: str, answered: str) -> Dialect:
+    """A question and its answer in the columns that a file has them in."""
+    context = tuple(key for key in CONTEXT if key not in (asked, answered))
+    return Dialect(
+        "Question and answer by other names",
+        (asked, answered),
+        (*context, *BESIDE),
+        pair(asked, answered, context),
+        {"user": "Capital of Peru?", "assistant": "Lima."},
+        lambda row: (
+            "text" not in (asked, plain_name(asked)) or not _is_within(row, answered, asked)
+        ),
+        paired=True,
+        targets=_of_kin,
+    )
+
+
+def _of_kin(names: Iterable[str]) -> dict[str, str]:
+    found = kin_of(names)
+    return {found[0]: "prompt", found[1]: "completion"} if found else {}
+
+
+def _is_within(row: Row, answered: str, text: str) -> bool:
+    """Whether a text holds the answer already."""
+    return isinstance(row[answered], str) and row[answered].strip() in str(row[text])
+
+
+def _renamed(dialect: Dialect, own: Mapping[str, str]) -> Dialect:
+    """The same dialect for a file that writes its names with capitals or spaces; `own` has the
+    file's name of each."""
+
+    def plain(row: Row) -> Row:
+        return {key: row[name] for key, name in own.items() if name in row}
+
+    return replace(
+        dialect,
+        needs=tuple(own[name] for name in dialect.needs),
+        may=tuple(own[name] for name in dialect.may if name in own),
+        read=lambda row, unused: dialect.read(plain(row), unused),
+        fits=lambda row: dialect.fits(plain(row)),
+    )
+
+
+def _has_messages(value: Any) -> bool:
+    return is_message(value) or (isinstance(value, list) and any(map(is_message, value)))
 
 
 _ASKED = {"role": "user", "content": "Capital of Peru?"}
 _GOOD = {"role": "assistant", "content": "Lima."}
 _BAD = {"role": "assistant", "content": "Cusco."}
 
-_LABELLED = _labelled(("text", "label"))
-"""Stands in the table for all names that its two columns may have."""
+_CLASSIFIED = _classified(Columns(("text",), "label"))
+_KIN = _kin("user", "assistant")
+"""These two stand in the table for all names that their columns may have."""
 
 DIALECTS = (
     Dialect(
@@ -172,6 +291,22 @@ DIALECTS = (
         preference,
         {"prompt": "Capital of Peru?", "chosen": "Lima.", "rejected": "Cusco."},
         targets={**dict.fromkeys(PROMPTS, "prompt"), "input": "context"},
+    ),
+    _labelled(
+        "Labelled answers",
+        "label",
+        {"prompt": "Capital of Peru?", "completion": "Lima.", "label": True},
+    ),
+    _labelled(
+        "KTO tags",
+        "kto_tag",
+        {
+            "conversations": [
+                {"from": "human", "value": "Capital of Peru?"},
+                {"from": "gpt", "value": "Cusco."},
+            ],
+            "kto_tag": False,
+        },
     ),
     Dialect(
         "Anthropic messages",
@@ -230,24 +365,12 @@ DIALECTS = (
         {"conversation": [_ASKED, _GOOD]},
     ),
     Dialect(
-        "Labelled answers",
-        ("prompt", "completion", "label"),
-        (*CONTEXT, *BESIDE, "tools", "functions"),
-        _kto,
-        {"prompt": "Capital of Peru?", "completion": "Lima.", "label": True},
-        is_label,
-        because="labels that say good or bad",
-    ),
-    Dialect(
         "Prompt and completion as messages",
         ("prompt", "completion"),
         (*SYSTEM, "tools", "functions"),
         conversational,
         {"prompt": [_ASKED], "completion": [_GOOD]},
-        lambda row: any(
-            isinstance(row[key], list | dict) and not is_answers(row[key])
-            for key in ("prompt", "completion")
-        ),
+        lambda row: _has_messages(row["prompt"]) or _has_messages(row["completion"]),
         because="messages in one of them",
     ),
     Dialect(
@@ -348,7 +471,20 @@ DIALECTS = (
         "output",
         {"input": "Capital of Peru?", "output": "Lima."},
     ),
-    _LABELLED,
+    _CLASSIFIED,
+    _KIN,
+    Dialect(
+        "Gemini contents",
+        ("contents",),
+        INSTRUCTIONS,
+        gemini,
+        {
+            "contents": [
+                {"role": "user", "parts": [{"text": "Capital of Peru?"}]},
+                {"role": "model", "parts": [{"text": "Lima."}]},
+            ]
+        },
+    ),
     Dialect(
         "Glaive function calling",
         ("chat",),
@@ -398,25 +534,67 @@ def match(row: Row, *, chosen: bool = False) -> Dialect:
     raise BadLine(_why_none(row))
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=64)
 def _named(names: tuple[str, ...]) -> tuple[Dialect, ...]:
     """The dialects that a row with these names may be in; most rows of a file have the same."""
-    columns = columns_of(names)
-    table = [
-        _labelled(columns) if dialect is _LABELLED and columns else dialect for dialect in DIALECTS
-    ]
-    return tuple(dialect for dialect in table if set(dialect.needs) <= set(names))
+    columns, kin = columns_of(names), kin_of(names)
+    own: dict[str, str] = {}
+    for name in names:
+        own.setdefault(plain_name(name), name)
+    found = []
+    for dialect in DIALECTS:
+        if dialect is _CLASSIFIED:
+            found += [_classified(columns)] if columns else []
+        elif dialect is _KIN:
+            found += [_kin(*kin)] if kin else []
+        elif set(dialect.needs) <= set(names):
+            found.append(dialect)
+        elif own.keys() >= set(dialect.needs):
+            found.append(_renamed(dialect, own))
+    return tuple(found)
 
 
 def _why_none(row: Row) -> str:
     """What an almost right row lacks."""
+    has = f"; map its columns yourself: {listed(row) or 'it has nothing'}."
     for one, other in (("prompt", "completion"), ("completion", "prompt")):
         if row.get(one) is not None:
-            return f'"{other}" must be a non-empty text.'
+            return (
+                f'"{other}" must be a non-empty text.'
+                if other in row
+                else f'has "{one}" and no "{other}"{has}'
+            )
     for key in ("messages", "prompt", "text"):
-        if key in row:
+        if key in row and not row[key]:
             return f'"{key}" is empty.'
-    return (
-        'has none of "messages", "prompt" and "completion", or "text"; map its columns yourself: '
-        f"{listed(row) or 'it has nothing'}."
-    )
+    if _said_by(row):
+        return (
+            "is one message of a chat; put all messages of a chat into one row, as a list named "
+            '"messages".'
+        )
+    if _is_table(row):
+        return (
+            "holds many rows in one object; write a list of rows, or an object per line (pandas: "
+            'to_json(..., orient="records", lines=True)), and each split into a file of its own.'
+        )
+    return f'has none of "messages", "prompt" and "completion", or "text"{has}'
+
+
+def _said_by(row: Row) -> bool:
+    return isinstance(row.get("role"), str) and isinstance(row.get("content"), str)
+
+
+def _is_table(row: Row) -> bool:
+    """Whether it is columns of many rows, as pandas writes them, or many rows by split or number."""
+    values = list(row.values())
+    if not values:
+        return False
+    if all(isinstance(value, dict) for value in values):
+        named = [*row] if len(values) == 1 else [*values[0]]
+        return bool(named) and all(str(name).isdecimal() for name in named)
+    if not all(isinstance(value, list) and value for value in values):
+        return False
+    rows = all(isinstance(item, dict) for value in values for item in value)
+    if row.keys() <= _SPLITS:
+        return rows
+    return len({len(value) for value in values}) == 1 < len(values)

@@ -14,7 +14,7 @@ from registry.datasets.files import values
 from registry.datasets.files.unpacking import Input
 from registry.datasets.files.values import BadLine, Row
 
-LISTS = ("data", "rows", "examples", "instances")
+LISTS = ("data", "rows", "examples", "instances", "records")
 """What the list of examples is called within an object."""
 
 _PIECE = 256 << 10  # bytes

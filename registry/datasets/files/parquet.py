@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from registry.datasets.files.values import Struct
 from registry.errors import Invalid
 
 _ROWS = 1024  # read at once, if they are short
@@ -128,7 +129,7 @@ def _longest_value(array: Any) -> int:
 def plain(value: Any) -> Any:
     """The value with JSON types only; fields that a struct has only for other rows (null) go."""
     if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items() if item is not None}
+        return Struct({str(key): plain(item) for key, item in value.items() if item is not None})
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
     if value is None or isinstance(value, str | int | float | bool):

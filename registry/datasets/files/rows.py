@@ -14,12 +14,15 @@ from typing import Any
 
 from registry.datasets.files import values
 from registry.datasets.files.documents import LISTS, items
+from registry.datasets.files.others import START, check_kind
 from registry.datasets.files.parquet import parquet_rows
 from registry.datasets.files.tables import table
 from registry.datasets.files.unpacking import PACKINGS, Input, opened, unpacked
 from registry.datasets.files.values import BadLine, Row
 
 SUFFIXES = (".jsonl", ".json", ".parquet", ".csv", ".tsv")
+_SAME = {".ndjson": ".jsonl", ".jsonlines": ".jsonl", ".jl": ".jsonl", ".tab": ".tsv"}
+"""Other names of these kinds."""
 _LIST = re.compile(r"\s*\{\s*\"(" + "|".join(LISTS) + r')"\s*:\s*\[\s*[\{\]]')
 
 type Tick = Callable[[float], None]
@@ -35,7 +38,8 @@ def kind(name: str | PurePath) -> str:
     path = PurePath(str(name).lower())
     if path.suffix in PACKINGS:
         path = PurePath(path.stem)
-    return path.suffix if path.suffix in SUFFIXES else ""
+    suffix = _SAME.get(path.suffix, path.suffix)
+    return suffix if suffix in SUFFIXES else ""
 
 
 def packing(name: str | PurePath) -> str:
@@ -56,10 +60,13 @@ def rows(
     suffix = kind(path)
     if suffix == ".parquet":
         with unpacked(path, packing(path), name) as whole:
+            with whole.open("rb") as file:
+                check_kind(file.read(START), suffix, name)
             for number, row in enumerate(parquet_rows(whole, tick, name), 1):
                 yield f"line {number}", row
         return
     with opened(path, packing(path), name) as file:
+        check_kind(file.start(), kind(name), name)
         if suffix in (".csv", ".tsv"):
             yield from table(file, tick, suffix, name)
         elif _is_document(file, suffix):
@@ -83,6 +90,8 @@ def _is_document(file: Input, suffix: str) -> bool:
         if end:
             return suffix == ".json" or line.strip() == "{"
         return suffix == ".json" or _LIST.match(line) is not None
+    if start[len(line) :].strip():
+        return False  # more lines follow: each is an example
     return isinstance(first, dict) and any(_is_list(first.get(key)) for key in LISTS)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import io
 import shutil
@@ -22,19 +23,20 @@ FREE = 64 << 20
 
 _RATIO_OF_FILES = 20
 """The same of a file that is written to the disk, and that is compressed within already."""
-_START = 64 << 10  # bytes by which the shape of a file is guessed
+START = 64 << 10
+"""Bytes by which the shape of a file is guessed."""
 
 
 class Input(io.BufferedReader):
     """A file's bytes, and how much of it was read."""
 
     def __init__(self, raw: _Bytes) -> None:
-        super().__init__(raw, _START)
+        super().__init__(raw, START)
         self._bytes = raw
 
     def start(self) -> bytes:
         """The first bytes, which are read again afterwards."""
-        return self.peek(_START)[:_START]
+        return self.peek(START)[:START]
 
     def share(self) -> float:
         """How much of the file was read, 0 to 1."""
@@ -42,9 +44,10 @@ class Input(io.BufferedReader):
 
 
 def opened(path: Path, packing: str, name: str) -> Input:
-    """The file, unpacked when `packing` is one of PACKINGS. Reading raises Invalid for what is not
-    compressed so, ends too early, or unpacks to more than it may."""
-    return Input(_Bytes(path, packing, name))
+    """The text file, unpacked when `packing` is one of PACKINGS, in UTF-8 when it is UTF-16 with a
+    mark of it. Reading raises Invalid for what is not compressed so, ends too early, or unpacks to
+    more than it may."""
+    return Input(_Bytes(path, packing, name, text=True))
 
 
 @contextmanager
@@ -62,7 +65,9 @@ def unpacked(path: Path, packing: str, name: str) -> Iterator[Path]:
 
 
 class _Bytes(io.RawIOBase):
-    def __init__(self, path: Path, packing: str, name: str, ratio: int = RATIO) -> None:
+    def __init__(
+        self, path: Path, packing: str, name: str, ratio: int = RATIO, *, text: bool = False
+    ) -> None:
         self._name, self._packing = name, packing
         self._size = path.stat().st_size or 1
         self._ratio = ratio
@@ -70,12 +75,20 @@ class _Bytes(io.RawIOBase):
         self._file = path.open("rb")
         self._unpacked: Any = self._file
         self._read = 0
+        self._decoder: codecs.IncrementalDecoder | None = None
+        self._left = b""
         if packing == ".gz":
             self._unpacked = gzip.GzipFile(fileobj=self._file)
         elif packing == ".zst":
             import pyarrow as pa
 
             self._unpacked = pa.CompressedInputStream(pa.PythonFile(self._file, "r"), "zstd")
+        if text:
+            self._left = self._piece(2)
+            if self._left in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+                self._decoder = codecs.getincrementaldecoder("utf-16")()
+                self._decoder.decode(self._left)
+                self._left = b""
 
     def share(self, buffered: Input) -> float:
         done = self._file.tell() if self._packing else buffered.tell()
@@ -91,7 +104,7 @@ class _Bytes(io.RawIOBase):
         """Fills the whole buffer unless the file ends before."""
         view, done = memoryview(buffer).cast("B"), 0
         while done < len(view):
-            piece = self._piece(len(view) - done)
+            piece = self._next(len(view) - done)
             if not piece:
                 break
             view[done : done + len(piece)] = piece
@@ -103,6 +116,29 @@ class _Bytes(io.RawIOBase):
                 "unpack it yourself and send what it holds."
             )
         return done
+
+    def _next(self, size: int) -> bytes:
+        """At most `size` bytes, in UTF-8 for a text."""
+        if not self._left:
+            self._left = self._piece(size)
+            if self._decoder is not None:
+                self._left = self._decoded(self._left)
+        piece, self._left = self._left[:size], self._left[size:]
+        return piece
+
+    def _decoded(self, piece: bytes) -> bytes:
+        """A piece of UTF-16 as UTF-8, with more of it where it ends within a character."""
+        assert self._decoder is not None
+        try:
+            while piece:
+                if text := self._decoder.decode(piece):
+                    return text.encode()
+                piece = self._piece(2)
+            return self._decoder.decode(b"", final=True).encode()
+        except (UnicodeDecodeError, UnicodeEncodeError):
+            raise Invalid(
+                f"{self._name} is not the UTF-16 text that it begins as; save it as UTF-8."
+            ) from None
 
     def _piece(self, size: int) -> bytes:
         try:

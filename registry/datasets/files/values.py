@@ -11,6 +11,10 @@ LONGEST_LINE = 16 << 20
 type Row = dict[str, Any]
 
 
+class Struct(dict[str, Any]):
+    """An object from Parquet, where a field that is null may also be one that only others have."""
+
+
 class BadLine(ValueError):
     """What is wrong with one example, without saying where."""
 
@@ -22,11 +26,23 @@ def parse(line: str) -> Row:
     except BadLine:
         raise
     except json.JSONDecodeError as error:
-        raise BadLine(f"is not JSON ({error.msg} at column {error.colno}).") from None
+        raise BadLine(_why_not(line, error)) from None
     except RecursionError:
         raise BadLine("is nested too deeply.") from None
     except ValueError:  # a whole number of more digits than Python reads
         raise BadLine("holds a number that is too long.") from None
+
+
+def _why_not(line: str, error: json.JSONDecodeError) -> str:
+    """Why a line is no JSON object, and what to do about what is often wrong."""
+    rest = line[error.pos :].strip() if error.msg == "Extra data" else ""
+    if rest == ",":
+        return "ends with a comma; leave it out."
+    if rest.startswith("{"):
+        return "holds several objects; write each on a line of its own."
+    if line.startswith("{'"):
+        return "is in Python's notation; write it as JSON (json.dumps)."
+    return f"is not JSON ({error.msg} at column {error.colno})."
 
 
 def checked(value: Any) -> Row:
@@ -37,6 +53,8 @@ def checked(value: Any) -> Row:
         raise BadLine("holds half of a surrogate pair, which is not a character.") from None
     except RecursionError:
         raise BadLine("is nested too deeply.") from None
+    if isinstance(value, list):
+        raise BadLine('is a list and not a JSON object; write a chat as {"messages": [...]}.')
     if not isinstance(value, dict):
         raise BadLine("is not a JSON object.")
     return value
@@ -51,7 +69,7 @@ def dump(value: Any) -> str:
 
 
 def _no_constant(name: str) -> NoReturn:
-    raise BadLine(f"holds {name}, which is not JSON.")
+    raise BadLine(f"holds {name}, which is not JSON; write null.")
 
 
 _DECODER = json.JSONDecoder(parse_constant=_no_constant)

@@ -89,15 +89,18 @@ def test_no_split_of_a_small_file_is_empty(
     ("bad", "named"),
     [
         ("{", "line 2: is not JSON"),
-        ("[1]", "line 2: is not a JSON object"),
+        ("[1]", "line 2: is a list and not a JSON object"),
         ('{"text": NaN}', "line 2: holds NaN"),
         ('{"text": "\\ud800"}', "line 2: holds half of a surrogate pair"),
         ("{}", 'line 2: has none of "messages"'),
         ('{"text": " "}', 'line 2: "text" must be a non-empty text'),
         ('{"prompt": "a", "completion": "b"}', "line 2: is a completions example in a data set"),
-        ('{"prompt": "a"}', 'line 2: "completion" must be a non-empty text'),
+        (
+            '{"prompt": "a"}',
+            'line 2: has "prompt" and no "completion"; map its columns yourself: prompt.',
+        ),
         ('{"messages": []}', 'line 2: "messages" must be a non-empty list'),
-        ('{"messages": [{"role": "bot", "content": "x"}]}', "line 2: message 1 needs a role"),
+        ('{"messages": [{"role": "nobody", "content": "x"}]}', "line 2: message 1 needs a role"),
         (
             '{"messages": [{"role": "user", "content": 3}]}',
             "line 2: message 1 needs text as its content",

@@ -16,6 +16,7 @@ from registry.datasets.splits import _WORDS
 from tests.registry.build import write_jsonl
 
 DOCUMENT = (Path(__file__).parents[3] / "docs" / "datasets.md").read_text()
+SHARED = DOCUMENT.split("## Dialects")[1].split("### ")[0]
 SECTIONS = dict(re.findall(r"^### (.+?)\n(.*?)(?=^### |\Z)", DOCUMENT, re.M | re.S))
 
 
@@ -45,7 +46,8 @@ def test_a_documented_example_is_registered_as_its_dialect(
 
 @pytest.mark.parametrize("dialect", DIALECTS, ids=lambda one: one.name)
 def test_every_field_of_a_dialect_is_documented(dialect: Dialect) -> None:
-    assert all(f"`{field}`" in SECTIONS[dialect.name] for field in dialect.fields)
+    said = SECTIONS[dialect.name] + SHARED
+    assert [field for field in dialect.fields if f"`{field}`" not in said] == []
 
 
 def test_words_and_lists_are_documented() -> None:

@@ -381,6 +381,230 @@ TAKEN: dict[str, tuple[Row, str, Row, list[str]]] = {
         pair("q", "a"),
         ["helpfulness"],
     ),
+    "boolq": (
+        {"question": "q", "passage": "p", "answer": True},
+        "completions",
+        pair("q\n\np", "true"),
+        [],
+    ),
+    "medical-o1": (
+        {"Question": "q", "Complex_CoT": "hm", "Response": "a"},
+        "chat",
+        chat(user("q"), said("a", reasoning_content="hm")),
+        [],
+    ),
+    "thoughts in two forms": (
+        {"question": "q", "reasoning": "hm", "thinking": [1], "answer": "a"},
+        "chat",
+        chat(user("q"), said("a", reasoning_content="hm")),
+        ["thinking"],
+    ),
+    "a spreadsheet": (
+        {"Context": "c", " Question ": "q", "Answer": "a", "Row No": 3},
+        "completions",
+        pair("q\n\nc", "a"),
+        ["Row No"],
+    ),
+    "distilabel": (
+        {"instruction": "q", "generation": "a", "model_name": "m"},
+        "completions",
+        pair("q", "a"),
+        ["model_name"],
+    ),
+    "gemini's older form": (
+        {"text_input": "q", "output": "a"},
+        "completions",
+        pair("q", "a"),
+        [],
+    ),
+    "xsum": (
+        {"document": "d", "summary": "s", "id": "1"},
+        "completions",
+        pair("d", "s"),
+        ["id"],
+    ),
+    "a text and its answer": ({"text": "t", "output": "a"}, "completions", pair("t", "a"), []),
+    "a text that holds its answer": (
+        {"text": "Q: q A: a", "output": "a"},
+        "text",
+        {"text": "Q: q A: a"},
+        ["output"],
+    ),
+    "what is extracted": (
+        {"input": "t", "output": {"name": "Ána", "age": None}},
+        "completions",
+        pair("t", '{"name": "Ána", "age": null}'),
+        [],
+    ),
+    "several that are extracted": (
+        {"prompt": "t", "completion": [{"name": "a"}, {"name": "b"}]},
+        "completions",
+        pair("t", '[{"name": "a"}, {"name": "b"}]'),
+        [],
+    ),
+    "a number": ({"question": "1 + 1", "answer": 2}, "completions", pair("1 + 1", "2"), []),
+    "snli": (
+        {"premise": "p", "hypothesis": "h", "label": 1},
+        "completions",
+        pair("p\n\nh", "1"),
+        [],
+    ),
+    "qnli": (
+        {"question": "q", "sentence": "s", "label": "1.0", "idx": 4},
+        "completions",
+        pair("q\n\ns", "1"),
+        ["idx"],
+    ),
+    "argilla's older records": (
+        {"text": "t", "annotation": "pos", "prediction": None, "status": "Validated"},
+        "completions",
+        pair("t", "pos"),
+        ["status"],
+    ),
+    "axolotl's turns": (
+        {
+            "conversations": [
+                human("q", train=False),
+                gpt("a", train=False),
+                human("r", train=True),
+                gpt("b", train=True),
+            ]
+        },
+        "chat",
+        chat(
+            {**user("q"), "train": False},
+            said("a", weight=0),
+            {**user("r"), "train": True},
+            said("b", weight=1),
+        ),
+        ["conversations.train"],
+    ),
+    "axolotl's messages": (
+        chat(user("q"), said("a", training=False), user("r"), said("b", train_detail=None)),
+        "chat",
+        chat(user("q"), said("a", weight=0), user("r"), said("b")),
+        [],
+    ),
+    "ms-swift": (
+        chat(
+            user("q"),
+            {"role": "tool_call", "content": '{"name": "look", "arguments": {"at": "Lima"}}'},
+            {"role": "tool_response", "content": "Sun"},
+            said("a", loss=True),
+        ),
+        "tools",
+        chat(
+            user("q"),
+            said("", tool_calls=[call(1, "look", at="Lima")]),
+            {"role": "tool", "content": "Sun", "tool_call_id": "call_1", "name": "look"},
+            said("a", weight=1),
+        ),
+        [],
+    ),
+    "oasst as chats": (
+        {"conversation": [{"role": "prompter", "text": "q"}, {"role": "assistant", "text": "a"}]},
+        "chat",
+        CHAT,
+        [],
+    ),
+    "vicuna": (
+        {
+            "conversation": [
+                {"speaker": "human", "text": "q"},
+                {"speaker": "assistant", "text": "a"},
+            ]
+        },
+        "chat",
+        CHAT,
+        [],
+    ),
+    "cohere": (
+        chat({"role": "User", "content": "q"}, {"role": "Chatbot", "content": "a"}),
+        "chat",
+        CHAT,
+        [],
+    ),
+    "bedrock": (
+        {
+            "system": [{"text": "s"}],
+            "messages": [
+                {"role": "user", "content": [{"text": "q"}]},
+                {"role": "assistant", "content": [{"text": "a"}]},
+            ],
+        },
+        "chat",
+        chat(SYSTEM, user("q"), said("a")),
+        [],
+    ),
+    "gemini": (
+        {
+            "systemInstruction": {"role": "system", "parts": [{"text": "s"}]},
+            "contents": [
+                {"role": "user", "parts": [{"text": "q"}]},
+                {"role": "model", "parts": [{"text": "a"}, {"text": "!"}]},
+            ],
+        },
+        "chat",
+        chat(SYSTEM, user("q"), said("a!")),
+        [],
+    ),
+    "openai's refusals": (
+        {
+            "messages": [user("q"), {"role": "assistant", "content": None, "refusal": "No."}],
+            "parallel_tool_calls": False,
+        },
+        "chat",
+        chat(user("q"), said("No.")),
+        ["parallel_tool_calls"],
+    ),
+    "a refusal as a part": (
+        chat(user("q"), {"role": "assistant", "content": [{"type": "refusal", "refusal": "No."}]}),
+        "chat",
+        chat(user("q"), said("No.")),
+        [],
+    ),
+    "llama-factory's kto": (
+        {"conversations": [human("q"), gpt("a"), human("r"), gpt("b")], "kto_tag": False},
+        "labelled",
+        {
+            "prompt": [user("q"), said("a"), user("r")],
+            "completion": [said("b")],
+            "label": False,
+        },
+        [],
+    ),
+    "llama-factory's kto as alpaca": (
+        {"instruction": "q", "input": "", "output": "a", "kto_tag": 1},
+        "labelled",
+        {"prompt": "q", "completion": "a", "label": True},
+        [],
+    ),
+    "llama-factory's ranking": (
+        {"conversations": [human("q")], "chosen": gpt("a"), "rejected": gpt("b")},
+        "preference",
+        {"prompt": [user("q")], "chosen": [said("a")], "rejected": [said("b")]},
+        [],
+    ),
+    "a bad answer by other names": (
+        {"question": "q", "answer": "a", "label": "undesirable", "id": 1},
+        "labelled",
+        {"prompt": "q", "completion": "a", "label": False},
+        ["id"],
+    ),
+    "a bad answer in a german spreadsheet": (
+        {"prompt": "q", "completion": "a", "label": "FALSCH"},
+        "labelled",
+        {"prompt": "q", "completion": "a", "label": False},
+        [],
+    ),
+    "a bad chat": (
+        {**CHAT, "label": False},
+        "labelled",
+        {"prompt": [user("q")], "completion": [said("a")], "label": False},
+        [],
+    ),
+    "a number that says nothing of a chat": ({**CHAT, "label": 0}, "chat", CHAT, ["label"]),
+    "a text's truth": ({"text": "t", "label": False}, "completions", pair("t", "false"), []),
     "context beside prompt": (
         {"prompt": "q", "context": "c", "completion": "a"},
         "completions",
@@ -413,10 +637,60 @@ REFUSED: dict[str, tuple[Row, str]] = {
         {"question": "q", "response_j": "a", "response_k": "b"},
         "map its columns",
     ),
-    "boolq": (
-        {"question": "q", "passage": "p", "answer": True},
-        '"answer" must be a non-empty text',
+    "mmlu": (
+        {"question": "q", "choices": ["a", "b"], "answer": 1},
+        "has a choice of answers in choices; write it into the question",
     ),
+    "mmlu's csv": (
+        {"Question": "q", "A": "w", "B": "x", "C": "y", "D": "z", "Answer": "B"},
+        "has a choice of answers in a, b, c, d; write it into the question",
+    ),
+    "llava": (
+        {"image": "a.jpg", "conversations": [human("<image>\nq"), gpt("a")]},
+        'asks about what is in "image"; only text can be learned',
+    ),
+    "axolotl's masked parts": (
+        chat(user("q"), said("a", train_detail=[{"begin_offset": 0, "train": False}])),
+        "message 2 has train_detail, which learns parts of a message; give the whole message",
+    ),
+    "a weight and its opposite": (
+        chat(user("q"), said("a", weight=1, train=False)),
+        "weight and train that say different things; keep one",
+    ),
+    "two ways to train": (
+        chat(user("q"), said("a", train=0.5)),
+        "has the train 0.5; a weight is 1",
+    ),
+    "llama-factory's ranked answers": (
+        {"instruction": "q", "input": "", "output": ["a", "b"]},
+        '"output" holds a list; make it one text, or name a better and a worse answer',
+    ),
+    "a dictionary of columns": (
+        {"prompt": ["q", "r"], "completion": ["a", "b"]},
+        '"prompt" must be a non-empty text',
+    ),
+    "pandas' columns": ({"x": {"0": "q", "1": "r"}, "y": {"0": "a"}}, 'orient="records"'),
+    "a dictionary of splits": (
+        {"train": [{"prompt": "q"}], "test": [{"prompt": "q"}]},
+        "each split into a file of its own",
+    ),
+    "a message as a row": (user("q"), "is one message of a chat; put all messages of a chat"),
+    "two thoughts": (
+        {"question": "q", "reasoning": "hm", "thinking": "oh", "answer": "a"},
+        "has different thoughts in reasoning and thinking; keep one of them",
+    ),
+    "no label": ({"text": "t", "label": "NaN"}, '"label" is NaN, which stands for no label'),
+    "an odd speaker": (chat({"role": "narrator", "content": "q"}), "not 'narrator'"),
+    "no speaker": ({"conversations": [{"id": 1}]}, "turn 1 does not say who speaks"),
+    "messages of pandas": (
+        {"messages": "[{'role': 'user', 'content': 'q'}]"},
+        "in Python's notation; write them as JSON",
+    ),
+    "gemini's images": (
+        {"contents": [{"role": "user", "parts": [{"inlineData": {}}]}]},
+        "message 1 has a part of the type 'inlineData'; only text",
+    ),
+    "an empty row": ({}, "it has nothing"),
     "hotpot": (
         {"question": "q", "answer": "a", "context": {"title": []}},
         '"context" must be a text',
