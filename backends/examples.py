@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from backends.base import BadExample
+from backends.base import BadExample, Learn
 
 # Why an answer is not learned although its example is, as the end of a sentence.
 REWRITTEN = (
@@ -30,6 +30,7 @@ UNSPLIT = (
     "around its beginning is joined"
 )
 EMPTY = "the answer is empty"
+BAD = "its label says that it is bad"
 OVERRULED = "the setting learn is everything, which ignores weights"
 
 
@@ -56,11 +57,7 @@ def read_jsonl[T](
     """
     examples: list[T] = []
     truncated = dropped = 0
-    for number, line in _lines(path):
-        try:
-            parsed = parse(json.loads(line), number)
-        except (ValueError, TypeError, KeyError) as error:
-            raise BadExample(f"{path.name}, line {number}: {reason(error)}.") from None
+    for parsed in read_lines(path, parse):
         example, long = fit(parsed)
         truncated += long
         if example is None:
@@ -72,12 +69,22 @@ def read_jsonl[T](
     return Split(examples, truncated, dropped)
 
 
+def read_lines[T](path: Path, parse: Callable[[Any, int], T]) -> Iterator[T]:
+    """What `parse` makes of each line's value and number, one after the other. Raises BadExample, which
+    names the file and the line."""
+    for number, line in _lines(path):
+        try:
+            yield parse(json.loads(line), number)
+        except (ValueError, TypeError, KeyError) as error:
+            raise BadExample(f"{path.name}, line {number}: {reason(error)}.") from None
+
+
 def no_example(name: str, dropped: int) -> BadExample:
     """The error of a file `name` without a usable example, of which `dropped` had nothing to learn."""
     return BadExample(
         f"{name} has no usable example"
         + (
-            " within max_seq_length, or every answer has weight 0; raise them."
+            " within max_seq_length, or every answer has weight 0 or is labelled bad; raise them."
             if dropped
             else "; it is empty."
         )
@@ -193,6 +200,18 @@ def _answered(value: Mapping[str, Any], request: Any, answer: Any) -> dict[str, 
         said = said[len(asked) :]  # many public sets repeat the request in each answer
     chat = {"messages": [*asked, *said]}
     return chat | ({"tools": value["tools"]} if value.get("tools") else {})
+
+
+def good_answer(value: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
+    """A labelled answer as the chat that ends in it, for learning good answers alone, and whether it
+    is good. Raises ValueError."""
+    ((chat, good),) = judged(value)
+    return chat, good
+
+
+def of_the_last(learn: Learn) -> Learn:
+    """What is learned of an answer that is judged: what was answered before it is not."""
+    return "last_answer" if learn == "answers" else learn
 
 
 def reason(error: Exception) -> str:

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from backends import thoughts as thinking
 from backends.base import Learn, Thoughts, TrainingConfig
 from backends.examples import (
+    BAD,
     EMPTY,
     OVERRULED,
     Split,
     as_chat,
     conversation,
+    good_answer,
+    is_labelled,
     is_learned,
     judged,
+    of_the_last,
     read_jsonl,
 )
 
@@ -43,7 +47,7 @@ def read_split(path: Path, config: TrainingConfig) -> Split[Line]:
     learn: Learn = config.learn if config.objective == "sft" else "last_answer"
     noted: Counter[str] = Counter()
 
-    def line(value: dict[str, Any], number: int) -> Line:
+    def line(value: dict[str, Any], number: int, learn: Learn = learn) -> Line:
         chat = conversation(as_chat(value) if "chosen" in value else value)
         if isinstance(chat, str):  # a plain text is continued from its middle
             words = chat.split()
@@ -60,8 +64,13 @@ def read_split(path: Path, config: TrainingConfig) -> Split[Line]:
 
     def parse(value: Any, number: int) -> list[Line]:
         if config.objective == "sft":
-            conversation(value)
-            return [line(value, number)]
+            if not (isinstance(value, dict) and is_labelled(value)):
+                conversation(value)
+                return [line(value, number)]
+            chat, good = good_answer(value)
+            found = line(chat, number, of_the_last(config.learn))
+            noted.update([] if good else [BAD])
+            return [found if good else replace(found, learned=0)]
         if config.objective == "kto":
             answers = [chat for chat, _ in judged(value)]
         else:

@@ -112,6 +112,12 @@ class Dataset(models.Model):
         return found
 
     @property
+    def good_answers(self) -> int:
+        """How many answers are labelled good, in all splits; 0 where they are not labelled."""
+        labels: dict[str, int] = self.schema.get("labels", {})
+        return labels.get("true", 0)
+
+    @property
     def one_label(self) -> str:
         """The label of all answers, "true" or "false", where they are labelled and have the same."""
         labels: dict[str, int] = self.schema.get("labels", {})

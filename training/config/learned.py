@@ -27,9 +27,16 @@ def learned(dataset: Dataset, config: TrainingConfig) -> str:
         answers = "to prefer good answers to bad ones"
     elif config.objective != "sft":
         answers = "to prefer chosen answers to rejected ones"
+    elif dataset.format == Dataset.Format.LABELLED:
+        bad = dataset.examples - dataset.good_answers
+        good = (
+            f"the {dataset.good_answers:,} answers labelled good and none of the {bad:,} bad ones"
+        )
+        answers = f"prompts and {good}" if config.learn == "everything" else good
     elif dataset.format == Dataset.Format.COMPLETIONS:
         answers = _PAIRS.get(config.learn, "prompts and completions")
     else:
         answers = _ANSWERS[config.learn]
-    many = config.objective != "sft" or config.learn == "everything"
+    several = config.objective != "sft" or dataset.format == Dataset.Format.LABELLED
+    many = several or config.learn == "everything"
     return answers + _THOUGHTS[config.thoughts].replace("its", "their" if many else "its")

@@ -75,9 +75,13 @@ def steps(dataset: Dataset, config: TrainingConfig) -> int:
 
 
 def _learned(dataset: Dataset, config: TrainingConfig) -> int:
-    """Training examples as the objective counts them: kto learns both answers of a pair by itself."""
-    pairs = config.objective == "kto" and dataset.format == Dataset.Format.PREFERENCE
-    return _examples(dataset) * (2 if pairs else 1)
+    """Training examples as the objective counts them: kto learns both answers of a pair by itself,
+    sft the good ones of labelled answers (about: they are counted over all splits)."""
+    if config.objective == "kto" and dataset.format == Dataset.Format.PREFERENCE:
+        return _examples(dataset) * 2
+    if config.objective == "sft" and dataset.format == Dataset.Format.LABELLED:
+        return round(_examples(dataset) * dataset.good_answers / max(1, dataset.examples))
+    return _examples(dataset)
 
 
 def _examples(dataset: Dataset, split: str = "train") -> int:
@@ -94,11 +98,16 @@ def _objective(dataset: Dataset, config: TrainingConfig) -> Iterator[Problem]:
             "objective to dpo, orpo, simpo or kto, or choose a data set of chats, completions, tool "
             "calls or text.",
         )
-    elif labelled and config.objective != "kto":
+    elif labelled and config.objective not in ("kto", "sft"):
         yield Problem(
             "objective",
-            f"Data set {dataset.name} contains answers labelled good or bad. Set objective to kto; to "
-            "learn good answers with sft, register those alone, without the column label.",
+            f"Data set {dataset.name} contains answers labelled good or bad. Set objective to kto, "
+            "which learns from both, or to sft, which learns the good ones alone.",
+        )
+    elif labelled and config.objective == "sft" and dataset.one_label == "false":
+        yield Problem(
+            "objective",
+            f"Data set {dataset.name} has no answer labelled good, which is what objective sft learns.",
         )
     elif config.objective == "kto" and not (preferences or labelled):
         yield Problem(

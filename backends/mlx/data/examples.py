@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import jinja2
@@ -13,12 +11,14 @@ import jinja2
 from backends import thoughts as thinking
 from backends.base import BackendError, Learn, SpecialTokens, Thoughts, TrainingConfig
 from backends.examples import (
+    BAD,
     EMPTY,
     OVERRULED,
-    Split,
     conversation,
+    good_answer,
+    is_labelled,
     is_learned,
-    read_jsonl,
+    of_the_last,
     reason,
 )
 from backends.mlx.data import turns
@@ -68,8 +68,14 @@ class Example:
 
     @classmethod
     def read(cls, value: Any, line: int, tokenizer: Any, config: TrainingConfig) -> list[Self]:
-        """From a line's value. Raises what `example_of` raises."""
-        found = example_of(value, tokenizer, config.learn, config.special_tokens, config.thoughts)
+        """From a line's value; of an answer that is labelled bad nothing is learned. Raises what
+        `example_of` raises."""
+        learn, good = config.learn, True
+        if isinstance(value, dict) and is_labelled(value):
+            (value, good), learn = good_answer(value), of_the_last(learn)
+        found = example_of(value, tokenizer, learn, config.special_tokens, config.thoughts)
+        if not good:
+            return [cls(found.tokens, len(found.tokens), line, notes=(BAD,))]
         return [cls(found.tokens, found.start, line, found.earlier, found.notes)]
 
     def fit(self, limit: int) -> Self | None:
@@ -79,29 +85,6 @@ class Example:
     @classmethod
     def fits(cls, items: Sequence[Self], limit: int) -> bool:
         return all(item.fit(limit) is not None for item in items)
-
-
-def read_split(
-    path: Path,
-    tokenizer: Any,
-    max_seq_length: int,
-    learn: Learn,
-    special: SpecialTokens = "text",
-    thoughts: Thoughts = "kept",
-) -> Split[Example]:
-    """Tokenize the JSON-lines file `path`. Raises BadExample, which names the file and the line."""
-    config = TrainingConfig(learn=learn, special_tokens=special, thoughts=thoughts)
-    notes: Counter[str] = Counter()
-
-    def parse(value: Any, line: int) -> Example:
-        (example,) = Example.read(value, line, tokenizer, config)
-        notes.update(example.notes)
-        return example
-
-    def fit(example: Example) -> tuple[Example | None, bool]:
-        return example.fit(max_seq_length), example.length > max_seq_length
-
-    return replace(read_jsonl(path, parse, fit), notes=dict(notes))
 
 
 def cut[E: Example](example: E, limit: int) -> E | None:

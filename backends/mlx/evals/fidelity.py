@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,9 @@ import numpy as np
 from mlx_lm.utils import dequantize_model
 from numpy.typing import NDArray
 
-from backends.base import BadExample, Fidelity, OutOfMemory
-from backends.examples import Split
-from backends.mlx.data.examples import Example, read_split
+from backends.base import BadExample, Fidelity, OutOfMemory, TrainingConfig
+from backends.examples import read_lines
+from backends.mlx.data.examples import Example
 from backends.mlx.device import device_kind
 from backends.mlx.files.loading import open_model
 from backends.mlx.kernels.quick import quicken
@@ -33,8 +34,7 @@ def fidelity(
     """See `backends.base.Backend.fidelity`."""
     try:
         model, tokenizer, _ = open_model(base, adapter, lazy=True)
-        split = read_split(examples, tokenizer, _MAX_LENGTH, learn="last_answer")
-        chosen = _chosen(split, most_tokens)
+        chosen = _chosen(_examples(examples, tokenizer), most_tokens)
         original = list(_logits(model, chosen))
         del model
         gc.collect()
@@ -45,16 +45,29 @@ def fidelity(
         raise OutOfMemory("The device has too little memory to compare the models.") from error
 
 
-def _chosen(split: Split[Example], most_tokens: int) -> list[Example]:
-    """The first examples whose judged tokens fit, at least one of them."""
+def _examples(path: Path, tokenizer: Any) -> Iterator[Example]:
+    """The examples of the JSON-lines file `path` that have an answer to judge, cut to length, one after
+    the other. Raises BadExample, which names the file and the line."""
+    config = TrainingConfig(learn="last_answer")
+
+    def parse(value: Any, line: int) -> list[Example]:
+        return Example.read(value, line, tokenizer, config)
+
+    for found in read_lines(path, parse):
+        yield from (fit for example in found if (fit := example.fit(_MAX_LENGTH)))
+
+
+def _chosen(examples: Iterator[Example], most_tokens: int) -> list[Example]:
+    """The first examples whose judged tokens fit, at least one of them; those after them are not
+    read."""
     chosen: list[Example] = []
     left = most_tokens
-    for example in split.examples:
+    for example in examples:
         judged = len(example.tokens) - example.start
         if chosen and judged > left:
             continue
         if judged > left:
-            example = Example(example.tokens[: example.start + left], example.start)
+            example = replace(example, tokens=example.tokens[: example.start + left])
         chosen.append(example)
         left -= judged
         if left <= 0:

@@ -53,7 +53,7 @@ def test_preferences_and_their_objectives_need_each_other() -> None:
 def test_labelled_answers_need_kto_and_labels_of_both_kinds() -> None:
     model, labelled = make_model(), make_dataset("labelled")
     labelled.format = Dataset.Format.LABELLED
-    for objective in ("sft", "dpo", "simpo"):
+    for objective in ("dpo", "simpo"):
         found = rules.problems(model, labelled, make_config(objective=objective))
         assert "labelled good or bad. Set objective to kto" in found[0].message
     config = make_config(objective="kto")
@@ -68,6 +68,22 @@ def test_labelled_answers_need_kto_and_labels_of_both_kinds() -> None:
     assert advised() == []
     labelled.schema = {"labels": {"true": 0, "false": 5}}
     assert "have the label false" in advised()[0]
+
+
+def test_sft_learns_the_good_ones_of_labelled_answers() -> None:
+    model, labelled = make_model(), make_dataset("labelled")
+    labelled.splits = {"train": 30, "valid": 10}
+    labelled.format = Dataset.Format.LABELLED
+    labelled.schema = {"labels": {"true": 10, "false": 30}}
+    config = make_config(objective="sft", epochs=1, batch_size=4)
+    assert rules.problems(model, labelled, config) == []
+    assert rules.steps(labelled, config) == 2  # of 7.5 good ones
+    assert learned(labelled, config) == (
+        "the 10 answers labelled good and none of the 30 bad ones, thoughts included"
+    )
+    labelled.schema = {"labels": {"true": 0, "false": 40}}
+    [found] = rules.problems(model, labelled, config)
+    assert "has no answer labelled good" in found.message
 
 
 def test_what_is_learned_is_said_in_words() -> None:

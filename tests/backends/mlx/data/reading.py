@@ -1,14 +1,40 @@
-"""Preferences and labelled answers read line by line into memory: what training, which reads them from
+"""Examples, preferences and labelled answers read line by line into memory: what training, which reads them from
 columns of numbers, is compared with."""
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from backends.base import SpecialTokens, Thoughts, TrainingConfig
+from backends.base import Learn, SpecialTokens, Thoughts, TrainingConfig
 from backends.examples import Split, read_jsonl
+from backends.mlx.data.examples import Example
 from backends.mlx.data.preferences import Labelled, Pair
+
+
+def read_split(
+    path: Path,
+    tokenizer: Any,
+    max_seq_length: int,
+    learn: Learn,
+    special: SpecialTokens = "text",
+    thoughts: Thoughts = "kept",
+) -> Split[Example]:
+    """Tokenize the JSON-lines file `path`. Raises BadExample, which names the file and the line."""
+    config = TrainingConfig(learn=learn, special_tokens=special, thoughts=thoughts)
+    notes: Counter[str] = Counter()
+
+    def parse(value: Any, line: int) -> Example:
+        (example,) = Example.read(value, line, tokenizer, config)
+        notes.update(example.notes)
+        return example
+
+    def fit(example: Example) -> tuple[Example | None, bool]:
+        return example.fit(max_seq_length), example.length > max_seq_length
+
+    return replace(read_jsonl(path, parse, fit), notes=dict(notes))
 
 
 def read_pairs(

@@ -17,8 +17,8 @@ import pytest
 from backends.base import BadExample, Tokenizing, TrainingConfig
 from backends.mlx import MLXBackend
 from backends.mlx.data import cache, columns, tokenizing
-from backends.mlx.data.examples import Example, read_split
-from tests.backends.mlx.data.reading import read_labelled, read_pairs
+from backends.mlx.data.examples import Example
+from tests.backends.mlx.data.reading import read_labelled, read_pairs, read_split
 from tests.backends.training_runs import chat, write_split
 
 pytestmark = pytest.mark.any_database

@@ -9,6 +9,7 @@ import pytest
 from backends.base import BadExample, Learn
 from backends.examples import Split
 from backends.mlx.data import examples
+from tests.backends.mlx.data.reading import read_split
 
 
 @pytest.fixture(scope="session")
@@ -37,7 +38,7 @@ def chat(request: str, answer: str) -> dict[str, Any]:
 def read(
     path: Path, tokenizer: Any, limit: int = 2048, learn: Learn = "answers"
 ) -> Split[examples.Example]:
-    return examples.read_split(path, tokenizer, limit, learn)
+    return read_split(path, tokenizer, limit, learn)
 
 
 def test_a_masked_prompt_is_token_for_token_what_inference_sends(

@@ -16,6 +16,8 @@ from mlx.utils import tree_flatten
 from numpy.typing import NDArray
 
 from backends.base import BadExample, Evaluated, LoraConfig, Stepped, TrainingConfig
+from backends.examples import BAD as BAD_ANSWER
+from backends.fake import examples as fake
 from backends.mlx.data import cache
 from backends.mlx.data.examples import Example
 from backends.mlx.data.preferences import Labelled, with_others
@@ -210,6 +212,44 @@ def test_simpo_is_the_papers_formula() -> None:
     expected = -np.log(sigmoid(2.0 * (mean[:4] - mean[4:]) - 0.7))
     losses, _ = objectives.simpo(mx.array(mean.astype(np.float32)), 2.0, 0.7)
     assert np.allclose(np.array(losses), expected, rtol=1e-4)
+
+
+# ---------------------------------------------------------------- good ones alone
+
+
+ASKED = [
+    {"role": "user", "content": "q"},
+    {"role": "assistant", "content": "before"},
+    {"role": "user", "content": "r"},
+]
+GOOD_AND_BAD = [
+    {"prompt": ASKED, "completion": [{"role": "assistant", "content": "right"}], "label": True},
+    {"prompt": ASKED, "completion": "wrong", "label": False},
+]
+
+
+def test_sft_learns_good_answers_and_counts_the_bad_ones(
+    tiny_base: Path, tmp_path: Path, tokenizer: Any
+) -> None:
+    write_split(tmp_path, "train", GOOD_AND_BAD)
+    path = tmp_path / "train.jsonl"
+    split = cache.read_here(path, tiny_base, tokenizer, TrainingConfig())
+    [example] = split.examples
+    assert (split.dropped, split.notes) == (1, {BAD_ANSWER: 1})
+    learned = [tokenizer.decode(example.tokens[a:b]) for a, b in example.learned]
+    assert [text.removesuffix(tokenizer.eos_token).strip() for text in learned] == ["right"]
+    [whole] = cache.read_here(
+        path, tiny_base, tokenizer, TrainingConfig(learn="everything")
+    ).examples
+    assert (whole.tokens, whole.start) == (example.tokens, 1)
+
+
+def test_the_fake_learns_good_answers_and_counts_the_bad_ones(tmp_path: Path) -> None:
+    write_split(tmp_path, "train", GOOD_AND_BAD)
+    path = tmp_path / "train.jsonl"
+    split = fake.read_split(path, TrainingConfig())
+    [line] = split.examples
+    assert (line.expected, split.dropped, split.notes) == ("right", 1, {BAD_ANSWER: 1})
 
 
 # ---------------------------------------------------------------- runs

@@ -18,6 +18,7 @@ from backends.examples import EMPTY, STRIPPED, UNASKED
 from backends.mlx.data import batching, examples
 from backends.mlx.data.examine import examine
 from backends.thoughts import divided, spoken, words_of
+from tests.backends.mlx.data.reading import read_split
 from tests.backends.mlx.data.templates import (
     CHATML,
     FIELD_ONLY,
@@ -305,7 +306,7 @@ def test_two_different_thoughts_of_one_answer_are_refused(load: Load, tmp_path: 
     path = tmp_path / "train.jsonl"
     path.write_text(json.dumps({"messages": [{"role": "user", "content": "q"}, both]}) + "\n")
     with pytest.raises(BadExample, match="line 1: an answer has thoughts in its text and others"):
-        examples.read_split(path, load(CHATML, "<|im_end|>"), 512, "answers")
+        read_split(path, load(CHATML, "<|im_end|>"), 512, "answers")
     same = spoken([{**both, "reasoning_content": "a"}], "kept")
     assert same == [{"role": "assistant", "content": "<think>a</think>b"}]
 

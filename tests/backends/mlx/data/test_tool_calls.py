@@ -11,6 +11,7 @@ import pytest
 from backends.base import BadExample, Finished, LoraConfig, TrainingConfig, TrainingRun
 from backends.mlx import MLXBackend
 from backends.mlx.data import examples
+from tests.backends.mlx.data.reading import read_split
 from tests.backends.mlx.tool_template import TEMPLATE, TOOLS, with_template
 
 pytestmark = pytest.mark.any_database
@@ -111,7 +112,7 @@ def test_a_template_that_cannot_be_learned_from_is_named(
     (tmp_path / "train.jsonl").write_text(json.dumps(asked()) + "\n")
     tokenizer = load_tokenizer(with_template(tiny_base, tmp_path / "base", template))
     with pytest.raises(BadExample, match=rf"line 1: .*{reason}"):
-        examples.read_split(tmp_path / "train.jsonl", tokenizer, 512, "answers")
+        read_split(tmp_path / "train.jsonl", tokenizer, 512, "answers")
 
 
 def test_training_on_calls_lowers_their_loss(tool_base: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from backends.base import BadExample, Learn
 from backends.examples import EMPTY, OVERRULED, REWRITTEN, STRIPPED, UNASKED, UNSPLIT
 from backends.mlx.data import batching, examples, turns
 from backends.mlx.data.examine import examine
+from tests.backends.mlx.data.reading import read_split
 from tests.backends.mlx.data.templates import CHATML, LLAMA3, NO_SYSTEM, THINKS
 from tests.backends.mlx.tool_template import TEMPLATE as TOOL_TEMPLATE
 from tests.backends.mlx.tool_template import TOOLS, with_template
@@ -184,7 +185,7 @@ def test_a_template_that_refuses_a_chat_is_named_with_its_words(
     path = tmp_path / "train.jsonl"
     path.write_text(json.dumps({"messages": [system("Be brief."), *TURNS]}) + "\n")
     with pytest.raises(BadExample, match=r"line 1: .*template refuses it: Roles must alternate"):
-        examples.read_split(path, load(NO_SYSTEM, "<end_of_turn>"), 512, "answers")
+        read_split(path, load(NO_SYSTEM, "<end_of_turn>"), 512, "answers")
 
 
 @pytest.mark.parametrize("learn", MODES)
@@ -301,9 +302,9 @@ def test_a_split_counts_them_and_everything_says_that_it_ignores_weights(
     path = tmp_path / "train.jsonl"
     path.write_text("".join(json.dumps({"messages": m}) + "\n" for m in (THOUGHTS, WEIGHED)))
     tokenizer = load(THINKS, "<|im_end|>")
-    assert examples.read_split(path, tokenizer, 512, "answers").notes == {STRIPPED: 1}
-    assert examples.read_split(path, tokenizer, 512, "last_answer").notes == {}
-    assert examples.read_split(path, tokenizer, 512, "everything").notes == {OVERRULED: 2}
+    assert read_split(path, tokenizer, 512, "answers").notes == {STRIPPED: 1}
+    assert read_split(path, tokenizer, 512, "last_answer").notes == {}
+    assert read_split(path, tokenizer, 512, "everything").notes == {OVERRULED: 2}
 
 
 def test_a_template_that_writes_no_end_teaches_the_words_alone(
@@ -347,11 +348,11 @@ def test_a_chat_of_which_nothing_is_learned_is_dropped(
     silent = [user("Hi"), said("Go away.", 0)]
     path.write_text("".join(json.dumps({"messages": m}) + "\n" for m in (TURNS, silent)))
     tokenizer = load(CHATML, "<|im_end|>")
-    split = examples.read_split(path, tokenizer, 512, "answers")
+    split = read_split(path, tokenizer, 512, "answers")
     assert (len(split.examples), split.dropped, split.truncated) == (1, 1, 0)
     path.write_text(json.dumps({"messages": silent}) + "\n")
     with pytest.raises(BadExample, match="every answer has weight 0"):
-        examples.read_split(path, tokenizer, 512, "answers")
+        read_split(path, tokenizer, 512, "answers")
 
 
 # ---------------------------------------------------------------- the doctor

@@ -55,7 +55,7 @@ def test_mlx_lm_reads_the_result_unchanged(
     """Its logits give the very test loss that the run reported for its own model."""
     import mlx_lm
 
-    from backends.mlx.data.examples import read_split
+    from tests.backends.mlx.data.reading import read_split
 
     run = make_run(tiny_base, chats, tmp_path, fine_tune_type=kind, learning_rate=1e-2, **QUICK)
     finished = of(Finished, events(run))[0]

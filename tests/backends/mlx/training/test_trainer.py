@@ -61,7 +61,7 @@ def test_the_reported_loss_is_mlx_lms_own(tiny_base: Path, chats: Path, tmp_path
     from mlx_lm import load
     from mlx_lm.tuner.trainer import default_loss
 
-    from backends.mlx.data.examples import read_split
+    from tests.backends.mlx.data.reading import read_split
 
     model, tokenizer = load(str(tiny_base))
     total = count = 0.0
@@ -78,7 +78,7 @@ def test_the_reported_loss_is_mlx_lms_own(tiny_base: Path, chats: Path, tmp_path
 def test_mlx_lm_loads_the_adapter_unchanged(tiny_base: Path, chats: Path, tmp_path: Path) -> None:
     from mlx_lm import load
 
-    from backends.mlx.data.examples import read_split
+    from tests.backends.mlx.data.reading import read_split
 
     run = make_run(tiny_base, chats, tmp_path, learning_rate=1e-2, iters=20)
     finished = of(Finished, events(run))[0]
@@ -153,11 +153,11 @@ def test_divergence_names_its_iteration(tiny_base: Path, chats: Path, tmp_path: 
 def batch_lines(run: TrainingRun) -> list[int]:
     """The lines of the first step's examples."""
     from backends.mlx.data import batching
-    from backends.mlx.data import examples as data
     from backends.mlx.files.loading import open_model
+    from tests.backends.mlx.data.reading import read_split
 
     _, tokenizer, _ = open_model(run.base)
-    examples = data.read_split(run.data / "train.jsonl", tokenizer, 2048, "last_answer").examples
+    examples = read_split(run.data / "train.jsonl", tokenizer, 2048, "last_answer").examples
     order = batching.Order([example.length for example in examples], run.config)
     return sorted(examples[index].line for index in order.step(1))
 
