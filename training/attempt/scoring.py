@@ -198,16 +198,18 @@ def _score_answers(
 def _together(
     scorer: str, mean: float, pairs: reports.Pairs, labels: Sequence[str]
 ) -> tuple[dict[str, float], dict[str, Any]]:
-    """The figures of one side's answers by name, and their reports: `classes` or `fields`."""
+    """The figures of one side's answers by name, and their reports: `classes` or `fields`. An exact
+    match is counted whatever the scorer is: rules of promotion from before the task chose it name it."""
+    exact = {"exact_match": sum(exact_match(*pair) for pair in pairs) / len(pairs)}
     if scorer == "label":
         classes = reports.by_class(pairs, labels)
-        return {name: classes[name] for name in ("accuracy", "macro_f1")}, {"classes": classes}
+        figures = {name: classes[name] for name in ("accuracy", "macro_f1")}
+        return figures | exact, {"classes": classes}
     if scorer == "json":
         fields = reports.by_field(pairs)
         ratios = {f"field_{name}": fields[name] for name in ("precision", "recall", "f1")}
-        exact = sum(exact_match(*pair) for pair in pairs) / len(pairs)
-        return {scorer: mean, "exact_match": exact, **ratios}, {"fields": fields}
-    return {scorer: mean}, {}
+        return {scorer: mean} | exact | ratios, {"fields": fields}
+    return {scorer: mean} | exact, {}
 
 
 def _is_json(row: Row) -> bool:

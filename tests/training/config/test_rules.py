@@ -82,8 +82,7 @@ def test_sft_learns_the_good_ones_of_labelled_answers() -> None:
         "the 10 answers labelled good and none of the 30 bad ones, thoughts included"
     )
     labelled.schema = {"labels": {"true": 0, "false": 40}}
-    [found] = rules.problems(model, labelled, config)
-    assert "has no answer labelled good" in found.message
+    assert "has no answer labelled good" in rules.problems(model, labelled, config)[0].message
 
 
 def test_what_is_learned_is_said_in_words() -> None:
