@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from registry.datasets import limited, reading
 from registry.datasets.dialects.table import DIALECTS, Dialect
-from registry.datasets.examples import BadExamples, Reader
 from registry.datasets.files.rows import packing
 from registry.datasets.formats import COLUMNS
+from registry.datasets.reading import limited
+from registry.datasets.reading.examples import BadExamples, Reader
+from registry.datasets.reading.file import Asked, Event
 from registry.datasets.snapshots import check_columns
 from registry.datasets.splits import split_hub_files, write_splits
 from registry.datasets.uploads import size_of
@@ -144,7 +145,7 @@ class _Sampler(Reader):
             return
         rows, share, whole = 0, 0.0, True
         most = ROWS * (10 if packing(path) else 1) if self.few else MOST_ROWS
-        asked = reading.Asked(self.columns, self.kind, name, most, SHOWN)
+        asked = Asked(self.columns, self.kind, name, most, SHOWN)
         for event in limited.read(path, asked):
             self.take(event, name)
             if event.found:
@@ -226,7 +227,7 @@ def _rounded(count: float) -> int:
     return int(float(f"{count:.2g}"))
 
 
-def _sample(split: str, name: str, event: reading.Event) -> Sample:
+def _sample(split: str, name: str, event: Event) -> Sample:
     assert event.shown is not None
     place, given = event.shown
     becomes = _cut(json.loads(event.line)) if event.line is not None else None

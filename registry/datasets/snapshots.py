@@ -13,8 +13,8 @@ from django.db import IntegrityError, transaction
 
 from registry.background.progress import SILENT, Progress
 from registry.datasets import labels, revisions
-from registry.datasets.examples import Reader
 from registry.datasets.formats import COLUMNS
+from registry.datasets.reading.examples import Reader
 from registry.datasets.splits import SPLITS, split_hub_files, write_splits
 from registry.errors import Conflict, Invalid, NotFound, Unavailable
 from registry.models import Dataset

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-from registry.datasets.examples import Reader
 from registry.datasets.files.rows import kind
+from registry.datasets.reading.examples import Reader
 from registry.errors import Invalid
 
 SPLITS = ("train", "valid", "test")

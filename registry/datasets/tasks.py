@@ -16,7 +16,7 @@ from registry.background import work
 from registry.background.progress import Progress
 from registry.datasets import hub_files, snapshots, uploads
 from registry.datasets.examination import examine, find_report
-from registry.datasets.examples import BadExamples
+from registry.datasets.reading.examples import BadExamples
 from registry.datasets.workbench import findings, fixes
 from registry.datasets.workbench.fixes import Fix
 from registry.errors import Conflict, Invalid, NotFound

@@ -1,4 +1,4 @@
-"""The rows of one Parquet file, read only in a process with limits (`registry.datasets.limited`):
+"""The rows of one Parquet file, read only in a process with limits (`registry.datasets.reading.limited`):
 a stranger's file of a few hundred bytes can unpack to gigabytes.
 
 A field that is null is left out. What JSON cannot say stays recognisable: bytes are

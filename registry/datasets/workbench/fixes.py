@@ -16,10 +16,12 @@ from typing import IO, Any, Literal
 import numpy as np
 
 from registry.background.progress import SILENT, Progress
-from registry.datasets import limited, reading, snapshots
+from registry.datasets import snapshots
 from registry.datasets.dialects.detection import Kind
 from registry.datasets.files import values
 from registry.datasets.formats import FIELDS
+from registry.datasets.reading import limited
+from registry.datasets.reading.file import Asked
 from registry.datasets.revisions import newest_named
 from registry.datasets.splits import SPLITS
 from registry.datasets.workbench import issues, origins, personal, rows, texts
@@ -99,7 +101,7 @@ def edited(dataset: Dataset, text: str) -> tuple[str, bool]:
         path = staging / "row.jsonl"
         path.write_text(row + "\n", encoding="utf-8")
         family: Any = "chat" if dataset.format == "tools" else dataset.format
-        asked = reading.Asked(kind=Kind(family, lifts=family == "chat"), name="The row")
+        asked = Asked(kind=Kind(family, lifts=family == "chat"), name="The row")
         line, tools = "", False
         for event in limited.read(path, asked):
             if event.problem:

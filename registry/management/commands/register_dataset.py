@@ -10,10 +10,10 @@ from typing import Any
 from django.core.management.base import CommandError
 
 from registry.background.progress import Progress
-from registry.datasets.examples import BadExamples
 from registry.datasets.formats import COLUMNS
 from registry.datasets.hub_files import PREFIX, download
 from registry.datasets.preview import Preview, preview
+from registry.datasets.reading.examples import BadExamples
 from registry.datasets.snapshots import register_dataset, register_hub_dataset
 from registry.errors import Invalid
 from registry.management.hub_command import Bar, HubCommand

@@ -14,9 +14,9 @@ from django.views.decorators.http import require_http_methods
 from registry.datasets import tasks as dataset_tasks
 from registry.datasets import uploads
 from registry.datasets.dialects.table import DIALECTS
-from registry.datasets.examples import BadExamples
 from registry.datasets.formats import COLUMNS
 from registry.datasets.preview import Preview, preview
+from registry.datasets.reading.examples import BadExamples
 from registry.datasets.snapshots import check_columns
 from registry.errors import HubError, Invalid, NotFound
 from registry.models import Dataset

@@ -22,11 +22,12 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from registry.datasets import limited, uploads
+from registry.datasets import uploads
 from registry.datasets.dialects.table import DIALECTS, Dialect
 from registry.datasets.files import documents, values
 from registry.datasets.files.unpacking import opened
-from registry.datasets.reading import Asked
+from registry.datasets.reading import limited
+from registry.datasets.reading.file import Asked
 from registry.datasets.snapshots import read_examples, register_dataset
 from registry.errors import Invalid
 from registry.models import Dataset

@@ -21,7 +21,7 @@ from django.utils import timezone
 from registry.background import work
 from registry.background.progress import Progress
 from registry.datasets import snapshots, tasks, uploads
-from registry.datasets.examples import BadExamples
+from registry.datasets.reading.examples import BadExamples
 from registry.errors import Conflict, Invalid, Unavailable
 from registry.maintenance import gc
 from registry.models import BaseModel, Dataset, DatasetReport, DatasetTask

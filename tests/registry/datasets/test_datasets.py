@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from registry.datasets import revisions, snapshots
-from registry.datasets.examples import Reader
+from registry.datasets.reading.examples import Reader
 from registry.errors import Invalid, NotFound
 from registry.models import Dataset
 from registry.storage import artifacts, paths

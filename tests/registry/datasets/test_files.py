@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from registry.datasets import limited
-from registry.datasets.reading import Asked
+from registry.datasets.reading import limited
+from registry.datasets.reading.file import Asked
 from registry.datasets.snapshots import register_dataset
 from registry.errors import Invalid
 

@@ -23,11 +23,12 @@ from django.test import Client
 
 from registry.background import work
 from registry.datasets import preview as previews
-from registry.datasets import reading, snapshots, tasks, uploads
+from registry.datasets import snapshots, tasks, uploads
 from registry.datasets.dialects.table import DIALECTS, Dialect
-from registry.datasets.examples import BadExamples
 from registry.datasets.formats import COLUMNS
 from registry.datasets.preview import preview
+from registry.datasets.reading import file as reading
+from registry.datasets.reading.examples import BadExamples
 from registry.errors import Conflict, Invalid, NotFound
 from registry.maintenance import gc
 from registry.models import Dataset, DatasetTask

@@ -17,8 +17,8 @@ from registry.datasets.dialects import canonical as dialects
 from registry.datasets.dialects.parts import Unused
 from registry.datasets.files.parquet import parquet_rows
 from registry.datasets.files.values import BadLine
-from registry.datasets.limited import read
-from registry.datasets.reading import Asked
+from registry.datasets.reading.file import Asked
+from registry.datasets.reading.limited import read
 from registry.datasets.snapshots import read_examples, register_dataset, register_hub_dataset
 from registry.errors import Invalid, NotFound, Unavailable
 from registry.models import Dataset

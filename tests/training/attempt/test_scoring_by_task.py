@@ -58,9 +58,9 @@ def test_a_classification_version_is_scored_by_its_labels(
     assert version.metrics["macro_f1"] == pytest.approx((2 * 3 / 12) / 3)
     assert {"base_accuracy", "base_macro_f1"} <= version.metrics.keys()
     rules.add_rule(version.model, "exact_match", ">=", 0.3)  # from before labels were scored
-    assert [verdict.value for verdict in rules.judge(version.model, "production", version, None)] == [
-        pytest.approx(1 / 3)
-    ]
+    assert [
+        verdict.value for verdict in rules.judge(version.model, "production", version, None)
+    ] == [pytest.approx(1 / 3)]
     matrix = found["classes"]["tuned"]["matrix"]
     at = matrix["columns"].index("complaint")
     assert [row[at] for row in matrix["rows"]] == [3, 3, 3]

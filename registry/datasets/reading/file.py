@@ -1,6 +1,6 @@
 """The examples of one file: rows read, their dialect found, their mistakes in words.
 
-No Django: large files are read in a process of their own (`registry.datasets.limited`).
+No Django: large files are read in a process of their own (`registry.datasets.reading.limited`).
 """
 
 from __future__ import annotations

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from registry.background.progress import SILENT, Progress
-from registry.datasets import limited, reading
 from registry.datasets.dialects.detection import Kind
 from registry.datasets.dialects.parts import Unused
 from registry.datasets.formats import FIELDS
+from registry.datasets.reading import limited
+from registry.datasets.reading.file import Asked, Event, Found
 from registry.errors import Invalid
 from registry.models import Dataset
 
@@ -67,12 +68,12 @@ class Reader:
         """
         name = self.name(path)
         self.files.setdefault(split, []).append(name)
-        for event in limited.read(path, reading.Asked(self.columns, self.kind, name)):
+        for event in limited.read(path, Asked(self.columns, self.kind, name)):
             self.take(event, name)
             if event.line is not None:
                 yield event.line
 
-    def take(self, event: reading.Event, name: str) -> None:
+    def take(self, event: Event, name: str) -> None:
         """Note what was read of the file that a person calls `name`."""
         if event.problem is not None:
             self._note(f"{name} {event.problem}")
@@ -108,7 +109,7 @@ class Reader:
         """Note files that are not read, since their names say no split beside others that do."""
         self.left_out += [self.name(path) for path in paths]
 
-    def _keep(self, found: reading.Found) -> None:
+    def _keep(self, found: Found) -> None:
         self.kind = found.kind
         self._tools |= found.tools
         for name, keys in found.dialects.items():

@@ -1,6 +1,6 @@
 """Reads a file here when it is small, else in a child with limits on memory and time.
 
-The child (`python -m registry.datasets.limited FILE`) reads large files, compressed ones and
+The child (`python -m registry.datasets.reading.limited FILE`) reads large files, compressed ones and
 Parquet, because a stranger's few bytes can unpack to gigabytes: this process sees finished lines
 alone. It is asked on stdin, and answers with an event per line. A last one with what was found says
 that all came; else its last line on stderr says in one sentence why.
@@ -23,7 +23,7 @@ from typing import IO, Any
 from backends.mac.limits import limit_memory
 from registry.datasets.dialects.detection import Kind
 from registry.datasets.files import rows, values
-from registry.datasets.reading import Asked, Event, Found, Reading, Shown
+from registry.datasets.reading.file import Asked, Event, Found, Reading, Shown
 from registry.errors import Invalid
 
 HERE = 1 << 20
@@ -46,9 +46,9 @@ def read(path: Path, asked: Asked) -> Iterator[Event]:
 
 
 def _in_child(path: Path, asked: Asked) -> Iterator[Event]:
-    command = [sys.executable, "-m", "registry.datasets.limited", str(path.absolute())]
+    command = [sys.executable, "-m", "registry.datasets.reading.limited", str(path.absolute())]
     name = asked.name or path.name
-    root = Path(__file__).resolve().parents[2]
+    root = Path(__file__).resolve().parents[3]
     with (
         tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch,
         subprocess.Popen(
