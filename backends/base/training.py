@@ -69,7 +69,7 @@ class TrainingConfig(BaseModel):
         Literal["sft", "dpo", "orpo", "simpo", "kto"],
         Field(
             description="Learn from answers, from chosen and rejected ones (dpo, orpo, simpo, kto), or "
-            "from single ones with a label of good or bad (kto)"
+            "from single ones with a label of good or bad (kto; sft learns the good ones alone)"
         ),
     ] = "sft"
     beta: Annotated[

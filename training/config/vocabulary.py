@@ -58,7 +58,7 @@ GROUPS = (
                 "objective",
                 "Objective",
                 "Preference training needs a data set with chosen and rejected answers; KTO also "
-                "takes single answers labelled good or bad.",
+                "takes single answers labelled good or bad, of which SFT learns the good ones.",
                 "choice",
                 (
                     ("sft", "Answers (SFT)"),
