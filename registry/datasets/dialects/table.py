@@ -163,6 +163,7 @@ def _labelled(name: str, key: str, example: Row) -> Dialect:
         example,
         _is_kto(key),
         because="an answer beside it that it calls good or bad",
+        targets=_of_kin,
     )
 
 

@@ -103,6 +103,18 @@ SAYS_MORE = {
 PLAIN = [dialect for dialect in DIALECTS if dialect.name not in SAYS_MORE]
 
 
+def test_the_columns_of_a_labelled_answer_have_their_uses(tmp_path: Path) -> None:
+    row = {"Question": "q", "Context": "c", "Answer": "a", "Label": "no", "id": 1}
+    path = write_jsonl(tmp_path / "a.jsonl", [row | {"Question": f"q{n}"} for n in range(9)])
+    assert preview(path).uses == {
+        "Question": "prompt",
+        "Context": "context",
+        "Answer": "completion",
+        "Label": "label",
+        "id": "",
+    }
+
+
 @pytest.mark.parametrize("dialect", PLAIN, ids=lambda one: one.name)
 def test_the_columns_that_a_dialect_uses_make_the_same_when_chosen_by_hand(
     dialect: Dialect, tmp_path: Path
