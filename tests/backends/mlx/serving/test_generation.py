@@ -295,9 +295,10 @@ def test_models_live_in_threads_that_come_and_go(tiny_base: Path) -> None:
 
 def test_rows_of_adapters_follow_the_batch() -> None:
     rows = AdapterRows.merge([AdapterRows([2]), AdapterRows([0]), AdapterRows([2])])
-    assert isinstance(rows.selection, Mixed)
-    assert rows.selection.slots.tolist() == [2, 0, 2]
-    assert rows.selection.rows.tolist() == [0, 1, 2]
+    mixed = rows.selection
+    assert isinstance(mixed, Mixed)
+    assert mixed.slots.tolist() == [2, 0, 2]
+    assert mixed.rows.tolist() == [0, 1, 2]
     rows.extend(AdapterRows([5]))
     rows.filter([0, 2])
     assert rows.selection == 2
