@@ -179,11 +179,12 @@ class AdaptedLinear(nn.Module):  # type: ignore[misc]
         """Fill a slot with A [inputs, rank] and B [rank, outputs]. New arrays replace the old, which a
         step under way may still read."""
         self.reserve(slot + 1, a.shape[1])
-        a, b = mx.contiguous(a.T), mx.contiguous(b)
+        # Rounded alike in both places: a row is answered the same alone and among others.
+        a, b = mx.contiguous(a.T).astype(self._dtype), mx.contiguous(b).astype(self._dtype)
         self.a[slot] = _padded(a.astype(self.a.dtype), self.a.shape[1:])
         self.b[slot] = _padded(b.astype(self.b.dtype), self.b.shape[1:])
         self._inward = self.a.swapaxes(1, 2)
-        self._used[slot] = (a.astype(self._dtype).T, b.astype(self._dtype))
+        self._used[slot] = (a.T, b)
 
     def clear(self, slot: int) -> None:
         if slot in self._used:
