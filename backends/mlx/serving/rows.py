@@ -15,6 +15,7 @@ import numpy as np
 from backends.base import Delta, FinishReason, Sampling, TokenLogprob
 from backends.mlx.device import device_kind
 from backends.mlx.sampling.grammar import GrammarMask
+from backends.mlx.sampling.penalties import Processor
 from backends.mlx.sampling.sampler import RandomSampler, Sampler
 from backends.text import StopText
 
@@ -48,6 +49,7 @@ class Row:
     stop: StopText
     sampler: Sampler
     max_tokens: int
+    processors: list[Processor | GrammarMask]
     number: int = -1
     tokens: int = 0  # generated so far
     reads: bool = field(default_factory=lambda: device_kind() != "cuda")

@@ -15,7 +15,7 @@ import pytest
 from backends.base import BackendError, Delta, Grammar, LoadedModel, Sampling, UnsupportedModel
 from backends.mlx.sampling.grammar import _llguidance_tokenizer
 from backends.mlx.sampling.sampler import greedy, make_sampler
-from backends.mlx.serving.adapters import AdapterRows
+from backends.mlx.serving.adapters import AdapterRows, Mixed
 from backends.mlx.serving.generation import MLXModel, load_model
 
 PROMPT = list(range(100, 120))
@@ -295,7 +295,10 @@ def test_models_live_in_threads_that_come_and_go(tiny_base: Path) -> None:
 
 def test_rows_of_adapters_follow_the_batch() -> None:
     rows = AdapterRows.merge([AdapterRows([2]), AdapterRows([0]), AdapterRows([2])])
-    assert isinstance(rows.selection, mx.array)
+    mixed = rows.selection
+    assert isinstance(mixed, Mixed)
+    assert mixed.slots.tolist() == [2, 0, 2]
+    assert mixed.rows.tolist() == [0, 1, 2]
     rows.extend(AdapterRows([5]))
     rows.filter([0, 2])
     assert rows.selection == 2
