@@ -21,5 +21,7 @@ if DATABASES["default"]["ENGINE"] == "hub.sqlite":
     # A file, not memory: threads then have connections of their own, as in production.
     DATABASES["default"]["TEST"] = {"NAME": f"{_storage}/test.sqlite3"}
     DATABASES["default"]["OPTIONS"]["init_command"] += "PRAGMA synchronous=OFF;"  # as os.fsync
-WHITENOISE_AUTOREFRESH = True  # each test's client would list all static files before its first request
+WHITENOISE_AUTOREFRESH = (
+    True  # each test's client would list all static files before its first request
+)
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

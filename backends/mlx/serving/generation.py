@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import gc
 import hashlib
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from backends.base import (
     OutOfMemory,
     PromptTooLong,
     Sampling,
+    ThoughtMarks,
     ToolCall,
     UnsupportedModel,
 )
@@ -39,6 +40,7 @@ from backends.mlx.chat import (
     parse_tool_calls,
     require_tools,
     text_tokens,
+    thought_marks,
     tool_grammar,
 )
 from backends.mlx.data.examples import whole_answer
@@ -254,13 +256,19 @@ class MLXModel:
         return self.memory.total
 
     def encode(
-        self, messages: Sequence[Message], tools: Sequence[dict[str, Any]] | None = None
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[dict[str, Any]] | None = None,
+        template: Mapping[str, Any] | None = None,
     ) -> list[int]:
         """Raises BackendError when the model has no chat template, none for `tools`, or one that
         refuses."""
         if tools:
             require_tools(self._tokenizer, self.name)
-        return chat_tokens(self._tokenizer, self.name, messages, tools)
+        return chat_tokens(self._tokenizer, self.name, messages, tools, template)
+
+    def thought_marks(self, prompt: Sequence[int]) -> ThoughtMarks:
+        return thought_marks(self._tokenizer, prompt)
 
     def encode_text(self, text: str) -> list[int]:
         return text_tokens(self._tokenizer, text)
