@@ -1,15 +1,15 @@
 """Answers that follow a grammar: before each token, those that would break it are masked.
 
 The grammar follows the tokens that were really drawn. mlx-lm builds a step before the last token
-is known, so a row with a grammar waits for that token here; by then its own step is under way,
-and the mask is computed meanwhile. Rows without a grammar are not affected.
+is known, so a row with a grammar waits for that token here, though not for the step itself, which is
+under way by then: the mask is computed meanwhile. Rows without a grammar are not affected.
 """
 
 from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import mlx.core as mx
@@ -80,7 +80,14 @@ def _llguidance_tokenizer(described: str, vocabulary: int, ends: tuple[int, ...]
 
 
 class GrammarMask:
-    """A logits processor that follows one answer. `failed` once the grammar cannot continue."""
+    """A logits processor that follows one answer. `failed` once the grammar cannot continue.
+
+    Whoever runs the row sets `drawn`: the tokens that the step before gave all rows, on the device,
+    and the row's place among them. The processor's own argument holds the same token, but as part
+    of an array that the device makes after the step under way.
+    """
+
+    drawn: Callable[[], tuple[mx.array, int]]
 
     def __init__(self, matcher: LLMatcher, ends: Sequence[int], vocabulary: int) -> None:
         self._matcher = matcher
@@ -92,10 +99,12 @@ class GrammarMask:
     def failed(self) -> bool:
         return bool(self._matcher.is_error())
 
-    def __call__(self, tokens: mx.array, logits: mx.array) -> mx.array:
+    def __call__(self, _: mx.array, logits: mx.array) -> mx.array:
         if self._started:
-            async_eval(logits)  # the device computes while this waits for the last token
-            self._follow(int(memoryview(tokens[-1:])[0]))
+            drawn, row = self.drawn()
+            async_eval(drawn)  # joined from several, where a row began or ended since
+            async_eval(logits)  # the device computes while the mask is made
+            self._follow(int(memoryview(drawn)[row]))
         self._started = True
         allowed = mx.array(self._allowed(logits.shape[-1]))
         return mx.where(allowed, logits, mx.array(-float("inf"), logits.dtype))

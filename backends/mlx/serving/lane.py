@@ -6,6 +6,7 @@ one batch with them, and get a lane of their own while there are any.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -67,6 +68,8 @@ class Lane:
             samplers=[row.sampler],
             logits_processors=[processors],
         )
+        if row.mask:
+            row.mask.drawn = functools.partial(self._drawn, row)
         self.rows[row.number] = row
 
     def adopt(
@@ -131,6 +134,11 @@ class Lane:
         if len(started):
             with mx.stream(self.stream):
                 running.extend(started)
+
+    def _drawn(self, row: Row) -> tuple[mx.array, int]:
+        """While a step is built: the tokens of the step before, and the place of `row`."""
+        running = self._generator._generation_batch
+        return running._current_tokens, running.uids.index(row.number)
 
     def remove(self, row: Row) -> None:
         del self.rows[row.number]
