@@ -13,7 +13,7 @@ import pytest
 from backends.base import Grammar, LoadOptions, Sampling
 from backends.mlx.sampling import grammar
 from backends.mlx.serving.generation import MLXModel, load_model
-from tests.backends.mlx.serving.waits import counted_waits
+from tests.backends.mlx.counting import counted_waits
 
 ONE_READ = Counter(eval=1, tolist=1)  # mlx-lm's, of the tokens that the step before gave
 PROMPTS = {"a": [*range(100, 140)], "b": [*range(200, 230)], "c": [*range(300, 335)]}

@@ -1,7 +1,9 @@
-"""How often the host waits for the device, counted instead of timed."""
+"""How often the host waits for the device, and how many kernels it runs: counted instead of timed."""
 
 from __future__ import annotations
 
+import io
+import re
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +12,9 @@ from typing import Any
 import mlx.core as mx
 import pytest
 
+# Nodes of a graph that only look at memory in another way.
+_VIEWS = {"Broadcast", "ExpandDims", "Flatten", "Reshape", "Slice", "Squeeze", "Transpose"}
+_VIEWS |= {"Unflatten"}
 _METHODS = ("item", "tolist", "__array__", "__int__", "__float__", "__bool__", "__index__")
 
 
@@ -31,3 +36,12 @@ def counted_waits() -> Iterator[Counter[str]]:
         for name in _METHODS:
             patch.setattr(mx.array, name, counting(name, getattr(mx.array, name)))
         yield seen
+
+
+def kernels(*arrays: mx.array) -> Counter[str]:
+    """What the device computes for `arrays` by the name of its kind, without what is computed
+    already and without views."""
+    dot = io.StringIO()
+    mx.export_to_dot(dot, *arrays)  # type: ignore[arg-type]
+    found = Counter(re.findall(r'\[label ="(\w+)", shape=rectangle\]', dot.getvalue()))
+    return Counter({name: count for name, count in found.items() if name not in _VIEWS})
