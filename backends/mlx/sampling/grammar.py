@@ -91,7 +91,8 @@ class GrammarMask:
 
     def __init__(self, matcher: LLMatcher, ends: Sequence[int], vocabulary: int) -> None:
         self._matcher = matcher
-        self._started = False
+        self._waiting = False  # for the token after the last mask
+        self._followed = False
         self._only_ends = np.zeros(vocabulary, bool)
         self._only_ends[list(ends)] = True
 
@@ -100,18 +101,26 @@ class GrammarMask:
         return bool(self._matcher.is_error())
 
     def __call__(self, _: mx.array, logits: mx.array) -> mx.array:
-        if self._started:
+        if self._waiting:
             drawn, row = self.drawn()
             async_eval(drawn)  # joined from several, where a row began or ended since
             async_eval(logits)  # the device computes while the mask is made
             self._follow(int(memoryview(drawn)[row]))
-        self._started = True
+        self._waiting = True
         allowed = mx.array(self._allowed(logits.shape[-1]))
         return mx.where(allowed, logits, mx.array(-float("inf"), logits.dtype))
 
+    def replace(self, token: int) -> None:
+        """Follow `token` instead of the last one; the next step begins after it."""
+        if self._followed:
+            self._matcher.rollback(1)
+        self._follow(token)
+        self._waiting = False
+
     def _follow(self, token: int) -> None:
         # After an end mlx-lm still computes one step, whose token is discarded.
-        if not self._matcher.is_stopped():
+        self._followed = not self._matcher.is_stopped()
+        if self._followed:
             self._matcher.consume_token(token)
 
     def _allowed(self, vocabulary: int) -> np.ndarray[Any, Any]:

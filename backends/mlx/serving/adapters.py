@@ -56,9 +56,9 @@ class AdapterRows:
         """One slot if all rows share it."""
         if self._selection is None:
             used = frozenset(self.slots)
-            both = (self.slots, list(range(len(self.slots))))
-            arrays = [mx.array(numbers, mx.uint32) for numbers in both]
-            self._selection = Mixed(*arrays, used) if len(used) > 1 else self.slots[0]
+            slots = mx.array(self.slots, mx.uint32)
+            rows = mx.array(list(range(len(self.slots))), mx.uint32)
+            self._selection = Mixed(slots, rows, used) if len(used) > 1 else self.slots[0]
         return self._selection
 
     @classmethod

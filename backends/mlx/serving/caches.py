@@ -72,6 +72,8 @@ class RowsCache(BatchKVCache):  # type: ignore[misc]
     """
 
     row: type[RowCache] = RowCache
+    keys: Any
+    values: Any
 
     def __init__(self, padding: Sequence[int]) -> None:
         super().__init__(list(padding))
