@@ -88,6 +88,12 @@ class RowsCache(BatchKVCache):  # type: ignore[misc]
         mask: mx.array = super().make_mask(length, **options)
         return mask
 
+    def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
+        held: tuple[mx.array, mx.array] = super().update_and_fetch(keys, values)
+        # One array for all layers, instead of a sum in each.
+        self.offset = _numbers(tuple(self._idx - each for each in self.padding))
+        return held
+
     def prepare(self, **padding: Any) -> None:
         super().prepare(**padding)
         if left := padding.get("left_padding"):
@@ -128,8 +134,14 @@ class RowsCache(BatchKVCache):  # type: ignore[misc]
 
     def _set_padding(self, padding: list[int]) -> None:
         self.padding = padding
-        self.left_padding = mx.array(padding)
-        self.offset = mx.array([self._idx - each for each in padding])
+        self.left_padding = mx.array(padding)  # mlx-lm adds to it in place
+        self.offset = _numbers(tuple(self._idx - each for each in padding))
+
+
+@functools.lru_cache(maxsize=8)
+def _numbers(numbers: tuple[int, ...]) -> mx.array:
+    """Nobody may change it in place."""
+    return mx.array(numbers)
 
 
 RowCache.rows = RowsCache

@@ -36,7 +36,9 @@ class Decoding:
         routed = RoutedModel(self.model, self.bank.routing)
         tokens = mx.array([[5]] * len(slots))
         mx.eval(routed(tokens, cache=caches), [cache.state for cache in caches[:-1]])
-        return kernels(routed(tokens, cache=caches))
+        logits = routed(tokens, cache=caches)
+        self.positions = [cache.offset for cache in caches[:-1]]
+        return kernels(logits)
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +51,14 @@ def test_rows_without_an_adapter_run_the_kernels_of_the_bare_model(
 ) -> None:
     bare = Decoding(tiny_base, []).step([BASE] * 2)
     assert decoding.step([BASE] * 2) == bare
+
+
+def test_the_positions_of_a_step_cost_no_kernel(decoding: Decoding) -> None:
+    """mlx-lm adds one to them on the device, in each layer by itself."""
+    decoding.step([BASE] * 3)
+    assert kernels(*decoding.positions) == Counter()
+    assert decoding.positions[0] is decoding.positions[1]
+    assert decoding.positions[0].tolist() == [2, 2, 2]
 
 
 def test_one_adapter_adds_two_kernels_to_each_layer_that_it_adapts(decoding: Decoding) -> None:

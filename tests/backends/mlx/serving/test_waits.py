@@ -99,3 +99,28 @@ def test_a_grammar_waits_for_its_token_and_not_for_the_step_under_way(
         assert read[-1] is drawn
     model.remove("plain")
     model.remove("json")
+
+
+def test_a_draft_costs_one_read_for_all_tokens_of_a_step(lively_base: Path) -> None:
+    """Beside that of the guesses, which the model must have in order to read them."""
+    options = LoadOptions(draft=lively_base, draft_tokens=3)
+    loaded = load_model(lively_base, options=options)
+    assert isinstance(loaded, MLXModel)
+    loaded.insert("row", PROMPTS["a"], None, Sampling(max_tokens=30))
+    while not loaded.step():
+        pass
+    with counted_waits() as waits:
+        assert len(loaded.step()) == 4
+    assert waits == Counter(eval=1)
+    loaded.close()
+
+
+def test_likelihoods_of_many_answers_are_read_together(model: MLXModel) -> None:
+    prompt = PROMPTS["a"]
+    model.likelihoods(prompt, ["red", "green"], None)  # the prompt is held now
+    counts = []
+    for answers in (["red", "green"], ["red", "green", "blue", "black", "white", "yellow"]):
+        with counted_waits() as waits:
+            model.likelihoods(prompt, answers, None)
+        counts.append(waits)
+    assert counts[0] == counts[1]
