@@ -1,15 +1,15 @@
 """Answers that follow a grammar: before each token, those that would break it are masked.
 
 The grammar follows the tokens that were really drawn. mlx-lm builds a step before the last token
-is known, so a row with a grammar waits for that token here; by then its own step is under way,
-and the mask is computed meanwhile. Rows without a grammar are not affected.
+is known, so a row with a grammar waits for that token here, though not for the step itself, which is
+under way by then: the mask is computed meanwhile. Rows without a grammar are not affected.
 """
 
 from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import mlx.core as mx
@@ -80,11 +80,19 @@ def _llguidance_tokenizer(described: str, vocabulary: int, ends: tuple[int, ...]
 
 
 class GrammarMask:
-    """A logits processor that follows one answer. `failed` once the grammar cannot continue."""
+    """A logits processor that follows one answer. `failed` once the grammar cannot continue.
+
+    Whoever runs the row sets `drawn`: the tokens that the step before gave all rows, on the device,
+    and the row's place among them. The processor's own argument holds the same token, but as part
+    of an array that the device makes after the step under way.
+    """
+
+    drawn: Callable[[], tuple[mx.array, int]]
 
     def __init__(self, matcher: LLMatcher, ends: Sequence[int], vocabulary: int) -> None:
         self._matcher = matcher
-        self._started = False
+        self._waiting = False  # for the token after the last mask
+        self._followed = False
         self._only_ends = np.zeros(vocabulary, bool)
         self._only_ends[list(ends)] = True
 
@@ -92,17 +100,27 @@ class GrammarMask:
     def failed(self) -> bool:
         return bool(self._matcher.is_error())
 
-    def __call__(self, tokens: mx.array, logits: mx.array) -> mx.array:
-        if self._started:
-            async_eval(logits)  # the device computes while this waits for the last token
-            self._follow(int(memoryview(tokens[-1:])[0]))
-        self._started = True
+    def __call__(self, _: mx.array, logits: mx.array) -> mx.array:
+        if self._waiting:
+            drawn, row = self.drawn()
+            async_eval(drawn)  # joined from several, where a row began or ended since
+            async_eval(logits)  # the device computes while the mask is made
+            self._follow(int(memoryview(drawn)[row]))
+        self._waiting = True
         allowed = mx.array(self._allowed(logits.shape[-1]))
         return mx.where(allowed, logits, mx.array(-float("inf"), logits.dtype))
 
+    def replace(self, token: int) -> None:
+        """Follow `token` instead of the last one; the next step begins after it."""
+        if self._followed:
+            self._matcher.rollback(1)
+        self._follow(token)
+        self._waiting = False
+
     def _follow(self, token: int) -> None:
         # After an end mlx-lm still computes one step, whose token is discarded.
-        if not self._matcher.is_stopped():
+        self._followed = not self._matcher.is_stopped()
+        if self._followed:
             self._matcher.consume_token(token)
 
     def _allowed(self, vocabulary: int) -> np.ndarray[Any, Any]:

@@ -8,13 +8,13 @@ same tokens alone and among others.
 from __future__ import annotations
 
 import functools
-import math
 import secrets
 from collections.abc import Callable
 
 import mlx.core as mx
 
 from backends.base import Sampling
+from backends.mlx.sampling.filters import apply_min_p, apply_top_p, likeliest
 from backends.mlx.sampling.nucleus import CANDIDATES, Logprobs, complete, holds, is_useful
 
 Sampler = Callable[[mx.array], mx.array]
@@ -73,15 +73,12 @@ class RandomSampler:
         candidates, shape = None, logprobs.shape
         count = CANDIDATES if self.cuts else self._top_k
         if 0 < count < logprobs.shape[-1]:
-            # The other two filters look at these few only, which spares a sort of all tokens. In
-            # the order of their numbers: a partition's own would let rounding decide the draw.
-            candidates = mx.argpartition(-logprobs, kth=count - 1, axis=-1)
-            candidates = mx.sort(candidates[..., :count], axis=-1)
-            logprobs = mx.take_along_axis(logprobs, candidates, axis=-1)
+            # The other two filters look at these few only, which spares a sort of all tokens.
+            candidates, logprobs = likeliest(logprobs, count)
         if 0 < self._min_p <= 1:
-            logprobs = _apply_min_p(logprobs, self._min_p)
+            logprobs = apply_min_p(logprobs, self._min_p)
         if self.top_p < 1:
-            logprobs = _apply_top_p(logprobs, self.top_p)
+            logprobs = apply_top_p(logprobs, self.top_p)
         logits = logprobs * (1 / self.temperature)
         if self._seeded:
             noise = mx.random.uniform(shape=shape, key=self._next_key())
@@ -123,20 +120,3 @@ def _gumbel(uniform: mx.array) -> mx.array:
 def _fold(seed: int) -> int:
     """Any integer as 32 bits; those below 2^32 stay distinct."""
     return (seed ^ (seed >> 32)) & 0xFFFFFFFF
-
-
-def _apply_min_p(logprobs: mx.array, min_p: float) -> mx.array:
-    """Drop tokens less likely than `min_p` times the likeliest."""
-    threshold = mx.max(logprobs, axis=-1, keepdims=True) + math.log(min_p)
-    return mx.where(logprobs < threshold, -math.inf, logprobs)
-
-
-def _apply_top_p(logprobs: mx.array, top_p: float) -> mx.array:
-    """Keep the likeliest tokens that together reach the mass `top_p`, at least one."""
-    ordered = mx.sort(logprobs, axis=-1)
-    probs = mx.exp(ordered)
-    above = mx.cumsum(probs, axis=-1, reverse=True, inclusive=False)
-    dropped = (above >= top_p).sum(axis=-1, keepdims=True)
-    last = ordered.shape[-1] - 1
-    threshold = mx.take_along_axis(ordered, mx.minimum(dropped, last), axis=-1)
-    return mx.where(logprobs < threshold, -math.inf, logprobs)

@@ -15,6 +15,7 @@ from typing import Any
 
 import mlx.core as mx
 from mlx_lm.models.cache import BatchKVCache as _BatchKVCache
+from mlx_lm.models.cache import BatchRotatingKVCache as _BatchRotatingKVCache
 from mlx_lm.models.cache import KVCache as _KVCache
 from mlx_lm.models.cache import RotatingKVCache as _RotatingKVCache
 from mlx_lm.models.cache import make_prompt_cache
@@ -23,6 +24,7 @@ from backends.base import UnsupportedModel
 
 KVCache: Any = _KVCache
 BatchKVCache: Any = _BatchKVCache
+BatchRotatingKVCache: Any = _BatchRotatingKVCache
 RotatingKVCache: Any = _RotatingKVCache
 
 
@@ -37,10 +39,12 @@ class Kind:
         """An empty cache for each layer of one row."""
         caches: list[Any] = []
         for cache in make_prompt_cache(model):
-            if type(cache) is not KVCache:
+            if type(cache) is RotatingKVCache:
+                caches.append(WindowCache(cache.max_size, cache.keep))
+            elif type(cache) is not KVCache:
                 caches.append(cache)
             elif self.window:
-                caches.append(RotatingKVCache(max_size=self.window))
+                caches.append(WindowCache(self.window))
             else:
                 caches.append(packed_row(self.bits)() if self.bits else RowCache())
         return caches
@@ -53,34 +57,111 @@ class RowCache(KVCache):  # type: ignore[misc]
 
     @classmethod
     def merge(cls, caches: Sequence[Any]) -> RowsCache:
-        merged = cls.rows([0] * len(caches))
+        longest = max(cache.size() for cache in caches)
+        merged = cls.rows([longest - cache.size() for cache in caches])
         merged.state = BatchKVCache.merge(caches).state
         return merged
 
 
 class RowsCache(BatchKVCache):  # type: ignore[misc]
-    """A layer's keys and values of a batch. mlx-lm's own would copy a whole row on `extract`."""
+    """A layer's keys and values of a batch, whose padding the host knows, too.
+
+    mlx-lm's own reads it from the device, which answers after the step under way: whenever a row
+    begins or ends the host would wait in each layer, and the device for the host. And its
+    `extract` copies a whole row. `_idx` tokens are held, of which row r has `_idx - padding[r]`.
+    """
 
     row: type[RowCache] = RowCache
+    keys: Any
+    values: Any
+
+    def __init__(self, padding: Sequence[int]) -> None:
+        super().__init__(list(padding))
+        self.padding = list(padding)
+        self._right: list[int] = []
 
     def make_mask(self, length: int, **options: Any) -> mx.array | None:
         """None where a single token attends to the whole cache: one row alone has no padding."""
         wanted = options.get("window_size") or options.get("return_array")
-        if length == 1 and self.left_padding.shape[0] == 1 and not wanted:
+        if length == 1 and len(self.padding) == 1 and not wanted:
             return None
         mask: mx.array = super().make_mask(length, **options)
         return mask
 
+    def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
+        held: tuple[mx.array, mx.array] = super().update_and_fetch(keys, values)
+        # One array for all layers, instead of a sum in each.
+        self.offset = _numbers(tuple(self._idx - each for each in self.padding))
+        return held
+
+    def prepare(self, **padding: Any) -> None:
+        super().prepare(**padding)
+        if left := padding.get("left_padding"):
+            self.padding = [a + b for a, b in zip(self.padding, left, strict=True)]
+        self._right = list(padding.get("right_padding") or ())
+
+    def finalize(self) -> None:
+        super().finalize()
+        if self._right:
+            self._set_padding([a + b for a, b in zip(self.padding, self._right, strict=True)])
+            self._right = []
+
+    def filter(self, keep: Sequence[int]) -> None:
+        if list(keep) != list(range(len(self.padding))) and self.keys is not None:
+            self.keys, self.values = self.keys[keep], self.values[keep]
+        padding = [self.padding[row] for row in keep]
+        spare = min(padding)
+        if spare:
+            if self.keys is not None:
+                self.keys = self.keys[..., spare:, :]
+                self.values = self.values[..., spare:, :]
+            self._idx -= spare
+        self._set_padding([each - spare for each in padding])
+
+    def extend(self, other: RowsCache) -> None:
+        longest = max(self._idx, other._idx)
+        padding = [each + longest - cache._idx for cache in (self, other) for each in cache.padding]
+        super().extend(other)
+        self._set_padding(padding)
+
     def extract(self, row: int) -> RowCache:
-        padding = self.left_padding.tolist()[row]
+        padding = self.padding[row]
         cache = self.row()
         cache.keys = self.keys[row : row + 1, :, padding : self._idx]
         cache.values = self.values[row : row + 1, :, padding : self._idx]
         cache.offset = self._idx - padding
         return cache
 
+    def _set_padding(self, padding: list[int]) -> None:
+        self.padding = padding
+        self.left_padding = mx.array(padding)  # mlx-lm adds to it in place
+        self.offset = _numbers(tuple(self._idx - each for each in padding))
+
+
+@functools.lru_cache(maxsize=8)
+def _numbers(numbers: tuple[int, ...]) -> mx.array:
+    """Nobody may change it in place."""
+    return mx.array(numbers)
+
 
 RowCache.rows = RowsCache
+
+
+class WindowCache(RotatingKVCache):  # type: ignore[misc]
+    """A layer's last keys and values of one row."""
+
+    @classmethod
+    def merge(cls, caches: Sequence[Any]) -> WindowRows:
+        merged: WindowRows = WindowRows.merge(caches)
+        return merged
+
+
+class WindowRows(BatchRotatingKVCache):  # type: ignore[misc]
+    """A layer's last keys and values of a batch."""
+
+    def extract(self, _: int) -> None:
+        """Nothing: mlx-lm extracts each row that ends, and waits for the device three times in each
+        layer; but a window cannot be cut, so no other row can continue with it."""
 
 
 class PackedRows(RowsCache):

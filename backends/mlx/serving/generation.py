@@ -167,11 +167,11 @@ class MLXModel:
         else:
             kind = Kind()
         mask = self._grammars.start(sampling.grammar) if sampling.grammar else None
-        processors = make_processors(sampling, len(prompt), self._vocabulary)
+        processors = [*make_processors(sampling, len(prompt), self._vocabulary)]
         if mask:
             processors.append(mask)
-        # Processors follow the tokens as they are drawn; those must not change afterwards.
-        cuts = self._prefixes.plain and not processors and not kind.window
+        # A token may change afterwards only where the cache can forget it.
+        cuts = self._prefixes.plain and not kind.window
         # A draft model may not guess for a seeded row, which draws once a step, in a batch too.
         seeded = sampling.temperature > 0 and sampling.seed is not None
         can_run_alone = kind == Kind() and not processors and not seeded
@@ -188,6 +188,7 @@ class MLXModel:
                 stop=StopText(sampling.stop),
                 sampler=make_sampler(sampling, cuts=cuts),
                 max_tokens=max(1, min(sampling.max_tokens, room)),
+                processors=processors,
             )
             caches = kind.row_caches(self._model)
             cached = 0
@@ -201,7 +202,7 @@ class MLXModel:
                     self._lanes[Kind()].adopt(*self._solo.release())
                 if kind not in self._lanes:
                     self._lanes[kind] = self._make_lane(kind)
-                self._lanes[kind].insert(row, prompt, cached, caches, processors)
+                self._lanes[kind].insert(row, prompt, cached, caches)
         self._rows[uid] = row
         return cached
 

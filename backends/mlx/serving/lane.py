@@ -6,6 +6,7 @@ one batch with them, and get a lane of their own while there are any.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -55,9 +56,7 @@ class Lane:
     def nbytes(self) -> int:
         return int(self._generator.prompt_cache_nbytes)
 
-    def insert(
-        self, row: Row, prompt: Sequence[int], cached: int, caches: list[Any], processors: list[Any]
-    ) -> None:
+    def insert(self, row: Row, prompt: Sequence[int], cached: int, caches: list[Any]) -> None:
         """Add `row`, whose `caches` hold the first `cached` tokens of its prompt."""
         (row.number,) = self._generator.insert(
             [list(prompt[cached:])],
@@ -65,8 +64,10 @@ class Lane:
             caches=[caches],
             all_tokens=[list(prompt[:cached])],
             samplers=[row.sampler],
-            logits_processors=[processors],
+            logits_processors=[row.processors],
         )
+        if row.mask:
+            row.mask.drawn = functools.partial(self._drawn, row)
         self.rows[row.number] = row
 
     def adopt(
@@ -79,6 +80,7 @@ class Lane:
             caches=[caches],
             all_tokens=[list(read)],
             samplers=[row.sampler],
+            logits_processors=[row.processors],
         )
         self.rows[row.number] = row
 
@@ -132,6 +134,11 @@ class Lane:
             with mx.stream(self.stream):
                 running.extend(started)
 
+    def _drawn(self, row: Row) -> tuple[mx.array, int]:
+        """While a step is built: the tokens of the step before, and the place of `row`."""
+        running = self._generator._generation_batch
+        return running._current_tokens, running.uids.index(row.number)
+
     def remove(self, row: Row) -> None:
         del self.rows[row.number]
         with mx.stream(self.stream):
@@ -163,6 +170,8 @@ class Lane:
     def _replace(self, row: Row, response: Any, drawn: Any) -> None:
         """Replace the token that the generator drew: the row is inserted again, with its cache less
         the last token."""
+        if row.mask:
+            row.mask.replace(drawn.token)
         with mx.stream(self.stream):
             if response.prompt_cache is None:
                 caches, tokens = self._generator.extract_cache([row.number])[row.number]

@@ -31,7 +31,7 @@ def likelihoods(
     """The log-probability of each of `answers` (at least one token) after a prompt of `length`
     tokens: `first` is `read_prompt`'s result, `caches` are what it filled. In nats, summed over
     the tokens as float32."""
-    found = [float(first[answer[0]]) for answer in answers]
+    found = cast(list[float], first[mx.array([answer[0] for answer in answers])].tolist())
     for batch in _batches(answers, length):
         longest = max(len(answers[n]) for n in batch) - 1
         # Padding comes after an answer, where a causal model's earlier tokens do not see it.

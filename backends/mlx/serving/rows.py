@@ -14,6 +14,7 @@ import numpy as np
 
 from backends.base import Delta, FinishReason, Sampling, TokenLogprob
 from backends.mlx.sampling.grammar import GrammarMask
+from backends.mlx.sampling.penalties import Processor
 from backends.mlx.sampling.sampler import RandomSampler, Sampler
 from backends.text import StopText
 
@@ -47,6 +48,7 @@ class Row:
     stop: StopText
     sampler: Sampler
     max_tokens: int
+    processors: list[Processor | GrammarMask]
     number: int = -1
     tokens: int = 0  # generated so far
 

@@ -20,6 +20,7 @@ import numpy as np
 from mlx_lm.models.cache import can_trim_prompt_cache, make_prompt_cache, trim_prompt_cache
 
 from backends.base import Delta, UnsupportedModel
+from backends.mlx.sampling.nucleus import Logprobs
 from backends.mlx.sampling.sampler import RandomSampler
 from backends.mlx.serving.adapters import nbytes
 from backends.mlx.serving.prefix_cache import PrefixCache
@@ -144,7 +145,7 @@ class SoloLane:
         return logprobs
 
     def _emit(self, row: Row, guesses: list[int], logprobs: mx.array) -> list[Delta]:
-        chosen = self._draw(row, logprobs)
+        chosen, known = self._draw(row, logprobs)
         good = 0
         while good < len(guesses) and guesses[good] == chosen[good]:
             good += 1
@@ -155,7 +156,7 @@ class SoloLane:
         deltas: list[Delta] = []
         for position in range(good + 1):
             first = not row.started
-            deltas.append(self._add(row, chosen[position], logprobs[position]))
+            deltas.append(self._add(row, chosen[position], known[position]))
             ended = deltas[-1].finish_reason is not None
             if self._prefixes and (first or ended):
                 self._prefixes.keep(row.root, self._read, self._caches[:-1])
@@ -164,15 +165,16 @@ class SoloLane:
                 break
         return deltas
 
-    def _draw(self, row: Row, logprobs: mx.array) -> list[int]:
+    def _draw(self, row: Row, logprobs: mx.array) -> tuple[list[int], Logprobs]:
+        """A token for each row of `logprobs`, and these in the host's memory."""
         drawn = row.sampler(logprobs)
         mx.eval(drawn, logprobs)
         chosen = [int(token) for token in memoryview(drawn)]
+        known = np.asarray(memoryview(logprobs), np.float32)
         if isinstance(row.sampler, RandomSampler) and row.sampler.cuts:
-            known = np.asarray(memoryview(logprobs), np.float32)
             for n, token in enumerate(chosen):
                 chosen[n] = row.sampler.complete(token, known[n], row.tokens + n)
-        return chosen
+        return chosen, known
 
     def _undo(self, count: int) -> None:
         """Remove the last `count` tokens, which were wrong guesses."""
@@ -184,8 +186,7 @@ class SoloLane:
             trim_prompt_cache(self._draft_caches, wrong)
             self._draft_read -= wrong
 
-    def _add(self, row: Row, token: int, logprobs: mx.array) -> Delta:
-        mx.eval(logprobs)
+    def _add(self, row: Row, token: int, logprobs: Logprobs) -> Delta:
         reason = "length" if row.tokens + 1 >= row.max_tokens else None
         if token in self._ends:
             reason = "stop"

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import mlx.core as mx
 import numpy as np
 import pytest
 
-from backends.base import BackendError, LoadedModel, LoadOptions, Sampling
+from backends.base import BackendError, Grammar, LoadedModel, LoadOptions, Sampling
+from backends.mlx.sampling.filters import apply_top_p, likeliest
+from backends.mlx.sampling.grammar import GrammarMask
 from backends.mlx.sampling.nucleus import CANDIDATES
 from backends.mlx.sampling.penalties import make_processors
 from backends.mlx.sampling.sampler import RandomSampler, make_sampler
@@ -63,6 +66,55 @@ def test_a_seed_draws_the_same_alone_and_among_others(
     rows = run(model, others, *(seeded(n, question) for n, question in enumerate(QUESTIONS)))
     assert [row.tokens for row in rows[1:]] == alone
     assert run(model, seeded(99, QUESTIONS[0]))[0].tokens != alone[0]
+
+
+@pytest.mark.parametrize("size", [5, 1000, 4999, 49_152])
+@pytest.mark.parametrize("count", [2, 40, 1097])
+def test_the_likeliest_tokens_are_those_of_a_sort(size: int, count: int) -> None:
+    """Few values, so that many tokens are equally likely, and impossible ones."""
+    count = min(count, size - 1)
+    random = np.random.default_rng(size)
+    logprobs = -random.integers(1, 200, (3, size)).astype(np.float32)
+    logprobs[1, random.random(size) < 0.99] = -np.inf
+    tokens, values = (np.array(found) for found in likeliest(mx.array(logprobs), count))
+    assert (np.sort(values) == np.sort(logprobs)[:, -count:]).all()
+    assert (np.diff(tokens.astype(int)) >= 0).all()
+    possible = np.isfinite(values)
+    assert (np.take_along_axis(logprobs, tokens, 1)[possible] == values[possible]).all()
+    for row, known in zip(tokens, possible, strict=True):
+        assert len(set(row[known])) == known.sum()
+
+
+@pytest.mark.parametrize("filters", [{"top_p": 0.9}, {"top_k": 40}, {"top_k": 40, "top_p": 0.9}])
+def test_no_sampler_sorts_the_vocabulary(
+    filters: dict[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On Metal and CUDA a partition is a whole sort."""
+    sizes: list[int] = []
+    for name in ("sort", "argsort", "partition", "argpartition"):
+
+        def counting(
+            array: mx.array, *args: object, real: object = getattr(mx, name), **more: object
+        ) -> mx.array:
+            sizes.append(array.shape[-1])
+            return real(array, *args, **more)  # type: ignore[operator,no-any-return]
+
+        monkeypatch.setattr(mx, name, counting)
+    sampling = Sampling(temperature=1.0, **filters)  # type: ignore[arg-type]
+    mx.eval(make_sampler(sampling, cuts=True)(mx.zeros((2, 128_256))))
+    assert sizes
+    assert max(sizes) < 128_256 / 4
+
+
+@pytest.mark.parametrize("top_p", [0.0001, 0.5, 0.9, 0.99])
+def test_top_p_keeps_what_its_definition_says_and_all_that_are_as_likely(top_p: float) -> None:
+    random = np.random.default_rng(7)
+    logits = random.integers(-20, 20, (4, 3000)).astype(np.float32) / 4
+    logprobs = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    probs = np.exp(logprobs.astype(np.float64))
+    likelier = np.array([[row[row > one].sum() for one in row] for row in probs])
+    kept = np.isfinite(np.array(apply_top_p(mx.array(logprobs), top_p)))
+    assert (kept == (likelier < top_p)).all()
 
 
 def flat(tokens: int, spread: float) -> mx.array:
@@ -137,6 +189,36 @@ def test_rows_with_flat_distributions_continue_after_a_second_draw(
     assert again.tokens == run(fresh, Row(prompt=prompt))[0].tokens
     loaded.close()
     fresh.close()
+
+
+def test_what_follows_the_answer_follows_a_second_draw(
+    tiny_base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A grammar and a penalty that forbids every token to come twice, on logits so flat that most
+    draws fall beyond the candidates."""
+    from backends.mlx.serving.generation import load_model
+
+    replaced: list[int] = []
+    real = GrammarMask.replace
+
+    def counting(mask: GrammarMask, token: int) -> None:
+        replaced.append(token)
+        real(mask, token)
+
+    monkeypatch.setattr(GrammarMask, "replace", counting)
+    loaded = load_model(tiny_base)
+    flat = {"max_tokens": 15, "temperature": 1.0, "top_p": 0.95, "seed": 5}
+    once = Sampling(**flat, presence_penalty=99.0)  # type: ignore[arg-type]
+    words = Sampling(**flat, grammar=Grammar("regex", "[a-z ]{400}"))  # type: ignore[arg-type]
+    rows = [Row(sampling=once), Row(sampling=words), Row(QUESTIONS[1])]
+    alone = [run(loaded, row)[0] for row in rows]
+    assert len(set(alone[0].tokens)) == 15
+    assert len(alone[1].tokens) == 15
+    assert len(replaced) > 3
+    assert re.fullmatch("[a-z ]+", alone[1].text)
+    again = [Row(row.question, sampling=row.sampling, after=n) for n, row in enumerate(rows)]
+    assert [row.tokens for row in run(loaded, *again)] == [row.tokens for row in alone]
+    loaded.close()
 
 
 @pytest.mark.parametrize("top_p", [1.0, 0.9])
