@@ -105,11 +105,12 @@ class ToolCall:
 @dataclass(frozen=True)
 class ThoughtMarks:
     """Between which marks a model writes its thoughts, before the words of its answer; `opened` when
-    the prompt ends with the opening one."""
+    the prompt ends with the opening one, `closed` when it ends with thoughts that are over."""
 
     open: str = "<think>"
     close: str = "</think>"
     opened: bool = False
+    closed: bool = False
 
 
 @dataclass(frozen=True)

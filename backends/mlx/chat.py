@@ -58,7 +58,7 @@ def thought_marks(tokenizer: Any, prompt: Sequence[int]) -> ThoughtMarks:
     if tokenizer.has_thinking:
         marks = ThoughtMarks(tokenizer.think_start, tokenizer.think_end)
     end = str(tokenizer.decode(list(prompt[-_MARK_TOKENS:]))).rstrip()
-    return replace(marks, opened=end.endswith(marks.open))
+    return replace(marks, opened=end.endswith(marks.open), closed=end.endswith(marks.close))
 
 
 def require_tools(tokenizer: Any, model: str) -> None:

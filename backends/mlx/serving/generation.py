@@ -49,9 +49,11 @@ from backends.mlx.files.config import find_context_length
 from backends.mlx.files.identity import identity
 from backends.mlx.files.loading import open_model
 from backends.mlx.kernels.quick import quicken
+from backends.mlx.sampling.following import Rule, RuleMask
 from backends.mlx.sampling.grammar import Grammars
 from backends.mlx.sampling.penalties import make_processors
 from backends.mlx.sampling.sampler import make_sampler
+from backends.mlx.sampling.thinking import MarkTokens, ThinkingRule
 from backends.mlx.serving.adapters import BASE, AdapterBank, AdapterRows, RoutedModel, nbytes
 from backends.mlx.serving.caches import Kind, check_packing
 from backends.mlx.serving.embeddings import embed
@@ -118,6 +120,7 @@ class MLXModel:
         self._prefixes = prefixes or PrefixCache(model, 0)
         self._vocabulary = vocabulary_size(model)
         self._grammars = Grammars(tokenizer, self._vocabulary)
+        self._think_tokens = MarkTokens.of(tokenizer, self._vocabulary)
         self._answers = functools.lru_cache(maxsize=1024)(
             functools.partial(whole_answer, tokenizer)
         )
@@ -166,7 +169,8 @@ class MLXModel:
             kind = Kind(bits=self._options.kv_bits)
         else:
             kind = Kind()
-        mask = self._grammars.start(sampling.grammar) if sampling.grammar else None
+        rule = self._rule(prompt, sampling)
+        mask = RuleMask(rule) if rule else None
         processors = [*make_processors(sampling, len(prompt), self._vocabulary)]
         if mask:
             processors.append(mask)
@@ -281,6 +285,16 @@ class MLXModel:
 
     def tool_grammar(self, tools: Sequence[dict[str, Any]]) -> Grammar:
         return tool_grammar(self._tokenizer, self.name, tools)
+
+    def _rule(self, prompt: Sequence[int], sampling: Sampling) -> Rule | None:
+        """What decides which tokens may come next, if anything does."""
+        grammar = self._grammars.start(sampling.grammar) if sampling.grammar else None
+        if self._think_tokens is None or (grammar is None and sampling.thinking_budget is None):
+            return grammar
+        marks = self.thought_marks(prompt)
+        if marks.closed:
+            return grammar
+        return ThinkingRule(self._think_tokens, marks, sampling.thinking_budget, grammar)
 
     def _room(self, prompt: Sequence[int]) -> int:
         """Tokens that fit after `prompt`. Raises PromptTooLong, and BackendError for a token beyond

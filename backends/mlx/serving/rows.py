@@ -13,7 +13,7 @@ import mlx.core as mx
 import numpy as np
 
 from backends.base import Delta, FinishReason, Sampling, TokenLogprob
-from backends.mlx.sampling.grammar import GrammarMask
+from backends.mlx.sampling.following import RuleMask
 from backends.mlx.sampling.penalties import Processor
 from backends.mlx.sampling.sampler import RandomSampler, Sampler
 from backends.text import StopText
@@ -44,11 +44,11 @@ class Row:
     detokenizer: Any
     pieces: Pieces
     root: bytes
-    mask: GrammarMask | None
+    mask: RuleMask | None
     stop: StopText
     sampler: Sampler
     max_tokens: int
-    processors: list[Processor | GrammarMask]
+    processors: list[Processor | RuleMask]
     number: int = -1
     tokens: int = 0  # generated so far
 
