@@ -28,7 +28,7 @@ class ChatMessage(BaseModel):
 
 
 class SamplingIn(BaseModel):
-    """How tokens are chosen. By default the answer is greedy and repeatable."""
+    """How the answer is made. By default it is greedy and repeatable."""
 
     max_tokens: Annotated[int, Field(ge=1, le=131_072)] = DEFAULT_MAX_TOKENS
     temperature: Annotated[float, Field(ge=0, le=2, description="0 is greedy")] = 0.0
@@ -58,6 +58,13 @@ class SamplingIn(BaseModel):
         int | None,
         Field(ge=0, description="After so many tokens of thoughts the answer has to begin"),
     ] = None
+    template: Annotated[
+        dict[str, Any],
+        Field(
+            max_length=50,
+            description="Variables of the model's chat template, such as enable_thinking",
+        ),
+    ] = {}
     json_schema: Annotated[
         dict[str, Any] | None, Field(description="The answer is JSON that fits this schema")
     ] = None
@@ -105,13 +112,6 @@ class InferenceIn(SamplingIn):
     tools: Annotated[
         list[dict[str, Any]], Field(max_length=128, description="OpenAI's function descriptions")
     ] = []
-    template: Annotated[
-        dict[str, Any],
-        Field(
-            max_length=50,
-            description="Variables of the model's chat template, such as enable_thinking",
-        ),
-    ] = {}
     deadline_s: Annotated[
         float | None,
         Field(gt=0, le=86_400, description="Seconds after which the request fails"),
