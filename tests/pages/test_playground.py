@@ -98,15 +98,15 @@ def test_thoughts_are_folded_once_the_answer_begins(page: Page) -> None:
     expect(thoughts.get_by_text("Thinking…")).to_be_visible()
     [answer] = finished(page, 1).all()
     expect(answer.locator(".text").get_by_role("heading", name="Plan")).to_be_visible()
-    expect(thoughts.locator(".said")).to_be_hidden()
+    expect(thoughts.locator(".inner")).to_be_hidden()
     thoughts.get_by_text("Thoughts").click()
-    expect(thoughts.locator(".said")).to_contain_text("adapter amber anchor")
+    expect(thoughts.locator(".inner")).to_contain_text("adapter amber anchor")
     # They are kept with the answer, and a budget cuts them.
     page.get_by_role("button", name="Save", exact=True).click()
     page.wait_for_url("**/playground/?conversation=*")
     page.reload()
     page.locator(".thoughts").get_by_text("Thoughts").click()
-    expect(page.locator(".thoughts .said")).to_contain_text("adapter amber anchor")
+    expect(page.locator(".thoughts .inner")).to_contain_text("adapter amber anchor")
     expect(page.get_by_label("Thinking", exact=True)).to_have_value("on")
 
 

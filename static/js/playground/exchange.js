@@ -159,7 +159,7 @@ export class Exchange {
     place.dataset.thinking = thinking ? "yes" : "";
     place.hidden = !thoughts;
     place.querySelector("summary").textContent = thinking ? "Thinking…" : "Thoughts";
-    place.querySelector(".said").textContent = thoughts;
+    place.querySelector(".inner").textContent = thoughts;
   }
 
   showFigures() {
