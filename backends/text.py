@@ -30,7 +30,7 @@ class StopText:
             at, self.found = min(found, key=lambda place: place[0])
             self.stopped, self._held = True, ""
             return text[:at]
-        held = max(_overlap(text, s) for s in self._stop)
+        held = max(overlap(text, s) for s in self._stop)
         shown = len(text) - held
         self._held = text[shown:]
         return text[:shown]
@@ -41,7 +41,7 @@ class StopText:
         return held
 
 
-def _overlap(text: str, stop: str) -> int:
+def overlap(text: str, stop: str) -> int:
     """Length of the longest end of `text` that begins `stop` without completing it."""
     for length in range(min(len(text), len(stop) - 1), 0, -1):
         if text.endswith(stop[:length]):

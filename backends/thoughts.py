@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
+
+from backends.text import overlap
 
 if TYPE_CHECKING:  # files are read in a process that needs nothing of the contract
     from backends.base import Thoughts
@@ -107,6 +109,58 @@ def places(text: str, *, opened: bool = False) -> Iterator[tuple[int, int]]:
         yield 0, end
     for block in _INNER.finditer(text, end):
         yield block.span()
+
+
+class Divider:
+    """Tells thoughts and words apart while an answer comes. What may be the beginning of a mark, and
+    the white space around marks, is held back until it is clear."""
+
+    def __init__(self, open: str = OPEN, close: str = CLOSE, *, opened: bool = False) -> None:
+        self._open, self._close = open, close
+        self._held = ""
+        self._begun = False  # something was said since the last mark
+        self._state: Literal["before", "thinking", "words"] = "thinking" if opened else "before"
+
+    @property
+    def is_thinking(self) -> bool:
+        return self._state == "thinking"
+
+    def push(self, text: str) -> tuple[str, str]:
+        """Add the next piece; (thoughts, words) that may be shown."""
+        if self._state == "words" and self._begun:
+            return "", text
+        text = self._held + text
+        self._held = ""
+        if self._state == "before":
+            begun = text.lstrip()
+            if not begun.startswith(self._open):
+                if self._open.startswith(begun):
+                    self._held = text
+                    return "", ""
+                self._state, self._begun = "words", True
+                return "", text
+            self._state, text = "thinking", begun.removeprefix(self._open)
+        thoughts = ""
+        if self._state == "thinking":
+            before, closed, after = text.partition(self._close)
+            thoughts = before if self._begun else before.lstrip()
+            if not closed:
+                kept = overlap(thoughts, self._close)
+                whole = thoughts[: len(thoughts) - kept]
+                thoughts = whole.rstrip()
+                self._held = whole[len(thoughts) :] + text[len(text) - kept :]
+                self._begun = self._begun or bool(thoughts)
+                return thoughts, ""
+            thoughts = thoughts.rstrip()
+            self._state, self._begun, text = "words", False, after
+        words = text.lstrip()
+        self._begun = bool(words)
+        return thoughts, words
+
+    def flush(self) -> tuple[str, str]:
+        """The answer ended: what was held back."""
+        held, self._held = self._held, ""
+        return (held.rstrip(), "") if self.is_thinking else ("", held)
 
 
 def standing(text: str, known: Collection[str]) -> Iterator[tuple[int, int]]:

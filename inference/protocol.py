@@ -41,7 +41,7 @@ class Generate(_Request):
     """Answer `messages`, or continue `text` when there are none, with the base model, changed by
     the adapter when there is one.
 
-    `tools` are OpenAI's function descriptions. Keys take turns: at most `key_running` requests
+    `tools` are OpenAI's function descriptions, `template` variables of the chat template. Keys take turns: at most `key_running` requests
     of a `key` run and `key_waiting` wait at a time (None: no limit).
     One of `forced_tools` (names) must be called, if there are any.
     With `labels` the answer is the likeliest of them, whatever the sampling says, and its one
@@ -56,6 +56,7 @@ class Generate(_Request):
     messages: list[Message] = []
     text: str = ""
     tools: list[dict[str, Any]] = []
+    template: dict[str, Any] = {}
     forced_tools: list[str] = []
     labels: list[str] = []
     sampling: Sampling
@@ -86,6 +87,7 @@ class Count(_Request):
     adapter: Folder | None = None
     messages: list[Message]
     tools: list[dict[str, Any]] = []
+    template: dict[str, Any] = {}
 
 
 class Load(_Request):
@@ -178,13 +180,15 @@ class Called(TypedDict):
 
 @dataclass(frozen=True)
 class Chunk:
-    """The next piece of the answer; `text` is empty only when there are logprobs to send.
+    """The next piece of the answer, or of the thoughts before it; `text` is empty when there are only
+    logprobs or thoughts to send.
 
-    `logprobs` has an entry for each token since the last chunk, when they were requested.
+    `logprobs` has an entry for each token of the answer since the last chunk, when they were requested.
     """
 
     text: str
     logprobs: list[TokenInfo] | None = None
+    thoughts: str = ""
     event: Literal["delta"] = "delta"
 
 
@@ -195,7 +199,7 @@ class Done:
     what the answer says beside them, and the finish reason is "tool_calls", or "length" when the
     limit of tokens cut a further call, whose beginning is among the chunks. `stop` is the stop
     string that ended it, if one did. `labels` are those of the request with their probabilities,
-    which sum to 1, the likeliest first.
+    which sum to 1, the likeliest first. `thought_tokens` of the completion's were thoughts.
     """
 
     finish_reason: FinishReason
@@ -209,6 +213,7 @@ class Done:
     tool_calls: list[Called] = field(default_factory=list)
     stop: str = ""
     labels: list[tuple[str, float]] = field(default_factory=list)
+    thought_tokens: int = 0
     event: Literal["done"] = "done"
 
 

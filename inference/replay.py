@@ -183,6 +183,7 @@ async def _answer(served: Served, answer: ReplayAnswer) -> str:
         prompts=[answer.prompt],
         sampling=sampling_from(row.params if row else {}),
         tools=(row.tools or []) if row else [],
+        template=(row.params.get("template") or {}) if row else {},
     )
     [now] = await generate_unlogged(
         served, request, request_id=uuid.uuid4().hex, key="replay", key_running=AT_ONCE

@@ -33,6 +33,7 @@ from backends.base.generation import (
     Memory,
     Message,
     Sampling,
+    ThoughtMarks,
     TokenLogprob,
     ToolCall,
 )
@@ -96,6 +97,7 @@ __all__ = [
     "Started",
     "Stepped",
     "TemplateMismatch",
+    "ThoughtMarks",
     "Thoughts",
     "TokenLogprob",
     "Tokenizing",

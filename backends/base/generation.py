@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NotRequired, Protocol, TypedDict, runtime_checkable
 
 
 class Message(TypedDict):
-    """One chat message, as in the OpenAI API. An assistant's `tool_calls` and a tool's
-    `tool_call_id` and `name` are there only when they apply."""
+    """One chat message, as in the OpenAI API. An assistant's `tool_calls` and `reasoning_content` (what
+    it thought before its answer) and a tool's `tool_call_id` and `name` are there only when they
+    apply."""
 
     role: str
     content: str
+    reasoning_content: NotRequired[str]
     tool_calls: NotRequired[list[dict[str, Any]]]
     tool_call_id: NotRequired[str]
     name: NotRequired[str]
@@ -39,7 +41,8 @@ class Sampling:
     `repetition_context` ones, prompt included; presence and frequency penalties are OpenAI's and
     look at the answer alone. `logit_bias` is (token, added to its logit). With `logprobs`, each
     step reports the `top_logprobs` most likely tokens. `max_kv_tokens` keeps a rotating window of
-    that many tokens of context, 0 all of them.
+    that many tokens of context, 0 all of them. After `thinking_budget` tokens of thoughts the model
+    has to close them and answer.
     """
 
     max_tokens: int = 256
@@ -58,6 +61,7 @@ class Sampling:
     top_logprobs: int = 0
     grammar: Grammar | None = None
     max_kv_tokens: int = 0
+    thinking_budget: int | None = None
 
 
 FinishReason = Literal["stop", "length", "tool_calls"]
@@ -97,6 +101,17 @@ class ToolCall:
 
     name: str
     arguments: str
+
+
+@dataclass(frozen=True)
+class ThoughtMarks:
+    """Between which marks a model writes its thoughts, before the words of its answer; `opened` when
+    the prompt ends with the opening one, `closed` when it ends with thoughts that are over."""
+
+    open: str = "<think>"
+    close: str = "</think>"
+    opened: bool = False
+    closed: bool = False
 
 
 @dataclass(frozen=True)
@@ -164,10 +179,18 @@ class LoadedModel(Protocol):
         ...
 
     def encode(
-        self, messages: Sequence[Message], tools: Sequence[dict[str, Any]] | None = None
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[dict[str, Any]] | None = None,
+        template: Mapping[str, Any] | None = None,
     ) -> list[int]:
         """Token ids of the chat, rendered with the model's template and a generation prompt.
-        `tools` are described to the template as JSON schemas."""
+        `tools` are described to the template as JSON schemas; `template` are variables of its own,
+        such as `enable_thinking`."""
+        ...
+
+    def thought_marks(self, prompt: Sequence[int]) -> ThoughtMarks:
+        """How the answer to `prompt` marks its thoughts, if it has any."""
         ...
 
     def encode_text(self, text: str) -> list[int]:

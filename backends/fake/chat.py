@@ -13,21 +13,41 @@ from collections.abc import Sequence
 from typing import Any
 
 from backends.base import BackendError, Message, ToolCall
+from backends.thoughts import OPEN
 
 _BYTES = 60_000  # from here on a token is a byte of the description of tools
 _OPEN, _CLOSE = "<tool_call>", "</tool_call>"
 
 
-def encode(messages: Sequence[Message], tools: Sequence[dict[str, Any]] | None = None) -> list[int]:
-    """The fake's chat template and tokenizer."""
+def encode(
+    messages: Sequence[Message],
+    tools: Sequence[dict[str, Any]] | None = None,
+    *,
+    thinks: bool = False,
+) -> list[int]:
+    """The fake's chat template and tokenizer; with `thinks` the template opens the thoughts."""
     described = json.dumps(list(tools)).encode() if tools else b""
     turns = "".join(_turn(message) for message in messages)
-    return [_BYTES + byte for byte in described] + encode_text(f"{turns}<|assistant|>")
+    opening = f"<|assistant|>{OPEN if thinks else ''}"
+    return [_BYTES + byte for byte in described] + encode_text(f"{turns}{opening}")
+
+
+def thinks(prompt: Sequence[int]) -> bool:
+    """Whether the template of `prompt` opened thoughts."""
+    return list(prompt[-len(_THINKING) :]) == _THINKING
+
+
+def unthinking(prompt: Sequence[int]) -> Sequence[int]:
+    """The prompt without what opened the thoughts."""
+    return prompt[: -len(encode_text(OPEN))]
 
 
 def encode_text(text: str) -> list[int]:
     """One token per word or mark."""
     return [1000 + zlib.crc32(piece.encode()) % 48000 for piece in re.findall(r"\w+|\S", text)]
+
+
+_THINKING = encode_text(f"<|assistant|>{OPEN}")
 
 
 def called_tool(prompt: Sequence[int]) -> dict[str, Any] | None:

@@ -11,8 +11,9 @@ import random
 import re
 import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from backends.base import (
     Memory,
     Message,
     Sampling,
+    ThoughtMarks,
     TokenLogprob,
     ToolCall,
     UnsupportedModel,
@@ -34,6 +36,7 @@ from backends.fake import chat, grammar
 from backends.prefixes import BLOCK, PrefixTree
 from backends.prompts import room_after
 from backends.text import StopText
+from backends.thoughts import CLOSE
 
 _WORDS = (
     "adapter amber anchor apple autumn basin birch bridge candle canyon café cedar circle cloud "
@@ -44,6 +47,7 @@ _WORDS = (
 )
 WORDS = tuple(_WORDS.split())
 END = 2  # the token that ends a reply
+THOUGHT_END = 3
 BYTES_PER_TOKEN = 64  # what a cache of a small model would hold
 EMBEDDING = 32  # numbers of a vector
 
@@ -115,10 +119,16 @@ class FakeModel:
         self._prefixes.shrink(most_bytes)
 
     def encode(
-        self, messages: Sequence[Message], tools: Sequence[dict[str, Any]] | None = None
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[dict[str, Any]] | None = None,
+        template: Mapping[str, Any] | None = None,
     ) -> list[int]:
-        """One token per word or mark."""
-        return chat.encode(messages, tools)
+        """One token per word or mark. It thinks when `enable_thinking` is true."""
+        return chat.encode(messages, tools, thinks=bool((template or {}).get("enable_thinking")))
+
+    def thought_marks(self, prompt: Sequence[int]) -> ThoughtMarks:
+        return ThoughtMarks(opened=chat.thinks(prompt))
 
     def encode_text(self, text: str) -> list[int]:
         return chat.encode_text(text)
@@ -168,10 +178,13 @@ class FakeModel:
             raise BackendError(f"The row {uid} is already running; give every row its own name.")
         room = room_after(prompt, self.context_length, self.name)
         root = self._adapter_digest(adapter)
-        randomness = random.Random(_digest(prompt, root, sampling))
+        thinks = chat.thinks(prompt)
+        asked = chat.unthinking(prompt) if thinks else prompt
+        randomness = random.Random(_digest(asked, root, sampling))
+        words = self._answer(asked, sampling, randomness)
         self._rows[uid] = _Row(
             uid=uid,
-            pieces=self._answer(prompt, sampling, randomness),
+            pieces=chain(_thoughts(sampling), words) if thinks else words,
             root=root,
             sampling=sampling,
             room=max(1, min(sampling.max_tokens, room)),
@@ -261,6 +274,14 @@ class FakeModel:
     def _remember(self, row: _Row) -> None:
         if not row.sampling.max_kv_tokens:
             self._prefixes.add(row.root, row.tokens, BYTES_PER_TOKEN, lambda start, stop: None)
+
+
+def _thoughts(sampling: Sampling) -> Iterator[tuple[int, bytes]]:
+    """Twelve words, or as many as the budget allows."""
+    words = WORDS[:12] if sampling.thinking_budget is None else WORDS[: sampling.thinking_budget]
+    *thoughts, _end = _spell(words[:12])
+    yield from thoughts
+    yield THOUGHT_END, f"{CLOSE}\n\n".encode()
 
 
 def _digest(prompt: Sequence[int], adapter: bytes, sampling: Sampling) -> bytes:

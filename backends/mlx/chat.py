@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import jinja2
 from mlx_lm.tool_parsers import json_tools
 
-from backends.base import BackendError, Grammar, Message, ToolCall, first_line
+from backends.base import BackendError, Grammar, Message, ThoughtMarks, ToolCall, first_line
 from backends.mlx import plain
+
+_MARK_TOKENS = 16  # at the end of a prompt; an opening mark and the white space after it have fewer
+# What templates are given anyway.
+_TAKEN = frozenset({"messages", "tools", "tokenize", "add_generation_prompt"})
 
 
 def chat_tokens(
@@ -18,8 +23,10 @@ def chat_tokens(
     model: str,
     messages: Sequence[Message],
     tools: Sequence[dict[str, Any]] | None = None,
+    template: Mapping[str, Any] | None = None,
 ) -> list[int]:
-    """The prompt of a served model. Special tokens in messages are text (see `plain`).
+    """The prompt of a served model. Special tokens in messages are text (see `plain`). `template` are
+    variables of the model's own template.
 
     Raises BackendError when the model has no chat template or the template refuses.
     """
@@ -27,7 +34,8 @@ def chat_tokens(
         raise BackendError(
             f"The model {model} has no chat template; choose an instruction-tuned model."
         )
-    described = {"tools": list(tools)} if tools else {}
+    own = {key: value for key, value in (template or {}).items() if key not in _TAKEN}
+    described = {**own, **({"tools": list(tools)} if tools else {})}
     hidden, typed = plain.hide([_for_template(message) for message in messages], tokenizer)
     try:
         tokens = tokenizer.apply_chat_template(
@@ -42,6 +50,15 @@ def chat_tokens(
             f"The chat template of {model} refuses these messages: {first_line(error)}"
         ) from error
     return [int(token) for token in tokens]
+
+
+def thought_marks(tokenizer: Any, prompt: Sequence[int]) -> ThoughtMarks:
+    """How the model's own template marks thoughts, or as most do: data sets may teach that."""
+    marks = ThoughtMarks()
+    if tokenizer.has_thinking:
+        marks = ThoughtMarks(tokenizer.think_start, tokenizer.think_end)
+    end = str(tokenizer.decode(list(prompt[-_MARK_TOKENS:]))).rstrip()
+    return replace(marks, opened=end.endswith(marks.open), closed=end.endswith(marks.close))
 
 
 def require_tools(tokenizer: Any, model: str) -> None:

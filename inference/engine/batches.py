@@ -8,15 +8,14 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from functools import partial
 
-from backends.base import Message
 from inference.engine.failures import failure, out_of_budget
 from inference.engine.memory.residents import Resident, Residents
 from inference.engine.requests.places import Place
 from inference.engine.requests.rendering import Rendering
 from inference.engine.requests.row import Row
-from inference.protocol import Event
+from inference.protocol import Count, Event
 
 _MEMORY_EVERY_S = 0.25
 
@@ -163,9 +162,8 @@ class Batches:
         self.counts["prompt_tokens"] += tokens
         return vectors, tokens
 
-    def count(
-        self, place: Place, messages: Sequence[Message], tools: Sequence[dict[str, Any]]
-    ) -> int:
+    def count(self, place: Place, chat: Count) -> int:
         """How many tokens a chat has."""
         model = self._residents.get(place).model
-        return len(self.rendering.limited(lambda: model.encode(messages, tools or None)))
+        render = partial(model.encode, chat.messages, chat.tools or None, chat.template)
+        return len(self.rendering.limited(render))

@@ -195,7 +195,7 @@ class Engine:
             return await self._embedding.answer(request)
         if isinstance(request, Count):
             place = await self._place(request)
-            counting = self._thread.count(place, request.messages, request.tools)
+            counting = self._thread.count(place, request)
             return {"tokens": await asyncio.wrap_future(counting)}
         assert isinstance(request, Unload)
         return {"unloaded": await self._unload(request)}

@@ -19,7 +19,7 @@ from typing import Any
 
 import structlog
 
-from backends.base import Backend, DeviceInfo, Message
+from backends.base import Backend, DeviceInfo
 from inference.engine.batches import Batches
 from inference.engine.failures import failing, stopping
 from inference.engine.memory import neighbours
@@ -27,7 +27,7 @@ from inference.engine.memory.residents import Key, Limits, Resident, Residents
 from inference.engine.requests.places import Place
 from inference.engine.requests.row import Row
 from inference.engine.requests.waiting import Waiting
-from inference.protocol import Event
+from inference.protocol import Count, Event
 from registry.errors import TooManyRequests
 
 log = structlog.get_logger(__name__)
@@ -176,11 +176,9 @@ class GenerationThread:
         wait for them."""
         return self.call(lambda: self._batches.embed(place, texts))
 
-    def count(
-        self, place: Place, messages: Sequence[Message], tools: Sequence[dict[str, Any]]
-    ) -> Future[int]:
+    def count(self, place: Place, chat: Count) -> Future[int]:
         """How many tokens a chat has."""
-        return self.call(lambda: self._batches.count(place, messages, tools))
+        return self.call(lambda: self._batches.count(place, chat))
 
     # ----------------------------------------------------- called on the event loop: memory
 

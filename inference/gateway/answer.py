@@ -15,12 +15,13 @@ Events = AsyncGenerator[tuple[int, Started | Chunk | Done]]
 
 @dataclass
 class Answer:
-    """One whole answer. `done` has its finish reason, tool calls, usage and timings; `logprobs`
+    """One whole answer: its words, and the thoughts before them. `done` has its finish reason, tool calls, usage and timings; `logprobs`
     its tokens, when they were requested."""
 
     served: Served
     request_id: str = ""
     text: str = ""
+    thoughts: str = ""
     logprobs: list[TokenInfo] = field(default_factory=list)
     done: Done = field(init=False)
 
@@ -38,15 +39,17 @@ async def collect(served: Served, events: Events, answers: int) -> list[Answer]:
     """The whole answers, in order, once the last has ended. Raises what `events` raises."""
     whole = [Answer(served) for _ in range(answers)]
     texts: list[list[str]] = [[] for _ in whole]
+    thoughts: list[list[str]] = [[] for _ in whole]
     async with aclosing(events):
         async for index, event in events:
             if isinstance(event, Chunk):
                 texts[index].append(event.text)
+                thoughts[index].append(event.thoughts)
                 whole[index].logprobs += event.logprobs or []
             elif isinstance(event, Started):
                 whole[index].request_id = event.request_id
             else:
                 whole[index].done = event
-    for answer, pieces in zip(whole, texts, strict=True):
-        answer.text = "".join(pieces)
+    for answer, words, thought in zip(whole, texts, thoughts, strict=True):
+        answer.text, answer.thoughts = "".join(words), "".join(thought)
     return whole

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any
@@ -146,7 +146,10 @@ async def embed(model: str, texts: Sequence[str], caller: Caller) -> Embeddings:
 
 
 async def count_tokens(
-    model: str, messages: Sequence[Message], tools: Sequence[dict[str, Any]]
+    model: str,
+    messages: Sequence[Message],
+    tools: Sequence[dict[str, Any]],
+    template: Mapping[str, Any],
 ) -> int:
     """How many tokens a chat has before its answer. Raises HubError."""
     base, adapter = folders(await aresolve(model))
@@ -156,6 +159,7 @@ async def count_tokens(
         adapter=adapter,
         messages=list(messages),
         tools=list(tools),
+        template=dict(template),
     )
     return await client.count(request)
 
@@ -198,6 +202,7 @@ def _end(span: Span, record: Record) -> None:
         span.set_attribute("gen_ai.response.finish_reasons", [record.done.finish_reason])
         span.set_attribute("hub.first_token_ms", record.done.first_token_ms)
         span.set_attribute("hub.cached_tokens", record.done.cached_tokens)
+        span.set_attribute("gen_ai.usage.reasoning.output_tokens", record.done.thought_tokens)
     if record.status == InferenceRequest.Status.FAILED:
         span.set_status(Status(StatusCode.ERROR, record.error))
     span.end()

@@ -6,6 +6,7 @@ import asyncio
 import time
 import uuid
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import structlog
 from django.conf import settings
@@ -38,6 +39,7 @@ class Record:
     prompt_tokens: int = 0
     completion_tokens: int = 0  # of an answer cut short: the pieces sent
     chunks: list[str] = field(default_factory=list)
+    thoughts: list[str] = field(default_factory=list)
     written: bool = False
 
     def for_engine(self) -> Generate:
@@ -56,6 +58,7 @@ class Record:
             self.prompt_tokens = event.prompt_tokens
         elif isinstance(event, Chunk):
             self.chunks.append(event.text)
+            self.thoughts.append(event.thoughts)
             self.completion_tokens += 1
         else:
             self.done = event
@@ -104,7 +107,7 @@ class Record:
             base_model=self.served.base,
             token=token,
             streamed=self.streamed,
-            params=asdict(request.sampling_of(self.index)),
+            params=self._params(),
             prompt_tokens=self.prompt_tokens,
             completion_tokens=self.completion_tokens,
             queue_ms=self.started.queue_ms if self.started else None,
@@ -116,12 +119,20 @@ class Record:
             row.first_token_ms = done.first_token_ms
             row.tokens_per_second = done.tokens_per_second
             row.finish_reason = done.finish_reason
+            row.thought_tokens = done.thought_tokens
         if settings.LOG_PROMPTS:
             row.prompt = request.prompt_of(self.index)
             row.completion = "".join(self.chunks)
+            row.thoughts = "".join(self.thoughts) or None
             row.tools = list(request.tools) or None
             row.tool_calls = (done.tool_calls or None) if done else None
         return row
+
+    def _params(self) -> dict[str, Any]:
+        """How the tokens were chosen, and the chat template's variables if there were any."""
+        template = self.request.template
+        said = {"template": dict(template)} if template else {}
+        return {**asdict(self.request.sampling_of(self.index)), **said}
 
 
 async def _log(row: InferenceRequest) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from django.http import HttpRequest
@@ -24,7 +24,7 @@ Prompt = Sequence[Message] | str  # a chat to answer, or a text to continue
 class GenerationRequest:
     """Asks `model` for `n` answers to each of `prompts`; answer i uses the seed + i.
 
-    `tools` are OpenAI's function descriptions. One of `forced_tools` (names) must be called, if
+    `tools` are OpenAI's function descriptions, `template` variables for the model's chat template. One of `forced_tools` (names) must be called, if
     there are any; with `one_call` the answer keeps its first call alone. After `deadline_s` seconds
     the request fails; None is the hub's own limit. With `classify` the answer is one of the version's
     labels; None means so where the version has labels and the request is a chat that asks for nothing
@@ -36,6 +36,7 @@ class GenerationRequest:
     sampling: Sampling
     n: int = 1
     tools: Sequence[dict[str, Any]] = ()
+    template: Mapping[str, Any] = field(default_factory=dict)
     forced_tools: Sequence[str] = ()
     one_call: bool = False
     deadline_s: float | None = None
@@ -81,6 +82,7 @@ class GenerationRequest:
             messages=[] if isinstance(prompt, str) else list(prompt),
             text=prompt if isinstance(prompt, str) else "",
             tools=list(self.tools),
+            template=dict(self.template),
             forced_tools=list(self.forced_tools),
             labels=self.labels(served, prompt),
             sampling=self.sampling_of(index),

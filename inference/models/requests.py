@@ -65,10 +65,9 @@ class InferenceRequestQuerySet(models.QuerySet["InferenceRequest"]):
     def expire(self, rows_before: datetime.datetime, texts_before: datetime.datetime) -> int:
         """Delete old rows, and the texts of somewhat newer ones; how many rows changed."""
         gone, _ = self.filter(created_at__lt=rows_before).delete()
-        kept = self.filter(created_at__lt=texts_before).exclude(
-            prompt=None, completion=None, tools=None, tool_calls=None
-        )
-        return gone + kept.update(prompt=None, completion=None, tools=None, tool_calls=None)
+        nothing = dict.fromkeys(("prompt", "completion", "thoughts", "tools", "tool_calls"))
+        kept = self.filter(created_at__lt=texts_before).exclude(**nothing)
+        return gone + kept.update(**nothing)
 
 
 class InferenceRequest(models.Model):
@@ -104,6 +103,7 @@ class InferenceRequest(models.Model):
     prompt_tokens = models.PositiveIntegerField(default=0)
     cached_tokens = models.PositiveIntegerField(default=0)
     completion_tokens = models.PositiveIntegerField(default=0)
+    thought_tokens = models.PositiveIntegerField(default=0, help_text="Of the completion's")
     queue_ms = models.FloatField(null=True)
     first_token_ms = models.FloatField(null=True)
     total_ms = models.FloatField(null=True)
@@ -112,6 +112,7 @@ class InferenceRequest(models.Model):
     error = models.TextField(blank=True)
     prompt = models.JSONField(null=True, help_text="Only with HUB_LOG_PROMPTS")
     completion = models.TextField(null=True, help_text="Only with HUB_LOG_PROMPTS")  # noqa: DJ001
+    thoughts = models.TextField(null=True, help_text="Only with HUB_LOG_PROMPTS")  # noqa: DJ001
     tools = models.JSONField(null=True, help_text="Only with HUB_LOG_PROMPTS")
     tool_calls = models.JSONField(null=True, help_text="Only with HUB_LOG_PROMPTS")
     created_at = models.DateTimeField(auto_now_add=True)

@@ -97,10 +97,12 @@ class InferenceOut(BaseModel):
     answered_by: str
     base_model: str
     text: str
+    thoughts: Annotated[str, Field(description="What the model thought before its answer")] = ""
     finish_reason: str
     prompt_tokens: int
     cached_tokens: Annotated[int, Field(description="Of the prompt, not computed again")] = 0
     completion_tokens: int
+    thought_tokens: Annotated[int, Field(description="Of the completion's")] = 0
     tool_calls: Annotated[
         list[CalledOut], Field(description="Calls in the answer; `text` is the rest of it")
     ] = []
@@ -119,6 +121,7 @@ def inference(model: str, answer: Answer) -> dict[str, Any]:
         "model": model,
         **_who(answer.served),
         "text": answer.text,
+        "thoughts": answer.thoughts,
         "logprobs": answer.logprobs or None,
         **_end(answer.done),
     }
@@ -148,7 +151,8 @@ def started(served: Served, event: Started) -> dict[str, Any]:
 
 def delta(chunk: Chunk) -> dict[str, Any]:
     logprobs = {} if chunk.logprobs is None else {"logprobs": chunk.logprobs}
-    return {"event": "delta", "text": chunk.text, **logprobs}
+    thoughts = {"thoughts": chunk.thoughts} if chunk.thoughts else {}
+    return {"event": "delta", "text": chunk.text, **thoughts, **logprobs}
 
 
 def done(served: Served, event: Done) -> dict[str, Any]:
@@ -171,6 +175,7 @@ def _end(event: Done) -> dict[str, Any]:
         "prompt_tokens": event.prompt_tokens,
         "cached_tokens": event.cached_tokens,
         "completion_tokens": event.completion_tokens,
+        "thought_tokens": event.thought_tokens,
         "tool_calls": event.tool_calls,
         "labels": event.labels,
         "timings": TimingsOut.of(event).model_dump(),

@@ -17,6 +17,7 @@ class ChatMessage(BaseModel):
 
     role: Literal["system", "user", "assistant", "tool"]
     content: Annotated[str, Field(max_length=1_000_000)]
+    reasoning_content: Annotated[str | None, Field(max_length=1_000_000)] = None
     tool_calls: Annotated[list[dict[str, Any]] | None, Field(max_length=128)] = None
     tool_call_id: Annotated[str | None, Field(max_length=200)] = None
     name: Annotated[str | None, Field(max_length=200)] = None
@@ -27,7 +28,7 @@ class ChatMessage(BaseModel):
 
 
 class SamplingIn(BaseModel):
-    """How tokens are chosen. By default the answer is greedy and repeatable."""
+    """How the answer is made. By default it is greedy and repeatable."""
 
     max_tokens: Annotated[int, Field(ge=1, le=131_072)] = DEFAULT_MAX_TOKENS
     temperature: Annotated[float, Field(ge=0, le=2, description="0 is greedy")] = 0.0
@@ -53,6 +54,17 @@ class SamplingIn(BaseModel):
     max_kv_tokens: Annotated[
         int, Field(ge=0, description="Keep a rotating window of that many tokens; 0 keeps all")
     ] = 0
+    thinking_budget: Annotated[
+        int | None,
+        Field(ge=0, description="After so many tokens of thoughts the answer has to begin"),
+    ] = None
+    template: Annotated[
+        dict[str, Any],
+        Field(
+            max_length=50,
+            description="Variables of the model's chat template, such as enable_thinking",
+        ),
+    ] = {}
     json_schema: Annotated[
         dict[str, Any] | None, Field(description="The answer is JSON that fits this schema")
     ] = None
@@ -131,6 +143,7 @@ class InferenceIn(SamplingIn):
             prompts=[self.chat()],
             sampling=self.sampling(),
             tools=self.tools,
+            template=self.template,
             deadline_s=self.deadline_s,
             classify=self.classify,
         )

@@ -38,6 +38,7 @@ class Exchange(BaseModel):
 
     user: _Text
     answer: _Text
+    thoughts: _Text = ""
     answered_by: _Name = ""
     finish_reason: Annotated[str, Field(max_length=20)] = ""
     seed: Annotated[int | None, Field(ge=0, lt=2**63)] = None

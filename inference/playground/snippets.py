@@ -11,7 +11,14 @@ from registry.errors import Invalid
 
 KEY_VARIABLE = "HUB_API_KEY"
 # Not OpenAI's, so its client passes them on only in `extra_body`.
-EXTRA = ("top_k", "min_p", "repetition_penalty", "deadline_s")
+EXTRA = (
+    "top_k",
+    "min_p",
+    "repetition_penalty",
+    "deadline_s",
+    "thinking_budget",
+    "chat_template_kwargs",
+)
 _SAME = (
     "top_p",
     "top_k",
@@ -26,6 +33,7 @@ _SAME = (
     "top_logprobs",
     "tools",
     "deadline_s",
+    "thinking_budget",
 )
 
 
@@ -42,6 +50,8 @@ def chat_body(request: InferenceIn) -> dict[str, Any]:
         "temperature": request.temperature,
     }
     body |= {name: given[name] for name in _SAME if name in given}
+    if request.template:
+        body["chat_template_kwargs"] = request.template
     if request.json_schema is not None:
         schema = {"name": "answer", "schema": request.json_schema}
         body["response_format"] = {"type": "json_schema", "json_schema": schema}

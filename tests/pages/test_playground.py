@@ -90,6 +90,26 @@ def finished(page: Page, answers: int) -> Locator:
     return page.locator(".msg.assistant")
 
 
+def test_thoughts_are_folded_once_the_answer_begins(page: Page) -> None:
+    page.goto("/playground/")
+    page.get_by_label("Thinking", exact=True).select_option("On")
+    ask(page, "What is the plan?")
+    thoughts = page.locator(".thoughts")
+    expect(thoughts.get_by_text("Thinking…")).to_be_visible()
+    [answer] = finished(page, 1).all()
+    expect(answer.locator(".text").get_by_role("heading", name="Plan")).to_be_visible()
+    expect(thoughts.locator(".inner")).to_be_hidden()
+    thoughts.get_by_text("Thoughts").click()
+    expect(thoughts.locator(".inner")).to_contain_text("adapter amber anchor")
+    # They are kept with the answer, and a budget cuts them.
+    page.get_by_role("button", name="Save", exact=True).click()
+    page.wait_for_url("**/playground/?conversation=*")
+    page.reload()
+    page.locator(".thoughts").get_by_text("Thoughts").click()
+    expect(page.locator(".thoughts .inner")).to_contain_text("adapter amber anchor")
+    expect(page.get_by_label("Thinking", exact=True)).to_have_value("on")
+
+
 def test_the_walk(page: Page) -> None:
     # One column asks; its answer is Markdown, and nothing in it runs or loads.
     page.goto("/playground/")

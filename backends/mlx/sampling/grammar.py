@@ -1,24 +1,18 @@
-"""Answers that follow a grammar: before each token, those that would break it are masked.
-
-The grammar follows the tokens that were really drawn. mlx-lm builds a step before the last token
-is known, so a row with a grammar waits for that token here, though not for the step itself, which is
-under way by then: the mask is computed meanwhile. Rows without a grammar are not affected.
-"""
+"""Answers that follow a grammar: before each token, those that would break it are masked."""
 
 from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import mlx.core as mx
 import numpy as np
 from llguidance import LLMatcher, LLTokenizer
 
 from backends.base import BackendError, Grammar
+from backends.mlx.sampling.following import Allowed
 
-async_eval: Any = mx.async_eval  # untyped
 # A confused model may write white space forever, which any schema allows.
 _JSON: Any = {"whitespace_pattern": r"[ \n\r\t]{0,16}"}
 _NAMES = {
@@ -37,9 +31,9 @@ class Grammars:
         self._vocabulary = vocabulary
         self.compile = functools.lru_cache(maxsize=64)(self._compile)
 
-    def start(self, grammar: Grammar) -> GrammarMask:
-        """The mask of a new answer. Raises BackendError with the reason for a wrong grammar."""
-        return GrammarMask(self.compile(grammar).deep_copy(), self._ends, self._vocabulary)
+    def start(self, grammar: Grammar) -> GrammarRule:
+        """The rule of a new answer. Raises BackendError with the reason for a wrong grammar."""
+        return GrammarRule(self.compile(grammar).deep_copy(), self._ends, self._vocabulary)
 
     def _compile(self, grammar: Grammar) -> LLMatcher:
         try:
@@ -79,20 +73,15 @@ def _llguidance_tokenizer(described: str, vocabulary: int, ends: tuple[int, ...]
         ) from error
 
 
-class GrammarMask:
-    """A logits processor that follows one answer. `failed` once the grammar cannot continue.
+class GrammarRule:
+    """See `following.Rule`. `failed` once the grammar cannot continue."""
 
-    Whoever runs the row sets `drawn`: the tokens that the step before gave all rows, on the device,
-    and the row's place among them. The processor's own argument holds the same token, but as part
-    of an array that the device makes after the step under way.
-    """
-
-    drawn: Callable[[], tuple[mx.array, int]]
+    over = False
 
     def __init__(self, matcher: LLMatcher, ends: Sequence[int], vocabulary: int) -> None:
         self._matcher = matcher
-        self._waiting = False  # for the token after the last mask
         self._followed = False
+        self._vocabulary = vocabulary
         self._only_ends = np.zeros(vocabulary, bool)
         self._only_ends[list(ends)] = True
 
@@ -100,34 +89,21 @@ class GrammarMask:
     def failed(self) -> bool:
         return bool(self._matcher.is_error())
 
-    def __call__(self, _: mx.array, logits: mx.array) -> mx.array:
-        if self._waiting:
-            drawn, row = self.drawn()
-            async_eval(drawn)  # joined from several, where a row began or ended since
-            async_eval(logits)  # the device computes while the mask is made
-            self._follow(int(memoryview(drawn)[row]))
-        self._waiting = True
-        allowed = mx.array(self._allowed(logits.shape[-1]))
-        return mx.where(allowed, logits, mx.array(-float("inf"), logits.dtype))
-
-    def replace(self, token: int) -> None:
-        """Follow `token` instead of the last one; the next step begins after it."""
-        if self._followed:
-            self._matcher.rollback(1)
-        self._follow(token)
-        self._waiting = False
-
-    def _follow(self, token: int) -> None:
+    def follow(self, token: int) -> None:
         # After an end mlx-lm still computes one step, whose token is discarded.
         self._followed = not self._matcher.is_stopped()
         if self._followed:
             self._matcher.consume_token(token)
 
-    def _allowed(self, vocabulary: int) -> np.ndarray[Any, Any]:
+    def undo(self) -> None:
+        if self._followed:
+            self._matcher.rollback(1)
+
+    def allowed(self) -> Allowed:
         if self._matcher.is_stopped() or self.failed:
             return self._only_ends
         mask = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)
-        allowed = np.unpackbits(mask, bitorder="little")[:vocabulary].astype(bool)
+        allowed = np.unpackbits(mask, bitorder="little")[: self._vocabulary].astype(bool)
         # A mask without any token would make every logit infinite.
         return allowed if allowed.any() else self._only_ends
 

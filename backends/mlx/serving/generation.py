@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import gc
 import hashlib
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from backends.base import (
     OutOfMemory,
     PromptTooLong,
     Sampling,
+    ThoughtMarks,
     ToolCall,
     UnsupportedModel,
 )
@@ -39,6 +40,7 @@ from backends.mlx.chat import (
     parse_tool_calls,
     require_tools,
     text_tokens,
+    thought_marks,
     tool_grammar,
 )
 from backends.mlx.data.examples import whole_answer
@@ -47,9 +49,11 @@ from backends.mlx.files.config import find_context_length
 from backends.mlx.files.identity import identity
 from backends.mlx.files.loading import open_model
 from backends.mlx.kernels.quick import quicken
+from backends.mlx.sampling.following import Rule, RuleMask
 from backends.mlx.sampling.grammar import Grammars
 from backends.mlx.sampling.penalties import make_processors
 from backends.mlx.sampling.sampler import make_sampler
+from backends.mlx.sampling.thinking import MarkTokens, ThinkingRule
 from backends.mlx.serving.adapters import BASE, AdapterBank, AdapterRows, RoutedModel, nbytes
 from backends.mlx.serving.caches import Kind, check_packing
 from backends.mlx.serving.embeddings import embed
@@ -116,6 +120,7 @@ class MLXModel:
         self._prefixes = prefixes or PrefixCache(model, 0)
         self._vocabulary = vocabulary_size(model)
         self._grammars = Grammars(tokenizer, self._vocabulary)
+        self._think_tokens = MarkTokens.of(tokenizer, self._vocabulary)
         self._answers = functools.lru_cache(maxsize=1024)(
             functools.partial(whole_answer, tokenizer)
         )
@@ -164,7 +169,8 @@ class MLXModel:
             kind = Kind(bits=self._options.kv_bits)
         else:
             kind = Kind()
-        mask = self._grammars.start(sampling.grammar) if sampling.grammar else None
+        rule = self._rule(prompt, sampling)
+        mask = RuleMask(rule) if rule else None
         processors = [*make_processors(sampling, len(prompt), self._vocabulary)]
         if mask:
             processors.append(mask)
@@ -255,13 +261,19 @@ class MLXModel:
         return self.memory.total
 
     def encode(
-        self, messages: Sequence[Message], tools: Sequence[dict[str, Any]] | None = None
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[dict[str, Any]] | None = None,
+        template: Mapping[str, Any] | None = None,
     ) -> list[int]:
         """Raises BackendError when the model has no chat template, none for `tools`, or one that
         refuses."""
         if tools:
             require_tools(self._tokenizer, self.name)
-        return chat_tokens(self._tokenizer, self.name, messages, tools)
+        return chat_tokens(self._tokenizer, self.name, messages, tools, template)
+
+    def thought_marks(self, prompt: Sequence[int]) -> ThoughtMarks:
+        return thought_marks(self._tokenizer, prompt)
 
     def encode_text(self, text: str) -> list[int]:
         return text_tokens(self._tokenizer, text)
@@ -273,6 +285,16 @@ class MLXModel:
 
     def tool_grammar(self, tools: Sequence[dict[str, Any]]) -> Grammar:
         return tool_grammar(self._tokenizer, self.name, tools)
+
+    def _rule(self, prompt: Sequence[int], sampling: Sampling) -> Rule | None:
+        """What decides which tokens may come next, if anything does."""
+        grammar = self._grammars.start(sampling.grammar) if sampling.grammar else None
+        if self._think_tokens is None or (grammar is None and sampling.thinking_budget is None):
+            return grammar
+        marks = self.thought_marks(prompt)
+        if marks.closed:
+            return grammar
+        return ThinkingRule(self._think_tokens, marks, sampling.thinking_budget, grammar)
 
     def _room(self, prompt: Sequence[int]) -> int:
         """Tokens that fit after `prompt`. Raises PromptTooLong, and BackendError for a token beyond

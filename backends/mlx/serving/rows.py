@@ -14,7 +14,7 @@ import numpy as np
 
 from backends.base import Delta, FinishReason, Sampling, TokenLogprob
 from backends.mlx.device import device_kind
-from backends.mlx.sampling.grammar import GrammarMask
+from backends.mlx.sampling.following import RuleMask
 from backends.mlx.sampling.penalties import Processor
 from backends.mlx.sampling.sampler import RandomSampler, Sampler
 from backends.text import StopText
@@ -45,11 +45,11 @@ class Row:
     detokenizer: Any
     pieces: Pieces
     root: bytes
-    mask: GrammarMask | None
+    mask: RuleMask | None
     stop: StopText
     sampler: Sampler
     max_tokens: int
-    processors: list[Processor | GrammarMask]
+    processors: list[Processor | RuleMask]
     number: int = -1
     tokens: int = 0  # generated so far
     reads: bool = field(default_factory=lambda: device_kind() != "cuda")

@@ -32,7 +32,7 @@ class Row:
         self.prompt_tokens = 0
         self.cached_tokens = 0
         self.completion_tokens = 0
-        self._answer = AnswerText(request.tools, request.sampling.logprobs)
+        self._answer: AnswerText
         self._received = time.perf_counter()
         self._inserted = self._received
         self._first_token: float | None = None
@@ -42,12 +42,16 @@ class Row:
         """The prompt's tokens, computed once."""
         if self.prompt is None:
             request = self.request
-            self.prompt = (
-                model.encode(request.messages, request.tools or None)
-                if request.messages
-                else model.encode_text(request.text)
-            )
+            marks = None
+            if request.messages:
+                self.prompt = model.encode(
+                    request.messages, request.tools or None, request.template
+                )
+                marks = model.thought_marks(self.prompt)
+            else:
+                self.prompt = model.encode_text(request.text)
             self.prompt_tokens = len(self.prompt)
+            self._answer = AnswerText(request.tools, request.sampling.logprobs, marks)
         return self.prompt
 
     def sampling(self, model: LoadedModel) -> Sampling:
@@ -121,6 +125,7 @@ class Row:
             cached_tokens=self.cached_tokens,
             tool_calls=calls,
             stop=self._stop,
+            thought_tokens=self._answer.thought_tokens,
         )
 
     def _since_received(self, moment: float) -> float:

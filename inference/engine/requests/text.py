@@ -1,12 +1,20 @@
-"""The text of one answer on its way out, with the tool calls taken out of it."""
+"""The text of one answer on its way out, told apart into thoughts, words and tool calls."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from backends.base import BackendError, Delta, FinishReason, LoadedModel, ToolCall
+from backends.base import (
+    BackendError,
+    Delta,
+    FinishReason,
+    LoadedModel,
+    ThoughtMarks,
+    ToolCall,
+)
 from backends.text import StopText
+from backends.thoughts import Divider
 from inference.protocol import Called, Chunk, TokenInfo, ToolUseFailed
 
 # How a call starts in the templates whose calls mlx-lm can parse.
@@ -26,9 +34,19 @@ MARKERS = (
 
 
 class AnswerText:
-    """Takes deltas, gives chunks. With tools, what may be a call is held back until the end."""
+    """Takes deltas, gives chunks. With tools, what may be a call is held back until the end. Without
+    `marks` there are no thoughts: a text is continued."""
 
-    def __init__(self, tools: Sequence[dict[str, Any]], with_logprobs: bool) -> None:
+    def __init__(
+        self,
+        tools: Sequence[dict[str, Any]],
+        with_logprobs: bool,
+        marks: ThoughtMarks | None = None,
+    ) -> None:
+        self.thought_tokens = 0
+        self._divider = None
+        if marks is not None:
+            self._divider = Divider(marks.open, marks.close, opened=marks.opened)
         self._tools = tools
         self._with_logprobs = with_logprobs
         self._logprobs: list[TokenInfo] = []
@@ -38,23 +56,37 @@ class AnswerText:
 
     def take(self, delta: Delta) -> Chunk | None:
         """The next piece for the reader, if any."""
-        if self._with_logprobs:
+        thoughts, words = self._divided(delta.text)
+        if self._with_logprobs and not self._thinks:
             top = [(rival.text, rival.logprob) for rival in delta.top]
             self._logprobs.append({"text": delta.piece, "logprob": delta.logprob, "top": top})
         if not self._tools:
-            return self._chunk(delta.text)
-        if not self._whole and delta.text.lstrip().startswith("{"):
+            return self._chunk(words, thoughts)
+        if not self._whole and words.lstrip().startswith("{"):
             self._marks.stopped = True  # some templates write a call as bare JSON
-        self._whole.append(delta.text)
-        return self._chunk(self._marks.push(delta.text), hold=self._marks.stopped)
+        self._whole.append(words)
+        return self._chunk(self._marks.push(words), thoughts, hold=self._marks.stopped)
+
+    def _divided(self, text: str) -> tuple[str, str]:
+        """(thoughts, words) that may be shown now."""
+        self._thinks = False
+        if self._divider is None:
+            return "", text
+        before = self._divider.is_thinking
+        divided = self._divider.push(text)
+        self._thinks = before or self._divider.is_thinking
+        self.thought_tokens += self._thinks
+        return divided
 
     def finish(self, model: LoadedModel, reason: FinishReason) -> tuple[Chunk | None, list[Called]]:
         """What was held back: text, and the calls in it. Raises ToolUseFailed.
 
         A call cut short by the token limit is not an error: it comes as text, with that reason.
         """
+        thoughts, words = self._divider.flush() if self._divider else ("", "")
         if not self._tools:
-            return None, []
+            return self._chunk(words, thoughts, hold=True), []
+        self._whole.append(words)
         whole = "".join(self._whole)
         try:
             rest, calls, unfinished = *model.parse_tool_calls(whole, self._tools), ""
@@ -63,11 +95,11 @@ class AnswerText:
                 raise ToolUseFailed(str(error), whole) from error
             rest, calls, unfinished = self._parse_cut(whole, model)
         if not calls:
-            return self._chunk(whole[self._shown :]), []
+            return self._chunk(whole[self._shown :], thoughts), []
         # The text beside the calls, without what was sent already.
         beside = rest[self._shown :] if rest.startswith(whole[: self._shown].strip()) else ""
         called: list[Called] = [{"name": c.name, "arguments": c.arguments} for c in calls]
-        return self._chunk(beside + unfinished), called
+        return self._chunk(beside + unfinished, thoughts), called
 
     def _parse_cut(self, whole: str, model: LoadedModel) -> tuple[str, list[ToolCall], str]:
         """Text and calls before the last start of a call, and the text from there on."""
@@ -77,9 +109,9 @@ class AnswerText:
         except BackendError:
             return "", [], whole
 
-    def _chunk(self, text: str, hold: bool = False) -> Chunk | None:
+    def _chunk(self, text: str, thoughts: str = "", hold: bool = False) -> Chunk | None:
         self._shown += len(text)
-        if not text and (hold or not self._logprobs):
+        if not text and not thoughts and (hold or not self._logprobs):
             return None
         logprobs, self._logprobs = self._logprobs, []
-        return Chunk(text, logprobs or None)
+        return Chunk(text, logprobs or None, thoughts)

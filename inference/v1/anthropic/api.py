@@ -47,8 +47,9 @@ async def count(request: HttpRequest, payload: CountIn) -> dict[str, int]:
     """As the model's template renders it, with system and tools; nothing is generated."""
     _check_version(request)
     payload.refuse_unsupported()
-    tools = payload.callable_tools()
-    return {"input_tokens": await generation.count_tokens(payload.model, payload.chat(), tools)}
+    tools, template = payload.callable_tools(), payload.template()
+    counted = await generation.count_tokens(payload.model, payload.chat(), tools, template)
+    return {"input_tokens": counted}
 
 
 def _check_version(request: HttpRequest) -> None:

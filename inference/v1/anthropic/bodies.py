@@ -60,7 +60,13 @@ def _stopped(done: Done) -> dict[str, Any]:
 
 def message(answer: Answer) -> dict[str, Any]:
     """A whole answer."""
-    content: list[dict[str, Any]] = [{"type": "text", "text": answer.text}] if answer.text else []
+    content: list[dict[str, Any]] = []
+    if answer.thoughts:
+        thoughts = answer.thoughts
+        signature = _signature(answer.request_id)
+        content.append({"type": "thinking", "thinking": thoughts, "signature": signature})
+    if answer.text:
+        content.append({"type": "text", "text": answer.text})
     for call in answer.done.tool_calls:
         content.append({**_tool_use(call), "input": json.loads(call["arguments"] or "{}")})
     return {
@@ -84,13 +90,19 @@ def _tool_use(call: Called) -> dict[str, Any]:
     return {"type": "tool_use", "id": f"toolu_{uuid.uuid4().hex[:24]}", "name": call["name"]}
 
 
+def _signature(request_id: str) -> str:
+    """Clients send thoughts back only with one. Here it says nothing but who thought them."""
+    return f"hub-{request_id}"
+
+
 class Events:
-    """The events of one stream: a text block while there is text, then one for each call."""
+    """The events of one stream: a block of thoughts and one of text while there are any, then one for
+    each call."""
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
         self._blocks = 0
-        self._open = False
+        self._open = ""  # the kind of the block that has begun
 
     def start(self) -> list[bytes]:
         started = self._stream.started
@@ -104,10 +116,16 @@ class Events:
         return [_event("message_start", message=message), _event("ping")]
 
     def chunk(self, index: int, chunk: Chunk) -> bytes:
-        opening = b"" if self._open else self._start_block({"type": "text", "text": ""})
-        self._open = True
+        events = b""
+        if chunk.thoughts:
+            events = self._opened("thinking", {"thinking": "", "signature": ""})
+            delta = {"type": "thinking_delta", "thinking": chunk.thoughts}
+            events += _event("content_block_delta", index=self._blocks, delta=delta)
+        if not chunk.text:
+            return events
         return (
-            opening
+            events
+            + self._opened("text", {"text": ""})
             + (
                 f'event: content_block_delta\ndata: {{"type": "content_block_delta", "index": '
                 f'{self._blocks}, "delta": {{"type": "text_delta", "text": '
@@ -131,14 +149,27 @@ class Events:
     def fail(self, problem: HubError) -> bytes:
         return frame(failed(problem, error), event="error")
 
+    def _opened(self, kind: str, empty: dict[str, Any]) -> bytes:
+        """What begins a block of that kind, unless it is the one that has begun."""
+        if self._open == kind:
+            return b""
+        ended = self._stop_block() if self._open else b""
+        self._open = kind
+        return ended + self._start_block({"type": kind, **empty})
+
     def _start_block(self, block: dict[str, Any]) -> bytes:
         return _event("content_block_start", index=self._blocks, content_block=block)
 
     def _stop_block(self) -> bytes:
+        signed = b""
+        if self._open == "thinking":
+            signature = _signature(self._stream.started.request_id)
+            delta = {"type": "signature_delta", "signature": signature}
+            signed = _event("content_block_delta", index=self._blocks, delta=delta)
         stopped = _event("content_block_stop", index=self._blocks)
         self._blocks += 1
-        self._open = False
-        return stopped
+        self._open = ""
+        return signed + stopped
 
 
 def _event(kind: str, **fields: Any) -> bytes:

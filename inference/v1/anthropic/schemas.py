@@ -18,6 +18,7 @@ from inference.v1.compatibility import (
     Text,
     Unsupported,
 )
+from inference.v1.thinking import Thinking, template
 
 _Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,128}$")]
 _Id = Annotated[str, Field(min_length=1, max_length=200)]
@@ -28,6 +29,23 @@ class TextBlock(BaseModel):
 
     type: Literal["text"]
     text: Text
+
+
+class ThinkingBlock(BaseModel):
+    """What an earlier answer thought; its signature is not checked."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    type: Literal["thinking"]
+    thinking: Text
+
+
+class RedactedBlock(BaseModel):
+    """Thoughts that another service wrote in a cipher: there is nothing to read."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    type: Literal["redacted_thinking"]
 
 
 class ToolUseBlock(BaseModel):
@@ -48,38 +66,40 @@ class ToolResultBlock(BaseModel):
 
     type: Literal["tool_result"]
     tool_use_id: _Id
-    content: Text | Annotated[list[TextBlock], Field(max_length=100)] = ""
+    content: Text | Annotated[list[TextBlock], Field(max_length=100)] | None = None
     is_error: bool | None = None
 
     @property
     def text(self) -> str:
-        text = joined(self.content)
+        text = joined(self.content or "")
         return f"Error: {text}" if self.is_error else text
 
 
-Block = Annotated[TextBlock | ToolUseBlock | ToolResultBlock, Field(discriminator="type")]
+KnownBlock = TextBlock | ThinkingBlock | RedactedBlock | ToolUseBlock | ToolResultBlock
+Block = Annotated[KnownBlock, Field(discriminator="type")]
 
 
 class MessageIn(BaseModel):
-    """A turn. Its blocks are texts, in an assistant's turn also calls of tools, in a user's turn
-    also their results."""
+    """A turn. Its blocks are texts, in an assistant's turn also thoughts and calls of tools, in a
+    user's turn also their results. A system turn may stand anywhere."""
 
     model_config = ConfigDict(extra="forbid")
 
-    role: Literal["user", "assistant"]
+    role: Literal["user", "assistant", "system"]
     content: Text | Annotated[list[Block], Field(max_length=200)]
 
     @model_validator(mode="after")
     def _fits_its_role(self) -> MessageIn:
         kinds = {block.type for block in self.blocks}
-        if self.role == "user" and "tool_use" in kinds:
-            raise ValueError("a user message cannot have a tool_use")
-        if self.role == "assistant" and "tool_result" in kinds:
-            raise ValueError("an assistant message cannot have a tool_result")
+        own = {"thinking", "redacted_thinking", "tool_use"}
+        for kind in sorted(kinds & own if self.role != "assistant" else set()):
+            raise ValueError(f"a {self.role} message cannot have a {kind}")
+        if self.role != "user" and "tool_result" in kinds:
+            raise ValueError(f"a message of role {self.role} cannot have a tool_result")
         return self
 
     @property
-    def blocks(self) -> list[TextBlock | ToolUseBlock | ToolResultBlock]:
+    def blocks(self) -> list[KnownBlock]:
         return [] if isinstance(self.content, str) else self.content
 
     def turns(self, called: dict[str, str]) -> list[Message]:
@@ -100,8 +120,11 @@ class MessageIn(BaseModel):
             turns.append(result)
         text = joined(self.content)
         calls = [block for block in self.blocks if isinstance(block, ToolUseBlock)]
+        thoughts = [block.thinking for block in self.blocks if isinstance(block, ThinkingBlock)]
         if text or calls or not turns:
             turn = Message(role=self.role, content=text)
+            if thoughts:
+                turn["reasoning_content"] = "\n\n".join(thoughts)
             if calls:
                 called |= {block.id: block.name for block in calls}
                 turn["tool_calls"] = [block.call() for block in calls]
@@ -167,7 +190,6 @@ class CountIn(CompatibleRequest):
         "inference_geo": "it runs on this machine",
     }
     REFUSED: ClassVar = {
-        "thinking": Refused("the model decides how long it thinks", ({"type": "disabled"},)),
         "speed": Refused("there is only one speed", ("standard",)),
         "mcp_servers": Refused("the hub does not call tools itself", ([],)),
         "container": Refused("the hub does not run code"),
@@ -203,7 +225,17 @@ class CountIn(CompatibleRequest):
     ] = None
     output_config: Annotated[
         OutputConfig | None,
-        Field(description="`format` is enforced token by token; `effort` is ignored"),
+        Field(
+            description="`format` is enforced token by token; `effort` is the chat template's "
+            "`reasoning_effort`"
+        ),
+    ] = None
+    thinking: Annotated[
+        Thinking | None,
+        Field(
+            description="disabled turns it off where the chat template can; `budget_tokens` is "
+            "enforced token by token"
+        ),
     ] = None
 
     @model_validator(mode="after")
@@ -253,6 +285,11 @@ class CountIn(CompatibleRequest):
             return []
         return [tool.description_for_template() for tool in self.tools or []]
 
+    def template(self) -> dict[str, Any]:
+        """Variables of the chat template."""
+        effort = self.output_config.effort if self.output_config else None
+        return template(effort, thinking=self.thinking)
+
     def forced_tools(self) -> list[str]:
         """The names of the tools of which one must be called; empty when the model decides."""
         if self.tool_choice and self.tool_choice.type == "tool":
@@ -297,6 +334,7 @@ class MessagesIn(CountIn):
             prompts=[self.chat()],
             sampling=self.sampling(),
             tools=self.callable_tools(),
+            template=self.template(),
             forced_tools=self.forced_tools(),
             one_call=self.tool_choice is not None and self.tool_choice.disable_parallel_tool_use,
         )
@@ -309,4 +347,5 @@ class MessagesIn(CountIn):
             top_k=self.top_k or 0,
             stop=tuple(self.stop_sequences),
             grammar=self.grammar(),
+            thinking_budget=self.thinking.budget_tokens if self.thinking else None,
         )

@@ -53,6 +53,9 @@ def _usage(ends: Iterable[tuple[int, Done]], n: int) -> dict[str, Any]:
         "completion_tokens": completion,
         "total_tokens": prompt + completion,
         "prompt_tokens_details": {"cached_tokens": sum(done.cached_tokens for done in leaders)},
+        "completion_tokens_details": {
+            "reasoning_tokens": sum(done.thought_tokens for _, done in ends)
+        },
     }
 
 
@@ -63,6 +66,8 @@ def chat_completion(answers: Sequence[Answer], request: GenerationRequest) -> di
     choices = []
     for index, answer in enumerate(answers):
         message: dict[str, Any] = {"role": "assistant", "content": answer.text, "refusal": None}
+        if answer.thoughts:
+            message["reasoning_content"] = answer.thoughts
         if answer.done.tool_calls:
             message["content"] = answer.text or None
             message["tool_calls"] = _tool_calls(answer.done.tool_calls)
@@ -187,10 +192,13 @@ class ChatChunks:
         return [self._choice(index, delta=role) for index in range(self._request.answers)]
 
     def chunk(self, index: int, chunk: Chunk) -> bytes:
-        if chunk.logprobs is None:
-            return self._text(index, chunk.text)
-        logprobs = _chat_logprobs(chunk.logprobs)
-        return self._choice(index, delta={"content": chunk.text}, logprobs=logprobs)
+        thoughts = b""
+        if chunk.thoughts:
+            thoughts = self._choice(index, delta={"reasoning_content": chunk.thoughts})
+        if chunk.logprobs is not None:
+            logprobs = _chat_logprobs(chunk.logprobs)
+            return thoughts + self._choice(index, delta={"content": chunk.text}, logprobs=logprobs)
+        return thoughts + self._text(index, chunk.text) if chunk.text else thoughts
 
     def end(self, index: int, done: Done) -> list[bytes]:
         self._ends.append((index, done))

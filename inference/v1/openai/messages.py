@@ -51,6 +51,8 @@ class ChatMessageIn(BaseModel):
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: Text | Annotated[list[TextPart], Field(min_length=1, max_length=100)] | None = None
+    reasoning_content: Text | None = None
+    reasoning: Text | None = None  # the same by its other name
     tool_calls: Annotated[list[ToolCallIn], Field(max_length=128)] | None = None
     tool_call_id: _Id | None = None
 
@@ -60,9 +62,14 @@ class ChatMessageIn(BaseModel):
             raise ValueError("only an assistant message has tool_calls")
         if (self.tool_call_id is not None) != (self.role == "tool"):
             raise ValueError("a tool message, and no other, has the tool_call_id that it answers")
-        if self.content is None and not self.tool_calls:
+        if self.content is None and not (self.tool_calls or self.thoughts):
             raise ValueError("content may be null only beside tool_calls")
         return self
+
+    @property
+    def thoughts(self) -> str:
+        """What an assistant thought before it answered; of no use in any other role."""
+        return (self.reasoning_content or self.reasoning or "") if self.role == "assistant" else ""
 
     @property
     def text(self) -> str:
@@ -78,6 +85,8 @@ def chat(messages: Sequence[ChatMessageIn]) -> list[Message]:
     for message in messages:
         role = "system" if message.role == "developer" else message.role
         turn = Message(role=role, content=message.text)
+        if message.thoughts:
+            turn["reasoning_content"] = message.thoughts
         if message.tool_calls:
             called |= {call.id: call.function.name for call in message.tool_calls}
             turn["tool_calls"] = [call.model_dump() for call in message.tool_calls]

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from backends.base import Grammar, Message, Sampling
 from inference.gateway.request import DEFAULT_MAX_TOKENS, MAX_MESSAGES, GenerationRequest
+from inference.v1 import thinking
 from inference.v1.compatibility import (
     CompatibleRequest,
     MaxTokens,
@@ -20,6 +21,7 @@ from inference.v1.compatibility import (
 )
 from inference.v1.openai import messages as openai_messages
 from inference.v1.openai.messages import ChatMessageIn, NamedTool, ToolChoice, ToolIn
+from inference.v1.thinking import Budget, Effort, TemplateVariables, Thinking
 
 MAX_ANSWERS = 16  # answers of one request
 MAX_TEXTS = 256  # of one request for embeddings
@@ -186,7 +188,6 @@ class ChatCompletionIn(SampledIn):
         "audio": Refused("answers are text only"),
         "moderation": Refused("the hub has no moderation"),
         "prediction": Refused("predicted outputs are not used"),
-        "reasoning_effort": Refused("the model decides how long it thinks", ("none",)),
         "service_tier": Refused("there is only one tier", ("auto", "default")),
         "store": Refused("answers are not stored for the client", (False,)),
         "verbosity": Refused("say in the prompt how long the answer should be"),
@@ -201,6 +202,24 @@ class ChatCompletionIn(SampledIn):
             description="texts of system, developer, user, assistant and tool; images are refused",
         ),
     ]
+    reasoning_effort: Annotated[
+        Effort | None,
+        Field(description="for the chat template; none turns thinking off where it can be"),
+    ] = None
+    thinking: Annotated[
+        Thinking | None, Field(description="not OpenAI's; enabled, disabled, and `budget_tokens`")
+    ] = None
+    enable_thinking: Annotated[
+        bool | None, Field(description="not OpenAI's; the chat template's own variable")
+    ] = None
+    thinking_budget: Annotated[
+        Budget | None,
+        Field(description="not OpenAI's; after so many tokens of thoughts the answer has to begin"),
+    ] = None
+    chat_template_kwargs: Annotated[
+        TemplateVariables | None,
+        Field(description="not OpenAI's; variables of the model's chat template"),
+    ] = None
     max_completion_tokens: Annotated[
         MaxTokens | None, Field(description="the same as max_tokens; wins if both are sent")
     ] = None
@@ -284,6 +303,18 @@ class ChatCompletionIn(SampledIn):
             logprobs=bool(self.logprobs),
             top_logprobs=self.top_logprobs or 0,
             grammar=self.response_format.grammar() if self.response_format else None,
+            thinking_budget=self._thinking_budget(),
+        )
+
+    def _thinking_budget(self) -> int | None:
+        if self.thinking_budget is not None:
+            return self.thinking_budget
+        return self.thinking.budget_tokens if self.thinking else None
+
+    def template(self) -> dict[str, Any]:
+        """Variables of the chat template."""
+        return thinking.template(
+            self.reasoning_effort, self.enable_thinking, self.thinking, self.chat_template_kwargs
         )
 
     def request(self) -> GenerationRequest:
@@ -295,6 +326,7 @@ class ChatCompletionIn(SampledIn):
             sampling=self.sampling(),
             n=self.n or 1,
             tools=self.callable_tools(),
+            template=self.template(),
             forced_tools=self.forced_tools(),
             one_call=self.parallel_tool_calls is False,
             deadline_s=self.deadline_s,

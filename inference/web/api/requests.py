@@ -34,6 +34,7 @@ class RequestOut(Schema):
     prompt_tokens: int
     cached_tokens: int
     completion_tokens: int
+    thought_tokens: Annotated[int, Field(description="Of the completion's")]
     key: Annotated[str | None, Field(description="Name of the API key")]
     queue_ms: float | None
     prefill_ms: float | None

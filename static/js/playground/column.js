@@ -74,8 +74,10 @@ export class Column {
   /** What is sent so that `text` is answered after `exchanges`. */
   request(text, exchanges, { system, sampling }, seed) {
     const messages = system ? [{ role: "system", content: system }] : [];
-    for (const { user, answer } of exchanges.filter((one) => one.answer !== "")) {
-      messages.push({ role: "user", content: user }, { role: "assistant", content: answer });
+    for (const { user, answer, thoughts } of exchanges.filter((one) => one.answer !== "")) {
+      const said = { role: "assistant", content: answer };
+      if (thoughts) said.reasoning_content = thoughts; // its template decides whether it reads them
+      messages.push({ role: "user", content: user }, said);
     }
     messages.push({ role: "user", content: text });
     const fields = { model: this.model, messages, ...sampling };

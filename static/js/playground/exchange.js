@@ -19,6 +19,7 @@ export class Exchange {
     [this.question, this.answerElement] = this.element.querySelectorAll(".msg");
     this.label = this.answerElement.querySelector(".role");
     this.body = this.answerElement.querySelector(".text");
+    this.thoughtsElement = this.answerElement.querySelector(".thoughts");
     this.ask(user);
     this.clear();
     this.before = before;
@@ -36,6 +37,7 @@ export class Exchange {
     this.took = 0;
     Object.assign(this, {
       answer: "",
+      thoughts: "",
       tokens: [],
       labels: [],
       figures: {},
@@ -49,23 +51,24 @@ export class Exchange {
     this.showFigures();
   }
 
-  restore({ user, answer, answered_by, finish_reason, seed, figures }) {
+  restore({ user, answer, thoughts = "", answered_by, finish_reason, seed, figures }) {
     this.ask(user);
-    Object.assign(this, { answer, answered_by, finish_reason, seed, figures, state: "done" });
+    const kept = { answer, thoughts, answered_by, finish_reason, seed, figures };
+    Object.assign(this, kept, { state: "done" });
     this.label.textContent = answered_by;
     this.draw();
     this.showFigures();
   }
 
   get wasAnswered() {
-    return this.answer !== "" || this.state === "done";
+    return this.answer !== "" || this.thoughts !== "" || this.state === "done";
   }
 
   /** What is kept of it, or null when nothing came. */
   data() {
     if (!this.wasAnswered) return null;
-    const { user, answer, answered_by, finish_reason, seed, figures } = this;
-    return { user, answer, answered_by, finish_reason, seed, figures };
+    const { user, answer, thoughts, answered_by, finish_reason, seed, figures } = this;
+    return { user, answer, thoughts, answered_by, finish_reason, seed, figures };
   }
 
   /** It was asked just now, of `model`. */
@@ -87,6 +90,7 @@ export class Exchange {
     } else if (event.event === "delta") {
       this.figures.first_token_ms ??= Math.round(performance.now() - this.sent);
       this.answer += event.text;
+      this.thoughts += event.thoughts ?? "";
       if (event.logprobs) this.tokens.push(...event.logprobs);
       this.drawSoon();
     } else return this.end(event);
@@ -109,7 +113,7 @@ export class Exchange {
     } else {
       this.state = event.event === "stopped" ? "stopped" : "failed";
       if (this.state === "stopped") this.finish_reason = "stopped";
-      if (this.answer === "" && this.before) this.restore(this.before); // nothing came in its place
+      if (!this.wasAnswered && this.before) this.restore(this.before); // nothing came in its place
       if (event.error) this.tell(event.error.message);
     }
     this.answerElement.classList.remove("streaming");
@@ -135,6 +139,7 @@ export class Exchange {
     clearTimeout(this.drawing);
     this.drawing = 0;
     const began = performance.now();
+    this.drawThoughts();
     if (byToken && this.tokens.length) {
       tokens.show(this.body, this.tokens);
     } else {
@@ -143,6 +148,18 @@ export class Exchange {
     }
     this.took = performance.now() - began;
     this.drawn?.();
+  }
+
+  /** Open while the model thinks, folded from its first word on. */
+  drawThoughts() {
+    const { thoughtsElement: place, answer, thoughts } = this;
+    const thinking = this.state === "started" && answer === "";
+    if (thoughts && place.hidden) place.open = thinking;
+    if (place.open && place.dataset.thinking && !thinking) place.open = false;
+    place.dataset.thinking = thinking ? "yes" : "";
+    place.hidden = !thoughts;
+    place.querySelector("summary").textContent = thinking ? "Thinking…" : "Thoughts";
+    place.querySelector(".inner").textContent = thoughts;
   }
 
   showFigures() {

@@ -16,7 +16,9 @@ const NUMBERS = [
   "repetition_penalty",
   "presence_penalty",
   "frequency_penalty",
+  "thinking_budget",
 ];
+const THINKING = { on: true, off: false };
 const ESCAPES = { "\\n": "\n", "\\t": "\t", "\\\\": "\\" };
 
 /** {system, sampling} as they stand, or null while a field is wrong, which is then shown. */
@@ -31,6 +33,8 @@ export function read() {
   const sampling = {};
   for (const name of NUMBERS)
     if (fields.get(name) !== "") sampling[name] = Number(fields.get(name));
+  const thinking = THINKING[fields.get("thinking")];
+  if (thinking !== undefined) sampling.template = { enable_thinking: thinking };
   const stop = fields
     .get("stop")
     .split(/\r?\n/)
@@ -47,6 +51,8 @@ export function write({ system = "", sampling = {} }) {
   form.elements.system.value = system;
   for (const name of NUMBERS)
     if (sampling[name] != null) form.elements[name].value = sampling[name];
+  form.elements.thinking.value =
+    { true: "on", false: "off" }[sampling.template?.enable_thinking] ?? "";
   const lines = (sampling.stop ?? []).map((text) =>
     text.replaceAll("\\", "\\\\").replaceAll("\n", "\\n").replaceAll("\t", "\\t"),
   );

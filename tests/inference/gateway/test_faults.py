@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -196,11 +196,13 @@ class Looping(FakeBackend):
         encode = model.encode
 
         def looping(
-            messages: Sequence[Message], tools: Sequence[dict[str, Any]] | None = None
+            messages: Sequence[Message],
+            tools: Sequence[dict[str, Any]] | None = None,
+            template: Mapping[str, Any] | None = None,
         ) -> list[int]:
             while messages[0]["content"] == "loop":
                 pass
-            return encode(messages, tools)
+            return encode(messages, tools, template)
 
         model.encode = looping  # type: ignore[method-assign]
         return model

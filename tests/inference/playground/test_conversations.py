@@ -18,6 +18,7 @@ def exchange(user: str = "When is lunch?", answer: str = "At noon.") -> dict[str
         "user": user,
         "answer": answer,
         "answered_by": "calendar@0.1.0",
+        "thoughts": "A noon.",
         "finish_reason": "stop",
         "seed": 7,
         "figures": {"first_token_ms": 12, "tokens_per_second": 31.5, "completion_tokens": 3},

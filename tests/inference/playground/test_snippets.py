@@ -33,6 +33,8 @@ FULL: dict[str, Any] = {
     "logprobs": True,
     "top_logprobs": 5,
     "max_tokens": 64,
+    "thinking_budget": 100,
+    "template": {"enable_thinking": True},
 }
 
 
@@ -70,6 +72,7 @@ def test_both_send_what_the_playground_sends(fields: dict[str, Any]) -> None:
     wanted = request.sampling()
     made = read.sampling()
     assert made == wanted
+    assert read.template() == request.template
 
 
 @given(st.text(min_size=1, max_size=60))

@@ -215,7 +215,6 @@ def test_a_format_is_enforced(client: Anthropic) -> None:
 @pytest.mark.parametrize(
     ("more", "word"),
     [
-        ({"thinking": {"type": "enabled", "budget_tokens": 1024}}, "thinking"),
         ({"max_tokens": 0}, "max_tokens"),
         ({"extra_body": {"temperature": 1.5}}, "temperature"),
         ({"extra_body": {"tempreature": 1}}, "tempreature"),

@@ -24,7 +24,6 @@ def test_neutral_values_of_unsupported_parameters_pass(hub: Hub) -> None:
     [
         ("n", 17, "invalid_value"),
         ("functions", [{"name": "f"}], "unsupported_parameter"),
-        ("reasoning_effort", "high", "unsupported_parameter"),
         ("store", True, "unsupported_parameter"),
         ("temperature", 3, "invalid_value"),
         ("max_tokens", 0, "invalid_value"),

@@ -11,7 +11,7 @@ import pytest
 
 from backends.base import BackendError, Grammar, LoadedModel, LoadOptions, Sampling
 from backends.mlx.sampling.filters import apply_top_p, likeliest
-from backends.mlx.sampling.grammar import GrammarMask
+from backends.mlx.sampling.following import RuleMask
 from backends.mlx.sampling.nucleus import CANDIDATES
 from backends.mlx.sampling.penalties import make_processors
 from backends.mlx.sampling.sampler import RandomSampler, make_sampler
@@ -199,13 +199,13 @@ def test_what_follows_the_answer_follows_a_second_draw(
     from backends.mlx.serving.generation import load_model
 
     replaced: list[int] = []
-    real = GrammarMask.replace
+    real = RuleMask.replace
 
-    def counting(mask: GrammarMask, token: int) -> None:
+    def counting(mask: RuleMask, token: int) -> None:
         replaced.append(token)
         real(mask, token)
 
-    monkeypatch.setattr(GrammarMask, "replace", counting)
+    monkeypatch.setattr(RuleMask, "replace", counting)
     loaded = load_model(tiny_base)
     flat = {"max_tokens": 15, "temperature": 1.0, "top_p": 0.95, "seed": 5}
     once = Sampling(**flat, presence_penalty=99.0)  # type: ignore[arg-type]

@@ -1,0 +1,84 @@
+"""A logits processor that follows the tokens of one answer and masks those that may not come next.
+
+mlx-lm builds a step before the last token is known, so a row with a rule waits for that token here,
+though not for the step itself, which is under way by then: the mask is computed meanwhile. Rows
+without a rule are not affected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import mlx.core as mx
+import numpy as np
+
+async_eval: Any = mx.async_eval  # untyped
+type Allowed = np.ndarray[Any, np.dtype[np.bool_]]
+"""Of each token of the vocabulary whether it may come next."""
+
+
+class Rule(Protocol):
+    """What may come next in one answer."""
+
+    @property
+    def failed(self) -> bool:
+        """Whether the answer cannot be completed any more."""
+        ...
+
+    @property
+    def over(self) -> bool:
+        """Whether everything may come from here on."""
+        ...
+
+    def follow(self, token: int) -> None: ...
+
+    def undo(self) -> None:
+        """Forget the last token."""
+        ...
+
+    def allowed(self) -> Allowed | None:
+        """What may come next; None for everything."""
+        ...
+
+
+class RuleMask:
+    """The processor of one row.
+
+    Whoever runs the row sets `drawn`: the tokens that the step before gave all rows, on the device,
+    and the row's place among them. The processor's own argument holds the same token, but as part
+    of an array that the device makes after the step under way.
+    """
+
+    drawn: Callable[[], tuple[mx.array, int]]
+
+    def __init__(self, rule: Rule) -> None:
+        self._rule = rule
+        self._waiting = False  # for the token after the last mask
+
+    @property
+    def failed(self) -> bool:
+        return self._rule.failed
+
+    def __call__(self, _: mx.array, logits: mx.array) -> mx.array:
+        if self._rule.over:
+            return logits
+        if self._waiting:
+            drawn, row = self.drawn()
+            async_eval(drawn)  # joined from several, where a row began or ended since
+            async_eval(logits)  # the device computes while the mask is made
+            self._rule.follow(int(memoryview(drawn)[row]))
+        self._waiting = True
+        allowed = self._rule.allowed()
+        if allowed is None:
+            return logits
+        width = logits.shape[-1]
+        return mx.where(mx.array(allowed[:width]), logits, mx.array(-float("inf"), logits.dtype))
+
+    def replace(self, token: int) -> None:
+        """Follow `token` instead of the last one; the next step begins after it."""
+        if self._rule.over:
+            return
+        self._rule.undo()
+        self._rule.follow(token)
+        self._waiting = False
