@@ -114,6 +114,9 @@ class FakeModel:
     def shrink_cache(self, most_bytes: int) -> None:
         self._prefixes.shrink(most_bytes)
 
+    def needed_for(self, contexts: Sequence[int]) -> int:
+        return BYTES_PER_TOKEN * sum(contexts)
+
     def encode(
         self, messages: Sequence[Message], tools: Sequence[dict[str, Any]] | None = None
     ) -> list[int]:
