@@ -19,6 +19,7 @@ from pydantic import AliasChoices, Field, ValidationError, field_validator, mode
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from backends import devices
+from backends.base.memory import default_budget
 from registry.errors import place_and_message
 from registry.storage.sizes import GB
 
@@ -58,7 +59,11 @@ class Config(BaseSettings):
     ] = "mlx"
     memory_budget_gb: Annotated[
         float | None,
-        Field(gt=0, description="Memory for everything MLX holds; default: 75 % of RAM"),
+        Field(
+            gt=0,
+            description="Memory for everything MLX holds; default: 75 % of RAM, on a Mac at most 90 % of "
+            "what Metal may have",
+        ),
     ] = None
     database_url: Annotated[
         str,
@@ -222,7 +227,7 @@ class Config(BaseSettings):
             return int(self.memory_budget_gb * GB)
         if (video := devices.video_memory()) is not None:
             return video * 4 // 5  # as MLX itself limits what it holds there
-        return int(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * 0.75)
+        return default_budget()
 
     @property
     def prefix_cache_bytes(self) -> int:

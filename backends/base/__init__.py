@@ -8,6 +8,7 @@ from backends.base.backend import Backend
 from backends.base.errors import (
     BackendError,
     BadExample,
+    GPUInterrupted,
     OutOfMemory,
     PromptTooLong,
     TemplateMismatch,
@@ -75,6 +76,7 @@ __all__ = [
     "Fidelity",
     "FinishReason",
     "Finished",
+    "GPUInterrupted",
     "Grammar",
     "ImportedModel",
     "Learn",

@@ -48,3 +48,8 @@ class TemplateMismatch(BackendError):
 
 class OutOfMemory(BackendError):
     """The device refused an allocation."""
+
+
+class GPUInterrupted(BackendError):
+    """The system stopped the GPU's work because it held up the display. Less memory would not help, and
+    neither does trying again at once."""

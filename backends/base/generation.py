@@ -121,8 +121,8 @@ class LoadOptions:
     `cache_bytes` is the budget of the prefix cache, 0 for none; with `cache_dir` its entries outlive
     the process. `kv_bits` (4 or 8) quantizes keys and values of rows once they are `kv_after`
     tokens long. `draft` is the folder of a smaller model with the same tokenizer that proposes
-    `draft_tokens` tokens at a time when a row runs alone. On the CPU at most `unused_bytes` of freed
-    buffers are kept, where that is less than the backend would.
+    `draft_tokens` tokens at a time when a row runs alone. At most `unused_bytes` of freed buffers are
+    kept, where that is less than the backend would, and the process should hold `budget_bytes`.
     """
 
     cache_bytes: int = 0
@@ -132,6 +132,7 @@ class LoadOptions:
     draft: Path | None = None
     draft_tokens: int = 3
     unused_bytes: int | None = None
+    budget_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -176,6 +177,11 @@ class LoadedModel(Protocol):
 
     def shrink_cache(self, most_bytes: int) -> None:
         """Drop least recently used prefixes until the cache holds at most `most_bytes`."""
+        ...
+
+    def needed_for(self, contexts: Sequence[int]) -> int:
+        """Bytes that rows take in one batch when their contexts have so many tokens, an estimate: what
+        `memory` will count then, and what the passes of the model need beside it."""
         ...
 
     def encode(

@@ -236,7 +236,8 @@ class TrainingRun:
         and ends with the same bytes as a run that was never interrupted. A preference objective reads
         examples with "prompt" (or "messages"), "chosen" and "rejected", and no others, but that kto
     also reads those with "prompt", "completion" and "label". `cache` is a folder for what a later
-    run on the same data need not do again; without it nothing is kept.
+    run on the same data need not do again; without it nothing is kept. `budget_bytes` is what the
+    process should hold at most.
     """
 
     base: Path
@@ -245,6 +246,7 @@ class TrainingRun:
     checkpoints: Path
     config: TrainingConfig
     cache: Path | None = None
+    budget_bytes: int | None = None
 
 
 @dataclass(frozen=True)

@@ -118,6 +118,9 @@ class FakeModel:
     def shrink_cache(self, most_bytes: int) -> None:
         self._prefixes.shrink(most_bytes)
 
+    def needed_for(self, contexts: Sequence[int]) -> int:
+        return BYTES_PER_TOKEN * sum(contexts)
+
     def encode(
         self,
         messages: Sequence[Message],

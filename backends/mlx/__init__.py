@@ -19,18 +19,25 @@ from backends.base import (
     TrainingEvent,
     TrainingRun,
 )
+from backends.base.failures import readable_errors
 from backends.mlx.device import (
     SERVING_CACHE,
+    TRAINING_CACHE,
+    TRAINING_CACHE_ON_METAL,
     describe_device,
+    device_kind,
     free_memory,
     held_memory,
-    limit_cache,
+    limit_memory,
     prepare,
+    return_large_blocks,
 )
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+_MEMORY = "The device has too little memory to write this model; unload others first."
 
 
 class MLXBackend:
@@ -44,7 +51,8 @@ class MLXBackend:
     def import_gguf(self, source: Path, target: Path) -> ImportedModel:
         from backends.mlx.gguf.importer import import_gguf
 
-        return import_gguf(source, target)
+        with readable_errors(_MEMORY):
+            return import_gguf(source, target)
 
     def inspect(self, folder: Path) -> ImportedModel:
         from backends.mlx.files.folder import inspect
@@ -55,13 +63,15 @@ class MLXBackend:
         prepare()
         from backends.mlx.files.quantize import quantize
 
-        return quantize(base, target, bits, group_size)
+        with readable_errors(_MEMORY):
+            return quantize(base, target, bits, group_size)
 
     def fuse(self, base: Path, adapter: Path, target: Path) -> ImportedModel:
         prepare()
         from backends.mlx.files.fuse import fuse
 
-        return fuse(base, adapter, target)
+        with readable_errors(_MEMORY):
+            return fuse(base, adapter, target)
 
     def fidelity(
         self, base: Path, adapter: Path | None, converted: Path, examples: Path, most_tokens: int
@@ -80,7 +90,8 @@ class MLXBackend:
         prepare()
         from backends.mlx.gguf.export import export_gguf
 
-        export_gguf(folder, target)
+        with readable_errors(_MEMORY):
+            export_gguf(folder, target)
 
     def measure(self, base: Path, data: Path, max_seq_length: int, target: Path) -> None:
         prepare()
@@ -119,7 +130,10 @@ class MLXBackend:
     ) -> LoadedModel:
         prepare()
         own = options.unused_bytes
-        limit_cache(SERVING_CACHE if own is None else min(own, SERVING_CACHE))
+        limit_memory(
+            SERVING_CACHE if own is None else min(own, SERVING_CACHE), options.budget_bytes
+        )
+        return_large_blocks()
         from backends.mlx.serving.generation import load_model
 
         return load_model(base, adapter, options)
@@ -152,6 +166,8 @@ class MLXBackend:
 
     def train(self, run: TrainingRun) -> Generator[TrainingEvent, None, None]:
         prepare()
+        on_metal = device_kind() == "metal"
+        limit_memory(TRAINING_CACHE_ON_METAL if on_metal else TRAINING_CACHE, run.budget_bytes)
         from backends.mlx.training.trainer import train
 
         return train(run)

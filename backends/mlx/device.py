@@ -25,6 +25,7 @@ import psutil
 
 from backends import devices
 from backends.base import DeviceInfo
+from backends.base.memory import footprint, peak_footprint
 
 _ONEMKL = Path(sys.prefix) / "lib" / "libmkl_rt.so.3"
 
@@ -34,6 +35,7 @@ _set_threads: Callable[[int], object] | None = None  # the BLAS's own
 _threads = 0  # the number set last; 0: none yet
 _READING = 8  # tokens: from here on a pass reads a prompt
 _warnings: list[str] = []
+_budget: int | None = None  # bytes that this process may hold
 
 
 def prepare() -> str:
@@ -145,28 +147,21 @@ def _memory(kind: str, facts: dict[str, Any]) -> int:
 
 
 def peak_memory() -> int:
-    """Bytes: the most that MLX has held on a GPU since `reset_peak_memory`; on the CPU, where its
-    arrays are ordinary memory, the most that the whole process has held."""
+    """Bytes: the most that this process has held: its whole footprint where the device's memory is the
+    system's, else what MLX has held there since `reset_peak_memory`."""
     import mlx.core as mx
 
-    if device_kind() == "cpu":
-        with contextlib.suppress(OSError, StopIteration, ValueError):
-            lines = Path("/proc/self/status").read_text().splitlines()
-            peak = next(line for line in lines if line.startswith("VmHWM:"))
-            return int(peak.split()[1]) * 1024
-    return int(mx.get_peak_memory())
+    peak = int(mx.get_peak_memory())
+    return peak if device_kind() == "cuda" else max(peak, peak_footprint())
 
 
 def held_memory() -> int:
-    """Bytes that MLX holds on a GPU now, for all of its arrays and for those to come (buffers that
-    were freed and are kept); on the CPU, where these are ordinary memory, what the whole process
-    holds."""
+    """Bytes that MLX holds now, for all of its arrays and for those to come (buffers that were freed and
+    are kept); where the device's memory is the system's, what the whole process holds."""
     import mlx.core as mx
 
     arrays = int(mx.get_active_memory() + mx.get_cache_memory())
-    if device_kind() == "cpu":
-        return max(arrays, int(psutil.Process().memory_info().rss))
-    return arrays
+    return arrays if device_kind() == "cuda" else max(arrays, footprint())
 
 
 def free_memory() -> None:
@@ -175,7 +170,7 @@ def free_memory() -> None:
     import mlx.core as mx
 
     mx.clear_cache()
-    if device_kind() == "cpu" and sys.platform == "linux":
+    if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):  # another C library than glibc
             ctypes.CDLL(None).malloc_trim(0)
 
@@ -184,18 +179,68 @@ SERVING_CACHE, TRAINING_CACHE = 768 << 20, 256 << 20
 """Bytes of freed buffers that MLX keeps on the CPU. A training run is no faster with more: its steps
 took as long with 64 MiB as with 2 GiB, which doubled its peak. Eight prompts of 400 tokens at once on
 SmolLM2 fill 600 MB, and cost 8 % more processor time with 256 MB (2 cores, 2026-11)."""
+TRAINING_CACHE_ON_METAL = 512 << 20
+"""Metal's default is 1.5 times the working set, which batches of varying shape fill: a buffer is reused
+only for a request of nearly its size."""
+PROGRAM = 240 << 20
+"""Bytes of a process with MLX beside its arrays: Python and the libraries."""
 
 
-def limit_cache(most: int) -> None:
-    """Let MLX keep freed buffers for reuse on the CPU. `prepare()` must have run.
+def limit_memory(cache: int, budget: int | None = None) -> None:
+    """Let MLX in this process keep `cache` bytes of freed buffers for reuse, and allocate no further
+    ahead of its work once it fills `budget`. `prepare()` must have run.
 
-    Its default there is 32 MiB; beyond it every array is new memory from the system, whose page
-    faults cost more than the arithmetic (measured: half the time of a training step's parts).
+    On the CPU MLX keeps 32 MiB by default; beyond it every array is new memory from the system, whose
+    page faults cost more than the arithmetic (measured: half the time of a training step's parts). At
+    the second limit MLX waits for what runs before it allocates more, and Metal gives kept buffers back;
+    neither refuses an allocation.
     """
     import mlx.core as mx
 
-    if device_kind() == "cpu":
-        mx.set_cache_limit(min(most, psutil.virtual_memory().total // 8))
+    global _budget
+    kind = device_kind()
+    if kind == "cuda":
+        return
+    cache = min(cache, psutil.virtual_memory().total // 8)
+    mx.set_cache_limit(cache)
+    if budget is not None:
+        # Metal counts what it keeps against the limit, the CPU does not.
+        left = budget - PROGRAM - (cache if kind == "cpu" else 0)
+        mx.set_memory_limit(max(left, budget // 4))
+    _budget = budget
+    keep_wired()
+
+
+def return_large_blocks() -> None:
+    """Let glibc give blocks of over 4 MiB back to the system when they are freed. It learns to keep
+    them, up to 32 MiB each: 450 MB after a batch of 32 prompts, which no later array fitted."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):  # another C library
+            ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, 4 << 20)
+
+
+_MMAP_THRESHOLD = -3  # of <malloc.h>
+
+
+def keep_wired() -> None:
+    """Let Metal keep as many bytes of buffers resident as this process may hold, within what it
+    recommends; elsewhere there is nothing to keep. mlx-lm's generators set the recommended limit."""
+    import mlx.core as mx
+
+    if mx.metal.is_available():
+        most = int(mx.device_info()["max_recommended_working_set_size"])
+        mx.set_wired_limit(min(most, _budget or most))
+
+
+def settle(*streams: Any) -> None:
+    """Wait for what the calling thread computes on `streams`, by default on the device's own, before
+    files with its results get their checksums. Metal may report at a later call that work failed, and
+    what the work should have written is in the files by then (mlx#3523, mlx#4174). Raises RuntimeError.
+    """
+    import mlx.core as mx
+
+    for stream in streams or (None,):
+        mx.synchronize(stream)
 
 
 def total_threads() -> int:

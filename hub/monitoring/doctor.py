@@ -20,7 +20,7 @@ from backends.mac.programs import has_git, is_apple_silicon, system_version
 from hub.config import config
 from hub.monitoring.health import LOW_DISK_BYTES, NO_DISK_BYTES
 from hub.monitoring.logs import PROCESSES
-from hub.processes import exposure, ports, presence
+from hub.processes import descriptors, exposure, ports, presence
 from hub.sqlite import journal_mode, wal_is_safe
 from registry.mlflow import tracking
 from registry.storage import paths
@@ -52,6 +52,7 @@ def examine() -> Iterator[Finding]:
         _database,
         _mlflow,
         _memory,
+        _descriptors,
         _disk,
         _storage,
         _network,
@@ -227,6 +228,17 @@ def _storage() -> Iterator[Finding]:
             "drives (exFAT, FAT, network) keep no access rights either: others can read what it holds",
             "Move storage to a drive formatted as APFS (on Linux: ext4).",
         )
+
+
+def _descriptors() -> Iterator[Finding]:
+    open_files = descriptors.raise_limit()
+    yield Finding(
+        "Open files",
+        "ok" if open_files >= descriptors.ENOUGH else "warning",
+        f"{open_files:,} at most per process",
+        "The hard limit is low, and 500 streams at once need more: start the hub where "
+        "`ulimit -Hn` is higher.",
+    )
 
 
 def _network() -> Iterator[Finding]:

@@ -22,6 +22,7 @@ import structlog
 from django.db import close_old_connections, connection
 from django.utils import timezone
 
+from backends.base.memory import footprint
 from hub.config import config
 from hub.models import SystemSample
 from hub.monitoring.health import running_engine_stats
@@ -121,14 +122,14 @@ def _days_ago(days: int) -> datetime.datetime:
 
 
 def training_memory_bytes() -> int | None:
-    """Resident memory of the running job's process and its children; None while no job runs."""
+    """Memory of the running job's process and its children; None while no job runs."""
     job = TrainingJob.objects.filter(status=TrainingJob.Status.RUNNING).first()
     if job is None or job.process_group is None:
         return None
     with contextlib.suppress(psutil.Error):
         child = psutil.Process(job.process_group)
         family = [child, *child.children(recursive=True)]
-        return sum(process.memory_info().rss for process in family)
+        return sum(footprint(process.pid) for process in family)
     return None
 
 

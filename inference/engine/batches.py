@@ -116,6 +116,7 @@ class Batches:
             return
         self._memory_checked = now
         residents = self._residents
+        residents.keep_room()
         while (
             not residents.make_room(0) and residents.nbytes > residents.budget_bytes and len(self)
         ):

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import structlog
 
-from backends.base import BackendError, OutOfMemory, PromptTooLong
+from backends.base import BackendError, GPUInterrupted, OutOfMemory, PromptTooLong
 from inference.engine.memory.neighbours import Taken
 from inference.engine.requests.row import Row
 from inference.protocol import DeadlineExceeded, Failed, to_failed
@@ -54,6 +54,8 @@ def failure(error: Exception, row: Row | None = None, correlation_id: str = "") 
         failed = Failed("context_length_exceeded", str(error), 400)
     elif isinstance(error, OutOfMemory):
         failed = to_failed(Unavailable(f"The device ran out of memory: {error}", 10))
+    elif isinstance(error, GPUInterrupted):
+        failed = Failed("gpu_interrupted", str(error), 503)
     elif isinstance(error, BackendError):
         failed = Failed("unsupported_model", str(error), 422)
     else:

@@ -10,11 +10,11 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
-import psutil
 import structlog
 from pydantic import ValidationError
 
 from backends.base import Backend
+from backends.base.memory import footprint
 from backends.mac.power import Awake
 from inference.engine.embedding import Embedding
 from inference.engine.failures import failure, stopping, too_late
@@ -220,7 +220,7 @@ class Engine:
         return {
             "pid": os.getpid(),
             "uptime_s": round(time.monotonic() - self._started, 1),
-            "memory_bytes": psutil.Process().memory_info().rss,
+            "memory_bytes": footprint(),
             "stopping": self._refusing,
             **self._thread.stats(),
             "late": self._late,

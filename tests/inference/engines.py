@@ -26,12 +26,13 @@ async def running_engine(
     idle_s: float = 0.0,
     cache_bytes: int = 0,
     drain_s: float = 5.0,
+    options: LoadOptions | None = None,
 ) -> AsyncIterator[Engine]:
     engine = Engine(
         backend or FakeBackend(),
         max_rows=max_rows,
         max_queue=max_queue,
-        limits=Limits(budget_bytes, idle_s, LoadOptions(cache_bytes=cache_bytes)),
+        limits=Limits(budget_bytes, idle_s, options or LoadOptions(cache_bytes=cache_bytes)),
         drain_s=drain_s,
     )
     task = asyncio.create_task(engine.run(paths.engine_socket()))

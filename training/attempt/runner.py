@@ -157,6 +157,7 @@ class Attempt:
                 checkpoints=checkpoints,
                 config=self.config,
                 cache=paths.tokens_dir(job.dataset.checksum),
+                budget_bytes=settings.MEMORY_BUDGET_BYTES,
             )
         )
         if version is None:

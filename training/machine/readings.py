@@ -19,11 +19,6 @@ from backends.mac.power import low_power_mode
 from backends.mac.programs import printed
 
 _LOW_SHARE = 0.03  # of memory available: below this the system starts swapping heavily
-_OUT_OF_MEMORY = re.compile(
-    r"kIOGPUCommandBufferCallbackErrorOutOfMemory|Insufficient Memory|\[metal::malloc\]"
-    r"|cudaErrorMemoryAllocation|CUDA_ERROR_OUT_OF_MEMORY|std::bad_alloc",
-    re.IGNORECASE,
-)
 _WARM_WITHIN_C = 3.0  # of the temperature that a sensor reports as high
 
 
@@ -100,9 +95,3 @@ def out_of_memory_kills() -> int:
 def oom_kill_count(vmstat: str) -> int:
     found = re.search(r"^oom_kill (\d+)$", vmstat, re.MULTILINE)
     return int(found[1]) if found else 0
-
-
-def says_out_of_memory(log: str) -> bool:
-    """Whether the end of a process's log says that Metal, CUDA or C++ ran out of memory: an abort
-    that no `except` catches."""
-    return _OUT_OF_MEMORY.search(log) is not None

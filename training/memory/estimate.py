@@ -4,8 +4,8 @@ These are estimates for planning, not limits; `training.memory.measured` correct
 earlier runs measured. They assume a transformer like llama: four attention and three MLP
 projections per layer, with adapters on all of them.
 
-On a GPU the estimate and the measurement cover what MLX holds there; on the CPU they cover the
-whole process.
+The estimate and the measurement cover the whole process, but for CUDA, where they cover what MLX holds
+on the device.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from backends import devices
 from backends.base import TrainingConfig
 from backends.schedule import compiled_length, heaviest_batch
 
-FORMULA = 5
+FORMULA = 6
 """Increase it when the formula or the measurement changes: runs estimated by an earlier formula say
 nothing about the error of this one, and must not correct it."""
 
@@ -93,21 +93,24 @@ class Base:
     activation_bytes: int = 4  # per value: 2 where it computes in 16 bits
     on_cpu: bool = False
     head_in_pieces: bool = False  # only the logits of a few tokens exist at a time
+    on_cuda: bool = False  # what counts is the card's memory
 
     @classmethod
     def of(cls, size: Dimensions, nbytes: int, quantization: str, architecture: str = "") -> Base:
         """`quantization` as the registry writes it: "float32", "bfloat16", "4-bit (group 64)"."""
         quantized = "-bit" in quantization
-        on_cpu = devices.expected() == "cpu"
+        kind = devices.expected()
+        on_cpu = kind == "cpu"
         # Quantized weights compute in the type of their scales: 16 bits on a GPU.
         wide = quantization == "float32" or (quantized and on_cpu)
         pieces = on_cpu and quantization == "float32" and architecture in _IN_PIECES
-        return cls(size, nbytes, quantized, 4 if wide else 2, on_cpu, pieces)
+        width = 4 if wide else 2
+        return cls(size, nbytes, quantized, width, on_cpu, pieces, on_cuda=kind == "cuda")
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes of a run's peak, by purpose. `program` is 0 where only device memory counts."""
+    """Bytes of a run's peak, by purpose. `program` is 0 where only the device's own memory counts."""
 
     weights: int
     trained: int
@@ -160,7 +163,7 @@ def memory(
         gradients=trained * width * copies,
         optimizer=int(trained * width * _STATES[config.optimizer]),
         activations=_activations(base, config, longest, lengths),
-        program=_PROGRAM if base.on_cpu else 0,
+        program=0 if base.on_cuda else _PROGRAM,
     )
 
 
@@ -172,7 +175,9 @@ def _activations(
 ) -> int:
     """The arrays of a step, and those that were freed and are kept."""
     arrays = _arrays(base, config, longest, lengths)
-    return arrays + (min(_FREED, arrays) if base.on_cpu else 0)
+    if base.on_cuda:
+        return arrays
+    return arrays + min(_FREED if base.on_cpu else _FREED_ON_METAL, arrays)
 
 
 def _arrays(
@@ -215,10 +220,9 @@ def _padded(length: int) -> int:
     return compiled_length(length - 1)
 
 
-_FREED = 256 << 20
-"""On the CPU MLX keeps so many bytes of freed arrays for later ones
-(`backends.mlx.device.TRAINING_CACHE`), which a run of more than a few steps fills: its peak is that of its
-arrays and these."""
+_FREED, _FREED_ON_METAL = 256 << 20, 512 << 20
+"""MLX keeps so many bytes of freed arrays for later ones (`backends.mlx.device.TRAINING_CACHE`), which a
+run of more than a few steps fills: its peak is that of its arrays and these."""
 
 
 def _kept(size: Dimensions, config: TrainingConfig, row: int) -> int:

@@ -210,7 +210,7 @@ class EstimateOut(Schema):
     optimizer: Annotated[int, Field(alias="estimate.parts.optimizer")]
     activations: Annotated[int, Field(alias="estimate.parts.activations")]
     program: Annotated[
-        int, Field(alias="estimate.parts.program", description="Python and libraries; CPU only")
+        int, Field(alias="estimate.parts.program", description="Python and libraries")
     ]
     correction: Annotated[
         float, Field(alias="estimate.correction", description="Factor learned from earlier runs")

@@ -1,8 +1,7 @@
 """Runs due jobs one after another, each in a child process, in the worker's thread.
 
-A child process gives its memory back when it exits, and the system may kill it without harm: a
-Metal out-of-memory is an abort that no `except` catches. The child records its own outcome; if it
-was killed first, the outcome is recorded here.
+A child process gives its memory back when it exits, and the system may kill it without harm. The
+child records its own outcome; if it was killed first, the outcome is recorded here.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ from pathlib import Path
 import structlog
 from django.conf import settings
 
+from backends.base import failures
 from backends.mac.power import caffeinate
 from registry.storage import paths
 from training import queue
@@ -31,6 +31,10 @@ from training.queue.outage import ride_out
 
 STOP_S = 4.5  # for a child to exit after SIGTERM; the worker itself has 6 s when `up` dies
 _POLL_S = 0.1
+_SHORT_TURNS = {"MLX_MAX_OPS_PER_BUFFER": "16", "MLX_MAX_MB_PER_BUFFER": "16"}
+"""Instead of 40 or 50 of each: the GPU draws the display between two command buffers, and macOS stops
+one that holds it up for too long (mlx#3267). A training step's operations take far longer than to hand
+over a buffer."""
 _LOG_END_BYTES = 4096  # the end of a log, where a dead process may have written why
 
 log = structlog.get_logger(__name__)
@@ -77,13 +81,15 @@ def run_attempt(job: TrainingJob) -> None:
             processes.kill_group(child.pid)
         _wait(child)
         log.info("job process exited", exit_code=child.returncode)
+        words = _log_end(job) if child.returncode < 0 else ""
         out_of_memory = child.returncode < 0 and (
-            readings.out_of_memory_kills() > kills_before
-            or readings.says_out_of_memory(_log_end(job))
+            readings.out_of_memory_kills() > kills_before or failures.says_out_of_memory(words)
         )
         if _stopping.is_set():
             reason = "The worker was stopped; the job continues when it is back."
             outcome = partial(queue.requeue, job, lease, reason)
+        elif failures.says_interrupted(words):  # it would be again
+            outcome = partial(queue.fail, job, lease, failures.INTERRUPTED)
         else:
             reason = _exit_reason(child.returncode, out_of_memory)
             outcome = partial(queue.crashed, job, lease, reason, out_of_memory=out_of_memory)
@@ -114,6 +120,7 @@ def _log_end(job: TrainingJob) -> str:
 def _spawn(job: TrainingJob, lease: uuid.UUID) -> subprocess.Popen[bytes]:
     environment = {
         "OMP_WAIT_POLICY": "PASSIVE",  # spinning threads starve the engine and the pages
+        **(_SHORT_TURNS if sys.platform == "darwin" else {}),
         **os.environ,
         "HUB_CORRELATION_ID": job.correlation_id,
         "HUB_WORKER_PID": str(os.getpid()),

@@ -18,7 +18,8 @@ import numpy as np
 from mlx_lm.utils import dequantize_model
 from numpy.typing import NDArray
 
-from backends.base import BadExample, Fidelity, OutOfMemory, TrainingConfig
+from backends.base import BadExample, Fidelity, TrainingConfig
+from backends.base.failures import readable_errors
 from backends.examples import read_lines
 from backends.mlx.data.examples import Example
 from backends.mlx.device import device_kind
@@ -32,7 +33,7 @@ def fidelity(
     base: Path, adapter: Path | None, converted: Path, examples: Path, most_tokens: int
 ) -> Fidelity:
     """See `backends.base.Backend.fidelity`."""
-    try:
+    with readable_errors("The device has too little memory to compare the models."):
         model, tokenizer, _ = open_model(base, adapter, lazy=True)
         chosen = _chosen(_examples(examples, tokenizer), most_tokens)
         original = list(_logits(model, chosen))
@@ -41,8 +42,6 @@ def fidelity(
         mx.clear_cache()
         model, _, _ = open_model(converted, lazy=True)
         return _compared(original, _logits(model, chosen), chosen)
-    except MemoryError as error:
-        raise OutOfMemory("The device has too little memory to compare the models.") from error
 
 
 def _examples(path: Path, tokenizer: Any) -> Iterator[Example]:

@@ -15,6 +15,7 @@ from mlx_lm.utils import save_config, save_model
 
 from backends.base import ImportedModel
 from backends.litter import tidy
+from backends.mlx.device import settle
 from backends.mlx.files.folder import describe
 
 _WEIGHT_FILES = ("*.safetensors", "*.safetensors.index.json")
@@ -27,6 +28,7 @@ def write_model(base: Path, target: Path, model: Any, config: dict[str, Any]) ->
     target.mkdir(parents=True, exist_ok=True)
     save: Any = save_model
     save(target, model, donate_model=True)
+    settle()
     save_config(config, config_path=target / "config.json")
     skipped = {path.name for pattern in _WEIGHT_FILES for path in base.glob(pattern)}
     for pattern in _KEPT:

@@ -14,6 +14,7 @@ import mlx.core as mx
 from mlx.utils import tree_flatten
 
 from backends.base import UnsupportedModel
+from backends.mlx.device import settle
 from backends.mlx.files.loading import open_model
 from backends.mlx.files.saving import read_config
 from backends.mlx.gguf.importer import _BLOCK, _TOP
@@ -48,6 +49,7 @@ def export_gguf(folder: Path, target: Path) -> None:
         dtype = mx.float32 if value.ndim == 1 else mx.float16
         weights[_gguf_name(name)] = value.astype(dtype)
     mx.save_gguf(str(target), weights, metadata)
+    settle()
 
 
 def _groups(config: dict[str, Any]) -> int:

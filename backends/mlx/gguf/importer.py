@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backends.base import ImportedModel, UnsupportedModel
-from backends.mlx.device import device_kind, prepare
+from backends.mlx.device import device_kind, prepare, settle
 from backends.mlx.files.config import whole
 from backends.mlx.files.folder import inspect
 from backends.mlx.files.weight_files import refuse_holes
@@ -87,6 +87,7 @@ def import_gguf(source: Path, target: Path, *, quantize: bool | None = None) -> 
             }
         path = target / "model.safetensors"
         mx.save_safetensors(str(path), weights, metadata={"format": "mlx"})
+        settle()
     _write_json(target / "config.json", config)
     generation = {"do_sample": False, **special_ids(file.metadata)}
     _write_json(target / "generation_config.json", generation)

@@ -11,14 +11,13 @@ from __future__ import annotations
 import functools
 import gc
 import hashlib
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
 from mlx_lm.models.cache import make_prompt_cache
-from mlx_lm.utils import maybe_set_recommended_wired_limit
 
 from backends.base import (
     BackendError,
@@ -28,13 +27,13 @@ from backends.base import (
     LoadOptions,
     Memory,
     Message,
-    OutOfMemory,
     PromptTooLong,
     Sampling,
     ThoughtMarks,
     ToolCall,
     UnsupportedModel,
 )
+from backends.base.failures import readable_errors
 from backends.mlx.chat import (
     chat_tokens,
     parse_tool_calls,
@@ -44,7 +43,7 @@ from backends.mlx.chat import (
     tool_grammar,
 )
 from backends.mlx.data.examples import whole_answer
-from backends.mlx.device import device_kind
+from backends.mlx.device import device_kind, keep_wired
 from backends.mlx.files.config import find_context_length
 from backends.mlx.files.identity import identity
 from backends.mlx.files.loading import open_model
@@ -57,8 +56,9 @@ from backends.mlx.sampling.thinking import MarkTokens, ThinkingRule
 from backends.mlx.serving.adapters import BASE, AdapterBank, AdapterRows, RoutedModel, nbytes
 from backends.mlx.serving.caches import Kind, check_packing
 from backends.mlx.serving.embeddings import embed
-from backends.mlx.serving.lane import PREFILL, Lane
+from backends.mlx.serving.lane import Lane
 from backends.mlx.serving.likelihoods import likelihoods, read_prompt
+from backends.mlx.serving.needs import PREFILL, Needs
 from backends.mlx.serving.prefix_cache import PrefixCache
 from backends.mlx.serving.prefix_files import PrefixFiles
 from backends.mlx.serving.rows import Pieces, Row, vocabulary_size
@@ -67,6 +67,7 @@ from backends.mlx.threads import clear_streams_at_end
 from backends.prompts import room_after
 from backends.text import StopText
 
+_MEMORY = "The device is out of memory; unload another model or use a smaller one."
 _DISK_SHARE = 4  # prefixes may take this many times their memory on disk
 
 _open_models = 0
@@ -81,7 +82,7 @@ def load_model(
     run. Raises UnsupportedModel, OutOfMemory.
     """
     clear_streams_at_end()
-    with _readable_errors():
+    with readable_errors(_MEMORY):
         model, tokenizer, config = open_model(base, adapter)
         if device_kind() == "cpu":
             quicken(model)  # measured: 16 rows of a base, 161 ms a step instead of 209
@@ -94,7 +95,7 @@ def load_model(
             files = PrefixFiles(options.cache_dir, name, _DISK_SHARE * options.cache_bytes)
         prefixes = PrefixCache(model, options.cache_bytes, files)
         loaded = MLXModel(
-            base.name, model, tokenizer, find_context_length(config), options, prefixes
+            base.name, model, tokenizer, find_context_length(config), options, prefixes, config
         )
         loaded.warm_up()
     return loaded
@@ -111,6 +112,7 @@ class MLXModel:
         context_length: int,
         options: LoadOptions = LoadOptions(),
         prefixes: PrefixCache | None = None,
+        config: dict[str, Any] | None = None,
     ) -> None:
         self.name = name
         self.context_length = context_length
@@ -133,6 +135,7 @@ class MLXModel:
                 "choose another architecture."
             )
         self._options = options
+        self._needs = Needs(model, config or {}, options)
         self._ends = sorted(tokenizer.eos_token_ids)
         self._routed = RoutedModel(model, self._adapters.routing)
         self._lanes = {Kind(): self._make_lane(Kind())}
@@ -179,7 +182,7 @@ class MLXModel:
         # A draft model may not guess for a seeded row, which draws once a step, in a batch too.
         seeded = sampling.temperature > 0 and sampling.seed is not None
         can_run_alone = kind == Kind() and not processors and not seeded
-        with _readable_errors(), mx.stream(self._stream):
+        with readable_errors(_MEMORY), mx.stream(self._stream):
             slot = BASE if adapter is None else self._adapters.add(adapter)
             row = Row(
                 uid=uid,
@@ -213,7 +216,7 @@ class MLXModel:
     def step(self) -> list[Delta]:
         """Raises OutOfMemory."""
         deltas: list[Delta] = []
-        with _readable_errors():
+        with readable_errors(_MEMORY):
             if self._solo and self._solo.row:
                 deltas += self._solo.step()
             for lane in list(self._lanes.values()):
@@ -245,7 +248,8 @@ class MLXModel:
         self._rows.clear()
         del self._lanes, self._solo, self._adapters, self._prefixes, self._routed, self._model
         gc.collect()  # a model and its modules refer to each other
-        mx.synchronize()
+        with suppress(RuntimeError):  # of work that failed, which was reported by its step
+            mx.synchronize()
         mx.clear_cache()
 
     @property
@@ -259,6 +263,9 @@ class MLXModel:
     @property
     def nbytes(self) -> int:
         return self.memory.total
+
+    def needed_for(self, contexts: Sequence[int]) -> int:
+        return self._needs.of(contexts)
 
     def encode(
         self,
@@ -310,7 +317,7 @@ class MLXModel:
     def embed(self, prompts: Sequence[Sequence[int]], adapter: Path | None) -> list[list[float]]:
         for prompt in prompts:
             self._room(prompt)
-        with _readable_errors(), mx.stream(self._stream):
+        with readable_errors(_MEMORY), mx.stream(self._stream):
             self._adapters.routing.selection = (
                 BASE if adapter is None else self._adapters.add(adapter)
             )
@@ -328,7 +335,7 @@ class MLXModel:
                 f"The prompt leaves no room for its answer in the context of {self.name}; "
                 "shorten it."
             )
-        with _readable_errors(), mx.stream(self._stream):
+        with readable_errors(_MEMORY), mx.stream(self._stream):
             slot = BASE if adapter is None else self._adapters.add(adapter)
             root = self._adapters.identity(slot) + bytes([Kind().bits])
             caches = Kind().row_caches(self._model)
@@ -353,7 +360,7 @@ class MLXModel:
 
     def add_adapter(self, path: Path) -> None:
         """Raises UnsupportedModel when `path` is not a LoRA adapter for this base."""
-        with _readable_errors():
+        with readable_errors(_MEMORY):
             self._adapters.add(path)
 
     def remove_adapter(self, path: Path) -> None:
@@ -369,7 +376,9 @@ class MLXModel:
 
     def _make_lane(self, kind: Kind) -> Lane:
         prefixes = self._prefixes if self._prefixes.usable and not kind.window else None
-        return Lane(self._routed, kind, self._ends, prefixes)
+        lane = Lane(self._routed, kind, self._ends, prefixes)
+        keep_wired()
+        return lane
 
 
 def _count_open(change: int) -> None:
@@ -380,18 +389,4 @@ def _count_open(change: int) -> None:
     global _open_models
     _open_models += change
     if change < 0 and _open_models > 0:
-        maybe_set_recommended_wired_limit()
-
-
-@contextmanager
-def _readable_errors() -> Generator[None]:
-    """MLX reports a refused allocation as RuntimeError."""
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        text = str(error).lower()
-        if isinstance(error, MemoryError) or "alloc" in text or "memory" in text:
-            raise OutOfMemory(
-                "The device is out of memory; unload another model or use a smaller one."
-            ) from error
-        raise
+        keep_wired()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import mlx.core as mx
@@ -16,15 +17,11 @@ from mlx_lm.models.cache import trim_prompt_cache
 
 from backends.base import Delta
 from backends.mlx.device import device_kind
-from backends.mlx.serving.caches import Kind
+from backends.mlx.serving.caches import BatchKVCache, Kind
+from backends.mlx.serving.needs import MOST_PROMPTS, PREFILL
 from backends.mlx.serving.prefix_cache import PrefixCache
 from backends.mlx.serving.rows import Row
 
-# Prompt tokens that one step reads, at most: of one row, and of all rows together. Running rows
-# wait meanwhile, so a CPU, which reads a few hundred tokens a second, reads small chunks; below
-# about 128 tokens its matrix products lose speed.
-PREFILL = {"cpu": (128, 512), "metal": (512, 2048), "cuda": (2048, 8192)}
-_MAX_PROMPTS = 8  # read together
 _MAX_ROWS = 32  # decoded together; further rows wait their turn
 
 
@@ -43,7 +40,7 @@ class Lane:
             model,
             stop_tokens=[[token] for token in sorted(ends)],
             completion_batch_size=_MAX_ROWS,
-            prefill_batch_size=_MAX_PROMPTS,
+            prefill_batch_size=MOST_PROMPTS,
             prefill_step_size=self._chunk,
         )
 
@@ -86,14 +83,29 @@ class Lane:
 
     def step(self) -> list[Delta]:
         prompts = sum(not row.started for row in self.rows.values())
-        share = self._chunk_of_all // min(max(prompts, 1), _MAX_PROMPTS)
+        share = self._chunk_of_all // min(max(prompts, 1), MOST_PROMPTS)
         self._generator.prefill_step_size = min(self._chunk, share)
         if self._can_read_all:
             self._step_prompts_alone()
+        deltas = self._step_all()
+        if prompts or any(delta.finish_reason for delta in deltas):
+            self._settle()
+        return deltas
+
+    def _step_all(self) -> list[Delta]:
+        """The generator's responses end here: they hold on to the batch as it was before."""
         self._start_answers()
         _, responses = self._generator.next()
         self._start_answers()
         return [self._advance(self.rows[response.uid], response) for response in responses]
+
+    def _settle(self) -> None:
+        """Compute what the batch holds after rows came or went, one layer at a time. Left to the next
+        pass, a CPU makes the new arrays of all layers before it frees the first old one."""
+        if device_kind() == "cpu":
+            for cache in self._generator._generation_batch.prompt_cache:
+                if isinstance(cache, BatchKVCache) and cache.keys is not None:
+                    mx.eval(cache.keys, cache.values)
 
     @property
     def _can_read_all(self) -> bool:
@@ -105,7 +117,7 @@ class Lane:
         generator = self._generator
         unread = [entry[1] for entry in generator._unprocessed_sequences]
         unread += [entry[0] for entry in generator._currently_processing]
-        most = min(_MAX_PROMPTS, _MAX_ROWS - len(generator._generation_batch))
+        most = min(MOST_PROMPTS, _MAX_ROWS - len(generator._generation_batch))
         return (
             len(generator._generation_batch) > 0
             and 0 < len(unread) <= most
@@ -145,9 +157,13 @@ class Lane:
             self._generator.remove([row.number])
 
     def close(self) -> None:
-        for row in list(self.rows.values()):
-            self.remove(row)
-        mx.synchronize(self.stream)
+        """What runs is dropped. It must not fail where a step has: the error has been reported."""
+        with suppress(RuntimeError):
+            for row in list(self.rows.values()):
+                self.remove(row)
+        self.rows.clear()
+        with suppress(RuntimeError):
+            mx.synchronize(self.stream)
         self._generator.close()
 
     def _advance(self, row: Row, response: Any) -> Delta:

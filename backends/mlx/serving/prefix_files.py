@@ -109,7 +109,8 @@ class PrefixFiles:
     def _run(self) -> None:
         _lower_priority()
         while (work := self._work.get()) is not None:
-            with contextlib.suppress(OSError):  # a full disk costs a cache hit, not an answer
+            # A full disk, or arrays whose work failed on the device, cost a cache hit, not an answer.
+            with contextlib.suppress(OSError, RuntimeError):
                 work()
 
     def _index(self) -> None:
@@ -157,6 +158,7 @@ def _save(path: Path, described: dict[str, Any], layers: Layers) -> None:
         for name, array in zip(("keys", "values"), pair, strict=True)
     }
     staged = path.with_suffix(".part.safetensors")
+    mx.eval(arrays)  # waits for them, and raises what went wrong, before anything is sealed
     mx.save_safetensors(str(staged), arrays)
     size, checksum = _checksum(staged)
     with staged.open("rb") as file:

@@ -21,7 +21,7 @@ from backends.mlx.data import batching
 from backends.mlx.data.batching import Batch, Padding, Span
 from backends.mlx.data.examples import Example
 from backends.mlx.data.packing import Segments
-from backends.mlx.device import TRAINING_CACHE, blas_threads, device_kind, limit_cache
+from backends.mlx.device import blas_threads, device_kind
 from backends.mlx.kernels.quick import cross_entropy, head_losses, quicken
 
 nn: Any = mlx.nn  # MLX types its core only
@@ -48,7 +48,6 @@ class Lanes:
             padding = batching.ladder if arithmetic == "masters" else batching.multiples(32)
             yield cls((mx.default_stream(mx.default_device()),), padding)
             return
-        limit_cache(TRAINING_CACHE)
         with blas_threads(_MOST_LANES) as count:
             streams = [mx.default_stream(mx.cpu)]
             streams += [mx.new_stream(mx.cpu) for _ in range(count - 1)]

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -24,7 +23,6 @@ from backends.base import (
     Evaluated,
     Evaluating,
     Finished,
-    OutOfMemory,
     Started,
     Stepped,
     TrainingConfig,
@@ -32,12 +30,13 @@ from backends.base import (
     TrainingEvent,
     TrainingRun,
 )
+from backends.base.failures import readable_errors
 from backends.checkpoints import Checkpoint
 from backends.durable import sync_folder
 from backends.examples import explained
 from backends.mlx.data import batching, cache
 from backends.mlx.data.packing import check_keeps_apart
-from backends.mlx.device import peak_memory
+from backends.mlx.device import peak_memory, settle
 from backends.mlx.files.loading import open_model
 from backends.mlx.training import lora, optimizers, samples
 from backends.mlx.training.evaluation import Evaluation
@@ -58,21 +57,8 @@ _MEMORY = (
 
 def train(run: TrainingRun) -> Generator[TrainingEvent, None, None]:
     """See `backends.base.Backend.train`."""
-    with _readable_errors(), Lanes.open(run.config.arithmetic) as lanes:
+    with readable_errors(_MEMORY), Lanes.open(run.config.arithmetic) as lanes:
         yield from _Training(run, lanes).events()
-
-
-@contextmanager
-def _readable_errors() -> Iterator[None]:
-    """MLX reports a refused allocation as RuntimeError."""
-    try:
-        yield
-    except MemoryError as error:
-        raise OutOfMemory(_MEMORY) from error
-    except RuntimeError as error:
-        if "alloc" in str(error).lower() or "memory" in str(error).lower():
-            raise OutOfMemory(_MEMORY) from error
-        raise
 
 
 @dataclass
@@ -274,6 +260,7 @@ class _Training:
             weights, state = self.weights.saved(), lora.flat(self.optimizer.state)
             mx.save_safetensors(str(folder / lora.ADAPTER_FILE), weights)
             mx.save_safetensors(str(folder / _OPTIMIZER_FILE), state)
+            settle(*self.lanes.streams)
 
         checkpoints.save(checkpoint, write, self.config.keep_checkpoints)
         self.progress.saved = iteration
@@ -295,4 +282,5 @@ class _Training:
         output.mkdir(parents=True, exist_ok=True)
         lora.write_adapter_config(output, self.config)
         mx.save_safetensors(str(output / lora.ADAPTER_FILE), lora.adapter_weights(self.model))
+        settle(*self.lanes.streams)
         sync_folder(output)

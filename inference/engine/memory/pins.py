@@ -1,6 +1,6 @@
 """Which models stay in memory, kept in a file so that a restarted engine loads them again.
 
-A model whose loading ends the process (Metal aborts when memory runs out) must not do so at every
+A model whose loading ends the process (the system kills it when memory runs out) must not do so at every
 start: beside the file lies another one, of how often in a row that happened to which model.
 """
 

@@ -15,7 +15,7 @@ import structlog
 
 from backends.base import Backend, LoadedModel, LoadOptions, OutOfMemory
 from inference.engine.memory.neighbours import Taken
-from inference.engine.requests.places import Place, kv_bytes_per_token, same_tokenizer
+from inference.engine.requests.places import Place, same_tokenizer
 from inference.engine.requests.row import Row
 from registry.errors import Conflict, Unavailable
 from registry.storage import paths
@@ -46,7 +46,6 @@ class Resident:
         self.model = model
         self.rows: dict[str, Row] = {}
         self.adapters: set[Path] = set()
-        self.kv_bytes = kv_bytes_per_token(place.base)
         self.last_used = time.monotonic()
         self.measure()
 
@@ -79,10 +78,13 @@ class Resident:
             self.adapters.add(path)
             self.measure()
 
-    @property
-    def growth_bytes(self) -> int:
-        """What its rows will probably still take."""
-        return self.kv_bytes * sum(row.growth for row in self.rows.values())
+    def growth_bytes(self, *added: int) -> int:
+        """What its rows will probably still take, and with them rows of so many tokens to come."""
+        contexts = [row.context for row in self.rows.values()]
+        contexts += added
+        if not contexts:
+            return 0
+        return max(0, self.model.needed_for(contexts) - self.model.memory.contexts)
 
 
 class Residents:
@@ -192,8 +194,19 @@ class Residents:
     def has_room_for(self, resident: Resident, tokens: int) -> bool:
         """Whether a row of so many tokens fits beside what runs, after freeing what is unused
         now."""
-        growth = sum(one.growth_bytes for one in self)
-        return self.make_room(resident.kv_bytes * tokens + growth, keep=resident)
+        return self.make_room(self._still_needed(resident, tokens), keep=resident)
+
+    def keep_room(self) -> None:
+        """Give back the prefixes and idle models that have come in the way of what the running rows were
+        promised: the beginning of a row is kept for others while the row itself still grows."""
+        if any(one.rows for one in self):
+            self.make_room(self._still_needed())
+
+    def _still_needed(self, resident: Resident | None = None, tokens: int = 0) -> int:
+        """Bytes for the running rows to end, and for one of so many tokens on `resident`; freed buffers
+        that may be kept included, which the next steps fill again."""
+        growth = sum(one.growth_bytes(*[tokens] if one is resident else []) for one in self)
+        return growth + (self._limits.options.unused_bytes or 0)
 
     def make_room(self, needed: int, keep: Resident | None = None) -> bool:
         """Free memory until `needed` bytes are available: unused buffers first, then prefixes, then the

@@ -49,23 +49,6 @@ def place(base: Path, adapter: Path | None, identity: str = "") -> Place:
     return Place(base, adapter, kind in ("dora", "full"), identity)
 
 
-def kv_bytes_per_token(base: Path) -> int:
-    """What one token of context takes at 16 bits, from the model's own description.
-
-    An estimate for admission; 0 where the description does not say.
-    """
-    config = _json(base / "config.json")
-    config = config.get("text_config", config)
-    layers, hidden = config.get("num_hidden_layers"), config.get("hidden_size")
-    heads = config.get("num_attention_heads")
-    if not isinstance(layers, int) or not isinstance(hidden, int):
-        return 0
-    if not isinstance(heads, int) or heads < 1:
-        return 4 * layers * hidden
-    width = config.get("head_dim") or hidden // heads
-    return int(4 * layers * (config.get("num_key_value_heads") or heads) * width)
-
-
 def same_tokenizer(one: Path, other: Path) -> bool:
     """Whether both folders read text as the same tokens."""
     files = one / "tokenizer.json", other / "tokenizer.json"

@@ -68,6 +68,11 @@ class Row:
         wanted = min(self.request.sampling.max_tokens, MOST_RESERVED)
         return max(0, wanted - self.completion_tokens)
 
+    @property
+    def context(self) -> int:
+        """Tokens of context that it will probably have in the end."""
+        return self.prompt_tokens + self.completion_tokens + self.growth
+
     def started(self, cached_tokens: int) -> Started:
         """The prompt is in the batch: waiting and loading end here."""
         self._inserted = time.perf_counter()

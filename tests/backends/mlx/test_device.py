@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
@@ -7,10 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from backends.base import OutOfMemory
 from backends.mlx import MLXBackend, device
 from backends.mlx.device import blas_threads, prepare
+from tests.backends.mlx.gguf.test_gguf import make_gguf, metadata, tensors
+from tests.backends.test_failures import OUT_OF_MEMORY
 
 ROOT = Path(__file__).parents[3]
+GB = 2**30
 
 
 def in_new_process(code: str, **environment: str) -> str:
@@ -116,3 +121,85 @@ def test_prompts_get_all_threads_and_decoding_half(monkeypatch: pytest.MonkeyPat
     for length in (1, 1, 128, 300, 1):
         device.share_cores(length)
     assert chosen == [2, 4, 2]
+
+
+@pytest.fixture
+def limits(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """What MLX was told, instead of telling it."""
+    import mlx.core as mx
+
+    told: dict[str, int] = {}
+    for name in ("cache", "memory", "wired"):
+        monkeypatch.setattr(mx, f"set_{name}_limit", functools.partial(told.__setitem__, name))
+    monkeypatch.setattr(device, "_budget", None)
+    return told
+
+
+def test_metal_is_kept_within_the_budget(
+    limits: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By default it may keep 1.5 times its working set of freed buffers, and mlx-lm's generators wire
+    all of the working set."""
+    import mlx.core as mx
+
+    monkeypatch.setenv("HUB_ASSUMED_DEVICE", "metal")
+    monkeypatch.setattr(mx.metal, "is_available", lambda: True)
+    monkeypatch.setattr(mx, "device_info", lambda: {"max_recommended_working_set_size": 12 * GB})
+    device.limit_memory(100, 8 * GB)
+    assert limits == {"cache": 100, "memory": 8 * GB - device.PROGRAM, "wired": 8 * GB}
+    device.limit_memory(100, 20 * GB)
+    assert limits["wired"] == 12 * GB
+    limits.clear()
+    device.keep_wired()
+    assert limits == {"wired": 12 * GB}
+
+
+def test_the_cpu_counts_what_it_keeps_beside_its_limit(
+    limits: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HUB_ASSUMED_DEVICE", "cpu")
+    device.limit_memory(100 << 20, 8 * GB)
+    left = 8 * GB - device.PROGRAM - (100 << 20)
+    assert (limits["cache"], limits["memory"]) == (100 << 20, left)
+
+
+@pytest.mark.parametrize("kind", ["cpu", "metal"])
+def test_the_footprint_is_what_a_process_holds(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HUB_ASSUMED_DEVICE", kind)
+    monkeypatch.setattr(device, "footprint", lambda: 7 * 2**50)
+    monkeypatch.setattr(device, "peak_footprint", lambda: 8 * 2**50)
+    assert (device.held_memory(), device.peak_memory()) == (7 * 2**50, 8 * 2**50)
+
+
+def test_the_memory_of_cuda_is_the_cards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HUB_ASSUMED_DEVICE", "cuda")
+    monkeypatch.setattr(device, "footprint", lambda: 7 * 2**50)
+    assert device.held_memory() < 2**50
+
+
+def fail(*streams: object) -> None:
+    """As Metal tells of a buffer that failed some calls ago."""
+    raise RuntimeError(OUT_OF_MEMORY)
+
+
+@pytest.mark.parametrize("made", ["gguf", "quantized", "fused", "exported"])
+def test_nothing_is_sealed_whose_work_failed(
+    tiny_base: Path,
+    adapters: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    made: str,
+) -> None:
+    import mlx.core as mx
+
+    backend, target = MLXBackend(), tmp_path / "made"
+    source = make_gguf(tmp_path / "m.gguf", metadata(), tensors())
+    make = {
+        "gguf": lambda: backend.import_gguf(source, target),
+        "quantized": lambda: backend.quantize(tiny_base, target, 4, 32),
+        "fused": lambda: backend.fuse(tiny_base, adapters[0], target),
+        "exported": lambda: backend.export_gguf(tiny_base, target),
+    }
+    monkeypatch.setattr(mx, "synchronize", fail)
+    with pytest.raises(OutOfMemory, match="unload others"):
+        make[made]()

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from backends.base import Sampling
+from backends.base import LoadOptions, Sampling
 from backends.fake import FakeBackend
+from backends.fake.generation import BYTES_PER_TOKEN
 from inference.engine.memory import neighbours, residents
-from inference.engine.requests.places import kv_bytes_per_token, place
+from inference.engine.requests.places import place
 from inference.gateway import client
 from inference.protocol import Folder, Generate, Load, Unload
 from registry.errors import HubError, NotFound, Unavailable
@@ -97,7 +98,7 @@ async def test_what_grows_beyond_the_budget_is_refused_and_the_engine_lives() ->
 
 async def test_a_request_that_fits_only_alone_waits_for_its_turn() -> None:
     base = make_base_folder()
-    one = kv_bytes_per_token(paths.base_dir("tiny")) * 600
+    one = BYTES_PER_TOKEN * 600
     backend = FakeBackend(tokens_per_second=50, reply_words=150)
     async with running_engine(backend, budget_bytes=weights("tiny") + one) as engine:
         requests = [long_prompt(base, name, 400, 100) for name in ("apple", "berry")]
@@ -221,6 +222,32 @@ async def test_an_engine_without_work_gives_freed_buffers_back(
         assert len(engine.stats()["models"]) == 1
 
 
+async def test_the_buffers_that_may_be_kept_are_no_room_for_a_context() -> None:
+    """They are given back for a row, and its steps fill them again."""
+    base, kept = make_base_folder(), 2**20
+    budget = weights("tiny") + kept + 10 * BYTES_PER_TOKEN
+    options = LoadOptions(unused_bytes=kept)
+    async with running_engine(budget_bytes=budget, options=options) as engine:
+        with pytest.raises(Unavailable, match="memory budget"):
+            await text_of(ask(base, max_tokens=100))
+        assert engine.stats()["models_bytes"] <= budget - kept
+
+
+async def test_what_a_running_row_was_promised_is_not_filled_with_prefixes() -> None:
+    base, backend = make_base_folder(), FakeBackend(tokens_per_second=60, reply_words=700)
+    promised = BYTES_PER_TOKEN * 1120
+    budget = weights("tiny") + promised
+    async with running_engine(backend, budget_bytes=budget, cache_bytes=2**20) as engine:
+        answer = asyncio.create_task(text_of(long_prompt(base, "apple", 400, 700)))
+        await until(
+            lambda: engine.stats()["tokens_generated"] > 100
+        )  # memory is measured once a second
+        stats = engine.stats()
+        held = stats["models_bytes"] + BYTES_PER_TOKEN * (700 - stats["tokens_generated"])
+        answer.cancel()
+    assert held <= budget
+
+
 async def test_freed_buffers_count_and_go_before_a_model_does() -> None:
     one, two, backend = make_base_folder("one"), make_base_folder("two"), Keeping()
     async with running_engine(backend, budget_bytes=2**20) as engine:
@@ -239,18 +266,6 @@ def test_the_kind_of_fine_tune_decides_whose_memory_it_is(tmp_path: Path) -> Non
         (adapter / "adapter_config.json").write_text(json.dumps({"fine_tune_type": kind}))
         assert place(tmp_path, adapter).own is own
     assert place(tmp_path, None).key == (tmp_path, None)
-
-
-def test_context_is_estimated_from_the_models_description(tmp_path: Path) -> None:
-    assert kv_bytes_per_token(tmp_path) == 0
-    config = {
-        "num_hidden_layers": 30,
-        "hidden_size": 576,
-        "num_attention_heads": 9,
-        "num_key_value_heads": 3,
-    }
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    assert kv_bytes_per_token(tmp_path) == 30 * 2 * 3 * 64 * 2
 
 
 class Job:

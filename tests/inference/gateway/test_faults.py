@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from backends.base import Delta, LoadedModel, LoadOptions, Message, OutOfMemory
+from backends.base import Delta, GPUInterrupted, LoadedModel, LoadOptions, Message, OutOfMemory
 from backends.fake import FakeBackend
 from backends.fake.generation import FakeModel
 from inference.engine import loads
@@ -225,3 +225,42 @@ async def test_a_template_without_end_costs_its_own_request_alone(
             await client.count(Count(base=base, messages=endless))
         assert len((await beside).split()) == 60
         assert await text_of(ask(base, max_tokens=3))
+
+
+class Failing(FakeBackend):
+    """A device whose next step fails."""
+
+    error: Exception | None = None
+
+    def load(
+        self, base: Path, adapter: Path | None = None, options: LoadOptions = LoadOptions()
+    ) -> LoadedModel:
+        model = super().load(base, adapter, options)
+        assert isinstance(model, FakeModel)
+        step = model.step
+
+        def failing_step() -> list[Delta]:
+            error, self.error = self.error, None
+            if error is not None:
+                raise error
+            return step()
+
+        model.step = failing_step  # type: ignore[method-assign]
+        return model
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(OutOfMemory("no memory"), "unavailable"), (GPUInterrupted("asleep"), "gpu_interrupted")],
+)
+async def test_a_device_that_fails_once_costs_its_requests_and_no_more(
+    error: Exception, code: str
+) -> None:
+    base, backend = make_base_folder(), Failing()
+    async with running_engine(backend) as engine:
+        backend.error = error
+        with pytest.raises(HubError, match=str(error)) as caught:
+            await text_of(ask(base))
+        assert (caught.value.code, caught.value.status) == (code, 503)
+        assert await text_of(ask(base))
+        assert engine.stats()["running"] == 0

@@ -252,20 +252,3 @@ def test_this_machine_can_be_read() -> None:
 def test_out_of_memory_kills_are_counted() -> None:
     assert readings.oom_kill_count("pgmajfault 5\noom_kill 12\nnuma_hit 3\n") == 12
     assert readings.oom_kill_count("pgmajfault 5\n") == 0
-
-
-@pytest.mark.parametrize(
-    ("log", "expected"),
-    [
-        (
-            "libc++abi: terminating due to uncaught exception of type std::runtime_error: [METAL] "
-            "Command buffer execution failed: Insufficient Memory (00000008:"
-            "kIOGPUCommandBufferCallbackErrorOutOfMemory)",
-            True,
-        ),
-        ("terminate called after throwing an instance of 'std::bad_alloc'", True),
-        ("Segmentation fault", False),
-    ],
-)
-def test_out_of_memory_is_recognized_at_the_end_of_a_log(log: str, expected: bool) -> None:
-    assert readings.says_out_of_memory(log) is expected

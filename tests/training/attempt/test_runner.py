@@ -13,7 +13,7 @@ from django.utils import timezone
 from structlog.testing import capture_logs
 
 from backends import get_backend
-from backends.base import OutOfMemory, Tokenizing, TrainingRun
+from backends.base import GPUInterrupted, OutOfMemory, Tokenizing, TrainingRun
 from registry.bases import registration
 from registry.datasets import snapshots
 from registry.models import MLflowOutbox, ModelVersion
@@ -175,6 +175,18 @@ def test_out_of_memory_is_retried_and_then_with_half_the_batch_size() -> None:
     assert (params["batch_size"], params["grad_accumulation_steps"]) == (2, 2)
     first_version.refresh_from_db()
     assert first_version.status == ModelVersion.Status.FAILED
+
+
+def test_the_gpus_watchdog_fails_a_job_at_once_and_keeps_its_batch_size() -> None:
+    """Another attempt would be stopped the same way, with half the batch as well."""
+
+    def stop() -> str:
+        raise GPUInterrupted("Let the display sleep.")
+
+    make_job(batch_size=4)
+    job = attempt(claim(), stop)
+    assert (job.status, job.error_message) == (Status.FAILED, "Let the display sleep.")
+    assert (job.config["batch_size"], job.out_of_memory, job.crashes) == (4, False, 0)
 
 
 def test_half_the_batch_size_is_only_offered_where_that_is_set(settings: Any) -> None:

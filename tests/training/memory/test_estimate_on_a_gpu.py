@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -42,7 +43,8 @@ def test_the_device_decides_what_a_base_needs(monkeypatch: pytest.MonkeyPatch) -
     for device in ("cpu", "metal", "cuda"):
         monkeypatch.setenv("HUB_ASSUMED_DEVICE", device)
         bases[device] = Base.of(SIZE, BASE.nbytes, "4-bit (group 64)", "llama")
-    assert bases["metal"] == bases["cuda"] != bases["cpu"]
+    assert bases["metal"] == replace(bases["cuda"], on_cuda=False) != bases["cpu"]
+    assert bases["cuda"].on_cuda  # whose memory alone counts there
     assert (bases["metal"].activation_bytes, bases["cpu"].activation_bytes) == (2, 4)
     assert total(base=bases["metal"]) < total(base=bases["cpu"])
 

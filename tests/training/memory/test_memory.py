@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -129,12 +129,19 @@ def test_the_doctors_lengths_do_before_the_first_run() -> None:
 
 
 def test_the_estimate_knows_how_much_freed_memory_mlx_keeps() -> None:
-    from backends.mlx.device import TRAINING_CACHE
+    from backends.mlx.device import TRAINING_CACHE, TRAINING_CACHE_ON_METAL
 
     assert estimate._FREED == TRAINING_CACHE
+    assert estimate._FREED_ON_METAL == TRAINING_CACHE_ON_METAL
     cpu = Base(SIZE, nbytes=BASE.nbytes, activation_bytes=2, on_cpu=True)
     arrays = estimate._arrays(cpu, make_config(), 2048, None)
     assert estimate.memory(cpu, make_config(), 2048).activations == arrays + TRAINING_CACHE
+    metal = replace(cpu, on_cpu=False)
+    arrays = estimate._arrays(metal, make_config(), 2048, None)
+    found = estimate.memory(metal, make_config(), 2048)
+    assert found.activations == arrays + TRAINING_CACHE_ON_METAL
+    on_card = estimate.memory(replace(metal, on_cuda=True), make_config(), 2048)
+    assert (on_card.activations, on_card.program) == (arrays, 0)
 
 
 SMOL = Base(

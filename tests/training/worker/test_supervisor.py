@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.backends.test_failures import INTERRUPTED
 from tests.training.build import claim, make_job
 from training.machine import processes, readings
 from training.models import LeaseLost, TrainingJob
@@ -49,6 +50,30 @@ def test_an_abort_whose_log_mentions_memory_is_out_of_memory(
     job = attempt_that(ABORT.format(words), monkeypatch)
     assert (job.status, job.out_of_memory) == (Status.QUEUED, True)
     assert "ran out of memory" in job.wait_reason
+
+
+def test_an_abort_by_the_gpus_watchdog_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    job = attempt_that(ABORT.format(INTERRUPTED), monkeypatch)
+    assert (job.status, job.out_of_memory) == (Status.FAILED, False)
+    assert "AGX_RELAX_CDM_CTXSTORE_TIMEOUT=1" in job.error_message
+
+
+@pytest.mark.parametrize(("platform", "most"), [("darwin", "16"), ("linux", None)])
+def test_on_a_mac_a_step_is_handed_over_in_small_buffers(
+    platform: str, most: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, given = make_job(), dict[str, str]()
+    monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.setattr(subprocess, "Popen", lambda *a, env, **k: given.update(env))
+    for name in ("MLX_MAX_OPS_PER_BUFFER", "MLX_MAX_MB_PER_BUFFER"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AGX_RELAX_CDM_CTXSTORE_TIMEOUT", "1")
+    supervisor._spawn(job, uuid.uuid4())
+    assert given.get("MLX_MAX_OPS_PER_BUFFER") == given.get("MLX_MAX_MB_PER_BUFFER") == most
+    assert given["AGX_RELAX_CDM_CTXSTORE_TIMEOUT"] == "1"  # only where the user chose it
+    monkeypatch.setenv("MLX_MAX_OPS_PER_BUFFER", "3")
+    supervisor._spawn(job, uuid.uuid4())
+    assert given["MLX_MAX_OPS_PER_BUFFER"] == "3"
 
 
 def test_an_abort_without_a_message_is_a_crash(monkeypatch: pytest.MonkeyPatch) -> None:

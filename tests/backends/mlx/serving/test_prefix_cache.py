@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import random
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from backends.base import LoadedModel, LoadOptions, Sampling
+from backends.mlx.serving import prefix_files
 from backends.mlx.serving.generation import load_model
 from backends.prefixes import BLOCK
 from tests.backends.rows import TWELVE, Row, run, write_adapter
+from tests.backends.test_failures import OUT_OF_MEMORY
 
 MB = 2**20
 LONG = Sampling(max_tokens=150)
@@ -184,6 +188,28 @@ def test_damaged_files_are_passed_over(
     (row,) = restart(lively_base, tmp_path, Row(prompt=tokens))
     assert row.cached == 0
     assert row.tokens == run(plain, Row(prompt=tokens))[0].tokens
+
+
+def test_a_prefix_whose_work_failed_is_not_written_and_the_next_one_is(
+    lively_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Metal may say so when the copies are waited for."""
+    failed: list[bool] = []
+    evaluate: Any = prefix_files.mx.eval
+
+    def fail_once(*arrays: Any) -> None:
+        if threading.current_thread().name == "prefix-files" and not failed:
+            failed.append(True)
+            raise RuntimeError(OUT_OF_MEMORY)
+        evaluate(*arrays)
+
+    monkeypatch.setattr(prefix_files.mx, "eval", fail_once)
+    rows = [Row(prompt=prompt(seed, 200)) for seed in (1, 2)]
+    for row in rows:
+        restart(lively_base, tmp_path, row)
+    found = [restart(lively_base, tmp_path, row)[0].cached for row in rows]
+    assert failed
+    assert found[0] == 0 < found[1]
 
 
 def test_the_disk_is_bounded(lively_base: Path, tmp_path: Path) -> None:

@@ -6,10 +6,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import mlx.core as mx
 import pytest
 
-from backends.base import Finished, LoraConfig, Started
+from backends import checkpoints
+from backends.base import Finished, GPUInterrupted, LoraConfig, OutOfMemory, Started
+from backends.mlx.training import optimizers
+from tests.backends.test_failures import INTERRUPTED, OUT_OF_MEMORY
 from tests.backends.training_runs import (
+    MLX,
     chat,
     digest,
     events,
@@ -161,3 +166,35 @@ def test_kept_tokens_change_nothing(
     assert of(Finished, events(second))[0] == finished
     assert digest(plain) == digest(first) == digest(second)
     assert {path.name: path.stat().st_ino for path in kept.iterdir()} == names
+
+
+def test_a_checkpoint_is_not_sealed_when_work_before_it_failed(
+    tiny_base: Path, chats: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Metal may say so at a later call, when the weights that were not computed are in the file."""
+    run = make_run(tiny_base, chats, tmp_path, iters=4, save_every=2)
+    good = checkpoints.path_of(run.checkpoints, 2)
+    happened = MLX.train(run)
+    while not good.exists():
+        next(happened)
+    settle = mx.synchronize
+
+    def fail(*streams: Any) -> None:
+        monkeypatch.setattr(mx, "synchronize", settle)  # an error is told once
+        raise RuntimeError(OUT_OF_MEMORY)
+
+    monkeypatch.setattr(mx, "synchronize", fail)
+    with pytest.raises(OutOfMemory, match="lower batch_size"):
+        list(happened)
+    assert [path.name for path in run.checkpoints.iterdir() if path.name[0] != "."] == [good.name]
+
+
+def test_the_watchdog_ends_a_run_with_its_own_error(
+    tiny_base: Path, chats: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*arguments: Any, **options: Any) -> None:
+        raise RuntimeError(INTERRUPTED)
+
+    monkeypatch.setattr(optimizers.Update, "step", stop)
+    with pytest.raises(GPUInterrupted, match="display sleep"):
+        events(make_run(tiny_base, chats, tmp_path, iters=4))

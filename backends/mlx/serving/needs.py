@@ -1,0 +1,78 @@
+"""The memory that rows need, before they are let in: their contexts, and what passes take beside."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import mlx.core as mx
+from mlx_lm.models.cache import make_prompt_cache
+
+from backends.base import LoadOptions
+from backends.mlx.device import device_kind
+from backends.mlx.serving.caches import BatchKVCache
+
+PREFILL = {"cpu": (128, 512), "metal": (512, 2048), "cuda": (2048, 8192)}
+"""Prompt tokens that one step reads, at most: of one row, and of all rows together. Running rows wait
+meanwhile, so a CPU, which reads a few hundred tokens a second, reads small chunks; below about 128
+tokens its matrix products lose speed."""
+MOST_PROMPTS = 8  # read together
+_AHEAD = 400 << 20  # bytes of the ten command buffers that MLX hands to a GPU ahead of its work
+_LAYERS_AHEAD = 3  # whose arrays exist at the same time
+_LOGITS = 4 * 4  # bytes a token of the vocabulary: of this step and the next, and their logarithms
+
+
+class Needs:
+    """Of one loaded model, by the arrays that it makes on this device. `config` is its config.json."""
+
+    def __init__(self, model: Any, config: dict[str, Any], options: LoadOptions) -> None:
+        caches = make_prompt_cache(model)
+        model(mx.array([[0]]), cache=caches)  # never computed: shapes and types are known without
+        found = [(getattr(one, "keys", None), getattr(one, "values", None)) for one in caches]
+        parts = [part for pair in found for part in pair if isinstance(part, mx.array)]
+        self.token_bytes = sum(part.nbytes // part.shape[2] for part in parts)
+        self._width = parts[0].itemsize if parts else 2
+        self._bits, self._after = options.kv_bits or 0, options.kv_after
+        config = {**config, **(config.get("text_config") or {})}
+        self._values = 6 * _size(config, "hidden_size") + 4 * _size(config, "intermediate_size")
+        self._heads = _size(config, "num_attention_heads")
+        self._vocabulary = _size(config, "vocab_size")
+
+    def of(self, contexts: Sequence[int]) -> int:
+        """Bytes that rows of so many tokens take, and what passes need beside them."""
+        packed = [tokens for tokens in contexts if self._bits and tokens >= self._after]
+        plain = [tokens for tokens in contexts if not (self._bits and tokens >= self._after)]
+        # Scale and bias of each 32 numbers lie beside the packed ones.
+        share = self._bits / (8 * self._width) + 2 / 32
+        batches = _batch(plain, self.token_bytes) + _batch(packed, int(share * self.token_bytes))
+        logits = _LOGITS * len(contexts) * self._vocabulary
+        return batches + logits + self._passing(contexts)
+
+    def _passing(self, contexts: Sequence[int]) -> int:
+        """The arrays of a pass over prompts."""
+        kind = device_kind()
+        of_one, of_all = PREFILL[kind]
+        values = _LAYERS_AHEAD * self._values
+        if kind == "cpu":  # a GPU keeps no scores; here: as they are, masked, and as shares
+            values += 3 * self._heads * max(contexts, default=0)
+        return min(of_all, len(contexts) * of_one) * values * self._width
+
+
+def _batch(contexts: Sequence[int], token_bytes: int) -> int:
+    """A batch holds as many tokens of each row as of the longest one, in whole blocks; and what is put
+    into it or cut out of it exists twice for a moment."""
+    if not contexts:
+        return 0
+    step = int(BatchKVCache.step)
+    row: int = -(-max(contexts) // step) * step * token_bytes
+    batch = len(contexts) * row
+    twice = min(len(contexts), MOST_PROMPTS) * row
+    if device_kind() != "cpu":  # see `Lane._settle`
+        twice += min(batch, _AHEAD)
+    return batch + twice
+
+
+def _size(config: dict[str, Any], name: str) -> int:
+    """A number of config.json, the largest where each layer has its own."""
+    value = config.get(name) or 0
+    return int(max(value) if isinstance(value, list) else value)

@@ -1,0 +1,78 @@
+"""What rows take is known before they are let in: never less than what they then hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import mlx.core as mx
+import pytest
+
+from backends.base import LoadOptions, Sampling
+from backends.mlx.files.loading import open_model
+from backends.mlx.serving.generation import MLXModel, load_model
+from backends.mlx.serving.needs import Needs
+
+TOKEN = 2 * 2 * 32  # numbers: keys and values of two layers with two heads of 16
+CONFIG = {"hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4}
+
+
+@pytest.mark.parametrize(("dtype", "width"), [(mx.float32, 4), (mx.bfloat16, 2)])
+def test_a_token_takes_what_this_device_computes_with(
+    tiny_base: Path, dtype: mx.Dtype, width: int
+) -> None:
+    model, _, _ = open_model(tiny_base)
+    model.set_dtype(dtype)
+    assert Needs(model, CONFIG, LoadOptions()).token_bytes == TOKEN * width
+
+
+def test_rows_are_counted_as_long_as_the_longest(tiny_base: Path) -> None:
+    model, _, _ = open_model(tiny_base)
+    needs = Needs(model, CONFIG, LoadOptions())
+    assert needs.of([10] * 4 + [1000]) == needs.of([1000] * 5) > needs.of([1000]) > 0
+
+
+def test_quantized_rows_take_less(tiny_base: Path) -> None:
+    model, _, _ = open_model(tiny_base)
+    packed = Needs(model, CONFIG, LoadOptions(kv_bits=4, kv_after=500))
+    plain = Needs(model, CONFIG, LoadOptions())
+    assert packed.of([400]) == plain.of([400])
+    assert packed.of([1000] * 200) < 0.6 * plain.of([1000] * 200)
+
+
+def test_a_gpu_is_handed_work_ahead(tiny_base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a row held is freed later there than on the CPU, which copies layer by layer."""
+    model, _, _ = open_model(tiny_base)
+    needs = Needs(model, {}, LoadOptions())
+    monkeypatch.setenv("HUB_ASSUMED_DEVICE", "cpu")
+    on_cpu = needs.of([1000] * 20)
+    monkeypatch.setenv("HUB_ASSUMED_DEVICE", "metal")
+    assert needs.of([1000] * 20) == on_cpu + 20 * 1024 * TOKEN * 4
+
+
+@pytest.fixture
+def model(lively_base: Path) -> Iterator[MLXModel]:
+    loaded = load_model(lively_base)
+    assert isinstance(loaded, MLXModel)
+    yield loaded
+    loaded.close()
+
+
+@pytest.mark.parametrize("kind", ["cpu", "metal"])
+def test_a_batch_never_holds_more_than_was_reserved(
+    model: MLXModel, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither what is counted, nor what exists for a moment, while rows of many lengths come and go."""
+    monkeypatch.setenv("HUB_ASSUMED_DEVICE", kind)
+    prompts = [30 + 67 * number % 900 for number in range(12)]
+    answers = [5 + 3 * number for number in range(12)]
+    needed = model.needed_for([sum(pair) for pair in zip(prompts, answers, strict=True)])
+    mx.reset_peak_memory()
+    before = mx.get_active_memory()
+    left = len(prompts)
+    for number, (length, tokens) in enumerate(zip(prompts, answers, strict=True)):
+        model.insert(str(number), [7] * length, None, Sampling(max_tokens=tokens))
+    while left:
+        left -= sum(delta.finish_reason is not None for delta in model.step())
+        assert model.memory.contexts <= needed
+    assert mx.get_peak_memory() - before <= needed
