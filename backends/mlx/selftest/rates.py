@@ -1,0 +1,75 @@
+"""What the device reads and computes in a second, and what MLX says of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import mlx.core as mx
+
+from backends.mlx.device import device_kind, free_memory
+
+
+def bandwidth(nbytes: int, times: int) -> float:
+    """Bytes a second that the device reads, as decoding does: a product of a matrix of `nbytes` with
+    a vector. The best of `times`."""
+    kind, columns = _fast_type(), 4096
+    rows = max(1, nbytes // (columns * kind.size))
+    seconds = _best(mx.ones((rows, columns), kind), mx.ones((columns, 1), kind), times)
+    return rows * columns * kind.size / seconds
+
+
+def flops(size: int, times: int) -> float:
+    """FLOPs a second of a product of two matrices of `size`. The best of `times`."""
+    one = mx.ones((size, size), _fast_type())
+    return 2 * size**3 / _best(one, one, times)
+
+
+def facts() -> dict[str, Any]:
+    """What MLX reports of the device, and what it holds."""
+    reported: dict[str, Any] = dict(mx.device_info())
+    held = {
+        "active": mx.get_active_memory(),
+        "cache": mx.get_cache_memory(),
+        "peak": mx.get_peak_memory(),
+    }
+    return {"reported": reported, "held": held}
+
+
+def allocate(nbytes: int) -> None:
+    """Ask for an array of `nbytes`, and wait until it is there. Raises what MLX does when it is
+    refused, now or at the next call."""
+    side = 2**20
+    array = mx.zeros((max(1, nbytes // (4 * side)), side)) + 1
+    mx.eval(array)
+    mx.synchronize()
+
+
+def _fast_type() -> mx.Dtype:
+    return mx.float32 if device_kind() == "cpu" else mx.bfloat16
+
+
+def _best(one: mx.array, other: mx.array, times: int) -> float:
+    """Seconds of the fastest of their products."""
+    mx.eval(one, other, one @ other)
+    seconds = []
+    for _ in range(times):
+        began = time.perf_counter()
+        mx.eval(one @ other)
+        seconds.append(time.perf_counter() - began)
+    free_memory()
+    return max(1e-9, min(seconds))
+
+
+@contextmanager
+def holding(nbytes: int) -> Iterator[None]:
+    """Within, MLX holds an array of `nbytes`."""
+    array = mx.ones((max(1, nbytes // 4),), mx.float32)
+    mx.eval(array)
+    try:
+        yield
+    finally:
+        del array
+        free_memory()

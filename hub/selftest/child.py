@@ -1,0 +1,55 @@
+"""The process that runs items, one after the other: `python -m hub.selftest.child FOLDER [--quick]`.
+
+It reads the name of an item per line and answers in lines of JSON: `{"progress": text}` at any time,
+and `{"outcome": …}` once at the end of each. What libraries print goes to the log on stderr.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from hub.selftest.bench import Bench, CannotTry
+from hub.selftest.items import find
+from hub.selftest.report import Outcome, not_right, not_tried
+
+
+def run_item(name: str, bench: Bench) -> Outcome:
+    """What becomes of the item, whatever it raises."""
+    try:
+        return find(name).run(bench)
+    except CannotTry as reason:
+        return not_tried(str(reason), reason.todo)
+    except Exception as error:
+        traceback.print_exc()
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        line = (str(error).strip() or "no reason given").splitlines()[0]
+        return not_right(
+            f"It ended with {type(error).__name__}: {line}",
+            "Please report this with the whole report.",
+            module=Path(place.filename).name,
+            line=place.lineno,
+        )
+
+
+def main() -> None:
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # a library that prints must not be taken for an answer
+
+    def answer(message: dict[str, Any]) -> None:
+        answers.write(json.dumps(message, default=str) + "\n")
+
+    bench = Bench(
+        Path(sys.argv[1]), "--quick" in sys.argv[2:], lambda text: answer({"progress": text})
+    )
+    for line in sys.stdin:
+        answer({"outcome": asdict(run_item(line.strip(), bench))})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,160 @@
+"""Runs the items: in children, so that one that crashes, hangs or fails ends no other."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+from hub.config import ROOT
+from hub.selftest.items import Item
+from hub.selftest.report import Outcome, Row, not_right
+
+type Progress = Callable[[Item, str], None]
+"""Is called at an item's start and whenever it has something to say."""
+
+
+def run_all(
+    items: Sequence[Item], folder: Path, *, quick: bool, progress: Progress
+) -> Iterator[Row]:
+    """Every item with its outcome, as it is done. What they write goes below `folder`."""
+    with Children(folder, quick) as children:
+        for item in items:
+            began = time.monotonic()
+            progress(item, "")
+            outcome = children.run(item, progress)
+            yield Row(item.name, item.group, item.asked, time.monotonic() - began, outcome)
+
+
+class Children:
+    """One child at a time, started again after one that died and for items that need a fresh one."""
+
+    def __init__(self, folder: Path, quick: bool) -> None:
+        self._folder, self._quick = folder, quick
+        self._child: subprocess.Popen[str] | None = None
+        self._log: IO[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self._log = (self._folder / "log.txt").open("ab")
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._end()
+        if self._log:
+            self._log.close()
+
+    def run(self, item: Item, progress: Progress) -> Outcome:
+        fresh = item.fresh and not self._quick  # a quick run judges no memory
+        if fresh:
+            self._end()
+        child = self._child or self._start()
+        late = threading.Event()
+
+        def give_up() -> None:
+            late.set()
+            _kill(child)
+
+        timer = threading.Timer(item.limit_s, give_up)
+        timer.start()
+        try:
+            found = _ask(child, item, progress)
+        finally:
+            timer.cancel()
+        if found is not None:
+            if fresh:
+                self._end()  # what it left in memory is nobody else's
+            return found
+        status = child.wait()
+        self._end()
+        if late.is_set():
+            return not_right(
+                f"It was not done after {item.limit_s:.0f} s and was ended.",
+                "Run it again while the machine does nothing else; report it if it stays so.",
+            )
+        how = f"code {status}" if status >= 0 else signal.Signals(-status).name
+        return not_right(
+            f"Its process ended with {how}.",
+            "Please report this with the whole report.",
+            last_line=self._last_line(),
+        )
+
+    def _start(self) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "hub.selftest.child", str(self._folder)]
+        self._child = subprocess.Popen(
+            [*command, *(["--quick"] if self._quick else [])],
+            cwd=ROOT,
+            env=child_environment(self._folder),
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            start_new_session=True,
+        )
+        return self._child
+
+    def _end(self) -> None:
+        child, self._child = self._child, None
+        if child is None:
+            return
+        with contextlib.suppress(subprocess.TimeoutExpired, BrokenPipeError, ValueError):
+            child.communicate(timeout=10)
+        _kill(child)  # with what it started
+        child.wait()
+
+    def _last_line(self) -> str:
+        if self._log:
+            self._log.flush()
+        lines = (self._folder / "log.txt").read_text(errors="replace").strip().splitlines()
+        return lines[-1][:300] if lines else ""
+
+
+def child_environment(folder: Path) -> dict[str, str]:
+    """That of the engine and of training's processes, with a storage of the self-test's own."""
+    return {
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "GOMP_SPINCOUNT": "5000",
+        **os.environ,
+        "DJANGO_SETTINGS_MODULE": "hub.settings",
+        "HUB_STORAGE": str(folder / "storage"),
+        "HUB_ENV_FILE": os.devnull,
+        "DATABASE_URL": "",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def _ask(child: subprocess.Popen[str], item: Item, progress: Progress) -> Outcome | None:
+    """The child's outcome of an item; None when it ended before it had one."""
+    assert child.stdin is not None
+    assert child.stdout is not None
+    try:
+        child.stdin.write(item.name + "\n")
+        child.stdin.flush()
+    except OSError:
+        return None
+    for line in child.stdout:
+        said: dict[str, Any] = json.loads(line)
+        if "outcome" in said:
+            return Outcome(**said["outcome"])
+        progress(item, said["progress"])
+    return None
+
+
+def _kill(child: subprocess.Popen[str]) -> None:
+    try:
+        os.killpg(child.pid, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        return
