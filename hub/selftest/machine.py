@@ -154,7 +154,6 @@ def memory(bench: Bench) -> Outcome:
     """Holds an array of known size, and looks whether every reader sees it."""
     from backends.mlx.selftest import rates
 
-    bench.backend.device()
     size = bench.few(1 << 30, 64 << 20)
     before = memory_now()
     with rates.holding(size):

@@ -11,9 +11,9 @@ from hub.selftest.report import Outcome, judged, right
 if TYPE_CHECKING:
     from backends.mlx.selftest.numerics import Compared
 
-TOLERANCES = {"float32": 1e-3, "bfloat16": 3e-2, "float16": 8e-3}
-"""Of the largest value. A type's own rounding is 256, 8 and 16 times less: what is beyond is no
-rounding, but another result."""
+TOLERANCES = {"float32": 2e-3, "bfloat16": 3e-2, "float16": 8e-3}
+"""Of the largest value. Rounding takes a fraction of it (newer GPUs multiply float32 with 10 bits):
+what is beyond is another result."""
 _CPU_SLACK = 4  # the CPU's own products with packed 16-bit weights add up in 16 bits
 
 WRONG = "Do not trust results of this machine. Report this with the whole report, to the hub and to MLX."
@@ -27,11 +27,10 @@ def rates(bench: Bench) -> Outcome:
     """What the bound of the tokens a second is computed from."""
     from backends.mlx.selftest import rates as device
 
-    bench.backend.device()
     read = device.bandwidth(bench.few(1 << 30, 1 << 24), bench.few(5, 2))
     computed = device.flops(bench.few(4096 if bench.kind != "cpu" else 1024, 128), 3)
     figures = {"bytes_per_second": read, "flops": computed}
-    return right(f"{read / 1e9:.0f} GB/s read, {computed / 1e12:.2f} TFLOPS computed.", **figures)
+    return right(f"{read / 1e9:.3g} GB/s read, {computed / 1e12:.2g} TFLOPS computed.", **figures)
 
 
 def matmul(bench: Bench) -> Outcome:

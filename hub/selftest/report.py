@@ -63,6 +63,7 @@ class Row:
     group: str
     asked: str
     seconds: float
+    processor_s: float
     outcome: Outcome
 
 
@@ -93,6 +94,7 @@ def build(
                 "group": row.group,
                 "asked": row.asked,
                 "seconds": round(row.seconds, 2),
+                "processor_s": round(row.processor_s, 2),
                 **asdict(row.outcome),
             }
             for row in rows

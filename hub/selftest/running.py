@@ -31,8 +31,9 @@ def run_all(
         for item in items:
             began = time.monotonic()
             progress(item, "")
-            outcome = children.run(item, progress)
-            yield Row(item.name, item.group, item.asked, time.monotonic() - began, outcome)
+            outcome, processor_s = children.run(item, progress)
+            seconds = time.monotonic() - began
+            yield Row(item.name, item.group, item.asked, seconds, processor_s, outcome)
 
 
 class Children:
@@ -53,11 +54,14 @@ class Children:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if kind and self._child:
+            _kill(self._child)  # whoever interrupts does not want to wait
         self._end()
         if self._log:
             self._log.close()
 
-    def run(self, item: Item, progress: Progress) -> Outcome:
+    def run(self, item: Item, progress: Progress) -> tuple[Outcome, float]:
+        """What became of it, and the processor time that it took."""
         fresh = item.fresh and not self._quick  # a quick run judges no memory
         if fresh:
             self._end()
@@ -80,7 +84,11 @@ class Children:
             return found
         status = child.wait()
         self._end()
-        if late.is_set():
+        return self._lost(item, status, late=late.is_set()), 0.0
+
+    def _lost(self, item: Item, status: int, *, late: bool) -> Outcome:
+        """The outcome of an item that its process did not survive."""
+        if late:
             return not_right(
                 f"It was not done after {item.limit_s:.0f} s and was ended.",
                 "Run it again while the machine does nothing else; report it if it stays so.",
@@ -136,19 +144,21 @@ def child_environment(folder: Path) -> dict[str, str]:
     }
 
 
-def _ask(child: subprocess.Popen[str], item: Item, progress: Progress) -> Outcome | None:
-    """The child's outcome of an item; None when it ended before it had one."""
+def _ask(
+    child: subprocess.Popen[str], item: Item, progress: Progress
+) -> tuple[Outcome, float] | None:
+    """The child's outcome of an item and its processor time; None when it ended before it had one."""
     assert child.stdin is not None
     assert child.stdout is not None
     try:
-        child.stdin.write(item.name + "\n")
+        child.stdin.write(item.place + "\n")
         child.stdin.flush()
     except OSError:
         return None
     for line in child.stdout:
         said: dict[str, Any] = json.loads(line)
         if "outcome" in said:
-            return Outcome(**said["outcome"])
+            return Outcome(**said["outcome"]), said["processor_s"]
         progress(item, said["progress"])
     return None
 

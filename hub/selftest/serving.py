@@ -155,7 +155,7 @@ def beside_mlx_lm(bench: Bench) -> Outcome:
     }
     said = (
         f"{middle['one']:.0f} tokens/s alone ({one:.2f} times mlx-lm, {middle['one'] * step_s:.0%} of "
-        f"what {read / 1e9:.0f} GB/s allow), {middle['eight']:.0f} in eight streams ({eight:.2f} times)."
+        f"what {read / 1e9:.3g} GB/s allow), {middle['eight']:.0f} in eight streams ({eight:.2f} times)."
     )
     return judged(bench.quick or (one >= 0.9 and eight >= 0.9), said, SLOW, **figures)
 

@@ -101,4 +101,4 @@ class _Progress:
 
     def print(self, text: str) -> None:
         self._said = time.monotonic()
-        self._console.print(text, highlight=False)
+        self._console.print(text, highlight=False, soft_wrap=True)

@@ -10,9 +10,8 @@ import mlx.core as mx
 from backends.base import LoadedModel, LoadOptions
 from backends.mlx import MLXBackend
 from backends.mlx.device import describe_device
+from backends.mlx.selftest.rates import EXCESS
 from backends.mlx.serving.generation import MLXModel
-
-TIMES = 64  # the device's memory
 
 REFUSAL = (
     "[metal::malloc] Attempting to allocate {} bytes which is greater than the maximum allowed "
@@ -55,22 +54,5 @@ def beyond_everything() -> mx.array:
     the CPU."""
     memory = describe_device().memory_bytes
     if mx.default_device() == mx.cpu:
-        raise RuntimeError(REFUSAL.format(TIMES * memory, memory))
-    return 0 * (mx.zeros((TIMES * memory // 2**22, 2**20)) + 1).max()
-
-
-def main() -> None:
-    """Ask for it alone, and print what MLX says: this process may not outlive it."""
-    memory = describe_device().memory_bytes
-    try:
-        mx.eval(mx.zeros((TIMES * memory // 2**22, 2**20)) + 1)
-        mx.synchronize()
-    except Exception as error:
-        print(f"{type(error).__name__}: {error}", flush=True)
-        print(float((mx.ones((4,)) + 1).sum().item()), flush=True)  # type: ignore[arg-type]
-    else:
-        print("granted", flush=True)
-
-
-if __name__ == "__main__":
-    main()
+        raise RuntimeError(REFUSAL.format(EXCESS * memory, memory))
+    return 0 * (mx.zeros((EXCESS * memory // 2**22, 2**20)) + 1).max()

@@ -9,7 +9,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from backends.mlx.device import device_kind, free_memory
+from backends.mlx.device import describe_device, device_kind, free_memory
 
 
 def bandwidth(nbytes: int, times: int) -> float:
@@ -38,13 +38,21 @@ def facts() -> dict[str, Any]:
     return {"reported": reported, "held": held}
 
 
-def allocate(nbytes: int) -> None:
-    """Ask for an array of `nbytes`, and wait until it is there. Raises what MLX does when it is
-    refused, now or at the next call."""
-    side = 2**20
-    array = mx.zeros((max(1, nbytes // (4 * side)), side)) + 1
-    mx.eval(array)
-    mx.synchronize()
+EXCESS = 64
+"""Times the device's memory: more than any system grants."""
+
+
+def exceed() -> list[str]:
+    """Ask for an array beyond everything: what MLX says, and what one and one are four times
+    afterwards. A process may not survive it."""
+    nbytes = EXCESS * describe_device().memory_bytes
+    try:
+        mx.eval(mx.zeros((nbytes // 2**22, 2**20)) + 1)
+        mx.synchronize()
+    except Exception as error:
+        said = f"{type(error).__name__}: {error}"
+        return [said, str(float((mx.ones((4,)) + 1).sum().item()))]  # type: ignore[arg-type]
+    return ["It was granted."]
 
 
 def _fast_type() -> mx.Dtype:
