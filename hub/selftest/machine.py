@@ -171,7 +171,12 @@ def memory(bench: Bench) -> Outcome:
             "raw": printed("sysctl", "-n", "kern.memorystatus_vm_pressure_level"),
             "low": readings.memory_is_low(),
         },
-        "vm_stat": printed("vm_stat") if sys.platform == "darwin" else "",
+        "programs": {
+            "vm_stat": printed("vm_stat"),
+            "footprint": _lines("phys_footprint", "footprint", "-p", str(os.getpid())),
+        }
+        if sys.platform == "darwin"
+        else {},
     }
     return judged(
         0.9 * size <= grew <= 1.3 * size,
@@ -189,10 +194,17 @@ def host(bench: Bench) -> Outcome:
     raw: dict[str, Any] = {}
     if sys.platform == "darwin":
         raw = {
+            "thermal pressure": printed(
+                "notifyutil", "-g", "com.apple.system.thermalpressurelevel"
+            ),
             "pmset -g therm": printed("pmset", "-g", "therm"),
             "pmset -g batt": printed("pmset", "-g", "batt"),
+            "pmset -g": _lines("lowpowermode", "pmset", "-g"),
             "pmset -g assertions": _counted_assertions(),
-            "ioreg IOAccelerator": _accelerators(),
+            # The rest of the registry has identifiers.
+            "ioreg": _lines(
+                "PerformanceStatistics", "ioreg", "-r", "-d", "1", "-c", "IOAccelerator"
+            ),
         }
     parsed = read_all(
         {
@@ -220,10 +232,9 @@ def _counted_assertions() -> str:
     return "\n".join(line for line in lines if line[:1] == " " and "pid" not in line)[:_LONGEST]
 
 
-def _accelerators() -> str:
-    """The performance figures alone: the rest of the registry has identifiers."""
-    lines = printed("ioreg", "-r", "-d", "1", "-c", "IOAccelerator").splitlines()
-    return "\n".join(line.strip() for line in lines if "PerformanceStatistics" in line)
+def _lines(word: str, *command: str) -> str:
+    """The lines with `word` of what a program printed."""
+    return "\n".join(line.strip() for line in printed(*command).splitlines() if word in line)
 
 
 def files(bench: Bench) -> Outcome:
