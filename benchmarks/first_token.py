@@ -19,8 +19,8 @@ from pathlib import Path
 
 from backends.mlx.device import prepare
 from benchmarks.setup.hub import add_arguments, finish, machine
-from hub.selftest import bound, serving
 from hub.selftest.bench import Bench
+from hub.selftest.tried import bound, first_token
 
 
 def main() -> None:
@@ -32,10 +32,10 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="hub-first-token-"))
     bench = Bench(folder, quick=False, say=lambda text: print(text, flush=True))
     try:
-        shape, reason = serving.shape_7b(bench)
+        shape, reason = first_token.shape_7b(bench)
         if options.layers:
             shape = replace(shape, num_hidden_layers=options.layers)
-        found = serving.measure_shape(bench, shape)
+        found = first_token.measure_shape(bench, shape)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     print(f"{shape} ({machine()})")

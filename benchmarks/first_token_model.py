@@ -13,7 +13,7 @@ import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from hub.selftest.bound import (
+from hub.selftest.tried.bound import (
     LIMIT_S,
     OVERHEAD_S,
     Model,

@@ -23,7 +23,7 @@ from rich.table import Table
 from backends.base import TrainingConfig, TrainingRun
 from benchmarks.setup.hub import ROOT, arguments, finish, machine
 from benchmarks.setup.models import make_small_model
-from hub.selftest import killed
+from hub.selftest.tried import killed
 
 STEPS = 8
 COMMON: dict[str, Any] = {

@@ -109,7 +109,7 @@ def _mlx_lm(folder: Path) -> tuple[_One, _Many]:
 def _hub(folder: Path) -> tuple[_One, _Many]:
     from backends.base import Sampling
     from backends.mlx import MLXBackend
-    from hub.selftest.rows import ask
+    from hub.selftest.tried.rows import ask
 
     model = MLXBackend().load(folder)
 

@@ -12,6 +12,8 @@ from typing import Any
 from backends.base import DeviceInfo, LoadedModel, LoadOptions, Message, Sampling
 from backends.mlx import MLXBackend
 
+SLOW = "Run it again while the machine does nothing else; send the report if it stays so."
+REPORT = "Please send the whole report."
 SENTENCE = "The harbour lay still that morning, and nobody had yet opened a shop or a window. "
 
 

@@ -30,13 +30,13 @@ def run_item(place: str, bench: Bench) -> Outcome:
         return not_tried(str(reason), reason.todo)
     except Exception as error:
         traceback.print_exc()
-        place = traceback.extract_tb(error.__traceback__)[-1]
+        where = traceback.extract_tb(error.__traceback__)[-1]
         line = (str(error).strip() or "no reason given").splitlines()[0]
         return not_right(
             f"It ended with {type(error).__name__}: {line}",
             "Please report this with the whole report.",
-            module=Path(place.filename).name,
-            line=place.lineno,
+            module=Path(where.filename).name,
+            line=where.lineno,
         )
 
 

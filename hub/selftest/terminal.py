@@ -11,10 +11,11 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from hub.selftest import machine, report
+from hub.selftest import report
 from hub.selftest.items import GROUPS, ITEMS, Item
 from hub.selftest.report import Row
 from hub.selftest.running import run_all
+from hub.selftest.tried import readers
 
 SAY_EVERY_S = 10.0  # without a terminal, which would show a line that changes
 SIGNS = {"right": "[green]✓[/]", "not_right": "[red]✗[/]", "not_tried": "[yellow]–[/]"}
@@ -26,7 +27,7 @@ def run(
 ) -> dict[str, Any]:
     """Run every item and tell what becomes of it; the report. `doctor` has the states of the doctor's
     own checks."""
-    facts = machine.facts() | {"hub_runs": hub_runs}
+    facts = readers.facts() | {"hub_runs": hub_runs}
     _introduce(console, facts, quick=quick)
     began = time.monotonic()
     rows: list[Row] = []
@@ -71,9 +72,9 @@ def _conclude(console: Console, found: Mapping[str, Any]) -> None:
     said = (
         f"\n{counts['right']} right, {counts['not_right']} not right, {counts['not_tried']} could "
     )
-    console.print(f"{said}not be tried; {found['seconds']:.0f} s.")
+    console.print(f"{said}not be tried; {found['seconds']:.0f} s.", soft_wrap=True)
     if wrong:
-        console.print("Not right: " + escape(" ".join(wrong)))
+        console.print("Not right: " + escape(" ".join(wrong)), soft_wrap=True)
 
 
 class _Progress:

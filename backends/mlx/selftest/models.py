@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from backends.mlx.device import prepare
 from backends.mlx.gguf.reader import GGUFFile
 from backends.mlx.gguf.tokenizer import write_tokenizer
+
+if TYPE_CHECKING:
+    import mlx.core as mx
 
 GROUP = 64  # weights that share a scale
 
@@ -107,7 +111,7 @@ def _parts(shape: Shape) -> list[dict[str, tuple[int, ...]]]:
     return [around, *({f"model.layers.{n}.{k}": v for k, v in block.items()} for n in layers)]
 
 
-def _packed(name: str, size: tuple[int, ...], bits: int, key: object) -> dict[str, object]:
+def _packed(name: str, size: tuple[int, ...], bits: int, key: mx.array) -> dict[str, mx.array]:
     """Random codes with a scale and a bias for each group: weights of mean 0 and deviation 0.02."""
     import mlx.core as mx
 

@@ -18,6 +18,7 @@ from backends.mlx.sampling.sampler import make_sampler
 
 TYPES = {"float32": mx.float32, "bfloat16": mx.bfloat16, "float16": mx.float16}
 fast: Any = mx.fast  # untyped
+kernels: Any = mx
 
 
 @dataclass(frozen=True)
@@ -48,48 +49,57 @@ def quantized(sizes: Sequence[tuple[int, int, int]]) -> Iterator[Compared]:
         for bits, group in ((4, 64), (4, 32), (8, 64)):
             for rows, inputs, outputs in sizes:
                 x, w = _normal(dtype, (rows, inputs), (outputs, inputs))
-                packed = mx.quantize(w, group_size=group, bits=bits)
-                options = {"group_size": group, "bits": bits}
-                shape = f"{rows}x{inputs}x{outputs}"
+                packed = Packed(bits, group)
                 yield _compare(
                     f"quantized_matmul, {bits} bits, groups of {group}",
                     dtype,
-                    shape,
-                    lambda x, *p, o=options: mx.quantized_matmul(x, *p, transpose=True, **o),
+                    f"{rows}x{inputs}x{outputs}",
+                    packed.product,
                     x,
-                    *packed,
-                    reference=lambda x, *p, o=options: x @ mx.dequantize(*p, **o).T,
+                    *mx.quantize(w, group_size=group, bits=bits),
+                    reference=packed.reference,
                 )
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Products of `x` with the transpose of packed weights `w`, of one matrix or of `picks` among
+    several."""
+
+    bits: int
+    group: int
+    picks: mx.array | None = None
+
+    def product(self, x: mx.array, w: mx.array, scales: mx.array, biases: mx.array) -> mx.array:
+        options = {"transpose": True, "group_size": self.group, "bits": self.bits}
+        if self.picks is None:
+            return mx.array(kernels.quantized_matmul(x, w, scales, biases, **options))
+        return mx.array(kernels.gather_qmm(x, w, scales, biases, rhs_indices=self.picks, **options))
+
+    def reference(self, x: mx.array, w: mx.array, scales: mx.array, biases: mx.array) -> mx.array:
+        wide = mx.dequantize(w, scales, biases, group_size=self.group, bits=self.bits)
+        wide = wide if self.picks is None else wide[self.picks]
+        return x @ wide.swapaxes(-1, -2)
 
 
 def gather(rows: int, inputs: int, outputs: int) -> Iterator[Compared]:
     """Each row with factors of its own, as adapters and experts have them."""
     picks = mx.array([row % 3 for row in range(rows)], mx.uint32)
+    packed, shape = Packed(4, 64, picks), f"{rows}x{inputs}x{outputs}"
     for dtype in TYPES:
-        x, w = _normal(dtype, (rows, 1, inputs), (3, inputs, outputs))
+        x, w, turned = _normal(dtype, (rows, 1, inputs), (3, inputs, outputs), (3, outputs, inputs))
         yield _compare(
             "gather_mm",
             dtype,
-            f"{rows}x{inputs}x{outputs}",
+            shape,
             lambda x, w: mx.gather_mm(x, w, rhs_indices=picks),
             x,
             w,
             reference=lambda x, w: x @ w[picks],
         )
-        turned = _normal(dtype, (3, outputs, inputs))[0]
-        packed = mx.quantize(turned, group_size=64, bits=4)
+        four_bit = mx.quantize(turned, group_size=64, bits=4)
         yield _compare(
-            "gather_qmm",
-            dtype,
-            f"{rows}x{inputs}x{outputs}",
-            lambda x, *p: mx.gather_qmm(
-                x, *p, rhs_indices=picks, transpose=True, group_size=64, bits=4
-            ),
-            x,
-            *packed,
-            reference=lambda x, *p: (
-                x @ mx.dequantize(*p, group_size=64, bits=4)[picks].swapaxes(1, 2)
-            ),
+            "gather_qmm", dtype, shape, packed.product, x, *four_bit, reference=packed.reference
         )
 
 
@@ -190,8 +200,8 @@ def _compare(
     mx.eval(arrays)
     try:
         found = np.array(compute(*arrays).astype(mx.float32))
-    except RuntimeError as error:
-        if "only supports" not in str(error):
+    except RuntimeError as refusal:
+        if "only supports" not in str(refusal):
             raise
         return Compared(kernel, dtype, shape, None)
     with mx.stream(mx.cpu):

@@ -99,7 +99,7 @@ def train(
     LoRA with adam. `report` gets the counted tokens and the seconds of each step. Returns the model
     and its tokenizer."""
 
-    class Report(TrainingCallback):  # type: ignore[misc]
+    class Report(TrainingCallback):
         def on_train_loss_report(self, info: dict[str, Any]) -> None:
             seconds = 1 / info["iterations_per_second"]
             # Its mask counts one target more than each example has.

@@ -65,12 +65,16 @@ class Command(BaseCommand):
         console = Console(file=self.stderr if as_json else self.stdout)  # type: ignore[arg-type]
         states = {f.name: f.state for f in examine()}
         running = any(presence.alive(name) for name in PROCESSES)
-        found = terminal.run(console, states, quick=quick, hub_runs=running)
+        try:
+            found = terminal.run(console, states, quick=quick, hub_runs=running)
+        except KeyboardInterrupt:
+            raise CommandError("Stopped; nothing was written.", returncode=130) from None
         if as_json:
             self.stdout.write(report.text(found))
         if file:
             file.write_text(report.text(found))
-            console.print(f"The report is in {file}. It holds no prompts, names or paths.")
+            said = f"The report is in {file}. It holds no prompts, names or paths."
+            console.print(said, soft_wrap=True, markup=False)
         if found["summary"]["not_right"]:
             raise SystemExit(1)
 

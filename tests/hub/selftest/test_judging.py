@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 
 from backends.base import Delta, TokenLogprob
 from backends.mlx.selftest.models import TINY
-from hub.selftest import machine, numerics, serving, training
 from hub.selftest.bench import Bench, CannotTry
+from hub.selftest.tried import bound, first_token, numerics, readers, serving, training
 
 pytestmark = pytest.mark.any_database
 
@@ -67,9 +69,9 @@ def test_a_7b_model_is_made_only_where_it_fits(
     device = SimpleNamespace(memory_bytes=int(64e9))
     one: Any = SimpleNamespace(kind=kind, quick=False, folder=tmp_path, device=device)
     memory = SimpleNamespace(available=int(free))
-    monkeypatch.setattr(serving.psutil, "virtual_memory", lambda: memory)
-    monkeypatch.setattr(serving.shutil, "disk_usage", lambda _: SimpleNamespace(free=9e9))
-    said = serving._too_small(one)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=9e9))
+    said = first_token._too_small(one)
     assert reason in said
     assert bool(said) == bool(reason)
 
@@ -78,7 +80,7 @@ def test_a_folder_weighs_in_the_bound_what_it_has_on_the_disk(tmp_path: Path) ->
     config = {"model_type": "llama", **vars(TINY), "torch_dtype": "bfloat16"}
     (tmp_path / "config.json").write_text(json.dumps(config))
     (tmp_path / "model.safetensors").write_bytes(bytes(700_000))
-    shape = serving.shape_of(tmp_path)
+    shape = bound.of_folder(tmp_path)
     assert shape.weight_bytes == pytest.approx(700_000)
     assert shape.step_bytes == pytest.approx(700_000)  # the head is the embeddings
     assert (shape.kv_heads, shape.head_width, shape.kv_bits) == (2, 16, 16)
@@ -99,7 +101,7 @@ def test_a_reader_that_fails_says_how() -> None:
     def broken() -> int:
         raise OSError("no such sensor")
 
-    found = machine.read_all({"heat": broken, "cold": lambda: 1})
+    found = readers.read_all({"heat": broken, "cold": lambda: 1})
     assert found == {"heat": "failed with OSError: no such sensor", "cold": 1}
-    assert machine.printed("no-such-program-here") == "(no such program)"
-    assert machine.printed("echo", "x") == "x"
+    assert readers.printed("no-such-program-here") == "(no such program)"
+    assert readers.printed("echo", "x") == "x"

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from hub.selftest import machine, report
+from hub.selftest import report
 from hub.selftest.report import Row, judged, not_tried, right
+from hub.selftest.tried import readers
 
 pytestmark = pytest.mark.any_database
 
@@ -22,7 +23,7 @@ def build(*outcomes: report.Outcome) -> dict[str, Any]:
     rows = [
         Row(f"item{n}", "readers", "Is it right?", 1.25, 0.5, one) for n, one in enumerate(outcomes)
     ]
-    return report.build(rows, machine.facts(), {"Disk": "ok"}, quick=True, seconds=9.87)
+    return report.build(rows, readers.facts(), {"Disk": "ok"}, quick=True, seconds=9.87)
 
 
 def test_the_schema_is_what_readers_were_promised() -> None:

@@ -14,9 +14,9 @@ from hub.selftest.running import run_all
 pytestmark = pytest.mark.any_database
 
 
-def item(name: str, **settings: float | bool) -> Item:
+def item(name: str, *, fresh: bool = False, limit_s: float = 60) -> Item:
     place = f"tests.hub.selftest.trying:{name}"
-    return Item(name, "readers", f"Is {name} fine?", place, **settings)
+    return Item(name, "readers", f"Is {name} fine?", place, fresh, limit_s)
 
 
 def run(items: Sequence[Item], folder: Path, quick: bool = False) -> tuple[list[Row], list[str]]:

@@ -82,7 +82,7 @@ def top_p(bench: Bench) -> Outcome:
 def lora_step(bench: Bench) -> Outcome:
     """The same steps of a small model, on the device and on the CPU."""
     from backends.mlx.selftest import numerics
-    from hub.selftest.training import losses, small_model, write_data
+    from hub.selftest.tried.training import losses, small_model, write_data
 
     base = small_model(bench)
     data = write_data(bench.scratch("lora-step-data"), examples=12)

@@ -14,9 +14,8 @@ import django
 
 from backends.base import LoadOptions, Sampling
 from hub.config import ROOT
-from hub.selftest.bench import Bench, chat
+from hub.selftest.bench import REPORT, Bench, chat
 from hub.selftest.report import Outcome, judged, not_tried, right
-from hub.selftest.serving import REPORT
 
 _EXCEED = """
 from backends.mlx.device import prepare
@@ -37,7 +36,7 @@ def allocation(bench: Bench) -> Outcome:
         check=False,
     )
     said = ran.stdout.strip().splitlines()
-    figures = {"said": said, "code": ran.returncode}
+    figures: dict[str, Any] = {"said": said, "code": ran.returncode}
     if ran.returncode < 0 and bench.kind == "cpu":
         name = signal.Signals(-ran.returncode).name
         return not_tried(

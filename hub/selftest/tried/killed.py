@@ -1,4 +1,4 @@
-"""Training runs in processes of their own, some of which are killed: `python -m hub.selftest.killed
+"""Training runs in processes of their own, some of which are killed: `python -m hub.selftest.tried.killed
 FOLDER` trains the run that is described in the folder, and prints each step."""
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def killed(folder: Path, step: int, wait: float) -> int:
 
 def _start(folder: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "hub.selftest.killed", str(folder)],
+        [sys.executable, "-m", "hub.selftest.tried.killed", str(folder)],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         text=True,

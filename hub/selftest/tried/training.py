@@ -12,16 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from backends.base import LoraConfig, Stepped, TrainingConfig, TrainingRun
-from hub.selftest import killed
-from hub.selftest.bench import Bench
-from hub.selftest.machine import memory_now
+from hub.config import ROOT
+from hub.selftest.bench import REPORT, SLOW, Bench
 from hub.selftest.report import Outcome, judged
-from hub.selftest.serving import REPORT, SLOW
+from hub.selftest.tried import killed
+from hub.selftest.tried.readers import memory_now
 from registry.bases.bundled import starter_gguf
 from training.memory import estimate as planned
 
 WARM = 4  # steps that are not timed
-STARTER = Path(__file__).resolve().parents[2] / "registry" / "datasets" / "starter"
+STARTER = ROOT / "registry" / "datasets" / "starter"
 
 
 def small_model(bench: Bench) -> Path:
@@ -180,8 +180,9 @@ def compiled(bench: Bench) -> Outcome:
 def resume(bench: Bench) -> Outcome:
     """A run in a process that is killed, continued here, and one that is not."""
     data = write_data(bench.scratch("resume-data"), 24)
-    settings = {
-        "iters": bench.few(8, 4),
+    iters = bench.few(8, 4)
+    settings: dict[str, Any] = {
+        "iters": iters,
         "batch_size": 2,
         "warmup": 2,
         "save_every": 2,
@@ -194,14 +195,14 @@ def resume(bench: Bench) -> Outcome:
         for name in ("whole", "cut")
     )
     train(bench, whole)
-    step = settings["iters"] - 1
+    step = iters - 1
     bench.say(f"a process that is killed after step {step}")
     last = killed.killed(killed.describe(cut), step, 0.1)
     train(bench, cut)
     same = killed.digest(cut.output) == killed.digest(whole.output)
     return judged(
         same,
-        f"Killed after step {last} of {settings['iters']} and resumed: "
+        f"Killed after step {last} of {iters} and resumed: "
         f"{'the same bytes' if same else 'OTHER bytes'}.",
         REPORT,
         killed_after=last,

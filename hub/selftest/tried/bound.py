@@ -3,7 +3,11 @@ explains it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from training.memory.estimate import Dimensions
 
 WEIGHT_BITS = 4.5  # MLX: 4 bits, and a scale and a bias of 16 bits each for 64 weights
 CHUNK = 512  # tokens that the hub reads at once on Metal while others stream
@@ -100,3 +104,27 @@ def first_token_s(
     prompt = read_s(model, rates, tokens - 1, cached)
     step = step_s(model, rates, 1, cached + tokens)
     return overhead + restore_s(model, rates, cached) + prompt + step
+
+
+def of_folder(folder: Path) -> Model:
+    """A llama-like model folder, as the arithmetic of the bound sees it."""
+    size, config = Dimensions.read(folder), json.loads((folder / "config.json").read_text())
+    tied = bool(config.get("tie_word_embeddings", False))
+    heads = int(config["num_attention_heads"])
+    width = int(config.get("head_dim") or size.hidden // heads)
+    exact = "quantization" not in config and config.get("torch_dtype", "float32") == "float32"
+    made = Model(
+        name="",
+        layers=size.layers,
+        hidden=size.hidden,
+        intermediate=size.intermediate,
+        heads=heads,
+        kv_heads=size.kv // width,
+        vocabulary=size.vocabulary,
+        head_width=width,
+        tied=tied,
+        weight_bits=8,  # a byte each, so that weight_bytes counts them
+        kv_bits=32 if exact else 16,
+    )
+    held = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    return replace(made, weight_bits=8 * held / made.weight_bytes)
