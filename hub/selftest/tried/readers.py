@@ -191,9 +191,9 @@ def host(bench: Bench) -> Outcome:
     django.setup()
     from hub.monitoring import sampler
 
-    raw: dict[str, Any] = {}
+    raw = read_all({"battery": psutil.sensors_battery, "temperatures": _temperatures})
     if sys.platform == "darwin":
-        raw = {
+        raw |= {
             "thermal pressure": printed(
                 "notifyutil", "-g", "com.apple.system.thermalpressurelevel"
             ),
@@ -230,6 +230,12 @@ def _counted_assertions() -> str:
     """The system-wide counts alone: the lines below them name programs."""
     lines = printed("pmset", "-g", "assertions").splitlines()
     return "\n".join(line for line in lines if line[:1] == " " and "pid" not in line)[:_LONGEST]
+
+
+def _temperatures() -> dict[str, list[float]]:
+    """Of each kind of sensor; macOS has none that can be read without root."""
+    sensors = getattr(psutil, "sensors_temperatures", dict)()
+    return {kind: [entry.current for entry in group] for kind, group in sensors.items()}
 
 
 def _lines(word: str, *command: str) -> str:
