@@ -16,7 +16,8 @@ GROUPS = {
 @dataclass(frozen=True)
 class Item:
     """`place` is the function that tries it, as module:function. `fresh`: in a process of its own,
-    whose memory is measured. After `limit_s` it is given up."""
+    whose memory is measured. After `limit_s`, on a busy machine
+    longer, it is given up."""
 
     name: str
     group: str

@@ -18,6 +18,7 @@ from typing import IO, Any, Self
 from hub.config import ROOT
 from hub.selftest.items import Item
 from hub.selftest.report import Outcome, Row, not_right
+from training.machine.processes import busyness
 
 type Progress = Callable[[Item, str], None]
 """Is called at an item's start and whenever it has something to say."""
@@ -72,7 +73,8 @@ class Children:
             late.set()
             _kill(child)
 
-        timer = threading.Timer(item.limit_s, give_up)
+        limit_s = item.limit_s * busyness()
+        timer = threading.Timer(limit_s, give_up)
         timer.start()
         try:
             found = _ask(child, item, progress)
@@ -84,13 +86,13 @@ class Children:
             return found
         status = child.wait()
         self._end()
-        return self._lost(item, status, late=late.is_set()), 0.0
+        return self._lost(status, limit_s if late.is_set() else None), 0.0
 
-    def _lost(self, item: Item, status: int, *, late: bool) -> Outcome:
-        """The outcome of an item that its process did not survive."""
-        if late:
+    def _lost(self, status: int, limit_s: float | None) -> Outcome:
+        """The outcome of an item that its process did not survive; `limit_s` when it took longer."""
+        if limit_s is not None:
             return not_right(
-                f"It was not done after {item.limit_s:.0f} s and was ended.",
+                f"It was not done after {limit_s:.0f} s and was ended.",
                 "Run it again while the machine does nothing else; report it if it stays so.",
             )
         how = f"code {status}" if status >= 0 else signal.Signals(-status).name

@@ -62,7 +62,9 @@ class Command(BaseCommand):
             raise SystemExit(1)
 
     def _test(self, file: Path | None, *, quick: bool, as_json: bool) -> None:
-        console = Console(file=self.stderr if as_json else self.stdout)  # type: ignore[arg-type]
+        stream = self.stderr if as_json else self.stdout
+        # Django's wrapper ends every piece with a line end, which breaks a line that changes.
+        console = Console(stderr=as_json) if stream.isatty() else Console(file=stream)  # type: ignore[arg-type]
         states = {f.name: f.state for f in examine()}
         running = any(presence.alive(name) for name in PROCESSES)
         try:

@@ -234,7 +234,7 @@ def _counted_assertions() -> str:
 
 def _temperatures() -> dict[str, list[float]]:
     """Of each kind of sensor; macOS has none that can be read without root."""
-    sensors = getattr(psutil, "sensors_temperatures", dict)()
+    sensors: dict[str, Any] = getattr(psutil, "sensors_temperatures", dict)()
     return {kind: [entry.current for entry in group] for kind, group in sensors.items()}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -28,7 +29,7 @@ def run(items: Sequence[Item], folder: Path, quick: bool = False) -> tuple[list[
 def test_every_item_has_its_outcome_whatever_the_others_do(tmp_path: Path) -> None:
     names = ("fine", "raises", "cannot", "crashes")
     (*rows, late, last), said = run(
-        [*map(item, names), item("hangs", limit_s=5), item("fine")], tmp_path, quick=True
+        [*map(item, names), item("hangs", limit_s=1), item("fine")], tmp_path, quick=True
     )
     states = [row.outcome.state for row in rows]
     assert states == ["right", "not_right", "not_tried", "not_right"]
@@ -36,7 +37,7 @@ def test_every_item_has_its_outcome_whatever_the_others_do(tmp_path: Path) -> No
     assert "ValueError: nothing is right" in rows[1].outcome.said
     assert (rows[2].outcome.said, rows[2].outcome.todo) == ("There is no harbour here.", "Move.")
     assert "SIGSEGV" in rows[3].outcome.said
-    assert "not done after 5 s" in late.outcome.said
+    assert re.search(r"not done after \d+ s", late.outcome.said)
     assert last.outcome.state == "right"
     assert all(row.outcome.todo for row in (rows[1], rows[3], late))
     assert "a library that prints" in (tmp_path / "log.txt").read_text()
