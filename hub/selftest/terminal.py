@@ -54,8 +54,8 @@ def _introduce(console: Console, facts: Mapping[str, Any], *, quick: bool) -> No
         console.print(
             "[yellow]![/] This machine is busy with other work, which slows every figure."
         )
-    if facts["on_battery"]:
-        console.print("[yellow]![/] On battery a Mac may be slower; connect it.")
+    if facts["on_battery"] or facts["low_power"]:
+        console.print("[yellow]![/] On battery or in Low Power Mode a Mac is slower; connect it.")
 
 
 def _tell(progress: _Progress, row: Row) -> None:

@@ -18,6 +18,8 @@ import django
 import psutil
 
 from backends.durable import sync_folder
+from backends.mac import heat
+from backends.mac.programs import system_version
 from hub.config import config
 from hub.selftest.bench import Bench
 from hub.selftest.report import Outcome, judged
@@ -55,7 +57,7 @@ def facts() -> dict[str, Any]:
     return {
         "system": platform.system(),
         "release": platform.release(),
-        "macos": platform.mac_ver()[0],
+        "macos": ".".join(map(str, system_version())),
         "architecture": platform.machine(),
         "cores": os.cpu_count(),
         "memory_bytes": memory.total,
@@ -63,6 +65,7 @@ def facts() -> dict[str, Any]:
         "swap_used_bytes": psutil.swap_memory().used,
         "load_a_core": readings_load(),
         "on_battery": readings.on_battery(),
+        "low_power": readings.low_power(),
         "python": platform.python_version(),
         "python_build": f"{platform.python_compiler()}, {python_from()}",
         "sqlite": sqlite3.sqlite_version,
@@ -199,7 +202,7 @@ def host(bench: Bench) -> Outcome:
             ),
             "pmset -g therm": printed("pmset", "-g", "therm"),
             "pmset -g batt": printed("pmset", "-g", "batt"),
-            "pmset -g": _lines("lowpowermode", "pmset", "-g"),
+            "pmset -g": _lines("powermode", "pmset", "-g"),
             "pmset -g assertions": _counted_assertions(),
             # The rest of the registry has identifiers.
             "ioreg": _lines(
@@ -209,7 +212,9 @@ def host(bench: Bench) -> Outcome:
     parsed = read_all(
         {
             "heat": readings.heat,
+            "thermal_pressure": heat.pressure,
             "on_battery": readings.on_battery,
+            "low_power": readings.low_power,
             "gpu_percent": sampler.gpu_percent,
             "memory_low": readings.memory_is_low,
         }
