@@ -12,6 +12,7 @@
 | `chaos_training` | `kill -9` of the worker and its jobs |
 | `pages` | pages while the machine trains and serves |
 | `many_jobs` | memory of the hub's processes over many jobs |
+| `first_token` | a 7B model at 4 bits, or a smaller one of its proportions |
 | `first_token_model` | arithmetic for an M4 Pro; measures nothing, takes `--write` |
 
 With `--check` a benchmark exits with 1 when it misses its bar. `docs/benchmarks.md` has the results.

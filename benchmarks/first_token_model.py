@@ -11,8 +11,18 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from hub.selftest.tried.bound import (
+    LIMIT_S,
+    OVERHEAD_S,
+    Model,
+    Rates,
+    first_token_s,
+    read_s,
+    restore_s,
+    step_s,
+)
 
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "first-token.md"
 GB, KIB = 1e9, 2**10
@@ -25,57 +35,8 @@ MEMORY = 48 * GB
 BUDGET = 0.9 * 0.75 * MEMORY  # the hub's own default: most of what Metal recommends
 # Llama 2 7B as Q4_0 with llama.cpp on an M4 Pro with 20 GPU cores, llama.cpp discussion 4167
 PUBLISHED_PROMPT, PUBLISHED_DECODE = 439.78, 50.74  # tokens/s: 512 tokens at once; one at a time
-WEIGHT_BITS = 4.5  # MLX: 4 bits, and a scale and a bias of 16 bits each for 64 weights
 KV_BITS = {"16-bit": 16.0, "8-bit": 8.5, "4-bit": 4.5}  # quantized likewise in groups of 64
-CHUNK = 512  # tokens that the hub reads at once on Metal while others stream
 BLOCK = 32  # tokens: what the prefix cache keeps and finds as one piece
-COPIES = 2  # of a restored prefix: its segments are joined, then merged into the batch
-LOOKUP_S = 0.6e-3 / 32_000  # per token, measured
-OVERHEAD_S = 9e-3  # the hub's own: a streamed answer of one token over HTTP, median
-LIMIT_S = 0.1
-
-
-@dataclass(frozen=True)
-class Model:
-    """A transformer of Llama's shape; the head is not tied to the embeddings."""
-
-    name: str
-    layers: int
-    hidden: int
-    intermediate: int
-    heads: int
-    kv_heads: int
-    vocabulary: int
-    head_width: int = 128
-
-    @property
-    def blocks(self) -> int:
-        """Weights of all layers: attention's four matrices and the three of SwiGLU."""
-        attention = 2 * self.hidden * self.head_width * (self.heads + self.kv_heads)
-        return self.layers * (attention + 3 * self.hidden * self.intermediate)
-
-    @property
-    def head(self) -> int:
-        return self.vocabulary * self.hidden
-
-    @property
-    def weight_bytes(self) -> float:
-        return (self.blocks + 2 * self.head) * WEIGHT_BITS / 8
-
-    @property
-    def step_bytes(self) -> float:
-        """What a step of decoding reads: all weights but the embeddings, of which it needs a row."""
-        return (self.blocks + self.head) * WEIGHT_BITS / 8
-
-    def kv_bytes(self, bits: float = 16.0) -> float:
-        """Keys and values of one token."""
-        return 2 * self.layers * self.kv_heads * self.head_width * bits / 8
-
-    def flops(self, tokens: int, before: int = 0) -> float:
-        """Of reading `tokens` after `before` others: two for each weight, and attention to what
-        comes before each token (on average half of the new ones)."""
-        attention = 4 * self.layers * self.heads * self.head_width * (before + tokens / 2)
-        return tokens * (2 * self.blocks + attention)
 
 
 LLAMA = Model("Llama 2 7B", 32, 4096, 11008, 32, 32, 32_000)
@@ -86,54 +47,10 @@ MODELS = (
 )
 
 
-@dataclass(frozen=True)
-class Rates:
-    """What the machine does in a second."""
-
-    bandwidth: float
-    flops: float
-
-
 BOUND = Rates(BANDWIDTH, PEAK)
 EXPECTED = Rates(
     PUBLISHED_DECODE * LLAMA.step_bytes, PUBLISHED_PROMPT * LLAMA.flops(512) / 512
 )  # what the published run reached
-
-
-# --------------------------------------------------------------------------- times
-
-
-def step_s(model: Model, rates: Rates, rows: int = 1, context: int = 0) -> float:
-    """One step of decoding `rows` sequences of `context` tokens: the slower of reading the weights
-    once and every row's keys and values, and of computing."""
-    nbytes = model.step_bytes + rows * context * model.kv_bytes()
-    flops = rows * (model.flops(1, context) + 2 * model.head)
-    return max(nbytes / rates.bandwidth, flops / rates.flops)
-
-
-def read_s(model: Model, rates: Rates, tokens: int, before: int = 0) -> float:
-    """Reading a prompt in chunks, each of which reads the weights once."""
-    seconds = 0.0
-    for start in range(0, tokens, CHUNK):
-        flops = model.flops(min(CHUNK, tokens - start), before + start)
-        nbytes = model.step_bytes + (before + start) * model.kv_bytes()
-        seconds += max(flops / rates.flops, nbytes / rates.bandwidth)
-    return seconds
-
-
-def restore_s(model: Model, rates: Rates, cached: int) -> float:
-    """Finding a prefix and copying it into the batch; each copy reads and writes it."""
-    return 2 * COPIES * cached * model.kv_bytes() / rates.bandwidth + cached * LOOKUP_S
-
-
-def first_token_s(
-    model: Model, rates: Rates, tokens: int, cached: int = 0, overhead: float = 0.0
-) -> float:
-    """From the request to the first token: a prompt of `cached` tokens that are in the prefix cache
-    and `tokens` that are not. The last of them is a step of decoding."""
-    prompt = read_s(model, rates, tokens - 1, cached)
-    step = step_s(model, rates, 1, cached + tokens)
-    return overhead + restore_s(model, rates, cached) + prompt + step
 
 
 def longest(seconds: Callable[[int], float], most: int = 2**20) -> int:

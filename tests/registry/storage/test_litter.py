@@ -14,7 +14,7 @@ import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 
 from registry.background.progress import SILENT
-from registry.bases import registration
+from registry.bases import bundled, registration
 from registry.bases.downloads import HubFile
 from registry.conversion import exports
 from registry.datasets import hub_files, uploads
@@ -94,7 +94,7 @@ def test_the_starter_is_the_model_and_not_its_shadow(
         (tmp_path / name).touch()
     spec = SimpleNamespace(submodule_search_locations=[str(tmp_path)])
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: spec)
-    assert registration.starter_gguf() == tmp_path / "model.gguf"
+    assert bundled.starter_gguf() == tmp_path / "model.gguf"
 
 
 @pytest.mark.django_db

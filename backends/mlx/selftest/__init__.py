@@ -1,0 +1,1 @@
+"""What the self-test measures of MLX itself: kernels, rates, random models, and mlx-lm beside the hub."""
