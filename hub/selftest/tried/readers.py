@@ -17,6 +17,7 @@ from typing import Any
 import django
 import psutil
 
+from backends.base.memory import footprint, peak_footprint
 from backends.durable import sync_folder
 from backends.mac import heat
 from backends.mac.programs import system_version
@@ -142,6 +143,8 @@ def memory_now() -> dict[str, Any]:
         {
             "held": held_memory,
             "peak": peak_memory,
+            "footprint": footprint,
+            "most_footprint": peak_footprint,
             "resident": lambda: psutil.Process().memory_info().rss,
             "most_resident": lambda: _most_resident(),
         }

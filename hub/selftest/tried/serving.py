@@ -32,7 +32,7 @@ QUESTIONS = (
     "Count to twenty.",
     "What do bees do in winter?",
 )
-A_ROW = 10  # waits for a row's start and end that any number of layers may have together
+A_ROW = 4  # waits for a row's start and end, in all layers together
 
 
 def bundled_model(bench: Bench) -> Outcome:
