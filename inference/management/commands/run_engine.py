@@ -35,8 +35,6 @@ class Command(HubCommand):
         # 128 tokens are read in 241 ms instead of 420 (two cores, 2026-11-25).
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         os.environ.setdefault("GOMP_SPINCOUNT", "5000")
-        # Wider, as training wants it, all layers of the contexts grow at once and exist twice.
-        os.environ.setdefault("MLX_BFS_MAX_WIDTH", "20")
         from backends import get_backend
         from inference.engine.server import Engine
 
