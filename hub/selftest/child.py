@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from backends.mlx.device import prepare
+from hub.processes import lifeline
 from hub.selftest.bench import Bench, CannotTry
 from hub.selftest.report import Outcome, not_right, not_tried
 
@@ -41,6 +42,7 @@ def run_item(place: str, bench: Bench) -> Outcome:
 
 
 def main() -> None:
+    lifeline.watch_parent()
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # a library that prints must not be taken for an answer
 

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 from hub.config import ROOT
+from hub.processes import lifeline
 from hub.selftest.items import Item
 from hub.selftest.report import Outcome, Row, not_right
 from training.machine.processes import busyness
@@ -44,9 +45,11 @@ class Children:
         self._folder, self._quick = folder, quick
         self._child: subprocess.Popen[str] | None = None
         self._log: IO[bytes] | None = None
+        self._pipe: tuple[int, int]
 
     def __enter__(self) -> Self:
         self._log = (self._folder / "log.txt").open("ab")
+        self._pipe = os.pipe()  # a child ends with whoever holds the other end of it
         return self
 
     def __exit__(
@@ -60,6 +63,8 @@ class Children:
         self._end()
         if self._log:
             self._log.close()
+        for end in self._pipe:
+            os.close(end)
 
     def run(self, item: Item, progress: Progress) -> tuple[Outcome, float]:
         """What became of it, and the processor time that it took."""
@@ -104,10 +109,12 @@ class Children:
 
     def _start(self) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "hub.selftest.child", str(self._folder)]
+        end, _ = self._pipe
         self._child = subprocess.Popen(
             [*command, *(["--quick"] if self._quick else [])],
             cwd=ROOT,
-            env=child_environment(self._folder),
+            env=child_environment(self._folder) | {lifeline.VARIABLE: str(end)},
+            pass_fds=(end,),
             text=True,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import psutil
 import pytest
 
 from hub.selftest.items import GROUPS, ITEMS, Item
 from hub.selftest.report import Row
 from hub.selftest.running import run_all
+from tests.running import ROOT, wait_until
 
 pytestmark = pytest.mark.any_database
 
@@ -47,6 +52,26 @@ def test_a_fresh_item_has_a_process_of_its_own(tmp_path: Path) -> None:
     rows, _ = run([item("fine"), item("fine"), item("fine", fresh=True)], tmp_path)
     first, second, third = (row.outcome.figures["process"] for row in rows)
     assert first == second != third
+
+
+def test_nothing_outlives_a_self_test_that_was_killed(tmp_path: Path) -> None:
+    program = (
+        "import sys; from pathlib import Path\n"
+        "import django; django.setup()\n"
+        "from tests.hub.selftest.test_running import item, run\n"
+        "run([item('hangs')], Path(sys.argv[1]))"
+    )
+    environment = os.environ | {"DJANGO_SETTINGS_MODULE": "tests.settings"}
+    started = subprocess.Popen([sys.executable, "-c", program, tmp_path], cwd=ROOT, env=environment)
+    parent = psutil.Process(started.pid)
+    log = tmp_path / "log.txt"
+    wait_until(lambda: log.exists() and "it hangs" in log.read_text())
+    children = parent.children(recursive=True)
+    started.kill()
+    started.wait()
+    gone, _ = psutil.wait_procs(children, timeout=20)
+    assert children
+    assert len(gone) == len(children)
 
 
 def test_the_items_have_names_of_their_own_and_known_groups() -> None:
