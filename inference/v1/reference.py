@@ -8,10 +8,12 @@ from pathlib import Path
 from inference.v1.anthropic.schemas import CountIn, MessagesIn
 from inference.v1.compatibility import CompatibleRequest, table
 from inference.v1.openai.schemas import ChatCompletionIn, CompletionIn, EmbeddingIn
+from inference.v1.responses.schemas import ResponseIn
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "openai.md"
 _ENDPOINTS: dict[str, type[CompatibleRequest]] = {
     "POST /v1/chat/completions": ChatCompletionIn,
+    "POST /v1/responses": ResponseIn,
     "POST /v1/completions": CompletionIn,
     "POST /v1/embeddings": EmbeddingIn,
     "POST /v1/messages": MessagesIn,
