@@ -5,6 +5,9 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
 from ninja import Router
 
@@ -14,6 +17,7 @@ from inference.gateway.streaming import event_stream
 from inference.models import InferenceRequest
 from inference.v1.responses import bodies
 from inference.v1.responses.events import Events
+from inference.v1.responses.memory import memory
 from inference.v1.responses.schemas import ResponseIn
 
 router = Router()
@@ -36,14 +40,23 @@ _STREAMED = {
 async def respond(
     request: HttpRequest, payload: ResponseIn
 ) -> HttpResponse | StreamingHttpResponse:
-    wanted, caller = payload.request(), Caller.of(request, InferenceRequest.Api.OPENAI)
+    caller = Caller.of(request, InferenceRequest.Api.OPENAI)
+    payload.recall(partial(memory.find, token=caller.token))
+    wanted = payload.request()
+
+    def keep(items: list[dict[str, Any]]) -> None:
+        if payload.store is not False:
+            memory.keep(items, caller.token)
+
     answer: HttpResponse | StreamingHttpResponse
     if payload.stream:
         stream = await generation.stream(wanted, caller)
-        answer = event_stream(stream, Events(stream, payload))
+        answer = event_stream(stream, Events(stream, payload, keep))
     else:
         [whole] = await generation.generate(wanted, caller)
-        answer = JsonResponse(bodies.response(whole, payload))
+        body = bodies.response(whole, payload)
+        keep(body["output"])
+        answer = JsonResponse(body)
     if warnings := payload.warnings():
         answer["X-Hub-Warning"] = "; ".join(warnings)
     return answer

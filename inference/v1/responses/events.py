@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from json.encoder import encode_basestring  # written in C; an encoder is not built for each token
 from typing import Any
 
@@ -17,9 +18,12 @@ from registry.errors import HubError
 
 class Events:
     """An item of thoughts and one of text while there are any, then one for each call. Each event
-    has the number that follows that of the one before."""
+    has the number that follows that of the one before. `keep` gets the items when all are there."""
 
-    def __init__(self, stream: Stream, asked: ResponseIn) -> None:
+    def __init__(
+        self, stream: Stream, asked: ResponseIn, keep: Callable[[list[dict[str, Any]]], None]
+    ) -> None:
+        self._keep = keep
         self._items = Items(asked)
         self._response = beginning(asked, stream.served, stream.started.request_id)
         self._output: list[dict[str, Any]] = []  # the items that are complete
@@ -60,6 +64,7 @@ class Events:
         for call in done.tool_calls:
             frames += self._called(self._items.call(call))
         self._response |= ending(done, self._output)
+        self._keep(self._output)
         kind = f"response.{self._response['status']}"
         return [*frames, self._event(kind, response=self._response)]
 

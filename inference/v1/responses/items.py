@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, TypeAdapter, field_validator
 
 from backends.base import Message
 from inference.v1.compatibility import Text
@@ -159,17 +159,12 @@ class MoreToolsItem(BaseModel):
 
 
 class ReferenceItem(BaseModel):
+    """Stands for an item of one of the last answers."""
+
     model_config = ConfigDict(extra="ignore")
 
     type: Literal["item_reference"]
-
-    @field_validator("type")
-    @classmethod
-    def _is_refused(cls, value: str) -> str:
-        raise ValueError(
-            "the hub does not store answers, so an item_reference refers to nothing; send the item "
-            "itself (most clients do with store false)"
-        )
+    id: Annotated[str, Field(min_length=1, max_length=200)]
 
 
 class OtherItem(BaseModel):
@@ -213,6 +208,26 @@ Item = Annotated[
     | Annotated[OtherItem, Tag("other")],
     Discriminator(_kind),
 ]
+
+
+_ITEM: TypeAdapter[Any] = TypeAdapter(Item)
+
+
+def recalled(items: Iterable[Any], find: Callable[[str], dict[str, Any] | None]) -> list[Any]:
+    """The items, each reference replaced by what it stands for. Raises ValueError."""
+    whole = []
+    for item in items:
+        if isinstance(item, ReferenceItem):
+            found = find(item.id)
+            if found is None:
+                raise ValueError(
+                    f"the item_reference to {item.id!r} refers to nothing: the hub remembers the items "
+                    "of its last answers alone, and not for long; send the item itself (most clients "
+                    "do with store false)"
+                )
+            item = _ITEM.validate_python(found)
+        whole.append(item)
+    return whole
 
 
 def chat(instructions: str, items: Iterable[Any]) -> list[Message]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
@@ -20,7 +21,7 @@ from inference.v1.compatibility import (
     Unsupported,
 )
 from inference.v1.responses import items as turns
-from inference.v1.responses.items import Item, MoreToolsItem, OtherItem
+from inference.v1.responses.items import Item, MoreToolsItem, OtherItem, ReferenceItem
 from inference.v1.responses.tools import (
     AllowedChoice,
     HostedChoice,
@@ -95,7 +96,6 @@ class ResponseIn(CompatibleRequest):
         },
     )
     IGNORED: ClassVar = {
-        "store": "answers are not stored; send earlier items again",
         "user": _LABEL,
         "safety_identifier": _LABEL,
         "client_metadata": _LABEL,
@@ -128,8 +128,9 @@ class ResponseIn(CompatibleRequest):
         Discriminator(lambda value: "text" if isinstance(value, str) else "items"),
         Field(
             description="a text, or items: messages, calls of functions and custom tools, their "
-            "outputs, reasoning, additional_tools. Images, files and item_reference are refused; "
-            "what tools that OpenAI runs have left is ignored with the header `X-Hub-Warning`"
+            "outputs, reasoning, additional_tools, and item_reference to one of the last answers. "
+            "Images and files are refused; what tools that OpenAI runs have left is ignored with "
+            "the header `X-Hub-Warning`"
         ),
     ]
     instructions: Annotated[
@@ -206,6 +207,13 @@ class ResponseIn(CompatibleRequest):
             "thoughts are sent as text; the rest is of tools that OpenAI runs",
         ),
     ] = None
+    store: Annotated[
+        bool | None,
+        Field(
+            description="no answer is stored; with false its items are not kept in memory, either, "
+            "to be found by item_reference"
+        ),
+    ] = None
     metadata: Annotated[
         dict[str, str] | None, Field(max_length=16, description="comes back with the answer")
     ] = None
@@ -216,8 +224,8 @@ class ResponseIn(CompatibleRequest):
 
     @model_validator(mode="after")
     def _goes_together(self) -> ResponseIn:
-        if not self.chat():
-            raise ValueError("input has no message")
+        if not any(isinstance(item, ReferenceItem) for item in self.items):
+            self._check_chat()
         names = [tool.name for tool in offered(self.every_tool)]
         if len(set(names)) < len(names):
             raise ValueError("two tools have the same name")
@@ -229,6 +237,22 @@ class ResponseIn(CompatibleRequest):
         if self.forces and not self.offered:
             raise ValueError("tool_choice required needs tools that you run (function, custom)")
         return self
+
+    def _check_chat(self) -> None:
+        """Raises ValueError."""
+        if not self.chat():
+            raise ValueError("input has no message")
+
+    def recall(self, find: Callable[[str], dict[str, Any] | None]) -> None:
+        """Put the items in the places of the references to them. Raises Unsupported."""
+        if any(isinstance(item, ReferenceItem) for item in self.items):
+            try:
+                self.input = turns.recalled(self.items, find)
+                self._check_chat()
+            except ValueError as error:
+                raise Unsupported(
+                    "input", f"{str(error).capitalize()}.", "invalid_value"
+                ) from error
 
     def refuse_unsupported(self) -> None:
         super().refuse_unsupported()

@@ -229,6 +229,18 @@ def test_logprobs_come_where_they_are_included(hub: Hub) -> None:
     assert sum(len(event.logprobs) for event in deltas) == len(told)
 
 
+@pytest.mark.parametrize("stream", [True, False])
+def test_an_item_of_the_last_answers_may_be_referred_to(hub: Hub, stream: bool) -> None:
+    said = list(respond(hub, stream=True))[-1].response if stream else respond(hub)
+    [item] = said.output
+    more: Any = {"role": "user", "content": "And on Saturday?"}
+    referred = respond(hub, input=[*ASK, {"type": "item_reference", "id": item.id}, more])
+    assert referred.output_text == respond(hub, input=[*ASK, item, more]).output_text
+    [item] = respond(hub, store=False).output
+    with pytest.raises(openai.BadRequestError, match="refers to nothing"):
+        respond(hub, input=[*ASK, {"type": "item_reference", "id": item.id}])
+
+
 def test_what_was_asked_comes_back(hub: Hub) -> None:
     answer = respond(
         hub, metadata={"of": "me"}, tools=[WEATHER], store=True, truncation="auto", instructions="x"
@@ -242,7 +254,7 @@ def test_what_was_asked_comes_back(hub: Hub) -> None:
     ("asked", "said"),
     [
         ({"previous_response_id": "resp_1"}, "send the earlier items again"),
-        ({"input": [{"type": "item_reference", "id": "msg_1"}]}, "send the item itself"),
+        ({"input": [{"type": "item_reference", "id": "msg_1"}]}, "The item_reference to 'msg_1'"),
         ({"background": True}, "use stream"),
         ({"input": [{"type": "surprise"}]}, "no item of type 'surprise'"),
         ({"input": []}, "at least 1 item"),
