@@ -13,6 +13,7 @@ from inference.v1.responses.tools import Name, ToolIn, custom_arguments, full_na
 from inference.v1.turns import settled
 
 _CallId = Annotated[str, Field(min_length=1, max_length=200)]
+UNREAD = "[Not shown: this model reads text alone.]"
 _FILES = {
     "input_image": "images",
     "input_file": "files",
@@ -30,6 +31,7 @@ PASSED_OVER = frozenset(
         "computer_call",
         "computer_call_output",
         "configuration_update",
+        "context_compaction",
         "file_search_call",
         "image_generation_call",
         "local_shell_call",
@@ -137,6 +139,21 @@ class OutputItem(BaseModel):
     call_id: _CallId
     output: Texts
 
+    @field_validator("output", mode="before")
+    @classmethod
+    def _says_what_is_not_shown(cls, value: Any) -> Any:
+        """A refusal would end an agent's session: the picture that a tool gave stays in its history.
+        So the model is told in words, and the client in the header."""
+        if not isinstance(value, list):
+            return value
+        unread = {"type": "input_text", "text": UNREAD}
+        kinds = [part.get("type") if isinstance(part, dict) else None for part in value]
+        return [unread if kind in _FILES else part for kind, part in zip(kinds, value, strict=True)]
+
+    @property
+    def has_unread(self) -> bool:
+        return not isinstance(self.output, str) and any(p.text == UNREAD for p in self.output)
+
     def turn(self, called: Mapping[str, str]) -> Message:
         """Raises ValueError for a result that answers no call."""
         if self.call_id not in called:
@@ -147,6 +164,21 @@ class OutputItem(BaseModel):
         turn = Message(role="tool", content=joined(self.output))
         turn["tool_call_id"], turn["name"] = self.call_id, called[self.call_id]
         return turn
+
+
+class AgentMessageItem(BaseModel):
+    """What one of Codex's agents writes to another: for the reader a user's turn."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    type: Literal["agent_message"]
+    author: Annotated[str, Field(max_length=200)]
+    recipient: Annotated[str, Field(max_length=200)]
+    content: Texts
+
+    @property
+    def text(self) -> str:
+        return f"{self.author} to {self.recipient}:\n{joined(self.content)}"
 
 
 class MoreToolsItem(BaseModel):
@@ -194,6 +226,7 @@ _KINDS = {
     "custom_tool_call": "custom",
     "function_call_output": "output",
     "custom_tool_call_output": "output",
+    "agent_message": "agent",
     "additional_tools": "tools",
     "item_reference": "reference",
 }
@@ -203,6 +236,7 @@ Item = Annotated[
     | Annotated[FunctionCallItem, Tag("call")]
     | Annotated[CustomCallItem, Tag("custom")]
     | Annotated[OutputItem, Tag("output")]
+    | Annotated[AgentMessageItem, Tag("agent")]
     | Annotated[MoreToolsItem, Tag("tools")]
     | Annotated[ReferenceItem, Tag("reference")]
     | Annotated[OtherItem, Tag("other")],
@@ -247,6 +281,9 @@ def chat(instructions: str, items: Iterable[Any]) -> list[Message]:
         elif isinstance(item, OutputItem):
             answer = None
             turns.append(item.turn(called))
+        elif isinstance(item, AgentMessageItem):
+            answer = None
+            turns.append(Message(role="user", content=item.text))
         elif isinstance(item, MessageItem):
             answer = None
             role = "system" if item.role == "developer" else item.role

@@ -25,14 +25,14 @@ class Memory:
         """For requests with the same key alone."""
         for item in items:
             text = json.dumps(item)
-            self._items[item["id"], token and token.pk] = text
+            self._items[item["id"], token.pk if token else None] = text
             self._held += len(text)
         while self._held > self._most:
             _, text = self._items.popitem(last=False)
             self._held -= len(text)
 
     def find(self, id: str, token: ApiToken | None) -> dict[str, Any] | None:
-        key = id, token and token.pk
+        key = id, token.pk if token else None
         if key not in self._items:
             return None
         self._items.move_to_end(key)

@@ -21,7 +21,7 @@ from inference.v1.compatibility import (
     Unsupported,
 )
 from inference.v1.responses import items as turns
-from inference.v1.responses.items import Item, MoreToolsItem, OtherItem, ReferenceItem
+from inference.v1.responses.items import Item, MoreToolsItem, OtherItem, OutputItem, ReferenceItem
 from inference.v1.responses.tools import (
     AllowedChoice,
     HostedChoice,
@@ -129,8 +129,8 @@ class ResponseIn(CompatibleRequest):
         Field(
             description="a text, or items: messages, calls of functions and custom tools, their "
             "outputs, reasoning, additional_tools, and item_reference to one of the last answers. "
-            "Images and files are refused; what tools that OpenAI runs have left is ignored with "
-            "the header `X-Hub-Warning`"
+            "Images and files are refused, in outputs replaced by a text that says so; what tools "
+            "that OpenAI runs have left is ignored; both with the header `X-Hub-Warning`"
         ),
     ]
     instructions: Annotated[
@@ -314,7 +314,11 @@ class ResponseIn(CompatibleRequest):
         tools = {tool.type for tool in self.every_tool if isinstance(tool, HostedTool)}
         left = {item.type for item in self.items if isinstance(item, OtherItem)}
         said = [f"the hub cannot run the tools {_listed(tools)}"] if tools else []
-        return [*said, f"ignored the items {_listed(left)}"] if left else said
+        if left:
+            said.append(f"ignored the items {_listed(left)}")
+        if any(isinstance(item, OutputItem) and item.has_unread for item in self.items):
+            said.append("the model cannot see the images and files of function_call_output")
+        return said
 
     def sampling(self) -> Sampling:
         return Sampling(

@@ -80,6 +80,14 @@ def _kind(value: Any) -> str:
     return str(kind) if kind in ("function", "custom", "namespace") else "other"
 
 
+class HostedTool(BaseModel):
+    """A tool that OpenAI runs: web search, code, images, MCP and others."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str
+
+
 class NamespaceTool(BaseModel):
     """Tools under one name: for the model functions called `NAMESPACE__NAME`."""
 
@@ -90,18 +98,12 @@ class NamespaceTool(BaseModel):
     description: Text | None = None
     tools: list[
         Annotated[
-            Annotated[FunctionTool, Tag("function")] | Annotated[CustomTool, Tag("custom")],
+            Annotated[FunctionTool, Tag("function")]
+            | Annotated[CustomTool, Tag("custom")]
+            | Annotated[HostedTool, Tag("other")],
             Discriminator(_kind),
         ]
     ]
-
-
-class HostedTool(BaseModel):
-    """A tool that OpenAI runs: web search, code, images, MCP and others."""
-
-    model_config = ConfigDict(extra="allow")
-
-    type: str
 
 
 ToolIn = Annotated[
@@ -140,7 +142,9 @@ def offered(tools: Iterable[Any]) -> Iterator[Offered]:
     """Those of `tools` that the client runs."""
     for tool in tools:
         if isinstance(tool, NamespaceTool):
-            yield from (Offered(one, tool) for one in tool.tools)
+            for one in tool.tools:
+                if not isinstance(one, HostedTool):
+                    yield Offered(one, tool)
         elif isinstance(tool, FunctionTool | CustomTool):
             yield Offered(tool)
 

@@ -212,8 +212,10 @@ def test_codex_finishes_a_session_with_a_file_edit(scripted: Hub, tmp_path: Path
         f'base_url = "{scripted.url}/v1"\nwire_api = "responses"\n'
     )
     ran = subprocess.run(
-        [codex, "exec", "--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox"]
-        + ["Write a note"],
+        [
+            *(codex, "exec", "--skip-git-repo-check"),
+            *("--dangerously-bypass-approvals-and-sandbox", "Write a note"),
+        ],
         cwd=work,
         env={**os.environ, "HOME": str(home), "CODEX_HOME": str(home)},
         stdin=subprocess.DEVNULL,

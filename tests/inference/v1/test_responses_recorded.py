@@ -72,6 +72,25 @@ def test_codex_offers_tools_among_its_items_some_of_which_take_a_text() -> None:
     assert request.one_call
 
 
+def test_what_agents_write_to_each_other_is_a_users_turn() -> None:
+    told = {"type": "agent_message", "author": "/root", "recipient": "/root/a"}
+    part = {"type": "input_text", "text": "Look at a.py"}
+    asked = ResponseIn(model="m", input=[{**told, "content": [part]}])
+    assert turns(asked.request()) == [
+        {"role": "user", "content": "/root to /root/a:\nLook at a.py"}
+    ]
+
+
+def test_a_picture_that_a_tool_gave_does_not_end_the_session() -> None:
+    call = {"type": "function_call", "call_id": "c", "name": "view_image", "arguments": "{}"}
+    picture = [{"type": "input_image", "image_url": "data:image/png;base64,"}]
+    result = {"type": "function_call_output", "call_id": "c", "output": picture}
+    asked = ResponseIn(model="m", input=[{"role": "user", "content": "Look"}, call, result])
+    assert turns(asked.request())[-1]["content"] == "[Not shown: this model reads text alone.]"
+    [warning] = asked.warnings()
+    assert "cannot see the images" in warning
+
+
 def test_langchain_sends_thoughts_back_as_a_summary() -> None:
     _, answer, _ = turns(recorded("langchain").request())
     assert answer["reasoning_content"].startswith("adapter amber")
