@@ -72,8 +72,9 @@ def beginning(asked: ResponseIn, served: Served, request_id: str) -> dict[str, A
 def ending(done: Done, output: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """What changes of the response when its answer is there."""
     cut = done.finish_reason == "length"
-    if cut and output:
-        output[-1]["status"] = "incomplete"
+    said = [item for item in output if item["type"] in ("message", "reasoning")]
+    if cut and said:  # the beginning of a call that was cut off is a text
+        said[-1]["status"] = "incomplete"
     return {
         "status": "incomplete" if cut else "completed",
         "completed_at": None if cut else int(time.time()),

@@ -57,7 +57,7 @@ class Events:
         return events + self._event(kind, **place, delta=chunk.text, logprobs=tokens)
 
     def end(self, index: int, done: Done) -> list[bytes]:
-        frames = [self._closed()]
+        frames = [self._closed("incomplete" if done.finish_reason == "length" else "completed")]
         says = any(item["type"] == "message" for item in self._output)
         if not says and self._items.says_something("", done, self._thought):
             frames += [self._opened("message"), self._closed()]
@@ -102,7 +102,7 @@ class Events:
         added = self._item_event("added", {**item, "status": "in_progress"})
         return ended + added + self._part_event("added", part)
 
-    def _closed(self) -> bytes:
+    def _closed(self, status: str = "completed") -> bytes:
         """What ends the item that has begun, if one has."""
         if not self._open:
             return b""
@@ -117,6 +117,7 @@ class Events:
             item = self._items.reasoning(text, self._id)
             part = self._items.thought(text)
             whole = self._thought_event("done", text=text)
+        item["status"] = status
         events = whole + self._part_event("done", part, kind) + self._item_event("done", item)
         self._output.append(item)
         return events

@@ -124,10 +124,11 @@ def test_tools_of_a_namespace_come_back_in_it(hub: Hub) -> None:
 
 
 def test_what_openai_would_run_is_passed_over_with_a_word(hub: Hub) -> None:
-    search = {"type": "web_search", "external_web_access": False}
-    left = {"type": "web_search_call", "id": "ws_1", "status": "completed"}
+    search: Any = {"type": "web_search", "external_web_access": False}
+    left: Any = {"type": "web_search_call", "id": "ws_1", "status": "completed"}
+    shell: Any = {"type": "local_shell"}
     got = hub.openai.responses.with_raw_response.create(
-        model="calendar", input=[left, *ASK], tools=[search, {"type": "local_shell"}]
+        model="calendar", input=[left, *ASK], tools=[search, shell]
     )
     assert got.headers["x-hub-warning"] == (
         "the hub cannot run the tools local_shell, web_search; ignored the items web_search_call"
@@ -214,7 +215,11 @@ def test_the_limit_of_tokens_makes_it_incomplete(hub: Hub) -> None:
     assert (answer.status, answer.incomplete_details.reason) == ("incomplete", "max_output_tokens")
     assert (answer.usage.output_tokens, answer.output[-1].status) == (3, "incomplete")
     events = list(respond(hub, max_output_tokens=3, stream=True))
-    assert events[-1].type == "response.incomplete"
+    assert [event.type for event in events[-2:]] == [
+        "response.output_item.done",
+        "response.incomplete",
+    ]
+    assert events[-2].item.status == events[-1].response.output[-1].status == "incomplete"
     assert events[-1].response.output_text == answer.output_text
 
 
