@@ -34,6 +34,7 @@ from inference.v1.responses.tools import (
 )
 from inference.v1.thinking import Budget, Effort, TemplateVariables
 
+MAX_ITEMS = 4 * MAX_MESSAGES  # thoughts, words, call and output of one turn are four
 _LABEL = "labels the request"
 _CACHE = "the prefix cache is automatic"
 
@@ -124,7 +125,7 @@ class ResponseIn(CompatibleRequest):
     model: ModelName
     input: Annotated[
         Annotated[Text, Field(min_length=1), Tag("text")]
-        | Annotated[list[Item], Field(min_length=1, max_length=MAX_MESSAGES), Tag("items")],
+        | Annotated[list[Item], Field(min_length=1, max_length=MAX_ITEMS), Tag("items")],
         Discriminator(lambda value: "text" if isinstance(value, str) else "items"),
         Field(
             description="a text, or items: messages, calls of functions and custom tools, their "

@@ -91,6 +91,12 @@ def test_a_picture_that_a_tool_gave_does_not_end_the_session() -> None:
     assert "cannot see the images" in warning
 
 
+def test_a_long_session_has_thousands_of_items() -> None:
+    items = [{"role": role, "content": "Hi"} for role in ("user", "assistant")]
+    request = ResponseIn(model="m", input=2000 * items).request()
+    assert len(turns(request)) == 4000
+
+
 def test_langchain_sends_thoughts_back_as_a_summary() -> None:
     _, answer, _ = turns(recorded("langchain").request())
     assert answer["reasoning_content"].startswith("adapter amber")
