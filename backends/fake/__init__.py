@@ -4,7 +4,8 @@ It keeps every promise of `backends.base` (files that others can read, rows in a
 resumption, the same errors), so the rest of the hub can be tried and tested without a model.
 Its pace comes from arguments or, for child processes, from the environment:
 HUB_FAKE_TOKENS_PER_SECOND (per row), HUB_FAKE_REPLY_WORDS and HUB_FAKE_STEP_SECONDS.
-HUB_FAKE_REPLY is the answer to everything.
+HUB_FAKE_REPLY is the answer to everything; form feeds in it part the answers of a chat's turns, and
+the last is that of every later one. HUB_FAKE_CONTEXT is the length of every model's context.
 HUB_FAKE_TEMPLATE=differs or =loops makes a chat template that must not be trained on.
 """
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Generator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from backends.base import (
@@ -107,6 +109,8 @@ class FakeBackend:
     ) -> LoadedModel:
         pace = 1 / (self._tokens_per_second or float("inf"))
         model = files.inspect(base)
+        if context := int(_setting("HUB_FAKE_CONTEXT", None)):
+            model = replace(model, context_length=context)
         return generation.FakeModel(model, pace, self._reply_words, adapter, options, self._reply)
 
     def token_lengths(self, base: Path, data: Path, config: TrainingConfig, cache: Path) -> None:

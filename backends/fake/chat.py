@@ -50,6 +50,12 @@ def encode_text(text: str) -> list[int]:
 _THINKING = encode_text(f"<|assistant|>{OPEN}")
 
 
+def answers(prompt: Sequence[int]) -> int:
+    """How many answers are in the chat already."""
+    mark = encode_text("<|assistant|>")
+    return max(0, len(_parts(list(prompt), mark)) - 2)
+
+
 def called_tool(prompt: Sequence[int]) -> dict[str, Any] | None:
     """The tool that the last turn of `prompt` is about: a user who names it, or says "call"."""
     described = bytes(token - _BYTES for token in prompt if token >= _BYTES)

@@ -229,12 +229,13 @@ class FakeModel:
     ) -> Iterator[tuple[int, bytes]]:
         if sampling.grammar:
             return _spell_text(grammar.write(sampling.grammar, randomness, WORDS))
+        if self._reply:
+            replies = self._reply.split("\f")
+            return _spell_text(replies[min(chat.answers(prompt), len(replies) - 1)])
         if tool := chat.called_tool(prompt):
             schema = tool.get("parameters") or {"type": "object"}
             arguments = grammar.write_value(schema, randomness, WORDS)
             return _spell_text(chat.write_tool_call(tool["name"], arguments))
-        if self._reply:
-            return _spell_text(self._reply)
         return _spell(self._choose_words(sampling, randomness))
 
     def _choose_words(self, sampling: Sampling, randomness: random.Random) -> list[str]:

@@ -16,7 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from registry.errors import HubError
 
 StopText = Annotated[str, Field(min_length=1, max_length=200)]
-MaxTokens = Annotated[int, Field(ge=1, le=131_072)]
+MOST_TOKENS = 131_072
+MaxTokens = Annotated[int, Field(ge=1, le=MOST_TOKENS)]
 Text = Annotated[str, Field(max_length=1_000_000)]
 ModelName = Annotated[
     str,

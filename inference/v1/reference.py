@@ -8,10 +8,12 @@ from pathlib import Path
 from inference.v1.anthropic.schemas import CountIn, MessagesIn
 from inference.v1.compatibility import CompatibleRequest, table
 from inference.v1.openai.schemas import ChatCompletionIn, CompletionIn, EmbeddingIn
+from inference.v1.responses.schemas import ResponseIn
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "openai.md"
 _ENDPOINTS: dict[str, type[CompatibleRequest]] = {
     "POST /v1/chat/completions": ChatCompletionIn,
+    "POST /v1/responses": ResponseIn,
     "POST /v1/completions": CompletionIn,
     "POST /v1/embeddings": EmbeddingIn,
     "POST /v1/messages": MessagesIn,
@@ -37,6 +39,18 @@ last event of the stream.
 - Usage reports how many tokens of the prompt were in the prefix cache \
 (`prompt_tokens_details.cached_tokens`, `cache_read_input_tokens`).
 - Disconnecting stops the generation.
+- System and developer turns may stand anywhere: those at the start are one, a later one becomes a \
+part of the user's turn beside it.
+- `/v1/responses` passes over the tools that OpenAI runs (web search, code, MCP, …) and their items, \
+because agents send them unasked, and names them in the header `X-Hub-Warning`. It is stateless: \
+`previous_response_id` is refused. For clients that send an `item_reference` in place of an \
+earlier answer (Vercel's AI SDK), the items of the last answers stay in the memory of the web \
+process, up to 16 million characters, unless `store` is false. A custom tool is for the model a \
+function with one text, `input`. A stream that fails ends with `error` and `response.failed`.
+- Codex: `~/.codex/config.toml` with `model = "NAME"`, `model_provider = "hub"` and \
+`[model_providers.hub]` with `name = "hub"`, `base_url = "http://127.0.0.1:8000/v1"`, \
+`wire_api = "responses"`. Set `model_context_window` to the model's context, which Codex cannot \
+ask for; its first prompt has some 10,000 tokens.
 - `GET /v1/models` answers in Anthropic's form when `anthropic-version` is sent.
 - A tool call that the model writes but that cannot be parsed is an error, never a text: 400 \
 `tool_use_failed` (`invalid_request_error` in Anthropic's form), as at Groq, with everything the \

@@ -13,6 +13,8 @@ from backends import get_backend
 from backends.base import (
     Backend,
     Evaluated,
+    LoadedModel,
+    Message,
     Sampled,
     Sampling,
     TrainingConfig,
@@ -22,6 +24,8 @@ from backends.base import (
     UnsupportedModel,
 )
 from backends.fake import FakeBackend
+
+HELLO = Message(role="user", content="Hello?")
 
 
 @pytest.fixture
@@ -58,9 +62,11 @@ def adapter_bytes(run: TrainingRun) -> bytes:
 
 
 def reply(base: Path, adapter: Path | None = None, **knobs: Any) -> str:
-    model = FakeBackend(**knobs).load(base)
-    prompt = model.encode([{"role": "user", "content": "Hello?"}])
-    model.insert("row", prompt, adapter, Sampling())
+    return answer(FakeBackend(**knobs).load(base), [HELLO], adapter)
+
+
+def answer(model: LoadedModel, chat: list[Message], adapter: Path | None = None) -> str:
+    model.insert("row", model.encode(chat), adapter, Sampling())
     text = ""
     while True:
         for delta in model.step():
@@ -172,6 +178,18 @@ def test_the_environment_sets_what_arguments_leave_open(
     monkeypatch.setenv("HUB_FAKE_REPLY_WORDS", "3")
     assert len(reply(base).split()) == 3
     assert len(reply(base, reply_words=5).split()) == 5
+
+
+def test_a_reply_may_have_one_part_for_each_turn(base: Path) -> None:
+    said = FakeBackend(reply="one\ftwo\fthree").load(base)
+    turns = [HELLO, Message(role="assistant", content="Yes?")]
+    told = [answer(said, [*(before * turns), HELLO]) for before in range(4)]
+    assert told == ["one", "two", "three", "three"]
+
+
+def test_the_environment_sets_the_context(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HUB_FAKE_CONTEXT", "100000")
+    assert FakeBackend().load(base).context_length == 100_000
 
 
 def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

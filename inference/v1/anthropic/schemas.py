@@ -19,6 +19,7 @@ from inference.v1.compatibility import (
     Unsupported,
 )
 from inference.v1.thinking import Thinking, template
+from inference.v1.turns import settled
 
 _Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,128}$")]
 _Id = Annotated[str, Field(min_length=1, max_length=200)]
@@ -264,20 +265,13 @@ class CountIn(CompatibleRequest):
 
     def chat(self) -> list[Message]:
         """System first; turns of one role that follow each other are one turn."""
-        chat: list[Message] = []
+        turns: list[Message] = []
         if self.system:
-            chat.append(Message(role="system", content=joined(self.system)))
+            turns.append(Message(role="system", content=joined(self.system)))
         called: dict[str, str] = {}
         for message in self.messages:
-            for turn in message.turns(called):
-                last = chat[-1] if chat else None
-                plain = last is not None and "tool_calls" not in last and turn["role"] != "tool"
-                if last is not None and plain and last["role"] == turn["role"]:
-                    turn["content"] = "\n\n".join(filter(None, (last["content"], turn["content"])))
-                    chat[-1] = turn
-                else:
-                    chat.append(turn)
-        return chat
+            turns += message.turns(called)
+        return settled(turns, join=True)
 
     def callable_tools(self) -> list[dict[str, Any]]:
         """The tools that the model sees."""

@@ -17,6 +17,7 @@ from inference.gateway.request import GenerationRequest, answered_by
 from inference.gateway.streaming import frame
 from inference.protocol import Called, Chunk, Done, TokenInfo
 from inference.v1.errors import failed
+from inference.v1.logprobs import described
 from registry.errors import HubError
 from registry.promotion.resolve import Served
 
@@ -128,20 +129,7 @@ def _tool_calls(calls: Iterable[Called]) -> list[dict[str, Any]]:
 
 
 def _chat_logprobs(tokens: Iterable[TokenInfo]) -> dict[str, Any]:
-    content = [
-        {
-            **_logprob(token["text"], token["logprob"]),
-            "top_logprobs": [_logprob(text, logprob) for text, logprob in token["top"]],
-        }
-        for token in tokens
-    ]
-    return {"content": content, "refusal": None}
-
-
-def _logprob(text: str, logprob: float) -> dict[str, Any]:
-    # Half a character has no bytes of its own.
-    encoded = None if "\ufffd" in text else list(text.encode())
-    return {"token": text, "logprob": logprob, "bytes": encoded}
+    return {"content": described(tokens), "refusal": None}
 
 
 def _text_logprobs(tokens: Sequence[TokenInfo], offset: int) -> dict[str, Any]:

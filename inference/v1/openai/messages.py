@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from backends.base import Message
 from inference.v1.compatibility import Text
+from inference.v1.turns import settled
 
 _Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 _Id = Annotated[str, Field(min_length=1, max_length=200)]
@@ -99,7 +100,7 @@ def chat(messages: Sequence[ChatMessageIn]) -> list[Message]:
             turn["tool_call_id"] = message.tool_call_id
             turn["name"] = called[message.tool_call_id]
         turns.append(turn)
-    return turns
+    return settled(turns)
 
 
 class FunctionIn(BaseModel):

@@ -4,11 +4,13 @@ import pytest
 from openai.types.chat import completion_create_params as chat_params
 from openai.types.completion_create_params import CompletionCreateParamsBase
 from openai.types.embedding_create_params import EmbeddingCreateParams
+from openai.types.responses.response_create_params import ResponseCreateParamsBase
 
 from inference.v1.anthropic.schemas import MessagesIn
 from inference.v1.compatibility import CompatibleRequest
 from inference.v1.openai.schemas import ChatCompletionIn, CompletionIn, EmbeddingIn
 from inference.v1.reference import DOCUMENT, reference
+from inference.v1.responses.schemas import ResponseIn
 
 pytestmark = pytest.mark.any_database
 
@@ -23,6 +25,7 @@ def test_the_document_is_the_codes_own_table() -> None:
         (ChatCompletionIn, chat_params.CompletionCreateParamsBase),
         (CompletionIn, CompletionCreateParamsBase),
         (EmbeddingIn, EmbeddingCreateParams),
+        (ResponseIn, ResponseCreateParamsBase),
     ],
 )
 def test_every_parameter_of_the_openai_client_is_decided(
@@ -39,7 +42,9 @@ def test_every_parameter_of_the_anthropic_client_is_decided() -> None:
     assert set(message_create_params.MessageCreateParamsBase.__annotations__) <= decided
 
 
-@pytest.mark.parametrize("kind", [ChatCompletionIn, CompletionIn, EmbeddingIn, MessagesIn])
+@pytest.mark.parametrize(
+    "kind", [ChatCompletionIn, CompletionIn, EmbeddingIn, MessagesIn, ResponseIn]
+)
 def test_a_parameter_is_decided_once(kind: type[CompatibleRequest]) -> None:
     names = [*kind.model_fields, *kind.IGNORED, *kind.REFUSED]
     assert len(names) == len(set(names))

@@ -1,0 +1,220 @@
+"""Tools as clients send them, as a chat template sees them, and the calls that come back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+
+from inference.v1.compatibility import Text
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,128}$")]
+_NO_PARAMETERS = {"type": "object", "properties": {}}
+_INPUT = {
+    "type": "object",
+    "properties": {"input": {"type": "string", "description": "The whole input, as plain text"}},
+    "required": ["input"],
+    "additionalProperties": False,
+}
+
+
+class FunctionTool(BaseModel):
+    """Arguments of a forced call keep to the parameters, with or without `strict`."""
+
+    model_config = ConfigDict(extra="ignore")  # defer_loading, allowed_callers, output_schema
+
+    type: Literal["function"]
+    name: Name
+    description: Text | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+    @property
+    def told(self) -> str:
+        return self.description or ""
+
+    @property
+    def schema_told(self) -> dict[str, Any]:
+        return self.parameters or _NO_PARAMETERS
+
+
+class CustomFormat(BaseModel):
+    """The grammar is described to the model, not enforced."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    type: Literal["text", "grammar"]
+    syntax: Literal["lark", "regex"] | None = None
+    definition: Text | None = None
+
+
+class CustomTool(BaseModel):
+    """A tool whose input is a text: for the model a function with one argument, `input`."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    type: Literal["custom"]
+    name: Name
+    description: Text | None = None
+    format: CustomFormat | None = None
+
+    @property
+    def told(self) -> str:
+        """Its description, with the grammar of its input."""
+        told = self.description or ""
+        if self.format and self.format.definition:
+            grammar = f"The input follows this {self.format.syntax or 'lark'} grammar:"
+            told = f"{told}\n\n{grammar}\n{self.format.definition}".strip()
+        return told
+
+    @property
+    def schema_told(self) -> dict[str, Any]:
+        return _INPUT
+
+
+def _kind(value: Any) -> str:
+    kind = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
+    return str(kind) if kind in ("function", "custom", "namespace") else "other"
+
+
+class HostedTool(BaseModel):
+    """A tool that OpenAI runs: web search, code, images, MCP and others."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str
+
+
+class NamespaceTool(BaseModel):
+    """Tools under one name: for the model functions called `NAMESPACE__NAME`."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    type: Literal["namespace"]
+    name: Name
+    description: Text | None = None
+    tools: list[
+        Annotated[
+            Annotated[FunctionTool, Tag("function")]
+            | Annotated[CustomTool, Tag("custom")]
+            | Annotated[HostedTool, Tag("other")],
+            Discriminator(_kind),
+        ]
+    ]
+
+
+ToolIn = Annotated[
+    Annotated[FunctionTool, Tag("function")]
+    | Annotated[CustomTool, Tag("custom")]
+    | Annotated[NamespaceTool, Tag("namespace")]
+    | Annotated[HostedTool, Tag("other")],
+    Discriminator(_kind),
+]
+
+
+@dataclass(frozen=True)
+class Offered:
+    """A tool that the model sees."""
+
+    tool: FunctionTool | CustomTool
+    namespace: NamespaceTool | None = None
+
+    @property
+    def name(self) -> str:
+        """What the model calls it by."""
+        return full_name(self.namespace.name if self.namespace else None, self.tool.name)
+
+    def description(self) -> dict[str, Any]:
+        """The tool as a chat template shows it."""
+        around = self.namespace.description if self.namespace else None
+        function = {
+            "name": self.name,
+            "description": "\n".join(filter(None, (around, self.tool.told))),
+            "parameters": self.tool.schema_told,
+        }
+        return {"type": "function", "function": function}
+
+
+def offered(tools: Iterable[Any]) -> Iterator[Offered]:
+    """Those of `tools` that the client runs."""
+    for tool in tools:
+        if isinstance(tool, NamespaceTool):
+            for one in tool.tools:
+                if not isinstance(one, HostedTool):
+                    yield Offered(one, tool)
+        elif isinstance(tool, FunctionTool | CustomTool):
+            yield Offered(tool)
+
+
+def full_name(namespace: str | None, name: str) -> str:
+    return f"{namespace}__{name}" if namespace else name
+
+
+def custom_arguments(text: str) -> str:
+    """The arguments of a function that stands for a custom tool."""
+    return json.dumps({"input": text}, ensure_ascii=False)
+
+
+def custom_input(arguments: str) -> str:
+    """The text in them; all of them, when the model did not keep to the form."""
+    try:
+        found = json.loads(arguments)["input"]
+    except (ValueError, KeyError, TypeError):
+        return arguments
+    return found if isinstance(found, str) else arguments
+
+
+class NamedChoice(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+    type: Literal["function", "custom"]
+    name: Name
+    namespace: Name | None = None
+
+    @property
+    def full_name(self) -> str:
+        return full_name(self.namespace, self.name)
+
+
+class AllowedChoice(BaseModel):
+    """Some of the tools; `required` lets the model choose one of them."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    type: Literal["allowed_tools"]
+    mode: Literal["auto", "required"] = "auto"
+    tools: list[dict[str, Any]]
+
+    @property
+    def names(self) -> set[str]:
+        return {
+            full_name(tool.get("namespace"), str(tool.get("name", tool.get("type"))))
+            for tool in self.tools
+        }
+
+
+class HostedChoice(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+    type: str
+
+
+def _choice(value: Any) -> str:
+    if isinstance(value, str):
+        return "word"
+    kind = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
+    return {"function": "named", "custom": "named", "allowed_tools": "allowed"}.get(
+        str(kind), "hosted"
+    )
+
+
+ToolChoice = Annotated[
+    Annotated[Literal["none", "auto", "required"], Tag("word")]
+    | Annotated[NamedChoice, Tag("named")]
+    | Annotated[AllowedChoice, Tag("allowed")]
+    | Annotated[HostedChoice, Tag("hosted")],
+    Discriminator(_choice),
+]
