@@ -171,8 +171,21 @@ def test_kto_learns_from_labelled_answers_and_from_pairs(
     metrics = finished(happened).metrics
     assert metrics["val_margin"] > metrics["base_val_margin"]
     assert {sample.line for sample in of(Sampled, happened)} <= {1, 2, 3, 4}
+
+
+def test_sft_learns_the_good_ones_of_labelled_answers(trainer: Trainer, tmp_path: Path) -> None:
+    folder = write_labelled(tmp_path / "labelled")
+    settings = {"epochs": 1, "batch_size": 4, "warmup": 0}
+    started = of(Started, trainer.events(trainer.make_run(folder, "sft", **settings)))[0]
+    rows = [json.loads(line) for line in (folder / "train.jsonl").read_text().splitlines()]
+    good = sum(row["label"] for row in rows)
+    assert 0 < good < len(rows)
+    assert started.iters == -(-good // 4)
+
+
+def test_sft_refuses_pairs(trainer: Trainer, preferences: Path) -> None:
     with pytest.raises(BadExample, match="use the objective"):
-        trainer.events(trainer.make_run(folder, "sft"))
+        trainer.events(trainer.make_run(preferences, "sft"))
 
 
 def test_both_answers_of_a_pair_are_examples_of_kto(trainer: Trainer, preferences: Path) -> None:
