@@ -1,4 +1,5 @@
-"""The host waits for the device once a step, and in no layer of the model by itself."""
+"""The host waits for a GPU once a step, and in no layer of the model by itself. A CPU is asked to make
+the arrays of a changed batch layer by layer, which is no waiting for another."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ import mlx.core as mx
 import pytest
 
 from backends.base import Grammar, LoadOptions, Sampling
-from backends.mlx.sampling import grammar
+from backends.mlx.sampling import following
 from backends.mlx.serving.generation import MLXModel, load_model
 from tests.backends.mlx.counting import counted_waits
 
@@ -19,8 +20,15 @@ ONE_READ = Counter(eval=1, tolist=1)  # mlx-lm's, of the tokens that the step be
 PROMPTS = {"a": [*range(100, 140)], "b": [*range(200, 230)], "c": [*range(300, 335)]}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def as_on_a_gpu() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HUB_ASSUMED_DEVICE", "metal")
+        yield
+
+
 @pytest.fixture(scope="module")
-def model(tiny_base: Path) -> Iterator[MLXModel]:
+def model(tiny_base: Path, as_on_a_gpu: None) -> Iterator[MLXModel]:
     loaded = load_model(tiny_base, options=LoadOptions(cache_bytes=2**22))
     assert isinstance(loaded, MLXModel)
     yield loaded
@@ -79,8 +87,8 @@ def test_a_grammar_waits_for_its_token_and_not_for_the_step_under_way(
         read.append(array)
         return memoryview(array)
 
-    monkeypatch.setattr(grammar, "async_eval", ask)
-    monkeypatch.setattr(grammar, "memoryview", look, raising=False)
+    monkeypatch.setattr(following, "async_eval", ask)
+    monkeypatch.setattr(following, "memoryview", look, raising=False)
     sampling = Sampling(max_tokens=6, grammar=Grammar("json_object"))
     model.insert("plain", PROMPTS["a"], None, Sampling(max_tokens=6))
     model.insert("json", PROMPTS["b"], None, sampling)
