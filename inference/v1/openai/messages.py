@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from backends.base import Message
 from inference.v1.compatibility import Text
+from inference.v1.turns import arranged
 
 _Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 _Id = Annotated[str, Field(min_length=1, max_length=200)]
@@ -23,19 +23,10 @@ class TextPart(BaseModel):
 
 
 class FunctionCallIn(BaseModel):
-    name: _Name
-    arguments: Text
+    """`arguments` are a JSON object as text, or what there was of one that was cut off."""
 
-    @field_validator("arguments")
-    @classmethod
-    def _are_an_object(cls, value: str) -> str:
-        try:
-            arguments = json.loads(value or "{}")
-        except ValueError:
-            arguments = None
-        if not isinstance(arguments, dict):
-            raise ValueError("must be a JSON object, as text")
-        return value or "{}"
+    name: _Name
+    arguments: Annotated[Text, AfterValidator(lambda text: text or "{}")] = "{}"
 
 
 class ToolCallIn(BaseModel):
@@ -99,7 +90,7 @@ def chat(messages: Sequence[ChatMessageIn]) -> list[Message]:
             turn["tool_call_id"] = message.tool_call_id
             turn["name"] = called[message.tool_call_id]
         turns.append(turn)
-    return turns
+    return arranged(turns)
 
 
 class FunctionIn(BaseModel):

@@ -104,3 +104,16 @@ def test_a_call_that_the_limit_cut_is_told_by_its_length(hub: Hub) -> None:
     text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
     assert text == choice.message.content
     assert chunks[-1].choices[0].finish_reason == "length"
+
+
+def test_an_earlier_call_that_was_cut_off_does_not_end_the_conversation(hub: Hub) -> None:
+    function = {"name": "weather", "arguments": '{"city": "Os'}
+    call = {"id": "c1", "type": "function", "function": function}
+    turns = [
+        *CALL,
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c1", "content": "The arguments are no JSON."},
+        {"role": "developer", "content": "Answer in words."},
+    ]
+    answer = chat(hub, messages=turns, tools=TOOLS)
+    assert answer.choices[0].message.content
