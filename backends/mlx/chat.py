@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
+from weakref import WeakKeyDictionary
 
 import jinja2
 from mlx_lm.tool_parsers import json_tools
 
 from backends.base import BackendError, Grammar, Message, ThoughtMarks, ToolCall, first_line
 from backends.mlx import plain
+from backends.mlx.tools_in_words import with_tools, without_cut_calls, without_system
 
 _MARK_TOKENS = 16  # at the end of a prompt; an opening mark and the white space after it have fewer
 # What templates are given anyway.
 _TAKEN = frozenset({"messages", "tools", "tokenize", "add_generation_prompt"})
+_REFUSALS = (jinja2.TemplateError, TypeError, ValueError, KeyError, IndexError)
 
 
 def chat_tokens(
@@ -26,7 +29,8 @@ def chat_tokens(
     template: Mapping[str, Any] | None = None,
 ) -> list[int]:
     """The prompt of a served model. Special tokens in messages are text (see `plain`). `template` are
-    variables of the model's own template.
+    variables of the model's own template. What it cannot write (tools, calls that were cut off, a
+    system message) is in the texts of the messages instead: see `tools_in_words`.
 
     Raises BackendError when the model has no chat template or the template refuses.
     """
@@ -35,8 +39,9 @@ def chat_tokens(
             f"The model {model} has no chat template; choose an instruction-tuned model."
         )
     own = {key: value for key, value in (template or {}).items() if key not in _TAKEN}
-    described = {**own, **({"tools": list(tools)} if tools else {})}
-    hidden, typed = plain.hide([_for_template(message) for message in messages], tokenizer)
+    said, described = _for_template(tokenizer, messages, tools or ())
+    described = {**own, **described}
+    hidden, typed = plain.hide(said, tokenizer)
     try:
         tokens = tokenizer.apply_chat_template(
             hidden, add_generation_prompt=True, **described, tokenize=not typed
@@ -45,7 +50,7 @@ def chat_tokens(
             tokens = plain.encode(tokenizer, tokens, typed)
     except plain.Inseparable as error:
         raise BackendError(f"For {model}, {error}.") from error
-    except (jinja2.TemplateError, TypeError, ValueError, KeyError, IndexError) as error:
+    except _REFUSALS as error:
         raise BackendError(
             f"The chat template of {model} refuses these messages: {first_line(error)}"
         ) from error
@@ -61,12 +66,6 @@ def thought_marks(tokenizer: Any, prompt: Sequence[int]) -> ThoughtMarks:
     return replace(marks, opened=end.endswith(marks.open), closed=end.endswith(marks.close))
 
 
-def require_tools(tokenizer: Any, model: str) -> None:
-    """Raises BackendError when the model's template has no notation of tool calls: what it would
-    generate could not be read, and every token would be wasted."""
-    _notation(tokenizer, model)
-
-
 def text_tokens(tokenizer: Any, text: str) -> list[int]:
     """A plain text for a completion, with the special tokens that the model begins every text with."""
     return [int(token) for token in tokenizer.encode(text)]
@@ -76,7 +75,7 @@ def parse_tool_calls(
     tokenizer: Any, model: str, text: str, tools: Sequence[dict[str, Any]]
 ) -> tuple[str, list[ToolCall]]:
     """See `backends.base.LoadedModel.parse_tool_calls`. Raises BackendError."""
-    start, end, parser = _notation(tokenizer, model)
+    start, end, parser = _notation(tokenizer)
     rest, calls = "", []
     while start in text:
         before, _, text = text.partition(start)
@@ -89,7 +88,7 @@ def parse_tool_calls(
 
 def tool_grammar(tokenizer: Any, model: str, tools: Sequence[dict[str, Any]]) -> Grammar:
     """See `backends.base.LoadedModel.tool_grammar`. Raises BackendError."""
-    _, _, parser = _notation(tokenizer, model)
+    _, _, parser = _notation(tokenizer)
     if parser is not json_tools.parse_tool_call:
         raise BackendError(
             f"The way the chat template of {model} writes tool calls cannot be enforced; send "
@@ -115,9 +114,42 @@ def tool_grammar(tokenizer: Any, model: str, tools: Sequence[dict[str, Any]]) ->
     return Grammar("lark", f'start: "<tool_call>\\n" call "\\n</tool_call>"\ncall: %json {schema}')
 
 
-def _for_template(message: Message) -> dict[str, Any]:
-    """The message as templates expect it: OpenAI sends a call's arguments as JSON text, templates
-    want the object (text would be quoted twice)."""
+def _for_template(
+    tokenizer: Any, messages: Sequence[Message], tools: Sequence[dict[str, Any]]
+) -> tuple[Sequence[Mapping[str, Any]], dict[str, Any]]:
+    """The messages as the model's template takes them, and what it is told beside them."""
+    said: Sequence[Mapping[str, Any]] = [_with_objects(message) for message in messages]
+    if _own_notation(tokenizer):
+        said, described = without_cut_calls(said), {"tools": list(tools)} if tools else {}
+    else:
+        said, described = with_tools(said, tools), {}
+    if said and said[0]["role"] == "system":
+        system = _system(tokenizer)
+        # A template that drops system messages drops them in training too; tools must be seen.
+        if system == "refused" or (system == "dropped" and tools and not described):
+            said = without_system(said)
+    return said, described
+
+
+_systems: WeakKeyDictionary[Any, Literal["taken", "dropped", "refused"]] = WeakKeyDictionary()
+
+
+def _system(tokenizer: Any) -> Literal["taken", "dropped", "refused"]:
+    """What the model's template does with a system message."""
+    if tokenizer not in _systems:
+        mark = "A system message."
+        chat = [{"role": "system", "content": mark}, {"role": "user", "content": "Hello."}]
+        try:
+            text = tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
+            _systems[tokenizer] = "taken" if mark in str(text) else "dropped"
+        except _REFUSALS:
+            _systems[tokenizer] = "refused"
+    return _systems[tokenizer]
+
+
+def _with_objects(message: Message) -> dict[str, Any]:
+    """OpenAI sends a call's arguments as JSON text, templates want the object (text would be quoted
+    twice)."""
     described: dict[str, Any] = dict(message)
     if calls := message.get("tool_calls"):
         described["tool_calls"] = [_with_object(call) for call in calls]
@@ -134,16 +166,22 @@ def _with_object(call: dict[str, Any]) -> dict[str, Any]:
         return call
 
 
-def _notation(tokenizer: Any, model: str) -> tuple[str, str, Any]:
-    """The marks around a call, and its parser. Raises BackendError when there are none."""
-    if tokenizer.has_tool_calling:
+def _notation(tokenizer: Any) -> tuple[str, str, Any]:
+    """The marks around a call, and its parser; Hermes' for a template that knows no tools."""
+    return _own_notation(tokenizer) or _HERMES
+
+
+_HERMES = json_tools.tool_call_start, json_tools.tool_call_end, json_tools.parse_tool_call
+
+
+def _own_notation(tokenizer: Any) -> tuple[str, str, Any] | None:
+    """That of the model's template; None when it knows no tools."""
+    template = str(tokenizer.chat_template or "")
+    # mlx-lm also goes by the vocabulary, but a template may have lost what the model once learned.
+    if tokenizer.has_tool_calling and (not template or "tool" in template):
         return tokenizer.tool_call_start, tokenizer.tool_call_end, tokenizer.tool_parser
     # mlx-lm recognizes templates by the names of their variables; the marks are as good a sign.
-    if json_tools.tool_call_end in str(tokenizer.chat_template or ""):
-        return json_tools.tool_call_start, json_tools.tool_call_end, json_tools.parse_tool_call
-    raise BackendError(
-        f"The chat template of {model} does not support tools; send the request without tools."
-    )
+    return _HERMES if json_tools.tool_call_end in template else None
 
 
 def _read_calls(

@@ -38,7 +38,6 @@ from backends.base import (
 from backends.mlx.chat import (
     chat_tokens,
     parse_tool_calls,
-    require_tools,
     text_tokens,
     thought_marks,
     tool_grammar,
@@ -266,10 +265,7 @@ class MLXModel:
         tools: Sequence[dict[str, Any]] | None = None,
         template: Mapping[str, Any] | None = None,
     ) -> list[int]:
-        """Raises BackendError when the model has no chat template, none for `tools`, or one that
-        refuses."""
-        if tools:
-            require_tools(self._tokenizer, self.name)
+        """Raises BackendError when the model has no chat template, or one that refuses."""
         return chat_tokens(self._tokenizer, self.name, messages, tools, template)
 
     def thought_marks(self, prompt: Sequence[int]) -> ThoughtMarks:

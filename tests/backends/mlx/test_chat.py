@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from backends.base import BackendError, Message, ToolCall
-from backends.mlx.chat import chat_tokens, parse_tool_calls, require_tools
+from backends.mlx.chat import chat_tokens, parse_tool_calls, tool_grammar
+from tests.backends.mlx.data.templates import CHATML, NO_SYSTEM
 from tests.backends.mlx.tool_template import TEMPLATE, TOOLS, with_template
 
 pytestmark = pytest.mark.any_database
@@ -70,11 +71,115 @@ def test_arguments_sent_as_json_text_reach_the_template_as_an_object(tokenizer: 
     assert "The weather of a city" in text
 
 
-def test_a_template_without_calls_is_named(tiny_base: Path, tmp_path: Path) -> None:
+def called(arguments: str, number: str = "1") -> dict[str, Any]:
+    function = {"name": "weather", "arguments": arguments}
+    return {"id": number, "type": "function", "function": function}
+
+
+def test_arguments_that_were_cut_off_are_the_text_that_they_were(tokenizer: Any) -> None:
+    calls = [called('{"city": "Oslo"}'), called('{"city": "Ro', "2")]
+    messages: list[Message] = [
+        {"role": "user", "content": "Weather?"},
+        {"role": "assistant", "content": "I look.", "tool_calls": calls},
+        {"role": "tool", "content": "clear", "tool_call_id": "1"},
+        {"role": "tool", "content": "These arguments are no JSON.", "tool_call_id": "2"},
+    ]
+    text = tokenizer.decode(chat_tokens(tokenizer, "tiny", messages, TOOLS))
+    cut = '<tool_call>\n{"name": "weather", "arguments": {"city": "Ro<|im_end|>'
+    assert f"assistant\nI look.\n{CALL}\n{cut}" in text
+    assert "These arguments are no JSON.\n</tool_response><|im_end|>" in text
+
+
+# ------------------------------------------------------------ templates that know no tools
+
+TALK: list[Message] = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": "Weather in Oslo and Rome?"},
+    {
+        "role": "assistant",
+        "content": "",
+        "tool_calls": [called('{"city": "Oslo"}'), called('{"city": "Rome"}', "2")],
+    },
+    {"role": "tool", "content": "clear", "tool_call_id": "1", "name": "weather"},
+    {"role": "tool", "content": "rain", "tool_call_id": "2", "name": "weather"},
+    {"role": "user", "content": "Thanks."},
+]
+# As Gemma's, which takes no system message, or leaves it out.
+REFUSES = NO_SYSTEM
+DROPS = "{% for m in messages %}{% if m.role != 'system' %}" + CHATML.split("%}", 1)[1].replace(
+    "{% endfor %}", "{% endif %}{% endfor %}", 1
+)
+
+
+@pytest.fixture(scope="module", params=["chatml", "refuses", "drops"])
+def plain(
+    request: pytest.FixtureRequest, tiny_base: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Any:
     from mlx_lm.utils import load_tokenizer
 
-    plain = load_tokenizer(with_template(tiny_base, tmp_path / "plain", "{{ messages }}"))
-    with pytest.raises(BackendError, match="does not support tools"):
-        read(plain, CALL)
-    with pytest.raises(BackendError, match="does not support tools"):
-        require_tools(plain, "plain")
+    template = {"chatml": CHATML, "refuses": REFUSES, "drops": DROPS}[request.param]
+    return load_tokenizer(with_template(tiny_base, tmp_path_factory.mktemp("p") / "b", template))
+
+
+def test_tools_are_written_in_words_where_the_template_knows_none(plain: Any) -> None:
+    text = plain.decode(chat_tokens(plain, "plain", TALK, TOOLS))
+    assert json.dumps(TOOLS[0]) in text
+    assert "<tool_call></tool_call>" in text
+    assert text.index("Be brief.") < text.index("The weather of a city") < text.index("Oslo and")
+    rome = CALL.replace("Oslo", "Rome")
+    results = "<tool_response>\n{}\n</tool_response>"
+    both = f"{results.format('clear')}\n{results.format('rain')}\n\nThanks."
+    assert text.index(f"{CALL}\n{rome}") < text.index(both)
+
+
+def test_earlier_calls_stay_without_tools(plain: Any) -> None:
+    text = plain.decode(chat_tokens(plain, "plain", TALK[1:]))
+    assert CALL in text
+    assert "clear" in text
+    assert "# Tools" not in text
+
+
+def test_a_chat_without_tools_is_as_the_template_writes_it(plain: Any) -> None:
+    chat: list[Message] = [{"role": "user", "content": "Hello"}]
+    told = plain.apply_chat_template(chat, add_generation_prompt=True)
+    assert chat_tokens(plain, "plain", chat) == told
+
+
+def test_calls_in_words_are_read_and_enforced_as_any(plain: Any) -> None:
+    rest, [call] = parse_tool_calls(plain, "plain", f"I look.\n{CALL}", TOOLS)
+    assert (rest, call.name, json.loads(call.arguments)) == ("I look.", "weather", {"city": "Oslo"})
+    with pytest.raises(BackendError, match="cut off"):
+        read(plain, CALL[:30])
+    assert tool_grammar(plain, "plain", TOOLS).kind == "lark"
+
+
+def test_a_system_message_begins_the_users_turn_where_the_template_refuses_it(
+    tiny_base: Path, tmp_path: Path
+) -> None:
+    from mlx_lm.utils import load_tokenizer
+
+    gemma = load_tokenizer(with_template(tiny_base, tmp_path / "b", NO_SYSTEM))
+    text = gemma.decode(chat_tokens(gemma, "gemma", TALK[:2]))
+    assert "user\nBe brief.\n\nWeather in Oslo and Rome?" in text
+
+
+def test_a_notation_of_the_vocabulary_alone_is_not_the_templates(tokenizer: Any) -> None:
+    class Lost:
+        chat_template = CHATML
+        has_tool_calling = True
+        tool_call_start, tool_call_end, tool_parser = "<|tool_call_start|>", "", None
+
+    assert parse_tool_calls(Lost(), "lost", CALL, TOOLS)[1] == read(tokenizer, CALL)[1]
+
+
+def test_every_notation_that_can_be_read_is_held_back_in_a_stream() -> None:
+    import importlib
+    import pkgutil
+
+    from mlx_lm import tool_parsers
+
+    from inference.engine.requests.text import MARKERS
+
+    for found in pkgutil.iter_modules(tool_parsers.__path__):
+        parser = importlib.import_module(f"mlx_lm.tool_parsers.{found.name}")
+        assert parser.tool_call_start.startswith(MARKERS), found.name
