@@ -1,4 +1,4 @@
-"""Between messages and tokens: the model's own chat template and its notation of tool calls."""
+"""From messages to tokens, by the model's own chat template."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
 import jinja2
-from mlx_lm.tool_parsers import json_tools
 
-from backends.base import BackendError, Grammar, Message, ThoughtMarks, ToolCall, first_line
+from backends.base import BackendError, Message, ThoughtMarks, first_line
 from backends.mlx import plain
+from backends.mlx.tool_calls import own_notation
 from backends.mlx.tools_in_words import with_tools, without_cut_calls, without_system
 
 _MARK_TOKENS = 16  # at the end of a prompt; an opening mark and the white space after it have fewer
@@ -71,55 +71,12 @@ def text_tokens(tokenizer: Any, text: str) -> list[int]:
     return [int(token) for token in tokenizer.encode(text)]
 
 
-def parse_tool_calls(
-    tokenizer: Any, model: str, text: str, tools: Sequence[dict[str, Any]]
-) -> tuple[str, list[ToolCall]]:
-    """See `backends.base.LoadedModel.parse_tool_calls`. Raises BackendError."""
-    start, end, parser = _notation(tokenizer)
-    rest, calls = "", []
-    while start in text:
-        before, _, text = text.partition(start)
-        # Notations without an end mark, such as Mistral's, reach to the next beginning.
-        body, closed, text = text.partition(end) if end else (text, "end", "")
-        rest += before
-        calls += _read_calls(parser, body, tools, cut=not closed)
-    return (rest + text).strip(), calls
-
-
-def tool_grammar(tokenizer: Any, model: str, tools: Sequence[dict[str, Any]]) -> Grammar:
-    """See `backends.base.LoadedModel.tool_grammar`. Raises BackendError."""
-    _, _, parser = _notation(tokenizer)
-    if parser is not json_tools.parse_tool_call:
-        raise BackendError(
-            f"The way the chat template of {model} writes tool calls cannot be enforced; send "
-            'tool_choice "auto".'
-        )
-    # A call as JSON, the notation of Hermes and Qwen.
-    calls = [
-        {
-            "type": "object",
-            "properties": {
-                "name": {"const": tool["function"]["name"]},
-                "arguments": tool["function"].get("parameters") or {"type": "object"},
-            },
-            "required": ["name", "arguments"],
-            "additionalProperties": False,
-        }
-        for tool in tools
-    ]
-    # Spaces as models have seen them, and no others: a confused model would write white space
-    # forever.
-    spaces = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
-    schema = json.dumps({"x-guidance": spaces, "anyOf": calls})
-    return Grammar("lark", f'start: "<tool_call>\\n" call "\\n</tool_call>"\ncall: %json {schema}')
-
-
 def _for_template(
     tokenizer: Any, messages: Sequence[Message], tools: Sequence[dict[str, Any]]
 ) -> tuple[Sequence[Mapping[str, Any]], dict[str, Any]]:
     """The messages as the model's template takes them, and what it is told beside them."""
     said: Sequence[Mapping[str, Any]] = [_with_objects(message) for message in messages]
-    if _own_notation(tokenizer):
+    if own_notation(tokenizer):
         said, described = without_cut_calls(said), {"tools": list(tools)} if tools else {}
     else:
         said, described = with_tools(said, tools), {}
@@ -164,44 +121,3 @@ def _with_object(call: dict[str, Any]) -> dict[str, Any]:
         return call | {"function": function | {"arguments": json.loads(function["arguments"])}}
     except ValueError:
         return call
-
-
-def _notation(tokenizer: Any) -> tuple[str, str, Any]:
-    """The marks around a call, and its parser; Hermes' for a template that knows no tools."""
-    return _own_notation(tokenizer) or _HERMES
-
-
-_HERMES = json_tools.tool_call_start, json_tools.tool_call_end, json_tools.parse_tool_call
-
-
-def _own_notation(tokenizer: Any) -> tuple[str, str, Any] | None:
-    """That of the model's template; None when it knows no tools."""
-    template = str(tokenizer.chat_template or "")
-    # mlx-lm also goes by the vocabulary, but a template may have lost what the model once learned.
-    if tokenizer.has_tool_calling and (not template or "tool" in template):
-        return tokenizer.tool_call_start, tokenizer.tool_call_end, tokenizer.tool_parser
-    # mlx-lm recognizes templates by the names of their variables; the marks are as good a sign.
-    return _HERMES if json_tools.tool_call_end in template else None
-
-
-def _read_calls(
-    parser: Any, body: str, tools: Sequence[dict[str, Any]], *, cut: bool
-) -> list[ToolCall]:
-    try:
-        read = parser(body, list(tools))
-        return [_call(one) for one in (read if isinstance(read, list) else [read])]
-    except Exception as error:  # each notation's parser fails in its own way
-        state = "was cut off" if cut else "cannot be read"
-        raise BackendError(
-            f"The answer begins a tool call that {state}: {body.strip()[:80]!r}; allow more tokens "
-            "or ask again."
-        ) from error
-
-
-def _call(read: dict[str, Any]) -> ToolCall:
-    arguments = read.get("arguments", {})
-    if not isinstance(arguments, str):
-        arguments = json.dumps(arguments, ensure_ascii=False)
-    if not isinstance(json.loads(arguments), dict):
-        raise ValueError("arguments are not an object")
-    return ToolCall(str(read["name"]), arguments)

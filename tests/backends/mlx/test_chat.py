@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlx_lm.tool_parsers import json_tools
 
-from backends.base import BackendError, Message, ToolCall
-from backends.mlx.chat import chat_tokens, parse_tool_calls, tool_grammar
+from backends.base import BackendError, Grammar, Message, ToolCall
+from backends.mlx.chat import chat_tokens
+from backends.mlx.sampling.grammar import Grammars
+from backends.mlx.tool_calls import parse_tool_calls, tool_grammar
 from tests.backends.mlx.data.templates import CHATML, NO_SYSTEM
 from tests.backends.mlx.tool_template import TEMPLATE, TOOLS, with_template
 
@@ -170,6 +173,102 @@ def test_a_notation_of_the_vocabulary_alone_is_not_the_templates(tokenizer: Any)
         tool_call_start, tool_call_end, tool_parser = "<|tool_call_start|>", "", None
 
     assert parse_tool_calls(Lost(), "lost", CALL, TOOLS)[1] == read(tokenizer, CALL)[1]
+
+
+# ------------------------------------------------------------ grammars of calls
+
+DAY: dict[str, Any] = {"type": "object", "properties": {"day": {"enum": ["Friday"]}}}
+DAY |= {"required": ["day"], "additionalProperties": False}
+CITY: Any = {
+    "type": "function",
+    "function": {
+        "name": "city",
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"$ref": "#/$defs/City"}},
+            "$defs": {"City": {"enum": ["Oslo", "Rome"]}},
+            "required": ["city"],
+            "additionalProperties": False,
+        },
+    },
+}
+CITY_CALL = CALL.replace("weather", "city")
+OTHERWISE = [
+    Grammar("json_schema", json.dumps(DAY)),
+    Grammar("json_object"),
+    Grammar("regex", r'\{"day": "[F/]riday"\}'),
+]
+
+
+def keeps(tokenizer: Any, grammar: Grammar, text: str) -> bool:
+    """Whether `grammar` allows `text` as a whole answer."""
+    vocabulary = len(tokenizer.get_vocab())
+    rule = Grammars(tokenizer, vocabulary).start(grammar)
+    for token in tokenizer.encode(text, add_special_tokens=False):
+        if not rule.allowed()[token]:
+            return False
+        rule.follow(token)
+    return bool(rule.allowed()[min(tokenizer.eos_token_ids)])
+
+
+def test_a_call_is_enforced_with_the_definitions_in_its_schema(tokenizer: Any) -> None:
+    forced = tool_grammar(tokenizer, "tiny", [*TOOLS, CITY])
+    assert keeps(tokenizer, forced, CALL)
+    assert keeps(tokenizer, forced, CITY_CALL)
+    assert not keeps(tokenizer, forced, CITY_CALL.replace("Oslo", "Paris"))
+    assert not keeps(tokenizer, forced, f"Well. {CALL}")
+    assert not keeps(tokenizer, forced, '{"day": "Friday"}')
+
+
+@pytest.mark.parametrize("otherwise", OTHERWISE, ids=lambda grammar: grammar.kind)
+def test_an_answer_is_calls_or_what_another_grammar_describes(
+    tokenizer: Any, otherwise: Grammar
+) -> None:
+    either = tool_grammar(tokenizer, "tiny", [*TOOLS, CITY], otherwise)
+    for text in ('{"day": "Friday"}', CALL, f"{CALL}\n{CITY_CALL}"):
+        assert keeps(tokenizer, either, text), text
+    for text in ("Friday", CITY_CALL.replace("Oslo", "Paris"), '{"day": "Friday"} ' + CALL):
+        assert not keeps(tokenizer, either, text), text
+
+
+_HERMES = "<tool_call>", "</tool_call>", json_tools.parse_tool_call
+
+
+class Marked:
+    """A tokenizer with the marks of calls as tokens of its own, as Qwen's has them."""
+
+    def __init__(self, tokenizer: Any, start: str, end: str, parser: Any) -> None:
+        import copy
+
+        self._tokenizer = copy.deepcopy(tokenizer._tokenizer)
+        self._tokenizer.add_tokens([start, end])
+        self.chat_template = f"tools {start}"
+        self.has_tool_calling = True
+        self.tool_call_start, self.tool_call_end, self.tool_parser = start, end, parser
+        self.eos_token_ids = tokenizer.eos_token_ids
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._tokenizer, name)
+
+
+def test_a_mark_is_the_token_that_models_learned(tokenizer: Any) -> None:
+    qwen = Marked(tokenizer, *_HERMES)
+    [mark] = qwen.encode("<tool_call>", add_special_tokens=False)
+    forced = tool_grammar(qwen, "qwen", TOOLS)
+    rule = Grammars(qwen, len(qwen.get_vocab())).start(forced)
+    assert [int(token) for token in rule.allowed().nonzero()[0]] == [mark]
+    assert keeps(qwen, forced, CALL)
+
+
+def test_beside_a_format_any_notation_will_do(tokenizer: Any) -> None:
+    other = Marked(tokenizer, "<|tool_call_start|>", "<|tool_call_end|>", None)
+    either = tool_grammar(other, "other", TOOLS, OTHERWISE[0])
+    called = '<|tool_call_start|>[weather(city="Oslo")]<|tool_call_end|>'
+    assert keeps(other, either, called)
+    assert keeps(other, either, '{"day": "Friday"}')
+    assert not keeps(other, either, "Friday")
+    with pytest.raises(BackendError, match="cannot be enforced"):
+        tool_grammar(other, "other", TOOLS)
 
 
 def test_every_notation_that_can_be_read_is_held_back_in_a_stream() -> None:

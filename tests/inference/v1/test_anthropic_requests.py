@@ -226,6 +226,18 @@ def test_a_format_in_its_older_place_is_enforced(client: Anthropic) -> None:
     assert json.loads(block.text)["day"] in ("Monday", "Friday")
 
 
+def test_beside_a_format_an_answer_is_a_call_or_keeps_it(client: Anthropic) -> None:
+    schema = {"type": "object", "properties": {"day": {"enum": ["Monday", "Friday"]}}}
+    config: Any = {"format": {"type": "json_schema", "schema": schema}}
+    more: Any = {"model": "calendar", "max_tokens": 200, "tools": [READ], "output_config": config}
+    called = client.messages.create(messages=[{"role": "user", "content": "Call Read"}], **more)
+    assert called.stop_reason == "tool_use"
+    told = client.messages.create(messages=ASK, **more)
+    assert told.stop_reason == "end_turn"
+    assert told.content[0].type == "text"
+    assert json.loads(told.content[0].text)["day"] in ("Monday", "Friday")
+
+
 def test_images_are_refused_in_words(client: Anthropic) -> None:
     image: Any = {"type": "image", "source": {"type": "url", "url": "http://a"}}
     with pytest.raises(anthropic.BadRequestError, match="images are not supported by this model"):
