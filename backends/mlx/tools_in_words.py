@@ -53,7 +53,7 @@ def with_tools(messages: Sequence[Said], tools: Sequence[dict[str, Any]]) -> lis
 def without_cut_calls(messages: Sequence[Said]) -> list[Said]:
     """The chat for a template that writes calls itself: those whose arguments are no JSON object, most
     often because a limit of tokens cut them off, are the text that they were."""
-    return _spoken(messages, lambda call: not isinstance(_arguments(call), dict))
+    return _spoken(messages, lambda call: not isinstance(_arguments(call), dict | None))
 
 
 def without_system(messages: Sequence[Said]) -> list[Said]:
@@ -101,7 +101,8 @@ def _written(call: Any) -> str:
     arguments = _arguments(call)
     if isinstance(arguments, str):  # what there was of them: the call has no end
         return f'{START}\n{{"name": {json.dumps(function.get("name"))}, "arguments": {arguments}'
-    body = json.dumps({"name": function.get("name"), "arguments": arguments}, ensure_ascii=False)
+    called = {"name": function.get("name"), "arguments": arguments or {}}
+    body = json.dumps(called, ensure_ascii=False)
     return f"{START}\n{body}\n{END}"
 
 
