@@ -54,13 +54,12 @@ def tool_grammar(
         # A call as JSON, the notation of Hermes and Qwen.
         rules = [f'call: {opening} "\\n" ({_any_of("tool_", tools)}) "\\n" {closing}']
         for n, tool in enumerate(tools):
-            name = json.dumps(tool["function"]["name"])
-            before = json.dumps(f'{{"name": {name}, "arguments": ')
-            schema = tool["function"].get("parameters") or {"type": "object"}
-            rules += [
-                f'tool_{n}: {before} arguments_{n} "}}"',
-                f"arguments_{n}: {_json_rule(schema, _CALL_SPACES)}",
-            ]
+            function = tool.get("function") or tool
+            if not isinstance(name := function.get("name"), str):
+                raise BackendError("A tool has no name; send OpenAI's function descriptions.")
+            before = json.dumps(f'{{"name": {json.dumps(name)}, "arguments": ')
+            arguments = _json_rule(_object(function.get("parameters")), _CALL_SPACES)
+            rules += [f'tool_{n}: {before} arguments_{n} "}}"', f"arguments_{n}: {arguments}"]
         more = 'call ("\\n" call)*'
     elif otherwise is None:
         raise BackendError(
@@ -73,6 +72,14 @@ def tool_grammar(
         return Grammar("lark", "\n".join(["start: call", *rules]))
     rules.append(f"answer: {_rule_of(otherwise)}")
     return Grammar("lark", "\n".join([f"start: {more} | answer", *rules]))
+
+
+def _object(schema: Any) -> dict[str, Any]:
+    """The schema of arguments, which are an object even where it does not say so."""
+    if not isinstance(schema, dict) or not schema:
+        return {"type": "object"}
+    said = {"type", "$ref", "anyOf", "oneOf", "allOf"} & schema.keys()
+    return schema if said else {"type": "object", **schema}
 
 
 def _any_of(prefix: str, tools: Sequence[Any]) -> str:

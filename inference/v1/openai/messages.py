@@ -53,8 +53,8 @@ class ChatMessageIn(BaseModel):
             raise ValueError("only an assistant message has tool_calls")
         if (self.tool_call_id is not None) != (self.role == "tool"):
             raise ValueError("a tool message, and no other, has the tool_call_id that it answers")
-        if self.content is None and not (self.tool_calls or self.thoughts):
-            raise ValueError("content may be null only beside tool_calls")
+        if self.content is None and not (self.tool_calls or self.thoughts or self.role == "tool"):
+            raise ValueError("content may be null only beside tool_calls, and in a tool's result")
         return self
 
     @property

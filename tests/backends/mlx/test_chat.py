@@ -220,6 +220,15 @@ def test_a_call_is_enforced_with_the_definitions_in_its_schema(tokenizer: Any) -
     assert not keeps(tokenizer, forced, '{"day": "Friday"}')
 
 
+def test_arguments_are_an_object_and_a_tool_has_a_name(tokenizer: Any) -> None:
+    bare = {"name": "weather", "parameters": {"properties": {"city": {"type": "string"}}}}
+    forced = tool_grammar(tokenizer, "tiny", [bare])
+    assert keeps(tokenizer, forced, CALL)
+    assert not keeps(tokenizer, forced, CALL.replace('{"city": "Oslo"}', "3"))
+    with pytest.raises(BackendError, match="no name"):
+        tool_grammar(tokenizer, "tiny", [{"type": "function"}])
+
+
 @pytest.mark.parametrize("otherwise", OTHERWISE, ids=lambda grammar: grammar.kind)
 def test_an_answer_is_calls_or_what_another_grammar_describes(
     tokenizer: Any, otherwise: Grammar
