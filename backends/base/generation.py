@@ -21,6 +21,9 @@ class Message(TypedDict):
     name: NotRequired[str]
 
 
+GrammarKind = Literal["json_object", "json_schema", "regex", "lark"]
+
+
 @dataclass(frozen=True)
 class Grammar:
     """What an answer must look like, enforced token by token.
@@ -29,7 +32,7 @@ class Grammar:
     for `json_object`, any JSON object.
     """
 
-    kind: Literal["json_object", "json_schema", "regex", "lark"]
+    kind: GrammarKind
     source: str = ""
 
 
@@ -206,17 +209,22 @@ class LoadedModel(Protocol):
     def parse_tool_calls(
         self, text: str, tools: Sequence[dict[str, Any]]
     ) -> tuple[str, list[ToolCall]]:
-        """(what is no call, the calls) of an answer, in the notation of the model's template.
+        """(what is no call, the calls) of an answer, in the notation of the model's template, or in
+        Hermes' where it knows none.
 
         Raises BackendError when the text begins a call that cannot be read.
         """
         ...
 
-    def tool_grammar(self, tools: Sequence[dict[str, Any]]) -> Grammar:
+    def tool_grammar(
+        self, tools: Sequence[dict[str, Any]], otherwise: Grammar | None = None
+    ) -> Grammar:
         """The grammar of an answer that calls one of `tools` and contains nothing else, in the
-        notation of the model's template.
+        notation of the model's template. With `otherwise` an answer is either calls or what that
+        grammar describes.
 
-        Raises BackendError for a notation that is not known well enough to be enforced.
+        Raises BackendError for a call that must come in a notation that is not known well enough to
+        be enforced.
         """
         ...
 

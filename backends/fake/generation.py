@@ -141,8 +141,12 @@ class FakeModel:
     ) -> tuple[str, list[ToolCall]]:
         return chat.parse_tool_calls(text)
 
-    def tool_grammar(self, tools: Sequence[dict[str, Any]]) -> Grammar:
+    def tool_grammar(
+        self, tools: Sequence[dict[str, Any]], otherwise: Grammar | None = None
+    ) -> Grammar:
         """One of the calls, whose arguments the tools' names decide."""
+        if otherwise:
+            return grammar.call_or(otherwise)
         return Grammar("regex", "|".join(re.escape(_call(tool)) for tool in tools))
 
     def embed(self, prompts: Sequence[Sequence[int]], adapter: Path | None) -> list[list[float]]:
@@ -227,12 +231,15 @@ class FakeModel:
     def _answer(
         self, prompt: Sequence[int], sampling: Sampling, randomness: random.Random
     ) -> Iterator[tuple[int, bytes]]:
-        if sampling.grammar:
-            return _spell_text(grammar.write(sampling.grammar, randomness, WORDS))
+        tool = chat.called_tool(prompt)
+        otherwise = grammar.otherwise(sampling.grammar)
+        if sampling.grammar and not (tool and otherwise):
+            wanted = otherwise or sampling.grammar
+            return _spell_text(grammar.write(wanted, randomness, WORDS))
         if self._reply:
             replies = self._reply.split("\f")
             return _spell_text(replies[min(chat.answers(prompt), len(replies) - 1)])
-        if tool := chat.called_tool(prompt):
+        if tool:
             schema = tool.get("parameters") or {"type": "object"}
             arguments = grammar.write_value(schema, randomness, WORDS)
             return _spell_text(chat.write_tool_call(tool["name"], arguments))

@@ -1,7 +1,8 @@
 """Texts that follow a grammar, for the fake backend's answers.
 
 JSON schemas are followed as far as types, enums, references, sizes and bounds go; regular
-expressions as far as Python's own parser has plain parts; Lark is refused.
+expressions as far as Python's own parser has plain parts; Lark is refused, except for "a call or
+that", which this module writes itself.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ import json
 import random
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
-from backends.base import BackendError, Grammar
+from backends.base import BackendError, Grammar, GrammarKind
 
 _MOST_DEPTH = 24
 _FORMATS = {
@@ -43,6 +44,22 @@ def write(grammar: Grammar, randomness: random.Random, words: Sequence[str]) -> 
     raise BackendError(
         "The fake backend cannot follow Lark grammars; use a JSON schema or a regex."
     )
+
+
+_CALL_OR = "start: call | "
+
+
+def call_or(grammar: Grammar) -> Grammar:
+    """Calls of tools, or what `grammar` describes."""
+    return Grammar("lark", f"{_CALL_OR}{grammar.kind} {grammar.source}")
+
+
+def otherwise(grammar: Grammar | None) -> Grammar | None:
+    """What `grammar` allows in place of calls, if it allows calls."""
+    if grammar is None or grammar.kind != "lark" or not grammar.source.startswith(_CALL_OR):
+        return None
+    kind, _, source = grammar.source.removeprefix(_CALL_OR).partition(" ")
+    return Grammar(cast("GrammarKind", kind), source)
 
 
 def write_value(schema: Any, randomness: random.Random, words: Sequence[str]) -> Any:

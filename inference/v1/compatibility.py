@@ -33,19 +33,26 @@ class Unsupported(HubError):
     """A parameter that the hub does not honour."""
 
     def __init__(
-        self, param: str | None, message: str, code: str = "unsupported_parameter"
+        self,
+        param: str | None,
+        message: str,
+        code: str = "unsupported_parameter",
+        details: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(message)
         self.param = param
         self.code = code
+        self.details = details
 
 
 @dataclass(frozen=True)
 class Refused:
-    """A parameter that is not honoured, and the values that mean "off" and pass."""
+    """A parameter that is not honoured, and the values that mean "off" and pass. Programs read
+    `details` where the client's own service sends some."""
 
     why: str
     neutral: tuple[Any, ...] = ()
+    details: dict[str, Any] | None = None
 
 
 class CompatibleRequest(BaseModel):
@@ -65,7 +72,8 @@ class CompatibleRequest(BaseModel):
                 raise Unsupported(name, f"Unknown parameter: {name!r}.", "unknown_parameter")
             refused = self.REFUSED[name]
             if value is not None and value not in refused.neutral:
-                raise Unsupported(name, f"The hub does not support {name}: {refused.why}.")
+                message = f"The hub does not support {name}: {refused.why}."
+                raise Unsupported(name, message, details=refused.details)
 
 
 def table(kind: type[CompatibleRequest]) -> str:

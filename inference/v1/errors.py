@@ -35,7 +35,9 @@ def failed(error: HubError, body: ErrorBody) -> dict[str, Any]:
     """As an answer, or as the last event of a stream."""
     code = "model_not_found" if error.status == 404 else error.code
     param = error.param if isinstance(error, Unsupported) else None
-    return body(_status(error), str(error), code, param, **wasted(error))
+    details = error.details if isinstance(error, Unsupported) else None
+    more = {"details": details} if details else {}
+    return body(_status(error), str(error), code, param, **wasted(error), **more)
 
 
 def _status(error: HubError) -> int:

@@ -57,6 +57,17 @@ ask for; its first prompt has some 10,000 tokens.
 model wrote in `failed_generation` beside the message; in a stream it is the last event. It is not \
 500, because clients retry those automatically. A call cut short by the token limit is not an \
 error: the finish reason is `length` (`max_tokens`) and the start of the call is in the text.
+- An earlier call whose arguments were cut off is taken back as the text that it was, and so is its \
+result.
+- Tools work with every chat template. One that knows no tools, or writes calls in a way that the hub \
+cannot read, gets them in words, as Hermes and Qwen have them: the system message ends with the JSON \
+of every tool within `<tools></tools>`; a call is \
+`<tool_call>{"name": …, "arguments": {…}}</tool_call>` in the answer, also in earlier ones; a result \
+is `<tool_response>…</tool_response>` in the user's turn. How well a model keeps to that is another \
+matter: `tool_choice` `required` (`any`) has the call enforced.
+- A chat has one system message, at its start. A later system or developer message joins the user's \
+turn before it, else the one after it, else it is a user's turn of its own; where a template takes no \
+system message at all, it begins the user's first turn.
 """
 
 

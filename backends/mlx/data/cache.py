@@ -32,7 +32,7 @@ from backends import thoughts
 from backends.base import Tokenizing, TrainingConfig
 from backends.examples import Split
 from backends.litter import tidy
-from backends.mlx import plain
+from backends.mlx import plain, tool_calls, tools_in_words
 from backends.mlx.data import columns as stored
 from backends.mlx.data.columns import Columns, Item, Items, Writer
 from backends.mlx.data.tokenizing import kind_of, tokenize
@@ -209,7 +209,7 @@ def digest(base: Path, deciding: Mapping[str, Any]) -> str:
 @functools.cache
 def _makers() -> dict[str, str]:
     """The code and the libraries that make tokens."""
-    modules = [plain, formats, thoughts]
+    modules = [plain, formats, thoughts, tool_calls, tools_in_words]
     code = [
         *Path(__file__).parent.glob("*.py"),
         *(Path(module.__file__ or "") for module in modules),

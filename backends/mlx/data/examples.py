@@ -23,6 +23,7 @@ from backends.examples import (
 )
 from backends.mlx.data import turns
 from backends.mlx.data.turns import Chat, Said, Span, Turn
+from backends.mlx.tools_in_words import trained
 
 
 @dataclass(frozen=True)
@@ -108,10 +109,10 @@ def example_of(
     The tokens are the same whatever is learned, but for thoughts that are dropped. A prompt is
     rendered by the very call that inference makes, and the answer is encoded by itself, as a model
     generates it: so both agree token for token with any template. An answer that calls a tool is what
-    the template adds for it. A chat's "tools" are described to the template, a message's "weight" is
-    not. Special tokens that were typed into messages are text or control tokens, as `special` says.
+    the template adds for it. A chat's "tools" are described to the template, or in words where it knows
+    none; a message's "weight" is not. Special tokens that were typed into messages are text or control tokens, as `special` says.
     """
-    messages = conversation(value)
+    value, messages = _told(value, tokenizer)
     if isinstance(messages, str):
         return Example(_text(messages, tokenizer), 1)
     found = _rendered(value, messages, tokenizer, special, thoughts)
@@ -153,7 +154,7 @@ def request_and_answer(
 ) -> tuple[list[int], list[int]]:
     """The tokens of the last request and of its answer, learned or not; a plain text is divided in
     its middle. Raises what `example_of` raises."""
-    messages = conversation(value)
+    value, messages = _told(value, tokenizer)
     if isinstance(messages, str):
         tokens = _text(messages, tokenizer)
         middle = max(1, len(tokens) // 2)
@@ -175,11 +176,21 @@ def whole_answer(tokenizer: Any, text: str) -> list[int]:
 def answers_before(value: Any, tokenizer: Any, thoughts: Thoughts = "kept") -> list[Turn]:
     """Every answer before the last one, by its place in the tokens of the request, whatever its
     weight. Raises what `example_of` raises."""
-    messages = conversation(value)
+    value, messages = _told(value, tokenizer)
     if isinstance(messages, str):
         return []
     found = _rendered(value, messages, tokenizer, "text", thoughts)
     return turns.earlier_turns(found.chat, found.prompt, found.ending, found.chat.earlier_answers)
+
+
+def _told(value: Any, tokenizer: Any) -> tuple[Any, str | list[dict[str, Any]]]:
+    """An example and its conversation, with tools in words where the model's template knows none.
+    Raises what `conversation` raises."""
+    messages = conversation(value)
+    if "messages" not in value:
+        return value, messages
+    value = trained(value, tokenizer)
+    return value, value["messages"]
 
 
 def _text(text: str, tokenizer: Any) -> list[int]:

@@ -23,6 +23,7 @@ from backends import thoughts as thinking
 from backends.base import BackendError, Message, TemplateMismatch, Thoughts, UnsupportedModel
 from backends.examples import is_labelled, judged
 from backends.mlx import chat as chat_module
+from backends.mlx import tool_calls, tools_in_words
 from backends.mlx.chat import chat_tokens, text_tokens
 from backends.mlx.data.cache import digest, sha256
 from backends.mlx.data.examples import answers_before, request_and_answer
@@ -30,6 +31,13 @@ from backends.scorers import SPOKEN
 from backends.thoughts import spoken
 
 _AROUND = 4  # tokens shown before the first that differs
+_SENDS = (
+    chat_module,
+    tool_calls,
+    tools_in_words,
+    scorers,
+    thinking,
+)  # what a served prompt comes from
 _SPLITS = ("train", "valid", "test")
 
 
@@ -50,10 +58,7 @@ def check_template(
 def _name(base: Path, data: Path, sample: int, thoughts: Thoughts) -> str:
     """sha256 of all that decides whether the check passes."""
     files = (data / f"{split}.jsonl" for split in _SPLITS)
-    code = (
-        Path(module.__file__ or "")
-        for module in (sys.modules[__name__], chat_module, scorers, thinking)
-    )
+    code = (Path(module.__file__ or "") for module in (sys.modules[__name__], *_SENDS))
     return digest(
         base,
         {
@@ -87,7 +92,10 @@ def _check(
         said = spoken(chat["messages"], thoughts)
     except (ValueError, TypeError, KeyError, IndexError, jinja2.TemplateError):
         return
-    asked_for = [(turn.number, prompt[: turn.span[0]]) for turn in turns if turn.span]
+    # Tools in words have the results of several calls in one message.
+    told = tools_in_words.trained(chat, trained)["messages"]
+    sent = dict(zip(_answers(told), _answers(chat["messages"]), strict=True))
+    asked_for = [(sent[turn.number], prompt[: turn.span[0]]) for turn in turns if turn.span]
     tools = chat.get("tools") or None
     for number, tokens in [*asked_for, (len(chat["messages"]) - 1, prompt)]:
         try:
@@ -103,6 +111,11 @@ def _check(
             f"{place}: training ends the answer with {shown!r}, which does not end an answer of "
             "the served model, so it would not stop. Correct eos_token_id of the base model."
         )
+
+
+def _answers(messages: Sequence[dict[str, Any]]) -> list[int]:
+    """The numbers of the assistant's messages."""
+    return [number for number, m in enumerate(messages) if m.get("role") == "assistant"]
 
 
 def _check_text(value: Any, place: str, trained: Any, served: Any) -> None:

@@ -14,7 +14,7 @@ from backends.base import BackendError, Grammar
 from backends.mlx.sampling.following import Allowed
 
 # A confused model may write white space forever, which any schema allows.
-_JSON: Any = {"whitespace_pattern": r"[ \n\r\t]{0,16}"}
+JSON_SPACES: Any = {"whitespace_pattern": r"[ \n\r\t]{0,16}"}
 _NAMES = {
     "json_object": "JSON",
     "json_schema": "The JSON schema",
@@ -112,12 +112,12 @@ def _source(grammar: Grammar) -> str:
     """The grammar in llguidance's notation. Raises ValueError."""
     match grammar.kind:
         case "json_object":
-            return LLMatcher.grammar_from_json_schema({"type": "object"}, overrides=_JSON)
+            return LLMatcher.grammar_from_json_schema({"type": "object"}, overrides=JSON_SPACES)
         case "json_schema":
             schema = json.loads(grammar.source)
             if not isinstance(schema, (dict, bool)):
                 raise ValueError("it is not a JSON object")
-            return LLMatcher.grammar_from_json_schema(json.dumps(schema), overrides=_JSON)
+            return LLMatcher.grammar_from_json_schema(json.dumps(schema), overrides=JSON_SPACES)
         case "regex":
             return LLMatcher.grammar_from_regex(grammar.source)
         case "lark":

@@ -34,14 +34,7 @@ from backends.base import (
     UnsupportedModel,
 )
 from backends.base.failures import readable_errors
-from backends.mlx.chat import (
-    chat_tokens,
-    parse_tool_calls,
-    require_tools,
-    text_tokens,
-    thought_marks,
-    tool_grammar,
-)
+from backends.mlx.chat import chat_tokens, text_tokens, thought_marks
 from backends.mlx.data.examples import whole_answer
 from backends.mlx.device import device_kind, keep_wired
 from backends.mlx.files.config import find_context_length
@@ -64,6 +57,7 @@ from backends.mlx.serving.prefix_files import PrefixFiles
 from backends.mlx.serving.rows import Pieces, Row, vocabulary_size
 from backends.mlx.serving.speculative import Draft, SoloLane
 from backends.mlx.threads import clear_streams_at_end
+from backends.mlx.tool_calls import parse_tool_calls, tool_grammar
 from backends.prompts import room_after
 from backends.text import StopText
 
@@ -273,10 +267,7 @@ class MLXModel:
         tools: Sequence[dict[str, Any]] | None = None,
         template: Mapping[str, Any] | None = None,
     ) -> list[int]:
-        """Raises BackendError when the model has no chat template, none for `tools`, or one that
-        refuses."""
-        if tools:
-            require_tools(self._tokenizer, self.name)
+        """Raises BackendError when the model has no chat template, or one that refuses."""
         return chat_tokens(self._tokenizer, self.name, messages, tools, template)
 
     def thought_marks(self, prompt: Sequence[int]) -> ThoughtMarks:
@@ -290,8 +281,10 @@ class MLXModel:
     ) -> tuple[str, list[ToolCall]]:
         return parse_tool_calls(self._tokenizer, self.name, text, tools)
 
-    def tool_grammar(self, tools: Sequence[dict[str, Any]]) -> Grammar:
-        return tool_grammar(self._tokenizer, self.name, tools)
+    def tool_grammar(
+        self, tools: Sequence[dict[str, Any]], otherwise: Grammar | None = None
+    ) -> Grammar:
+        return tool_grammar(self._tokenizer, self.name, tools, otherwise)
 
     def _rule(self, prompt: Sequence[int], sampling: Sampling) -> Rule | None:
         """What decides which tokens may come next, if anything does."""

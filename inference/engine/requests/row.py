@@ -55,10 +55,14 @@ class Row:
         return self.prompt
 
     def sampling(self, model: LoadedModel) -> Sampling:
-        """How its tokens are drawn; a tool that must be called is a grammar. Raises BackendError."""
+        """How its tokens are drawn. A tool that must be called is a grammar, and so are tools beside one:
+        the answer is a call or what it describes. Raises BackendError."""
         request = self.request
         if not request.forced_tools:
-            return request.sampling
+            wanted = request.sampling.grammar
+            if not request.tools or wanted is None:
+                return request.sampling
+            return replace(request.sampling, grammar=model.tool_grammar(request.tools, wanted))
         tools = [tool for tool in request.tools if tool["function"]["name"] in request.forced_tools]
         return replace(request.sampling, grammar=model.tool_grammar(tools))
 

@@ -25,6 +25,7 @@ MARKERS = (
     "<|tool_calls_section_begin|>",
     "<|open|>tools<|sep|>",
     "<longcat_tool_call>",
+    "<minimax:tool_call>",
     "<start_function_call>",
     "<atem:function_calls>",
     "<function",

@@ -1,4 +1,4 @@
-"""Anthropic's requests, and how their blocks become the messages of a chat."""
+"""Anthropic's requests: what the hub honours, what it ignores, and a clear refusal of the rest."""
 
 from __future__ import annotations
 
@@ -9,163 +9,21 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from backends.base import Grammar, Message, Sampling
 from inference.gateway.request import MAX_MESSAGES, GenerationRequest
+from inference.v1.anthropic import messages as anthropic_messages
+from inference.v1.anthropic.messages import MessageIn, Texts, ToolChoice, Tools
 from inference.v1.compatibility import (
     CompatibleRequest,
     MaxTokens,
     ModelName,
     Refused,
     StopText,
-    Text,
-    Unsupported,
 )
 from inference.v1.thinking import Thinking, template
-from inference.v1.turns import settled
 
-_Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,128}$")]
-_Id = Annotated[str, Field(min_length=1, max_length=200)]
-
-
-class TextBlock(BaseModel):
-    model_config = ConfigDict(extra="ignore")  # cache_control, citations
-
-    type: Literal["text"]
-    text: Text
-
-
-class ThinkingBlock(BaseModel):
-    """What an earlier answer thought; its signature is not checked."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    type: Literal["thinking"]
-    thinking: Text
-
-
-class RedactedBlock(BaseModel):
-    """Thoughts that another service wrote in a cipher: there is nothing to read."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    type: Literal["redacted_thinking"]
-
-
-class ToolUseBlock(BaseModel):
-    model_config = ConfigDict(extra="ignore")
-
-    type: Literal["tool_use"]
-    id: _Id
-    name: _Name
-    input: dict[str, Any] = {}
-
-    def call(self) -> dict[str, Any]:
-        function = {"name": self.name, "arguments": json.dumps(self.input, ensure_ascii=False)}
-        return {"id": self.id, "type": "function", "function": function}
-
-
-class ToolResultBlock(BaseModel):
-    model_config = ConfigDict(extra="ignore")
-
-    type: Literal["tool_result"]
-    tool_use_id: _Id
-    content: Text | Annotated[list[TextBlock], Field(max_length=100)] | None = None
-    is_error: bool | None = None
-
-    @property
-    def text(self) -> str:
-        text = joined(self.content or "")
-        return f"Error: {text}" if self.is_error else text
-
-
-KnownBlock = TextBlock | ThinkingBlock | RedactedBlock | ToolUseBlock | ToolResultBlock
-Block = Annotated[KnownBlock, Field(discriminator="type")]
-
-
-class MessageIn(BaseModel):
-    """A turn. Its blocks are texts, in an assistant's turn also thoughts and calls of tools, in a
-    user's turn also their results. A system turn may stand anywhere."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    role: Literal["user", "assistant", "system"]
-    content: Text | Annotated[list[Block], Field(max_length=200)]
-
-    @model_validator(mode="after")
-    def _fits_its_role(self) -> MessageIn:
-        kinds = {block.type for block in self.blocks}
-        own = {"thinking", "redacted_thinking", "tool_use"}
-        for kind in sorted(kinds & own if self.role != "assistant" else set()):
-            raise ValueError(f"a {self.role} message cannot have a {kind}")
-        if self.role != "user" and "tool_result" in kinds:
-            raise ValueError(f"a message of role {self.role} cannot have a tool_result")
-        return self
-
-    @property
-    def blocks(self) -> list[KnownBlock]:
-        return [] if isinstance(self.content, str) else self.content
-
-    def turns(self, called: dict[str, str]) -> list[Message]:
-        """The chat messages of this turn. `called` has the tool's name of each call so far and
-        learns this turn's. Raises ValueError for a result that answers no call."""
-        turns = []
-        for block in self.blocks:
-            if not isinstance(block, ToolResultBlock):
-                continue
-            if block.tool_use_id not in called:
-                raise ValueError(
-                    f"the tool_result for {block.tool_use_id!r} answers no tool_use of an earlier "
-                    "assistant message"
-                )
-            result = Message(role="tool", content=block.text)
-            result["tool_call_id"] = block.tool_use_id
-            result["name"] = called[block.tool_use_id]
-            turns.append(result)
-        text = joined(self.content)
-        calls = [block for block in self.blocks if isinstance(block, ToolUseBlock)]
-        thoughts = [block.thinking for block in self.blocks if isinstance(block, ThinkingBlock)]
-        if text or calls or not turns:
-            turn = Message(role=self.role, content=text)
-            if thoughts:
-                turn["reasoning_content"] = "\n\n".join(thoughts)
-            if calls:
-                called |= {block.id: block.name for block in calls}
-                turn["tool_calls"] = [block.call() for block in calls]
-            turns.append(turn)
-        return turns
-
-
-def joined(content: Any) -> str:
-    """A text, or the texts among blocks, as one text."""
-    if isinstance(content, str):
-        return content
-    return "".join(block.text for block in content if isinstance(block, TextBlock))
-
-
-class ToolIn(BaseModel):
-    """A tool that the client runs. Anthropic's own tools (web search, code, …) are not here."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    type: Literal["custom"] | None = None
-    name: _Name
-    description: Text | None = None
-    input_schema: dict[str, Any]
-    strict: bool | None = None  # a forced call's input keeps to the schema in any case
-    cache_control: Any = None
-    eager_input_streaming: bool | None = None
-
-    def description_for_template(self) -> dict[str, Any]:
-        function = {
-            "name": self.name,
-            "description": self.description or "",
-            "parameters": self.input_schema,
-        }
-        return {"type": "function", "function": function}
-
-
-class ToolChoice(BaseModel):
-    type: Literal["auto", "any", "tool", "none"]
-    name: _Name | None = None
-    disable_parallel_tool_use: bool = False
+_NOT_THREADED = {
+    "error_code": "thread_unsupported_request",
+    "unsupported": ["thread"],
+}  # the client then sends the whole conversation
 
 
 class JsonFormat(BaseModel):
@@ -176,25 +34,38 @@ class JsonFormat(BaseModel):
 
 
 class OutputConfig(BaseModel):
+    model_config = ConfigDict(extra="ignore")  # task_budget
+
     format: JsonFormat | None = None
     effort: str | None = None
 
 
-class CountIn(CompatibleRequest):
-    """A prompt, to count its tokens."""
+class PromptIn(CompatibleRequest):
+    """A prompt, to answer or to count."""
 
     IGNORED: ClassVar = {
+        "betas": "what is honoured is honoured without a beta",
+        "billing_policy": "nothing is billed",
         "cache_control": "the prefix cache is automatic",
+        "compaction": "the hub never shortens a conversation",
+        "context_management": "the hub never shortens a conversation",
+        "diagnostics": "the hub does not compare requests",
+        "fallback_credit_token": "nothing is billed",
+        "fallbacks": "the model that is asked answers",
+        "inference_geo": "it runs on this machine",
         "metadata": "identifies the client",
+        "service_tier": "there is only one tier",
         "user_profile_id": "identifies the client",
         "workspace_id": "identifies the client",
-        "inference_geo": "it runs on this machine",
     }
     REFUSED: ClassVar = {
         "speed": Refused("there is only one speed", ("standard",)),
         "mcp_servers": Refused("the hub does not call tools itself", ([],)),
         "container": Refused("the hub does not run code"),
-        "diagnostics": Refused("the hub does not compare requests"),
+        "thread": Refused(
+            "it keeps no conversations; send all messages, as the client does after this error",
+            details=_NOT_THREADED,
+        ),
     }
 
     model: ModelName
@@ -203,33 +74,37 @@ class CountIn(CompatibleRequest):
         Field(
             min_length=1,
             max_length=MAX_MESSAGES,
-            description="blocks text, tool_use and tool_result; images are refused; the last "
-            "message must be the user's",
+            description="blocks text, thinking, tool_use, tool_result and search_result; images and "
+            "documents are refused; the last turn must be the user's. System turns at the start are "
+            "one, a later one joins the user's turn before it, else the one after it",
         ),
     ]
-    system: Annotated[
-        Text | Annotated[list[TextBlock], Field(max_length=100)] | None,
-        Field(description="a text or text blocks"),
-    ] = None
+    system: Annotated[Texts | None, Field(description="a text or text blocks")] = None
     tools: Annotated[
-        list[ToolIn] | None,
+        Tools | None,
         Field(
-            max_length=128, description="custom tools; the tools that Anthropic runs are refused"
+            description="custom tools. Each is described to the model at once: `defer_loading`, "
+            "`allowed_callers` and a tool_search_tool are ignored, `input_examples` join the "
+            "description. Other tools of a type that Anthropic defines (web_search, code_execution, "
+            "bash, text_editor, …) are refused by name"
         ),
     ] = None
     tool_choice: Annotated[
         ToolChoice | None,
         Field(
-            description="any and tool are enforced token by token where the hub knows the "
-            "template's notation, and refused elsewhere"
+            description="any and tool are enforced token by token, except in notations that the "
+            "hub reads but cannot enforce, which are refused"
         ),
     ] = None
     output_config: Annotated[
         OutputConfig | None,
         Field(
-            description="`format` is enforced token by token; `effort` is the chat template's "
-            "`reasoning_effort`"
+            description="`format` is enforced token by token, beside tools too: the answer is then "
+            "calls or what it describes; `effort` is the chat template's `reasoning_effort`"
         ),
+    ] = None
+    output_format: Annotated[
+        JsonFormat | None, Field(description="the older name of `output_config.format`")
     ] = None
     thinking: Annotated[
         Thinking | None,
@@ -240,9 +115,10 @@ class CountIn(CompatibleRequest):
     ] = None
 
     @model_validator(mode="after")
-    def _goes_together(self) -> CountIn:
+    def _goes_together(self) -> PromptIn:
         self.chat()
-        if self.messages[-1].role != "user":
+        said = [message.role for message in self.messages if message.role != "system"]
+        if said[-1:] != ["user"]:
             raise ValueError(
                 "the last message must be the user's; prefilled answers are not supported"
             )
@@ -254,24 +130,8 @@ class CountIn(CompatibleRequest):
             raise ValueError("tool_choice any needs tools")
         return self
 
-    def refuse_unsupported(self) -> None:
-        super().refuse_unsupported()
-        if self.grammar() and self.callable_tools():
-            raise Unsupported(
-                "output_config",
-                "A format and tools cannot be combined; send one of them, or tool_choice "
-                '{"type": "none"}.',
-            )
-
     def chat(self) -> list[Message]:
-        """System first; turns of one role that follow each other are one turn."""
-        turns: list[Message] = []
-        if self.system:
-            turns.append(Message(role="system", content=joined(self.system)))
-        called: dict[str, str] = {}
-        for message in self.messages:
-            turns += message.turns(called)
-        return settled(turns, join=True)
+        return anthropic_messages.chat(self.system, self.messages)
 
     def callable_tools(self) -> list[dict[str, Any]]:
         """The tools that the model sees."""
@@ -293,21 +153,37 @@ class CountIn(CompatibleRequest):
         return []
 
     def grammar(self) -> Grammar | None:
-        if self.output_config is None or self.output_config.format is None:
-            return None
-        return Grammar("json_schema", json.dumps(self.output_config.format.schema_))
+        format_ = self.output_config.format if self.output_config else None
+        format_ = format_ or self.output_format
+        return Grammar("json_schema", json.dumps(format_.schema_)) if format_ else None
 
 
-class MessagesIn(CountIn):
+_SAMPLED = "says how to answer, not what to count"
+
+
+class CountIn(PromptIn):
+    """A prompt, to count its tokens. All that a message takes is taken."""
+
+    IGNORED: ClassVar = {
+        **PromptIn.IGNORED,
+        "max_tokens": _SAMPLED,
+        "stop_sequences": _SAMPLED,
+        "stream": _SAMPLED,
+        "temperature": _SAMPLED,
+        "top_k": _SAMPLED,
+        "top_p": _SAMPLED,
+    }
+
+
+class MessagesIn(PromptIn):
     """A chat to answer."""
-
-    IGNORED: ClassVar = {**CountIn.IGNORED, "service_tier": "there is only one tier"}
 
     max_tokens: MaxTokens
     stream: bool | None = False
     stop_sequences: Annotated[
-        list[StopText], Field(max_length=16, description="up to 16 texts of up to 200 characters")
-    ] = []
+        list[StopText] | None,
+        Field(max_length=16, description="up to 16 texts of up to 200 characters"),
+    ] = None
     temperature: Annotated[
         float | None,
         Field(
@@ -330,7 +206,7 @@ class MessagesIn(CountIn):
             tools=self.callable_tools(),
             template=self.template(),
             forced_tools=self.forced_tools(),
-            one_call=self.tool_choice is not None and self.tool_choice.disable_parallel_tool_use,
+            one_call=bool(self.tool_choice and self.tool_choice.disable_parallel_tool_use),
         )
 
     def sampling(self) -> Sampling:
@@ -339,7 +215,7 @@ class MessagesIn(CountIn):
             temperature=self.temperature or 0.0,
             top_p=1.0 if self.top_p is None else self.top_p,
             top_k=self.top_k or 0,
-            stop=tuple(self.stop_sequences),
+            stop=tuple(self.stop_sequences or ()),
             grammar=self.grammar(),
             thinking_budget=self.thinking.budget_tokens if self.thinking else None,
         )

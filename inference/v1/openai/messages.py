@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from backends.base import Message
 from inference.v1.compatibility import Text
@@ -24,19 +23,10 @@ class TextPart(BaseModel):
 
 
 class FunctionCallIn(BaseModel):
-    name: _Name
-    arguments: Text
+    """`arguments` are a JSON object as text, or what there was of one that was cut off."""
 
-    @field_validator("arguments")
-    @classmethod
-    def _are_an_object(cls, value: str) -> str:
-        try:
-            arguments = json.loads(value or "{}")
-        except ValueError:
-            arguments = None
-        if not isinstance(arguments, dict):
-            raise ValueError("must be a JSON object, as text")
-        return value or "{}"
+    name: _Name
+    arguments: Annotated[Text, AfterValidator(lambda text: text or "{}")] = "{}"
 
 
 class ToolCallIn(BaseModel):
@@ -63,8 +53,8 @@ class ChatMessageIn(BaseModel):
             raise ValueError("only an assistant message has tool_calls")
         if (self.tool_call_id is not None) != (self.role == "tool"):
             raise ValueError("a tool message, and no other, has the tool_call_id that it answers")
-        if self.content is None and not (self.tool_calls or self.thoughts):
-            raise ValueError("content may be null only beside tool_calls")
+        if self.content is None and not (self.tool_calls or self.thoughts or self.role == "tool"):
+            raise ValueError("content may be null only beside tool_calls, and in a tool's result")
         return self
 
     @property

@@ -17,7 +17,6 @@ from inference.v1.compatibility import (
     Refused,
     StopText,
     Text,
-    Unsupported,
 )
 from inference.v1.openai import messages as openai_messages
 from inference.v1.openai.messages import ChatMessageIn, NamedTool, ToolChoice, ToolIn
@@ -240,14 +239,16 @@ class ChatCompletionIn(SampledIn):
     tools: Annotated[
         list[ToolIn] | None,
         Field(
-            max_length=128, description="functions, for models whose chat template supports them"
+            max_length=128,
+            description="functions; where the chat template knows no tools they are written into the "
+            "system message",
         ),
     ] = None
     tool_choice: Annotated[
         ToolChoice | None,
         Field(
-            description="required and a named function are enforced token by token where the "
-            "hub knows the template's notation, and refused elsewhere"
+            description="required and a named function are enforced token by token, except in "
+            "notations that the hub reads but cannot enforce, which are refused"
         ),
     ] = None
     parallel_tool_calls: Annotated[
@@ -269,16 +270,6 @@ class ChatCompletionIn(SampledIn):
         if self.tool_choice == "required" and not named:
             raise ValueError("tool_choice required needs tools")
         return self
-
-    def refuse_unsupported(self) -> None:
-        super().refuse_unsupported()
-        grammar = self.response_format and self.response_format.grammar()
-        if grammar and self.callable_tools():
-            raise Unsupported(
-                "response_format",
-                "response_format and tools cannot be combined; send one of them, or "
-                'tool_choice "none".',
-            )
 
     def chat(self) -> list[Message]:
         return openai_messages.chat(self.messages)

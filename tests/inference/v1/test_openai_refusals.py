@@ -64,7 +64,6 @@ def test_an_image_is_refused(hub: Hub) -> None:
             "not one of the tools",
         ),
         ({"tools": [CLOCK, CLOCK]}, "same name"),
-        ({"tools": TOOLS, "response_format": {"type": "json_object"}}, "response_format"),
         ({"top_logprobs": 2}, "logprobs"),
         ({"messages": [*ASK, {"role": "tool", "tool_call_id": "c1", "content": "4"}]}, "c1"),
         ({"messages": [{"role": "user", "content": None}]}, "null"),

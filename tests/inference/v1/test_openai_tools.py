@@ -104,3 +104,30 @@ def test_a_call_that_the_limit_cut_is_told_by_its_length(hub: Hub) -> None:
     text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
     assert text == choice.message.content
     assert chunks[-1].choices[0].finish_reason == "length"
+
+
+def test_beside_a_format_an_answer_is_a_call_or_keeps_it(hub: Hub) -> None:
+    schema = {"type": "object", "properties": {"day": {"enum": ["Monday", "Friday"]}}}
+    format_ = {"type": "json_schema", "json_schema": {"name": "day", "schema": schema}}
+    both = {"tools": TOOLS, "response_format": format_}
+    called = chat(hub, messages=CALL, **both).choices[0]
+    assert called.finish_reason == "tool_calls"
+    assert called.message.tool_calls[0].function.name == "weather"
+    told = chat(hub, **both).choices[0]
+    assert told.finish_reason == "stop"
+    assert json.loads(told.message.content)["day"] in ("Monday", "Friday")
+    forced = chat(hub, **both, tool_choice="required").choices[0]
+    assert forced.finish_reason == "tool_calls"
+
+
+def test_an_earlier_call_that_was_cut_off_does_not_end_the_conversation(hub: Hub) -> None:
+    function = {"name": "weather", "arguments": '{"city": "Os'}
+    call = {"id": "c1", "type": "function", "function": function}
+    turns = [
+        *CALL,
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c1", "content": None},
+        {"role": "developer", "content": "Answer in words."},
+    ]
+    answer = chat(hub, messages=turns, tools=TOOLS)
+    assert answer.choices[0].message.content

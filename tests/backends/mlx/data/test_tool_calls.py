@@ -12,6 +12,7 @@ from backends.base import BadExample, Finished, LoraConfig, TrainingConfig, Trai
 from backends.mlx import MLXBackend
 from backends.mlx.data import examples
 from tests.backends.mlx.data.reading import read_split
+from tests.backends.mlx.data.templates import CHATML, NO_SYSTEM
 from tests.backends.mlx.tool_template import TEMPLATE, TOOLS, with_template
 
 pytestmark = pytest.mark.any_database
@@ -96,9 +97,12 @@ def test_an_answer_from_a_tools_result_reads_the_call_and_the_result(tokenizer: 
 @pytest.mark.parametrize(
     ("template", "reason"),
     [
-        ("{% for m in messages %}{{ m.content }}{% endfor %}", "does not write tool calls"),
         (
-            "{% if messages[-1].tool_calls %}again {% endif %}{% for m in messages %}"
+            "{# </tool_call> #}{% for m in messages %}{{ m.content }}{% endfor %}",
+            "does not write tool calls",
+        ),
+        (
+            "{# </tool_call> #}{% if messages[-1].tool_calls %}again {% endif %}{% for m in messages %}"
             "{{ m.content }}{% for c in m.tool_calls or [] %}{{ c }}{% endfor %}{% endfor %}",
             "rewrites earlier turns",
         ),
@@ -113,6 +117,29 @@ def test_a_template_that_cannot_be_learned_from_is_named(
     tokenizer = load_tokenizer(with_template(tiny_base, tmp_path / "base", template))
     with pytest.raises(BadExample, match=rf"line 1: .*{reason}"):
         read_split(tmp_path / "train.jsonl", tokenizer, 512, "answers")
+
+
+@pytest.mark.parametrize("template", [CHATML, NO_SYSTEM], ids=["chatml", "no system"])
+def test_a_template_that_knows_no_tools_learns_them_in_words(
+    tiny_base: Path, tmp_path: Path, template: str
+) -> None:
+    from mlx_lm.utils import load_tokenizer
+
+    base = with_template(tiny_base, tmp_path / "base", template)
+    tokenizer = load_tokenizer(base)
+    example = asked(more=("Rome",))
+    read, said = learned(example, tokenizer)
+    assert said == f"{CALLED}\n{CALLED.replace('Oslo', 'Rome')}"
+    assert json.dumps(TOOLS[0]) in read
+    results = [{"role": "tool", "content": sky} for sky in ("clear", "rain")]
+    example["messages"] += [*results, {"role": "assistant", "content": "Clear, and rain."}]
+    found = examples.example_of(example, tokenizer, "answers")
+    spans = [tokenizer.decode(found.tokens[a:b]) for a, b in found.earlier]
+    assert len(spans) == 1
+    assert spans[0].startswith("<tool_call>")
+    assert tokenizer.decode(found.tokens[found.start : -1]) == "Clear, and rain."
+    (tmp_path / "train.jsonl").write_text(json.dumps(example) + "\n")
+    MLXBackend().check_template(base, tmp_path, 8)  # as it is served
 
 
 def test_training_on_calls_lowers_their_loss(tool_base: Path, tmp_path: Path) -> None:

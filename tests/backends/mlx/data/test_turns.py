@@ -238,9 +238,10 @@ def test_calls_are_learned_as_answers_and_results_are_not(
 def test_an_earlier_call_that_the_template_does_not_write_is_named(
     load: Callable[[str | None, str], Any],
 ) -> None:
+    knows = "{# </tool_call> #}" + CHATML
     call = {"type": "function", "function": {"name": "weather", "arguments": {}}}
     messages = [user("Hi"), {**said(""), "tool_calls": [call]}, *TURNS]
-    example = examples.example_of({"messages": messages}, load(CHATML, "<|im_end|>"), "answers")
+    example = examples.example_of({"messages": messages}, load(knows, "<|im_end|>"), "answers")
     assert example.notes == ("the base model's chat template does not write tool calls",)
     assert len(example.learned) == 3
 

@@ -17,6 +17,7 @@ from django.test import AsyncClient
 from backends.mlx import MLXBackend
 from registry.models import BaseModel
 from registry.storage import artifacts, paths
+from tests.backends.mlx.data.templates import CHATML
 from tests.backends.mlx.tool_template import TEMPLATE, TOOLS, with_template
 from tests.inference.engines import running_engine
 
@@ -40,22 +41,24 @@ WEATHER["function"]["parameters"] |= {"required": ["city"], "additionalPropertie
 async def served(
     tiny_base: Path, tmp_path: Path, transactional_db: None
 ) -> AsyncIterator[AsyncClient]:
-    """The web side before an engine that holds the tiny model, with a template that knows tools."""
-    folder = with_template(tiny_base, tmp_path / "base", TEMPLATE)
-    staging = paths.staging_dir("base")
-    shutil.copytree(folder, staging, dirs_exist_ok=True)
-    await sync_to_async(_register)(staging)
+    """The web side before an engine that holds the tiny model, with a template that knows tools and
+    with one that knows none."""
+    for name, template in (("tiny", TEMPLATE), ("plain", CHATML)):
+        folder = with_template(tiny_base, tmp_path / name, template)
+        staging = paths.staging_dir("base")
+        shutil.copytree(folder, staging, dirs_exist_ok=True)
+        await sync_to_async(_register)(name, staging)
     async with running_engine(MLXBackend(), budget_bytes=2**31):
         yield AsyncClient()
     await sync_to_async(connections.close_all)()
 
 
-def _register(staging: Path) -> None:
-    manifest = artifacts.publish(staging, paths.base_dir("tiny"))
+def _register(name: str, staging: Path) -> None:
+    manifest = artifacts.publish(staging, paths.base_dir(name))
     BaseModel.objects.create(
-        name="tiny",
+        name=name,
         source=BaseModel.Source.FOLDER,
-        path=paths.relative(paths.base_dir("tiny")),
+        path=paths.relative(paths.base_dir(name)),
         manifest_sha256=manifest.sha256,
         size_bytes=1,
         context_length=2048,
@@ -81,8 +84,21 @@ async def test_a_schema_is_kept_and_a_tool_called_by_a_model_that_knows_neither(
         assert 0 <= value["hour"] <= 23
         assert isinstance(value["all_day"], bool)
         assert answer["finish_reason"] == "stop"
-    forced = await chat(served, tools=[WEATHER], tool_choice="required", temperature=1.5, seed=4)
-    assert forced["finish_reason"] == "tool_calls"
-    [call] = forced["message"]["tool_calls"]
-    assert call["function"]["name"] == "weather"
-    assert json.loads(call["function"]["arguments"])["city"] in ("Oslo", "Rome")
+    for model in ("base:tiny", "base:plain"):
+        tools = {"model": model, "tools": [WEATHER], "temperature": 1.5, "seed": 4}
+        forced = await chat(served, **tools, tool_choice="required")
+        assert forced["finish_reason"] == "tool_calls"
+        [call] = forced["message"]["tool_calls"]
+        assert call["function"]["name"] == "weather"
+        assert json.loads(call["function"]["arguments"])["city"] in ("Oslo", "Rome")
+        cut = await chat(served, **tools, tool_choice="required", max_tokens=8)
+        assert cut["finish_reason"] == "length"
+        assert cut["message"]["content"].startswith("<tool_call>")
+        free = await chat(served, **tools, max_tokens=8)
+        assert free["finish_reason"] == "length"
+        assert free["message"]["content"]
+        either = await chat(served, **tools, response_format=format_)
+        if either["finish_reason"] == "stop":
+            assert json.loads(either["message"]["content"])["day"] in ("Monday", "Friday")
+        else:
+            assert either["message"]["tool_calls"]

@@ -1,0 +1,145 @@
+"""Calls of tools in answers: read, and enforced, in the notation of the model's chat template."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from mlx_lm.tool_parsers import json_tools
+
+from backends.base import BackendError, Grammar, ToolCall
+from backends.mlx.sampling.grammar import JSON_SPACES
+
+# Spaces as models have seen them, and no others: a confused model would write white space forever.
+_CALL_SPACES = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+_HERMES = json_tools.tool_call_start, json_tools.tool_call_end, json_tools.parse_tool_call
+
+
+def own_notation(tokenizer: Any) -> tuple[str, str, Any] | None:
+    """That of the model's template; None when it knows no tools."""
+    template = str(tokenizer.chat_template or "")
+    # mlx-lm also goes by the vocabulary, but a template may have lost what the model once learned.
+    if tokenizer.has_tool_calling and (not template or "tool" in template):
+        return tokenizer.tool_call_start, tokenizer.tool_call_end, tokenizer.tool_parser
+    # mlx-lm recognizes templates by the names of their variables; the marks are as good a sign.
+    return _HERMES if json_tools.tool_call_end in template else None
+
+
+def parse_tool_calls(
+    tokenizer: Any, model: str, text: str, tools: Sequence[dict[str, Any]]
+) -> tuple[str, list[ToolCall]]:
+    """See `backends.base.LoadedModel.parse_tool_calls`. Raises BackendError."""
+    start, end, parser = _notation(tokenizer)
+    rest, calls = "", []
+    while start in text:
+        before, _, text = text.partition(start)
+        # Notations without an end mark, such as Mistral's, reach to the next beginning.
+        body, closed, text = text.partition(end) if end else (text, "end", "")
+        rest += before
+        calls += _read_calls(parser, body, tools, cut=not closed)
+    return (rest + text).strip(), calls
+
+
+def tool_grammar(
+    tokenizer: Any,
+    model: str,
+    tools: Sequence[dict[str, Any]],
+    otherwise: Grammar | None = None,
+) -> Grammar:
+    """See `backends.base.LoadedModel.tool_grammar`. Raises BackendError."""
+    start, end, parser = _notation(tokenizer)
+    opening, closing = _mark(tokenizer, start), _mark(tokenizer, end)
+    if parser is json_tools.parse_tool_call:
+        # A call as JSON, the notation of Hermes and Qwen.
+        rules = [f'call: {opening} "\\n" ({_any_of("tool_", tools)}) "\\n" {closing}']
+        for n, tool in enumerate(tools):
+            function = tool.get("function") or tool
+            if not isinstance(name := function.get("name"), str):
+                raise BackendError("A tool has no name; send OpenAI's function descriptions.")
+            before = json.dumps(f'{{"name": {json.dumps(name)}, "arguments": ')
+            arguments = _json_rule(_object(function.get("parameters")), _CALL_SPACES)
+            rules += [f'tool_{n}: {before} arguments_{n} "}}"', f"arguments_{n}: {arguments}"]
+        more = 'call ("\\n" call)*'
+    elif otherwise is None:
+        raise BackendError(
+            f"The way the chat template of {model} writes tool calls cannot be enforced; send "
+            'tool_choice "auto".'
+        )
+    else:  # whatever begins as a call
+        rules, more = [f"call: {opening} <[*]>*"], "call"
+    if otherwise is None:
+        return Grammar("lark", "\n".join(["start: call", *rules]))
+    rules.append(f"answer: {_rule_of(otherwise)}")
+    return Grammar("lark", "\n".join([f"start: {more} | answer", *rules]))
+
+
+def _object(schema: Any) -> dict[str, Any]:
+    """The schema of arguments, which are an object even where it does not say so."""
+    if not isinstance(schema, dict) or not schema:
+        return {"type": "object"}
+    said = {"type", "$ref", "anyOf", "oneOf", "allOf"} & schema.keys()
+    return schema if said else {"type": "object", **schema}
+
+
+def _any_of(prefix: str, tools: Sequence[Any]) -> str:
+    return " | ".join(f"{prefix}{n}" for n in range(len(tools)))
+
+
+def _mark(tokenizer: Any, mark: str) -> str:
+    """A mark in a Lark grammar: its own token where the tokenizer has one, which models learned to
+    write and which the letters in a grammar do not stand for."""
+    token = tokenizer.convert_tokens_to_ids(mark) if mark else None
+    known = token is not None and tokenizer.convert_ids_to_tokens(token) == mark
+    return f"<[{token}]>" if known else json.dumps(mark)
+
+
+def _json_rule(schema: dict[str, Any], spaces: dict[str, Any]) -> str:
+    return f"%json {json.dumps({**schema, 'x-guidance': spaces})}"
+
+
+def _rule_of(grammar: Grammar) -> str:
+    """A grammar as the right side of a rule of a Lark grammar. Raises BackendError."""
+    match grammar.kind:
+        case "json_object":
+            return _json_rule({"type": "object"}, JSON_SPACES)
+        case "json_schema":
+            try:
+                schema = json.loads(grammar.source)
+            except ValueError:
+                schema = None
+            if isinstance(schema, dict):
+                return _json_rule(schema, JSON_SPACES)
+            raise BackendError("The JSON schema beside tools is not a JSON object.")
+        case "regex":
+            return f"/{grammar.source.replace('/', chr(92) + '/')}/"
+        case "lark":
+            raise BackendError("A Lark grammar cannot be combined with tools; send one of them.")
+
+
+def _notation(tokenizer: Any) -> tuple[str, str, Any]:
+    """The marks around a call, and its parser; Hermes' for a template that knows no tools."""
+    return own_notation(tokenizer) or _HERMES
+
+
+def _read_calls(
+    parser: Any, body: str, tools: Sequence[dict[str, Any]], *, cut: bool
+) -> list[ToolCall]:
+    try:
+        read = parser(body, list(tools))
+        return [_call(one) for one in (read if isinstance(read, list) else [read])]
+    except Exception as error:  # each notation's parser fails in its own way
+        state = "was cut off" if cut else "cannot be read"
+        raise BackendError(
+            f"The answer begins a tool call that {state}: {body.strip()[:80]!r}; allow more tokens "
+            "or ask again."
+        ) from error
+
+
+def _call(read: dict[str, Any]) -> ToolCall:
+    arguments = read.get("arguments", {})
+    if not isinstance(arguments, str):
+        arguments = json.dumps(arguments, ensure_ascii=False)
+    if not isinstance(json.loads(arguments), dict):
+        raise ValueError("arguments are not an object")
+    return ToolCall(str(read["name"]), arguments)
