@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('inference', '0001_v0_1'),
+        ('inference', '0007_plain_words'),
     ]
 
     operations = [
