@@ -6,6 +6,7 @@ from django.urls import URLPattern, URLResolver, include, path
 from hub.api import api
 from hub.monitoring import health, metrics
 from inference.v1.anthropic.api import api as anthropic_api
+from inference.v1.ollama.api import api as ollama_api
 from inference.v1.openai.api import api as openai_api
 
 admin.autodiscover()
@@ -21,6 +22,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("api/", api.urls),
     path("v1/", anthropic_api.urls),
     path("v1/", openai_api.urls),
+    path("ollama/", ollama_api.urls),
     path("health", health.view, name="health"),
     path("metrics", metrics.view, name="metrics"),
     path("admin/", admin.site.urls),
