@@ -103,6 +103,8 @@ class Supervisor:
         try:
             paths.make_folders()
             check_port(self.config.host, self.config.port)
+            if self.config.ollama_port is not None:
+                check_port(self.config.host, self.config.ollama_port, "HUB_OLLAMA_PORT")
             self._pipe = os.pipe()
             # The web process imports what it serves with while the database is prepared.
             web = next(child for child in self.children if child.name == "web")
@@ -250,8 +252,8 @@ class Supervisor:
         child.backoff_s = min(child.backoff_s * 2, BACKOFF_S[1])
 
 
-def check_port(host: str, port: int) -> None:
-    """Raises CannotStart when the port cannot be used."""
+def check_port(host: str, port: int, setting: str = "--port") -> None:
+    """Raises CannotStart, which names the `setting` to change, when the port cannot be used."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -262,7 +264,7 @@ def check_port(host: str, port: int) -> None:
     except OSError as error:
         raise CannotStart(
             f"Port {port} of {host} cannot be used ({error.strerror}). Stop the program that uses "
-            "it, or choose another port with --port."
+            f"it, or choose another port with {setting}."
         ) from None
 
 
