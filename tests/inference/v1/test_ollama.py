@@ -261,6 +261,35 @@ def test_a_model_is_loaded_pinned_and_unloaded(hub: Hub, client: ollama.Client) 
     wait_for(lambda: in_memory() == {}, timeout=10)
 
 
+def test_a_key_that_only_generates_decides_nothing_about_memory(hub: Hub) -> None:
+    def key(scope: str) -> dict[str, str]:
+        body = {"name": f"ollama-{scope}", "scope": scope}
+        text = httpx.post(f"{hub.url}/api/keys", json=body).raise_for_status().json()["text"]
+        return {"Authorization": f"Bearer {text}"}
+
+    def ask(headers: dict[str, str], **body: Any) -> httpx.Response:
+        asked = {"model": "calendar", "stream": False, **body}
+        url = f"{hub.url}/ollama/api/chat"
+        return httpx.post(url, json=asked, headers=headers, timeout=60)
+
+    generates, manages = key("inference"), key("manage")
+    assert ask(generates).json()["done_reason"] == "load"
+    for keep_alive in (0, -1):
+        refused = ask(generates, keep_alive=keep_alive)
+        assert refused.status_code == 403
+        assert "scope" in refused.json()["error"]
+        answer = ask(generates, keep_alive=keep_alive, messages=ASK)
+        assert answer.status_code == 200
+        assert answer.headers["x-hub-ignored"] == "keep_alive"
+    shown = httpx.get(f"{hub.url}/ollama/api/ps", headers=generates).json()["models"]
+    assert shown
+    assert not shown[0]["expires_at"].startswith("9999")
+    heeded = ask(manages, keep_alive=-1, messages=ASK)
+    assert "x-hub-ignored" not in heeded.headers
+    assert ask(manages, keep_alive=0).json()["done_reason"] == "unload"
+    assert hub.requests()[0]["key"] == "ollama-manage"
+
+
 @pytest.mark.parametrize(
     ("body", "word"),
     [
