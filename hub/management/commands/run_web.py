@@ -76,11 +76,9 @@ class Server(uvicorn.Server):
         if self._second_port is None:
             return
         settings = self.config
+        kind: Any = settings.http_protocol_class
         protocol = partial(
-            settings.http_protocol_class,  # type: ignore[arg-type]
-            config=settings,
-            server_state=self.server_state,
-            app_state=self.lifespan.state,
+            kind, config=settings, server_state=self.server_state, app_state=self.lifespan.state
         )
         try:
             second = await asyncio.get_running_loop().create_server(

@@ -122,9 +122,10 @@ class OptionsIn(CompatibleRequest):
 
     def sampling(self, **more: Any) -> Sampling:
         stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
+        limit = self.num_predict or 0
         looks_back = 64 if self.repeat_last_n is None else self.repeat_last_n
         return Sampling(
-            max_tokens=self.num_predict if (self.num_predict or 0) > 0 else _UNLIMITED,
+            max_tokens=limit if limit > 0 else _UNLIMITED,
             temperature=self.temperature or 0.0,
             top_k=self.top_k or 0,
             # The likeliest token alone is what 0 leaves.

@@ -146,13 +146,13 @@ def test_ollamas_port_has_its_api_at_the_root(running_hub: RunningHub) -> None:
     listed = client.list().models
     assert [model.model for model in listed if model.details.parent_model == ""]
     name = listed[-1].model
-    asked = [{"role": "user", "content": "Lunch with Ana"}]
+    asked: Any = [{"role": "user", "content": "Lunch with Ana"}]
     said = client.chat(name, asked, options={"num_predict": 8}).message.content
     assert said
     client._client.close()
     assert httpx.get(url).text == "Ollama is running"
     with OpenAI(base_url=f"{url}/v1", api_key="any") as openai:  # as at Ollama
-        same = openai.chat.completions.create(model=name, messages=asked, max_tokens=8)  # type: ignore[call-overload]
+        same = openai.chat.completions.create(model=name, messages=asked, max_tokens=8)
     assert same.choices[0].message.content == said
     for path in ("/models/", "/api/models", "/admin/"):
         assert httpx.get(f"{url}{path}").status_code != 200
