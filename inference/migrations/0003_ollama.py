@@ -7,7 +7,6 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('inference', '0002_thoughts'),
-        ('registry', '0015_version_labels'),
     ]
 
     operations = [
