@@ -51,6 +51,7 @@ class Config(BaseSettings):
         int | None,
         Field(ge=1, le=65535, description="Another port, with Ollama's API at its root"),
     ] = None
+    mcp_key: Annotated[str, Field(description="The API key that run_mcp sends")] = ""
     allowed_hosts: Annotated[
         list[str],
         NoDecode,

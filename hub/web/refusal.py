@@ -15,7 +15,7 @@ def path_of(request: HttpRequest) -> str:
 
 
 def is_api(request: HttpRequest) -> bool:
-    return path_of(request).startswith(("/api/", "/v1/", "/ollama/"))
+    return path_of(request).startswith(("/api/", "/v1/", "/ollama/", "/mcp"))
 
 
 def refusal(
