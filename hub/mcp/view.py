@@ -5,41 +5,57 @@ A view like any other, so that host, origin, key and size are checked as on ever
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextvars import ContextVar
+from functools import cache
 from typing import Any
 
 import httpx
+from asgiref.sync import sync_to_async
 from django.core.handlers.asgi import ASGIHandler
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST
 
 _FORWARDED = ("Host", "Authorization", "X-Api-Key")
-_hub: list[ASGIHandler] = []  # made once it is needed
+_sent: ContextVar[dict[str, str]] = ContextVar("sent")  # those of the request being answered
 
 
 @csrf_exempt  # SameOriginMiddleware keeps other pages away
 @require_POST
 async def view(request: HttpRequest) -> HttpResponse:
     """POST alone: there are no sessions to end, and nothing that the server says by itself."""
+    make_manager = await sync_to_async(_prepared, thread_sensitive=False)()
+    _sent.set({name: request.headers[name] for name in _FORWARDED if name in request.headers})
+    manager = make_manager()
+    answer = _Answer(request.body)
+    async with manager.run():
+        await manager.handle_request(_scope(request), answer.receive, answer.send)
+    return answer.response
+
+
+@cache
+def _prepared() -> Callable[[], Any]:
+    """What makes a manager for one request. Importing `mcp` takes a second: call it in a thread."""
     from mcp.server.transport_security import TransportSecuritySettings
 
     from hub.mcp.server import make_server
 
-    own = {name: request.headers[name] for name in _FORWARDED if name in request.headers}
-    if not _hub:
-        _hub.append(ASGIHandler())
+    transport: Any = httpx.ASGITransport(ASGIHandler())  # type: ignore[arg-type]
+    checked = TransportSecuritySettings(enable_dns_rebinding_protection=False)  # by the middleware
 
     def reach() -> httpx.AsyncClient:
-        transport: Any = httpx.ASGITransport(_hub[0])  # type: ignore[arg-type]
-        return httpx.AsyncClient(transport=transport, base_url="http://hub", headers=own)
+        return httpx.AsyncClient(transport=transport, base_url="http://hub", headers=_sent.get())
 
     server = make_server(reach)
-    checked = TransportSecuritySettings(enable_dns_rebinding_protection=False)  # by the middleware
-    server.streamable_http_app(json_response=True, stateless_http=True, transport_security=checked)
-    answer = _Answer(request.body)
-    async with server.session_manager.run():
-        await server.session_manager.handle_request(_scope(request), answer.receive, answer.send)
-    return answer.response
+
+    def make_manager() -> Any:
+        server.streamable_http_app(
+            json_response=True, stateless_http=True, transport_security=checked
+        )
+        return server.session_manager
+
+    return make_manager
 
 
 def _scope(request: HttpRequest) -> dict[str, Any]:
