@@ -11,6 +11,9 @@ _http = get_asgi_application()  # sets Django up, which the imports below need
 
 from channels.routing import ProtocolTypeRouter  # noqa: E402
 
+from hub.config import config  # noqa: E402
+from hub.web.ollama import own_port  # noqa: E402
 from hub.web.sockets import websockets  # noqa: E402
 
-application = ProtocolTypeRouter({"http": _http, "websocket": websockets()})
+_http_by_port = own_port(_http, config.ollama_port)
+application = ProtocolTypeRouter({"http": _http_by_port, "websocket": websockets()})

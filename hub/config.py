@@ -49,6 +49,11 @@ class Config(BaseSettings):
     ] = ""
     host: Annotated[str, Field(description="Address the web process binds")] = "127.0.0.1"
     port: Annotated[int, Field(ge=1, le=65535, description="Port of the web process")] = 8000
+    ollama_port: Annotated[
+        int | None,
+        Field(ge=1, le=65535, description="Another port, with Ollama's API at its root"),
+    ] = None
+    mcp_key: Annotated[str, Field(description="The API key that run_mcp sends")] = ""
     allowed_hosts: Annotated[
         list[str],
         NoDecode,
@@ -193,6 +198,14 @@ class Config(BaseSettings):
             raise ValueError(
                 f"HUB_HOST is {self.host}, which other machines can reach: "
                 "set HUB_ALLOWED_HOSTS to the host names they will use"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _ports_differ(self) -> Config:
+        if self.ollama_port == self.port:
+            raise ValueError(
+                f"HUB_OLLAMA_PORT and HUB_PORT are both {self.port}; choose another port"
             )
         return self
 

@@ -4,8 +4,10 @@ from django.contrib import admin
 from django.urls import URLPattern, URLResolver, include, path
 
 from hub.api import api
+from hub.mcp import view as mcp
 from hub.monitoring import health, metrics
 from inference.v1.anthropic.api import api as anthropic_api
+from inference.v1.ollama.api import api as ollama_api
 from inference.v1.openai.api import api as openai_api
 from inference.v1.responses.api import router as responses
 
@@ -23,6 +25,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("api/", api.urls),
     path("v1/", anthropic_api.urls),
     path("v1/", openai_api.urls),
+    path("ollama/", ollama_api.urls),
+    path("mcp", mcp.view, name="mcp"),
     path("health", health.view, name="health"),
     path("metrics", metrics.view, name="metrics"),
     path("admin/", admin.site.urls),

@@ -242,5 +242,6 @@ def wait_until(condition: object, timeout_s: float = 30, every_s: float = 0.1) -
 def running_hub(tmp_path_factory: pytest.TempPathFactory, database: str) -> Iterator[RunningHub]:
     """One real hub on `database` that all tests share: make names of your own, and end none of
     its processes."""
-    with run_hub(tmp_path_factory.mktemp("hub"), measured=True) as hub:
+    folder, port = tmp_path_factory.mktemp("hub"), str(free_port())
+    with run_hub(folder, measured=True, HUB_OLLAMA_PORT=port) as hub:
         yield hub

@@ -37,14 +37,17 @@ def obstacle(host: str, port: int) -> str | None:
     return "macOS's AirPlay Receiver listens there" if _is_airplays(port) else reason
 
 
-def remedy(port: int) -> str:
-    """What to do when another program has the port."""
+def remedy(port: int, setting: str = "HUB_PORT") -> str:
+    """What to do when another program has the port that `setting` names."""
+    own = setting == "HUB_PORT"
     if _is_airplays(port):
+        other = f"--port {port + 1} or {setting}={port + 1}" if own else f"{setting}={port + 1}"
         return (
-            f"Choose another port, such as --port {port + 1} or HUB_PORT={port + 1}, or turn AirPlay "
-            "Receiver off in System Settings › General › AirDrop & Handoff."
+            f"Choose another port, such as {other}, or turn AirPlay Receiver off in System Settings "
+            "› General › AirDrop & Handoff."
         )
-    return "Stop the program that uses it, or choose another port with --port or HUB_PORT."
+    ways = f"--port or {setting}" if own else setting
+    return f"Stop the program that uses it, or choose another port with {ways}."
 
 
 def _is_airplays(port: int) -> bool:

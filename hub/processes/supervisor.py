@@ -102,6 +102,8 @@ class Supervisor:
         try:
             paths.make_folders()
             check_port(self.config.host, self.config.port)
+            if self.config.ollama_port is not None:
+                check_port(self.config.host, self.config.ollama_port, "HUB_OLLAMA_PORT")
             self._pipe = os.pipe()
             # The web process imports what it serves with while the database is prepared.
             web = next(child for child in self.children if child.name == "web")
@@ -249,10 +251,11 @@ class Supervisor:
         child.backoff_s = min(child.backoff_s * 2, BACKOFF_S[1])
 
 
-def check_port(host: str, port: int) -> None:
-    """Raises CannotStart when the port cannot be used."""
+def check_port(host: str, port: int, setting: str = "HUB_PORT") -> None:
+    """Raises CannotStart, which names the `setting` to change, when the port cannot be used."""
     if reason := ports.obstacle(host, port):
-        raise CannotStart(f"Port {port} of {host} cannot be used ({reason}). {ports.remedy(port)}")
+        todo = ports.remedy(port, setting)
+        raise CannotStart(f"Port {port} of {host} cannot be used ({reason}). {todo}")
 
 
 def unready(health: dict[str, object]) -> str:

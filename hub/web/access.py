@@ -11,7 +11,7 @@ from hub.web import permissions
 from hub.web.refusal import is_api, refusal
 from inference.models import ApiToken
 
-_INFERENCE = ("/v1/", "/api/inference", "/metrics", "/ws/inference")
+_INFERENCE = ("/v1/", "/ollama/", "/api/inference", "/metrics", "/ws/inference")
 _KEYS = ("/api/keys", "/system/keys/")
 _MODELS = "/api/inference/models"  # an inference key may not decide what stays in memory
 

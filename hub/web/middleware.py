@@ -30,6 +30,8 @@ log = structlog.get_logger(__name__)
 GetResponse = Callable[[HttpRequest], HttpResponseBase | Awaitable[HttpResponseBase]]
 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+# Not /ollama/: its programs send JSON as any type, as curl does. Origin and Sec-Fetch-Site are what
+# keeps other pages from it.
 _API = ("/api/", "/v1/")
 # Prometheus in a container reaches the host by this name and cannot send a different Host header.
 _SCRAPER = "host.docker.internal"

@@ -17,12 +17,12 @@ _TABLES: tuple[tuple[str, str, str], ...] = (  # path, app, table; the first tha
     (r"/api/replays|/requests/replays/", "inference", "replay"),
     (r"/api/playground|/playground/conversations/", "inference", "conversation"),
     (r"/api/inference/(models|memory)|/system/models/", "registry", "basemodel"),  # what stays loaded
-    (r"/v1/|/api/inference|/ws/inference|/playground/", "inference", "inferencerequest"),
+    (r"/v1/|/ollama/|/api/inference|/ws/inference|/playground/", "inference", "inferencerequest"),
     (r"/api/models/[^/]+/(aliases|moves|rules)|/models/[^/]+/(alias|rules)/", "registry", "alias"),
     (r"/(api/)?models/[^/]+/versions/[^/]+/reproduce|/models/[^/]+/[^/]+/reproduce/", "training", "trainingjob"),
     (r"/api/models/[^/]+/versions|/models/[0-9]+/[0-9.]+/|/(api/)?compare", "registry", "modelversion"),
     (r"/api/bundles|/models/import/", "registry", "modelversion"),
-    (r"/(api/)?models", "registry", "model"),
+    (r"/(api/)?models|/mcp$", "registry", "model"),
     (r"/(api/)?bases", "registry", "basemodel"),
     (r"/(api/)?datasets", "registry", "dataset"),
     (r"/(api/)?training", "training", "trainingjob"),
@@ -31,7 +31,7 @@ _TABLES: tuple[tuple[str, str, str], ...] = (  # path, app, table; the first tha
 _MAKES = re.compile(
     r"/(keys|(?<!inference/)models|datasets|bases|jobs|sweeps|bundles|replays|conversations|prompts|imports|rules"
     r"|new|import|starter|reproduce|clone|quantize|fuse|exports)/?$"
-    r"|^/(v1/|api/inference(/stream|/embeddings)?$|ws/inference)"
+    r"|^/(v1/|ollama/|api/inference(/stream|/embeddings)?$|ws/inference)"
 )
 _REMOVES = re.compile(r"/(delete|remove|revoke)/$")
 

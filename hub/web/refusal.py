@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.http import HttpRequest, HttpResponse, JsonResponse
 
 from inference.v1.anthropic.bodies import error as anthropic_error
+from inference.v1.ollama.bodies import error as ollama_error
 from inference.v1.openai.bodies import error as openai_error
 
 
@@ -14,7 +15,7 @@ def path_of(request: HttpRequest) -> str:
 
 
 def is_api(request: HttpRequest) -> bool:
-    return path_of(request).startswith(("/api/", "/v1/"))
+    return path_of(request).startswith(("/api/", "/v1/", "/ollama/", "/mcp"))
 
 
 def refusal(
@@ -32,6 +33,8 @@ def refusal(
         response = JsonResponse(anthropic_error(status, message), status=status)
     elif path.startswith("/v1/"):
         response = JsonResponse(openai_error(status, message, code), status=status)
+    elif path.startswith("/ollama/"):
+        response = JsonResponse(ollama_error(status, message), status=status)
     elif is_api(request):
         error = {"code": code, "message": message, **more}
         response = JsonResponse({"error": error}, status=status)

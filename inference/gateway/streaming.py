@@ -1,4 +1,4 @@
-"""A stream of answers as server-sent events, in the frames of any API."""
+"""A stream of answers as server-sent events or lines, in the frames of any API."""
 
 from __future__ import annotations
 
@@ -29,11 +29,13 @@ class Frames(Protocol):
         ...
 
 
-def event_stream(stream: Stream, frames: Frames) -> StreamingHttpResponse:
+def event_stream(
+    stream: Stream, frames: Frames, content_type: str = "text/event-stream; charset=utf-8"
+) -> StreamingHttpResponse:
     """The stream as it comes, without buffering; closed when the client disconnects."""
     return StreamingHttpResponse(
         _encoded(stream, frames),
-        content_type="text/event-stream; charset=utf-8",
+        content_type=content_type,
         headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
     )
 

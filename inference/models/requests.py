@@ -76,6 +76,7 @@ class InferenceRequest(models.Model):
     class Api(models.TextChoices):
         OPENAI = "openai", "OpenAI-compatible"
         ANTHROPIC = "anthropic", "Anthropic-compatible"
+        OLLAMA = "ollama", "Ollama-compatible"
         NATIVE = "native", "Native"
         WEBSOCKET = "websocket", "WebSocket"
 
@@ -127,7 +128,7 @@ class InferenceRequest(models.Model):
                 name="request_status_valid",
             ),
             models.CheckConstraint(
-                condition=Q(api__in=["openai", "anthropic", "native", "websocket"]),
+                condition=Q(api__in=["openai", "anthropic", "ollama", "native", "websocket"]),
                 name="request_api_valid",
             ),
         ]

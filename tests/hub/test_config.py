@@ -58,6 +58,7 @@ def test_options_take_precedence_over_the_environment(monkeypatch: pytest.Monkey
     ("values", "reason"),
     [
         ({"HUB_ALLOWED_HOSTS": "*"}, "rebinding"),
+        ({"HUB_PORT": "8001", "HUB_OLLAMA_PORT": "8001"}, "both 8001"),
         ({"HUB_HOST": "0.0.0.0", "HUB_ALLOWED_HOSTS": "hub.example", "HUB_DEBUG": "true"}, "DEBUG"),
     ],
 )

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gc
 import importlib
 import math
+import socket
+import sys
 import threading
+from functools import partial
 from types import FrameType
 from typing import Any
 
+import structlog
 import uvicorn
 from django.core.management.base import BaseCommand, CommandError
 from django.db import connection
@@ -19,6 +24,7 @@ from hub.processes import belonging, exposure, lifeline
 from registry.background import shutdown
 from registry.mlflow import tracking
 
+log = structlog.get_logger(__name__)
 _WARM_AFTER_S = 10.0
 STARTUP_FAILURE = 3  # as uvicorn's own command exits
 LAST_WORD_S = 2  # for the engine's final messages after its drain
@@ -51,7 +57,7 @@ class Command(BaseCommand):
             # Responses may finish while the engine drains, and its final messages still arrive.
             timeout_graceful_shutdown=math.ceil(config.drain_s) + LAST_WORD_S,
         )
-        server = Server(settings)
+        server = Server(settings, config.ollama_port)
         with contextlib.suppress(KeyboardInterrupt):
             server.run()
         if not server.started:
@@ -59,7 +65,29 @@ class Command(BaseCommand):
 
 
 class Server(uvicorn.Server):
-    """Stops endless streams when the server shuts down."""
+    """Stops endless streams when the server shuts down, and may listen on a second port."""
+
+    def __init__(self, settings: uvicorn.Config, second_port: int | None = None) -> None:
+        super().__init__(settings)
+        self._second_port = second_port
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self._second_port is None:
+            return
+        settings = self.config
+        kind: Any = settings.http_protocol_class
+        protocol = partial(
+            kind, config=settings, server_state=self.server_state, app_state=self.lifespan.state
+        )
+        try:
+            second = await asyncio.get_running_loop().create_server(
+                protocol, settings.host, self._second_port, backlog=settings.backlog
+            )
+        except OSError as error:
+            log.error("second_port_unusable", port=self._second_port, error=str(error))
+            sys.exit(STARTUP_FAILURE)
+        self.servers.append(second)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         shutdown.requested.set()

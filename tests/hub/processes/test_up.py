@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import ollama
 import psutil
 import pytest
 from openai import OpenAI
@@ -124,6 +125,38 @@ def test_a_taken_port_is_named(tmp_path: Path) -> None:
         refused = manage("up", "--port", str(port), environment=hub_environment(tmp_path))
     assert refused.returncode == 1
     assert f"Port {port} of 127.0.0.1 cannot be used" in refused.stderr
+
+
+def test_a_taken_second_port_is_named(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        environment = hub_environment(tmp_path, HUB_OLLAMA_PORT=port)
+        refused = manage("up", "--port", str(free_port()), environment=environment)
+    assert refused.returncode == 1
+    assert f"Port {port} of 127.0.0.1 cannot be used" in refused.stderr
+    assert "HUB_OLLAMA_PORT" in refused.stderr
+
+
+def test_ollamas_port_has_its_api_at_the_root(running_hub: RunningHub) -> None:
+    url = f"http://127.0.0.1:{running_hub.environment['HUB_OLLAMA_PORT']}"
+    httpx.post(f"{running_hub.url}/api/bases", json={"source": "starter"})
+    client = ollama.Client(host=url)
+    listed = client.list().models
+    assert [model.model for model in listed if model.details.parent_model == ""]
+    name = listed[-1].model
+    asked: Any = [{"role": "user", "content": "Lunch with Ana"}]
+    said = client.chat(name, asked, options={"num_predict": 8}).message.content
+    assert said
+    client._client.close()
+    assert httpx.get(url).text == "Ollama is running"
+    with OpenAI(base_url=f"{url}/v1", api_key="any") as openai:  # as at Ollama
+        same = openai.chat.completions.create(model=name, messages=asked, max_tokens=8)
+    assert same.choices[0].message.content == said
+    for path in ("/models/", "/api/models", "/admin/"):
+        assert httpx.get(f"{url}{path}").status_code != 200
+    assert httpx.get(f"{running_hub.url}/").text != "Ollama is running"
 
 
 def test_another_address_needs_allowed_hosts(tmp_path: Path) -> None:
