@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NotRequired, Protocol, TypedDict, runtime_checkable
@@ -69,19 +69,34 @@ FinishReason = Literal["stop", "length", "tool_calls"]
 
 @dataclass(frozen=True)
 class TokenLogprob:
-    """A candidate token. `text` is its own text, with U+FFFD for half a character."""
+    """A candidate token. `text` is its own text, with U+FFFD for half a character, `data` the bytes
+    that it adds to an answer (none when it ends it)."""
 
     token: int
     text: str
     logprob: float
+    data: bytes = b""
+
+
+@dataclass(frozen=True)
+class PromptToken:
+    """A token of a prompt, as TokenLogprob, and the likeliest ones at its place; the first token has
+    no log-probability and no rivals, since nothing comes before it."""
+
+    token: int
+    text: str
+    data: bytes
+    logprob: float | None = None
+    top: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass(frozen=True)
 class Delta:
     """What one decoding step added to one row. `text` may be empty (half a UTF-8 character).
 
-    `piece` is the token's own text and `top` the likeliest tokens, likeliest first; both only when
-    the row asked for logprobs. `stop` is the stop string that ended the row, if one did.
+    `piece` is the token's own text, `data` the bytes that it adds to the answer and `top` the
+    likeliest tokens, likeliest first; all three only when the row asked for logprobs. `stop` is the
+    stop string that ended the row, if one did.
     """
 
     uid: str
@@ -92,6 +107,7 @@ class Delta:
     piece: str = ""
     top: tuple[TokenLogprob, ...] = ()
     stop: str = ""
+    data: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -194,6 +210,20 @@ class LoadedModel(Protocol):
 
     def encode_text(self, text: str) -> list[int]:
         """Token ids of a plain text, as a completion continues it."""
+        ...
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The text of a prompt that came as token ids."""
+        ...
+
+    def prompt_logprobs(
+        self, prompt: Sequence[int], adapter: Path | None, top: int
+    ) -> Iterator[list[PromptToken]]:
+        """How likely the model finds each token of `prompt` after those before it, with the `top`
+        likeliest ones; piece by piece, each of them one pass through the model.
+
+        Raises PromptTooLong, and BackendError for a token that the model does not have.
+        """
         ...
 
     def parse_tool_calls(
