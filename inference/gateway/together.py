@@ -56,7 +56,7 @@ async def _forward(
             await prompt_cached.wait()
         async with places, aclosing(events):
             async for event in events:
-                if not isinstance(event[1], Started):
+                if not isinstance(event[1], Started | Read):
                     prompt_cached.set()
                 await queue.put(event)
     except Exception as error:

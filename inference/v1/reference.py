@@ -37,6 +37,11 @@ last event of the stream.
 - Usage reports how many tokens of the prompt were in the prefix cache \
 (`prompt_tokens_details.cached_tokens`, `cache_read_input_tokens`).
 - Disconnecting stops the generation.
+- lm-eval scores a model through `/v1/completions`: `lm_eval --model local-completions --model_args \
+model=calendar,base_url=http://127.0.0.1:8000/v1/completions,tokenizer=FOLDER --batch_size 16`, \
+where FOLDER is the base model's, below `storage/base`.
+- LangChain's `OpenAIEmbeddings` sends OpenAI's token numbers by default: set \
+`check_embedding_ctx_length=False`, or install tiktoken beside the hub.
 - `GET /v1/models` answers in Anthropic's form when `anthropic-version` is sent.
 - A tool call that the model writes but that cannot be parsed is an error, never a text: 400 \
 `tool_use_failed` (`invalid_request_error` in Anthropic's form), as at Groq, with everything the \

@@ -309,7 +309,8 @@ class MLXModel:
         if (highest := max(prompt)) >= self._vocabulary:
             raise BackendError(
                 f"The prompt has the token {highest}, but {self.name} ends at "
-                f"{self._vocabulary - 1}; its tokenizer has tokens that were never trained."
+                f"{self._vocabulary - 1}: it is no token of this model, or one of its tokenizer that "
+                "was never trained."
             )
         return room
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import mlx.core as mx
-import numpy as np
 
 from backends.base import PromptToken
 from backends.mlx.sampling.filters import likeliest
@@ -38,8 +37,8 @@ def told(
     said: Sequence[int], read: tuple[mx.array, mx.array, mx.array], pieces: Pieces
 ) -> Iterator[PromptToken]:
     """What `read` found of the tokens `said`."""
-    each, numbers, found = (np.asarray(memoryview(part)) for part in read)
-    for token, logprob, rivals, values in zip(said, each, numbers, found, strict=True):
-        order = sorted(range(len(values)), key=lambda n: -float(values[n]))
-        top = tuple(pieces.candidate(int(rivals[n]), float(values[n])) for n in order)
-        yield PromptToken(token, pieces.text(token), pieces.spelling(token), float(logprob), top)
+    columns: list[Any] = [part.tolist() for part in read]
+    for token, logprob, rivals, values in zip(said, *columns, strict=True):
+        ranked = sorted(zip(rivals, values, strict=True), key=lambda pair: -pair[1])
+        top = tuple(pieces.candidate(rival, value) for rival, value in ranked)
+        yield PromptToken(token, pieces.text(token), pieces.spelling(token), logprob, top)

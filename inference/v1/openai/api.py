@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from asgiref.sync import sync_to_async
@@ -89,5 +90,6 @@ async def completions(request: HttpRequest, payload: CompletionIn) -> Answered:
 async def embeddings(request: HttpRequest, payload: EmbeddingIn) -> dict[str, Any]:
     payload.refuse_unsupported()
     caller = Caller.of(request, OPENAI)
-    made = await generation.embed(payload.model, payload.texts(), caller, payload.dimensions)
+    texts = await asyncio.to_thread(payload.texts)  # tiktoken may have to load its table
+    made = await generation.embed(payload.model, texts, caller, payload.dimensions)
     return bodies.embeddings(made, base64_encoded=payload.encoding_format == "base64")

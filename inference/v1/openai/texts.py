@@ -67,7 +67,9 @@ def _kind(value: Any) -> str:
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, int | float):
         return f"the number {value}"
-    return {str: "a text", list: "a list"}.get(type(value), "an object")
+    if isinstance(value, str):
+        return "a text"
+    return "a list" if isinstance(value, list) else "an object"
 
 
 def embedded(texts: Texts) -> list[str]:
@@ -78,7 +80,7 @@ def embedded(texts: Texts) -> list[str]:
     decode = _cl100k()
     try:
         return [decode(text) for text in texts]
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, OverflowError) as error:
         raise Unsupported("input", f"{_NOT_READ}: one of them is no token of OpenAI's.") from error
 
 
