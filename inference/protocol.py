@@ -47,7 +47,8 @@ class Generate(_Request):
     With `labels` the answer is the likeliest of them, whatever the sampling says, and its one
     piece's log-probability and rivals are those of whole labels.
     With `prompt_logprobs` the answer begins with the prompt's tokens, how likely they were, and that
-    many of the likeliest ones at each place. After `deadline_s` seconds the request fails.
+    many of the likeliest ones at each place. After `deadline_s` seconds the request fails; with
+    `cut_late` what is written until then, or until memory ends, is an answer that ended by its length.
     """
 
     op: Literal["generate"] = "generate"
@@ -67,6 +68,7 @@ class Generate(_Request):
     key_running: int | None = None
     key_waiting: int | None = None
     deadline_s: float | None = None
+    cut_late: bool = False
 
 
 class Embed(_Request):

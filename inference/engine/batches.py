@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
-from inference.engine.failures import failure, out_of_budget
+from inference.engine.failures import failure, out_of_budget, too_late
 from inference.engine.memory.residents import Resident, Residents
 from inference.engine.requests.places import Place
 from inference.engine.requests.rendering import Rendering
@@ -67,7 +67,7 @@ class Batches:
                 row.start_reading(model)
                 resident.rows[row.uid] = row
                 events = [row.started(0), *shown]
-            elif not row.request.sampling.max_tokens:
+            elif row.request.sampling.max_tokens == 0:
                 shown, cached = row.shown(model), 0
                 events = [row.started(0), *shown, *row.finish("length", model)]
             else:
@@ -103,7 +103,7 @@ class Batches:
                 return
             del resident.rows[row.uid]
             prompt = row.end_reading()
-            if row.request.sampling.max_tokens:
+            if row.request.sampling.max_tokens != 0:
                 self._answer(resident, row, prompt)
                 return
             for event in row.finish("length", resident.model):
@@ -159,13 +159,32 @@ class Batches:
             self._remove(resident, row)
             resident.measure()
             tokens = row.prompt_tokens + row.completion_tokens
-            self.fail(row, out_of_budget(tokens, residents.taken))
+            if row.may_be_cut:
+                self._cut(row, resident)
+            else:
+                self.fail(row, out_of_budget(tokens, residents.taken))
 
     def drop(self, row: Row) -> None:
         """Take a row out without a word, if it runs."""
         for resident in self._residents:
             if resident.rows.get(row.uid) is row:
                 self._remove(resident, row)
+
+    def drop_late(self, row: Row) -> None:
+        """Take out a row that missed its deadline: what it wrote is its answer, if that may be."""
+        found = [resident for resident, one in self if one is row]
+        self.drop(row)
+        if row.may_be_cut and found:
+            self._cut(row, found[0])
+        else:
+            self._send(row, too_late(row))
+
+    def _cut(self, row: Row, resident: Resident) -> None:
+        try:
+            for event in row.finish("length", resident.model):
+                self._send(row, event)
+        except Exception as error:
+            self.fail(row, error)
 
     def fail(self, row: Row, error: Exception) -> None:
         self._send(row, failure(error, row))

@@ -50,6 +50,7 @@ class Record:
             request_id=self.request_id,
             correlation_id=self.correlation_id,
             deadline_s=self.request.deadline_s or settings.REQUEST_DEADLINE_S,
+            cut_late=self.request.may_be_cut,
             **self.caller.limits(),
         )
 

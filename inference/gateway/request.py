@@ -59,6 +59,11 @@ class GenerationRequest:
         """How many the request gets; the answers to the first prompt come first."""
         return len(self.prompts) * self.n
 
+    @property
+    def may_be_cut(self) -> bool:
+        """Whether the hub decides how long an answer gets: neither a limit nor a deadline was sent."""
+        return self.sampling.max_tokens is None and self.deadline_s is None
+
     def prompt_of(self, index: int) -> Prompt:
         return self.prompts[index // self.n]
 
@@ -127,9 +132,10 @@ class Caller:
 
     @property
     def at_once(self) -> int:
-        """How many answers to one request are with the engine at once: no more than may run."""
-        running = self.token.max_running if self.token else None
-        return min(MOST_AT_ONCE, running or MOST_AT_ONCE)
+        """How many answers to one request are with the engine at once: no more than may run, nor than
+        may wait, since all of them wait for a moment."""
+        limits = (self.token.max_running, self.token.max_waiting) if self.token else ()
+        return max(1, min([MOST_AT_ONCE, *(limit for limit in limits if limit is not None)]))
 
 
 def answered_by(served: Served) -> str:

@@ -64,9 +64,14 @@ class Row:
         return replace(request.sampling, grammar=model.tool_grammar(tools))
 
     @property
+    def may_be_cut(self) -> bool:
+        """Whether what it has written so far is an answer, when it cannot go on."""
+        return self.request.cut_late and self.completion_tokens > 0
+
+    @property
     def growth(self) -> int:
         """Tokens of context that it will probably still add."""
-        wanted = min(self.request.sampling.max_tokens, MOST_RESERVED)
+        wanted = self.request.sampling.most_tokens(MOST_RESERVED)
         return max(0, wanted - self.completion_tokens)
 
     def started(self, cached_tokens: int) -> Started:

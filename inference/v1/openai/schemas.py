@@ -367,7 +367,8 @@ class CompletionIn(SampledIn):
         Field(
             ge=0,
             le=MOST_TOKENS,
-            description="to the end of the context by default; 0 answers nothing, for `echo`",
+            description="by default to the end of the context, or to where the hub's deadline or its "
+            "memory ends it, as `length`; 0 answers nothing, for `echo`",
         ),
     ] = None
     echo: Annotated[
@@ -406,7 +407,7 @@ class CompletionIn(SampledIn):
 
     def sampling(self) -> Sampling:
         return self._sampling(
-            max_tokens=MOST_TOKENS if self.max_tokens is None else self.max_tokens,
+            max_tokens=self.max_tokens,
             logprobs=self.logprobs is not None,
             top_logprobs=self.logprobs or 0,
         )

@@ -120,13 +120,19 @@ async def test_a_streams_echo_has_the_same_logprobs(client: openai.AsyncOpenAI) 
             assert joined == getattr(whole.logprobs, name)
 
 
-async def test_without_max_tokens_an_answer_ends_where_the_context_does() -> None:
+async def test_without_max_tokens_an_answer_ends_where_the_context_does(settings: Any) -> None:
     await sync_to_async(make_base)()
-    backend = FakeBackend(reply_words=5000)
+    backend = FakeBackend(reply_words=2000, tokens_per_second=500)
     async with running_engine(backend), in_process() as client:
-        answer = await complete(client)
-    assert answer.choices[0].finish_reason == "length"
-    assert answer.usage.total_tokens == 2048
+        answer = await complete(client, prompt="word " * 2000)
+        assert answer.choices[0].finish_reason == "length"
+        assert answer.usage.total_tokens == 2048
+        settings.REQUEST_DEADLINE_S = 0.2  # or at the hub's deadline
+        cut = await complete(client)
+        assert cut.choices[0].finish_reason == "length"
+        assert 0 < cut.usage.completion_tokens < 512
+        with pytest.raises(openai.APIStatusError, match=r"deadline of 0\.1 s"):  # its own counts
+            await complete(client, extra_body={"deadline_s": 0.1})
 
 
 @pytest.mark.parametrize(
