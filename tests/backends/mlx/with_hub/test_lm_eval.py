@@ -104,8 +104,10 @@ async def test_the_score_is_that_of_the_hubs_own_scoring(
 ) -> None:
     monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    from lm_eval.tasks import TaskManager
+
     # Reading the descriptions of its own ten thousand tasks takes 11 s, twice.
-    tasks = functools.partial(lm_eval.tasks.TaskManager, include_defaults=False)
+    tasks = functools.partial(TaskManager, include_defaults=False)
     monkeypatch.setattr("lm_eval.evaluator.TaskManager", tasks)
     endings: list[Any] = [task(tmp_path)]
     found = await asyncio.to_thread(against_the_hub, address, lively_base, endings)
