@@ -38,15 +38,17 @@ class Folder(BaseModel):
 
 
 class Generate(_Request):
-    """Answer `messages`, or continue `text` when there are none, with the base model, changed by
-    the adapter when there is one.
+    """Answer `messages`, or continue `text` or `tokens` when there are none, with the base model,
+    changed by the adapter when there is one.
 
     `tools` are OpenAI's function descriptions, `template` variables of the chat template. Keys take turns: at most `key_running` requests
     of a `key` run and `key_waiting` wait at a time (None: no limit).
     One of `forced_tools` (names) must be called, if there are any.
     With `labels` the answer is the likeliest of them, whatever the sampling says, and its one
     piece's log-probability and rivals are those of whole labels.
-    After `deadline_s` seconds the request fails.
+    With `prompt_logprobs` the answer begins with the prompt's tokens, how likely they were, and that
+    many of the likeliest ones at each place. After `deadline_s` seconds the request fails; with
+    `cut_late` what is written until then, or until memory ends, is an answer that ended by its length.
     """
 
     op: Literal["generate"] = "generate"
@@ -55,6 +57,8 @@ class Generate(_Request):
     adapter: Folder | None = None
     messages: list[Message] = []
     text: str = ""
+    tokens: list[int] = []
+    prompt_logprobs: int | None = None
     tools: list[dict[str, Any]] = []
     template: dict[str, Any] = {}
     forced_tools: list[str] = []
@@ -64,6 +68,7 @@ class Generate(_Request):
     key_running: int | None = None
     key_waiting: int | None = None
     deadline_s: float | None = None
+    cut_late: bool = False
 
 
 class Embed(_Request):
@@ -164,11 +169,32 @@ class Started:
 
 
 class TokenInfo(TypedDict):
-    """A token of the answer with its likeliest rivals: (text, log-probability) pairs."""
+    """A token of the answer with its likeliest rivals: (text, log-probability, bytes). `text` has
+    U+FFFD for half a character, `bytes` are the token's own; all tokens' bytes are the answer's."""
 
     text: str
+    bytes: list[int]
     logprob: float
-    top: list[tuple[str, float]]
+    top: list[tuple[str, float, list[int]]]
+
+
+class ReadToken(TypedDict):
+    """The same for a token of the prompt; the first one has no log-probability."""
+
+    text: str
+    bytes: list[int]
+    logprob: float | None
+    top: list[tuple[str, float, list[int]]]
+
+
+@dataclass(frozen=True)
+class Read:
+    """The next tokens of the prompt with their log-probabilities, when these were requested, and in
+    the first such event the prompt's whole text when it came as token ids."""
+
+    text: str = ""
+    logprobs: list[ReadToken] | None = None
+    event: Literal["read"] = "read"
 
 
 class Called(TypedDict):
@@ -240,9 +266,9 @@ class Reply:
     event: Literal["reply"] = "reply"
 
 
-Event = Queued | Started | Chunk | Done | Failed | Reply
+Event = Queued | Started | Read | Chunk | Done | Failed | Reply
 _EVENTS: dict[str, type[Event]] = {
-    kind.event: kind for kind in (Queued, Started, Chunk, Done, Failed, Reply)
+    kind.event: kind for kind in (Queued, Started, Read, Chunk, Done, Failed, Reply)
 }
 
 

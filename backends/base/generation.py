@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NotRequired, Protocol, TypedDict, runtime_checkable
@@ -38,7 +38,8 @@ class Grammar:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How tokens are chosen. `temperature` 0 is greedy; `seed` makes a draw repeatable.
+    """How tokens are chosen. `max_tokens` None goes on to the end of the context (the request's deadline
+    ends a model that never stops). `temperature` 0 is greedy; `seed` makes a draw repeatable.
 
     `repetition_penalty` divides (multiplies, when negative) the logits of tokens in the last
     `repetition_context` ones, prompt included; presence and frequency penalties are OpenAI's and
@@ -48,7 +49,7 @@ class Sampling:
     has to close them and answer.
     """
 
-    max_tokens: int = 256
+    max_tokens: int | None = 256
     temperature: float = 0.0
     top_p: float = 1.0
     top_k: int = 0
@@ -66,26 +67,44 @@ class Sampling:
     max_kv_tokens: int = 0
     thinking_budget: int | None = None
 
+    def most_tokens(self, room: int) -> int:
+        """Of an answer that has `room` tokens of context left: at least one."""
+        return max(1, room if self.max_tokens is None else min(self.max_tokens, room))
+
 
 FinishReason = Literal["stop", "length", "tool_calls"]
 
 
 @dataclass(frozen=True)
 class TokenLogprob:
-    """A candidate token. `text` is its own text, with U+FFFD for half a character."""
+    """A candidate token. `text` is its own text, with U+FFFD for half a character, `data` the bytes
+    that it adds to an answer (none when it ends it)."""
 
     token: int
     text: str
     logprob: float
+    data: bytes = b""
+
+
+@dataclass(frozen=True)
+class PromptToken:
+    """A token of a prompt, as TokenLogprob, and the likeliest ones at its place; the first token has
+    no log-probability and no rivals, since nothing comes before it."""
+
+    token: int
+    text: str
+    data: bytes
+    logprob: float | None = None
+    top: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass(frozen=True)
 class Delta:
     """What one decoding step added to one row. `text` may be empty (half a UTF-8 character).
 
-    `piece` is the token's own text and `top` the likeliest tokens, likeliest first; both only when
-    the row asked for logprobs; else `logprob` may be 0. `stop` is the stop string that ended the row,
-    if one did.
+    `piece` is the token's own text, `data` the bytes that it adds to the answer and `top` the
+    likeliest tokens, likeliest first; all three only when the row asked for logprobs; else `logprob` may be 0. `stop` is the
+    stop string that ended the row, if one did.
     """
 
     uid: str
@@ -96,6 +115,7 @@ class Delta:
     piece: str = ""
     top: tuple[TokenLogprob, ...] = ()
     stop: str = ""
+    data: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -204,6 +224,20 @@ class LoadedModel(Protocol):
 
     def encode_text(self, text: str) -> list[int]:
         """Token ids of a plain text, as a completion continues it."""
+        ...
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The text of a prompt that came as token ids."""
+        ...
+
+    def prompt_logprobs(
+        self, prompt: Sequence[int], adapter: Path | None, top: int
+    ) -> Iterator[list[PromptToken]]:
+        """How likely the model finds each token of `prompt` after those before it, with the `top`
+        likeliest ones; piece by piece, each of them one pass through the model.
+
+        Raises PromptTooLong, and BackendError for a token that the model does not have.
+        """
         ...
 
     def parse_tool_calls(

@@ -1,6 +1,6 @@
 """The fake's chat template and tokenizer, and how its answers write tool calls.
 
-Words become numbers that cannot be decoded, but tools are spelled byte by byte, so that an answer
+Words become numbers that only the process that made them can decode, but tools are spelled byte by byte, so that an answer
 with a tool call depends on the prompt's tokens alone, as a model's does.
 """
 
@@ -17,6 +17,7 @@ from backends.thoughts import OPEN
 
 _BYTES = 60_000  # from here on a token is a byte of the description of tools
 _OPEN, _CLOSE = "<tool_call>", "</tool_call>"
+_seen: dict[int, str] = {}  # what a token stood for last
 
 
 def encode(
@@ -44,7 +45,15 @@ def unthinking(prompt: Sequence[int]) -> Sequence[int]:
 
 def encode_text(text: str) -> list[int]:
     """One token per word or mark."""
-    return [1000 + zlib.crc32(piece.encode()) % 48000 for piece in re.findall(r"\w+|\S", text)]
+    pieces = re.findall(r"\w+|\S", text)
+    tokens = [1000 + zlib.crc32(piece.encode()) % 48000 for piece in pieces]
+    _seen.update(zip(tokens, pieces, strict=True))
+    return tokens
+
+
+def decode(tokens: Sequence[int]) -> str:
+    """The pieces that this process has encoded, with U+FFFD for the others."""
+    return " ".join(_seen.get(token, "\ufffd") for token in tokens)
 
 
 _THINKING = encode_text(f"<|assistant|>{OPEN}")

@@ -26,6 +26,7 @@ from backends.base import (
     LoadOptions,
     Memory,
     Message,
+    PromptToken,
     Sampling,
     ThoughtMarks,
     TokenLogprob,
@@ -136,6 +137,11 @@ class FakeModel:
     def encode_text(self, text: str) -> list[int]:
         return chat.encode_text(text)
 
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The words that are known, with a space between each two of them."""
+        room_after(tokens, self.context_length, self.name)
+        return chat.decode(tokens)
+
     def parse_tool_calls(
         self, text: str, tools: Sequence[dict[str, Any]]
     ) -> tuple[str, list[ToolCall]]:
@@ -151,6 +157,7 @@ class FakeModel:
 
     def embed(self, prompts: Sequence[Sequence[int]], adapter: Path | None) -> list[list[float]]:
         """The more tokens two prompts share, the closer their vectors."""
+        prompts = [prompt or [END] for prompt in prompts]
         for prompt in prompts:
             room_after(prompt, self.context_length, self.name)
         return [_embedding(prompt, self._adapter_digest(adapter)) for prompt in prompts]
@@ -165,6 +172,18 @@ class FakeModel:
             -0.125 if answer == self._reply else -1 - 4 * _digest_share(prompt, root, answer)
             for answer in answers
         ]
+
+    def prompt_logprobs(
+        self, prompt: Sequence[int], adapter: Path | None, top: int
+    ) -> Iterator[list[PromptToken]]:
+        """Eight tokens at a time; about half of them are the likeliest ones."""
+        room_after(prompt, self.context_length, self.name)
+        root = self._adapter_digest(adapter)
+        read = [_read(prompt, at, root, top) for at in range(len(prompt))]
+        for start in range(0, len(read), 8):
+            if self._step_seconds:
+                time.sleep(self._step_seconds)
+            yield read[start : start + 8]
 
     def add_adapter(self, path: Path) -> None:
         """Raises UnsupportedModel when the folder is no adapter."""
@@ -194,7 +213,7 @@ class FakeModel:
             pieces=chain(_thoughts(sampling), words) if thinks else words,
             root=root,
             sampling=sampling,
-            room=max(1, min(sampling.max_tokens, room)),
+            room=sampling.most_tokens(room),
             tokens=list(prompt),
             stop=StopText(sampling.stop),
             randomness=randomness,
@@ -278,9 +297,9 @@ class FakeModel:
         if not row.sampling.logprobs:
             return Delta(row.uid, text, token, logprob, reason, stop=row.stop.found)
         piece = data.decode(errors="replace")
-        chosen = TokenLogprob(token, piece, logprob)
+        chosen = TokenLogprob(token, piece, logprob, data)
         top = _likeliest(chosen, row.sampling.top_logprobs, row.randomness)
-        return Delta(row.uid, text, token, logprob, reason, piece, top, row.stop.found)
+        return Delta(row.uid, text, token, logprob, reason, piece, top, row.stop.found, data)
 
     def _remember(self, row: _Row) -> None:
         if not row.sampling.max_kv_tokens:
@@ -307,6 +326,19 @@ def _digest_share(prompt: Sequence[int], adapter: bytes, answer: str) -> float:
     return int.from_bytes(hashlib.sha256(whole).digest()[:4]) / 2**32
 
 
+def _read(prompt: Sequence[int], at: int, root: bytes, top: int) -> PromptToken:
+    """The token at a place of a prompt; all before it decides how likely it is."""
+    token, text = prompt[at], ("" if at == 0 else " ") + chat.decode(prompt[at : at + 1])
+    if at == 0:
+        return PromptToken(token, text, text.encode())
+    share, data = _digest_share(prompt[:at], root, text), text.encode()
+    logprob = math.log(0.6 + 0.3 * share if share > 0.5 else 0.01 + share / 8)
+    likeliest = TokenLogprob(token, text, logprob, data)
+    if share <= 0.5:
+        likeliest = TokenLogprob(_token("amber"), " amber", math.log(0.5), b" amber")
+    return PromptToken(token, text, data, logprob, _likeliest(likeliest, top, random.Random(token)))
+
+
 def _allowed_words(sampling: Sampling) -> list[str]:
     """The words that a bias of 50 or more asks for, else all that one of -50 or less leaves."""
     bias = dict(sampling.logit_bias)
@@ -320,10 +352,10 @@ def _likeliest(
     """`chosen`, then words that share what likelihood is left, each half of the one before."""
     others = [word for word in randomness.sample(WORDS, count) if _token(word) != chosen.token]
     left = 1 - math.exp(chosen.logprob)
-    top = [chosen] + [
-        TokenLogprob(_token(word), " " + word, math.log(left / 2 ** (n + 1) + 1e-30))
-        for n, word in enumerate(others)
-    ]
+    top = [chosen]
+    for n, word in enumerate(others):
+        logprob = math.log(left / 2 ** (n + 1) + 1e-30)
+        top.append(TokenLogprob(_token(word), f" {word}", logprob, f" {word}".encode()))
     return tuple(top[:count])
 
 

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
-from inference.engine.failures import failure, out_of_budget
+from inference.engine.failures import failure, out_of_budget, too_late
 from inference.engine.memory.residents import Resident, Residents
 from inference.engine.requests.places import Place
 from inference.engine.requests.rendering import Rendering
@@ -62,11 +62,17 @@ class Batches:
                 events = [started, *row.choose(found)]
                 resident.touch()
                 resident.measure()  # the prompt may be in the cache now
-            else:
-                sampling = row.sampling(model)
-                cached = model.insert(row.uid, prompt, row.place.shared_adapter, sampling)
+            elif row.request.prompt_logprobs is not None:
+                shown, cached = row.shown(model), 0
+                row.start_reading(model)
                 resident.rows[row.uid] = row
-                events = [row.started(cached)]
+                events = [row.started(0), *shown]
+            elif row.request.sampling.max_tokens == 0:
+                shown, cached = row.shown(model), 0
+                events = [row.started(0), *shown, *row.finish("length", model)]
+            else:
+                shown, cached = row.shown(model), self._answer(resident, row, prompt)
+                events = [row.started(cached), *shown]
         except Exception as error:
             self.fail(row, error)
             return True
@@ -78,11 +84,41 @@ class Batches:
         self.counts["cache_hits"] += cached > 0
         return True
 
+    def _answer(self, resident: Resident, row: Row, prompt: list[int]) -> int:
+        """Put a prompt into its model's batch; how many of its tokens were in the cache."""
+        sampling = row.sampling(resident.model)
+        cached = resident.model.insert(row.uid, prompt, row.place.shared_adapter, sampling)
+        resident.rows[row.uid] = row
+        return cached
+
+    def _read(self, resident: Resident) -> None:
+        """One pass over a prompt whose log-probabilities are wanted, of one row at a time: the rows
+        that are being answered wait for it."""
+        row = next((row for row in resident.rows.values() if row.reading), None)
+        if row is None:
+            return
+        try:
+            if (read := row.read()) is not None:
+                self._send(row, read)
+                return
+            del resident.rows[row.uid]
+            prompt = row.end_reading()
+            if row.request.sampling.max_tokens != 0:
+                self._answer(resident, row, prompt)
+                return
+            for event in row.finish("length", resident.model):
+                self._send(row, event)
+            resident.measure()  # the prompt may be in the cache now
+        except Exception as error:
+            resident.rows.pop(row.uid, None)
+            self.fail(row, error)
+
     def step(self) -> None:
         """One step of each batch: the next tokens, and what ends with them."""
         for resident in self._residents:
             if not resident.rows:
                 continue
+            self._read(resident)
             try:
                 deltas = resident.model.step()
             except Exception as error:
@@ -124,13 +160,32 @@ class Batches:
             self._remove(resident, row)
             resident.measure()
             tokens = row.prompt_tokens + row.completion_tokens
-            self.fail(row, out_of_budget(tokens, residents.taken))
+            if row.may_be_cut:
+                self._cut(row, resident)
+            else:
+                self.fail(row, out_of_budget(tokens, residents.taken))
 
     def drop(self, row: Row) -> None:
         """Take a row out without a word, if it runs."""
         for resident in self._residents:
             if resident.rows.get(row.uid) is row:
                 self._remove(resident, row)
+
+    def drop_late(self, row: Row) -> None:
+        """Take out a row that missed its deadline: what it wrote is its answer, if that may be."""
+        found = [resident for resident, one in self if one is row]
+        self.drop(row)
+        if row.may_be_cut and found:
+            self._cut(row, found[0])
+        else:
+            self._send(row, too_late(row))
+
+    def _cut(self, row: Row, resident: Resident) -> None:
+        try:
+            for event in row.finish("length", resident.model):
+                self._send(row, event)
+        except Exception as error:
+            self.fail(row, error)
 
     def fail(self, row: Row, error: Exception) -> None:
         self._send(row, failure(error, row))

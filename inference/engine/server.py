@@ -246,8 +246,14 @@ class Engine:
             )
             if not done and not outbound.complete:
                 self._late += 1
-                self._thread.cancel(row)
-                outbound.put(too_late(row))
+                if request.cut_late:
+                    self._thread.cancel_late(row)
+                    await asyncio.wait(
+                        (gone, sending), timeout=LAST_EVENT_S, return_when=asyncio.FIRST_COMPLETED
+                    )
+                if not outbound.complete:
+                    self._thread.cancel(row)
+                    outbound.put(too_late(row))
             if not done:
                 await asyncio.wait(
                     (gone, sending), timeout=LAST_EVENT_S, return_when=asyncio.FIRST_COMPLETED

@@ -119,6 +119,16 @@ class GenerationThread:
 
         self.call(drop)
 
+    def cancel_late(self, row: Row) -> None:
+        """The same for a row that missed its deadline, which it delivers."""
+
+        def drop() -> None:
+            with self._wake:
+                self._waiting.remove(row)
+            self._batches.drop_late(row)
+
+        self.call(drop)
+
     @property
     def patience(self) -> int:
         """Seconds until what waits now will probably have started."""

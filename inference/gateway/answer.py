@@ -6,23 +6,26 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
-from inference.protocol import Chunk, Done, Started, TokenInfo
+from inference.protocol import Chunk, Done, Read, ReadToken, Started, TokenInfo
 from registry.promotion.resolve import Served
 
 # The events of a request's answers, each with the number of its answer.
-Events = AsyncGenerator[tuple[int, Started | Chunk | Done]]
+Events = AsyncGenerator[tuple[int, Started | Read | Chunk | Done]]
 
 
 @dataclass
 class Answer:
     """One whole answer: its words, and the thoughts before them. `done` has its finish reason, tool calls, usage and timings; `logprobs`
-    its tokens, when they were requested."""
+    its tokens, `prompt` those of its prompt, when they were requested; `prompt_text` is set for a
+    prompt of token ids."""
 
     served: Served
     request_id: str = ""
     text: str = ""
     thoughts: str = ""
     logprobs: list[TokenInfo] = field(default_factory=list)
+    prompt: list[ReadToken] = field(default_factory=list)
+    prompt_text: str = ""
     done: Done = field(init=False)
 
 
@@ -48,6 +51,9 @@ async def collect(served: Served, events: Events, answers: int) -> list[Answer]:
                 whole[index].logprobs += event.logprobs or []
             elif isinstance(event, Started):
                 whole[index].request_id = event.request_id
+            elif isinstance(event, Read):
+                whole[index].prompt += event.logprobs or []
+                whole[index].prompt_text += event.text
             else:
                 whole[index].done = event
     for answer, words, thought in zip(whole, texts, thoughts, strict=True):

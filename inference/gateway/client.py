@@ -19,6 +19,7 @@ from inference.protocol import (
     Load,
     Ping,
     Queued,
+    Read,
     Reply,
     Request,
     Started,
@@ -54,7 +55,7 @@ def engine_absent() -> Unavailable:
     )
 
 
-async def generate(request: Generate) -> AsyncGenerator[Queued | Started | Chunk | Done]:
+async def generate(request: Generate) -> AsyncGenerator[Queued | Started | Read | Chunk | Done]:
     """The engine's events until Done. Close the generator to cancel the request.
 
     Raises the HubError that the engine answered with, Unavailable when there is no engine, and

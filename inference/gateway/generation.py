@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -21,6 +22,7 @@ from inference.gateway.database import in_thread
 from inference.gateway.record import Record, correlation_id
 from inference.gateway.request import Caller, GenerationRequest, answered_by, folders
 from inference.gateway.together import together
+from inference.gateway.vectors import shortened
 from inference.models import InferenceRequest
 from inference.protocol import Count, Done, Embed, Queued, Started
 from registry.errors import HubError
@@ -55,7 +57,7 @@ def _events(
     answers = [
         _answer(served, request, caller, index, streamed) for index in range(request.answers)
     ]
-    return answers[0] if len(answers) == 1 else together(answers, request.n)
+    return answers[0] if len(answers) == 1 else together(answers, request.n, caller.at_once)
 
 
 async def _answer(
@@ -107,12 +109,15 @@ class Embeddings:
 
     served: Served
     request_id: str
-    vectors: list[list[float]]
+    vectors: Sequence[list[float]]
     prompt_tokens: int
 
 
-async def embed(model: str, texts: Sequence[str], caller: Caller) -> Embeddings:
-    """A vector for each of `texts`; logged like an answer without tokens.
+async def embed(
+    model: str, texts: Sequence[str], caller: Caller, dimensions: int | None = None
+) -> Embeddings:
+    """A vector for each of `texts`, of `dimensions` numbers (None: of the model's width); logged like
+    an answer without tokens.
 
     Raises HubError; being cancelled stops the engine too.
     """
@@ -122,19 +127,26 @@ async def embed(model: str, texts: Sequence[str], caller: Caller) -> Embeddings:
     span = tracer.start_span("embeddings", kind=SpanKind.CLIENT, attributes=attributes)
     base, adapter = folders(served)
     vectors: list[list[float]] = []
+    # With dimensions the first text is asked for alone, to learn the width before the others cost.
+    size = EMBED_AT_ONCE if dimensions is None else 1
     try:
-        for first in range(0, len(texts), EMBED_AT_ONCE):
+        while len(vectors) < len(texts):
+            first = len(vectors)
             reply = await client.embed(
                 Embed(
                     correlation_id=record.correlation_id,
                     base=base,
                     adapter=adapter,
-                    texts=list(texts[first : first + EMBED_AT_ONCE]),
+                    texts=list(texts[first : first + size]),
                     **caller.limits(),
                 )
             )
             vectors += reply["vectors"]
             record.prompt_tokens += reply["prompt_tokens"]
+            if size < EMBED_AT_ONCE:
+                await asyncio.to_thread(shortened, vectors, dimensions, served.base_path)
+                size = EMBED_AT_ONCE
+        cut = await asyncio.to_thread(shortened, vectors, dimensions, served.base_path)
         record.status = InferenceRequest.Status.COMPLETED
     except Exception as error:
         _fail(record, error)
@@ -142,7 +154,7 @@ async def embed(model: str, texts: Sequence[str], caller: Caller) -> Embeddings:
     finally:
         _end(span, record)
         await record.write()
-    return Embeddings(served, record.request_id, vectors, record.prompt_tokens)
+    return Embeddings(served, record.request_id, cut, record.prompt_tokens)
 
 
 async def count_tokens(
@@ -176,11 +188,14 @@ def _fail(record: Record, error: Exception) -> None:
 def _attributes(record: Record, operation: str) -> dict[str, str | int | float]:
     # Names: https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-spans/
     sampling = record.request.sampling
+    limit = (
+        {} if sampling.max_tokens is None else {"gen_ai.request.max_tokens": sampling.max_tokens}
+    )
     return {
+        **limit,
         "gen_ai.operation.name": operation,
         "gen_ai.provider.name": "mlx-model-hub",
         "gen_ai.request.model": record.request.model,
-        "gen_ai.request.max_tokens": sampling.max_tokens,
         "gen_ai.request.temperature": sampling.temperature,
         "gen_ai.request.top_p": sampling.top_p,
         "gen_ai.response.model": answered_by(record.served),

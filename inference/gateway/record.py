@@ -14,9 +14,9 @@ from django.db import DatabaseError
 
 from inference.gateway import metrics, unlogged
 from inference.gateway.database import in_thread
-from inference.gateway.request import Caller, GenerationRequest, answered_by
+from inference.gateway.request import Caller, GenerationRequest, TokenPrompt, answered_by
 from inference.models import InferenceRequest
-from inference.protocol import Chunk, Done, Generate, Started, wasted
+from inference.protocol import Chunk, Done, Generate, Read, Started, wasted
 from registry.promotion.resolve import Served
 
 
@@ -38,6 +38,7 @@ class Record:
     done: Done | None = None
     prompt_tokens: int = 0
     completion_tokens: int = 0  # of an answer cut short: the pieces sent
+    prompt_text: str = ""  # of a prompt that came as token ids
     chunks: list[str] = field(default_factory=list)
     thoughts: list[str] = field(default_factory=list)
     written: bool = False
@@ -49,13 +50,16 @@ class Record:
             request_id=self.request_id,
             correlation_id=self.correlation_id,
             deadline_s=self.request.deadline_s or settings.REQUEST_DEADLINE_S,
+            cut_late=self.request.may_be_cut,
             **self.caller.limits(),
         )
 
-    def note(self, event: Started | Chunk | Done) -> None:
+    def note(self, event: Started | Read | Chunk | Done) -> None:
         if isinstance(event, Started):
             self.started = event
             self.prompt_tokens = event.prompt_tokens
+        elif isinstance(event, Read):
+            self.prompt_text += event.text
         elif isinstance(event, Chunk):
             self.chunks.append(event.text)
             self.thoughts.append(event.thoughts)
@@ -121,7 +125,8 @@ class Record:
             row.finish_reason = done.finish_reason
             row.thought_tokens = done.thought_tokens
         if settings.LOG_PROMPTS:
-            row.prompt = request.prompt_of(self.index)
+            prompt = request.prompt_of(self.index)
+            row.prompt = self.prompt_text if isinstance(prompt, TokenPrompt) else prompt
             row.completion = "".join(self.chunks)
             row.thoughts = "".join(self.thoughts) or None
             row.tools = list(request.tools) or None

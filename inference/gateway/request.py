@@ -17,7 +17,17 @@ from registry.storage import paths
 
 MAX_MESSAGES = 1000
 DEFAULT_MAX_TOKENS = 512
-Prompt = Sequence[Message] | str  # a chat to answer, or a text to continue
+MOST_AT_ONCE = 16  # answers to one request that the engine has at the same time
+
+
+@dataclass(frozen=True)
+class TokenPrompt:
+    """A text to continue, as numbers of the model's own tokens."""
+
+    tokens: Sequence[int]
+
+
+Prompt = Sequence[Message] | str | TokenPrompt  # a chat to answer, or a text to continue
 
 
 @dataclass(frozen=True)
@@ -28,7 +38,8 @@ class GenerationRequest:
     there are any; with `one_call` the answer keeps its first call alone. After `deadline_s` seconds
     the request fails; None is the hub's own limit. With `classify` the answer is one of the version's
     labels; None means so where the version has labels and the request is a chat that asks for nothing
-    else (a grammar, tools).
+    else (a grammar, tools). With `prompt_logprobs` the tokens of a text are told, too, and that many
+    of the likeliest ones at each place.
     """
 
     model: str
@@ -41,11 +52,17 @@ class GenerationRequest:
     one_call: bool = False
     deadline_s: float | None = None
     classify: bool | None = None
+    prompt_logprobs: int | None = None
 
     @property
     def answers(self) -> int:
         """How many the request gets; the answers to the first prompt come first."""
         return len(self.prompts) * self.n
+
+    @property
+    def may_be_cut(self) -> bool:
+        """Whether the hub decides how long an answer gets: neither a limit nor a deadline was sent."""
+        return self.sampling.max_tokens is None and self.deadline_s is None
 
     def prompt_of(self, index: int) -> Prompt:
         return self.prompts[index // self.n]
@@ -60,7 +77,7 @@ class GenerationRequest:
         """Those that the answer is one of; [] for an answer in the model's own words. Raises
         Invalid when it shall be one and cannot."""
         own = served.version.answers_with if served.version else []
-        other = self.tools or self.sampling.grammar or isinstance(prompt, str)
+        other = self.tools or self.sampling.grammar or isinstance(prompt, str | TokenPrompt)
         if self.classify and not own:
             raise Invalid(
                 f"{served.label} has no labels to classify with; ask a version of a model whose "
@@ -79,8 +96,10 @@ class GenerationRequest:
         return Generate(
             base=base,
             adapter=adapter,
-            messages=[] if isinstance(prompt, str) else list(prompt),
+            messages=[] if isinstance(prompt, str | TokenPrompt) else list(prompt),
             text=prompt if isinstance(prompt, str) else "",
+            tokens=list(prompt.tokens) if isinstance(prompt, TokenPrompt) else [],
+            prompt_logprobs=self.prompt_logprobs,
             tools=list(self.tools),
             template=dict(self.template),
             forced_tools=list(self.forced_tools),
@@ -110,6 +129,13 @@ class Caller:
             "key_running": self.token.max_running,
             "key_waiting": self.token.max_waiting,
         }
+
+    @property
+    def at_once(self) -> int:
+        """How many answers to one request are with the engine at once: no more than may run, nor than
+        may wait, since all of them wait for a moment."""
+        limits = (self.token.max_running, self.token.max_waiting) if self.token else ()
+        return max(1, min([MOST_AT_ONCE, *(limit for limit in limits if limit is not None)]))
 
 
 def answered_by(served: Served) -> str:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from django.http import StreamingHttpResponse
 
 from inference.gateway.answer import Stream
-from inference.protocol import Chunk, Done
+from inference.protocol import Chunk, Done, Read
 from registry.errors import HubError
 
 
@@ -27,6 +27,13 @@ class Frames(Protocol):
     def fail(self, error: HubError) -> bytes:
         """The stream's last event, when something fails after its start."""
         ...
+
+
+@runtime_checkable
+class ReadingFrames(Frames, Protocol):
+    """Frames of an API that also tells what the model read."""
+
+    def read(self, index: int, read: Read) -> bytes: ...
 
 
 def event_stream(
@@ -48,6 +55,9 @@ async def _encoded(stream: Stream, frames: Frames) -> AsyncGenerator[bytes]:
             async for index, event in events:
                 if isinstance(event, Chunk):
                     yield frames.chunk(index, event)
+                elif isinstance(event, Read):
+                    if isinstance(frames, ReadingFrames):
+                        yield frames.read(index, event)
                 elif isinstance(event, Done):
                     for ended in frames.end(index, event):
                         yield ended

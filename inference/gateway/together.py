@@ -7,14 +7,15 @@ from collections.abc import Sequence
 from contextlib import aclosing
 
 from inference.gateway.answer import Events
-from inference.protocol import Chunk, Done, Started
+from inference.protocol import Chunk, Done, Read, Started
 
 _BUFFERED = 64  # events kept for a slow reader; then the engine's own limit counts
-_Queue = asyncio.Queue[tuple[int, Started | Chunk | Done] | Exception]
+_Queue = asyncio.Queue[tuple[int, Started | Read | Chunk | Done] | Exception]
 
 
-async def together(answers: Sequence[Events], n: int) -> Events:
-    """The events of all `answers` as they come; `n` in a row answer the same prompt.
+async def together(answers: Sequence[Events], n: int, at_once: int) -> Events:
+    """The events of all `answers` as they come; `n` in a row answer the same prompt. At most
+    `at_once` of them are with the engine.
 
     The first of them leads: the others start when it has its first token, so that they find the
     prompt in the prefix cache. The first error of any answer ends them all.
@@ -22,10 +23,11 @@ async def together(answers: Sequence[Events], n: int) -> Events:
     queue: _Queue = asyncio.Queue(_BUFFERED)
     tasks: list[asyncio.Task[None]] = []
     prompt_cached = asyncio.Event()
+    places = asyncio.Semaphore(at_once)
     for index, events in enumerate(answers):
         if leads := index % n == 0:
             prompt_cached = asyncio.Event()
-        forwarding = _forward(events, queue, prompt_cached, leads=leads)
+        forwarding = _forward(events, queue, prompt_cached, places, leads=leads)
         tasks.append(asyncio.create_task(forwarding))
     try:
         running = len(tasks)
@@ -42,14 +44,19 @@ async def together(answers: Sequence[Events], n: int) -> Events:
 
 
 async def _forward(
-    events: Events, queue: _Queue, prompt_cached: asyncio.Event, *, leads: bool
+    events: Events,
+    queue: _Queue,
+    prompt_cached: asyncio.Event,
+    places: asyncio.Semaphore,
+    *,
+    leads: bool,
 ) -> None:
     try:
         if not leads:
             await prompt_cached.wait()
-        async with aclosing(events):
+        async with places, aclosing(events):
             async for event in events:
-                if not isinstance(event[1], Started):
+                if not isinstance(event[1], Started | Read):
                     prompt_cached.set()
                 await queue.put(event)
     except Exception as error:

@@ -59,11 +59,13 @@ class CalledOut(BaseModel):
 
 
 class TokenOut(BaseModel):
-    """A token of the answer and its likeliest rivals, as (text, log-probability)."""
+    """A token of the answer and its likeliest rivals, as (text, log-probability, bytes). All tokens'
+    bytes, joined, are the answer's; half a character has U+FFFD in its text."""
 
     text: str
+    bytes: list[int]
     logprob: float
-    top: list[tuple[str, float]]
+    top: list[tuple[str, float, list[int]]]
 
 
 class InferenceOut(BaseModel):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from inference.protocol import TokenInfo
@@ -11,14 +11,12 @@ from inference.protocol import TokenInfo
 def described(tokens: Iterable[TokenInfo]) -> list[dict[str, Any]]:
     return [
         {
-            **_one(token["text"], token["logprob"]),
-            "top_logprobs": [_one(text, logprob) for text, logprob in token["top"]],
+            **_one(token["text"], token["logprob"], token["bytes"]),
+            "top_logprobs": [_one(*rival) for rival in token["top"]],
         }
         for token in tokens
     ]
 
 
-def _one(text: str, logprob: float) -> dict[str, Any]:
-    # Half a character has no bytes of its own.
-    encoded = None if "\ufffd" in text else list(text.encode())
-    return {"token": text, "logprob": logprob, "bytes": encoded}
+def _one(text: str, logprob: float, data: Sequence[int]) -> dict[str, Any]:
+    return {"token": text, "logprob": logprob, "bytes": data}

@@ -51,6 +51,11 @@ function with one text, `input`. A stream that fails ends with `error` and `resp
 `[model_providers.hub]` with `name = "hub"`, `base_url = "http://127.0.0.1:8000/v1"`, \
 `wire_api = "responses"`. Set `model_context_window` to the model's context, which Codex cannot \
 ask for; its first prompt has some 10,000 tokens.
+- lm-eval scores a model through `/v1/completions`: `lm_eval --model local-completions --model_args \
+model=calendar,base_url=http://127.0.0.1:8000/v1/completions,tokenizer=FOLDER --batch_size 16`, \
+where FOLDER is the base model's, below `storage/base`.
+- LangChain's `OpenAIEmbeddings` sends OpenAI's token numbers by default: set \
+`check_embedding_ctx_length=False`, or install tiktoken beside the hub.
 - `GET /v1/models` answers in Anthropic's form when `anthropic-version` is sent.
 - A tool call that the model writes but that cannot be parsed is an error, never a text: 400 \
 `tool_use_failed` (`invalid_request_error` in Anthropic's form), as at Groq, with everything the \

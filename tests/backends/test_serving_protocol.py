@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from backends.base import (
     BackendError,
     Delta,
+    Grammar,
     LoadedModel,
     PromptTooLong,
     Sampling,
@@ -216,3 +218,59 @@ def test_likelihoods_are_log_probabilities_and_repeat(
         [found[2], found[0]], abs=1e-3
     )
     assert model.likelihoods(prompt, ["yes", "no", "no idea"], adapters[0]) != found
+
+
+# Half characters: the fake spells words in two tokens, and the tiny model draws bytes at will.
+WARM = Sampling(max_tokens=40, temperature=1.2, seed=11, logprobs=True, top_logprobs=4)
+
+
+def test_the_bytes_of_all_tokens_are_the_answers(model: LoadedModel) -> None:
+    halves = 0
+    for seed in range(4):
+        row = run(model, Row(sampling=replace(WARM, seed=seed)))[0]
+        said = b"".join(delta.data for delta in row.deltas)
+        # An answer that ends within a character leaves that out of its text.
+        assert said.decode(errors="replace").rstrip("\ufffd") == row.text.rstrip("\ufffd")
+        halves += sum("\ufffd" in delta.piece for delta in row.deltas)
+        assert all(delta.data for delta in row.deltas[:-1])
+    assert halves
+
+
+def test_as_many_rivals_are_told_as_were_asked_for(model: LoadedModel) -> None:
+    grammar = Grammar("json_schema", '{"enum": [7]}')
+    for sampling in (WARM, replace(WARM, grammar=grammar)):
+        row = run(model, Row(sampling=sampling))[0]
+        assert {len(delta.top) for delta in row.deltas} == {4}
+        assert all(math.isfinite(rival.logprob) for delta in row.deltas for rival in delta.top)
+
+
+def test_a_prompts_tokens_are_told_with_how_likely_they_are(model: LoadedModel) -> None:
+    prompt = model.encode_text("A fox and a crow, and a fox and a crow again, in the old forest.")
+    told = [token for chunk in model.prompt_logprobs(prompt, None, 3) for token in chunk]
+    assert [token.token for token in told] == prompt
+    assert (told[0].logprob, told[0].top) == (None, ())
+    for token in told[1:]:
+        assert -50 < token.logprob < 0
+        assert [one.logprob for one in token.top] == sorted(
+            (one.logprob for one in token.top), reverse=True
+        )
+        assert len(token.top) == 3
+        # The likeliest one has the very number that the list of rivals has.
+        assert token.logprob <= token.top[0].logprob
+        assert (token.logprob == token.top[0].logprob) == (token.token == token.top[0].token)
+    assert model.decode(prompt).split()[:2] == ["A", "fox"]
+
+
+def test_a_prompt_is_told_as_far_as_it_is_read(model: LoadedModel) -> None:
+    """A reader that stops early leaves nothing behind."""
+    reading = model.prompt_logprobs(encode(model, QUESTIONS[2]), None, 0)
+    assert len(next(reading)) >= 1
+    expected = run(model, Row())[0].tokens
+    del reading
+    assert run(model, Row())[0].tokens == expected
+
+
+def test_an_empty_text_has_a_vector(model: LoadedModel) -> None:
+    empty, text = model.embed([[], model.encode_text("A fox.")], None)
+    assert sum(x * x for x in empty) == pytest.approx(1, abs=1e-5)
+    assert empty != text

@@ -1,6 +1,11 @@
 """What the tests of the OpenAI-compatible API ask with the real `openai` client."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
+
+import httpx2
+from openai import AsyncOpenAI
 
 from tests.inference.processes import Hub
 
@@ -30,3 +35,22 @@ def chat(hub: Hub, **more: Any) -> Any:
 def complete(hub: Hub, **more: Any) -> Any:
     asked: dict[str, Any] = {"model": "calendar", "prompt": "Once upon a time", **more}
     return hub.openai.completions.create(**asked)
+
+
+@asynccontextmanager
+async def in_process() -> AsyncIterator[AsyncOpenAI]:
+    """The client of a hub in the test process, whose web side needs no server."""
+    async with web() as http:
+        yield AsyncOpenAI(
+            base_url="http://127.0.0.1/v1", api_key="any", max_retries=0, http_client=http
+        )
+
+
+@asynccontextmanager
+async def web() -> AsyncIterator[httpx2.AsyncClient]:
+    from hub.asgi import application
+
+    served: Any = application
+    transport = httpx2.ASGITransport(served)
+    async with httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1") as http:
+        yield http

@@ -11,8 +11,8 @@ from __future__ import annotations
 import functools
 import gc
 import hashlib
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from backends.base import (
     LoadOptions,
     Memory,
     Message,
+    PromptToken,
     PromptTooLong,
     Sampling,
     ThoughtMarks,
@@ -54,6 +55,7 @@ from backends.mlx.serving.likelihoods import likelihoods, read_prompt
 from backends.mlx.serving.needs import PREFILL, Needs
 from backends.mlx.serving.prefix_cache import PrefixCache
 from backends.mlx.serving.prefix_files import PrefixFiles
+from backends.mlx.serving.reading import chunk_of, read, told
 from backends.mlx.serving.rows import Pieces, Row, vocabulary_size
 from backends.mlx.serving.speculative import Draft, SoloLane
 from backends.mlx.threads import clear_streams_at_end
@@ -188,7 +190,7 @@ class MLXModel:
                 mask=mask,
                 stop=StopText(sampling.stop),
                 sampler=make_sampler(sampling, cuts=cuts),
-                max_tokens=max(1, min(sampling.max_tokens, room)),
+                max_tokens=sampling.most_tokens(room),
                 processors=processors,
             )
             caches = kind.row_caches(self._model)
@@ -276,6 +278,10 @@ class MLXModel:
     def encode_text(self, text: str) -> list[int]:
         return text_tokens(self._tokenizer, text)
 
+    def decode(self, tokens: Sequence[int]) -> str:
+        self._room(tokens)
+        return str(self._tokenizer.decode(list(tokens)))
+
     def parse_tool_calls(
         self, text: str, tools: Sequence[dict[str, Any]]
     ) -> tuple[str, list[ToolCall]]:
@@ -303,21 +309,20 @@ class MLXModel:
         if (highest := max(prompt)) >= self._vocabulary:
             raise BackendError(
                 f"The prompt has the token {highest}, but {self.name} ends at "
-                f"{self._vocabulary - 1}; its tokenizer has tokens that were never trained."
+                f"{self._vocabulary - 1}: it is no token of this model, or one of its tokenizer that "
+                "was never trained."
             )
         return room
 
     def embed(self, prompts: Sequence[Sequence[int]], adapter: Path | None) -> list[list[float]]:
+        # An empty text is one that ends at once.
+        prompts = [prompt or self._ends[:1] for prompt in prompts]
         for prompt in prompts:
             self._room(prompt)
         with readable_errors(_MEMORY), mx.stream(self._stream):
-            self._adapters.routing.selection = (
-                BASE if adapter is None else self._adapters.add(adapter)
-            )
-            try:
+            slot = BASE if adapter is None else self._adapters.add(adapter)
+            with self._selected(slot):
                 return embed(self._model, self.name, prompts)
-            finally:
-                self._adapters.routing.selection = BASE
 
     def likelihoods(
         self, prompt: Sequence[int], answers: Sequence[str], adapter: Path | None
@@ -334,15 +339,42 @@ class MLXModel:
             caches = Kind().row_caches(self._model)
             if self._prefixes.usable:
                 self._prefixes.restore(root, prompt, caches)
-            self._adapters.routing.selection = slot
-            try:
+            with self._selected(slot):
                 first = read_prompt(self._model, prompt, caches, PREFILL[device_kind()][0])
                 found = likelihoods(self._model, first, caches, len(prompt), written)
-            finally:
-                self._adapters.routing.selection = BASE
             if self._prefixes.usable:
                 self._prefixes.keep(root, prompt, caches)
         return found
+
+    def prompt_logprobs(
+        self, prompt: Sequence[int], adapter: Path | None, top: int
+    ) -> Iterator[list[PromptToken]]:
+        self._room(prompt)
+        with readable_errors(_MEMORY), mx.stream(self._stream):
+            slot = BASE if adapter is None else self._adapters.add(adapter)
+            caches = Kind().row_caches(self._model)
+        first, pieces = prompt[0], self._pieces
+        yield [PromptToken(first, pieces.text(first), pieces.spelling(first))]
+        size = chunk_of(self._vocabulary, PREFILL[device_kind()][0])
+        for start in range(0, len(prompt) - 1, size):
+            said = prompt[start + 1 : start + 1 + size]
+            with readable_errors(_MEMORY), mx.stream(self._stream), self._selected(slot):
+                tokens = prompt[start : start + len(said)]
+                found = read(self._model, tokens, said, caches, min(top, self._vocabulary))
+            yield list(told(said, found, pieces))
+        if self._prefixes.usable and len(prompt) > 1:
+            root = self._adapters.identity(slot) + bytes([Kind().bits])
+            with mx.stream(self._stream):
+                self._prefixes.keep(root, prompt[:-1], caches)
+
+    @contextmanager
+    def _selected(self, slot: int) -> Generator[None]:
+        """Compute with the adapter of `slot` outside of a batch."""
+        self._adapters.routing.selection = slot
+        try:
+            yield
+        finally:
+            self._adapters.routing.selection = BASE
 
     @property
     def cache_bytes(self) -> int:

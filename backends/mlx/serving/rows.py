@@ -19,20 +19,63 @@ from backends.mlx.sampling.penalties import Processor
 from backends.mlx.sampling.sampler import RandomSampler, Sampler
 from backends.text import StopText
 
+_UNLIKELY = -9999.0  # OpenAI's number for what is as good as impossible; JSON has no infinity
+
 
 class Pieces:
-    """The text of single tokens inside a text, U+FFFD for parts of characters."""
+    """Single tokens inside a text: their text, U+FFFD for parts of characters, and their bytes."""
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
+        detokenizer = tokenizer.detokenizer
+        self._spelled = getattr(detokenizer, "tokenmap", None)  # as the answer's text is made of
+        self._ends = frozenset(tokenizer.eos_token_ids)
+        # What mlx-lm's detokenizers do to the space before the first word of an answer.
+        self.trims = self._spelled is not None and getattr(detokenizer, "trim_space", True)
         # Some tokenizers drop the space before the first word, so nothing is decoded first.
         self._before = list(tokenizer.encode("a", add_special_tokens=False))[-1:]
         self._skipped = len(tokenizer.decode(self._before))
         self.text = functools.lru_cache(maxsize=16_384)(self._text)
+        self.spelling = functools.lru_cache(maxsize=16_384)(self._spelling)
 
     def _text(self, token: int) -> str:
         text: str = self._tokenizer.decode([*self._before, token])
         return text[self._skipped :]
+
+    def data(self, token: int) -> bytes:
+        """The bytes that it adds to an answer; what ends one adds none."""
+        return b"" if token in self._ends else self.spelling(token)
+
+    def _spelling(self, token: int) -> bytes:
+        text = self.text(token)
+        spelled = self._spelled
+        if spelled is None:  # a tokenizer that mlx-lm only decodes whole
+            [word] = self._tokenizer.convert_ids_to_tokens([token])
+            data = spell(word) if isinstance(word, str) else b""
+            return data if data.decode(errors="replace") == text else text.encode()
+        word = spelled[token] if token < len(spelled) else "!"  # as mlx-lm writes it
+        if isinstance(word, bytes):
+            return word.replace("\u2581".encode(), b" ")
+        return spell(word or "")
+
+    def candidate(self, token: int, logprob: float) -> TokenLogprob:
+        return TokenLogprob(token, self.text(token), max(logprob, _UNLIKELY), self.data(token))
+
+
+def spell(word: str) -> bytes:
+    """The bytes of a token as byte-level tokenizers write it: a printable character for each byte."""
+    return b"".join(_BYTES.get(character) or character.encode() for character in word)
+
+
+def _byte_characters() -> dict[str, bytes]:
+    """GPT-2's alphabet: the printable bytes are themselves, the others follow from U+0100 on."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    characters = {chr(byte): bytes([byte]) for byte in printable}
+    return characters | {chr(256 + n): bytes([byte]) for n, byte in enumerate(others)}
+
+
+_BYTES = _byte_characters()
 
 
 @dataclass(slots=True)
@@ -89,31 +132,35 @@ class Row:
             reason = "stop"
         elif reason == "stop" and self.mask and self.mask.failed:
             reason = "length"  # the grammar could not continue: the answer is incomplete
-        piece, top = self._most_likely(response) if self.sampling.logprobs else ("", ())
+        piece, data, top = self._told(response) if self.sampling.logprobs else ("", b"", ())
         # The row of log-probabilities is evaluated memory: reading it from the host costs 1 µs
         # and, unlike indexing in MLX, does not queue behind the step that already runs.
         logprob = 0.0
         if self.reads or self.sampling.logprobs:
             logprob = float(memoryview(response.logprobs)[response.token])
-        return Delta(self.uid, text, response.token, logprob, reason, piece, top, self.stop.found)
+        stop = self.stop.found
+        return Delta(self.uid, text, response.token, logprob, reason, piece, top, stop, data)
 
-    def _most_likely(self, response: Any) -> tuple[str, tuple[TokenLogprob, ...]]:
+    def _told(self, response: Any) -> tuple[str, bytes, tuple[TokenLogprob, ...]]:
+        """Text and bytes of the response's token, and the likeliest ones."""
         logprobs = np.asarray(memoryview(response.logprobs), np.float32)
         top = tuple(
-            TokenLogprob(token, self.pieces.text(token), float(logprobs[token]))
+            self.pieces.candidate(token, float(logprobs[token]))
             for token in largest(logprobs, self.sampling.top_logprobs)
         )
-        return self.pieces.text(response.token), top
+        text, data = self.pieces.text(response.token), self.pieces.data(response.token)
+        if self.tokens == 1 and self.pieces.trims and data.startswith(b" "):
+            text, data = text.removeprefix(" "), data[1:]
+        return text, data, top
 
 
 def largest(logprobs: np.ndarray[Any, Any], count: int) -> list[int]:
-    """The most likely tokens in order, without impossible ones."""
+    """The most likely tokens in order, impossible ones last."""
     count = min(count, len(logprobs))
     if count < 1:
         return []
     tokens = np.argpartition(logprobs, -count)[-count:]
-    tokens = tokens[np.argsort(-logprobs[tokens], kind="stable")]
-    return [int(token) for token in tokens if logprobs[token] > -np.inf]
+    return [int(token) for token in tokens[np.argsort(-logprobs[tokens], kind="stable")]]
 
 
 def vocabulary_size(model: Any) -> int:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
-from backends.base import Delta, FinishReason, LoadedModel, Sampling
+from backends.base import Delta, FinishReason, LoadedModel, PromptToken, Sampling
 from inference.engine.requests.places import Place
-from inference.engine.requests.text import AnswerText
-from inference.protocol import Called, Chunk, Done, Event, Generate, Started, TokenInfo
+from inference.engine.requests.text import AnswerText, prompt_tokens
+from inference.protocol import Called, Chunk, Done, Event, Generate, Read, Started, TokenInfo
 
 MOST_RESERVED = 1024  # tokens of an answer for which memory is kept free at admission
 
@@ -29,6 +29,7 @@ class Row:
         self.place = place
         self.deliver = deliver
         self.prompt: list[int] | None = None
+        self.reading: Iterator[list[PromptToken]] | None = None  # of its prompt, while it lasts
         self.prompt_tokens = 0
         self.cached_tokens = 0
         self.completion_tokens = 0
@@ -49,7 +50,7 @@ class Row:
                 )
                 marks = model.thought_marks(self.prompt)
             else:
-                self.prompt = model.encode_text(request.text)
+                self.prompt = list(request.tokens) or model.encode_text(request.text)
             self.prompt_tokens = len(self.prompt)
             self._answer = AnswerText(request.tools, request.sampling.logprobs, marks)
         return self.prompt
@@ -67,9 +68,14 @@ class Row:
         return replace(request.sampling, grammar=model.tool_grammar(tools))
 
     @property
+    def may_be_cut(self) -> bool:
+        """Whether what it has written so far is an answer, when it cannot go on."""
+        return self.request.cut_late and self.completion_tokens > 0
+
+    @property
     def growth(self) -> int:
         """Tokens of context that it will probably still add."""
-        wanted = min(self.request.sampling.max_tokens, MOST_RESERVED)
+        wanted = self.request.sampling.most_tokens(MOST_RESERVED)
         return max(0, wanted - self.completion_tokens)
 
     @property
@@ -81,8 +87,29 @@ class Row:
         """The prompt is in the batch: waiting and loading end here."""
         self._inserted = time.perf_counter()
         self.cached_tokens = cached_tokens
-        self.prompt = None
+        if self.reading is None:
+            self.prompt = None
         return Started(self.uid, self.prompt_tokens, self._since_received(self._inserted))
+
+    def shown(self, model: LoadedModel) -> list[Event]:
+        """The text of a prompt that came as token ids. Raises BackendError."""
+        tokens = self.request.tokens
+        return [Read(text=model.decode(tokens))] if tokens else []
+
+    def start_reading(self, model: LoadedModel) -> None:
+        """From here on `read` gives its prompt's log-probabilities."""
+        top = self.request.prompt_logprobs or 0
+        self.reading = model.prompt_logprobs(self.prompt or [], self.place.shared_adapter, top)
+
+    def read(self) -> Read | None:
+        """The next of them, after one pass through the model; None after the last."""
+        tokens = next(self.reading or iter(()), None)
+        return None if tokens is None else Read(logprobs=prompt_tokens(tokens))
+
+    def end_reading(self) -> list[int]:
+        """Its prompt, which now is to be answered."""
+        prompt, self.prompt, self.reading = self.prompt or [], None, None
+        return prompt
 
     def take(self, delta: Delta) -> Chunk | None:
         """Take one more token; the next piece of the answer, if there is one."""
@@ -107,8 +134,12 @@ class Row:
         label, logprob = chosen[0]
         told: TokenInfo = {
             "text": label,
+            "bytes": list(label.encode()),
             "logprob": logprob,
-            "top": chosen[: self.request.sampling.top_logprobs],
+            "top": [
+                (name, value, list(name.encode()))
+                for name, value in chosen[: self.request.sampling.top_logprobs]
+            ],
         }
         chunk = Chunk(label, [told] if self.request.sampling.logprobs else None)
         labels = [(name, math.exp(value)) for name, value in chosen]

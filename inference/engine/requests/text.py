@@ -10,12 +10,14 @@ from backends.base import (
     Delta,
     FinishReason,
     LoadedModel,
+    PromptToken,
     ThoughtMarks,
+    TokenLogprob,
     ToolCall,
 )
 from backends.text import StopText
 from backends.thoughts import Divider
-from inference.protocol import Called, Chunk, TokenInfo, ToolUseFailed
+from inference.protocol import Called, Chunk, ReadToken, TokenInfo, ToolUseFailed
 
 # How a call starts in the templates whose calls mlx-lm can parse.
 MARKERS = (
@@ -32,6 +34,24 @@ MARKERS = (
     "<|python_tag|>",
     "[TOOL_CALLS]",
 )
+
+
+def rivals(top: Sequence[TokenLogprob]) -> list[tuple[str, float, list[int]]]:
+    """As the protocol tells them."""
+    return [(rival.text, rival.logprob, list(rival.data)) for rival in top]
+
+
+def prompt_tokens(tokens: Sequence[PromptToken]) -> list[ReadToken]:
+    """As the protocol tells them."""
+    return [
+        {
+            "text": token.text,
+            "bytes": list(token.data),
+            "logprob": token.logprob,
+            "top": rivals(token.top),
+        }
+        for token in tokens
+    ]
 
 
 class AnswerText:
@@ -59,8 +79,14 @@ class AnswerText:
         """The next piece for the reader, if any."""
         thoughts, words = self._divided(delta.text)
         if self._with_logprobs and not self._thinks:
-            top = [(rival.text, rival.logprob) for rival in delta.top]
-            self._logprobs.append({"text": delta.piece, "logprob": delta.logprob, "top": top})
+            self._logprobs.append(
+                {
+                    "text": delta.piece,
+                    "bytes": list(delta.data),
+                    "logprob": delta.logprob,
+                    "top": rivals(delta.top),
+                }
+            )
         if not self._tools:
             return self._chunk(words, thoughts)
         if not self._whole and words.lstrip().startswith("{"):

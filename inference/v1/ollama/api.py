@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from asgiref.sync import sync_to_async
@@ -126,7 +127,7 @@ async def embed(request: HttpRequest, payload: EmbedIn) -> HttpResponse:
 @api.post("/api/embeddings", summary="The vector of a text, in the older form")
 async def embeddings(request: HttpRequest, payload: OneEmbeddingIn) -> HttpResponse:
     payload.refuse_unsupported()
-    vectors: list[list[float]] = [[]]
+    vectors: Sequence[list[float]] = [[]]
     if payload.prompt:
         caller = Caller.of(request, OLLAMA)
         vectors = (await generation.embed(payload.named, [payload.prompt], caller)).vectors

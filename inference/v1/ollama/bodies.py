@@ -11,8 +11,9 @@ from typing import Any
 
 from inference.gateway.answer import Answer
 from inference.gateway.generation import Embeddings
-from inference.protocol import Called, Chunk, Done, TokenInfo
+from inference.protocol import Called, Chunk, Done
 from inference.v1.errors import failed
+from inference.v1.logprobs import described
 from registry.errors import HubError
 
 LINES = "application/x-ndjson"
@@ -49,20 +50,6 @@ def _end(done: Done) -> dict[str, Any]:
     }
 
 
-def _logprobs(tokens: Iterable[TokenInfo]) -> list[dict[str, Any]]:
-    return [
-        {
-            **_logprob(token["text"], token["logprob"]),
-            "top_logprobs": [_logprob(text, logprob) for text, logprob in token["top"]],
-        }
-        for token in tokens
-    ]
-
-
-def _logprob(text: str, logprob: float) -> dict[str, Any]:
-    return {"token": text, "logprob": logprob, "bytes": list(text.encode())}
-
-
 def _tool_calls(calls: Iterable[Called]) -> list[dict[str, Any]]:
     return [
         {
@@ -91,7 +78,7 @@ def generate(model: str, answer: Answer) -> dict[str, Any]:
 
 
 def _whole(model: str, answer: Answer) -> dict[str, Any]:
-    logprobs = {"logprobs": _logprobs(answer.logprobs)} if answer.logprobs else {}
+    logprobs = {"logprobs": described(answer.logprobs)} if answer.logprobs else {}
     return {**_head(model), **logprobs}
 
 
@@ -138,7 +125,7 @@ class ChatLines:
     def chunk(self, index: int, chunk: Chunk) -> bytes:
         if chunk.logprobs is None and not chunk.thoughts:
             return self._text(chunk.text) if chunk.text else b""
-        more = {} if chunk.logprobs is None else {"logprobs": _logprobs(chunk.logprobs)}
+        more = {} if chunk.logprobs is None else {"logprobs": described(chunk.logprobs)}
         return self._line(self._said(chunk.text, chunk.thoughts), done=False, **more)
 
     def end(self, index: int, done: Done) -> list[bytes]:

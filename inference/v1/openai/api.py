@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from asgiref.sync import sync_to_async
@@ -76,17 +77,19 @@ async def chat_completions(request: HttpRequest, payload: ChatCompletionIn) -> A
 )
 async def completions(request: HttpRequest, payload: CompletionIn) -> Answered:
     wanted, caller = payload.request(), Caller.of(request, OPENAI)
-    echoes = payload.prompts if payload.echo else []
+    echo = bool(payload.echo)
     if payload.stream:
         stream = await generation.stream(wanted, caller)
-        chunks = bodies.TextChunks(stream, wanted, payload.include_usage, echoes)
+        chunks = bodies.TextChunks(stream, wanted, payload.include_usage, echo)
         return event_stream(stream, chunks)
     answers = await generation.generate(wanted, caller)
-    return JsonResponse(bodies.text_completion(answers, wanted, echoes))
+    return JsonResponse(bodies.text_completion(answers, wanted, echo))
 
 
 @api.post("/embeddings", summary="Vectors of texts")
 async def embeddings(request: HttpRequest, payload: EmbeddingIn) -> dict[str, Any]:
     payload.refuse_unsupported()
-    made = await generation.embed(payload.model, payload.texts, Caller.of(request, OPENAI))
+    caller = Caller.of(request, OPENAI)
+    texts = await asyncio.to_thread(payload.texts)  # tiktoken may have to load its table
+    made = await generation.embed(payload.model, texts, caller, payload.dimensions)
     return bodies.embeddings(made, base64_encoded=payload.encoding_format == "base64")

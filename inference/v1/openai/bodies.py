@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import codecs
 import json
 import struct
 import time
@@ -15,7 +16,7 @@ from inference.gateway.answer import Answer, Stream
 from inference.gateway.generation import Embeddings
 from inference.gateway.request import GenerationRequest, answered_by
 from inference.gateway.streaming import frame
-from inference.protocol import Called, Chunk, Done, TokenInfo
+from inference.protocol import Called, Chunk, Done, Read, ReadToken, TokenInfo
 from inference.v1.errors import failed
 from inference.v1.logprobs import described
 from registry.errors import HubError
@@ -87,17 +88,19 @@ def chat_completion(answers: Sequence[Answer], request: GenerationRequest) -> di
 
 
 def text_completion(
-    answers: Sequence[Answer], request: GenerationRequest, echoes: Sequence[str]
+    answers: Sequence[Answer], request: GenerationRequest, echo: bool
 ) -> dict[str, Any]:
-    """`echoes` are the prompts when they come before their answers, else empty."""
+    """With `echo` the prompts come before their answers."""
     choices = []
     for index, answer in enumerate(answers):
-        echo = echoes[index // request.n] if echoes else ""
-        logprobs = _text_logprobs(answer.logprobs, 0) if request.sampling.logprobs else None
+        said = _prompt_text(request, index, answer.prompt_text) if echo else ""
+        logprobs = None
+        if request.sampling.logprobs:
+            logprobs = _text_logprobs([*answer.prompt, *answer.logprobs], Places(said))
         choices.append(
             {
                 "index": index,
-                "text": echo + answer.text,
+                "text": said + answer.text,
                 "logprobs": logprobs,
                 "finish_reason": answer.done.finish_reason,
             }
@@ -132,18 +135,60 @@ def _chat_logprobs(tokens: Iterable[TokenInfo]) -> dict[str, Any]:
     return {"content": described(tokens), "refusal": None}
 
 
-def _text_logprobs(tokens: Sequence[TokenInfo], offset: int) -> dict[str, Any]:
-    """The old form. `offset` is the number of characters before the first of `tokens`."""
-    offsets = []
-    for token in tokens:
-        offsets.append(offset)
-        offset += len(token["text"])
+def _prompt_text(request: GenerationRequest, index: int, read: str) -> str:
+    """The prompt of answer `index`; `read` is what the engine says when it came as tokens."""
+    prompt = request.prompt_of(index)
+    return prompt if isinstance(prompt, str) else read
+
+
+class Places:
+    """Where each token begins in the text of one choice, in characters. `prompt` is the text that
+    comes before the answer."""
+
+    def __init__(self, prompt: str = "") -> None:
+        self._ahead = prompt.encode()  # until the first token of it
+        self._at = 0
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def next(self, token: TokenInfo | ReadToken) -> int:
+        at, data = self._at, bytes(token["bytes"])
+        if self._ahead and not self._ahead.startswith(data):
+            # What a tokenizer puts before every text: a token of its own, or a space.
+            data = data[1:] if data[:1] == b" " and self._ahead.startswith(data[1:]) else b""
+        if data:
+            self._ahead = b""
+        self._at += len(self._decoder.decode(data))
+        return at
+
+
+def _text_logprobs(tokens: Sequence[TokenInfo | ReadToken], places: Places) -> dict[str, Any]:
+    """The old form."""
     return {
-        "tokens": [token["text"] for token in tokens],
+        "tokens": [_name(token["text"], token["bytes"]) for token in tokens],
         "token_logprobs": [token["logprob"] for token in tokens],
-        "top_logprobs": [dict(token["top"]) for token in tokens],
-        "text_offset": offsets,
+        "top_logprobs": [_rivals(token) for token in tokens],
+        "text_offset": [places.next(token) for token in tokens],
     }
+
+
+def _rivals(token: TokenInfo | ReadToken) -> dict[str, float] | None:
+    """By name, and the token itself among them, as at OpenAI; null for the first of a prompt."""
+    logprob = token["logprob"]
+    if logprob is None:
+        return None
+    named: dict[str, float] = {}
+    for text, value, data in token["top"]:
+        named.setdefault(_name(text, data), value)  # the likeliest of those that read the same
+    if named:
+        named.setdefault(_name(token["text"], token["bytes"]), logprob)
+    return named
+
+
+def _name(text: str, data: Sequence[int]) -> str:
+    """Parts of characters are told by their bytes, as at OpenAI: as texts they would all be one."""
+    if "\ufffd" not in text or text.encode() == bytes(data):
+        return text
+    return "bytes:" + "".join(f"\\x{byte:02x}" for byte in data)
 
 
 # --------------------------------------------------------------------------- streams
@@ -220,8 +265,7 @@ class ChatChunks:
 
 
 class TextChunks(ChatChunks):
-    """The same for plain completions. `echoes` are the prompts when they come before their
-    answers, else empty."""
+    """The same for plain completions. With `echo` the prompts come before their answers."""
 
     _kind, _prefix = "text_completion", "cmpl"
     _opening, _closing = '"text": ', ""
@@ -232,20 +276,27 @@ class TextChunks(ChatChunks):
         stream: Stream,
         request: GenerationRequest,
         include_usage: bool,
-        echoes: Sequence[str],
+        echo: bool,
     ) -> None:
         super().__init__(stream, request, include_usage)
-        self._echoes = echoes
-        self._sent = [0] * request.answers  # characters, for the offsets of logprobs
+        self._echo = echo
+        answers = range(request.answers)
+        self._echoed = [_prompt_text(request, n, "") if echo else "" for n in answers]
+        self._places = [Places(echoed) for echoed in self._echoed]
 
     def start(self) -> list[bytes]:
-        n = self._request.n
-        answers = range(self._request.answers if self._echoes else 0)
-        return [self._text(index, self._echoes[index // n]) for index in answers]
+        return [self._text(index, text) for index, text in enumerate(self._echoed) if text]
+
+    def read(self, index: int, read: Read) -> bytes:
+        if read.text and self._echo:
+            self._places[index] = Places(read.text)
+            return self._text(index, read.text)
+        if read.logprobs is None:
+            return b""
+        return self._choice(index, logprobs=_text_logprobs(read.logprobs, self._places[index]))
 
     def chunk(self, index: int, chunk: Chunk) -> bytes:
         if chunk.logprobs is None:
             return self._text(index, chunk.text)
-        logprobs = _text_logprobs(chunk.logprobs, self._sent[index])
-        self._sent[index] += sum(len(token["text"]) for token in chunk.logprobs)
+        logprobs = _text_logprobs(chunk.logprobs, self._places[index])
         return self._choice(index, text=chunk.text, logprobs=logprobs)

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, cast
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from backends.base import Grammar, Message, Sampling
-from inference.gateway.request import DEFAULT_MAX_TOKENS, MAX_MESSAGES, GenerationRequest
+from inference.gateway.request import (
+    DEFAULT_MAX_TOKENS,
+    MAX_MESSAGES,
+    GenerationRequest,
+    Prompt,
+    TokenPrompt,
+)
 from inference.v1 import thinking
 from inference.v1.compatibility import (
     CompatibleRequest,
@@ -19,11 +25,14 @@ from inference.v1.compatibility import (
     Text,
 )
 from inference.v1.openai import messages as openai_messages
+from inference.v1.openai import texts
 from inference.v1.openai.messages import ChatMessageIn, NamedTool, ToolChoice, ToolIn
 from inference.v1.thinking import Budget, Effort, TemplateVariables, Thinking
 
 MAX_ANSWERS = 16  # answers of one request
-MAX_TEXTS = 256  # of one request for embeddings
+MOST_TOKENS = 131_072  # of an answer
+MAX_PROMPTS = 256  # of one request for completions, and their answers
+MAX_TEXTS = 2048  # of one request for embeddings
 _LABEL = "labels the request"
 
 
@@ -338,36 +347,58 @@ class CompletionIn(SampledIn):
     }
 
     prompt: Annotated[
-        Annotated[str, Field(min_length=1, max_length=1_000_000)]
-        | Annotated[
-            list[Annotated[str, Field(min_length=1, max_length=1_000_000)]],
-            Field(min_length=1, max_length=MAX_ANSWERS),
-        ],
-        Field(description="a text or several; token numbers are refused"),
+        str | list[str] | list[int] | list[list[int]],
+        Field(
+            description=f"a text or up to {MAX_PROMPTS}, or the numbers of the model's own tokens, "
+            "of one text or of several"
+        ),
     ]
+    max_tokens: Annotated[
+        int | None,
+        Field(
+            ge=0,
+            le=MOST_TOKENS,
+            description="by default to the end of the context, or to where the hub's deadline or its "
+            "memory ends it, as `length`; 0 answers nothing, for `echo`",
+        ),
+    ] = None
     echo: Annotated[
         bool | None,
-        Field(description="puts the prompt before its answer; cannot be combined with logprobs"),
+        Field(
+            description="puts the prompt before its answer, with `logprobs` those of its tokens, too"
+        ),
     ] = None
-    logprobs: Annotated[int | None, Field(ge=0, le=5)] = None
+    logprobs: Annotated[
+        int | None,
+        Field(
+            ge=0,
+            le=20,
+            description="0 to 20 of the likeliest tokens, and the token itself; half a character is "
+            "named by its bytes",
+        ),
+    ] = None
+
+    @field_validator("prompt", mode="before")
+    @classmethod
+    def _several(cls, prompt: Any) -> texts.Texts:
+        return texts.several(prompt, MAX_PROMPTS)
 
     @model_validator(mode="after")
     def _goes_together(self) -> CompletionIn:
-        if self.echo and self.logprobs is not None:
-            raise ValueError(
-                "echo cannot be combined with logprobs: those of the prompt are not computed"
-            )
-        if (self.n or 1) * len(self.prompts) > MAX_ANSWERS:
-            raise ValueError(f"n times the number of prompts may be at most {MAX_ANSWERS}")
+        if (self.n or 1) * len(self.prompt) > MAX_PROMPTS:
+            raise ValueError(f"n times the number of prompts may be at most {MAX_PROMPTS}")
         return self
 
     @property
-    def prompts(self) -> list[str]:
-        return [self.prompt] if isinstance(self.prompt, str) else self.prompt
+    def prompts(self) -> list[Prompt]:
+        return [
+            prompt if isinstance(prompt, str) else TokenPrompt(cast(list[int], prompt))
+            for prompt in self.prompt
+        ]
 
     def sampling(self) -> Sampling:
         return self._sampling(
-            max_tokens=self.max_tokens or DEFAULT_MAX_TOKENS,
+            max_tokens=self.max_tokens,
             logprobs=self.logprobs is not None,
             top_logprobs=self.logprobs or 0,
         )
@@ -381,6 +412,7 @@ class CompletionIn(SampledIn):
             sampling=self.sampling(),
             n=self.n or 1,
             deadline_s=self.deadline_s,
+            prompt_logprobs=self.logprobs if self.echo else None,
         )
 
 
@@ -388,21 +420,33 @@ class EmbeddingIn(CompatibleRequest):
     """Texts to embed: the mean of the model's last hidden states, of unit length."""
 
     IGNORED: ClassVar = {"user": _LABEL}
-    REFUSED: ClassVar = {"dimensions": Refused("a vector has the width of the model")}
 
     model: ModelName
     input: Annotated[
-        Annotated[str, Field(min_length=1, max_length=1_000_000)]
-        | Annotated[
-            list[Annotated[str, Field(min_length=1, max_length=1_000_000)]],
-            Field(min_length=1, max_length=MAX_TEXTS),
-        ],
-        Field(description=f"a text, or up to {MAX_TEXTS}; token numbers are refused"),
+        str | list[str] | list[int] | list[list[int]],
+        Field(
+            description=f"a text, or up to {MAX_TEXTS}; an empty one is read as the token that ends "
+            "a text. Numbers of tokens are read as OpenAI's (cl100k_base), as LangChain sends them, "
+            "when the package tiktoken is installed beside the hub"
+        ),
     ]
     encoding_format: Annotated[
         Literal["float", "base64"] | None, Field(description="float or base64 (little-endian)")
     ] = None
+    dimensions: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            description="fewer than the model's width only for a model that was trained for it "
+            "(`matryoshka_dimensions` or `is_matryoshka` in its config.json)",
+        ),
+    ] = None
 
-    @property
+    @field_validator("input", mode="before")
+    @classmethod
+    def _several(cls, texts_in: Any) -> texts.Texts:
+        return texts.several(texts_in, MAX_TEXTS, empty=True)
+
     def texts(self) -> list[str]:
-        return [self.input] if isinstance(self.input, str) else self.input
+        """Raises Unsupported."""
+        return texts.embedded(cast(texts.Texts, self.input))

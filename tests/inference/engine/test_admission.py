@@ -139,6 +139,30 @@ async def test_a_request_past_its_deadline_ends_with_what_it_has() -> None:
     assert chunks <= getattr(caught.value, "completion_tokens", 0) <= chunks + 2
 
 
+async def test_an_answer_whose_length_nobody_chose_is_cut_at_its_deadline() -> None:
+    base = make_base_folder()
+    async with running_engine(FakeBackend(**SLOW), max_rows=1) as engine:
+        request = asked(base, "one", deadline_s=0.3).model_copy(
+            update={"cut_late": True, "sampling": Sampling(max_tokens=None)}
+        )
+        waiting = request.model_copy(update={"request_id": "two", "deadline_s": 0.1})
+        running = asyncio.create_task(events_of(request))
+        await until(lambda: engine.stats()["running"] == 1)
+        with pytest.raises(DeadlineExceeded, match="while it waited"):  # it has no answer yet
+            await events_of(waiting)
+        events = await running
+        assert engine.stats()["late"] == 2
+        await until(lambda: engine.stats()["running"] == 0, timeout=0.1)
+    *_, done = events
+    assert isinstance(done, Done)
+    assert done.finish_reason == "length"
+    assert done.completion_tokens >= sum(isinstance(event, Chunk) for event in events) > 3
+
+
+async def events_of(request: Generate) -> list[object]:
+    return [event async for event in client.generate(request)]
+
+
 async def test_a_deadline_counts_while_waiting_too() -> None:
     base = make_base_folder()
     async with running_engine(FakeBackend(**SLOW), max_rows=1) as engine:

@@ -94,14 +94,19 @@ def test_without_tools_nothing_is_held_back() -> None:
 
 def test_logprobs_are_told_for_every_token_in_order() -> None:
     answer = AnswerText([], with_logprobs=True)
-    rival = TokenLogprob(2, "b", -2.0)
+    rival = TokenLogprob(2, "b", -2.0, b"b")
     chunks = [
-        answer.take(Delta("a", text, 1, -0.5, piece=piece, top=(rival,)))
-        for text, piece in (("", "\ufffd"), ("é", "\ufffd"), ("x", "x"))
+        answer.take(Delta("a", text, 1, -0.5, piece=piece, top=(rival,), data=data))
+        for text, piece, data in (
+            ("", "\ufffd", b"\xc3"),
+            ("é", "\ufffd", b"\xa9"),
+            ("x", "x", b"x"),
+        )
     ]
     told = [entry for chunk in chunks if chunk for entry in chunk.logprobs or []]
     assert [entry["text"] for entry in told] == ["\ufffd", "\ufffd", "x"]
-    assert told[0]["top"] == [("b", -2.0)]
+    assert bytes(byte for entry in told for byte in entry["bytes"]).decode() == "éx"
+    assert told[0]["top"] == [("b", -2.0, [98])]
 
 
 async def events_of(request: Generate) -> list[Any]:

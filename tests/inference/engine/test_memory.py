@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 
 from backends.base import LoadOptions, Sampling
-from backends.fake import FakeBackend
+from backends.fake import FakeBackend, generation
 from backends.fake.generation import BYTES_PER_TOKEN
+from inference.engine import batches
 from inference.engine.memory import neighbours, residents
 from inference.engine.requests.places import place
 from inference.gateway import client
-from inference.protocol import Folder, Generate, Load, Unload
+from inference.protocol import Done, Folder, Generate, Load, Unload
 from registry.errors import HubError, NotFound, Unavailable
 from registry.storage import artifacts, paths
 from tests.inference.builders import make_adapter, make_adapter_folder, make_base_folder
@@ -94,6 +95,23 @@ async def test_what_grows_beyond_the_budget_is_refused_and_the_engine_lives() ->
         assert caught.value.retry_after > 0
         assert await text_of(ask(base, max_tokens=3))
         assert engine.stats()["models_bytes"] <= engine.stats()["budget_bytes"]
+
+
+async def test_an_answer_whose_length_nobody_chose_is_cut_where_memory_ends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(generation, "BYTES_PER_TOKEN", 4000)
+    monkeypatch.setattr(batches, "_MEMORY_EVERY_S", 0)
+    base = make_base_folder()
+    backend = FakeBackend(reply_words=1900, tokens_per_second=300)
+    async with running_engine(backend, budget_bytes=weights("tiny") + 600_000) as engine:
+        update = {"cut_late": True, "sampling": Sampling(max_tokens=None)}
+        events = [event async for event in client.generate(ask(base).model_copy(update=update))]
+        assert engine.stats()["running"] == 0
+    done = events[-1]
+    assert isinstance(done, Done)
+    assert done.finish_reason == "length"
+    assert 100 < done.completion_tokens < 1500
 
 
 async def test_a_request_that_fits_only_alone_waits_for_its_turn() -> None:

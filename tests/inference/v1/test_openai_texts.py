@@ -1,5 +1,6 @@
 """Plain completions and embeddings with the real `openai` client, real processes."""
 
+import re
 from typing import Any
 
 import openai
@@ -47,11 +48,19 @@ def test_logprobs_have_the_old_form(hub: Hub) -> None:
     streamed = [c.choices[0].logprobs for c in complete(hub, logprobs=2, max_tokens=5, stream=True)]
     offsets = [offset for one in streamed if one for offset in one.text_offset]
     assert offsets == told.text_offset
+    text = answer.choices[0].text
+    ends = [*offsets[1:], len(text)]
+    pieces = [text[start:end] for start, end in zip(offsets, ends, strict=True)]
+    # Half a character is named by its bytes, and begins where the whole one does.
+    assert all(
+        piece == token or token.startswith("bytes:\\x")
+        for piece, token in zip(pieces, told.tokens, strict=True)
+    )
 
 
 @pytest.mark.parametrize(
     ("more", "param"),
-    [({"best_of": 3}, "best_of"), ({"suffix": "end"}, "suffix"), ({"prompt": [1, 2]}, "prompt")],
+    [({"best_of": 3}, "best_of"), ({"suffix": "end"}, "suffix")],
 )
 def test_what_completions_do_not_honour_is_refused(hub: Hub, more: Any, param: str) -> None:
     with pytest.raises(openai.BadRequestError) as caught:
@@ -73,3 +82,18 @@ def test_texts_are_embedded(hub: Hub) -> None:
 
 def _dot(one: list[float], other: list[float]) -> float:
     return sum(a * b for a, b in zip(one, other, strict=True))
+
+
+def test_parts_of_characters_are_named_by_their_bytes(hub: Hub) -> None:
+    """As texts they would all be U+FFFD: one name for many rivals."""
+    told = complete(hub, prompt="Cats", n=8, temperature=1, seed=5, logprobs=3)
+    names = [name for choice in told.choices for name in choice.logprobs.tokens]
+    halves = [name for name in names if name.startswith("bytes:")]
+    assert halves
+    assert not any("\ufffd" in name for name in names)
+    assert re.fullmatch(r"bytes:(\\x[0-9a-f]{2})+", halves[0])
+    assert all(
+        len(top) == 3 and name in top
+        for choice in told.choices
+        for name, top in zip(choice.logprobs.tokens, choice.logprobs.top_logprobs, strict=True)
+    )

@@ -25,7 +25,7 @@ def recorded(name: str) -> ResponseIn:
 
 def turns(request: GenerationRequest) -> Sequence[Message]:
     [chat] = request.prompts
-    assert not isinstance(chat, str)
+    assert isinstance(chat, list)
     return chat
 
 

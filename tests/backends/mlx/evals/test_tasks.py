@@ -1,4 +1,4 @@
-"""lm-eval's failures in a person's words; the package itself is not installed here."""
+"""lm-eval's failures in a person's words; the package itself is asked in with_hub/test_lm_eval.py."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from backends import lm_eval
 from backends.base import BackendError
 from backends.mlx import MLXBackend
 from backends.mlx.evals import tasks
@@ -36,8 +35,8 @@ def test_a_failure_is_one_sentence(error: Exception, expected: str) -> None:
     assert "\n" not in sentence
 
 
-@pytest.mark.skipif(lm_eval.installed(), reason="lm-eval is installed")
-def test_without_the_package_it_says_so(tmp_path: Path) -> None:
+def test_without_the_package_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "lm_eval", None)
     with pytest.raises(BackendError, match="cannot be imported"):
         MLXBackend().run_lm_eval(tmp_path, None, ["arc_easy"], 1, lambda: None)
 
