@@ -92,6 +92,10 @@ class Config(BaseSettings):
             ge=1, le=10_000, description="Inference requests that may wait; further ones get 429"
         ),
     ] = 64
+    unknown_parameters: Annotated[
+        Literal["ignore", "refuse"],
+        Field(description="What /v1 does with parameters that it does not know or cannot heed"),
+    ] = "ignore"
     request_deadline_s: Annotated[
         float, Field(gt=0, description="Seconds after which an unfinished request gets 504")
     ] = 600.0

@@ -181,6 +181,7 @@ SILENCED_SYSTEM_CHECKS = [
 
 LOG_PROMPTS = config.log_prompts
 MAX_QUEUE = config.max_queue
+UNKNOWN_PARAMETERS = config.unknown_parameters
 REQUEST_DEADLINE_S = config.request_deadline_s
 DRAIN_S = config.drain_s
 MODEL_IDLE_S = config.model_idle_s

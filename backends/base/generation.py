@@ -35,7 +35,8 @@ class Grammar:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How tokens are chosen. `temperature` 0 is greedy; `seed` makes a draw repeatable.
+    """How tokens are chosen. `max_tokens` None goes on to the end of the context (the request's deadline
+    ends a model that never stops). `temperature` 0 is greedy; `seed` makes a draw repeatable.
 
     `repetition_penalty` divides (multiplies, when negative) the logits of tokens in the last
     `repetition_context` ones, prompt included; presence and frequency penalties are OpenAI's and
@@ -45,7 +46,7 @@ class Sampling:
     has to close them and answer.
     """
 
-    max_tokens: int = 256
+    max_tokens: int | None = 256
     temperature: float = 0.0
     top_p: float = 1.0
     top_k: int = 0
@@ -62,6 +63,10 @@ class Sampling:
     grammar: Grammar | None = None
     max_kv_tokens: int = 0
     thinking_budget: int | None = None
+
+    def most_tokens(self, room: int) -> int:
+        """Of an answer that has `room` tokens of context left: at least one."""
+        return max(1, room if self.max_tokens is None else min(self.max_tokens, room))
 
 
 FinishReason = Literal["stop", "length", "tool_calls"]

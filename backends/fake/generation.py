@@ -187,7 +187,7 @@ class FakeModel:
             pieces=chain(_thoughts(sampling), words) if thinks else words,
             root=root,
             sampling=sampling,
-            room=max(1, min(sampling.max_tokens, room)),
+            room=sampling.most_tokens(room),
             tokens=list(prompt),
             stop=StopText(sampling.stop),
             randomness=randomness,

@@ -12,6 +12,7 @@ from mlx_lm.tool_parsers import json_tools
 
 from backends.base import BackendError, Grammar, Message, ThoughtMarks, ToolCall, first_line
 from backends.mlx import plain
+from backends.mlx.sampling.schemas import enforceable
 
 _MARK_TOKENS = 16  # at the end of a prompt; an opening mark and the white space after it have fewer
 # What templates are given anyway.
@@ -101,7 +102,7 @@ def tool_grammar(tokenizer: Any, model: str, tools: Sequence[dict[str, Any]]) ->
             "type": "object",
             "properties": {
                 "name": {"const": tool["function"]["name"]},
-                "arguments": tool["function"].get("parameters") or {"type": "object"},
+                "arguments": _arguments(tool["function"]),
             },
             "required": ["name", "arguments"],
             "additionalProperties": False,
@@ -113,6 +114,17 @@ def tool_grammar(tokenizer: Any, model: str, tools: Sequence[dict[str, Any]]) ->
     spaces = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
     schema = json.dumps({"x-guidance": spaces, "anyOf": calls})
     return Grammar("lark", f'start: "<tool_call>\\n" call "\\n</tool_call>"\ncall: %json {schema}')
+
+
+def _arguments(function: dict[str, Any]) -> Any:
+    """The schema of a call's arguments. Raises BackendError."""
+    try:
+        return enforceable(function.get("parameters") or {"type": "object"})
+    except ValueError as error:
+        raise BackendError(
+            f"A call of {function['name']} cannot be enforced: {error}; leave that out of its "
+            'parameters, or send tool_choice "auto".'
+        ) from error
 
 
 def _for_template(message: Message) -> dict[str, Any]:

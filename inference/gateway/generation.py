@@ -176,11 +176,14 @@ def _fail(record: Record, error: Exception) -> None:
 def _attributes(record: Record, operation: str) -> dict[str, str | int | float]:
     # Names: https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-spans/
     sampling = record.request.sampling
+    limit = (
+        {} if sampling.max_tokens is None else {"gen_ai.request.max_tokens": sampling.max_tokens}
+    )
     return {
+        **limit,
         "gen_ai.operation.name": operation,
         "gen_ai.provider.name": "mlx-model-hub",
         "gen_ai.request.model": record.request.model,
-        "gen_ai.request.max_tokens": sampling.max_tokens,
         "gen_ai.request.temperature": sampling.temperature,
         "gen_ai.request.top_p": sampling.top_p,
         "gen_ai.response.model": answered_by(record.served),

@@ -16,7 +16,7 @@ from registry.promotion.resolve import Served
 from registry.storage import paths
 
 MAX_MESSAGES = 1000
-DEFAULT_MAX_TOKENS = 512
+DEFAULT_MAX_TOKENS = 512  # of a text that is continued: few base models end one by themselves
 Prompt = Sequence[Message] | str  # a chat to answer, or a text to continue
 
 

@@ -27,8 +27,12 @@ Point a client's `base_url` at the hub: `http://127.0.0.1:8000/v1` for `openai`,
 `Authorization: Bearer …` or `x-api-key`. `model` is any name that `GET /v1/models` lists, \
 including single versions and aliases; `base:NAME` is a base model alone.
 
-- A parameter that is not in the tables is refused with 400, so that a misspelling never passes \
-silently.
+- A parameter that is not in the tables, or is listed as ignored with a header, changes nothing, and \
+the answer's header `x-hub-ignored` names it, a misspelled one with the name that was probably meant: \
+`x-hub-ignored: verbosity, tempreature;did-you-mean=temperature`. With \
+`HUB_UNKNOWN_PARAMETERS=refuse` such a request is refused with 400.
+- A chat without `max_tokens` goes on until the model ends it, the context is full or the deadline \
+(`HUB_REQUEST_DEADLINE_S`) passes.
 - Errors have the form of the API that you call: OpenAI's `{"error": {"message", "type", "param", \
 "code"}}`, or Anthropic's. The error for a prompt that is too long names both lengths \
 (OpenAI's code `context_length_exceeded`). A full queue is 429, and a lack of memory or of the \

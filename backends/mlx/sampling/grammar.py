@@ -12,6 +12,7 @@ from llguidance import LLMatcher, LLTokenizer
 
 from backends.base import BackendError, Grammar
 from backends.mlx.sampling.following import Allowed
+from backends.mlx.sampling.schemas import enforceable
 
 # A confused model may write white space forever, which any schema allows.
 _JSON: Any = {"whitespace_pattern": r"[ \n\r\t]{0,16}"}
@@ -117,7 +118,8 @@ def _source(grammar: Grammar) -> str:
             schema = json.loads(grammar.source)
             if not isinstance(schema, (dict, bool)):
                 raise ValueError("it is not a JSON object")
-            return LLMatcher.grammar_from_json_schema(json.dumps(schema), overrides=_JSON)
+            plain = json.dumps(enforceable(schema))
+            return LLMatcher.grammar_from_json_schema(plain, overrides=_JSON)
         case "regex":
             return LLMatcher.grammar_from_regex(grammar.source)
         case "lark":
@@ -125,5 +127,8 @@ def _source(grammar: Grammar) -> str:
 
 
 def _refusal(grammar: Grammar, reason: str) -> BackendError:
-    line = reason.strip().splitlines()[0].rstrip(".")
+    first, *rest = reason.strip().splitlines()
+    if first.startswith("regex parse error") and rest:  # the pattern, a pointer into it, and why
+        first = f"the pattern {rest[0].strip()}: {rest[-1].removeprefix('error: ')}"
+    line = first.rstrip(".")
     return BackendError(f"{_NAMES[grammar.kind]} cannot be enforced: {line}.")

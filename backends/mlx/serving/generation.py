@@ -191,7 +191,7 @@ class MLXModel:
                 mask=mask,
                 stop=StopText(sampling.stop),
                 sampler=make_sampler(sampling, cuts=cuts),
-                max_tokens=max(1, min(sampling.max_tokens, room)),
+                max_tokens=sampling.most_tokens(room),
                 processors=processors,
             )
             caches = kind.row_caches(self._model)

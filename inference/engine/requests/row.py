@@ -65,7 +65,7 @@ class Row:
     @property
     def growth(self) -> int:
         """Tokens of context that it will probably still add."""
-        wanted = min(self.request.sampling.max_tokens, MOST_RESERVED)
+        wanted = self.request.sampling.most_tokens(MOST_RESERVED)
         return max(0, wanted - self.completion_tokens)
 
     def started(self, cached_tokens: int) -> Started:

@@ -37,9 +37,9 @@ async def messages(
     wanted, caller = payload.request(), Caller.of(request, InferenceRequest.Api.ANTHROPIC)
     if payload.stream:
         stream = await generation.stream(wanted, caller)
-        return event_stream(stream, bodies.Events(stream))
+        return payload.told(event_stream(stream, bodies.Events(stream)))
     [answer] = await generation.generate(wanted, caller)
-    return JsonResponse(bodies.message(answer))
+    return payload.told(JsonResponse(bodies.message(answer)))
 
 
 @api.post("/messages/count_tokens", summary="Tokens of a prompt")

@@ -16,6 +16,8 @@ from inference.v1.compatibility import (
     Refused,
     StopText,
     Text,
+    TopK,
+    TopP,
     Unsupported,
 )
 from inference.v1.thinking import Thinking, template
@@ -323,8 +325,8 @@ class MessagesIn(CountIn):
             "dropped it together with top_p and top_k",
         ),
     ] = None
-    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    top_k: Annotated[int, Field(ge=0)] | None = None
+    top_p: TopP | None = None
+    top_k: TopK | None = None
 
     def request(self) -> GenerationRequest:
         """Raises Unsupported."""

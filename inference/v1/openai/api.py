@@ -64,9 +64,10 @@ async def chat_completions(request: HttpRequest, payload: ChatCompletionIn) -> A
     wanted, caller = payload.request(), Caller.of(request, OPENAI)
     if payload.stream:
         stream = await generation.stream(wanted, caller)
-        return event_stream(stream, bodies.ChatChunks(stream, wanted, payload.include_usage))
+        chunks = bodies.ChatChunks(stream, wanted, payload.include_usage)
+        return payload.told(event_stream(stream, chunks))
     answers = await generation.generate(wanted, caller)
-    return JsonResponse(bodies.chat_completion(answers, wanted))
+    return payload.told(JsonResponse(bodies.chat_completion(answers, wanted)))
 
 
 @api.post(
@@ -79,14 +80,15 @@ async def completions(request: HttpRequest, payload: CompletionIn) -> Answered:
     echoes = payload.prompts if payload.echo else []
     if payload.stream:
         stream = await generation.stream(wanted, caller)
-        chunks = bodies.TextChunks(stream, wanted, payload.include_usage, echoes)
-        return event_stream(stream, chunks)
+        texts = bodies.TextChunks(stream, wanted, payload.include_usage, echoes)
+        return payload.told(event_stream(stream, texts))
     answers = await generation.generate(wanted, caller)
-    return JsonResponse(bodies.text_completion(answers, wanted, echoes))
+    return payload.told(JsonResponse(bodies.text_completion(answers, wanted, echoes)))
 
 
 @api.post("/embeddings", summary="Vectors of texts")
-async def embeddings(request: HttpRequest, payload: EmbeddingIn) -> dict[str, Any]:
+async def embeddings(request: HttpRequest, payload: EmbeddingIn) -> HttpResponse:
     payload.refuse_unsupported()
     made = await generation.embed(payload.model, payload.texts, Caller.of(request, OPENAI))
-    return bodies.embeddings(made, base64_encoded=payload.encoding_format == "base64")
+    body = bodies.embeddings(made, base64_encoded=payload.encoding_format == "base64")
+    return payload.told(JsonResponse(body))

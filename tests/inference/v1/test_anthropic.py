@@ -217,7 +217,7 @@ def test_a_format_is_enforced(client: Anthropic) -> None:
     [
         ({"max_tokens": 0}, "max_tokens"),
         ({"extra_body": {"temperature": 1.5}}, "temperature"),
-        ({"extra_body": {"tempreature": 1}}, "tempreature"),
+        ({"extra_body": {"mcp_servers": [{"name": "x"}]}}, "mcp_servers"),
         ({"messages": [*ASK, {"role": "assistant", "content": "It"}]}, "last message"),
         (
             {
