@@ -43,7 +43,16 @@ def test_an_image_is_refused(hub: Hub) -> None:
         hub.openai.chat.completions.create(
             model="calendar", messages=[{"role": "user", "content": image}]
         )
-    assert "messages" in str(caught.value.param)
+    assert caught.value.param == "messages.0.content.0"
+    assert "images are not supported by this model" in caught.value.message
+
+
+def test_a_missing_parameter_is_named(hub: Hub) -> None:
+    with pytest.raises(openai.BadRequestError) as caught:
+        hub.openai.post("/chat/completions", body={"model": "calendar"}, cast_to=object)
+    assert caught.value.param == "messages"
+    assert caught.value.code == "missing_required_parameter"
+    assert "messages is required" in caught.value.message
 
 
 @pytest.mark.parametrize(
