@@ -41,7 +41,9 @@ last event of the stream.
 - Usage reports how many tokens of the prompt were in the prefix cache \
 (`prompt_tokens_details.cached_tokens`, `cache_read_input_tokens`).
 - Disconnecting stops the generation.
-- `GET /v1/models` answers in Anthropic's form when `anthropic-version` is sent.
+- `GET /v1/models` answers in Anthropic's form when `anthropic-version` is sent. It tells the \
+context length: `max_model_len`, or Anthropic's `max_input_tokens`.
+- Answers carry their ID in the hub's log as `x-request-id` and `request-id`.
 - A tool call that the model writes but that cannot be parsed is an error, never a text: 400 \
 `tool_use_failed` (`invalid_request_error` in Anthropic's form), as at Groq, with everything the \
 model wrote in `failed_generation` beside the message; in a stream it is the last event. It is not \

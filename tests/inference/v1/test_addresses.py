@@ -1,5 +1,7 @@
 """Headers and addresses as the real services have them."""
 
+import re
+
 import anthropic
 import httpx
 import openai
@@ -49,3 +51,31 @@ def test_a_slash_after_the_address_of_a_post(hub: Hub) -> None:
     body = {"model": "calendar", "messages": ASK, "max_tokens": 3}
     for path in ("/v1/chat/completions/", "/v1/messages/"):
         assert httpx.post(hub.url + path, json=body).status_code == 200
+
+
+def test_the_context_length_is_listed_in_both_forms(hub: Hub) -> None:
+    for found in (hub.openai.models.retrieve("calendar"), next(iter(hub.openai.models.list()))):
+        assert found.max_model_len == 2048  # type: ignore[attr-defined]
+        assert found.owned_by
+    with anthropic.Anthropic(base_url=hub.url, api_key="any") as client:
+        for model in (client.models.retrieve("calendar"), next(iter(client.models.list()))):
+            assert model.max_input_tokens == 2048
+
+
+@pytest.mark.parametrize(
+    ("path", "limit"),
+    [
+        ("/v1/chat/completions", {}),
+        ("/v1/messages", {"max_tokens": 5}),
+        ("/v1/messages", {"max_tokens": 5, "stream": True}),
+        ("/api/inference", {}),
+        ("/api/inference/stream", {}),
+    ],
+)
+def test_every_face_names_both_lengths_of_a_prompt_that_is_too_long(
+    hub: Hub, path: str, limit: dict[str, object]
+) -> None:
+    asked = [{"role": "user", "content": "word " * 3000}]
+    answer = httpx.post(hub.url + path, json={"model": "calendar", "messages": asked, **limit})
+    assert answer.status_code == 400
+    assert re.search(r"3\d{3} tokens.*2048", answer.json()["error"]["message"])
