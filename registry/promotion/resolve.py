@@ -126,7 +126,7 @@ def served_names(q: str = "", most: int | None = None) -> list[Name]:
         ]
         names += [Name(f"{model}@{one.version}", model, *one) for one in own if few]
     bases = BaseModel.objects.values_list("name", "created_at", "context_length")
-    return names + [Name(f"{_BASE}{base}", "", "", *shown) for base, *shown in bases]
+    return names + [Name(f"{_BASE}{base}", "", "", made, most) for base, made, most in bases]
 
 
 _COLUMNS = ("model__name", "version", "created_at", "base_model__context_length")

@@ -15,12 +15,11 @@ from typing import Any
 
 Schema = Any  # an object, or true or false
 
-_ONE = ("items", "additionalProperties", "additionalItems", "contains", "propertyNames", "not")
-_ONE += ("if", "then", "else", "unevaluatedProperties", "unevaluatedItems")
+_ONE = ("items", "additionalProperties", "additionalItems")
 _LISTS = ("anyOf", "oneOf", "allOf", "prefixItems", "items")
 _NAMED = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
 
-_ANYTHING = (True, {})
+_ANYTHING: tuple[Any, ...] = (True, {})
 _NOTHING_ASKED: dict[str, Callable[[Any], bool]] = {
     "uniqueItems": lambda value: value is False,
     "unevaluatedProperties": lambda value: value in _ANYTHING,
@@ -35,9 +34,11 @@ _NOTHING_ASKED: dict[str, Callable[[Any], bool]] = {
     "$schema": lambda value: not _is_known({"$schema": value}),
 }
 _APPLICATORS = ("anyOf", "oneOf", "allOf", "$ref", "if", "dependentSchemas", "patternProperties")
-_CANNOT = ("uniqueItems", "contains", "minContains", "maxContains", "propertyNames", "not", "if")
-_CANNOT += ("then", "else", "dependencies", "dependentRequired", "dependentSchemas", "$dynamicRef")
-_CANNOT += ("unevaluatedProperties", "unevaluatedItems", "$recursiveRef")
+_CANNOT = (
+    *("uniqueItems", "contains", "minContains", "maxContains", "propertyNames", "not"),
+    *("if", "then", "else", "dependencies", "dependentRequired", "dependentSchemas"),
+    *("unevaluatedProperties", "unevaluatedItems", "$dynamicRef", "$recursiveRef"),
+)
 # "Not made of these characters alone", as pydantic writes Decimal: one other character is needed.
 _NOT_ONLY = re.compile(r"^\^?\(\?!\^\[([^\]^\\]+)\]\*\$\)")
 
@@ -124,8 +125,10 @@ def _nullable(schema: dict[str, Any]) -> dict[str, Any]:
     """OpenAPI 3.0's `nullable: true`."""
     if schema.pop("nullable", False) is not True:
         return schema
-    definitions = {name: schema.pop(name) for name in ("$defs", "definitions") if name in schema}
-    return {"anyOf": [schema, {"type": "null"}], **definitions}
+    whole: dict[str, Any] = {
+        name: schema.pop(name) for name in ("$defs", "definitions") if name in schema
+    }
+    return {"anyOf": [schema, {"type": "null"}], **whole}
 
 
 def _is_known(schema: dict[str, Any]) -> bool:

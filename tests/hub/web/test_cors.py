@@ -117,10 +117,10 @@ async def test_on_the_event_loop(named: None) -> None:
 )
 def test_what_is_no_origin_stops_the_start(origin: str) -> None:
     with pytest.raises(ValueError, match=r"null|origin"):
-        Config(cors_origins=origin)  # type: ignore[arg-type]
+        Config(cors_origins=origin)
 
 
 def test_origins_are_read_from_one_line() -> None:
-    assert Config(cors_origins="*").cors_origins == ["*"]  # type: ignore[arg-type]
-    read = Config(cors_origins=f"{PAGE}, app://obsidian.md")  # type: ignore[arg-type]
+    assert Config(cors_origins="*").cors_origins == ["*"]
+    read = Config(cors_origins=f"{PAGE}, app://obsidian.md")
     assert read.cors_origins == [PAGE, "app://obsidian.md"]

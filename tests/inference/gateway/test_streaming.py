@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from backends.base import Sampling
 from inference.gateway.answer import Stream
 from inference.gateway.request import GenerationRequest
 from inference.gateway.streaming import frame
@@ -29,7 +30,7 @@ def frames_of(kind: str) -> Any:
         yield
 
     stream = Stream(served, Started("r1", 3, 0.0), nothing())
-    request: Any = GenerationRequest("base:tiny", ["x"], None)  # type: ignore[arg-type]
+    request: Any = GenerationRequest("base:tiny", ["x"], Sampling())
     if kind == "chat":
         return openai.ChatChunks(stream, request, include_usage=True)
     if kind == "text":

@@ -91,10 +91,9 @@ def test_a_chat_is_not_cut_short_where_nobody_said_so() -> None:
 
 def test_a_json_object_with_a_schema_keeps_it(hub: Hub) -> None:
     schema = {"type": "object", "properties": {"day": {"const": "Friday"}}, "required": ["day"]}
+    response_format: Any = {"type": "json_object", "schema": schema}
     answer = hub.openai.chat.completions.create(
-        model="calendar",
-        messages=ASK,
-        response_format={"type": "json_object", "schema": schema},  # type: ignore[typeddict-unknown-key]
+        model="calendar", messages=ASK, response_format=response_format
     )
     assert json.loads(answer.choices[0].message.content or "") == {"day": "Friday"}
 
