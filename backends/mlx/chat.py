@@ -12,7 +12,7 @@ from mlx_lm.tool_parsers import json_tools
 
 from backends.base import BackendError, Grammar, Message, ThoughtMarks, ToolCall, first_line
 from backends.mlx import plain
-from backends.mlx.sampling.schemas import enforceable
+from backends.mlx.schemas import enforceable
 
 _MARK_TOKENS = 16  # at the end of a prompt; an opening mark and the white space after it have fewer
 # What templates are given anyway.

@@ -12,7 +12,7 @@ from llguidance import LLMatcher, LLTokenizer
 
 from backends.base import BackendError, Grammar
 from backends.mlx.sampling.following import Allowed
-from backends.mlx.sampling.schemas import enforceable
+from backends.mlx.schemas import enforceable
 
 # A confused model may write white space forever, which any schema allows.
 _JSON: Any = {"whitespace_pattern": r"[ \n\r\t]{0,16}"}
