@@ -120,7 +120,7 @@ def _arguments(function: dict[str, Any]) -> Any:
     """The schema of a call's arguments. Raises BackendError."""
     try:
         return enforceable(function.get("parameters") or {"type": "object"})
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BackendError(
             f"A call of {function['name']} cannot be enforced: {error}; leave that out of its "
             'parameters, or send tool_choice "auto".'

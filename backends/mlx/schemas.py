@@ -33,6 +33,7 @@ _NOTHING_ASKED: dict[str, Callable[[Any], bool]] = {
     "format": lambda value: not _is_known({"type": "string", "format": value}),
     "$schema": lambda value: not _is_known({"$schema": value}),
 }
+_LONGEST_KNOWN = 200  # characters of a format or draft; what is longer is nobody's
 _APPLICATORS = ("anyOf", "oneOf", "allOf", "$ref", "if", "dependentSchemas", "patternProperties")
 _CANNOT = (
     *("uniqueItems", "contains", "minContains", "maxContains", "propertyNames", "not"),
@@ -132,7 +133,8 @@ def _nullable(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_known(schema: dict[str, Any]) -> bool:
-    return _is_valid(json.dumps(schema))
+    text = json.dumps(schema)
+    return len(text) <= _LONGEST_KNOWN and _is_valid(text)
 
 
 @functools.lru_cache(maxsize=256)

@@ -39,7 +39,7 @@ class Grammars:
     def _compile(self, grammar: Grammar) -> LLMatcher:
         try:
             source = _source(grammar)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise _refusal(grammar, str(error)) from error
         # Compiled once: checking it first would cost as much again, 2 ms for each tool.
         matcher = LLMatcher(self._tokens, source, log_level=0)

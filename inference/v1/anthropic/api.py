@@ -43,13 +43,13 @@ async def messages(
 
 
 @api.post("/messages/count_tokens", summary="Tokens of a prompt")
-async def count(request: HttpRequest, payload: CountIn) -> dict[str, int]:
+async def count(request: HttpRequest, payload: CountIn) -> HttpResponse:
     """As the model's template renders it, with system and tools; nothing is generated."""
     _check_version(request)
     payload.refuse_unsupported()
     tools, template = payload.callable_tools(), payload.template()
     counted = await generation.count_tokens(payload.model, payload.chat(), tools, template)
-    return {"input_tokens": counted}
+    return payload.told(JsonResponse({"input_tokens": counted}))
 
 
 def _check_version(request: HttpRequest) -> None:

@@ -47,7 +47,12 @@ def test_anthropics_client_is_told_too(hub: Hub) -> None:
         raw = client.messages.with_raw_response.create(
             model="calendar", max_tokens=8, messages=ASK, extra_body={"stop_sequence": ["x"]}
         )
+        counted = client.messages.with_raw_response.count_tokens(
+            model="calendar", messages=ASK, extra_body={"foo": 1}
+        )
     assert raw.headers["x-hub-ignored"] == "stop_sequence;did-you-mean=stop_sequences"
+    assert counted.headers["x-hub-ignored"] == "foo"
+    assert counted.parse().input_tokens > 0
 
 
 def test_where_nothing_is_ignored_there_is_no_header(hub: Hub) -> None:
