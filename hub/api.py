@@ -16,7 +16,8 @@ from hub.web.parser import HubParser
 from hub.web.refusal import is_api, refusal
 from inference.protocol import wasted
 from inference.web.api import router as inference_router
-from registry.errors import HubError, explain, internal_error
+from registry.errors import HubError, internal_error
+from registry.problems import body_of, problems
 from registry.web.api import router as registry_router
 from registry.web.failures import understood
 from registry.web.openapi import Described
@@ -71,7 +72,8 @@ def hub_error(request: HttpRequest, error: HubError) -> HttpResponse:
 
 @api.exception_handler(ValidationError)
 def validation_error(request: HttpRequest, error: ValidationError) -> HttpResponse:
-    return refusal(request, 422, "invalid", explain(_placed(item) for item in error.errors))
+    found = problems(map(_placed, error.errors), body_of(request))
+    return refusal(request, 422, "invalid", " ".join(one.sentence for one in found))
 
 
 @api.exception_handler(Http404)

@@ -57,7 +57,17 @@ class Config(BaseSettings):
     allowed_hosts: Annotated[
         list[str],
         NoDecode,
-        Field(description="Comma-separated host names; required beyond loopback"),
+        Field(
+            description="Comma-separated host names besides this machine's own; required beyond "
+            "loopback"
+        ),
+    ] = []
+    cors_origins: Annotated[
+        list[str],
+        NoDecode,
+        Field(
+            description="Comma-separated origins whose pages may use /v1 and /api; *: any, by key"
+        ),
     ] = []
     backend: Annotated[
         Literal["mlx", "fake"], Field(description="fake needs no model and generates nonsense")
@@ -103,6 +113,10 @@ class Config(BaseSettings):
             ge=1, le=10_000, description="Inference requests that may wait; further ones get 429"
         ),
     ] = 64
+    unknown_parameters: Annotated[
+        Literal["ignore", "refuse"],
+        Field(description="What /v1 does with parameters that it does not know or cannot heed"),
+    ] = "ignore"
     request_deadline_s: Annotated[
         float, Field(gt=0, description="Seconds after which an unfinished request gets 504")
     ] = 600.0
@@ -166,7 +180,7 @@ class Config(BaseSettings):
         Field(description="Comma-separated countries whose phone numbers are found without a +"),
     ] = ["US", "GB"]
 
-    @field_validator("allowed_hosts", "phone_regions", mode="before")
+    @field_validator("allowed_hosts", "cors_origins", "phone_regions", mode="before")
     @classmethod
     def _split_list(cls, value: object) -> object:
         if isinstance(value, str):
@@ -178,6 +192,20 @@ class Config(BaseSettings):
     def _known_countries(cls, value: list[str]) -> list[str]:
         if wrong := [code for code in value if not re.fullmatch("[A-Z]{2}", code)]:
             raise ValueError(f"{wrong[0]!r} is no country; write codes of two capitals, US,DE")
+        return value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins(cls, value: list[str]) -> list[str]:
+        if "null" in value:
+            raise ValueError(
+                "null is the origin of any page that hides its own: name origins, or * to let "
+                "all in that have an API key"
+            )
+        if wrong := [
+            one for one in value if not re.fullmatch(r"\*|[a-z][a-z0-9+.-]*://[^/*]+", one)
+        ]:
+            raise ValueError(f"{wrong[0]!r} is no origin; write https://app.example:3000")
         return value
 
     @field_validator("storage")

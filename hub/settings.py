@@ -22,7 +22,8 @@ MLFLOW_TRACKING_URI = config.mlflow_tracking_uri
 IS_LOOPBACK = config.is_loopback
 SECRET_KEY = config.stored_secret_key()
 DEBUG = config.debug
-ALLOWED_HOSTS = config.allowed_hosts or ["127.0.0.1", "localhost", "[::1]"]
+ALLOWED_HOSTS = ["127.0.0.1", "localhost", "[::1]", *config.allowed_hosts]
+CORS_ORIGINS = config.cors_origins
 
 _NO_PAGES = ("engine", "worker", "sampler", "job")
 
@@ -51,6 +52,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "hub.web.inloop.PrometheusBeforeMiddleware",
     "hub.web.middleware.HostMiddleware",
+    "hub.web.cors.CorsMiddleware",
     "hub.web.middleware.ShapeMiddleware",
     "hub.web.inloop.SecurityMiddleware",
     "hub.web.middleware.StaticFilesMiddleware",
@@ -181,6 +183,7 @@ SILENCED_SYSTEM_CHECKS = [
 
 LOG_PROMPTS = config.log_prompts
 MAX_QUEUE = config.max_queue
+UNKNOWN_PARAMETERS = config.unknown_parameters
 REQUEST_DEADLINE_S = config.request_deadline_s
 DRAIN_S = config.drain_s
 MODEL_IDLE_S = config.model_idle_s

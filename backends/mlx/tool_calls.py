@@ -10,6 +10,7 @@ from mlx_lm.tool_parsers import json_tools
 
 from backends.base import BackendError, Grammar, ToolCall
 from backends.mlx.sampling.grammar import JSON_SPACES
+from backends.mlx.schemas import enforceable
 
 # Spaces as models have seen them, and no others: a confused model would write white space forever.
 _CALL_SPACES = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
@@ -58,7 +59,12 @@ def tool_grammar(
             if not isinstance(name := function.get("name"), str):
                 raise BackendError("A tool has no name; send OpenAI's function descriptions.")
             before = json.dumps(f'{{"name": {json.dumps(name)}, "arguments": ')
-            arguments = _json_rule(_object(function.get("parameters")), _CALL_SPACES)
+            arguments = _json_rule(
+                _object(function.get("parameters")),
+                _CALL_SPACES,
+                f"A call of {function['name']}",
+                'leave that out of its parameters, or send tool_choice "auto"',
+            )
             rules += [f'tool_{n}: {before} arguments_{n} "}}"', f"arguments_{n}: {arguments}"]
         more = 'call ("\\n" call)*'
     elif otherwise is None:
@@ -94,22 +100,30 @@ def _mark(tokenizer: Any, mark: str) -> str:
     return f"<[{token}]>" if known else json.dumps(mark)
 
 
-def _json_rule(schema: dict[str, Any], spaces: dict[str, Any]) -> str:
-    return f"%json {json.dumps({**schema, 'x-guidance': spaces})}"
+_FORMAT = ("The JSON schema", "leave that out of it")
+
+
+def _json_rule(schema: dict[str, Any], spaces: dict[str, Any], what: str, todo: str) -> str:
+    """Raises BackendError, which says `what` cannot be enforced and what `todo`."""
+    try:
+        plain = enforceable(schema)
+    except (ValueError, RecursionError) as error:
+        raise BackendError(f"{what} cannot be enforced: {error}; {todo}.") from error
+    return f"%json {json.dumps({**plain, 'x-guidance': spaces})}"
 
 
 def _rule_of(grammar: Grammar) -> str:
     """A grammar as the right side of a rule of a Lark grammar. Raises BackendError."""
     match grammar.kind:
         case "json_object":
-            return _json_rule({"type": "object"}, JSON_SPACES)
+            return _json_rule({"type": "object"}, JSON_SPACES, *_FORMAT)
         case "json_schema":
             try:
                 schema = json.loads(grammar.source)
             except ValueError:
                 schema = None
             if isinstance(schema, dict):
-                return _json_rule(schema, JSON_SPACES)
+                return _json_rule(schema, JSON_SPACES, *_FORMAT)
             raise BackendError("The JSON schema beside tools is not a JSON object.")
         case "regex":
             return f"/{grammar.source.replace('/', chr(92) + '/')}/"

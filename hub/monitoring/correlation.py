@@ -1,7 +1,8 @@
 """One ID follows a request through all processes.
 
 It comes from the client's `X-Correlation-ID` or is generated here, is added to every log line, and
-is returned in the same header. The engine receives it in its messages, a training child in
+is returned in the same header, over `/v1` also under the names that OpenAI's and Anthropic's clients
+look for. The engine receives it in its messages, a training child in
 `HUB_CORRELATION_ID` (see `hub.monitoring.logs`).
 """
 
@@ -16,6 +17,8 @@ from django.http import HttpRequest, HttpResponseBase
 from django_structlog import signals
 
 HEADER = "X-Correlation-ID"
+_OF_CLIENTS = ("x-request-id", "request-id")
+EXPOSED = (HEADER, *_OF_CLIENTS)
 _ACCEPTED = re.compile(
     r"[A-Za-z0-9._:-]{1,64}"
 )  # it goes into logs, columns and environment variables
@@ -43,5 +46,7 @@ def _bind(request: HttpRequest, **kwargs: Any) -> None:
     structlog.contextvars.bind_contextvars(correlation_id=choose(request.headers.get(HEADER, "")))
 
 
-def _answer(response: HttpResponseBase, **kwargs: Any) -> None:
-    response[HEADER] = current()
+def _answer(request: HttpRequest, response: HttpResponseBase, **kwargs: Any) -> None:
+    names = EXPOSED if request.path.startswith("/v1/") else (HEADER,)
+    for name in names:
+        response[name] = current()

@@ -8,26 +8,23 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Awaitable, Callable
-from typing import cast
 from urllib.parse import urlsplit
 
 import structlog
-from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
+from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.core.exceptions import DisallowedHost
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from ninja.utils import check_csrf
 from whitenoise.middleware import WhiteNoiseMiddleware  # type: ignore[import-untyped]
 
-from hub.web import access
+from hub.web import access, cors
+from hub.web.gate import Gate, GetResponse
 from hub.web.refusal import refusal
 from registry.errors import HubError
 from registry.web.failures import too_large, understood
 
 log = structlog.get_logger(__name__)
-
-GetResponse = Callable[[HttpRequest], HttpResponseBase | Awaitable[HttpResponseBase]]
 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 # Not /ollama/: its programs send JSON as any type, as curl does. Origin and Sec-Fetch-Site are what
@@ -35,35 +32,6 @@ _SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 _API = ("/api/", "/v1/")
 # Prometheus in a container reaches the host by this name and cannot send a different Host header.
 _SCRAPER = "host.docker.internal"
-
-
-class Gate:
-    """A middleware that may respond instead of the view."""
-
-    sync_capable = True
-    async_capable = True
-
-    def __init__(self, get_response: GetResponse) -> None:
-        self.get_response = get_response
-        self.is_async = bool(iscoroutinefunction(get_response))
-        if self.is_async:
-            markcoroutinefunction(self)
-
-    def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
-        if self.is_async:
-            return self._acall(request)
-        return self.answer(request) or self.get_response(request)
-
-    async def _acall(self, request: HttpRequest) -> HttpResponseBase:
-        answer = await self.aanswer(request)
-        return answer or await cast("Awaitable[HttpResponseBase]", self.get_response(request))
-
-    def answer(self, request: HttpRequest) -> HttpResponseBase | None:
-        """A refusal, or None to continue."""
-        raise NotImplementedError
-
-    async def aanswer(self, request: HttpRequest) -> HttpResponseBase | None:
-        return self.answer(request)
 
 
 class HostMiddleware(Gate):
@@ -79,7 +47,8 @@ class HostMiddleware(Gate):
                     request,
                     400,
                     "unknown_host",
-                    "Unknown host name; add it to HUB_ALLOWED_HOSTS.",
+                    f"Unknown host name {request.META.get('HTTP_HOST', '')[:100]!r}; add it to "
+                    "HUB_ALLOWED_HOSTS.",
                 )
             request.META["HTTP_HOST"] = settings.ALLOWED_HOSTS[0]
         return None
@@ -95,6 +64,9 @@ class ShapeMiddleware(Gate):
     to, bodies that are packed or larger than the hub reads at once."""
 
     def answer(self, request: HttpRequest) -> HttpResponseBase | None:
+        if request.path_info.startswith("/v1/") and request.path_info != "/v1/":
+            # Some clients end every address with a slash; the API means the same by both.
+            request.path_info = request.path_info.rstrip("/")
         if "\0" in request.path or _NUL_SENT.search(request.META.get("QUERY_STRING", "")):
             return refusal(
                 request, 400, "nul", "The address contains a NUL character; leave it out."
@@ -194,15 +166,17 @@ class SameOriginMiddleware(Gate):
     """
 
     def answer(self, request: HttpRequest) -> HttpResponseBase | None:
+        if refused := cors.lacks_key(request):
+            return refused
         if request.method in _SAFE:
             return None
-        if not _is_same_origin(request):
+        if not (cors.origin_of(request) or _is_same_origin(request)):
             return refusal(
                 request,
                 403,
                 "cross_origin",
                 "Cross-origin requests are not allowed; send the request from the hub's own pages "
-                "or without an Origin header.",
+                "or without an Origin header, or name the page's origin in HUB_CORS_ORIGINS.",
             )
         if request.path.startswith(_API) and _has_body(request):
             return _refuse_body(request)
@@ -213,10 +187,7 @@ def _is_same_origin(request: HttpRequest) -> bool:
     if request.headers.get("Sec-Fetch-Site", "none") not in ("same-origin", "none"):
         return False
     origin = request.headers.get("Origin")
-    return origin is None or origin in (
-        f"{request.scheme}://{request.get_host()}",
-        *settings.CSRF_TRUSTED_ORIGINS,
-    )
+    return origin is None or cors.is_own(request, origin)
 
 
 def _has_body(request: HttpRequest) -> bool:

@@ -16,7 +16,6 @@ from registry.promotion.resolve import Served
 from registry.storage import paths
 
 MAX_MESSAGES = 1000
-DEFAULT_MAX_TOKENS = 512
 MOST_AT_ONCE = 16  # answers to one request that the engine has at the same time
 
 

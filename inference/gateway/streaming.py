@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from typing import Any, Protocol, runtime_checkable
@@ -68,7 +69,23 @@ async def _encoded(stream: Stream, frames: Frames) -> AsyncGenerator[bytes]:
             yield last
 
 
+def json_text(value: Any) -> str:
+    """`value` as JSON in one line, also for clients that split lines as Python's `splitlines` does."""
+    return one_line(json.dumps(value, ensure_ascii=False))
+
+
+def one_line(text: str) -> str:
+    """JSON without what Unicode counts as the end of a line: U+0085, U+2028 and U+2029, which JSON may
+    have as they are, are escaped."""
+    if text.isascii():
+        return text
+    return _BREAKS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+_BREAKS = re.compile("[\u0085\u2028\u2029]")
+
+
 def frame(data: dict[str, Any] | str, event: str = "") -> bytes:
     """One event: `data` as JSON, or as it is when it is a text."""
-    text = data if isinstance(data, str) else json.dumps(data, ensure_ascii=False)
+    text = data if isinstance(data, str) else json_text(data)
     return f"{f'event: {event}\n' if event else ''}data: {text}\n\n".encode()

@@ -147,6 +147,7 @@ def started(served: Served, event: Started) -> dict[str, Any]:
         "request_id": event.request_id,
         **_who(served),
         "prompt_tokens": event.prompt_tokens,
+        "context_length": served.base.context_length,
         "queue_ms": event.queue_ms,
     }
 

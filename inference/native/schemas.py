@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, cast
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from backends.base import Grammar, Message, Sampling
-from inference.gateway.request import DEFAULT_MAX_TOKENS, MAX_MESSAGES, GenerationRequest
+from inference.gateway.request import MAX_MESSAGES, GenerationRequest
 
 
 class ChatMessage(BaseModel):
@@ -30,9 +30,16 @@ class ChatMessage(BaseModel):
 class SamplingIn(BaseModel):
     """How the answer is made. By default it is greedy and repeatable."""
 
-    max_tokens: Annotated[int, Field(ge=1, le=131_072)] = DEFAULT_MAX_TOKENS
+    max_tokens: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            lt=2**31,
+            description="By default to the end of the context, or until the deadline",
+        ),
+    ] = None
     temperature: Annotated[float, Field(ge=0, le=2, description="0 is greedy")] = 0.0
-    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    top_p: Annotated[float, Field(ge=0, le=1, description="0 is greedy")] = 1.0
     top_k: Annotated[int, Field(ge=0, description="0 is off")] = 0
     min_p: Annotated[float, Field(ge=0, le=1)] = 0.0
     seed: Annotated[int | None, Field(ge=0, lt=2**63)] = None

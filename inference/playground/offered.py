@@ -28,8 +28,9 @@ def _numbered(model: str, selector: str) -> list[Name]:
         model__archived_at=None,
         version__startswith=selector,
     )
-    rows = versions.newest_first().values_list("model__name", "version", "created_at")[:OFFERED]
-    return [Name(f"{name}@{number}", name, number, made) for name, number, made in rows]
+    columns = ("model__name", "version", "created_at", "base_model__context_length")
+    rows = versions.newest_first().values_list(*columns)[:OFFERED]
+    return [Name(f"{name}@{number}", name, number, *shown) for name, number, *shown in rows]
 
 
 def newest() -> str:

@@ -46,9 +46,10 @@ def chat_body(request: InferenceIn) -> dict[str, Any]:
     body: dict[str, Any] = {
         "model": request.model,
         "messages": request.chat(),
-        "max_tokens": request.max_tokens,
         "temperature": request.temperature,
     }
+    if request.max_tokens is not None:
+        body["max_tokens"] = request.max_tokens
     body |= {name: given[name] for name in _SAME if name in given}
     if request.template:
         body["chat_template_kwargs"] = request.template

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import structlog
@@ -12,7 +13,8 @@ from ninja.errors import HttpError, ValidationError
 from inference.gateway.record import correlation_id
 from inference.protocol import wasted
 from inference.v1.compatibility import Unsupported
-from registry.errors import HubError, internal_error, place_and_message
+from registry.errors import HubError, internal_error
+from registry.problems import body_of, problems
 from registry.web.failures import understood
 
 log = structlog.get_logger(__name__)
@@ -44,6 +46,11 @@ def _status(error: HubError) -> int:
     return 400 if error.status == 422 else error.status  # their clients know no 422
 
 
+def _within_body(place: Sequence[str | int]) -> Sequence[str | int]:
+    """Without what ninja puts before a place: where it read the value, and its parameter's name."""
+    return place[2:] if list(place[:2]) == ["body", "payload"] else place[1:]
+
+
 def answer_errors(api: NinjaAPI, body: ErrorBody) -> None:
     """Let `api` answer every exception in the form of `body`."""
 
@@ -56,11 +63,10 @@ def answer_errors(api: NinjaAPI, body: ErrorBody) -> None:
 
     @api.exception_handler(ValidationError)
     def validation_error(request: HttpRequest, error: ValidationError) -> HttpResponse:
-        first = error.errors[0]
-        place = [part for part in first["loc"] if part not in ("body", "payload")]
-        param, message = place_and_message({**first, "loc": place})
-        sentence = f"Invalid value for {param}: {message}." if param else f"{message}."
-        return JsonResponse(body(400, sentence, "invalid_value", param or None), status=400)
+        found = [{**one, "loc": _within_body(one["loc"])} for one in error.errors]
+        wrong = problems(found, body_of(request))[0]
+        code = "missing_required_parameter" if wrong.is_missing else "invalid_value"
+        return JsonResponse(body(400, wrong.sentence, code, wrong.place or None), status=400)
 
     @api.exception_handler(HttpError)
     def http_error(request: HttpRequest, error: HttpError) -> HttpResponse:

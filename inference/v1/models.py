@@ -32,6 +32,7 @@ def _openai(name: Name) -> dict[str, Any]:
         "object": "model",
         "created": int(name.created_at.timestamp()),
         "owned_by": "mlx-model-hub",
+        "max_model_len": name.context_length or None,  # as vLLM tells it
     }
 
 
@@ -42,4 +43,6 @@ def _anthropic(name: Name) -> dict[str, Any]:
         "display_name": f"{name.model}@{name.version}" if name.version else name.label,
         "created_at": name.created_at.isoformat(),
         "lifecycle": "active",
+        "max_input_tokens": name.context_length or None,
+        "max_tokens": name.context_length or None,
     }

@@ -29,8 +29,12 @@ Point a client's `base_url` at the hub: `http://127.0.0.1:8000/v1` for `openai`,
 `Authorization: Bearer …` or `x-api-key`. `model` is any name that `GET /v1/models` lists, \
 including single versions and aliases; `base:NAME` is a base model alone.
 
-- A parameter that is not in the tables is refused with 400, so that a misspelling never passes \
-silently.
+- A parameter that is not in the tables, or is listed as ignored with a header, changes nothing, and \
+the answer's header `x-hub-ignored` names it, a misspelled one with the name that was probably meant: \
+`x-hub-ignored: verbosity, tempreature;did-you-mean=temperature`. With \
+`HUB_UNKNOWN_PARAMETERS=refuse` such a request is refused with 400.
+- A chat without `max_tokens` goes on until the model ends it, the context is full or the deadline \
+(`HUB_REQUEST_DEADLINE_S`) passes.
 - Errors have the form of the API that you call: OpenAI's `{"error": {"message", "type", "param", \
 "code"}}`, or Anthropic's. The error for a prompt that is too long names both lengths \
 (OpenAI's code `context_length_exceeded`). A full queue is 429, and a lack of memory or of the \
@@ -56,7 +60,9 @@ model=calendar,base_url=http://127.0.0.1:8000/v1/completions,tokenizer=FOLDER --
 where FOLDER is the base model's, below `storage/base`.
 - LangChain's `OpenAIEmbeddings` sends OpenAI's token numbers by default: set \
 `check_embedding_ctx_length=False`, or install tiktoken beside the hub.
-- `GET /v1/models` answers in Anthropic's form when `anthropic-version` is sent.
+- `GET /v1/models` answers in Anthropic's form when `anthropic-version` is sent. It tells the \
+context length: `max_model_len`, or Anthropic's `max_input_tokens`.
+- Answers carry their ID in the hub's log as `x-request-id` and `request-id`.
 - A tool call that the model writes but that cannot be parsed is an error, never a text: 400 \
 `tool_use_failed` (`invalid_request_error` in Anthropic's form), as at Groq, with everything the \
 model wrote in `failed_generation` beside the message; in a stream it is the last event. It is not \

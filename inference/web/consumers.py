@@ -22,7 +22,8 @@ from inference.models import ApiToken, InferenceRequest
 from inference.native import bodies
 from inference.native.schemas import InferenceIn
 from inference.protocol import Chunk, Done
-from registry.errors import Conflict, HubError, Invalid, explain, internal_error
+from registry.errors import Conflict, HubError, Invalid, internal_error
+from registry.problems import problems
 
 log = structlog.get_logger(__name__)
 MAX_AT_ONCE = 8  # generations on one socket
@@ -82,7 +83,7 @@ class InferenceConsumer(AsyncJsonWebsocketConsumer):
         try:
             payload = InferenceIn.model_validate(fields)
         except ValidationError as error:
-            raise Invalid(explain(error.errors()[:1])) from error
+            raise Invalid(problems(error.errors(), fields)[0].sentence) from error
 
         self._requests.pop(request_id, None)
         self._requests[request_id] = fields

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from django.db.models import OuterRef, QuerySet, Subquery
+from django.db.models import CharField, OuterRef, QuerySet, Subquery, Value
+from django.db.models.functions import Concat
 
 from registry.errors import Conflict, Damaged, NotFound
 from registry.models import Alias, BaseModel, Model, ModelVersion, ModelVersionQuerySet
@@ -37,7 +38,7 @@ class Served:
     def name(self) -> Name:
         row = self.version or self.base
         which = (self.version.model.name, self.version.version) if self.version else ("", "")
-        return Name(self.label, *which, row.created_at)
+        return Name(self.label, *which, row.created_at, self.base.context_length)
 
     @property
     def base_path(self) -> Path:
@@ -51,6 +52,7 @@ class Served:
 class _Number(NamedTuple):
     version: str
     created_at: datetime.datetime
+    context_length: int
 
 
 class Name(NamedTuple):
@@ -61,6 +63,7 @@ class Name(NamedTuple):
     model: str
     version: str
     created_at: datetime.datetime
+    context_length: int  # tokens; 0 when the base model does not say
 
 
 def resolve(name: str) -> Served:
@@ -70,14 +73,13 @@ def resolve(name: str) -> Served:
         wanted = name.removeprefix(_BASE)
         base = BaseModel.objects.filter(name__iexact=wanted).first()
         if base is None:
-            bases = BaseModel.objects.values_list("name", flat=True)
-            raise NotFound(f"There is no base model {wanted!r}. {_available(bases)}")
+            raise NotFound(f"There is no base model {wanted!r}. {_available(_base_names())}")
         return Served(name, base, None)
     model_name, at, selector = name.partition("@")
     model = Model.objects.filter(name__iexact=model_name).first()
     if model is None:
         models = Model.objects.order_by("name").values_list("name", flat=True)
-        raise NotFound(f"There is no model {model_name!r}. {_available(models)}")
+        raise NotFound(f"There is no model {model_name!r}. {_available(models, _base_names())}")
     if model.archived_at is not None:
         raise Conflict(f"{model} is archived and not served; restore it first.")
     version = _selected(model, selector) if at else _default(model)
@@ -102,16 +104,17 @@ def served_names(q: str = "", most: int | None = None) -> list[Name]:
     pointing = Alias.objects.filter(
         version__status=ModelVersion.Status.READY, version__moving_to="", model__in=models
     )
-    for model, alias, number, made in pointing.order_by("name").values_list(
-        "model__name", "name", "version__version", "version__created_at"
+    shown = ("version__version", "version__created_at", "version__base_model__context_length")
+    for model, alias, *number in pointing.order_by("name").values_list(
+        "model__name", "name", *shown
     ):
-        aliases.setdefault(model, {})[alias] = _Number(number, made)
+        aliases.setdefault(model, {})[alias] = _Number(*number)
     # A name that the alias answers needs no look for its newest version.
     answered = [model for model, named in aliases.items() if PRODUCTION in named]
     others = models.exclude(pk__in=pointing.filter(name=PRODUCTION).values("model"))
     numbers: dict[str, list[_Number]] = {}
-    for model, number, made in _each(ready) if few else _newest(others):
-        numbers.setdefault(model, []).append(_Number(number, made))
+    for model, *number in _each(ready) if few else _newest(others):
+        numbers.setdefault(model, []).append(_Number(*number))
     names: list[Name] = []
     for model in sorted(numbers.keys() | set(answered)):
         named, own = aliases.get(model, {}), numbers.get(model, [])
@@ -122,21 +125,24 @@ def served_names(q: str = "", most: int | None = None) -> list[Name]:
             if few or alias != PRODUCTION
         ]
         names += [Name(f"{model}@{one.version}", model, *one) for one in own if few]
-    bases = BaseModel.objects.values_list("name", "created_at")
-    return names + [Name(f"{_BASE}{base}", "", "", created) for base, created in bases]
+    bases = BaseModel.objects.values_list("name", "created_at", "context_length")
+    return names + [Name(f"{_BASE}{base}", "", "", made, most) for base, made, most in bases]
 
 
-def _each(ready: ModelVersionQuerySet) -> Iterable[tuple[str, str, datetime.datetime]]:
-    """Model, number and time of all of them, the highest numbers first."""
-    return ready.newest_first().values_list("model__name", "version", "created_at")
+_COLUMNS = ("model__name", "version", "created_at", "base_model__context_length")
 
 
-def _newest(models: QuerySet[Model]) -> Iterable[tuple[str, str, datetime.datetime]]:
+def _each(ready: ModelVersionQuerySet) -> Iterable[tuple[str, str, datetime.datetime, int]]:
+    """Model, number, time and context of all of them, the highest numbers first."""
+    return ready.newest_first().values_list(*_COLUMNS)
+
+
+def _newest(models: QuerySet[Model]) -> Iterable[tuple[str, str, datetime.datetime, int]]:
     """The same of each model's highest alone."""
     own = ModelVersion.objects.ready().filter(moving_to="", model=OuterRef("pk")).newest_first()
     highest = models.order_by().values_list(Subquery(own.values("pk")[:1]), flat=True)
     found = ModelVersion.objects.filter(pk__in=[pk for pk in highest if pk]).order_by()
-    return found.values_list("model__name", "version", "created_at")
+    return found.values_list(*_COLUMNS)
 
 
 def _default(model: Model) -> ModelVersion:
@@ -161,6 +167,12 @@ def _selected(model: Model, selector: str) -> ModelVersion:
     if version.moving_to:
         raise Conflict(f"{version} is being moved to the archive and cannot be served.")
     return version
+
+
+def _base_names() -> QuerySet[BaseModel, str]:
+    """Base models as they are requested."""
+    name = Concat(Value(_BASE), "name", output_field=CharField())
+    return BaseModel.objects.order_by("name").values_list(name, flat=True)
 
 
 def _available(*sources: QuerySet[Any, str]) -> str:

@@ -177,8 +177,9 @@ def test_a_prompt_beyond_the_context_is_refused_with_both_lengths(model: LoadedM
     assert model.step() == []
 
 
-def test_a_reply_ends_where_the_context_does(model: LoadedModel) -> None:
-    model.insert("full", [5] * (model.context_length - 2), None, TWELVE)
+@pytest.mark.parametrize("sampling", [TWELVE, Sampling(max_tokens=None)])
+def test_a_reply_ends_where_the_context_does(model: LoadedModel, sampling: Sampling) -> None:
+    model.insert("full", [5] * (model.context_length - 2), None, sampling)
     deltas: list[Delta] = []
     while not deltas or deltas[-1].finish_reason is None:
         deltas += model.step()

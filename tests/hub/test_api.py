@@ -61,7 +61,7 @@ class TestAnswers:
     def test_invalid_json_is_a_readable_sentence(self, client: Client) -> None:
         answer = client.post("/api/models", {}, content_type="application/json")
         assert answer.status_code == 422
-        assert "name: Field required" in answer.json()["error"]["message"]
+        assert "name is required" in answer.json()["error"]["message"]
 
     def test_the_documentation_needs_no_other_server(self, client: Client) -> None:
         page = client.get("/api/docs").content.decode()

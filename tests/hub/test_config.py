@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from hub.config import Config, load
+from hub.config import ROOT, Config, load
 
 EXAMPLE = Path(__file__).parents[2] / ".env.example"
 ELSEWHERE = {"OTEL_EXPORTER_OTLP_ENDPOINT", "POSTGRES_PASSWORD", "GRAFANA_PASSWORD"}
@@ -75,3 +78,12 @@ def test_a_guard_is_not_switched_off(
     said = capsys.readouterr().err
     assert reason in said
     assert said.count("\n") == 1
+
+
+def test_hosts_are_added_to_this_machines_own_names() -> None:
+    code = "import hub.settings; print(hub.settings.ALLOWED_HOSTS)"
+    env = {**os.environ, "HUB_ALLOWED_HOSTS": "host.docker.internal", "HUB_ENV_FILE": os.devnull}
+    found = subprocess.run(
+        [sys.executable, "-c", code], env=env, cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert found.stdout.strip() == "['127.0.0.1', 'localhost', '[::1]', 'host.docker.internal']"

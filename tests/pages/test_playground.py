@@ -127,6 +127,7 @@ def test_the_walk(page: Page) -> None:
     expect(text).to_contain_text('<a href="javascript:')  # told, not obeyed
     assert page.evaluate("window.hurt") is None
     expect(answer.locator(".timings")).to_contain_text(re.compile(r"\d+ ms · .*tokens/s"))
+    expect(answer.locator(".timings")).to_contain_text(re.compile(r"\d+ of [\d,]+ in context"))
 
     # Kept on purpose, and then kept up to date.
     page.get_by_role("button", name="Save", exact=True).click()

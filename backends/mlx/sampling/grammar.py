@@ -12,6 +12,7 @@ from llguidance import LLMatcher, LLTokenizer
 
 from backends.base import BackendError, Grammar
 from backends.mlx.sampling.following import Allowed
+from backends.mlx.schemas import enforceable
 
 # A confused model may write white space forever, which any schema allows.
 JSON_SPACES: Any = {"whitespace_pattern": r"[ \n\r\t]{0,16}"}
@@ -38,11 +39,9 @@ class Grammars:
     def _compile(self, grammar: Grammar) -> LLMatcher:
         try:
             source = _source(grammar)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise _refusal(grammar, str(error)) from error
-        wrong, messages = LLMatcher.validate_grammar_with_warnings(source, self._tokens)
-        if wrong:
-            raise _refusal(grammar, messages[0])
+        # Compiled once: checking it first would cost as much again, 2 ms for each tool.
         matcher = LLMatcher(self._tokens, source, log_level=0)
         if matcher.is_error():
             raise _refusal(grammar, matcher.get_error())
@@ -117,7 +116,8 @@ def _source(grammar: Grammar) -> str:
             schema = json.loads(grammar.source)
             if not isinstance(schema, (dict, bool)):
                 raise ValueError("it is not a JSON object")
-            return LLMatcher.grammar_from_json_schema(json.dumps(schema), overrides=JSON_SPACES)
+            plain = json.dumps(enforceable(schema))
+            return LLMatcher.grammar_from_json_schema(plain, overrides=JSON_SPACES)
         case "regex":
             return LLMatcher.grammar_from_regex(grammar.source)
         case "lark":
@@ -125,5 +125,8 @@ def _source(grammar: Grammar) -> str:
 
 
 def _refusal(grammar: Grammar, reason: str) -> BackendError:
-    line = reason.strip().splitlines()[0].rstrip(".")
+    first, *rest = reason.strip().splitlines()
+    if first.startswith("regex parse error") and rest:  # the pattern, a pointer into it, and why
+        first = f"the pattern {rest[0].strip()}: {rest[-1].removeprefix('error: ')}"
+    line = first.rstrip(".")
     return BackendError(f"{_NAMES[grammar.kind]} cannot be enforced: {line}.")

@@ -37,19 +37,19 @@ async def messages(
     wanted, caller = payload.request(), Caller.of(request, InferenceRequest.Api.ANTHROPIC)
     if payload.stream:
         stream = await generation.stream(wanted, caller)
-        return event_stream(stream, bodies.Events(stream))
+        return payload.told(event_stream(stream, bodies.Events(stream)))
     [answer] = await generation.generate(wanted, caller)
-    return JsonResponse(bodies.message(answer))
+    return payload.told(JsonResponse(bodies.message(answer)))
 
 
 @api.post("/messages/count_tokens", summary="Tokens of a prompt")
-async def count(request: HttpRequest, payload: CountIn) -> dict[str, int]:
+async def count(request: HttpRequest, payload: CountIn) -> HttpResponse:
     """As the model's template renders it, with system and tools; nothing is generated."""
     _check_version(request)
     payload.refuse_unsupported()
     tools, template = payload.callable_tools(), payload.template()
     counted = await generation.count_tokens(payload.model, payload.chat(), tools, template)
-    return {"input_tokens": counted}
+    return payload.told(JsonResponse({"input_tokens": counted}))
 
 
 def _check_version(request: HttpRequest) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from inference.gateway.answer import Answer, Stream
 from inference.gateway.record import correlation_id
 from inference.gateway.request import answered_by
-from inference.gateway.streaming import frame
+from inference.gateway.streaming import frame, one_line
 from inference.protocol import Called, Chunk, Done
 from inference.v1.errors import failed
 from registry.errors import HubError
@@ -129,7 +129,7 @@ class Events:
             + (
                 f'event: content_block_delta\ndata: {{"type": "content_block_delta", "index": '
                 f'{self._blocks}, "delta": {{"type": "text_delta", "text": '
-                f"{encode_basestring(chunk.text)}}}}}\n\n"
+                f"{one_line(encode_basestring(chunk.text))}}}}}\n\n"
             ).encode()
         )
 

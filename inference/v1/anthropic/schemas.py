@@ -17,6 +17,8 @@ from inference.v1.compatibility import (
     ModelName,
     Refused,
     StopText,
+    TopK,
+    TopP,
 )
 from inference.v1.thinking import Thinking, template
 
@@ -193,8 +195,8 @@ class MessagesIn(PromptIn):
             "dropped it together with top_p and top_k",
         ),
     ] = None
-    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    top_k: Annotated[int, Field(ge=0)] | None = None
+    top_p: TopP | None = None
+    top_k: TopK | None = None
 
     def request(self) -> GenerationRequest:
         """Raises Unsupported."""

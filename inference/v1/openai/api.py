@@ -65,9 +65,10 @@ async def chat_completions(request: HttpRequest, payload: ChatCompletionIn) -> A
     wanted, caller = payload.request(), Caller.of(request, OPENAI)
     if payload.stream:
         stream = await generation.stream(wanted, caller)
-        return event_stream(stream, bodies.ChatChunks(stream, wanted, payload.include_usage))
+        chunks = bodies.ChatChunks(stream, wanted, payload.include_usage)
+        return payload.told(event_stream(stream, chunks))
     answers = await generation.generate(wanted, caller)
-    return JsonResponse(bodies.chat_completion(answers, wanted))
+    return payload.told(JsonResponse(bodies.chat_completion(answers, wanted)))
 
 
 @api.post(
@@ -80,16 +81,17 @@ async def completions(request: HttpRequest, payload: CompletionIn) -> Answered:
     echo = bool(payload.echo)
     if payload.stream:
         stream = await generation.stream(wanted, caller)
-        chunks = bodies.TextChunks(stream, wanted, payload.include_usage, echo)
-        return event_stream(stream, chunks)
+        texts = bodies.TextChunks(stream, wanted, payload.include_usage, echo)
+        return payload.told(event_stream(stream, texts))
     answers = await generation.generate(wanted, caller)
-    return JsonResponse(bodies.text_completion(answers, wanted, echo))
+    return payload.told(JsonResponse(bodies.text_completion(answers, wanted, echo)))
 
 
 @api.post("/embeddings", summary="Vectors of texts")
-async def embeddings(request: HttpRequest, payload: EmbeddingIn) -> dict[str, Any]:
+async def embeddings(request: HttpRequest, payload: EmbeddingIn) -> HttpResponse:
     payload.refuse_unsupported()
     caller = Caller.of(request, OPENAI)
     texts = await asyncio.to_thread(payload.texts)  # tiktoken may have to load its table
     made = await generation.embed(payload.model, texts, caller, payload.dimensions)
-    return bodies.embeddings(made, base64_encoded=payload.encoding_format == "base64")
+    body = bodies.embeddings(made, base64_encoded=payload.encoding_format == "base64")
+    return payload.told(JsonResponse(body))

@@ -15,7 +15,7 @@ from typing import Any
 from inference.gateway.answer import Answer, Stream
 from inference.gateway.generation import Embeddings
 from inference.gateway.request import GenerationRequest, answered_by
-from inference.gateway.streaming import frame
+from inference.gateway.streaming import frame, json_text, one_line
 from inference.protocol import Called, Chunk, Done, Read, ReadToken, TokenInfo
 from inference.v1.errors import failed
 from inference.v1.logprobs import described
@@ -210,7 +210,7 @@ class ChatChunks:
         self._request = request
         self._include_usage = include_usage
         self._ends: list[tuple[int, Done]] = []
-        self._head = json.dumps(head, ensure_ascii=False)[:-1]
+        self._head = json_text(head)[:-1]
         # With include_usage every chunk has the key, null but in the last.
         self._tail = ', "usage": null}\n\n' if include_usage else "}\n\n"
         self._before = [
@@ -256,11 +256,11 @@ class ChatChunks:
         return frame(failed(problem, error))
 
     def _text(self, index: int, text: str) -> bytes:
-        return self._before[index] + encode_basestring(text).encode() + self._after
+        return self._before[index] + one_line(encode_basestring(text)).encode() + self._after
 
     def _choice(self, index: int, **fields: Any) -> bytes:
         """Any other chunk."""
-        choices = json.dumps([{"index": index, **self._empty, **fields}], ensure_ascii=False)
+        choices = json_text([{"index": index, **self._empty, **fields}])
         return f'data: {self._head}, "choices": {choices}{self._tail}'.encode()
 
 

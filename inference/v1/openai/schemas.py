@@ -9,7 +9,6 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from backends.base import Grammar, Message, Sampling
 from inference.gateway.request import (
-    DEFAULT_MAX_TOKENS,
     MAX_MESSAGES,
     GenerationRequest,
     Prompt,
@@ -18,11 +17,13 @@ from inference.gateway.request import (
 from inference.v1 import thinking
 from inference.v1.compatibility import (
     CompatibleRequest,
-    MaxTokens,
+    MaxTokensOrOff,
     ModelName,
     Refused,
     StopText,
     Text,
+    TopK,
+    TopP,
 )
 from inference.v1.openai import messages as openai_messages
 from inference.v1.openai import texts
@@ -30,10 +31,17 @@ from inference.v1.openai.messages import ChatMessageIn, NamedTool, ToolChoice, T
 from inference.v1.thinking import Budget, Effort, TemplateVariables, Thinking
 
 MAX_ANSWERS = 16  # answers of one request
-MOST_TOKENS = 131_072  # of an answer
 MAX_PROMPTS = 256  # of one request for completions, and their answers
 MAX_TEXTS = 2048  # of one request for embeddings
 _LABEL = "labels the request"
+_UNHEEDED = {
+    "ignore_eos": Refused("an answer ends where the model ends it", (False,)),
+    "min_tokens": Refused("an answer ends where the model ends it", (0,)),
+}
+_FORMAT = Refused("send response_format with a JSON schema")
+# Of other servers. An answer that keeps to none of them is of no use, so they are not ignored.
+_GRAMMARS = ("guided_json", "guided_regex", "guided_choice", "guided_grammar", "grammar")
+_OTHER_GRAMMARS = dict.fromkeys((*_GRAMMARS, "structured_outputs", "json_schema"), _FORMAT)
 
 
 class Problem(BaseModel):
@@ -70,12 +78,16 @@ class SampledIn(CompatibleRequest):
         Field(ge=1, le=MAX_ANSWERS, description=f"1 to {MAX_ANSWERS}; answer i uses the seed + i"),
     ] = None
     max_tokens: Annotated[
-        MaxTokens | None, Field(description=f"{DEFAULT_MAX_TOKENS} by default")
+        MaxTokensOrOff,
+        Field(
+            description="by default, and with -1, to the end of the context, or to where the hub's "
+            "deadline or its memory ends the answer, as `length`"
+        ),
     ] = None
     temperature: Annotated[float | None, Field(ge=0, le=2, description="0 (greedy) by default")] = (
         None
     )
-    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    top_p: Annotated[TopP | None, Field(description="0 keeps the likeliest token alone")] = None
     seed: Annotated[
         int | None, Field(ge=-(2**63), lt=2**63, description="the same seed gives the same text")
     ] = None
@@ -89,7 +101,7 @@ class SampledIn(CompatibleRequest):
         dict[Annotated[int, Field(ge=0)], Annotated[float, Field(ge=-100, le=100)]] | None,
         Field(max_length=1024, description="up to 1024 tokens of the model's own vocabulary"),
     ] = None
-    top_k: Annotated[int | None, Field(ge=0, description="not OpenAI's; 0 is off")] = None
+    top_k: Annotated[TopK | None, Field(description="not OpenAI's; 0 and -1 are off")] = None
     min_p: Annotated[float | None, Field(ge=0, le=1, description="not OpenAI's; 0 is off")] = None
     repetition_penalty: Annotated[
         float | None, Field(gt=0, le=10, description="not OpenAI's; 1 is off")
@@ -134,10 +146,17 @@ class PlainFormat(BaseModel):
 
 
 class JsonObjectFormat(BaseModel):
+    """With a `schema`, as llama.cpp and Together take it, the object fits that."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+
     type: Literal["json_object"]
+    schema_: Annotated[dict[str, Any] | None, Field(alias="schema")] = None
 
     def grammar(self) -> Grammar | None:
-        return Grammar("json_object")
+        if self.schema_ is None:
+            return Grammar("json_object")
+        return Grammar("json_schema", json.dumps(self.schema_))
 
 
 class NamedSchema(BaseModel):
@@ -152,6 +171,8 @@ class NamedSchema(BaseModel):
 
 
 class JsonSchemaFormat(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
     type: Literal["json_schema"]
     json_schema: NamedSchema
 
@@ -187,6 +208,13 @@ class ChatCompletionIn(SampledIn):
         "prompt_cache_key": "the prefix cache is automatic",
         "prompt_cache_options": "the prefix cache is automatic",
         "prompt_cache_retention": "the prefix cache keeps what fits its budget",
+        "service_tier": "there is only one tier",
+    }
+    UNHEEDED: ClassVar = {
+        **_UNHEEDED,
+        "prediction": Refused("predicted outputs are not used; the answer is the same"),
+        "store": Refused("the hub's own log keeps what HUB_LOG_PROMPTS says", (False,)),
+        "verbosity": Refused("say in the prompt how long the answer should be", ("medium",)),
     }
     REFUSED: ClassVar = {
         "best_of": Refused("it was never part of chats; use n and choose yourself", (1,)),
@@ -195,10 +223,7 @@ class ChatCompletionIn(SampledIn):
         "modalities": Refused("answers are text only", (["text"],)),
         "audio": Refused("answers are text only"),
         "moderation": Refused("the hub has no moderation"),
-        "prediction": Refused("predicted outputs are not used"),
-        "service_tier": Refused("there is only one tier", ("auto", "default")),
-        "store": Refused("answers are not stored for the client", (False,)),
-        "verbosity": Refused("say in the prompt how long the answer should be"),
+        **_OTHER_GRAMMARS,
         "web_search_options": Refused("the hub does not search the web"),
     }
 
@@ -229,7 +254,7 @@ class ChatCompletionIn(SampledIn):
         Field(description="not OpenAI's; variables of the model's chat template"),
     ] = None
     max_completion_tokens: Annotated[
-        MaxTokens | None, Field(description="the same as max_tokens; wins if both are sent")
+        MaxTokensOrOff, Field(description="the same as max_tokens; wins if both are sent")
     ] = None
     logprobs: Annotated[
         bool | None, Field(description="a label of a classification version counts as one token")
@@ -299,7 +324,7 @@ class ChatCompletionIn(SampledIn):
 
     def sampling(self) -> Sampling:
         return self._sampling(
-            max_tokens=self.max_completion_tokens or self.max_tokens or DEFAULT_MAX_TOKENS,
+            max_tokens=self.max_completion_tokens or self.max_tokens,
             logprobs=bool(self.logprobs),
             top_logprobs=self.top_logprobs or 0,
             grammar=self.response_format.grammar() if self.response_format else None,
@@ -341,9 +366,11 @@ class CompletionIn(SampledIn):
     """Texts to continue, for older clients and for base models."""
 
     IGNORED: ClassVar = {"user": _LABEL, "metadata": _LABEL}
+    UNHEEDED: ClassVar = _UNHEEDED
     REFUSED: ClassVar = {
         "best_of": Refused("use n and choose yourself", (1,)),
         "suffix": Refused("filling in the middle is not supported", ("",)),
+        **_OTHER_GRAMMARS,
     }
 
     prompt: Annotated[
@@ -357,7 +384,7 @@ class CompletionIn(SampledIn):
         int | None,
         Field(
             ge=0,
-            le=MOST_TOKENS,
+            lt=2**31,
             description="by default to the end of the context, or to where the hub's deadline or its "
             "memory ends it, as `length`; 0 answers nothing, for `echo`",
         ),

@@ -12,7 +12,6 @@ from backends.base import Grammar, Message, Sampling
 from inference.gateway.request import MAX_MESSAGES, GenerationRequest
 from inference.v1 import thinking
 from inference.v1.compatibility import (
-    MOST_TOKENS,
     CompatibleRequest,
     MaxTokens,
     ModelName,
@@ -323,7 +322,7 @@ class ResponseIn(CompatibleRequest):
 
     def sampling(self) -> Sampling:
         return Sampling(
-            max_tokens=self.max_output_tokens or MOST_TOKENS,
+            max_tokens=self.max_output_tokens,
             temperature=self.temperature or 0.0,
             top_p=1.0 if self.top_p is None else self.top_p,
             seed=None if self.seed is None else self.seed % 2**63,

@@ -20,7 +20,7 @@ NATIVE = InferenceRequest.Api.NATIVE
 
 _STREAM_EXAMPLE = """event: started
 data: {"event": "started", "request_id": "4b0f…", "answered_by": "calendar@0.1.0", "base_model": \
-"SmolLM2-135M-Instruct", "prompt_tokens": 34, "queue_ms": 0.4}
+"SmolLM2-135M-Instruct", "prompt_tokens": 34, "context_length": 8192, "queue_ms": 0.4}
 
 event: delta
 data: {"event": "delta", "text": "{\\"title\\""}

@@ -40,6 +40,7 @@ export class Exchange {
       thoughts: "",
       tokens: [],
       labels: [],
+      context: 0,
       figures: {},
       finish_reason: "",
       seed: null,
@@ -87,6 +88,7 @@ export class Exchange {
       this.answered_by = event.answered_by;
       this.label.textContent = event.answered_by;
       this.figures.prompt_tokens = event.prompt_tokens;
+      this.context = event.context_length;
     } else if (event.event === "delta") {
       this.figures.first_token_ms ??= Math.round(performance.now() - this.sent);
       this.answer += event.text;
@@ -177,7 +179,7 @@ export class Exchange {
   }
 }
 
-function summary({ figures, finish_reason, labels, seed, state }, lacksTokens) {
+function summary({ figures, finish_reason, labels, seed, state, context }, lacksTokens) {
   const {
     first_token_ms: first,
     tokens_per_second: rate,
@@ -194,6 +196,8 @@ function summary({ figures, finish_reason, labels, seed, state }, lacksTokens) {
     parts.push(`first token ${first < 10_000 ? `${first} ms` : `${(first / 1000).toFixed(1)} s`}`);
   if (rate != null) parts.push(`${rate < 100 ? rate.toFixed(1) : Math.round(rate)} tokens/s`);
   if (written != null) parts.push(`${written} token${written === 1 ? "" : "s"}`);
+  if (context && read != null)
+    parts.push(`${read + (written ?? 0)} of ${context.toLocaleString("en")} in context`);
   if (cached) parts.push(`${cached} of ${read} prompt tokens from cache`);
   if (seed != null) parts.push(`seed ${seed}`);
   if (finish_reason === "length") parts.push("stopped at maximum length");

@@ -12,7 +12,7 @@ import pytest
 from backends.base import LoadedModel, Sampling
 from backends.fake import FakeBackend
 from inference.engine.requests.places import Place
-from inference.engine.requests.row import Row
+from inference.engine.requests.row import MOST_RESERVED, Row
 from inference.engine.requests.waiting import Waiting
 from inference.gateway import client
 from inference.protocol import Chunk, DeadlineExceeded, Done, Embed, Folder, Generate
@@ -37,6 +37,14 @@ def make_row(
         key_waiting=waiting,
     )
     return Row(request, Place(paths.base_dir("tiny")), lambda event: None)
+
+
+def test_an_answer_without_a_limit_reserves_no_more_than_a_long_one() -> None:
+    row = make_row("endless")
+    row.request = row.request.model_copy(update={"sampling": Sampling(max_tokens=None)})
+    assert row.growth == MOST_RESERVED
+    row.completion_tokens = 2 * MOST_RESERVED
+    assert row.growth == 0
 
 
 def order(waiting: Waiting, running: Counter[str] | None = None) -> list[str]:

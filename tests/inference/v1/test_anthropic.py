@@ -217,7 +217,7 @@ def test_a_format_is_enforced(client: Anthropic) -> None:
     [
         ({"max_tokens": 0}, "max_tokens"),
         ({"extra_body": {"temperature": 1.5}}, "temperature"),
-        ({"extra_body": {"tempreature": 1}}, "tempreature"),
+        ({"extra_body": {"mcp_servers": [{"name": "x"}]}}, "mcp_servers"),
         ({"messages": [*ASK, {"role": "assistant", "content": "It"}]}, "last message"),
         (
             {
@@ -233,6 +233,10 @@ def test_a_format_is_enforced(client: Anthropic) -> None:
             "toolu_1",
         ),
         ({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, "tools"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "image", "source": {}}]}]},
+            "images are not supported by this model",
+        ),
         ({"extra_headers": {"anthropic-version": "2030-01-01"}}, "2030-01-01"),
         ({"messages": [{"role": "user", "content": "word " * 3000}]}, "tokens"),
     ],

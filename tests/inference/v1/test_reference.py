@@ -31,7 +31,7 @@ def test_the_document_is_the_codes_own_table() -> None:
 def test_every_parameter_of_the_openai_client_is_decided(
     kind: type[CompatibleRequest], theirs: type
 ) -> None:
-    decided = {*kind.model_fields, *kind.IGNORED, *kind.REFUSED}
+    decided = {*kind.model_fields, *kind.IGNORED, *kind.REFUSED, *kind.UNHEEDED}
     assert set(theirs.__annotations__) <= decided
 
 
@@ -46,5 +46,5 @@ def test_every_parameter_of_the_anthropic_client_is_decided() -> None:
     "kind", [ChatCompletionIn, CompletionIn, EmbeddingIn, MessagesIn, ResponseIn]
 )
 def test_a_parameter_is_decided_once(kind: type[CompatibleRequest]) -> None:
-    names = [*kind.model_fields, *kind.IGNORED, *kind.REFUSED]
+    names = [*kind.model_fields, *kind.IGNORED, *kind.REFUSED, *kind.UNHEEDED]
     assert len(names) == len(set(names))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from registry.errors import Conflict, NotFound
-from registry.models import ModelVersion
+from registry.models import BaseModel, ModelVersion
 from registry.promotion.aliases import move_alias
 from registry.promotion.resolve import resolve, served_names
 from registry.storage import paths
@@ -52,13 +52,13 @@ def test_a_base_answers_alone() -> None:
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("nope", "no model 'nope'. Available: helper."),
+        ("nope", "no model 'nope'. Available: helper, base:helper-base."),
         ("", "no model ''"),
         ("helper@9.9.9", "'9.9.9'. Available: production, 0.1.0."),
         ("helper@canary", "'canary'. Available: production, 0.1.0."),
         ("helper@", "no version or alias ''"),
         ("helper@0.1.0@production", "no version or alias"),
-        ("base:nope", "no base model 'nope'. Available: helper-base."),
+        ("base:nope", "no base model 'nope'. Available: base:helper-base."),
         ("../helper", "no model '../helper'"),
     ],
 )
@@ -138,3 +138,23 @@ def test_listing_takes_the_same_few_queries_for_many_versions(
     with django_assert_max_num_queries(4):  # type: ignore[operator]
         assert len(served_names()) == 8
     assert ModelVersion.objects.count() == 5
+
+
+def test_base_models_are_available_where_there_is_no_model() -> None:
+    with pytest.raises(NotFound, match="There is none yet"):
+        resolve("anything")
+    make_base("tiny")
+    for name in ("anything", "base:anything"):
+        with pytest.raises(NotFound, match=r"Available: base:tiny\."):
+            resolve(name)
+
+
+def test_every_name_has_the_context_of_its_base() -> None:
+    version = make_version()
+    BaseModel.objects.update(context_length=4096)
+    other = make_base("tiny").context_length
+    move_alias(version.model, "production", version)
+    lengths = {name.label: name.context_length for name in served_names()}
+    assert lengths.pop("base:tiny") == other != 4096
+    assert set(lengths.values()) == {4096}
+    assert resolve(version.model.name).name.context_length == 4096

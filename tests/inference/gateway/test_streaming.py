@@ -1,0 +1,83 @@
+"""What a stream's frames look like, whatever the model writes."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from backends.base import Sampling
+from inference.gateway.answer import Stream
+from inference.gateway.request import GenerationRequest
+from inference.gateway.streaming import frame
+from inference.native import bodies as native
+from inference.protocol import Chunk, Done, Started
+from inference.v1.anthropic import bodies as anthropic
+from inference.v1.openai import bodies as openai
+from registry.promotion.resolve import Served
+from tests.inference.builders import make_base
+
+pytestmark = pytest.mark.django_db
+TEXT = "one\u2028two\u2029three\u0085four\x0bfive\x1c日本"
+
+
+def frames_of(kind: str) -> Any:
+    served = Served("base:tiny", make_base(), None)
+
+    async def nothing() -> Any:
+        return
+        yield
+
+    stream = Stream(served, Started("r1", 3, 0.0), nothing())
+    request: Any = GenerationRequest("base:tiny", ["x"], Sampling())
+    if kind == "chat":
+        return openai.ChatChunks(stream, request, include_usage=True)
+    if kind == "text":
+        return openai.TextChunks(stream, request, include_usage=False, echo=[TEXT])
+    return anthropic.Events(stream) if kind == "anthropic" else native.Events(stream)
+
+
+def done() -> Done:
+    call: Any = {"name": "say", "arguments": json.dumps({"a": TEXT}, ensure_ascii=False)}
+    return Done("tool_calls", 3, 4, 0.0, 1.0, 2.0, None, tool_calls=[call])
+
+
+@pytest.mark.parametrize("kind", ["chat", "text", "anthropic", "native"])
+def test_no_frame_has_a_line_that_only_unicode_ends(kind: str) -> None:
+    frames = frames_of(kind)
+    token: Any = {"text": TEXT, "logprob": -0.5, "top": [(TEXT, -0.5)]}
+    sent = b"".join(
+        (
+            *frames.start(),
+            frames.chunk(0, Chunk(TEXT)),
+            frames.chunk(0, Chunk(TEXT, [token], TEXT)),
+            *frames.end(0, done()),
+            *frames.finish(),
+        )
+    ).decode()
+    assert sent.splitlines() == sent.split("\n")[:-1]
+    assert TEXT in "".join(map(str, _texts(sent)))
+
+
+def _texts(sent: str) -> list[object]:
+    lines = [line.removeprefix("data: ") for line in sent.split("\n") if line.startswith("data: {")]
+    found: list[object] = []
+
+    def walk(value: object) -> None:
+        if isinstance(value, dict):
+            for inner in value.values():
+                walk(inner)
+        elif isinstance(value, list):
+            for inner in value:
+                walk(inner)
+        else:
+            found.append(value)
+
+    for line in lines:
+        walk(json.loads(line))
+    return found
+
+
+def test_an_error_is_one_line_too() -> None:
+    assert len(frame({"message": TEXT}, event="error").decode().splitlines()) == 3
