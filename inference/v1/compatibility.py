@@ -113,12 +113,13 @@ class CompatibleRequest(BaseModel):
         found = difflib.get_close_matches(name[:64], cls.model_fields, 1, _ALIKE)
         return found[0] if found else None
 
-    def told[R: HttpResponseBase](self, response: R) -> R:
-        """The response with a header that names what was ignored:
+    def told[R: HttpResponseBase](self, response: R, *more: str) -> R:
+        """The response with a header that names what was ignored, `more` included:
         `x-hub-ignored: verbosity, tempreature;did-you-mean=temperature`."""
-        names = list(self.unheeded())
+        quoted = (quote(name[:64], safe=".") for name in more)
+        names = [*map(self._ignored, self.unheeded()), *quoted]
         if names:
-            response[IGNORED_HEADER] = ", ".join(map(self._ignored, names[:_MOST_NAMED]))
+            response[IGNORED_HEADER] = ", ".join(names[:_MOST_NAMED])
         return response
 
     @classmethod

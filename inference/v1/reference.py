@@ -46,7 +46,7 @@ last event of the stream.
 - System and developer turns may stand anywhere: those at the start are one, a later one becomes a \
 part of the user's turn beside it.
 - `/v1/responses` passes over the tools that OpenAI runs (web search, code, MCP, …) and their items, \
-because agents send them unasked, and names them in the header `X-Hub-Warning`. It is stateless: \
+because agents send them unasked, and names them in the header `x-hub-ignored`. It is stateless: \
 `previous_response_id` is refused. For clients that send an `item_reference` in place of an \
 earlier answer (Vercel's AI SDK), the items of the last answers stay in the memory of the web \
 process, up to 16 million characters, unless `store` is false. A custom tool is for the model a \

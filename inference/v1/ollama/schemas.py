@@ -24,9 +24,7 @@ from inference.v1.ollama import messages as ollama_messages
 from inference.v1.ollama.messages import MessageIn, ToolIn
 from inference.v1.ollama.names import hub_name
 
-IGNORED_HEADER = "x-hub-ignored"
 MAX_TEXTS = 256  # of one request for embeddings
-_UNLIMITED = 131_072  # tokens; an answer ends with the model's context in any case
 _MOST_REPEATED = 4096
 _LOADING = "the hub decides how a model is loaded"
 _NEVER_CUT = "a text that does not fit the context is an error, never cut silently"
@@ -93,7 +91,7 @@ class OptionsIn(CompatibleRequest):
     num_predict: Annotated[
         int | None,
         Field(
-            le=_UNLIMITED,
+            lt=2**31,
             description="the most tokens of an answer; by default, and below 1, up to the context",
         ),
     ] = None
@@ -125,7 +123,7 @@ class OptionsIn(CompatibleRequest):
         limit = self.num_predict or 0
         looks_back = 64 if self.repeat_last_n is None else self.repeat_last_n
         return Sampling(
-            max_tokens=limit if limit > 0 else _UNLIMITED,
+            max_tokens=limit if limit > 0 else None,
             temperature=self.temperature or 0.0,
             top_k=self.top_k or 0,
             # The likeliest token alone is what 0 leaves.
@@ -176,14 +174,11 @@ class OllamaRequest(CompatibleRequest):
 
     def told[R: HttpResponseBase](self, response: R, *more: str) -> R:
         """The response with a header that names what was sent and changes nothing, `more` included."""
-        options = self.options
-        names = [name for name in self.model_extra or {} if name in self.IGNORED]
-        names += [
-            f"options.{name}" for name in options.model_extra or {} if name in options.IGNORED
-        ]
-        if names := [*names, *more]:
-            response[IGNORED_HEADER] = ", ".join(names)
-        return response
+        own, options = self.model_extra or {}, self.options.model_extra or {}
+        names = [name for name in own if name in self.IGNORED]
+        names += [f"options.{name}" for name in options if name in self.options.IGNORED]
+        names += [f"options.{name}" for name in self.options.unheeded()]
+        return super().told(response, *names, *more)
 
 
 class AnswerIn(OllamaRequest):
@@ -255,8 +250,6 @@ class ChatIn(AnswerIn):
                     f"messages.{number}.images",
                     f"messages.{number}.images: models read texts only; leave images out.",
                 )
-        if self.tools and self.format:
-            raise Unsupported("format", "format and tools cannot be combined; send one of them.")
 
     def request(self) -> GenerationRequest:
         """Raises Unsupported."""

@@ -266,7 +266,7 @@ class ChatCompletionIn(SampledIn):
         ResponseFormat | None,
         Field(
             description="json_object and json_schema are enforced token by token, with or "
-            "without `strict`; cannot be combined with tools; text has a classification version "
+            "without `strict`; with tools the answer is calls or what it describes; text has a classification version "
             "answer in its own words"
         ),
     ] = None

@@ -57,6 +57,4 @@ async def respond(
         body = bodies.response(whole, payload)
         keep(body["output"])
         answer = JsonResponse(body)
-    if warnings := payload.warnings():
-        answer["X-Hub-Warning"] = "; ".join(warnings)
-    return answer
+    return payload.told(answer, *payload.passed_over())

@@ -130,7 +130,7 @@ class ResponseIn(CompatibleRequest):
             description="a text, or items: messages, calls of functions and custom tools, their "
             "outputs, reasoning, additional_tools, and item_reference to one of the last answers. "
             "Images and files are refused, in outputs replaced by a text that says so; what tools "
-            "that OpenAI runs have left is ignored; both with the header `X-Hub-Warning`"
+            "that OpenAI runs have left is ignored; `x-hub-ignored` names both"
         ),
     ]
     instructions: Annotated[
@@ -143,7 +143,7 @@ class ResponseIn(CompatibleRequest):
             max_length=256,
             description="functions, custom tools (for the model a function with one text, `input`; "
             "their grammar is described, not enforced) and namespaces of both; tools that OpenAI "
-            "runs are ignored with the header `X-Hub-Warning`",
+            "runs are ignored and named in `x-hub-ignored`",
         ),
     ] = None
     tool_choice: Annotated[
@@ -161,7 +161,7 @@ class ResponseIn(CompatibleRequest):
         TextIn | None,
         Field(
             description="`format` json_object and json_schema are enforced token by token, with or "
-            "without `strict`, and cannot be combined with tools; text has a classification "
+            "without `strict`; with tools the answer is calls or what it describes; text has a classification "
             "version answer in its own words; `verbosity` is ignored"
         ),
     ] = None
@@ -254,14 +254,6 @@ class ResponseIn(CompatibleRequest):
                     "input", f"{str(error).capitalize()}.", "invalid_value"
                 ) from error
 
-    def refuse_unsupported(self) -> None:
-        super().refuse_unsupported()
-        if self.grammar() and self.offered:
-            raise Unsupported(
-                "text.format",
-                'text.format and tools cannot be combined; send one of them, or tool_choice "none".',
-            )
-
     @property
     def items(self) -> list[Any]:
         """What follows the instructions."""
@@ -309,16 +301,14 @@ class ResponseIn(CompatibleRequest):
     def with_logprobs(self) -> bool:
         return bool(self.top_logprobs) or "message.output_text.logprobs" in (self.include or [])
 
-    def warnings(self) -> list[str]:
-        """What was passed over, though it may have mattered: sent in the header `X-Hub-Warning`."""
-        tools = {tool.type for tool in self.every_tool if isinstance(tool, HostedTool)}
-        left = {item.type for item in self.items if isinstance(item, OtherItem)}
-        said = [f"the hub cannot run the tools {_listed(tools)}"] if tools else []
-        if left:
-            said.append(f"ignored the items {_listed(left)}")
+    def passed_over(self) -> list[str]:
+        """Names of tools and items that the hub leaves out, though they may have mattered."""
+        tools = {f"tools.{tool.type}" for tool in self.every_tool if isinstance(tool, HostedTool)}
+        left = {f"input.{item.type}" for item in self.items if isinstance(item, OtherItem)}
+        names = [*sorted(tools), *sorted(left)]
         if any(isinstance(item, OutputItem) and item.has_unread for item in self.items):
-            said.append("the model cannot see the images and files of function_call_output")
-        return said
+            names.append("input.function_call_output.images")
+        return names
 
     def sampling(self) -> Sampling:
         return Sampling(
@@ -352,8 +342,3 @@ class ResponseIn(CompatibleRequest):
             deadline_s=self.deadline_s,
             classify=False if plain else None,
         )
-
-
-def _listed(types: set[str]) -> str:
-    """In a header there are no other letters than ASCII's."""
-    return ", ".join(sorted(ascii(one)[1:-1][:60] for one in types))

@@ -30,11 +30,11 @@ def frames_of(kind: str) -> Any:
         yield
 
     stream = Stream(served, Started("r1", 3, 0.0), nothing())
-    request: Any = GenerationRequest("base:tiny", ["x"], Sampling())
+    request: Any = GenerationRequest("base:tiny", [TEXT], Sampling())
     if kind == "chat":
         return openai.ChatChunks(stream, request, include_usage=True)
     if kind == "text":
-        return openai.TextChunks(stream, request, include_usage=False, echo=[TEXT])
+        return openai.TextChunks(stream, request, include_usage=False, echo=True)
     return anthropic.Events(stream) if kind == "anthropic" else native.Events(stream)
 
 
@@ -46,7 +46,8 @@ def done() -> Done:
 @pytest.mark.parametrize("kind", ["chat", "text", "anthropic", "native"])
 def test_no_frame_has_a_line_that_only_unicode_ends(kind: str) -> None:
     frames = frames_of(kind)
-    token: Any = {"text": TEXT, "logprob": -0.5, "top": [(TEXT, -0.5)]}
+    data = list(TEXT.encode())
+    token: Any = {"text": TEXT, "bytes": data, "logprob": -0.5, "top": [(TEXT, -0.5, data)]}
     sent = b"".join(
         (
             *frames.start(),

@@ -130,12 +130,11 @@ def test_what_openai_would_run_is_passed_over_with_a_word(hub: Hub) -> None:
     got = hub.openai.responses.with_raw_response.create(
         model="calendar", input=[left, *ASK], tools=[search, shell]
     )
-    assert got.headers["x-hub-warning"] == (
-        "the hub cannot run the tools local_shell, web_search; ignored the items web_search_call"
-    )
+    named = "tools.local_shell, tools.web_search, input.web_search_call"
+    assert got.headers["x-hub-ignored"] == named
     assert got.parse().output_text == respond(hub).output_text
     assert (
-        "x-hub-warning"
+        "x-hub-ignored"
         not in hub.openai.responses.with_raw_response.create(model="calendar", input=ASKED).headers
     )
 
