@@ -174,6 +174,8 @@ def test_tools_are_called(client: ollama.Client, streamed: bool) -> None:
 
 def test_a_result_is_read_under_the_tools_name_or_none(client: ollama.Client) -> None:
     called = client.chat("calendar", CALL, tools=[WEATHER]).message
+    assert client.chat("calendar", CALL, tools=[WEATHER], format="json").message.tool_calls
+    json.loads(client.chat("calendar", ASK, tools=[WEATHER], format="json").message.content or "")
     results = [{"tool_name": "weather"}, {}, {"tool_call_id": "call_1_0"}]
     answers = {
         client.chat(
@@ -294,7 +296,6 @@ def test_a_key_that_only_generates_decides_nothing_about_memory(hub: Hub) -> Non
     ("body", "word"),
     [
         ({"messages": [{"role": "user", "content": "x", "images": ["aGk="]}]}, "images"),
-        ({"messages": ASK, "tools": [WEATHER], "format": "json"}, "format"),
         ({"messages": ASK, "options": {"mirostat": 2}}, "mirostat"),
         ({"messages": ASK, "options": {"temperature": 3}}, "temperature"),
         ({"messages": ASK, "keep_alive": "soon"}, "keep_alive"),
