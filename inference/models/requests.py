@@ -162,6 +162,13 @@ class InferenceRequest(models.Model):
             raise
 
     @property
+    def tokens_in_words(self) -> str:
+        """How many tokens were read and written, for a person."""
+        read = f"{self.prompt_tokens} prompt tokens ({self.cached_tokens} cached)"
+        thought = f", {self.thought_tokens} of them thoughts" if self.thought_tokens else ""
+        return f"{read}, {self.completion_tokens} written{thought}"
+
+    @property
     def prefill_ms(self) -> float | None:
         """From the prompt's place in the batch to the first token."""
         if self.first_token_ms is None or self.queue_ms is None:
