@@ -54,7 +54,10 @@ class Batches:
             if fits_context and not self._residents.has_room_for(resident, tokens):
                 if may_wait:
                     return False
-                raise out_of_budget(tokens, self._residents.taken)
+                # One whose length nobody chose ends where the memory does.
+                begins = row.request.cut_late
+                if not (begins and self._residents.has_room_for(resident, len(prompt))):
+                    raise out_of_budget(tokens, self._residents.taken)
             if labels := row.request.labels:
                 # Between two steps, as vectors are: the other rows wait for it.
                 cached, started = 0, row.started(0)

@@ -151,6 +151,9 @@ class Row:
         text, data = self.pieces.text(response.token), self.pieces.data(response.token)
         if self.tokens == 1 and self.pieces.trims and data.startswith(b" "):
             text, data = text.removeprefix(" "), data[1:]
+            chosen = (replace(one, text=text, data=data) for one in top)
+            pairs = zip(top, chosen, strict=True)
+            top = tuple(new if old.token == response.token else old for old, new in pairs)
         return text, data, top
 
 

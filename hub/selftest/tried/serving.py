@@ -33,6 +33,7 @@ QUESTIONS = (
     "What do bees do in winter?",
 )
 A_ROW = 4  # waits for a row's start and end, in all layers together
+SETTLED = 2  # more of them in each layer on a CPU, which makes the changed batch layer by layer
 
 
 def bundled_model(bench: Bench) -> Outcome:
@@ -236,8 +237,9 @@ def waits(bench: Bench) -> Outcome:
     finally:
         model.close()
     more = sum(joined.values()) - a_step * (steps + 1)
+    allowed = A_ROW + (SETTLED * layers if bench.kind == "cpu" else 0)
     return judged(
-        a_step <= 2 and more <= A_ROW,
+        a_step <= 2 and more <= allowed,
         f"{a_step:.1f} waits a step; a row's start and end add {more:.0f} ({more / layers:.1f} a "
         "layer).",
         REPORT,

@@ -10,8 +10,8 @@ import pytest
 from mlx_lm.utils import load_tokenizer
 
 from backends.base import BackendError, Grammar
-from backends.mlx.chat import tool_grammar
 from backends.mlx.sampling.grammar import Grammars
+from backends.mlx.tool_calls import tool_grammar
 from tests.backends.mlx.tool_template import TEMPLATE, with_template
 
 DECIMAL = r"^(?!^[-+.]*$)[+-]?0*\d*\.?\d*$"  # as pydantic 2.12 and 2.13 write it

@@ -91,7 +91,7 @@ def test_a_chat_is_not_cut_short_where_nobody_said_so() -> None:
     native = InferenceIn.model_validate({"model": "m", "prompt": "hello"})
     assert native.sampling().max_tokens is None
     text = CompletionIn.model_validate({"model": "m", "prompt": "hello"})
-    assert text.sampling().max_tokens == 512
+    assert text.sampling().max_tokens is None
 
 
 def test_a_json_object_with_a_schema_keeps_it(hub: Hub) -> None:

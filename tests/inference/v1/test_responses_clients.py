@@ -180,7 +180,7 @@ SCRIPT = (
 )
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def scripted(processes: Hub) -> Iterator[Hub]:
     """A model that says those three things in turn, with room for an agent's prompt."""
     processes.start_engine(REPLY="\f".join(SCRIPT), CONTEXT=200_000)
