@@ -93,7 +93,7 @@ def finished(page: Page, answers: int) -> Locator:
 def test_thoughts_are_folded_once_the_answer_begins(page: Page) -> None:
     page.goto("/playground/")
     page.get_by_label("Thinking", exact=True).select_option("On")
-    ask(page, "What is the plan?")
+    ask(page, "What do you think of it?")
     thoughts = page.locator(".thoughts")
     [answer] = finished(page, 1).all()
     expect(answer.locator(".text").get_by_role("heading", name="Plan")).to_be_visible()
