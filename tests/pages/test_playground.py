@@ -90,7 +90,7 @@ def finished(page: Page, answers: int) -> Locator:
     return page.locator(".msg.assistant")
 
 
-def test_thoughts_are_folded_once_the_answer_begins(page: Page) -> None:
+def test_thoughts_are_folded_once_the_answer_begins(page: Page, hub: RunningHub) -> None:
     page.goto("/playground/")
     page.get_by_label("Thinking", exact=True).select_option("On")
     ask(page, "What do you think of it?")
@@ -107,6 +107,8 @@ def test_thoughts_are_folded_once_the_answer_begins(page: Page) -> None:
     page.locator(".thoughts").get_by_text("Thoughts").click()
     expect(page.locator(".thoughts .inner")).to_contain_text("adapter amber anchor")
     expect(page.get_by_label("Thinking", exact=True)).to_have_value("on")
+    kept = page.url.partition("conversation=")[2]
+    httpx.delete(f"{hub.url}/api/playground/conversations/{kept}", timeout=60).raise_for_status()
 
 
 def test_the_walk(page: Page) -> None:
