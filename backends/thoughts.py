@@ -112,13 +112,13 @@ def places(text: str, *, opened: bool = False) -> Iterator[tuple[int, int]]:
 
 
 class Divider:
-    """Tells thoughts and words apart while an answer comes. What may be the beginning of a mark, and
+    """Separates thoughts from words while an answer comes. What may be the beginning of a mark, and
     the white space around marks, is held back until it is clear."""
 
     def __init__(self, open: str = OPEN, close: str = CLOSE, *, opened: bool = False) -> None:
         self._open, self._close = open, close
         self._held = ""
-        self._begun = False  # something was said since the last mark
+        self._started = False  # something was said since the last mark
         self._state: Literal["before", "thinking", "words"] = "thinking" if opened else "before"
 
     @property
@@ -127,34 +127,34 @@ class Divider:
 
     def push(self, text: str) -> tuple[str, str]:
         """Add the next piece; (thoughts, words) that may be shown."""
-        if self._state == "words" and self._begun:
+        if self._state == "words" and self._started:
             return "", text
         text = self._held + text
         self._held = ""
         if self._state == "before":
-            begun = text.lstrip()
-            if not begun.startswith(self._open):
-                if self._open.startswith(begun):
+            rest = text.lstrip()
+            if not rest.startswith(self._open):
+                if self._open.startswith(rest):
                     self._held = text
                     return "", ""
-                self._state, self._begun = "words", True
+                self._state, self._started = "words", True
                 return "", text
-            self._state, text = "thinking", begun.removeprefix(self._open)
+            self._state, text = "thinking", rest.removeprefix(self._open)
         thoughts = ""
         if self._state == "thinking":
             before, closed, after = text.partition(self._close)
-            thoughts = before if self._begun else before.lstrip()
+            thoughts = before if self._started else before.lstrip()
             if not closed:
                 kept = overlap(thoughts, self._close)
                 whole = thoughts[: len(thoughts) - kept]
                 thoughts = whole.rstrip()
                 self._held = whole[len(thoughts) :] + text[len(text) - kept :]
-                self._begun = self._begun or bool(thoughts)
+                self._started = self._started or bool(thoughts)
                 return thoughts, ""
             thoughts = thoughts.rstrip()
-            self._state, self._begun, text = "words", False, after
+            self._state, self._started, text = "words", False, after
         words = text.lstrip()
-        self._begun = bool(words)
+        self._started = bool(words)
         return thoughts, words
 
     def flush(self) -> tuple[str, str]:

@@ -38,7 +38,7 @@ class Grammar:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How tokens are chosen. `max_tokens` None goes on to the end of the context (the request's deadline
+    """How tokens are chosen. `max_tokens` None continues to the end of the context (the request's deadline
     ends a model that never stops). `temperature` 0 is greedy; `seed` makes a draw repeatable.
 
     `repetition_penalty` divides (multiplies, when negative) the logits of tokens in the last

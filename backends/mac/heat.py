@@ -1,7 +1,7 @@
 """How hot a Mac is, read without root.
 
 `pmset -g therm` knows Intel's speed limits; on Apple silicon it stays silent while the machine is
-throttled, and the level that the kernel publishes through notify(3) tells.
+throttled, and the level that the kernel publishes through notify(3) reports.
 """
 
 from __future__ import annotations

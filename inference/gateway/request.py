@@ -37,7 +37,7 @@ class GenerationRequest:
     there are any; with `one_call` the answer keeps its first call alone. After `deadline_s` seconds
     the request fails; None is the hub's own limit. With `classify` the answer is one of the version's
     labels; None means so where the version has labels and the request is a chat that asks for nothing
-    else (a grammar, tools). With `prompt_logprobs` the tokens of a text are told, too, and that many
+    else (a grammar, tools). With `prompt_logprobs` the tokens of a text are returned, too, and that many
     of the likeliest ones at each place.
     """
 

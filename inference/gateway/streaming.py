@@ -32,7 +32,7 @@ class Frames(Protocol):
 
 @runtime_checkable
 class ReadingFrames(Frames, Protocol):
-    """Frames of an API that also tells what the model read."""
+    """Frames of an API that also reports what the model read."""
 
     def read(self, index: int, read: Read) -> bytes: ...
 

@@ -32,7 +32,7 @@ def _openai(name: Name) -> dict[str, Any]:
         "object": "model",
         "created": int(name.created_at.timestamp()),
         "owned_by": "mlx-model-hub",
-        "max_model_len": name.context_length or None,  # as vLLM tells it
+        "max_model_len": name.context_length or None,  # as vLLM has it
     }
 
 

@@ -33,7 +33,7 @@ including single versions and aliases; `base:NAME` is a base model alone.
 the answer's header `x-hub-ignored` names it, a misspelled one with the name that was probably meant: \
 `x-hub-ignored: verbosity, tempreature;did-you-mean=temperature`. With \
 `HUB_UNKNOWN_PARAMETERS=refuse` such a request is refused with 400.
-- A chat without `max_tokens` goes on until the model ends it, the context is full or the deadline \
+- A chat without `max_tokens` continues until the model ends it, the context is full or the deadline \
 (`HUB_REQUEST_DEADLINE_S`) passes.
 - Errors have the form of the API that you call: OpenAI's `{"error": {"message", "type", "param", \
 "code"}}`, or Anthropic's. The error for a prompt that is too long names both lengths \
@@ -60,7 +60,7 @@ model=calendar,base_url=http://127.0.0.1:8000/v1/completions,tokenizer=FOLDER --
 where FOLDER is the base model's, below `storage/base`.
 - LangChain's `OpenAIEmbeddings` sends OpenAI's token numbers by default: set \
 `check_embedding_ctx_length=False`, or install tiktoken beside the hub.
-- `GET /v1/models` answers in Anthropic's form when `anthropic-version` is sent. It tells the \
+- `GET /v1/models` answers in Anthropic's form when `anthropic-version` is sent. It reports the \
 context length: `max_model_len`, or Anthropic's `max_input_tokens`.
 - Answers carry their ID in the hub's log as `x-request-id` and `request-id`.
 - A tool call that the model writes but that cannot be parsed is an error, never a text: 400 \

@@ -1,4 +1,4 @@
-"""How clients ask a model to think, and what its chat template and the engine are told of it."""
+"""How clients ask a model to think, and what reaches its chat template and the engine."""
 
 from __future__ import annotations
 

@@ -112,12 +112,12 @@ class ThinkingRule:
         """`state`, or the closing mark where the budget is used up."""
         if self._budget is None or state.thoughts < self._budget:
             return state
-        begun = next(
+        written = next(
             n
             for n in range(len(self._tokens.close), -1, -1)
             if _ends_with(state.last, self._tokens.close[:n])
         )
-        return self._closing(begun)
+        return self._closing(written)
 
     def _closing(self, written: int) -> _State:
         whole = written >= len(self._tokens.close)

@@ -102,7 +102,7 @@ class Events:
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
         self._blocks = 0
-        self._open = ""  # the kind of the block that has begun
+        self._open = ""  # the kind of the block that has started
 
     def start(self) -> list[bytes]:
         started = self._stream.started
@@ -150,7 +150,7 @@ class Events:
         return frame(failed(problem, error), event="error")
 
     def _opened(self, kind: str, empty: dict[str, Any]) -> bytes:
-        """What begins a block of that kind, unless it is the one that has begun."""
+        """What begins a block of that kind, unless it is the one that has started."""
         if self._open == kind:
             return b""
         ended = self._stop_block() if self._open else b""

@@ -51,7 +51,7 @@ come in `message.thinking`, or `thinking` of `/api/generate`.
 negative one pins it, as on the page System › Models in memory. Other values change nothing: \
 `HUB_MODEL_IDLE_S` decides. Requests without messages or prompt load (or unload) the model and \
 generate nothing. A key of the scope inference may neither pin nor unload.
-- **`/api/show`** tells by the chat template whether a model knows `tools` and `thinking`; `template` is \
+- **`/api/show`** says by the chat template whether a model knows `tools` and `thinking`; `template` is \
 the model's own, in Jinja. `/api/ps` lists a base and each adapter in memory, with its own share.
 - **Not offered**: pulling, pushing, creating, copying and deleting (501). The hub has versions and \
 data sets behind a model; use its pages, commands or API for them.

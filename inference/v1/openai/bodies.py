@@ -185,7 +185,7 @@ def _rivals(token: TokenInfo | ReadToken) -> dict[str, float] | None:
 
 
 def _name(text: str, data: Sequence[int]) -> str:
-    """Parts of characters are told by their bytes, as at OpenAI: as texts they would all be one."""
+    """Parts of characters are named by their bytes, as at OpenAI: as texts they would all be one."""
     if "\ufffd" not in text or text.encode() == bytes(data):
         return text
     return "bytes:" + "".join(f"\\x{byte:02x}" for byte in data)

@@ -28,9 +28,9 @@ class Events:
         self._response = beginning(asked, stream.served, stream.started.request_id)
         self._output: list[dict[str, Any]] = []  # the items that are complete
         self._number = 0
-        self._open = ""  # "reasoning" or "message", while one has begun
+        self._open = ""  # "reasoning" or "message", while one has started
         self._id = ""
-        self._written: list[str] = []  # of the item that has begun
+        self._written: list[str] = []  # of the item that has started
         self._tokens: list[TokenInfo] = []
         self._thought = False
 
@@ -86,7 +86,7 @@ class Events:
     # ----------------------------------------------------------------- items
 
     def _opened(self, kind: str) -> bytes:
-        """What begins an item of that kind, unless it is the one that has begun."""
+        """What begins an item of that kind, unless it is the one that has started."""
         if self._open == kind:
             return b""
         ended = self._closed()
@@ -103,7 +103,7 @@ class Events:
         return ended + added + self._part_event("added", part)
 
     def _closed(self, status: str = "completed") -> bytes:
-        """What ends the item that has begun, if one has."""
+        """What ends the item that has started, if one has."""
         if not self._open:
             return b""
         text, kind, self._open = "".join(self._written), self._open, ""

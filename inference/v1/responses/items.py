@@ -143,7 +143,7 @@ class OutputItem(BaseModel):
     @classmethod
     def _says_what_is_not_shown(cls, value: Any) -> Any:
         """A refusal would end an agent's session: the picture that a tool gave stays in its history.
-        So the model is told in words, and the client in the header."""
+        So the model reads it in words, and the client in the header."""
         if not isinstance(value, list):
             return value
         unread = {"type": "input_text", "text": UNREAD}

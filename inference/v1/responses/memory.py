@@ -1,5 +1,5 @@
 """The items of the last answers, for clients that send `item_reference` in their place, as Vercel's
-AI SDK does unless it is told `store: false`. In the memory of the web process, never on disk."""
+AI SDK does unless it sends `store: false`. In the memory of the web process, never on disk."""
 
 from __future__ import annotations
 

@@ -33,11 +33,11 @@ class FunctionTool(BaseModel):
     strict: bool | None = None
 
     @property
-    def told(self) -> str:
+    def described(self) -> str:
         return self.description or ""
 
     @property
-    def schema_told(self) -> dict[str, Any]:
+    def described_schema(self) -> dict[str, Any]:
         return self.parameters or _NO_PARAMETERS
 
 
@@ -62,16 +62,16 @@ class CustomTool(BaseModel):
     format: CustomFormat | None = None
 
     @property
-    def told(self) -> str:
+    def described(self) -> str:
         """Its description, with the grammar of its input."""
-        told = self.description or ""
+        text = self.description or ""
         if self.format and self.format.definition:
             grammar = f"The input follows this {self.format.syntax or 'lark'} grammar:"
-            told = f"{told}\n\n{grammar}\n{self.format.definition}".strip()
-        return told
+            text = f"{text}\n\n{grammar}\n{self.format.definition}".strip()
+        return text
 
     @property
-    def schema_told(self) -> dict[str, Any]:
+    def described_schema(self) -> dict[str, Any]:
         return _INPUT
 
 
@@ -132,8 +132,8 @@ class Offered:
         around = self.namespace.description if self.namespace else None
         function = {
             "name": self.name,
-            "description": "\n".join(filter(None, (around, self.tool.told))),
-            "parameters": self.tool.schema_told,
+            "description": "\n".join(filter(None, (around, self.tool.described))),
+            "parameters": self.tool.described_schema,
         }
         return {"type": "function", "function": function}
 

@@ -1,4 +1,4 @@
-"""Models as Ollama's clients see them: what a folder tells of them, and who may keep them in memory."""
+"""Models as Ollama's clients see them: what a folder says of them, and who may keep them in memory."""
 
 import json
 from pathlib import Path

@@ -73,11 +73,11 @@ def test_codex_offers_tools_among_its_items_some_of_which_take_a_text() -> None:
 
 
 def test_what_agents_write_to_each_other_is_a_users_turn() -> None:
-    told = {"type": "agent_message", "author": "/root", "recipient": "/root/a"}
+    told = {"type": "agent_message", "author": "/lead", "recipient": "/lead/a"}
     part = {"type": "input_text", "text": "Look at a.py"}
     asked = ResponseIn(model="m", input=[{**told, "content": [part]}])
     assert turns(asked.request()) == [
-        {"role": "user", "content": "/root to /root/a:\nLook at a.py"}
+        {"role": "user", "content": "/lead to /lead/a:\nLook at a.py"}
     ]
 
 
