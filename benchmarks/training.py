@@ -11,7 +11,8 @@ that of the validation split after the last step, and each round has a seed of i
 all. Bars: at least 1 times mlx-lm on texts of equal length and 1.5 on log-normal lengths, by the
 median over rounds of the ratio within a round; packing faster than buckets in every round; and
 validation losses that have fallen by many times (CLEAR) what seeds make of them, and then differ, in
-the mean over seeds, by no more than that.
+the mean over seeds, by no more than that; and the most memory that a run's process held within OFF of
+what the plan of a job says.
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ CONFIG: dict[str, Any] = {
     "save_every": STEPS,
     "restore_best": False,
 }
+OFF = 0.1  # of the memory estimate
 CLEAR = 5.0  # a smaller fall would have taught nothing that could be compared
 
 
@@ -112,6 +114,7 @@ def run_hub(spec: dict[str, Any], folder: Path) -> None:
     """The hub's trainer in this process; one JSON line a step."""
     from backends.base import Finished, Stepped
     from backends.mlx import MLXBackend
+    from hub.selftest.tried.training import estimated
 
     run = TrainingRun(
         base=Path(spec["base"]),
@@ -119,19 +122,23 @@ def run_hub(spec: dict[str, Any], folder: Path) -> None:
         output=folder / "output",
         checkpoints=folder / "checkpoints",
         config=TrainingConfig.model_validate(spec["config"]),
+        cache=folder / "cache",
     )
-    for event in MLXBackend().train(run):
+    backend, peak = MLXBackend(), 0
+    for event in backend.train(run):
         if isinstance(event, Stepped):
+            peak = max(peak, event.peak_memory_bytes)
             seconds = event.tokens / event.tokens_per_second
             print(json.dumps({"tokens": event.tokens, "seconds": seconds}), flush=True)
         if isinstance(event, Finished):
-            losses = {name: event.metrics[name] for name in ("val_loss", "base_val_loss")}
-            print(json.dumps(losses), flush=True)
+            found = {name: event.metrics[name] for name in ("val_loss", "base_val_loss")}
+            found |= {"peak_bytes": peak, "estimated_bytes": estimated(backend, run).total}
+            print(json.dumps(found), flush=True)
 
 
 def measure(entry: Entry, folder: Path, base: Path, data: Path, seed: int) -> dict[str, float]:
     """One run in a child process: tokens a second once it is warm, and its validation loss (the
-    hub's runs also report the base's)."""
+    hub's runs also report the base's, and their memory)."""
     folder.mkdir(parents=True)
     config = TrainingConfig.model_validate(CONFIG | {"packing": entry.packing, "seed": seed})
     spec = {
@@ -196,6 +203,17 @@ def losses_alike(found: Runs, one: Entry, other: Entry) -> tuple[bool, str]:
     return fell and worse <= noise, f"{one.lengths}, {one.name} {worse:+.3f} (seeds: {noise:.3f})"
 
 
+def memory_off(found: Runs) -> dict[str, float]:
+    """By how much the estimate is off for each of the hub's entries, in the median over rounds."""
+    return {
+        f"{entry.lengths}, {entry.name}": statistics.median(
+            run["estimated_bytes"] / run["peak_bytes"] - 1 for run in runs
+        )
+        for entry, runs in found.items()
+        if entry.trainer == "hub"
+    }
+
+
 def show(found: Runs, shares: dict[str, float]) -> None:
     table = Table(title=f"Real tokens per second, {ROUNDS} rounds ({machine()})")
     for heading in (
@@ -225,6 +243,13 @@ def show(found: Runs, shares: dict[str, float]) -> None:
     Console(width=120).print(table)
     before = {entry.lengths: found[entry][0]["base_val_loss"] for entry in (UNIFORM_HUB, HUB)}
     print("Before: " + ", ".join(f"{loss:.3f} ({kind})" for kind, loss in before.items()))
+    for entry, runs in found.items():
+        if entry.trainer == "hub":
+            peak, planned = (
+                statistics.median(run[key] for run in runs) / 1e6
+                for key in ("peak_bytes", "estimated_bytes")
+            )
+            print(f"{entry.lengths}, {entry.name}: {planned:.0f} MB estimated, {peak:.0f} measured")
     print(
         ", ".join(
             f"{share:.2f} of mlx-lm's {kind} tokens are real" for kind, share in shares.items()
@@ -246,6 +271,7 @@ def main() -> None:
     show(found, shares)
     uniform, buckets = ratio(found, UNIFORM_HUB, UNIFORM_RIVAL), ratio(found, HUB, RIVAL)
     packed = ratios(found, PACKED, HUB)
+    memory = memory_off(found)
     alike = [
         losses_alike(found, UNIFORM_HUB, UNIFORM_RIVAL),
         losses_alike(found, HUB, RIVAL),
@@ -256,12 +282,19 @@ def main() -> None:
         text = json.dumps({"machine": machine(), "real_share": shares, "runs": figures}, indent=2)
         options.json.write_text(text + "\n")
     finish(
-        uniform >= 1 and buckets >= 1.5 and min(packed) > 1 and all(ok for ok, _ in alike),
+        uniform >= 1
+        and buckets >= 1.5
+        and min(packed) > 1
+        and all(ok for ok, _ in alike)
+        and all(abs(off) <= OFF for off in memory.values()),
         options.check,
         f"{uniform:.2f} times mlx-lm on uniform lengths (bar 1), {buckets:.2f} on log-normal ones "
         f"(bar 1.5), packed {statistics.median(packed):.2f} times buckets, {min(packed):.2f} at "
         f"least (bar: above 1); validation losses beside mlx-lm's: "
-        + "; ".join(text for _, text in alike),
+        + "; ".join(text for _, text in alike)
+        + "; memory estimates off by "
+        + ", ".join(f"{off:+.0%} ({name})" for name, off in memory.items())
+        + f" (bar {OFF:.0%})",
     )
 
 

@@ -63,7 +63,11 @@ class SamplingIn(BaseModel):
     ] = 0
     thinking_budget: Annotated[
         int | None,
-        Field(ge=0, description="After so many tokens of thoughts the answer has to begin"),
+        Field(
+            ge=0,
+            le=1_000_000,
+            description="After so many tokens of thoughts the answer has to begin",
+        ),
     ] = None
     template: Annotated[
         dict[str, Any],

@@ -13,6 +13,7 @@ import difflib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain, islice
 from typing import Annotated, Any, ClassVar
 from urllib.parse import quote
 
@@ -25,7 +26,8 @@ from registry.errors import HubError
 StopText = Annotated[str, Field(min_length=1, max_length=200)]
 MaxTokens = Annotated[int, Field(ge=1, lt=2**31)]
 # Off as llama.cpp, LM Studio and vLLM write it.
-MaxTokensOrOff = Annotated[MaxTokens | None, BeforeValidator(lambda value: _off(value, None))]
+MINUS_ONE_IS_OFF = BeforeValidator(lambda value: _off(value, None))
+MaxTokensOrOff = Annotated[MaxTokens | None, MINUS_ONE_IS_OFF]
 TopK = Annotated[int, BeforeValidator(lambda value: _off(value, 0)), Field(ge=0)]
 TopP = Annotated[float, Field(ge=0, le=1)]
 Text = Annotated[str, Field(max_length=1_000_000)]
@@ -117,9 +119,9 @@ class CompatibleRequest(BaseModel):
         """The response with a header that names what was ignored, `more` included:
         `x-hub-ignored: verbosity, tempreature;did-you-mean=temperature`."""
         quoted = (quote(name[:64], safe=".") for name in more)
-        names = [*map(self._ignored, self.unheeded()), *quoted]
-        if names:
-            response[IGNORED_HEADER] = ", ".join(names[:_MOST_NAMED])
+        named = map(self._ignored, self.unheeded())
+        if names := list(islice(chain(named, quoted), _MOST_NAMED)):
+            response[IGNORED_HEADER] = ", ".join(names)
         return response
 
     @classmethod

@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from backends.base import LoraConfig, Stepped, TrainingConfig, TrainingRun
+from backends.base import Backend, LoraConfig, Stepped, TrainingConfig, TrainingRun
 from hub.config import ROOT
 from hub.selftest.bench import REPORT, SLOW, Bench
 from hub.selftest.report import Outcome, judged
@@ -225,13 +225,7 @@ def estimate(bench: Bench) -> Outcome:
     run = replace(make_run(bench.base, data, folder, **settings), cache=folder / "cache")
     ran = train(bench, run)
     measured = max(step.peak_memory_bytes for step in ran)
-    made = bench.backend.inspect(bench.base)
-    held = sum(path.stat().st_size for path in bench.base.glob("*.safetensors"))
-    size = planned.Dimensions.read(bench.base)
-    base = planned.Base.of(size, held, made.quantization, made.architecture)
-    lengths = bench.backend.token_lengths(bench.base, data, run.config, folder / "cache")
-    longest = None if lengths is None else int(lengths[-1])
-    parts = planned.memory(base, run.config, longest, lengths)
+    parts = estimated(bench.backend, run)
     off = parts.total / measured - 1
     return judged(
         bench.quick or abs(off) <= 0.1,
@@ -243,6 +237,17 @@ def estimate(bench: Bench) -> Outcome:
         off=off,
         footprint=memory_now(),
     )
+
+
+def estimated(backend: Backend, run: TrainingRun) -> planned.Memory:
+    """What the plan of a job says of `run`, whose data were tokenized into its cache."""
+    made = backend.inspect(run.base)
+    held = sum(path.stat().st_size for path in run.base.glob("*.safetensors"))
+    size = planned.Dimensions.read(run.base)
+    base = planned.Base.of(size, held, made.quantization, made.architecture)
+    lengths = backend.token_lengths(run.base, run.data, run.config, run.cache)
+    longest = None if lengths is None else int(lengths[-1])
+    return planned.memory(base, run.config, longest, lengths)
 
 
 def beside_mlx_lm_lora(bench: Bench) -> Outcome:

@@ -74,9 +74,9 @@ async def running(request: HttpRequest) -> dict[str, Any]:
 
 
 @api.post("/api/show", summary="Describe a model")
-async def show(request: HttpRequest, payload: ShowIn) -> dict[str, Any]:
+async def show(request: HttpRequest, payload: ShowIn) -> HttpResponse:
     payload.refuse_unsupported()
-    return await sync_to_async(catalog.show)(payload.model)
+    return payload.told(JsonResponse(await sync_to_async(catalog.show)(payload.model)))
 
 
 @api.post("/api/chat", summary="Answer a chat, at once or as a stream")
@@ -104,34 +104,47 @@ async def _answered(
         response = event_stream(stream, lines(payload.model), bodies.LINES)
         return payload.told(response, *keeping.ignored)
     [answer] = await generation.generate(wanted, caller)
-    await keeping.after()
+    await keeping.after(answer.served)
     return payload.told(JsonResponse(whole(payload.model, answer)), *keeping.ignored)
 
 
 async def _loaded(request: HttpRequest, payload: AnswerIn, said: dict[str, Any]) -> HttpResponse:
     payload.refuse_unsupported()
     reason, seconds = await memory.load_or_unload(request, payload)
-    return payload.told(JsonResponse(bodies.loaded(payload.model, said, reason, seconds)))
+    body = bodies.loaded(payload.model, said, reason, seconds)
+    waits = payload.keep_alive is not None and payload.keep_alive > 0
+    return payload.told(JsonResponse(body), *(["keep_alive"] if waits else []))
 
 
 @api.post("/api/embed", summary="Vectors of texts")
 async def embed(request: HttpRequest, payload: EmbedIn) -> HttpResponse:
     payload.refuse_unsupported()
-    began, made = time.perf_counter(), None
-    if payload.texts:
-        made = await generation.embed(payload.named, payload.texts, Caller.of(request, OLLAMA))
+    began = time.perf_counter()
+    made, ignored = await _embedded(request, payload, payload.texts)
     seconds = time.perf_counter() - began
-    return payload.told(JsonResponse(bodies.embeddings(payload.model, made, seconds)))
+    return payload.told(JsonResponse(bodies.embeddings(payload.model, made, seconds)), *ignored)
 
 
 @api.post("/api/embeddings", summary="The vector of a text, in the older form")
 async def embeddings(request: HttpRequest, payload: OneEmbeddingIn) -> HttpResponse:
     payload.refuse_unsupported()
-    vectors: Sequence[list[float]] = [[]]
-    if payload.prompt:
-        caller = Caller.of(request, OLLAMA)
-        vectors = (await generation.embed(payload.named, [payload.prompt], caller)).vectors
-    return payload.told(JsonResponse({"embedding": vectors[0]}))
+    made, ignored = await _embedded(request, payload, [payload.prompt] if payload.prompt else [])
+    vector = made.vectors[0] if made else []
+    return payload.told(JsonResponse({"embedding": vector}), *ignored)
+
+
+async def _embedded(
+    request: HttpRequest, payload: EmbedIn | OneEmbeddingIn, texts: Sequence[str]
+) -> tuple[generation.Embeddings | None, tuple[str, ...]]:
+    """Vectors, if there are texts, and the names of what was not heeded."""
+    options = tuple(f"options.{name}" for name in payload.options.model_fields_set)
+    if not texts:
+        return None, options
+    keeping = await memory.Keeping.of(request, payload)
+    await keeping.before()
+    made = await generation.embed(payload.named, texts, Caller.of(request, OLLAMA))
+    await keeping.after(made.served)
+    return made, (*options, *keeping.ignored)
 
 
 @api.api_operation(["GET", "HEAD", "POST", "DELETE"], "/api/{path:action}", summary="Not offered")

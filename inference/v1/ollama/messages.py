@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from backends.base import Message
 from inference.v1.compatibility import Text
+from inference.v1.turns import settled
 
 _Name = Annotated[str, Field(min_length=1, max_length=200)]
 
@@ -68,7 +69,7 @@ def chat(messages: Sequence[MessageIn]) -> list[Message]:
             elif message.tool_name:
                 turn["name"] = message.tool_name
         turns.append(turn)
-    return turns
+    return settled(turns)
 
 
 def _answered(result: MessageIn, open_calls: dict[str, str]) -> str | None:

@@ -40,8 +40,8 @@ version. `NAME:1.2.0` is a version, `NAME:alias` an alias, `base:NAME` a base mo
 - **Streams** are lines of JSON, and the default. Disconnecting stops the generation.
 - **Durations** are nanoseconds. Waiting for a place among other requests counts as `load_duration`.
 - **Errors** are `{"error": "one sentence"}`; in mid-stream, the last line.
-- **Parameters** that change nothing are named in the answer's header `x-hub-ignored`; a parameter that \
-is not in the tables is refused with 400.
+- **Parameters** that change nothing, and those that are not in the tables, are named in the answer's \
+header `x-hub-ignored`; `HUB_UNKNOWN_PARAMETERS=refuse` refuses the latter with 400.
 - **Defaults** are the hub's: without `temperature` an answer is greedy and repeatable, and \
 `num_predict` goes up to the context. `num_ctx` is not honoured: the context is as long as the \
 model's own.

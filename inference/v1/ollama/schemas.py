@@ -18,6 +18,7 @@ from inference.v1.compatibility import (
     Refused,
     StopText,
     Text,
+    TopP,
     Unsupported,
 )
 from inference.v1.ollama import messages as ollama_messages
@@ -99,7 +100,7 @@ class OptionsIn(CompatibleRequest):
         None
     )
     top_k: Annotated[int | None, Field(ge=0, description="0, or off, by default")] = None
-    top_p: Annotated[float | None, Field(ge=0, le=1, description="1, or off, by default")] = None
+    top_p: Annotated[TopP | None, Field(description="1, or off, by default")] = None
     min_p: Annotated[float | None, Field(ge=0, le=1)] = None
     seed: Annotated[
         int | None, Field(ge=-(2**63), lt=2**63, description="the same seed gives the same text")
@@ -126,8 +127,7 @@ class OptionsIn(CompatibleRequest):
             max_tokens=limit if limit > 0 else None,
             temperature=self.temperature or 0.0,
             top_k=self.top_k or 0,
-            # The likeliest token alone is what 0 leaves.
-            top_p=1.0 if self.top_p is None else self.top_p or 1e-9,
+            top_p=1.0 if self.top_p is None else self.top_p,
             min_p=self.min_p or 0.0,
             seed=None if self.seed is None else self.seed % 2**63,
             stop=stop,
@@ -139,7 +139,15 @@ class OptionsIn(CompatibleRequest):
         )
 
 
-class OllamaRequest(CompatibleRequest):
+class OllamaBody(CompatibleRequest):
+    """A body whose parameters that change nothing are named, too."""
+
+    def told[R: HttpResponseBase](self, response: R, *more: str) -> R:
+        names = [name for name in self.model_extra or {} if name in self.IGNORED]
+        return super().told(response, *names, *more)
+
+
+class OllamaRequest(OllamaBody):
     """A request that names a model."""
 
     model: Annotated[
@@ -173,10 +181,8 @@ class OllamaRequest(CompatibleRequest):
         self.options.refuse_unsupported()
 
     def told[R: HttpResponseBase](self, response: R, *more: str) -> R:
-        """The response with a header that names what was sent and changes nothing, `more` included."""
-        own, options = self.model_extra or {}, self.options.model_extra or {}
-        names = [name for name in own if name in self.IGNORED]
-        names += [f"options.{name}" for name in options if name in self.options.IGNORED]
+        sent = self.options.model_extra or {}
+        names = [f"options.{name}" for name in sent if name in self.options.IGNORED]
         names += [f"options.{name}" for name in self.options.unheeded()]
         return super().told(response, *names, *more)
 
@@ -189,7 +195,9 @@ class AnswerIn(OllamaRequest):
     stream: Annotated[bool, Field(description="true by default: one JSON object a line")] = True
     format: Annotated[
         Literal["", "json"] | dict[str, Any],
-        Field(description="json or a JSON schema, enforced token by token; not with tools"),
+        Field(
+            description="json or a JSON schema, enforced token by token; with tools the answer is calls or what it describes"
+        ),
     ] = ""
     think: Annotated[
         bool | Literal["low", "medium", "high", "max"] | None,
@@ -331,7 +339,7 @@ class OneEmbeddingIn(OllamaRequest):
     prompt: Text = ""
 
 
-class ShowIn(CompatibleRequest):
+class ShowIn(OllamaBody):
     """The model to describe; `name` is the older word for `model`."""
 
     IGNORED: ClassVar = {

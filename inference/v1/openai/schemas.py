@@ -16,6 +16,7 @@ from inference.gateway.request import (
 )
 from inference.v1 import thinking
 from inference.v1.compatibility import (
+    MINUS_ONE_IS_OFF,
     CompatibleRequest,
     MaxTokensOrOff,
     ModelName,
@@ -381,11 +382,10 @@ class CompletionIn(SampledIn):
         ),
     ]
     max_tokens: Annotated[
-        int | None,
+        Annotated[int, Field(ge=0, lt=2**31)] | None,
+        MINUS_ONE_IS_OFF,
         Field(
-            ge=0,
-            lt=2**31,
-            description="by default to the end of the context, or to where the hub's deadline or its "
+            description="by default, and with -1, to the end of the context, or to where the hub's deadline or its "
             "memory ends it, as `length`; 0 answers nothing, for `echo`",
         ),
     ] = None

@@ -7,7 +7,7 @@ from json.encoder import encode_basestring  # written in C; an encoder is not bu
 from typing import Any
 
 from inference.gateway.answer import Stream
-from inference.gateway.streaming import frame
+from inference.gateway.streaming import frame, one_line
 from inference.protocol import Chunk, Done, TokenInfo
 from inference.v1.errors import failed
 from inference.v1.logprobs import described
@@ -171,7 +171,7 @@ class Events:
         return (
             'event: response.output_text.delta\ndata: {"type": "response.output_text.delta", '
             f'"sequence_number": {self._number - 1}, "item_id": "{self._id}", "output_index": '
-            f'{len(self._output)}, "content_index": 0, "delta": {encode_basestring(text)}, '
+            f'{len(self._output)}, "content_index": 0, "delta": {one_line(encode_basestring(text))}, '
             '"logprobs": []}\n\n'
         ).encode()
 

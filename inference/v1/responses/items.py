@@ -248,10 +248,14 @@ _ITEM: TypeAdapter[Any] = TypeAdapter(Item)
 
 
 def recalled(items: Iterable[Any], find: Callable[[str], dict[str, Any] | None]) -> list[Any]:
-    """The items, each reference replaced by what it stands for. Raises ValueError."""
-    whole = []
+    """The items, each reference replaced by what it stands for. Raises ValueError, also for a second
+    reference to one item: a short request could otherwise become a text without end."""
+    whole, seen = [], set[str]()
     for item in items:
         if isinstance(item, ReferenceItem):
+            if item.id in seen:
+                raise ValueError(f"two items refer to {item.id!r}; send one item_reference to it")
+            seen.add(item.id)
             found = find(item.id)
             if found is None:
                 raise ValueError(

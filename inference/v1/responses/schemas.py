@@ -13,10 +13,11 @@ from inference.gateway.request import MAX_MESSAGES, GenerationRequest
 from inference.v1 import thinking
 from inference.v1.compatibility import (
     CompatibleRequest,
-    MaxTokens,
+    MaxTokensOrOff,
     ModelName,
     Refused,
     Text,
+    TopP,
     Unsupported,
 )
 from inference.v1.responses import items as turns
@@ -182,12 +183,12 @@ class ResponseIn(CompatibleRequest):
         Field(description="not OpenAI's; variables of the model's chat template"),
     ] = None
     max_output_tokens: Annotated[
-        MaxTokens | None, Field(description="up to the end of the model's context by default")
+        MaxTokensOrOff, Field(description="up to the end of the model's context by default")
     ] = None
     temperature: Annotated[float | None, Field(ge=0, le=2, description="0 (greedy) by default")] = (
         None
     )
-    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    top_p: TopP | None = None
     top_logprobs: Annotated[
         int | None, Field(ge=0, le=20, description="0 to 20, for each token of the answer")
     ] = None
@@ -250,9 +251,9 @@ class ResponseIn(CompatibleRequest):
                 self.input = turns.recalled(self.items, find)
                 self._check_chat()
             except ValueError as error:
-                raise Unsupported(
-                    "input", f"{str(error).capitalize()}.", "invalid_value"
-                ) from error
+                why = str(error)
+                sentence = f"{why[:1].upper()}{why[1:]}."
+                raise Unsupported("input", sentence, "invalid_value") from error
 
     @property
     def items(self) -> list[Any]:

@@ -15,6 +15,8 @@ from inference.native import bodies as native
 from inference.protocol import Chunk, Done, Started
 from inference.v1.anthropic import bodies as anthropic
 from inference.v1.openai import bodies as openai
+from inference.v1.responses import events as responses
+from inference.v1.responses.schemas import ResponseIn
 from registry.promotion.resolve import Served
 from tests.inference.builders import make_base
 
@@ -35,6 +37,10 @@ def frames_of(kind: str) -> Any:
         return openai.ChatChunks(stream, request, include_usage=True)
     if kind == "text":
         return openai.TextChunks(stream, request, include_usage=False, echo=True)
+    if kind == "responses":
+        return responses.Events(
+            stream, ResponseIn(model="base:tiny", input=TEXT), lambda items: None
+        )
     return anthropic.Events(stream) if kind == "anthropic" else native.Events(stream)
 
 
@@ -43,7 +49,7 @@ def done() -> Done:
     return Done("tool_calls", 3, 4, 0.0, 1.0, 2.0, None, tool_calls=[call])
 
 
-@pytest.mark.parametrize("kind", ["chat", "text", "anthropic", "native"])
+@pytest.mark.parametrize("kind", ["chat", "text", "anthropic", "native", "responses"])
 def test_no_frame_has_a_line_that_only_unicode_ends(kind: str) -> None:
     frames = frames_of(kind)
     data = list(TEXT.encode())

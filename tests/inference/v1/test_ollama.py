@@ -261,6 +261,17 @@ def test_a_model_is_loaded_pinned_and_unloaded(hub: Hub, client: ollama.Client) 
     wait_for(lambda: in_memory() == {}, timeout=10)
     list(client.chat("calendar", ASK, keep_alive=0, stream=True))
     wait_for(lambda: in_memory() == {}, timeout=10)
+    client.embed("calendar", "sea", keep_alive=-1)
+    assert in_memory()["base:tiny"].expires_at.year == 9999
+    client.embeddings("calendar", "sea", keep_alive=0)
+    wait_for(lambda: in_memory() == {}, timeout=10)
+
+
+def test_what_an_embedding_cannot_heed_is_named(hub: Hub) -> None:
+    answer = post(hub, "embed", input="sea", options={"temperature": 1}, keep_alive="5m")
+    named = set(answer.headers["x-hub-ignored"].split(", "))
+    assert named == {"options.temperature", "keep_alive"}
+    assert post(hub, "show", verbose=True).headers["x-hub-ignored"] == "verbose"
 
 
 def test_a_key_that_only_generates_decides_nothing_about_memory(hub: Hub) -> None:

@@ -1,10 +1,12 @@
 """What happens to parameters that the hub does not know or cannot heed, and to other servers' "off"."""
 
+import difflib
 import json
 from typing import Any
 
 import anthropic
 import pytest
+from django.http import HttpResponse
 
 from inference.native.schemas import InferenceIn
 from inference.v1.anthropic.schemas import MessagesIn
@@ -53,6 +55,21 @@ def test_anthropics_client_is_told_too(hub: Hub) -> None:
     assert raw.headers["x-hub-ignored"] == "stop_sequence;did-you-mean=stop_sequences"
     assert counted.headers["x-hub-ignored"] == "foo"
     assert counted.parse().input_tokens > 0
+
+
+def test_a_hundred_thousand_of_them_cost_what_twenty_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[str] = []
+
+    def close(name: str, *options: Any) -> list[str]:
+        looked.append(name)
+        return []
+
+    monkeypatch.setattr(difflib, "get_close_matches", close)
+    sent = {f"made_up_{n}": n for n in range(100_000)}
+    request = ChatCompletionIn.model_validate({"model": "m", "messages": ASK, **sent})
+    header = request.told(HttpResponse())["x-hub-ignored"]
+    assert header.split(", ") == [f"made_up_{n}" for n in range(20)]
+    assert len(looked) == 20
 
 
 def test_where_nothing_is_ignored_there_is_no_header(hub: Hub) -> None:

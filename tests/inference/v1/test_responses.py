@@ -248,6 +248,9 @@ def test_an_item_of_the_last_answers_may_be_referred_to(hub: Hub, stream: bool) 
     more: Any = {"role": "user", "content": "And on Saturday?"}
     referred = respond(hub, input=[*ASK, {"type": "item_reference", "id": item.id}, more])
     assert referred.output_text == respond(hub, input=[*ASK, item, more]).output_text
+    twice = [{"type": "item_reference", "id": item.id}] * 2
+    with pytest.raises(openai.BadRequestError, match=f"Two items refer to '{item.id}'"):
+        respond(hub, input=[*ASK, *twice, more])
     [item] = respond(hub, store=False).output
     with pytest.raises(openai.BadRequestError, match="refers to nothing"):
         respond(hub, input=[*ASK, {"type": "item_reference", "id": item.id}])

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from inference.v1.anthropic.schemas import MessagesIn
+from inference.v1.ollama.schemas import ChatIn
 from inference.v1.openai.schemas import ChatCompletionIn
 from inference.v1.responses.schemas import ResponseIn
 from inference.v1.turns import settled
@@ -42,3 +43,4 @@ def test_it_is_one_rule_for_all_apis() -> None:
     assert ChatCompletionIn(model="m", messages=turns).chat() == taken
     assert MessagesIn(model="m", messages=turns, max_tokens=1).chat() == taken
     assert ResponseIn(model="m", input=turns).chat() == taken
+    assert ChatIn(model="m", messages=turns).request().prompts == [taken]
