@@ -1,7 +1,7 @@
 """Thoughts: what a model says before the words of its answer, between <think> and </think>.
 
-Data sets have them within an answer's text, or in a field beside it. `spoken` makes one form of both,
-the one in which a client sends an answer back to a served model: within the text.
+Data sets have them within an answer's text, or in a field beside it, and clients of a served model send
+them back in the field. `spoken` makes one form of both, the one that a model generates: within the text.
 """
 
 from __future__ import annotations

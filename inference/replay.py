@@ -13,6 +13,7 @@ from typing import Any
 
 from asgiref.sync import async_to_sync
 from channels.db import database_sync_to_async
+from django.conf import settings
 from django.db import transaction
 from django.db.models import Avg
 from django.utils import timezone
@@ -186,7 +187,13 @@ async def _answer(served: Served, answer: ReplayAnswer) -> str:
         template=(row.params.get("template") or {}) if row else {},
     )
     [now] = await generate_unlogged(
-        served, request, request_id=uuid.uuid4().hex, key="replay", key_running=AT_ONCE
+        served,
+        request,
+        request_id=uuid.uuid4().hex,
+        key="replay",
+        key_running=AT_ONCE,
+        deadline_s=settings.REQUEST_DEADLINE_S,
+        cut_late=request.may_be_cut,
     )
     return _joined(now.text, now.done.tool_calls)
 

@@ -26,6 +26,7 @@ from backends.base.examining import (
     SplitTokens,
 )
 from backends.base.generation import (
+    Context,
     Delta,
     FinishReason,
     Grammar,
@@ -70,6 +71,7 @@ __all__ = [
     "BackendError",
     "BadExample",
     "Checkpointed",
+    "Context",
     "Delta",
     "DeviceInfo",
     "Evaluated",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NotRequired, Protocol, TypedDict, runtime_checkable
+from typing import Any, Literal, NamedTuple, NotRequired, Protocol, TypedDict, runtime_checkable
 
 
 class Message(TypedDict):
@@ -46,7 +46,7 @@ class Sampling:
     look at the answer alone. `logit_bias` is (token, added to its logit). With `logprobs`, each
     step reports the `top_logprobs` most likely tokens. `max_kv_tokens` keeps a rotating window of
     that many tokens of context, 0 all of them. After `thinking_budget` tokens of thoughts the model
-    has to close them and answer.
+    has to close them and answer. A grammar waits for thoughts only where the model `may_think`: in a chat.
     """
 
     max_tokens: int | None = 256
@@ -66,6 +66,7 @@ class Sampling:
     grammar: Grammar | None = None
     max_kv_tokens: int = 0
     thinking_budget: int | None = None
+    may_think: bool = True
 
     def most_tokens(self, room: int) -> int:
         """Of an answer that has `room` tokens of context left: at least one."""
@@ -158,6 +159,13 @@ class LoadOptions:
     budget_bytes: int | None = None
 
 
+class Context(NamedTuple):
+    """A row's tokens: of its prompt, and in the end."""
+
+    prompt: int
+    whole: int
+
+
 @dataclass(frozen=True)
 class Memory:
     """Bytes that a loaded model holds, by kind. `contexts` are keys and values of running rows,
@@ -202,8 +210,8 @@ class LoadedModel(Protocol):
         """Drop least recently used prefixes until the cache holds at most `most_bytes`."""
         ...
 
-    def needed_for(self, contexts: Sequence[int]) -> int:
-        """Bytes that rows take in one batch when their contexts have so many tokens, an estimate: what
+    def needed_for(self, contexts: Sequence[Context]) -> int:
+        """Bytes that rows take in one batch when they have these contexts, an estimate: what
         `memory` will count then, and what the passes of the model need beside it."""
         ...
 

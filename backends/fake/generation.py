@@ -19,6 +19,7 @@ from typing import Any
 
 from backends.base import (
     BackendError,
+    Context,
     Delta,
     FinishReason,
     Grammar,
@@ -119,8 +120,8 @@ class FakeModel:
     def shrink_cache(self, most_bytes: int) -> None:
         self._prefixes.shrink(most_bytes)
 
-    def needed_for(self, contexts: Sequence[int]) -> int:
-        return BYTES_PER_TOKEN * sum(contexts)
+    def needed_for(self, contexts: Sequence[Context]) -> int:
+        return BYTES_PER_TOKEN * sum(context.whole for context in contexts)
 
     def encode(
         self,

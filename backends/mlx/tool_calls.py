@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -100,6 +101,7 @@ def _mark(tokenizer: Any, mark: str) -> str:
     return f"<[{token}]>" if known else json.dumps(mark)
 
 
+_SLASH = re.compile(r"(\\.)|/", re.DOTALL)  # one that no backslash escapes, or what one does
 _FORMAT = ("The JSON schema", "leave that out of it")
 
 
@@ -126,7 +128,7 @@ def _rule_of(grammar: Grammar) -> str:
                 return _json_rule(schema, JSON_SPACES, *_FORMAT)
             raise BackendError("The JSON schema beside tools is not a JSON object.")
         case "regex":
-            return f"/{grammar.source.replace('/', chr(92) + '/')}/"
+            return f"/{_SLASH.sub(lambda found: found[1] or chr(92) + '/', grammar.source)}/"
         case "lark":
             raise BackendError("A Lark grammar cannot be combined with tools; send one of them.")
 

@@ -49,15 +49,16 @@ class Batches:
             resident = self._residents.get(row.place)
             model = resident.model
             prompt = self.rendering.limited(lambda: row.encode(model))
-            tokens = len(prompt) + row.growth
+            context = row.context
             fits_context = len(prompt) < model.context_length  # else `insert` says why
-            if fits_context and not self._residents.has_room_for(resident, tokens):
+            if fits_context and not self._residents.has_room_for(resident, context):
                 if may_wait:
                     return False
                 # One whose length nobody chose ends where the memory does.
-                begins = row.request.cut_late
-                if not (begins and self._residents.has_room_for(resident, len(prompt))):
-                    raise out_of_budget(tokens, self._residents.taken)
+                least = context._replace(whole=context.prompt)
+                may_begin = row.request.cut_late and self._residents.has_room_for(resident, least)
+                if not may_begin:
+                    raise out_of_budget(context.whole, self._residents.taken)
             if labels := row.request.labels:
                 # Between two steps, as vectors are: the other rows wait for it.
                 cached, started = 0, row.started(0)

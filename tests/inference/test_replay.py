@@ -51,6 +51,29 @@ async def run(row: Replay) -> Replay:
     return await sync_to_async(replay.run)(row)
 
 
+async def test_an_answer_without_a_limit_has_the_hubs_own(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model that never stops ends a replay no less than it ended the request."""
+    settings.LOG_PROMPTS = True
+    settings.REQUEST_DEADLINE_S = 47.0
+    asked: list[dict[str, Any]] = []
+    whole = replay.generate_unlogged
+
+    async def noted(*args: Any, **options: Any) -> Any:
+        asked.append(options)
+        return await whole(*args, **options)
+
+    monkeypatch.setattr(replay, "generate_unlogged", noted)
+    first, same, _ = await sync_to_async(make_versions)()
+    async with running_engine():
+        await ask("calendar@0.1.0", "Meeting", max_tokens=None)
+        await ask("calendar@0.1.0", "Meeting", max_tokens=5)
+        await run(await planned(first, same))
+    limits = {(one["deadline_s"], one["cut_late"]) for one in asked}
+    assert limits == {(47.0, True), (47.0, False)}
+
+
 async def test_agreement_is_a_metric_that_promotion_rules_can_demand(settings: Any) -> None:
     settings.LOG_PROMPTS = True
     first, same, other = await sync_to_async(make_versions)()

@@ -62,6 +62,7 @@ class RuleMask:
 
     def __call__(self, _: mx.array, logits: mx.array) -> mx.array:
         if self._rule.over:
+            self._waiting = False
             return logits
         if self._waiting:
             drawn, row = self.drawn()
@@ -77,7 +78,7 @@ class RuleMask:
 
     def replace(self, token: int) -> None:
         """Follow `token` instead of the last one; the next step begins after it."""
-        if self._rule.over:
+        if not self._waiting:  # the rule was over before the last one
             return
         self._rule.undo()
         self._rule.follow(token)

@@ -79,7 +79,7 @@ class GrammarRule:
 
     def __init__(self, matcher: LLMatcher, ends: Sequence[int], vocabulary: int) -> None:
         self._matcher = matcher
-        self._followed = False
+        self._followed: list[bool] = []  # of each token, whether the matcher took it
         self._vocabulary = vocabulary
         self._only_ends = np.zeros(vocabulary, bool)
         self._only_ends[list(ends)] = True
@@ -90,12 +90,12 @@ class GrammarRule:
 
     def follow(self, token: int) -> None:
         # After an end mlx-lm still computes one step, whose token is discarded.
-        self._followed = not self._matcher.is_stopped()
-        if self._followed:
+        self._followed.append(not self._matcher.is_stopped())
+        if self._followed[-1]:
             self._matcher.consume_token(token)
 
     def undo(self) -> None:
-        if self._followed:
+        if self._followed.pop():
             self._matcher.rollback(1)
 
     def allowed(self) -> Allowed:

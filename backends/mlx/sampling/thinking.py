@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -39,10 +40,14 @@ class MarkTokens:
 
 
 class _State(NamedTuple):
-    where: Literal["before", "thinking", "closing", "words"]
-    thoughts: int = 0  # tokens
-    last: tuple[int, ...] = ()  # of them, as many as the closing mark has at most
-    written: int = 0  # tokens of the closing mark
+    """`mark` are the tokens of a mark that is being written; `last` the last ones of the thoughts, as
+    many as the closing mark has at most; `shared` whether `then` takes the opening mark's so far, too."""
+
+    where: Literal["before", "opening", "thinking", "closing", "words"]
+    mark: tuple[int, ...] = ()
+    thoughts: int = 0
+    last: tuple[int, ...] = ()
+    shared: bool = False
 
 
 class ThinkingRule:
@@ -53,10 +58,9 @@ class ThinkingRule:
         self, tokens: MarkTokens, marks: ThoughtMarks, budget: int | None, then: Rule | None
     ) -> None:
         self._tokens, self._budget, self._then = tokens, budget, then
-        self._before = self._state = (
-            self._counted(_State("thinking")) if marks.opened else _State("before")
-        )
-        self._then_followed = False
+        self._state = self._counted(_State("thinking")) if marks.opened else _State("before")
+        self._undo: list[Callable[[], None]] = []  # what takes the last token back from `then`
+        self._before = self._state
 
     @property
     def failed(self) -> bool:
@@ -67,61 +71,85 @@ class ThinkingRule:
         return self._state.where == "words" and self._then is None
 
     def follow(self, token: int) -> None:
-        self._before, self._then_followed = self._state, False
-        where = self._state.where
-        if where == "before" and token == self._tokens.open[0]:
-            self._state = self._counted(_State("thinking"))
-        elif where in ("before", "words"):
-            self._state = _State("words")
-            if self._then is not None:
-                self._then.follow(token)
-                self._then_followed = True
-        elif where == "closing":
-            self._state = self._closing(self._state.written + 1)
-        else:
-            close = self._tokens.close
-            last = (*self._state.last, token)[-len(close) :]
-            if last == close:
-                self._state = _State("words")
-            else:
-                self._state = self._counted(_State("thinking", self._state.thoughts + 1, last))
+        self._before, self._undo = self._state, []
+        state, tokens = self._state, self._tokens
+        match state.where:
+            case "before" | "opening":
+                self._state = self._opening(state, token)
+            case "thinking":
+                last = (*state.last, token)[-len(tokens.close) :]
+                thought = _State("thinking", thoughts=state.thoughts + 1, last=last)
+                self._state = _State("words") if last == tokens.close else self._counted(thought)
+            case "closing":
+                self._state = self._closing((*state.mark, token))
+            case "words":
+                self._hand_on(token)
 
     def undo(self) -> None:
         self._state = self._before
-        if self._then_followed and self._then is not None:
-            self._then.undo()
+        for take_back in reversed(self._undo):
+            take_back()
+        self._undo = []
 
     def allowed(self) -> Allowed | None:
-        tokens, then = self._tokens, self._then
-        match self._state.where:
+        tokens, then, state = self._tokens, self._then, self._state
+        match state.where:
             case "closing":
-                return tokens.one(tokens.close[self._state.written])
+                return tokens.one(tokens.close[len(state.mark)])
             case "thinking":
-                if then is None:
-                    return None
-                return ~_any_of(tokens.ends, tokens.vocabulary)  # there is no answer yet
+                # There is no answer yet that could end.
+                return None if then is None else ~_any_of(tokens.ends, tokens.vocabulary)
             case "words":
                 return then.allowed() if then else None
+        opening = tokens.one(tokens.open[len(state.mark)])
+        if state.where == "opening" and then is not None and not state.shared:
+            return opening
         allowed = then.allowed() if then else None
         if self._budget == 0:
-            thinks = tokens.one(tokens.open[0])
-            return ~thinks if allowed is None else allowed & ~thinks
-        return None if allowed is None else allowed | tokens.one(tokens.open[0])
+            if len(state.mark) + 1 < len(tokens.open):  # another mark may begin alike
+                return allowed
+            return ~opening if allowed is None else allowed & ~opening
+        return None if allowed is None else allowed | opening
+
+    def _opening(self, state: _State, token: int) -> _State:
+        """After one more token that may be of the opening mark; if it is not, all of them are words."""
+        written = (*state.mark, token)
+        if written != self._tokens.open[: len(written)]:
+            for one in (token,) if state.shared else written:
+                self._hand_on(one)
+            return _State("words")
+        if written == self._tokens.open:
+            if state.shared and self._then is not None:
+                for one in reversed(state.mark):
+                    self._then.undo()
+                    self._undo.append(partial(self._then.follow, one))
+            return self._counted(_State("thinking"))
+        shared = (state.shared or not state.mark) and self._takes(token)
+        if shared:
+            self._hand_on(token)
+        return _State("opening", mark=written, shared=shared)
+
+    def _takes(self, token: int) -> bool:
+        """Whether `then` takes it for words."""
+        allowed = self._then.allowed() if self._then else None
+        return allowed is not None and bool(allowed[token])
+
+    def _hand_on(self, token: int) -> None:
+        if self._then is not None:
+            self._then.follow(token)
+            self._undo.append(self._then.undo)
 
     def _counted(self, state: _State) -> _State:
         """`state`, or the closing mark where the budget is used up."""
         if self._budget is None or state.thoughts < self._budget:
             return state
-        written = next(
-            n
-            for n in range(len(self._tokens.close), -1, -1)
-            if _ends_with(state.last, self._tokens.close[:n])
-        )
-        return self._closing(written)
+        close = self._tokens.close
+        written = next(n for n in range(len(close), -1, -1) if _ends_with(state.last, close[:n]))
+        return self._closing(close[:written])
 
-    def _closing(self, written: int) -> _State:
-        whole = written >= len(self._tokens.close)
-        return _State("words") if whole else _State("closing", written=written)
+    def _closing(self, written: tuple[int, ...]) -> _State:
+        whole = len(written) >= len(self._tokens.close)
+        return _State("words") if whole else _State("closing", mark=written)
 
 
 def _ends_with(tokens: Sequence[int], wanted: Sequence[int]) -> bool:

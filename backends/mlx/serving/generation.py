@@ -21,6 +21,7 @@ from mlx_lm.models.cache import make_prompt_cache
 
 from backends.base import (
     BackendError,
+    Context,
     Delta,
     Grammar,
     LoadedModel,
@@ -260,7 +261,7 @@ class MLXModel:
     def nbytes(self) -> int:
         return self.memory.total
 
-    def needed_for(self, contexts: Sequence[int]) -> int:
+    def needed_for(self, contexts: Sequence[Context]) -> int:
         return self._needs.of(contexts)
 
     def encode(
@@ -295,7 +296,8 @@ class MLXModel:
     def _rule(self, prompt: Sequence[int], sampling: Sampling) -> Rule | None:
         """What decides which tokens may come next, if anything does."""
         grammar = self._grammars.start(sampling.grammar) if sampling.grammar else None
-        if self._think_tokens is None or (grammar is None and sampling.thinking_budget is None):
+        bounded = grammar is not None or sampling.thinking_budget is not None
+        if self._think_tokens is None or not (bounded and sampling.may_think):
             return grammar
         marks = self.thought_marks(prompt)
         if marks.closed:

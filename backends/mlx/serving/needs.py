@@ -8,7 +8,7 @@ from typing import Any
 import mlx.core as mx
 from mlx_lm.models.cache import make_prompt_cache
 
-from backends.base import LoadOptions
+from backends.base import Context, LoadOptions
 from backends.mlx.device import device_kind
 from backends.mlx.serving.caches import BatchKVCache
 
@@ -41,10 +41,12 @@ class Needs:
         self._heads = _size(config, "num_attention_heads")
         self._vocabulary = _size(config, "vocab_size")
 
-    def of(self, contexts: Sequence[int]) -> int:
-        """Bytes that rows of so many tokens take, and what passes need beside them."""
-        packed = [tokens for tokens in contexts if self._bits and tokens >= self._after]
-        plain = [tokens for tokens in contexts if not (self._bits and tokens >= self._after)]
+    def of(self, rows: Sequence[Context]) -> int:
+        """Bytes that rows take, and what passes need beside them."""
+        contexts = [row.whole for row in rows]
+        # As `MLXModel.insert` decides it: a row stays what it was when it began.
+        packed = [row.whole for row in rows if self._bits and row.prompt >= self._after]
+        plain = [row.whole for row in rows if not (self._bits and row.prompt >= self._after)]
         # Scale and bias of each 32 numbers lie beside the packed ones.
         share = self._bits / (8 * self._width) + 2 / 32
         batches = _batch(plain, self.token_bytes) + _batch(packed, int(share * self.token_bytes))

@@ -245,7 +245,9 @@ def estimated(backend: Backend, run: TrainingRun) -> planned.Memory:
     held = sum(path.stat().st_size for path in run.base.glob("*.safetensors"))
     size = planned.Dimensions.read(run.base)
     base = planned.Base.of(size, held, made.quantization, made.architecture)
-    lengths = backend.token_lengths(run.base, run.data, run.config, run.cache)
+    lengths = None
+    if run.cache is not None:
+        lengths = backend.token_lengths(run.base, run.data, run.config, run.cache)
     longest = None if lengths is None else int(lengths[-1])
     return planned.memory(base, run.config, longest, lengths)
 

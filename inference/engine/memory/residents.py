@@ -13,7 +13,7 @@ from typing import Any
 
 import structlog
 
-from backends.base import Backend, LoadedModel, LoadOptions, OutOfMemory
+from backends.base import Backend, Context, LoadedModel, LoadOptions, OutOfMemory
 from inference.engine.memory.neighbours import Taken
 from inference.engine.requests.places import Place, same_tokenizer
 from inference.engine.requests.row import Row
@@ -78,8 +78,8 @@ class Resident:
             self.adapters.add(path)
             self.measure()
 
-    def growth_bytes(self, *added: int) -> int:
-        """What its rows will probably still take, and with them rows of so many tokens to come."""
+    def growth_bytes(self, *added: Context) -> int:
+        """What its rows will probably still take, and with them rows to come."""
         contexts = [row.context for row in self.rows.values()]
         contexts += added
         if not contexts:
@@ -191,10 +191,9 @@ class Residents:
             draft = None
         return replace(options, cache_dir=folder, draft=draft)
 
-    def has_room_for(self, resident: Resident, tokens: int) -> bool:
-        """Whether a row of so many tokens fits beside what runs, after freeing what is unused
-        now."""
-        return self.make_room(self._still_needed(resident, tokens), keep=resident)
+    def has_room_for(self, resident: Resident, context: Context) -> bool:
+        """Whether a row fits beside what runs, after freeing what is unused now."""
+        return self.make_room(self._still_needed(resident, context), keep=resident)
 
     def keep_room(self) -> None:
         """Give back the prefixes and idle models that have come in the way of what the running rows were
@@ -202,10 +201,10 @@ class Residents:
         if any(one.rows for one in self):
             self.make_room(self._still_needed())
 
-    def _still_needed(self, resident: Resident | None = None, tokens: int = 0) -> int:
-        """Bytes for the running rows to end, and for one of so many tokens on `resident`; freed buffers
-        that may be kept included, which the next steps fill again."""
-        growth = sum(one.growth_bytes(*[tokens] if one is resident else []) for one in self)
+    def _still_needed(self, resident: Resident | None = None, *added: Context) -> int:
+        """Bytes for the running rows to end, and for those `added` on `resident`; freed buffers that may
+        be kept included, which the next steps fill again."""
+        growth = sum(one.growth_bytes(*added if one is resident else ()) for one in self)
         return growth + (self._limits.options.unused_bytes or 0)
 
     def make_room(self, needed: int, keep: Resident | None = None) -> bool:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
-from backends.base import Delta, FinishReason, LoadedModel, PromptToken, Sampling
+from backends.base import Context, Delta, FinishReason, LoadedModel, PromptToken, Sampling
 from inference.engine.requests.places import Place
 from inference.engine.requests.text import AnswerText, prompt_tokens
 from inference.protocol import Called, Chunk, Done, Event, Generate, Read, Started, TokenInfo
@@ -62,7 +62,7 @@ class Row:
         if not request.forced_tools:
             wanted = request.sampling.grammar
             if not request.tools or wanted is None:
-                return request.sampling
+                return replace(request.sampling, may_think=bool(request.messages))
             return replace(request.sampling, grammar=model.tool_grammar(request.tools, wanted))
         tools = [tool for tool in request.tools if tool["function"]["name"] in request.forced_tools]
         return replace(request.sampling, grammar=model.tool_grammar(tools))
@@ -79,9 +79,11 @@ class Row:
         return max(0, wanted - self.completion_tokens)
 
     @property
-    def context(self) -> int:
-        """Tokens of context that it will probably have in the end."""
-        return self.prompt_tokens + self.completion_tokens + self.growth
+    def context(self) -> Context:
+        """Its tokens, those included that will probably come."""
+        return Context(
+            self.prompt_tokens, self.prompt_tokens + self.completion_tokens + self.growth
+        )
 
     def started(self, cached_tokens: int) -> Started:
         """The prompt is in the batch: waiting and loading end here."""

@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 from mlx_lm.tool_parsers import json_tools
+from mlx_lm.utils import load_tokenizer
 
 from backends.base import BackendError, Grammar, Message, ToolCall
 from backends.mlx.chat import chat_tokens
 from backends.mlx.sampling.grammar import Grammars
 from backends.mlx.tool_calls import parse_tool_calls, tool_grammar
-from tests.backends.mlx.data.templates import CHATML, NO_SYSTEM
+from tests.backends.mlx.data.templates import CHATML, FIELD_ONLY, NO_SYSTEM
 from tests.backends.mlx.tool_template import TEMPLATE, TOOLS, with_template
 
 pytestmark = pytest.mark.any_database
@@ -22,8 +23,6 @@ CALL = '<tool_call>\n{"name": "weather", "arguments": {"city": "Oslo"}}\n</tool_
 
 @pytest.fixture(scope="module")
 def tokenizer(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    from mlx_lm.utils import load_tokenizer
-
     return load_tokenizer(with_template(tiny_base, tmp_path_factory.mktemp("t") / "b", TEMPLATE))
 
 
@@ -38,6 +37,27 @@ def test_words_and_calls_are_separated(tokenizer: Any) -> None:
         ("weather", {"city": "Oslo"}),
         ("weather", {"city": "Rome"}),
     ]
+
+
+def test_earlier_thoughts_reach_a_template_as_it_reads_them(
+    tiny_base: Path, tmp_path: Path
+) -> None:
+    """In the field where it reads that, in the text where training has them for all others."""
+    said: list[Message] = [
+        {"role": "user", "content": "One?"},
+        {"role": "assistant", "content": "Two.", "reasoning_content": "One more."},
+    ]
+    for name, template, expected in (
+        ("plain", CHATML, "<think>\nOne more.\n</think>\n\nTwo."),
+        (
+            "reads",
+            FIELD_ONLY.replace("m.thinking", "m.reasoning_content"),
+            "[thinks] One more. [says] Two.",
+        ),
+    ):
+        folder = with_template(tiny_base, tmp_path / name, template)
+        loaded = load_tokenizer(folder)
+        assert expected in loaded.decode(chat_tokens(loaded, "tiny", said))
 
 
 def test_an_answer_without_calls_is_text(tokenizer: Any) -> None:
@@ -118,8 +138,6 @@ DROPS = "{% for m in messages %}{% if m.role != 'system' %}" + CHATML.split("%}"
 def plain(
     request: pytest.FixtureRequest, tiny_base: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Any:
-    from mlx_lm.utils import load_tokenizer
-
     template = {"chatml": CHATML, "refuses": REFUSES, "drops": DROPS}[request.param]
     return load_tokenizer(with_template(tiny_base, tmp_path_factory.mktemp("p") / "b", template))
 
@@ -159,8 +177,6 @@ def test_calls_in_words_are_read_and_enforced_as_any(plain: Any) -> None:
 def test_a_system_message_begins_the_users_turn_where_the_template_refuses_it(
     tiny_base: Path, tmp_path: Path
 ) -> None:
-    from mlx_lm.utils import load_tokenizer
-
     gemma = load_tokenizer(with_template(tiny_base, tmp_path / "b", NO_SYSTEM))
     text = gemma.decode(chat_tokens(gemma, "gemma", TALK[:2]))
     assert "user\nBe brief.\n\nWeather in Oslo and Rome?" in text
@@ -197,6 +213,7 @@ OTHERWISE = [
     Grammar("json_schema", json.dumps(DAY)),
     Grammar("json_object"),
     Grammar("regex", r'\{"day": "[F/]riday"\}'),
+    Grammar("regex", r'\{"day": "[F\/]riday\\?"\}'),
 ]
 
 

@@ -8,13 +8,17 @@ from pathlib import Path
 import mlx.core as mx
 import pytest
 
-from backends.base import LoadOptions, Sampling
+from backends.base import Context, LoadOptions, Sampling
 from backends.mlx.files.loading import open_model
 from backends.mlx.serving.generation import MLXModel, load_model
 from backends.mlx.serving.needs import Needs
 
 TOKEN = 2 * 2 * 32  # numbers: keys and values of two layers with two heads of 16
 CONFIG = {"hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4}
+
+
+def rows(*contexts: int) -> list[Context]:
+    return [Context(tokens, tokens) for tokens in contexts]
 
 
 @pytest.mark.parametrize(("dtype", "width"), [(mx.float32, 4), (mx.bfloat16, 2)])
@@ -29,15 +33,17 @@ def test_a_token_takes_what_this_device_computes_with(
 def test_rows_are_counted_as_long_as_the_longest(tiny_base: Path) -> None:
     model, _, _ = open_model(tiny_base)
     needs = Needs(model, CONFIG, LoadOptions())
-    assert needs.of([10] * 4 + [1000]) == needs.of([1000] * 5) > needs.of([1000]) > 0
+    assert needs.of(rows(*[10] * 4, 1000)) == needs.of(rows(*[1000] * 5)) > needs.of(rows(1000)) > 0
 
 
-def test_quantized_rows_take_less(tiny_base: Path) -> None:
+def test_rows_that_begin_long_are_quantized_and_take_less(tiny_base: Path) -> None:
     model, _, _ = open_model(tiny_base)
     packed = Needs(model, CONFIG, LoadOptions(kv_bits=4, kv_after=500))
     plain = Needs(model, CONFIG, LoadOptions())
-    assert packed.of([400]) == plain.of([400])
-    assert packed.of([1000] * 200) < 0.6 * plain.of([1000] * 200)
+    begins_short = [Context(400, 1000)] * 200  # it stays as it was when it began
+    assert packed.of(begins_short) == plain.of(begins_short)
+    begins_long = [Context(500, 1000)] * 200
+    assert packed.of(begins_long) < 0.6 * plain.of(begins_long)
 
 
 def test_what_exists_for_a_moment_is_larger_where_it_is_given_back_late(
@@ -48,9 +54,9 @@ def test_what_exists_for_a_moment_is_larger_where_it_is_given_back_late(
     needs = Needs(model, {}, LoadOptions())
     row = 1024 * TOKEN * 4  # in whole blocks
     monkeypatch.setenv("HUB_ASSUMED_DEVICE", "cpu")
-    assert needs.of([1000] * 20) == 20 * row + int(8 * row * 5 / 3)
+    assert needs.of(rows(*[1000] * 20)) == 20 * row + int(8 * row * 5 / 3)
     monkeypatch.setenv("HUB_ASSUMED_DEVICE", "metal")
-    assert needs.of([1000] * 20) == 20 * row + 8 * row + 20 * row
+    assert needs.of(rows(*[1000] * 20)) == 20 * row + 8 * row + 20 * row
 
 
 @pytest.fixture
@@ -69,7 +75,7 @@ def test_a_batch_never_holds_more_than_was_reserved(
     monkeypatch.setenv("HUB_ASSUMED_DEVICE", kind)
     prompts = [30 + 67 * number % 900 for number in range(12)]
     answers = [5 + 3 * number for number in range(12)]
-    needed = model.needed_for([sum(pair) for pair in zip(prompts, answers, strict=True)])
+    needed = model.needed_for([Context(a, a + b) for a, b in zip(prompts, answers, strict=True)])
     mx.reset_peak_memory()
     before = mx.get_active_memory()
     left = len(prompts)

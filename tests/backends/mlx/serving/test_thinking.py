@@ -8,10 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import mlx.core as mx
 import numpy as np
 import pytest
 
 from backends.base import BackendError, Grammar, LoadedModel, Sampling, ThoughtMarks
+from backends.mlx.sampling.following import RuleMask
 from backends.mlx.sampling.thinking import MarkTokens, ThinkingRule
 from backends.mlx.serving.generation import load_model
 from tests.backends.mlx.data.templates import QWEN3
@@ -192,6 +194,63 @@ def test_the_closing_mark_is_finished_where_it_was_begun() -> None:
     assert choices(rule) == [17]
     rule.follow(17)
     assert rule.over
+
+
+LONG = MarkTokens(open=(5, 15), close=(16, 17), ends=(2,), vocabulary=20)
+
+
+def test_only_the_whole_opening_mark_begins_thoughts() -> None:
+    """Another mark, such as that of a call, may begin with the same token."""
+    then = Digits()
+    rule = ThinkingRule(LONG, ThoughtMarks(), 1, then)
+    rule.follow(5)
+    assert choices(rule) == [*range(10), 15]
+    rule.follow(7)  # it was a word, and so was the token before
+    assert then.followed == [5, 7]
+    assert choices(rule) == list(range(10))
+    rule.undo()
+    assert then.followed == [5]
+    rule.follow(15)
+    assert then.followed == []
+    rule.undo()
+    assert then.followed == [5]
+    rule.follow(15)
+    rule.follow(9)
+    assert choices(rule) == [16]  # the mark itself is no thought
+
+
+def test_a_draw_that_is_replaced_ends_no_thoughts() -> None:
+    """The closing mark was drawn and then taken back: the budget still holds."""
+    rule = ThinkingRule(MARKS, ThoughtMarks(opened=True), 2, None)
+    mask, logits = RuleMask(rule), mx.zeros((1, 20))
+    for drawn in (9, 16, 17):
+        mask.drawn = lambda drawn=drawn: (mx.array([drawn]), 0)  # type: ignore[misc]
+        mask(logits, logits)
+    mask.drawn = lambda: (mx.array([17]), 0)
+    mask(logits, logits)
+    assert rule.over
+    mask.replace(8)  # later: the rule was over by then
+    assert rule.over
+    once = ThinkingRule(MARKS, ThoughtMarks(opened=True), 5, None)
+    mask = RuleMask(once)
+    for drawn in (9, 16, 17):
+        mask.drawn = lambda drawn=drawn: (mx.array([drawn]), 0)  # type: ignore[misc]
+        mask(logits, logits)
+    assert once.over
+    mask.replace(9)
+    assert not once.over
+
+
+def test_a_plain_text_is_held_to_its_grammar_from_the_first_token(model: LoadedModel) -> None:
+    sampling = Sampling(
+        max_tokens=64,
+        may_think=False,
+        grammar=Grammar("json_schema", json.dumps(SCHEMA)),
+        logit_bias=((OPEN, 100.0),),
+    )
+    [row] = run(model, Row(prompt=[*range(100, 110)], sampling=sampling))
+    assert OPEN not in row.tokens
+    assert json.loads(row.text)["day"] in ("Monday", "Friday")
 
 
 def test_without_a_budget_it_does_not_begin() -> None:
