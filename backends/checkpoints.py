@@ -51,7 +51,7 @@ def fingerprint(run: TrainingRun) -> str:
 
 def _settings(config: TrainingConfig) -> str:
     """The settings as JSON, as they were written before there were `learn` (it was called
-    mask_prompt), `special_tokens`, `thoughts` and `arithmetic`: a run that was started then continues from its
+    mask_prompt), `special_tokens`, `thoughts`, `tools` and `arithmetic`: a run that was started then continues from its
     checkpoints."""
     unread = {name for name, objective in _READ_BY.items() if objective != config.objective}
     written = config.model_dump_json(exclude=_WITHOUT_EFFECT | unread)
@@ -60,6 +60,7 @@ def _settings(config: TrainingConfig) -> str:
         ('"learn":"everything"', '"mask_prompt":false'),
         ('"special_tokens":"control",', ""),
         ('"thoughts":"as_written",', ""),
+        ('"tools":"as_written",', ""),
         ('"arithmetic":"earlier",', ""),
     ):
         written = written.replace(now, then)

@@ -15,6 +15,8 @@ SpecialTokens = Literal["text", "control"]
 
 Thoughts = Literal["kept", "dropped", "masked", "as_written"]
 
+Tools = Literal["in_words", "as_written"]
+
 Arithmetic = Literal["masters", "earlier"]
 
 
@@ -137,6 +139,14 @@ class TrainingConfig(BaseModel):
             "the assistant: text, as when the model is served, or a control token"
         ),
     ] = "text"
+    tools: Annotated[
+        Tools,
+        Field(
+            description="What the chat template does not know, tools and system messages: in_words "
+            "writes them into the texts of the messages, as when the model is served. as_written is how "
+            "it was before this setting: they are left to the template"
+        ),
+    ] = "in_words"
     lora: LoraConfig = LoraConfig()
     optimizer: Literal["adam", "adamw", "sgd", "muon", "adafactor"] = "adamw"
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.0
@@ -217,11 +227,12 @@ def in_new_words(config: Mapping[str, Any]) -> dict[str, Any]:
 def as_recorded(config: Mapping[str, Any]) -> dict[str, Any]:
     """A configuration that a job or version recorded, with what it meant then: before there were these
     settings, the last answer was learned, typed special tokens were control tokens, thoughts were no
-    matter of their own, and 16-bit weights were trained as they are."""
+    matter of their own, tools were left to the template, and 16-bit weights were trained as they are."""
     then = {
         "learn": "last_answer",
         "special_tokens": "control",
         "thoughts": "as_written",
+        "tools": "as_written",
         "arithmetic": "earlier",
     }
     return {**then, **in_new_words(config)}

@@ -44,14 +44,18 @@ REFUSALS = (jinja2.TemplateError, TypeError, ValueError, KeyError, IndexError)
 
 
 def trained(chat: dict[str, Any], tokenizer: Any) -> dict[str, Any]:
-    """An example's chat as it will be served where its template knows no tools; as it is where it does,
-    and where no tool is in it."""
+    """An example's chat as it will be served where its template knows no tools, or refuses a system
+    message that it has; as it is otherwise."""
     said, tools = chat["messages"], chat.get("tools")
-    spoken_of = tools or any(m.get("tool_calls") or m.get("role") == "tool" for m in said)
-    if not spoken_of or not tokenizer.has_chat_template or own_notation(tokenizer):
+    if not tokenizer.has_chat_template:
         return chat
-    messages, _ = for_template(tokenizer, said, tools or ())
-    return {**{k: v for k, v in chat.items() if k != "tools"}, "messages": list(messages)}
+    spoken_of = tools or any(m.get("tool_calls") or m.get("role") == "tool" for m in said)
+    if spoken_of and not own_notation(tokenizer):
+        messages, _ = for_template(tokenizer, said, tools or ())
+        return {**{k: v for k, v in chat.items() if k != "tools"}, "messages": list(messages)}
+    if said[0].get("role") == "system" and _system(tokenizer) == "refused":
+        return {**chat, "messages": _without_system(said)}
+    return chat
 
 
 def for_template(

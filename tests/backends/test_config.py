@@ -47,6 +47,8 @@ def test_a_recorded_configuration_means_what_it_meant(recorded: dict[str, Any], 
     assert TrainingConfig.recorded({"special_tokens": "text"}).special_tokens == "text"
     assert TrainingConfig.recorded(recorded).thoughts == "as_written"
     assert TrainingConfig.recorded({"thoughts": "masked"}).thoughts == "masked"
+    assert TrainingConfig.recorded(recorded).tools == "as_written"
+    assert TrainingConfig.recorded({"tools": "in_words"}).tools == "in_words"
     assert TrainingConfig.recorded(recorded).arithmetic == "earlier"
     assert TrainingConfig.recorded({"arithmetic": "masters"}).arithmetic == "masters"
 

@@ -357,14 +357,15 @@ def test_jobs_and_sweeps_from_before_learn_are_shown_and_repeated_in_its_words(
 ) -> None:
     client.post("/training/new/", form_of(client) | ids(seeded) | {"lora.rank": "4, 8"})
     sweep = Sweep.objects.get()
-    new = ("learn", "special_tokens", "thoughts", "arithmetic")
+    new = ("learn", "special_tokens", "thoughts", "tools", "arithmetic")
     old = {name: value for name, value in sweep.config.items() if name not in new}
     Sweep.objects.update(config=old | {"mask_prompt": True}, grid={"mask_prompt": [True, False]})
     sweep.jobs.update(config=old | {"mask_prompt": False}, varied={"mask_prompt": False})
     job = sweep.jobs.first()
     assert job is not None
     repeated = form_of(client, f"?from={job.pk}")
-    assert [repeated[name] for name in new] == ["everything", "control", "as_written", "earlier"]
+    then = ["everything", "control", "as_written", "as_written", "earlier"]
+    assert [repeated[name] for name in new] == then
     assert "What is learned" in text(client.get(job.get_absolute_url()))
     assert client.get(sweep.get_absolute_url()).status_code == 200
     again = form_of(client, f"?sweep={sweep.pk}")

@@ -186,6 +186,13 @@ def _lengths(model: Model, dataset: Dataset, config: TrainingConfig) -> Iterator
             "Served models read special tokens in messages as text, so a model trained with control "
             "tokens is asked with others than it learned from.",
         )
+    if config.tools == "as_written":
+        yield Problem(
+            "tools",
+            "Served models read tools and system messages that the template does not know in words, so "
+            "a model trained on them as written is asked with others than it learned from; set tools "
+            "to in_words.",
+        )
     narrow = model.base_model.quantization in ("bfloat16", "float16")
     if config.fine_tune_type == "full" and narrow and config.arithmetic == "earlier":
         yield Problem(

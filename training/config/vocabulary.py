@@ -129,6 +129,16 @@ GROUPS = (
                 "choice",
                 (("text", "Text"), ("control", "Control tokens, as in earlier versions")),
             ),
+            Setting(
+                "tools",
+                "Tools and system messages",
+                "What the chat template does not know. Served models read it in words.",
+                "choice",
+                (
+                    ("in_words", "In words, where the template does not know them"),
+                    ("as_written", "As written: as in earlier versions"),
+                ),
+            ),
         ),
     ),
     Group(

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 import jinja2
 
 from backends import thoughts as thinking
-from backends.base import BackendError, Learn, SpecialTokens, Thoughts, TrainingConfig
+from backends.base import BackendError, Learn, SpecialTokens, Thoughts, Tools, TrainingConfig
 from backends.examples import (
     BAD,
     EMPTY,
@@ -74,7 +74,9 @@ class Example:
         learn, good = config.learn, True
         if isinstance(value, dict) and is_labelled(value):
             (value, good), learn = good_answer(value), of_the_last(learn)
-        found = example_of(value, tokenizer, learn, config.special_tokens, config.thoughts)
+        found = example_of(
+            value, tokenizer, learn, config.special_tokens, config.thoughts, config.tools
+        )
         if not good:
             return [cls(found.tokens, len(found.tokens), line, notes=(BAD,))]
         return [cls(found.tokens, found.start, line, found.earlier, found.notes)]
@@ -103,6 +105,7 @@ def example_of(
     learn: Learn,
     special: SpecialTokens = "text",
     thoughts: Thoughts = "kept",
+    tools: Tools = "in_words",
 ) -> Example:
     """The tokens of one example in any of the formats. Raises ValueError, TypeError and KeyError.
 
@@ -110,9 +113,9 @@ def example_of(
     rendered by the very call that inference makes, and the answer is encoded by itself, as a model
     generates it: so both agree token for token with any template. An answer that calls a tool is what
     the template adds for it. A chat's "tools" are described to the template, or in words where it knows
-    none; a message's "weight" is not. Special tokens that were typed into messages are text or control tokens, as `special` says.
+    none (see `TrainingConfig.tools`); a message's "weight" is not. Special tokens that were typed into messages are text or control tokens, as `special` says.
     """
-    value, messages = _told(value, tokenizer)
+    value, messages = _told(value, tokenizer, tools)
     if isinstance(messages, str):
         return Example(_text(messages, tokenizer), 1)
     found = _rendered(value, messages, tokenizer, special, thoughts)
@@ -151,10 +154,11 @@ def request_and_answer(
     tokenizer: Any,
     special: SpecialTokens = "text",
     thoughts: Thoughts = "kept",
+    tools: Tools = "in_words",
 ) -> tuple[list[int], list[int]]:
     """The tokens of the last request and of its answer, learned or not; a plain text is divided in
     its middle. Raises what `example_of` raises."""
-    value, messages = _told(value, tokenizer)
+    value, messages = _told(value, tokenizer, tools)
     if isinstance(messages, str):
         tokens = _text(messages, tokenizer)
         middle = max(1, len(tokens) // 2)
@@ -176,18 +180,18 @@ def whole_answer(tokenizer: Any, text: str) -> list[int]:
 def answers_before(value: Any, tokenizer: Any, thoughts: Thoughts = "kept") -> list[Turn]:
     """Every answer before the last one, by its place in the tokens of the request, whatever its
     weight. Raises what `example_of` raises."""
-    value, messages = _told(value, tokenizer)
+    value, messages = _told(value, tokenizer, "in_words")
     if isinstance(messages, str):
         return []
     found = _rendered(value, messages, tokenizer, "text", thoughts)
     return turns.earlier_turns(found.chat, found.prompt, found.ending, found.chat.earlier_answers)
 
 
-def _told(value: Any, tokenizer: Any) -> tuple[Any, str | list[dict[str, Any]]]:
-    """An example and its conversation, with tools in words where the model's template knows none.
-    Raises what `conversation` raises."""
+def _told(value: Any, tokenizer: Any, tools: Tools) -> tuple[Any, str | list[dict[str, Any]]]:
+    """An example and its conversation, where the model's template knows no tools or system messages
+    with these in words, unless they are left as written. Raises what `conversation` raises."""
     messages = conversation(value)
-    if "messages" not in value:
+    if "messages" not in value or tools == "as_written":
         return value, messages
     value = trained(value, tokenizer)
     return value, value["messages"]

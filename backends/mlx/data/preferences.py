@@ -55,6 +55,7 @@ class Pair:
                 "last_answer",
                 config.special_tokens,
                 config.thoughts,
+                config.tools,
             )
             for answer in ("chosen", "rejected")
         )
@@ -113,9 +114,9 @@ class Labelled:
     def read(cls, value: Any, line: int, tokenizer: Any, config: TrainingConfig) -> list[Self]:
         """The answer of a line, or both answers of a preference. Raises ValueError, TypeError and
         KeyError."""
-        special, thoughts = config.special_tokens, config.thoughts
+        settings = config.special_tokens, config.thoughts, config.tools
         answers = [
-            cls(example_of(chat, tokenizer, "last_answer", special, thoughts), good, line)
+            cls(example_of(chat, tokenizer, "last_answer", *settings), good, line)
             for chat, good in judged(value)
         ]
         if len(answers) > 1 and answers[0].example == answers[1].example:

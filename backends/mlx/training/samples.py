@@ -63,7 +63,9 @@ def answers(
 def _question(value: Any, line: int, tokenizer: Any, config: TrainingConfig) -> Question:
     if "chosen" in value or is_labelled(value):
         (value, _), *_ = judged(value)
-    asked, said = request_and_answer(value, tokenizer, config.special_tokens, config.thoughts)
+    asked, said = request_and_answer(
+        value, tokenizer, config.special_tokens, config.thoughts, config.tools
+    )
     # The request without the template's words, where there is one.
     chat = value.get("messages")
     request = str(chat[-2]["content"] if chat else value.get("prompt", ""))

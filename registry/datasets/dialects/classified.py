@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from registry.datasets.dialects.parts import check_text, plain_name
+from registry.datasets.dialects.parts import by_plain_name, check_text
 from registry.datasets.files.values import BadLine, Row
 from registry.datasets.formats import Format
 
@@ -45,7 +45,7 @@ class Columns(NamedTuple):
 def columns_of(names: Iterable[str]) -> Columns | None:
     """The columns of a text and its label; None for names that are not theirs. Case and spaces do
     not matter."""
-    own = {plain_name(name): name for name in names}
+    own = by_plain_name(names)
     named = [own[name] for name in NAMES if name in own]
     plain = [own[name] for name in LABELS if name in own]
     if not (named or plain):

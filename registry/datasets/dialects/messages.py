@@ -106,11 +106,31 @@ class _Reader:
             else:
                 content = changed["content"] = given["refusal"]
         if isinstance(content, list):
-            content = changed["content"] = joined(content, position, self.unused, self.where)
+            said = self._without_thoughts(content, given, changed, position)
+            content = changed["content"] = joined(said, position, self.unused, self.where)
         if content is None and (given.get("tool_calls") or given.get("function_call")):
             content = changed["content"] = ""
         if not isinstance(content, str):
             raise BadLine(f"message {position} needs text as its content.")
+
+    def _without_thoughts(
+        self, parts: list[Any], given: Row, changed: Row, position: int
+    ) -> list[Any]:
+        """The parts without those that Gemini marks as thoughts, which go beside the answer. Raises
+        BadLine for thoughts of others than the assistant."""
+        thoughts = [
+            part for part in parts if isinstance(part, dict) and part.get("thought") is True
+        ]
+        if not thoughts:
+            return parts
+        if SPEAKERS[given["role"].lower()] != "assistant" or given.get(FIELD):
+            raise BadLine(
+                f"message {position} has a thought among its parts; only an answer has thoughts, "
+                "either there or beside its text."
+            )
+        bare = [{key: part[key] for key in part if key != "thought"} for part in thoughts]
+        changed[FIELD] = joined(bare, position, self.unused, self.where)
+        return [part for part in parts if part not in thoughts]
 
     def _thoughts(self, given: Row, position: int) -> str:
         """The thoughts beside an answer's text; what is no text is not used. Raises BadLine."""

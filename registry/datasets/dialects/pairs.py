@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from backends.thoughts import FIELD, FIELDS
 from registry.datasets.dialects.messages import finished, read_messages, system_prompt
-from registry.datasets.dialects.parts import Unused, check_text, decoded, listed, plain_name
-from registry.datasets.files.values import BadLine, Row, Struct
+from registry.datasets.dialects.parts import (
+    Unused,
+    by_plain_name,
+    check_text,
+    decoded,
+    listed,
+    plain_name,
+)
+from registry.datasets.files.values import BadLine, Row, Struct, dump
 from registry.datasets.formats import Format
 
 CONTEXT = ("input", "context", "passage")
@@ -20,18 +27,22 @@ KIN = (
     (
         (
             *("prompt", "instruction", "question", "query", "problem", "input", "inputs"),
-            *("user", "human", "text_input", "user_input"),
+            *("text_input", "user_input"),
         ),
         (
             *("completion", "response", "output", "answer", "solution", "targets", "target"),
-            *("assistant", "gpt", "bot", "generation", "reply"),
+            *("generation", "reply", "assistant", "gpt", "bot"),
         ),
     ),
+    (("user", "human"), ("assistant", "gpt", "bot")),
     (("article", "document", "dialogue", "dialog", "text"), ("summary", "highlights")),
-    (("source", "src"), ("target", "tgt")),
+    (("src",), ("tgt",)),
     (("text",), ("completion", "response", "output", "answer", "target")),
 )
-"""Names under which files have what is asked, each with those of what is answered to it."""
+"""Names under which files have what is asked, each with those of what is answered to it. `source`
+is none of them: most often it says where a row is from."""
+_POSTS = frozenset({"text", "message", "tweet", "comment", "post", "content", "body"})
+"""Columns beside which `user` is who wrote them, and not what was asked."""
 _CHOICES = ("choices", "options")
 _LETTERS = frozenset("abcd")
 
@@ -84,8 +95,13 @@ def _answer(row: Row, key: str, unused: Unused) -> str:
         if any(text != texts[0] for text in texts):
             unused.add(f"{key}.text after the first")
         value = texts[0]
+    if isinstance(value, float) and not math.isfinite(value):
+        raise BadLine(
+            f'"{key}" is {value}, which is no answer; leave the row out, or write what the model '
+            "should say."
+        )
     if isinstance(value, bool | int | float) or _is_json(value):
-        return json.dumps(value, ensure_ascii=False)
+        return dump(value)
     if isinstance(value, Struct):
         raise BadLine(
             f'"{key}" is a structure, in which Parquet does not say whether a field is null or '
@@ -129,6 +145,13 @@ def is_good(label: Any) -> bool | None:
     return None
 
 
+def is_number(label: Any) -> bool:
+    """Whether a label is a number, perhaps written as a text, and no word or truth value."""
+    if isinstance(label, str):
+        return label.strip().lower() not in (*_TRUE, *_FALSE)
+    return not isinstance(label, bool)
+
+
 def lifted(example: Row) -> Row:
     """A prompt and its completion as a chat, which is learned in the same way."""
     return {
@@ -168,8 +191,10 @@ def _thoughts(row: Row, unused: Unused) -> Row:
 def kin_of(names: Iterable[str]) -> tuple[str, str] | None:
     """The columns of what is asked and of its answer, by their usual names. Case and spaces do not
     matter. None for other names."""
-    own = {plain_name(name): name for name in names}
+    own = by_plain_name(names)
     for asked, answered in KIN:
+        if "user" in asked and not own.keys().isdisjoint(_POSTS):
+            continue
         one = next((own[name] for name in asked if name in own), None)
         other = next((own[name] for name in answered if name in own), None)
         if one is not None and other is not None:

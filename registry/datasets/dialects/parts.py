@@ -39,6 +39,18 @@ def plain_name(name: str) -> str:
     return "_".join(name.lower().split())
 
 
+def by_plain_name(names: Iterable[str]) -> dict[str, str]:
+    """A file's own name of each column by its plain one; of several, the one that is plain, or the
+    first."""
+    found: dict[str, str] = {}
+    for name in names:
+        plain = plain_name(name)
+        if plain == name:
+            found[plain] = name
+        found.setdefault(plain, name)
+    return found
+
+
 def listed(names: Iterable[str]) -> str:
     """Names in a sentence, however many and long they are."""
     shown = [_cut(name) for name in islice(names, _KEPT + 1)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
@@ -15,19 +16,27 @@ from registry.datasets.dialects.chats import (
     gemini,
     sharegpt,
 )
-from registry.datasets.dialects.classified import Columns, can_be_label, classified, columns_of
+from registry.datasets.dialects.classified import (
+    LABELS,
+    Columns,
+    can_be_label,
+    classified,
+    columns_of,
+)
 from registry.datasets.dialects.messages import SYSTEM
 from registry.datasets.dialects.pairs import (
     BESIDE,
     CONTEXT,
+    KIN,
     THOUGHTS,
     is_answers,
     is_good,
     is_message,
+    is_number,
     kin_of,
     pair,
 )
-from registry.datasets.dialects.parts import Unused, listed, plain_name
+from registry.datasets.dialects.parts import Unused, by_plain_name, listed, plain_name
 from registry.datasets.dialects.preferences import PROMPTS, openai_preference, preference
 from registry.datasets.dialects.tools import only_calls
 from registry.datasets.dialects.transcripts import glaive, is_transcript, transcript
@@ -60,6 +69,8 @@ class Dialect:
     function of all fields where several names mean the same."""
     guessed: bool = False
     """Whether the text itself decides, which a column that a person chose does not ask."""
+    within: bool = False
+    """Whether all but `needs` is read by another dialect, which `read` looks up."""
 
     @cached_property
     def fields(self) -> tuple[str, ...]:
@@ -136,8 +147,8 @@ def _kto(key: str) -> Callable[[Row, Unused], tuple[Format, Row]]:
 
 
 def _is_kto(key: str) -> Callable[[Row], bool]:
-    """Whether `key` says good or bad of an answer. Beside a chat a number may mean anything, so
-    there only words and truth values do."""
+    """Whether `key` says good or bad of an answer. A number called "label" may mean anything, such
+    as a class or that an answer is harmful; only TRL's prompt and completion make it good or bad."""
 
     def fits(row: Row) -> bool:
         if is_good(row[key]) is None:
@@ -146,10 +157,10 @@ def _is_kto(key: str) -> Callable[[Row], bool]:
             dialect = match({name: value for name, value in row.items() if name != key})
         except BadLine:
             return False
-        if dialect.paired or dialect.name == _TRL:
+        if dialect.name in _TRL:
             return True
-        number = isinstance(row[key], int | float) and not isinstance(row[key], bool)
-        return dialect.name in _CHATS and not (number and key == "label")
+        answers = dialect.paired or dialect.name in _CHATS
+        return answers and (key == "kto_tag" or not is_number(row[key]))
 
     return fits
 
@@ -164,15 +175,20 @@ def _labelled(name: str, key: str, example: Row) -> Dialect:
         _is_kto(key),
         because="an answer beside it that it calls good or bad",
         targets=_of_kin,
+        within=True,
     )
 
 
-_TRL = "Prompt and completion as messages"
+_TRL = ("Prompt and completion", "Prompt and completion as messages")
 _CHATS = ("Chat messages", "ShareGPT", "Conversation", "Anthropic messages")
-_OF_LABELLED = (
-    *("prompt", "completion", "messages", "conversations", "conversation", "tools", "functions"),
-    *("instruction", "question", "query", "problem", "inputs", *CONTEXT),
-    *("response", "output", "answer", "solution", "targets", *BESIDE),
+_OF_LABELLED = tuple(
+    dict.fromkeys(
+        (
+            *("prompt", "completion", "messages", "conversations", "conversation"),
+            *("tools", "functions", *CONTEXT, *BESIDE),
+            *(name for asked, answered in KIN for name in (*asked, *answered)),
+        )
+    )
 )
 
 
@@ -214,7 +230,7 @@ def _of_classified(names: Iterable[str]) -> dict[str, str]:
 
 
 def _kin(asked: str, answered: str) -> Dialect:
-    """A question and its answer in the columns that a file has them in."""
+    """A question and its answer under other names than most files have."""
     context = tuple(key for key in CONTEXT if key not in (asked, answered))
     return Dialect(
         "Question and answer by other names",
@@ -222,9 +238,7 @@ def _kin(asked: str, answered: str) -> Dialect:
         (*context, *BESIDE),
         pair(asked, answered, context),
         {"user": "Capital of Peru?", "assistant": "Lima."},
-        lambda row: (
-            "text" not in (asked, plain_name(asked)) or not _is_within(row, answered, asked)
-        ),
+        lambda row: asked != "text" or not _is_rendered(row["text"], row[answered]),
         paired=True,
         targets=_of_kin,
     )
@@ -235,22 +249,37 @@ def _of_kin(names: Iterable[str]) -> dict[str, str]:
     return {found[0]: "prompt", found[1]: "completion"} if found else {}
 
 
-def _is_within(row: Row, answered: str, text: str) -> bool:
-    """Whether a text holds the answer already."""
-    return isinstance(row[answered], str) and row[answered].strip() in str(row[text])
+_ANSWERED = re.compile(
+    r"### ?(?:Response|Answer|Output|Assistant)\b|\[/INST\]|<\|im_start\|>assistant|<\|assistant\|>"
+    r"|<\|start_header_id\|>assistant|<start_of_turn>model"
+)
+"""What Alpaca's form and chat templates write before an answer."""
+
+
+def _is_rendered(text: Any, answer: Any) -> bool:
+    """Whether a text is a prompt with this answer below it, as Alpaca's column `text` is; a text from
+    which the answer is taken, or that it summarizes, has no such mark."""
+    if not isinstance(text, str) or not isinstance(answer, str):
+        return False
+    *_, mark = [None, *_ANSWERED.finditer(text)]
+    return mark is not None and answer.strip() in text[mark.end() :]
 
 
 def _renamed(dialect: Dialect, own: Mapping[str, str]) -> Dialect:
-    """The same dialect for a file that writes its names with capitals or spaces; `own` has the
-    file's name of each."""
+    """The same dialect for a file that writes some of its names with capitals or spaces; `own` has
+    the file's name of each."""
+    if all(own.get(name, name) == name for name in dialect.fields):
+        return dialect
+    read = dialect.needs if dialect.within else dialect.fields
+    known = {own[name]: name for name in read if name in own}
 
     def plain(row: Row) -> Row:
-        return {key: row[name] for key, name in own.items() if name in row}
+        return {known.get(name, name): value for name, value in row.items()}
 
     return replace(
         dialect,
         needs=tuple(own[name] for name in dialect.needs),
-        may=tuple(own[name] for name in dialect.may if name in own),
+        may=tuple(own.get(name, name) for name in dialect.may),
         read=lambda row, unused: dialect.read(plain(row), unused),
         fits=lambda row: dialect.fits(plain(row)),
     )
@@ -538,21 +567,30 @@ def match(row: Row, *, chosen: bool = False) -> Dialect:
 @lru_cache(maxsize=64)
 def _named(names: tuple[str, ...]) -> tuple[Dialect, ...]:
     """The dialects that a row with these names may be in; most rows of a file have the same."""
-    columns, kin = columns_of(names), kin_of(names)
-    own: dict[str, str] = {}
-    for name in names:
-        own.setdefault(plain_name(name), name)
+    own = by_plain_name(names)
     found = []
     for dialect in DIALECTS:
         if dialect is _CLASSIFIED:
-            found += [_classified(columns)] if columns else []
-        elif dialect is _KIN:
-            found += [_kin(*kin)] if kin else []
-        elif set(dialect.needs) <= set(names):
-            found.append(dialect)
-        elif own.keys() >= set(dialect.needs):
+            found += _by_names(names, own)
+        elif dialect is not _KIN and own.keys() >= set(dialect.needs):
             found.append(_renamed(dialect, own))
     return tuple(found)
+
+
+def _by_names(names: tuple[str, ...], own: Mapping[str, str]) -> list[Dialect]:
+    """A text and its label, or a question and its answer. Beside an answer a label is not learned,
+    also where a row lacks the answer; one column that may be both is a label where it can be one."""
+    columns, kin = columns_of(names), kin_of(names)
+    labelled = [_classified(columns)] if columns else []
+    if kin is None:
+        return labelled
+    asked, answered = map(plain_name, kin)
+    answers = [_renamed(_kin(asked, answered), own)]
+    if columns and (
+        kin[1] in (columns.label, *columns.number) or (asked == "text" and answered in LABELS)
+    ):
+        return [*labelled, *answers]
+    return answers
 
 
 def _why_none(row: Row) -> str:

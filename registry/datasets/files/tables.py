@@ -96,18 +96,29 @@ class _Dialect(csv.excel):
 
 def _dialect(lines: list[str], separator: str, *, whole: bool) -> type[csv.Dialect]:
     """The separator that gives all records as many fields as the header has; `separator`, if the
-    file or its name says one. Between tabs a quote may be a character like others. `lines` may end
-    within a record unless they are the whole file."""
+    file or its name says one. Between tabs a quote may be a character like others, if
+    none surrounds a field. `lines` may end within a record unless they are the whole file."""
     found: list[tuple[tuple[bool, float, int], type[csv.Dialect]]] = []
     for mark in [separator] if separator else _SEPARATORS:
-        for quoting in [csv.QUOTE_MINIMAL, csv.QUOTE_NONE] if mark == "\t" else [csv.QUOTE_MINIMAL]:
-            settings = {"delimiter": mark, "quoting": quoting}
-            dialect = type("_Found", (_Dialect,), settings)
-            found.append((_fit(lines, dialect, whole=whole), dialect))
+        dialects = [_with(mark, csv.QUOTE_MINIMAL)]
+        if mark == "\t" and not _is_quoted(lines, bare := _with(mark, csv.QUOTE_NONE)):
+            dialects.append(bare)
+        found += [(_fit(lines, dialect, whole=whole), dialect) for dialect in dialects]
     _, best = max(found, key=lambda one: one[0])
     header = next(iter(_parsed(lines, best)[0]), [])
     best.skipinitialspace = len(header) > 1 and all(name.startswith(" ") for name in header[1:])
     return best
+
+
+def _with(mark: str, quoting: int) -> type[csv.Dialect]:
+    return type("_Found", (_Dialect,), {"delimiter": mark, "quoting": quoting})
+
+
+def _is_quoted(lines: list[str], bare: type[csv.Dialect]) -> bool:
+    """Whether a field of the first records, in which a quote is a character, begins and ends with
+    one: then the file writes texts in quotes, and a broken one is to be told and not learned."""
+    fields = [field.strip() for record in _parsed(lines, bare)[0] for field in record]
+    return any(len(field) > 1 and field[0] == field[-1] == '"' for field in fields)
 
 
 def _fit(lines: list[str], dialect: type[csv.Dialect], *, whole: bool) -> tuple[bool, float, int]:

@@ -99,6 +99,25 @@ def test_a_quote_between_tabs_is_a_character(tmp_path: Path) -> None:
     assert read(tmp_path / "a.tsv", quoted)[0] == [{"prompt": "two\nlines", "completion": "pos"}]
 
 
+def test_a_broken_quote_among_quoted_texts_is_told_and_none_is_learned_with_its_quotes(
+    tmp_path: Path,
+) -> None:
+    rows = [f'"text {n}"\t"pos"\n' for n in range(3)]
+    content = "".join(["text\tlabel\n", *rows, '"he said "hi""\tneg\n'])
+    found, [problem], _ = read(tmp_path / "a.tsv", content)
+    assert found == [{"prompt": f"text {n}", "completion": "pos"} for n in range(3)]
+    assert problem.startswith("line 5: is not CSV")
+
+
+def test_a_number_that_is_none_is_no_answer_in_parquet(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    table = pa.table({"question": ["1.5?", "0 / 0?"], "answer": [1.5, float("nan")]})
+    pq.write_table(table, path)
+    rows, [problem], _ = read(path, path.read_bytes())
+    assert rows == [{"prompt": "1.5?", "completion": "1.5"}]
+    assert problem.startswith('line 2: "answer" is nan, which is no answer')
+
+
 @pytest.mark.parametrize(
     ("name", "content", "problem"),
     [

@@ -4,6 +4,7 @@ not used named, or refused in a sentence. None is learned as something else unsa
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import pytest
@@ -424,12 +425,103 @@ TAKEN: dict[str, tuple[Row, str, Row, list[str]]] = {
         ["id"],
     ),
     "a text and its answer": ({"text": "t", "output": "a"}, "completions", pair("t", "a"), []),
-    "a text that holds its answer": (
-        {"text": "Q: q A: a", "output": "a"},
+    "a text with its answer rendered below it": (
+        {"text": "Below is …\n### Instruction:\nq\n\n### Response:\na", "output": "a"},
         "text",
-        {"text": "Q: q A: a"},
+        {"text": "Below is …\n### Instruction:\nq\n\n### Response:\na"},
         ["output"],
     ),
+    "a rendered request without its answer": (
+        {"text": "[INST] a or b? [/INST]", "output": "a"},
+        "completions",
+        pair("[INST] a or b? [/INST]", "a"),
+        [],
+    ),
+    "an answer taken from its text": (
+        {"text": "Alice went to Lima", "answer": "Lima"},
+        "completions",
+        pair("Alice went to Lima", "Lima"),
+        [],
+    ),
+    "a headline": (
+        {"text": "Rain. It rained.", "summary": "Rain."},
+        "completions",
+        pair("Rain. It rained.", "Rain."),
+        [],
+    ),
+    "a poem and its category": (
+        {"prompt": "Write a poem", "answer": "Roses are red", "category": "poetry"},
+        "completions",
+        pair("Write a poem", "Roses are red"),
+        ["category"],
+    ),
+    "a solution and its topic": (
+        {"question": "2 + 2?", "solution": "4", "topic": "algebra"},
+        "completions",
+        pair("2 + 2?", "4"),
+        ["topic"],
+    ),
+    "a stance towards a target": (
+        {"text": "t", "target": "X", "label": "against"},
+        "completions",
+        pair("t", "against"),
+        ["target"],
+    ),
+    "a number and its name": (
+        {"input": "t", "target": 1, "label_text": "pos"},
+        "completions",
+        pair("t", "pos"),
+        [],
+    ),
+    "a passage with capitals": (
+        {"User": "q", "Context": "c", "Assistant": "a"},
+        "completions",
+        pair("q\n\nc", "a"),
+        [],
+    ),
+    "a system prompt with capitals": (
+        {"System": "s", "User": "q", "Assistant": "a"},
+        "chat",
+        chat(SYSTEM, user("q"), said("a")),
+        [],
+    ),
+    "thoughts with capitals": (
+        {"Problem": "q", "CoT": "hm", "Answer": "a"},
+        "chat",
+        chat(user("q"), said("a", reasoning_content="hm")),
+        [],
+    ),
+    "alpaca with one capital": (
+        {"instruction": "q", "Input": "c", "output": "a", "Row No": 1},
+        "completions",
+        pair("q\n\nc", "a"),
+        ["Row No"],
+    ),
+    "a chat with a capital beside it": (
+        {**CHAT, "System": "s"},
+        "chat",
+        chat(SYSTEM, user("q"), said("a")),
+        [],
+    ),
+    "two columns of nearly one name": (
+        {"Input": "d", "instruction": "q", "input": "c", "output": "a"},
+        "completions",
+        pair("q\n\nc", "a"),
+        ["Input"],
+    ),
+    "a tweet and its author": (
+        {"user": "alice", "text": "t", "assistant": "bob", "reply": "thanks!"},
+        "text",
+        {"text": "t"},
+        ["assistant", "reply", "user"],
+    ),
+    "a reply and the bot's name": (
+        {"question": "q", "bot": "claude", "reply": "a"},
+        "completions",
+        pair("q", "a"),
+        ["bot"],
+    ),
+    "a translation": ({"src": "q", "tgt": "a"}, "completions", pair("q", "a"), []),
     "what is extracted": (
         {"input": "t", "output": {"name": "Ána", "age": None}},
         "completions",
@@ -548,6 +640,17 @@ TAKEN: dict[str, tuple[Row, str, Row, list[str]]] = {
         chat(SYSTEM, user("q"), said("a!")),
         [],
     ),
+    "gemini's thoughts": (
+        {
+            "contents": [
+                {"role": "user", "parts": [{"text": "q"}]},
+                {"role": "model", "parts": [{"text": "hm", "thought": True}, {"text": "a"}]},
+            ]
+        },
+        "chat",
+        chat(user("q"), said("a", reasoning_content="hm")),
+        [],
+    ),
     "openai's refusals": (
         {
             "messages": [user("q"), {"role": "assistant", "content": None, "refusal": "No."}],
@@ -604,6 +707,30 @@ TAKEN: dict[str, tuple[Row, str, Row, list[str]]] = {
         [],
     ),
     "a number that says nothing of a chat": ({**CHAT, "label": 0}, "chat", CHAT, ["label"]),
+    "a number that a spreadsheet has beside a chat": (
+        {**CHAT, "label": "1"},
+        "chat",
+        CHAT,
+        ["label"],
+    ),
+    "a class beside an answer": (
+        {"question": "q", "answer": "a", "label": 1},
+        "completions",
+        pair("q", "a"),
+        ["label"],
+    ),
+    "a class beside an answer in a spreadsheet": (
+        {"instruction": "q", "output": "a", "label": "0"},
+        "completions",
+        pair("q", "a"),
+        ["label"],
+    ),
+    "a good answer under other names": (
+        {"User": "q", "Assistant": "a", "Context": "c", "Label": "good", "Row No": 1},
+        "labelled",
+        {"prompt": "q\n\nc", "completion": "a", "label": True},
+        ["Row No"],
+    ),
     "a text's truth": ({"text": "t", "label": False}, "completions", pair("t", "false"), []),
     "context beside prompt": (
         {"prompt": "q", "context": "c", "completion": "a"},
@@ -643,7 +770,7 @@ REFUSED: dict[str, tuple[Row, str]] = {
     ),
     "mmlu's csv": (
         {"Question": "q", "A": "w", "B": "x", "C": "y", "D": "z", "Answer": "B"},
-        "has a choice of answers in a, b, c, d; write it into the question",
+        "has a choice of answers in A, B, C, D; write it into the question",
     ),
     "llava": (
         {"image": "a.jpg", "conversations": [human("<image>\nq"), gpt("a")]},
@@ -689,6 +816,30 @@ REFUSED: dict[str, tuple[Row, str]] = {
     "gemini's images": (
         {"contents": [{"role": "user", "parts": [{"inlineData": {}}]}]},
         "message 1 has a part of the type 'inlineData'; only text",
+    ),
+    "a thought of gemini's user": (
+        {"contents": [{"role": "user", "parts": [{"text": "hm", "thought": True}]}]},
+        "message 1 has a thought among its parts; only an answer has thoughts",
+    ),
+    "a question without its answer": (
+        {"question": "q", "solution": None, "topic": "algebra"},
+        "map its columns yourself: question, solution, topic",
+    ),
+    "an author and a reply": (
+        {"user": "alice", "reply": "thanks!"},
+        "map its columns yourself: user, reply",
+    ),
+    "an origin and its text": (
+        {"source": "wikipedia", "target": "Bonjour"},
+        "map its columns yourself: source, target",
+    ),
+    "no number": (
+        {"question": "q", "answer": math.nan},
+        '"answer" is nan, which is no answer; leave the row out',
+    ),
+    "no number within an object": (
+        {"question": "q", "answer": {"share": math.inf}},
+        "holds NaN or an infinite number",
     ),
     "an empty row": ({}, "it has nothing"),
     "hotpot": (

@@ -69,7 +69,7 @@ def test_settings_that_have_another_name_now_are_the_same() -> None:
 
     assert number(mask_prompt=True) == "0.1.0"
     assert number(learn="last_answer", special_tokens="control") == "0.1.1"
-    assert number(arithmetic="earlier") == "0.1.2"
+    assert number(arithmetic="earlier", tools="as_written") == "0.1.2"
     assert number(learn="answers", special_tokens="text") == "0.2.0"
 
 

@@ -94,7 +94,7 @@ def test_the_same_lineage_gives_the_same_bytes_and_no_version() -> None:
 @pytest.mark.parametrize("recorded", [{"mask_prompt": True}, {"mask_prompt": False}])
 def test_a_version_from_before_learn_is_trained_as_it_was(recorded: dict[str, bool]) -> None:
     version = make_version()
-    for name in ("learn", "special_tokens", "thoughts", "arithmetic"):
+    for name in ("learn", "special_tokens", "thoughts", "tools", "arithmetic"):
         del version.params[name]
     version.params |= recorded
     version.save()
@@ -103,7 +103,7 @@ def test_a_version_from_before_learn_is_trained_as_it_was(recorded: dict[str, bo
     config = TrainingJob.objects.get(pk=found["job"]).training_config
     assert config.learn == ("last_answer" if recorded["mask_prompt"] else "everything")
     assert (config.special_tokens, config.thoughts) == ("control", "as_written")
-    assert config.arithmetic == "earlier"
+    assert (config.tools, config.arithmetic) == ("as_written", "earlier")
 
 
 def test_figures_are_compared_too() -> None:

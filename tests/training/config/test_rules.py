@@ -181,15 +181,17 @@ def test_a_choice_of_what_is_learned_that_does_nothing_is_told() -> None:
     assert "alone" in advised(preferences(), objective="dpo", learn="everything")[0]
 
 
-def test_control_tokens_that_are_not_served_are_told() -> None:
+def test_control_tokens_and_tools_that_are_not_served_so_are_told() -> None:
     model, dataset = make_model(), make_dataset()
 
     def advised(**config: Any) -> list[str]:
         found = rules.advice(model, dataset, make_config(**config))
-        return [problem.setting for problem in found if problem.setting == "special_tokens"]
+        told = ("special_tokens", "tools")
+        return [problem.setting for problem in found if problem.setting in told]
 
     assert advised() == []
     assert advised(special_tokens="control") == ["special_tokens"]
+    assert advised(tools="as_written") == ["tools"]
 
 
 def test_updates_that_16_bits_would_lose_are_told_of() -> None:

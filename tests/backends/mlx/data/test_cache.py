@@ -169,13 +169,14 @@ def key_of(base: Path, **settings: Any) -> str:
 def test_every_setting_counts_unless_it_has_no_part_in_the_tokens(tiny_base: Path) -> None:
     """A new setting counts by itself; one that does not must be named in NO_PART."""
     counting = set(TrainingConfig.model_fields) - cache.NO_PART
-    assert counting == {"objective", "learn", "thoughts", "special_tokens"}
+    assert counting == {"objective", "learn", "thoughts", "special_tokens", "tools"}
     keys = [
         key_of(tiny_base),
         key_of(tiny_base, objective="dpo"),
         key_of(tiny_base, learn="last_answer"),
         key_of(tiny_base, thoughts="masked"),
         key_of(tiny_base, special_tokens="control"),
+        key_of(tiny_base, tools="as_written"),
         cache.key("1" * 64, tiny_base, TrainingConfig()),
     ]
     assert len(set(keys)) == len(keys)

@@ -10,7 +10,9 @@ import pytest
 
 from backends.base import BadExample, Finished, LoraConfig, TrainingConfig, TrainingRun
 from backends.mlx import MLXBackend
+from backends.mlx.chat import chat_tokens
 from backends.mlx.data import examples
+from backends.mlx.data.preferences import Labelled, Pair
 from tests.backends.mlx.data.reading import read_split
 from tests.backends.mlx.data.templates import CHATML, NO_SYSTEM
 from tests.backends.mlx.tool_template import TEMPLATE, TOOLS, with_template
@@ -140,6 +142,54 @@ def test_a_template_that_knows_no_tools_learns_them_in_words(
     assert tokenizer.decode(found.tokens[found.start : -1]) == "Clear, and rain."
     (tmp_path / "train.jsonl").write_text(json.dumps(example) + "\n")
     MLXBackend().check_template(base, tmp_path, 8)  # as it is served
+
+
+@pytest.mark.parametrize("tools", [[], TOOLS], ids=["no tools", "tools"])
+def test_a_refused_system_message_is_learned_in_the_users_turn_where_it_is_served(
+    tiny_base: Path, tmp_path: Path, tools: list[Any]
+) -> None:
+    from mlx_lm.utils import load_tokenizer
+
+    base = with_template(tiny_base, tmp_path / "base", NO_SYSTEM)
+    tokenizer = load_tokenizer(base)
+    asked_for = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello?"}]
+    example = {"messages": [*asked_for, {"role": "assistant", "content": "Yes."}], "tools": tools}
+    found = examples.example_of(example, tokenizer, "answers")
+    assert found.tokens[: found.start] == chat_tokens(tokenizer, "gemma", asked_for, tools)
+    assert "<start_of_turn>user\nBe brief." in tokenizer.decode(found.tokens)
+    assert found.earlier == ()
+    (tmp_path / "train.jsonl").write_text(json.dumps(example) + "\n")
+    MLXBackend().check_template(base, tmp_path, 8)
+    with pytest.raises(ValueError, match="template refuses it"):
+        examples.example_of(example, tokenizer, "answers", tools="as_written")
+
+
+def test_tools_are_left_to_the_template_as_before_where_a_run_recorded_it(
+    tiny_base: Path, tmp_path: Path
+) -> None:
+    """The tokens are those of the template alone, in every kind of example."""
+    from mlx_lm.utils import load_tokenizer
+
+    tokenizer = load_tokenizer(with_template(tiny_base, tmp_path / "base", CHATML))
+    said: dict[str, Any] = {"role": "assistant", "content": "Clear skies."}
+    result = [{"role": "user", "content": "And now?"}, {"role": "tool", "content": "clear"}]
+    chat = {"messages": [*result, said], "tools": TOOLS}
+    pair = {"prompt": result, "chosen": [said], "rejected": [{**said, "content": "Rain."}]}
+    good = {"prompt": result, "completion": [said], "label": True}
+
+    def tokens(**changes: Any) -> list[list[int]]:
+        now, dpo, kto = (
+            TrainingConfig(objective=name, **changes) for name in ("sft", "dpo", "kto")
+        )
+        [one] = examples.Example.read(chat, 1, tokenizer, now)
+        [two] = Pair.read({**pair, "tools": TOOLS}, 1, tokenizer, dpo)
+        [three] = Labelled.read({**good, "tools": TOOLS}, 1, tokenizer, kto)
+        return [one.tokens, two.chosen.tokens, three.example.tokens]
+
+    then = list(tokenizer.apply_chat_template([*result, said], tools=TOOLS))
+    for found in tokens(tools="as_written"):
+        assert found == then[: len(found)]
+    assert all("<tool_response>" in tokenizer.decode(found) for found in tokens())
 
 
 def test_training_on_calls_lowers_their_loss(tool_base: Path, tmp_path: Path) -> None:

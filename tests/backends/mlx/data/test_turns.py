@@ -183,7 +183,7 @@ def test_a_template_that_refuses_a_chat_is_named_with_its_words(
     load: Callable[[str | None, str], Any], tmp_path: Path
 ) -> None:
     path = tmp_path / "train.jsonl"
-    path.write_text(json.dumps({"messages": [system("Be brief."), *TURNS]}) + "\n")
+    path.write_text(json.dumps({"messages": [user("Hello?"), *TURNS]}) + "\n")
     with pytest.raises(BadExample, match=r"line 1: .*template refuses it: Roles must alternate"):
         read_split(path, load(NO_SYSTEM, "<end_of_turn>"), 512, "answers")
 
