@@ -25,6 +25,7 @@ from training.web.api import router as training_router
 from training.web.api import versions_router
 
 log = structlog.get_logger(__name__)
+_MOST_SAID = 20
 
 
 class Problem(Schema):
@@ -73,7 +74,10 @@ def hub_error(request: HttpRequest, error: HubError) -> HttpResponse:
 @api.exception_handler(ValidationError)
 def validation_error(request: HttpRequest, error: ValidationError) -> HttpResponse:
     found = problems(map(_placed, error.errors), body_of(request))
-    return refusal(request, 422, "invalid", " ".join(one.sentence for one in found))
+    said = [one.sentence for one in found[:_MOST_SAID]]
+    if left := len(found) - len(said):
+        said.append(f"And {left} more {'problem' if left == 1 else 'problems'}.")
+    return refusal(request, 422, "invalid", " ".join(said))
 
 
 @api.exception_handler(Http404)

@@ -15,5 +15,6 @@ from hub.config import config  # noqa: E402
 from hub.web.ollama import own_port  # noqa: E402
 from hub.web.sockets import websockets  # noqa: E402
 
-_http_by_port = own_port(_http, config.ollama_port)
-application = ProtocolTypeRouter({"http": _http_by_port, "websocket": websockets()})
+application = own_port(
+    ProtocolTypeRouter({"http": _http, "websocket": websockets()}), config.ollama_port
+)

@@ -51,7 +51,7 @@ class Config(BaseSettings):
     port: Annotated[int, Field(ge=1, le=65535, description="Port of the web process")] = 8000
     ollama_port: Annotated[
         int | None,
-        Field(ge=1, le=65535, description="Another port, with Ollama's API at its root"),
+        Field(ge=1, le=65535, description="Another port, with Ollama's API at its root; 0: none"),
     ] = None
     mcp_key: Annotated[str, Field(description="The API key that run_mcp sends")] = ""
     allowed_hosts: Annotated[
@@ -66,7 +66,8 @@ class Config(BaseSettings):
         list[str],
         NoDecode,
         Field(
-            description="Comma-separated origins whose pages may use /v1 and /api; *: any, by key"
+            description="Comma-separated origins whose pages may use /v1, /api, /ollama and /mcp; "
+            "*: any, by key"
         ),
     ] = []
     backend: Annotated[
@@ -187,6 +188,12 @@ class Config(BaseSettings):
             return [part.strip() for part in value.split(",") if part.strip()]
         return value
 
+    @field_validator("ollama_port", mode="before")
+    @classmethod
+    def _none_at_zero(cls, value: object) -> object:
+        """An empty variable counts as none at all, and so cannot overrule `.env`."""
+        return None if value in (0, "0") else value
+
     @field_validator("phone_regions")
     @classmethod
     def _known_countries(cls, value: list[str]) -> list[str]:
@@ -260,6 +267,13 @@ class Config(BaseSettings):
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
             return False
+
+    @property
+    def url(self) -> str:
+        """The hub's address from this machine. A client sends the Host `localhost` with it, which is
+        always allowed: the address that the hub listens on may be none of the allowed names."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104  # nosec B104
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
 
     @property
     def memory_budget_bytes(self) -> int:

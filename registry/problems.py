@@ -55,12 +55,8 @@ def problems(found: Iterable[Mapping[str, Any]], sent: Any = _UNKNOWN) -> list[P
     fields: dict[tuple[str | int, ...], list[Mapping[str, Any]]] = {}
     for one in found:
         fields.setdefault(tuple(_path(one["loc"], sent)), []).append(one)
-    deepest = [
-        path
-        for path in fields
-        if not any(len(other) > len(path) and other[: len(path)] == path for other in fields)
-    ]
-    return [_worded(path, fields[path], _at(path, sent)) for path in deepest]
+    inner = {path[:length] for path in fields for length in range(len(path))}
+    return [_worded(path, fields[path], _at(path, sent)) for path in fields if path not in inner]
 
 
 def _path(places: Sequence[str | int], sent: Any) -> Iterator[str | int]:

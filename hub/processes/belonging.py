@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import time
 import uuid
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from django.db import IntegrityError, transaction
 
 from hub.models import StorageId
 from registry.storage import paths
+
+_WRITTEN_S = 1.0  # more than a process takes from making a file to writing a line
 
 
 def problem() -> str | None:
@@ -53,15 +56,30 @@ def _made(path: Path) -> uuid.UUID:
     waiting = path.with_name(f"id-{made}")
     waiting.write_text(f"{made}\n")
     try:
-        os.link(waiting, path)
+        _put(waiting, path)
     except FileExistsError:
         with contextlib.suppress(ValueError):
-            return uuid.UUID(path.read_text().strip())
+            return uuid.UUID(_written(path))
         waiting.replace(path)  # what was there was no id
-        return made
-    except OSError:  # exFAT and network drives have no links
-        waiting.replace(path)
-        return made
     finally:
         waiting.unlink(missing_ok=True)
     return made
+
+
+def _put(waiting: Path, path: Path) -> None:
+    """Raises FileExistsError when another process was first."""
+    try:
+        os.link(waiting, path)
+    except FileExistsError:
+        raise
+    except OSError:  # exFAT and network drives have no links
+        with path.open("x") as file:
+            file.write(waiting.read_text())
+
+
+def _written(path: Path) -> str:
+    """What the file says, once the process that made it has written it."""
+    deadline = time.monotonic() + _WRITTEN_S
+    while not (text := path.read_text().strip()) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return text

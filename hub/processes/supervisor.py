@@ -83,8 +83,7 @@ class Supervisor:
     @property
     def url(self) -> str:
         """The hub's address from this machine."""
-        host = "127.0.0.1" if self.config.host in ("0.0.0.0", "::") else self.config.host  # noqa: S104  # nosec B104
-        return f"http://{f'[{host}]' if ':' in host else host}:{self.config.port}"
+        return self.config.url
 
     def __enter__(self) -> Self:
         self.start()
@@ -135,13 +134,13 @@ class Supervisor:
 
     def wait_ready(self, timeout_s: float = 120.0) -> None:
         """Return when `/health` says ready. Raises CannotStart with the reasons if it never does."""
-        allowed = self.config.allowed_hosts
-        headers = {"Host": allowed[0]} if allowed and allowed[0] != "*" else {}
         deadline = time.monotonic() + timeout_s
         reason = "the web process is not responding"
         while time.monotonic() < deadline and not self._stopping.is_set():
             try:
-                response = httpx.get(f"{self.url}/health", headers=headers, timeout=5)
+                response = httpx.get(
+                    f"{self.url}/health", headers={"Host": "localhost"}, timeout=5, trust_env=False
+                )
                 if response.status_code == 200:
                     return
                 reason = unready(response.json())
@@ -214,6 +213,7 @@ class Supervisor:
             **os.environ,
             "HUB_HOST": self.config.host,
             "HUB_PORT": str(self.config.port),
+            "HUB_OLLAMA_PORT": str(self.config.ollama_port or 0),
             "PYTHONUNBUFFERED": "1",
             # Spinning OpenMP threads would take the core that a page needs.
             "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),

@@ -10,10 +10,14 @@ import math
 import os
 import re
 import socket
+import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+
+from hub.config import ROOT, config
 
 SCHEMA = 1
 """Increase it when a key is renamed or means something else; a new key leaves it as it is."""
@@ -21,7 +25,12 @@ SCHEMA = 1
 type State = Literal["right", "not_right", "not_tried"]
 type Figures = Mapping[str, Any]
 
-_PATH = re.compile(r"(?<![\w.:])(?:~|file:/*)?/(?:[^\s/\"'(){}\[\],;:]+/)+[^\s\"'(){}\[\],;:]*")
+_PATH = re.compile(
+    r"(?<![\w.])(?:~/|file:/+|(?<!:/)/(?!/))(?:[^\s/\"'(){}\[\],;:]+/)+[^\s\"'(){}\[\],;:]*"
+)
+_QUOTED = re.compile(r"([\"'`])(?:~|file:/*)?/(?:(?!\1)[^/\n])+/(?:(?!\1(?!\w))[^\n])*(?=\1)")
+_TAIL = r"(?:[^\"'`\n]|'(?=\w))*"  # names of folders may have spaces and apostrophes
+_PERSONAL = ("/Users/", "/Volumes/", "/home/", "~/")
 _IDENTIFIER = re.compile(r"\b[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}\b|\bid=\d+")
 _SHORTEST_NAME = 3  # a shorter one would be found in the middle of everything
 
@@ -100,7 +109,7 @@ def build(
             for row in rows
         ],
     }
-    cleaned: dict[str, Any] = without_names(found, private_names())
+    cleaned: dict[str, Any] = without_names(found, private_names(), private_roots())
     return cleaned
 
 
@@ -118,17 +127,32 @@ def private_names() -> tuple[str, ...]:
     return tuple(sorted((n for n in names if len(n) >= _SHORTEST_NAME), key=len, reverse=True))
 
 
-def without_names(value: Any, names: Sequence[str]) -> Any:
-    """`value` as JSON can hold it, its texts without paths, identifiers and `names`."""
+def private_roots() -> tuple[str, ...]:
+    """Where the paths that this process knows begin: each with all that follows is taken out."""
+    known = (ROOT, config.storage, Path.home(), sys.prefix, sys.base_prefix, tempfile.gettempdir())
+    found = {str(path) for path in known} | {os.path.realpath(path) for path in known}
+    return tuple(sorted((*(found - {"/"}), *_PERSONAL), key=len, reverse=True))
+
+
+def without_names(value: Any, names: Sequence[str], roots: Sequence[str]) -> Any:
+    """`value` as JSON can hold it, its texts without paths, identifiers and `names`. A path below
+    one of `roots` goes with the rest of its line or quotation, since nothing else says where it ends."""
     if isinstance(value, Mapping):
-        return {str(key): without_names(item, names) for key, item in value.items()}
+        return {str(key): without_names(item, names, roots) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [without_names(item, names) for item in value]
+        return [without_names(item, names, roots) for item in value]
     if isinstance(value, float):
         return float(f"{value:.6g}") if math.isfinite(value) else None
     if value is None or isinstance(value, bool | int):
         return value
-    text = _IDENTIFIER.sub("(identifier)", _PATH.sub("(path)", str(value)))
+    text = _IDENTIFIER.sub("(identifier)", _without_paths(str(value), roots))
     for name in names:
         text = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", "(name)", text, flags=re.IGNORECASE)
     return text
+
+
+def _without_paths(text: str, roots: Sequence[str]) -> str:
+    text = _QUOTED.sub(r"\1(path)", text)
+    known = "|".join(map(re.escape, roots))
+    text = re.sub(rf"(?:file:/*)?(?:{known})(?:(?<=/)|(?=\W|$)){_TAIL}", "(path)", text)
+    return _PATH.sub("(path)", text)

@@ -162,7 +162,7 @@ class SameOriginMiddleware(Gate):
 
     ninja exempts its operations from Django's CSRF check, and a browser sends a cross-origin
     `text/plain` or form body without a preflight. So an unsafe request needs our own Origin or none,
-    and an API body must be JSON, or multipart with a CSRF or API token.
+    and a body for `/api/` or `/v1/` must be JSON, or multipart with a CSRF or API token.
     """
 
     def answer(self, request: HttpRequest) -> HttpResponseBase | None:

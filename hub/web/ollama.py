@@ -10,12 +10,16 @@ _AS_IT_IS = ("/v1/", "/ollama/", "/health")  # Ollama has OpenAI's API at /v1, t
 
 
 def own_port(application: Asgi, port: int | None) -> Asgi:
-    """`application`, which on that port has `/ollama` at its root, and the APIs alone."""
+    """`application`, which on that port has `/ollama` at its root, and the APIs alone: no WebSocket."""
     if port is None:
         return application
 
     async def answer(scope: dict[str, Any], receive: Any, send: Any) -> None:
         if (scope.get("server") or ("", None))[1] == port:
+            if scope["type"] == "websocket":
+                await receive()  # the handshake; closing before it is accepted answers 403
+                await send({"type": "websocket.close"})
+                return
             path = "/" + scope["path"].lstrip("/")
             if not path.startswith(_AS_IT_IS):
                 scope = {**scope, "path": f"/ollama{path}"}

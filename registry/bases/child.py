@@ -28,6 +28,7 @@ import psutil
 
 from backends import get_backend
 from backends.base import BackendError, first_line
+from backends.base.memory import footprint
 from backends.mac.limits import limit_memory
 
 _LIMIT_S = 3600.0
@@ -160,7 +161,8 @@ def main(parent: str, backend: str, method: str, arguments: str) -> None:
     """Print the answer."""
     threading.Thread(target=_end_with, args=(int(parent),), daemon=True).start()
     if method in _LOOKS_ONLY:
-        limit_memory(_LOOK_BYTES, "the model's files need more memory to read than there is")
+        too_much = "the model's files need more memory to read than there is"
+        limit_memory(_LOOK_BYTES, too_much, footprint)
     given = [Path(a["path"]) if isinstance(a, dict) else a for a in json.loads(arguments)]
     work, answer = getattr(get_backend(backend), method), None
     try:

@@ -7,6 +7,7 @@ import json
 import pytest
 from django.http import Http404, HttpRequest
 from django.test import Client, RequestFactory
+from ninja.errors import ValidationError
 
 from hub import api
 from registry.errors import Conflict, HubError, TooManyRequests
@@ -49,6 +50,28 @@ def test_an_unexpected_error_reveals_nothing_but_the_id(request_: HttpRequest) -
     assert status == 500
     assert "secret" not in error["message"]
     assert "in the log under ID" in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "end"),
+    [
+        (20, "f19 is not known here."),
+        (21, "And 1 more problem."),
+        (3000, "And 2980 more problems."),
+    ],
+)
+def test_of_many_wrong_fields_the_first_are_named(
+    wrong: int, end: str, request_: HttpRequest
+) -> None:
+    found = [
+        {"loc": ("body", "payload", f"f{n}"), "type": "extra_forbidden", "msg": ""}
+        for n in range(wrong)
+    ]
+    status, error, _ = answer_to(request_, ValidationError(found))
+    assert status == 422
+    assert error["message"].startswith("f0 is not known here. f1 ")
+    assert error["message"].endswith(f" {end}")
+    assert error["message"].count("not known here") == 20
 
 
 @pytest.mark.django_db

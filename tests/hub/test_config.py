@@ -58,6 +58,30 @@ def test_options_take_precedence_over_the_environment(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:8000"),
+        ("0.0.0.0", "http://127.0.0.1:8000"),
+        ("::", "http://[::1]:8000"),
+        ("fd00::1", "http://[fd00::1]:8000"),
+        ("hub.example", "http://hub.example:8000"),
+    ],
+)
+def test_the_address_from_this_machine(host: str, url: str) -> None:
+    assert Config(host=host, port=8000, allowed_hosts="hub.example").url == url
+
+
+def test_zero_is_no_second_port(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Not even where `.env` has one."""
+    file = tmp_path / ".env"
+    file.write_text("HUB_OLLAMA_PORT=11434\n")
+    monkeypatch.delenv("HUB_OLLAMA_PORT", raising=False)
+    assert Config(_env_file=file).ollama_port == 11434
+    monkeypatch.setenv("HUB_OLLAMA_PORT", "0")
+    assert Config(_env_file=file).ollama_port is None
+
+
+@pytest.mark.parametrize(
     ("values", "reason"),
     [
         ({"HUB_ALLOWED_HOSTS": "*"}, "rebinding"),

@@ -12,10 +12,15 @@ from typing import Any
 import httpx
 import httpx2
 import pytest
+from django.core.management import call_command
 from mcp import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
 from mcp.client.streamable_http import streamable_http_client
 
+from hub.config import Config
+from hub.management.commands import run_mcp
+from hub.mcp import server
+from hub.mcp.server import Reach
 from tests.running import ROOT, RunningHub
 
 READ = {
@@ -111,10 +116,51 @@ def test_other_pages_and_hosts_are_kept_away(running_hub: RunningHub) -> None:
 
 
 async def test_it_is_served_over_stdio(running_hub: RunningHub) -> None:
-    command = [str(ROOT / "manage.py"), "run_mcp", "--url", running_hub.url]
-    server = StdioServerParameters(
-        command=sys.executable, args=command, env={**os.environ, **running_hub.environment}
+    """By a hub that other machines reach, too, and past the proxy that this one needs."""
+    environment = {
+        **running_hub.environment,
+        "HUB_PORT": str(running_hub.port),
+        "HUB_HOST": "0.0.0.0",
+        "HUB_ALLOWED_HOSTS": "hub.example",
+        "HTTP_PROXY": "http://127.0.0.1:9",
+        "NO_PROXY": "",
+    }
+    asked = StdioServerParameters(
+        command=sys.executable,
+        args=[str(ROOT / "manage.py"), "run_mcp"],
+        env={**os.environ, **environment},
     )
-    async with Client(stdio_client(server)) as client:
+    async with Client(stdio_client(asked)) as client:
         assert {tool.name for tool in (await client.list_tools()).tools} >= READ
         assert "items" in await call(client, "base_models")
+
+
+@pytest.mark.any_database
+@pytest.mark.parametrize(
+    ("options", "url", "host", "trusts"),
+    [
+        ([], "http://127.0.0.1:8000", "localhost", False),
+        (["--url", "http://hub.example"], "http://hub.example", "hub.example", True),
+    ],
+)
+def test_a_key_reaches_the_hub_alone(
+    options: list[str], url: str, host: str, trusts: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reached: list[Reach] = []
+
+    class Server:
+        def __init__(self, reach: Reach) -> None:
+            reached.append(reach)
+
+        def run(self, transport: str) -> None: ...
+
+    beyond = Config(host="0.0.0.0", port=8000, allowed_hosts="hub.example", mcp_key="k")
+    monkeypatch.setattr(run_mcp, "config", beyond)
+    monkeypatch.setattr(server, "make_server", Server)
+    call_command("run_mcp", *options)
+    client = reached[0]()
+    request = client.build_request("GET", "/api/models")
+    assert request.url == f"{url}/api/models"
+    assert request.headers["Host"] == host
+    assert request.headers["Authorization"] == "Bearer k"
+    assert client.trust_env is trusts

@@ -88,3 +88,31 @@ def test_without_the_body_types_are_left_out_too() -> None:
     with pytest.raises(ValidationError) as caught:
         Asked.model_validate({"stop": 5})
     assert all("[" not in one.sentence for one in problems(caught.value.errors()))
+
+
+class Counted(str):
+    """A key that counts how often it is compared."""
+
+    __slots__ = ()
+    compared = 0
+    __hash__ = str.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        Counted.compared += 1
+        return str.__eq__(self, other)
+
+
+def test_thousands_of_wrong_fields_are_not_compared_with_each_other() -> None:
+    found = [
+        {"loc": place, "type": "extra_forbidden", "msg": "Extra inputs are not permitted"}
+        for n in range(300)
+        for place in ((Counted(f"a{n}"),), (Counted(f"b{n}"), Counted("c")))
+    ]
+    assert len(problems(found)) == 600
+    assert Counted.compared < 1000
+
+
+def test_of_fields_within_each_other_the_innermost_counts() -> None:
+    places = [("a",), ("a", "b"), ("a", "b", 0), ("a", "c"), ("ab",)]
+    found = [{"loc": place, "type": "missing", "msg": "Field required"} for place in places]
+    assert [one.place for one in problems(found)] == ["a.b.0", "a.c", "ab"]

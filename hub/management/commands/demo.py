@@ -54,7 +54,8 @@ class Command(BaseCommand):
             signal.signal(number, _interrupt)
         console = Console()
         log = _Log()
-        hub = Supervisor(load(port=port or _free_port(console)), log)
+        # Another hub on this machine may have the second port.
+        hub = Supervisor(load(port=port or _free_port(console), ollama_port=None), log)
         try:
             console.print("[bold]MLX Model Hub[/]: register → train → version → serve → monitor\n")
             console.print("Starting the hub: web, engine, worker and sampler…")

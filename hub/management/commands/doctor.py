@@ -41,8 +41,8 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         if not options["self_test"] and (options["report"] or options["quick"]):
             raise CommandError("--report and --quick belong to --self-test; add it.")
-        if options["report"] and not options["report"].absolute().parent.is_dir():
-            raise CommandError(f"There is no folder for {options['report']}; choose another place.")
+        if options["report"]:
+            _check_place(options["report"])
         if options["self_test"]:
             self._test(options["report"], quick=options["quick"], as_json=options["json"])
             return
@@ -89,3 +89,18 @@ class Command(BaseCommand):
         self.stdout.write(f"{signs[finding.state]} {finding.name:<10} {finding.found}")
         if finding.state != "ok" and finding.fix:
             self.stdout.write(f"  {'':<10} → {finding.fix}")
+
+
+def _check_place(file: Path) -> None:
+    """Raises CommandError when the report cannot be written there, before minutes of measuring."""
+    if not file.absolute().parent.is_dir():
+        raise CommandError(f"There is no folder for {file}; choose another place.")
+    is_new = not file.exists()
+    try:
+        with file.open("a"):
+            pass
+        if is_new:
+            file.unlink()
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise CommandError(f"{file} cannot be written ({reason}); choose another place.") from None

@@ -17,17 +17,21 @@ class Command(BaseCommand):
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: CommandParser) -> None:
-        host = f"[{config.host}]" if ":" in config.host else config.host
-        parser.add_argument(
-            "--url", default=f"http://{host}:{config.port}", help="of the hub; default: %(default)s"
-        )
+        parser.add_argument("--url", help=f"of the hub; default: {config.url}")
 
-    def handle(self, *args: Any, url: str, **options: Any) -> None:
+    def handle(self, *args: Any, url: str | None, **options: Any) -> None:
         from hub.mcp.server import make_server
 
         headers = {"Authorization": f"Bearer {config.mcp_key}"} if config.mcp_key else {}
+        if url is None:
+            headers["Host"] = "localhost"  # config.url says why
 
         def reach() -> httpx.AsyncClient:
-            return httpx.AsyncClient(base_url=url, headers=headers, timeout=_PATIENCE_S)
+            return httpx.AsyncClient(
+                base_url=url or config.url,
+                headers=headers,
+                timeout=_PATIENCE_S,
+                trust_env=url is not None,  # no proxy gets the key on its way to this machine
+            )
 
         make_server(reach).run("stdio")

@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from backends.base.memory import footprint
 from backends.mac.limits import limit_memory
 from registry.datasets.dialects.detection import Kind
 from registry.datasets.files import rows, values
@@ -137,7 +138,7 @@ def main(path: Path) -> int:
     given = json.load(sys.stdin)
     asked = Asked(**given | {"kind": _kind(given["kind"])})
     too_much = f"{asked.name} needs more than {MEMORY >> 30} GB of memory to read."
-    limit_memory(MEMORY, too_much)
+    limit_memory(MEMORY, too_much, footprint)
     resource.setrlimit(resource.RLIMIT_CPU, (PROCESSOR_S, PROCESSOR_S))
     try:
         with open(sys.stdout.fileno(), "wb", _AT_ONCE, closefd=False) as out:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 from typing import Any
 
 import pytest
@@ -116,16 +117,42 @@ def test_a_mac_stays_awake_while_there_is_work_and_a_minute_longer(
 
 def test_an_assertion_that_ended_is_taken_again(mac: Mac) -> None:
     mac.put("caffeinate")
-    awake = power.Awake()
+    now = [0.0]
+    awake = power.Awake(clock=lambda: now[0])
     awake.look(True)
     awake._holding.wait(10)
+    now[0] = power.AGAIN_S / 2
+    awake.look(True)
+    now[0] = power.AGAIN_S
     awake.look(True)
     awake._holding.wait(10)
-    assert len(mac.asked) == 2
+    assert len(mac.asked) == 2, "one that ends at once is not started at every look"
     awake.release()
 
 
+def test_a_program_that_cannot_start_ends_nothing(mac: Mac) -> None:
+    mac.put("caffeinate")
+    (mac._folder / "caffeinate").write_bytes(
+        b"\0"
+    )  # of another processor: OSError, as without memory
+    assert power.caffeinate("-i") is None
+    awake = power.Awake()
+    awake.look(True)
+    assert awake._holding is None
+
+
+def test_a_program_of_that_name_elsewhere_is_left_alone(
+    mac: Mac, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Debian's `caffeine` has one that takes a command."""
+    mac.put("caffeinate")
+    monkeypatch.setattr(sys, "platform", "linux")
+    assert power.caffeinate("-i", "-w", "4711") is None
+    assert mac.asked == []
+
+
 def test_without_caffeinate_nothing_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
     monkeypatch.setenv("PATH", "/nowhere")
     awake = power.Awake()
     awake.look(True)

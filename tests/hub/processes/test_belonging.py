@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
+import time
+import uuid
 from pathlib import Path
 
 import pytest
@@ -39,6 +43,37 @@ def test_a_storage_that_was_moved_is_known_again(storage: Path, settings: object
 
 def test_an_id_that_is_none_is_written_again(storage: Path) -> None:
     (storage / "id").write_text("not an id")
+    assert belonging.storage_id() == belonging.storage_id()
+
+
+THEIRS = uuid.uuid4()
+
+
+@pytest.fixture
+def without_links(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A drive that has none, and another process that makes the file before this one does."""
+
+    def link(source: Path, target: Path) -> None:
+        target.touch()
+        raise OSError(errno.ENOTSUP, "Operation not supported")
+
+    monkeypatch.setattr(os, "link", link)
+
+
+def test_the_id_of_a_process_that_was_first_is_taken(
+    storage: Path, without_links: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And waited for, while that one has made the file and not written it yet."""
+    monkeypatch.setattr(time, "sleep", lambda s: (storage / "id").write_text(f"{THEIRS}\n"))
+    assert belonging.storage_id() == THEIRS
+    assert belonging.storage_id() == THEIRS
+    assert [path.name for path in storage.glob("id*")] == ["id"]
+
+
+def test_a_file_that_nobody_writes_gets_an_id(
+    storage: Path, without_links: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(belonging, "_WRITTEN_S", 0.0)
     assert belonging.storage_id() == belonging.storage_id()
 
 

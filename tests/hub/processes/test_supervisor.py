@@ -1,4 +1,4 @@
-"""How the supervisor ends its processes when signals come again and again."""
+"""How the supervisor ends its processes when signals come again and again, and what it tells them."""
 
 from __future__ import annotations
 
@@ -6,13 +6,18 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, cast
 
+import httpx
 import pytest
+from django.core.management import CommandError, call_command
 
 from hub.config import load
+from hub.management.commands import demo
 from hub.processes import presence, supervisor
-from hub.processes.supervisor import Child, Supervisor
+from hub.processes.supervisor import CannotStart, Child, Supervisor
 
 pytestmark = pytest.mark.any_database
 
@@ -52,3 +57,56 @@ def test_ctrl_c_pressed_often_kills_and_ends(monkeypatch: pytest.MonkeyPatch) ->
         signal.signal(signal.SIGUSR1, before)
     assert sent[0] == signal.SIGTERM
     assert sent.count(signal.SIGKILL) == len(presses) + 1
+
+
+def test_readiness_is_asked_by_a_name_that_is_always_allowed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def get(url: str, **options: Any) -> httpx.Response:
+        asked.append({"url": url, **options})
+        return httpx.Response(200)
+
+    monkeypatch.setattr(httpx, "get", get)
+    Supervisor(load(host="0.0.0.0", port=8000, allowed_hosts="*")).wait_ready()
+    assert asked[0]["url"] == "http://127.0.0.1:8000/health"
+    assert asked[0]["headers"] == {"Host": "localhost"}
+    assert asked[0]["trust_env"] is False
+
+
+@pytest.fixture
+def signals() -> Iterator[None]:
+    """What a command does with signals ends with the test."""
+    before = {
+        number: signal.getsignal(number)
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+    }
+    yield
+    for number, answer in before.items():
+        signal.signal(number, answer)
+
+
+def test_the_demo_leaves_the_second_port_to_another_hub(
+    storage: Path, signals: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HUB_OLLAMA_PORT", "11434")
+    started: list[tuple[int | None, str]] = []
+
+    class Noted(Supervisor):
+        def start(self) -> None:
+            self._pipe = (-1, -1)
+            started.append((self.config.ollama_port, self._environment()["HUB_OLLAMA_PORT"]))
+            self._pipe = None
+            raise CannotStart("Enough.")
+
+    monkeypatch.setattr(demo, "Supervisor", Noted)
+    with pytest.raises(CommandError, match="Enough"):
+        call_command("demo", "--exit", "--port", "8123")
+    assert started == [(None, "0")]
+
+
+def test_a_second_port_reaches_the_children() -> None:
+    hub = Supervisor(load(ollama_port=11434))
+    hub._pipe = (-1, -1)
+    assert hub._environment()["HUB_OLLAMA_PORT"] == "11434"

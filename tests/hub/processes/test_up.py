@@ -156,6 +156,13 @@ def test_ollamas_port_has_its_api_at_the_root(running_hub: RunningHub) -> None:
     assert same.choices[0].message.content == said
     for path in ("/models/", "/api/models", "/admin/"):
         assert httpx.get(f"{url}{path}").status_code != 200
+    handshake = {
+        "Connection": "Upgrade",
+        "Upgrade": "websocket",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+    }
+    assert httpx.get(f"{url}/ws/inference", headers=handshake).status_code == 403
     assert httpx.get(f"{running_hub.url}/").text != "Ollama is running"
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import getpass
 import json
 import socket
+import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hub.config import Config
 from hub.selftest import report
 from hub.selftest.report import Row, judged, not_tried, right
 from hub.selftest.tried import readers
@@ -78,10 +81,49 @@ def test_paths_and_names_are_taken_out_wherever_they_stand(monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize(
-    "text", ["270 GB/s, 44 tokens/s", "I/O of 3/4", "http://127.0.0.1:8000", "1 / 2 of n/a"]
+    ("text", "left"),
+    [
+        ("no /Volumes/Acme Corp/mlx-hub/storage/x", "no (path)"),
+        ("Volume /Volumes/Acme Corp/x\nis gone", "Volume (path)\nis gone"),
+        ("/Users/anna/My Client/x.py", "(path)"),
+        ("-I/Users/anna/Anna's Client/x.py", "-I(path)"),
+        ("~/My Client", "(path)"),
+        ("sqlite:////home/anna/My Client/hub.sqlite3", "sqlite:///(path)"),
+        (f"no {HOME}/My Client/x", "no (path)"),
+        (f"no {report.ROOT}/My Client/x", "no (path)"),
+        (f"no {report.config.storage}", "no (path)"),
+        (f"no {tempfile.gettempdir()}/My Client/x", "no (path)"),
+        (f"no {sys.prefix}/My Client/x", "no (path)"),
+        ('File "/srv/My Client/x.py", line 3', 'File "(path)", line 3'),
+        ("no '/srv/Anna's Client/x.py' here, 'yes'", "no '(path)' here, 'yes'"),
+        ("log:/opt/acme/secret/x", "log:(path)"),
+        ("sqlite:////opt/acme/x", "sqlite:///(path)"),
+    ],
+)
+def test_a_path_is_taken_out_whole(text: str, left: str) -> None:
+    assert report.without_names(text, (), report.private_roots()) == left
+
+
+def test_paths_that_this_process_knows_are_taken_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report, "config", Config(storage=Path("/data/Acme Corp/storage")))
+    cleaned = build(right("/data/Acme Corp/storage/base is gone", folder="/data/Acme Corp/storage"))
+    assert cleaned["items"][0]["said"] == "(path)"
+    assert cleaned["items"][0]["figures"] == {"folder": "(path)"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "270 GB/s, 44 tokens/s",
+        "I/O of 3/4",
+        "http://127.0.0.1:8000",
+        "1 / 2 of n/a",
+        "https://docs.example/a/b#c",
+        "or '/health', '/v1'",
+    ],
 )
 def test_what_is_no_path_stays(text: str) -> None:
-    assert report.without_names(text, ()) == text
+    assert report.without_names(text, (), report.private_roots()) == text
 
 
 def test_the_machine_is_described_without_saying_whose_it_is() -> None:

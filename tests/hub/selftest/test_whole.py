@@ -95,6 +95,33 @@ def test_options_that_do_nothing_are_refused(options: list[str], reason: str) ->
         call_command("doctor", *options)
 
 
+@pytest.mark.django_db
+def test_a_place_that_cannot_be_written_is_refused_before_anything_is_measured(
+    played: list[Row], tmp_path: Path
+) -> None:
+    output = StringIO()
+    with pytest.raises(CommandError, match=r"cannot be written \(Is a directory\)"):
+        call_command("doctor", "--self-test", "--report", tmp_path, stdout=output)
+    assert output.getvalue() == ""
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("before", [None, "an older report"])
+def test_what_was_there_stays_when_it_is_stopped(
+    before: str | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    file = tmp_path / "report.json"
+    if before:
+        file.write_text(before)
+    monkeypatch.setattr(terminal, "run_all", stopped)
+    with pytest.raises(CommandError, match="nothing was written"):
+        call_command("doctor", "--self-test", "--report", file, stdout=StringIO())
+    assert (file.read_text() if file.exists() else None) == before
+
+
 def test_the_page_for_macs_names_every_item() -> None:
     page = (ROOT / "docs" / "mac.md").read_text()
     table = page[page.index("## What only a Mac") : page.index("## What no item shows")]

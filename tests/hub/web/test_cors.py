@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
 from django.test import AsyncClient, Client
 
-from hub.config import Config
+from hub.config import ROOT, Config
 from inference.models import ApiToken
 
 pytestmark = pytest.mark.django_db
@@ -63,6 +64,22 @@ def test_a_named_page_is_let_in(client: Client, named: None, origin: str) -> Non
     assert answered["Access-Control-Allow-Origin"] == origin
     assert "x-request-id" in answered["Access-Control-Expose-Headers"]
     assert "Origin" in answered["Vary"]
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/api/models", "/ollama/api/tags", "/mcp"])
+def test_what_a_named_page_may_use_is_documented(client: Client, named: None, path: str) -> None:
+    assert preflight(client, PAGE, path)["Access-Control-Allow-Origin"] == PAGE
+    assert "Access-Control-Allow-Origin" not in preflight(client, OTHER, path)
+    root = f"/{path.split('/')[1]}"
+    example = (ROOT / ".env.example").read_text().partition("# HUB_CORS_ORIGINS=")[0]
+    said = example[example.rindex("# Comma-separated origins") :]
+    page = (ROOT / "docs" / "operations.md").read_text().partition("    HUB_CORS_ORIGINS=")[0]
+    for text in (said, page[page.rindex("A page in a browser") :], _described()):
+        assert re.search(rf"{root}\b", text)
+
+
+def _described() -> str:
+    return str(Config.model_fields["cors_origins"].description)
 
 
 def test_a_page_that_is_not_named_is_not(client: Client, named: None) -> None:

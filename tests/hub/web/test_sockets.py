@@ -8,6 +8,7 @@ from asgiref.testing import ApplicationCommunicator
 from django.contrib.auth.models import User
 from django.test import Client
 
+from hub.web.ollama import own_port
 from hub.web.sockets import SocketGate
 from inference.models import ApiToken
 
@@ -55,6 +56,16 @@ async def test_another_origin_is_denied(origin: str) -> None:
 
 async def test_an_unknown_host_is_denied() -> None:
     assert not await enters(host="evil.example", origin="http://evil.example")
+
+
+@pytest.mark.parametrize(("port", "accepted"), [(8000, True), (11434, False)])
+async def test_ollamas_port_has_none(port: int, accepted: bool) -> None:
+    scope = {"type": "websocket", "path": "/ws/inference", "server": ("127.0.0.1", port)}
+    socket = ApplicationCommunicator(own_port(greeting, 11434), scope)
+    await socket.send_input({"type": "websocket.connect"})
+    answer = await socket.receive_output(timeout=5)
+    await socket.wait()
+    assert (answer["type"] == "websocket.accept") is accepted
 
 
 @pytest.mark.django_db(transaction=True)

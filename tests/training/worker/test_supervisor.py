@@ -112,6 +112,7 @@ def test_a_child_records_itself_when_it_leads_its_group(monkeypatch: pytest.Monk
 def test_a_mac_is_kept_awake_for_as_long_as_the_child_lives(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
     program = tmp_path / "caffeinate"
     program.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/asked\n')
     program.chmod(0o755)
