@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-Asgi = Callable[[dict[str, Any], Any, Any], Awaitable[None]]
+Asgi = Callable[[Any, Any, Any], Awaitable[None]]
 _AS_IT_IS = ("/v1/", "/ollama/", "/health")  # Ollama has OpenAI's API at /v1, too
 
 

@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from backends.base import Sampling
 from inference import replay
-from inference.gateway.generation import generate
+from inference.gateway.generation import generate, generate_unlogged
 from inference.gateway.request import Caller, GenerationRequest
 from inference.models import InferenceRequest, Replay
 from registry.errors import Invalid, Unavailable
@@ -58,7 +58,7 @@ async def test_an_answer_without_a_limit_has_the_hubs_own(
     settings.LOG_PROMPTS = True
     settings.REQUEST_DEADLINE_S = 47.0
     asked: list[dict[str, Any]] = []
-    whole = replay.generate_unlogged
+    whole = generate_unlogged
 
     async def noted(*args: Any, **options: Any) -> Any:
         asked.append(options)

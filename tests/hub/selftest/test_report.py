@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from hub.config import Config
+from hub.config import ROOT, Config, config
 from hub.selftest import report
 from hub.selftest.report import Row, judged, not_tried, right
 from hub.selftest.tried import readers
@@ -90,8 +90,8 @@ def test_paths_and_names_are_taken_out_wherever_they_stand(monkeypatch: pytest.M
         ("~/My Client", "(path)"),
         ("sqlite:////home/anna/My Client/hub.sqlite3", "sqlite:///(path)"),
         (f"no {HOME}/My Client/x", "no (path)"),
-        (f"no {report.ROOT}/My Client/x", "no (path)"),
-        (f"no {report.config.storage}", "no (path)"),
+        (f"no {ROOT}/My Client/x", "no (path)"),
+        (f"no {config.storage}", "no (path)"),
         (f"no {tempfile.gettempdir()}/My Client/x", "no (path)"),
         (f"no {sys.prefix}/My Client/x", "no (path)"),
         ('File "/srv/My Client/x.py", line 3', 'File "(path)", line 3'),
