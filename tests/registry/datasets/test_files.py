@@ -147,7 +147,7 @@ def test_what_is_wrong_in_a_file_is_said_with_what_to_do(
     [
         ("a.csv", '"text" x,label\nq,a\n', "a.csv needs a header line with column names."),
         ("a.csv", "“q”,a\n".encode("cp1252"), "save it as UTF-8 (Excel: CSV UTF-8)"),
-        ("a.jsonl", gzip.compress(b"{}"), "a.jsonl is a gzip file; call it .gz"),
+        ("a.jsonl", gzip.compress(b"{}", mtime=0), "a.jsonl is a gzip file; call it .gz"),
         ("a.jsonl", b"PAR1\0", "a.jsonl is a Parquet file; call it .parquet."),
         ("a.zip", b"PK\x03\x04\0", "a.zip is a ZIP archive; unpack it"),
         (
@@ -157,7 +157,7 @@ def test_what_is_wrong_in_a_file_is_said_with_what_to_do(
         ),
         (
             "a.jsonl.gz",
-            gzip.compress(b"\0" * 257 + b"ustar"),
+            gzip.compress(b"\0" * 257 + b"ustar", mtime=0),
             "a.jsonl.gz is a tar archive; unpack",
         ),
         ("a.jsonl", "version https://git-lfs.github.com/spec/v1\n", "is a pointer of Git LFS"),
