@@ -15,7 +15,15 @@ def main() -> None:
 
     # Command files cannot have dashes in their names: `export-bundle` runs export_bundle.py.
     name = [argument.replace("-", "_") for argument in sys.argv[1:2] if argument[:1] != "-"]
-    execute_from_command_line([sys.argv[0], *(name or sys.argv[1:2]), *sys.argv[2:]])
+    try:
+        execute_from_command_line([sys.argv[0], *(name or sys.argv[1:2]), *sys.argv[2:]])
+    except Exception as error:
+        from hub.management.failures import in_words
+
+        said = in_words(error)
+        if said is None or "--traceback" in sys.argv:
+            raise
+        sys.exit(said)
 
 
 if __name__ == "__main__":

@@ -19,19 +19,17 @@ import json
 import statistics
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
 from backends.base import Message
 from benchmarks.rivals.bare import Bare
-from benchmarks.rivals.server import running_rival
+from benchmarks.rivals.servers import MLX_LM, running_rival
 from benchmarks.setup.chats import Chats
 from benchmarks.setup.client import Server, Together, ask, ask_all
 from benchmarks.setup.disconnects import disconnects
+from benchmarks.setup.figures import Bar, Figures, turns
 from benchmarks.setup.hub import add_arguments, finish, machine, supervised_hub
 from benchmarks.setup.models import make_tiny_model
 
@@ -40,51 +38,6 @@ TINY_ROUNDS = 120
 MANY_ROUNDS, MANY_WORDS, MANY_TOKENS = 3, 20, 32
 BESIDE_ROUNDS, BESIDE_PROBES = 3, 4
 SAMPLED = {"temperature": 0.7, "top_p": 0.9}
-
-
-@dataclass
-class Bar:
-    """A figure and its limit."""
-
-    name: str
-    value: float
-    limit: float
-    at_least: bool = True
-
-    @property
-    def met(self) -> bool:
-        return self.value >= self.limit if self.at_least else self.value <= self.limit
-
-    def __str__(self) -> str:
-        sign = "≥" if self.at_least else "≤"
-        return f"{self.name} {self.value:.2f} ({sign} {self.limit:g})"
-
-
-@dataclass
-class Figures:
-    """What was measured, by name and contender, and the bars over it."""
-
-    values: dict[str, dict[str, list[float]]] = field(default_factory=dict)
-    bars: list[Bar] = field(default_factory=list)
-
-    def add(self, name: str, contender: str, value: float) -> None:
-        self.values.setdefault(name, {}).setdefault(contender, []).append(value)
-
-    def ratio(self, name: str, one: str, other: str) -> float:
-        mine, theirs = self.values[name][one], self.values[name][other]
-        return statistics.median(a / b for a, b in zip(mine, theirs, strict=True))
-
-    def show(self) -> None:
-        table = Table(title=f"Serving ({machine()})")
-        for heading in ("figure", "who", "median", "lowest", "highest"):
-            table.add_column(heading, justify="left" if heading in ("figure", "who") else "right")
-        for name, by_contender in self.values.items():
-            for contender, values in by_contender.items():
-                figures = (statistics.median(values), min(values), max(values))
-                table.add_row(name, contender, *(f"{figure:.1f}" for figure in figures))
-        Console(width=110).print(table)
-        for bar in self.bars:
-            print(f"{'met   ' if bar.met else 'MISSED'} {bar}")
 
 
 @dataclass
@@ -103,7 +56,7 @@ async def one(who: Contenders, found: Figures) -> None:
     with Bare(who.model) as bare:
         for number in range(-1, ONE_ROUNDS):
             chat = Chats(100 + number).chat(ONE_WORDS)
-            for contender in _turns(number, ("hub", "bare mlx-lm")):
+            for contender in turns(number, ("hub", "bare mlx-lm")):
                 if contender == "hub":
                     answer = await ask(who.hub, chat, ONE_TOKENS)
                     figures = {"rate": answer.rate, "first_ms": answer.first_ms}
@@ -143,7 +96,7 @@ async def many(who: Contenders, found: Figures) -> None:
     with (
         Bare(who.model) as bare,
         Bare(who.model, hub=True) as inside,
-        running_rival(who.model) as rival,
+        running_rival(MLX_LM, who.model) as rival,
     ):
         contenders = {
             "hub": _served(who.hub),
@@ -161,7 +114,7 @@ async def many(who: Contenders, found: Figures) -> None:
 
 
 async def sampled(who: Contenders, found: Figures) -> None:
-    with running_rival(who.model) as rival:
+    with running_rival(MLX_LM, who.model) as rival:
         contenders = {
             "hub": _served(who.hub, **SAMPLED),
             "mlx_lm.server": _served(rival, **SAMPLED),
@@ -175,13 +128,13 @@ async def sampled(who: Contenders, found: Figures) -> None:
 
 async def beside(who: Contenders, found: Figures) -> None:
     name = "first token beside a live stream, ms"
-    with running_rival(who.model) as rival:
+    with running_rival(MLX_LM, who.model) as rival:
         servers = {"hub": who.hub, "mlx_lm.server": rival}
         for number in range(-1, BESIDE_ROUNDS):
             chats = Chats(3000 + number)
             probes = [chats.chat(MANY_WORDS) for _ in range(BESIDE_PROBES)]
-            for contender in _turns(number, tuple(servers)):
-                for value in await _probe(servers[contender], chats, probes):
+            for contender in turns(number, tuple(servers)):
+                for value in await first_beside(servers[contender], chats, probes):
                     if number >= 0:
                         found.add(name, contender, value)
     medians = {who: statistics.median(values) for who, values in found.values[name].items()}
@@ -189,7 +142,7 @@ async def beside(who: Contenders, found: Figures) -> None:
     found.bars.append(Bar("first token beside a stream, times mlx_lm.server", ratio, 0.5, False))
 
 
-async def _probe(server: Server, chats: Chats, probes: Sequence[Any]) -> list[float]:
+async def first_beside(server: Server, chats: Chats, probes: Sequence[Any]) -> list[float]:
     """The first-token times of `probes`, one after another while another answer streams."""
     live = asyncio.create_task(_live(server, chats))
     await asyncio.sleep(1.5)
@@ -249,16 +202,11 @@ async def _race(found: Figures, name: str, contenders: dict[str, _Run], streams:
     for number in range(-1, MANY_ROUNDS):
         draw = Chats(2000 + 100 * streams + number)
         chats = [draw.chat(MANY_WORDS) for _ in range(streams if number >= 0 else 2)]
-        for contender in _turns(number, tuple(contenders)):
+        for contender in turns(number, tuple(contenders)):
             together = await contenders[contender](chats)
             if number >= 0:  # the first round warms up
                 found.add(name, contender, together.rate)
                 print(f"{name}: {contender} {together.rate:.1f}", flush=True)
-
-
-def _turns(number: int, names: Sequence[str]) -> Sequence[str]:
-    """The contenders in turns: each goes first as often as last."""
-    return names if number % 2 == 0 else names[::-1]
 
 
 def main() -> None:
@@ -286,7 +234,7 @@ def main() -> None:
             for part in options.part or PARTS:
                 asyncio.run(_run(part, who, found))
         finally:
-            found.show()
+            found.show("Serving")
     if options.json:
         values = {"machine": machine(), "figures": found.values}
         values["bars"] = {bar.name: [bar.value, bar.limit, bar.met] for bar in found.bars}

@@ -6,6 +6,7 @@ values to Django.
 
 from __future__ import annotations
 
+import difflib
 import ipaddress
 import os
 import re
@@ -14,7 +15,9 @@ import sys
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
+from dotenv import dotenv_values
 from pydantic import AliasChoices, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -24,6 +27,14 @@ from registry.errors import place_and_message
 from registry.storage.sizes import GB
 
 ROOT = Path(__file__).resolve().parent.parent
+ENV_FILE = os.environ.get("HUB_ENV_FILE", str(ROOT / ".env"))
+# Variables of the hub that are no settings: what its processes tell each other, and what tests and
+# benchmarks set.
+_OTHERS = re.compile(
+    "HUB_(ENV_FILE|API_KEY|CORRELATION_ID|WORKER_PID|GO_PIPE|PARENT_PIPE|DEMO_MINUTES|SCHEMA_CASES"
+    "|(FAKE|ASSUMED|TEST)_[A-Z_]+)"
+)
+_NEAR = 0.8
 
 
 class Config(BaseSettings):
@@ -31,7 +42,7 @@ class Config(BaseSettings):
 
     model_config = SettingsConfigDict(
         env_prefix="HUB_",
-        env_file=os.environ.get("HUB_ENV_FILE", str(ROOT / ".env")),
+        env_file=ENV_FILE,
         env_ignore_empty=True,
         extra="ignore",
         frozen=True,
@@ -223,8 +234,31 @@ class Config(BaseSettings):
     @field_validator("database_url")
     @classmethod
     def _known_database(cls, value: str) -> str:
-        if value and not value.startswith(("postgres://", "postgresql://", "sqlite://")):
+        if not value or value.startswith("sqlite://"):
+            return value
+        if not value.startswith(("postgres://", "postgresql://")):
             raise ValueError("must start with postgres:// or sqlite://")
+        try:
+            address = urlsplit(value)
+            whole = bool(address.port or address.hostname) and len(address.path) > 1
+        except ValueError:  # a port that is no number, a bracket that is not closed
+            whole = False
+        if not whole and "host=" not in value:  # a socket's folder may be an option
+            raise ValueError(
+                "names no server or no database; write postgres://user:password@host:5432/name"
+            )
+        return value
+
+    @field_validator("mlflow_tracking_uri")
+    @classmethod
+    def _server(cls, value: str) -> str:
+        try:
+            address = urlsplit(value)
+            known = address.scheme in ("http", "https") and bool(address.hostname)
+        except ValueError:
+            known = False
+        if value and not known:
+            raise ValueError("is no address of a server; write http://host:5000")
         return value
 
     @model_validator(mode="after")
@@ -306,11 +340,28 @@ class Config(BaseSettings):
         return path.read_text().strip()
 
 
+def unknown_settings() -> dict[str, str | None]:
+    """Variables that begin with `HUB_`, of the environment and `.env`, which the hub does not know,
+    each with the setting that was probably meant."""
+    known = [f"HUB_{name.upper()}" for name in Config.model_fields]
+    given = [name for name in {**dotenv_values(ENV_FILE), **os.environ} if name.startswith("HUB_")]
+    return {
+        name: next(iter(difflib.get_close_matches(name, known, 1, _NEAR)), None)
+        for name in sorted(given)
+        if name not in known and not _OTHERS.fullmatch(name)
+    }
+
+
 def load(**overrides: Any) -> Config:
     """Read the configuration, or exit with one line per invalid value.
 
     `overrides` (a command's options) take precedence over the environment.
     """
+    misspelt = {name: near for name, near in unknown_settings().items() if near}
+    for name, near in misspelt.items():
+        print(f"{name}: is no setting; did you mean {near}?", file=sys.stderr)
+    if misspelt:
+        raise SystemExit(2)
     try:
         return Config(**overrides)
     except ValidationError as error:

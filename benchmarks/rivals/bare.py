@@ -22,8 +22,14 @@ from backends.base import Message
 from benchmarks.setup.client import Together
 from benchmarks.setup.hub import ROOT
 
-# How OpenMP's threads wait in the hub's engine (`manage.py run_engine`); rivals get the same.
-THREADS = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "5000"}
+# How threads wait in the hub's engine (`manage.py run_engine`, `backends.mlx.device.prepare`), and
+# how wide MLX walks a graph there; rivals get the same.
+THREADS = {
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "GOMP_SPINCOUNT": "5000",
+    "MKL_THREADING_LAYER": "GNU",
+    "MLX_BFS_MAX_WIDTH": "1000",
+}
 
 
 class Bare:

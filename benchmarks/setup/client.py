@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from backends.base import Message
 
 LIMIT_S = 120.0  # of one answer
-_TOKEN = re.compile(rb'"content": "[^"]')
+_TOKEN = re.compile(rb'"content": ?"[^"]')
 
 
 @dataclass(frozen=True)

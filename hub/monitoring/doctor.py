@@ -8,6 +8,7 @@ import sqlite3
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import psutil
@@ -17,7 +18,7 @@ from django.db.migrations.executor import MigrationExecutor
 from backends import devices, get_backend
 from backends.mac.folders import syncing
 from backends.mac.programs import has_git, is_apple_silicon, system_version
-from hub.config import config
+from hub.config import ENV_FILE, config, unknown_settings
 from hub.monitoring.health import LOW_DISK_BYTES, NO_DISK_BYTES
 from hub.monitoring.logs import PROCESSES
 from hub.processes import descriptors, exposure, ports, presence
@@ -45,6 +46,7 @@ def examine() -> Iterator[Finding]:
     """All findings, as they are made. A check that raises is a finding, too."""
     checks: tuple[Callable[[], Iterator[Finding]], ...] = (
         _python,
+        _settings,
         _mac,
         _device,
         _compiler,
@@ -75,6 +77,16 @@ def _python() -> Iterator[Finding]:
     found = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
     ok = sys.version_info[:2] == (3, 12)
     yield Finding("Python", "ok" if ok else "warning", found, "Use Python 3.12.")
+
+
+def _settings() -> Iterator[Finding]:
+    file = Path(ENV_FILE)
+    said = f"from the environment and {file}" if file.is_file() else "from the environment"
+    if ignored := list(unknown_settings()):
+        todo = "Correct or remove them; `.env.example` lists the settings."
+        yield Finding("Settings", "warning", f"not known and ignored: {', '.join(ignored)}", todo)
+    else:
+        yield Finding("Settings", "ok", said)
 
 
 def _mac() -> Iterator[Finding]:

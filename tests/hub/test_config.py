@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from hub import config
 from hub.config import ROOT, Config, load
+from hub.monitoring import doctor
 
 EXAMPLE = Path(__file__).parents[2] / ".env.example"
 ELSEWHERE = {"OTEL_EXPORTER_OTLP_ENDPOINT", "POSTGRES_PASSWORD", "GRAFANA_PASSWORD"}
@@ -111,3 +113,64 @@ def test_hosts_are_added_to_this_machines_own_names() -> None:
         [sys.executable, "-c", code], env=env, cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert found.stdout.strip() == "['127.0.0.1', 'localhost', '[::1]', 'host.docker.internal']"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("HUB_DATABASE_URL", "postgres://", "names no server or no database"),
+        ("HUB_DATABASE_URL", "postgres://user@host", "names no server or no database"),
+        ("HUB_DATABASE_URL", "postgres://host:port/name", "names no server or no database"),
+        ("HUB_MLFLOW_TRACKING_URI", "http//host:5000", "is no address of a server"),
+        ("HUB_MLFLOW_TRACKING_URI", "http://[host", "is no address of a server"),
+    ],
+)
+def test_half_an_address_is_refused(
+    name: str,
+    value: str,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit):
+        load()
+    assert re.fullmatch(f"{name}: {said}.*\n", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["postgres://u:p@host:5432/hub", "postgres:///hub?host=/run/postgresql", "sqlite:////tmp/x"],
+)
+def test_whole_addresses_are_taken(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HUB_DATABASE_URL", url)
+    assert load().database_url == url
+
+
+def test_a_misspelt_setting_stops_the_start(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HUB_PROT", "9000")
+    with pytest.raises(SystemExit) as ended:
+        load()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == "HUB_PROT: is no setting; did you mean HUB_PORT?\n"
+
+
+def test_another_programs_variable_is_told_and_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HUB_PROTOCOL", "ssh")  # of GitHub's old command line
+    assert load().port
+    [finding] = doctor._settings()
+    assert finding.state == "warning"
+    assert finding.found == "not known and ignored: HUB_PROTOCOL"
+
+
+def test_every_variable_in_the_code_is_known() -> None:
+    settings = {f"HUB_{name.upper()}" for name in Config.model_fields}
+    code = [
+        path.read_text()
+        for folder in ("hub", "registry", "training", "inference", "backends")
+        for path in (ROOT / folder).rglob("*.py")
+    ]
+    named = {name for text in code for name in re.findall(r'"(HUB_[A-Z_]+[A-Z])"', text)}
+    assert {name for name in named - settings if not config._OTHERS.fullmatch(name)} == set()

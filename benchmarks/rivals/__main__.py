@@ -1,0 +1,277 @@
+"""The hub beside other servers of MLX models: same machine, weights, MLX, BLAS and waiting threads.
+
+    uv run python -m benchmarks.rivals [PART …] [--rounds N] [--check] [--json FILE]
+
+Parts: `one` (a single stream of some 230 tokens of prompt: rate, first token, and whether the greedy
+texts agree), `long` (the first token after 1,000), `many` (8 streams, greedy and at temperature 0.7
+with top_p 0.9), `beside` (the first token beside a live stream), `second` (the first token of the
+second turn of a chat of 1,500), `schema` (an answer held to a schema, of the hub's own free rate)
+and `tiny` (8 streams of a model that costs nothing: what a server itself adds); all if none is named.
+
+The rivals are mlx_lm.server, vllm-mlx, rapid-mlx and mlx-openai-server; all but the first are
+installed into environments of their own (1.5 GB each, kept in `~/.cache/mlx-model-hub/rivals`). One
+that cannot be installed or started here is left out with its reason. All run all the while and take
+turns within each round; a ratio is the median over the rounds of the ratios within them. The
+bundled SmolLM2-135M in float32, everything over HTTP, with a client that costs little. Nobody's cache
+can help but in `second`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import statistics
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import psutil
+
+from backends.base import Message
+from benchmarks.rivals.environments import NotInstalled
+from benchmarks.rivals.servers import MLX_LM, RIVALS, Rival, running_rival
+from benchmarks.serving import BESIDE_PROBES, MANY_WORDS, SAMPLED, first_beside
+from benchmarks.setup.chats import Chats
+from benchmarks.setup.client import Answer, Server, ask, ask_all
+from benchmarks.setup.figures import Bar, Figures, turns
+from benchmarks.setup.hub import add_arguments, finish, machine, supervised_hub
+from benchmarks.setup.models import make_tiny_model
+
+HUB = "hub"
+ONE_WORDS, ONE_TOKENS, LONG_WORDS, SECOND_WORDS = 150, 96, 790, 1190
+STREAMS, MANY_TOKENS, TINY_TOKENS = 8, 32, 48
+_DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+_SCHEMA = {
+    "type": "object",
+    "properties": {
+        "title": {"type": "string", "maxLength": 60},
+        "day_of_the_week": {"enum": list(_DAYS)},
+        "number_of_guests": {"type": "integer", "minimum": 1, "maximum": 99},
+        "description": {"type": "string", "maxLength": 200},
+    },
+    "required": ["title", "day_of_the_week", "number_of_guests", "description"],
+    "additionalProperties": False,
+}
+HELD = {"type": "json_schema", "json_schema": {"name": "event", "schema": _SCHEMA, "strict": True}}
+
+
+@dataclass
+class Contenders:
+    """Who serves the real model, who the tiny one, and the hub's web process."""
+
+    real: dict[str, Server]
+    tiny: dict[str, Server]
+    web: psutil.Process
+    rounds: int
+
+
+async def one(who: Contenders, found: Figures) -> None:
+    rate, first = "one stream, tokens/s", "first token after 230, ms"
+
+    async def measure(server: Server, number: int) -> Answer:
+        return await ask(server, Chats(100 + number).chat(ONE_WORDS), ONE_TOKENS)
+
+    for answers in await _race(who.real, who.rounds, measure):
+        for name, answer in answers.items():
+            found.add(rate, name, answer.rate)
+            found.add(first, name, answer.first_ms)
+            alike = answer.text.strip() == answers[MLX_LM.name].text.strip()
+            found.add("greedy text as mlx_lm.server's, share of answers", name, float(alike))
+    _over_each(found, rate, 1.15)
+    _over_each(found, first, 0.8, at_least=False)
+
+
+async def long(who: Contenders, found: Figures) -> None:
+    name = "first token after 1,000, ms"
+
+    async def measure(server: Server, number: int) -> float:
+        return (await ask(server, Chats(500 + number).chat(LONG_WORDS), 2)).first_ms
+
+    _add(found, name, await _race(who.real, who.rounds, measure))
+    _over_each(found, name, 0.8, at_least=False)
+
+
+async def many(who: Contenders, found: Figures) -> None:
+    for kind, sampling, wanted in (("greedy", {}, 1.17), ("sampled", SAMPLED, 1.3)):
+        name = f"{STREAMS} {kind} streams, tokens/s"
+        measure = partial(_many, MANY_TOKENS, 2000, sampling)
+        _add(found, name, await _race(who.real, who.rounds, measure))
+        _over_each(found, name, wanted)
+
+
+async def _many(
+    tokens: int, seed: int, sampling: dict[str, float], server: Server, number: int
+) -> float:
+    draw = Chats(seed + number)
+    chats = [draw.chat(MANY_WORDS) for _ in range(STREAMS)]
+    return (await ask_all([server], chats, tokens, **sampling)).rate
+
+
+async def beside(who: Contenders, found: Figures) -> None:
+    name = "first token beside a live stream, ms"
+
+    async def measure(server: Server, number: int) -> float:
+        chats = Chats(3000 + number)
+        probes = [chats.chat(MANY_WORDS) for _ in range(BESIDE_PROBES)]
+        return statistics.median(await first_beside(server, chats, probes))
+
+    _add(found, name, await _race(who.real, who.rounds, measure))
+    _over_each(found, name, 0.5, at_least=False)
+
+
+async def second(who: Contenders, found: Figures) -> None:
+    name = "first token of a second turn after 1,500, ms"
+
+    async def measure(server: Server, number: int) -> float:
+        chat = Chats(8000 + number).chat(SECOND_WORDS)
+        said = (await ask(server, chat, 12)).text
+        again = [Message(role="assistant", content=said), Message(role="user", content="And then?")]
+        return (await ask(server, [*chat, *again], 12)).first_ms
+
+    _add(found, name, await _race(who.real, who.rounds, measure))
+    _over_each(found, name, 0.8, at_least=False)
+
+
+async def schema(who: Contenders, found: Figures) -> None:
+    """Of the rivals, those that can hold an answer to a schema do not on the CPU."""
+    name, task = "one stream, tokens/s", "Plan an event, as JSON, about:"
+    for number in range(-1, who.rounds):
+        text = Chats(9000 + number).text(MANY_WORDS)
+        chat = [Message(role="user", content=f"{task} {text}")]
+        for contender in turns(number, ("hub, held to a schema", "hub, free")):
+            held = {"response_format": HELD} if "schema" in contender else {}
+            answer = await ask(who.real[HUB], chat, ONE_TOKENS, **held)
+            if number >= 0:
+                found.add(name, contender, answer.rate)
+    ratio = found.ratio(name, "hub, held to a schema", "hub, free")
+    found.bars.append(Bar("held to a schema, times the free rate", ratio, 0.95))
+
+
+async def tiny(who: Contenders, found: Figures) -> None:
+    name, web = f"tiny model, {STREAMS} streams, first token, ms", "web, µs of processor a token"
+
+    async def measure(server: Server, number: int) -> tuple[float, float]:
+        draw, before = Chats(5000 + number), _processor_s(who.web)
+        chats = [draw.chat(MANY_WORDS) for _ in range(STREAMS)]
+        answers = await ask_all([server], chats, TINY_TOKENS)
+        return answers.first_ms, (_processor_s(who.web) - before) * 1e6 / answers.tokens
+
+    for answers in await _race(who.tiny, 5 * who.rounds, measure):
+        for contender, (first_ms, _) in answers.items():
+            found.add(name, contender, first_ms)
+        found.add(web, HUB, answers[HUB][1])
+    _over_each(found, name, 1.0, at_least=False)
+    found.bars.append(Bar(web, statistics.median(found.values[web][HUB]), 100, at_least=False))
+
+
+PARTS: dict[str, Callable[[Contenders, Figures], Awaitable[None]]] = {
+    "one": one,
+    "long": long,
+    "many": many,
+    "beside": beside,
+    "second": second,
+    "schema": schema,
+    "tiny": tiny,
+}
+
+
+def _processor_s(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return times.user + times.system
+
+
+async def _race[T](
+    servers: dict[str, Server], rounds: int, measure: Callable[[Server, int], Awaitable[T]]
+) -> list[dict[str, T]]:
+    """What each gave in each round, one after another in turns. The first round warms up."""
+    found = []
+    for number in range(-1, rounds):
+        order = turns(number, tuple(servers))
+        found.append({name: await measure(servers[name], number) for name in order})
+    return found[1:]
+
+
+def _add(found: Figures, name: str, rounds: list[dict[str, float]]) -> None:
+    for values in rounds:
+        for contender, value in values.items():
+            found.add(name, contender, value)
+
+
+def _over_each(found: Figures, name: str, limit: float, *, at_least: bool = True) -> None:
+    for rival in found.values[name]:
+        if rival != HUB:
+            ratio = found.ratio(name, HUB, rival)
+            found.bars.append(Bar(f"{name}: times {rival}", ratio, limit, at_least))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("part", nargs="*", choices=[*PARTS, []], metavar="PART")
+    parser.add_argument("--rounds", type=int, default=5, help="of each part (default 5)")
+    add_arguments(parser)
+    options = parser.parse_args()
+    parts: Sequence[str] = options.part or list(PARTS)
+    found, left_out = Figures(), {}
+    with ExitStack() as stack:
+        hub = stack.enter_context(supervised_hub("mlx"))
+        from registry.bases import registration
+        from registry.models import BaseModel
+        from registry.storage import paths
+
+        starter = registration.register_starter()
+        folder = make_tiny_model(paths.staging_dir("tiny") / "model")
+        small = registration.register_base("tiny", BaseModel.Source.FOLDER, str(folder))
+        web = next(c.process for c in hub.children if c.name == "web" and c.process is not None)
+        who = Contenders(
+            {HUB: Server(HUB, hub.url, f"base:{starter.name}")},
+            {HUB: Server(HUB, hub.url, f"base:{small.name}")},
+            psutil.Process(web.pid),
+            options.rounds,
+        )
+        for model, servers, wanted in (
+            (registration.base_path(starter), who.real, set(parts) - {"tiny"}),
+            (registration.base_path(small), who.tiny, set(parts) & {"tiny"}),
+        ):
+            if wanted:
+                left_out |= _start(stack, model, servers)
+        try:
+            for part in parts:
+                known = len(found.bars)
+                asyncio.run(PARTS[part](who, found))
+                print(f"{part}: {'; '.join(map(str, found.bars[known:]))}", flush=True)
+        finally:
+            found.show("The hub beside its rivals")
+            for name, reason in left_out.items():
+                print(f"not measured: {name}, since {reason}")
+    if options.json:
+        options.json.write_text(_as_json(found, left_out))
+    finish(all(bar.met for bar in found.bars), options.check, "; ".join(map(str, found.bars)))
+
+
+def _start(stack: ExitStack, model: Path, servers: dict[str, Server]) -> dict[str, str]:
+    """Add those that start to `servers`; the reasons of the others by name."""
+    left_out = {}
+    for rival in RIVALS:
+        try:
+            servers[rival.name] = _started(stack, rival, model)
+        except NotInstalled as error:
+            left_out[rival.name] = str(error)
+    return left_out
+
+
+def _started(stack: ExitStack, rival: Rival, model: Path) -> Server:
+    print(f"Starting {rival.name} …", flush=True)
+    return stack.enter_context(running_rival(rival, model))
+
+
+def _as_json(found: Figures, left_out: dict[str, str]) -> str:
+    bars = {bar.name: [bar.value, bar.limit, bar.met] for bar in found.bars}
+    whole = {"machine": machine(), "figures": found.values, "bars": bars, "left_out": left_out}
+    return json.dumps(whole, indent=2) + "\n"
+
+
+if __name__ == "__main__":
+    main()

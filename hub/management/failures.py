@@ -1,0 +1,47 @@
+"""Sentences for what keeps a command from starting: a database or a storage folder that is away."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from django.db.utils import InterfaceError, OperationalError
+
+from hub.config import config
+
+_DATABASE = (
+    "Start it, or correct HUB_DATABASE_URL in the environment or .env (empty: SQLite in storage)."
+)
+
+
+def in_words(error: BaseException) -> str | None:
+    """What is wrong and what to do; None for what only a programmer can mend."""
+    if isinstance(error, OperationalError | InterfaceError):
+        return _database(str(error))
+    if isinstance(error, OSError) and error.filename is not None:
+        return _storage(error)
+    return None
+
+
+def _database(said: str) -> str | None:
+    first = said.partition("\n")[0].removeprefix("connection failed: ").rstrip(".")
+    if said in ("unable to open database file", "attempt to write a readonly database"):
+        return (
+            f"The database in {config.storage} cannot be written: give this user the folder, "
+            "or set HUB_STORAGE to another."
+        )
+    if "connection" in said or "resolve host" in said:
+        return f"The database does not answer: {first}. {_DATABASE}"
+    return None
+
+
+def _storage(error: OSError) -> str | None:
+    """Of a file elsewhere nothing is known: whoever named it explains it."""
+    path, storage = str(Path(os.fsdecode(error.filename)).absolute()), str(config.storage)
+    if not f"{path}/".startswith(f"{storage}/") and not storage.startswith(f"{path}/"):
+        return None
+    reason = error.strerror or type(error).__name__
+    return (
+        f"The storage folder {storage} cannot be used ({reason}: {path}): give this user the "
+        "folder, or set HUB_STORAGE to another."
+    )
