@@ -77,6 +77,7 @@ class Command(BaseCommand):
         finally:
             signal.signal(signal.SIGINT, lambda *_: hub.kill())  # asked twice: do not be polite
             hub.stop()
+            log.close()
 
 
 class _Log:
@@ -90,6 +91,9 @@ class _Log:
 
     def follow(self) -> None:
         self._following = True
+
+    def close(self) -> None:
+        self._file.close()
 
     def __call__(self, name: str, line: str) -> None:
         if self._following:
