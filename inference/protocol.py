@@ -204,17 +204,29 @@ class Called(TypedDict):
     arguments: str
 
 
+class CalledPiece(TypedDict):
+    """More of the answer's call `number`, from 0 on: its `name` first, in a piece of its own, then its
+    arguments. Joined they are the beginning of what Done has, or all of it."""
+
+    number: int
+    name: str
+    arguments: str
+
+
 @dataclass(frozen=True)
 class Chunk:
     """The next piece of the answer, or of the thoughts before it; `text` is empty when there are only
-    logprobs or thoughts to send.
+    logprobs, thoughts or pieces of calls to send.
 
     `logprobs` has an entry for each token of the answer since the last chunk, when they were requested.
+    `calls` are pieces of tool calls, where the model writes their arguments as JSON; a call that is not
+    in Done then was cut off, and its beginning is among the texts, too.
     """
 
     text: str
     logprobs: list[TokenInfo] | None = None
     thoughts: str = ""
+    calls: list[CalledPiece] = field(default_factory=list)
     event: Literal["delta"] = "delta"
 
 

@@ -26,6 +26,8 @@ from backends.base.examining import (
     SplitTokens,
 )
 from backends.base.generation import (
+    CallPiece,
+    CallReader,
     Context,
     Delta,
     FinishReason,
@@ -71,6 +73,8 @@ __all__ = [
     "Backend",
     "BackendError",
     "BadExample",
+    "CallPiece",
+    "CallReader",
     "Checkpointed",
     "Context",
     "Delta",

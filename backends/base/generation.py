@@ -128,6 +128,25 @@ class ToolCall:
 
 
 @dataclass(frozen=True)
+class CallPiece:
+    """More of the answer's call `number`, from 0 on: first its `name`, with which no arguments come,
+    then its arguments, piece by piece."""
+
+    number: int
+    name: str
+    arguments: str
+
+
+class CallReader(Protocol):
+    """Reads the calls of one answer while it comes."""
+
+    def push(self, text: str) -> list[CallPiece]:
+        """Add the next piece of the answer's words; what is now known of its calls. The pieces of each
+        are the beginning of what `LoadedModel.parse_tool_calls` says in the end, unless it raises."""
+        ...
+
+
+@dataclass(frozen=True)
 class ThoughtMarks:
     """Between which marks a model writes its thoughts, before the words of its answer; `opened` when
     the prompt ends with the opening one, `closed` when it ends with thoughts that are over."""
@@ -256,6 +275,11 @@ class LoadedModel(Protocol):
 
         Raises BackendError when the text begins a call that cannot be read.
         """
+        ...
+
+    def call_reader(self) -> CallReader | None:
+        """What reads the calls of an answer while it comes; None where the notation has them whole
+        only, such as those in which arguments are not JSON."""
         ...
 
     def tool_grammar(

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from backends.base import BackendError, Message, ToolCall
+from backends.call_pieces import HERMES, as_written
 from backends.thoughts import OPEN
 
 _BYTES = 60_000  # from here on a token is a byte of the description of tools
@@ -88,10 +89,10 @@ def write_tool_call(name: str, arguments: Any) -> str:
 
 def parse_tool_calls(text: str) -> tuple[str, list[ToolCall]]:
     """See `backends.base.LoadedModel.parse_tool_calls`."""
-    rest, calls = "", []
-    while _OPEN in text:
-        before, _, text = text.partition(_OPEN)
-        body, closed, text = text.partition(_CLOSE)
+    rest, calls, left = "", [], text
+    while _OPEN in left:
+        before, _, left = left.partition(_OPEN)
+        body, closed, left = left.partition(_CLOSE)
         rest += before
         try:
             call = json.loads(body)
@@ -102,7 +103,7 @@ def parse_tool_calls(text: str) -> tuple[str, list[ToolCall]]:
                 f"The answer begins a tool call that {state}: {body[:80]!r}; allow more tokens "
                 "or ask again."
             ) from error
-    return (rest + text).strip(), calls
+    return (rest + left).strip(), as_written(calls, text, HERMES) if calls else []
 
 
 def _turn(message: Message) -> str:

@@ -19,6 +19,7 @@ from typing import Any
 
 from backends.base import (
     BackendError,
+    CallReader,
     Context,
     Delta,
     FinishReason,
@@ -34,6 +35,7 @@ from backends.base import (
     ToolCall,
     UnsupportedModel,
 )
+from backends.call_pieces import HERMES, JSONCalls
 from backends.fake import chat, grammar
 from backends.prefixes import BLOCK, PrefixTree
 from backends.prompts import room_after
@@ -147,6 +149,9 @@ class FakeModel:
         self, text: str, tools: Sequence[dict[str, Any]]
     ) -> tuple[str, list[ToolCall]]:
         return chat.parse_tool_calls(text)
+
+    def call_reader(self) -> CallReader | None:
+        return JSONCalls(HERMES)
 
     def tool_grammar(
         self, tools: Sequence[dict[str, Any]], otherwise: Grammar | None = None

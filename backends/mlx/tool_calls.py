@@ -5,17 +5,26 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
-from mlx_lm.tool_parsers import json_tools
+from mlx_lm.tool_parsers import json_tools, kimi_k2, mistral
 
-from backends.base import BackendError, Grammar, ToolCall
+from backends.base import BackendError, CallReader, Grammar, ToolCall
+from backends.call_pieces import HERMES, KIMI, MISTRAL, JSONCalls, as_written
 from backends.mlx.sampling.grammar import JSON_SPACES
 from backends.mlx.schemas import enforceable
 
 # Spaces as models have seen them, and no others: a confused model would write white space forever.
 _CALL_SPACES = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 _HERMES = json_tools.tool_call_start, json_tools.tool_call_end, json_tools.parse_tool_call
+# The notations, by their parsers, whose arguments are JSON in the text; the others are XML or Python.
+_AS_JSON = {
+    json_tools.parse_tool_call: HERMES,
+    mistral.parse_tool_call: MISTRAL,
+    kimi_k2.parse_tool_call: KIMI,
+}
+_DECODER = json.JSONDecoder()
 
 
 def own_notation(tokenizer: Any) -> tuple[str, str, Any] | None:
@@ -33,14 +42,33 @@ def parse_tool_calls(
 ) -> tuple[str, list[ToolCall]]:
     """See `backends.base.LoadedModel.parse_tool_calls`. Raises BackendError."""
     start, end, parser = _notation(tokenizer)
-    rest, calls = "", []
-    while start in text:
-        before, _, text = text.partition(start)
-        # Notations without an end mark, such as Mistral's, reach to the next beginning.
-        body, closed, text = text.partition(end) if end else (text, "end", "")
+    rest, calls, left = "", [], text
+    while start in left:
+        before, _, left = left.partition(start)
+        # Notations without an end mark, such as Mistral's, reach to the end of the answer.
+        body, closed, left = _divided(left, end, parser) if end else (left, "end", "")
         rest += before
         calls += _read_calls(parser, body, tools, cut=not closed)
-    return (rest + text).strip(), calls
+    if calls and (written := _AS_JSON.get(parser)):
+        calls = as_written(calls, text, written)
+    return (rest + left).strip(), calls
+
+
+def call_reader(tokenizer: Any) -> CallReader | None:
+    """See `backends.base.LoadedModel.call_reader`."""
+    *_, parser = _notation(tokenizer)
+    written = _AS_JSON.get(parser)
+    return JSONCalls(written) if written else None
+
+
+def _divided(text: str, end: str, parser: Any) -> tuple[str, str, str]:
+    """As `text.partition(end)`, but for an end mark that stands within the strings of a call."""
+    at = 0
+    if parser is json_tools.parse_tool_call:
+        with suppress(ValueError):
+            _, at = _DECODER.raw_decode(text, len(text) - len(text.lstrip()))
+    body, closed, rest = text[at:].partition(end)
+    return text[:at] + body, closed, rest
 
 
 def tool_grammar(

@@ -24,7 +24,7 @@ from inference.gateway.request import Caller, GenerationRequest, answered_by, fo
 from inference.gateway.together import together
 from inference.gateway.vectors import shortened
 from inference.models import InferenceRequest
-from inference.protocol import Count, Done, Embed, Queued, Started
+from inference.protocol import Chunk, Count, Done, Embed, Queued, Read, Started
 from registry.errors import HubError
 from registry.promotion.resolve import Served, resolve
 
@@ -75,15 +75,22 @@ async def _answer(
                 record.note(event)
                 if isinstance(event, Done):
                     await record.write()  # a client that has the answer also finds its row
-                    if request.one_call:
-                        event = replace(event, tool_calls=event.tool_calls[:1])
-                yield index, event
+                yield index, _first_call(event) if request.one_call else event
     except Exception as error:
         _fail(record, error)
         raise
     finally:
         _end(span, record)
         await record.write()
+
+
+def _first_call[E: (Started, Read, Chunk, Done)](event: E) -> E:
+    """Without the calls after the first."""
+    if isinstance(event, Done):
+        return replace(event, tool_calls=event.tool_calls[:1])
+    if isinstance(event, Chunk) and event.calls:
+        return replace(event, calls=[one for one in event.calls if one["number"] == 0])
+    return event
 
 
 async def generate_unlogged(

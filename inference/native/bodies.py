@@ -155,7 +155,8 @@ def started(served: Served, event: Started) -> dict[str, Any]:
 def delta(chunk: Chunk) -> dict[str, Any]:
     logprobs = {} if chunk.logprobs is None else {"logprobs": chunk.logprobs}
     thoughts = {"thoughts": chunk.thoughts} if chunk.thoughts else {}
-    return {"event": "delta", "text": chunk.text, **thoughts, **logprobs}
+    calls = {"calls": chunk.calls} if chunk.calls else {}
+    return {"event": "delta", "text": chunk.text, **thoughts, **calls, **logprobs}
 
 
 def done(served: Served, event: Done) -> dict[str, Any]:

@@ -68,6 +68,13 @@ context length: `max_model_len`, or Anthropic's `max_input_tokens`.
 model wrote in `failed_generation` beside the message; in a stream it is the last event. It is not \
 500, because clients retry those automatically. A call cut short by the token limit is not an \
 error: the finish reason is `length` (`max_tokens`) and the start of the call is in the text.
+- In a stream a tool call comes as the model writes it, its name first and then its arguments piece by \
+piece, letter for letter as in an answer that does not stream, wherever arguments are written as JSON: in the \
+notations of Hermes and Qwen, Mistral and Kimi K2, and in words. Where they are XML or Python, or a call has \
+another order than name, arguments, the call comes whole at the end, and so does the input of a custom \
+tool. Pieces are sent before the whole call is known: if it turns out to be broken, the error follows them, \
+and if it is cut off, the reason `length` and the start of the call as text; a client must not run a call \
+before the stream says `tool_calls` (`tool_use`, `response.completed`).
 - An earlier call whose arguments were cut off is taken back as the text that it was, and so is its \
 result.
 - Tools work with every chat template. One that knows no tools, or writes calls in a way that the hub \

@@ -21,6 +21,7 @@ from mlx_lm.models.cache import make_prompt_cache
 
 from backends.base import (
     BackendError,
+    CallReader,
     Context,
     Delta,
     Grammar,
@@ -60,7 +61,7 @@ from backends.mlx.serving.reading import chunk_of, read, told
 from backends.mlx.serving.rows import Pieces, Row, vocabulary_size
 from backends.mlx.serving.speculative import Draft, SoloLane
 from backends.mlx.threads import clear_streams_at_end
-from backends.mlx.tool_calls import parse_tool_calls, tool_grammar
+from backends.mlx.tool_calls import call_reader, parse_tool_calls, tool_grammar
 from backends.prompts import room_after
 from backends.text import StopText
 
@@ -287,6 +288,9 @@ class MLXModel:
         self, text: str, tools: Sequence[dict[str, Any]]
     ) -> tuple[str, list[ToolCall]]:
         return parse_tool_calls(self._tokenizer, self.name, text, tools)
+
+    def call_reader(self) -> CallReader | None:
+        return call_reader(self._tokenizer)
 
     def tool_grammar(
         self, tools: Sequence[dict[str, Any]], otherwise: Grammar | None = None

@@ -52,7 +52,8 @@ class Row:
             else:
                 self.prompt = list(request.tokens) or model.encode_text(request.text)
             self.prompt_tokens = len(self.prompt)
-            self._answer = AnswerText(request.tools, request.sampling.logprobs, marks)
+            reader = model.call_reader() if request.tools else None
+            self._answer = AnswerText(request.tools, request.sampling.logprobs, marks, reader)
         return self.prompt
 
     def sampling(self, model: LoadedModel) -> Sampling:

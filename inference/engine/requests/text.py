@@ -7,6 +7,7 @@ from typing import Any
 
 from backends.base import (
     BackendError,
+    CallReader,
     Delta,
     FinishReason,
     LoadedModel,
@@ -17,7 +18,7 @@ from backends.base import (
 )
 from backends.text import StopText
 from backends.thoughts import Divider
-from inference.protocol import Called, Chunk, ReadToken, TokenInfo, ToolUseFailed
+from inference.protocol import Called, CalledPiece, Chunk, ReadToken, TokenInfo, ToolUseFailed
 
 # How a call starts in the templates whose calls mlx-lm can parse.
 MARKERS = (
@@ -55,20 +56,22 @@ def prompt_tokens(tokens: Sequence[PromptToken]) -> list[ReadToken]:
 
 
 class AnswerText:
-    """Takes deltas, gives chunks. With tools, what may be a call is held back until the end. Without
-    `marks` there are no thoughts: a text is continued."""
+    """Takes deltas, gives chunks. With tools, what may be a call is held back until the end, but for the
+    pieces of it that `reader` knows. Without `marks` there are no thoughts: a text is continued."""
 
     def __init__(
         self,
         tools: Sequence[dict[str, Any]],
         with_logprobs: bool,
         marks: ThoughtMarks | None = None,
+        reader: CallReader | None = None,
     ) -> None:
         self.thought_tokens = 0
         self._divider = None
         if marks is not None:
             self._divider = Divider(marks.open, marks.close, opened=marks.opened)
         self._tools = tools
+        self._reader = reader
         self._with_logprobs = with_logprobs
         self._logprobs: list[TokenInfo] = []
         self._marks = StopText(MARKERS if tools else ())
@@ -91,8 +94,14 @@ class AnswerText:
             return self._chunk(words, thoughts)
         if not self._whole and words.lstrip().startswith("{"):
             self._marks.stopped = True  # some templates write a call as bare JSON
+        called = self._called(words)
+        return self._chunk(self._marks.push(words), thoughts, called, hold=self._marks.stopped)
+
+    def _called(self, words: str) -> list[CalledPiece]:
+        """What the next words of the answer say of its calls."""
         self._whole.append(words)
-        return self._chunk(self._marks.push(words), thoughts, hold=self._marks.stopped)
+        pieces = self._reader.push(words) if self._reader else []
+        return [{"number": p.number, "name": p.name, "arguments": p.arguments} for p in pieces]
 
     def _divided(self, text: str) -> tuple[str, str]:
         """(thoughts, words) that may be shown now."""
@@ -113,7 +122,7 @@ class AnswerText:
         thoughts, words = self._divider.flush() if self._divider else ("", "")
         if not self._tools:
             return self._chunk(words, thoughts, hold=True), []
-        self._whole.append(words)
+        pieces = self._called(words)
         whole = "".join(self._whole)
         try:
             rest, calls, unfinished = *model.parse_tool_calls(whole, self._tools), ""
@@ -122,11 +131,11 @@ class AnswerText:
                 raise ToolUseFailed(str(error), whole) from error
             rest, calls, unfinished = self._parse_cut(whole, model)
         if not calls:
-            return self._chunk(whole[self._shown :], thoughts), []
+            return self._chunk(whole[self._shown :], thoughts, pieces), []
         # The text beside the calls, without what was sent already.
         beside = rest[self._shown :] if rest.startswith(whole[: self._shown].strip()) else ""
         called: list[Called] = [{"name": c.name, "arguments": c.arguments} for c in calls]
-        return self._chunk(beside + unfinished, thoughts), called
+        return self._chunk(beside + unfinished, thoughts, pieces), called
 
     def _parse_cut(self, whole: str, model: LoadedModel) -> tuple[str, list[ToolCall], str]:
         """Text and calls before the last start of a call, and the text from there on."""
@@ -136,9 +145,16 @@ class AnswerText:
         except BackendError:
             return "", [], whole
 
-    def _chunk(self, text: str, thoughts: str = "", hold: bool = False) -> Chunk | None:
+    def _chunk(
+        self,
+        text: str,
+        thoughts: str = "",
+        calls: list[CalledPiece] | None = None,
+        hold: bool = False,
+    ) -> Chunk | None:
+        """With `hold` log-probabilities alone are no reason to send one."""
         self._shown += len(text)
         if not text and not thoughts and (hold or not self._logprobs):
-            return None
+            return Chunk("", calls=calls) if calls else None
         logprobs, self._logprobs = self._logprobs, []
-        return Chunk(text, logprobs or None, thoughts)
+        return Chunk(text, logprobs or None, thoughts, calls or [])

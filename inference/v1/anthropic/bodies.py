@@ -11,7 +11,7 @@ from inference.gateway.answer import Answer, Stream
 from inference.gateway.record import correlation_id
 from inference.gateway.request import answered_by
 from inference.gateway.streaming import frame, one_line
-from inference.protocol import Called, Chunk, Done
+from inference.protocol import Chunk, Done
 from inference.v1.errors import failed
 from registry.errors import HubError
 from registry.promotion.resolve import Served
@@ -68,7 +68,7 @@ def message(answer: Answer) -> dict[str, Any]:
     if answer.text:
         content.append({"type": "text", "text": answer.text})
     for call in answer.done.tool_calls:
-        content.append({**_tool_use(call), "input": json.loads(call["arguments"] or "{}")})
+        content.append({**_tool_use(call["name"]), "input": json.loads(call["arguments"] or "{}")})
     return {
         **_head(answer.served, answer.request_id),
         "content": content,
@@ -86,8 +86,8 @@ def _head(served: Served, request_id: str) -> dict[str, Any]:
     }
 
 
-def _tool_use(call: Called) -> dict[str, Any]:
-    return {"type": "tool_use", "id": f"toolu_{uuid.uuid4().hex[:24]}", "name": call["name"]}
+def _tool_use(name: str) -> dict[str, Any]:
+    return {"type": "tool_use", "id": f"toolu_{uuid.uuid4().hex[:24]}", "name": name}
 
 
 def _signature(request_id: str) -> str:
@@ -102,6 +102,7 @@ class Events:
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
         self._blocks = 0
+        self._begun = 0  # calls
         self._open = ""  # the kind of the block that has started
 
     def start(self) -> list[bytes]:
@@ -121,6 +122,8 @@ class Events:
             events = self._opened("thinking", {"thinking": "", "signature": ""})
             delta = {"type": "thinking_delta", "thinking": chunk.thoughts}
             events += _event("content_block_delta", index=self._blocks, delta=delta)
+        for piece in chunk.calls:
+            events += self._called(**piece)
         if not chunk.text:
             return events
         return (
@@ -134,11 +137,11 @@ class Events:
         )
 
     def end(self, index: int, done: Done) -> list[bytes]:
-        frames = [self._stop_block()] if self._open else []
-        for call in done.tool_calls:
-            frames.append(self._start_block({**_tool_use(call), "input": {}}))
-            delta = {"type": "input_json_delta", "partial_json": call["arguments"]}
-            frames.append(_event("content_block_delta", index=self._blocks, delta=delta))
+        frames = []
+        for number, call in enumerate(done.tool_calls):
+            if number >= self._begun:  # else its pieces were sent
+                frames.append(self._called(number, **call))
+        if self._open:
             frames.append(self._stop_block())
         frames.append(_event("message_delta", delta=_stopped(done), usage=_usage(done)))
         return [*frames, _event("message_stop")]
@@ -148,6 +151,19 @@ class Events:
 
     def fail(self, problem: HubError) -> bytes:
         return frame(failed(problem, error), event="error")
+
+    def _called(self, number: int, name: str, arguments: str) -> bytes:
+        """More of a call; its block ends with the next block, or with the message."""
+        events = b""
+        if number >= self._begun:
+            self._begun = number + 1
+            events = self._stop_block() if self._open else b""
+            self._open = "tool_use"
+            events += self._start_block({**_tool_use(name), "input": {}})
+        if arguments:
+            delta = {"type": "input_json_delta", "partial_json": arguments}
+            events += _event("content_block_delta", index=self._blocks, delta=delta)
+        return events
 
     def _opened(self, kind: str, empty: dict[str, Any]) -> bytes:
         """What begins a block of that kind, unless it is the one that has started."""

@@ -208,6 +208,7 @@ class ChatChunks:
     def __init__(self, stream: Stream, request: GenerationRequest, include_usage: bool) -> None:
         head = _head(self._kind, self._prefix, stream.served, stream.started.request_id)
         self._request = request
+        self._begun = [0] * request.answers  # calls of each answer
         self._include_usage = include_usage
         self._ends: list[tuple[int, Done]] = []
         self._head = json_text(head)[:-1]
@@ -225,25 +226,34 @@ class ChatChunks:
         return [self._choice(index, delta=role) for index in range(self._request.answers)]
 
     def chunk(self, index: int, chunk: Chunk) -> bytes:
-        thoughts = b""
+        before = b""
         if chunk.thoughts:
-            thoughts = self._choice(index, delta={"reasoning_content": chunk.thoughts})
+            before = self._choice(index, delta={"reasoning_content": chunk.thoughts})
+        for piece in chunk.calls:
+            before += self._called(index, **piece)
         if chunk.logprobs is not None:
             logprobs = _chat_logprobs(chunk.logprobs)
-            return thoughts + self._choice(index, delta={"content": chunk.text}, logprobs=logprobs)
-        return thoughts + self._text(index, chunk.text) if chunk.text else thoughts
+            return before + self._choice(index, delta={"content": chunk.text}, logprobs=logprobs)
+        return before + self._text(index, chunk.text) if chunk.text else before
 
     def end(self, index: int, done: Done) -> list[bytes]:
         self._ends.append((index, done))
         deltas = []
-        for number, call in enumerate(_tool_calls(done.tool_calls)):
-            # As OpenAI sends it: who is called, then what with.
-            function = call["function"]
-            named = {**call, "index": number, "function": {**function, "arguments": ""}}
-            deltas.append(self._choice(index, delta={"tool_calls": [named]}))
-            rest = {"index": number, "function": {"arguments": function["arguments"]}}
-            deltas.append(self._choice(index, delta={"tool_calls": [rest]}))
+        for number, call in enumerate(done.tool_calls):
+            if number >= self._begun[index]:  # else its pieces were sent
+                deltas += [
+                    self._called(index, number, call["name"]),
+                    self._called(index, number, arguments=call["arguments"]),
+                ]
         return [*deltas, self._choice(index, finish_reason=done.finish_reason)]
+
+    def _called(self, index: int, number: int, name: str = "", arguments: str = "") -> bytes:
+        """As OpenAI sends it: who is called, then what with."""
+        call: dict[str, Any] = {"function": {"arguments": arguments}}
+        if number >= self._begun[index]:
+            self._begun[index] = number + 1
+            [call] = _tool_calls([{"name": name, "arguments": arguments}])
+        return self._choice(index, delta={"tool_calls": [{"index": number, **call}]})
 
     def finish(self) -> list[bytes]:
         done = frame("[DONE]")

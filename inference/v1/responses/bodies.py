@@ -130,6 +130,11 @@ class Items:
         logprobs = described(tokens) if self._with_logprobs else []
         return {"type": "output_text", "annotations": [], "logprobs": logprobs, "text": text}
 
+    def is_custom(self, name: str) -> bool:
+        """Whether a call of that name is one of a custom tool."""
+        tool = self._offered.get(name)
+        return tool is not None and isinstance(tool.tool, CustomTool)
+
     def call(self, call: Called) -> dict[str, Any]:
         """By the name and in the form that its client knows the tool."""
         tool = self._offered.get(call["name"])

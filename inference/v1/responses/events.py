@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from json.encoder import encode_basestring  # written in C; an encoder is not built for each token
 from typing import Any
 
 from inference.gateway.answer import Stream
 from inference.gateway.streaming import frame, one_line
-from inference.protocol import Chunk, Done, TokenInfo
+from inference.protocol import Called, Chunk, Done, TokenInfo
 from inference.v1.errors import failed
 from inference.v1.logprobs import described
 from inference.v1.responses.bodies import Items, beginning, ending, made_id
@@ -28,7 +29,9 @@ class Events:
         self._response = beginning(asked, stream.served, stream.started.request_id)
         self._output: list[dict[str, Any]] = []  # the items that are complete
         self._number = 0
-        self._open = ""  # "reasoning" or "message", while one has started
+        self._open = ""  # "reasoning", "message" or "call", while one has started
+        self._begun = 0  # calls, and the item of the one that has started:
+        self._call: dict[str, Any] = {}
         self._id = ""
         self._written: list[str] = []  # of the item that has started
         self._tokens: list[TokenInfo] = []
@@ -44,6 +47,8 @@ class Events:
         events = b""
         if chunk.thoughts:
             events = self._opened("reasoning") + self._thoughts(chunk.thoughts)
+        for piece in chunk.calls:
+            events += self._called(**piece)
         if not chunk.text and not chunk.logprobs:
             return events
         events += self._opened("message")
@@ -61,8 +66,9 @@ class Events:
         says = any(item["type"] == "message" for item in self._output)
         if not says and self._items.says_something("", done, self._thought):
             frames += [self._opened("message"), self._closed()]
-        for call in done.tool_calls:
-            frames += self._called(self._items.call(call))
+        for number, call in enumerate(done.tool_calls):
+            if number >= self._begun:  # else its pieces were sent
+                frames.append(self._begin_call(number, call) + self._closed())
         self._response |= ending(done, self._output)
         self._keep(self._output)
         kind = f"response.{self._response['status']}"
@@ -107,6 +113,8 @@ class Events:
         if not self._open:
             return b""
         text, kind, self._open = "".join(self._written), self._open, ""
+        if kind == "call":
+            return self._close_call()
         if kind == "message":
             item = self._items.message(text, self._tokens, self._id)
             [part] = item["content"]
@@ -122,21 +130,48 @@ class Events:
         self._output.append(item)
         return events
 
-    def _called(self, item: dict[str, Any]) -> list[bytes]:
-        """A call, of which all is known at once."""
-        custom = item["type"] == "custom_tool_call"
-        kind = "custom_tool_call_input" if custom else "function_call_arguments"
-        field = "input" if custom else "arguments"
-        place = {"item_id": item["id"], "output_index": len(self._output)}
-        written = item[field]
-        frames = [
-            self._item_event("added", {**item, field: "", "status": "in_progress"}),
-            self._event(f"response.{kind}.delta", **place, delta=written),
-            self._event(f"response.{kind}.done", **place, **{field: written}, name=item["name"]),
-            self._item_event("done", item),
-        ]
+    def _called(self, number: int, name: str, arguments: str) -> bytes:
+        """More of a call. The input of a custom tool is known with the last of its arguments only, so
+        that it, and for their order all after it, come whole."""
+        if number < self._begun:
+            return self._call_delta(arguments)
+        if number > self._begun or not name or self._items.is_custom(name):
+            return b""
+        return self._begin_call(number, {"name": name, "arguments": arguments})
+
+    def _begin_call(self, number: int, call: Called) -> bytes:
+        ended = self._closed()
+        self._begun = number + 1
+        self._open, self._written = "call", []
+        self._call = self._items.call(call)
+        _, field = _call_parts(self._call)
+        written = self._call[field]
+        added = {**self._call, field: "", "status": "in_progress"}
+        return ended + self._item_event("added", added) + self._call_delta(written)
+
+    def _call_delta(self, written: str) -> bytes:
+        if not written:
+            return b""
+        self._written.append(written)
+        kind, _ = _call_parts(self._call)
+        return self._event(f"response.{kind}.delta", **self._call_place, delta=written)
+
+    def _close_call(self) -> bytes:
+        """One whose arguments are not whole was cut off."""
+        kind, field = _call_parts(self._call)
+        written = "".join(self._written)
+        item = {**self._call, field: written}
+        if field == "arguments" and not _is_json(written):
+            item["status"] = "incomplete"
+        told = {field: written, "name": item["name"]}
+        events = self._event(f"response.{kind}.done", **self._call_place, **told)
+        events += self._item_event("done", item)
         self._output.append(item)
-        return frames
+        return events
+
+    @property
+    def _call_place(self) -> dict[str, Any]:
+        return {"item_id": self._call["id"], "output_index": len(self._output)}
 
     # ----------------------------------------------------------------- events
 
@@ -179,6 +214,21 @@ class Events:
         self._number += 1
         data = {"type": kind, "sequence_number": self._number - 1, **fields}
         return frame(data, event=kind)
+
+
+def _call_parts(item: dict[str, Any]) -> tuple[str, str]:
+    """(the name of its events, the field that the model writes)."""
+    if item["type"] == "custom_tool_call":
+        return "custom_tool_call_input", "input"
+    return "function_call_arguments", "arguments"
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _problem(

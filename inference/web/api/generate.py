@@ -55,7 +55,8 @@ async def infer(request: HttpRequest, payload: InferenceIn) -> dict[str, Any]:
 )
 async def stream(request: HttpRequest, payload: InferenceIn) -> StreamingHttpResponse:
     """Events `started`, `delta` (as many as there are pieces), and `done` or `error`. An error
-    before the first event is an ordinary error answer."""
+    before the first event is an ordinary error answer. A `delta` may have `calls`, the pieces of a tool
+    call: `{"number": 0, "name": "weather", "arguments": ""}`, then pieces of its arguments."""
     started = await generation.stream(payload.request(), Caller.of(request, NATIVE))
     return event_stream(started, bodies.Events(started))
 

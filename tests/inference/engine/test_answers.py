@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from backends.base import BackendError, Delta, FinishReason, Sampling, TokenLogprob, ToolCall
+from backends.call_pieces import HERMES, JSONCalls
 from backends.fake import FakeBackend
 from inference.engine.requests.text import AnswerText
 from inference.gateway import client
@@ -86,6 +87,25 @@ def test_a_call_that_the_limit_cut_is_text_beside_the_whole_ones() -> None:
     assert chunk is not None
     assert "".join([*texts, chunk.text]) == "Look. <tool_call>{"
     assert [call["arguments"] for call in calls] == ["{}"]
+
+
+def test_a_call_comes_in_pieces_while_its_text_is_held_back() -> None:
+    answer = AnswerText([WEATHER], with_logprobs=True, reader=JSONCalls(HERMES))
+    texts = ["I look. ", '<tool_call>{"name": "weather", "arguments": {"ci', 'ty": 1}', "}</tool_call>"]
+    chunks = [answer.take(Delta("a", text, 1, -0.5)) for text in texts]
+    assert [chunk and (chunk.text, [*map(tuple_of, chunk.calls)]) for chunk in chunks] == [
+        ("I look. ", []),
+        ("", [(0, "weather", ""), (0, "", '{"ci')]),
+        ("", [(0, "", 'ty": 1}')]),
+        None,
+    ]
+    last, _ = finish(answer)
+    logprobs = [token for chunk in (*chunks, last) if chunk for token in chunk.logprobs or []]
+    assert len(logprobs) == len(texts)
+
+
+def tuple_of(piece: Any) -> tuple[int, str, str]:
+    return piece["number"], piece["name"], piece["arguments"]
 
 
 def test_without_tools_nothing_is_held_back() -> None:
