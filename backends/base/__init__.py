@@ -5,6 +5,7 @@ everything above them can be tested without weights.
 """
 
 from backends.base.backend import Backend
+from backends.base.embedding import ENCODERS, POOLINGS, Embedder, Pooling
 from backends.base.errors import (
     BackendError,
     BadExample,
@@ -68,7 +69,9 @@ from backends.base.training import (
 )
 
 __all__ = [
+    "ENCODERS",
     "MEASURED",
+    "POOLINGS",
     "Arithmetic",
     "Backend",
     "BackendError",
@@ -79,6 +82,7 @@ __all__ = [
     "Context",
     "Delta",
     "DeviceInfo",
+    "Embedder",
     "Evaluated",
     "Evaluating",
     "Examination",
@@ -97,6 +101,7 @@ __all__ = [
     "Message",
     "OutOfMemory",
     "Piece",
+    "Pooling",
     "PromptToken",
     "PromptTooLong",
     "RenderedExample",

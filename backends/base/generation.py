@@ -295,10 +295,15 @@ class LoadedModel(Protocol):
         ...
 
     def embed(self, prompts: Sequence[Sequence[int]], adapter: Path | None) -> list[list[float]]:
-        """One vector of unit length for each prompt: the mean of the last hidden states.
+        """One vector for each prompt: of unit length, and the mean of the last hidden states, where the
+        model is not made for embeddings and says otherwise (see `Embedder`).
 
         Raises PromptTooLong, UnsupportedModel.
         """
+        ...
+
+    def needed_to_embed(self, prompts: Sequence[Sequence[int]]) -> int:
+        """Bytes that `embed` takes for a while, an estimate."""
         ...
 
     def likelihoods(
@@ -309,6 +314,10 @@ class LoadedModel(Protocol):
 
         Raises PromptTooLong, and BackendError for an answer that the template refuses.
         """
+        ...
+
+    def needed_for_answers(self, prompt: Sequence[int], answers: Sequence[str]) -> int:
+        """Bytes that `likelihoods` takes for a while, an estimate. Raises as it does."""
         ...
 
     def add_adapter(self, path: Path) -> None:

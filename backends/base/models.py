@@ -21,13 +21,15 @@ class DeviceInfo:
 
 @dataclass(frozen=True)
 class ImportedModel:
-    """A normal MLX model folder that the importer has written."""
+    """A normal MLX model folder that the importer has written. `pooling` is set for a model that makes
+    vectors alone; see `Embedder`."""
 
     path: Path
     architecture: str  # "llama", "qwen2", …
     quantization: str  # "float32", "bfloat16", "4-bit (group 64)", …
     parameters: int
     context_length: int
+    pooling: str = ""
 
 
 @dataclass(frozen=True)

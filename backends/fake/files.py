@@ -12,7 +12,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from backends.base import ImportedModel, UnsupportedModel
+from backends.base import Embedder, ImportedModel, UnsupportedModel
 from backends.litter import tidy
 
 LAYERS, WIDTH = 2, 16
@@ -70,6 +70,7 @@ def inspect(folder: Path) -> ImportedModel:
         quantization="float32",
         parameters=sum(prod(shape) for path in weights for shape in _shapes(path)),
         context_length=context_length,
+        pooling=how.pooling if (how := Embedder.of(folder, architecture)) else "",
     )
 
 

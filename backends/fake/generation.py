@@ -168,6 +168,12 @@ class FakeModel:
             room_after(prompt, self.context_length, self.name)
         return [_embedding(prompt, self._adapter_digest(adapter)) for prompt in prompts]
 
+    def needed_to_embed(self, prompts: Sequence[Sequence[int]]) -> int:
+        return BYTES_PER_TOKEN * sum(map(len, prompts))
+
+    def needed_for_answers(self, prompt: Sequence[int], answers: Sequence[str]) -> int:
+        return BYTES_PER_TOKEN * len(answers) * len(prompt)
+
     def likelihoods(
         self, prompt: Sequence[int], answers: Sequence[str], adapter: Path | None
     ) -> list[float]:

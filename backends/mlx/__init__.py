@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from backends.base import (
     DeviceInfo,
+    Embedder,
     Examination,
     Fidelity,
     ImportedModel,
@@ -134,6 +135,12 @@ class MLXBackend:
             SERVING_CACHE if own is None else min(own, SERVING_CACHE), options.budget_bytes
         )
         return_large_blocks()
+        from backends.mlx.files.config import find_architecture, read_json
+
+        if Embedder.of(base, find_architecture(read_json(base / "config.json"))):
+            from backends.mlx.embedding.model import load_embedder
+
+            return load_embedder(base)
         from backends.mlx.serving.generation import load_model
 
         return load_model(base, adapter, options)

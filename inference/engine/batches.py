@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
-from inference.engine.failures import failure, out_of_budget, too_late
+from inference.engine.failures import failure, no_room_for_texts, out_of_budget, too_late
 from inference.engine.memory.residents import Resident, Residents
 from inference.engine.requests.places import Place
 from inference.engine.requests.rendering import Rendering
@@ -51,7 +51,14 @@ class Batches:
             prompt = self.rendering.limited(lambda: row.encode(model))
             context = row.context
             fits_context = len(prompt) < model.context_length  # else `insert` says why
-            if fits_context and not self._residents.has_room_for(resident, context):
+            labels = row.request.labels
+            if labels and fits_context:
+                needed = model.needed_for_answers(prompt, labels)
+                if not self._residents.has_room_aside(resident, needed):
+                    if may_wait:
+                        return False
+                    raise no_room_for_texts(needed, self._residents.taken)
+            elif fits_context and not self._residents.has_room_for(resident, context):
                 if may_wait:
                     return False
                 # One whose length nobody chose ends where the memory does.
@@ -59,7 +66,7 @@ class Batches:
                 may_begin = row.request.cut_late and self._residents.has_room_for(resident, least)
                 if not may_begin:
                     raise out_of_budget(context.whole, self._residents.taken)
-            if labels := row.request.labels:
+            if labels:
                 # Between two steps, as vectors are: the other rows wait for it.
                 cached, started = 0, row.started(0)
                 found = model.likelihoods(prompt, labels, row.place.shared_adapter)
@@ -213,14 +220,27 @@ class Batches:
         return resident
 
     def embed(self, place: Place, texts: Sequence[str]) -> tuple[list[list[float]], int]:
-        """Vectors, and how many tokens the texts have."""
+        """Vectors, and how many tokens the texts have. Texts for which there is no memory together are
+        read one by one. Raises Unavailable where it has none for one of them."""
         resident = self._residents.get(place)
         prompts = [resident.model.encode_text(text) for text in texts]
-        vectors = resident.model.embed(prompts, place.shared_adapter)
+        together = self._fit(resident, prompts)
+        vectors: list[list[float]] = []
+        for part in [prompts] if together else [[prompt] for prompt in prompts]:
+            if not together and not self._fit(resident, part):
+                needed = resident.model.needed_to_embed(part)
+                raise no_room_for_texts(needed, self._residents.taken)
+            vectors += resident.model.embed(part, place.shared_adapter)
+        resident.touch()
         tokens = sum(map(len, prompts))
         self.counts["requests"] += 1
         self.counts["prompt_tokens"] += tokens
         return vectors, tokens
+
+    def _fit(self, resident: Resident, prompts: Sequence[Sequence[int]]) -> bool:
+        # Texts that are too long are refused by the model, which says so.
+        read = [prompt for prompt in prompts if len(prompt) < resident.model.context_length]
+        return self._residents.has_room_aside(resident, resident.model.needed_to_embed(read))
 
     def count(self, place: Place, chat: Count) -> int:
         """How many tokens a chat has."""

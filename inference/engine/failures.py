@@ -35,6 +35,15 @@ def out_of_budget(tokens: int, taken: Taken) -> Unavailable:
     )
 
 
+def no_room_for_texts(needed: int, taken: Taken) -> Unavailable:
+    beside = f", of which {taken.by} takes {human(taken.nbytes)}" if taken.nbytes else ""
+    return Unavailable(
+        f"Reading these texts needs {human(needed)} beside the model, which the memory budget does not "
+        f"have now{beside}; try again soon, or send shorter texts.",
+        10,
+    )
+
+
 def too_late(row: Row) -> Failed:
     """The request missed its deadline."""
     moment = f"after {row.completion_tokens} tokens" if row.prompt_tokens else "while it waited"

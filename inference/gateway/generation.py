@@ -22,7 +22,7 @@ from inference.gateway.database import in_thread
 from inference.gateway.record import Record, correlation_id
 from inference.gateway.request import Caller, GenerationRequest, answered_by, folders
 from inference.gateway.together import together
-from inference.gateway.vectors import shortened
+from inference.gateway.vectors import prompted, shortened
 from inference.models import InferenceRequest
 from inference.protocol import Chunk, Count, Done, Embed, Queued, Read, Started
 from registry.errors import HubError
@@ -36,7 +36,7 @@ EMBED_AT_ONCE = 32  # texts in one line to the engine, so that no line grows bey
 
 async def generate(request: GenerationRequest, caller: Caller) -> list[Answer]:
     """All answers, whole and in order. Raises HubError; being cancelled stops the engine too."""
-    served = await aresolve(request.model)
+    served = await _writer(request.model)
     events = _events(served, request, caller, streamed=False)
     return await collect(served, events, request.answers)
 
@@ -44,11 +44,18 @@ async def generate(request: GenerationRequest, caller: Caller) -> list[Answer]:
 async def stream(request: GenerationRequest, caller: Caller) -> Stream:
     """The answers, piece by piece, once the first has started. Raises HubError until then, and
     from its `events` afterwards."""
-    served = await aresolve(request.model)
+    served = await _writer(request.model)
     events = _events(served, request, caller, streamed=True)
     _, started = await anext(events)
     assert isinstance(started, Started), "an answer starts with Started or an exception"
     return Stream(served, started, events)
+
+
+async def _writer(model: str) -> Served:
+    """What answers under that name. Raises HubError, also for what makes nothing but vectors."""
+    served = await aresolve(model)
+    served.base.refuse_embedding_model()
+    return served
 
 
 def _events(
@@ -84,7 +91,7 @@ async def _answer(
         await record.write()
 
 
-def _first_call[E: (Started, Read, Chunk, Done)](event: E) -> E:
+def _first_call(event: Started | Read | Chunk | Done) -> Started | Read | Chunk | Done:
     """Without the calls after the first."""
     if isinstance(event, Done):
         return replace(event, tool_calls=event.tool_calls[:1])
@@ -121,14 +128,20 @@ class Embeddings:
 
 
 async def embed(
-    model: str, texts: Sequence[str], caller: Caller, dimensions: int | None = None
+    model: str,
+    texts: Sequence[str],
+    caller: Caller,
+    dimensions: int | None = None,
+    prompt_name: str | None = None,
 ) -> Embeddings:
     """A vector for each of `texts`, of `dimensions` numbers (None: of the model's width); logged like
-    an answer without tokens.
+    an answer without tokens. `prompt_name` is one of the model's own prompts, which comes before
+    every text; by default it is the one that the model says is always used, if any.
 
     Raises HubError; being cancelled stops the engine too.
     """
     served = await aresolve(model)
+    texts = await asyncio.to_thread(prompted, texts, prompt_name, served)
     record = Record(served, GenerationRequest(model, [""], Sampling(max_tokens=0)), caller)
     attributes = _attributes(record, "embeddings")
     span = tracer.start_span("embeddings", kind=SpanKind.CLIENT, attributes=attributes)
@@ -171,7 +184,7 @@ async def count_tokens(
     template: Mapping[str, Any],
 ) -> int:
     """How many tokens a chat has before its answer. Raises HubError."""
-    base, adapter = folders(await aresolve(model))
+    base, adapter = folders(await _writer(model))
     request = Count(
         correlation_id=correlation_id(),
         base=base,

@@ -8,7 +8,28 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from backends.base import Embedder, UnsupportedModel
 from registry.errors import Invalid
+from registry.promotion.resolve import Served
+
+
+def prompted(texts: Sequence[str], name: str | None, served: Served) -> Sequence[str]:
+    """The texts as the model was trained to read them. Raises Invalid for a prompt that it does not
+    have, or a folder that cannot be read any more."""
+    if not served.base.embeds_only and name is None:
+        return texts
+    try:
+        how = Embedder.of(served.base_path, served.base.architecture) or Embedder()
+    except UnsupportedModel as error:
+        raise Invalid(str(error)) from error
+    try:
+        return [how.prompted(text, name) for text in texts]
+    except KeyError:
+        known = ", ".join(how.prompts) or "none; put the words that it needs before your texts"
+        wanted = how.default if name is None else name
+        raise Invalid(
+            f"prompt_name {wanted!r}: {served.label} has no such prompt. It has: {known}."
+        ) from None
 
 
 def shortened(

@@ -14,7 +14,8 @@ def offered(q: str) -> list[Name]:
     an alias follows an `@`: `calendar@0.2`."""
     model, at, selector = q.strip().partition("@")
     names = served_names(model.removeprefix("base:"), MODELS_SEARCHED)
-    found = [name for name in names if q.strip().lower() in name.label.lower()]
+    writing = (name for name in names if not name.pooling)
+    found = [name for name in writing if q.strip().lower() in name.label.lower()]
     if at and not found:
         found = _numbered(model, selector)
     return found[:OFFERED]
@@ -39,7 +40,7 @@ def newest() -> str:
     version = ready.select_related("model").order_by("-pk").first()
     if version is not None:
         return str(version)
-    base = BaseModel.objects.order_by("pk").first()
+    base = BaseModel.objects.filter(pooling="").order_by("pk").first()
     return f"base:{base.name}" if base else ""
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from django.http import HttpRequest
 
+from backends.base import POOLINGS, Pooling
 from registry.promotion.resolve import Name
 
 
@@ -33,6 +34,8 @@ def _openai(name: Name) -> dict[str, Any]:
         "created": int(name.created_at.timestamp()),
         "owned_by": "mlx-model-hub",
         "max_model_len": name.context_length or None,  # as vLLM has it
+        "embeddings": POOLINGS[cast(Pooling, name.pooling or "mean")],
+        "embeddings_only": bool(name.pooling),
     }
 
 

@@ -22,6 +22,8 @@ import httpx
 from registry.errors import Invalid, NotFound, Unavailable
 
 _WANTED = ("*.json", "model*.safetensors", "*.jinja", "*.txt", "*.model", "LICENSE*")
+POOLING = "[0-9]_Pooling/config.json"
+"""How an embedding model makes its vectors; see `backends.base.Embedder`."""
 _INDEX = "model.safetensors.index.json"
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
@@ -111,13 +113,13 @@ def described(sibling: Any) -> HubFile:
 
 def _wanted(repo: str, siblings: Sequence[Any]) -> tuple[HubFile, ...]:
     """Plain names of the patterns alone: what lies in folders (`original/`, `onnx/`) is another
-    copy of the same weights."""
+    copy of the same weights, but for how an embedding model pools."""
     files = []
     for sibling in siblings:
         name = str(sibling.rfilename)
-        if not _PART.fullmatch(name) or not any(fnmatch.fnmatch(name, p) for p in _WANTED):
-            continue
-        files.append(described(sibling))
+        plain = _PART.fullmatch(name) and any(fnmatch.fnmatch(name, p) for p in _WANTED)
+        if plain or fnmatch.fnmatch(name, POOLING):
+            files.append(described(sibling))
     if not any(file.name.endswith(".safetensors") for file in files):
         raise Invalid(_why_no_weights(repo, [str(s.rfilename) for s in siblings]))
     return tuple(sorted(files, key=lambda f: (f.name != "config.json", f.size, f.name)))

@@ -16,13 +16,14 @@ from backends.base import ImportedModel
 from backends.litter import tidy
 from registry.bases.bundled import STARTER_PACKAGE, starter_gguf
 from registry.bases.child import ask_backend
+from registry.bases.downloads import POOLING
 from registry.errors import Conflict, Invalid, NotFound
 from registry.models import BaseModel
 from registry.names import validate_name
 from registry.storage import artifacts, paths
 
 STARTER = "SmolLM2-135M-Instruct"
-_WANTED = ("*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", "LICENSE*")
+_WANTED = ("*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", "LICENSE*", POOLING)
 
 
 def register_base(name: str, source: BaseModel.Source, origin: str) -> BaseModel:
@@ -114,6 +115,7 @@ def publish(row: BaseModel, imported: ImportedModel, staging: Path) -> BaseModel
     row.manifest_sha256, row.size_bytes = manifest.sha256, manifest.size_bytes
     row.quantization, row.architecture = imported.quantization, imported.architecture
     row.parameters, row.context_length = imported.parameters, imported.context_length
+    row.pooling = imported.pooling
     # The row is inserted before the rename and seen by others after it: of two that import the
     # same name at once, the second fails before it touches the folder.
     try:
@@ -138,7 +140,9 @@ def _import(path: Path, staging: Path, *, folder: bool) -> ImportedModel:
     for pattern in _WANTED:
         for file in tidy(path.glob(pattern)):
             if file.name != artifacts.MANIFEST:
-                shutil.copyfile(file, staging / file.name)
+                target = staging / file.relative_to(path)
+                target.parent.mkdir(exist_ok=True)
+                shutil.copyfile(file, target)
     return inspect(staging)
 
 

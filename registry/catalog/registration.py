@@ -42,6 +42,7 @@ def new_model(
     tags: Sequence[str] = (),
 ) -> Model:
     """A model for `save_model`; nothing is created yet. Raises Invalid and Conflict."""
+    base.refuse_embedding_model()
     model = Model(
         name=name,
         base_model=base,

@@ -29,6 +29,7 @@ def check_quantize(
     """The name and the data set that `quantize_base` takes. Raises Invalid and Conflict."""
     if bits not in BITS or group_size not in GROUP_SIZES:
         raise Invalid("Weights are quantized to 4 or 8 bits in groups of 32, 64 or 128.")
+    base.refuse_embedding_model()
     if base.is_quantized:
         raise Invalid(f"{base.name} is quantized already; start from its full weights.")
     name = name or f"{base.name}-{bits}bit"

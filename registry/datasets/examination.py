@@ -50,6 +50,7 @@ def examine(
 
     Raises NotFound when the snapshot is missing, Invalid when the base has no usable tokenizer.
     """
+    base.refuse_embedding_model()
     folder = dataset_path(dataset)
     if not folder.is_dir():
         raise NotFound(f"The snapshot of {dataset.name} is missing from storage.")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import datetime
-from typing import ClassVar
+from typing import ClassVar, cast
 
 from django.db import models
 from django.db.models import Q, TextChoices
 from django.db.models.functions import Lower
 
+from backends.base import POOLINGS, Pooling
+from registry.errors import Invalid
 from registry.models.constraints import SHA256_PATTERN, named
 from registry.models.work import Work
 from registry.names import validate_name
@@ -41,6 +43,11 @@ class BaseModel(models.Model):
     architecture = models.CharField(max_length=50, blank=True)
     parameters = models.BigIntegerField(default=0)
     context_length = models.PositiveIntegerField(default=0)
+    pooling = models.CharField(
+        max_length=10,
+        blank=True,
+        help_text="How an embedding model makes vectors: mean, cls or last. Empty for a model that writes",
+    )
     derived_from = models.ForeignKey(
         "self", on_delete=models.PROTECT, null=True, related_name="derived", editable=False
     )
@@ -67,6 +74,23 @@ class BaseModel(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def embeds_only(self) -> bool:
+        return bool(self.pooling)
+
+    @property
+    def vectors(self) -> str:
+        """What its embeddings are, in words."""
+        return POOLINGS[cast(Pooling, self.pooling or "mean")]
+
+    def refuse_embedding_model(self) -> None:
+        """Raises Invalid unless it can write."""
+        if self.embeds_only:
+            raise Invalid(
+                f"{self.name} is an embedding model, for embeddings only: it cannot be trained or "
+                "chatted with; choose another base model."
+            )
 
     @property
     def is_quantized(self) -> bool:

@@ -38,7 +38,8 @@ class Served:
     def name(self) -> Name:
         row = self.version or self.base
         which = (self.version.model.name, self.version.version) if self.version else ("", "")
-        return Name(self.label, *which, row.created_at, self.base.context_length)
+        base = self.base
+        return Name(self.label, *which, row.created_at, base.context_length, base.pooling)
 
     @property
     def base_path(self) -> Path:
@@ -64,6 +65,7 @@ class Name(NamedTuple):
     version: str
     created_at: datetime.datetime
     context_length: int  # tokens; 0 when the base model does not say
+    pooling: str = ""  # of a base model for embeddings only
 
 
 def resolve(name: str) -> Served:
@@ -125,8 +127,10 @@ def served_names(q: str = "", most: int | None = None) -> list[Name]:
             if few or alias != PRODUCTION
         ]
         names += [Name(f"{model}@{one.version}", model, *one) for one in own if few]
-    bases = BaseModel.objects.values_list("name", "created_at", "context_length")
-    return names + [Name(f"{_BASE}{base}", "", "", made, most) for base, made, most in bases]
+    bases = BaseModel.objects.values_list("name", "created_at", "context_length", "pooling")
+    return names + [
+        Name(f"{_BASE}{base}", "", "", made, most, pooling) for base, made, most, pooling in bases
+    ]
 
 
 _COLUMNS = ("model__name", "version", "created_at", "base_model__context_length")

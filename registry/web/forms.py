@@ -24,7 +24,7 @@ class RegisterModelForm(forms.Form):
         widget=forms.TextInput(attrs={"autocomplete": "off", "autofocus": True}),
     )
     base = forms.ModelChoiceField(
-        BaseModel.objects.all(),
+        BaseModel.objects.filter(pooling=""),
         label="Base model",
         empty_label=None,
         help_text="Training adapts it; its own weights never change.",
@@ -55,7 +55,7 @@ class ImportBundleForm(forms.Form):
         widget=forms.TextInput(attrs={"autocomplete": "off"}),
     )
     base = forms.ModelChoiceField(
-        BaseModel.objects.all(),
+        BaseModel.objects.filter(pooling=""),
         label="Base model",
         required=False,
         empty_label="The one it was trained on",
@@ -185,7 +185,9 @@ class RegisterDatasetForm(forms.Form):
 
 
 class ExamineForm(forms.Form):
-    base = forms.ModelChoiceField(BaseModel.objects.all(), label="Base model", empty_label=None)
+    base = forms.ModelChoiceField(
+        BaseModel.objects.filter(pooling=""), label="Base model", empty_label=None
+    )
     max_seq_length = forms.IntegerField(
         label="Longest example", min_value=8, max_value=1_048_576, help_text="Tokens."
     )

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from backends.base import UnsupportedModel
+from backends.base import ENCODERS, UnsupportedModel
 
 MOST = 2**31 - 1
 """The largest size or context length that a model can have here."""
@@ -50,6 +50,8 @@ def find_architecture(config: dict[str, Any]) -> str:
     kind = config.get("model_type")
     if not isinstance(kind, str) or not re.fullmatch(r"[A-Za-z0-9][\w.-]*", kind, re.ASCII):
         raise UnsupportedModel("config.json has no model_type.")
+    if kind in ENCODERS:  # `backends.mlx.embedding.bert` has them
+        return kind
     # Found, not imported: importing takes a second, and each module is code of its own.
     folder, other_names = _mlx_lm()
     module = folder / "models" / f"{other_names.get(kind, kind)}.py"

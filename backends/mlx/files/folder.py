@@ -6,7 +6,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from backends.base import ImportedModel, UnsupportedModel, first_line
+from backends.base import ENCODERS, Embedder, ImportedModel, UnsupportedModel, first_line
 from backends.litter import tidy
 from backends.mlx.files.config import (
     check_sizes,
@@ -40,12 +40,17 @@ def describe(folder: Path) -> ImportedModel:
     quantization = find_quantization(config)
     if not (folder / "tokenizer.json").is_file():
         raise UnsupportedModel(f"{folder.name} has no tokenizer.json.")
+    how = Embedder.of(folder, architecture)
+    context_length = find_context_length(config)
+    if architecture in ENCODERS - {"bert"}:
+        context_length -= 2  # positions are counted from after the padding's
     return ImportedModel(
         path=folder,
         architecture=architecture,
         quantization=_precision(quantization, tensors),
         parameters=_parameters(quantization, tensors),
-        context_length=find_context_length(config),
+        context_length=min(context_length, (how and how.most_tokens) or context_length),
+        pooling=how.pooling if how else "",
     )
 
 

@@ -40,6 +40,7 @@ from backends.base.failures import readable_errors
 from backends.mlx.chat import chat_tokens, text_tokens, thought_marks
 from backends.mlx.data.examples import whole_answer
 from backends.mlx.device import device_kind, keep_wired
+from backends.mlx.embedding.vectors import causal, embed
 from backends.mlx.files.config import find_context_length
 from backends.mlx.files.identity import identity
 from backends.mlx.files.loading import open_model
@@ -51,7 +52,6 @@ from backends.mlx.sampling.sampler import make_sampler
 from backends.mlx.sampling.thinking import MarkTokens, ThinkingRule
 from backends.mlx.serving.adapters import BASE, AdapterBank, AdapterRows, RoutedModel, nbytes
 from backends.mlx.serving.caches import Kind, check_packing
-from backends.mlx.serving.embeddings import embed
 from backends.mlx.serving.lane import Lane
 from backends.mlx.serving.likelihoods import likelihoods, read_prompt
 from backends.mlx.serving.needs import PREFILL, Needs
@@ -328,7 +328,10 @@ class MLXModel:
         with readable_errors(_MEMORY), mx.stream(self._stream):
             slot = BASE if adapter is None else self._adapters.add(adapter)
             with self._selected(slot):
-                return embed(self._model, self.name, prompts)
+                return embed(causal(self._model, self.name), prompts)
+
+    def needed_to_embed(self, prompts: Sequence[Sequence[int]]) -> int:
+        return self._needs.to_embed(prompts)
 
     def likelihoods(
         self, prompt: Sequence[int], answers: Sequence[str], adapter: Path | None
@@ -351,6 +354,9 @@ class MLXModel:
             if self._prefixes.usable:
                 self._prefixes.keep(root, prompt, caches)
         return found
+
+    def needed_for_answers(self, prompt: Sequence[int], answers: Sequence[str]) -> int:
+        return self._needs.for_answers(len(prompt), [len(self._answers(one)) for one in answers])
 
     def prompt_logprobs(
         self, prompt: Sequence[int], adapter: Path | None, top: int

@@ -32,7 +32,7 @@ def likelihoods(
     tokens: `first` is `read_prompt`'s result, `caches` are what it filled. In nats, summed over
     the tokens as float32."""
     found = cast(list[float], first[mx.array([answer[0] for answer in answers])].tolist())
-    for batch in _batches(answers, length):
+    for batch in side_by_side([len(answer) for answer in answers], length):
         longest = max(len(answers[n]) for n in batch) - 1
         # Padding comes after an answer, where a causal model's earlier tokens do not see it.
         read = [[*answers[n][:-1], *[0] * longest][:longest] for n in batch]
@@ -52,13 +52,13 @@ def _log_softmax(logits: mx.array) -> mx.array:
     return logits - mx.logsumexp(logits, axis=-1, keepdims=True)
 
 
-def _batches(answers: Sequence[Sequence[int]], length: int) -> Iterator[list[int]]:
-    """Numbers of answers of more than one token, of like length."""
-    long = sorted((n for n, a in enumerate(answers) if len(a) > 1), key=lambda n: len(answers[n]))
+def side_by_side(lengths: Sequence[int], prompt: int) -> Iterator[list[int]]:
+    """Numbers of answers of more than one token, of like length, after a prompt of so many."""
+    long = sorted((n for n, length in enumerate(lengths) if length > 1), key=lengths.__getitem__)
     batch: list[int] = []
     for n in long:
         rows = len(batch) + 1
-        if batch and (rows > _MOST_ROWS or rows * (length + len(answers[n])) > _MOST_TOKENS):
+        if batch and (rows > _MOST_ROWS or rows * (prompt + lengths[n]) > _MOST_TOKENS):
             yield batch
             batch = []
         batch.append(n)

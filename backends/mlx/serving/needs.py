@@ -10,7 +10,9 @@ from mlx_lm.models.cache import make_prompt_cache
 
 from backends.base import Context, LoadOptions
 from backends.mlx.device import device_kind
+from backends.mlx.embedding.passes import LATE, Passes, size
 from backends.mlx.serving.caches import BatchKVCache
+from backends.mlx.serving.likelihoods import side_by_side
 
 PREFILL = {"cpu": (128, 512), "metal": (512, 2048), "cuda": (2048, 8192)}
 """Prompt tokens that one step reads, at most: of one row, and of all rows together. Running rows wait
@@ -18,10 +20,6 @@ meanwhile, so a CPU, which reads a few hundred tokens a second, reads small chun
 tokens its matrix products lose speed."""
 MOST_PROMPTS = 8  # read together
 _AHEAD = 400 << 20  # bytes of the ten command buffers that MLX hands to a GPU ahead of its work
-_LAYERS_AHEAD = 3  # whose arrays exist at the same time
-_LATE = 5 / 3
-"""On the CPU what a pass makes is given back late: the process held two thirds more for a moment than
-its arrays took (11 rows of SmolLM2 and 8 prompts, 2026-11)."""
 _LOGITS = 4 * 4  # bytes a token of the vocabulary: of this step and the next, and their logarithms
 
 
@@ -36,10 +34,8 @@ class Needs:
         self.token_bytes = sum(part.nbytes // part.shape[2] for part in parts)
         self._width = parts[0].itemsize if parts else 2
         self._bits, self._after = options.kv_bits or 0, options.kv_after
-        config = {**config, **(config.get("text_config") or {})}
-        self._values = 6 * _size(config, "hidden_size") + 4 * _size(config, "intermediate_size")
-        self._heads = _size(config, "num_attention_heads")
-        self._vocabulary = _size(config, "vocab_size")
+        self._passes = Passes(config, self._width, self.token_bytes)
+        self._vocabulary = size({**config, **(config.get("text_config") or {})}, "vocab_size")
 
     def of(self, rows: Sequence[Context]) -> int:
         """Bytes that rows take, and what passes need beside them."""
@@ -55,13 +51,20 @@ class Needs:
 
     def _passing(self, contexts: Sequence[int]) -> int:
         """The arrays of a pass over prompts."""
-        kind = device_kind()
-        of_one, of_all = PREFILL[kind]
-        values = _LAYERS_AHEAD * self._values
-        if kind == "cpu":  # a GPU keeps no scores; here: as they are, masked, and as shares
-            values += 3 * self._heads * max(contexts, default=0)
-        arrays: int = min(of_all, len(contexts) * of_one) * values * self._width
-        return int(_LATE * arrays) if kind == "cpu" else arrays
+        of_one, of_all = PREFILL[device_kind()]
+        read = min(of_all, len(contexts) * of_one)
+        return self._passes.nbytes(read, max(contexts, default=0))
+
+    def to_embed(self, prompts: Sequence[Sequence[int]]) -> int:
+        """Bytes of the largest pass over texts whose vectors are wanted."""
+        return self._passes.to_embed(prompts)
+
+    def for_answers(self, length: int, answers: Sequence[int]) -> int:
+        """Bytes of reading a prompt of `length` tokens and the answers, of so many tokens, after it."""
+        rows = max((len(batch) for batch in side_by_side(answers, length)), default=0)
+        longest = max(answers)
+        logits = _LOGITS * rows * longest * self._vocabulary
+        return logits + self.of([Context(length, length + longest)] * (1 + rows))
 
 
 def _batch(contexts: Sequence[int], token_bytes: int) -> int:
@@ -74,11 +77,5 @@ def _batch(contexts: Sequence[int], token_bytes: int) -> int:
     batch = len(contexts) * row
     twice = min(len(contexts), MOST_PROMPTS) * row
     if device_kind() == "cpu":
-        return batch + int(_LATE * twice)
+        return batch + int(LATE * twice)
     return batch + twice + min(batch, _AHEAD)  # see `Lane._settle`
-
-
-def _size(config: dict[str, Any], name: str) -> int:
-    """A number of config.json, the largest where each layer has its own."""
-    value = config.get(name) or 0
-    return int(max(value) if isinstance(value, list) else value)

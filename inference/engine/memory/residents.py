@@ -195,6 +195,10 @@ class Residents:
         """Whether a row fits beside what runs, after freeing what is unused now."""
         return self.make_room(self._still_needed(resident, context), keep=resident)
 
+    def has_room_aside(self, resident: Resident, nbytes: int) -> bool:
+        """Whether `resident` may take so many bytes for a while, between two steps, beside what runs."""
+        return self.make_room(self._still_needed() + nbytes, keep=resident)
+
     def keep_room(self) -> None:
         """Give back the prefixes and idle models that have come in the way of what the running rows were
         promised: the beginning of a row is kept for others while the row itself still grows."""

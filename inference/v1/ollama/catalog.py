@@ -84,7 +84,7 @@ def show(name: str) -> dict[str, Any]:
         "template": template,
         "details": row.details(),
         "model_info": _model_info(served),
-        "capabilities": capabilities(template),
+        "capabilities": ["embedding"] if served.base.embeds_only else capabilities(template),
         "modified_at": moment(made),
     }
 

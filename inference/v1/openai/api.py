@@ -92,6 +92,8 @@ async def embeddings(request: HttpRequest, payload: EmbeddingIn) -> HttpResponse
     payload.refuse_unsupported()
     caller = Caller.of(request, OPENAI)
     texts = await asyncio.to_thread(payload.texts)  # tiktoken may have to load its table
-    made = await generation.embed(payload.model, texts, caller, payload.dimensions)
+    made = await generation.embed(
+        payload.model, texts, caller, payload.dimensions, payload.prompt_name
+    )
     body = bodies.embeddings(made, base64_encoded=payload.encoding_format == "base64")
     return payload.told(JsonResponse(body))

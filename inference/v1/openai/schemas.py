@@ -444,7 +444,8 @@ class CompletionIn(SampledIn):
 
 
 class EmbeddingIn(CompatibleRequest):
-    """Texts to embed: the mean of the model's last hidden states, of unit length."""
+    """Texts to embed: as an embedding model's own folder says, else the mean of the model's last
+    hidden states, of unit length."""
 
     IGNORED: ClassVar = {"user": _LABEL}
 
@@ -466,6 +467,15 @@ class EmbeddingIn(CompatibleRequest):
             ge=1,
             description="fewer than the model's width only for a model that was trained for it "
             "(`matryoshka_dimensions` or `is_matryoshka` in its config.json)",
+        ),
+    ] = None
+    prompt_name: Annotated[
+        str | None,
+        Field(
+            max_length=100,
+            description="not OpenAI's; one of the embedding model's own prompts (`query`, `document`, …), "
+            "which comes before every text; an empty name is none, and by default it is the one that the "
+            "model says is always used",
         ),
     ] = None
 

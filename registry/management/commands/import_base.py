@@ -28,6 +28,10 @@ class Command(HubCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         base = self._import(options)
         self.stdout.write(f"{base.name} is imported: {base.architecture}, {base.quantization}.")
+        if base.embeds_only:
+            self.stdout.write(
+                f"It is for embeddings only ({base.vectors}): it cannot be trained or chatted with."
+            )
 
     def _import(self, options: dict[str, Any]) -> BaseModel:
         source, name = options["source"], options["name"]

@@ -98,6 +98,7 @@ class BaseOut(Schema):
             "architecture": "llama",
             "parameters": 134515008,
             "context_length": 8192,
+            "pooling": "",
             "size_bytes": 75700000,
             "manifest_sha256": SHA,
             "derived_from": None,
@@ -115,6 +116,13 @@ class BaseOut(Schema):
     architecture: str
     parameters: int
     context_length: int
+    pooling: Annotated[
+        str,
+        Field(
+            description="mean, cls or last for an embedding model, which cannot be trained or chatted "
+            "with; else empty"
+        ),
+    ]
     size_bytes: int
     manifest_sha256: str
     derived_from: Annotated[int | None, Field(validation_alias="derived_from_id")]

@@ -60,7 +60,7 @@ def model_new(request: HttpRequest) -> HttpResponse:
             else:
                 messages.success(request, f"{created.name} is registered. Train it next.")
                 return redirect(created)
-    context = {"form": form, "bases": BaseModel.objects.exists()}
+    context = {"form": form, "bases": BaseModel.objects.filter(pooling="").exists()}
     return form_page(request, "registry/models/new.html", context, status)
 
 

@@ -91,7 +91,12 @@ def test_a_call_that_the_limit_cut_is_text_beside_the_whole_ones() -> None:
 
 def test_a_call_comes_in_pieces_while_its_text_is_held_back() -> None:
     answer = AnswerText([WEATHER], with_logprobs=True, reader=JSONCalls(HERMES))
-    texts = ["I look. ", '<tool_call>{"name": "weather", "arguments": {"ci', 'ty": 1}', "}</tool_call>"]
+    texts = [
+        "I look. ",
+        '<tool_call>{"name": "weather", "arguments": {"ci',
+        'ty": 1}',
+        "}</tool_call>",
+    ]
     chunks = [answer.take(Delta("a", text, 1, -0.5)) for text in texts]
     assert [chunk and (chunk.text, [*map(tuple_of, chunk.calls)]) for chunk in chunks] == [
         ("I look. ", []),

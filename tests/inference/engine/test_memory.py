@@ -13,7 +13,7 @@ from inference.engine import batches
 from inference.engine.memory import neighbours, residents
 from inference.engine.requests.places import place
 from inference.gateway import client
-from inference.protocol import Done, Folder, Generate, Load, Unload
+from inference.protocol import Done, Embed, Folder, Generate, Load, Unload
 from registry.errors import HubError, NotFound, Unavailable
 from registry.storage import artifacts, paths
 from tests.inference.builders import make_adapter, make_adapter_folder, make_base_folder
@@ -333,3 +333,30 @@ async def test_an_answer_that_began_before_a_job_is_not_cut_off_for_it() -> None
             await text_of(ask(make_base_folder("other"), request_id="other"))
         assert engine.stats()["taken_bytes"] == budget
         assert await answer
+
+
+async def test_texts_are_read_one_by_one_where_there_is_no_memory_for_more() -> None:
+    base = make_base_folder()
+    texts = ["apple " * 90, "berry " * 90]
+    async with running_engine(budget_bytes=weights("tiny") + 100 * BYTES_PER_TOKEN):
+        whole = await client.embed(Embed(base=base, texts=texts))
+        assert len(whole["vectors"]) == 2
+        assert (
+            whole["vectors"][1]
+            == (await client.embed(Embed(base=base, texts=texts[1:])))["vectors"][0]
+        )
+        with pytest.raises(
+            Unavailable, match=r"Reading these texts needs .* or send shorter"
+        ) as caught:
+            await client.embed(Embed(base=base, texts=["apple " * 110]))
+        assert caught.value.retry_after > 0
+
+
+async def test_labels_wait_for_the_memory_that_weighing_them_takes() -> None:
+    base = make_base_folder()
+    asked = long_prompt(base, "apple", 100).model_copy(update={"labels": ["good", "bad"]})
+    async with running_engine(budget_bytes=weights("tiny") + 500 * BYTES_PER_TOKEN):
+        assert await text_of(asked) in ("good", "bad")
+    async with running_engine(budget_bytes=weights("tiny") + 100 * BYTES_PER_TOKEN):
+        with pytest.raises(Unavailable, match="beside the model"):
+            await text_of(asked)

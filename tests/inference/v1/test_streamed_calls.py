@@ -110,7 +110,7 @@ async def test_a_chat_streams_parallel_calls_piece_by_piece() -> None:
     assert [c.function.parsed_arguments for c in streamed.tool_calls] == [
         json.loads(arguments) for _, arguments in said
     ]
-    assert streamed.reasoning_content == message.reasoning_content
+    assert streamed.model_extra == {"reasoning_content": message.reasoning_content}
     assert events.count("tool_calls.function.arguments.done") == 2
 
 
@@ -144,14 +144,19 @@ async def test_a_call_that_is_cut_off_is_text_in_the_end_after_its_pieces() -> N
 
 async def test_a_stop_within_a_call_ends_the_stream_with_the_error_as_before() -> None:
     pieces = ""
+
+    async def read(stream: Any) -> None:
+        nonlocal pieces
+        async for chunk in stream:
+            for delta in chunk.choices[0].delta.tool_calls or []:
+                pieces += delta.function.arguments
+
     async with clients() as ask:
         with pytest.raises(openai.BadRequestError, match="cut off"):
             await ask.chat(stop="days")
         stream = await ask.chat(stop="days", stream=True)
         with pytest.raises(openai.APIError, match="cut off") as caught:
-            async for chunk in stream:
-                for delta in chunk.choices[0].delta.tool_calls or []:
-                    pieces += delta.function.arguments
+            await read(stream)
     assert caught.value.code == "tool_use_failed"
     assert pieces
     assert ODD.startswith(pieces)

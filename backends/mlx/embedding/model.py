@@ -1,0 +1,157 @@
+"""A model that makes vectors and does nothing else: an encoder, or a causal one made for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from mlx.utils import tree_flatten
+from mlx_lm.utils import _get_classes, load_model
+from tokenizers import Tokenizer
+
+from backends.base import (
+    ENCODERS,
+    BackendError,
+    Context,
+    Delta,
+    Embedder,
+    Memory,
+    PromptTooLong,
+    UnsupportedModel,
+    first_line,
+)
+from backends.base.failures import readable_errors
+from backends.mlx.embedding import bert
+from backends.mlx.embedding.passes import Passes
+from backends.mlx.embedding.vectors import Reader, causal, embed, encoder
+from backends.mlx.files.folder import describe
+from backends.mlx.files.weight_files import read_header
+from backends.mlx.threads import clear_streams_at_end
+
+_MEMORY = "The device is out of memory; unload another model or use a smaller one."
+
+
+def load_embedder(folder: Path) -> EmbeddingModel:
+    """The embedding model in `folder`. Raises UnsupportedModel, OutOfMemory."""
+    clear_streams_at_end()
+    described = describe(folder)  # refuses code and pickles
+    how = Embedder.of(folder, described.architecture) or Embedder()
+    encodes = described.architecture in ENCODERS
+    with readable_errors(_MEMORY):
+        model, config = _open(folder, encodes)
+        read = encoder(model) if encodes else causal(model, folder.name)
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        # Sentence transformers leave what they cut and filled up last in this file.
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        loaded = EmbeddingModel(folder.name, model, read, tokenizer, how, config)
+        loaded.context_length = described.context_length
+        loaded.embed([[0]], None)
+    return loaded
+
+
+def _open(folder: Path, encodes: bool) -> tuple[Any, dict[str, Any]]:
+    try:
+        if encodes:
+            return load_model(folder, get_model_classes=lambda config: (bert.Model, bert.ModelArgs))
+        names = [name for file in folder.glob("model*.safetensors") for name in read_header(file)]
+        headed = any(name.startswith("lm_head.") for name in names)
+        tied = {} if headed else {"tie_word_embeddings": True}
+        return load_model(folder, model_config=tied, get_model_classes=_without_head)
+    except (ArithmeticError, AttributeError, LookupError, OSError, TypeError, ValueError) as error:
+        raise UnsupportedModel(
+            f"The model {folder.name} could not be loaded: {first_line(error)}"
+        ) from error
+
+
+def _without_head(config: dict[str, Any]) -> tuple[Any, Any]:
+    """As mlx-lm has it, for weights as sentence-transformers saves them: of the body alone."""
+    kind, arguments = _get_classes(config)
+
+    class Bare(kind):  # type: ignore[misc, valid-type]
+        def sanitize(self, weights: dict[str, Any]) -> dict[str, Any]:
+            if not any(name.startswith(("model.", "lm_head.")) for name in weights):
+                weights = {f"model.{name}": weight for name, weight in weights.items()}
+            known: Any = getattr(super(), "sanitize", lambda weights: weights)
+            return dict(known(weights))
+
+    return Bare, arguments
+
+
+class EmbeddingModel:
+    """See `backends.base.LoadedModel`; all that it cannot do raises BackendError."""
+
+    context_length = 0
+    cache_bytes = 0
+
+    def __init__(
+        self,
+        name: str,
+        model: Any,
+        read: Reader,
+        tokenizer: Tokenizer,
+        how: Embedder,
+        config: dict[str, Any],
+    ) -> None:
+        self.name = name
+        self._model = model
+        self._read = read
+        self._tokenizer = tokenizer
+        self._how = how
+        self._passes = Passes.of(model, config, encodes=config["model_type"] in ENCODERS)
+        self._vocabulary = int(config["vocab_size"])
+
+    @property
+    def memory(self) -> Memory:
+        leaves: Any = tree_flatten(self._model.parameters())
+        return Memory(sum(int(leaf.nbytes) for _, leaf in leaves), 0, 0, 0)
+
+    @property
+    def nbytes(self) -> int:
+        return self.memory.total
+
+    def encode_text(self, text: str) -> list[int]:
+        return [int(token) for token in self._tokenizer.encode(text).ids]
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        return str(self._tokenizer.decode(list(tokens)))
+
+    def embed(self, prompts: Sequence[Sequence[int]], adapter: Path | None) -> list[list[float]]:
+        read = [list(prompt) or [0] for prompt in prompts]
+        for prompt in read:
+            if len(prompt) > self.context_length > 0:
+                raise PromptTooLong(
+                    f"A text has {len(prompt)} tokens and {self.name} reads {self.context_length}; "
+                    "embed its parts."
+                )
+            if max(prompt) >= self._vocabulary:
+                raise BackendError(f"{self.name} has no token {max(prompt)}; import it again.")
+        with readable_errors(_MEMORY):
+            return embed(self._read, read, self._how)
+
+    def needed_to_embed(self, prompts: Sequence[Sequence[int]]) -> int:
+        return self._passes.to_embed(prompts)
+
+    def _refuse(self, *given: Any, **more: Any) -> NoReturn:
+        raise BackendError(
+            f"{self.name} is an embedding model: it makes vectors and cannot be chatted with or adapted."
+        )
+
+    encode = thought_marks = parse_tool_calls = call_reader = tool_grammar = _refuse
+    likelihoods = needed_for_answers = prompt_logprobs = add_adapter = insert = _refuse
+
+    def close(self) -> None:
+        del self._model, self._read
+
+    def shrink_cache(self, most_bytes: int) -> None:
+        """It has none."""
+
+    def needed_for(self, contexts: Sequence[Context]) -> int:
+        return 0
+
+    def step(self) -> list[Delta]:
+        return []
+
+    def remove(self, uid: str) -> None:
+        """There are no rows."""
