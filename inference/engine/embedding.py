@@ -14,6 +14,7 @@ from inference.protocol import Embed
 from registry.errors import TooManyRequests
 
 AT_ONCE = 4  # texts between two steps of the streams
+UNDISTURBED = 32  # where nothing else runs
 CLIENTS = 16
 _CHECK_S = 0.01  # between two checks whether a key may continue
 
@@ -44,8 +45,9 @@ class Embedding:
             async with self._turn(request):
                 vectors: list[list[float]] = []
                 tokens = 0
-                for first in range(0, len(request.texts), AT_ONCE):
-                    texts = request.texts[first : first + AT_ONCE]
+                while len(vectors) < len(request.texts):
+                    size = UNDISTURBED if self._thread.idle else AT_ONCE
+                    texts = request.texts[len(vectors) : len(vectors) + size]
                     more, read = await asyncio.wrap_future(self._thread.embed(place, texts))
                     vectors, tokens = vectors + more, tokens + read
             return {"vectors": vectors, "prompt_tokens": tokens}

@@ -60,6 +60,19 @@ model=calendar,base_url=http://127.0.0.1:8000/v1/completions,tokenizer=FOLDER --
 where FOLDER is the base model's, below `storage/base`.
 - LangChain's `OpenAIEmbeddings` sends OpenAI's token numbers by default: set \
 `check_embedding_ctx_length=False`, or install tiktoken beside the hub.
+- Embeddings are worth most from a model that was made for them: import one as a base model and send \
+`base:NAME`. Taken are BERT, RoBERTa and XLM-RoBERTa (all-MiniLM, bge, e5, gte, …) and causal models such as \
+Qwen3-Embedding, in a folder with the files of sentence-transformers: `modules.json` and \
+`1_Pooling/config.json` decide whether a vector is the state of the first token, of the last one or the mean of \
+all, and whether it has unit length; without them an encoder takes the mean. A conversion for MLX that lost \
+`1_Pooling` is read as a model that writes: copy both from the original. Such a base model is for embeddings \
+only: it is refused for chats and for training. Any other model answers with the mean of its last hidden \
+states, at unit length, which was never trained to mean anything: enough to try a program, not to find \
+documents. `GET /v1/models` says of each model what its vectors are (`embeddings`, `embeddings_only`).
+- Many embedding models expect words before a text. Those in its `config_sentence_transformers.json` are \
+chosen by `prompt_name` (Qwen3-Embedding: `query`, and `document`, which is empty); one that it names as its default is \
+always used. Others say it in their description alone: put `query: ` and `passage: ` before the texts of e5, \
+and bge's sentence before questions, yourself. A text that is longer than the model reads is refused, not cut.
 - `GET /v1/models` answers in Anthropic's form when `anthropic-version` is sent. It reports the \
 context length: `max_model_len`, or Anthropic's `max_input_tokens`.
 - Answers carry their ID in the hub's log as `x-request-id` and `request-id`.

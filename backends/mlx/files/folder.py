@@ -41,6 +41,8 @@ def describe(folder: Path) -> ImportedModel:
     if not (folder / "tokenizer.json").is_file():
         raise UnsupportedModel(f"{folder.name} has no tokenizer.json.")
     how = Embedder.of(folder, architecture)
+    if how:
+        _refuse_other_heads(folder, config, encodes=architecture in ENCODERS)
     context_length = find_context_length(config)
     if architecture in ENCODERS - {"bert"}:
         context_length -= 2  # positions are counted from after the padding's
@@ -52,6 +54,28 @@ def describe(folder: Path) -> ImportedModel:
         context_length=min(context_length, (how and how.most_tokens) or context_length),
         pooling=how.pooling if how else "",
     )
+
+
+def _refuse_other_heads(folder: Path, config: dict[str, Any], *, encodes: bool) -> None:
+    """Raises UnsupportedModel for what looks like an embedding model and makes no vectors."""
+    heads = [str(head) for head in config.get("architectures") or []]
+    known = (folder / "modules.json").is_file()
+    other = [
+        head
+        for head in heads
+        if "Classification" in head or (encodes and not known and not head.endswith("Model"))
+    ]
+    if other:
+        raise UnsupportedModel(
+            f"{folder.name} is a {other[0]}, which makes no vectors of texts; choose an embedding model."
+        )
+    if not encodes and (
+        config.get("use_bidirectional_attention") or config.get("is_causal") is False
+    ):
+        raise UnsupportedModel(
+            f"{folder.name} reads texts in both directions with an architecture that mlx-lm reads in one; "
+            "choose another embedding model."
+        )
 
 
 def refuse_code(folder: Path, config: dict[str, Any]) -> None:

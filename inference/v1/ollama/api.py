@@ -120,7 +120,8 @@ async def _loaded(request: HttpRequest, payload: AnswerIn, said: dict[str, Any])
 async def embed(request: HttpRequest, payload: EmbedIn) -> HttpResponse:
     payload.refuse_unsupported()
     began = time.perf_counter()
-    made, ignored = await _embedded(request, payload, payload.texts)
+    dimensions = payload.dimensions or None
+    made, ignored = await _embedded(request, payload, payload.texts, dimensions)
     seconds = time.perf_counter() - began
     return payload.told(JsonResponse(bodies.embeddings(payload.model, made, seconds)), *ignored)
 
@@ -134,7 +135,10 @@ async def embeddings(request: HttpRequest, payload: OneEmbeddingIn) -> HttpRespo
 
 
 async def _embedded(
-    request: HttpRequest, payload: EmbedIn | OneEmbeddingIn, texts: Sequence[str]
+    request: HttpRequest,
+    payload: EmbedIn | OneEmbeddingIn,
+    texts: Sequence[str],
+    dimensions: int | None = None,
 ) -> tuple[generation.Embeddings | None, tuple[str, ...]]:
     """Vectors, if there are texts, and the names of what was not heeded."""
     options = tuple(f"options.{name}" for name in payload.options.model_fields_set)
@@ -142,7 +146,8 @@ async def _embedded(
         return None, options
     keeping = await memory.Keeping.of(request, payload)
     await keeping.before()
-    made = await generation.embed(payload.named, texts, Caller.of(request, OLLAMA))
+    caller = Caller.of(request, OLLAMA)
+    made = await generation.embed(payload.named, texts, caller, dimensions)
     await keeping.after(made.served)
     return made, (*options, *keeping.ignored)
 

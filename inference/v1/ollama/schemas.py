@@ -25,7 +25,7 @@ from inference.v1.ollama import messages as ollama_messages
 from inference.v1.ollama.messages import MessageIn, ToolIn
 from inference.v1.ollama.names import hub_name
 
-MAX_TEXTS = 256  # of one request for embeddings
+MAX_TEXTS = 2048  # of one request for embeddings
 _MOST_REPEATED = 4096
 _LOADING = "the hub decides how a model is loaded"
 _NEVER_CUT = "a text that does not fit the context is an error, never cut silently"
@@ -313,10 +313,10 @@ class GenerateIn(AnswerIn):
 
 
 class EmbedIn(OllamaRequest):
-    """Texts to embed: the mean of the model's last hidden states, of unit length."""
+    """Texts to embed: as an embedding model's own folder says, else the mean of the model's last
+    hidden states, of unit length."""
 
     IGNORED: ClassVar = {"truncate": _NEVER_CUT}
-    REFUSED: ClassVar = {"dimensions": Refused("a vector has the width of the model", (0,))}
 
     input: Annotated[
         Annotated[str, Field(max_length=1_000_000)]
@@ -326,6 +326,14 @@ class EmbedIn(OllamaRequest):
         ],
         Field(description=f"a text, or up to {MAX_TEXTS}"),
     ] = ""
+    dimensions: Annotated[
+        int | None,
+        Field(
+            ge=0,
+            description="fewer than the model's width only for a model that was trained for it "
+            "(`matryoshka_dimensions` or `is_matryoshka` in its config.json); 0 is its width",
+        ),
+    ] = None
 
     @property
     def texts(self) -> list[str]:

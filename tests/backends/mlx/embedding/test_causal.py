@@ -10,7 +10,7 @@ from typing import Any
 import mlx.core as mx
 import pytest
 
-from backends.base import LoadedModel
+from backends.base import LoadedModel, UnsupportedModel
 from backends.mlx import MLXBackend
 from backends.mlx.embedding import vectors
 from backends.mlx.files.loading import open_model
@@ -59,3 +59,13 @@ def test_a_long_text_is_read_in_pieces_to_the_same_vector(
     monkeypatch.setattr(vectors, "CHUNK", 16)
     for one, other in zip(vectors.embed(vectors.causal(model, "tiny"), texts), whole, strict=True):
         assert one == pytest.approx(other, abs=1e-5)
+
+
+def test_a_causal_model_that_reads_in_both_directions_is_refused(
+    tiny_base: Path, tmp_path: Path
+) -> None:
+    folder = embedder(tiny_base, tmp_path / "embedder", "mean_tokens")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"is_causal": False}))
+    with pytest.raises(UnsupportedModel, match="in both directions"):
+        MLXBackend().inspect(folder)

@@ -159,3 +159,18 @@ def test_a_real_model_gives_the_vectors_that_its_makers_publish(tmp_path: Path) 
     alike = [float(np.dot(happy, other)) for other in others]
     assert alike == pytest.approx([0.695, 0.943, 0.257], abs=1e-3)
     model.close()
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"architectures": ["BertForSequenceClassification"]},
+        {"architectures": ["BertForMaskedLM"]},
+    ],
+)
+def test_an_encoder_with_another_head_is_refused(
+    tmp_path: Path, weights: Weights, config: dict[str, Any]
+) -> None:
+    folder = write_encoder(tmp_path / "mini", weights, **config)
+    with pytest.raises(UnsupportedModel, match="which makes no vectors of texts"):
+        MLXBackend().inspect(folder)
