@@ -316,7 +316,7 @@ class EmbedIn(OllamaRequest):
     """Texts to embed: as an embedding model's own folder says, else the mean of the model's last
     hidden states, of unit length."""
 
-    IGNORED: ClassVar = {"truncate": _NEVER_CUT}
+    IGNORED: ClassVar = {"truncate": _NEVER_CUT, "stream": "vectors come whole"}
 
     input: Annotated[
         Annotated[str, Field(max_length=1_000_000)]

@@ -72,6 +72,18 @@ async def chat(served: AsyncClient, **more: Any) -> dict[str, Any]:
     return dict(answer.json()["choices"][0])
 
 
+async def streamed_arguments(served: AsyncClient, **more: Any) -> list[str]:
+    body = {"model": "base:tiny", "messages": ASK, "max_tokens": 200, "stream": True, **more}
+    answer: Any = await served.post("/v1/chat/completions", body, content_type="application/json")
+    text = b"".join([part async for part in answer.streaming_content]).decode()
+    chunks = [json.loads(line[6:]) for line in text.splitlines() if line.startswith("data: {")]
+    return [
+        call["function"]["arguments"]
+        for chunk in chunks
+        for call in chunk["choices"][0]["delta"].get("tool_calls", ())
+    ]
+
+
 async def test_a_schema_is_kept_and_a_tool_called_by_a_model_that_knows_neither(
     served: AsyncClient,
 ) -> None:
@@ -91,6 +103,9 @@ async def test_a_schema_is_kept_and_a_tool_called_by_a_model_that_knows_neither(
         [call] = forced["message"]["tool_calls"]
         assert call["function"]["name"] == "weather"
         assert json.loads(call["function"]["arguments"])["city"] in ("Oslo", "Rome")
+        pieces = await streamed_arguments(served, **tools, tool_choice="required")
+        assert "".join(pieces) == call["function"]["arguments"]
+        assert len(pieces) > 3
         cut = await chat(served, **tools, tool_choice="required", max_tokens=8)
         assert cut["finish_reason"] == "length"
         assert cut["message"]["content"].startswith("<tool_call>")
