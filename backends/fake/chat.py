@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from backends.base import BackendError, Message, ToolCall
-from backends.call_pieces import HERMES, as_written
+from backends.base.call_pieces import HERMES, as_written
 from backends.thoughts import OPEN
 
 _BYTES = 60_000  # from here on a token is a byte of the description of tools

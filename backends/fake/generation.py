@@ -35,7 +35,7 @@ from backends.base import (
     ToolCall,
     UnsupportedModel,
 )
-from backends.call_pieces import HERMES, JSONCalls
+from backends.base.call_pieces import HERMES, JSONCalls
 from backends.fake import chat, grammar
 from backends.prefixes import BLOCK, PrefixTree
 from backends.prompts import room_after

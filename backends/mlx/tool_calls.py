@@ -11,7 +11,7 @@ from typing import Any
 from mlx_lm.tool_parsers import json_tools, kimi_k2, mistral
 
 from backends.base import BackendError, CallReader, Grammar, ToolCall
-from backends.call_pieces import HERMES, KIMI, MISTRAL, JSONCalls, as_written
+from backends.base.call_pieces import HERMES, KIMI, MISTRAL, JSONCalls, as_written
 from backends.mlx.sampling.grammar import JSON_SPACES
 from backends.mlx.schemas import enforceable
 

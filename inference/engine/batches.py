@@ -239,7 +239,7 @@ class Batches:
 
     def _fit(self, resident: Resident, prompts: Sequence[Sequence[int]]) -> bool:
         # Texts that are too long are refused by the model, which says so.
-        read = [prompt for prompt in prompts if len(prompt) < resident.model.context_length]
+        read = [prompt for prompt in prompts if len(prompt) <= resident.model.context_length]
         return self._residents.has_room_aside(resident, resident.model.needed_to_embed(read))
 
     def count(self, place: Place, chat: Count) -> int:

@@ -10,7 +10,7 @@ import pytest
 from mlx_lm.tool_parsers import json_tools, kimi_k2, mistral, pythonic
 
 from backends.base import BackendError, ToolCall
-from backends.call_pieces import HERMES, JSONCalls, as_written
+from backends.base.call_pieces import HERMES, JSONCalls, as_written
 from backends.mlx.tool_calls import call_reader, parse_tool_calls
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -23,7 +24,7 @@ from backends.base import (
 )
 from backends.base.failures import readable_errors
 from backends.mlx.embedding import bert
-from backends.mlx.embedding.passes import Passes
+from backends.mlx.embedding.passes import Passes, size
 from backends.mlx.embedding.vectors import Reader, causal, embed, encoder
 from backends.mlx.files.folder import describe
 from backends.mlx.files.weight_files import read_header
@@ -38,7 +39,7 @@ def load_embedder(folder: Path) -> EmbeddingModel:
     described = describe(folder)  # refuses code and pickles
     how = Embedder.of(folder, described.architecture) or Embedder()
     encodes = described.architecture in ENCODERS
-    with readable_errors(_MEMORY):
+    with readable_errors(_MEMORY), _told(folder.name):
         model, config = _open(folder, encodes)
         read = encoder(model) if encodes else causal(model, folder.name)
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
@@ -52,16 +53,22 @@ def load_embedder(folder: Path) -> EmbeddingModel:
 
 
 def _open(folder: Path, encodes: bool) -> tuple[Any, dict[str, Any]]:
+    if encodes:
+        return load_model(folder, get_model_classes=lambda config: (bert.Model, bert.ModelArgs))
+    names = [name for file in folder.glob("model*.safetensors") for name in read_header(file)]
+    headed = any(name.startswith("lm_head.") for name in names)
+    tied = {} if headed else {"tie_word_embeddings": True}
+    return load_model(folder, model_config=tied, get_model_classes=_without_head)
+
+
+@contextmanager
+def _told(name: str) -> Generator[None]:
+    """What a config that does not fit its weights raises, as a sentence."""
     try:
-        if encodes:
-            return load_model(folder, get_model_classes=lambda config: (bert.Model, bert.ModelArgs))
-        names = [name for file in folder.glob("model*.safetensors") for name in read_header(file)]
-        headed = any(name.startswith("lm_head.") for name in names)
-        tied = {} if headed else {"tie_word_embeddings": True}
-        return load_model(folder, model_config=tied, get_model_classes=_without_head)
+        yield
     except (ArithmeticError, AttributeError, LookupError, OSError, TypeError, ValueError) as error:
         raise UnsupportedModel(
-            f"The model {folder.name} could not be loaded: {first_line(error)}"
+            f"The model {name} could not be loaded: {first_line(error)}"
         ) from error
 
 
@@ -100,7 +107,7 @@ class EmbeddingModel:
         self._tokenizer = tokenizer
         self._how = how
         self._passes = Passes.of(model, config, encodes=config["model_type"] in ENCODERS)
-        self._vocabulary = int(config["vocab_size"])
+        self._vocabulary = size({**config, **(config.get("text_config") or {})}, "vocab_size")
 
     @property
     def memory(self) -> Memory:

@@ -14,6 +14,7 @@ from backends.mlx.files.config import (
     find_context_length,
     find_quantization,
     read_json,
+    whole,
 )
 from backends.mlx.files.weight_files import check_index, read_header, refuse_strangers
 
@@ -45,7 +46,9 @@ def describe(folder: Path) -> ImportedModel:
         _refuse_other_heads(folder, config, encodes=architecture in ENCODERS)
     context_length = find_context_length(config)
     if architecture in ENCODERS - {"bert"}:
-        context_length -= 2  # positions are counted from after the padding's
+        # Positions are counted from after the padding's.
+        padding = whole(config.get("pad_token_id", 1), "pad_token_id in config.json", least=0)
+        context_length = max(1, context_length - 1 - padding)
     return ImportedModel(
         path=folder,
         architecture=architecture,

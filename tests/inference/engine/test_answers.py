@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from backends.base import BackendError, Delta, FinishReason, Sampling, TokenLogprob, ToolCall
-from backends.call_pieces import HERMES, JSONCalls
+from backends.base.call_pieces import HERMES, JSONCalls
 from backends.fake import FakeBackend
 from inference.engine.requests.text import AnswerText
 from inference.gateway import client

@@ -174,3 +174,11 @@ def test_an_encoder_with_another_head_is_refused(
     folder = write_encoder(tmp_path / "mini", weights, **config)
     with pytest.raises(UnsupportedModel, match="which makes no vectors of texts"):
         MLXBackend().inspect(folder)
+
+
+def test_a_config_that_does_not_fit_the_weights_is_a_sentence(
+    tmp_path: Path, weights: Weights
+) -> None:
+    folder = write_encoder(tmp_path / "mini", weights, num_attention_heads=3)
+    with pytest.raises(UnsupportedModel, match="could not be loaded"):
+        MLXBackend().load(folder)

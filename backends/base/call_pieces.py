@@ -11,7 +11,8 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from backends.base import BackendError, CallPiece, ToolCall
+from backends.base.errors import BackendError
+from backends.base.generation import CallPiece, ToolCall
 
 _LONGEST_HEAD = 512  # characters before the arguments; a longer one comes whole, at the end
 _LONGEST_TAIL = 128
