@@ -47,7 +47,9 @@ class Passes:
         """Arrays of a pass over `tokens`, each of which sees at most `seen`."""
         values = _LAYERS_AHEAD * self._values
         on_cpu = device_kind() == "cpu"
-        if on_cpu:  # a GPU keeps no scores; here: as they are, masked, and as shares
+        # A GPU keeps no scores for the sizes of heads that models that write have; else: as they are,
+        # masked, and as shares.
+        if on_cpu or self._encodes:
             values += 3 * self._heads * seen
         arrays: int = tokens * values * self._width
         return int(LATE * arrays) if on_cpu else arrays

@@ -69,3 +69,20 @@ def test_a_causal_model_that_reads_in_both_directions_is_refused(
     (folder / "config.json").write_text(json.dumps(config | {"is_causal": False}))
     with pytest.raises(UnsupportedModel, match="in both directions"):
         MLXBackend().inspect(folder)
+
+
+def test_no_pass_takes_more_than_was_reserved_for_it(tiny_base: Path) -> None:
+    model = MLXBackend().load(tiny_base)
+    texts = [[5, 9, 11] * 500, [7] * 1500]
+    mx.synchronize()
+    before = mx.get_active_memory()
+    mx.reset_peak_memory()
+    model.embed(texts, None)
+    assert mx.get_peak_memory() - before <= model.needed_to_embed(texts)
+    labels = ["yes", "no", "perhaps so"]
+    needed = model.needed_for_answers(texts[0], labels)
+    before = mx.get_active_memory()
+    mx.reset_peak_memory()
+    model.likelihoods(texts[0], labels, None)
+    assert mx.get_peak_memory() - before <= needed
+    model.close()

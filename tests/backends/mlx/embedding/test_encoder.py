@@ -182,3 +182,18 @@ def test_a_config_that_does_not_fit_the_weights_is_a_sentence(
     folder = write_encoder(tmp_path / "mini", weights, num_attention_heads=3)
     with pytest.raises(UnsupportedModel, match="could not be loaded"):
         MLXBackend().load(folder)
+
+
+def test_no_pass_takes_more_than_was_reserved_for_it(tmp_path: Path) -> None:
+    import mlx.core as mx
+
+    large = {"hidden_size": 64, "intermediate_size": 256, "max_position_embeddings": 600}
+    folder = write_encoder(tmp_path / "large", encoder_weights(BERT | large), **large)
+    model = MLXBackend().load(folder)
+    for texts in ([[1] * 500] * 4, [[1] * 20] * 64):
+        mx.synchronize()
+        before = mx.get_active_memory()
+        mx.reset_peak_memory()
+        model.embed(texts, None)
+        assert mx.get_peak_memory() - before <= model.needed_to_embed(texts)
+    model.close()
