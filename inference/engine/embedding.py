@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -14,7 +14,8 @@ from inference.protocol import Embed
 from registry.errors import TooManyRequests
 
 AT_ONCE = 4  # texts between two steps of the streams
-UNDISTURBED = 32  # where nothing else runs
+UNDISTURBED = 32  # where nothing runs, of so many characters: who comes next waits for them
+UNDISTURBED_CHARACTERS = 8000
 CLIENTS = 16
 _CHECK_S = 0.01  # between two checks whether a key may continue
 
@@ -46,8 +47,7 @@ class Embedding:
                 vectors: list[list[float]] = []
                 tokens = 0
                 while len(vectors) < len(request.texts):
-                    size = UNDISTURBED if self._thread.idle else AT_ONCE
-                    texts = request.texts[len(vectors) : len(vectors) + size]
+                    texts = next_texts(request.texts[len(vectors) :], self._thread.idle)
                     more, read = await asyncio.wrap_future(self._thread.embed(place, texts))
                     vectors, tokens = vectors + more, tokens + read
             return {"vectors": vectors, "prompt_tokens": tokens}
@@ -80,3 +80,15 @@ class Embedding:
                 await asyncio.sleep(_CHECK_S)
         finally:
             self._waiting[key] -= 1
+
+
+def next_texts(texts: Sequence[str], undisturbed: bool) -> list[str]:
+    """The first of `texts`, as many as may be read at once."""
+    chosen = list(texts[:AT_ONCE])
+    characters = sum(map(len, chosen))
+    for text in texts[AT_ONCE:UNDISTURBED] if undisturbed else ():
+        characters += len(text)
+        if characters > UNDISTURBED_CHARACTERS:
+            break
+        chosen.append(text)
+    return chosen

@@ -312,11 +312,15 @@ class GenerateIn(AnswerIn):
         )
 
 
+_WHOLE = {"stream": Refused("the answer comes whole", (False,))}
+
+
 class EmbedIn(OllamaRequest):
     """Texts to embed: as an embedding model's own folder says, else the mean of the model's last
     hidden states, of unit length."""
 
-    IGNORED: ClassVar = {"truncate": _NEVER_CUT, "stream": "vectors come whole"}
+    IGNORED: ClassVar = {"truncate": _NEVER_CUT}
+    UNHEEDED: ClassVar = _WHOLE
 
     input: Annotated[
         Annotated[str, Field(max_length=1_000_000)]
@@ -344,12 +348,15 @@ class EmbedIn(OllamaRequest):
 class OneEmbeddingIn(OllamaRequest):
     """The older form, of one text."""
 
+    UNHEEDED: ClassVar = _WHOLE
+
     prompt: Text = ""
 
 
 class ShowIn(OllamaBody):
     """The model to describe; `name` is the older word for `model`."""
 
+    UNHEEDED: ClassVar = _WHOLE
     IGNORED: ClassVar = {
         "verbose": "the answer is the same",
         "system": "it describes the model as it is",

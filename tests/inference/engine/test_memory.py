@@ -10,6 +10,7 @@ from backends.base import LoadOptions, Sampling
 from backends.fake import FakeBackend, generation
 from backends.fake.generation import BYTES_PER_TOKEN
 from inference.engine import batches
+from inference.engine.embedding import next_texts
 from inference.engine.memory import neighbours, residents
 from inference.engine.requests.places import place
 from inference.gateway import client
@@ -360,3 +361,11 @@ async def test_labels_wait_for_the_memory_that_weighing_them_takes() -> None:
     async with running_engine(budget_bytes=weights("tiny") + 100 * BYTES_PER_TOKEN):
         with pytest.raises(Unavailable, match="beside the model"):
             await text_of(asked)
+
+
+def test_texts_are_read_together_where_no_stream_waits_for_them() -> None:
+    short, long = ["apple"] * 100, ["apple " * 500] * 100
+    assert len(next_texts(short, undisturbed=False)) == 4
+    assert len(next_texts(short, undisturbed=True)) == 32
+    assert len(next_texts(long, undisturbed=True)) == 4
+    assert next_texts(["apple"], undisturbed=True) == ["apple"]
