@@ -130,6 +130,7 @@ class Batches:
                 self._fail_all(resident, error)
                 continue
             self.counts["steps"] += 1
+            self._count_guesses(resident)
             resident.touch()
             for delta in deltas:
                 row = resident.rows.get(delta.uid)
@@ -147,6 +148,12 @@ class Batches:
                             self._send(row, event)
                     except Exception as error:
                         self.fail(row, error)
+
+    def _count_guesses(self, resident: Resident) -> None:
+        known, resident.guesses = resident.guesses, resident.model.guesses
+        names = ("drafted_tokens", "accepted_tokens", "forced_tokens")
+        for name, before, now in zip(names, known, resident.guesses, strict=True):
+            self.counts[name] += now - before
 
     def keep_within_budget(self) -> None:
         """Rows grow: give back prefixes and idle models, and at last the newest rows; but no rows

@@ -111,6 +111,24 @@ class ThinkingRule:
             return ~opening if allowed is None else allowed & ~opening
         return None if allowed is None else allowed | opening
 
+    def forced(self) -> list[int]:
+        match self._state.where:
+            case "closing":
+                return list(self._tokens.close[len(self._state.mark) :])
+            case "words":
+                return self._then.forced() if self._then else []
+        return []
+
+    def likely(self) -> list[int]:
+        return self._then.likely() if self._then and self._state.where == "words" else []
+
+    def fitting(self, tokens: Sequence[int]) -> int:
+        words = self._state.where == "words"
+        return self._then.fitting(tokens) if self._then and words else 0
+
+    def ahead(self, tokens: Sequence[int]) -> list[Allowed]:
+        return self._then.ahead(tokens) if self._then else []
+
     def _opening(self, state: _State, token: int) -> _State:
         """After one more token that may be of the opening mark; if it is not, all of them are words."""
         written = (*state.mark, token)

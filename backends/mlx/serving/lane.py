@@ -17,6 +17,7 @@ from mlx_lm.models.cache import trim_prompt_cache
 
 from backends.base import Delta
 from backends.mlx.device import device_kind
+from backends.mlx.sampling.sampler import RandomSampler
 from backends.mlx.serving.caches import BatchKVCache, Kind
 from backends.mlx.serving.needs import MOST_PROMPTS, PREFILL
 from backends.mlx.serving.prefix_cache import PrefixCache
@@ -79,6 +80,8 @@ class Lane:
             samplers=[row.sampler],
             logits_processors=[row.processors],
         )
+        if row.mask:
+            row.mask.drawn = functools.partial(self._drawn, row)
         self.rows[row.number] = row
 
     def step(self) -> list[Delta]:
@@ -196,6 +199,8 @@ class Lane:
                 caches, tokens = response.prompt_cache, response.all_tokens
             del tokens[-1]
             trim_prompt_cache(caches[:-1], 1)
+            if isinstance(row.sampler, RandomSampler):
+                row.sampler.move(-1)  # the draw of the step under way, which is dropped
             if drawn.finish_reason is not None:
                 drawn.prompt_cache, drawn.all_tokens = caches, tokens
                 return
