@@ -46,8 +46,9 @@ class Rule(Protocol):
         """The tokens of the only way on, as far as there is only one."""
         ...
 
-    def likely(self) -> list[int]:
-        """The tokens that usually follow, as far as there is a usual way on."""
+    def likely(self, most: int) -> tuple[list[int], list[float]]:
+        """At most so many tokens that usually follow, as far as there is a usual way on, and how likely
+        each is right if those before it are."""
         ...
 
     def fitting(self, tokens: Sequence[int]) -> int:

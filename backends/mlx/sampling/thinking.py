@@ -119,8 +119,9 @@ class ThinkingRule:
                 return self._then.forced() if self._then else []
         return []
 
-    def likely(self) -> list[int]:
-        return self._then.likely() if self._then and self._state.where == "words" else []
+    def likely(self, most: int) -> tuple[list[int], list[float]]:
+        words = self._state.where == "words"
+        return self._then.likely(most) if self._then and words else ([], [])
 
     def fitting(self, tokens: Sequence[int]) -> int:
         words = self._state.where == "words"

@@ -85,21 +85,6 @@ class LookUp:
         self._at, self._agreed = at, agreed
 
 
-class Habit:
-    """How often what usually follows did follow, in one row."""
-
-    def __init__(self) -> None:
-        self._right, self._tried = 0.7 * _WEIGHT, float(_WEIGHT)
-
-    def add(self, right: int, tried: int) -> None:
-        """So many tokens were `right` before one was wrong or all of the guesses were."""
-        self._right += right
-        self._tried += min(right + 1, tried)
-
-    def chances(self, count: int) -> list[float]:
-        return [self._right / self._tried] * count
-
-
 class Costs:
     """What passes of several tokens take, in passes of one that follow each other closely."""
 

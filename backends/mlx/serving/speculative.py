@@ -27,7 +27,7 @@ from backends.mlx.device import device_kind
 from backends.mlx.sampling.following import Allowed, Rule, RuleMask, masked
 from backends.mlx.sampling.sampler import RandomSampler
 from backends.mlx.serving.adapters import nbytes
-from backends.mlx.serving.lookup import Costs, Habit, LookUp
+from backends.mlx.serving.lookup import Costs, LookUp
 from backends.mlx.serving.needs import PREFILL, WIDEST
 from backends.mlx.serving.prefix_cache import PrefixCache
 from backends.mlx.serving.rows import Row
@@ -141,8 +141,6 @@ class SoloLane:
         self._held = 0  # tokens in the caches, when all passes under way are done
         self._rule: Rule | None = None
         self._source: LookUp | None = None
-        self._habit = Habit()
-        self._habitual = False  # whether the newest guesses are those of the rule
         self._pass: _Pass | None = None  # over the last token, which is known
 
     @property
@@ -156,7 +154,6 @@ class SoloLane:
         self._tokens, self._held = list(prompt), cached
         self._rule = row.mask.rule if row.mask else None
         self._source = LookUp(prompt) if self._looks_up else None
-        self._habit = Habit()
         self.costs.relax()
 
     def step(self) -> list[Delta]:
@@ -224,7 +221,6 @@ class SoloLane:
     def _guess(self, row: Row, unread: int) -> list[int]:
         most = min(row.max_tokens - row.tokens - 1, WIDEST - unread)
         guesses: list[int] = []
-        self._habitual = False
         if most > 0 and self.draft and row.started:
             guesses = self.draft.guess(self._tokens, most)
         elif most > 0 and self._source:
@@ -235,11 +231,10 @@ class SoloLane:
 
     def _cheap_guesses(self, source: LookUp, most: int) -> list[int]:
         """What usually follows in the rule, or what followed before, whichever promises more."""
-        usual = self._rules.likely()[:most] if self._rules else []
-        habitual, rate = self.costs.best(self._habit.chances(len(usual)))
+        usual, chances = self._rules.likely(most) if self._rules else ([], [])
+        habitual, rate = self.costs.best(chances)
         found, faster = self.costs.best(source.chances(most))
-        self._habitual = habitual > 0 and rate >= faster
-        return usual[:habitual] if self._habitual else source.guess(found)
+        return usual[:habitual] if rate > faster else source.guess(found)
 
     @property
     def _rules(self) -> Rule | None:
@@ -309,8 +304,6 @@ class SoloLane:
             good += 1
         self.proposed += len(guesses)
         self.accepted += good
-        if self._habitual and guesses:
-            self._habit.add(good, len(guesses))
         self._forget(row, len(guesses) - good)
         deltas: list[Delta] = []
         for token, logprobs in zip(chosen[: good + 1], known, strict=False):
