@@ -32,6 +32,12 @@ class Rule(Protocol):
         """Whether everything may come from here on."""
         ...
 
+    @property
+    def open(self) -> bool:
+        """Whether so many tokens may come next, by the last `allowed`, that nothing will be forced after
+        most of them."""
+        ...
+
     def follow(self, token: int) -> None: ...
 
     def undo(self) -> None:

@@ -110,6 +110,7 @@ class GrammarRule:
     ) -> None:
         self._matcher = matcher
         self._habits = habits or Habits()
+        self.open = False
         self._place: int | None = None  # where few tokens are allowed next
         self._coming: list[tuple[int, int | None]] = []  # guesses, and the places after them
         self._ends = list(ends)
@@ -186,11 +187,13 @@ class GrammarRule:
 
     def allowed(self) -> Allowed:
         if self._matcher.is_stopped() or self.failed:
+            self.open = False
             return self._only_ends
         bits = self._matcher.compute_bitmask()
         allowed = np.unpackbits(np.frombuffer(bits, np.uint8), bitorder="little")
         allowed = allowed[: self._vocabulary].astype(bool)
-        self._place = hash(bits) if np.count_nonzero(allowed) <= _FEW else None
+        self.open = np.count_nonzero(allowed) > _FEW
+        self._place = None if self.open else hash(bits)
         # A mask without any token would make every logit infinite.
         return allowed if allowed.any() else self._only_ends
 

@@ -70,6 +70,11 @@ class ThinkingRule:
     def over(self) -> bool:
         return self._state.where == "words" and self._then is None
 
+    @property
+    def open(self) -> bool:
+        where = self._state.where
+        return where == "thinking" or (where == "words" and (self._then is None or self._then.open))
+
     def follow(self, token: int) -> None:
         self._before, self._undo = self._state, []
         state, tokens = self._state, self._tokens

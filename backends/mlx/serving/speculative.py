@@ -167,8 +167,8 @@ class SoloLane:
                 return []
             under_way = self._pass
             done = under_way or self._start(row)
-            after = self._run_ahead(row, done) if self._may_run_ahead(row, done) else None
-            deltas = self._take(row, done, after)
+            ahead = self._run_ahead(row, done) if self._may_run_ahead(row, done) else None
+            deltas = self._take(row, done, ahead)
         if (under_way is None and done.width > 1) or (under_way and self._pass):
             self.costs.add(done.width, time.perf_counter() - began)
         return deltas
@@ -259,7 +259,9 @@ class SoloLane:
 
     def _may_run_ahead(self, row: Row, done: _Pass) -> bool:
         """Whether the next pass may start before it is known after what."""
-        if self.draft or done.guesses or self._rules or row.tokens + 1 >= row.max_tokens:
+        if self.draft or done.guesses or row.tokens + 1 >= row.max_tokens:
+            return False
+        if self._rules and not self._rules.open:
             return False
         if self._source is None:
             return True
@@ -267,10 +269,14 @@ class SoloLane:
         _, rate = self.costs.best(others)
         return right * rate + (1 - right) / _WAITED <= 1
 
-    def _run_ahead(self, row: Row, done: _Pass) -> _Pass:
-        """Start the pass after the token that `done` draws."""
-        logits = self._model(done.drawn[None], cache=self._caches)[0]
+    def _run_ahead(self, row: Row, done: _Pass) -> _Pass | mx.array:
+        """Start the pass after the token that `done` draws; its logits alone where a rule must know the
+        token before another one is drawn."""
+        logits: mx.array = self._model(done.drawn[None], cache=self._caches)[0]
         self._held += 1
+        if self._rules:
+            async_eval(logits)
+            return logits
         if penalties := [one for one in row.processors if not isinstance(one, RuleMask)]:
             known = mx.concatenate([mx.array(self._tokens), done.drawn.astype(mx.int32)])
             logits = self._penalized(penalties, logits, known, [])
@@ -291,14 +297,14 @@ class SoloLane:
 
     # ----------------------------------------------------------------------- tokens
 
-    def _take(self, row: Row, done: _Pass, after: _Pass | None) -> list[Delta]:
-        """Add what `done` has drawn, as far as its guesses were right; `after` is the pass that was
-        started after it."""
+    def _take(self, row: Row, done: _Pass, ahead: _Pass | mx.array | None) -> list[Delta]:
+        """Add what `done` has drawn, as far as its guesses were right; `ahead` is what was started after
+        it."""
         drawn, chosen, known = self._known(row, done)
-        self._pass = after
-        if after and chosen != drawn:  # started after another token
-            self._pass = None
-            self._forget(row, 1)
+        if ahead is not None and chosen != drawn:  # started after another token
+            self._forget(row, 1, drawn=isinstance(ahead, _Pass))
+            ahead = None
+        self._pass = ahead if isinstance(ahead, _Pass) else None
         guesses, good = done.guesses, 0
         while good < len(guesses) and guesses[good] == chosen[good]:
             good += 1
@@ -309,7 +315,8 @@ class SoloLane:
         for token, logprobs in zip(chosen[: good + 1], known, strict=False):
             if self._add(row, token, logprobs, deltas):
                 return deltas
-        self._force(row, done.logprobs.shape[-1], deltas)
+        if self._force(row, done.logprobs.shape[-1], deltas) == 0 and isinstance(ahead, mx.array):
+            self._pass = self._draw(row, ahead, 1, [])
         return deltas
 
     def _known(self, row: Row, done: _Pass) -> tuple[list[int], list[int], Any]:
@@ -326,27 +333,30 @@ class SoloLane:
             chosen = [row.sampler.complete(one, known[n], row.tokens + n) for n, one in draws]
         return drawn, chosen, known
 
-    def _forget(self, row: Row, count: int) -> None:
-        """The last `count` tokens in the caches were guessed wrongly."""
+    def _forget(self, row: Row, count: int, drawn: bool = True) -> None:
+        """The last `count` tokens in the caches were guessed wrongly, and others `drawn` after them."""
         if count:
             trim_prompt_cache(self._caches[:-1], count)
             self._held -= count
-            if isinstance(row.sampler, RandomSampler):
+            if drawn and isinstance(row.sampler, RandomSampler):
                 row.sampler.move(-count)
         if self.draft:
             self.draft.forget_after(self._held)
 
-    def _force(self, row: Row, vocabulary: int, deltas: list[Delta]) -> None:
-        """Add the tokens that the rule leaves no choice about, which the next pass reads."""
+    def _force(self, row: Row, vocabulary: int, deltas: list[Delta]) -> int:
+        """Add the tokens that the rule leaves no choice about, which the next pass reads; how many."""
+        count = 0
         while self._rules and (tokens := self._rules.forced()):
             for token in tokens:
                 self.forced += 1
+                count += 1
                 if isinstance(row.sampler, RandomSampler):
                     row.sampler.move(1)
                 certain = np.full(vocabulary, -np.inf, np.float32)
                 certain[token] = 0
                 if self._add(row, token, certain, deltas):
-                    return
+                    return count
+        return count
 
     def _add(self, row: Row, token: int, logprobs: Any, deltas: list[Delta]) -> bool:
         """Add one token to the row; whether it has ended by it."""

@@ -113,6 +113,26 @@ def test_what_a_grammar_forces_takes_no_step(model: MLXModel, how: dict[str, Any
         assert [one.token for one in alone.top[:1]] == [one.token for one in batched.top[:1]]
 
 
+@pytest.mark.parametrize("how", [{}, {"temperature": 1.0, "seed": 5, "top_p": 0.9}])
+def test_texts_inside_a_schema_are_what_they_are_in_a_batch(
+    model: MLXModel, how: dict[str, Any]
+) -> None:
+    text = {"type": "string", "minLength": 12, "maxLength": 20}
+    schema = {"type": "object", "properties": {"a": text, "b": text}, "required": ["a", "b"]}
+    grammar = Grammar("json_schema", json.dumps({**schema, "additionalProperties": False}))
+    sampling = Sampling(max_tokens=80, grammar=grammar, **how)
+    first, second = (run(model, Row(sampling=sampling))[0] for _ in range(2))
+    assert first.tokens == second.tokens == in_a_batch(model, Row(sampling=sampling)).tokens
+    assert set(json.loads(first.text)) == {"a", "b"}
+
+
+def test_a_second_answer_is_guessed_by_the_first(model: MLXModel) -> None:
+    sampling = Sampling(max_tokens=60, grammar=SCHEMA)
+    first, second = Row(sampling=sampling), Row(sampling=sampling)
+    assert steps_of(model, first) > steps_of(model, second)
+    assert first.tokens == second.tokens
+
+
 def test_the_token_limit_ends_what_is_forced(model: MLXModel) -> None:
     whole = run(model, Row(sampling=Sampling(max_tokens=60, grammar=SCHEMA)))[0]
     for most in range(1, 9):
