@@ -221,8 +221,7 @@ class MLXModel:
 
     def step(self) -> list[Delta]:
         """Raises OutOfMemory."""
-        deltas = [delta for delta in self._early if delta.uid in self._rows]
-        self._early = []
+        deltas, self._early = self._early, []
         with readable_errors(_MEMORY):
             if self._solo and self._solo.row:
                 deltas += self._solo.step()
@@ -244,6 +243,7 @@ class MLXModel:
         if self._solo and self._solo.row is row:
             self._solo.remove(row)
             return
+        self._early = [delta for delta in self._early if delta.uid != uid]
         for lane in self._lanes.values():
             if lane.rows.get(row.number) is row:
                 lane.remove(row)

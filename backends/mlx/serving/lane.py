@@ -71,10 +71,13 @@ class Lane:
     def adopt(
         self, row: Row, caches: list[Any], read: Sequence[int], unread: Sequence[int]
     ) -> None:
-        """Continue a row that ran elsewhere: `caches` hold its tokens `read`."""
-        (row.number,) = self._generator.insert(
+        """Continue a row that ran elsewhere: `caches` hold its tokens `read`. One that is being answered
+        takes its next step at once, beside the step of the running rows that is under way."""
+        left = row.max_tokens - row.tokens
+        generator = self._generator
+        (row.number,) = generator.insert(
             [list(unread)],
-            max_tokens=[row.max_tokens - row.tokens],
+            max_tokens=[left],
             caches=[caches],
             all_tokens=[list(read)],
             samplers=[row.sampler],
@@ -83,6 +86,22 @@ class Lane:
         if row.mask:
             row.mask.drawn = functools.partial(self._drawn, row)
         self.rows[row.number] = row
+        if row.started and len(unread) == 1:
+            generator._unprocessed_sequences.pop()
+            with mx.stream(self.stream):
+                batch = GenerationBatch(
+                    generator.model,
+                    [row.number],
+                    mx.array(unread),
+                    [type(cache).merge([cache]) for cache in caches],
+                    [list(read)],
+                    [row.sampler],
+                    generator.sampler,
+                    [tuple(row.processors)],
+                    [generator._default_stop_sequences],
+                    [left],
+                )
+                generator._generation_batch.extend(batch)
 
     def step(self) -> list[Delta]:
         prompts = sum(not row.started for row in self.rows.values())

@@ -161,7 +161,7 @@ class SoloLane:
         row, began = self.row, time.perf_counter()
         assert row
         with mx.stream(self._stream):
-            if not row.started and (unread := len(self._tokens) - self._held) > 1:
+            if not row.started and (unread := len(self._tokens) - self._held) > WIDEST:
                 self._read(min(self._chunk, unread - 1))
                 mx.eval([cache.state for cache in self._caches])
                 return []
