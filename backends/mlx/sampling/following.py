@@ -97,6 +97,10 @@ class RuleMask:
         allowed = self.rule.allowed()
         return logits if allowed is None else masked(logits, allowed)
 
+    def leave(self) -> None:
+        """From here on someone else follows the tokens, until the next call."""
+        self._waiting = False
+
     def replace(self, token: int) -> None:
         """Follow `token` instead of the last one; the next step begins after it."""
         if not self._waiting:  # the rule was over before the last one

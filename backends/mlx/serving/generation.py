@@ -66,6 +66,7 @@ from backends.prompts import room_after
 from backends.text import StopText
 
 _MEMORY = "The device is out of memory; unload another model or use a smaller one."
+_WORTH_LEAVING = 8  # tokens still to come of a row that leaves its batch, which copies its cache
 _DISK_SHARE = 4  # prefixes may take this many times their memory on disk
 
 _open_models = 0
@@ -234,7 +235,17 @@ class MLXModel:
         for delta in deltas:
             if delta.finish_reason is not None:
                 del self._rows[delta.uid]
+        if self._solo and not self._solo.row and len(self._rows) == 1:
+            self._leave_alone(self._solo, *self._rows.values())
         return deltas
+
+    def _leave_alone(self, solo: SoloLane, row: Row) -> None:
+        """The others of its batch have ended: a row that will still run for a while leaves it."""
+        lane = self._lanes[Kind()]
+        lasts = row.started and row.max_tokens - row.tokens > _WORTH_LEAVING
+        if lasts and lane.rows.get(row.number) is row:
+            with readable_errors(_MEMORY):
+                solo.resume(*lane.release(row))
 
     def remove(self, uid: str) -> None:
         row = self._rows.pop(uid, None)

@@ -103,6 +103,21 @@ class Lane:
                 )
                 generator._generation_batch.extend(batch)
 
+    def release(self, row: Row) -> tuple[Row, list[Any], list[int], mx.array, mx.array]:
+        """Hand over a row that is being answered: itself, its caches, the tokens in them, and what the
+        step under way draws, with its log-probabilities [1, vocabulary]."""
+        running = self._generator._generation_batch
+        place = running.uids.index(row.number)
+        with mx.stream(self.stream):
+            caches, tokens = running.extract_cache(place), running.tokens[place]
+            drawn = running._next_tokens[place : place + 1]
+            logprobs = running._next_logprobs[place][None]
+            self._generator.remove([row.number])
+        del self.rows[row.number]
+        if row.mask:
+            row.mask.leave()
+        return row, caches, tokens, drawn, logprobs
+
     def step(self) -> list[Delta]:
         prompts = sum(not row.started for row in self.rows.values())
         share = self._chunk_of_all // min(max(prompts, 1), MOST_PROMPTS)

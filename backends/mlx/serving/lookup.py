@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from backends.mlx.serving.needs import WIDEST
 
 _KEY = 3  # tokens that must come again before anything is guessed
+_MOST = 32_768  # tokens of a prompt that are looked at, the last ones: some 30 ms
 _LONGEST = 8  # tokens of agreement from which on all counts are one
 _EXPECTED = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85)
 """The share of right guesses by the tokens of agreement before them, until it is known of a row."""
@@ -35,7 +36,7 @@ class LookUp:
         self._agreed = 0  # tokens before it that were the same here
         self._right = [_WEIGHT * share for share in _EXPECTED]
         self._tried = [float(_WEIGHT)] * len(_EXPECTED)
-        for token in tokens:
+        for token in tokens[-_MOST:]:
             self._learn(token)
         self._find()
 

@@ -156,6 +156,18 @@ class SoloLane:
         self._source = LookUp(prompt) if self._looks_up else None
         self.costs.relax()
 
+    def resume(
+        self,
+        row: Row,
+        caches: list[Any],
+        tokens: list[int],
+        drawn: mx.array,
+        logprobs: mx.array,
+    ) -> None:
+        """Continue a row of a batch; see `backends.mlx.serving.lane.Lane.release`."""
+        self.insert(row, tokens, len(tokens), caches)
+        self._pass = _Pass(1, [], drawn, logprobs)
+
     def step(self) -> list[Delta]:
         """Read a chunk of the prompt, or add at least one token."""
         row, began = self.row, time.perf_counter()
