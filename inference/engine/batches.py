@@ -129,6 +129,7 @@ class Batches:
                 # The batch is in an unknown state; the next request loads the model again.
                 self._fail_all(resident, error)
                 continue
+            moment = time.perf_counter()
             self.counts["steps"] += 1
             self._count_guesses(resident)
             resident.touch()
@@ -137,7 +138,7 @@ class Batches:
                 if row is None:
                     continue
                 self.counts["tokens"] += 1
-                if (chunk := row.take(delta)) is not None:
+                if (chunk := row.take(delta, moment)) is not None:
                     self._send(row, chunk)
                 if delta.finish_reason is not None:
                     del resident.rows[row.uid]
