@@ -190,9 +190,9 @@ class GrammarRule:
             self.open = False
             return self._only_ends
         bits = self._matcher.compute_bitmask()
-        allowed = np.unpackbits(np.frombuffer(bits, np.uint8), bitorder="little")
-        allowed = allowed[: self._vocabulary].astype(bool)
-        self.open = np.count_nonzero(allowed) > _FEW
+        every = np.unpackbits(np.frombuffer(bits, np.uint8), bitorder="little")
+        allowed: Allowed = every[: self._vocabulary].astype(bool)
+        self.open = int(np.count_nonzero(allowed)) > _FEW
         self._place = None if self.open else hash(bits)
         # A mask without any token would make every logit infinite.
         return allowed if allowed.any() else self._only_ends

@@ -149,6 +149,14 @@ def test_the_token_limit_ends_what_is_forced(model: MLXModel) -> None:
         assert (row.tokens, row.finish_reason) == (whole.tokens[:most], "length")
 
 
+def test_a_stop_string_ends_what_is_forced(model: MLXModel) -> None:
+    sampling = Sampling(max_tokens=60, grammar=SCHEMA, stop=("isat",))
+    row, beside = run(model, Row(sampling=sampling))[0], in_a_batch(model, Row(sampling=sampling))
+    assert row.text.endswith("organ")
+    assert (row.text, row.tokens, row.deltas[-1].stop) == (beside.text, beside.tokens, "isat")
+    assert row.finish_reason == "stop"
+
+
 @pytest.mark.parametrize("prompt", [None, REPEATS], ids=["chat", "repeats"])
 def test_greedy_tokens_are_the_plain_ones(
     model: MLXModel, plain: MLXModel, adapters: tuple[Path, Path], prompt: list[int] | None
