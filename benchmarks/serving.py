@@ -188,7 +188,7 @@ async def alone(who: Contenders, found: Figures) -> None:
             chats = Chats(4000 + number)
             chat, edited = chats.chat(MANY_WORDS), chats.text(2 * MANY_WORDS)
             edit = [Message(role="user", content=EDIT + edited)]
-            for kind in _turns(number, (*kinds, "edit")):
+            for kind in turns(number, (*kinds, "edit")):
                 if kind == "edit":
                     mine = (await ask(who.hub, edit, ALONE_TOKENS)).rate
                     theirs = bare.ask(edit, ALONE_TOKENS)["rate"]
@@ -211,7 +211,7 @@ async def alone(who: Contenders, found: Figures) -> None:
 
 def _held_to(properties: dict[str, Any]) -> dict[str, Any]:
     schema = {"type": "object", "properties": properties, "required": list(properties)}
-    schema["additionalProperties"] = False
+    schema |= {"additionalProperties": False}
     named = {"name": "answer", "schema": schema}
     return {"response_format": {"type": "json_schema", "json_schema": named}}
 

@@ -92,12 +92,12 @@ class Lane:
                 batch = GenerationBatch(
                     generator.model,
                     [row.number],
-                    mx.array(unread),
+                    mx.array(list(unread)),
                     [type(cache).merge([cache]) for cache in caches],
                     [list(read)],
                     [row.sampler],
                     generator.sampler,
-                    [tuple(row.processors)],
+                    [row.processors],
                     [generator._default_stop_sequences],
                     [left],
                 )
