@@ -4,8 +4,8 @@
 
 Parts: `one` (a single stream), `tiny` (what the hub itself adds to the first token), `many` (8 and
 16 greedy streams), `sampled` (the same at temperature 0.7, top_p 0.9), `beside` (the first token
-beside a live stream) and `leaving` (until a row is free after its client disconnects); all of them
-if none is named. A real hub with all of its processes, the bundled SmolLM2-135M in float32,
+beside a live stream), `alone` (schemas and edits of a single stream) and `leaving` (until a row is free
+after its client disconnects); all of them if none is named. A real hub with all of its processes, the bundled SmolLM2-135M in float32,
 everything over HTTP. Hub and rivals take turns within each round; a ratio is the median over the rounds of
 the ratios within them. The prompts of a round are the same for all, and differ from all others in
 their first words, so that no prompt cache can help.
@@ -38,6 +38,17 @@ TINY_ROUNDS = 120
 MANY_ROUNDS, MANY_WORDS, MANY_TOKENS = 3, 20, 32
 BESIDE_ROUNDS, BESIDE_PROBES = 3, 4
 SAMPLED = {"temperature": 0.7, "top_p": 0.9}
+ALONE_ROUNDS, ALONE_TOKENS = 5, 96
+EDIT = "Repeat this text word for word, and write END after it.\n\n"
+REGION = {"enum": ["north_western_region", "south_eastern_region"]}
+FORCING = {
+    "date_of_birth": {"enum": ["yesterday", "tomorrow"]},
+    "preferred_contact_method": {"enum": ["email_address", "telephone_number"]},
+    "requires_confirmation": {"type": "boolean"},
+    "number_of_participants": {"type": "integer", "minimum": 1, "maximum": 99},
+    "organisation_identifier": REGION,
+}
+TEXTS = {"title": {"type": "string", "minLength": 40}, "story": {"type": "string", "minLength": 400}}
 
 
 @dataclass
@@ -164,6 +175,47 @@ async def _live(server: Server, chats: Chats) -> None:
         await ask(server, [Message(role="user", content=task)], 600)
 
 
+async def alone(who: Contenders, found: Figures) -> None:
+    """What a schema costs or saves, beside free answers to the same chats, and edits beside bare mlx-lm."""
+    name = "one stream beside free answers, tokens/s"
+    kinds: dict[str, dict[str, Any]] = {
+        "free": {},
+        "schema that forces much": _held_to(FORCING),
+        "schema with texts": _held_to(TEXTS),
+    }
+    with Bare(who.model) as bare:
+        for number in range(-1, ALONE_ROUNDS):
+            chats = Chats(4000 + number)
+            chat, edited = chats.chat(MANY_WORDS), chats.text(2 * MANY_WORDS)
+            edit = [Message(role="user", content=EDIT + edited)]
+            for kind in turns(number, (*kinds, "edit")):
+                if kind == "edit":
+                    mine = (await ask(who.hub, edit, ALONE_TOKENS)).rate
+                    theirs = bare.ask(edit, ALONE_TOKENS)["rate"]
+                else:
+                    mine = (await ask(who.hub, chat, ALONE_TOKENS, **kinds[kind])).rate
+                if number < 0:
+                    continue
+                if kind == "edit":
+                    found.add("edit, tokens/s", "hub", mine)
+                    found.add("edit, tokens/s", "bare mlx-lm", theirs)
+                else:
+                    found.add(name, kind, mine)
+    found.bars += [
+        Bar(f"{kind}, times free", found.ratio(name, kind, "free"), limit)
+        for kind, limit in (("schema that forces much", 1.0), ("schema with texts", 0.95))
+    ]
+    edits = found.ratio("edit, tokens/s", "hub", "bare mlx-lm")
+    found.bars.append(Bar("edit, times bare", edits, 1.0))
+
+
+def _held_to(properties: dict[str, Any]) -> dict[str, Any]:
+    schema = {"type": "object", "properties": properties, "required": list(properties)}
+    schema |= {"additionalProperties": False}
+    named = {"name": "answer", "schema": schema}
+    return {"response_format": {"type": "json_schema", "json_schema": named}}
+
+
 async def left(who: Contenders, found: Figures) -> None:
     for model, server in (("tiny model", who.tiny), ("SmolLM2-135M", who.hub)):
         for kind, rows in (await disconnects(server)).items():
@@ -182,6 +234,7 @@ PARTS: dict[str, Callable[[Contenders, Figures], Awaitable[None]]] = {
     "many": many,
     "sampled": sampled,
     "beside": beside,
+    "alone": alone,
     "leaving": left,
 }
 

@@ -161,6 +161,12 @@ class Config(BaseSettings):
         Field(description="Smaller base model with the same tokenizer, for speculative decoding"),
     ] = ""
     draft_tokens: Annotated[int, Field(ge=1, le=16, description="Tokens drafted at a time")] = 3
+    prompt_lookup: Annotated[
+        bool,
+        Field(
+            description="Draft tokens from the prompt and the answer while one request runs alone"
+        ),
+    ] = True
     heartbeat_timeout_s: Annotated[
         float, Field(gt=0, description="Seconds without a heartbeat after which a job is requeued")
     ] = 30.0

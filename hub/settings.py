@@ -193,6 +193,7 @@ KV_BITS = config.kv_bits
 KV_AFTER = config.kv_after
 DRAFT_MODEL = config.draft_model
 DRAFT_TOKENS = config.draft_tokens
+PROMPT_LOOKUP = config.prompt_lookup
 MEMORY_BUDGET_BYTES = config.memory_budget_bytes
 TRAINING_YIELD_S = config.training_yield_s
 TRAINING_ON_BATTERY = config.training_on_battery

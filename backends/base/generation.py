@@ -164,7 +164,8 @@ class LoadOptions:
     `cache_bytes` is the budget of the prefix cache, 0 for none; with `cache_dir` its entries outlive
     the process. `kv_bits` (4 or 8) quantizes keys and values of rows once they are `kv_after`
     tokens long. `draft` is the folder of a smaller model with the same tokenizer that proposes
-    `draft_tokens` tokens at a time when a row runs alone. At most `unused_bytes` of freed buffers are
+    `draft_tokens` tokens at a time when a row runs alone; without one and with
+    `prompt_lookup` tokens are guessed by what stands in the prompt and the answer. At most `unused_bytes` of freed buffers are
     kept, where that is less than the backend would, and the process should hold `budget_bytes`.
     """
 
@@ -174,6 +175,7 @@ class LoadOptions:
     kv_after: int = 0
     draft: Path | None = None
     draft_tokens: int = 3
+    prompt_lookup: bool = True
     unused_bytes: int | None = None
     budget_bytes: int | None = None
 
@@ -183,6 +185,15 @@ class Context(NamedTuple):
 
     prompt: int
     whole: int
+
+
+class Guesses(NamedTuple):
+    """Tokens since a model was loaded: proposed and `accepted`, by a draft model or by looking up, and
+    those of grammars that took no choice and no step."""
+
+    proposed: int = 0
+    accepted: int = 0
+    forced: int = 0
 
 
 @dataclass(frozen=True)
@@ -219,6 +230,11 @@ class LoadedModel(Protocol):
 
     @property
     def context_length(self) -> int: ...
+
+    @property
+    def guesses(self) -> Guesses:
+        """How many tokens came without a step of their own."""
+        ...
 
     @property
     def cache_bytes(self) -> int:

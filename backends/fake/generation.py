@@ -24,6 +24,7 @@ from backends.base import (
     Delta,
     FinishReason,
     Grammar,
+    Guesses,
     ImportedModel,
     LoadOptions,
     Memory,
@@ -79,6 +80,8 @@ class _Row:
 
 class FakeModel:
     """See `backends.base.LoadedModel`. A row's first token comes in its second step."""
+
+    guesses = Guesses()  # none
 
     def __init__(
         self,

@@ -136,14 +136,16 @@ class Batches:
                 # The batch is in an unknown state; the next request loads the model again.
                 self._fail_all(resident, error)
                 continue
+            moment = time.perf_counter()
             self.counts["steps"] += 1
+            self._count_guesses(resident)
             resident.touch()
             for delta in deltas:
                 row = resident.rows.get(delta.uid)
                 if row is None:
                     continue
                 self.counts["tokens"] += 1
-                if (chunk := row.take(delta)) is not None:
+                if (chunk := row.take(delta, moment)) is not None:
                     self._send(row, chunk)
                 if delta.finish_reason is not None:
                     del resident.rows[row.uid]
@@ -154,6 +156,12 @@ class Batches:
                             self._send(row, event)
                     except Exception as error:
                         self.fail(row, error)
+
+    def _count_guesses(self, resident: Resident) -> None:
+        known, resident.guesses = resident.guesses, resident.model.guesses
+        names = ("drafted_tokens", "accepted_tokens", "forced_tokens")
+        for name, before, now in zip(names, known, resident.guesses, strict=True):
+            self.counts[name] += now - before
 
     def keep_within_budget(self) -> None:
         """Rows grow: give back prefixes and idle models, and at last the newest rows; but no rows

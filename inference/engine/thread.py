@@ -226,6 +226,9 @@ class GenerationThread:
             "prompt_tokens": counts["prompt_tokens"],
             "cached_tokens": counts["cached_tokens"],
             "cache_hits": counts["cache_hits"],
+            "drafted_tokens": counts["drafted_tokens"],
+            "accepted_tokens": counts["accepted_tokens"],
+            "forced_tokens": counts["forced_tokens"],
             "refused": self._refused,
         }
 

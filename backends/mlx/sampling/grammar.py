@@ -16,12 +16,39 @@ from backends.mlx.schemas import enforceable
 
 # A confused model may write white space forever, which any schema allows.
 JSON_SPACES: Any = {"whitespace_pattern": r"[ \n\r\t]{0,16}"}
+_FEW = 1024  # allowed tokens, more of which say nothing of what comes: the inside of a text
+_ASSUMED = 0.7  # how likely the token that came once comes again
+_DOUBTFUL = 0.3
+_REMEMBERED = 20  # times
+_PLACES = 4096
 _NAMES = {
     "json_object": "JSON",
     "json_schema": "The JSON schema",
     "regex": "The regular expression",
     "lark": "The Lark grammar",
 }
+
+
+class Habits:
+    """What came last where one grammar allowed the same few tokens: how this model indents JSON, and
+    what follows its keys. Shared by all answers with the grammar, so that the second one is guessed."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[int, float, float]] = {}  # token, times right, times tried
+
+    def learn(self, place: int, token: int) -> None:
+        usual, right, tried = self._known.get(place, (token, _ASSUMED * 3, 3.0))
+        if tried > _REMEMBERED:
+            right, tried = right / 2, tried / 2
+        if len(self._known) < _PLACES or place in self._known:
+            self._known[place] = (token, right + (usual == token), tried + 1)
+
+    def guess(self, place: int) -> tuple[int, float] | None:
+        """The token, and how likely it is right."""
+        if (known := self._known.get(place)) is None:
+            return None
+        token, right, tried = known
+        return token, right / tried
 
 
 class Grammars:
@@ -34,9 +61,10 @@ class Grammars:
 
     def start(self, grammar: Grammar) -> GrammarRule:
         """The rule of a new answer. Raises BackendError with the reason for a wrong grammar."""
-        return GrammarRule(self.compile(grammar).deep_copy(), self._ends, self._vocabulary)
+        matcher, habits = self.compile(grammar)
+        return GrammarRule(matcher.deep_copy(), self._ends, self._vocabulary, habits)
 
-    def _compile(self, grammar: Grammar) -> LLMatcher:
+    def _compile(self, grammar: Grammar) -> tuple[LLMatcher, Habits]:
         try:
             source = _source(grammar)
         except (ValueError, RecursionError) as error:
@@ -45,7 +73,7 @@ class Grammars:
         matcher = LLMatcher(self._tokens, source, log_level=0)
         if matcher.is_error():
             raise _refusal(grammar, matcher.get_error())
-        return matcher
+        return matcher, Habits()
 
     @property
     def _ends(self) -> list[int]:
@@ -77,8 +105,15 @@ class GrammarRule:
 
     over = False
 
-    def __init__(self, matcher: LLMatcher, ends: Sequence[int], vocabulary: int) -> None:
+    def __init__(
+        self, matcher: LLMatcher, ends: Sequence[int], vocabulary: int, habits: Habits | None = None
+    ) -> None:
         self._matcher = matcher
+        self._habits = habits or Habits()
+        self.open = False
+        self._place: int | None = None  # where few tokens are allowed next
+        self._coming: list[tuple[int, int | None]] = []  # guesses, and the places after them
+        self._ends = list(ends)
         self._followed: list[bool] = []  # of each token, whether the matcher took it
         self._vocabulary = vocabulary
         self._only_ends = np.zeros(vocabulary, bool)
@@ -89,20 +124,76 @@ class GrammarRule:
         return bool(self._matcher.is_error())
 
     def follow(self, token: int) -> None:
+        if self._place is not None:
+            self._habits.learn(self._place, token)
+        self._consume(token)
+        if self._coming and self._coming[0][0] == token:
+            self._place = self._coming.pop(0)[1]
+        else:
+            self._coming = []
+
+    def _consume(self, token: int) -> None:
+        self._place = None
         # After an end mlx-lm still computes one step, whose token is discarded.
         self._followed.append(not self._matcher.is_stopped())
         if self._followed[-1]:
             self._matcher.consume_token(token)
 
     def undo(self) -> None:
+        self._place = None
         if self._followed.pop():
             self._matcher.rollback(1)
 
+    def forced(self) -> list[int]:
+        if self._matcher.is_stopped() or self.failed:
+            return self._ends if len(self._ends) == 1 else []
+        return list(self._matcher.compute_ff_tokens())
+
+    def likely(self, most: int) -> tuple[list[int], list[float]]:
+        tokens: list[int] = []
+        chances: list[float] = []
+        sure = 1.0
+        while len(tokens) < most and sure > _DOUBTFUL and not self._matcher.is_stopped():
+            found = [(token, 1.0) for token in self._matcher.compute_ff_tokens()]
+            if not found:
+                self.allowed()
+                guess = None if self._place is None else self._habits.guess(self._place)
+                if guess is None or not self.fitting([guess[0]]):
+                    break
+                found = [guess]
+            for token, chance in found:
+                self._consume(token)
+                tokens.append(token)
+                chances.append(chance)
+                sure *= chance
+        for _ in tokens:
+            self.undo()
+        return tokens[:most], chances[:most]
+
+    def fitting(self, tokens: Sequence[int]) -> int:
+        return 0 if self._matcher.is_stopped() else self._matcher.validate_tokens(list(tokens))
+
+    def ahead(self, tokens: Sequence[int]) -> list[Allowed]:
+        found, before = [], self._place
+        self._coming = []
+        for token in tokens:
+            self._consume(token)
+            found.append(self.allowed())
+            self._coming.append((token, self._place))
+        for _ in found:
+            self.undo()
+        self._place = before
+        return found
+
     def allowed(self) -> Allowed:
         if self._matcher.is_stopped() or self.failed:
+            self.open = False
             return self._only_ends
-        mask = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)
-        allowed = np.unpackbits(mask, bitorder="little")[: self._vocabulary].astype(bool)
+        bits = self._matcher.compute_bitmask()
+        every = np.unpackbits(np.frombuffer(bits, np.uint8), bitorder="little")
+        allowed: Allowed = every[: self._vocabulary].astype(bool)
+        self.open = int(np.count_nonzero(allowed)) > _FEW
+        self._place = None if self.open else hash(bits)
         # A mask without any token would make every logit infinite.
         return allowed if allowed.any() else self._only_ends
 

@@ -81,7 +81,7 @@ class RandomSampler:
             logprobs = apply_top_p(logprobs, self.top_p)
         logits = logprobs * (1 / self.temperature)
         if self._seeded:
-            noise = mx.random.uniform(shape=shape, key=self._next_key())
+            noise = self._noise(*shape)
             if candidates is not None:
                 noise = mx.take_along_axis(noise, candidates, axis=-1)
             drawn = mx.argmax(logits + _gumbel(noise), axis=-1)
@@ -97,6 +97,19 @@ class RandomSampler:
             return token
         seed = (self._stream, position)
         return complete(token, logprobs, self.top_p, self.temperature, seed)
+
+    def move(self, draws: int) -> None:
+        """Go on by `draws` that were not needed, or back by those that were in vain: the n-th token of a
+        seeded answer is drawn with the n-th key, however it was computed."""
+        if self._seeded:
+            self._draws += draws
+
+    def _noise(self, draws: int, vocabulary: int) -> mx.array:
+        """[draws, vocabulary], of which each draw has its own key."""
+        each = [
+            mx.random.uniform(shape=(1, vocabulary), key=self._next_key()) for _ in range(draws)
+        ]
+        return each[0] if draws == 1 else mx.concatenate(each)
 
     def _next_key(self) -> mx.array:
         self._draws += 1

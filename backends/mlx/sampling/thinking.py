@@ -70,6 +70,11 @@ class ThinkingRule:
     def over(self) -> bool:
         return self._state.where == "words" and self._then is None
 
+    @property
+    def open(self) -> bool:
+        where = self._state.where
+        return where == "thinking" or (where == "words" and (self._then is None or self._then.open))
+
     def follow(self, token: int) -> None:
         self._before, self._undo = self._state, []
         state, tokens = self._state, self._tokens
@@ -110,6 +115,25 @@ class ThinkingRule:
                 return allowed
             return ~opening if allowed is None else allowed & ~opening
         return None if allowed is None else allowed | opening
+
+    def forced(self) -> list[int]:
+        match self._state.where:
+            case "closing":
+                return list(self._tokens.close[len(self._state.mark) :])
+            case "words":
+                return self._then.forced() if self._then else []
+        return []
+
+    def likely(self, most: int) -> tuple[list[int], list[float]]:
+        words = self._state.where == "words"
+        return self._then.likely(most) if self._then and words else ([], [])
+
+    def fitting(self, tokens: Sequence[int]) -> int:
+        words = self._state.where == "words"
+        return self._then.fitting(tokens) if self._then and words else 0
+
+    def ahead(self, tokens: Sequence[int]) -> list[Allowed]:
+        return self._then.ahead(tokens) if self._then else []
 
     def _opening(self, state: _State, token: int) -> _State:
         """After one more token that may be of the opening mark; if it is not, all of them are words."""

@@ -25,6 +25,7 @@ from backends.base import (
     Context,
     Delta,
     Grammar,
+    Guesses,
     LoadedModel,
     LoadOptions,
     Memory,
@@ -66,6 +67,7 @@ from backends.prompts import room_after
 from backends.text import StopText
 
 _MEMORY = "The device is out of memory; unload another model or use a smaller one."
+_WORTH_LEAVING = 8  # tokens still to come of a row that leaves its batch, which copies its cache
 _DISK_SHARE = 4  # prefixes may take this many times their memory on disk
 
 _open_models = 0
@@ -139,10 +141,18 @@ class MLXModel:
         self._lanes = {Kind(): self._make_lane(Kind())}
         self._stream = self._lanes[Kind()].stream
         self._solo: SoloLane | None = None
-        if options.draft and self._prefixes.plain:
-            draft = Draft(options.draft, tokenizer, options.draft_tokens)
-            shared = self._prefixes if self._prefixes.usable else None
-            self._solo = SoloLane(self._routed, draft, self._ends, shared, self._stream)
+        self._early: list[Delta] = []  # of a pass that was under way when its row moved
+        if self._prefixes.plain:
+            self._solo = SoloLane(
+                self._routed,
+                self._ends,
+                self._prefixes if self._prefixes.usable else None,
+                self._stream,
+                draft=Draft(options.draft, tokenizer, options.draft_tokens)
+                if options.draft
+                else None,
+                looks_up=options.prompt_lookup,
+            )
         _count_open(1)
 
     def warm_up(self) -> None:
@@ -177,9 +187,7 @@ class MLXModel:
             processors.append(mask)
         # A token may change afterwards only where the cache can forget it.
         cuts = self._prefixes.plain and not kind.window
-        # A draft model may not guess for a seeded row, which draws once a step, in a batch too.
-        seeded = sampling.temperature > 0 and sampling.seed is not None
-        can_run_alone = kind == Kind() and not processors and not seeded
+        can_run_alone = kind == Kind()
         with readable_errors(_MEMORY), mx.stream(self._stream):
             slot = BASE if adapter is None else self._adapters.add(adapter)
             row = Row(
@@ -204,7 +212,9 @@ class MLXModel:
                 self._solo.insert(row, prompt, cached, caches)
             else:
                 if self._solo and self._solo.row:  # it is no longer alone: it joins the batch
-                    self._lanes[Kind()].adopt(*self._solo.release())
+                    self._early += self._solo.settle()
+                    if self._solo.row:
+                        self._lanes[Kind()].adopt(*self._solo.release())
                 if kind not in self._lanes:
                     self._lanes[kind] = self._make_lane(kind)
                 self._lanes[kind].insert(row, prompt, cached, caches)
@@ -213,7 +223,7 @@ class MLXModel:
 
     def step(self) -> list[Delta]:
         """Raises OutOfMemory."""
-        deltas: list[Delta] = []
+        deltas, self._early = self._early, []
         with readable_errors(_MEMORY):
             if self._solo and self._solo.row:
                 deltas += self._solo.step()
@@ -226,7 +236,17 @@ class MLXModel:
         for delta in deltas:
             if delta.finish_reason is not None:
                 del self._rows[delta.uid]
+        if self._solo and not self._solo.row and len(self._rows) == 1:
+            self._leave_alone(self._solo, *self._rows.values())
         return deltas
+
+    def _leave_alone(self, solo: SoloLane, row: Row) -> None:
+        """The others of its batch have ended: a row that will still run for a while leaves it."""
+        lane = self._lanes[Kind()]
+        lasts = row.started and row.max_tokens - row.tokens > _WORTH_LEAVING
+        if lasts and lane.rows.get(row.number) is row:
+            with readable_errors(_MEMORY):
+                solo.resume(*lane.release(row))
 
     def remove(self, uid: str) -> None:
         row = self._rows.pop(uid, None)
@@ -235,7 +255,10 @@ class MLXModel:
         if self._solo and self._solo.row is row:
             self._solo.remove(row)
             return
-        next(lane for lane in self._lanes.values() if lane.rows.get(row.number) is row).remove(row)
+        self._early = [delta for delta in self._early if delta.uid != uid]
+        for lane in self._lanes.values():
+            if lane.rows.get(row.number) is row:
+                lane.remove(row)
 
     def close(self) -> None:
         """Streams stay, for other models of this thread; `backends.mlx.threads` ends them."""
@@ -254,7 +277,7 @@ class MLXModel:
     def memory(self) -> Memory:
         weights, contexts = self._weight_bytes, sum(lane.nbytes for lane in self._lanes.values())
         if self._solo:
-            weights += self._solo.draft.nbytes
+            weights += self._solo.draft.nbytes if self._solo.draft else 0
             contexts += self._solo.nbytes
         return Memory(int(weights), int(self._adapters.nbytes), int(contexts), self.cache_bytes)
 
@@ -407,9 +430,9 @@ class MLXModel:
         self._adapters.remove(path)
 
     @property
-    def guesses(self) -> tuple[int, int]:
-        """(accepted, proposed) tokens of the draft model so far."""
-        return (self._solo.draft.accepted, self._solo.draft.proposed) if self._solo else (0, 0)
+    def guesses(self) -> Guesses:
+        solo = self._solo
+        return Guesses(solo.proposed, solo.accepted, solo.forced) if solo else Guesses()
 
     def _make_lane(self, kind: Kind) -> Lane:
         prefixes = self._prefixes if self._prefixes.usable and not kind.window else None

@@ -17,6 +17,7 @@ from mlx_lm.models.cache import trim_prompt_cache
 
 from backends.base import Delta
 from backends.mlx.device import device_kind
+from backends.mlx.sampling.sampler import RandomSampler
 from backends.mlx.serving.caches import BatchKVCache, Kind
 from backends.mlx.serving.needs import MOST_PROMPTS, PREFILL
 from backends.mlx.serving.prefix_cache import PrefixCache
@@ -70,16 +71,52 @@ class Lane:
     def adopt(
         self, row: Row, caches: list[Any], read: Sequence[int], unread: Sequence[int]
     ) -> None:
-        """Continue a row that ran elsewhere: `caches` hold its tokens `read`."""
-        (row.number,) = self._generator.insert(
+        """Continue a row that ran elsewhere: `caches` hold its tokens `read`. One that is being answered
+        takes its next step at once, beside the step of the running rows that is under way."""
+        left = row.max_tokens - row.tokens
+        generator = self._generator
+        (row.number,) = generator.insert(
             [list(unread)],
-            max_tokens=[row.max_tokens - row.tokens],
+            max_tokens=[left],
             caches=[caches],
             all_tokens=[list(read)],
             samplers=[row.sampler],
             logits_processors=[row.processors],
         )
+        if row.mask:
+            row.mask.drawn = functools.partial(self._drawn, row)
         self.rows[row.number] = row
+        if row.started and len(unread) == 1:
+            generator._unprocessed_sequences.pop()
+            with mx.stream(self.stream):
+                batch = GenerationBatch(
+                    generator.model,
+                    [row.number],
+                    mx.array(list(unread)),
+                    [type(cache).merge([cache]) for cache in caches],
+                    [list(read)],
+                    [row.sampler],
+                    generator.sampler,
+                    [row.processors],
+                    [generator._default_stop_sequences],
+                    [left],
+                )
+                generator._generation_batch.extend(batch)
+
+    def release(self, row: Row) -> tuple[Row, list[Any], list[int], mx.array, mx.array]:
+        """Hand over a row that is being answered: itself, its caches, the tokens in them, and what the
+        step under way draws, with its log-probabilities [1, vocabulary]."""
+        running = self._generator._generation_batch
+        place = running.uids.index(row.number)
+        with mx.stream(self.stream):
+            caches, tokens = running.extract_cache(place), running.tokens[place]
+            drawn = running._next_tokens[place : place + 1]
+            logprobs = running._next_logprobs[place][None]
+            self._generator.remove([row.number])
+        del self.rows[row.number]
+        if row.mask:
+            row.mask.leave()
+        return row, caches, tokens, drawn, logprobs
 
     def step(self) -> list[Delta]:
         prompts = sum(not row.started for row in self.rows.values())
@@ -196,6 +233,8 @@ class Lane:
                 caches, tokens = response.prompt_cache, response.all_tokens
             del tokens[-1]
             trim_prompt_cache(caches[:-1], 1)
+            if isinstance(row.sampler, RandomSampler):
+                row.sampler.move(-1)  # the draw of the step under way, which is dropped
             if drawn.finish_reason is not None:
                 drawn.prompt_cache, drawn.all_tokens = caches, tokens
                 return

@@ -21,6 +21,9 @@ tokens its matrix products lose speed."""
 MOST_PROMPTS = 8  # read together
 _AHEAD = 400 << 20  # bytes of the ten command buffers that MLX hands to a GPU ahead of its work
 _LOGITS = 4 * 4  # bytes a token of the vocabulary: of this step and the next, and their logarithms
+WIDEST = (
+    16  # tokens of a row that runs alone whose logits one pass makes: the next ones and guesses
+)
 
 
 class Needs:
@@ -46,7 +49,8 @@ class Needs:
         # Scale and bias of each 32 numbers lie beside the packed ones.
         share = self._bits / (8 * self._width) + 2 / 32
         batches = _batch(plain, self.token_bytes) + _batch(packed, int(share * self.token_bytes))
-        logits = _LOGITS * len(contexts) * self._vocabulary
+        wide = WIDEST if len(contexts) == 1 else len(contexts)
+        logits = _LOGITS * wide * self._vocabulary
         return batches + logits + self._passing(contexts)
 
     def _passing(self, contexts: Sequence[int]) -> int:

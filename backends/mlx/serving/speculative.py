@@ -1,15 +1,18 @@
-"""Speculative decoding of a row that runs alone.
+"""A row that runs alone, which may get several tokens of one pass.
 
-A smaller draft model proposes a few tokens, the model itself reads them all in one pass, and those
-that it would have chosen are kept: several tokens for one reading of its weights. Each token is
-drawn from the model's own distribution, so the text is what the model alone would have written. When
-another row arrives, the row moves with its cache into the batch, where rows share the reading of the
-weights.
+What is certain is not computed: tokens that a grammar leaves no choice about are read with the next
+pass. What is probable is guessed, by a smaller draft model or by what stands in the prompt and the
+answer, read in the same pass, and kept as far as the row draws the same tokens itself: from its own
+distribution, so the text is what it would have been without guesses. Without either, the next pass is
+under way before the last token is known, as in a batch. When another row arrives, the row moves with
+its cache into the batch, where rows share the reading of the weights.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,17 +23,23 @@ import numpy as np
 from mlx_lm.models.cache import can_trim_prompt_cache, make_prompt_cache, trim_prompt_cache
 
 from backends.base import Delta, UnsupportedModel
-from backends.mlx.sampling.nucleus import Logprobs
+from backends.mlx.device import device_kind
+from backends.mlx.sampling.following import Allowed, Rule, RuleMask, masked
 from backends.mlx.sampling.sampler import RandomSampler
 from backends.mlx.serving.adapters import nbytes
+from backends.mlx.serving.lookup import Costs, LookUp
+from backends.mlx.serving.needs import PREFILL, WIDEST
 from backends.mlx.serving.prefix_cache import PrefixCache
 from backends.mlx.serving.rows import Row
 
-_CHUNK = 256  # prompt tokens that one step reads
+async_eval: Any = mx.async_eval  # untyped
+
+_CHUNK = 256  # tokens that a draft model reads at a time
+_WAITED = 1.1  # what a pass of one token takes that starts when its token is known, in others
 
 
 class Draft:
-    """The smaller model, and how well it guessed: `accepted` of the `proposed` tokens."""
+    """The smaller model, and what it has read of the row that runs alone."""
 
     def __init__(self, folder: Path, tokenizer: Any, tokens: int) -> None:
         """Raises UnsupportedModel when its tokenizer differs from `tokenizer`."""
@@ -48,64 +57,148 @@ class Draft:
                 f"The draft model {folder.name} cannot undo its guesses; choose another."
             )
         self.tokens = max(1, tokens)
-        self.nbytes = nbytes(self.model)
-        self.proposed = 0
-        self.accepted = 0
+        self._nbytes = nbytes(self.model)
+        self._caches: list[Any] = []
+        self._read = 0  # tokens in them
+
+    @property
+    def nbytes(self) -> int:
+        """Of its weights."""
+        return int(self._nbytes)
+
+    @property
+    def context_bytes(self) -> int:
+        return sum(cache.nbytes for cache in self._caches)
+
+    def guess(self, tokens: Sequence[int], most: int) -> list[int]:
+        """Its next tokens after `tokens`, of which it reads what it has not read yet."""
+        count = min(self.tokens, most)
+        if count < 1:
+            return []
+        self._caches = self._caches or make_prompt_cache(self.model)
+        unread = list(tokens[self._read :])
+        while len(unread) > _CHUNK:
+            self.model(mx.array([unread[:_CHUNK]]), cache=self._caches)
+            mx.eval([cache.state for cache in self._caches])
+            unread = unread[_CHUNK:]
+        last, guesses = mx.array(unread), []
+        for _ in range(count):
+            logits = self.model(last[None], cache=self._caches)
+            last = mx.argmax(logits[:, -1], axis=-1)
+            guesses.append(last)
+        self._read = len(tokens) + count - 1
+        return [int(x) for x in memoryview(mx.concatenate(guesses))]
+
+    def forget_after(self, count: int) -> None:
+        """What follows the first `count` tokens was guessed wrongly."""
+        if (wrong := self._read - count) > 0:
+            trim_prompt_cache(self._caches, wrong)
+            self._read -= wrong
+
+    def clear(self) -> None:
+        self._caches, self._read = [], 0
+
+
+@dataclass
+class _Pass:
+    """A pass under way over `width` tokens, the last ones of which are `guesses`: what is `drawn` after
+    each of these and before them [1 + guesses] from `logprobs` [1 + guesses, vocabulary]."""
+
+    width: int
+    guesses: list[int]
+    drawn: mx.array
+    logprobs: mx.array
 
 
 class SoloLane:
-    """At most one row; takes the place of a `backends.mlx.serving.lane.Lane`."""
+    """At most one row; takes the place of a `backends.mlx.serving.lane.Lane`. It guesses by `draft`, or
+    by looking up if it `looks_up`."""
 
     def __init__(
         self,
         model: Any,
-        draft: Draft,
         ends: Sequence[int],
         prefixes: PrefixCache | None,
         stream: Any,
+        *,
+        draft: Draft | None = None,
+        looks_up: bool = False,
     ) -> None:
         self.draft = draft
         self.row: Row | None = None
+        self.costs = Costs()
+        self.proposed = 0  # guesses so far
+        self.accepted = 0
+        self.forced = 0  # tokens that took no choice
         self._model = model
         self._ends = frozenset(ends)
         self._prefixes = prefixes
         self._stream = stream
+        self._looks_up = looks_up
+        self._chunk = PREFILL[device_kind()][0]
         self._caches: list[Any] = []
-        self._draft_caches: list[Any] = []
-        self._read: list[int] = []  # the tokens in the cache
-        self._unread: list[int] = []  # the tokens after them
-        self._draft_read = 0
+        self._tokens: list[int] = []  # of the prompt and the answer
+        self._held = 0  # tokens in the caches, when all passes under way are done
+        self._rule: Rule | None = None
+        self._source: LookUp | None = None
+        self._pass: _Pass | None = None  # over the last token, which is known
 
     @property
     def nbytes(self) -> int:
-        return sum(cache.nbytes for cache in (*self._caches, *self._draft_caches))
+        drafted = self.draft.context_bytes if self.draft else 0
+        return int(sum(cache.nbytes for cache in self._caches)) + drafted
 
     def insert(self, row: Row, prompt: Sequence[int], cached: int, caches: list[Any]) -> None:
         self.row = row
         self._caches = caches
-        self._read = list(prompt[:cached])
-        self._unread = list(prompt[cached:])
+        self._tokens, self._held = list(prompt), cached
+        self._rule = row.mask.rule if row.mask else None
+        self._source = LookUp(prompt) if self._looks_up else None
+        self.costs.relax()
+
+    def resume(
+        self,
+        row: Row,
+        caches: list[Any],
+        tokens: list[int],
+        drawn: mx.array,
+        logprobs: mx.array,
+    ) -> None:
+        """Continue a row of a batch; see `backends.mlx.serving.lane.Lane.release`."""
+        self.insert(row, tokens, len(tokens), caches)
+        self._pass = _Pass(1, [], drawn, logprobs)
 
     def step(self) -> list[Delta]:
         """Read a chunk of the prompt, or add at least one token."""
-        assert self.row
+        row, began = self.row, time.perf_counter()
+        assert row
         with mx.stream(self._stream):
-            if len(self._unread) > 1:
-                count = min(_CHUNK, len(self._unread) - 1)
-                self._model(mx.array([self._unread[:count]]), cache=self._caches)
+            if not row.started and (unread := len(self._tokens) - self._held) > WIDEST:
+                self._read(min(self._chunk, unread - 1))
                 mx.eval([cache.state for cache in self._caches])
-                self._read += self._unread[:count]
-                del self._unread[:count]
                 return []
-            if not self.row.started:
-                return self._emit(self.row, [], self._verify(self._unread))
-            guesses = self._guess(self.row)
-            return self._emit(self.row, guesses, self._verify([*self._unread, *guesses]))
+            under_way = self._pass
+            done = under_way or self._start(row)
+            ahead = self._run_ahead(row, done) if self._may_run_ahead(row, done) else None
+            deltas = self._take(row, done, ahead)
+        if (under_way is None and done.width > 1) or (under_way and self._pass):
+            self.costs.add(done.width, time.perf_counter() - began)
+        return deltas
+
+    def settle(self) -> list[Delta]:
+        """Wait for the pass that is under way: afterwards the row, unless it has ended, can move."""
+        assert self.row
+        if self._pass is None:
+            return []
+        with mx.stream(self._stream):
+            return self._take(self.row, self._pass, None)
 
     def release(self) -> tuple[Row, list[Any], list[int], list[int]]:
         """Hand over the row: itself, its caches, the tokens in them, and those still to be read."""
         assert self.row
-        given = (self.row, self._caches, self._read, self._unread)
+        assert self._pass is None
+        held = self._held
+        given = (self.row, self._caches, self._tokens[:held], self._tokens[held:])
         self._clear()
         return given
 
@@ -113,81 +206,194 @@ class SoloLane:
         self._clear()
 
     def _clear(self) -> None:
-        self.row = None
-        self._caches, self._draft_caches = [], []
-        self._read, self._unread = [], []
-        self._draft_read = 0
+        self.row = self._rule = self._source = self._pass = None
+        self._caches, self._tokens, self._held = [], [], 0
+        if self.draft:
+            self.draft.clear()
 
-    def _guess(self, row: Row) -> list[int]:
-        """The draft model's next tokens, after it has read what it has not read yet."""
-        count = min(self.draft.tokens, row.max_tokens - row.tokens - 1)
-        if count < 1:
-            return []
-        self._draft_caches = self._draft_caches or make_prompt_cache(self.draft.model)
-        tokens = [*self._read, *self._unread][self._draft_read :]
-        while len(tokens) > _CHUNK:
-            self.draft.model(mx.array([tokens[:_CHUNK]]), cache=self._draft_caches)
-            mx.eval([cache.state for cache in self._draft_caches])
-            tokens = tokens[_CHUNK:]
-        last, guesses = mx.array(tokens), []
-        for _ in range(count):
-            logits = self.draft.model(last[None], cache=self._draft_caches)
-            last = mx.argmax(logits[:, -1], axis=-1)
-            guesses.append(last)
-        self._draft_read = len(self._read) + len(self._unread) + count - 1
-        return [int(x) for x in memoryview(mx.concatenate(guesses))]
+    # ----------------------------------------------------------------------- passes
 
-    def _verify(self, tokens: list[int]) -> mx.array:
-        """The log-probabilities after each of `tokens`, which are read: [tokens, vocabulary]."""
-        logits = self._model(mx.array([tokens]), cache=self._caches)[0]
-        self._read += tokens
-        logprobs: mx.array = logits - mx.logsumexp(logits, axis=-1, keepdims=True)
-        return logprobs
+    def _read(self, count: int) -> mx.array:
+        """The logits after each of the next `count` tokens [count, vocabulary]."""
+        tokens = self._tokens[self._held : self._held + count]
+        self._held += count
+        logits: mx.array = self._model(mx.array([tokens]), cache=self._caches)[0]
+        return logits
 
-    def _emit(self, row: Row, guesses: list[int], logprobs: mx.array) -> list[Delta]:
-        chosen, known = self._draw(row, logprobs)
-        good = 0
+    def _start(self, row: Row) -> _Pass:
+        """Start a pass over the tokens that are known, and over guesses."""
+        while (unread := len(self._tokens) - self._held) > WIDEST:
+            self._read(min(unread - 1, self._chunk))  # of a long stretch without a choice
+        guesses = self._guess(row, unread)
+        self._tokens += guesses
+        logits = self._read(unread + len(guesses))
+        del self._tokens[len(self._tokens) - len(guesses) :]
+        return self._draw(row, logits[unread - 1 :], unread + len(guesses), guesses)
+
+    def _guess(self, row: Row, unread: int) -> list[int]:
+        most = min(row.max_tokens - row.tokens - 1, WIDEST - unread)
+        guesses: list[int] = []
+        if most > 0 and self.draft and row.started:
+            guesses = self.draft.guess(self._tokens, most)
+        elif most > 0 and self._source:
+            guesses = self._cheap_guesses(self._source, most)
+        if guesses and self._rules:
+            guesses = guesses[: self._rules.fitting(guesses)]
+        return guesses
+
+    def _cheap_guesses(self, source: LookUp, most: int) -> list[int]:
+        """What usually follows in the rule, or what followed before, whichever promises more."""
+        usual, chances = self._rules.likely(most) if self._rules else ([], [])
+        habitual, rate = self.costs.best(chances)
+        found, faster = self.costs.best(source.chances(most))
+        return usual[:habitual] if rate > faster else source.guess(found)
+
+    @property
+    def _rules(self) -> Rule | None:
+        """The rule, while it says anything."""
+        return None if self._rule is None or self._rule.over else self._rule
+
+    def _draw(self, row: Row, logits: mx.array, width: int, guesses: list[int]) -> _Pass:
+        """Draw after the last token and after each guess."""
+        penalties = [one for one in row.processors if not isinstance(one, RuleMask)]
+        if penalties:
+            logits = self._penalized(penalties, logits, mx.array(self._tokens), guesses)
+        if rule := self._rules:
+            async_eval(logits)  # the device computes while the mask is made
+            logits = _masked(logits, [rule.allowed(), *rule.ahead(guesses)])
+        return self._drawn(row, logits, width, guesses)
+
+    def _drawn(self, row: Row, logits: mx.array, width: int, guesses: list[int]) -> _Pass:
+        logprobs = logits - mx.logsumexp(logits, axis=-1, keepdims=True)
+        drawn = row.sampler(logprobs)
+        async_eval(drawn, logprobs)
+        return _Pass(width, guesses, drawn, logprobs)
+
+    def _may_run_ahead(self, row: Row, done: _Pass) -> bool:
+        """Whether the next pass may start before it is known after what."""
+        if self.draft or done.guesses or row.tokens + 1 >= row.max_tokens:
+            return False
+        if self._rules and not self._rules.open:
+            return False
+        if self._source is None:
+            return True
+        right, *others = self._source.chances(WIDEST) or [0.0]
+        _, rate = self.costs.best(others)
+        return right * rate + (1 - right) / _WAITED <= 1
+
+    def _run_ahead(self, row: Row, done: _Pass) -> _Pass | mx.array:
+        """Start the pass after the token that `done` draws; its logits alone where a rule must know the
+        token before another one is drawn."""
+        logits: mx.array = self._model(done.drawn[None], cache=self._caches)[0]
+        self._held += 1
+        if self._rules:
+            async_eval(logits)
+            return logits
+        if penalties := [one for one in row.processors if not isinstance(one, RuleMask)]:
+            known = mx.concatenate([mx.array(self._tokens), done.drawn.astype(mx.int32)])
+            logits = self._penalized(penalties, logits, known, [])
+        return self._drawn(row, logits, 1, [])
+
+    def _penalized(
+        self, penalties: list[Any], logits: mx.array, known: mx.array, guesses: list[int]
+    ) -> mx.array:
+        """Logits after the tokens that are `known` and after each guess."""
+        after = []
+        for count in range(len(guesses) + 1):
+            one = logits[count : count + 1]
+            tokens = mx.concatenate([known, mx.array(guesses[:count], known.dtype)])
+            for penalty in penalties:
+                one = penalty(tokens, one)
+            after.append(one)
+        return mx.concatenate(after)
+
+    # ----------------------------------------------------------------------- tokens
+
+    def _take(self, row: Row, done: _Pass, ahead: _Pass | mx.array | None) -> list[Delta]:
+        """Add what `done` has drawn, as far as its guesses were right; `ahead` is what was started after
+        it."""
+        drawn, chosen, known = self._known(row, done)
+        if ahead is not None and chosen != drawn:  # started after another token
+            self._forget(row, 1, drawn=isinstance(ahead, _Pass))
+            ahead = None
+        self._pass = ahead if isinstance(ahead, _Pass) else None
+        guesses, good = done.guesses, 0
         while good < len(guesses) and guesses[good] == chosen[good]:
             good += 1
-        self.draft.proposed += len(guesses)
-        self.draft.accepted += good
-        self._undo(len(guesses) - good)
-        self._unread = [chosen[good]]
+        self.proposed += len(guesses)
+        self.accepted += good
+        self._forget(row, len(guesses) - good)
         deltas: list[Delta] = []
-        for position in range(good + 1):
-            first = not row.started
-            deltas.append(self._add(row, chosen[position], known[position]))
-            ended = deltas[-1].finish_reason is not None
-            if self._prefixes and (first or ended):
-                self._prefixes.keep(row.root, self._read, self._caches[:-1])
-            if ended:
-                self._clear()
-                break
+        for token, logprobs in zip(chosen[: good + 1], known, strict=False):
+            if self._add(row, token, logprobs, deltas):
+                return deltas
+        if self._force(row, done.logprobs.shape[-1], deltas) == 0 and isinstance(ahead, mx.array):
+            self._pass = self._draw(row, ahead, 1, [])
         return deltas
 
-    def _draw(self, row: Row, logprobs: mx.array) -> tuple[list[int], Logprobs]:
-        """A token for each row of `logprobs`, and these in the host's memory."""
-        drawn = row.sampler(logprobs)
-        mx.eval(drawn, logprobs)
-        chosen = [int(token) for token in memoryview(drawn)]
-        known = np.asarray(memoryview(logprobs), np.float32)
+    def _known(self, row: Row, done: _Pass) -> tuple[list[int], list[int], Any]:
+        """A token for each row of log-probabilities, as it was drawn and as it is to be, and these in
+        the host's memory if it reads them."""
+        mx.eval(done.drawn, done.logprobs)
+        drawn = [int(token) for token in memoryview(done.drawn)]
+        if not (row.reads or row.sampling.logprobs):
+            return drawn, drawn, [None] * len(drawn)
+        known = np.asarray(memoryview(done.logprobs), np.float32)
+        chosen = drawn
         if isinstance(row.sampler, RandomSampler) and row.sampler.cuts:
-            for n, token in enumerate(chosen):
-                chosen[n] = row.sampler.complete(token, known[n], row.tokens + n)
-        return chosen, known
+            draws = enumerate(drawn)
+            chosen = [row.sampler.complete(one, known[n], row.tokens + n) for n, one in draws]
+        return drawn, chosen, known
 
-    def _undo(self, count: int) -> None:
-        """Remove the last `count` tokens, which were wrong guesses."""
+    def _forget(self, row: Row, count: int, drawn: bool = True) -> None:
+        """The last `count` tokens in the caches were guessed wrongly, and others `drawn` after them."""
         if count:
             trim_prompt_cache(self._caches[:-1], count)
-            del self._read[-count:]
-        # The draft model has read all guesses but the last one.
-        if (wrong := self._draft_read - len(self._read)) > 0:
-            trim_prompt_cache(self._draft_caches, wrong)
-            self._draft_read -= wrong
+            self._held -= count
+            if drawn and isinstance(row.sampler, RandomSampler):
+                row.sampler.move(-count)
+        if self.draft:
+            self.draft.forget_after(self._held)
 
-    def _add(self, row: Row, token: int, logprobs: Logprobs) -> Delta:
+    def _force(self, row: Row, vocabulary: int, deltas: list[Delta]) -> int:
+        """Add the tokens that the rule leaves no choice about, which the next pass reads; how many."""
+        count = 0
+        while self._rules and (tokens := self._rules.forced()):
+            for token in tokens:
+                self.forced += 1
+                count += 1
+                if isinstance(row.sampler, RandomSampler):
+                    row.sampler.move(1)
+                certain = np.full(vocabulary, -np.inf, np.float32)
+                certain[token] = 0
+                if self._add(row, token, certain, deltas):
+                    return count
+        return count
+
+    def _add(self, row: Row, token: int, logprobs: Any, deltas: list[Delta]) -> bool:
+        """Add one token to the row; whether it has ended by it."""
+        first = not row.started
+        self._tokens.append(token)
+        if self._source:
+            self._source.add(token)
+        if self._rules:
+            self._rules.follow(token)
         reason = "length" if row.tokens + 1 >= row.max_tokens else None
         if token in self._ends:
             reason = "stop"
-        return row.add(SimpleNamespace(token=token, logprobs=logprobs, finish_reason=reason))
+        response = SimpleNamespace(token=token, logprobs=logprobs, finish_reason=reason)
+        deltas.append(row.add(response))
+        ended = deltas[-1].finish_reason is not None
+        if self._prefixes and (first or ended):
+            self._prefixes.keep(row.root, self._tokens[: self._held], self._caches[:-1])
+        if ended:
+            self._clear()
+        return ended
+
+
+def _masked(logits: mx.array, allowed: Sequence[Allowed | None]) -> mx.array:
+    """Logits [tokens, vocabulary], each masked by its own of `allowed`."""
+    if all(one is None for one in allowed):
+        return logits
+    everything = np.ones(logits.shape[-1], bool)
+    return masked(logits, np.stack([everything if one is None else one for one in allowed]))

@@ -223,7 +223,8 @@ def waits(bench: Bench) -> Outcome:
 
     model, layers = bench.load(), Dimensions.read(bench.base).layers
     try:
-        model.insert("long", model.encode(chat(QUESTIONS[0])), None, greedy(200))
+        for uid in ("long", "beside"):  # a row that runs alone waits less often
+            model.insert(uid, model.encode(chat(QUESTIONS[0])), None, greedy(200))
         _step(model, 4)
         with counted() as still:
             _step(model, 8)
@@ -234,6 +235,7 @@ def waits(bench: Bench) -> Outcome:
             while not any(d.uid == "short" and d.finish_reason for d in model.step()):
                 steps += 1
         model.remove("long")
+        model.remove("beside")
     finally:
         model.close()
     more = sum(joined.values()) - a_step * (steps + 1)

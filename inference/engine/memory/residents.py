@@ -47,6 +47,7 @@ class Resident:
         self.rows: dict[str, Row] = {}
         self.adapters: set[Path] = set()
         self.last_used = time.monotonic()
+        self.guesses = model.guesses  # that were counted
         self.measure()
 
     def touch(self) -> None:

@@ -37,6 +37,7 @@ class Row:
         self._received = time.perf_counter()
         self._inserted = self._received
         self._first_token: float | None = None
+        self._first_tokens = 0  # that came in one step
         self._stop = ""
 
     def encode(self, model: LoadedModel) -> list[int]:
@@ -114,12 +115,14 @@ class Row:
         prompt, self.prompt, self.reading = self.prompt or [], None, None
         return prompt
 
-    def take(self, delta: Delta) -> Chunk | None:
-        """Take one more token; the next piece of the answer, if there is one."""
+    def take(self, delta: Delta, moment: float) -> Chunk | None:
+        """Take one more token of the step that ended at this `moment`; the next piece of the answer, if
+        there is one."""
         self.completion_tokens += 1
         self._stop = delta.stop
-        if self._first_token is None:
-            self._first_token = time.perf_counter()
+        if self._first_token in (None, moment):
+            self._first_token = moment
+            self._first_tokens += 1
         return self._answer.take(delta)
 
     def finish(self, reason: FinishReason, model: LoadedModel) -> list[Event]:
@@ -156,7 +159,8 @@ class Row:
     def _done(self, reason: FinishReason, calls: list[Called]) -> Done:
         now = time.perf_counter()
         first = self._first_token if self._first_token is not None else now
-        decoded = self.completion_tokens - 1  # the first one belongs to the prompt's time
+        # The first ones belong to the prompt's time.
+        decoded = self.completion_tokens - max(1, self._first_tokens)
         return Done(
             finish_reason=reason,
             prompt_tokens=self.prompt_tokens,

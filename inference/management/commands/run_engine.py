@@ -72,6 +72,7 @@ def _limits() -> Limits:
         kv_after=settings.KV_AFTER,
         draft=draft,
         draft_tokens=settings.DRAFT_TOKENS,
+        prompt_lookup=settings.PROMPT_LOOKUP,
         unused_bytes=settings.MEMORY_BUDGET_BYTES // UNUSED_SHARE,
         budget_bytes=settings.MEMORY_BUDGET_BYTES,
     )

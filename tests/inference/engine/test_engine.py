@@ -8,8 +8,9 @@ from typing import Any, NoReturn
 
 import pytest
 
-from backends.base import BackendError, LoadedModel
+from backends.base import BackendError, Delta, Guesses, LoadedModel
 from backends.fake import FakeBackend
+from backends.fake.generation import FakeModel
 from backends.mac import power
 from inference.engine.listening import listening
 from inference.engine.outbound import Outbound
@@ -204,6 +205,45 @@ async def test_statistics_say_what_the_engine_is() -> None:
     assert stats["tokens_generated"] > 0
     assert stats["requests"] == 1
     assert stats["memory_bytes"] > 0
+
+
+async def test_tokens_without_a_step_of_their_own_are_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of all models together."""
+    proposed = iter(range(0, 1000, 4))
+    guesses = property(lambda _: Guesses(n := next(proposed), n // 2, n // 4))
+    monkeypatch.setattr(FakeModel, "guesses", guesses)
+    async with running_engine():
+        before = await client.aengine_stats()
+        for _ in range(2):
+            await text_of(ask(make_base_folder()))
+        stats = await client.aengine_stats()
+    drafted, accepted, forced = (
+        stats[name] - before[name]
+        for name in ("drafted_tokens", "accepted_tokens", "forced_tokens")
+    )
+    assert drafted == 4 * (stats["steps"] - before["steps"]) > 0
+    assert (accepted, forced) == (drafted // 2, drafted // 4)
+
+
+async def test_tokens_that_come_at_once_have_no_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a grammar forces comes with the token before it: no time passes between them."""
+    step = FakeModel.step
+
+    def all_at_once(model: FakeModel) -> list[Delta]:
+        deltas = step(model)
+        while deltas and deltas[-1].finish_reason is None:
+            deltas += step(model)
+        return deltas
+
+    monkeypatch.setattr(FakeModel, "step", all_at_once)
+    async with running_engine():
+        events = [event async for event in client.generate(ask(make_base_folder()))]
+    done = events[-1]
+    assert isinstance(done, Done)
+    assert done.completion_tokens > 1
+    assert done.tokens_per_second is None
 
 
 async def test_statistics_for_synchronous_callers() -> None:

@@ -214,10 +214,10 @@ def test_what_follows_the_answer_follows_a_second_draw(
     alone = [run(loaded, row)[0] for row in rows]
     assert len(set(alone[0].tokens)) == 15
     assert len(alone[1].tokens) == 15
-    assert len(replaced) > 3
     assert re.fullmatch("[a-z ]+", alone[1].text)
     again = [Row(row.question, sampling=row.sampling, after=n) for n, row in enumerate(rows)]
     assert [row.tokens for row in run(loaded, *again)] == [row.tokens for row in alone]
+    assert len(replaced) > 3  # in the batch
     loaded.close()
 
 

@@ -11,7 +11,7 @@ import pytest
 from backends.base import Context, LoadOptions, Sampling
 from backends.mlx.files.loading import open_model
 from backends.mlx.serving.generation import MLXModel, load_model
-from backends.mlx.serving.needs import Needs
+from backends.mlx.serving.needs import WIDEST, Needs
 
 TOKEN = 2 * 2 * 32  # numbers: keys and values of two layers with two heads of 16
 CONFIG = {"hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4}
@@ -57,6 +57,16 @@ def test_what_exists_for_a_moment_is_larger_where_it_is_given_back_late(
     assert needs.of(rows(*[1000] * 20)) == 20 * row + int(8 * row * 5 / 3)
     monkeypatch.setenv("HUB_ASSUMED_DEVICE", "metal")
     assert needs.of(rows(*[1000] * 20)) == 20 * row + 8 * row + 20 * row
+
+
+def test_one_row_has_room_for_the_logits_of_its_guesses(tiny_base: Path) -> None:
+    model, _, _ = open_model(tiny_base)
+    without = Needs(model, CONFIG, LoadOptions())
+    needs = Needs(model, CONFIG | {"vocab_size": 4096}, LoadOptions())
+    assert [needs.of(rows(*[50] * n)) - without.of(rows(*[50] * n)) for n in (1, 2)] == [
+        4 * 4 * WIDEST * 4096,
+        4 * 4 * 2 * 4096,
+    ]
 
 
 @pytest.fixture
