@@ -2,7 +2,8 @@
 
 Each file of `sessions/` has the requests of one session in the order in which they were sent, with the
 answers of the model that was recorded, and says of each request what must come: a `call` of one of the
-tools it offers, or an `answer`. Long texts of prompts and descriptions are shortened.
+tools it offers, or an `answer`. What all of them have is in `common`. Long texts of prompts and
+descriptions are shortened. `tests/inference/clients/recorder.py` makes such files.
 """
 
 from __future__ import annotations
@@ -56,5 +57,5 @@ def sessions() -> tuple[Session, ...]:
 
 def _read(path: Path) -> Session:
     told = json.loads(path.read_text())
-    steps = [(step["wanted"], step["request"]) for step in told["steps"]]
+    steps = [(step["wanted"], told["common"] | step["request"]) for step in told["steps"]]
     return Session(path.stem, told["client"], told["face"], steps)

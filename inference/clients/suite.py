@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,7 +14,7 @@ import httpx
 from inference.clients.asking import Broken, Failed, Skipped
 from inference.clients.behaviours import BEHAVIOURS
 from inference.clients.client import Client
-from inference.clients.faces import FACES
+from inference.clients.faces import FACES, Face
 from inference.clients.sessions import sessions
 from registry.errors import Unavailable
 
@@ -37,11 +37,13 @@ class Outcome:
 
 
 def planned() -> list[tuple[str, str]]:
-    """(name, API) of all that is asked of one model."""
-    asked = [
-        (one.name, face.name) for face in FACES for one in BEHAVIOURS if one.name not in face.lacks
-    ]
-    return [*asked, *((one.name, one.face) for one in sessions())]
+    """(name, API) of all that is asked of one model, in that order."""
+    return [(name, face.name) for face in FACES for name in _names(face)]
+
+
+def _names(face: Face) -> list[str]:
+    own = [one.name for one in BEHAVIOURS if one.name not in face.lacks]
+    return own + [one.name for one in sessions() if one.face == face.name]
 
 
 def titles() -> dict[str, str]:
@@ -76,12 +78,14 @@ async def ask_everything(
 
 
 def _tries(client: Client) -> Iterator[tuple[str, Callable[[], Awaitable[None]], bool]]:
-    for behaviour in BEHAVIOURS:
-        if behaviour.name not in client.face.lacks:
-            yield behaviour.name, lambda one=behaviour: one.try_(client), behaviour.promised
-    for session in sessions():
-        if session.face == client.face.name:
-            yield session.name, lambda one=session: one.replay(client), False
+    """(name, what tries it, whether no model can fail it)"""
+    behaviours = {one.name: one for one in BEHAVIOURS}
+    recorded = {one.name: one for one in sessions()}
+    for name in _names(client.face):
+        if name in behaviours:
+            yield name, partial(behaviours[name].try_, client), behaviours[name].promised
+        else:
+            yield name, partial(recorded[name].replay, client), False
 
 
 async def _outcome(try_: Callable[[], Awaitable[None]]) -> tuple[State, str]:

@@ -53,8 +53,8 @@ class Agent(generation.FakeModel):
         weather = chat.write_tool_call("weather", {"city": "Oslo"})
         if "17 degrees , light rain" in told:
             return "It is warm." if self._without("tool_result") else "It is 17 degrees in Oslo."
-        if "exec_command" in told or "garden" in told:
-            return "Done."
+        if "note . txt" in told:
+            return self._works(told)
         if "both at once" in told:
             return weather if self._without("tools_parallel") else 2 * weather
         if "weather in Oslo" in told:
@@ -64,6 +64,15 @@ class Agent(generation.FakeModel):
         if "banana" in told:
             return "Blue." if self._without("system_later") else "Blue banana"
         return "Red, green, blue, white and black are five."
+
+    def _works(self, told: str) -> str:
+        """As an agent whose prompt is in `told`: it calls one of its tools."""
+        path = "/home/ada/garden/note.txt"
+        if "opencode" in told:
+            return chat.write_tool_call("write", {"filePath": path, "content": "hello"})
+        if "Codex" in told:
+            return chat.write_tool_call("exec_command", {"cmd": "echo hello > note.txt"})
+        return chat.write_tool_call("Write", {"file_path": path, "content": "hello"})
 
     def _without(self, behaviour: str) -> bool:
         return self._tuned and behaviour in self._forgets

@@ -2,7 +2,7 @@
 
 `python -m tests.inference.clients.recorder HUB FOLDER` listens at a port that it prints, passes
 everything on to HUB and keeps each body in FOLDER. `python -m tests.inference.clients.recorder
---session FOLDER FACE CLIENT FILE` makes a session of those bodies: long texts shortened, without
+--session FOLDER PATH FACE CLIENT WANTED FILE` makes a session of those bodies: long texts shortened, without
 names of the machine.
 """
 
@@ -59,11 +59,18 @@ def session(folder: Path, path: str, client: str, face: str, wanted: list[str]) 
     kept = [json.loads(file.read_text()) for file in sorted(folder.glob("*.json"))]
     bodies = [one["body"] for one in kept if one["path"] == path and one["body"].get("tools")]
     assert len(bodies) == len(wanted), f"{len(bodies)} requests were recorded"
+    bodies = [shortened(body) for body in bodies]
+    same = [name for name in bodies[0] if all(body.get(name) == bodies[0][name] for body in bodies)]
+    common = {name: bodies[0][name] for name in same}
     steps = [
-        {"wanted": what, "request": shortened(body)}
+        {"wanted": what, "request": {name: body[name] for name in body if name not in same}}
         for what, body in zip(wanted, bodies, strict=True)
     ]
-    return {"client": client, "face": face, "steps": steps}
+    return {"client": client, "face": face, "common": common, "steps": steps}
+
+
+def _moved(path: re.Match[str]) -> str:
+    return f"/home/ada/garden{path[2] or ''}"
 
 
 _ONE_LINE = ("text", "description", "content", "instructions", "prompt", "title")
@@ -71,12 +78,16 @@ _ONE_LINE = ("text", "description", "content", "instructions", "prompt", "title"
 
 def shortened(value: Any, name: str = "") -> Any:
     """With long texts cut, and without what names a machine or a person."""
+    if name in ("metadata", "client_metadata"):
+        return {}
     if isinstance(value, dict):
         return {key: shortened(one, key) for key, one in value.items()}
     if isinstance(value, list):
         return [shortened(one, name) for one in value]
     if isinstance(value, str):
-        value = re.sub(r"/(tmp|home|root|work|Users)/[\w./@-]+", "/home/ada/garden", value)
+        value = re.sub(
+            r"/(tmp|home|root|work|Users)/[\w./@-]*?(/?\w+\.txt)?(?![\w./@-])", _moved, value
+        )
         if name in _ONE_LINE and len(value) > LONGEST:
             value = f"{value[: LONGEST - 1]}…"
     return value

@@ -19,6 +19,7 @@ import pytest
 
 from tests.inference.processes import Hub
 
+TASK = "Create the file note.txt with the word hello, then change hello to goodbye."
 LAST = "The note says goodbye."
 Say = Callable[..., Hub]
 
@@ -79,7 +80,7 @@ def test_claude_code_finishes_a_session_with_a_file_edit(say: Say, work: Path) -
     )
     ran = run(
         work,
-        *("claude", "-p", "Write a note", "--model", "calendar"),
+        *("claude", "-p", TASK, "--model", "calendar"),
         *("--output-format", "json", "--permission-mode", "acceptEdits"),
         ANTHROPIC_BASE_URL=hub.url,
         ANTHROPIC_API_KEY="any",
@@ -108,7 +109,7 @@ def test_opencode_finishes_a_session_with_a_file_edit(say: Say, work: Path) -> N
     )
     ran = run(
         work,
-        *("opencode", "run", "--model", "hub/calendar", "Write a note"),
+        *("opencode", "run", "--model", "hub/calendar", TASK),
         OPENCODE_CONFIG_CONTENT=opencode_config(hub),
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from asgiref.sync import sync_to_async
 from django.core.management import call_command
-from django.core.management.base import CommandError
 from django.test import Client
 
 from inference.clients import checks, suite
+from inference.clients.sessions import sessions
 from inference.clients.table import report
 from inference.models import ApiToken, ClientCheck, InferenceRequest
 from registry.background import children
@@ -28,8 +28,14 @@ from tests.inference.engines import running_engine
 pytestmark = pytest.mark.usefixtures("db_in_threads")
 
 
-def make_thinking_version(number: str = "0.1.0") -> ModelVersion:
+def make_one(number: str = "0.1.0") -> ModelVersion:
     return make_version(make_base(), version=number)
+
+
+@pytest.fixture
+def one_api(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chat completions alone, which is quick."""
+    monkeypatch.setattr(suite, "FACES", suite.FACES[:1])
 
 
 def states(row: ClientCheck, name: str) -> set[str]:
@@ -37,7 +43,7 @@ def states(row: ClientCheck, name: str) -> set[str]:
 
 
 async def test_what_a_fine_tune_broke_is_named_and_stops_its_promotion() -> None:
-    version = await sync_to_async(make_thinking_version)()
+    version = await sync_to_async(make_one)()
     forgets = ("tool_call", "json_schema", "system_later")
     done = await checked("calendar@0.1.0", AgentBackend(*forgets))
     made = await sync_to_async(report)(done)
@@ -47,6 +53,7 @@ async def test_what_a_fine_tune_broke_is_named_and_stops_its_promotion() -> None
     assert lost["tool_call"] == lost["json_schema"] == lost["system_later"] == 4
     assert set(lost) == set(forgets)
     assert states(done, "tool_result") == states(done, "streaming") == {"passed"}
+    assert [states(done, one.name) for one in sessions()] == 3 * [{"passed"}]
 
     await version.arefresh_from_db()
     assert version.metrics["client_tool_call"] == 0.0
@@ -59,10 +66,11 @@ async def test_what_a_fine_tune_broke_is_named_and_stops_its_promotion() -> None
         add_rule(version.model, "clients_lost", PromotionRule.Comparison.AT_MOST, 0)
         move_alias(version.model, "production", version)
 
-    with pytest.raises(Conflict, match="clients_lost of 0.1.0 is 12"):
+    with pytest.raises(Conflict, match=r"clients_lost of 0\.1\.0 is 12"):
         await sync_to_async(promote)()
 
 
+@pytest.mark.usefixtures("one_api")
 async def test_the_base_is_asked_once_and_production_is_beside_it() -> None:
     def make() -> ModelVersion:
         base = make_base()
@@ -86,7 +94,7 @@ async def test_a_model_that_says_anything_breaks_no_promise_of_the_hub() -> None
     """The fake's words are random: all that fails is the model's doing."""
     from backends.fake import FakeBackend
 
-    await sync_to_async(make_thinking_version)()
+    await sync_to_async(make_one)()
     done = await checked("base:tiny", FakeBackend())
     made = await sync_to_async(report)(done)
     assert made.broken == []
@@ -96,6 +104,7 @@ async def test_a_model_that_says_anything_breaks_no_promise_of_the_hub() -> None
     assert states(done, "tool_forced") == states(done, "stop") == {"passed"}
 
 
+@pytest.mark.usefixtures("one_api")
 async def test_thoughts_are_judged_where_the_template_has_them() -> None:
     def make() -> ModelVersion:
         from registry.bases import registration
@@ -117,8 +126,9 @@ async def test_thoughts_are_judged_where_the_template_has_them() -> None:
     assert states(done, "thinking") == {"passed"}, done.outcomes
 
 
+@pytest.mark.usefixtures("one_api")
 async def test_the_command_shows_a_row_for_each_behaviour(settings: Any) -> None:
-    await sync_to_async(make_thinking_version)()
+    await sync_to_async(make_one)()
     shown, as_json = io.StringIO(), io.StringIO()
 
     def commands() -> None:
@@ -131,15 +141,18 @@ async def test_the_command_shows_a_row_for_each_behaviour(settings: Any) -> None
         async with running_engine(AgentBackend("tool_call")):
             await in_thread(commands)
     assert "Calls a tool when asked" in shown.getvalue()
-    assert "no: Calls a tool when asked, with valid arguments (Ollama)" in shown.getvalue()
+    assert (
+        "no: Calls a tool when asked, with valid arguments (Chat completions)" in shown.getvalue()
+    )
     told = json.loads(as_json.getvalue().splitlines()[-1])
     assert "tool_call/chat" in told["lost"]
     assert told["broken"] == []
 
 
+@pytest.mark.usefixtures("one_api")
 async def test_a_hub_that_needs_keys_gets_one_for_as_long_as_the_check(settings: Any) -> None:
     settings.IS_LOOPBACK = False
-    await sync_to_async(make_thinking_version)()
+    await sync_to_async(make_one)()
     done = await checked("base:tiny")
     assert done.status == "completed"
     assert await InferenceRequest.objects.aexists()
@@ -148,12 +161,12 @@ async def test_a_hub_that_needs_keys_gets_one_for_as_long_as_the_check(settings:
 
 async def test_without_a_hub_a_check_fails_and_says_what_to_do(settings: Any) -> None:
     settings.HUB_URL = "http://127.0.0.1:9"
-    await sync_to_async(make_thinking_version)()
+    await sync_to_async(make_one)()
 
     def run() -> None:
         checks.run(checks.plan("calendar@0.1.0"))
 
-    with pytest.raises(Unavailable, match="manage.py up"):
+    with pytest.raises(Unavailable, match="start it with"):
         await in_thread(run)
     row = await ClientCheck.objects.aget()
     assert row.status == "failed"
@@ -161,7 +174,7 @@ async def test_without_a_hub_a_check_fails_and_says_what_to_do(settings: Any) ->
 
 
 def test_a_version_that_answers_with_labels_is_refused() -> None:
-    version = make_thinking_version()
+    version = make_one()
     version.model.task_type = "classification"
     version.model.save()
     version.labels = ["good", "bad"]
@@ -172,8 +185,9 @@ def test_a_version_that_answers_with_labels_is_refused() -> None:
     assert "classifies" in page.content.decode()
 
 
+@pytest.mark.usefixtures("one_api")
 async def test_page_and_api_show_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    version = await sync_to_async(make_thinking_version)()
+    version = await sync_to_async(make_one)()
     started: list[tuple[str, ...]] = []
     monkeypatch.setattr(children, "start", lambda *args, **more: started.append(args))
 
@@ -207,5 +221,5 @@ async def test_page_and_api_show_the_same(monkeypatch: pytest.MonkeyPatch) -> No
     assert "It called no tool" in page
     assert "of what agents need works" in of_version
     assert "client tool call" not in of_version
-    assert {one["face"] for one in told["lost"]} == {"chat", "responses", "messages", "ollama"}
+    assert [(one["name"], one["face"]) for one in told["lost"]] == [("tool_call", "chat")]
     assert (asked["name"], asked["status"]) == ("calendar@0.1.0", "running")

@@ -96,7 +96,7 @@ async def test_a_call_is_the_models_doing(answer: dict[str, Any], sentence: str)
 
 async def test_a_call_that_cannot_be_read_is_the_models_doing() -> None:
     error = {"message": "…", "code": "tool_use_failed", "failed_generation": "<tool_call>{nope"}
-    with pytest.raises(Failed, match="cannot be read: '<tool_call>{nope'"):
+    with pytest.raises(Failed, match="It wrote a call that cannot be read"):
         await tool_call(client(always({"error": error}, 400)))
 
 
@@ -165,7 +165,7 @@ async def test_counts_and_limits_are_the_hubs() -> None:
         await usage(client(always(wrong)))
     with pytest.raises(Broken, match="Of 48 tokens at most it counts 49"):
         await usage(client(always(chat(tokens=49))))
-    with pytest.raises(Broken, match="ends with 'unknown reason'|unknown reason 'eos'"):
+    with pytest.raises(Broken, match="unknown reason 'eos'"):
         await usage(client(always(chat(finish="eos"))))
 
 
