@@ -24,6 +24,7 @@ from registry.promotion.rules import add_rule
 from tests.inference.builders import make_base, make_version
 from tests.inference.clients.asking import AgentBackend, checked, in_process, in_thread
 from tests.inference.engines import running_engine
+from tests.inference.processes import Hub
 
 pytestmark = pytest.mark.usefixtures("db_in_threads")
 
@@ -223,3 +224,12 @@ async def test_page_and_api_show_the_same(monkeypatch: pytest.MonkeyPatch) -> No
     assert "client tool call" not in of_version
     assert [(one["name"], one["face"]) for one in told["lost"]] == [("tool_call", "chat")]
     assert (asked["name"], asked["status"]) == ("calendar@0.1.0", "running")
+
+
+def test_a_running_hub_is_asked_at_its_own_address(hub: Hub) -> None:
+    hub.env["HUB_PORT"] = str(hub.port)
+    ran = hub.run("manage.py", "check-clients", "base:tiny", "--json")
+    assert ran.returncode == 0, ran.stderr
+    told = json.loads(ran.stdout)
+    assert (told["name"], told["broken"]) == ("base:tiny", [])
+    assert len(told["outcomes"]) == len(suite.planned())
