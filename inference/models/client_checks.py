@@ -51,7 +51,7 @@ class ClientCheck(Work):
 
     def get_absolute_url(self) -> str:
         if self.version is None:
-            return self.base_model.get_absolute_url()
+            return reverse("base", args=[self.base_model_id])
         return reverse("client_checks", args=[self.version.model_id, self.version.version])
 
     @property
