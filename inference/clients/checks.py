@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -26,6 +27,7 @@ Reach = Callable[[dict[str, str]], httpx.AsyncClient]
 """A client of the hub that sends these headers."""
 
 _PATIENCE_S = 30.0  # beyond the hub's own deadline
+_BEAT_S = 60.0
 
 
 def the_hub(headers: dict[str, str]) -> httpx.AsyncClient:
@@ -60,7 +62,7 @@ def run(check: ClientCheck, watch: Progress = SILENT, reach: Reach = the_hub) ->
 
     Raises HubError when the hub cannot answer at all, after the check says it, too.
     """
-    with work.doing(check, watch) as progress, _headers() as headers:
+    with work.doing(check, watch) as progress, _headers(check) as headers:
         base = f"base:{check.base_model.name}"
         if not check.base_outcomes:
             progress.stage(f"Asking {base}")
@@ -82,27 +84,34 @@ def _ask(
         progress.part(check.asked / check.total)
 
     async def asked() -> list[Outcome]:
-        async with reach(headers) as http:
-            return await suite.ask_everything(name, http, database_sync_to_async(note))
+        beating = asyncio.create_task(_beat(progress))
+        try:
+            async with reach(headers) as http:
+                return await suite.ask_everything(name, http, database_sync_to_async(note))
+        finally:
+            beating.cancel()
 
     return [outcome.as_json() for outcome in async_to_sync(asked)()]
 
 
+async def _beat(progress: Progress) -> None:
+    """A long answer of a slow machine takes more than the silence that a check may keep."""
+    while True:
+        await asyncio.sleep(_BEAT_S)
+        await database_sync_to_async(progress.beat)()
+
+
 @contextmanager
-def _headers() -> Iterator[dict[str, str]]:
+def _headers(check: ClientCheck) -> Iterator[dict[str, str]]:
     """With a key that lives as long as the check, where the hub asks even this machine for one."""
     if settings.IS_LOOPBACK:
         yield {}
         return
-    ApiToken.objects.filter(name=_KEY).delete()  # of a check that was killed
-    key, text = issue_key(_KEY, ApiToken.Scope.INFERENCE)
+    key, text = issue_key(f"client check {check.pk}", ApiToken.Scope.INFERENCE)
     try:
         yield {"Authorization": f"Bearer {text}"}
     finally:
         key.delete()
-
-
-_KEY = "client check"
 
 
 def _complete(check: ClientCheck, outcomes: list[dict[str, Any]]) -> None:

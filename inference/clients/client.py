@@ -87,6 +87,10 @@ class Client:
         """Raises Failed for what the model is to blame for, Skipped for what cannot be tried."""
         if refusal.written is not None:
             raise Failed(f"It wrote a call that cannot be read: {shortened(refusal.written)}.")
+        if "refuses these messages" in refusal.message:  # its template, which came with the model
+            raise Failed(refusal.message)
+        if "has no chat template" in refusal.message:
+            raise Skipped(refusal.message)
         if refusal.code == "context_length_exceeded" or "the context of" in refusal.message:
             raise Skipped(refusal.message)
         if status == 504 or "cannot be enforced" in refusal.message:

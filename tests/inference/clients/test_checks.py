@@ -17,6 +17,7 @@ from inference.clients.sessions import sessions
 from inference.clients.table import report
 from inference.models import ApiToken, ClientCheck, InferenceRequest
 from registry.background import children
+from registry.background.progress import Progress
 from registry.errors import Conflict, Invalid, Unavailable
 from registry.models import ModelVersion, PromotionRule
 from registry.promotion.aliases import move_alias
@@ -158,6 +159,21 @@ async def test_a_hub_that_needs_keys_gets_one_for_as_long_as_the_check(settings:
     assert done.status == "completed"
     assert await InferenceRequest.objects.aexists()
     assert not await ApiToken.objects.aexists()
+
+
+@pytest.mark.usefixtures("one_api")
+async def test_a_check_is_alive_while_an_answer_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    beats: list[int] = []
+
+    class Watched(Progress):
+        def beat(self) -> None:
+            beats.append(1)
+
+    monkeypatch.setattr(checks, "_BEAT_S", 0.001)
+    monkeypatch.setattr(checks.work, "_Reporting", lambda row, watch: Watched())
+    await sync_to_async(make_one)()
+    await checked("base:tiny")
+    assert beats
 
 
 async def test_without_a_hub_a_check_fails_and_says_what_to_do(settings: Any) -> None:

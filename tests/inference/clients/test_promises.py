@@ -205,6 +205,18 @@ async def test_a_refusal_and_a_broken_form_are_the_hubs(face: Face) -> None:
         await system_later(client(always(body("This needs a valid API key"), 401), face.name))
 
 
+async def test_a_template_that_refuses_is_the_models_and_none_is_not_judged() -> None:
+    def refusal(message: str) -> Client:
+        return client(always({"error": {"message": message}}, 422))
+
+    with pytest.raises(Failed, match="roles must alternate"):
+        await system_later(
+            refusal("The chat template of m refuses these messages: roles must alternate")
+        )
+    with pytest.raises(Skipped, match="no chat template"):
+        await system_later(refusal("The model m has no chat template; choose another."))
+
+
 async def test_a_full_queue_is_waited_for() -> None:
     answers = iter(
         [
