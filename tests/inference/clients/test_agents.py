@@ -22,6 +22,7 @@ from tests.inference.processes import Hub
 TASK = "Create the file note.txt with the word hello, then change hello to goodbye."
 LAST = "The note says goodbye."
 Say = Callable[..., Hub]
+BEFORE: set[str] = set()  # requests of other tests to the same hub
 
 
 def called(name: str, **arguments: Any) -> str:
@@ -34,6 +35,7 @@ def say(processes: Hub) -> Iterator[Say]:
 
     def start(*said: str) -> Hub:
         processes.start_engine(REPLY="\f".join([*said, LAST]), CONTEXT=200_000)
+        BEFORE.update(row["request_id"] for row in processes.requests())
         return processes
 
     yield start
@@ -68,8 +70,9 @@ PACKAGES = {"claude": "@anthropic-ai/claude-code", "opencode": "opencode-ai"}
 
 
 def new_rows(hub: Hub, api: str) -> list[dict[str, Any]]:
-    """Those of the log that are as long as an agent's prompt."""
-    return [row for row in hub.requests() if row["api"] == api and row["prompt_tokens"] > 2000]
+    """Those of this test that are as long as an agent's prompt."""
+    new = [row for row in hub.requests() if row["request_id"] not in BEFORE]
+    return [row for row in new if row["api"] == api and row["prompt_tokens"] > 2000]
 
 
 def test_claude_code_finishes_a_session_with_a_file_edit(say: Say, work: Path) -> None:
@@ -115,4 +118,5 @@ def test_opencode_finishes_a_session_with_a_file_edit(say: Say, work: Path) -> N
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert LAST in ran.stdout, ran.stdout + ran.stderr
     assert (work / "note.txt").read_text() == "goodbye\n"
-    assert {row["status"] for row in new_rows(hub, "openai")} == {"completed"}
+    rows = new_rows(hub, "openai")
+    assert {row["status"] for row in rows} == {"completed"}, rows
