@@ -20,6 +20,7 @@ BACKEND = config.backend
 HEARTBEAT_TIMEOUT_S = config.heartbeat_timeout_s
 MLFLOW_TRACKING_URI = config.mlflow_tracking_uri
 IS_LOOPBACK = config.is_loopback
+HUB_URL = config.url
 SECRET_KEY = config.stored_secret_key()
 DEBUG = config.debug
 ALLOWED_HOSTS = ["127.0.0.1", "localhost", "[::1]", *config.allowed_hosts]

@@ -11,7 +11,14 @@ from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 
 import registry.web.generics  # noqa: F401  # its classes can be subscripted
-from inference.models import ApiToken, Conversation, InferenceRequest, Replay, SystemPrompt
+from inference.models import (
+    ApiToken,
+    ClientCheck,
+    Conversation,
+    InferenceRequest,
+    Replay,
+    SystemPrompt,
+)
 from registry.admin.search import Searched, either
 from registry.web.paging import RowPages
 
@@ -124,6 +131,19 @@ class ReplayAdmin(admin.ModelAdmin[Replay]):
         return False
 
     def has_change_permission(self, request: HttpRequest, obj: Replay | None = None) -> bool:
+        return False
+
+
+@admin.register(ClientCheck)
+class ClientCheckAdmin(admin.ModelAdmin[ClientCheck]):
+    list_display = ("created_at", "version", "base_model", "status", "total", "asked")
+    list_filter = ("status",)
+    list_select_related = ("version__model", "base_model")
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: ClientCheck | None = None) -> bool:
         return False
 
 

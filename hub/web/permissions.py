@@ -15,6 +15,7 @@ _TABLES: tuple[tuple[str, str, str], ...] = (  # path, app, table; the first tha
     (r"/api/keys|/system/keys/", "inference", "apitoken"),
     (r"/api/requests|/requests/$", "inference", "inferencerequest"),
     (r"/api/replays|/requests/replays/", "inference", "replay"),
+    (r"/api/client-checks|/models/[0-9]+/[0-9.]+/clients/", "inference", "clientcheck"),
     (r"/api/playground|/playground/conversations/", "inference", "conversation"),
     (r"/api/inference/(models|memory)|/system/models/", "registry", "basemodel"),  # what stays loaded
     (r"/v1/|/ollama/|/api/inference|/ws/inference|/playground/", "inference", "inferencerequest"),
@@ -29,7 +30,7 @@ _TABLES: tuple[tuple[str, str, str], ...] = (  # path, app, table; the first tha
     (r"/$|/system/|/metrics$|/api/storage", "hub", "systemsample"),
 )  # fmt: skip
 _MAKES = re.compile(
-    r"/(keys|(?<!inference/)models|datasets|bases|jobs|sweeps|bundles|replays|conversations|prompts|imports|rules"
+    r"/(keys|(?<!inference/)models|datasets|bases|jobs|sweeps|bundles|replays|client-checks|clients|conversations|prompts|imports|rules"
     r"|new|import|starter|reproduce|clone|quantize|fuse|exports)/?$"
     r"|^/(v1/|ollama/|api/inference(/stream|/embeddings)?$|ws/inference)"
 )

@@ -1,5 +1,7 @@
-"""The API tokens, the request log and what is replayed from it, and what the playground keeps."""
+"""The API tokens, the request log and what is replayed from it, checks of clients, and what the
+playground keeps."""
 
+from inference.models.client_checks import ClientCheck
 from inference.models.playground import (
     TITLE_LENGTH,
     Conversation,
@@ -13,6 +15,7 @@ from inference.models.tokens import ApiToken
 __all__ = [
     "TITLE_LENGTH",
     "ApiToken",
+    "ClientCheck",
     "Conversation",
     "ConversationQuerySet",
     "InferenceRequest",

@@ -1,4 +1,4 @@
-"""The playground, models in memory, the request log, replays and keys."""
+"""The playground, models in memory, the request log, replays, checks of clients and keys."""
 
 from django.urls import path
 
@@ -22,6 +22,7 @@ urlpatterns = [
     path("requests/", views.requests, name="requests"),
     path("requests/replays/", views.replays, name="replays"),
     path("requests/replays/<int:pk>/", views.replay, name="replay"),
+    path("models/<int:pk>/<str:version>/clients/", views.client_checks, name="client_checks"),
     path("system/models/", views.loaded, name="loaded"),
     path("system/models/load/", views.load_model, name="loaded_load"),
     path("system/models/pin/", views.pin_model, name="loaded_pin"),

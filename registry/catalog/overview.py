@@ -113,10 +113,11 @@ def headline(model: Model, versions: Sequence[ModelVersion]) -> str:
 
 def ordered_metrics(version: ModelVersion) -> dict[str, Any]:
     """The version's metrics, what decides about it first; counts of lost examples only where some
-    were lost."""
+    were lost. What clients need of it, behaviour by behaviour, has a page of its own."""
     return {
         name: version.metrics[name]
         for name in dict.fromkeys((*version.model.task.metrics, *by_weight(version.metrics)))
         if name in version.metrics
-        and (version.metrics[name] or not name.endswith(("_dropped", "_truncated")))
+        and (version.metrics[name] or not name.endswith(("_dropped", "_truncated", "_broken")))
+        and not name.startswith("client_")
     }

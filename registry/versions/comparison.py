@@ -26,6 +26,8 @@ _HIGHER_IS_BETTER = (
     "json",
     "contains",
     "_acc",
+    "client_",
+    "clients_passed",
 )
 
 

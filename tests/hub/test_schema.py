@@ -39,6 +39,7 @@ STARTS_PROCESSES = {
     "registry_api_rows_fix",
     "registry_api_bundles_take",
     "registry_api_bundles_retry",
+    "inference_api_client_checks_start",
     "inference_api_replays_start",
 }
 CHECKS = [

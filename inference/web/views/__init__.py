@@ -1,5 +1,7 @@
-"""Pages of inference: the playground, models in memory, the request log, replays and keys."""
+"""Pages of inference: the playground, models in memory, the request log, replays, checks of clients and
+keys."""
 
+from inference.web.views.client_checks import client_checks
 from inference.web.views.conversations import (
     conversation_delete,
     conversation_rename,
@@ -19,6 +21,7 @@ from inference.web.views.requests import requests
 from inference.web.views.trial import trial
 
 __all__ = [
+    "client_checks",
     "conversation_delete",
     "conversation_rename",
     "conversations",
