@@ -145,5 +145,5 @@ def wait_for(
                 return time.perf_counter() - began
         except errors:
             pass
-        time.sleep(0.01)
+        time.sleep(0.02)
     raise AssertionError(f"still not so after {timeout} s")
