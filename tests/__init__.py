@@ -5,13 +5,28 @@ import shutil
 import sys
 from pathlib import Path
 
+import certifi
+
+CACHE = Path(__file__).resolve().parent.parent / ".pytest_cache"
+
 if sys.dont_write_bytecode:
     # Each of the many processes that tests start would compile all that it imports, which takes
     # longer than the rest of its start. Bytecode unwanted beside the sources is kept here.
     sys.dont_write_bytecode = False
-    sys.pycache_prefix = str(Path(__file__).resolve().parent.parent / ".pytest_cache" / "bytecode")
+    sys.pycache_prefix = str(CACHE / "bytecode")
     os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+# Each new HTTP client reads the certificates of all authorities, which takes twenty times as long as a
+# request to this machine; and tests ask no other one. One certificate does.
+_authority = CACHE / "authority.pem"
+if not _authority.exists():
+    CACHE.mkdir(exist_ok=True)
+    _whole = _authority.with_suffix(f".{os.getpid()}")
+    _end = "-----END CERTIFICATE-----\n"
+    _whole.write_text(Path(certifi.where()).read_text().partition(_end)[0] + _end)
+    _whole.rename(_authority)
+os.environ["SSL_CERT_FILE"] = str(_authority)
 
 MEMORY = "/dev/shm"  # a folder in memory, where the system has one
 if Path(MEMORY).is_dir() and shutil.disk_usage(MEMORY).free > 8 << 30:

@@ -8,6 +8,7 @@ set to a server, everything runs on that one alone, once.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import importlib.util
 import logging
 import os
@@ -27,6 +28,16 @@ from django.conf import settings
 from django.db import connections
 from django.test.utils import setup_databases, teardown_databases
 from pytest_django.plugin import DjangoDbBlocker
+
+from tests.running import (
+    TABLES,
+    create_database,
+    hub_environment,
+    manage,
+    other_database,
+    put_hub_store,
+    without_coverage,
+)
 
 ROOMS = ("registry", "training", "inference", "hub", "pages")  # the backends know no database
 ASKS = frozenset({"db", "transactional_db", "running_hub", "processes"})
@@ -106,9 +117,27 @@ def postgresql(pytestconfig: pytest.Config) -> Iterator[str]:
             for name in ("fsync", "synchronous_commit", "full_page_writes"):
                 connection.execute(f"ALTER SYSTEM SET {name} = off")
             connection.execute("SELECT pg_reload_conf()")
+        _make_tables(server.get_uri(), pytestconfig.stash[_FOLDER])
         yield server.get_uri()
     finally:
         server.cleanup()
+
+
+def _make_tables(server: str, folder: Path) -> None:
+    """The database that all others of the run are copied from, made once by the real migrations."""
+    with (folder / "tables.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with psycopg.connect(server, autocommit=True) as connection:
+            asked = "SELECT 1 FROM pg_database WHERE datname = %s"
+            if connection.execute(asked, [TABLES]).fetchone():
+                return
+            connection.execute(f"CREATE DATABASE {TABLES}_new")
+            url = other_database(server, f"{TABLES}_new")
+            with tempfile.TemporaryDirectory() as storage:
+                environment = hub_environment(Path(storage), DATABASE_URL=url)
+                made = manage("migrate", environment=without_coverage(environment))
+            assert made.returncode == 0, made.stderr
+            connection.execute(f"ALTER DATABASE {TABLES}_new RENAME TO {TABLES}")
 
 
 # ------------------------------------------------------------------ the one in use
@@ -159,9 +188,23 @@ def django_db_setup(
     django_db_modify_db_settings: None,
     django_db_blocker: DjangoDbBlocker,
 ) -> Iterator[None]:
-    """The test database, made by the real migrations; pytest-django's fixture, for `database`."""
+    """The test database, with the tables that the real migrations make; pytest-django's fixture, for
+    `database`."""
     with django_db_blocker.unblock():
-        made = setup_databases(verbosity=0, interactive=False)
+        made = setup_databases(verbosity=0, interactive=False, keepdb=_has_tables(database))
     yield
     with django_db_blocker.unblock():
         teardown_databases(made, verbosity=0)
+
+
+def _has_tables(database: str) -> bool:
+    """Make the test database with all tables, where there are some to copy; False elsewhere."""
+    name = str(settings.DATABASES["default"]["TEST"]["NAME"])
+    if database == "sqlite":
+        put_hub_store(Path(name))
+        return True
+    if _given:
+        return False
+    with psycopg.connect(os.environ["DATABASE_URL"], autocommit=True) as connection:
+        create_database(connection, name)
+    return True

@@ -32,6 +32,12 @@ LONGEST = (
     "test_browser.py",
     "test_processes.py",
     "test_kill.py",
+    "test_chaos.py",
+    "test_schema.py",
+    "test_playground.py",
+    "test_task_processes.py",  # with all that the running hub is asked
+    "test_telemetry.py",
+    "test_migrations.py",
     "test_prefix_cache.py",
     "test_generation.py",
     "test_conversion.py",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 import shutil
@@ -15,11 +16,11 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 from urllib.parse import urlsplit, urlunsplit
 
 import httpx
@@ -130,8 +131,26 @@ def manage(
     )
 
 
+TABLES = "hub_tables"
+"""On the suite's PostgreSQL server, a database with a hub's tables and no row."""
+
+
+def create_database(
+    connection: psycopg.Connection[Any], name: str, with_tables: bool = True
+) -> None:
+    """A new database, with a hub's tables where the server has `TABLES` to copy."""
+    asked = "SELECT 1 FROM pg_database WHERE datname = %s"
+    copied = with_tables and connection.execute(asked, [TABLES]).fetchone()
+    connection.execute(f'CREATE DATABASE "{name}"' + (f" TEMPLATE {TABLES}" if copied else ""))
+
+
+def other_database(server: str, name: str) -> str:
+    """The URL of a database beside the one that `server` names."""
+    return urlunsplit(urlsplit(server)._replace(path=f"/{name}"))
+
+
 @contextlib.contextmanager
-def own_database() -> Iterator[dict[str, str]]:
+def own_database(with_tables: bool = True) -> Iterator[dict[str, str]]:
     """A new database on the server that DATABASE_URL names, as environment variables for a hub.
     Nothing when the tests run on SQLite: the hub's own file is in its storage."""
     server = os.environ.get("DATABASE_URL", "")
@@ -140,30 +159,52 @@ def own_database() -> Iterator[dict[str, str]]:
         return
     name = f"hub_{uuid.uuid4().hex}"
     with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(f'CREATE DATABASE "{name}"')
+        create_database(connection, name, with_tables)
         try:
-            parts = urlsplit(server)
-            yield {"DATABASE_URL": urlunsplit(parts._replace(path=f"/{name}"))}
+            yield {"DATABASE_URL": other_database(server, name)}
         finally:
             connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+def put_hub_store(path: Path) -> None:
+    """Put a hub's own database without a row at `path`. A new hub makes it by all migrations, which
+    takes as long as the rest of its start, so it is done once, and kept for the next tests."""
+    state = hashlib.sha256(metadata.version("django").encode())
+    for migration in sorted(ROOT.glob("*/migrations/*.py")):
+        state.update(migration.read_bytes())
+    shutil.copyfile(_kept(f"hub-{state.hexdigest()[:16]}.sqlite3", _make_hub_store), path)
+
+
+def _make_hub_store(path: Path) -> None:
+    environment = hub_environment(path.parent, DATABASE_URL=f"sqlite:///{path}")
+    made = manage("migrate", environment=without_coverage(environment))
+    assert made.returncode == 0, made.stderr
+    with contextlib.closing(sqlite3.connect(path)) as store:
+        store.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def put_mlflow_store(path: Path) -> None:
     """Put MLflow's embedded store without a run at `path`. Making its tables takes MLflow longer
     than a hub takes to start, so it is done once, and kept for the next tests."""
-    kept = ROOT / ".pytest_cache" / f"mlflow-{metadata.version('mlflow')}.sqlite3"
+    made = _kept(f"mlflow-{metadata.version('mlflow')}.sqlite3", _make_mlflow_store)
+    shutil.copyfile(made, path)
+    with contextlib.closing(sqlite3.connect(path)) as store, store:
+        artifacts = str(path.parent / "mlflow-artifacts" / "0")
+        store.execute("UPDATE experiments SET artifact_location = ?", [artifacts])
+
+
+def _kept(name: str, make: Callable[[Path], None]) -> Path:
+    """The file of that name that the first of all test processes has made."""
+    kept = ROOT / ".pytest_cache" / name
     kept.parent.mkdir(exist_ok=True)
     with kept.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not kept.exists():
             with tempfile.TemporaryDirectory(dir=kept.parent) as folder:
                 new = Path(folder) / "new.sqlite3"
-                _make_mlflow_store(new)
+                make(new)
                 new.rename(kept)
-    shutil.copyfile(kept, path)
-    with contextlib.closing(sqlite3.connect(path)) as store, store:
-        artifacts = str(path.parent / "mlflow-artifacts" / "0")
-        store.execute("UPDATE experiments SET artifact_location = ?", [artifacts])
+    return kept
 
 
 def _make_mlflow_store(path: Path) -> None:
@@ -186,19 +227,24 @@ def _make_mlflow_store(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def run_hub(folder: Path, measured: bool = False, **extra: str) -> Iterator[RunningHub]:
+def run_hub(
+    folder: Path, measured: bool = False, with_tables: bool = True, **extra: str
+) -> Iterator[RunningHub]:
     """A ready hub below `folder`; `extra` are environment variables. Ends it at the end.
 
-    Coverage makes a process start a third slower, so it is `measured` only on demand.
+    Coverage makes a process start a third slower, so it is `measured` only on demand. A hub that
+    is not given its tables makes them.
     """
     log = folder / "up.log"
     port = free_port()
-    with own_database() as database, log.open("wb") as file:
+    with own_database(with_tables) as database, log.open("wb") as file:
         environment = hub_environment(folder / "storage", **database, **extra)
         if not measured:
             environment = without_coverage(environment)
         (folder / "storage").mkdir(mode=0o700, exist_ok=True)
         put_mlflow_store(folder / "storage" / "mlflow.sqlite3")
+        if with_tables and not database["DATABASE_URL"]:
+            put_hub_store(folder / "storage" / "hub.sqlite3")
         hub = RunningHub(
             _start(port, environment, file), folder / "storage", port, log, environment
         )

@@ -26,6 +26,7 @@ import psutil
 from backends import devices
 from backends.base import DeviceInfo
 from backends.base.memory import footprint, peak_footprint
+from backends.mlx import header
 
 _ONEMKL = Path(sys.prefix) / "lib" / "libmkl_rt.so.3"
 
@@ -91,6 +92,8 @@ def _prepare_linux() -> str:
         # MLX compiles fused CPU kernels with g++ at run time and fails without it.
         os.environ.setdefault("MLX_DISABLE_COMPILE", "1")
         _warnings.append("No g++ was found, so MLX runs unfused and slower; install g++.")
+    else:
+        header.precompile()
     if "mlx.core" in sys.modules:
         _warnings.append(
             "MLX was imported before the fast BLAS, so it computes many times slower; "

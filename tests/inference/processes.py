@@ -6,17 +6,16 @@ import socket
 import subprocess
 import sys
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx
-import psycopg
 from openai import AsyncOpenAI, OpenAI
+
+from tests import running
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 START_S = 120.0  # machines under load take a minute to import Django twice
@@ -48,6 +47,10 @@ class Hub:
         return self.engine.pid
 
     def seed(self) -> None:
+        if not self.env["DATABASE_URL"]:
+            storage = Path(self.env["HUB_STORAGE"])
+            storage.mkdir(mode=0o700, exist_ok=True)
+            running.put_hub_store(storage / "hub.sqlite3")
         subprocess.run(
             [sys.executable, "-m", "tests.inference.seed"], env=self.env, cwd=ROOT, check=True
         )
@@ -119,15 +122,8 @@ class Hub:
 @contextmanager
 def own_database() -> Iterator[str]:
     """DATABASE_URL of a new database: on the suite's PostgreSQL, or SQLite in storage."""
-    server = os.environ.get("DATABASE_URL", "")
-    if not server.startswith("postgres"):
-        yield ""
-        return
-    name = f"inference_{uuid.uuid4().hex[:12]}"
-    with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(f'CREATE DATABASE "{name}"')
-        yield urlsplit(server)._replace(path=f"/{name}").geturl()
-        connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+    with running.own_database() as environment:
+        yield environment["DATABASE_URL"]
 
 
 def free_port() -> int:
@@ -149,5 +145,5 @@ def wait_for(
                 return time.perf_counter() - began
         except errors:
             pass
-        time.sleep(0.01)
+        time.sleep(0.02)
     raise AssertionError(f"still not so after {timeout} s")

@@ -249,6 +249,13 @@ def make_sweep(model: Model, dataset: Dataset) -> Sweep:
 
 
 def make_request(number: int = 0, **overrides: Any) -> InferenceRequest:
+    request = new_request(number, **overrides)
+    request.save()
+    return request
+
+
+def new_request(number: int, **overrides: Any) -> InferenceRequest:
+    """One that is not saved yet: many are at once."""
     noise = random.Random(number)
     fields = {
         "request_id": uuid.uuid4().hex,
@@ -263,7 +270,7 @@ def make_request(number: int = 0, **overrides: Any) -> InferenceRequest:
         "tokens_per_second": noise.uniform(27, 34),
         "finish_reason": "stop",
     }
-    return InferenceRequest.objects.create(**fields | overrides)
+    return InferenceRequest(**fields | overrides)
 
 
 def make_samples(minutes: int = 60) -> None:
@@ -284,10 +291,10 @@ def make_samples(minutes: int = 60) -> None:
                 training_memory_bytes=int(6.4 * GB + noise.gauss(0, GB / 9)) if busy else None,
             )
         )
+    SystemSample.objects.bulk_create(samples)
     for index, sample in enumerate(samples):
-        sample.save()
-        moment = now - datetime.timedelta(seconds=10 * (len(samples) - index))
-        SystemSample.objects.filter(pk=sample.pk).update(created_at=moment)
+        sample.created_at = now - datetime.timedelta(seconds=10 * (len(samples) - index))
+    SystemSample.objects.bulk_update(samples, ["created_at"], batch_size=100)
 
 
 def seed(folder: Path, *, running: bool = True, samples: int = 60) -> Seeded:
@@ -404,8 +411,7 @@ def seed(folder: Path, *, running: bool = True, samples: int = 60) -> Seeded:
             for n in range(1, 43)
         )
     )
-    for number in range(60):
-        make_request(number, version=second)
+    InferenceRequest.objects.bulk_create(new_request(n, version=second) for n in range(60))
     make_request(
         99,
         base_model=base,

@@ -5,14 +5,12 @@ from __future__ import annotations
 from argparse import ArgumentParser
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
-
 from inference.keys import issue_key
 from inference.models import ApiToken
-from registry.errors import HubError
+from registry.management.hub_command import HubCommand
 
 
-class Command(BaseCommand):
+class Command(HubCommand):
     help = "Create an API key and print it; only its hash is kept."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -26,8 +24,5 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, name: str, scope: str, **options: Any) -> None:
-        try:
-            _, text = issue_key(name, scope)
-        except HubError as error:
-            raise CommandError(str(error)) from error
+        _, text = issue_key(name, scope)
         self.stdout.write(text)

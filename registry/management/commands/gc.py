@@ -5,14 +5,15 @@ from __future__ import annotations
 import datetime
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from registry.maintenance import gc
+from registry.management.hub_command import HubCommand
 from registry.models.bases import RESUMABLE
 from registry.storage.sizes import human
 
 
-class Command(BaseCommand):
+class Command(HubCommand):
     help = "Finish interrupted moves and remove staging leftovers and files that no row names."
 
     def add_arguments(self, parser: CommandParser) -> None:

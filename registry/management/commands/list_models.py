@@ -5,13 +5,12 @@ from __future__ import annotations
 from argparse import ArgumentParser
 from typing import Any
 
-from django.core.management.base import BaseCommand
-
 from registry.catalog.overview import SORTS, find_models
+from registry.management.hub_command import HubCommand
 from registry.models import Model
 
 
-class Command(BaseCommand):
+class Command(HubCommand):
     help = (
         "List models, one a line, with tabs between name, task, base model, aliases, newest ready "
         "version, number of versions, and tags."

@@ -63,7 +63,7 @@ def commands(hub: RunningHub) -> list[str]:
 
 
 def test_killed_children_are_restarted_and_sigterm_stops_all(tmp_path: Path) -> None:
-    with run_hub(tmp_path, measured=True) as hub:
+    with run_hub(tmp_path, measured=True, with_tables=False) as hub:
         before = {name: hub.pid(name) for name in PROCESSES}
         for pid in before.values():
             assert pid is not None

@@ -23,6 +23,7 @@ from tests.inference.openai_asking import CALL
 from tests.inference.processes import Hub
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # those of other people's code
+CODEX = shutil.which("codex")
 RECORDED = sorted((Path(__file__).parent / "recorded").glob("*.json"))
 
 
@@ -180,7 +181,7 @@ SCRIPT = (
 )
 
 
-@pytest.fixture
+@pytest.fixture(scope="class")
 def scripted(processes: Hub) -> Iterator[Hub]:
     """A model that says those three things in turn, with room for an agent's prompt."""
     processes.start_engine(REPLY="\f".join(SCRIPT), CONTEXT=200_000)
@@ -188,42 +189,40 @@ def scripted(processes: Hub) -> Iterator[Hub]:
     processes.start_engine()
 
 
-@pytest.mark.parametrize("file", RECORDED, ids=lambda path: path.stem)
-def test_what_they_sent_is_answered(scripted: Hub, file: Path) -> None:
-    asked = {**json.loads(file.read_text()), "stream": True}
-    if file.stem == "vercel_reference":
-        body = {"model": "calendar", "input": "Hello"}
-        said = httpx.post(f"{scripted.url}/v1/responses", json=body, timeout=60).json()
-        asked["input"][1]["id"] = said["output"][0]["id"]
-    answer = httpx.post(f"{scripted.url}/v1/responses", json=asked, timeout=60)
-    assert answer.status_code == 200, answer.text
-    assert answer.text.rstrip().rpartition("event: ")[2].startswith("response.completed")
+class TestAgents:
+    @pytest.mark.parametrize("file", RECORDED, ids=lambda path: path.stem)
+    def test_what_they_sent_is_answered(self, scripted: Hub, file: Path) -> None:
+        asked = {**json.loads(file.read_text()), "stream": True}
+        if file.stem == "vercel_reference":
+            body = {"model": "calendar", "input": "Hello"}
+            said = httpx.post(f"{scripted.url}/v1/responses", json=body, timeout=60).json()
+            asked["input"][1]["id"] = said["output"][0]["id"]
+        answer = httpx.post(f"{scripted.url}/v1/responses", json=asked, timeout=60)
+        assert answer.status_code == 200, answer.text
+        assert answer.text.rstrip().rpartition("event: ")[2].startswith("response.completed")
 
-
-def test_codex_finishes_a_session_with_a_file_edit(scripted: Hub, tmp_path: Path) -> None:
-    codex = shutil.which("codex")
-    if codex is None:
-        pytest.skip("codex is not installed (npm package @openai/codex)")
-    home, work = tmp_path / "home", tmp_path / "work"
-    home.mkdir()
-    work.mkdir()
-    (home / "config.toml").write_text(
-        'model = "calendar"\nmodel_provider = "hub"\n[model_providers.hub]\nname = "hub"\n'
-        f'base_url = "{scripted.url}/v1"\nwire_api = "responses"\n'
-    )
-    ran = subprocess.run(
-        [
-            *(codex, "exec", "--skip-git-repo-check"),
-            *("--dangerously-bypass-approvals-and-sandbox", "Write a note"),
-        ],
-        cwd=work,
-        env={**os.environ, "HOME": str(home), "CODEX_HOME": str(home)},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=180,
-        check=False,
-    )
-    assert ran.returncode == 0, ran.stderr
-    assert ran.stdout.strip().endswith(SCRIPT[-1])
-    assert (work / "note.txt").read_text() == "goodbye\n"
+    @pytest.mark.skipif(CODEX is None, reason="codex is not installed (npm package @openai/codex)")
+    def test_codex_finishes_a_session_with_a_file_edit(self, scripted: Hub, tmp_path: Path) -> None:
+        home, work = tmp_path / "home", tmp_path / "work"
+        home.mkdir()
+        work.mkdir()
+        (home / "config.toml").write_text(
+            'model = "calendar"\nmodel_provider = "hub"\n[model_providers.hub]\nname = "hub"\n'
+            f'base_url = "{scripted.url}/v1"\nwire_api = "responses"\n'
+        )
+        ran = subprocess.run(
+            [
+                *(CODEX, "exec", "--skip-git-repo-check"),
+                *("--dangerously-bypass-approvals-and-sandbox", "Write a note"),
+            ],
+            cwd=work,
+            env={**os.environ, "HOME": str(home), "CODEX_HOME": str(home)},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=180,
+            check=False,
+        )
+        assert ran.returncode == 0, ran.stderr
+        assert ran.stdout.strip().endswith(SCRIPT[-1])
+        assert (work / "note.txt").read_text() == "goodbye\n"
