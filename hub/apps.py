@@ -6,7 +6,7 @@ import sys
 
 from django.apps import AppConfig
 
-from hub.monitoring.logs import PROCESSES, process_name
+from hub.monitoring.logs import process_name, roles
 
 
 class HubConfig(AppConfig):
@@ -25,8 +25,8 @@ class HubConfig(AppConfig):
         inference_neighbours.register(Training())
         process = process_name(sys.argv)
         telemetry.start(process)
-        if process in PROCESSES:
+        for role in roles(process):
             try:
-                presence.announce(process)
+                presence.announce(role)
             except presence.AlreadyRunning as problem:
                 raise SystemExit(str(problem)) from None

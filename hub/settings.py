@@ -25,7 +25,7 @@ DEBUG = config.debug
 ALLOWED_HOSTS = ["127.0.0.1", "localhost", "[::1]", *config.allowed_hosts]
 CORS_ORIGINS = config.cors_origins
 
-_NO_PAGES = ("engine", "worker", "sampler", "job")
+_NO_PAGES = ("engine", "background", "worker", "sampler", "job")
 
 INSTALLED_APPS = [
     "django.contrib.admin.apps.SimpleAdminConfig",  # `hub.urls` looks for the tables: web alone
@@ -58,7 +58,7 @@ MIDDLEWARE = [
     "hub.web.middleware.StaticFilesMiddleware",
     "hub.web.inloop.ContentSecurityPolicyMiddleware",
     "hub.web.inloop.SessionMiddleware",
-    "django_structlog.middlewares.RequestMiddleware",
+    "hub.web.inloop.RequestMiddleware",
     "hub.web.inloop.CommonMiddleware",
     "hub.web.inloop.CsrfViewMiddleware",
     "hub.web.inloop.AuthenticationMiddleware",

@@ -17,6 +17,7 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 from hub.config import Config
 
 PROCESSES = ("web", "engine", "worker", "sampler")
+"""What has to run. Under `up` the last two are threads of one process, `background`."""
 
 
 def process_name(arguments: list[str]) -> str:
@@ -25,7 +26,14 @@ def process_name(arguments: list[str]) -> str:
     if program != "manage" or len(arguments) < 2:
         return program
     name = arguments[1].removeprefix("run_")
-    return name if name in (*PROCESSES, "job") else arguments[1]
+    return name if name in (*PROCESSES, "background", "job") else arguments[1]
+
+
+def roles(process: str) -> tuple[str, ...]:
+    """Which of PROCESSES the process of that name is."""
+    if process == "background":
+        return ("worker", "sampler")
+    return (process,) if process in PROCESSES else ()
 
 
 def _name_process(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:

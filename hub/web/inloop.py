@@ -1,4 +1,4 @@
-"""Django's and Prometheus's middleware without thread switches.
+"""Django's, django-structlog's and Prometheus's middleware without thread switches.
 
 Django runs the hooks of synchronous middleware in another thread, in case they block: two thread
 switches per hook, thirty per request, which cost more than the hooks. The middleware below only
@@ -8,15 +8,22 @@ in a thread.
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, cast
 
+import structlog
 from asgiref.sync import sync_to_async
+from django.conf import settings
 from django.contrib.auth import middleware as auth
 from django.contrib.messages import middleware as messages
 from django.contrib.sessions import middleware as sessions
 from django.http import HttpRequest, HttpResponseBase
 from django.middleware import clickjacking, common, csp, csrf, security
 from django_prometheus import middleware as prometheus
+from django_structlog.middlewares import RequestMiddleware as StructlogMiddleware
+
+
+log = structlog.get_logger("django_structlog.middlewares.request")
 
 
 class InLoop:
@@ -84,6 +91,22 @@ class PrometheusBeforeMiddleware(InLoop, prometheus.PrometheusBeforeMiddleware):
 
 class PrometheusAfterMiddleware(InLoop, prometheus.PrometheusAfterMiddleware):  # type: ignore[misc]
     pass
+
+
+class RequestMiddleware(StructlogMiddleware):
+    """Binds the correlation ID and logs, neither of which blocks. The user is not looked up
+    (DJANGO_STRUCTLOG_USER_ID_FIELD)."""
+
+    async def __acall__(self, request: HttpRequest) -> HttpResponseBase:
+        self.prepare(request)
+        try:
+            response = cast("HttpResponseBase", await cast("Any", self.get_response(request)))
+        except asyncio.CancelledError:
+            level = settings.DJANGO_STRUCTLOG_REQUEST_CANCELLED_LOG_LEVEL
+            log.log(level, "request_cancelled")
+            raise
+        self.handle_response(request, response)
+        return response
 
 
 class SessionMiddleware(InLoop, sessions.SessionMiddleware):

@@ -9,7 +9,6 @@ import importlib
 import math
 import socket
 import sys
-import threading
 from functools import partial
 from types import FrameType
 from typing import Any
@@ -20,12 +19,10 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import connection
 
 from hub.config import config
-from hub.processes import belonging, exposure, lifeline
+from hub.processes import belonging, exposure, lifeline, preparation
 from registry.background import shutdown
-from registry.mlflow import tracking
 
 log = structlog.get_logger(__name__)
-_WARM_AFTER_S = 10.0
 STARTUP_FAILURE = 3  # as uvicorn's own command exits
 LAST_WORD_S = 2  # for the engine's final messages after its drain
 
@@ -36,15 +33,8 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         _pool()
         _freeze()
-        lifeline.wait_for_go()
-        problem = exposure.problem(config) or belonging.problem()
-        connection.close()
-        if problem:
+        if problem := _problem():
             raise CommandError(problem)
-        # Importing MLflow takes seconds: not during startup, and not in the first request that needs it.
-        warming = threading.Timer(_WARM_AFTER_S, tracking.warm)
-        warming.daemon = True
-        warming.start()
         settings = uvicorn.Config(
             "hub.asgi:application",
             host=config.host,
@@ -92,6 +82,18 @@ class Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         shutdown.requested.set()
         super().handle_exit(sig, frame)
+
+
+def _problem() -> str | None:
+    """Why this process must not serve, or None; `up` is told the same."""
+    if lifeline.is_to_prepare():
+        problem = preparation.prepare(config)
+        lifeline.report(problem)
+        return problem
+    try:
+        return exposure.problem(config) or belonging.problem()
+    finally:
+        connection.close()
 
 
 def _pool() -> None:
