@@ -43,8 +43,12 @@ def main() -> None:
 
 def run(name: list[str]) -> None:
     if name == ["up"]:  # without Django's apps, which its processes load and it does not need
+        from django.conf import settings
+
+        from hub.config import config
         from hub.management.commands.up import Command
 
+        settings.configure(STORAGE=config.storage)
         Command().run_from_argv(sys.argv)
         return
     from django.core.management import execute_from_command_line

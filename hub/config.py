@@ -22,7 +22,6 @@ from pydantic import AliasChoices, Field, ValidationError, field_validator, mode
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from backends import devices
-from backends.base.memory import default_budget
 from registry.errors import place_and_message
 from registry.storage.sizes import GB
 
@@ -316,6 +315,8 @@ class Config(BaseSettings):
             return int(self.memory_budget_gb * GB)
         if (video := devices.video_memory()) is not None:
             return video * 4 // 5  # as MLX itself limits what it holds there
+        from backends.base.memory import default_budget  # with all of the contract: not for `up`
+
         return default_budget()
 
     @property

@@ -22,7 +22,6 @@ from django.middleware import clickjacking, common, csp, csrf, security
 from django_prometheus import middleware as prometheus
 from django_structlog.middlewares import RequestMiddleware as StructlogMiddleware
 
-
 log = structlog.get_logger("django_structlog.middlewares.request")
 
 

@@ -20,9 +20,7 @@ def told_not_to(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
 
 
-@pytest.mark.parametrize(
-    ("system", "place"), [("linux", ".cache"), ("darwin", "Library/Caches")]
-)
+@pytest.mark.parametrize(("system", "place"), [("linux", ".cache"), ("darwin", "Library/Caches")])
 def test_it_goes_into_the_users_caches(
     system: str, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

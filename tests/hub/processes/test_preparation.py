@@ -107,6 +107,8 @@ def test_the_queue_and_the_sampler_start_once_the_database_is_prepared(
 ) -> None:
     hub = start(tmp_path, b"ready", monkeypatch)
     try:
-        wait_until(lambda: all((tmp_path / f"run_{name}").exists() for name in ("engine", "background")))
+        wait_until(
+            lambda: all((tmp_path / f"run_{name}").exists() for name in ("engine", "background"))
+        )
     finally:
         hub.stop()

@@ -53,7 +53,9 @@ def test_no_process_runs_before_the_first_call_nor_after_a_while_without_one(
     assert call(script) == 7
 
 
-def test_a_long_call_is_not_idleness(script: MLflowProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_call_is_not_idleness(
+    script: MLflowProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
     slow = SCRIPT.replace("    print", "    __import__('time').sleep(0.8); print")
     monkeypatch.setattr(process, "_COMMAND", [sys.executable, "-S", "-c", slow])
     assert call(script) == 7
