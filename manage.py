@@ -1,6 +1,7 @@
 #!/usr/bin/env python
 """Django's command line for the hub: `uv run manage.py demo`, `up`, `doctor`, …"""
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -23,6 +24,7 @@ def keep_bytecode() -> None:
 
 def main() -> None:
     keep_bytecode()
+    gc.disable()  # nothing of what is imported is garbage; `hub.apps` turns it on again
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "hub.settings")
     from hub.processes.descriptors import raise_limit
 
@@ -49,6 +51,7 @@ def run(name: list[str]) -> None:
         from hub.management.commands.up import Command
 
         settings.configure(STORAGE=config.storage)
+        gc.enable()
         Command().run_from_argv(sys.argv)
         return
     from django.core.management import execute_from_command_line

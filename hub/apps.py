@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 
 from django.apps import AppConfig
@@ -23,6 +24,9 @@ class HubConfig(AppConfig):
         lifeline.watch_parent()
         training_neighbours.register(Engine())
         inference_neighbours.register(Training())
+        if not gc.isenabled():  # see manage.py
+            gc.freeze()
+            gc.enable()
         process = process_name(sys.argv)
         telemetry.start(process)
         for role in roles(process):

@@ -69,3 +69,16 @@ def test_a_module_without_its_package_is_the_one_that_is_used_later(
     import xmlrpc.client
 
     assert sys.modules["xmlrpc.client"] is early
+
+
+def test_garbage_is_collected_once_all_is_imported(tmp_path: Path) -> None:
+    said = subprocess.run(
+        [sys.executable, "manage.py", "shell", "--no-imports", "-c"]
+        + ["import gc; print(gc.isenabled(), gc.get_freeze_count() > 1000)"],
+        cwd=ROOT,
+        env={**os.environ, "HUB_STORAGE": str(tmp_path), "HUB_ENV_FILE": os.devnull},
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+    assert said.stdout.split() == ["True", "True"]

@@ -112,6 +112,15 @@ def test_the_demo_leaves_the_second_port_to_another_hub(
     assert started == [(None, "0")]
 
 
+def test_freed_memory_is_not_kept_for_each_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    hub = Supervisor(load())
+    hub._pipe = (-1, -1)
+    monkeypatch.delenv("MALLOC_ARENA_MAX", raising=False)
+    assert hub._environment()["MALLOC_ARENA_MAX"] == "2"
+    monkeypatch.setenv("MALLOC_ARENA_MAX", "8")
+    assert hub._environment()["MALLOC_ARENA_MAX"] == "8"
+
+
 def test_a_second_port_reaches_the_children() -> None:
     hub = Supervisor(load(ollama_port=11434))
     hub._pipe = (-1, -1)
