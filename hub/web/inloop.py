@@ -24,8 +24,8 @@ from django.core.exceptions import RequestAborted
 from django.core.handlers.asgi import ASGIHandler, get_script_prefix
 from django.http import HttpRequest, HttpResponseBase
 from django.middleware import clickjacking, common, csp, csrf, security
-from django_prometheus import middleware as prometheus
 from django.urls import set_script_prefix
+from django_prometheus import middleware as prometheus
 from django_structlog.middlewares import RequestMiddleware as StructlogMiddleware
 
 log = structlog.get_logger("django_structlog.middlewares.request")

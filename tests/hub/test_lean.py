@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
@@ -49,12 +50,11 @@ def test_a_start_imports_no_more_than_it_needs(command: str, tmp_path: Path) -> 
     assert json.loads(answer.stdout.decode()) == []
 
 
-def test_a_hidden_module_is_found_again_afterwards() -> None:
+def test_a_hidden_module_is_found_again_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "wave", raising=False)
     with hidden("wave"), pytest.raises(ImportError):
-        import wave
-    import wave  # noqa: F811
-
-    assert wave.open
+        importlib.import_module("wave")
+    assert importlib.import_module("wave").open
 
 
 def test_a_module_without_its_package_is_the_one_that_is_used_later(
@@ -63,18 +63,16 @@ def test_a_module_without_its_package_is_the_one_that_is_used_later(
     for name in [name for name in sys.modules if name.partition(".")[0] == "xmlrpc"]:
         monkeypatch.delitem(sys.modules, name)
     with bare("xmlrpc"):
-        import xmlrpc.client
+        early = importlib.import_module("xmlrpc.client")
     assert "xmlrpc" not in sys.modules
-    early = sys.modules["xmlrpc.client"]
-    import xmlrpc.client
-
-    assert sys.modules["xmlrpc.client"] is early
+    assert importlib.import_module("xmlrpc")
+    assert importlib.import_module("xmlrpc.client") is early
 
 
 def test_garbage_is_collected_once_all_is_imported(tmp_path: Path) -> None:
+    code = "import gc; print(gc.isenabled(), gc.get_freeze_count() > 1000)"
     said = subprocess.run(
-        [sys.executable, "manage.py", "shell", "--no-imports", "-c"]
-        + ["import gc; print(gc.isenabled(), gc.get_freeze_count() > 1000)"],
+        [sys.executable, "manage.py", "shell", "--no-imports", "-c", code],
         cwd=ROOT,
         env={**os.environ, "HUB_STORAGE": str(tmp_path), "HUB_ENV_FILE": os.devnull},
         capture_output=True,

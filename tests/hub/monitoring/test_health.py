@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import datetime
-import os
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import httpx
 import pytest
@@ -18,7 +14,7 @@ from hub.models import SystemSample
 from hub.monitoring import health
 from hub.processes import presence
 from registry.models import MLflowOutbox
-from tests.running import ROOT, RunningHub
+from tests.running import RunningHub
 
 
 def test_a_running_hub_is_ready_with_a_reason_for_every_part(running_hub: RunningHub) -> None:
