@@ -30,7 +30,7 @@ ENV_FILE = os.environ.get("HUB_ENV_FILE", str(ROOT / ".env"))
 # Variables of the hub that are no settings: what its processes tell each other, and what tests and
 # benchmarks set.
 _OTHERS = re.compile(
-    "HUB_(ENV_FILE|API_KEY|CORRELATION_ID|WORKER_PID|GO_PIPE|PARENT_PIPE|DEMO_MINUTES|SCHEMA_CASES"
+    "HUB_(ENV_FILE|API_KEY|CORRELATION_ID|WORKER_PID|PREPARED_PIPE|PARENT_PIPE|DEMO_MINUTES|SCHEMA_CASES"
     "|(FAKE|ASSUMED|TEST)_[A-Z_]+)"
 )
 _NEAR = 0.8

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 
 from django.apps import apps
 from django.core.management import call_command
-from django.db import DatabaseError, connection
+from django.db import connection
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
 
@@ -21,15 +21,13 @@ from registry.storage import paths
 
 
 def prepare(config: Config) -> str | None:
-    """Apply the migrations that are missing. Returns why the hub must not start, or None."""
+    """Apply the migrations that are missing. Returns why the hub must not start, or None. Raises
+    DatabaseError."""
     try:
         if missing():
             call_command("migrate", interactive=False, verbosity=0)
         paths.close_to_others()  # the database may be new
         return exposure.problem(config) or belonging.problem()
-    except DatabaseError as error:
-        first = str(error).strip().partition("\n")[0]
-        return f"The database cannot be used ({first}): start it, or check DATABASE_URL."
     finally:
         connection.close()
 

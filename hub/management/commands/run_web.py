@@ -19,6 +19,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import connection
 
 from hub.config import config
+from hub.management.failures import in_words
 from hub.processes import belonging, exposure, lifeline, preparation
 from registry.background import shutdown
 
@@ -87,7 +88,11 @@ class Server(uvicorn.Server):
 def _problem() -> str | None:
     """Why this process must not serve, or None; `up` is told the same."""
     if lifeline.is_to_prepare():
-        problem = preparation.prepare(config)
+        try:
+            problem = preparation.prepare(config)
+        except Exception as error:
+            if (problem := in_words(error)) is None:
+                raise
         lifeline.report(problem)
         return problem
     try:

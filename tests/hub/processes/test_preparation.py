@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
 
 from hub.config import load
+from hub.management.commands import run_web
 from hub.processes import belonging, preparation, supervisor
 from hub.processes.supervisor import CannotStart, Supervisor
 from tests.running import wait_until
@@ -47,15 +49,30 @@ def test_migrations_are_found_as_django_finds_them() -> None:
     assert found == {(app, name) for app in labels for name in preparation._names(app)}
 
 
-def test_a_database_that_is_down_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    def down() -> Any:
-        raise OperationalError("connection refused\n\tIs the server running?")
+@pytest.mark.parametrize(
+    ("raised", "said"),
+    [
+        (OperationalError("connection failed: refused"), b"The database does not answer: refused."),
+        (OperationalError("no such table: x"), b""),
+    ],
+)
+def test_up_is_told_that_the_database_is_down(
+    raised: Exception, said: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def down(_: object) -> Any:
+        raise raised
 
-    monkeypatch.setattr(preparation, "missing", down)
-    said = preparation.prepare(load())
-    assert said == (
-        "The database cannot be used (connection refused): start it, or check DATABASE_URL."
-    )
+    read, write = os.pipe()
+    monkeypatch.setenv("HUB_PREPARED_PIPE", str(write))
+    monkeypatch.setattr(preparation, "prepare", down)
+    if said:
+        assert run_web._problem()
+    else:  # its traceback is in the log, and the pipe closes with the process
+        with pytest.raises(OperationalError):
+            run_web._problem()
+        os.close(write)
+    with os.fdopen(read, "rb") as pipe:
+        assert pipe.read().startswith(said)
 
 
 @pytest.mark.django_db
