@@ -12,11 +12,3 @@ except ImportError:
 else:
     sys.modules["sqlite3"] = pysqlite3
     sys.modules["sqlite3.dbapi2"] = pysqlite3.dbapi2
-
-# Huey imports a PostgreSQL driver if one is installed, for a storage that the hub does not use. That
-# takes a sixth of every process's start. Django imports the driver itself when it needs it.
-if "psycopg" not in sys.modules:
-    sys.modules["psycopg"] = None  # type: ignore[assignment]  # "not installed"
-    import huey.storage  # noqa: F401
-
-    del sys.modules["psycopg"]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 
 from django.apps import AppConfig
 
-from hub.monitoring.logs import PROCESSES, process_name
+from hub.monitoring.logs import process_name, roles
 
 
 class HubConfig(AppConfig):
@@ -23,10 +24,13 @@ class HubConfig(AppConfig):
         lifeline.watch_parent()
         training_neighbours.register(Engine())
         inference_neighbours.register(Training())
+        if not gc.isenabled():  # see manage.py
+            gc.freeze()
+            gc.enable()
         process = process_name(sys.argv)
         telemetry.start(process)
-        if process in PROCESSES:
+        for role in roles(process):
             try:
-                presence.announce(process)
+                presence.announce(role)
             except presence.AlreadyRunning as problem:
                 raise SystemExit(str(problem)) from None

@@ -22,7 +22,6 @@ from pydantic import AliasChoices, Field, ValidationError, field_validator, mode
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from backends import devices
-from backends.base.memory import default_budget
 from registry.errors import place_and_message
 from registry.storage.sizes import GB
 
@@ -31,7 +30,7 @@ ENV_FILE = os.environ.get("HUB_ENV_FILE", str(ROOT / ".env"))
 # Variables of the hub that are no settings: what its processes tell each other, and what tests and
 # benchmarks set.
 _OTHERS = re.compile(
-    "HUB_(ENV_FILE|API_KEY|CORRELATION_ID|WORKER_PID|GO_PIPE|PARENT_PIPE|DEMO_MINUTES|SCHEMA_CASES"
+    "HUB_(ENV_FILE|API_KEY|CORRELATION_ID|WORKER_PID|PREPARED_PIPE|PARENT_PIPE|DEMO_MINUTES|SCHEMA_CASES"
     "|(FAKE|ASSUMED|TEST)_[A-Z_]+)"
 )
 _NEAR = 0.8
@@ -322,6 +321,8 @@ class Config(BaseSettings):
             return int(self.memory_budget_gb * GB)
         if (video := devices.video_memory()) is not None:
             return video * 4 // 5  # as MLX itself limits what it holds there
+        from backends.base.memory import default_budget  # with all of the contract: not for `up`
+
         return default_budget()
 
     @property

@@ -10,6 +10,7 @@ from typing import Any
 import dj_database_url
 from django.utils.csp import CSP
 
+from hub import lean  # noqa: F401  # before all that import structlog or huey
 from hub.config import ROOT, config
 from hub.monitoring.logs import logging_config, process_name
 from hub.sqlite import journal_mode, pragmas
@@ -26,24 +27,27 @@ DEBUG = config.debug
 ALLOWED_HOSTS = ["127.0.0.1", "localhost", "[::1]", *config.allowed_hosts]
 CORS_ORIGINS = config.cors_origins
 
-_NO_PAGES = ("engine", "worker", "sampler", "job")
+_NO_PAGES = ("engine", "background", "worker", "sampler", "job")
+
+# Their imports are a third of a child's start, and a child answers no request.
+_OF_PAGES = [
+    "django.contrib.admin.apps.SimpleAdminConfig",  # `hub.urls` looks for the tables
+    "django_htmx",
+    "django_prometheus",
+    "ninja",  # serves the scripts of the API's documentation from here, not from a CDN
+    "axes",
+]
 
 INSTALLED_APPS = [
-    "django.contrib.admin.apps.SimpleAdminConfig",  # `hub.urls` looks for the tables: web alone
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
-    "django_htmx",
-    "django_prometheus",
     "django_structlog",
     "channels",
-    # It serves the scripts of the API's documentation from here, not from a CDN. Its import is a
-    # fifth of a child's start, and a child documents nothing.
-    *([] if process_name(sys.argv) in _NO_PAGES else ["ninja"]),
+    *([] if process_name(sys.argv) in _NO_PAGES else _OF_PAGES),
     "huey.contrib.djhuey",
-    "axes",
     "hub",
     "registry",
     "training",
@@ -59,7 +63,7 @@ MIDDLEWARE = [
     "hub.web.middleware.StaticFilesMiddleware",
     "hub.web.inloop.ContentSecurityPolicyMiddleware",
     "hub.web.inloop.SessionMiddleware",
-    "django_structlog.middlewares.RequestMiddleware",
+    "hub.web.inloop.RequestMiddleware",
     "hub.web.inloop.CommonMiddleware",
     "hub.web.inloop.CsrfViewMiddleware",
     "hub.web.inloop.AuthenticationMiddleware",

@@ -29,7 +29,7 @@ import psycopg
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-PROCESSES = ("web", "engine", "worker", "sampler")
+PROCESSES = ("web", "engine", "background")  # of `up`
 
 
 def free_port() -> int:

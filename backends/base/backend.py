@@ -24,6 +24,10 @@ class Backend(Protocol):
 
     def device(self) -> DeviceInfo: ...
 
+    def import_serving(self) -> None:
+        """Import what `load` needs, which takes seconds, before anybody waits for it."""
+        ...
+
     def import_gguf(self, source: Path, target: Path) -> ImportedModel:
         """Write the GGUF file `source` into the empty folder `target` as an MLX model folder,
         in the type that is fast on this device. Raises UnsupportedModel."""

@@ -101,6 +101,9 @@ class FakeBackend:
     def unused_bytes(self) -> int:
         return 0
 
+    def import_serving(self) -> None:
+        """It needs nothing."""
+
     def free_unused(self) -> None:
         """It keeps nothing."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,6 +49,15 @@ class MLXBackend:
 
     def device(self) -> DeviceInfo:
         return describe_device()
+
+    def import_serving(self) -> None:
+        prepare()
+        gc.disable()  # nothing of what is imported is garbage
+        try:
+            import backends.mlx.serving.generation  # noqa: F401
+        finally:
+            gc.freeze()
+            gc.enable()
 
     def import_gguf(self, source: Path, target: Path) -> ImportedModel:
         from backends.mlx.gguf.importer import import_gguf

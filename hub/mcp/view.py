@@ -10,7 +10,6 @@ from contextvars import ContextVar
 from functools import cache
 from typing import Any
 
-import httpx
 from asgiref.sync import sync_to_async
 from django.core.handlers.asgi import ASGIHandler
 from django.http import HttpRequest, HttpResponse
@@ -37,6 +36,7 @@ async def view(request: HttpRequest) -> HttpResponse:
 @cache
 def _prepared() -> Callable[[], Any]:
     """What makes a manager for one request. Importing `mcp` takes a second: call it in a thread."""
+    import httpx
     from mcp.server.transport_security import TransportSecuritySettings
 
     from hub.mcp.server import make_server

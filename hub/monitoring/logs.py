@@ -9,14 +9,15 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import structlog
-from structlog.typing import EventDict, Processor, WrappedLogger
+from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
 
 from hub.config import Config
 
 PROCESSES = ("web", "engine", "worker", "sampler")
+"""What has to run. Under `up` the last two are threads of one process, `background`."""
 
 
 def process_name(arguments: list[str]) -> str:
@@ -25,7 +26,14 @@ def process_name(arguments: list[str]) -> str:
     if program != "manage" or len(arguments) < 2:
         return program
     name = arguments[1].removeprefix("run_")
-    return name if name in (*PROCESSES, "job") else arguments[1]
+    return name if name in (*PROCESSES, "background", "job") else arguments[1]
+
+
+def roles(process: str) -> tuple[str, ...]:
+    """Which of PROCESSES the process of that name is."""
+    if process == "background":
+        return ("worker", "sampler")
+    return (process,) if process in PROCESSES else ()
 
 
 def _name_process(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
@@ -38,6 +46,17 @@ def _drop_probes(logger: WrappedLogger, method: str, event: EventDict) -> EventD
     if str(event.get("request", "")).endswith(" /health"):
         raise structlog.DropEvent
     return event
+
+
+def _draw_traceback(sio: TextIO, exc_info: ExcInfo) -> None:
+    """As structlog has rich draw them, which is imported for the first one: it is a tenth of a process's
+    start, and most never have any."""
+    from rich.console import Console
+    from rich.traceback import Traceback
+
+    drawn = Traceback.from_exception(*exc_info, show_locals=True, extra_lines=3)
+    sio.write("\n")
+    Console(file=sio, color_system="truecolor").print(drawn)
 
 
 _SHARED: list[Processor] = [
@@ -68,7 +87,9 @@ def logging_config(config: Config) -> dict[str, Any]:
         config.log_format == "auto" and sys.stderr.isatty()
     )
     renderer: Processor = (
-        structlog.dev.ConsoleRenderer() if console else structlog.processors.JSONRenderer()
+        structlog.dev.ConsoleRenderer(exception_formatter=_draw_traceback)
+        if console
+        else structlog.processors.JSONRenderer()
     )
     final: list[Processor] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
     if not console:

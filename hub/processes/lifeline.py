@@ -13,7 +13,8 @@ import threading
 import time
 
 VARIABLE = "HUB_PARENT_PIPE"
-GO = "HUB_GO_PIPE"
+PREPARED = "HUB_PREPARED_PIPE"
+READY = b"ready"
 _GRACE_S = 6.0
 
 
@@ -28,13 +29,15 @@ def watch_parent() -> None:
     ).start()
 
 
-def wait_for_go() -> None:
-    """Return when `up` has prepared the database. Returns at once in a process that it did not ask
-    to wait."""
-    descriptor = os.environ.pop(GO, None)
-    if descriptor is not None:
-        with os.fdopen(int(descriptor), "rb") as pipe:
-            pipe.read()
+def is_to_prepare() -> bool:
+    """Whether `up` waits for this process to prepare the database."""
+    return PREPARED in os.environ
+
+
+def report(problem: str | None) -> None:
+    """Tell `up` that the database is prepared, or why the hub must not start."""
+    with os.fdopen(int(os.environ.pop(PREPARED)), "wb") as pipe:
+        pipe.write(problem.encode() if problem else READY)
 
 
 def _exit_after_parent(descriptor: int) -> None:

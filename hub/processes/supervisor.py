@@ -8,6 +8,7 @@ that was killed.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -16,19 +17,18 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Self
-
-import httpx
-from django.core.management import call_command
-from django.db import connection
+from http.client import HTTPConnection, HTTPException
+from typing import Any, Self
+from urllib.parse import urlsplit
 
 from hub.config import ROOT, Config
-from hub.processes import belonging, exposure, lifeline, ports, presence
+from hub.processes import lifeline, ports, presence
 from registry.storage import paths
 
 STOP_S = 3.0  # from the end of the engine's drain to SIGKILL; by default `up` exits within 10 s
 STABLE_S = 60.0  # a process that ran this long gets its back-off reset
 BACKOFF_S = (0.5, 30.0)
+_DIED = "A process ended before it had prepared the database; its last lines above say why."
 
 Output = Callable[[str, str], None]
 """Receives the process's name and one line of its log, without the newline."""
@@ -40,11 +40,13 @@ class CannotStart(RuntimeError):
 
 @dataclass
 class Child:
-    """One supervised process. `nice` applies on Linux, where all processes share a few cores."""
+    """One supervised process. `nice` applies on Linux, where all processes share a few cores; `later`
+    means once the database is prepared."""
 
     name: str
     command: tuple[str, ...]
     nice: int = 0
+    later: bool = False
     process: subprocess.Popen[str] | None = None
     started_at: float = 0.0
     restarts: int = 0
@@ -62,10 +64,9 @@ def children() -> list[Child]:
     5 it gets a third of the web process's CPU time when both want the same core, and still all of an
     idle core. The worker's training child runs at a lower priority still."""
     return [
-        Child("engine", ("run_engine",), nice=5),
         Child("web", ("run_web",)),
-        Child("worker", ("run_worker",)),
-        Child("sampler", ("run_sampler",)),
+        Child("engine", ("run_engine",), nice=5),
+        Child("background", ("run_background",), later=True),
     ]
 
 
@@ -104,33 +105,31 @@ class Supervisor:
             if self.config.ollama_port is not None:
                 check_port(self.config.host, self.config.ollama_port, "HUB_OLLAMA_PORT")
             self._pipe = os.pipe()
-            # The web process imports what it serves with while the database is prepared.
-            web = next(child for child in self.children if child.name == "web")
-            go_read, go_write = os.pipe()
-            try:
-                self._spawn(web, go=go_read)
-                self._prepare()
-            finally:
-                os.close(go_read)
-                os.close(go_write)
-            for child in self.children:
-                if child is not web:
-                    self._spawn(child)
+            self._start_children()
             self._watcher = threading.Thread(target=self._watch, name="watcher", daemon=True)
             self._watcher.start()
         except BaseException:
             self.stop()
             raise
 
-    def _prepare(self) -> None:
+    def _start_children(self) -> None:
+        """The web process prepares the database once it has imported what it serves with, and the
+        engine, which needs no database, starts beside it. Who waits for work anyway comes after: an
+        answer needs the first two, and two cores."""
+        read, write = os.pipe()
         try:
-            call_command("migrate", interactive=False, verbosity=0)
-            paths.close_to_others()  # the database may be new
-            problem = exposure.problem(self.config) or belonging.problem()
+            for child in self.children:
+                if not child.later:
+                    self._spawn(child, prepares=write if child.name == "web" else None)
         finally:
-            connection.close()
-        if problem:
-            raise CannotStart(problem)
+            os.close(write)
+        with os.fdopen(read, "rb") as pipe:
+            said = pipe.read()
+        if said != lifeline.READY:
+            raise CannotStart(said.decode() or _DIED)
+        for child in self.children:
+            if child.later:
+                self._spawn(child)
 
     def wait_ready(self, timeout_s: float = 120.0) -> None:
         """Return when `/health` says ready. Raises CannotStart with the reasons if it never does."""
@@ -138,13 +137,11 @@ class Supervisor:
         reason = "the web process is not responding"
         while time.monotonic() < deadline and not self._stopping.is_set():
             try:
-                response = httpx.get(
-                    f"{self.url}/health", headers={"Host": "localhost"}, timeout=5, trust_env=False
-                )
-                if response.status_code == 200:
+                status, health = ask_health(self.url)
+                if status == 200:
                     return
-                reason = unready(response.json())
-            except (httpx.HTTPError, ValueError):
+                reason = unready(health)
+            except (OSError, HTTPException, ValueError):
                 pass
             time.sleep(0.1)
         raise CannotStart(f"The hub is not ready after {timeout_s:.0f} s: {reason}.")
@@ -179,13 +176,13 @@ class Supervisor:
         for child in self.children:
             _signal(child, signal.SIGKILL)
 
-    def _spawn(self, child: Child, go: int | None = None) -> None:
-        """Start the process; with `go`, it waits until the other end of that pipe is closed."""
+    def _spawn(self, child: Child, prepares: int | None = None) -> None:
+        """Start the process; with `prepares`, it prepares the database and tells that pipe."""
         assert self._pipe is not None
         environment, inherited = self._environment(), [self._pipe[0]]
-        if go is not None:
-            environment[lifeline.GO] = str(go)
-            inherited.append(go)
+        if prepares is not None:
+            environment[lifeline.PREPARED] = str(prepares)
+            inherited.append(prepares)
         child.process = subprocess.Popen(
             [sys.executable, str(ROOT / "manage.py"), *child.command],
             cwd=ROOT,
@@ -217,6 +214,8 @@ class Supervisor:
             "PYTHONUNBUFFERED": "1",
             # Spinning OpenMP threads would take the core that a page needs.
             "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
+            # glibc keeps freed memory for each thread: 17 MB of the engine's after its first answer.
+            "MALLOC_ARENA_MAX": os.environ.get("MALLOC_ARENA_MAX", "2"),
             lifeline.VARIABLE: str(self._pipe[0]),
         }
         if self.config.log_format == "auto":
@@ -256,6 +255,16 @@ def check_port(host: str, port: int, setting: str = "HUB_PORT") -> None:
     if reason := ports.obstacle(host, port):
         todo = ports.remedy(port, setting)
         raise CannotStart(f"Port {port} of {host} cannot be used ({reason}). {todo}")
+
+
+def ask_health(url: str) -> tuple[int, Any]:
+    """Status and body of `/health`. Raises OSError, HTTPException and ValueError."""
+    address = urlsplit(url)  # of this machine, so no proxy is asked
+    asking = HTTPConnection(address.hostname or "", address.port, timeout=5)
+    with contextlib.closing(asking):
+        asking.request("GET", "/health", headers={"Host": "localhost"})
+        response = asking.getresponse()
+        return response.status, json.loads(response.read())
 
 
 def unready(health: dict[str, object]) -> str:

@@ -96,6 +96,8 @@ class Engine:
                 device = await asyncio.wrap_future(self._thread.start())
                 server = await asyncio.start_unix_server(self._accept, sock=sock, limit=MAX_LINE)
                 log.info("engine ready", socket=str(path), device=device.name, pid=os.getpid())
+                # While the web process starts: the first answer after a start waits for less.
+                self._thread.import_serving()
                 self._loads.start_pinned()
                 watching = asyncio.create_task(self._watch())
                 await self._stop.wait()

@@ -175,6 +175,10 @@ class GenerationThread:
                 self._wake.notify()
         return future
 
+    def import_serving(self) -> Future[None]:
+        """Have the first load find its libraries imported."""
+        return self.call(self._backend.import_serving)
+
     def load(self, place: Place, pin: bool | None = None) -> Future[Resident]:
         return self.call(lambda: self._batches.load(place, pin))
 

@@ -14,6 +14,7 @@ from functools import partial, wraps
 
 from django.db import InterfaceError, OperationalError, connection
 
+_MOST_NAMES = 500
 # One is enough: what runs here takes less than a millisecond, and SQLite has one writer anyway.
 _thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="inference-database")
 
@@ -28,6 +29,37 @@ def in_thread[**P, T](function: Callable[P, T]) -> Callable[P, Awaitable[T]]:
         return await asyncio.get_running_loop().run_in_executor(_thread, work)
 
     return call
+
+
+def remembered[T](find: Callable[[str], T]) -> Callable[[str], T]:
+    """`find`, called again only once the database has changed, which SQLite says in microseconds while
+    the queries take milliseconds. For this thread alone: what its own connection changes (the request
+    log) does not count. On PostgreSQL it is called each time."""
+    known: dict[str, T] = {}
+    seen: object = None
+
+    @wraps(find)
+    def look(name: str) -> T:
+        nonlocal seen
+        if (now := _change()) is None:
+            return find(name)
+        if now != seen or len(known) >= _MOST_NAMES:
+            known.clear()
+            seen = now
+        if name not in known:
+            known[name] = find(name)
+        return known[name]
+
+    return look
+
+
+def _change() -> object:
+    """Differs once another connection has changed the database; None where that is unknown."""
+    if connection.vendor != "sqlite":
+        return None
+    with connection.cursor() as cursor:
+        (version,) = cursor.execute("PRAGMA data_version").fetchone()
+    return connection.connection, version
 
 
 def _with_connection[**P, T](function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -18,7 +18,7 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 from backends.base import Message, Sampling
 from inference.gateway import client
 from inference.gateway.answer import Answer, Events, Stream, collect
-from inference.gateway.database import in_thread
+from inference.gateway.database import in_thread, remembered
 from inference.gateway.record import Record, correlation_id
 from inference.gateway.request import Caller, GenerationRequest, answered_by, folders
 from inference.gateway.together import together
@@ -26,12 +26,20 @@ from inference.gateway.vectors import prompted, shortened
 from inference.models import InferenceRequest
 from inference.protocol import Chunk, Count, Done, Embed, Queued, Read, Started
 from registry.errors import HubError
-from registry.promotion.resolve import Served, resolve
+from registry.promotion.resolve import Served, check, find
 
 log = structlog.get_logger(__name__)
 tracer = trace.get_tracer("hub.inference")
-aresolve = in_thread(resolve)
+_find = remembered(find)
 EMBED_AT_ONCE = 32  # texts in one line to the engine, so that no line grows beyond reason
+
+
+@in_thread
+def aresolve(name: str) -> Served:
+    """As `registry.promotion.resolve.resolve`."""
+    served = _find(name)
+    check(served)
+    return served
 
 
 async def generate(request: GenerationRequest, caller: Caller) -> list[Answer]:

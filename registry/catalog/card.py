@@ -10,14 +10,19 @@ import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import nh3
-from markdown_it import MarkdownIt
-
+from registry.late import Late
 from registry.models import BaseModel, Dataset, Model, ModelVersion
 from registry.storage import paths
 from registry.task_types import METRICS
 from registry.versions.comparison import flatten
+
+if TYPE_CHECKING:
+    import markdown_it
+    import nh3
+else:
+    markdown_it, nh3 = Late("markdown_it"), Late("nh3")
 
 _VERSIONS = 10
 _METRICS = ("val_loss", "test_loss", "perplexity")
@@ -186,7 +191,7 @@ def _plain(text: str) -> str:
 def render(markdown: str) -> str:
     """Markdown as safe HTML, its headings one level down, below the page's."""
     # Raw HTML stays text, and an image would reveal readers to another host.
-    reader = MarkdownIt("commonmark", {"html": False}).enable("table").disable("image")
+    reader = markdown_it.MarkdownIt("commonmark", {"html": False}).enable("table").disable("image")
     tokens = reader.parse(markdown)
     for token in tokens:
         if token.type in ("heading_open", "heading_close"):

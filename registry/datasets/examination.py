@@ -13,10 +13,7 @@ from array import array
 from collections.abc import Iterable
 from itertools import combinations
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from backends.base import Examination, SplitTokens
 from backends.examples import explained
@@ -28,7 +25,14 @@ from registry.datasets.revisions import lines_at
 from registry.datasets.snapshots import dataset_path
 from registry.datasets.splits import SPLITS
 from registry.errors import NotFound
+from registry.late import Late
 from registry.models import BaseModel, Dataset, DatasetReport
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+else:
+    np = Late("numpy")
 
 SAMPLE = 2_000  # examples of each split whose tokens a page counts
 DEFAULT_LENGTH = 2048

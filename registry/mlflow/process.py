@@ -1,7 +1,8 @@
 """Calls into `registry.mlflow.child` with a time limit each.
 
 MLflow itself is imported only there. A process of the hub that never calls MLflow never starts the
-child; the threads of one that does share it.
+child; the threads of one that does share it. Nobody pays for its memory between two calls that are
+far apart: it ends when it was not called for IDLE_S.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ _ENVIRONMENT = {
     "GIT_PYTHON_REFRESH": "quiet",
 }
 _ROOT = Path(__file__).resolve().parents[2]
+_COMMAND = [sys.executable, "-m", "registry.mlflow.child"]
+IDLE_S = 60.0
 
 
 # Errors that the same request will get again. All others (internal errors, a server that does not
@@ -51,6 +54,10 @@ class NoAnswer(Exception):
     """MLflow is starting, down, hung or busy; a later call may succeed."""
 
 
+class Starting(NoAnswer):
+    """Its process was started for this call and is not ready yet."""
+
+
 class Refused(Exception):
     """MLflow answered with an error."""
 
@@ -65,19 +72,17 @@ class Refused(Exception):
 
 
 class MLflowProcess:
-    """One child, started when first needed and restarted when it died."""
+    """One child, started when needed, ended when it was idle for `idle_s`, and restarted when it
+    died."""
 
-    def __init__(self) -> None:
+    def __init__(self, idle_s: float = IDLE_S) -> None:
+        self._idle_s = idle_s
+        self._called_at = 0.0
         self._lock = threading.Lock()
         self._child: subprocess.Popen[bytes] | None = None
         self._ready = False
         self._received = b""
         atexit.register(self.close)
-
-    def warm(self) -> None:
-        """Start the child, without waiting for the seconds that it needs to be ready."""
-        with self._lock:
-            self._running()
 
     def call(self, uri: str, operation: str, arguments: dict[str, Any], limit_s: float) -> Any:
         """The operation's result. Raises NoAnswer after `limit_s` at the latest, and Refused."""
@@ -87,12 +92,13 @@ class MLflowProcess:
         try:
             child = self._running()
             if not self._ready:
-                self._line(child, deadline, "MLflow is still starting.")
+                self._line(child, deadline, Starting("MLflow is still starting."))
                 self._ready = True
             request = {"uri": uri, "operation": operation, "arguments": arguments}
             self._send(child, request)
             answer = json.loads(self._answer(child, deadline, limit_s))
         finally:
+            self._called_at = time.monotonic()
             self._lock.release()
         if "error" in answer:
             raise Refused(answer["error"], answer["kind"])
@@ -108,13 +114,28 @@ class MLflowProcess:
             return self._child
         self._end()
         self._child = subprocess.Popen(
-            [sys.executable, "-m", "registry.mlflow.child"],
+            _COMMAND,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=_ROOT,
             env={**os.environ, **_ENVIRONMENT},
         )
+        threading.Thread(
+            target=self._end_idle, args=(self._child,), name="mlflow-idle", daemon=True
+        ).start()
         return self._child
+
+    def _end_idle(self, child: subprocess.Popen[bytes]) -> None:
+        """Wait until nobody has called `child` for a while, and end it; or until it is gone."""
+        left = self._idle_s
+        while left > 0:
+            time.sleep(left)
+            with self._lock:
+                if self._child is not child:
+                    return
+                left = self._called_at + self._idle_s - time.monotonic()
+                if left <= 0:
+                    self._end()
 
     def _send(self, child: subprocess.Popen[bytes], request: dict[str, Any]) -> None:
         assert child.stdin
@@ -127,19 +148,20 @@ class MLflowProcess:
 
     def _answer(self, child: subprocess.Popen[bytes], deadline: float, limit_s: float) -> bytes:
         try:
-            return self._line(child, deadline, f"MLflow did not answer within {limit_s:.0f} s.")
+            late = NoAnswer(f"MLflow did not answer within {limit_s:.0f} s.")
+            return self._line(child, deadline, late)
         except NoAnswer:
             self._end()  # its late answer must not be taken for that of the next request
             raise
 
-    def _line(self, child: subprocess.Popen[bytes], deadline: float, late: str) -> bytes:
+    def _line(self, child: subprocess.Popen[bytes], deadline: float, late: NoAnswer) -> bytes:
         assert child.stdout
         descriptor = child.stdout.fileno()
         poll = select.poll()
         poll.register(descriptor, select.POLLIN)
         while b"\n" not in self._received:
             if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
-                raise NoAnswer(late)
+                raise late
             data = os.read(descriptor, 1 << 16)
             if not data:
                 self._end()

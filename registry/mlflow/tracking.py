@@ -45,7 +45,7 @@ from django.utils import timezone
 
 from registry.errors import Unavailable
 from registry.mlflow import values
-from registry.mlflow.process import MLflowProcess, NoAnswer, Refused
+from registry.mlflow.process import MLflowProcess, NoAnswer, Refused, Starting
 from registry.models import MLflowOutbox, Model, ModelVersion
 from registry.storage import paths
 
@@ -58,6 +58,10 @@ _STATUSES: dict[Status, str] = {
 }
 
 mlflow = MLflowProcess()
+
+
+class MLflowStarting(Unavailable):
+    """MLflow's process was not running; it has been started and needs some seconds."""
 
 
 @dataclass(frozen=True)
@@ -182,11 +186,6 @@ def _keep(operation: str, payload: dict[str, Any], run_key: str) -> None:
 # ------------------------------------------------------------------ questions, answered directly
 
 
-def warm() -> None:
-    """Start MLflow's process, so that the first call does not wait for its import."""
-    mlflow.warm()
-
-
 def create_experiment(name: str) -> str:
     """The id of the experiment `name` on the MLflow server, created if needed. Raises Unavailable.
 
@@ -262,6 +261,8 @@ def artifact_root() -> str | None:
 def _ask(operation: str, arguments: dict[str, Any], limit_s: float) -> Any:
     try:
         return mlflow.call(tracking_uri(), operation, arguments, limit_s)
+    except Starting as error:
+        raise MLflowStarting(f"{error} Try again in a few seconds.") from error
     except NoAnswer as error:
         raise Unavailable(f"{error} Try again in a few seconds.") from error
     except Refused as error:

@@ -71,6 +71,22 @@ class Name(NamedTuple):
 def resolve(name: str) -> Served:
     """Raises NotFound (naming what exists), Conflict (the version cannot be served) and Damaged
     (files are missing or cut short; the engine reads every byte before it loads them)."""
+    served = find(name)
+    check(served)
+    return served
+
+
+def check(served: Served) -> None:
+    """Raises Damaged."""
+    version = served.version
+    if version is None:
+        return
+    if problems := check_sizes(paths.absolute(version.artifact_path), version.manifest_sha256):
+        raise Damaged(f"{version} is damaged and cannot be loaded: {' '.join(problems[:3])}")
+
+
+def find(name: str) -> Served:
+    """What the rows say, without a look at the files. Raises NotFound and Conflict."""
     if name.startswith(_BASE):
         wanted = name.removeprefix(_BASE)
         base = BaseModel.objects.filter(name__iexact=wanted).first()
@@ -85,8 +101,6 @@ def resolve(name: str) -> Served:
     if model.archived_at is not None:
         raise Conflict(f"{model} is archived and not served; restore it first.")
     version = _selected(model, selector) if at else _default(model)
-    if problems := check_sizes(paths.absolute(version.artifact_path), version.manifest_sha256):
-        raise Damaged(f"{version} is damaged and cannot be loaded: {' '.join(problems[:3])}")
     return Served(name, version.base_model, version)
 
 

@@ -52,7 +52,12 @@ class UnsafePath(ValueError):
 
 def root() -> Path:
     """The storage folder, absolute and without links."""
-    return Path(settings.STORAGE).resolve()
+    return _resolved(settings.STORAGE)
+
+
+@cache
+def _resolved(storage: Path) -> Path:
+    return Path(storage).resolve()  # a system call for each folder above it
 
 
 def make_folders() -> None:

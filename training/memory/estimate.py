@@ -14,14 +14,18 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from backends import devices
 from backends.base import TrainingConfig
 from backends.schedule import compiled_length, heaviest_batch
+from registry.late import Late
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+else:
+    np = Late("numpy")
 
 FORMULA = 6
 """Increase it when the formula or the measurement changes: runs estimated by an earlier formula say

@@ -5,23 +5,28 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from django.conf import settings
-from numpy.typing import NDArray
 
 from backends import devices, get_backend
 from backends.base import TrainingConfig
 from registry.bases import registration
 from registry.datasets import snapshots
 from registry.datasets.examination import find_report
+from registry.late import Late
 from registry.models import BaseModel, Dataset
 from registry.storage import paths
 from registry.storage.sizes import human
 from training.memory import estimate
 from training.memory.estimate import Base, Dimensions, Memory
 from training.models import TrainingJob
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+else:
+    np = Late("numpy")
 
 LEARN_FROM = 20  # newest runs of a family
 _TRUSTED = (0.2, 5.0)  # a ratio outside this range is a bad measurement

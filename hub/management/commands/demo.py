@@ -98,7 +98,7 @@ class _Log:
     def __call__(self, name: str, line: str) -> None:
         if self._following:
             prefixed(name, line)
-        else:
+        elif not self._file.closed:
             self._file.write(f"{name:>7} | {line}\n")
             self._file.flush()
 

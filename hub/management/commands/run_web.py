@@ -9,7 +9,6 @@ import importlib
 import math
 import socket
 import sys
-import threading
 from functools import partial
 from types import FrameType
 from typing import Any
@@ -20,12 +19,11 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import connection
 
 from hub.config import config
-from hub.processes import belonging, exposure, lifeline
+from hub.management.failures import in_words
+from hub.processes import belonging, exposure, lifeline, preparation
 from registry.background import shutdown
-from registry.mlflow import tracking
 
 log = structlog.get_logger(__name__)
-_WARM_AFTER_S = 10.0
 STARTUP_FAILURE = 3  # as uvicorn's own command exits
 LAST_WORD_S = 2  # for the engine's final messages after its drain
 
@@ -36,15 +34,8 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         _pool()
         _freeze()
-        lifeline.wait_for_go()
-        problem = exposure.problem(config) or belonging.problem()
-        connection.close()
-        if problem:
+        if problem := _problem():
             raise CommandError(problem)
-        # Importing MLflow takes seconds: not during startup, and not in the first request that needs it.
-        warming = threading.Timer(_WARM_AFTER_S, tracking.warm)
-        warming.daemon = True
-        warming.start()
         settings = uvicorn.Config(
             "hub.asgi:application",
             host=config.host,
@@ -94,6 +85,22 @@ class Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
+def _problem() -> str | None:
+    """Why this process must not serve, or None; `up` is told the same."""
+    if lifeline.is_to_prepare():
+        try:
+            problem = preparation.prepare(config)
+        except Exception as error:
+            if (problem := in_words(error)) is None:
+                raise
+        lifeline.report(problem)
+        return problem
+    try:
+        return exposure.problem(config) or belonging.problem()
+    finally:
+        connection.close()
+
+
 def _pool() -> None:
     """Keep PostgreSQL connections between requests. Each request runs in its own thread, so Django
     would open a connection for each, and a new connection plans slowly (8 ms a page, 2026-11-24).
@@ -106,7 +113,9 @@ def _pool() -> None:
 def _freeze() -> None:
     """Import everything that serves requests and exclude it from garbage collection: a full collection
     of some 140,000 permanent objects delayed a request by 54 ms (two cores, 2026-11-24)."""
+    gc.disable()  # a seventh of the time that the imports take
     for module in ("hub.asgi", "hub.urls"):
         importlib.import_module(module)
     gc.collect()
     gc.freeze()
+    gc.enable()

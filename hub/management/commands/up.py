@@ -13,13 +13,11 @@ from django.core.management.base import BaseCommand, CommandError
 from hub.config import config, load
 from hub.processes.supervisor import CannotStart, Supervisor
 
-_COLOURS = {"web": 36, "engine": 35, "worker": 33, "sampler": 34, "up": 32}
+_COLOURS = {"web": 36, "engine": 35, "background": 33, "up": 32}
 
 
 class Command(BaseCommand):
-    help = (
-        "Start web, engine, worker and sampler; restart those that exit; Ctrl-C stops all of them."
-    )
+    help = "Start web, engine, worker and sampler; restart what exits; Ctrl-C stops all of them."
     requires_system_checks = ()  # the web process runs them, and this one should start at once
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -60,7 +58,7 @@ class Command(BaseCommand):
 def prefixed(name: str, line: str) -> None:
     """Write one line of a process's log, prefixed unless it is JSON, which names its process."""
     if not line.startswith("{"):
-        label = f"{name:>7}"
+        label = f"{name:>10}"
         if sys.stderr.isatty():
             label = f"\x1b[{_COLOURS.get(name, 37)}m{label}\x1b[0m"
         line = f"{label} | {line}"

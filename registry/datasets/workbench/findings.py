@@ -16,10 +16,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import IO, Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import IO, TYPE_CHECKING, Any
 
 from backends.base import MEASURED
 from registry.background.progress import SILENT, Progress
@@ -31,27 +28,32 @@ from registry.datasets.splits import SPLITS
 from registry.datasets.workbench import issues, languages, near, personal, texts
 from registry.datasets.workbench.issues import BY_NAME
 from registry.errors import Damaged, NotFound
+from registry.late import Late
 from registry.models import Dataset, DatasetReport
 from registry.storage import artifacts, paths
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+else:
+    np = Late("numpy")
 
 ROWS = "rows.npy"
 _SUMMARY = "summary.json"
 _EVERY = 500  # rows between two reports of progress
 _MOST_LANGUAGES = 255  # a byte each; 0 is for rows of none or several
 
-RECORD = np.dtype(
-    [
-        ("offset", "<u8"),  # bytes before the row in its split's file
-        ("size", "<u4"),  # bytes of its line
-        ("tokens", "<u4"),  # before any cut; 0 where training would reject it
-        ("issues", "<u4"),  # bits
-        ("same", "<u4"),  # the number, from 1 over all splits, of the row that it repeats
-        ("near", "<u4"),  # of the one that it is like
-        ("leak", "<u4"),  # of the one with its prompt in an earlier split
-        ("share", "u1"),  # percent of phrases in common with `near`
-        ("language", "u1"),  # its number in the summary's languages
-    ]
-)
+RECORD = [
+    ("offset", "<u8"),  # bytes before the row in its split's file
+    ("size", "<u4"),  # bytes of its line
+    ("tokens", "<u4"),  # before any cut; 0 where training would reject it
+    ("issues", "<u4"),  # bits
+    ("same", "<u4"),  # the number, from 1 over all splits, of the row that it repeats
+    ("near", "<u4"),  # of the one that it is like
+    ("leak", "<u4"),  # of the one with its prompt in an earlier split
+    ("share", "u1"),  # percent of phrases in common with `near`
+    ("language", "u1"),  # its number in the summary's languages
+]
 
 type Records = NDArray[Any]
 
@@ -141,7 +143,7 @@ def open_findings(report: DatasetReport) -> Findings | None:
         summary = json.loads((folder / _SUMMARY).read_text())
     except (OSError, ValueError, EOFError):
         return None
-    if rows.dtype != RECORD or len(rows) != report.dataset.examples:
+    if rows.dtype != np.dtype(RECORD) or len(rows) != report.dataset.examples:
         return None
     return Findings(report, rows, summary)
 
@@ -179,7 +181,9 @@ def find(report: DatasetReport, progress: Progress = SILENT, purpose: str = "fin
     try:
         progress.stage("Counting tokens")
         _measure(report, folder, scratch, progress)
-        rows = np.lib.format.open_memmap(staging / ROWS, "w+", RECORD, (dataset.examples,))
+        rows = np.lib.format.open_memmap(
+            staging / ROWS, "w+", np.dtype(RECORD), (dataset.examples,)
+        )
         look = _Look(dataset, rows, scratch)
         progress.stage("Reading every row")
         look.read(folder, progress)

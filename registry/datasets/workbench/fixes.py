@@ -11,9 +11,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO, Any, Literal
-
-import numpy as np
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 from registry.background.progress import SILENT, Progress
 from registry.datasets import snapshots
@@ -28,8 +26,14 @@ from registry.datasets.workbench import issues, origins, personal, rows, texts
 from registry.datasets.workbench.findings import Findings, number
 from registry.datasets.workbench.rows import Wanted
 from registry.errors import Conflict, Invalid
+from registry.late import Late
 from registry.models import Dataset
 from registry.storage import artifacts, paths
+
+if TYPE_CHECKING:
+    import numpy as np
+else:
+    np = Late("numpy")
 
 MOST_ROWS = 10_000
 """Rows that one fix names one by one; a fix of all that are wanted has no limit."""
@@ -221,7 +225,7 @@ class _Writing:
         packed = np.concatenate(
             [np.frombuffer(self.came[s], np.uint64) for s in SPLITS if counts.get(s)]
         )
-        found = np.empty(len(packed), origins.ORIGIN)
+        found = np.empty(len(packed), np.dtype(origins.ORIGIN))
         found["split"] = packed & 0xFF
         found["how"] = packed >> 8 & 0xFF
         found["line"] = packed >> 16

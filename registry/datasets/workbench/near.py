@@ -12,12 +12,16 @@ import re
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from registry.background.progress import Progress
+from registry.late import Late
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+else:
+    np = Late("numpy")
 
 LIKE = 0.8
 """Share of phrases in common from which two rows are near-duplicates."""

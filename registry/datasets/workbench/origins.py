@@ -10,23 +10,27 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, Literal
 
 from registry.datasets.files.values import Row
 from registry.datasets.snapshots import dataset_path
 from registry.datasets.splits import SPLITS
 from registry.datasets.workbench.findings import place, starts
 from registry.errors import Invalid, NotFound
+from registry.late import Late
 from registry.models import Dataset
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+else:
+    np = Late("numpy")
 
 FILE = "origins.npy"
 HOWS = ("kept", "moved", "edited", "redacted")
 """What was done to a row, as its record has it."""
 
-ORIGIN = np.dtype([("split", "u1"), ("how", "u1"), ("line", "<u4")])
+ORIGIN = [("split", "u1"), ("how", "u1"), ("line", "<u4")]
 
 type How = Literal["dropped", "moved", "edited", "redacted"]
 CHANGES: tuple[How, ...] = ("dropped", "edited", "moved", "redacted")

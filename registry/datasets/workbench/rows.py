@@ -8,10 +8,7 @@ import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, Literal
 
 from backends.base import Piece, RenderedExample, RenderedRow
 from registry.bases.child import ask_backend
@@ -22,6 +19,13 @@ from registry.datasets.workbench import issues, personal, texts
 from registry.datasets.workbench.findings import Findings
 from registry.datasets.workbench.issues import Issue
 from registry.errors import Invalid
+from registry.late import Late
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+else:
+    np = Late("numpy")
 
 SEARCH_S = 1.5
 """How long one request looks for words before it gives what it has, and where to go on."""

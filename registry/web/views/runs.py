@@ -18,11 +18,14 @@ LIMIT_S = 5.0
 
 @require_GET
 def model_runs(request: HtmxRequest, pk: int) -> HttpResponse:
-    """Says so, with status 200, when MLflow does not answer: htmx shows no other."""
+    """Says so, with status 200, when MLflow does not answer: htmx shows no other. While its process
+    starts, the section asks again by itself."""
     found = get_object_or_404(Model, pk=pk)
     context = {"model": found, "shown": SHOWN, "mlflow": settings.MLFLOW_TRACKING_URI}
     try:
         context["runs"] = tracking.history(found, SHOWN, LIMIT_S)
+    except tracking.MLflowStarting as error:
+        context["starting"] = str(error)
     except Unavailable as error:
         context["trouble"] = str(error)
     template = "registry/models/_runs.html" if request.htmx else "registry/models/runs.html"

@@ -103,4 +103,4 @@ def test_a_training_job_logs_under_it_in_every_process(
         for line in logged(running_hub)
         if line.get("correlation_id") == correlation_id
     }
-    assert {"web", "worker"} <= processes
+    assert {"web", "background"} <= processes

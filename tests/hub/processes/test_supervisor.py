@@ -8,9 +8,9 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
-import httpx
 import pytest
 from django.core.management import CommandError, call_command
 
@@ -62,17 +62,23 @@ def test_ctrl_c_pressed_often_kills_and_ends(monkeypatch: pytest.MonkeyPatch) ->
 def test_readiness_is_asked_by_a_name_that_is_always_allowed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    asked: list[dict[str, Any]] = []
+    asked: list[tuple[str, dict[str, str]]] = []
 
-    def get(url: str, **options: Any) -> httpx.Response:
-        asked.append({"url": url, **options})
-        return httpx.Response(200)
+    class Connection:
+        def __init__(self, host: str, port: int, timeout: float) -> None:
+            self.at = f"{host}:{port}"
 
-    monkeypatch.setattr(httpx, "get", get)
+        def request(self, method: str, path: str, headers: dict[str, str]) -> None:
+            asked.append((f"{method} {self.at}{path}", headers))
+
+        def getresponse(self) -> Any:
+            return SimpleNamespace(status=200, read=lambda: b"{}")
+
+        def close(self) -> None: ...
+
+    monkeypatch.setattr(supervisor, "HTTPConnection", Connection)
     Supervisor(load(host="0.0.0.0", port=8000, allowed_hosts="*")).wait_ready()
-    assert asked[0]["url"] == "http://127.0.0.1:8000/health"
-    assert asked[0]["headers"] == {"Host": "localhost"}
-    assert asked[0]["trust_env"] is False
+    assert asked == [("GET 127.0.0.1:8000/health", {"Host": "localhost"})]
 
 
 @pytest.fixture
@@ -104,6 +110,15 @@ def test_the_demo_leaves_the_second_port_to_another_hub(
     with pytest.raises(CommandError, match="Enough"):
         call_command("demo", "--exit", "--port", "8123")
     assert started == [(None, "0")]
+
+
+def test_freed_memory_is_not_kept_for_each_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    hub = Supervisor(load())
+    hub._pipe = (-1, -1)
+    monkeypatch.delenv("MALLOC_ARENA_MAX", raising=False)
+    assert hub._environment()["MALLOC_ARENA_MAX"] == "2"
+    monkeypatch.setenv("MALLOC_ARENA_MAX", "8")
+    assert hub._environment()["MALLOC_ARENA_MAX"] == "8"
 
 
 def test_a_second_port_reaches_the_children() -> None:

@@ -51,6 +51,19 @@ async def test_events_come_in_order_and_are_timed() -> None:
     assert done.tokens_per_second < 200 * 1.3  # how far below depends on the machine
 
 
+class Importing(FakeBackend):
+    imported = False
+
+    def import_serving(self) -> None:
+        self.imported = True
+
+
+async def test_what_a_load_needs_is_imported_before_anybody_asks() -> None:
+    backend = Importing()
+    async with running_engine(backend):
+        await until(lambda: backend.imported)
+
+
 async def test_an_adapter_changes_the_answer() -> None:
     base = make_base_folder()
     adapters = [None, make_adapter_folder(b"one"), make_adapter_folder(b"two", "0.2.0")]

@@ -99,7 +99,6 @@ def test_a_server_gets_experiments_at_once_and_runs_by_the_outbox(
     version = make_version(model)
     tracking.start_run(1, version)
     tracking.finish_run(1, "completed", storage / version.artifact_path)
-    tracking.warm()
     assert outbox.flush() == 5
     (run,) = tracking.history(model, limit_s=60)
     assert run["status"] == "FINISHED"

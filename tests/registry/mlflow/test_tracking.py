@@ -298,7 +298,7 @@ def test_a_dead_process_is_started_again(embedded_mlflow: Path) -> None:
     version = train()
     child = tracking.mlflow._child
     if child is None:
-        tracking.warm()
+        tracking.mlflow.call(tracking.tracking_uri(), "ping", {}, limit_s=60)
         child = tracking.mlflow._child
     assert child
     os.kill(child.pid, signal.SIGKILL)

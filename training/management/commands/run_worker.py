@@ -22,6 +22,13 @@ class Worker(Consumer):  # type: ignore[misc]
         super().stop(graceful=True)
 
 
+def make_worker() -> Worker:
+    """A worker for this process's main thread, which gets its signals."""
+    assert tasks.tick.huey is HUEY  # importing the tasks registers them
+    consumer: Any = settings.HUEY["consumer"]
+    return Worker(HUEY, shutdown_timeout=_SHUTDOWN_S, **consumer)
+
+
 class Command(BaseCommand):
     help = (
         "Run queued training jobs. Exits within 8 s on SIGTERM or Ctrl-C; the job continues later."
@@ -29,7 +36,4 @@ class Command(BaseCommand):
     requires_system_checks = ()  # they load every page and schema; the web process runs them
 
     def handle(self, *args: Any, **options: Any) -> None:
-        assert tasks.tick.huey is HUEY  # importing the tasks registers them
-        consumer: Any = settings.HUEY["consumer"]
-        worker = Worker(HUEY, shutdown_timeout=_SHUTDOWN_S, **consumer)
-        worker.run()
+        make_worker().run()
