@@ -190,7 +190,7 @@ def judged(found: dict[str, Any]) -> dict[str, float]:
     """What the bars are held against."""
 
     def median(name: str, figure: str) -> float:
-        return statistics.median(one[figure] for one in found["starts"][name])
+        return float(statistics.median(one[figure] for one in found["starts"][name]))
 
     held = {
         f"memory_{state.replace(' ', '_')}_times": found["memory"][HUB][state]["total"]

@@ -5,8 +5,9 @@
 Parts: `one` (a single stream of some 230 tokens of prompt: rate, first token, and whether the greedy
 texts agree), `long` (the first token after 1,000), `many` (8 streams, greedy and at temperature 0.7
 with top_p 0.9), `beside` (the first token beside a live stream), `second` (the first token of the
-second turn of a chat of 1,500), `schema` (an answer held to a schema, of the hub's own free rate)
-and `tiny` (8 streams of a model that costs nothing: what a server itself adds); all if none is named.
+second turn of a chat of 1,500) and `tiny` (8 streams of a model that costs nothing: what a server
+itself adds); all if none is named. `benchmarks.serving` has answers held to a schema, which none of
+the rivals can do on a CPU, and `benchmarks.startup` the start and the memory.
 
 The rivals are mlx_lm.server, vllm-mlx, rapid-mlx and mlx-openai-server; all but the first are
 installed into environments of their own (1.5 GB each, kept in `~/.cache/mlx-model-hub/rivals`). One
@@ -22,11 +23,12 @@ import argparse
 import asyncio
 import json
 import statistics
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -43,19 +45,6 @@ from benchmarks.setup.models import make_tiny_model
 HUB = "hub"
 ONE_WORDS, ONE_TOKENS, LONG_WORDS, SECOND_WORDS = 150, 96, 790, 1190
 STREAMS, MANY_TOKENS, TINY_TOKENS = 8, 32, 48
-_DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-_SCHEMA = {
-    "type": "object",
-    "properties": {
-        "title": {"type": "string", "maxLength": 60},
-        "day_of_the_week": {"enum": list(_DAYS)},
-        "number_of_guests": {"type": "integer", "minimum": 1, "maximum": 99},
-        "description": {"type": "string", "maxLength": 200},
-    },
-    "required": ["title", "day_of_the_week", "number_of_guests", "description"],
-    "additionalProperties": False,
-}
-HELD = {"type": "json_schema", "json_schema": {"name": "event", "schema": _SCHEMA, "strict": True}}
 
 
 @dataclass
@@ -135,21 +124,6 @@ async def second(who: Contenders, found: Figures) -> None:
     _over_each(found, name, 0.8, at_least=False)
 
 
-async def schema(who: Contenders, found: Figures) -> None:
-    """Of the rivals, those that can hold an answer to a schema do not on the CPU."""
-    name, task = "one stream, tokens/s", "Plan an event, as JSON, about:"
-    for number in range(-1, who.rounds):
-        text = Chats(9000 + number).text(MANY_WORDS)
-        chat = [Message(role="user", content=f"{task} {text}")]
-        for contender in turns(number, ("hub, held to a schema", "hub, free")):
-            held = {"response_format": HELD} if "schema" in contender else {}
-            answer = await ask(who.real[HUB], chat, ONE_TOKENS, **held)
-            if number >= 0:
-                found.add(name, contender, answer.rate)
-    ratio = found.ratio(name, "hub, held to a schema", "hub, free")
-    found.bars.append(Bar("held to a schema, times the free rate", ratio, 0.95))
-
-
 async def tiny(who: Contenders, found: Figures) -> None:
     name, web = f"tiny model, {STREAMS} streams, first token, ms", "web, µs of processor a token"
 
@@ -167,13 +141,12 @@ async def tiny(who: Contenders, found: Figures) -> None:
     found.bars.append(Bar(web, statistics.median(found.values[web][HUB]), 100, at_least=False))
 
 
-PARTS: dict[str, Callable[[Contenders, Figures], Awaitable[None]]] = {
+PARTS: dict[str, Callable[[Contenders, Figures], Coroutine[Any, Any, None]]] = {
     "one": one,
     "long": long,
     "many": many,
     "beside": beside,
     "second": second,
-    "schema": schema,
     "tiny": tiny,
 }
 
@@ -214,7 +187,7 @@ def main() -> None:
     add_arguments(parser)
     options = parser.parse_args()
     parts: Sequence[str] = options.part or list(PARTS)
-    found, left_out = Figures(), {}
+    found, left_out = Figures(), dict[str, str]()
     with ExitStack() as stack:
         hub = stack.enter_context(supervised_hub("mlx"))
         from registry.bases import registration

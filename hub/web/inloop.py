@@ -22,7 +22,7 @@ from django.contrib.sessions import middleware as sessions
 from django.core import signals
 from django.core.exceptions import RequestAborted
 from django.core.handlers.asgi import ASGIHandler, get_script_prefix
-from django.http import HttpRequest, HttpResponseBase
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.middleware import clickjacking, common, csp, csrf, security
 from django.urls import set_script_prefix
 from django_prometheus import middleware as prometheus
@@ -50,8 +50,9 @@ class Handler(ASGIHandler):
         request, refused = self.create_request(scope, body)
         try:
             if request is None:
-                await self.send_response(refused, send)
-                await _close(cast("HttpResponseBase", refused))
+                refusal = cast("HttpResponseBase", refused)
+                await self.send_response(refusal, send)
+                await _close(refusal)
             else:
                 await self._respond(request, receive, send)
         finally:
@@ -161,10 +162,10 @@ class RequestMiddleware(StructlogMiddleware):
     """Binds the correlation ID and logs, neither of which blocks. The user is not looked up
     (DJANGO_STRUCTLOG_USER_ID_FIELD)."""
 
-    async def __acall__(self, request: HttpRequest) -> HttpResponseBase:
+    async def __acall__(self, request: HttpRequest) -> HttpResponse:
         self.prepare(request)
         try:
-            response = cast("HttpResponseBase", await cast("Any", self.get_response(request)))
+            response = cast("HttpResponse", await cast("Any", self.get_response(request)))
         except asyncio.CancelledError:
             level = settings.DJANGO_STRUCTLOG_REQUEST_CANCELLED_LOG_LEVEL
             log.log(level, "request_cancelled")

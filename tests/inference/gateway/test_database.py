@@ -18,7 +18,12 @@ pytestmark = pytest.mark.usefixtures("db_in_threads")
 
 async def test_a_look_up_is_repeated_after_a_change_alone() -> None:
     looked: list[str] = []
-    look = in_thread(remembered(lambda name: looked.append(name) or len(looked)))
+
+    def numbered(name: str) -> int:
+        looked.append(name)
+        return len(looked)
+
+    look = in_thread(remembered(numbered))
     kept = connection.vendor == "sqlite"  # PostgreSQL does not say what changed
     await look("a")
     assert await look("a") == (1 if kept else 2)

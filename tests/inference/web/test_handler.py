@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -42,7 +43,7 @@ async def ask(path: str, body: dict[str, Any] | None = None) -> bytes:
             await asyncio.Event().wait()  # after the body the client says nothing more
         return came.pop()
 
-    async def send(message: dict[str, Any]) -> None:
+    async def send(message: Mapping[str, Any]) -> None:
         parts.append(message.get("body", b""))
 
     await Handler()(scope, receive, send)
