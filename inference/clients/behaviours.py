@@ -11,9 +11,7 @@ import json
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
-
-import jsonschema
+from typing import TYPE_CHECKING, Any
 
 from inference.clients.asking import (
     Ask,
@@ -28,6 +26,13 @@ from inference.clients.asking import (
     user,
 )
 from inference.clients.client import Client
+from registry.late import Late
+
+if TYPE_CHECKING:
+    import jsonschema
+else:
+    jsonschema = Late("jsonschema")
+
 
 WEATHER = Tool(
     "weather",

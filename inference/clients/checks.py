@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import httpx
 from asgiref.sync import async_to_sync
 from channels.db import database_sync_to_async
 from django.conf import settings
@@ -20,10 +19,17 @@ from inference.models import ApiToken, ClientCheck
 from registry.background import work
 from registry.background.progress import SILENT, Progress
 from registry.errors import Invalid
+from registry.late import Late
 from registry.models import BaseModel, ModelVersion
 from registry.promotion.resolve import PRODUCTION, resolve
 
-Reach = Callable[[dict[str, str]], httpx.AsyncClient]
+if TYPE_CHECKING:
+    import httpx
+else:
+    httpx = Late("httpx")
+
+
+Reach = Callable[[dict[str, str]], "httpx.AsyncClient"]
 """A client of the hub that sends these headers."""
 
 _PATIENCE_S = 30.0  # beyond the hub's own deadline

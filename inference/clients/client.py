@@ -5,13 +5,18 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import dataclass, field
-from typing import Any
-
-import httpx
+from typing import TYPE_CHECKING, Any
 
 from inference.clients.asking import Ask, Broken, Failed, Reply, Skipped, shortened
 from inference.clients.faces.speech import Face, Refusal, RefusedInStream
 from registry.errors import Unavailable
+from registry.late import Late
+
+if TYPE_CHECKING:
+    import httpx
+else:
+    httpx = Late("httpx")
+
 
 _TRIES = 30  # of a request that a full queue, or a lack of memory, refuses
 _MOST_WAIT_S = 10.0

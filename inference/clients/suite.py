@@ -7,9 +7,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, Literal
-
-import httpx
+from typing import TYPE_CHECKING, Any, Literal
 
 from inference.clients.asking import Broken, Failed, Skipped
 from inference.clients.behaviours import BEHAVIOURS
@@ -17,6 +15,13 @@ from inference.clients.client import Client
 from inference.clients.faces import FACES, Face
 from inference.clients.sessions import sessions
 from registry.errors import Unavailable
+from registry.late import Late
+
+if TYPE_CHECKING:
+    import httpx
+else:
+    httpx = Late("httpx")
+
 
 State = Literal["passed", "failed", "broken", "skipped"]
 

@@ -16,7 +16,17 @@ from hub.lean import bare, hidden
 
 ML = {"mlx", "mlx_lm", "mlflow", "transformers", "torch", "numpy", "pandas", "pyarrow"}
 CLIENTS = {"httpx", "httpx2", "requests", "mcp", "huggingface_hub"}
-NEVER = {*ML, *CLIENTS, "rich", "jinja2", "unittest", "opentelemetry.sdk", "phonenumbers", "nh3"}
+NEVER = {
+    *ML,
+    *CLIENTS,
+    "rich",
+    "jsonschema",
+    "jinja2",
+    "unittest",
+    "opentelemetry.sdk",
+    "phonenumbers",
+    "nh3",
+}
 PAGES = {"ninja", "django.contrib.admin", "axes", "uvicorn", "prometheus_client"}
 TABLES = {"registry.models", "django.db.models", "structlog", "huey"}
 STARTS = {

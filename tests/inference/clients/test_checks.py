@@ -13,11 +13,12 @@ from django.core.management import call_command
 from django.test import Client
 
 from inference.clients import checks, suite
+from inference.clients.faces import FACES
 from inference.clients.sessions import sessions
 from inference.clients.table import report
 from inference.models import ApiToken, ClientCheck, InferenceRequest
-from registry.background import children
-from registry.background.progress import Progress
+from registry.background import children, work
+from registry.background.progress import SILENT, Progress
 from registry.errors import Conflict, Invalid, Unavailable
 from registry.models import ModelVersion, PromotionRule
 from registry.promotion.aliases import move_alias
@@ -37,7 +38,7 @@ def make_one(number: str = "0.1.0") -> ModelVersion:
 @pytest.fixture
 def one_api(monkeypatch: pytest.MonkeyPatch) -> None:
     """Chat completions alone, which is quick."""
-    monkeypatch.setattr(suite, "FACES", suite.FACES[:1])
+    monkeypatch.setattr(suite, "FACES", FACES[:1])
 
 
 def states(row: ClientCheck, name: str) -> set[str]:
@@ -139,7 +140,7 @@ async def test_the_command_shows_a_row_for_each_behaviour(settings: Any) -> None
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(checks, "the_hub", in_process)
-        patch.setattr(checks.run, "__defaults__", (checks.SILENT, in_process))
+        patch.setattr(checks.run, "__defaults__", (SILENT, in_process))
         async with running_engine(AgentBackend("tool_call")):
             await in_thread(commands)
     assert "Calls a tool when asked" in shown.getvalue()
@@ -170,7 +171,7 @@ async def test_a_check_is_alive_while_an_answer_takes_long(monkeypatch: pytest.M
             beats.append(1)
 
     monkeypatch.setattr(checks, "_BEAT_S", 0.001)
-    monkeypatch.setattr(checks.work, "_Reporting", lambda row, watch: Watched())
+    monkeypatch.setattr(work, "_Reporting", lambda row, watch: Watched())
     await sync_to_async(make_one)()
     await checked("base:tiny")
     assert beats
