@@ -60,7 +60,7 @@ class Handler(ASGIHandler):
 
     async def _respond(self, request: Any, receive: Any, send: Any) -> None:
         async def respond() -> HttpResponseBase:
-            response = cast("HttpResponseBase", await self.run_get_response(request))
+            response = await self.run_get_response(request)
             with contextlib.suppress(asyncio.CancelledError):  # the client left while it was sent
                 await self.send_response(response, send)
             return response
