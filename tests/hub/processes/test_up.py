@@ -22,6 +22,7 @@ from tests.running import (
     hub_environment,
     manage,
     own_database,
+    put_hub_store,
     run_hub,
     wait_until,
 )
@@ -176,6 +177,7 @@ def test_another_address_needs_allowed_hosts(tmp_path: Path) -> None:
 def test_another_address_needs_a_token(tmp_path: Path) -> None:
     with own_database() as database:
         environment = hub_environment(tmp_path, HUB_ALLOWED_HOSTS="hub.example", **database)
+        put_hub_store(tmp_path / "hub.sqlite3")
         port = str(free_port())
         refused = manage("up", "--host", "0.0.0.0", "--port", port, environment=environment)
         assert refused.returncode == 1
