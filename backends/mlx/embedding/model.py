@@ -17,6 +17,7 @@ from backends.base import (
     Context,
     Delta,
     Embedder,
+    Guesses,
     Memory,
     PromptTooLong,
     UnsupportedModel,
@@ -91,6 +92,7 @@ class EmbeddingModel:
 
     context_length = 0
     cache_bytes = 0
+    guesses = Guesses()
 
     def __init__(
         self,
