@@ -92,7 +92,7 @@ class EmbeddingModel:
 
     context_length = 0
     cache_bytes = 0
-    guesses = Guesses()  # none
+    guesses = Guesses()
 
     def __init__(
         self,
