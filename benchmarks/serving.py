@@ -196,7 +196,9 @@ async def alone(who: Contenders, found: Figures) -> None:
                     mine = (await ask(who.hub, edit, ALONE_TOKENS)).rate
                     theirs = bare.ask(edit, ALONE_TOKENS)["rate"]
                 else:
-                    mine = (await ask(who.hub, chat, ALONE_TOKENS, **kinds[kind])).rate
+                    answer = await ask(who.hub, chat, ALONE_TOKENS, **kinds[kind])
+                    # Of the whole answer: several tokens come with the first.
+                    mine = answer.tokens / (answer.last - answer.began)
                 if number < 0:
                     continue
                 if kind == "edit":
