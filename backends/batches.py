@@ -42,14 +42,28 @@ def _filling[T: Measured](ordered: Sequence[T], most: int, parts: int) -> list[l
 
 def cut[T: Measured](items: Sequence[T], parts: int, most: int) -> list[list[T]]:
     """Groups that follow each other, as few as let each of `parts`, into which a group is divided, have
-    at most `most` tokens with its padding, or one item."""
+    at most `most` tokens with its padding, or those of the longest item."""
+    most = max(most, *(item.length for item in items))
     count = 1
     while True:
         groups = divide(items, parts * count)
-        largest = max(len(group) * max(item.length for item in group) for group in groups)
-        if largest <= most or len(groups) == len(items):
+        if max(len(group) * group[-1].length for group in groups) <= most:
             break
         count += 1
+    return _joined(groups, parts)
+
+
+def cut_packed[T: Measured](items: Sequence[T], parts: int, most: int) -> list[list[T]]:
+    """As `cut`, of items that need no padding. Each part has about `most` tokens or those of the longest
+    item, so that parts that are worked on at the same time are alike."""
+    most = max(most, *(item.length for item in items))
+    count = -(-sum(item.length for item in items) // (parts * most))
+    groups = balance(items, parts * count)
+    groups.sort(key=lambda group: sum(item.length for item in group))
+    return _joined(groups, parts)
+
+
+def _joined[T](groups: Sequence[Sequence[T]], parts: int) -> list[list[T]]:
     return [
         [item for group in groups[at : at + parts] for item in group]
         for at in range(0, len(groups), parts)

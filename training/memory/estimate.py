@@ -215,11 +215,11 @@ def _arrays(
         row = min(padded(config.max_seq_length), tokens)
     layers = size.trained_layers(config)
     again = base.sparing and config.fine_tune_type != "dora" and not config.lora.dropout
-    in_blocks = base.sparing and row > _AT_ONCE
+    in_blocks = base.sparing and row > AT_ONCE
     whole = _kept(size, config, 0 if in_blocks else row)
     kept = (_products(size, config, row) if again else whole) * layers
     passing = 4 * size.hidden + (4 if again else 2) * size.intermediate
-    passing += 2 * size.heads * (_AT_ONCE if in_blocks else row)
+    passing += 2 * size.heads * (AT_ONCE if in_blocks else row)
     if config.grad_checkpoint:
         kept, passing = size.hidden * layers, passing + whole
     # DoRA normalizes each adapted matrix, so an unquantized copy of it exists as well.
@@ -231,9 +231,9 @@ def _arrays(
     return tokens * (kept + passing) * width + matrix + _logits(base, tokens)
 
 
-_STEP_TOKENS = 512
+STEP_TOKENS = 512
 """The CPU computes so many tokens of a batch at a time (`backends.mlx.training.loss.STEP_TOKENS`)."""
-_AT_ONCE = 256
+AT_ONCE = 256
 """It keeps the attention's probabilities of rows up to so many tokens (`backends.mlx.kernels.quick`)."""
 
 
@@ -253,7 +253,7 @@ def _tokens(
     rows = 2 if config.objective in ("dpo", "orpo", "simpo") else 1
     tokens *= rows
     if base.on_cpu and config.fine_tune_type != "full" and config.objective != "kto":
-        tokens = min(tokens, max(_STEP_TOKENS, base.lanes * rows * length))
+        tokens = min(tokens, max(STEP_TOKENS, base.lanes * rows * length))
     return tokens
 
 
@@ -285,7 +285,7 @@ def _products(size: Dimensions, config: TrainingConfig, row: int) -> int:
     both halves, and what the products before the attention, the attention and the MLP's activation
     gave."""
     values = 4 * size.hidden + 2 * size.kv + 2 * size.intermediate + size.heads
-    values += size.heads * row if row <= _AT_ONCE else 0
+    values += size.heads * row if row <= AT_ONCE else 0
     return values + (0 if config.fine_tune_type == "full" else config.lora.rank)
 
 

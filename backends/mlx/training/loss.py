@@ -18,7 +18,7 @@ import mlx.nn
 
 from backends import devices
 from backends.base import Arithmetic
-from backends.batches import Measured, balance, cut, divide
+from backends.batches import Measured, balance, cut, cut_packed, divide
 from backends.mlx.data import batching
 from backends.mlx.data.batching import Batch, Padding, Span
 from backends.mlx.data.examples import Example
@@ -69,15 +69,12 @@ class Lanes:
         self, items: Sequence[T], *, rows: int = 1, packed: bool = False
     ) -> list[list[T]]:
         """`items` in as few groups of like length as let no lane compute more than `most` tokens at a
-        time (or one item), so that a large batch needs no more memory than a small one. Each item has
+        time (or those of the longest), so that a large batch needs no more memory than a small one. Each item has
         `rows` rows."""
         if self.most is None:
             return [list(items)]
         most, lanes = self.most // rows, len(self.streams)
-        if packed:
-            tokens = sum(item.length for item in items)
-            return balance(items, max(1, -(-tokens // (lanes * most))))
-        return cut(items, lanes, most)
+        return (cut_packed if packed else cut)(items, lanes, most)
 
     def batches(self, examples: Sequence[Example], capacity: int | None = None) -> list[Batch]:
         """`examples` divided over the lanes, packed into rows of `capacity` if that is given."""

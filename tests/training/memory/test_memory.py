@@ -128,10 +128,15 @@ def test_the_doctors_lengths_do_before_the_first_run() -> None:
     assert shorter.activations < found.activations
 
 
-def test_the_estimate_knows_how_much_freed_memory_mlx_keeps() -> None:
+def test_the_estimate_knows_what_training_holds_at_a_time() -> None:
     from backends.mlx.device import TRAINING_CACHE, TRAINING_CACHE_ON_METAL
 
+    from backends.mlx.kernels import head, quick
+    from backends.mlx.training import loss
+
     assert estimate._FREED == TRAINING_CACHE
+    assert (estimate.STEP_TOKENS, estimate.AT_ONCE) == (loss.STEP_TOKENS, quick._AT_ONCE)
+    assert estimate._PIECE == head.TOKENS * head.ENTRIES
     assert estimate._FREED_ON_METAL == TRAINING_CACHE_ON_METAL
     cpu = Base(SIZE, nbytes=BASE.nbytes, activation_bytes=2, on_cpu=True)
     arrays = estimate._arrays(cpu, make_config(), 2048, None)
@@ -149,6 +154,7 @@ SMOL = Base(
     nbytes=538_060_032,
     on_cpu=True,
     head_in_pieces=True,
+    sparing=True,
 )
 # SmolLM2-135M in float32 with LoRA of rank 8 on the CPU: the most that the training process held, in
 # MB, by batch, tokens, layers and gradient checkpointing (see docs/benchmarks.md).
@@ -179,6 +185,22 @@ def test_the_estimate_is_near_for_lengths_that_differ(checkpoint: bool, megabyte
     config = make_config(batch_size=8, grad_checkpoint=checkpoint, num_layers=-1)
     found = estimate.memory(SMOL, config, 300, np.array(lengths)).total / 1e6
     assert found == pytest.approx(megabytes, rel=0.1)
+
+
+def test_on_the_cpu_a_larger_batch_needs_no_more_memory() -> None:
+    """It is computed in pieces, but for a full fine-tune and kto."""
+    cpu = replace(SMOL, lanes=2)
+    assert total(100, cpu, batch_size=8) == total(100, cpu, batch_size=64)
+    assert total(100, cpu, batch_size=2) < total(100, cpu, batch_size=8)
+    for whole in ({"fine_tune_type": "full"}, {"objective": "kto"}):
+        assert total(100, cpu, batch_size=8, **whole) < total(100, cpu, batch_size=64, **whole)
+    assert total(300, cpu, batch_size=8, objective="dpo") > total(300, cpu, batch_size=8)
+
+
+def test_dora_and_dropout_keep_more() -> None:
+    plain = estimate.memory(SMOL, make_config(), 512).activations
+    for more in ({"fine_tune_type": "dora"}, {"lora": {"dropout": 0.1}}):
+        assert estimate.memory(SMOL, make_config(**more), 512).activations > 1.3 * plain
 
 
 def test_an_adapter_has_as_many_weights_as_its_shape_says() -> None:

@@ -18,7 +18,14 @@ from tests.backends.training_runs import events, make_run, of, write_preferences
 
 pytestmark = pytest.mark.any_database
 
-ONE = {"iters": 1, "warmup": 0, "batch_size": 8, "learn": "everything", "optimizer": "sgd"}
+ONE = {
+    "iters": 1,
+    "warmup": 0,
+    "batch_size": 8,
+    "learn": "everything",
+    "optimizer": "sgd",
+    "lora": LoraConfig(rank=4),
+}
 
 
 @pytest.fixture(autouse=True)
@@ -61,14 +68,14 @@ def test_a_large_batch_is_computed_in_pieces_that_make_the_same_step(
         run = make_run(tiny_base, data, tmp_path / str(number), **settings)
         steps += of(Stepped, events(run))
     whole, pieces = steps
-    assert parts[0] == 1 < parts[1]
+    assert parts[0] < parts[1]
     assert pieces.train_loss == pytest.approx(whole.train_loss, rel=1e-5)
     assert pieces.grad_norm == pytest.approx(whole.grad_norm, rel=1e-4)
     assert pieces.tokens == whole.tokens
 
 
 @pytest.mark.parametrize(
-    "settings", [{"fine_tune_type": "full"}, {"objective": "kto"}], ids=["full", "kto"]
+    "changes", [{"fine_tune_type": "full"}, {"objective": "kto"}], ids=["full", "kto"]
 )
 def test_some_batches_stay_whole(
     tiny_base: Path,
@@ -76,12 +83,12 @@ def test_some_batches_stay_whole(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     parts: list[int],
-    settings: dict[str, Any],
+    changes: dict[str, Any],
 ) -> None:
     """The gradients of a full fine-tune are large, and kto judges answers beside each other."""
     monkeypatch.setattr(loss, "STEP_TOKENS", 32)
-    data = write_preferences(tmp_path / "pairs") if "objective" in settings else chats
-    events(make_run(tiny_base, data, tmp_path, **(ONE | {"learn": "answers"} | settings)))
+    data = write_preferences(tmp_path / "pairs") if "objective" in changes else chats
+    events(make_run(tiny_base, data, tmp_path, **(ONE | {"learn": "answers"} | changes)))
     assert parts == [1]
 
 
@@ -93,7 +100,7 @@ def test_what_is_cheap_is_computed_again_for_the_same_gradients(
     monkeypatch.setattr(attention, "_QUERIES", 8)
     mx.random.seed(1)
     tokens = mx.random.randint(0, 4096, (2, 30))
-    found, held = [], []
+    found = []
     for sparing in (False, True):
         with monkeypatch.context() as changed:
             if not sparing:
@@ -118,7 +125,6 @@ def test_what_is_cheap_is_computed_again_for_the_same_gradients(
         mx.eval(value, slopes)
         model.update(weights)
         found.append((value.item(), lora.flat(slopes)))
-        held.append(value)
     (one, slopes), (other, expected) = found[1], found[0]
     assert one == pytest.approx(other, rel=1e-5)
     assert slopes.keys() == expected.keys()
