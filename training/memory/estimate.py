@@ -290,7 +290,10 @@ def _products(size: Dimensions, config: TrainingConfig, row: int) -> int:
 
 
 _COPIES = 5  # of logits: they and the arrays that are computed of them
-_PIECE, _AHEAD = 128 * 2048, 24  # logits of a piece; such arrays that MLX allocates ahead of its work
+_PIECE, _AHEAD = (
+    128 * 2048,
+    24,
+)  # logits of a piece; such arrays that MLX allocates ahead of its work
 
 
 def _logits(base: Base, tokens: int) -> int:

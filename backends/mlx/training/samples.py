@@ -15,7 +15,6 @@ from backends.base import Sampled, TrainingConfig
 from backends.examples import is_labelled, judged
 from backends.mlx.data.examples import request_and_answer
 
-
 _READ = 256  # tokens of a prompt at a time
 
 

@@ -130,7 +130,6 @@ def test_the_doctors_lengths_do_before_the_first_run() -> None:
 
 def test_the_estimate_knows_what_training_holds_at_a_time() -> None:
     from backends.mlx.device import TRAINING_CACHE, TRAINING_CACHE_ON_METAL
-
     from backends.mlx.kernels import head, quick
     from backends.mlx.training import loss
 

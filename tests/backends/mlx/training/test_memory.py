@@ -12,7 +12,7 @@ from backends.base import LoraConfig, Stepped, TrainingConfig
 from backends.mlx.device import device_kind
 from backends.mlx.files.loading import open_model
 from backends.mlx.kernels import attention, quick
-from backends.mlx.training import loss, lora, remat
+from backends.mlx.training import lora, loss, remat
 from backends.mlx.training.optimizers import Update
 from tests.backends.training_runs import events, make_run, of, write_preferences
 
