@@ -76,6 +76,12 @@ class Lanes:
         most, lanes = self.most // rows, len(self.streams)
         return (cut_packed if packed else cut)(items, lanes, most)
 
+    def at_most(self, tokens: int, longest: int) -> int:
+        """How many of a batch's `tokens` are computed at a time, where a row has up to `longest`."""
+        if self.most is None:
+            return tokens
+        return min(tokens, len(self.streams) * max(self.most, longest))
+
     def batches(self, examples: Sequence[Example], capacity: int | None = None) -> list[Batch]:
         """`examples` divided over the lanes, packed into rows of `capacity` if that is given."""
         if capacity is None:

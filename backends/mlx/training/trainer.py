@@ -150,7 +150,7 @@ class _Training:
                 self.order = batching.Order(split.examples.lengths, config)
                 longest = int(split.examples.lengths.max())
             else:
-                most = config.batch_size * longest
+                most = self.lanes.at_most(config.batch_size * longest, longest)
                 self.evaluations[name] = Evaluation(
                     self.objective, self.lanes, split.examples, most
                 )

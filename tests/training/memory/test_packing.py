@@ -38,7 +38,7 @@ def lengths(kind: str) -> Any:
     ("kind", "on_cpu", "on_a_gpu"),
     [
         ("equal", (0.95, 1.05), (0.8, 1.0)),  # a GPU masks what packed rows compute in vain
-        ("one long, many short", (1.05, 1.5), (2.0, 6.0)),
+        ("one long, many short", (0.95, 1.05), (2.0, 6.0)),  # a CPU cuts such a batch in pieces
         ("log-normal and long", (0.5, 0.95), (0.5, 0.95)),
     ],
 )
