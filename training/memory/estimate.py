@@ -228,7 +228,8 @@ def _arrays(
         # Factors are float32, so the inputs of an adapted layer become so, too.
         copies = 3 * size.hidden + size.intermediate
         kept += copies * _FLOAT // width * (1 if config.grad_checkpoint else layers)
-    return tokens * (kept + passing) * width + matrix + _logits(base, tokens)
+    ahead = _AHEAD * tokens // base.lanes * size.intermediate * width if base.sparing else 0
+    return tokens * (kept + passing) * width + ahead + matrix + _logits(base, tokens)
 
 
 STEP_TOKENS = 512
@@ -290,10 +291,8 @@ def _products(size: Dimensions, config: TrainingConfig, row: int) -> int:
 
 
 _COPIES = 5  # of logits: they and the arrays that are computed of them
-_PIECE, _AHEAD = (
-    128 * 2048,
-    24,
-)  # logits of a piece; such arrays that MLX allocates ahead of its work
+_PIECE = 128 * 2048  # logits that the CPU computes at a time
+_AHEAD = 18  # arrays that MLX has allocated before it works on them (measured)
 
 
 def _logits(base: Base, tokens: int) -> int:
