@@ -26,6 +26,10 @@ _EXAMPLE_ON_CPU = 8e6
 """Operations of a forward pass that take as long as the small arrays of one packed example's attention in
 a layer (0.3 ms, forward and backward)."""
 
+_PIECE_ON_CPU = 3e8
+"""And as long as it takes to make the graph of a layer for a piece of a batch (8 ms), beside which nothing
+else computes."""
+
 
 class _Example(NamedTuple):
     length: int
@@ -79,7 +83,8 @@ class _Work:
             return self._rows(len(batch), compiled_length(longest - 1))
         lanes = self._base.lanes
         return sum(
-            max(self._rows(len(lane), lane[-1].length) for lane in divide(piece, lanes))
+            _PIECE_ON_CPU
+            + max(self._rows(len(lane), lane[-1].length) for lane in divide(piece, lanes))
             for piece in cut(batch, lanes, STEP_TOKENS // lanes)
         )
 
@@ -90,7 +95,7 @@ class _Work:
             return self._rows(rung(len(rows)), compiled_length(longest))
         lanes = self._base.lanes
         return sum(
-            max(map(self._apart, balance(piece, lanes)))
+            _PIECE_ON_CPU + max(map(self._apart, balance(piece, lanes)))
             for piece in cut_packed(batch, lanes, STEP_TOKENS // lanes)
         )
 
