@@ -5,10 +5,9 @@ import random
 import pytest
 
 from backends.base import TrainingConfig
-from backends.batches import divide
 from backends.mlx.data import batching
 from backends.mlx.data.examples import Example
-from backends.schedule import Best, Progress, heaviest_batch, learning_rate
+from backends.schedule import Best, Progress, divide, heaviest_batch, learning_rate
 
 
 def rates(schedule: str, warmup: int = 2) -> list[float]:

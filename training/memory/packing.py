@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backends.base import TrainingConfig
-from backends.batches import balance, cut, cut_packed, divide, pack
-from backends.schedule import WINDOW, compiled_length, rung
+from backends.schedule import WINDOW, balance, compiled_length, cut, cut_packed, divide, pack, rung
 from training.memory.estimate import AT_ONCE, STEP_TOKENS, Base
 
 _WINDOWS = 4  # that are counted

@@ -17,9 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backends.base import TrainingConfig
-from backends.batches import pack
 from backends.mlx.data.examples import Example
-from backends.schedule import WINDOW, compiled_length, examples_per_step, rung
+from backends.schedule import WINDOW, compiled_length, examples_per_step, pack, rung
 
 _EVAL_ROWS, EVAL_TOKENS = 16, 8192  # most of an evaluation batch; affects speed and memory alone
 

@@ -62,22 +62,17 @@ def _head_chunk(
     # Few sizes, so that buffers can be reused.
     missing = -len(hidden) % 8
     rows = mx.pad(hidden, [(0, missing), (0, 0)])
-    top = total = mean = None
+    count, width = rows.shape
+    top = mx.full((count, 1), -1e30)
+    total, mean = mx.zeros((count, 1)), mx.zeros((count, width if slopes else 1))
     for at in range(0, len(weight), ENTRIES):
         entries = weight[at : at + ENTRIES]
         logits = rows @ entries.T
-        highest = logits.max(axis=-1, keepdims=True)
-        if top is not None:
-            highest = mx.maximum(top, highest)
+        highest = mx.maximum(top, logits.max(axis=-1, keepdims=True))
         e = exp(logits - highest)
-        sums = e.sum(axis=-1, keepdims=True)
-        drawn = e @ entries if slopes else sums
-        if top is None:
-            total, mean = sums, drawn
-        else:
-            # What was summed so far stood beside a lower top.
-            lower = exp(top - highest)
-            total, mean = total * lower + sums, mean * lower + drawn
+        lower = exp(top - highest)  # what was summed so far stood beside a lower top
+        total = total * lower + e.sum(axis=-1, keepdims=True)
+        mean = mean * lower + e @ entries if slopes else total
         top = highest
         rows = mx.depends([rows], [mean])[0]
     aim = weight[targets]

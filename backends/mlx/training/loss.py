@@ -18,7 +18,6 @@ import mlx.nn
 
 from backends import devices
 from backends.base import Arithmetic
-from backends.batches import Measured, balance, cut, cut_packed, divide
 from backends.mlx.data import batching
 from backends.mlx.data.batching import Batch, Padding, Span
 from backends.mlx.data.examples import Example
@@ -26,6 +25,7 @@ from backends.mlx.data.packing import Segments
 from backends.mlx.device import blas_threads, device_kind
 from backends.mlx.kernels.head import head_losses
 from backends.mlx.kernels.quick import cross_entropy, quicken
+from backends.schedule import Measured, balance, cut, cut_packed, divide
 
 nn: Any = mlx.nn  # MLX types its core only
 

@@ -13,12 +13,12 @@ from typing import Any, Protocol
 import mlx.core as mx
 
 from backends.base import TrainingConfig
-from backends.batches import divide
 from backends.mlx.data import batching, preferences
 from backends.mlx.data.batching import Batch
 from backends.mlx.data.examples import Example
 from backends.mlx.data.preferences import Labelled, LabelledBatch, Pair
 from backends.mlx.training.loss import Arrays, Lanes, log_probabilities, to_arrays
+from backends.schedule import divide
 
 
 class Objective(Protocol):

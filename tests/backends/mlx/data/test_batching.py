@@ -6,9 +6,9 @@ from collections.abc import Sequence
 import pytest
 
 from backends.base import TrainingConfig
-from backends.batches import cut, divide
 from backends.mlx.data import batching
 from backends.mlx.data import examples as data
+from backends.schedule import cut, divide
 
 
 def order(lengths: Sequence[int], seed: int, **config: object) -> batching.Order:

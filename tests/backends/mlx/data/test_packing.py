@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from backends.base import Finished, LoraConfig, Stepped, TrainingConfig, UnsupportedModel
-from backends.batches import pack
 from backends.mlx.data import batching, packing
 from backends.mlx.data.examples import Example
 from backends.mlx.files.loading import open_model
 from backends.mlx.training.loss import Lanes, log_probabilities, to_arrays
+from backends.schedule import pack
 from tests.backends.mlx.data.reading import read_split
 from tests.backends.training_runs import events, make_run, of
 
