@@ -48,7 +48,10 @@ FORCING = {
     "number_of_participants": {"type": "integer", "minimum": 1, "maximum": 99},
     "organisation_identifier": REGION,
 }
-TEXTS = {"title": {"type": "string", "minLength": 40}, "story": {"type": "string", "minLength": 400}}
+TEXTS = {
+    "title": {"type": "string", "minLength": 40},
+    "story": {"type": "string", "minLength": 400},
+}
 
 
 @dataclass
