@@ -39,6 +39,20 @@ def expected() -> Kind:
     return "cuda" if _has_cuda_build() and _first_gpu() is not None else "cpu"
 
 
+MOST_LANES = 4
+
+
+def threads() -> int:
+    """How many the CPU computes with: OMP_NUM_THREADS, or one for each core."""
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else (os.cpu_count() or 1)
+    return max(1, int(os.environ.get("OMP_NUM_THREADS", "") or cores))
+
+
+def lanes() -> int:
+    """In how many parts the CPU computes a batch side by side (see `backends.mlx.training.loss`)."""
+    return min(threads(), MOST_LANES)
+
+
 def video_memory() -> int | None:
     """Bytes of the CUDA device that MLX uses, None where there is none, or it shares the machine's
     memory."""

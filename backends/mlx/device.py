@@ -178,7 +178,7 @@ def free_memory() -> None:
             ctypes.CDLL(None).malloc_trim(0)
 
 
-SERVING_CACHE, TRAINING_CACHE = 768 << 20, 256 << 20
+SERVING_CACHE, TRAINING_CACHE = 768 << 20, 64 << 20
 """Bytes of freed buffers that MLX keeps on the CPU. A training run is no faster with more: its steps
 took as long with 64 MiB as with 2 GiB, which doubled its peak. Eight prompts of 400 tokens at once on
 SmolLM2 fill 600 MB, and cost 8 % more processor time with 256 MB (2 cores, 2026-11)."""
@@ -246,12 +246,6 @@ def settle(*streams: Any) -> None:
         mx.synchronize(stream)
 
 
-def total_threads() -> int:
-    """How many the BLAS may use: OMP_NUM_THREADS, or one for each core."""
-    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else (os.cpu_count() or 1)
-    return max(1, int(os.environ.get("OMP_NUM_THREADS", "") or cores))
-
-
 def set_threads(count: int) -> None:
     """Set the number of threads for each product of the BLAS."""
     global _threads
@@ -268,7 +262,7 @@ def share_cores(length: int) -> None:
     Measured on two cores: with a second thread 128 tokens are read in 241 ms instead of 358, while
     decoding is no faster, and the web process needs a core to pass the tokens on.
     """
-    total = total_threads()
+    total = devices.threads()
     set_threads(total if length >= _READING else max(1, total // 2))
 
 
@@ -278,7 +272,7 @@ def blas_threads(most: int) -> Iterator[int]:
 
     Within the block one product uses (threads / callers) threads; OMP_NUM_THREADS sets the total.
     """
-    total = total_threads()
+    total = devices.threads()
     callers = min(total, most)
     if prepare() != "onemkl":
         yield callers

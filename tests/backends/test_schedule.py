@@ -7,7 +7,7 @@ import pytest
 from backends.base import TrainingConfig
 from backends.mlx.data import batching
 from backends.mlx.data.examples import Example
-from backends.schedule import Best, Progress, heaviest_batch, learning_rate
+from backends.schedule import Best, Progress, divide, heaviest_batch, learning_rate
 
 
 def rates(schedule: str, warmup: int = 2) -> list[float]:
@@ -94,7 +94,7 @@ def test_the_heaviest_batch_of_many_examples_is_about_that_of_the_real_order() -
     for epoch in range(6):
         steps = (order.step(epoch * 500 + step) for step in range(1, 501))
         rows = ([Example([0] * lengths[at], 1) for at in step] for step in steps)
-        lanes = (batching.divide(step, 2) for step in rows)
+        lanes = (divide(step, 2) for step in rows)
         heaviest.append(
             max(sum(len(lane) * max(e.length for e in lane) for lane in step) for step in lanes)
         )

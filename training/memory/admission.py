@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import structlog
@@ -34,6 +34,7 @@ class Plan:
     held_bytes: int  # by the engine's models
     verdict: Literal["now", "waits", "never"]
     advice: str
+    packing: str = ""  # whether it is faster with these lengths; empty where they are not known
 
     @property
     def sentence(self) -> str:
@@ -60,7 +61,8 @@ def foresee(model: Model, dataset: Dataset, config: TrainingConfig) -> Plan:
     except (OSError, ValueError) as error:
         name = model.base_model.name
         raise Damaged(f"The base model {name} cannot be read; register it again.") from error
-    return _plan(estimator, config, neighbours.present().busy_bytes())
+    plan = _plan(estimator, config, neighbours.present().busy_bytes())
+    return replace(plan, packing=estimator.packing(config))
 
 
 def admit(job: TrainingJob) -> bool:

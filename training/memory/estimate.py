@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 else:
     np = Late("numpy")
 
-FORMULA = 6
+FORMULA = 7
 """Increase it when the formula or the measurement changes: runs estimated by an earlier formula say
 nothing about the error of this one, and must not correct it."""
 
@@ -85,6 +85,8 @@ class Dimensions:
 
 _IN_PIECES = ("llama", "mistral", "qwen2", "qwen3")
 """Architectures whose head the CPU computes in pieces (see `backends.mlx.training.loss`)."""
+_SPARING = ("llama", "mistral", "qwen2")
+"""Those whose blocks the CPU computes by parts of its own (see `backends.mlx.training.remat`)."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,8 @@ class Base:
     activation_bytes: int = 4  # per value: 2 where it computes in 16 bits
     on_cpu: bool = False
     head_in_pieces: bool = False  # only the logits of a few tokens exist at a time
+    sparing: bool = False  # blocks keep what products gave, and compute the rest again
+    lanes: int = 2  # that the CPU computes side by side
     on_cuda: bool = False  # what counts is the card's memory
 
     @classmethod
@@ -107,9 +111,18 @@ class Base:
         on_cpu = kind == "cpu"
         # Quantized weights compute in the type of their scales: 16 bits on a GPU.
         wide = quantization == "float32" or (quantized and on_cpu)
-        pieces = on_cpu and quantization == "float32" and architecture in _IN_PIECES
-        width = 4 if wide else 2
-        return cls(size, nbytes, quantized, width, on_cpu, pieces, on_cuda=kind == "cuda")
+        plain = on_cpu and quantization == "float32"
+        return cls(
+            size,
+            nbytes,
+            quantized,
+            activation_bytes=4 if wide else 2,
+            on_cpu=on_cpu,
+            head_in_pieces=plain and architecture in _IN_PIECES,
+            sparing=plain and architecture in _SPARING,
+            lanes=devices.lanes(),
+            on_cuda=kind == "cuda",
+        )
 
 
 @dataclass(frozen=True)
@@ -196,27 +209,53 @@ def _arrays(
     size, width = base.size, base.activation_bytes
     padded: Callable[[int], int] = int if base.on_cpu else _padded
     length = padded(min(config.max_seq_length, longest or config.max_seq_length))
-    tokens = config.batch_size * length
-    if lengths is not None and len(lengths) and not config.packing:
-        tokens = heaviest_batch(lengths, config, 2 if base.on_cpu else 1, padded)
-    # Both answers of a pair have gradients. KTO's answers to other requests have none, and its peak
-    # is sft's (measured: 758 and 767 MB where dpo needs 1260).
-    tokens *= 2 if config.objective in ("dpo", "orpo", "simpo") else 1
+    tokens = _tokens(base, config, length, lengths, padded)
     row = length  # what a token attends to; on the CPU each packed example attends separately
     if config.packing and not base.on_cpu:
         row = min(padded(config.max_seq_length), tokens)
     layers = size.trained_layers(config)
-    kept = _kept(size, config, row) * layers
-    passing = 4 * size.hidden + 2 * size.intermediate + 2 * size.heads * row
+    again = base.sparing and config.fine_tune_type != "dora" and not config.lora.dropout
+    in_blocks = base.sparing and row > AT_ONCE
+    whole = _kept(size, config, 0 if in_blocks else row)
+    kept = (_products(size, config, row) if again else whole) * layers
+    passing = 4 * size.hidden + (4 if again else 2) * size.intermediate
+    passing += 2 * size.heads * (AT_ONCE if in_blocks else row)
     if config.grad_checkpoint:
-        kept, passing = size.hidden * layers, passing + _kept(size, config, row)
+        kept, passing = size.hidden * layers, passing + whole
     # DoRA normalizes each adapted matrix, so an unquantized copy of it exists as well.
     matrix = 2 * size.hidden * size.intermediate * width if config.fine_tune_type == "dora" else 0
     if config.fine_tune_type != "full" and width < _FLOAT:
         # Factors are float32, so the inputs of an adapted layer become so, too.
         copies = 3 * size.hidden + size.intermediate
         kept += copies * _FLOAT // width * (1 if config.grad_checkpoint else layers)
-    return tokens * (kept + passing) * width + matrix + _logits(base, tokens)
+    ahead = _AHEAD * tokens // base.lanes * size.intermediate * width if base.sparing else 0
+    return tokens * (kept + passing) * width + ahead + matrix + _logits(base, tokens)
+
+
+STEP_TOKENS = 512
+"""The CPU computes so many tokens of a batch at a time (`backends.mlx.training.loss.STEP_TOKENS`)."""
+AT_ONCE = 256
+"""It keeps the attention's probabilities of rows up to so many tokens (`backends.mlx.kernels.quick`)."""
+
+
+def _tokens(
+    base: Base,
+    config: TrainingConfig,
+    length: int,
+    lengths: NDArray[np.integer[Any]] | None,
+    padded: Callable[[int], int],
+) -> int:
+    """That are computed at a time, with their padding; `length` is that of the longest row."""
+    tokens = config.batch_size * length
+    if lengths is not None and len(lengths) and not config.packing:
+        tokens = heaviest_batch(lengths, config, base.lanes if base.on_cpu else 1, padded)
+    # Both answers of a pair have gradients. KTO's answers to other requests have none, and its peak
+    # is sft's (measured: 758 and 767 MB where dpo needs 1260).
+    rows = 2 if config.objective in ("dpo", "orpo", "simpo") else 1
+    tokens *= rows
+    if base.on_cpu and config.fine_tune_type != "full" and config.objective != "kto":
+        tokens = min(tokens, max(STEP_TOKENS, base.lanes * rows * length))
+    return tokens
 
 
 def _padded(length: int) -> int:
@@ -224,7 +263,7 @@ def _padded(length: int) -> int:
     return compiled_length(length - 1)
 
 
-_FREED, _FREED_ON_METAL = 256 << 20, 512 << 20
+_FREED, _FREED_ON_METAL = 64 << 20, 512 << 20
 """MLX keeps so many bytes of freed arrays for later ones (`backends.mlx.device.TRAINING_CACHE`), which a
 run of more than a few steps fills: its peak is that of its arrays and these."""
 
@@ -242,14 +281,24 @@ def _kept(size: Dimensions, config: TrainingConfig, row: int) -> int:
     return values
 
 
-_PIECE, _COPIES, _AT_ONCE = 64, 5, 2  # tokens; logits and their derived arrays; lanes
+def _products(size: Dimensions, config: TrainingConfig, row: int) -> int:
+    """Values that one layer keeps per token where the CPU computes again what is cheap: the inputs of
+    both halves, and what the products before the attention, the attention and the MLP's activation
+    gave."""
+    values = 4 * size.hidden + 2 * size.kv + 2 * size.intermediate + size.heads
+    values += size.heads * row if row <= AT_ONCE else 0
+    return values + (0 if config.fine_tune_type == "full" else config.lora.rank)
+
+
+_COPIES = 5  # of logits: they and the arrays that are computed of them
+_PIECE = 128 * 2048  # logits that the CPU computes at a time
+_AHEAD = 18  # arrays that MLX has allocated before it works on them (measured)
 
 
 def _logits(base: Base, tokens: int) -> int:
     """Bytes of the logits and of the loss's float32 arrays: exponentials and gradient."""
     if base.head_in_pieces:
-        pieces = min(tokens, _AT_ONCE * _PIECE)
-        return pieces * _COPIES * base.size.vocabulary * _FLOAT
+        return base.lanes * _PIECE * _AHEAD * _FLOAT
     if base.on_cpu:
         return tokens * base.size.vocabulary * (base.activation_bytes + 2 * _FLOAT)
     return tokens * _COPIES * base.size.vocabulary * _FLOAT

@@ -18,7 +18,7 @@ from registry.late import Late
 from registry.models import BaseModel, Dataset
 from registry.storage import paths
 from registry.storage.sizes import human
-from training.memory import estimate
+from training.memory import estimate, packing
 from training.memory.estimate import Base, Dimensions, Memory
 from training.models import TrainingJob
 
@@ -101,6 +101,13 @@ class Estimator:
         lengths = self._lengths(config)
         longest = self._longest if lengths is None else int(lengths[-1])
         return estimate.memory(self.base, config, longest, lengths)
+
+    def packing(self, config: TrainingConfig) -> str:
+        """Whether packed or padded rows are faster, as a sentence; empty where it is not known."""
+        lengths = self._lengths(config)
+        if config.objective != "sft" or lengths is None:
+            return ""
+        return packing.sentence(packing.gain(self.base, config, lengths), config)
 
     def _lengths(self, config: TrainingConfig) -> NDArray[np.integer[Any]] | None:
         """Of an earlier run on the same tokens, else about those of the doctor."""

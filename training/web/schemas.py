@@ -226,6 +226,13 @@ class EstimateOut(Schema):
     held_bytes: Annotated[int, Field(description="Held by active or pinned models")]
     verdict: Annotated[Literal["now", "waits", "never"], Field(description="When it fits")]
     sentence: Annotated[str, Field(description="The result as a sentence, with what to change")]
+    packing: Annotated[
+        str,
+        Field(
+            description="Whether steps are faster packed or padded, as a sentence; empty before the "
+            "lengths of the examples are known"
+        ),
+    ]
 
 
 class MoveIn(BaseModel):

@@ -11,14 +11,14 @@ import random
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from backends.base import TrainingConfig
 from backends.mlx.data.examples import Example
-from backends.schedule import WINDOW, compiled_length, examples_per_step, rung
+from backends.schedule import WINDOW, compiled_length, examples_per_step, pack, rung
 
 _EVAL_ROWS, EVAL_TOKENS = 16, 8192  # most of an evaluation batch; affects speed and memory alone
 
@@ -51,13 +51,6 @@ def ladder(shape: Shape, packed: bool) -> Shape:
     length = compiled_length(length)
     tokens = rows * length  # a multiple of 32
     return rows, length, next(n for n in (tokens * k // 8 for k in (1, 2, 4, 6, 8)) if n >= targets)
-
-
-class Measured(Protocol):
-    @property
-    def length(self) -> int:
-        """Tokens."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -146,40 +139,6 @@ def sequential(
         yield batch
 
 
-def divide[T: Measured](items: Sequence[T], parts: int) -> list[list[T]]:
-    """At most `parts` non-empty groups of like length, the largest of which, with its padding, is
-    as small as can be: they are worked on at the same time."""
-    ordered = sorted(items, key=lambda item: -item.length)
-    low, high = 0, sum(item.length for item in ordered[:1]) * len(ordered)
-    while low < high:
-        middle = (low + high) // 2
-        if len(_filling(ordered, middle, parts)) <= parts:
-            high = middle
-        else:
-            low = middle + 1
-    return [group[::-1] for group in reversed(_filling(ordered, high, parts))]
-
-
-def _filling[T: Measured](ordered: Sequence[T], most: int, parts: int) -> list[list[T]]:
-    """Groups of at most `most` tokens with their padding, of items that come longest first; as soon
-    as there are more than `parts`, the rest is left out."""
-    groups: list[list[T]] = []
-    at = 0
-    while at < len(ordered) and len(groups) <= parts:
-        size = max(1, most // max(1, ordered[at].length))
-        groups.append(list(ordered[at : at + size]))
-        at += size
-    return groups
-
-
-def balance[T: Measured](items: Sequence[T], parts: int) -> list[list[T]]:
-    """At most `parts` non-empty groups with near-equal numbers of tokens."""
-    groups: list[list[T]] = [[] for _ in range(min(parts, len(items)))]
-    for item in sorted(items, key=lambda item: -item.length):
-        min(groups, key=lambda group: sum(member.length for member in group)).append(item)
-    return groups
-
-
 # ---------------------------------------------------------------- arrays
 
 
@@ -193,23 +152,6 @@ def make_packed(examples: Sequence[Example], padding: Padding, capacity: int) ->
     """`examples` in as few rows of at most `capacity` tokens as first-fit finds."""
     rows = pack(examples, capacity)
     return _filled(rows, padding(_shape(rows), True))
-
-
-def pack(examples: Sequence[Example], capacity: int) -> list[list[Example]]:
-    """First-fit decreasing: each example, longest first, goes into the first row with room."""
-    rows: list[list[Example]] = []
-    room: list[int] = []
-    for example in sorted(examples, key=lambda example: -example.length):
-        need = example.length - 1
-        for at, free in enumerate(room):
-            if need <= free:
-                rows[at].append(example)
-                room[at] -= need
-                break
-        else:
-            rows.append([example])
-            room.append(capacity - need)
-    return rows
 
 
 def _shape(rows: Sequence[Sequence[Example]]) -> Shape:

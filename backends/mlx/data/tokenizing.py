@@ -22,12 +22,13 @@ from typing import IO, Any, cast
 
 import numpy as np
 
+from backends import devices
 from backends.base import BadExample, TrainingConfig, UnsupportedModel, first_line
 from backends.examples import reason
 from backends.mlx.data.columns import TYPES, Columns, Item, Writer
 from backends.mlx.data.examples import Example
 from backends.mlx.data.preferences import Labelled, Pair
-from backends.mlx.device import prepare, total_threads
+from backends.mlx.device import prepare
 
 PIECE = 1 << 19  # bytes of examples: some seconds of work
 HERE = 4 << 20
@@ -64,7 +65,7 @@ def tokenize(
     pieces = list(_pieces(path))
     lines = sum(piece.lines for piece in pieces)
     size = sum(piece.size for piece in pieces)
-    processes = 0 if size <= HERE else min(_MOST, total_threads(), len(pieces))
+    processes = 0 if size <= HERE else min(_MOST, devices.threads(), len(pieces))
     done = 0
     narrow = is_narrow(tokenizer)
     if processes < 2:

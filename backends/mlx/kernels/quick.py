@@ -15,7 +15,9 @@ from mlx.nn.layers.base import Module
 from mlx_lm.models import llama, qwen2
 
 from backends.mlx.data.packing import Segments
+from backends.mlx.kernels import attention as blocks
 from backends.mlx.kernels.custom import custom
+from backends.mlx.kernels.exponential import exp
 
 
 def quicken(model: Any) -> None:
@@ -35,6 +37,10 @@ def quicken(model: Any) -> None:
             layer.self_attn = QuickAttention(layer.self_attn)
 
 
+_AT_ONCE = 256
+"""Up to so many tokens all scores of a row are computed at once, and kept for the backward pass."""
+
+
 class QuickMLP(Module):
     """SwiGLU MLP that takes over the projections of `mlp`."""
 
@@ -45,8 +51,12 @@ class QuickMLP(Module):
         self.down_proj = mlp.down_proj
 
     def __call__(self, x: mx.array) -> mx.array:
-        out: mx.array = self.down_proj(swiglu(self.gate_proj(x), self.up_proj(x)))
+        out: mx.array = self.down_proj(swiglu(*self.opened(x)))
         return out
+
+    def opened(self, x: mx.array) -> tuple[mx.array, mx.array]:
+        """What the first two products give: gate and up."""
+        return self.gate_proj(x), self.up_proj(x)
 
 
 class QuickAttention(Module):
@@ -70,42 +80,59 @@ class QuickAttention(Module):
         self._original = type(attention).__call__
 
     def __call__(self, x: mx.array, mask: Any = None, cache: Any = None) -> mx.array:
-        batch, length, _ = x.shape
         if _serves(cache):
             return self._serve(x, mask, cache)
-        packed = isinstance(cache, Segments) and bool(cache.spans)
-        if not packed and (cache is not None or not (length == 1 or isinstance(mask, str))):
+        if not self.is_causal(x, mask, cache):
             original: mx.array = self._original(self, x, mask, cache)
             return original
-        q = self._heads(self.q_proj(x), self.n_heads)
-        k = self._heads(self.k_proj(x), self.n_kv_heads)
-        v = self.v_proj(x).reshape(batch, length, self.n_kv_heads, -1).transpose(0, 2, 1, 3)
-        if packed:
-            rows = [
-                mx.concatenate(
-                    [
-                        self._attend(*(part[row : row + 1, :, a:b] for part in (q, k, v)))
-                        for a, b in spans
-                    ],
-                    axis=1,
-                )
-                for row, spans in enumerate(cache.spans)
-            ]
-            out = mx.concatenate(rows, axis=0)
-        else:
-            out = self._attend(q, k, v)
-        result: mx.array = self.o_proj(out)
+        result: mx.array = self.o_proj(self.attended(*self.projected(x), cache))
         return result
 
+    def is_causal(self, x: mx.array, mask: Any, cache: Any) -> bool:
+        """Whether the tokens of a row, or of each example packed into it, attend to those before them
+        and to nothing else, so that `attended` computes it."""
+        if cache is not None:
+            return isinstance(cache, Segments) and bool(cache.spans)
+        return x.shape[1] == 1 or isinstance(mask, str)
+
+    def projected(self, x: mx.array) -> tuple[mx.array, mx.array, mx.array]:
+        """Scaled and rotated q `[batch, heads, length, dim]`; rotated k and v `[batch, groups, length,
+        dim]`."""
+        batch, length, _ = x.shape
+        q = self._heads(self.q_proj(x), self.n_heads) * self.scale
+        k = self._heads(self.k_proj(x), self.n_kv_heads)
+        v = self.v_proj(x).reshape(batch, length, self.n_kv_heads, -1).transpose(0, 2, 1, 3)
+        return q, k, v
+
+    def attended(self, q: mx.array, k: mx.array, v: mx.array, cache: Any = None) -> mx.array:
+        """Of what `projected` gives, with `cache` where the rows are packed → `[batch, length,
+        heads * dim]`."""
+        if cache is None:
+            return self._attend(q, k, v)
+        rows = [
+            mx.concatenate(
+                [
+                    self._attend(*(part[row : row + 1, :, a:b] for part in (q, k, v)))
+                    for a, b in spans
+                ],
+                axis=1,
+            )
+            for row, spans in enumerate(cache.spans)
+        ]
+        return mx.concatenate(rows, axis=0)
+
     def _attend(self, q: mx.array, k: mx.array, v: mx.array) -> mx.array:
-        """q, k and v `[batch, heads, length, dim]` → `[batch, length, heads * dim]`."""
+        """Scaled q, k and v `[batch, heads, length, dim]` → `[batch, length, heads * dim]`."""
         batch, groups, length, _ = k.shape
         repeats = self.n_heads // groups
-        # All query heads of a group share keys, so one product serves them.
-        q = (q * self.scale).reshape(batch, groups, repeats * length, -1)
-        scores = (q @ k.swapaxes(-1, -2)).reshape(batch, groups, repeats, length, length)
-        attended: Any = softmax(scores + causal_mask(length))
-        out = attended.reshape(batch, groups, repeats * length, length) @ v
+        if length > _AT_ONCE:
+            out = blocks.attend(q.reshape(batch, groups, repeats, length, -1), k, v)
+        else:
+            # All query heads of a group share keys, so one product serves them.
+            q = q.reshape(batch, groups, repeats * length, -1)
+            scores = (q @ k.swapaxes(-1, -2)).reshape(batch, groups, repeats, length, length)
+            attended: Any = softmax(scores + causal_mask(length))
+            out = attended.reshape(batch, groups, repeats * length, length) @ v
         out = out.reshape(batch, self.n_heads, length, -1).transpose(0, 2, 1, 3)
         joined: mx.array = out.reshape(batch, length, -1)
         return joined
@@ -172,32 +199,7 @@ def causal_mask(length: int) -> mx.array:
     return mx.where(at[:, None] < at[None], -1e9, 0.0)
 
 
-# ------------------------------------------------------------------ exp and what needs it
-
-
-def exp(x: mx.array) -> mx.array:
-    """e to the power x for −60 ≤ x ≤ 88, relative error below 1e-7 (Cephes' expf).
-
-    Splits x = n ln 2 + r and puts n into the exponent bits of a float. Below −60 the result stays
-    9e-27, nothing beside a softmax's largest term: true values there become denormal numbers,
-    with which a matrix product runs a hundred times slower.
-    """
-    mantissa, bits = _exp_parts(x)
-    return mantissa * bits.view(mx.float32)
-
-
-@mx.compile
-def _exp_parts(x: mx.array) -> tuple[mx.array, mx.array]:
-    x = mx.maximum(x, -60.0)
-    # Adding 1.5 · 2^23 rounds to an integer; `floor` would not vectorize.
-    n = (x * 1.4426950408889634 + 12582912.0) - 12582912.0
-    r = (x - n * 0.693359375) + n * 2.12194440e-4
-    p = r * 1.9875691500e-4 + 1.3981999507e-3
-    p = p * r + 8.3334519073e-3
-    p = p * r + 4.1665795894e-2
-    p = p * r + 1.6666665459e-1
-    p = p * r + 5.0000001201e-1
-    return p * r * r + r + 1.0, (n.astype(mx.int32) + 127) << 23
+# ------------------------------------------------------------------ what needs exp
 
 
 def _sigmoid(x: mx.array) -> mx.array:
@@ -281,68 +283,3 @@ def cross_entropy(logits: mx.array, targets: mx.array) -> mx.array:
     both: Any = _cross_entropy(logits, targets)
     loss: mx.array = both[0]
     return loss
-
-
-# ------------------------------------------------------------------ the head and its loss
-
-_CHUNK = 64  # tokens whose logits exist at a time
-
-
-def head_losses(hidden: mx.array, weight: mx.array, targets: mx.array, *, slopes: bool) -> mx.array:
-    """Cross-entropy `[n]` of targets `[n]` under the logits hidden `[n, d]` @ weight.T, for a
-    frozen weight `[vocabulary, d]`.
-
-    Logits are the largest arrays of a step. Here those of a few tokens exist at a time, in buffers
-    that the next ones reuse: memory that is new to the process costs page faults. With
-    `slopes` the gradient for `hidden` is computed at once, so that a step computes logits once;
-    without, only when it is needed.
-    """
-
-    def forward(hidden: mx.array, targets: mx.array) -> tuple[mx.array, ...]:
-        return _by_chunks(hidden, weight, targets, slopes)
-
-    def gradient(
-        primals: tuple[mx.array, ...],
-        cotangents: tuple[mx.array, ...],
-        outputs: tuple[mx.array, ...],
-    ) -> tuple[mx.array, mx.array]:
-        hidden, targets = primals
-        found = outputs if slopes else _by_chunks(hidden, weight, targets, slopes=True)
-        return cotangents[0][:, None] * found[1], mx.zeros_like(targets)
-
-    computed: Any = custom(forward, gradient)(hidden, targets)
-    losses: mx.array = computed[0]
-    return losses
-
-
-def _by_chunks(
-    hidden: mx.array, weight: mx.array, targets: mx.array, slopes: bool
-) -> tuple[mx.array, ...]:
-    """See `_head_chunk`."""
-    found: list[tuple[mx.array, ...]] = []
-    for at in range(0, len(targets), _CHUNK):
-        rows = hidden[at : at + _CHUNK]
-        if found:
-            # One after the other, or all logits would be in memory at once.
-            rows = mx.depends([rows], [found[-1][-1]])[0]
-        found.append(_head_chunk(rows, weight, targets[at : at + _CHUNK], slopes))
-    return tuple(mx.concatenate(list(parts)) for parts in zip(*found, strict=True))
-
-
-def _head_chunk(
-    hidden: mx.array, weight: mx.array, targets: mx.array, slopes: bool
-) -> tuple[mx.array, ...]:
-    """Losses `[n]` and, where asked for, their slopes `[n, d]`."""
-    # Few sizes, so that buffers can be reused.
-    missing = -len(hidden) % 8
-    padded = mx.pad(hidden, [(0, missing), (0, 0)])
-    logits = padded @ weight.T
-    top = logits.max(axis=-1, keepdims=True)
-    e = exp(logits - top)
-    total = e.sum(axis=-1, keepdims=True)
-    aim = weight[targets]
-    kept = len(hidden)
-    losses = (mx.log(total) + top)[:kept, 0] - (hidden * aim).sum(axis=-1)
-    if not slopes:
-        return (losses,)
-    return losses, ((e @ weight) / total)[:kept] - aim

@@ -16,17 +16,21 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn
 
+from backends import devices
 from backends.base import Arithmetic
 from backends.mlx.data import batching
 from backends.mlx.data.batching import Batch, Padding, Span
 from backends.mlx.data.examples import Example
 from backends.mlx.data.packing import Segments
 from backends.mlx.device import blas_threads, device_kind
-from backends.mlx.kernels.quick import cross_entropy, head_losses, quicken
+from backends.mlx.kernels.head import head_losses
+from backends.mlx.kernels.quick import cross_entropy, quicken
+from backends.schedule import Measured, balance, cut, cut_packed, divide
 
 nn: Any = mlx.nn  # MLX types its core only
 
-_MOST_LANES = 4
+STEP_TOKENS = 512
+"""Of all lanes on the CPU, where more tokens at a time are no faster."""
 _HEADED = frozenset({"llama", "qwen2", "qwen3", "mistral"})
 """Architectures whose logits are exactly head(model.model(inputs)), checked in mlx-lm 0.32.2."""
 
@@ -39,6 +43,8 @@ class Lanes:
 
     streams: tuple[Any, ...]
     padding: Padding
+    most: int | None = None
+    """Tokens, with padding, that a lane computes at a time, if it is limited."""
 
     @classmethod
     @contextmanager
@@ -48,10 +54,10 @@ class Lanes:
             padding = batching.ladder if arithmetic == "masters" else batching.multiples(32)
             yield cls((mx.default_stream(mx.default_device()),), padding)
             return
-        with blas_threads(_MOST_LANES) as count:
+        with blas_threads(devices.MOST_LANES) as count:
             streams = [mx.default_stream(mx.cpu)]
             streams += [mx.new_stream(mx.cpu) for _ in range(count - 1)]
-            yield cls(tuple(streams), batching.multiples(1))
+            yield cls(tuple(streams), batching.multiples(1), STEP_TOKENS // count)
             mx.synchronize()
 
     def prepare(self, model: Any) -> None:
@@ -59,14 +65,31 @@ class Lanes:
         if device_kind() == "cpu":
             quicken(model)
 
+    def pieces[T: Measured](
+        self, items: Sequence[T], *, rows: int = 1, packed: bool = False
+    ) -> list[list[T]]:
+        """`items` in as few groups of like length as let no lane compute more than `most` tokens at a
+        time (or those of the longest), so that a large batch needs no more memory than a small one. Each item has
+        `rows` rows."""
+        if self.most is None:
+            return [list(items)]
+        most, lanes = self.most // rows, len(self.streams)
+        return (cut_packed if packed else cut)(items, lanes, most)
+
+    def at_most(self, tokens: int, longest: int) -> int:
+        """How many of a batch's `tokens` are computed at a time, where a row has up to `longest`."""
+        if self.most is None:
+            return tokens
+        return min(tokens, len(self.streams) * max(self.most, longest))
+
     def batches(self, examples: Sequence[Example], capacity: int | None = None) -> list[Batch]:
         """`examples` divided over the lanes, packed into rows of `capacity` if that is given."""
         if capacity is None:
-            groups = batching.divide(examples, len(self.streams))
+            groups = divide(examples, len(self.streams))
             return [batching.make_batch(group, self.padding) for group in groups]
         return [
             batching.make_packed(group, self.padding, capacity)
-            for group in batching.balance(examples, len(self.streams))
+            for group in balance(examples, len(self.streams))
         ]
 
 

@@ -18,12 +18,17 @@ from backends.mlx.data.batching import Batch
 from backends.mlx.data.examples import Example
 from backends.mlx.data.preferences import Labelled, LabelledBatch, Pair
 from backends.mlx.training.loss import Arrays, Lanes, log_probabilities, to_arrays
+from backends.schedule import divide
 
 
 class Objective(Protocol):
     """`names` are those of the sums."""
 
     names: tuple[str, ...]
+
+    def pieces(self, batch: Sequence[Any], *, packed: bool = False) -> list[list[Any]]:
+        """`batch` in parts that are computed one after the other, whose sums add up to its own."""
+        ...
 
     def batches(self, items: Sequence[Any], *, packed: bool = False) -> list[Batch]:
         """`items` divided over the lanes."""
@@ -62,6 +67,11 @@ class Answers:
 
     def __init__(self, config: TrainingConfig, lanes: Lanes) -> None:
         self._config, self._lanes = config, lanes
+
+    def pieces(self, batch: Sequence[Example], *, packed: bool = False) -> list[list[Example]]:
+        if self._config.fine_tune_type == "full":
+            return [list(batch)]  # the sum of a piece's gradients would be as large as the model
+        return self._lanes.pieces(batch, packed=packed)
 
     def batches(self, items: Sequence[Example], *, packed: bool = False) -> list[Batch]:
         return self._lanes.batches(items, self._config.max_seq_length if packed else None)
@@ -147,13 +157,18 @@ class Preferences(_Judged):
     is how much more the model (for dpo: than its base) prefers the chosen answer, times beta.
     """
 
+    def pieces(self, batch: Sequence[Pair], *, packed: bool = False) -> list[list[Pair]]:
+        if self._config.fine_tune_type == "full":
+            return [list(batch)]
+        return self._lanes.pieces(batch, rows=2)
+
     def batches(self, items: Sequence[Pair], *, packed: bool = False) -> list[Batch]:
         return [
             batching.make_batch(
                 [pair.chosen for pair in group] + [pair.rejected for pair in group],
                 self._lanes.padding,
             )
-            for group in batching.divide(items, len(self._lanes.streams))
+            for group in divide(items, len(self._lanes.streams))
         ]
 
     def counted(self, batches: Sequence[Batch]) -> int:
@@ -189,11 +204,15 @@ class LabelledAnswers(_Judged):
     an answer is on its side of the baseline, times beta.
     """
 
+    def pieces(self, batch: Sequence[Labelled], *, packed: bool = False) -> list[list[Labelled]]:
+        """The batch as it is: its answers are judged beside each other."""
+        return [list(batch)]
+
     def batches(self, items: Sequence[Labelled], *, packed: bool = False) -> list[Batch]:
         mixed = preferences.with_others(items, self._config.max_seq_length)
         return [
             preferences.labelled_batch(group, self._lanes.padding)
-            for group in batching.divide(mixed, len(self._lanes.streams))
+            for group in divide(mixed, len(self._lanes.streams))
         ]
 
     def counted(self, batches: Sequence[Batch]) -> int:

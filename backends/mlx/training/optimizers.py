@@ -99,13 +99,15 @@ class Update:
             digest = hashlib.sha256(f"{seed}/{number}".encode()).digest()
             key = mx.random.key(int.from_bytes(digest[:8]))
             loss, found = self._gradient(arrays, mx.array(1.0 / count), key, batches)
+            if number:
+                mx.eval(total, gradients)  # else the activations of two batches live at once
             total = total + loss
             if gradients is None:
                 gradients = found
             else:
                 gradients = tree_map(lambda a, b: a + b, gradients, found)
             if len(parts) > 1:
-                mx.eval(total, gradients)  # else the activations of all batches live at once
+                mx.async_eval(total, gradients)  # while the graph of the next batch is made
         self._give_back(total, gradients)
         norm = self._apply(gradients)
         mx.eval(total, norm, self._model.trainable_parameters(), *self._state())

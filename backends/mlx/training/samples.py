@@ -15,6 +15,8 @@ from backends.base import Sampled, TrainingConfig
 from backends.examples import is_labelled, judged
 from backends.mlx.data.examples import request_and_answer
 
+_READ = 256  # tokens of a prompt at a time
+
 
 @dataclass(frozen=True)
 class Question:
@@ -82,7 +84,11 @@ def _greedy(model: Any, tokenizer: Any, prompt: list[int], max_tokens: int) -> I
     """Tokens until the model ends or `max_tokens`. mlx-lm's own generator uses a stream that
     belongs to the thread which imported it."""
     cache: Any = make_prompt_cache(model)
-    tokens = mx.array([prompt])
+    for at in range(0, len(prompt) - 1, _READ):
+        # Nothing asks for the logits, so that they are not computed: a prompt's are large.
+        model(mx.array([prompt[at : min(at + _READ, len(prompt) - 1)]]), cache=cache)
+        mx.eval([part.state for part in cache])
+    tokens = mx.array([prompt[-1:]])
     for _ in range(max_tokens):
         chosen = model(tokens, cache=cache)[:, -1].argmax(axis=-1)
         token = int(chosen.item())

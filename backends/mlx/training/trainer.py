@@ -150,7 +150,7 @@ class _Training:
                 self.order = batching.Order(split.examples.lengths, config)
                 longest = int(split.examples.lengths.max())
             else:
-                most = config.batch_size * longest
+                most = self.lanes.at_most(config.batch_size * longest, longest)
                 self.evaluations[name] = Evaluation(
                     self.objective, self.lanes, split.examples, most
                 )
@@ -175,8 +175,11 @@ class _Training:
         began = time.perf_counter()
         iteration, config = self.progress.iteration + 1, self.config
         parts = [
-            self.objective.batches([self.examples[i] for i in indices], packed=config.packing)
+            self.objective.batches(piece, packed=config.packing)
             for indices in self.order.batches(iteration)
+            for piece in self.objective.pieces(
+                [self.examples[i] for i in indices], packed=config.packing
+            )
         ]
         rate = learning_rate(config, iteration)
         self.optimizer.learning_rate = rate

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from backends import durable
+from backends import devices, durable
 from backends.mlx import device
 from backends.mlx.files import weight_files
 from backends.mlx.serving import prefix_files
@@ -95,7 +95,7 @@ def test_a_mac_counts_its_cores_without_affinity(mac: Mac, monkeypatch: pytest.M
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 14)
-    assert device.total_threads() == 14
+    assert devices.threads() == 14
 
 
 def test_memory_is_given_back_without_glibc(mac: Mac, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -103,7 +103,7 @@ def test_the_lengths_of_an_earlier_run_make_a_closer_estimate(
     assert asked == [(*asked[0][:2], make_config(batch_size=8), tokens)]
     assert asked[0][1] == snapshots.dataset_path(dataset)
     whole = estimate.memory(base, make_config(batch_size=8), 900)
-    assert found.activations < 0.6 * whole.activations
+    assert found.activations < 0.95 * whole.activations
     assert found.weights == whole.weights
     assert before != estimator(make_config(batch_size=8)).nbytes
 
@@ -123,15 +123,19 @@ def test_the_doctors_lengths_do_before_the_first_run() -> None:
     told = measured.Estimator(job.model.base_model, job.dataset)
     found = told(make_config(batch_size=8)).parts
     whole = estimate.memory(told.base, make_config(batch_size=8), 880)
-    assert found.activations < 0.6 * whole.activations
+    assert found.activations < 0.8 * whole.activations
     shorter = told(make_config(batch_size=8, max_seq_length=64)).parts
     assert shorter.activations < found.activations
 
 
-def test_the_estimate_knows_how_much_freed_memory_mlx_keeps() -> None:
+def test_the_estimate_knows_what_training_holds_at_a_time() -> None:
     from backends.mlx.device import TRAINING_CACHE, TRAINING_CACHE_ON_METAL
+    from backends.mlx.kernels import head, quick
+    from backends.mlx.training import loss
 
     assert estimate._FREED == TRAINING_CACHE
+    assert (estimate.STEP_TOKENS, estimate.AT_ONCE) == (loss.STEP_TOKENS, quick._AT_ONCE)
+    assert estimate._PIECE == head.TOKENS * head.ENTRIES
     assert estimate._FREED_ON_METAL == TRAINING_CACHE_ON_METAL
     cpu = Base(SIZE, nbytes=BASE.nbytes, activation_bytes=2, on_cpu=True)
     arrays = estimate._arrays(cpu, make_config(), 2048, None)
@@ -149,16 +153,15 @@ SMOL = Base(
     nbytes=538_060_032,
     on_cpu=True,
     head_in_pieces=True,
+    sparing=True,
 )
 # SmolLM2-135M in float32 with LoRA of rank 8 on the CPU: the most that the training process held, in
 # MB, by batch, tokens, layers and gradient checkpointing (see docs/benchmarks.md).
 MEASURED = {
-    (4, 92, 12, False): 1343,
-    (8, 128, -1, False): 2347,
-    (1, 1024, -1, False): 3468,
-    (8, 128, -1, True): 1215,
-    (2, 512, -1, True): 1307,
-    (1, 1024, -1, True): 1330,
+    (4, 92, 12, False): 943,
+    (8, 300, -1, False): 1430,
+    (1, 2048, -1, False): 2726,
+    (1, 2048, -1, True): 1351,
 }
 
 
@@ -171,14 +174,29 @@ def test_the_estimate_is_near_what_was_measured(
     assert total(length, SMOL, **settings) / 1e6 == pytest.approx(megabytes, rel=0.1)
 
 
-@pytest.mark.parametrize(("checkpoint", "megabytes"), [(False, 4468), (True, 1561)])
-def test_the_estimate_is_near_for_lengths_that_differ(checkpoint: bool, megabytes: int) -> None:
+def test_the_estimate_is_near_for_lengths_that_differ() -> None:
     """96 texts of log-normal lengths, the longest of them 300 tokens, in batches of 8."""
     draw = random.Random(5)
     lengths = sorted(int(min(max(draw.lognormvariate(3.8, 0.9), 10), 300)) for _ in range(96))
-    config = make_config(batch_size=8, grad_checkpoint=checkpoint, num_layers=-1)
+    config = make_config(batch_size=8, num_layers=-1)
     found = estimate.memory(SMOL, config, 300, np.array(lengths)).total / 1e6
-    assert found == pytest.approx(megabytes, rel=0.1)
+    assert found == pytest.approx(1430, rel=0.1)
+
+
+def test_on_the_cpu_a_larger_batch_needs_no_more_memory() -> None:
+    """It is computed in pieces, but for a full fine-tune and kto."""
+    cpu = replace(SMOL, lanes=2)
+    assert total(100, cpu, batch_size=8) == total(100, cpu, batch_size=64)
+    assert total(100, cpu, batch_size=2) < total(100, cpu, batch_size=8)
+    for whole in ({"fine_tune_type": "full"}, {"objective": "kto"}):
+        assert total(100, cpu, batch_size=8, **whole) < total(100, cpu, batch_size=64, **whole)
+    assert total(300, cpu, batch_size=8, objective="dpo") > total(300, cpu, batch_size=8)
+
+
+def test_dora_and_dropout_keep_more() -> None:
+    plain = estimate.memory(SMOL, make_config(), 512).activations
+    for more in ({"fine_tune_type": "dora"}, {"lora": {"dropout": 0.1}}):
+        assert estimate.memory(SMOL, make_config(**more), 512).activations > 1.3 * plain
 
 
 def test_an_adapter_has_as_many_weights_as_its_shape_says() -> None:

@@ -8,6 +8,7 @@ import pytest
 from backends.base import TrainingConfig
 from backends.mlx.data import batching
 from backends.mlx.data import examples as data
+from backends.schedule import cut, divide
 
 
 def order(lengths: Sequence[int], seed: int, **config: object) -> batching.Order:
@@ -88,18 +89,35 @@ def test_a_batch_judges_the_answers_tokens_only() -> None:
 
 def test_lanes_share_a_batch_without_losing_a_row() -> None:
     examples = [data.Example([1] * (n + 2), 1) for n in range(5)]
-    groups = batching.divide(examples, 2)
+    groups = divide(examples, 2)
     assert [len(group) for group in groups] == [3, 2]
-    assert len(batching.divide(examples[:1], 4)) == 1
+    assert len(divide(examples[:1], 4)) == 1
 
 
 def test_the_lane_with_the_longest_examples_has_fewer_of_them() -> None:
     """They are worked on at the same time, padded to the longest of each."""
     examples = [data.Example([1] * length, 1) for length in (10, 300, 20, 40, 80, 30, 60, 290)]
-    groups = [[example.length for example in group] for group in batching.divide(examples, 2)]
+    groups = [[example.length for example in group] for group in divide(examples, 2)]
     assert groups == [[10, 20, 30, 40, 60, 80], [290, 300]]
     equal = [data.Example([1] * 64, 1)] * 8
-    assert [len(group) for group in batching.divide(equal, 2)] == [4, 4]
+    assert [len(group) for group in divide(equal, 2)] == [4, 4]
+
+
+def test_a_batch_is_cut_into_few_pieces_that_fit() -> None:
+    """Two lanes of at most 64 tokens with their padding, or those of the longest example."""
+    draw = random.Random(4)
+    examples = [data.Example([1] * draw.randrange(5, 60), 1) for _ in range(24)]
+    examples.append(data.Example([1] * 90, 1))
+    groups = cut(examples, 2, 64)
+    assert sorted(map(id, examples)) == sorted(id(example) for group in groups for example in group)
+    for group in groups:
+        for lane in divide(group, 2):
+            longest = max(example.length for example in lane)
+            assert len(lane) * longest <= 90
+    tokens = sum(example.length for example in examples)
+    assert tokens / 180 < len(groups) < 1.4 * tokens / 180
+    assert cut(examples, 2, 10_000) == [[*divide(examples, 2)[0], *divide(examples, 2)[1]]]
+    assert [len(group) for group in cut(examples[:3], 2, 1)] == [2, 1]
 
 
 def test_a_gpus_batches_have_few_shapes_for_little_padding() -> None:

@@ -14,6 +14,7 @@ from backends.mlx.data import batching, packing
 from backends.mlx.data.examples import Example
 from backends.mlx.files.loading import open_model
 from backends.mlx.training.loss import Lanes, log_probabilities, to_arrays
+from backends.schedule import pack
 from tests.backends.mlx.data.reading import read_split
 from tests.backends.training_runs import events, make_run, of
 
@@ -47,7 +48,7 @@ def tiny(architecture: str, **config: Any) -> Any:
 
 def test_first_fit_loses_nothing_and_fills_rows() -> None:
     examples = [Example([1] * (n + 1), 1) for n in (30, 60, 20, 70, 10, 40)]
-    rows = batching.pack(examples, 100)
+    rows = pack(examples, 100)
     assert sorted(e.length - 1 for row in rows for e in row) == [10, 20, 30, 40, 60, 70]
     assert all(sum(e.length - 1 for e in row) <= 100 for row in rows)
     assert len(rows) == 3

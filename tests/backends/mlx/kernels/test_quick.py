@@ -13,8 +13,10 @@ import pytest
 from mlx_lm import load
 from mlx_lm.models.activations import swiglu as their_swiglu
 
-from backends.mlx.kernels import quick
+from backends.mlx.kernels import attention, head, quick
 from backends.mlx.kernels.custom import custom
+from backends.mlx.kernels.exponential import exp
+from backends.mlx.kernels.head import head_losses
 
 
 @pytest.fixture(autouse=True)
@@ -29,11 +31,11 @@ def close(ours: mx.array, theirs: mx.array, within: float = 2e-6) -> bool:
 def test_exp_is_exact_to_float32() -> None:
     x = np.linspace(-60, 88, 100_001, dtype=np.float32)
     exact = np.exp(x.astype(np.float64))
-    assert np.max(np.abs(np.array(quick.exp(mx.array(x))) - exact) / exact) < 2e-7
+    assert np.max(np.abs(np.array(exp(mx.array(x))) - exact) / exact) < 2e-7
 
 
 def test_exp_never_gives_denormal_numbers() -> None:
-    smallest = quick.exp(mx.array([-61.0, -100.0, -1e9])) / 1000.0
+    smallest = exp(mx.array([-61.0, -100.0, -1e9])) / 1000.0
     assert all(value > np.finfo(np.float32).tiny for value in smallest.tolist())
 
 
@@ -73,17 +75,21 @@ def test_cross_entropy_and_its_gradient() -> None:
 
 @pytest.mark.parametrize("slopes", [True, False])
 @pytest.mark.parametrize("count", [1, 64, 150])
-def test_the_loss_of_a_head_and_its_gradient(count: int, slopes: bool) -> None:
-    """In one, in a whole and in several chunks of tokens."""
-    hidden, head = mx.random.normal((count, 32)), mx.random.normal((900, 32))
+def test_the_loss_of_a_head_and_its_gradient(
+    count: int, slopes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one, in a whole and in several chunks of tokens, and pieces of the vocabulary."""
+    monkeypatch.setattr(head, "TOKENS", 64)
+    monkeypatch.setattr(head, "ENTRIES", 256)
+    hidden, weights = mx.random.normal((count, 32)) * 3, mx.random.normal((900, 32))
     targets = mx.random.randint(0, 900, (count,))
     weight = mx.random.uniform(shape=(count,))
 
     def ours(hidden: mx.array) -> mx.array:
-        return (quick.head_losses(hidden, head, targets, slopes=slopes) * weight).sum()
+        return (head_losses(hidden, weights, targets, slopes=slopes) * weight).sum()
 
     def theirs(hidden: mx.array) -> mx.array:
-        losses: mx.array = nn.losses.cross_entropy(hidden @ head.T, targets)
+        losses: mx.array = nn.losses.cross_entropy(hidden @ weights.T, targets)
         return (losses * weight).sum()
 
     (loss, slope), (expected, expected_slope) = (
@@ -91,6 +97,32 @@ def test_the_loss_of_a_head_and_its_gradient(count: int, slopes: bool) -> None:
     )
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
     assert close(slope, expected_slope, 1e-5)
+
+
+@pytest.mark.parametrize("length", [5, 8, 21])
+def test_attention_in_blocks_and_its_gradients(
+    length: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Blocks of 8 queries: less than one, one, and several with a rest."""
+    monkeypatch.setattr(attention, "_QUERIES", 8)
+    q = mx.random.normal((2, 3, 2, length, 16)) * 0.5
+    k, v = (mx.random.normal((2, 3, length, 16)) for _ in range(2))
+    weight = mx.random.normal(q.shape)
+
+    def theirs(q: mx.array, k: mx.array, v: mx.array) -> mx.array:
+        flat = q.reshape(2, 6, length, 16)
+        out = mx.fast.scaled_dot_product_attention(flat, k, v, scale=1.0, mask="causal")
+        return (out.reshape(q.shape) * weight).sum()
+
+    def ours(q: mx.array, k: mx.array, v: mx.array) -> mx.array:
+        return (attention.attend(q, k, v) * weight).sum()
+
+    (one, slopes), (other, expected) = (
+        mx.value_and_grad(f, argnums=(0, 1, 2))(q, k, v) for f in (ours, theirs)
+    )
+    assert one.item() == pytest.approx(other.item(), rel=1e-4)
+    for slope, right in zip(slopes, expected, strict=True):
+        assert close(slope, right, 1e-5)
 
 
 def test_a_quickened_model_computes_the_same_and_keeps_its_names(tiny_base: Path) -> None:
