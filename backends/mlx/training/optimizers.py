@@ -29,6 +29,7 @@ from backends.mlx.training.loss import Lanes
 from backends.mlx.training.masters import Trained
 from backends.mlx.training.objectives import Objective
 
+async_eval: Any = mx.async_eval  # untyped
 _BETAS = [0.9, 0.99]
 
 
@@ -107,7 +108,7 @@ class Update:
             else:
                 gradients = tree_map(lambda a, b: a + b, gradients, found)
             if len(parts) > 1:
-                mx.async_eval(total, gradients)  # while the graph of the next batch is made
+                async_eval(total, gradients)  # while the graph of the next batch is made
         self._give_back(total, gradients)
         norm = self._apply(gradients)
         mx.eval(total, norm, self._model.trainable_parameters(), *self._state())
