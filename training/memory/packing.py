@@ -7,14 +7,18 @@ rows, and on the CPU the many small products of examples that attend separately.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from backends.base import TrainingConfig
 from backends.schedule import WINDOW, balance, compiled_length, cut, cut_packed, divide, pack, rung
+from registry.late import Late
 from training.memory.estimate import AT_ONCE, STEP_TOKENS, Base
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+else:
+    np = Late("numpy")
 
 _WINDOWS = 4  # that are counted
 _ALIKE = 0.05  # a smaller difference is within what steps differ
