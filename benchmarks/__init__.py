@@ -7,6 +7,7 @@
 | `rivals` | the hub beside `mlx_lm.server`, vllm-mlx, rapid-mlx and mlx-openai-server |
 | `adapters` | many adapters in one batch |
 | `prefix_cache` | the second turn of a long chat, also after a restart |
+| `startup` | from `manage.py up` to the first answer, and the memory of each process |
 | `streams` | 500 SSE streams at once |
 | `training` | the trainer beside `mlx_lm.lora` |
 | `resume` | killed training runs end with the same bytes |

@@ -37,7 +37,7 @@ from benchmarks.rivals.environments import NotInstalled
 from benchmarks.rivals.servers import MLX_LM, RIVALS, Rival, running_rival
 from benchmarks.serving import BESIDE_PROBES, MANY_WORDS, SAMPLED, first_beside
 from benchmarks.setup.chats import Chats
-from benchmarks.setup.client import Answer, Server, ask, ask_all
+from benchmarks.setup.client import Answer, NoAnswer, Server, ask, ask_all
 from benchmarks.setup.figures import Bar, Figures, turns
 from benchmarks.setup.hub import add_arguments, finish, machine, supervised_hub
 from benchmarks.setup.models import make_tiny_model
@@ -159,11 +159,21 @@ def _processor_s(process: psutil.Process) -> float:
 async def _race[T](
     servers: dict[str, Server], rounds: int, measure: Callable[[Server, int], Awaitable[T]]
 ) -> list[dict[str, T]]:
-    """What each gave in each round, one after another in turns. The first round warms up."""
-    found = []
+    """What each gave in each round, one after another in turns. The first round warms up. A rival
+    that does not answer is left out of the part."""
+    found: list[dict[str, T]] = []
     for number in range(-1, rounds):
-        order = turns(number, tuple(servers))
-        found.append({name: await measure(servers[name], number) for name in order})
+        found.append({})
+        for name in turns(number, tuple(servers)):
+            try:
+                found[-1][name] = await measure(servers[name], number)
+            except NoAnswer as error:
+                if name == HUB:
+                    raise
+                print(f"left out: {str(error).splitlines()[0]}", flush=True)
+                servers = {other: server for other, server in servers.items() if other != name}
+                for earlier in found:
+                    earlier.pop(name, None)
     return found[1:]
 
 

@@ -9,15 +9,10 @@ from pathlib import Path
 
 KEPT = Path.home() / ".cache" / "mlx-model-hub" / "rivals"
 _LIMIT_S = 900.0
-# What they need for pictures, sound and pages, and do not serve text with: some 5 GB less. All
-# compute with the hub's version of MLX.
-_OVERRIDES = (
-    *(
-        f"{name}; sys_platform == 'never'"
-        for name in ("torch", "torchvision", "opencv-python", "gradio")
-    ),
-    *(f"{name}; sys_platform == 'never'" for name in ("mflux", "mlx-whisper", "librosa")),
-)
+# What they need for pictures, sound and pages, some 5 GB on Linux; mlx-openai-server does not start
+# without torch there. All compute with the hub's version of MLX.
+_LEFT_OUT = ("torch", "torchvision", "opencv-python", "gradio", "mflux", "mlx-whisper", "librosa")
+_ON_A_MAC = "sys_platform == 'darwin'"
 _MLX = "mlx[cpu]==0.32.4" if sys.platform == "linux" else "mlx==0.32.4"
 
 
@@ -40,7 +35,7 @@ def interpreter(package: str) -> Path:
     overrides = folder / "overrides.txt"
     print(f"Installing {package} into {folder} …", flush=True)
     _run([uv, "venv", "--quiet", "--allow-existing", "--python", sys.executable, str(folder)])
-    overrides.write_text("\n".join((*_OVERRIDES, _MLX)))
+    overrides.write_text("\n".join((*(f"{name}; {_ON_A_MAC}" for name in _LEFT_OUT), _MLX)))
     wanted = [package, "mkl"] if sys.platform == "linux" else [package]
     options = ["--quiet", "--python", str(python), "--override", str(overrides)]
     _run([uv, "pip", "install", *options, *wanted])

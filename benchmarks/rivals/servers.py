@@ -20,7 +20,7 @@ from benchmarks.rivals.environments import NotInstalled, interpreter
 from benchmarks.setup.client import Server
 from benchmarks.setup.hub import free_port
 
-START_S = 240.0
+START_S = 120.0
 _LAUNCH = Path(__file__).with_name("launch.py")
 
 

@@ -18,6 +18,10 @@ LIMIT_S = 120.0  # of one answer
 _TOKEN = re.compile(rb'"content": ?"[^"]')
 
 
+class NoAnswer(Exception):
+    """A server sent no text, or did not end its stream."""
+
+
 @dataclass(frozen=True)
 class Server:
     """Where to send requests, and the name of the model there."""
@@ -78,7 +82,7 @@ async def connected(
 async def ask(
     server: Server, messages: Sequence[Message], max_tokens: int, **sampling: Any
 ) -> Answer:
-    """One streamed answer, read to its end. Raises SystemExit when the server sends none."""
+    """One streamed answer, read to its end. Raises NoAnswer when the server sends none."""
     usage = {"stream_options": {"include_usage": True}}
     body = {"stream": True, "max_tokens": max_tokens, "temperature": 0.0, **usage, **sampling}
     answer, parts = Answer(time.perf_counter()), []
@@ -96,7 +100,7 @@ async def ask(
 
 def _read(answer: Answer, server: Server, whole: bytes) -> None:
     if b"data: [DONE]" not in whole or not answer.first:
-        raise SystemExit(f"{server.name} did not answer: {whole[:600].decode(errors='replace')}")
+        raise NoAnswer(f"{server.name} did not answer: {whole[:600].decode(errors='replace')}")
     for line in whole.split(b"\n"):
         if line.startswith(b"data: {"):
             event = json.loads(line[6:])
