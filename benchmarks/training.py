@@ -85,6 +85,8 @@ ENTRIES = (UNIFORM_RIVAL, UNIFORM_HUB, RIVAL, HUB, PACKED)
 def make_data(folder: Path, base: Path) -> dict[str, float]:
     """Pieces of the project's own prose by length; the share of real tokens in mlx-lm's batches
     (which are in the file's order)."""
+    from hub.selftest.tried.training import write_manifest
+
     tokenizer: Any = Tokenizer.from_file(str(base / "tokenizer.json"))
     prose = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md"]
     words = [token for path in prose for token in tokenizer.encode(path.read_text()).ids]
@@ -107,6 +109,7 @@ def make_data(folder: Path, base: Path) -> dict[str, float]:
                 batches = [lengths[i : i + BATCH] for i in range(0, count, BATCH)]
                 padded = sum(32 * -(-max(batch) // 32) * len(batch) for batch in batches)
                 shares[kind] = sum(lengths) / padded
+        write_manifest(folder / kind)
     return shares
 
 

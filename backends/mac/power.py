@@ -37,7 +37,7 @@ def caffeinate(*options: str) -> subprocess.Popen[bytes] | None:
         return None
     try:
         return subprocess.Popen([program, *options], stdin=subprocess.DEVNULL, close_fds=False)
-    except OSError:  # whoever works goes on, and the Mac may sleep
+    except OSError:  # the work continues, and the Mac may sleep
         return None
 
 

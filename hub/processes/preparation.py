@@ -1,6 +1,6 @@
 """The database as this release wants it, before anybody works on it.
 
-`up` knows no tables. The web process, which it starts first, prepares the database and tells it through
+`up` knows no tables. The web process, which it starts first, prepares the database and reports to it through
 a pipe how that went (see `hub.processes.lifeline`).
 """
 

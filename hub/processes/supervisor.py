@@ -177,7 +177,7 @@ class Supervisor:
             _signal(child, signal.SIGKILL)
 
     def _spawn(self, child: Child, prepares: int | None = None) -> None:
-        """Start the process; with `prepares`, it prepares the database and tells that pipe."""
+        """Start the process; with `prepares`, it prepares the database and reports to that pipe."""
         assert self._pipe is not None
         environment, inherited = self._environment(), [self._pipe[0]]
         if prepares is not None:

@@ -1,4 +1,4 @@
-"""Compiled code is kept also where Python is told to write none beside the sources."""
+"""Compiled code is kept also where Python is asked to write none beside the sources."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is wrong with a body is told by field, by what came and by what is allowed."""
+"""What is wrong with a body is reported by field, by what came and by what is allowed."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ class LookUp:
             self._find()
 
     def guess(self, most: int) -> list[int]:
-        """The next tokens, if they are as they were before. What repeats itself goes on repeating."""
+        """The next tokens, if they are as they were before. What repeats itself keeps repeating."""
         if (at := self._at) is None:
             return []
         guesses: list[int] = []

@@ -86,7 +86,7 @@ class Server(uvicorn.Server):
 
 
 def _problem() -> str | None:
-    """Why this process must not serve, or None; `up` is told the same."""
+    """Why this process must not serve, or None; `up` gets the same."""
     if lifeline.is_to_prepare():
         try:
             problem = preparation.prepare(config)

@@ -42,12 +42,15 @@ def write_data(folder: Path, examples: int, *, pairs: bool = False) -> Path:
         if pairs:
             rows = [_pair(row) for row in rows]
         (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_manifest(folder)
+    return folder
+
+
+def write_manifest(folder: Path) -> None:
+    """As a data set's folder has it: without one the lengths of its examples are not found."""
     content = (folder / "train.jsonl").read_bytes()
     files = {"train.jsonl": {"sha256": hashlib.sha256(content).hexdigest()}}
-    (folder / "manifest.json").write_text(
-        json.dumps({"files": files})
-    )  # as a data set's folder has it
-    return folder
+    (folder / "manifest.json").write_text(json.dumps({"files": files}))
 
 
 def _pair(row: dict[str, Any]) -> dict[str, Any]:
@@ -248,8 +251,9 @@ def estimated(backend: Backend, run: TrainingRun) -> planned.Memory:
     lengths = None
     if run.cache is not None:
         lengths = backend.token_lengths(run.base, run.data, run.config, run.cache)
-    longest = None if lengths is None else int(lengths[-1])
-    return planned.memory(base, run.config, longest, lengths)
+    if lengths is None:
+        raise ValueError(f"The lengths of the examples in {run.data} are not known.")
+    return planned.memory(base, run.config, int(lengths[-1]), lengths)
 
 
 def beside_mlx_lm_lora(bench: Bench) -> Outcome:

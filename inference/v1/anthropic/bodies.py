@@ -102,7 +102,7 @@ class Events:
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
         self._blocks = 0
-        self._begun = 0  # calls
+        self._started = 0  # calls
         self._open = ""  # the kind of the block that has started
 
     def start(self) -> list[bytes]:
@@ -139,7 +139,7 @@ class Events:
     def end(self, index: int, done: Done) -> list[bytes]:
         frames = []
         for number, call in enumerate(done.tool_calls):
-            if number >= self._begun:  # else its pieces were sent
+            if number >= self._started:  # else its pieces were sent
                 frames.append(self._called(number, **call))
         if self._open:
             frames.append(self._stop_block())
@@ -155,8 +155,8 @@ class Events:
     def _called(self, number: int, name: str, arguments: str) -> bytes:
         """More of a call; its block ends with the next block, or with the message."""
         events = b""
-        if number >= self._begun:
-            self._begun = number + 1
+        if number >= self._started:
+            self._started = number + 1
             events = self._stop_block() if self._open else b""
             self._open = "tool_use"
             events += self._start_block({**_tool_use(name), "input": {}})

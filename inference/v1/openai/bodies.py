@@ -208,7 +208,7 @@ class ChatChunks:
     def __init__(self, stream: Stream, request: GenerationRequest, include_usage: bool) -> None:
         head = _head(self._kind, self._prefix, stream.served, stream.started.request_id)
         self._request = request
-        self._begun = [0] * request.answers  # calls of each answer
+        self._started = [0] * request.answers  # calls of each answer
         self._include_usage = include_usage
         self._ends: list[tuple[int, Done]] = []
         self._head = json_text(head)[:-1]
@@ -240,7 +240,7 @@ class ChatChunks:
         self._ends.append((index, done))
         deltas = []
         for number, call in enumerate(done.tool_calls):
-            if number >= self._begun[index]:  # else its pieces were sent
+            if number >= self._started[index]:  # else its pieces were sent
                 deltas += [
                     self._called(index, number, call["name"]),
                     self._called(index, number, arguments=call["arguments"]),
@@ -250,8 +250,8 @@ class ChatChunks:
     def _called(self, index: int, number: int, name: str = "", arguments: str = "") -> bytes:
         """As OpenAI sends it: who is called, then what with."""
         call: dict[str, Any] = {"function": {"arguments": arguments}}
-        if number >= self._begun[index]:
-            self._begun[index] = number + 1
+        if number >= self._started[index]:
+            self._started[index] = number + 1
             [call] = _tool_calls([{"name": name, "arguments": arguments}])
         return self._choice(index, delta={"tool_calls": [{"index": number, **call}]})
 

@@ -30,7 +30,7 @@ class Events:
         self._output: list[dict[str, Any]] = []  # the items that are complete
         self._number = 0
         self._open = ""  # "reasoning", "message" or "call", while one has started
-        self._begun = 0  # calls, and the item of the one that has started:
+        self._started = 0  # calls, and the item of the one that has started:
         self._call: dict[str, Any] = {}
         self._id = ""
         self._written: list[str] = []  # of the item that has started
@@ -67,7 +67,7 @@ class Events:
         if not says and self._items.says_something("", done, self._thought):
             frames += [self._opened("message"), self._closed()]
         for number, call in enumerate(done.tool_calls):
-            if number >= self._begun:  # else its pieces were sent
+            if number >= self._started:  # else its pieces were sent
                 frames.append(self._begin_call(number, call) + self._closed())
         self._response |= ending(done, self._output)
         self._keep(self._output)
@@ -133,15 +133,15 @@ class Events:
     def _called(self, number: int, name: str, arguments: str) -> bytes:
         """More of a call. The input of a custom tool is known with the last of its arguments only, so
         that it, and for their order all after it, come whole."""
-        if number < self._begun:
+        if number < self._started:
             return self._call_delta(arguments)
-        if number > self._begun or not name or self._items.is_custom(name):
+        if number > self._started or not name or self._items.is_custom(name):
             return b""
         return self._begin_call(number, {"name": name, "arguments": arguments})
 
     def _begin_call(self, number: int, call: Called) -> bytes:
         ended = self._closed()
-        self._begun = number + 1
+        self._started = number + 1
         self._open, self._written = "call", []
         self._call = self._items.call(call)
         _, field = _call_parts(self._call)

@@ -42,17 +42,17 @@ def test_mlx_has_the_flags_that_the_header_is_compiled_with() -> None:
 def test_one_process_compiles_it_and_a_killed_one_is_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begun: list[list[str]] = []
+    started: list[list[str]] = []
     monkeypatch.setattr(header.tempfile, "gettempdir", lambda: str(tmp_path))
-    monkeypatch.setattr(header, "_run", begun.append)
+    monkeypatch.setattr(header, "_run", started.append)
     for count in (1, 1):
         header.precompile()
-        wait_until(lambda count=count: len(begun) == count, 10)
+        wait_until(lambda count=count: len(started) == count, 10)
     part = header.compiled().with_suffix(".part")
     hour_ago = time.time() - 3600
     os.utime(part, (hour_ago, hour_ago))
     header.precompile()
-    wait_until(lambda: len(begun) == 2, 10)
+    wait_until(lambda: len(started) == 2, 10)
     header.compiled().touch()
     part.unlink()
     header.precompile()

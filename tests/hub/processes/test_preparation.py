@@ -1,4 +1,4 @@
-"""The database is prepared by one process, by names alone when nothing is missing, and `up` is told."""
+"""The database is prepared by one process, by names alone when nothing is missing, and `up` hears of it."""
 
 from __future__ import annotations
 

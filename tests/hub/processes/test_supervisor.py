@@ -1,4 +1,4 @@
-"""How the supervisor ends its processes when signals come again and again, and what it tells them."""
+"""How the supervisor ends its processes when signals come again and again, and what it gives them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A hub that does not keep its contract is told from a model that does not behave."""
+"""A hub that does not keep its contract is distinguished from a model that does not behave."""
 
 from __future__ import annotations
 

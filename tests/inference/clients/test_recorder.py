@@ -29,7 +29,7 @@ def test_long_texts_and_places_are_taken_out() -> None:
     told = {
         "text": 100 * "a",
         "command": 100 * "a",
-        "path": "/root/of/somebody/note.txt and /tmp/x-1/y",
+        "path": "/home/bea/plans/note.txt and /Users/bea/x-1/y",
         "metadata": {"user_id": "ada"},
     }
     assert shortened(told) == {
