@@ -350,6 +350,9 @@ def initial_of(config: Mapping[str, Any]) -> dict[str, Any]:
 def labelled(config: Mapping[str, Any]) -> list[tuple[str, Any]]:
     """(label, value) of each stored setting that has a value, in the form's order."""
     values = initial_of(config)
+    for setting in SETTINGS:
+        if setting.kind == "choice" and isinstance(values.get(setting.name), str):
+            values[setting.name] = values[setting.name].replace("_", " ")
     return [
         (setting.label, values[setting.name])
         for setting in SETTINGS

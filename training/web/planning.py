@@ -118,9 +118,6 @@ def plan(form: forms.Form) -> Forecast:
     notes = (note for config in configs for note in rules.advice(model, dataset, config))
     by_setting = {note.setting: note for note in notes}
     need, unknown = _need(model, dataset, configs)
-    messages = [(_LABELS[note.setting], note.message) for note in by_setting.values()]
-    if need and need.plan.packing:
-        messages.append((_LABELS["packing"], need.plan.packing))
     return Forecast(
         jobs=len(configs),
         varied=" × ".join(str(len(values)) for values in fields["grid"].values()),
@@ -135,7 +132,7 @@ def plan(form: forms.Form) -> Forecast:
         version=version,
         problems=problems,
         # One note per setting is enough for a grid.
-        notes=messages,
+        notes=[(_LABELS[note.setting], note.message) for note in by_setting.values()],
         need=need,
         unknown=unknown,
     )
