@@ -114,11 +114,13 @@ def make_data(folder: Path, base: Path) -> dict[str, float]:
 
 
 def run_hub(spec: dict[str, Any], folder: Path) -> None:
-    """The hub's trainer in this process; one JSON line a step."""
+    """The hub's trainer in this process, which holds what a job's does; one JSON line a step."""
+    import django
     from backends.base import Finished, Stepped
     from backends.mlx import MLXBackend
     from hub.selftest.tried.training import estimated
 
+    django.setup()
     run = TrainingRun(
         base=Path(spec["base"]),
         data=Path(spec["data"]),
@@ -159,7 +161,14 @@ def measure(entry: Entry, folder: Path, base: Path, data: Path, seed: int) -> di
         cwd=ROOT,
         capture_output=True,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "TERM": "dumb"},
+        env={
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "TERM": "dumb",
+            "DJANGO_SETTINGS_MODULE": "hub.settings",
+            "HUB_ENV_FILE": os.devnull,
+            "HUB_STORAGE": str(folder / "storage"),
+        },
     )
     if ended.returncode:
         raise SystemExit(f"{entry.name} ended with {ended.returncode}:\n{ended.stderr[-2000:]}")

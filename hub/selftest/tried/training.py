@@ -11,6 +11,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import django
+
 from backends.base import Backend, LoraConfig, Stepped, TrainingConfig, TrainingRun
 from hub.config import ROOT
 from hub.selftest.bench import REPORT, SLOW, Bench
@@ -219,7 +221,8 @@ def resume(bench: Bench) -> Outcome:
 
 
 def estimate(bench: Bench) -> Outcome:
-    """The demo's settings, in a process that has done nothing else."""
+    """The demo's settings, in a process that holds what a job's does and has done nothing else."""
+    django.setup()
     data = write_data(bench.scratch("estimate-data"), bench.few(120, 12))
     folder = bench.scratch("estimate")
     settings = {"iters": bench.few(20, 2), "batch_size": 4, "warmup": 0}
