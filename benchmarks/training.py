@@ -116,6 +116,7 @@ def make_data(folder: Path, base: Path) -> dict[str, float]:
 def run_hub(spec: dict[str, Any], folder: Path) -> None:
     """The hub's trainer in this process, which holds what a job's does; one JSON line a step."""
     import django
+
     from backends.base import Finished, Stepped
     from backends.mlx import MLXBackend
     from hub.selftest.tried.training import estimated
