@@ -11,7 +11,7 @@ test *args:
 
 # The tests with all that takes too long for every change.
 full:
-    HUB_DEMO_MINUTES=20 uv run pytest
+    HUB_TESTS=thorough uv run pytest
     HUB_ASSUMED_DEVICE=metal uv run pytest tests/backends/mlx/training tests/backends/mlx/serving tests/backends/mlx/data
     ulimit -Sn 256 && HUB_ASSUMED_SQLITE=3.49.1 uv run pytest --ignore tests/backends/mlx -k "not postgresql"
 

@@ -113,8 +113,8 @@ def postgresql(pytestconfig: pytest.Config) -> Iterator[str]:
     server = get_server(pytestconfig.stash[_FOLDER])
     try:
         with psycopg.connect(server.get_uri(), autocommit=True) as connection:
-            # The machine may lose all of it.
-            for name in ("fsync", "synchronous_commit", "full_page_writes"):
+            # The machine may lose all of it, and each database is small and soon gone.
+            for name in ("fsync", "synchronous_commit", "full_page_writes", "autovacuum", "jit"):
                 connection.execute(f"ALTER SYSTEM SET {name} = off")
             connection.execute("SELECT pg_reload_conf()")
         _make_tables(server.get_uri(), pytestconfig.stash[_FOLDER])

@@ -30,6 +30,12 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PROCESSES = ("web", "engine", "background")  # of `up`
+THOROUGH = os.environ.get("HUB_TESTS") == "thorough"  # as `just full` asks
+
+
+def often(few: int, many: int) -> int:
+    """How many times something random is tried: `few` in every run, `many` in a thorough one."""
+    return many if THOROUGH else few
 
 
 def free_port() -> int:

@@ -41,7 +41,7 @@ CONFIG = ROOT / "registry" / "datasets" / "starter" / "config.json"
 SHOWN = 3  # held-out requests whose answers are printed
 STREAMS = 32
 SAY_EVERY_S = 10.0  # without a terminal, which would show bars
-FEWEST_ITERS, FEWEST_QUESTIONS = 40, 16
+FEWEST_ITERS, FEWEST_QUESTIONS = 20, 8
 START_S = 15.0  # of a job, and of a model that is loaded to answer
 MAX_TOKENS = 40  # expected answers are shorter; an untuned base would keep going
 

@@ -1,9 +1,8 @@
 """Requests made up from the OpenAPI document: none is answered with a 5xx, or with anything that
-the document does not describe. HUB_SCHEMA_CASES is how many of each operation."""
+the document does not describe."""
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -21,9 +20,9 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from hub.api import api
-from tests.running import RunningHub, free_port, run_hub
+from tests.running import RunningHub, free_port, often, run_hub
 
-CASES = int(os.environ.get("HUB_SCHEMA_CASES", "2"))
+CASES = often(2, 8)  # of each operation
 FEW = 10  # of what starts a process each time
 ENDLESS = {"training_api_follow", "inference_api_generate_stream"}
 STARTS_PROCESSES = {

@@ -99,10 +99,10 @@ def seconds(what: str) -> float:
     return time.monotonic() - began
 
 
-def kill_one(draw: random.Random, lasting: dict[str, float]) -> str:
-    """Fork a worker and kill it at a random moment; what it was at, or "" when something else
-    ended it."""
-    number, seed = draw.randrange(len(WORK)), draw.randrange(2**32)
+def kill_one(number: int, draw: random.Random, lasting: dict[str, float]) -> str:
+    """Fork a worker that begins with the work of that number, and kill it at a random moment; what it
+    was at, or "" when something else ended it."""
+    seed = draw.randrange(2**32)
     delay = draw.uniform(0, 1.5 * lasting[WORK[number]])
     reading, writing = os.pipe()
     child = fork(lambda: work(number, seed, writing))
@@ -181,7 +181,7 @@ def main(kills: int, seed: int) -> None:
     amid: Counter[str] = Counter()
     found: list[str] = []
     for number in range(kills):
-        amid[kill_one(draw, lasting)] += 1
+        amid[kill_one(number % len(WORK), draw, lasting)] += 1
         recover()
         if number % 20 == 19 or number == kills - 1:
             found += problems()

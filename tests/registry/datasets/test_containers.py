@@ -33,6 +33,7 @@ from registry.errors import Invalid
 from registry.models import Dataset
 from registry.storage import paths
 from tests.registry.build import write_jsonl
+from tests.running import often
 
 type Row = dict[str, Any]
 type Chat = list[tuple[str, str]]
@@ -197,7 +198,7 @@ def test_a_chat_is_the_same_in_every_dialect_and_every_container(
 
 
 @pytest.mark.any_database
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=often(3, 8), deadline=None)
 @given(chats=CHATS, write=st.sampled_from(WRITERS))
 @pytest.mark.parametrize("name", BY_A_CHILD)
 def test_a_chat_is_the_same_when_a_child_reads_it(

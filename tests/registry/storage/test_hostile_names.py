@@ -1,4 +1,5 @@
-"""50,000 hostile names and paths: nothing outside storage is read or written."""
+"""Thousands of hostile names and paths, 50,000 in a thorough run: nothing outside storage is read or
+written."""
 
 from __future__ import annotations
 
@@ -25,6 +26,7 @@ from registry.names import validate_alias, validate_name, validate_semver
 from registry.promotion.resolve import resolve
 from registry.storage import paths
 from tests.registry.build import make_version
+from tests.running import often
 
 pytestmark = pytest.mark.any_database
 
@@ -133,10 +135,10 @@ BUILDERS: list[Callable[[str], Path]] = [
 
 
 @given(BATCHES)
-@settings(MANY, max_examples=700)
+@settings(MANY, max_examples=often(100, 700))
 def test_a_path_is_inside_storage_or_refused(outside: Path, names: list[str]) -> None:
     root = str(paths.root())
-    for name in names:  # 35,000 of them, each in seven places
+    for name in names:  # each in seven places
         for build in BUILDERS:
             try:
                 path = build(name)
@@ -147,9 +149,9 @@ def test_a_path_is_inside_storage_or_refused(outside: Path, names: list[str]) ->
 
 
 @given(BATCHES)
-@settings(MANY, max_examples=250)
+@settings(MANY, max_examples=often(60, 250))
 def test_what_the_rules_let_through_is_one_plain_part(names: list[str]) -> None:
-    for name in names:  # 12,500
+    for name in names:
         for validate, plain in (
             (validate_name, r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"),
             (validate_alias, r"[a-z][a-z0-9_-]{0,49}"),
@@ -165,10 +167,10 @@ def test_what_the_rules_let_through_is_one_plain_part(names: list[str]) -> None:
 
 
 @given(st.lists(ANY, min_size=10, max_size=10))
-@settings(MANY, max_examples=150)
+@settings(MANY, max_examples=often(40, 150))
 def test_the_name_of_an_upload_is_no_path(outside: Path, names: list[str]) -> None:
     before = world(outside)
-    for name in names:  # 1,500
+    for name in names:
         uploads: list[UploadedFile[bytes]] = [SimpleUploadedFile("a", b"{}")]
         uploads[0]._name = name  # type: ignore[attr-defined]  # past Django's own cleaning
         with nothing_opened(outside):
@@ -185,9 +187,9 @@ def test_the_name_of_an_upload_is_no_path(outside: Path, names: list[str]) -> No
 
 @pytest.mark.django_db
 @given(st.lists(ANY, min_size=20, max_size=20))
-@settings(MANY, max_examples=50)
+@settings(MANY, max_examples=often(20, 50))
 def test_a_hostile_model_name_resolves_to_nothing_outside(outside: Path, names: list[str]) -> None:
-    for name in names:  # 1,000
+    for name in names:
         try:
             with nothing_opened(outside):
                 served = resolve(name)
@@ -204,7 +206,7 @@ def test_hostile_addresses_and_bodies_read_and_write_nothing_outside(outside: Pa
     place = f"/api/models/{version.model_id}"
 
     @given(ANY)
-    @settings(MANY, max_examples=60)
+    @settings(MANY, max_examples=often(30, 60))
     def attack(name: str) -> None:
         part = quote(name.encode("utf-8", "surrogatepass"), safe="/%")
         body = {"name": name, "version": name, "base_model": name, "examples": [{"text": name}]}

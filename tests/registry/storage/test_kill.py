@@ -16,12 +16,13 @@ from django.conf import settings
 from django.db import connection
 
 from tests.registry.moving import WORK
+from tests.running import often
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 # What a database decides here, transactions, shows after fewer; the files are the same.
-ATTEMPTS = {"sqlite": 40, "postgresql": 15}
-KILLS = {"sqlite": 200, "postgresql": 60}
+ATTEMPTS = {"sqlite": often(20, 40), "postgresql": often(10, 15)}
+KILLS = {"sqlite": often(80, 200), "postgresql": often(40, 60)}
 
 
 def database_url() -> str:
