@@ -190,6 +190,7 @@ class Config(BaseSettings):
     task_retention_days: Annotated[
         int, Field(ge=1, description="Days to keep finished imports and tasks")
     ] = 30
+    audit_days: Annotated[int, Field(ge=1, description="Days to keep the audit log")] = 365
 
     phone_regions: Annotated[
         list[str],

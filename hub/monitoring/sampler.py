@@ -27,6 +27,7 @@ from hub.config import config
 from hub.models import SystemSample
 from hub.monitoring.health import running_engine_stats
 from inference.models import InferenceRequest, ReplayAnswer
+from registry import audit
 from registry.background import work
 from registry.maintenance import archive
 from registry.mlflow import outbox
@@ -106,7 +107,7 @@ def take_sample() -> SystemSample:
 
 def clean() -> int:
     """Delete what is past its retention: samples, sent MLflow updates, finished tasks, rows and texts
-    of the request log, texts of replays. Returns how many rows were deleted."""
+    of the request log, texts of replays, the audit log. Returns how many rows were deleted."""
     samples, _ = SystemSample.objects.filter(
         created_at__lt=_days_ago(config.sample_retention_days)
     ).delete()
@@ -114,7 +115,8 @@ def clean() -> int:
     requests = InferenceRequest.objects.expire(_days_ago(config.log_retention_days), texts)
     replayed, _ = ReplayAnswer.objects.filter(created_at__lt=texts).delete()
     tasks = work.prune(_days_ago(config.task_retention_days))
-    return samples + outbox.prune() + tasks + requests + replayed
+    audited = audit.prune(_days_ago(config.audit_days))
+    return samples + outbox.prune() + tasks + requests + replayed + audited
 
 
 def _days_ago(days: int) -> datetime.datetime:
