@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from typing import Any
 
 import structlog
-from django.db import transaction
+from django.db import DEFAULT_DB_ALIAS, transaction
 from django.db.models import Q, QuerySet
 
 from registry.models import AuditEntry
@@ -42,13 +42,15 @@ def acting(kind: Kind, name: str = "") -> Iterator[None]:
         _who.reset(token)
 
 
-def audit(action: Action, subject: object, detail: str = "") -> AuditEntry:
+def audit(
+    action: Action, subject: object, detail: str = "", using: str = DEFAULT_DB_ALIAS
+) -> AuditEntry:
     """Record a change of `subject`. Call it in the transaction that makes the change: a change that
     is taken back is not recorded, and one that is not recorded is taken back. The log gets a line
     once it is committed."""
     asked = _who.get()
     kind, name = asked() if asked else (Kind.HUB, "")
-    entry = AuditEntry.objects.create(
+    entry = AuditEntry.objects.using(using).create(
         actor_kind=kind,
         actor=name[:150],
         action=action,
@@ -56,7 +58,7 @@ def audit(action: Action, subject: object, detail: str = "") -> AuditEntry:
         detail=detail,
         correlation_id=str(structlog.contextvars.get_contextvars().get("correlation_id", ""))[:64],
     )
-    transaction.on_commit(lambda: _log(entry))
+    transaction.on_commit(lambda: _log(entry), using=using)
     return entry
 
 

@@ -1,4 +1,4 @@
-"""Samples the machine, recovers dead jobs and updates MLflow, every few seconds.
+"""Samples the machine, recovers dead jobs, updates MLflow and starts backups, every few seconds.
 
 Each task can fail on its own: an unavailable database or a stalled MLflow must not keep the other
 tasks from running.
@@ -23,6 +23,7 @@ from django.db import close_old_connections, connection
 from django.utils import timezone
 
 from backends.base.memory import footprint
+from hub.backups.schedule import Schedule
 from hub.config import config
 from hub.models import SystemSample
 from hub.monitoring.health import running_engine_stats
@@ -48,6 +49,7 @@ class Sampler:
     stop: threading.Event = field(default_factory=threading.Event)
     _cleaned_at: float = field(default=float("-inf"), repr=False)
     _logged_at: dict[str, float] = field(default_factory=dict, repr=False)
+    _backups: Schedule = field(default_factory=Schedule, repr=False)
     _flushing: threading.Thread | None = field(default=None, repr=False)
 
     def run(self) -> None:
@@ -63,6 +65,7 @@ class Sampler:
         close_old_connections()
         self._run("sample", take_sample)
         self._run("reap", reaper.reap)
+        self._run("back up", self._backups.tick)
         if time.monotonic() - self._cleaned_at >= CLEAN_EVERY_S:
             self._run("clean", clean)
             self._run("finish moves", archive.finish_moves)

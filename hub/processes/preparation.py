@@ -19,6 +19,9 @@ from hub.config import Config
 from hub.processes import belonging, exposure
 from registry.storage import paths
 
+OURS = ("hub", "registry", "training", "inference")
+"""The apps whose migrations are the hub's own."""
+
 
 def prepare(config: Config) -> str | None:
     """Apply the migrations that are missing. Returns why the hub must not start, or None. Raises
@@ -35,8 +38,12 @@ def prepare(config: Config) -> str | None:
 def missing() -> set[tuple[str, str]]:
     """App and name of each migration that was not applied. Goes by names alone: `migrate` imports all
     of them, orders them and rebuilds every table's state, a second of each start for nothing."""
-    on_disk = {(app.label, name) for app in apps.get_app_configs() for name in _names(app.label)}
-    return on_disk - set(MigrationRecorder(connection).applied_migrations())
+    return on_disk() - set(MigrationRecorder(connection).applied_migrations())
+
+
+def on_disk() -> set[tuple[str, str]]:
+    """App and name of each migration of this release."""
+    return {(app.label, name) for app in apps.get_app_configs() for name in _names(app.label)}
 
 
 def _names(app: str) -> list[str]:
