@@ -63,18 +63,6 @@ def is_sqlite(alias: str = HUB) -> bool:
     return connections[alias].vendor == "sqlite"
 
 
-def copy_file(source: Path, target: Path) -> None:
-    """A consistent copy, as one file, of a SQLite database that others may be writing to. Raises
-    sqlite3.Error."""
-    with (
-        closing(sqlite3.connect(source, timeout=60)) as here,
-        closing(sqlite3.connect(target)) as there,
-    ):
-        here.backup(there)  # all pages at once: in steps, every write would begin it again
-        there.execute("PRAGMA journal_mode=DELETE")
-    target.chmod(0o600)
-
-
 def check_file(path: Path) -> list[str]:
     """What SQLite finds wrong with a database file, a sentence each. Nothing is written beside it."""
     try:

@@ -23,6 +23,7 @@ from backends.durable import fsync
 from hub.backups import databases, folder, rows
 from hub.backups.files import Store
 from hub.backups.folder import DATABASE, MLFLOW, Backup
+from hub.sqlite import copy_file
 from registry.background.progress import SILENT, Progress
 from registry.errors import Damaged, DiskFull, HubError, Invalid
 from registry.storage import paths
@@ -84,7 +85,7 @@ def _fill(partial: Path, earlier: Backup | None, watch: Progress) -> tuple[Store
     if settings.MLFLOW_TRACKING_URI:
         store.missing.append("The store of the MLflow server is not part of it: back it up there.")
     elif paths.mlflow_database().exists():
-        databases.copy_file(paths.mlflow_database(), partial / MLFLOW)
+        copy_file(paths.mlflow_database(), partial / MLFLOW)
         store.add(MLFLOW)
     for name in _SMALL:
         if (paths.root() / name).is_file():
@@ -102,7 +103,7 @@ def _copy_database(target: Path, watch: Progress) -> None:
     """A SQLite file whatever the hub's database is, so that SQLite's own tools can check it and it
     can be restored to either."""
     if databases.is_sqlite():
-        databases.copy_file(Path(connections[databases.HUB].settings_dict["NAME"]), target)
+        copy_file(Path(connections[databases.HUB].settings_dict["NAME"]), target)
         return
 
     def report(table: str, done: int, count: int) -> None:

@@ -38,11 +38,16 @@ class Restored:
 
 
 def restore(
-    path: Path, storage: Path, database_url: str = "", watch: Progress = SILENT
+    path: Path,
+    storage: Path,
+    database_url: str = "",
+    watch: Progress = SILENT,
+    *,
+    record: bool = True,
 ) -> Restored:
     """Restore the backup at `path` into the folder `storage`, its rows into the database at
     `database_url`, which is SQLite in that folder when it is empty. The tables become those of this
-    release.
+    release, and its audit log records the restore unless `record` is false.
 
     Raises Damaged when any byte is not as it was written, Conflict when the place is not empty, a hub
     runs there, or a newer hub made the backup; then nothing is in place. NotFound without a backup.
@@ -59,7 +64,7 @@ def restore(
             if name in backup.files:
                 databases.require_sound(waiting / name)
         watch.stage("Preparing the database")
-        restored = _prepare(backup, waiting / DATABASE, storage)
+        restored = _prepare(backup, waiting / DATABASE, storage, record=record)
         if database_url:
             _fill(waiting / DATABASE, database_url)
         _put_in_place(waiting, storage)
@@ -73,7 +78,7 @@ def drilled(path: Path, watch: Progress = SILENT) -> Iterator[Restored]:
     """Restore into a folder that is removed again: the proof that the backup can be restored."""
     place = paths.staging_dir("drill")
     try:
-        yield restore(path, place, watch=watch)
+        yield restore(path, place, watch=watch, record=False)
     finally:
         shutil.rmtree(place, ignore_errors=True)
 
@@ -118,13 +123,14 @@ def _copy(backup: Backup, waiting: Path, watch: Progress) -> None:
         watch.part(done / whole)
 
 
-def _prepare(backup: Backup, file: Path, storage: Path) -> Restored:
+def _prepare(backup: Backup, file: Path, storage: Path, *, record: bool) -> Restored:
     """Bring the rows to this release and record the restore; what they are."""
     with databases.opened_file(file) as alias:
         databases.migrate(alias)
         detail = f"Made {backup.created_at:%Y-%m-%d %H:%M} UTC, restored to {storage}"
-        with transaction.atomic(using=alias):
-            audit(Action.BACKUP_RESTORED, backup.path.name, detail, using=alias)
+        if record:
+            with transaction.atomic(using=alias):
+                audit(Action.BACKUP_RESTORED, backup.path.name, detail, using=alias)
         return Restored(
             storage,
             Model.objects.using(alias).count(),
