@@ -16,7 +16,7 @@ from registry.models import AuditEntry
 from registry.web.htmx import HtmxRequest, partial
 from registry.web.numbers import whole
 
-PER_PAGE = 50
+PER_PAGE = 25
 _FILTERS = ("q", "who", "action", "since")
 
 

@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from hub.backups import folder, schedule
 from hub.config import load
-from hub.monitoring import health
+from hub.monitoring import health, metrics
 from registry.background import children
 
 pytestmark = pytest.mark.any_database
@@ -63,3 +63,11 @@ def test_health_says_when_the_newest_is_too_old(place: Path) -> None:
     assert "backup.log" in health._backup(place).reason
     old(place, hours=3)
     assert health._backup(place).status == "ok"
+
+
+def test_the_age_of_the_newest_is_a_metric(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "config", schedule.config)
+    assert list(metrics._backup()) == []
+    old(place, hours=1)
+    (family,) = metrics._backup()
+    assert 3599 < family.samples[0].value < 3700
