@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from django.db import IntegrityError, transaction
 from django.http import HttpRequest
 
@@ -56,6 +58,20 @@ def revoke_key(key: ApiToken) -> None:
     with transaction.atomic():
         if key.revoke():
             audit(Action.KEY_REVOKED, key, f"{key.prefix}…")
+
+
+def delete_key(key: ApiToken) -> None:
+    """Remove the key with its row."""
+    with transaction.atomic():
+        audit(Action.KEY_REVOKED, key, f"{key.prefix}…, deleted")
+        key.delete()
+
+
+def change_key(key: ApiToken, names: Iterable[str]) -> None:
+    """Save a key of which these fields were changed."""
+    with transaction.atomic():
+        key.save()
+        audit(Action.KEY_CHANGED, key, ", ".join(f"{name}: {getattr(key, name)}" for name in names))
 
 
 def _limits(key: ApiToken) -> str:

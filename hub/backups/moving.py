@@ -9,6 +9,7 @@ from django.db import connections, transaction
 from hub.backups import databases, rows
 from hub.processes import preparation, presence
 from registry.audit import Action, audit
+from registry.background import work
 from registry.background.progress import Progress
 from registry.errors import Conflict, Invalid
 from registry.storage import paths
@@ -32,6 +33,8 @@ def move(to: str, watch: Progress) -> Moved:
     url = _url(to)
     if name := presence.running():
         raise Conflict(f"The hub is running (process {presence.pid(name)}); stop it first.")
+    if row := work.running():
+        raise Conflict(f"{row} is still running in the background; wait for it.")
     if preparation.missing():
         raise Conflict("The database is not up to date; start this version of the hub once first.")
     table = ""

@@ -42,7 +42,8 @@ def keep_copy() -> str | None:
     None; where PostgreSQL has no pg_dump that fits, a warning is all."""
     path = _folder() / f"{_NAME}{timezone.now():%Y%m%dT%H%M%SZ}"
     if connection.vendor != "sqlite":
-        return _dump(path.with_suffix(".dump"))
+        _dump(path.with_suffix(".dump"))
+        return None
     path = path.with_suffix(".sqlite3")
     waiting = path.with_name(f".{path.name}")
     try:

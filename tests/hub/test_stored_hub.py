@@ -11,7 +11,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from django.db import connection, connections
-from django.db.backends.sqlite3._functions import register
+from django.db.backends.sqlite3._functions import register  # type: ignore[import-untyped]
 from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.recorder import MigrationRecorder
 

@@ -131,3 +131,19 @@ def test_the_page_and_the_api_filter(client: Client) -> None:
     assert client.get("/api/audit", {"since": moment}).json()["count"] == 1
     assert audit.prune(timezone.now() - datetime.timedelta(days=2)) == 1
     assert len(told()) == 1
+
+
+def test_the_admin_records_too(admin_client: Client) -> None:
+    row, _ = ApiToken.issue("ci", ApiToken.Scope.INFERENCE)
+    address = f"/admin/inference/apitoken/{row.pk}"
+    admin_client.post(f"{address}/change/", {"name": "ci", "scope": "admin"})
+    admin_client.post(f"{address}/delete/", {"post": "yes"})
+    rule = add_rule(make_model(), "val_loss", "<=", 1)
+    admin_client.post(f"/admin/registry/promotionrule/{rule.pk}/delete/", {"post": "yes"})
+    said = [(row.action, row.detail) for row in AuditEntry.objects.order_by("pk")]
+    assert said == [
+        (Action.KEY_CHANGED, "scope: admin"),
+        (Action.KEY_REVOKED, f"{row.prefix}…, deleted"),
+        (Action.RULE_ADDED, "val_loss at most 1"),
+        (Action.RULE_DELETED, "val_loss at most 1"),
+    ]

@@ -15,9 +15,10 @@ from django.core.management import CommandError, call_command
 from django.db import connections
 
 from hub.backups import databases, files, folder, making, restoring, rows
+from hub.processes import presence
 from registry.errors import Conflict, Damaged, DiskFull, Invalid, NotFound
 from registry.maintenance import archive
-from registry.models import AuditEntry, BaseModel, Model, ModelVersion
+from registry.models import AuditEntry, BaseImport, BaseModel, Model, ModelVersion
 from registry.promotion.aliases import move_alias
 from registry.storage import artifacts, paths
 from tests.registry.build import make_model, make_version
@@ -181,6 +182,14 @@ def test_rows_move_to_the_other_database_and_back(version: ModelVersion, tmp_pat
     assert "registry_modelversion" in told
     with pytest.raises(CommandError, match="is not empty"):
         run("move_database", to=databases.url_of(target))
+    task = BaseImport.objects.create(name="tiny", status="running")
+    with pytest.raises(CommandError, match="still running in the background"):
+        run("move_database", to=databases.url_of(tmp_path / "new.sqlite3"))
+    task.delete()
+    presence.announce("web")
+    with pytest.raises(CommandError, match="The hub is running"):
+        run("move_database", to=databases.url_of(tmp_path / "new.sqlite3"))
+    presence.withdraw("web")
     with closing(sqlite3.connect(target)) as store:
         assert store.execute("PRAGMA foreign_key_check").fetchall() == []
     with own_database() as environment:

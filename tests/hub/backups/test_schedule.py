@@ -20,7 +20,7 @@ pytestmark = pytest.mark.any_database
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     config = load(backup_dir=tmp_path / "backups", backup_every_h=2, backup_keep=3)
-    for module in (schedule, health):
+    for module in (schedule, health, metrics):
         monkeypatch.setattr(module, "config", config)
     return tmp_path / "backups"
 
@@ -65,8 +65,7 @@ def test_health_says_when_the_newest_is_too_old(place: Path) -> None:
     assert health._backup(place).status == "ok"
 
 
-def test_the_age_of_the_newest_is_a_metric(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metrics, "config", schedule.config)
+def test_the_age_of_the_newest_is_a_metric(place: Path) -> None:
     assert list(metrics._backup()) == []
     old(place, hours=1)
     (family,) = metrics._backup()
