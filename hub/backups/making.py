@@ -29,7 +29,7 @@ from registry.errors import Damaged, DiskFull, HubError, Invalid
 from registry.storage import paths
 
 _PARTIAL = ".partial-"
-_SMALL = ("id", "secret_key")
+_SMALL = ("id", "secret_key", "benchmarks.jsonl", "run/pinned.json")
 _TREES = ("jobs", "mlflow-artifacts")
 
 

@@ -156,6 +156,11 @@ def _put_in_place(waiting: Path, storage: Path) -> None:
     """The database last: a folder without one is no hub."""
     for path in sorted(waiting.iterdir(), key=lambda one: one.name == DATABASE):
         target = storage / path.name
+        if path.name == "run":  # what processes have left there stays
+            target.mkdir(exist_ok=True)
+            for file in path.iterdir():
+                file.replace(target / file.name)
+            continue
         if target.is_dir():
             shutil.rmtree(target)  # folders without a file, as `_require_empty` has seen
         path.rename(target)

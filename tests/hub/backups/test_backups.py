@@ -39,6 +39,7 @@ def version(storage: Path) -> ModelVersion:
     half.mkdir()
     (half / "state.json").write_text("half")
     put_mlflow_store(paths.mlflow_database())
+    (storage / "run/pinned.json").write_text("[]")
     (storage / "id").write_text("7a1f0f0e-0000-4000-8000-000000000000\n")
     return made
 
@@ -52,6 +53,9 @@ def run(*arguments: str, **options: Any) -> str:
 def test_a_backup_holds_everything_and_comes_back(version: ModelVersion, tmp_path: Path) -> None:
     place, there = tmp_path / "backups", tmp_path / "restored"
     run("backup", str(place))
+    (there / "run").mkdir(parents=True)
+    (there / "run/up.alive").touch()  # a hub that never had a row has run there
+    (there / "base").mkdir()
     (made,) = folder.backups(place)
     assert "is sound" in run("verify_backup", str(made))
     assert "1 models, 1 versions" in run("restore_backup", str(made), check=True)
@@ -63,6 +67,7 @@ def test_a_backup_holds_everything_and_comes_back(version: ModelVersion, tmp_pat
         kept
     )
     assert not artifacts.verify(there / version.artifact_path)
+    assert (there / "run/pinned.json").read_text() == "[]"
     assert [p.name for p in (there / "jobs/1/checkpoints").iterdir()] == ["0000010"]
     with databases.opened_file(there / "hub.sqlite3") as alias:
         (moved,) = Model.objects.using(alias).get().alias_moves.all()
