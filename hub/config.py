@@ -190,6 +190,17 @@ class Config(BaseSettings):
     task_retention_days: Annotated[
         int, Field(ge=1, description="Days to keep finished imports and tasks")
     ] = 30
+    audit_days: Annotated[int, Field(ge=1, description="Days to keep the audit log")] = 365
+    backup_dir: Annotated[
+        Path | None,
+        Field(description="Folder, at best on another disk, for backups that the hub makes itself"),
+    ] = None
+    backup_every_h: Annotated[
+        float, Field(gt=0, description="Hours between backups that the hub makes itself")
+    ] = 24.0
+    backup_keep: Annotated[
+        int, Field(ge=1, description="How many of the hub's own backups are kept")
+    ] = 7
 
     phone_regions: Annotated[
         list[str],
@@ -235,6 +246,11 @@ class Config(BaseSettings):
     @classmethod
     def _absolute(cls, value: Path) -> Path:
         return value.expanduser().absolute()
+
+    @field_validator("backup_dir")
+    @classmethod
+    def _whole_path(cls, value: Path | None) -> Path | None:
+        return value.expanduser().absolute() if value else None
 
     @field_validator("database_url")
     @classmethod

@@ -7,13 +7,13 @@ import sys
 from datetime import timedelta
 from typing import Any
 
-import dj_database_url
 from django.utils.csp import CSP
 
 from hub import lean  # noqa: F401  # before all that import structlog or huey
 from hub.config import ROOT, config
+from hub.databases import settings_for
 from hub.monitoring.logs import logging_config, process_name
-from hub.sqlite import journal_mode, pragmas
+from hub.sqlite import journal_mode
 
 BASE_DIR = ROOT
 STORAGE = config.storage
@@ -94,28 +94,7 @@ TEMPLATES: list[dict[str, Any]] = [
     },
 ]
 
-# IMMEDIATE takes the write lock when a transaction begins, so that a write after a read in the same
-# transaction cannot fail with "database is locked".
-_SQLITE = {
-    "ENGINE": "hub.sqlite",
-    "NAME": config.storage / "hub.sqlite3",
-    "OPTIONS": {
-        "transaction_mode": "IMMEDIATE",
-        "timeout": 20,
-        "init_command": pragmas(),
-    },
-}
-
-
-def _database() -> dict[str, Any]:
-    if not config.database_url or config.database_url.startswith("sqlite"):
-        name = config.database_url.removeprefix("sqlite:///")
-        return {**_SQLITE, **({"NAME": name} if name else {})}
-    parsed = dj_database_url.parse(config.database_url, engine="hub.postgresql")
-    return {**parsed, "CONN_HEALTH_CHECKS": True}
-
-
-DATABASES = {"default": _database()}
+DATABASES = {"default": settings_for(config.database_url)}
 NINJA_PAGINATION_MAX_LIMIT = 500
 # Above what the schemas allow: 256 texts to embed, of a long context each.
 DATA_UPLOAD_MAX_MEMORY_SIZE = 64 << 20
@@ -187,6 +166,7 @@ SILENCED_SYSTEM_CHECKS = [
 ]
 
 LOG_PROMPTS = config.log_prompts
+AUDIT_DAYS = config.audit_days
 MAX_QUEUE = config.max_queue
 UNKNOWN_PARAMETERS = config.unknown_parameters
 REQUEST_DEADLINE_S = config.request_deadline_s

@@ -8,9 +8,11 @@ from typing import Any
 from django.contrib import admin, messages
 from django.contrib.admin.views.main import SEARCH_VAR
 from django.db.models import Q, QuerySet
+from django.forms import ModelForm
 from django.http import HttpRequest
 
 import registry.web.generics  # noqa: F401  # its classes can be subscripted
+from inference.keys import change_key, delete_key, revoke_key
 from inference.models import (
     ApiToken,
     ClientCheck,
@@ -64,10 +66,22 @@ class ApiTokenAdmin(admin.ModelAdmin[ApiToken]):
             self.readonly_fields if request.user.is_superuser else (*self.readonly_fields, "scope")
         )
 
+    def save_model(
+        self, request: HttpRequest, obj: ApiToken, form: ModelForm[ApiToken], change: bool
+    ) -> None:
+        change_key(obj, form.changed_data)
+
+    def delete_model(self, request: HttpRequest, obj: ApiToken) -> None:
+        delete_key(obj)
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[ApiToken]) -> None:
+        for token in queryset:
+            delete_key(token)
+
     @admin.action(description="Revoke the selected tokens", permissions=["change"])
     def revoke(self, request: HttpRequest, queryset: QuerySet[ApiToken]) -> None:
         for token in queryset:
-            token.revoke()
+            revoke_key(token)
         messages.success(request, f"{queryset.count()} revoked; they are refused from now on.")
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from django.db import IntegrityError, transaction
 from django.http import HttpRequest
 
 from inference.models import ApiToken
+from registry.audit import Action, audit
 from registry.errors import Conflict, Forbidden, Invalid
 
 
@@ -31,17 +34,51 @@ def issue_key(
     _check(max_running, max_waiting)
     try:
         with transaction.atomic():
-            return ApiToken.issue(name, scope, max_running=max_running, max_waiting=max_waiting)
+            row, text = ApiToken.issue(
+                name, scope, max_running=max_running, max_waiting=max_waiting
+            )
+            audit(Action.KEY_CREATED, row, f"{row.prefix}…, scope {row.scope}")
     except IntegrityError as error:
         raise Conflict(f"There is already a key named {name}; choose another name.") from error
+    return row, text
 
 
 def limit_key(key: ApiToken, max_running: int | None, max_waiting: int | None) -> ApiToken:
     """Replace its limits; None is no limit. Raises Invalid."""
     _check(max_running, max_waiting)
     key.max_running, key.max_waiting = max_running, max_waiting
-    key.save(update_fields=["max_running", "max_waiting"])
+    with transaction.atomic():
+        key.save(update_fields=["max_running", "max_waiting"])
+        audit(Action.KEY_CHANGED, key, _limits(key))
     return key
+
+
+def revoke_key(key: ApiToken) -> None:
+    """Refuse the key from now on; doing so again keeps the first moment and is not recorded."""
+    with transaction.atomic():
+        if key.revoke():
+            audit(Action.KEY_REVOKED, key, f"{key.prefix}…")
+
+
+def delete_key(key: ApiToken) -> None:
+    """Remove the key with its row."""
+    with transaction.atomic():
+        audit(Action.KEY_REVOKED, key, f"{key.prefix}…, deleted")
+        key.delete()
+
+
+def change_key(key: ApiToken, names: Iterable[str]) -> None:
+    """Save a key of which these fields were changed."""
+    with transaction.atomic():
+        key.save()
+        audit(Action.KEY_CHANGED, key, ", ".join(f"{name}: {getattr(key, name)}" for name in names))
+
+
+def _limits(key: ApiToken) -> str:
+    at_once, waiting = (
+        "no limit" if limit is None else limit for limit in (key.max_running, key.max_waiting)
+    )
+    return f"At once: {at_once}; waiting: {waiting}"
 
 
 def _check(max_running: int | None, max_waiting: int | None) -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from channels.db import database_sync_to_async
+
 from inference.engine.requests.places import place
 from inference.gateway import client
 from inference.gateway.record import correlation_id
 from inference.gateway.request import folders
 from inference.protocol import Load, Unload
+from registry.audit import Action, audit
 from registry.models import BaseModel, ModelVersion
 from registry.promotion.resolve import Served
 from registry.storage import paths
@@ -162,6 +165,9 @@ async def load(served: Served, *, pin: bool | None = None, wait: bool = True) ->
     base, adapter = folders(served)
     request = Load(correlation_id=correlation_id(), base=base, adapter=adapter, pin=pin, wait=wait)
     await client.load(request)
+    if pin is not None:
+        words = "kept in memory" if pin else "no longer kept in memory"
+        await database_sync_to_async(audit)(Action.PIN_CHANGED, served.label, words)
 
 
 async def unload(served: Served) -> list[str]:

@@ -10,6 +10,7 @@ import datetime
 import os
 import shutil
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from django.db import DatabaseError, connection
@@ -18,6 +19,7 @@ from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
+from hub.backups import schedule
 from hub.config import config
 from hub.models import SystemSample
 from hub.processes import presence
@@ -48,6 +50,8 @@ def parts() -> dict[str, Part]:
     found["sampler"] = _sampler(found["database"])
     found["storage"] = _storage()
     found["mlflow"] = _outbox(found["database"])
+    if config.backup_dir is not None:
+        found["backup"] = _backup(config.backup_dir)
     return found
 
 
@@ -112,6 +116,21 @@ def _storage() -> Part:
     if free < NO_DISK_BYTES:
         return Part("failed", f"The disk is full: {text}.")
     return Part("warning" if free < LOW_DISK_BYTES else "ok", text)
+
+
+def _backup(place: Path) -> Part:
+    try:
+        moment = schedule.newest(place)
+    except OSError as error:
+        return Part("warning", f"{place} cannot be read ({error.strerror}).")
+    if moment is None:
+        return Part("warning", f"No backup yet in {place}.")
+    text = f"Newest backup: {moment:%Y-%m-%d %H:%M} UTC"
+    if timezone.now() - moment > 2 * schedule.every():
+        return Part(
+            "warning", f"{text}; see storage/run/{schedule.LOG} for why there is no newer one."
+        )
+    return Part("ok", text)
 
 
 def _outbox(database: Part) -> Part:

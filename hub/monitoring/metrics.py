@@ -18,6 +18,8 @@ from django.views.decorators.http import require_safe
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from hub.backups import schedule
+from hub.config import config
 from hub.models import SystemSample
 from hub.monitoring.health import running_engine_stats
 from hub.monitoring.logs import PROCESSES
@@ -48,6 +50,7 @@ class HubCollector(Collector):
             "Free space on the storage disk",
             shutil.disk_usage(paths.root()).free,
         )
+        yield from _backup()
         try:
             for family in (_jobs, _training, _system, _registry):
                 yield from family()
@@ -62,6 +65,14 @@ def _processes() -> Iterator[Metric]:
     for name in PROCESSES:
         family.add_metric([name], presence.alive(name))
     yield family
+
+
+def _backup() -> Iterator[Metric]:
+    """Absent without HUB_BACKUP_DIR, and until there is a backup in it."""
+    place = config.backup_dir
+    if place is not None and (age := schedule.age(place)) is not None:
+        text = "Age of the newest backup in HUB_BACKUP_DIR"
+        yield from gauge("backup_age_seconds", text, age.total_seconds())
 
 
 def _engine() -> Iterator[Metric]:

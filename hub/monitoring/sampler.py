@@ -1,4 +1,4 @@
-"""Samples the machine, recovers dead jobs and updates MLflow, every few seconds.
+"""Samples the machine, recovers dead jobs, updates MLflow and starts backups, every few seconds.
 
 Each task can fail on its own: an unavailable database or a stalled MLflow must not keep the other
 tasks from running.
@@ -23,10 +23,12 @@ from django.db import close_old_connections, connection
 from django.utils import timezone
 
 from backends.base.memory import footprint
+from hub.backups.schedule import Schedule
 from hub.config import config
 from hub.models import SystemSample
 from hub.monitoring.health import running_engine_stats
 from inference.models import InferenceRequest, ReplayAnswer
+from registry import audit
 from registry.background import work
 from registry.maintenance import archive
 from registry.mlflow import outbox
@@ -47,6 +49,7 @@ class Sampler:
     stop: threading.Event = field(default_factory=threading.Event)
     _cleaned_at: float = field(default=float("-inf"), repr=False)
     _logged_at: dict[str, float] = field(default_factory=dict, repr=False)
+    _backups: Schedule = field(default_factory=Schedule, repr=False)
     _flushing: threading.Thread | None = field(default=None, repr=False)
 
     def run(self) -> None:
@@ -62,6 +65,7 @@ class Sampler:
         close_old_connections()
         self._run("sample", take_sample)
         self._run("reap", reaper.reap)
+        self._run("back up", self._backups.tick)
         if time.monotonic() - self._cleaned_at >= CLEAN_EVERY_S:
             self._run("clean", clean)
             self._run("finish moves", archive.finish_moves)
@@ -106,7 +110,7 @@ def take_sample() -> SystemSample:
 
 def clean() -> int:
     """Delete what is past its retention: samples, sent MLflow updates, finished tasks, rows and texts
-    of the request log, texts of replays. Returns how many rows were deleted."""
+    of the request log, texts of replays, the audit log. Returns how many rows were deleted."""
     samples, _ = SystemSample.objects.filter(
         created_at__lt=_days_ago(config.sample_retention_days)
     ).delete()
@@ -114,7 +118,8 @@ def clean() -> int:
     requests = InferenceRequest.objects.expire(_days_ago(config.log_retention_days), texts)
     replayed, _ = ReplayAnswer.objects.filter(created_at__lt=texts).delete()
     tasks = work.prune(_days_ago(config.task_retention_days))
-    return samples + outbox.prune() + tasks + requests + replayed
+    audited = audit.prune(_days_ago(config.audit_days))
+    return samples + outbox.prune() + tasks + requests + replayed + audited
 
 
 def _days_ago(days: int) -> datetime.datetime:

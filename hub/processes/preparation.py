@@ -16,15 +16,24 @@ from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
 
 from hub.config import Config
-from hub.processes import belonging, exposure
+from hub.processes import belonging, exposure, upgrades
 from registry.storage import paths
+
+OURS = ("hub", "registry", "training", "inference")
+"""The apps whose migrations are the hub's own."""
 
 
 def prepare(config: Config) -> str | None:
-    """Apply the migrations that are missing. Returns why the hub must not start, or None. Raises
-    DatabaseError."""
+    """Apply the migrations that are missing, after a copy of a database that has some is kept. Returns
+    why the hub must not start, or None. Raises DatabaseError."""
     try:
-        if missing():
+        applied, known = _applied(), on_disk()
+        ours = {migration for migration in applied if migration[0] in OURS}
+        if newer := upgrades.unknown(ours, known):
+            return newer
+        if known - applied:
+            if ours and (no_copy := upgrades.keep_copy()):
+                return no_copy
             call_command("migrate", interactive=False, verbosity=0)
         paths.close_to_others()  # the database may be new
         return exposure.problem(config) or belonging.problem()
@@ -35,8 +44,16 @@ def prepare(config: Config) -> str | None:
 def missing() -> set[tuple[str, str]]:
     """App and name of each migration that was not applied. Goes by names alone: `migrate` imports all
     of them, orders them and rebuilds every table's state, a second of each start for nothing."""
-    on_disk = {(app.label, name) for app in apps.get_app_configs() for name in _names(app.label)}
-    return on_disk - set(MigrationRecorder(connection).applied_migrations())
+    return on_disk() - _applied()
+
+
+def _applied() -> set[tuple[str, str]]:
+    return set(MigrationRecorder(connection).applied_migrations())
+
+
+def on_disk() -> set[tuple[str, str]]:
+    """App and name of each migration of this release."""
+    return {(app.label, name) for app in apps.get_app_configs() for name in _names(app.label)}
 
 
 def _names(app: str) -> list[str]:

@@ -87,3 +87,9 @@ def pid(name: str) -> int | None:
         return int(_file(name).read_text())
     except (FileNotFoundError, ValueError):  # the process has not written it yet
         return None
+
+
+def running() -> str | None:
+    """The name of one of the hub's processes that runs on this storage folder; None without any."""
+    files = sorted(paths.run_dir().glob("*.alive"))
+    return next((path.stem for path in files if alive(path.stem)), None)

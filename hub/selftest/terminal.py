@@ -33,7 +33,7 @@ def run(
     rows: list[Row] = []
     with (
         tempfile.TemporaryDirectory(prefix="hub-selftest-", ignore_cleanup_errors=True) as folder,
-        _Progress(console) as progress,
+        Progress(console) as progress,
     ):
         for row in run_all(ITEMS, Path(folder), quick=quick, progress=progress):
             if not rows or rows[-1].group != row.group:
@@ -58,7 +58,7 @@ def _introduce(console: Console, facts: Mapping[str, Any], *, quick: bool) -> No
         console.print("[yellow]![/] On battery or in Low Power Mode a Mac is slower; connect it.")
 
 
-def _tell(progress: _Progress, row: Row) -> None:
+def _tell(progress: Progress, row: Row) -> None:
     outcome = row.outcome
     progress.print(f"{SIGNS[outcome.state]} {row.asked} [dim]{row.seconds:.0f} s[/]")
     progress.print(f"    {escape(outcome.said)}")
@@ -77,7 +77,7 @@ def _conclude(console: Console, found: Mapping[str, Any]) -> None:
         console.print("Not right: " + escape(" ".join(wrong)), soft_wrap=True)
 
 
-class _Progress:
+class Progress:
     """A line that says what runs; without a terminal one every ten seconds."""
 
     def __init__(self, console: Console) -> None:
@@ -85,7 +85,7 @@ class _Progress:
         self._status = console.status("Starting…")
         self._said = time.monotonic()
 
-    def __enter__(self) -> _Progress:
+    def __enter__(self) -> Progress:
         if self._console.is_terminal:
             self._status.start()
         return self

@@ -1,9 +1,11 @@
-"""Which journal mode is safe with the installed SQLite library."""
+"""Which journal mode is safe with the installed SQLite library; copies of a database in use."""
 
 from __future__ import annotations
 
 import os
 import sqlite3
+from contextlib import closing
+from pathlib import Path
 
 # The WAL-reset fix (sqlite.org/wal.html, "The WAL-Reset Bug") and the branches it was taken to.
 _FIXED = ((3, 51, 3), (3, 50, 7), (3, 44, 6))
@@ -35,3 +37,15 @@ def pragmas() -> str:
         f"PRAGMA journal_mode={journal_mode()}; PRAGMA synchronous=NORMAL; "
         "PRAGMA fullfsync=1; PRAGMA checkpoint_fullfsync=1;"
     )
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """A consistent copy, as one file, of a SQLite database that others may be writing to. Raises
+    sqlite3.Error."""
+    with (
+        closing(sqlite3.connect(source, timeout=60)) as here,
+        closing(sqlite3.connect(target)) as there,
+    ):
+        here.backup(there)  # all pages at once: in steps, every write would begin it again
+        there.execute("PRAGMA journal_mode=DELETE")
+    target.chmod(0o600)

@@ -21,7 +21,9 @@ from whitenoise.middleware import WhiteNoiseMiddleware  # type: ignore[import-un
 from hub.web import access, cors
 from hub.web.gate import Gate, GetResponse
 from hub.web.refusal import refusal
+from registry import audit
 from registry.errors import HubError
+from registry.web.actor import actor
 from registry.web.failures import too_large, understood
 
 log = structlog.get_logger(__name__)
@@ -148,9 +150,11 @@ class TokenMiddleware(Gate):
     is required, but a token that was sent is still attached as `request.token`."""
 
     def answer(self, request: HttpRequest) -> HttpResponseBase | None:
+        audit.act(lambda: actor(request))
         return access.check(request)
 
     async def aanswer(self, request: HttpRequest) -> HttpResponseBase | None:
+        audit.act(lambda: actor(request))
         if access.needs_no_check(request):
             request.token = None  # type: ignore[attr-defined]
             return None

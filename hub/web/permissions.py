@@ -13,6 +13,7 @@ SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
 _TABLES: tuple[tuple[str, str, str], ...] = (  # path, app, table; the first that fits decides
     (r"/api/keys|/system/keys/", "inference", "apitoken"),
+    (r"/api/audit|/system/audit/", "registry", "auditentry"),
     (r"/api/requests|/requests/$", "inference", "inferencerequest"),
     (r"/api/replays|/requests/replays/", "inference", "replay"),
     (r"/api/client-checks|/models/[0-9]+/[0-9.]+/clients/", "inference", "clientcheck"),

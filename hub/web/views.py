@@ -9,10 +9,11 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.utils import timezone
+from django.utils.dateparse import parse_datetime
 from django.views.decorators.http import require_GET
 
 from hub.models import SystemSample
-from hub.monitoring import health
+from hub.monitoring import health, speeds
 from hub.monitoring.logs import PROCESSES
 from hub.processes import presence
 from inference.loaded import loaded_models
@@ -24,6 +25,7 @@ from registry.web.htmx import HtmxRequest, partial
 from registry.web.numbers import whole
 from training.models import TrainingJob
 
+MAX_RUNS = 200
 MAX_SAMPLES = 360  # points in a chart; an hour at one per 10 s
 
 
@@ -88,6 +90,27 @@ def system(request: HtmxRequest) -> HttpResponse:
         "backend": settings.BACKEND,
     }
     return render(request, partial(request, "hub/system.html", "live"), context)
+
+
+@require_GET
+def speed(request: HttpRequest) -> HttpResponse:
+    """What `manage.py bench` has measured, run by run."""
+    runs = speeds.history()
+    newest = runs[0] if runs else None
+    context = {
+        "kinds": speeds.KINDS,
+        "newest": newest,
+        "rows": speeds.compare(newest, speeds.before(newest, runs[1:])) if newest else [],
+        "runs": [
+            (
+                parse_datetime(run.made),
+                run,
+                [(kind.label, run.figures.get(kind.name)) for kind in speeds.KINDS],
+            )
+            for run in runs[:MAX_RUNS]
+        ],
+    }
+    return render(request, "hub/speed.html", context)
 
 
 @require_GET

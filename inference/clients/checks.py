@@ -14,7 +14,7 @@ from django.db import transaction
 
 from inference.clients import suite
 from inference.clients.suite import Outcome
-from inference.keys import issue_key
+from inference.keys import delete_key, issue_key
 from inference.models import ApiToken, ClientCheck
 from registry.background import work
 from registry.background.progress import SILENT, Progress
@@ -117,7 +117,7 @@ def _headers(check: ClientCheck) -> Iterator[dict[str, str]]:
     try:
         yield {"Authorization": f"Bearer {text}"}
     finally:
-        key.delete()
+        delete_key(key)
 
 
 def _complete(check: ClientCheck, outcomes: list[dict[str, Any]]) -> None:

@@ -100,9 +100,10 @@ class ApiToken(models.Model):
             completion_tokens=F("completion_tokens") + completion_tokens,
         )
 
-    def revoke(self) -> None:
-        """Refuse the token from now on; doing so again keeps the first moment."""
-        ApiToken.objects.filter(pk=self.pk, revoked_at=None).update(revoked_at=timezone.now())
+    def revoke(self) -> bool:
+        """Refuse the token from now on; False when it was revoked before, which keeps its moment."""
+        live = ApiToken.objects.filter(pk=self.pk, revoked_at=None)
+        return bool(live.update(revoked_at=timezone.now()))
 
 
 def _digest(text: str) -> str:

@@ -20,6 +20,7 @@ from registry.mlflow import outbox
 from registry.models import (
     Alias,
     AliasMove,
+    AuditEntry,
     BaseModel,
     Dataset,
     DatasetReport,
@@ -28,6 +29,7 @@ from registry.models import (
     ModelVersion,
     PromotionRule,
 )
+from registry.promotion import rules
 from registry.storage.sizes import human
 
 
@@ -228,12 +230,31 @@ class AliasMoveAdmin(Kept[AliasMove]):
     search_fields = ("name", "model__name", "by", "reason")
 
 
+@admin.register(AuditEntry)
+class AuditEntryAdmin(Kept[AuditEntry]):
+    list_display = ("created_at", "who", "action", "subject", "detail")
+    list_filter = ("action", "actor_kind", "created_at")
+    search_fields = ("actor", "subject")
+
+
 @admin.register(PromotionRule)
 class PromotionRuleAdmin(admin.ModelAdmin[PromotionRule]):
     list_display = ("__str__", "model", "alias", "metric", "comparison", "value", "created_at")
     list_filter = ("alias", "metric")
     list_select_related = ("model",)
     search_fields = ("model__name", "metric")
+
+    def save_model(
+        self, request: HttpRequest, obj: PromotionRule, form: object, change: bool
+    ) -> None:
+        rules.save_rule(obj)
+
+    def delete_model(self, request: HttpRequest, obj: PromotionRule) -> None:
+        rules.delete_rule(obj)
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[PromotionRule]) -> None:
+        for rule in queryset.select_related("model"):
+            rules.delete_rule(rule)
 
 
 @admin.register(MLflowOutbox)

@@ -141,11 +141,23 @@ def discard_upload(row: Work) -> None:
         shutil.rmtree(paths.upload_dir(row.upload), ignore_errors=True)
 
 
+KINDS: tuple[type[Work], ...] = (DatasetTask, BundleImport, BaseImport, ExportTask)
+
+
+def running() -> Work | None:
+    """A piece of work whose process writes to the database now, whoever started it."""
+    for kind in KINDS:
+        kind.objects.fail_silent()
+        if row := kind.objects.filter(status=Work.Status.RUNNING).first():
+            return row
+    return None
+
+
 def prune(before: datetime.datetime) -> int:
     """Delete rows of work that ended before then; returns how many. What they made stays. A failed
     import of a base stays as long as its download, which only its retry can continue."""
     deleted = 0
-    for kind in (DatasetTask, BundleImport, BaseImport, ExportTask):
+    for kind in KINDS:
         over = kind.objects.exclude(status=Work.Status.RUNNING).filter(heartbeat_at__lt=before)
         if kind is BaseImport:
             lately = timezone.now() - RESUMABLE

@@ -14,6 +14,7 @@ import structlog
 from django.db import transaction
 
 from backends.durable import fsync
+from registry.audit import Action, audit
 from registry.errors import Conflict, Damaged
 from registry.mlflow import tracking
 from registry.models import Model, ModelVersion
@@ -82,6 +83,8 @@ def finish_move(version: ModelVersion) -> None:
         with transaction.atomic():
             if moving.update(**arrived, artifact_path=target, moving_to=""):
                 tracking.version_changed(version)
+                restored = version.status == Status.ARCHIVED
+                audit(Action.VERSION_RESTORED if restored else Action.VERSION_ARCHIVED, version)
     version.refresh_from_db()
 
 

@@ -9,11 +9,13 @@ from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 
+from registry.audit import Action, audit
 from registry.errors import Conflict, Damaged, Invalid
 from registry.maintenance import archive, gc
 from registry.mlflow import tracking
 from registry.models import BaseModel, Model, ModelVersion
 from registry.storage import paths
+from registry.storage.sizes import human
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,9 @@ def unarchive_model(model: Model) -> Removal:
             archive.restore_version(version)
         except Damaged as damage:
             kept.append(str(damage))
-    Model.objects.filter(pk=model.pk).update(archived_at=None)
+    with transaction.atomic():
+        Model.objects.filter(pk=model.pk).update(archived_at=None)
+        audit(Action.MODEL_RESTORED, model)
     model.refresh_from_db()
     return Removal("restored", model.name, kept_active=kept)
 
@@ -72,7 +76,8 @@ def _archive(model: Model) -> Removal:
     with transaction.atomic():
         row = Model.objects.select_for_update().get(pk=model.pk)
         _refuse_live_jobs(row)
-        Model.objects.filter(pk=row.pk, archived_at=None).update(archived_at=timezone.now())
+        if Model.objects.filter(pk=row.pk, archived_at=None).update(archived_at=timezone.now()):
+            audit(Action.MODEL_ARCHIVED, row)
     model.refresh_from_db()
     archive.finish_moves(model)
     kept = []
@@ -110,6 +115,7 @@ def _delete(model: Model, *, forced: bool) -> Removal:
         row.aliases.all().delete()
         ModelVersion.objects.filter(model=row).update(parent=None)
         ModelVersion.objects.filter(model=row).delete()
+        audit(Action.MODEL_DELETED, model, f"{len(places)} folders, {human(freed)} of versions")
         row.delete()
     for place in sorted(places):
         gc.remove_unnamed(place)

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from registry import audit
 from registry.background.progress import Progress
 from registry.errors import HubError, NotFound
 from registry.models.work import Work
@@ -19,8 +20,10 @@ class HubCommand(BaseCommand):
     """The exit status after a HubError."""
 
     def execute(self, *args: Any, **options: Any) -> str | None:
+        name = type(self).__module__.rpartition(".")[2]
         try:
-            return super().execute(*args, **options)
+            with audit.acting(audit.Kind.COMMAND, name):
+                return super().execute(*args, **options)
         except HubError as error:
             raise CommandError(str(error), returncode=self.refused) from error
 

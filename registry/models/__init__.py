@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from registry.models.aliases import Alias, AliasMove, PromotionRule
+from registry.models.audit import AuditEntry
 from registry.models.bases import BaseImport, BaseModel
 from registry.models.bundle_imports import BundleImport
 from registry.models.constraints import SHA256_PATTERN
@@ -17,6 +18,7 @@ __all__ = [
     "SHA256_PATTERN",
     "Alias",
     "AliasMove",
+    "AuditEntry",
     "BaseImport",
     "BaseModel",
     "BundleImport",

@@ -11,6 +11,7 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models import Max
 
+from registry.audit import Action, audit
 from registry.errors import Conflict, Invalid, NotFound
 from registry.mlflow import tracking
 from registry.models import Alias, AliasMove, Model, ModelVersion
@@ -139,6 +140,7 @@ def _write(
     else:
         Alias.objects.update_or_create(model=model, name=name, defaults={"version": target})
     tracking.alias_moved(model, name)
+    _record(model, name, current, target, reason, forced=bool(rules.refusals(verdicts)))
     return AliasMove.objects.create(
         model=model,
         name=name,
@@ -149,3 +151,18 @@ def _write(
         gate=[verdict.as_json() for verdict in verdicts],
         forced=bool(rules.refusals(verdicts)),
     )
+
+
+def _record(
+    model: Model,
+    name: str,
+    current: ModelVersion | None,
+    target: ModelVersion | None,
+    reason: str,
+    *,
+    forced: bool,
+) -> None:
+    before, now = (version.version if version else "none" for version in (current, target))
+    detail = f"{before} → {now}" + (", overriding a promotion rule" if forced else "")
+    action = Action.ALIAS_MOVED if target else Action.ALIAS_DELETED
+    audit(action, f"{model}@{name}", f"{detail}: {reason}" if reason else detail)

@@ -14,6 +14,7 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 
+from registry.audit import Action, audit
 from registry.errors import Conflict, Invalid
 from registry.models import Model, ModelVersion, PromotionRule
 from registry.promotion.resolve import PRODUCTION
@@ -97,7 +98,7 @@ def add_rule(
     """
     rule = PromotionRule(model=model, metric=metric.strip(), comparison=comparison, value=value)
     rule.alias = alias or rule.alias
-    return _save(rule)
+    return save_rule(rule)
 
 
 def proposed(model: Model, rules: Iterable[PromotionRule]) -> list[PromotionRule]:
@@ -114,10 +115,23 @@ def change_rule(rule: PromotionRule, **changes: Any) -> PromotionRule:
     """Set some of alias, metric, comparison and value. Raises as `add_rule` does."""
     for field, value in changes.items():
         setattr(rule, field, value)
-    return _save(rule)
+    return save_rule(rule)
 
 
-def _save(rule: PromotionRule) -> PromotionRule:
+def delete_rule(rule: PromotionRule) -> None:
+    """Moves that were judged by it keep what it said."""
+    with transaction.atomic():
+        audit(Action.RULE_DELETED, _named(rule), str(rule))
+        rule.delete()
+
+
+def _named(rule: PromotionRule) -> str:
+    return f"{rule.model}@{rule.alias}"
+
+
+def save_rule(rule: PromotionRule) -> PromotionRule:
+    """Raises as `add_rule` does."""
+    action = Action.RULE_CHANGED if rule.pk else Action.RULE_ADDED
     if rule.value is not None and not math.isfinite(rule.value):
         raise Invalid("value: give a finite number, or none to compare with the current version.")
     try:
@@ -128,6 +142,7 @@ def _save(rule: PromotionRule) -> PromotionRule:
     try:
         with transaction.atomic():
             rule.save()
+            audit(action, _named(rule), str(rule))
     except IntegrityError as error:
         raise Conflict(f"{rule.alias} already has the rule “{rule}”.") from error
     return rule

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from django.http import HttpRequest
 
+from registry.audit import Kind, Who
+
 COMMAND_LINE = "command line"
 
 
@@ -14,3 +16,11 @@ def who(request: HttpRequest) -> str:
         return str(token)
     user = getattr(request, "user", None)  # API requests under test have no session
     return user.get_username() if user is not None and user.is_authenticated else ""
+
+
+def actor(request: HttpRequest) -> Who:
+    """The same for the audit log, with what kind of name it is."""
+    name = who(request)
+    if getattr(request, "token", None) is not None:
+        return Kind.KEY, name
+    return (Kind.SESSION, name) if name else (Kind.MACHINE, "")

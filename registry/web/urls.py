@@ -4,6 +4,7 @@ from django.urls import path, re_path
 
 from registry.web.views import (
     aliases,
+    audit,
     bases,
     bundles,
     compare,
@@ -78,6 +79,7 @@ urlpatterns = [
         bases.version_fuse,
         name="version_fuse",
     ),
+    path("system/audit/", audit.audit_log, name="audit"),
     path("datasets/", datasets.datasets, name="datasets"),
     path("datasets/new/", previews.dataset_new, name="dataset_new"),
     path("datasets/new/<str:key>/", previews.dataset_preview, name="dataset_preview"),

@@ -11,7 +11,7 @@ from django.shortcuts import get_object_or_404
 from ninja import Field, Router, Schema, Status
 from ninja.pagination import paginate
 
-from inference.keys import issue_key, limit_key, require_scope
+from inference.keys import issue_key, limit_key, require_scope, revoke_key
 from inference.models import ApiToken
 from registry.web.paging import LimitOffset
 
@@ -75,6 +75,6 @@ def limit(request: HttpRequest, key_id: int, payload: LimitsIn) -> ApiToken:
 def revoke(request: HttpRequest, key_id: int) -> ApiToken:
     """It is refused from now on; its row stays for the request log."""
     key = get_object_or_404(ApiToken, pk=key_id)
-    key.revoke()
+    revoke_key(key)
     key.refresh_from_db()
     return key

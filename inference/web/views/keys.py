@@ -11,7 +11,7 @@ from django.shortcuts import get_object_or_404, redirect
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST
 
-from inference.keys import issue_key, limit_key, require_scope
+from inference.keys import issue_key, limit_key, require_scope, revoke_key
 from inference.models import ApiToken
 from inference.web.forms import KeyForm, KeyLimitsForm
 from registry.errors import HubError
@@ -59,6 +59,6 @@ def key_limits(request: HttpRequest, pk: int) -> HttpResponse:
 @require_POST
 def key_revoke(request: HttpRequest, pk: int) -> HttpResponse:
     key = get_object_or_404(ApiToken, pk=pk)
-    key.revoke()
+    revoke_key(key)
     messages.success(request, f"{key} is revoked.")
     return redirect("keys")

@@ -10,7 +10,7 @@ from django.core.management.base import CommandError
 from registry.catalog.registration import find_model
 from registry.management.hub_command import HubCommand
 from registry.models import Model
-from registry.promotion.rules import add_rule
+from registry.promotion.rules import add_rule, delete_rule
 
 
 class Command(HubCommand):
@@ -52,6 +52,7 @@ def _bound(text: str) -> float | None:
 
 
 def _delete(model: Model, number: int) -> None:
-    deleted, _ = model.promotion_rules.filter(pk=number).delete()
-    if not deleted:
+    rule = model.promotion_rules.filter(pk=number).first()
+    if rule is None:
         raise CommandError(f"{model} has no promotion rule {number}.")
+    delete_rule(rule)

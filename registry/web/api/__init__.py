@@ -6,6 +6,7 @@ from ninja import Router
 
 from registry.web.api import (
     aliases,
+    audit,
     bases,
     bundles,
     compare,
@@ -31,5 +32,6 @@ for part in (
     datasets,
     rows,
     bases,
+    audit,
 ):
     router.add_router("", part.router)

@@ -12,6 +12,7 @@ from registry.catalog.registration import find_version
 from registry.models import AliasMove, Model, PromotionRule
 from registry.promotion.aliases import delete_alias, move_alias, rollback_alias
 from registry.promotion.rules import add_rule, change_rule
+from registry.promotion.rules import delete_rule as remove_rule
 from registry.web.actor import who
 from registry.web.paging import LimitOffset
 from registry.web.schemas import AliasIn, AliasMoveOut, RollbackIn, RuleIn, RuleOut
@@ -100,5 +101,5 @@ def replace_rule(
 )
 def delete_rule(request: HttpRequest, model_id: int, rule_id: int) -> Status[None]:
     """Moves that were judged by it keep what it said."""
-    get_object_or_404(PromotionRule, pk=rule_id, model_id=model_id).delete()
+    remove_rule(get_object_or_404(PromotionRule, pk=rule_id, model_id=model_id))
     return Status(204, None)

@@ -1,13 +1,14 @@
-"""What storage holds, and whether it is as it was recorded."""
+"""What storage holds, whether it is as it was recorded, and who changed it."""
 
 from __future__ import annotations
 
+import datetime
 from typing import Annotated
 
 from ninja import Schema
 from pydantic import Field
 
-from registry.web.schemas.examples import answered
+from registry.web.schemas.examples import TIME, answered
 
 
 class VerifiedOut(Schema):
@@ -71,3 +72,29 @@ class StorageOut(Schema):
         Field(description="Data sets as tokens, kept for the next run; made again when missing"),
     ]
     leftovers: list[LeftoverOut]
+
+
+class AuditEntryOut(Schema):
+    """A change, and who made it."""
+
+    model_config = answered(
+        {
+            "id": 7,
+            "created_at": TIME,
+            "actor_kind": "key",
+            "actor": "laptop",
+            "action": "alias.moved",
+            "subject": "calendar@production",
+            "detail": "0.1.0 → 0.2.0: Better exact match",
+            "correlation_id": "0f3c",
+        }
+    )
+
+    id: int
+    created_at: datetime.datetime
+    actor_kind: Annotated[str, Field(description="key, session, command, machine or hub")]
+    actor: Annotated[str, Field(description="Name of the key, the user or the command")]
+    action: str
+    subject: Annotated[str, Field(description="What it was done to")]
+    detail: str
+    correlation_id: Annotated[str, Field(description="As log lines have it")]

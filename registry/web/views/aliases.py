@@ -82,7 +82,7 @@ def rule_add(request: HttpRequest, pk: int) -> HttpResponse:
 @require_POST
 def rule_delete(request: HttpRequest, pk: int, rule: int) -> HttpResponse:
     kept = get_object_or_404(PromotionRule.objects.select_related("model"), pk=rule, model_id=pk)
-    kept.delete()
+    rules.delete_rule(kept)
     messages.success(request, f"{kept.alias} no longer requires: {kept}.")
     return redirect(kept.model)
 
