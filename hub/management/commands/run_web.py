@@ -32,10 +32,10 @@ class Command(BaseCommand):
     help = "Serve pages, API, streams and metrics."
 
     def handle(self, *args: Any, **options: Any) -> None:
-        _pool()
         _freeze()
         if problem := _problem():
             raise CommandError(problem)
+        _pool()
         settings = uvicorn.Config(
             "hub.asgi:application",
             host=config.host,
@@ -102,12 +102,8 @@ def _problem() -> str | None:
 
 
 def _pool() -> None:
-    """Keep PostgreSQL connections between requests. Each request runs in its own thread, so Django
-    would open a connection for each, and a new connection plans slowly (8 ms a page, 2026-11-24).
-    The maximum is PostgreSQL's default limit minus the other processes' connections, since a stream
-    may hold its connection until it ends."""
-    if connection.vendor == "postgresql":
-        connection.settings_dict["OPTIONS"]["pool"] = {"min_size": 2, "max_size": 80}
+    if keep := getattr(connection, "keep_connections", None):  # PostgreSQL's
+        keep()
 
 
 def _freeze() -> None:
