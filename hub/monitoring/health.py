@@ -179,7 +179,9 @@ def _outbox(rows: Rows | None, problem: str | None) -> Part:
         text = f"MLflow rejected {rows.mlflow_rejected} updates; see the reasons and retry them in the admin."
         return Part("warning", text)
     if rows.mlflow_oldest is None:
-        return Part("warning", f"{problem} Nothing waits for it.") if problem else Part("ok", IN_SYNC)
+        return (
+            Part("warning", f"{problem} Nothing waits for it.") if problem else Part("ok", IN_SYNC)
+        )
     updates = f"{rows.mlflow_pending} update{'' if rows.mlflow_pending == 1 else 's'}"
     text = f"{updates} waiting for MLflow, the oldest since {rows.mlflow_oldest:%H:%M:%S} UTC."
     if reason := problem or rows.mlflow_error:

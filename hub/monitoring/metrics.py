@@ -63,7 +63,7 @@ def _read() -> list[Metric]:
     return [metric for family in (_jobs, _training, _system, _registry) for metric in family()]
 
 
-_database = Question(_read, limit_s=3.0)  # a scrape has five seconds, of a busy machine, too
+_database = Question(_read, limit_s=2.5)  # a scrape has five seconds, of a busy machine, too
 
 
 def _processes() -> Iterator[Metric]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import psycopg
 from django.db.backends.postgresql import base, operations
 
 from hub.nul import NoNulOperations, NoNulWrapper
@@ -34,6 +35,6 @@ class DatabaseWrapper(NoNulWrapper, base.DatabaseWrapper):
         patience.refuse_while_away()
         try:
             return super().get_new_connection(conn_params)
-        except base.Database.OperationalError:
+        except psycopg.OperationalError:
             patience.note_failure()
             raise

@@ -18,7 +18,9 @@ ASK_AFTER_S = 1.5  # without an answer; then the server is asked whether it answ
 GIVE_UP_AFTER_S = 3.0
 CHECK_S = 1.5  # for the empty statement before a connection is used again
 REST_S = 1.0  # in which nobody tries again
-_RECONNECT_S = 5.0  # the pool pauses ever longer until then; afterwards a request makes it try at once
+_RECONNECT_S = (
+    5.0  # the pool pauses ever longer until then; afterwards a request makes it try at once
+)
 
 _params: Callable[[], dict[str, Any]] = dict
 _lock = threading.Lock()
