@@ -37,7 +37,7 @@ def main() -> None:
     except Exception as error:
         from hub.management.failures import in_words
 
-        said = in_words(error)
+        said = in_words(error, *name)
         if said is None or "--traceback" in sys.argv:
             raise
         sys.exit(said)

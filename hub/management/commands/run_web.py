@@ -91,7 +91,7 @@ def _problem() -> str | None:
         try:
             problem = preparation.prepare(config)
         except Exception as error:
-            if (problem := in_words(error)) is None:
+            if (problem := in_words(error, "migrate")) is None:
                 raise
         lifeline.report(problem)
         return problem
