@@ -8,7 +8,6 @@ import sqlite3
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import psutil
@@ -18,7 +17,7 @@ from django.db.migrations.executor import MigrationExecutor
 from backends import devices, get_backend
 from backends.mac.folders import syncing
 from backends.mac.programs import has_git, is_apple_silicon, system_version
-from hub.config import ENV_FILE, config, unknown_settings
+from hub.config import ENV_FILES, config, unknown_settings
 from hub.monitoring.health import LOW_DISK_BYTES, NO_DISK_BYTES
 from hub.monitoring.logs import PROCESSES
 from hub.processes import descriptors, exposure, ports, presence
@@ -80,8 +79,10 @@ def _python() -> Iterator[Finding]:
 
 
 def _settings() -> Iterator[Finding]:
-    file = Path(ENV_FILE)
-    said = f"from the environment and {file}" if file.is_file() else "from the environment"
+    read = [str(file) for file in reversed(ENV_FILES) if file.exists()]
+    said = ", then ".join(["from the environment", *read])
+    if missing := [str(file) for file in reversed(ENV_FILES) if not file.exists()]:
+        said += f" (not there: {', '.join(missing)})"
     if ignored := list(unknown_settings()):
         todo = "Correct or remove them; `.env.example` lists the settings."
         yield Finding("Settings", "warning", f"not known and ignored: {', '.join(ignored)}", todo)
