@@ -18,7 +18,7 @@ from backends import devices, get_backend
 from backends.mac.folders import syncing
 from backends.mac.programs import has_git, is_apple_silicon, system_version
 from hub.config import ENV_FILES, config, unknown_settings
-from hub.monitoring.health import LOW_DISK_BYTES, NO_DISK_BYTES
+from hub.monitoring.health import LOW_DISK_BYTES, NO_DISK_BYTES, running_engine_stats
 from hub.monitoring.logs import PROCESSES
 from hub.processes import descriptors, exposure, ports, presence
 from hub.sqlite import journal_mode, wal_is_safe
@@ -283,3 +283,10 @@ def _processes() -> Iterator[Finding]:
         found if some else "the hub is not running; start it with `manage.py up`",
         "Start all of them with `manage.py up`; its log says why a process exited.",
     )
+    if running["engine"] and running_engine_stats() is None:
+        yield Finding(
+            "Engine",
+            "failed",
+            "its process runs, but does not answer within a second",
+            "It may be loading a model; if it stays so, end that process: `up` starts another.",
+        )

@@ -3,6 +3,7 @@ kind of client gets meanwhile, and that nobody has to do anything afterwards."""
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
+from websockets.sync.client import connect
 
 from hub.postgresql import patience
 from tests.databases import DEFAULT
@@ -94,7 +96,7 @@ def everything(web: str) -> dict[str, Told]:
         "health": ("/health", None, {}),
         "metrics": ("/metrics", None, {}),
         "api": ("/api/models", None, {}),
-        "keyed": ("/v1/models", None, {"Authorization": "Bearer hub_0123456789"}),
+        "keyed": ("/v1/models", None, {"Authorization": "Bearer hub-0123456789"}),
         "chat": ("/v1/chat/completions", CHAT, {}),
         "messages": ("/v1/messages", CHAT, {}),
         "ollama": ("/ollama/api/chat", CHAT, {}),
@@ -108,6 +110,13 @@ def everything(web: str) -> dict[str, Told]:
             for name, (path, body, headers) in asked.items()
         }
         return {name: told.result() for name, told in waiting.items()}
+
+
+def asked_by_websocket(web: str) -> Any:
+    address = f"{web.replace('http', 'ws')}/ws/inference"
+    with connect(address, proxy=None) as socket:
+        socket.send(json.dumps({"type": "generate", "id": "a", **CHAT}))
+        return json.loads(socket.recv(timeout=5))
 
 
 def check(web: str) -> None:
@@ -147,6 +156,7 @@ def check(web: str) -> None:
     assert '<meta http-equiv="refresh" content="5">' in page
     assert 'href="/models/?q=a%20b"' in page
     assert told["fragment"].response.text == SAID
+    assert asked_by_websocket(web)["error"] == {"code": "unavailable", "message": SAID}
     # The others wait for a busy machine as well.
     assert min(ask(f"{web}/health").seconds for _ in range(2)) < 2
 

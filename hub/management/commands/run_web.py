@@ -16,7 +16,7 @@ from typing import Any
 import structlog
 import uvicorn
 from django.core.management.base import BaseCommand, CommandError
-from django.db import connection
+from django.db import OperationalError, connection
 
 from hub.config import config
 from hub.management.failures import in_words
@@ -97,6 +97,13 @@ def _problem() -> str | None:
         return problem
     try:
         return exposure.problem(config) or belonging.problem()
+    except OperationalError as error:
+        if not lifeline.was_prepared():
+            raise
+        log.warning(
+            "database_away", reason=str(error)
+        )  # probes and clients are told by pages and APIs
+        return None
     finally:
         connection.close()
 
