@@ -26,6 +26,17 @@ def main() -> None:
     keep_bytecode()
     gc.disable()  # nothing of what is imported is garbage; `hub.apps` turns it on again
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "hub.settings")
+    asked = sys.argv[1:]
+    if asked in ([], ["help"], ["-h"], ["--help"]) and "DJANGO_AUTO_COMPLETE" not in os.environ:
+        from hub.management.overview import overview
+
+        print(overview(Path(sys.argv[0]).name))
+        return
+    if asked == ["--version"]:
+        from hub.management.overview import version
+
+        print(version())
+        return
     from hub.processes.descriptors import raise_limit
 
     raise_limit()
@@ -35,12 +46,13 @@ def main() -> None:
     try:
         run(name or sys.argv[1:2])
     except Exception as error:
+        from hub.config import PROGRAM
         from hub.management.failures import in_words
 
-        said = in_words(error)
+        said = in_words(error, *name)
         if said is None or "--traceback" in sys.argv:
             raise
-        sys.exit(said)
+        sys.exit(said.replace("manage.py", PROGRAM))
 
 
 def run(name: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import structlog
@@ -13,8 +14,7 @@ from ninja.operation import Operation
 
 from hub.monitoring import correlation
 from hub.web.parser import HubParser
-from hub.web.refusal import is_api, refusal
-from inference.protocol import wasted
+from hub.web.refusal import is_api, refusal, refused
 from inference.web.api import router as inference_router
 from registry.errors import HubError, internal_error
 from registry.problems import body_of, problems
@@ -67,8 +67,7 @@ api.add_router("", inference_router)
 
 @api.exception_handler(HubError)
 def hub_error(request: HttpRequest, error: HubError) -> HttpResponse:
-    retry_after = getattr(error, "retry_after", None)
-    return refusal(request, error.status, error.code, str(error), retry_after, **wasted(error))
+    return refused(request, error)
 
 
 @api.exception_handler(ValidationError)
@@ -120,7 +119,11 @@ def page_not_found(request: HttpRequest, exception: Exception) -> HttpResponseBa
 
 
 def server_error(request: HttpRequest) -> HttpResponseBase:
-    """Django's handler500; it has logged the traceback already."""
+    """Django's handler500; it has logged the traceback already. What fails before a view is reached,
+    such as the look-up of a key or a session, comes here, too."""
+    error = sys.exception()
+    if error is not None and (known := understood(request, error)):
+        return refused(request, known)
     if is_api(request):
         return refusal(request, 500, "internal", internal_error(correlation.current()))
     return defaults.server_error(request)

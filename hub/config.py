@@ -26,7 +26,42 @@ from registry.errors import place_and_message
 from registry.storage.sizes import GB
 
 ROOT = Path(__file__).resolve().parent.parent
-ENV_FILE = os.environ.get("HUB_ENV_FILE", str(ROOT / ".env"))
+"""Where the packages are: a checkout, or the folder of an environment that has the hub installed."""
+_SHIPPED = Path(__file__).resolve().parent / "shipped"  # a wheel has it, a checkout has not
+IS_INSTALLED = _SHIPPED.is_dir()
+HOME = _SHIPPED if IS_INSTALLED else ROOT
+"""Where manage.py, templates and static files are."""
+PROGRAM = "mlx-hub" if IS_INSTALLED else "manage.py"
+"""How a person calls the hub's commands."""
+_NAME = "mlx-model-hub"
+
+
+def _default_storage() -> Path:
+    if not IS_INSTALLED:
+        return ROOT / "storage"
+    import platformdirs
+
+    return platformdirs.user_data_path(_NAME)
+
+
+def _settings_files() -> tuple[Path, ...]:
+    """The files that are read, later ones first in effect: those that HUB_ENV_FILE names, else a
+    checkout's `.env`, else of an installed hub the user's settings.env and a `.env` here. That may be
+    another program's, so one without any setting of the hub's does not count."""
+    if given := os.environ.get("HUB_ENV_FILE"):
+        return tuple(map(Path, given.split(os.pathsep)))
+    if not IS_INSTALLED:
+        return (ROOT / ".env",)
+    import platformdirs
+
+    here = Path.cwd() / ".env"
+    is_ours = any(name.startswith("HUB_") for name in dotenv_values(here))
+    files = (platformdirs.user_config_path(_NAME) / "settings.env", *([here] if is_ours else []))
+    os.environ["HUB_ENV_FILE"] = os.pathsep.join(map(str, files))  # children run elsewhere
+    return files
+
+
+ENV_FILES = _settings_files()
 # Variables of the hub that are no settings: what its processes tell each other, and what tests and
 # benchmarks set.
 _OTHERS = re.compile(
@@ -41,7 +76,7 @@ class Config(BaseSettings):
 
     model_config = SettingsConfigDict(
         env_prefix="HUB_",
-        env_file=ENV_FILE,
+        env_file=ENV_FILES,
         env_ignore_empty=True,
         extra="ignore",
         frozen=True,
@@ -51,9 +86,13 @@ class Config(BaseSettings):
     debug: Annotated[
         bool, Field(description="Django's debug pages; never use it beyond loopback")
     ] = False
-    storage: Annotated[Path, Field(description="Folder of databases, models and artifacts")] = (
-        ROOT / "storage"
-    )
+    storage: Annotated[
+        Path,
+        Field(
+            default_factory=_default_storage,
+            description="Folder of databases, models and artifacts",
+        ),
+    ]
     secret_key: Annotated[
         str, Field(description="Django's secret; if empty, generated once and kept in storage")
     ] = ""
@@ -109,6 +148,10 @@ class Config(BaseSettings):
     log_format: Annotated[
         Literal["auto", "console", "json"], Field(description="auto: console on a terminal")
     ] = "auto"
+    log_file: Annotated[
+        Path | None,
+        Field(description="File for the log of `up`, rotated; empty: standard error"),
+    ] = None
     log_prompts: Annotated[
         bool, Field(description="Keep the text of prompts and answers in the request log")
     ] = False
@@ -242,10 +285,10 @@ class Config(BaseSettings):
             raise ValueError(f"{wrong[0]!r} is no origin; write https://app.example:3000")
         return value
 
-    @field_validator("storage")
+    @field_validator("storage", "log_file")
     @classmethod
-    def _absolute(cls, value: Path) -> Path:
-        return value.expanduser().absolute()
+    def _absolute(cls, value: Path | None) -> Path | None:
+        return value and value.expanduser().absolute()
 
     @field_validator("backup_dir")
     @classmethod
@@ -367,7 +410,8 @@ def unknown_settings() -> dict[str, str | None]:
     """Variables that begin with `HUB_`, of the environment and `.env`, which the hub does not know,
     each with the setting that was probably meant."""
     known = [f"HUB_{name.upper()}" for name in Config.model_fields]
-    given = [name for name in {**dotenv_values(ENV_FILE), **os.environ} if name.startswith("HUB_")]
+    files = [dotenv_values(file) for file in ENV_FILES]
+    given = [name for name in set().union(*files, os.environ) if name.startswith("HUB_")]
     return {
         name: next(iter(difflib.get_close_matches(name, known, 1, _NEAR)), None)
         for name in sorted(given)

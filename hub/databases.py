@@ -21,6 +21,16 @@ _SQLITE = {
     },
 }
 
+# A server that is cut off says nothing: libpq alone would wait for minutes, or for ever. What the address
+# says (`?connect_timeout=10`) comes first.
+_CUT_OFF = {
+    "connect_timeout": 3,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
+
 
 def settings_for(url: str) -> dict[str, Any]:
     """`postgres://…` or `sqlite:///PATH`; empty is SQLite in storage."""
@@ -28,4 +38,5 @@ def settings_for(url: str) -> dict[str, Any]:
         name = url.removeprefix("sqlite:///")
         return {**_SQLITE, **({"NAME": name} if name else {})}
     parsed = dj_database_url.parse(url, engine="hub.postgresql")
-    return {**parsed, "CONN_HEALTH_CHECKS": True}
+    options = {**_CUT_OFF, **parsed.get("OPTIONS", {})}
+    return {**parsed, "OPTIONS": options, "CONN_HEALTH_CHECKS": True}

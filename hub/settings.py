@@ -10,12 +10,12 @@ from typing import Any
 from django.utils.csp import CSP
 
 from hub import lean  # noqa: F401  # before all that import structlog or huey
-from hub.config import ROOT, config
+from hub.config import HOME, config
 from hub.databases import settings_for
 from hub.monitoring.logs import logging_config, process_name
 from hub.sqlite import journal_mode
 
-BASE_DIR = ROOT
+BASE_DIR = HOME
 STORAGE = config.storage
 BACKEND = config.backend
 HEARTBEAT_TIMEOUT_S = config.heartbeat_timeout_s

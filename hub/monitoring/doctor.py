@@ -8,7 +8,6 @@ import sqlite3
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import psutil
@@ -18,8 +17,8 @@ from django.db.migrations.executor import MigrationExecutor
 from backends import devices, get_backend
 from backends.mac.folders import syncing
 from backends.mac.programs import has_git, is_apple_silicon, system_version
-from hub.config import ENV_FILE, config, unknown_settings
-from hub.monitoring.health import LOW_DISK_BYTES, NO_DISK_BYTES
+from hub.config import ENV_FILES, config, unknown_settings
+from hub.monitoring.health import LOW_DISK_BYTES, NO_DISK_BYTES, running_engine_stats
 from hub.monitoring.logs import PROCESSES
 from hub.processes import descriptors, exposure, ports, presence
 from hub.sqlite import journal_mode, wal_is_safe
@@ -80,8 +79,10 @@ def _python() -> Iterator[Finding]:
 
 
 def _settings() -> Iterator[Finding]:
-    file = Path(ENV_FILE)
-    said = f"from the environment and {file}" if file.is_file() else "from the environment"
+    read = [str(file) for file in reversed(ENV_FILES) if file.exists()]
+    said = ", then ".join(["from the environment", *read])
+    if missing := [str(file) for file in reversed(ENV_FILES) if not file.exists()]:
+        said += f" (not there: {', '.join(missing)})"
     if ignored := list(unknown_settings()):
         todo = "Correct or remove them; `.env.example` lists the settings."
         yield Finding("Settings", "warning", f"not known and ignored: {', '.join(ignored)}", todo)
@@ -282,3 +283,10 @@ def _processes() -> Iterator[Finding]:
         found if some else "the hub is not running; start it with `manage.py up`",
         "Start all of them with `manage.py up`; its log says why a process exited.",
     )
+    if running["engine"] and running_engine_stats() is None:
+        yield Finding(
+            "Engine",
+            "failed",
+            "its process runs, but does not answer within a second",
+            "It may be loading a model; if it stays so, end that process: `up` starts another.",
+        )

@@ -23,7 +23,7 @@ PROCESSES = ("web", "engine", "worker", "sampler")
 def process_name(arguments: list[str]) -> str:
     """ "web" for `manage.py run_web`, and so on; "job" for a training child; else the command."""
     program = Path(arguments[0]).stem if arguments else "python"
-    if program != "manage" or len(arguments) < 2:
+    if program not in ("manage", "mlx-hub", "mlx-model-hub") or len(arguments) < 2:
         return program
     name = arguments[1].removeprefix("run_")
     return name if name in (*PROCESSES, "background", "job") else arguments[1]
@@ -112,6 +112,7 @@ def logging_config(config: Config) -> dict[str, Any]:
             "django.server": {"level": "WARNING"},
             "uvicorn.access": {"level": "WARNING"},
             "alembic": {"level": "WARNING"},
+            "huey": {"level": "WARNING"},  # it says four times a minute that nothing is due
             "mlflow": {"level": "WARNING"},
             "httpx": {"level": "WARNING"},
         },

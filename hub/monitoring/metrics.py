@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Iterable, Iterator
 
 import prometheus_client
-from django.db import DatabaseError
+from django.db import Error
 from django.db.models import Count
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.cache import never_cache
@@ -21,7 +21,8 @@ from prometheus_client.registry import Collector
 from hub.backups import schedule
 from hub.config import config
 from hub.models import SystemSample
-from hub.monitoring.health import running_engine_stats
+from hub.monitoring.asking import Question
+from hub.monitoring.health import mlflow_problem, running_engine_stats
 from hub.monitoring.logs import PROCESSES
 from hub.processes import presence
 from registry.mlflow import outbox
@@ -43,6 +44,7 @@ class HubCollector(Collector):
         return ()  # so that registering does not read the database
 
     def collect(self) -> Iterator[Metric]:
+        asked = _database.put()
         yield from _processes()
         yield from _engine()
         yield from gauge(
@@ -51,13 +53,20 @@ class HubCollector(Collector):
             shutil.disk_usage(paths.root()).free,
         )
         yield from _backup()
+        yield from gauge("mlflow_up", "Whether MLflow answers", mlflow_problem() is None)
         try:
-            for family in (_jobs, _training, _system, _registry):
-                yield from family()
-        except DatabaseError:
-            yield from gauge("database_up", "Whether the database is reachable", 0)
-        else:
-            yield from gauge("database_up", "Whether the database is reachable", 1)
+            found = asked.get()
+        except (Error, TimeoutError):
+            found = None
+        yield from gauge("database_up", "Whether the database answers", found is not None)
+        yield from found or ()
+
+
+def _read() -> list[Metric]:
+    return [metric for family in (_jobs, _training, _system, _registry) for metric in family()]
+
+
+_database = Question(_read, limit_s=2.5)  # a scrape has five seconds, of a busy machine, too
 
 
 def _processes() -> Iterator[Metric]:

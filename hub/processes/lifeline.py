@@ -13,6 +13,7 @@ import threading
 import time
 
 VARIABLE = "HUB_PARENT_PIPE"
+_has_parent = False
 PREPARED = "HUB_PREPARED_PIPE"
 READY = b"ready"
 _GRACE_S = 6.0
@@ -23,10 +24,17 @@ def watch_parent() -> None:
     descriptor = os.environ.pop(VARIABLE, None)  # popped: grandchildren watch their own parent
     if descriptor is None:
         return
+    global _has_parent
+    _has_parent = True
     os.set_inheritable(int(descriptor), False)
     threading.Thread(
         target=_exit_after_parent, args=(int(descriptor),), name="lifeline", daemon=True
     ).start()
+
+
+def was_prepared() -> bool:
+    """Whether `up` has started this process anew, after another had prepared the database."""
+    return _has_parent and not is_to_prepare()
 
 
 def is_to_prepare() -> bool:

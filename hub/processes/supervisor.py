@@ -21,7 +21,7 @@ from http.client import HTTPConnection, HTTPException
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-from hub.config import ROOT, Config
+from hub.config import HOME, Config
 from hub.processes import lifeline, ports, presence
 from registry.storage import paths
 
@@ -184,8 +184,8 @@ class Supervisor:
             environment[lifeline.PREPARED] = str(prepares)
             inherited.append(prepares)
         child.process = subprocess.Popen(
-            [sys.executable, str(ROOT / "manage.py"), *child.command],
-            cwd=ROOT,
+            [sys.executable, str(HOME / "manage.py"), *child.command],
+            cwd=HOME,
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -219,7 +219,8 @@ class Supervisor:
             lifeline.VARIABLE: str(self._pipe[0]),
         }
         if self.config.log_format == "auto":
-            environment["HUB_LOG_FORMAT"] = "console" if sys.stderr.isatty() else "json"
+            seen = sys.stderr.isatty() and self.config.log_file is None
+            environment["HUB_LOG_FORMAT"] = "console" if seen else "json"
         return environment
 
     def _read(self, name: str, process: subprocess.Popen[str]) -> None:

@@ -20,7 +20,7 @@ from whitenoise.middleware import WhiteNoiseMiddleware  # type: ignore[import-un
 
 from hub.web import access, cors
 from hub.web.gate import Gate, GetResponse
-from hub.web.refusal import refusal
+from hub.web.refusal import refusal, refused
 from registry import audit
 from registry.errors import HubError
 from registry.web.actor import actor
@@ -92,7 +92,7 @@ class ShapeMiddleware(Gate):
         if isinstance(error, HubError) or not (known := understood(request, error)):
             return None
         log.warning("request_refused", path=request.path, exc_info=error)
-        return refusal(request, known.status, known.code, str(known))
+        return refused(request, known)
 
 
 _NUL_SENT = re.compile("%00", re.ASCII)

@@ -10,7 +10,7 @@ from typing import Any
 
 import structlog
 from django.conf import settings
-from django.db import DatabaseError
+from django.db import DatabaseError, InterfaceError
 
 from inference.gateway import metrics, unlogged
 from inference.gateway.database import in_thread
@@ -145,7 +145,7 @@ async def _log(row: InferenceRequest) -> None:
         await in_thread(row.add)()
         if unlogged.waiting():
             await in_thread(unlogged.add_waiting)()
-    except DatabaseError as error:
+    except (DatabaseError, InterfaceError) as error:
         if row.pk is None:
             await in_thread(unlogged.keep)(row, error)
 

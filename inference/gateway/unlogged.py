@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections import deque
 
 import structlog
-from django.db import DatabaseError
+from django.db import DatabaseError, InterfaceError
 from django.utils import timezone
 
 from backends.base import first_line
@@ -33,7 +33,7 @@ def lost() -> int:
     return _lost
 
 
-def keep(row: InferenceRequest, error: DatabaseError) -> None:
+def keep(row: InferenceRequest, error: DatabaseError | InterfaceError) -> None:
     """Remember a row that could not be added; the hub's log says which answer it is, and why."""
     global _lost
     row.created_at = timezone.now()

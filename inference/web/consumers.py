@@ -24,6 +24,7 @@ from inference.native.schemas import InferenceIn
 from inference.protocol import Chunk, Done
 from registry.errors import Conflict, HubError, Invalid, internal_error
 from registry.problems import problems
+from registry.web.failures import database_away
 
 log = structlog.get_logger(__name__)
 MAX_AT_ONCE = 8  # generations on one socket
@@ -124,9 +125,9 @@ class InferenceConsumer(AsyncJsonWebsocketConsumer):
         except asyncio.CancelledError:
             await self._send(request_id, {"event": "stopped"})
             raise
-        except Exception:
+        except Exception as error:
             log.exception("generation failed")
-            failed = HubError(internal_error(correlation_id))
+            failed = database_away(error) or HubError(internal_error(correlation_id))
             await self._send(request_id, bodies.failed(failed))
 
     async def _send(self, request_id: str, fields: dict[str, Any]) -> None:

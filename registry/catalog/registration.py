@@ -1,4 +1,4 @@
-"""Models made, changed and found: the MLflow experiment comes first, then the row."""
+"""Models made, changed and found. MLflow hears of them by its outbox: they need no server to answer."""
 
 from __future__ import annotations
 
@@ -25,11 +25,9 @@ def register_model(
 ) -> Model:
     """Make the model `name`, a line of fine-tunes of `base`.
 
-    Raises Invalid, Conflict when the name is taken, and Unavailable when the MLflow server does
-    not answer: then nothing was created. An experiment whose row failed is found again by its name.
+    Raises Invalid, and Conflict when the name is taken.
     """
     model = new_model(name, base, task_type, description, tags)
-    model.mlflow_experiment_id = tracking.create_experiment(name)
     save_model(model)
     return model
 
@@ -57,8 +55,7 @@ def new_model(
 
 
 def save_model(model: Model) -> None:
-    """Save a new model, whose experiment was asked for before (`tracking.create_experiment`): no
-    transaction waits for a server. Raises Conflict when its name was taken by then."""
+    """Save a new model, and have its experiment made. Raises Conflict when its name was taken by then."""
     try:
         with transaction.atomic():
             model.save(force_insert=True)

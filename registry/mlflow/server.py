@@ -1,80 +1,57 @@
-"""The few calls to an MLflow server for which a person waits, over its REST API.
+"""Whether an MLflow server answers, asked over its REST API.
 
 MLflow's own client is not used here: importing it takes seconds.
 """
 
 from __future__ import annotations
 
+import base64
+import json
 import os
-from typing import Any
-
-import httpx
-
-from registry.errors import Unavailable
-
-_LIMIT_S = 5.0
-
-
-def experiment(uri: str, name: str) -> str:
-    """The id of the experiment `name`, created if needed. Raises Unavailable."""
-    with _client(uri) as client:
-        found = _get(client, name)
-        if found is None:
-            made = _ask(client, "POST", "experiments/create", json={"name": name})
-            if made.is_success:
-                return str(made.json()["experiment_id"])
-            found = _get(client, name)  # another process was faster
-            if found is None:
-                raise _refused(made)
-        if found["lifecycle_stage"] == "deleted":
-            restored = {"experiment_id": found["experiment_id"]}
-            answer = _ask(client, "POST", "experiments/restore", json=restored)
-            if not answer.is_success:
-                raise _refused(answer)
-        return str(found["experiment_id"])
+from http import HTTPStatus
+from http.client import HTTPException
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 
 def trouble(uri: str, limit_s: float) -> str | None:
-    """None when the server is healthy, else a sentence that says what is wrong."""
+    """None when an MLflow server there answers a question to its store, else a sentence that says what is
+    wrong."""
+    asked = Request(  # noqa: S310  # the settings let http and https through
+        f"{uri.rstrip('/')}/api/2.0/mlflow/experiments/search",
+        data=b'{"max_results": 1}',
+        headers={"Content-Type": "application/json", **_credentials()},
+    )
     try:
-        httpx.get(f"{uri.rstrip('/')}/health", timeout=limit_s).raise_for_status()
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        return f"The MLflow server at {uri} does not answer ({type(error).__name__}); start it."
+        with urlopen(asked, timeout=limit_s) as answer:  # noqa: S310  # nosec B310
+            found = json.loads(answer.read())
+    except HTTPError as error:
+        return _refused(uri, error.code)
+    except (OSError, HTTPException) as error:
+        reason = getattr(error, "reason", None) or error
+        return f"The MLflow server at {uri} does not answer ({reason or type(error).__name__})."
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        return f"What answers at {uri} is not MLflow."
     return None
 
 
-def _client(uri: str) -> httpx.Client:
-    """With the credentials that MLflow's own client reads from the environment."""
-    user = os.environ.get("MLFLOW_TRACKING_USERNAME")
+def _refused(uri: str, status: int) -> str:
+    if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+        return (
+            f"The MLflow server at {uri} refuses the hub ({status}): set MLFLOW_TRACKING_USERNAME and "
+            "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN."
+        )
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return f"The MLflow server at {uri} fails ({status}); its log says why."
+    return f"What answers at {uri} is not MLflow ({status})."
+
+
+def _credentials() -> dict[str, str]:
+    """Those that MLflow's own client reads from the environment, as a header."""
+    if user := os.environ.get("MLFLOW_TRACKING_USERNAME"):
+        both = f"{user}:{os.environ.get('MLFLOW_TRACKING_PASSWORD', '')}"
+        return {"Authorization": f"Basic {base64.b64encode(both.encode()).decode()}"}
     token = os.environ.get("MLFLOW_TRACKING_TOKEN")
-    return httpx.Client(
-        base_url=f"{uri.rstrip('/')}/api/2.0/mlflow/",
-        timeout=_LIMIT_S,
-        auth=(user, os.environ.get("MLFLOW_TRACKING_PASSWORD", "")) if user else None,
-        headers={"Authorization": f"Bearer {token}"} if token and not user else None,
-    )
-
-
-def _get(client: httpx.Client, name: str) -> dict[str, Any] | None:
-    answer = _ask(client, "GET", "experiments/get-by-name", params={"experiment_name": name})
-    if answer.is_success:
-        found: dict[str, Any] = answer.json()["experiment"]
-        return found
-    if answer.status_code == httpx.codes.NOT_FOUND:
-        return None
-    raise _refused(answer)
-
-
-def _ask(client: httpx.Client, method: str, path: str, **arguments: Any) -> httpx.Response:
-    try:
-        return client.request(method, path, **arguments)
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise Unavailable(
-            f"The MLflow server does not answer ({type(error).__name__}), so nothing was created: "
-            "start it, or unset MLFLOW_TRACKING_URI to use the store in storage."
-        ) from error
-
-
-def _refused(answer: httpx.Response) -> Unavailable:
-    text = " ".join(answer.text.split())[:200]
-    return Unavailable(f"The MLflow server answered {answer.status_code}: {text}")
+    return {"Authorization": f"Bearer {token}"} if token else {}

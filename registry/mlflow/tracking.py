@@ -1,7 +1,6 @@
 """What the hub sends to MLflow, and what it reads back.
 
-An experiment on a server is created immediately (`create_experiment`). Everything else goes through the
-outbox: the functions below only insert rows, so they are fast, work within the caller's
+Everything goes through the outbox: the functions below only insert rows, so they are fast, work within the caller's
 transaction and never meet MLflow. `outbox.flush` (called by the sampler) delivers the rows, those of one
 run in order, with a back-off when MLflow does not answer; each may be delivered twice without
 harm.
@@ -183,30 +182,16 @@ def _keep(operation: str, payload: dict[str, Any], run_key: str) -> None:
     MLflowOutbox.objects.create(operation=operation, payload=payload, run_key=run_key)
 
 
-# ------------------------------------------------------------------ questions, answered directly
-
-
-def create_experiment(name: str) -> str:
-    """The id of the experiment `name` on the MLflow server, created if needed. Raises Unavailable.
-
-    Without a server it is "": the embedded store cannot be down, yet opening it takes seconds, so
-    the outbox makes the experiment (see `make_experiment`).
-    """
-    uri = settings.MLFLOW_TRACKING_URI
-    if not _is_server(uri):
-        return ""
-    from registry.mlflow import server  # httpx: half a second of every process that never asks
-
-    return server.experiment(uri, name)
-
-
 def make_experiment(model: Model) -> None:
-    """Have the outbox create the experiment of a model that has none yet."""
+    """Have the experiment of a model that has none yet created; one of its name is used again."""
     if not model.mlflow_experiment_id:
         _keep("create_experiment", {"model": model.pk}, f"model:{model.pk}")
 
 
-def history(model: Model, limit: int = 100, limit_s: float = 10.0) -> list[dict[str, Any]]:
+# ------------------------------------------------------------------ questions, answered directly
+
+
+def history(model: Model, limit: int = 100, limit_s: float = 4.0) -> list[dict[str, Any]]:
     """The newest MLflow runs of a model: run_id, name, status, started_at, ended_at, params,
     metrics (latest values; None is not a number), tags, artifact_uri.
 
@@ -230,8 +215,8 @@ def history(model: Model, limit: int = 100, limit_s: float = 10.0) -> list[dict[
 def ping(limit_s: float = 2.0) -> str | None:
     """None when MLflow answers, else a sentence that says what is wrong.
 
-    A server is asked for its `/health`; the embedded store is only checked for its folder, since
-    it cannot be down.
+    A server is asked for an experiment; the embedded store is only checked for its folder, since it
+    cannot be down.
     """
     uri = settings.MLFLOW_TRACKING_URI
     if not uri:

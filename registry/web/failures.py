@@ -8,10 +8,10 @@ import shutil
 
 from django.conf import settings
 from django.core.exceptions import RequestDataTooBig
-from django.db import DatabaseError, DataError
+from django.db import DatabaseError, DataError, InterfaceError, OperationalError, connection
 from django.http import HttpRequest
 
-from registry.errors import DiskFull, HubError, Invalid, TooLarge
+from registry.errors import DiskFull, HubError, Invalid, TooLarge, Unavailable
 from registry.storage import paths
 from registry.storage.sizes import human
 
@@ -21,6 +21,8 @@ _DATABASE_FULL = (
     "No space left on device",  # PostgreSQL
     "could not extend file",
 )
+# Of SQLite, whose other operational errors ("no such table") are the hub's own.
+_AWAY = ("database is locked", "unable to open database file", "disk I/O error")
 
 
 def understood(request: HttpRequest, error: BaseException) -> HubError | None:
@@ -31,9 +33,20 @@ def understood(request: HttpRequest, error: BaseException) -> HubError | None:
         return too_large(request)
     if is_full(error):
         return DiskFull(_full(request))
+    if away := database_away(error):
+        return away
     if isinstance(error, OverflowError | DataError):
         return Invalid("A number or a text in the request is larger than the hub can keep.")
     return None
+
+
+def database_away(error: BaseException) -> Unavailable | None:
+    """What to tell the client when the database is stopped, stalled or too busy, else None."""
+    if not isinstance(error, OperationalError | InterfaceError):
+        return None
+    if connection.vendor == "sqlite" and not any(text in str(error) for text in _AWAY):
+        return None
+    return Unavailable("The database is not answering at the moment. Try again in a few seconds.")
 
 
 def too_large(request: HttpRequest) -> TooLarge:

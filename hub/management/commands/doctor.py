@@ -10,6 +10,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from rich.console import Console
 
+from hub.config import PROGRAM
 from hub.monitoring.doctor import Finding, examine
 from hub.monitoring.logs import PROCESSES
 from hub.processes import presence
@@ -86,9 +87,11 @@ class Command(BaseCommand):
             "warning": self.style.WARNING("!"),
             "failed": self.style.ERROR("✗"),
         }
-        self.stdout.write(f"{signs[finding.state]} {finding.name:<10} {finding.found}")
+        self.stdout.write(
+            f"{signs[finding.state]} {finding.name:<10} {finding.found.replace('manage.py', PROGRAM)}"
+        )
         if finding.state != "ok" and finding.fix:
-            self.stdout.write(f"  {'':<10} → {finding.fix}")
+            self.stdout.write(f"  {'':<10} → {finding.fix.replace('manage.py', PROGRAM)}")
 
 
 def _check_place(file: Path) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import structlog
 import uvicorn
 from django.core.management.base import BaseCommand, CommandError
-from django.db import connection
+from django.db import OperationalError, connection
 
 from hub.config import config
 from hub.management.failures import in_words
@@ -32,10 +32,10 @@ class Command(BaseCommand):
     help = "Serve pages, API, streams and metrics."
 
     def handle(self, *args: Any, **options: Any) -> None:
-        _pool()
         _freeze()
         if problem := _problem():
             raise CommandError(problem)
+        _pool()
         settings = uvicorn.Config(
             "hub.asgi:application",
             host=config.host,
@@ -91,23 +91,26 @@ def _problem() -> str | None:
         try:
             problem = preparation.prepare(config)
         except Exception as error:
-            if (problem := in_words(error)) is None:
+            if (problem := in_words(error, "migrate")) is None:
                 raise
         lifeline.report(problem)
         return problem
     try:
         return exposure.problem(config) or belonging.problem()
+    except OperationalError as error:
+        if not lifeline.was_prepared():
+            raise
+        log.warning(
+            "database_away", reason=str(error)
+        )  # probes and clients are told by pages and APIs
+        return None
     finally:
         connection.close()
 
 
 def _pool() -> None:
-    """Keep PostgreSQL connections between requests. Each request runs in its own thread, so Django
-    would open a connection for each, and a new connection plans slowly (8 ms a page, 2026-11-24).
-    The maximum is PostgreSQL's default limit minus the other processes' connections, since a stream
-    may hold its connection until it ends."""
-    if connection.vendor == "postgresql":
-        connection.settings_dict["OPTIONS"]["pool"] = {"min_size": 2, "max_size": 80}
+    if keep := getattr(connection, "keep_connections", None):  # PostgreSQL's
+        keep()
 
 
 def _freeze() -> None:

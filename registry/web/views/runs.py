@@ -13,7 +13,7 @@ from registry.models import Model
 from registry.web.htmx import HtmxRequest
 
 SHOWN = 20
-LIMIT_S = 5.0
+LIMIT_S = 4.0
 
 
 @require_GET

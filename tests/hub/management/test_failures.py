@@ -7,10 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from django.db.utils import OperationalError
+from django.db.utils import OperationalError, ProgrammingError
 
 from hub.config import ROOT, config
 from hub.management.failures import in_words
+from hub.processes import preparation
 from tests.running import hub_environment
 
 pytestmark = pytest.mark.any_database
@@ -45,6 +46,24 @@ def test_storage_that_cannot_be_made_is_told_in_a_sentence(tmp_path: Path) -> No
     assert line.startswith(f"The storage folder {tmp_path}/file/storage cannot be used (Not a dir")
 
 
+def test_a_command_that_comes_before_the_tables_says_what_comes_first(tmp_path: Path) -> None:
+    for arguments in (("list_models",), ("run_background",)):
+        done = run(tmp_path, *arguments)
+        assert done.returncode == 1
+        [line] = done.stderr.splitlines()
+        assert line.startswith("The database lacks tables or columns of this release: run `manage")
+
+
+def test_a_missing_table_of_a_prepared_database_is_a_bug(monkeypatch: pytest.MonkeyPatch) -> None:
+    lost = ProgrammingError('relation "registry_model" does not exist')
+    monkeypatch.setattr(preparation, "missing", set)
+    assert in_words(lost) is None
+    monkeypatch.setattr(preparation, "missing", lambda: {("registry", "0001_initial")})
+    assert "manage.py migrate" in str(in_words(lost))
+    assert in_words(lost, "migrate") is None
+    assert in_words(ProgrammingError("syntax error")) is None
+
+
 @pytest.mark.parametrize(
     "error",
     [
@@ -54,7 +73,8 @@ def test_storage_that_cannot_be_made_is_told_in_a_sentence(tmp_path: Path) -> No
         ValueError("no"),
     ],
 )
-def test_what_is_a_bug_stays_one(error: Exception) -> None:
+def test_what_is_a_bug_stays_one(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preparation, "missing", set)
     assert in_words(error) is None
 
 

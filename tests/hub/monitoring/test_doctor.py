@@ -12,6 +12,7 @@ from django.core.management import call_command
 
 from hub.config import config
 from hub.monitoring import doctor
+from hub.processes import presence
 
 
 @pytest.fixture
@@ -66,3 +67,13 @@ def test_a_check_that_breaks_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> No
     findings = {finding.name: finding for finding in doctor.examine()}
     assert findings["Device"].state == "failed"
     assert "no driver" in findings["Device"].found
+
+
+@pytest.mark.django_db
+def test_an_engine_that_runs_and_is_silent_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(presence, "pid", lambda name: 1)
+    monkeypatch.setattr(doctor, "running_engine_stats", lambda: None)
+    *_, last = doctor._processes()
+    assert (last.name, last.state) == ("Engine", "failed")
+    monkeypatch.setattr(doctor, "running_engine_stats", dict)
+    assert [finding.name for finding in doctor._processes()] == ["Processes"]

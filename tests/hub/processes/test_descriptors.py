@@ -35,7 +35,7 @@ def test_500_streams_hold_where_256_files_are_the_limit() -> None:
 
 def test_the_command_line_raises_the_limit_for_every_process() -> None:
     code = (
-        "import resource, runpy, sys; sys.argv = ['manage.py', 'help'];"
+        "import resource, runpy, sys; sys.argv = ['manage.py', 'check'];"
         "hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1];"
         "resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard));"
         "import django.core.management as m; m.execute_from_command_line = lambda argv: None;"

@@ -13,7 +13,7 @@ from django.db.migrations.recorder import MigrationRecorder
 
 from hub.config import load
 from hub.management.commands import run_web
-from hub.processes import belonging, preparation, supervisor
+from hub.processes import belonging, exposure, lifeline, preparation, supervisor
 from hub.processes.supervisor import CannotStart, Supervisor
 from tests.running import wait_until
 
@@ -96,7 +96,7 @@ pathlib.Path(sys.argv[1]).touch()
 def start(folder: Path, said: bytes, monkeypatch: pytest.MonkeyPatch) -> Supervisor:
     """`up` with scripts in place of its processes; the first of them says `said`."""
     (folder / "manage.py").write_text(CHILD.format(said=said))
-    monkeypatch.setattr(supervisor, "ROOT", folder)
+    monkeypatch.setattr(supervisor, "HOME", folder)
     monkeypatch.setattr(supervisor, "check_port", lambda *_: None)
     monkeypatch.setattr(supervisor, "STOP_S", 1.0)
     hub = Supervisor(load(drain_s=0), lambda name, line: None)
@@ -129,3 +129,18 @@ def test_the_queue_and_the_sampler_start_once_the_database_is_prepared(
         )
     finally:
         hub.stop()
+
+
+def test_a_web_process_that_up_starts_again_serves_while_the_database_is_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def away() -> None:
+        raise OperationalError("connection failed: refused")
+
+    monkeypatch.setattr(belonging, "problem", away)
+    monkeypatch.setattr(exposure, "problem", lambda config: None)
+    monkeypatch.delenv(lifeline.PREPARED, raising=False)
+    with pytest.raises(OperationalError):
+        run_web._problem()
+    monkeypatch.setattr(lifeline, "_has_parent", True)
+    assert run_web._problem() is None

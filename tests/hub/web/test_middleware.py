@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import OperationalError
 from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.test import AsyncClient, Client
 from django.urls import include, path
@@ -147,6 +148,21 @@ class TestTokens:
         answer = client.get(url, headers={"Authorization": text} if text else {})
         assert answer.status_code == 401
         assert answer["WWW-Authenticate"] == "Bearer"
+
+    def test_beyond_it_a_scrape_goes_on_while_the_database_is_away(
+        self, client: Client, beyond_loopback: None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        headers, unknown = bearer(ApiToken.Scope.INFERENCE), bearer(ApiToken.Scope.MANAGE)
+        assert client.get("/metrics", headers=headers).status_code == 200
+
+        def away(*_: object) -> None:
+            raise OperationalError("database is locked")
+
+        monkeypatch.setattr(ApiToken, "authenticate", away)
+        assert client.get("/metrics", headers=headers).status_code == 200
+        client.raise_request_exception = False
+        assert client.get("/metrics", headers=unknown).status_code == 503
+        assert client.get("/v1/echo", headers=headers).status_code == 503
 
     def test_beyond_it_anthropics_header_carries_it(
         self, client: Client, beyond_loopback: None

@@ -89,7 +89,7 @@ async def test_a_page_has_its_thread_and_closes_its_connection_there(started: li
     connection_created.connect(note)
     request_finished.connect(end)
     try:
-        await ask("/health")
+        await ask("/models/")
     finally:
         connection_created.disconnect(note)
         request_finished.disconnect(end)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from django.db import connection
 
 from registry.catalog.registration import register_model
-from registry.errors import Conflict, Invalid, Unavailable
+from registry.errors import Conflict, Invalid
 from registry.mlflow import outbox, tracking
 from registry.models import MLflowOutbox, Model
 from tests.registry.build import make_base, make_version
@@ -55,19 +56,48 @@ def test_a_taken_name_is_a_conflict_whatever_its_case() -> None:
     assert Model.objects.count() == 1
 
 
-def test_nothing_is_half_made_when_the_server_is_down(settings: Any) -> None:
+def test_a_model_is_registered_while_the_server_is_down(settings: Any) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         settings.MLFLOW_TRACKING_URI = f"http://127.0.0.1:{unused.getsockname()[1]}"
-    base = make_base()
-    with pytest.raises(Unavailable, match="nothing was created") as caught:
-        register_model("cal", base)
-    assert caught.value.status == 503
-    assert not Model.objects.exists()
-    assert not MLflowOutbox.objects.exists()
+    model = register_model("cal", make_base())
+    assert model.mlflow_experiment_id == ""
+    waiting = MLflowOutbox.objects.get()
+    assert (waiting.operation, waiting.payload) == ("create_experiment", {"model": model.pk})
     told = tracking.ping()
     assert told is not None
-    assert "does not answer" in told
+    assert "does not answer ([Errno" in told
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", None),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK", "is not MLflow."),
+        (b"HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n", "is not MLflow (404)"),
+        (b"HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n", "refuses the hub (403): set MLFLOW_"),
+        (b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n", "fails (500)"),
+        (b"SSH-2.0-OpenSSH_9.9\r\n", "does not answer ("),
+        (b"", "does not answer ("),  # it listens and is silent, as a stopped process does
+    ],
+)
+def test_a_server_is_asked_what_only_mlflow_knows(
+    settings: Any, answer: bytes, told: str | None
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        settings.MLFLOW_TRACKING_URI = f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+        def serve() -> None:
+            caller, _ = listener.accept()
+            with caller:
+                while not caller.recv(1 << 16).endswith(b"}"):
+                    pass
+                caller.sendall(answer)
+
+        if answer:
+            threading.Thread(target=serve, daemon=True).start()
+        found = tracking.ping(limit_s=0.3 if not answer else 5)
+    assert (found is None) if told is None else (told in found)
 
 
 def test_the_embedded_store_is_never_down() -> None:
@@ -88,18 +118,17 @@ def server(tmp_path_factory: pytest.TempPathFactory, mlflow_process: None) -> It
 
 
 @pytest.mark.usefixtures("mlflow_process")
-def test_a_server_gets_experiments_at_once_and_runs_by_the_outbox(
+def test_a_server_gets_experiments_and_runs_by_the_outbox(
     server: str, settings: Any, storage: Path
 ) -> None:
     settings.MLFLOW_TRACKING_URI = server
     assert tracking.ping() is None
     model = register_model("cal", make_base())
-    assert model.mlflow_experiment_id
-    assert not MLflowOutbox.objects.exists()
     version = make_version(model)
     tracking.start_run(1, version)
     tracking.finish_run(1, "completed", storage / version.artifact_path)
-    assert outbox.flush() == 5
+    assert outbox.flush() == 6
+    model.refresh_from_db()
     (run,) = tracking.history(model, limit_s=60)
     assert run["status"] == "FINISHED"
     artifacts = httpx.get(
@@ -109,13 +138,20 @@ def test_a_server_gets_experiments_at_once_and_runs_by_the_outbox(
     assert "adapter/adapters.safetensors" in {file["path"] for file in artifacts["files"]}
 
 
+@pytest.mark.usefixtures("mlflow_process")
 def test_an_experiment_of_that_name_is_used_again_even_after_its_deletion(
     server: str, settings: Any
 ) -> None:
     settings.MLFLOW_TRACKING_URI = server
-    first = tracking.create_experiment("again")
-    assert tracking.create_experiment("again") == first
+    model = register_model("again", make_base())
+    assert outbox.flush() == 1
+    model.refresh_from_db()
+    first = model.mlflow_experiment_id
     httpx.post(
         f"{server}/api/2.0/mlflow/experiments/delete", json={"experiment_id": first}
     ).raise_for_status()
-    assert tracking.create_experiment("again") == first
+    outbox.try_again(MLflowOutbox.objects.all())
+    MLflowOutbox.objects.update(done_at=None)
+    assert outbox.flush() == 1
+    model.refresh_from_db()
+    assert model.mlflow_experiment_id == first

@@ -17,6 +17,7 @@ from django.db import connection
 from django.test import Client
 from django.utils import timezone
 
+from hub.monitoring import health
 from registry.maintenance.removal import remove_model
 from registry.mlflow import outbox, values
 from registry.models import MLflowOutbox, Model, ModelVersion
@@ -56,6 +57,7 @@ def line(server: Server, settings: Any) -> Iterator[Line]:
 
 
 STEPS = {
+    "create_experiment",
     "start_run",
     "log_input",
     "log_metrics",
@@ -150,7 +152,9 @@ def test_every_request_of_a_training_may_be_the_last(line: Line, server: Server,
             if not line.cuts:
                 break
             cuts += 1
-            assert entry.done_at is None, (entry.operation, skip)
+            # Whoever asks for an experiment looks for it again when its making failed.
+            found = (cut, entry.operation) == ("after", "create_experiment")
+            assert found or entry.done_at is None, (entry.operation, skip)
             if not server.is_running:
                 server.start()
         assert entry.done_at is not None, (entry.operation, entry.last_error)
@@ -160,26 +164,6 @@ def test_every_request_of_a_training_may_be_the_last(line: Line, server: Server,
     line.arm("", 0)
     deliver_all()
     check(server, version)
-
-
-@pytest.mark.parametrize("skip", [0, 1])
-@pytest.mark.parametrize("cut", ["before", "after", "killed"])
-def test_a_registration_that_is_cut_leaves_nothing_and_can_be_repeated(
-    line: Line, server: Server, cut: Cut, skip: int
-) -> None:
-    make_base("tiny")
-    name = a_name()
-    line.arm(cut, skip)
-    answer = register(Client(), name)
-    assert (answer.status_code, line.cuts) == (503, 1)
-    assert "MLflow server does not answer" in answer.content.decode()
-    assert not Model.objects.exists()
-    assert not MLflowOutbox.objects.exists()
-    if cut == "killed":
-        assert not server.is_running
-        server.start()
-    assert register(Client(), name).status_code == 201
-    assert Model.objects.get().mlflow_experiment_id
 
 
 @pytest.mark.parametrize("cut", ["before", "after"])
@@ -221,12 +205,11 @@ def test_a_model_is_deleted_and_registered_anew_while_mlflow_is_dead(
     try:
         assert Client().delete(f"/api/models/{old.model_id}?force={name}").status_code == 200
         outbox.flush()
-        assert register(Client(), name).status_code == 503
         assert outbox.waiting().get().operation == "retire"
+        # Registered before MLflow is told: the model gets the old experiment, and only that.
+        assert register(Client(), name).status_code == 201
     finally:
         server.start()
-    # Registered before MLflow is told: the model gets the old experiment, and only that.
-    assert register(Client(), name).status_code == 201
     new = train(name)
     deliver_all()
     check(server, new)
@@ -257,15 +240,19 @@ def test_a_killed_server_stalls_no_training_and_loses_nothing(line: Line, server
     make_base("tiny")
     name, other = a_name(), a_name()
     assert register(Client(), name).status_code == 201
+    deliver_all()
     server.kill()
     try:
-        assert register(Client(), other).status_code == 503
-        assert not Model.objects.filter(name=other).exists()
+        assert register(Client(), other).status_code == 201
+        waits = health.parts()["mlflow"]
+        assert waits.status == "warning"
+        assert waits.reason.startswith("1 update waiting for MLflow, the oldest since")
+        assert "does not answer" in waits.reason
         began = time.monotonic()
         version = train(name)
         assert time.monotonic() - began < 30
         assert outbox.flush() == 0
-        assert outbox.waiting().get(operation="start_run").attempts == 1
+        assert outbox.waiting().order_by("pk").first().attempts == 1
         page = Client().get(f"/models/{version.model_id}/runs/", headers={"HX-Request": "true"})
         assert "MLflow is not responding" in page.content.decode()
         assert Client().get(f"/api/models/{version.model_id}/history").status_code == 503
@@ -276,8 +263,8 @@ def test_a_killed_server_stalls_no_training_and_loses_nothing(line: Line, server
     server.kill()
     outbox.flush(3)
     server.start()
-    assert register(Client(), other).status_code == 201
     deliver_all()
+    assert Model.objects.get(name=other).mlflow_experiment_id
     check(server, version)
     page = Client().get(f"/models/{version.model_id}/runs/")
     assert f"{name}@0.1.0" in page.content.decode()
