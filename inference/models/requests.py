@@ -89,6 +89,9 @@ class InferenceRequest(models.Model):
 
     request_id = models.CharField(max_length=64, unique=True)
     correlation_id = models.CharField(max_length=64, blank=True)
+    trace_id = models.CharField(  # noqa: DJ001  # without a default SQLite adds it without a copy
+        max_length=32, null=True, help_text="Where traces are sent"
+    )
     api = models.CharField(max_length=10, choices=Api)
     status = models.CharField(max_length=10, choices=Status)
     requested_model = models.CharField(max_length=250)

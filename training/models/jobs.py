@@ -119,6 +119,9 @@ class TrainingJob(Progressing):
         null=True, editable=False, help_text="Before it was halved because memory ran out"
     )
     correlation_id = models.CharField(max_length=64, blank=True, editable=False)
+    traceparent = models.CharField(
+        max_length=55, blank=True, editable=False, help_text="Of the request that queued it (W3C)"
+    )
     version_number = models.CharField(
         max_length=20,
         blank=True,
@@ -167,6 +170,7 @@ class TrainingJob(Progressing):
             models.Index(fields=["status", "-created_at", "-id"], name="job_newest_of_status"),
             models.Index(fields=["model", "-created_at", "-id"], name="job_newest_of_model"),
             models.Index(fields=["correlation_id"], name="job_correlation"),
+            models.Index(fields=["completed_at"], name="job_ended"),
         ]
 
     def __str__(self) -> str:
