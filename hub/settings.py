@@ -187,6 +187,7 @@ SILENCED_SYSTEM_CHECKS = [
 ]
 
 LOG_PROMPTS = config.log_prompts
+TRACE_URL = config.trace_url
 MAX_QUEUE = config.max_queue
 UNKNOWN_PARAMETERS = config.unknown_parameters
 REQUEST_DEADLINE_S = config.request_deadline_s

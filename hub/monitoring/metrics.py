@@ -19,6 +19,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 
 from hub.models import SystemSample
+from hub.monitoring import ended, usage
 from hub.monitoring.health import running_engine_stats
 from hub.monitoring.logs import PROCESSES
 from hub.processes import presence
@@ -42,6 +43,7 @@ class HubCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         yield from _processes()
+        yield from usage.metrics()
         yield from _engine()
         yield from gauge(
             "disk_free_bytes",
@@ -49,7 +51,7 @@ class HubCollector(Collector):
             shutil.disk_usage(paths.root()).free,
         )
         try:
-            for family in (_jobs, _training, _system, _registry):
+            for family in (_jobs, ended.metrics, _training, _system, _registry):
                 yield from family()
         except DatabaseError:
             yield from gauge("database_up", "Whether the database is reachable", 0)
@@ -155,6 +157,8 @@ def _registry() -> Iterator[Metric]:
     )
 
 
+# When each series was made: half as many lines again, and nobody asks.
+prometheus_client.disable_created_metrics()
 prometheus_client.REGISTRY.register(HubCollector())
 
 

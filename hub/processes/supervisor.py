@@ -22,7 +22,7 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 from hub.config import ROOT, Config
-from hub.processes import lifeline, ports, presence
+from hub.processes import lifeline, ports, presence, restarts
 from registry.storage import paths
 
 STOP_S = 3.0  # from the end of the engine's drain to SIGKILL; by default `up` exits within 10 s
@@ -105,6 +105,7 @@ class Supervisor:
             if self.config.ollama_port is not None:
                 check_port(self.config.host, self.config.ollama_port, "HUB_OLLAMA_PORT")
             self._pipe = os.pipe()
+            self._count_restarts()
             self._start_children()
             self._watcher = threading.Thread(target=self._watch, name="watcher", daemon=True)
             self._watcher.start()
@@ -246,8 +247,12 @@ class Supervisor:
         self.output("up", f"{child.name} {how}; restarting in {child.backoff_s:g} s.")
         child.process = None
         child.restarts += 1
+        self._count_restarts()
         child.start_at = time.monotonic() + child.backoff_s
         child.backoff_s = min(child.backoff_s * 2, BACKOFF_S[1])
+
+    def _count_restarts(self) -> None:
+        restarts.write({child.name: child.restarts for child in self.children})
 
 
 def check_port(host: str, port: int, setting: str = "HUB_PORT") -> None:

@@ -17,6 +17,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from backends.base import TrainingConfig
+from registry import traces
 from registry.models import BaseModel, Dataset, Model, ModelVersion
 from registry.names import SEMVER_PATTERN, validate_semver
 from training.models.progress import Progressing
@@ -178,6 +179,11 @@ class TrainingJob(Progressing):
 
     def get_absolute_url(self) -> str:
         return reverse("job", args=[self.pk])
+
+    @property
+    def trace_url(self) -> str:
+        """Where its trace is shown; empty when it has none, or nobody said where."""
+        return traces.url(traces.trace_id(self.traceparent))
 
     @property
     def training_config(self) -> TrainingConfig:

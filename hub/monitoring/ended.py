@@ -1,0 +1,126 @@
+"""What ended since this process started: jobs, their phases and background tasks, out of their rows.
+
+They end in other processes, and the database is where these meet: each scrape counts the rows that have
+ended since the one before, so that nothing is missed that began and ended between two scrapes.
+"""
+
+from __future__ import annotations
+
+import datetime
+import threading
+from collections.abc import Iterator
+
+from django.db.models import Q, QuerySet
+from django.utils import timezone
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.metrics_core import Metric
+
+from inference.models import ClientCheck, Replay
+from registry.models import BaseImport, BundleImport, DatasetTask, ExportTask
+from registry.models.work import Work
+from training.models import TrainingJob
+
+_KINDS: tuple[type[Work], ...] = (
+    *(BaseImport, BundleImport, DatasetTask, ExportTask),
+    *(ClientCheck, Replay),
+)
+_OVERLAP = datetime.timedelta(minutes=2)
+"""A row's transaction may end so much later than the moment that it was marked with."""
+_OUTCOMES = ("completed", "failed", "cancelled")
+
+_registry = CollectorRegistry()
+JOBS = Histogram(
+    "hub_job_duration_seconds",
+    "From a job's first start to its end",
+    ["outcome"],
+    buckets=(10, 30, 60, 300, 900, 1800, 3600, 3 * 3600, 6 * 3600, 12 * 3600, 24 * 3600),
+    registry=_registry,
+)
+PHASES = Histogram(
+    "hub_job_phase_duration_seconds",
+    "Time that an ended job spent in each phase, all attempts together",
+    ["phase"],
+    buckets=(1, 5, 15, 60, 300, 900, 3600, 6 * 3600, 24 * 3600),
+    registry=_registry,
+)
+STEPS = Counter("hub_training_steps", "Training steps of all jobs", registry=_registry)
+TASKS = Histogram(
+    "hub_task_duration_seconds",
+    "From the start of a background task to its end",
+    ["task", "outcome"],
+    buckets=(1, 10, 60, 300, 1800, 7200),
+    registry=_registry,
+)
+
+
+class Harvest[Row: (TrainingJob, Work)]:
+    """Gives each row once, when `moment`, the column of its end, has been written."""
+
+    def __init__(self, moment: str) -> None:
+        self._moment = moment
+        self._began = self._newest = timezone.now()
+        self._given: set[tuple[int, datetime.datetime]] = set()
+
+    def new(self, rows: QuerySet[Row]) -> list[Row]:
+        floor = max(self._began, self._newest - _OVERLAP)
+        found: list[Row] = []
+        for row in rows.filter(**{f"{self._moment}__gt": floor}):
+            key = (row.pk, getattr(row, self._moment))
+            if key not in self._given:
+                self._given.add(key)
+                self._newest = max(self._newest, key[1])
+                found.append(row)
+        self._given = {key for key in self._given if key[1] > floor}
+        return found
+
+
+class Steps:
+    """How many steps the running and ended jobs have done since the last look."""
+
+    def __init__(self) -> None:
+        self._began = timezone.now()
+        self._done: dict[int, int] = {}
+
+    def new(self, job: TrainingJob) -> int:
+        # Of a job that was under way when this process started only what follows counts.
+        known = 0 if job.started_at and job.started_at > self._began else job.iteration
+        before = self._done.get(job.pk, known)
+        self._done[job.pk] = job.iteration
+        return max(0, job.iteration - before)  # less after a crash: from its checkpoint
+
+
+_jobs: Harvest[TrainingJob] = Harvest("completed_at")
+_tasks: dict[type[Work], Harvest[Work]] = {kind: Harvest("heartbeat_at") for kind in _KINDS}
+_steps = Steps()
+_one_at_a_time = threading.Lock()
+for _outcome in _OUTCOMES:  # from the start, so that the first of each is an increase
+    JOBS.labels(_outcome)
+for _kind in _KINDS:
+    for _outcome in (Work.Status.COMPLETED, Work.Status.FAILED):
+        TASKS.labels(_kind.label, _outcome.value)
+
+
+def metrics() -> Iterator[Metric]:
+    """Raises DatabaseError."""
+    with _one_at_a_time:
+        _harvest()
+    yield from _registry.collect()
+
+
+def _harvest() -> None:
+    columns = ("status", "iteration", "phases", "created_at", "started_at", "completed_at")
+    jobs = TrainingJob.objects.order_by().only(*columns)
+    for job in jobs.running():
+        STEPS.inc(_steps.new(job))
+    for job in _jobs.new(jobs):
+        STEPS.inc(_steps.new(job))
+        assert job.completed_at is not None
+        lasted = job.completed_at - (job.started_at or job.completed_at)
+        JOBS.labels(job.status).observe(lasted.total_seconds())
+        for phase, seconds in job.phases.items():
+            PHASES.labels(phase).observe(seconds)
+    for kind, harvest in _tasks.items():
+        over = kind._default_manager.order_by().filter(~Q(status=Work.Status.RUNNING))
+        for row in harvest.new(over.only("status", "created_at", "heartbeat_at")):
+            lasted = row.heartbeat_at - row.created_at
+            TASKS.labels(kind.label, row.status).observe(max(0.0, lasted.total_seconds()))
