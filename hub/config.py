@@ -186,7 +186,7 @@ class Config(BaseSettings):
     sample_every_s: Annotated[
         float, Field(ge=0.1, description="Seconds between system samples")
     ] = 5.0
-    sample_retention_days: Annotated[int, Field(ge=1)] = 14
+    sample_retention_days: Annotated[int, Field(ge=1)] = 365
     trace_url: Annotated[
         str,
         Field(description="Where a trace is shown, with {trace_id} in its place; empty: no links"),

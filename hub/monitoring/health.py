@@ -20,6 +20,7 @@ from django.views.decorators.http import require_safe
 
 from hub.config import config
 from hub.models import SystemSample
+from hub.monitoring.samples import WRITE_EVERY_S
 from hub.processes import presence
 from inference.gateway.client import engine_stats
 from registry.errors import HubError
@@ -97,7 +98,7 @@ def _sampler(database: Part) -> Part:
     if part.status == "failed" or database.status == "failed":
         return part
     newest = SystemSample.objects.values_list("created_at", flat=True).first()
-    late = datetime.timedelta(seconds=3 * config.sample_every_s + 10)
+    late = datetime.timedelta(seconds=3 * config.sample_every_s + WRITE_EVERY_S + 10)
     if newest and timezone.now() - newest > late:
         return Part("warning", f"No new samples since {newest:%H:%M:%S} UTC.")
     return part

@@ -18,8 +18,7 @@ from django.views.decorators.http import require_safe
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from hub.models import SystemSample
-from hub.monitoring import ended, usage
+from hub.monitoring import ended, samples, usage
 from hub.monitoring.health import running_engine_stats
 from hub.monitoring.logs import PROCESSES
 from hub.processes import presence
@@ -123,7 +122,7 @@ def _training() -> Iterator[Metric]:
 
 
 def _system() -> Iterator[Metric]:
-    sample = SystemSample.objects.first()
+    sample = samples.newest()
     if sample is None:
         return
     for name, text in (

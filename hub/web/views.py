@@ -11,8 +11,8 @@ from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.http import require_GET
 
-from hub.models import SystemSample
 from hub.monitoring import health
+from hub.monitoring import samples as monitoring_samples
 from hub.monitoring.logs import PROCESSES
 from hub.processes import presence
 from inference.loaded import loaded_models
@@ -41,7 +41,7 @@ def dashboard(request: HtmxRequest) -> HttpResponse:
         "last_job": None if running else _last_job(),
         "requests": InferenceRequest.objects.with_names()[:6],
         "health": health.parts(),
-        "sample": SystemSample.objects.first(),
+        "sample": monitoring_samples.newest(),
     }
     if not request.htmx:
         context["steps"] = _first_steps()
@@ -79,7 +79,7 @@ def system(request: HtmxRequest) -> HttpResponse:
         "engine": engine,
         "loaded": loaded_models(engine) if engine else [],
         "processes": [(name, presence.pid(name)) for name in PROCESSES],
-        "sample": SystemSample.objects.first(),
+        "sample": monitoring_samples.newest(),
         "database": settings.DATABASES["default"]["ENGINE"].rpartition(".")[2],
         "outbox": outbox.waiting().count(),
         "refused": outbox.given_up().count(),
@@ -96,18 +96,14 @@ def samples(request: HttpRequest) -> JsonResponse:
     asked = whole(request.GET.get("minutes", ""))
     minutes = 30 if asked is None else min(asked, 24 * 60)
     since = timezone.now() - datetime.timedelta(minutes=minutes)
-    rows = list(
-        SystemSample.objects.filter(created_at__gt=since)
-        .order_by("created_at")
-        .values_list(
-            "created_at",
-            "cpu_percent",
-            "gpu_percent",
-            "memory_used_bytes",
-            "engine_memory_bytes",
-            "training_memory_bytes",
-            "memory_total_bytes",
-        )
+    rows = monitoring_samples.since(
+        since,
+        "cpu_percent",
+        "gpu_percent",
+        "memory_used_bytes",
+        "engine_memory_bytes",
+        "training_memory_bytes",
+        "memory_total_bytes",
     )
     kept = rows[:: -(-len(rows) // MAX_SAMPLES) or 1]
     columns = list(zip(*kept, strict=True)) or [()] * 7

@@ -67,7 +67,7 @@ def test_a_job_counts_once_with_its_outcome_its_phases_and_its_steps(since_now: 
 @pytest.mark.django_db
 def test_a_running_jobs_steps_are_counted_as_they_come(since_now: None) -> None:
     job = make_job()
-    first = dict(status="running", lease="00000000-0000-0000-0000-000000000001")
+    first = {"status": "running", "lease": "00000000-0000-0000-0000-000000000001"}
     TrainingJob.objects.filter(pk=job.pk).update(**first, iteration=5, started_at=timezone.now())
     before = value(ended.metrics(), "hub_training_steps_total")
     TrainingJob.objects.filter(pk=job.pk).update(iteration=12)
