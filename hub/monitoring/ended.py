@@ -20,7 +20,7 @@ from registry.models import BaseImport, BundleImport, DatasetTask, ExportTask
 from registry.models.work import Work
 from training.models import TrainingJob
 
-_KINDS: tuple[type[Work], ...] = (
+KINDS: tuple[type[Work], ...] = (
     *(BaseImport, BundleImport, DatasetTask, ExportTask),
     *(ClientCheck, Replay),
 )
@@ -90,12 +90,12 @@ class Steps:
 
 
 _jobs: Harvest[TrainingJob] = Harvest("completed_at")
-_tasks: dict[type[Work], Harvest[Work]] = {kind: Harvest("heartbeat_at") for kind in _KINDS}
+_tasks: dict[type[Work], Harvest[Work]] = {kind: Harvest("heartbeat_at") for kind in KINDS}
 _steps = Steps()
 _one_at_a_time = threading.Lock()
 for _outcome in _OUTCOMES:  # from the start, so that the first of each is an increase
     JOBS.labels(_outcome)
-for _kind in _KINDS:
+for _kind in KINDS:
     for _outcome in (Work.Status.COMPLETED, Work.Status.FAILED):
         TASKS.labels(_kind.label, _outcome.value)
 

@@ -74,6 +74,7 @@ def _engine() -> Iterator[Metric]:
     yield from gauge("memory_budget_bytes", "Memory budget of MLX", stats["budget_bytes"])
     yield from gauge("engine_running_rows", "Requests in the batch", stats["running"])
     yield from gauge("engine_waiting", "Waiting requests", stats["waiting"])
+    yield from gauge("engine_max_queue", "Requests that may wait", stats["max_queue"])
     yield from gauge("engine_models", "Base models in memory", len(stats["models"]))
     yield CounterMetricFamily(
         "hub_engine_tokens", "Tokens generated", value=stats["tokens_generated"]
@@ -96,9 +97,14 @@ def _engine() -> Iterator[Metric]:
 
 
 def _jobs() -> Iterator[Metric]:
-    family = GaugeMetricFamily("hub_jobs", "Training jobs by status", labels=["status"])
+    family = GaugeMetricFamily(
+        "hub_jobs", "Training jobs by status; paused ones are not queued", labels=["status"]
+    )
     counts = dict(TrainingJob.objects.order_by().values_list("status").annotate(count=Count("pk")))
-    for status in TrainingJob.Status.values:
+    waiting = TrainingJob.objects.filter(status=TrainingJob.Status.QUEUED)
+    counts["paused"] = paused = waiting.filter(paused=True).count()
+    counts["queued"] = counts.get("queued", 0) - paused
+    for status in (*TrainingJob.Status.values, "paused"):
         family.add_metric([status], counts.get(status, 0))
     yield family
 

@@ -57,7 +57,7 @@ def metrics() -> Iterator[Metric]:
         "How often `up` has started a process again since it started itself",
         labels=["process"],
     )
-    for name, count in restarts.read().items():
+    for name, count in restarts.counts().items():
         again.add_metric([name], count)
     yield again
 

@@ -13,6 +13,7 @@ from django.views.decorators.http import require_GET
 
 from hub.monitoring import health
 from hub.monitoring import samples as monitoring_samples
+from hub.monitoring.firing import firing
 from hub.monitoring.logs import PROCESSES
 from hub.processes import presence
 from inference.loaded import loaded_models
@@ -31,7 +32,9 @@ MAX_SAMPLES = 360  # points in a chart; an hour at one per 10 s
 def dashboard(request: HtmxRequest) -> HttpResponse:
     engine = health.running_engine_stats()
     running = TrainingJob.objects.running().select_related("model", "dataset").first()
+    parts = health.parts()
     context: dict[str, Any] = {
+        "alerts": firing(parts, engine),
         "serving": _serving(),
         "engine": engine,
         "running": running,
@@ -40,7 +43,7 @@ def dashboard(request: HtmxRequest) -> HttpResponse:
         "queued": TrainingJob.objects.filter(status=TrainingJob.Status.QUEUED).count(),
         "last_job": None if running else _last_job(),
         "requests": InferenceRequest.objects.with_names()[:6],
-        "health": health.parts(),
+        "health": parts,
         "sample": monitoring_samples.newest(),
     }
     if not request.htmx:

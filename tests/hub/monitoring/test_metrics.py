@@ -31,7 +31,7 @@ def since_now(monkeypatch: pytest.MonkeyPatch) -> None:
     """Harvests of a process that has just started."""
     monkeypatch.setattr(ended, "_jobs", ended.Harvest("completed_at"))
     monkeypatch.setattr(ended, "_steps", ended.Steps())
-    tasks: dict[Any, Any] = {kind: ended.Harvest("heartbeat_at") for kind in ended._KINDS}
+    tasks: dict[Any, Any] = {kind: ended.Harvest("heartbeat_at") for kind in ended.KINDS}
     monkeypatch.setattr(ended, "_tasks", tasks)
 
 
@@ -90,7 +90,9 @@ def test_a_background_task_counts_with_its_outcome(since_now: None) -> None:
 def test_every_process_has_its_memory_and_its_processor_time() -> None:
     presence.announce("up")
     try:
-        restarts.write({"web": 0, "engine": 3})
+        again = restarts.Restarts(["web", "engine"])
+        for _ in range(3):
+            again.add("engine")
         first, second = list(usage.metrics()), list(usage.metrics())
     finally:
         presence.withdraw("up")
