@@ -30,7 +30,7 @@ ALERTS = (
         'up{job="mlx-model-hub"} == 0',
         "2m",
         "The hub does not answer Prometheus.",
-        "Start it with `manage.py up`; if it runs, check HUB_HOST, HUB_PORT and the token that Prometheus "
+        "Start it with manage.py up; if it runs, check HUB_HOST, HUB_PORT and the token that Prometheus "
         "sends.",
     ),
     Alert(
@@ -48,8 +48,8 @@ ALERTS = (
         "hub_process_up == 0",
         "2m",
         "{{ $labels.process }} is not running.",
-        "`up` restarts it; its last lines in the log say why it ended. Without `up`, start it with "
-        "`manage.py run_NAME`. `manage.py doctor` looks for causes.",
+        "up restarts it; its last lines in the log say why it ended. Without up, start it with "
+        "manage.py run_NAME. manage.py doctor looks for causes.",
     ),
     Alert(
         "HubEngineDown",
@@ -75,7 +75,7 @@ ALERTS = (
         "hub_disk_free_bytes < 5e9",
         "5m",
         "Less than 5 GB are free on the storage disk.",
-        "Run `manage.py gc`, delete or archive old versions, or move the storage folder to a larger disk.",
+        "Run manage.py gc, delete or archive old versions, or move the storage folder to a larger disk.",
     ),
     Alert(
         "HubDiskFull",
@@ -83,7 +83,7 @@ ALERTS = (
         "hub_disk_free_bytes < 2e8",
         "1m",
         "The storage disk is full; jobs fail and answers are not logged.",
-        "Free space now: `manage.py gc`, then old exports and archived versions.",
+        "Free space now: manage.py gc, then old exports and archived versions.",
     ),
     Alert(
         "HubMemoryLow",
@@ -143,7 +143,7 @@ ALERTS = (
         'increase(hub_job_duration_seconds_count{outcome="failed"}[1h]) > 0',
         "0m",
         "A training job failed within the last hour.",
-        "Its page says why (Training › Failed); `manage.py jobs retry` continues from its checkpoint.",
+        "Its page says why (Training › Failed); manage.py jobs retry continues from its checkpoint.",
     ),
     Alert(
         "HubJobsStuck",

@@ -9,8 +9,9 @@ from __future__ import annotations
 import datetime
 import threading
 from collections.abc import Iterator
+from typing import Any
 
-from django.db.models import Q, QuerySet
+from django.db.models import Q, Value
 from django.utils import timezone
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.metrics_core import Metric
@@ -53,25 +54,31 @@ TASKS = Histogram(
 )
 
 
-class Harvest[Row: (TrainingJob, Work)]:
-    """Gives each row once, when `moment`, the column of its end, has been written."""
+class Harvest:
+    """What has ended since this process started, each once."""
 
-    def __init__(self, moment: str) -> None:
-        self._moment = moment
+    def __init__(self) -> None:
         self._began = self._newest = timezone.now()
-        self._given: set[tuple[int, datetime.datetime]] = set()
+        self._given: dict[tuple[object, ...], datetime.datetime] = {}
 
-    def new(self, rows: QuerySet[Row]) -> list[Row]:
-        floor = max(self._began, self._newest - _OVERLAP)
-        found: list[Row] = []
-        for row in rows.filter(**{f"{self._moment}__gt": floor}):
-            key = (row.pk, getattr(row, self._moment))
-            if key not in self._given:
-                self._given.add(key)
-                self._newest = max(self._newest, key[1])
-                found.append(row)
-        self._given = {key for key in self._given if key[1] > floor}
-        return found
+    @property
+    def floor(self) -> datetime.datetime:
+        """What ended before has been given."""
+        return max(self._began, self._newest - _OVERLAP)
+
+    def is_new(self, ended: datetime.datetime, *which: object) -> bool:
+        """Whether this end of it was not given before. A retried row ends again."""
+        key = (ended, *which)
+        if key in self._given:
+            return False
+        self._given[key] = ended
+        self._newest = max(self._newest, ended)
+        return True
+
+    def forget(self) -> None:
+        """Forget what nobody will ask for again."""
+        floor = self.floor
+        self._given = {key: ended for key, ended in self._given.items() if ended >= floor}
 
 
 class Steps:
@@ -89,8 +96,8 @@ class Steps:
         return max(0, job.iteration - before)  # less after a crash: from its checkpoint
 
 
-_jobs: Harvest[TrainingJob] = Harvest("completed_at")
-_tasks: dict[type[Work], Harvest[Work]] = {kind: Harvest("heartbeat_at") for kind in KINDS}
+_jobs = Harvest()
+_tasks = Harvest()
 _steps = Steps()
 _one_at_a_time = threading.Lock()
 for _outcome in _OUTCOMES:  # from the start, so that the first of each is an increase
@@ -108,19 +115,30 @@ def metrics() -> Iterator[Metric]:
 
 
 def _harvest() -> None:
-    columns = ("status", "iteration", "phases", "created_at", "started_at", "completed_at")
-    jobs = TrainingJob.objects.order_by().only(*columns)
-    for job in jobs.running():
-        STEPS.inc(_steps.new(job))
-    for job in _jobs.new(jobs):
-        STEPS.inc(_steps.new(job))
-        assert job.completed_at is not None
-        lasted = job.completed_at - (job.started_at or job.completed_at)
-        JOBS.labels(job.status).observe(lasted.total_seconds())
-        for phase, seconds in job.phases.items():
-            PHASES.labels(phase).observe(seconds)
-    for kind, harvest in _tasks.items():
-        over = kind._default_manager.order_by().filter(~Q(status=Work.Status.RUNNING))
-        for row in harvest.new(over.only("status", "created_at", "heartbeat_at")):
-            lasted = row.heartbeat_at - row.created_at
-            TASKS.labels(kind.label, row.status).observe(max(0.0, lasted.total_seconds()))
+    now_or_lately = Q(status=TrainingJob.Status.RUNNING) | Q(completed_at__gt=_jobs.floor)
+    columns = ("status", "iteration", "phases", "started_at", "completed_at")
+    for job in TrainingJob.objects.order_by().filter(now_or_lately).only(*columns):
+        if job.completed_at is None:
+            STEPS.inc(_steps.new(job))
+        elif _jobs.is_new(job.completed_at, job.pk):
+            STEPS.inc(_steps.new(job))
+            lasted = job.completed_at - (job.started_at or job.completed_at)
+            JOBS.labels(job.status).observe(lasted.total_seconds())
+            for phase, seconds in job.phases.items():
+                PHASES.labels(phase).observe(seconds)
+    for label, status, pk, created, ended in _ended_tasks(_tasks.floor):
+        if _tasks.is_new(ended, label, pk):
+            seconds = max(0.0, (ended - created).total_seconds())
+            TASKS.labels(label, status).observe(seconds)
+    _jobs.forget()
+    _tasks.forget()
+
+
+def _ended_tasks(since: datetime.datetime) -> Iterator[tuple[Any, ...]]:
+    first, *others = (
+        kind._default_manager.order_by()
+        .filter(~Q(status=Work.Status.RUNNING), heartbeat_at__gt=since)
+        .values_list(Value(kind.label), "status", "pk", "created_at", "heartbeat_at")
+        for kind in KINDS
+    )
+    return iter(first.union(*others, all=True))

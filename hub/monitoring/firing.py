@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import datetime
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from django.db import Error
-from django.db.models import Avg, Count, Q
+from django.db.models import Avg, Count, Q, Value
 from django.utils import timezone
 
 from hub.monitoring import ended, samples
@@ -157,13 +158,14 @@ def _stuck_jobs(now: Now) -> str:
 
 def _failed_tasks(now: Now) -> str:
     since = timezone.now() - _HOUR
-    failed = {
-        kind.label: kind._default_manager.filter(
-            status=Work.Status.FAILED, heartbeat_at__gt=since
-        ).count()
+    first, *others = (
+        kind._default_manager.filter(status=Work.Status.FAILED, heartbeat_at__gt=since)
+        .order_by()
+        .values_list(Value(kind.label), flat=True)
         for kind in ended.KINDS
-    }
-    said = [f"{label} ({count})" for label, count in failed.items() if count]
+    )
+    failed = Counter(first.union(*others, all=True))
+    said = [f"{label} ({count})" for label, count in sorted(failed.items())]
     return f"Background tasks that failed in the last hour: {', '.join(said)}." if said else ""
 
 

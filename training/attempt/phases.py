@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from datetime import datetime
 
 from registry import traces
 
@@ -13,12 +12,12 @@ _MOST_SPANS = 200  # of an attempt: one that evaluates after each step has thous
 
 class Phases:
     """A phase is the first word of a stage. `known` are the seconds of earlier attempts; this one is in
-    "starting" since `claimed`."""
+    "starting" since its process `began`, in seconds since 1970."""
 
-    def __init__(self, known: Mapping[str, float], claimed: datetime) -> None:
+    def __init__(self, known: Mapping[str, float], began: float) -> None:
         self._seconds = dict(known)
         self._phase = "starting"
-        self._since = int(claimed.timestamp() * 1e9)
+        self._since = int(began * 1e9)
         self._spans = 0
 
     def enter(self, stage: str) -> dict[str, float]:

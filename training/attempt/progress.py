@@ -58,7 +58,7 @@ class Progress:
     def __init__(self, job: TrainingJob, lease: uuid.UUID, config: TrainingConfig) -> None:
         self._job, self._lease, self._config = job, lease, config
         self._stage = job.stage
-        self._phases = Phases(job.phases, job.heartbeat_at or timezone.now())
+        self._phases = Phases(job.phases, job.process_started or time.time())
         self._columns: dict[str, Any] = {}
         self._rows: dict[int, Measured] = {}
         self._unwritten: set[int] = set()

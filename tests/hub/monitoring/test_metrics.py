@@ -29,10 +29,9 @@ def value(metrics: Iterable[Metric], name: str, **labels: str) -> float:
 @pytest.fixture
 def since_now(monkeypatch: pytest.MonkeyPatch) -> None:
     """Harvests of a process that has just started."""
-    monkeypatch.setattr(ended, "_jobs", ended.Harvest("completed_at"))
+    monkeypatch.setattr(ended, "_jobs", ended.Harvest())
+    monkeypatch.setattr(ended, "_tasks", ended.Harvest())
     monkeypatch.setattr(ended, "_steps", ended.Steps())
-    tasks: dict[Any, Any] = {kind: ended.Harvest("heartbeat_at") for kind in ended.KINDS}
-    monkeypatch.setattr(ended, "_tasks", tasks)
 
 
 def end(job: TrainingJob, **columns: Any) -> None:
