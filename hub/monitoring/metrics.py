@@ -163,7 +163,7 @@ def _registry() -> Iterator[Metric]:
 
 
 # When each series was made: half as many lines again, and nobody asks.
-prometheus_client.disable_created_metrics()
+prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
 prometheus_client.REGISTRY.register(HubCollector())
 
 

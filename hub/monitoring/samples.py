@@ -106,7 +106,7 @@ def _thin(before: datetime.datetime, unit: str) -> int:
     length = datetime.timedelta(**{f"{unit}s": 1})
     first, end = found[0], min(found[-1] + length, before)
     old = SystemSample.objects.filter(created_at__gte=first, created_at__lt=end).order_by()
-    merged = (
+    merged: Any = (
         old.annotate(span=Trunc("created_at", unit))
         .values("span")
         .annotate(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator
 
 import psutil
@@ -14,7 +14,7 @@ from hub.monitoring.logs import PROCESSES, process_name
 from hub.processes import presence, restarts
 
 _NAMES = ("up", *PROCESSES, "background", "job", "mlflow")
-_spent: Counter[str] = Counter()  # seconds, by process
+_spent: dict[str, float] = defaultdict(float)  # seconds, by process
 _seen: dict[tuple[int, float], float] = {}  # seconds of each process at the last look
 _one_at_a_time = threading.Lock()
 

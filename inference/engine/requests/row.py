@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from backends.base import Context, Delta, FinishReason, LoadedModel, PromptToken, Sampling
@@ -62,7 +62,7 @@ class Row:
         """Its model was loaded for it, from that reading of the clock until now."""
         self._loading = (since, time.perf_counter())
 
-    def phases(self) -> Iterator[tuple[str, float, float, dict[str, float | int | None]]]:
+    def phases(self) -> Iterator[tuple[str, float, float, Mapping[str, float | int | None]]]:
         """Where its time went until now: name, beginning and end (as `time.perf_counter` has it), and
         what was counted. It begins in the batch with `Started`, and decodes from the first token on."""
         now, loading = time.perf_counter(), self._loading

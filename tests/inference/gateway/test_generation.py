@@ -127,11 +127,12 @@ async def test_an_answer_keeps_its_first_call_alone_when_that_is_wanted(served: 
 def counted(family: Any, **labels: str) -> float:
     """The sum of a counter, or of what a histogram counted, under those labels."""
     samples = [sample for metric in family.collect() for sample in metric.samples]
-    return sum(
+    total: float = sum(
         s.value
         for s in samples
         if s.name.endswith(("_total", "_count")) and labels.items() <= s.labels.items()
     )
+    return total
 
 
 async def test_requests_and_tokens_are_counted(served: Served) -> None:
