@@ -12,10 +12,12 @@ django.setup(set_prefix=False)  # which the imports below need
 from channels.routing import ProtocolTypeRouter  # noqa: E402
 
 from hub.config import config  # noqa: E402
+from hub.monitoring import telemetry  # noqa: E402
 from hub.web.inloop import Handler  # noqa: E402
 from hub.web.ollama import own_port  # noqa: E402
 from hub.web.sockets import websockets  # noqa: E402
 
 application = own_port(
-    ProtocolTypeRouter({"http": Handler(), "websocket": websockets()}), config.ollama_port
+    telemetry.traced(ProtocolTypeRouter({"http": Handler(), "websocket": websockets()})),
+    config.ollama_port,
 )

@@ -229,7 +229,11 @@ class Config(BaseSettings):
     sample_every_s: Annotated[
         float, Field(ge=0.1, description="Seconds between system samples")
     ] = 5.0
-    sample_retention_days: Annotated[int, Field(ge=1)] = 14
+    sample_retention_days: Annotated[int, Field(ge=1)] = 365
+    trace_url: Annotated[
+        str,
+        Field(description="Where a trace is shown, with {trace_id} in its place; empty: no links"),
+    ] = ""
     task_retention_days: Annotated[
         int, Field(ge=1, description="Days to keep finished imports and tasks")
     ] = 30
@@ -283,6 +287,13 @@ class Config(BaseSettings):
             one for one in value if not re.fullmatch(r"\*|[a-z][a-z0-9+.-]*://[^/*]+", one)
         ]:
             raise ValueError(f"{wrong[0]!r} is no origin; write https://app.example:3000")
+        return value
+
+    @field_validator("trace_url")
+    @classmethod
+    def _names_a_trace(cls, value: str) -> str:
+        if value and not (value.startswith(("http://", "https://")) and "{trace_id}" in value):
+            raise ValueError("write an address such as http://127.0.0.1:16686/trace/{trace_id}")
         return value
 
     @field_validator("storage", "log_file")

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import ClassVar
 
 from django.db import models
+from django.utils import timezone
 
 
 class SystemSample(models.Model):
     """What the machine and the hub's processes used at one moment. Null means unknown."""
 
-    created_at = models.DateTimeField(auto_now_add=True)
+    created_at = models.DateTimeField(default=timezone.now)
     cpu_percent = models.FloatField(help_text="Of all cores")
     gpu_percent = models.FloatField(null=True)
     memory_used_bytes = models.BigIntegerField()

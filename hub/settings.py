@@ -167,6 +167,7 @@ SILENCED_SYSTEM_CHECKS = [
 
 LOG_PROMPTS = config.log_prompts
 AUDIT_DAYS = config.audit_days
+TRACE_URL = config.trace_url
 MAX_QUEUE = config.max_queue
 UNKNOWN_PARAMETERS = config.unknown_parameters
 REQUEST_DEADLINE_S = config.request_deadline_s

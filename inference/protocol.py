@@ -26,6 +26,7 @@ class _Request(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     correlation_id: str = ""
+    traceparent: str = ""  # of the span that waits for it; empty: it is not traced
 
 
 class Folder(BaseModel):

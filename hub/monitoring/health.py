@@ -24,6 +24,7 @@ from hub.backups import schedule
 from hub.config import config
 from hub.models import SystemSample
 from hub.monitoring.asking import Answer, Question
+from hub.monitoring.samples import WRITE_EVERY_S
 from hub.processes import presence
 from inference.gateway.client import engine_stats
 from registry.errors import HubError
@@ -160,7 +161,7 @@ def _sampler(rows: Rows | None) -> Part:
     if part.status == "failed" or rows is None:
         return part
     newest = rows.newest_sample
-    late = datetime.timedelta(seconds=3 * config.sample_every_s + 10)
+    late = datetime.timedelta(seconds=3 * config.sample_every_s + WRITE_EVERY_S + 10)
     if newest and timezone.now() - newest > late:
         return Part("warning", f"No new samples since {newest:%H:%M:%S} UTC.")
     return part

@@ -15,6 +15,7 @@ import structlog
 from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
 
 from hub.config import Config
+from registry import traces
 
 PROCESSES = ("web", "engine", "worker", "sampler")
 """What has to run. Under `up` the last two are threads of one process, `background`."""
@@ -41,6 +42,12 @@ def _name_process(logger: WrappedLogger, method: str, event: EventDict) -> Event
     return event
 
 
+def _add_trace_id(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+    if "trace_id" not in event and (here := traces.current()):
+        event["trace_id"] = traces.trace_id(here)
+    return event
+
+
 def _drop_probes(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
     """Health probes are not logged: /health itself reports when the hub is not ready."""
     if str(event.get("request", "")).endswith(" /health"):
@@ -62,6 +69,7 @@ def _draw_traceback(sio: TextIO, exc_info: ExcInfo) -> None:
 _SHARED: list[Processor] = [
     structlog.contextvars.merge_contextvars,
     _name_process,
+    _add_trace_id,
     structlog.stdlib.add_log_level,
     structlog.stdlib.add_logger_name,
     structlog.processors.TimeStamper(fmt="iso", utc=True),

@@ -1,7 +1,7 @@
 """Samples the machine, recovers dead jobs, updates MLflow and starts backups, every few seconds.
 
 Each task can fail on its own: an unavailable database or a stalled MLflow must not keep the other
-tasks from running.
+tasks from running. The connection to the database stays open between them.
 """
 
 from __future__ import annotations
@@ -26,9 +26,11 @@ from backends.base.memory import footprint
 from hub.backups.schedule import Schedule
 from hub.config import config
 from hub.models import SystemSample
+from hub.monitoring import samples
 from hub.monitoring.health import running_engine_stats
+from hub.monitoring.samples import Samples
 from inference.models import InferenceRequest, ReplayAnswer
-from registry import audit
+from registry import audit, traces
 from registry.background import work
 from registry.maintenance import archive
 from registry.mlflow import outbox
@@ -47,6 +49,7 @@ class Sampler:
     """Runs the tasks until `stop` is set."""
 
     stop: threading.Event = field(default_factory=threading.Event)
+    _samples: Samples = field(default_factory=Samples, repr=False)
     _cleaned_at: float = field(default=float("-inf"), repr=False)
     _logged_at: dict[str, float] = field(default_factory=dict, repr=False)
     _backups: Schedule = field(default_factory=Schedule, repr=False)
@@ -57,27 +60,31 @@ class Sampler:
         psutil.cpu_percent()  # the first call has nothing to compare with
         while not self.stop.wait(config.sample_every_s):
             self.beat()
+        self._run("write samples", self._samples.write)
         if self._flushing:
             self._flushing.join(2)
 
     def beat(self) -> None:
         """Run every task that is due, once."""
-        close_old_connections()
-        self._run("sample", take_sample)
+        self._run("sample", lambda: self._samples.add(take_sample()))
         self._run("reap", reaper.reap)
         self._run("back up", self._backups.tick)
         if time.monotonic() - self._cleaned_at >= CLEAN_EVERY_S:
             self._run("clean", clean)
             self._run("finish moves", archive.finish_moves)
             self._cleaned_at = time.monotonic()
+        self._run("update MLflow", self._start_flush)
+
+    def _start_flush(self) -> None:
         # In its own thread, because a stalled server must not stop sampling and reaping.
-        if self._flushing is None or not self._flushing.is_alive():
+        idle = self._flushing is None or not self._flushing.is_alive()
+        if idle and outbox.waiting().exists():
             self._flushing = threading.Thread(target=self._flush, name="mlflow", daemon=True)
             self._flushing.start()
 
     def _flush(self) -> None:
         try:
-            self._run("update MLflow", outbox.flush)
+            self._run("update MLflow", _flush)
         finally:
             connection.close()
 
@@ -92,11 +99,18 @@ class Sampler:
                 log.exception("task failed, will retry", task=task)
 
 
+def _flush() -> None:
+    began = time.time_ns()
+    if sent := outbox.flush():
+        traces.past("update MLflow", began, time.time_ns(), {"hub.updates": sent})
+
+
 def take_sample() -> SystemSample:
-    """Measure the machine and save the row. The CPU usage is the mean since the last call."""
+    """Measure the machine; the row is not in the database yet. The CPU usage is the mean since the last
+    call."""
     memory, swap = psutil.virtual_memory(), psutil.swap_memory()
     stats = running_engine_stats()
-    return SystemSample.objects.create(
+    return SystemSample(
         cpu_percent=psutil.cpu_percent(),
         gpu_percent=gpu_percent(),
         memory_used_bytes=memory.total - memory.available,
@@ -109,9 +123,11 @@ def take_sample() -> SystemSample:
 
 
 def clean() -> int:
-    """Delete what is past its retention: samples, sent MLflow updates, finished tasks, rows and texts
-    of the request log, texts of replays, the audit log. Returns how many rows were deleted."""
-    samples, _ = SystemSample.objects.filter(
+    """Thin out old samples, and delete what is past its retention: samples, sent MLflow updates,
+    finished tasks, rows and texts of the request log, texts of replays, the audit log. Returns how many
+    rows were deleted."""
+    thinned = samples.thin()
+    gone, _ = SystemSample.objects.filter(
         created_at__lt=_days_ago(config.sample_retention_days)
     ).delete()
     texts = _days_ago(config.log_prompts_retention_days)
@@ -119,7 +135,7 @@ def clean() -> int:
     replayed, _ = ReplayAnswer.objects.filter(created_at__lt=texts).delete()
     tasks = work.prune(_days_ago(config.task_retention_days))
     audited = audit.prune(_days_ago(config.audit_days))
-    return samples + outbox.prune() + tasks + requests + replayed + audited
+    return thinned + gone + outbox.prune() + tasks + requests + replayed + audited
 
 
 def _days_ago(days: int) -> datetime.datetime:

@@ -22,7 +22,7 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 from hub.config import HOME, Config
-from hub.processes import lifeline, ports, presence
+from hub.processes import lifeline, ports, presence, restarts
 from registry.storage import paths
 
 STOP_S = 3.0  # from the end of the engine's drain to SIGKILL; by default `up` exits within 10 s
@@ -80,6 +80,7 @@ class Supervisor:
         self._stopping = threading.Event()
         self._watcher: threading.Thread | None = None
         self._pipe: tuple[int, int] | None = None
+        self._restarts: restarts.Restarts | None = None
 
     @property
     def url(self) -> str:
@@ -105,6 +106,7 @@ class Supervisor:
             if self.config.ollama_port is not None:
                 check_port(self.config.host, self.config.ollama_port, "HUB_OLLAMA_PORT")
             self._pipe = os.pipe()
+            self._restarts = restarts.Restarts([child.name for child in self.children])
             self._start_children()
             self._watcher = threading.Thread(target=self._watch, name="watcher", daemon=True)
             self._watcher.start()
@@ -247,6 +249,8 @@ class Supervisor:
         self.output("up", f"{child.name} {how}; restarting in {child.backoff_s:g} s.")
         child.process = None
         child.restarts += 1
+        if self._restarts:
+            self._restarts.add(child.name)
         child.start_at = time.monotonic() + child.backoff_s
         child.backoff_s = min(child.backoff_s * 2, BACKOFF_S[1])
 

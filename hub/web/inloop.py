@@ -28,6 +28,8 @@ from django.urls import set_script_prefix
 from django_prometheus import middleware as prometheus
 from django_structlog.middlewares import RequestMiddleware as StructlogMiddleware
 
+from hub.monitoring import telemetry
+
 log = structlog.get_logger("django_structlog.middlewares.request")
 
 
@@ -61,6 +63,7 @@ class Handler(ASGIHandler):
     async def _respond(self, request: Any, receive: Any, send: Any) -> None:
         async def respond() -> HttpResponseBase:
             response = await self.run_get_response(request)
+            telemetry.name_request(request)
             with contextlib.suppress(asyncio.CancelledError):  # the client left while it was sent
                 await self.send_response(response, send)
             return response

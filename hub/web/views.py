@@ -12,8 +12,9 @@ from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 from django.views.decorators.http import require_GET
 
-from hub.models import SystemSample
 from hub.monitoring import health, speeds
+from hub.monitoring import samples as monitoring_samples
+from hub.monitoring.firing import firing
 from hub.monitoring.logs import PROCESSES
 from hub.processes import presence
 from inference.loaded import loaded_models
@@ -33,7 +34,9 @@ MAX_SAMPLES = 360  # points in a chart; an hour at one per 10 s
 def dashboard(request: HtmxRequest) -> HttpResponse:
     engine = health.running_engine_stats()
     running = TrainingJob.objects.running().select_related("model", "dataset").first()
+    parts = health.parts()
     context: dict[str, Any] = {
+        "alerts": firing(parts, engine),
         "serving": _serving(),
         "engine": engine,
         "running": running,
@@ -42,8 +45,8 @@ def dashboard(request: HtmxRequest) -> HttpResponse:
         "queued": TrainingJob.objects.filter(status=TrainingJob.Status.QUEUED).count(),
         "last_job": None if running else _last_job(),
         "requests": InferenceRequest.objects.with_names()[:6],
-        "health": health.parts(),
-        "sample": SystemSample.objects.first(),
+        "health": parts,
+        "sample": monitoring_samples.newest(),
     }
     if not request.htmx:
         context["steps"] = _first_steps()
@@ -81,7 +84,7 @@ def system(request: HtmxRequest) -> HttpResponse:
         "engine": engine,
         "loaded": loaded_models(engine) if engine else [],
         "processes": [(name, presence.pid(name)) for name in PROCESSES],
-        "sample": SystemSample.objects.first(),
+        "sample": monitoring_samples.newest(),
         "database": settings.DATABASES["default"]["ENGINE"].rpartition(".")[2],
         "outbox": outbox.waiting().count(),
         "refused": outbox.given_up().count(),
@@ -119,18 +122,14 @@ def samples(request: HttpRequest) -> JsonResponse:
     asked = whole(request.GET.get("minutes", ""))
     minutes = 30 if asked is None else min(asked, 24 * 60)
     since = timezone.now() - datetime.timedelta(minutes=minutes)
-    rows = list(
-        SystemSample.objects.filter(created_at__gt=since)
-        .order_by("created_at")
-        .values_list(
-            "created_at",
-            "cpu_percent",
-            "gpu_percent",
-            "memory_used_bytes",
-            "engine_memory_bytes",
-            "training_memory_bytes",
-            "memory_total_bytes",
-        )
+    rows = monitoring_samples.since(
+        since,
+        "cpu_percent",
+        "gpu_percent",
+        "memory_used_bytes",
+        "engine_memory_bytes",
+        "training_memory_bytes",
+        "memory_total_bytes",
     )
     kept = rows[:: -(-len(rows) // MAX_SAMPLES) or 1]
     columns = list(zip(*kept, strict=True)) or [()] * 7

@@ -46,7 +46,10 @@ class Batches:
         """Put a row into its model's batch, or end it with an error; False when it has to wait for
         memory."""
         try:
+            began, held = time.perf_counter(), self._residents.holds(row.place)
             resident = self._residents.get(row.place)
+            if not held:
+                row.waited_for_model(began)
             model = resident.model
             prompt = self.rendering.limited(lambda: row.encode(model))
             context = row.context

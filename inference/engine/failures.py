@@ -10,6 +10,7 @@ from backends.base import BackendError, GPUInterrupted, OutOfMemory, PromptTooLo
 from inference.engine.memory.neighbours import Taken
 from inference.engine.requests.row import Row
 from inference.protocol import DeadlineExceeded, Failed, to_failed
+from registry import traces
 from registry.errors import HubError, Unavailable
 from registry.storage.sizes import human
 
@@ -68,7 +69,9 @@ def failure(error: Exception, row: Row | None = None, correlation_id: str = "") 
     elif isinstance(error, BackendError):
         failed = Failed("unsupported_model", str(error), 422)
     else:
-        log.error("generation failed", correlation_id=correlation_id, exc_info=error)
+        trace = traces.trace_id(row.request.traceparent) if row else ""
+        traced = {"trace_id": trace} if trace else {}
+        log.error("generation failed", correlation_id=correlation_id, **traced, exc_info=error)
         message = (
             f"The engine failed on this request ({type(error).__name__}). Details are in its log "
             f"under ID {correlation_id or 'unknown'}."

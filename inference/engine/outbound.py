@@ -19,6 +19,7 @@ class Outbound:
         self._events: asyncio.Queue[Event] = asyncio.Queue(limit)
         self.overflow = asyncio.Event()
         self.complete = False  # the last event is in
+        self.failed: Failed | None = None  # that event, when it is an error
 
     def queued(self, waiting: int) -> None:
         self.put(Queued(waiting))
@@ -27,6 +28,7 @@ class Outbound:
         """Called on the event loop for each event; never waits."""
         if isinstance(event, Done | Failed):
             self.complete = True
+            self.failed = event if isinstance(event, Failed) else None
         try:
             self._events.put_nowait(event)
         except asyncio.QueueFull:

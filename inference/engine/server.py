@@ -43,6 +43,7 @@ from inference.protocol import (
     Unload,
     decode_request,
 )
+from registry import traces
 from registry.storage import paths
 
 log = structlog.get_logger(__name__)
@@ -168,18 +169,27 @@ class Engine:
         except (ValidationError, ValueError) as error:
             await write(writer, Failed("bad_request", f"Not a request: {error}", 400))
             return
-        with structlog.contextvars.bound_contextvars(correlation_id=request.correlation_id):
+        span = traces.begin(f"engine {request.op}", parent=request.traceparent, kind="server")
+        with (
+            structlog.contextvars.bound_contextvars(correlation_id=request.correlation_id),
+            span.current(),
+        ):
             try:
                 if self._refusing and not isinstance(request, Ping | Stats):
                     raise stopping()
                 if isinstance(request, Generate):
-                    await self._generate(request, reader, writer)
+                    await self._generate(request, reader, writer, span)
                 elif (reply := await _unless_gone(self._reply(request), reader)) is not None:
                     await write(writer, Reply(reply))
             except ConnectionError:
+                span.set({"hub.outcome": "cancelled"})
                 raise
             except Exception as error:
-                await write(writer, failure(error, correlation_id=request.correlation_id))
+                failed = failure(error, correlation_id=request.correlation_id)
+                span.fail(failed.code, failed.message)
+                await write(writer, failed)
+            finally:
+                span.end()
 
     async def _reply(self, request: Request) -> dict[str, Any]:
         if isinstance(request, Ping):
@@ -230,9 +240,14 @@ class Engine:
         }
 
     async def _generate(
-        self, request: Generate, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self,
+        request: Generate,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        span: traces.Traced,
     ) -> None:
         outbound = Outbound(writer)
+        received = time.perf_counter()
         place = await self._place(request)
         row = Row(request, place, outbound.put)
         outbound.queued(self._thread.submit(row))
@@ -265,8 +280,22 @@ class Engine:
                 task.cancel()
             if not outbound.complete:
                 self._thread.cancel(row)
+            if request.traceparent:
+                _trace(span, row, received, outbound)
         if overflow.done() and not overflow.cancelled():
             await outbound.refuse_slow_reader()
+
+
+def _trace(span: traces.Traced, row: Row, received: float, outbound: Outbound) -> None:
+    """What the request waited for and how long, once it has ended: nothing is traced while it runs."""
+    phases = list(row.phases())
+    span.part("verify", traces.moment(received), traces.moment(phases[0][1]))
+    for name, began, ended, counted in phases:
+        span.part(name, traces.moment(began), traces.moment(ended), counted)
+    if outbound.failed is not None:
+        span.fail(outbound.failed.code, outbound.failed.message)
+    elif not outbound.complete:
+        span.set({"hub.outcome": "cancelled"})
 
 
 async def _unless_gone(

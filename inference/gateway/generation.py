@@ -6,30 +6,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
-from opentelemetry import trace
-from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 
 from backends.base import Message, Sampling
-from inference.gateway import client
+from inference.gateway import client, metrics
 from inference.gateway.answer import Answer, Events, Stream, collect
 from inference.gateway.database import in_thread, remembered
-from inference.gateway.record import Record, correlation_id
+from inference.gateway.record import Record, correlation_id, named
 from inference.gateway.request import Caller, GenerationRequest, answered_by, folders
 from inference.gateway.together import together
 from inference.gateway.vectors import prompted, shortened
-from inference.models import InferenceRequest
 from inference.protocol import Chunk, Count, Done, Embed, Queued, Read, Started
+from registry import traces
 from registry.errors import HubError
 from registry.promotion.resolve import Served, check, find
 
 log = structlog.get_logger(__name__)
-tracer = trace.get_tracer("hub.inference")
 _find = remembered(find)
 EMBED_AT_ONCE = 32  # texts in one line to the engine, so that no line grows beyond reason
 
@@ -44,7 +41,7 @@ def aresolve(name: str) -> Served:
 
 async def generate(request: GenerationRequest, caller: Caller) -> list[Answer]:
     """All answers, whole and in order. Raises HubError; being cancelled stops the engine too."""
-    served = await _writer(request.model)
+    served = await _writer(request.model, caller)
     events = _events(served, request, caller, streamed=False)
     return await collect(served, events, request.answers)
 
@@ -52,18 +49,31 @@ async def generate(request: GenerationRequest, caller: Caller) -> list[Answer]:
 async def stream(request: GenerationRequest, caller: Caller) -> Stream:
     """The answers, piece by piece, once the first has started. Raises HubError until then, and
     from its `events` afterwards."""
-    served = await _writer(request.model)
+    served = await _writer(request.model, caller)
     events = _events(served, request, caller, streamed=True)
     _, started = await anext(events)
     assert isinstance(started, Started), "an answer starts with Started or an exception"
     return Stream(served, started, events)
 
 
-async def _writer(model: str) -> Served:
+async def _writer(model: str, caller: Caller | None = None) -> Served:
     """What answers under that name. Raises HubError, also for what makes nothing but vectors."""
-    served = await aresolve(model)
-    served.base.refuse_embedding_model()
+    with _refusals_counted(caller):
+        served = await aresolve(model)
+        served.base.refuse_embedding_model()
     return served
+
+
+@contextmanager
+def _refusals_counted(caller: Caller | None) -> Iterator[None]:
+    """Around the search for what answers: without it a request has no row, but is counted."""
+    try:
+        yield
+    except HubError as error:
+        if caller is not None:
+            outcome, code = metrics.outcome_of(error), metrics.code_of(error)
+            metrics.count(*metrics.OTHER, metrics.Ended(caller.api.value, outcome, code))
+        raise
 
 
 def _events(
@@ -81,7 +91,7 @@ async def _answer(
     """One Started, Chunks, one Done. However it ends, it leaves one InferenceRequest, one span and
     its counts."""
     record = Record(served, request, caller, index, streamed)
-    span = tracer.start_span("chat", kind=SpanKind.CLIENT, attributes=_attributes(record, "chat"))
+    span = _begin(record, "chat")
     try:
         async with aclosing(client.generate(record.for_engine())) as events:
             async for event in events:
@@ -116,7 +126,8 @@ async def generate_unlogged(
 
     async def events() -> Events:
         for index in range(request.answers):
-            engine = client.generate(request.for_engine(served, index, **sender))
+            asked = request.for_engine(served, index, traceparent=traces.current(), **sender)
+            engine = client.generate(asked)
             async with aclosing(engine) as came:
                 async for event in came:
                     if not isinstance(event, Queued):
@@ -148,11 +159,11 @@ async def embed(
 
     Raises HubError; being cancelled stops the engine too.
     """
-    served = await aresolve(model)
+    with _refusals_counted(caller):
+        served = await aresolve(model)
     texts = await asyncio.to_thread(prompted, texts, prompt_name, served)
     record = Record(served, GenerationRequest(model, [""], Sampling(max_tokens=0)), caller)
-    attributes = _attributes(record, "embeddings")
-    span = tracer.start_span("embeddings", kind=SpanKind.CLIENT, attributes=attributes)
+    span = _begin(record, "embeddings")
     base, adapter = folders(served)
     vectors: list[list[float]] = []
     # With dimensions the first text is asked for alone, to learn the width before the others cost.
@@ -163,6 +174,7 @@ async def embed(
             reply = await client.embed(
                 Embed(
                     correlation_id=record.correlation_id,
+                    traceparent=record.traceparent,
                     base=base,
                     adapter=adapter,
                     texts=list(texts[first : first + size]),
@@ -175,7 +187,7 @@ async def embed(
                 await asyncio.to_thread(shortened, vectors, dimensions, served.base_path)
                 size = EMBED_AT_ONCE
         cut = await asyncio.to_thread(shortened, vectors, dimensions, served.base_path)
-        record.status = InferenceRequest.Status.COMPLETED
+        record.complete()
     except Exception as error:
         _fail(record, error)
         raise
@@ -195,6 +207,7 @@ async def count_tokens(
     base, adapter = folders(await _writer(model))
     request = Count(
         correlation_id=correlation_id(),
+        traceparent=traces.current(),
         base=base,
         adapter=adapter,
         messages=list(messages),
@@ -213,39 +226,53 @@ def _fail(record: Record, error: Exception) -> None:
         log.exception("generation failed", request_id=record.request_id)
 
 
-def _attributes(record: Record, operation: str) -> dict[str, str | int | float]:
+def _begin(record: Record, operation: str) -> traces.Traced:
+    """The span of one answer, below that of its HTTP request; on a WebSocket it begins a trace."""
     # Names: https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-spans/
     sampling = record.request.sampling
-    limit = (
-        {} if sampling.max_tokens is None else {"gen_ai.request.max_tokens": sampling.max_tokens}
+    model, version = named(record.served)
+    span = traces.begin(
+        f"{operation} {model}",
+        kind="client" if traces.current() else "server",
+        attributes={
+            "gen_ai.operation.name": operation,
+            "gen_ai.provider.name": "mlx-model-hub",
+            "gen_ai.request.model": record.request.model,
+            "gen_ai.request.max_tokens": sampling.max_tokens,
+            "gen_ai.request.temperature": sampling.temperature,
+            "gen_ai.request.top_p": sampling.top_p,
+            "gen_ai.response.model": answered_by(record.served),
+            "gen_ai.response.id": record.request_id,
+            "hub.api": record.caller.api.value,
+            "hub.correlation_id": record.correlation_id,
+            "hub.base_model": record.served.base.name,
+            "hub.version": version or None,
+        },
     )
-    return {
-        **limit,
-        "gen_ai.operation.name": operation,
-        "gen_ai.provider.name": "mlx-model-hub",
-        "gen_ai.request.model": record.request.model,
-        "gen_ai.request.temperature": sampling.temperature,
-        "gen_ai.request.top_p": sampling.top_p,
-        "gen_ai.response.model": answered_by(record.served),
-        "gen_ai.response.id": record.request_id,
-        "hub.api": record.caller.api.value,
-        "hub.correlation_id": record.correlation_id,
-        "hub.base_model": record.served.base.name,
-    }
+    record.traceparent = span.traceparent
+    return span
 
 
-def _end(span: Span, record: Record) -> None:
-    """The Django instrumentation's span ends when a stream starts; this one ends with it."""
-    span.set_attribute("hub.status", record.status.value)
-    span.set_attribute("gen_ai.usage.input_tokens", record.prompt_tokens)
-    if record.started is not None:
-        span.set_attribute("hub.queue_ms", record.started.queue_ms)
-    if record.done is not None:
-        span.set_attribute("gen_ai.usage.output_tokens", record.done.completion_tokens)
-        span.set_attribute("gen_ai.response.finish_reasons", [record.done.finish_reason])
-        span.set_attribute("hub.first_token_ms", record.done.first_token_ms)
-        span.set_attribute("hub.cached_tokens", record.done.cached_tokens)
-        span.set_attribute("gen_ai.usage.reasoning.output_tokens", record.done.thought_tokens)
-    if record.status == InferenceRequest.Status.FAILED:
-        span.set_status(Status(StatusCode.ERROR, record.error))
+def _end(span: traces.Traced, record: Record) -> None:
+    done = record.done
+    span.set(
+        {
+            "hub.status": record.status.value,
+            "hub.outcome": record.outcome,
+            "gen_ai.usage.input_tokens": record.prompt_tokens,
+            "gen_ai.usage.output_tokens": record.completion_tokens,
+            "hub.queue_ms": record.started.queue_ms if record.started else None,
+        }
+    )
+    if done is not None:
+        span.set(
+            {
+                "gen_ai.response.finish_reasons": [done.finish_reason],
+                "gen_ai.usage.cache_read.input_tokens": done.cached_tokens,
+                "gen_ai.usage.reasoning.output_tokens": done.thought_tokens,
+                "hub.first_token_ms": done.first_token_ms,
+            }
+        )
+    if record.code:
+        span.fail(record.code, record.error)
     span.end()

@@ -14,9 +14,10 @@ from django.db import DatabaseError, InterfaceError
 
 from inference.gateway import metrics, unlogged
 from inference.gateway.database import in_thread
-from inference.gateway.request import Caller, GenerationRequest, TokenPrompt, answered_by
+from inference.gateway.request import Caller, GenerationRequest, TokenPrompt
 from inference.models import InferenceRequest
 from inference.protocol import Chunk, Done, Generate, Read, Started, wasted
+from registry import traces
 from registry.promotion.resolve import Served
 
 
@@ -33,7 +34,12 @@ class Record:
     correlation_id: str = field(default_factory=lambda: correlation_id())
     status: InferenceRequest.Status = InferenceRequest.Status.CANCELLED
     error: str = ""
+    outcome: str = "cancelled"  # as metrics have it
+    code: str = ""  # of the error
+    traceparent: str = ""
     started_at: float = field(default_factory=time.perf_counter)
+    first_chunk_at: float | None = None
+    last_chunk_at: float = 0.0
     started: Started | None = None
     done: Done | None = None
     prompt_tokens: int = 0
@@ -49,6 +55,7 @@ class Record:
             self.index,
             request_id=self.request_id,
             correlation_id=self.correlation_id,
+            traceparent=self.traceparent,
             deadline_s=self.request.deadline_s or settings.REQUEST_DEADLINE_S,
             cut_late=self.request.may_be_cut,
             **self.caller.limits(),
@@ -64,11 +71,17 @@ class Record:
             self.chunks.append(event.text)
             self.thoughts.append(event.thoughts)
             self.completion_tokens += 1
+            self.last_chunk_at = time.perf_counter()
+            if self.first_chunk_at is None:
+                self.first_chunk_at = self.last_chunk_at
         else:
             self.done = event
             self.prompt_tokens = event.prompt_tokens
             self.completion_tokens = event.completion_tokens
-            self.status = InferenceRequest.Status.COMPLETED
+            self.complete()
+
+    def complete(self) -> None:
+        self.status, self.outcome = InferenceRequest.Status.COMPLETED, "completed"
 
     def fail(self, error: Exception) -> None:
         """Note why there is no whole answer, and what was computed until then."""
@@ -78,25 +91,45 @@ class Record:
             self.chunks = [written]
         for name in ("prompt_tokens", "completion_tokens"):
             setattr(self, name, getattr(error, name, 0) or getattr(self, name))
+        self.outcome = metrics.outcome_of(error, self.completion_tokens)
+        self.code = metrics.code_of(error)
 
     async def write(self) -> None:
         """Add the row and count it, once. A database that refuses does not cost the answer."""
         if self.written:
             return
         self.written = True
-        api = self.caller.api.value
-        metrics.REQUESTS.labels(answered_by(self.served), self.status.value, api).inc()
-        metrics.TOKENS.labels("prompt").inc(self.prompt_tokens)
-        metrics.TOKENS.labels("completion").inc(self.completion_tokens)
-        if self.started is not None:
-            metrics.QUEUE.observe(self.started.queue_ms / 1000)
-        if self.done is not None:
-            metrics.TOKENS.labels("cached").inc(self.done.cached_tokens)
-            metrics.FIRST_TOKEN.observe(self.done.first_token_ms / 1000)
-            if self.done.tokens_per_second is not None:
-                metrics.RATE.observe(self.done.tokens_per_second)
+        metrics.count(*named(self.served), self._ended())
         # Shielded: a client that disconnects twice as fast must not lose its row.
         await asyncio.shield(_log(self.row()))
+
+    def _ended(self) -> metrics.Ended:
+        started, done = self.started, self.done
+        tokens = {"prompt": self.prompt_tokens, "completion": self.completion_tokens}
+        if done is not None:
+            tokens["cached"] = done.cached_tokens
+        return metrics.Ended(
+            api=self.caller.api.value,
+            outcome=self.outcome,
+            code=self.code,
+            duration_s=time.perf_counter() - self.started_at,
+            queue_s=started.queue_ms / 1000 if started else None,
+            first_token_s=self._first_token_s(),
+            per_token_s=self._per_token_s(),
+            tokens=tokens,
+        )
+
+    def _first_token_s(self) -> float | None:
+        if self.done is not None:
+            return self.done.first_token_ms / 1000 if self.completion_tokens else None
+        return self.first_chunk_at and self.first_chunk_at - self.started_at
+
+    def _per_token_s(self) -> float | None:
+        if self.done is not None:
+            return 1 / self.done.tokens_per_second if self.done.tokens_per_second else None
+        if self.first_chunk_at is None or self.completion_tokens < 2:
+            return None
+        return (self.last_chunk_at - self.first_chunk_at) / (self.completion_tokens - 1)
 
     def row(self) -> InferenceRequest:
         """The row, not yet in the database."""
@@ -104,6 +137,7 @@ class Record:
         row = InferenceRequest(
             request_id=self.request_id,
             correlation_id=self.correlation_id,
+            trace_id=traces.trace_id(self.traceparent) or None,
             api=self.caller.api,
             status=self.status,
             requested_model=request.model,
@@ -148,6 +182,13 @@ async def _log(row: InferenceRequest) -> None:
     except (DatabaseError, InterfaceError) as error:
         if row.pk is None:
             await in_thread(unlogged.keep)(row, error)
+
+
+def named(served: Served) -> tuple[str, str]:
+    """Model and version as metrics name them; a base model alone has no version."""
+    if served.version is None:
+        return f"base:{served.base.name}", ""
+    return served.version.model.name, served.version.version
 
 
 def correlation_id() -> str:

@@ -12,6 +12,7 @@ from django.db.models.lookups import IContains
 from django.db.models.sql.compiler import SQLCompiler
 
 from inference.models.tokens import ApiToken
+from registry import traces
 from registry.models import BaseModel, ModelVersion
 
 
@@ -89,6 +90,9 @@ class InferenceRequest(models.Model):
 
     request_id = models.CharField(max_length=64, unique=True)
     correlation_id = models.CharField(max_length=64, blank=True)
+    trace_id = models.CharField(  # noqa: DJ001  # without a default SQLite adds it without a copy
+        max_length=32, null=True, help_text="Where traces are sent"
+    )
     api = models.CharField(max_length=10, choices=Api)
     status = models.CharField(max_length=10, choices=Status)
     requested_model = models.CharField(max_length=250)
@@ -167,6 +171,11 @@ class InferenceRequest(models.Model):
         read = f"{self.prompt_tokens} prompt tokens ({self.cached_tokens} cached)"
         thought = f", {self.thought_tokens} of them thoughts" if self.thought_tokens else ""
         return f"{read}, {self.completion_tokens} written{thought}"
+
+    @property
+    def trace_url(self) -> str:
+        """Where its trace is shown; empty when it has none, or nobody said where."""
+        return traces.url(self.trace_id)
 
     @property
     def prefill_ms(self) -> float | None:

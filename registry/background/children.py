@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -11,6 +12,7 @@ from pathlib import Path
 from django.conf import settings
 
 from backends.mac.power import caffeinate
+from registry import traces
 from registry.storage import paths
 
 
@@ -23,6 +25,7 @@ def start(*arguments: str, log: str, died: Callable[[], object]) -> None:
         child = subprocess.Popen(
             command,
             cwd=settings.BASE_DIR,
+            env={**os.environ, **traces.environment()},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
+from registry import traces
 from registry.background import children
 from registry.background.progress import SILENT, Progress
 from registry.errors import Conflict, Damaged, HubError, Invalid
@@ -80,8 +81,10 @@ def doing(row: Work, watch: Progress = SILENT) -> Iterator[Progress]:
     """Around the work of a running row; the body calls `row.complete`. `watch` gets the
     same reports as the row. What the body raises is written to the row, too."""
     discard_staging(row)  # of a process that was killed
+    parent = traces.current() or traces.inherited()
     try:
-        yield _Reporting(row, watch)
+        with traces.span(row.label, parent=parent, attributes={"hub.task": row.pk}):
+            yield _Reporting(row, watch)
     except HubError as error:
         row.fail(str(error))
         if isinstance(error, Damaged | Invalid):

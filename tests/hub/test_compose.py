@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -25,7 +26,8 @@ pytestmark = pytest.mark.any_database
 
 COMPOSE = ROOT / "docker-compose.yml"
 DEPLOY = ROOT / "deploy"
-DASHBOARD = DEPLOY / "grafana" / "dashboards" / "hub.json"
+DASHBOARDS = sorted((DEPLOY / "grafana" / "dashboards").glob("*.json"))
+RULES = DEPLOY / "prometheus" / "rules.yml"
 METRIC = re.compile(r"\b(?:hub|django)_[a-z0-9_]+\b")
 
 
@@ -41,9 +43,14 @@ def services() -> dict[str, Any]:
 
 
 def expressions() -> list[str]:
-    """Every query of the dashboard."""
-    panels = json.loads(DASHBOARD.read_text())["panels"]
-    return [target["expr"] for panel in panels for target in panel["targets"]]
+    """Every query of every dashboard and rule."""
+    found = [rule["expr"] for rule in yaml.safe_load(RULES.read_text())["groups"][0]["rules"]]
+    for file in DASHBOARDS:
+        dashboard = json.loads(file.read_text())
+        queries = [v["query"] for v in dashboard["templating"]["list"] if v["type"] == "query"]
+        found += [query["query"] for query in queries]
+        found += [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    return found
 
 
 def check_schema(file: Path) -> str:
@@ -113,11 +120,51 @@ def test_grafana_is_given_the_dashboards_datasource() -> None:
         (DEPLOY / "grafana/provisioning/datasources/prometheus.yml").read_text()
     )
     uids = {source["uid"] for source in provisioned["datasources"]}
-    panels = json.loads(DASHBOARD.read_text())["panels"]
-    assert {panel["datasource"]["uid"] for panel in panels} == uids
+    for file in DASHBOARDS:
+        dashboard = json.loads(file.read_text())
+        source = dashboard["templating"]["list"][0]
+        assert (source["type"], source["current"]["value"] in uids) == ("datasource", True)
+        used = {panel["datasource"]["uid"] for panel in dashboard["panels"]}
+        assert used == {f"${{{source['name']}}}"}
 
 
-def test_grafana_finds_the_dashboard_where_compose_mounts_it() -> None:
+def test_the_dashboards_and_rules_are_those_of_their_tables() -> None:
+    made = subprocess.run(
+        [sys.executable, ".ci/dashboards"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert made.stderr == ""
+    assert len(DASHBOARDS) == 4
+
+
+def test_every_panel_says_what_it_shows_and_names_only_variables_that_exist() -> None:
+    for file in DASHBOARDS:
+        dashboard = json.loads(file.read_text())
+        known = {one["name"] for one in dashboard["templating"]["list"]} | {"__rate_interval"}
+        places = set()
+        for panel in dashboard["panels"]:
+            assert panel["description"].endswith("."), panel["title"]
+            assert panel["fieldConfig"]["defaults"]["unit"]
+            used = set(re.findall(r"\$\{?(\w+)", json.dumps(panel["targets"])))
+            assert used <= known, panel["title"]
+            place = panel["gridPos"]
+            places.add((place["x"], place["y"]))
+            assert place["x"] + place["w"] <= 24
+        assert len(places) == len(dashboard["panels"])
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
+def test_the_rules_pass_their_own_tests() -> None:
+    tested = subprocess.run(
+        ["promtool", "test", "rules", "rules.test.yml"],
+        cwd=RULES.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert tested.returncode == 0, tested.stdout + tested.stderr
+
+
+def test_grafana_finds_the_dashboards_where_compose_mounts_it() -> None:
     provider = yaml.safe_load((DEPLOY / "grafana/provisioning/dashboards/hub.yml").read_text())
     folder = provider["providers"][0]["options"]["path"]
     assert f"./deploy/grafana/dashboards:{folder}:ro" in services()["grafana"]["volumes"]
@@ -179,11 +226,11 @@ def exported_while_training() -> set[str]:
         disk_free_bytes=3,
         training_memory_bytes=4,
     )
-    return {metric.name for metric in HubCollector().collect() if metric.samples}
+    return {sample.name for one in HubCollector().collect() for sample in one.samples}
 
 
 @pytest.mark.django_db
-def test_every_metric_of_the_dashboard_is_exported(running_hub: RunningHub) -> None:
+def test_every_metric_of_dashboards_and_rules_is_exported(running_hub: RunningHub) -> None:
     wanted = {name for expression in expressions() for name in METRIC.findall(expression)}
-    assert len(wanted) > 20
+    assert len(wanted) >= 60
     assert wanted - exported_by(running_hub) - exported_while_training() == set()

@@ -101,6 +101,18 @@ def test_requests_are_filtered(client: Client, seeded: Seeded) -> None:
         seeded.versions[0]
     }
     assert "No request matches" in text(client.get("/requests/?q=zzz"))
+    attributes = client.get("/requests/?status=failed").content.decode()
+    assert 'prefill">' not in attributes, "a time that is not known is no attribute's text"
+
+
+def test_a_request_links_to_its_trace_where_traces_are_shown(
+    client: Client, seeded: Seeded, settings: Any
+) -> None:
+    trace_id = "0af7651916cd43dd8448eb211c80319c"
+    InferenceRequest.objects.filter(status="failed").update(trace_id=trace_id)
+    assert trace_id not in client.get("/requests/").content.decode()
+    settings.TRACE_URL = "http://traces.example/{trace_id}"
+    assert f'href="http://traces.example/{trace_id}"' in client.get("/requests/").content.decode()
 
 
 def test_older_requests_are_one_page_away_and_none_is_skipped(

@@ -29,6 +29,7 @@ from backends.base import (
     TrainingConfig,
     TrainingEvent,
 )
+from training.attempt.phases import Phases
 from training.models import TrainingJob, TrainingMetric, TrainingSample
 from training.queue import tracking
 from training.queue.outage import ride_out
@@ -57,6 +58,7 @@ class Progress:
     def __init__(self, job: TrainingJob, lease: uuid.UUID, config: TrainingConfig) -> None:
         self._job, self._lease, self._config = job, lease, config
         self._stage = job.stage
+        self._phases = Phases(job.phases, job.process_started or time.time())
         self._columns: dict[str, Any] = {}
         self._rows: dict[int, Measured] = {}
         self._unwritten: set[int] = set()
@@ -79,6 +81,7 @@ class Progress:
     def enter(self, stage: str) -> None:
         """Start a stage that has no steps, and write it at once."""
         self._stage = stage
+        self._columns["phases"] = self._phases.enter(stage)
         self.write()
 
     def record(self, event: TrainingEvent) -> None:
@@ -104,10 +107,16 @@ class Progress:
                 self._event_at = time.monotonic()  # sampling is not a step
             case Checkpointed():
                 self._columns |= {"checkpoint_iteration": event.iteration, "crashes": 0}
-        entered = stage.split(" ")[0] != self._stage.split(" ")[0]
+        if entered := stage.split(" ")[0] != self._stage.split(" ")[0]:
+            self._columns["phases"] = self._phases.enter(self._stage)
         urgent = isinstance(event, Checkpointed | Finished) or entered
         if urgent or time.monotonic() - self._written_at >= WRITE_EVERY_S:
             self.write()
+
+    def end(self) -> None:
+        """The attempt is over, however it ended: write how long its last phase took."""
+        phases = self._phases.enter("")
+        ride_out(lambda: self._job.write_held(self._lease, phases=phases))
 
     def saved(self) -> None:
         """The run was closed early and has saved a checkpoint of its last step."""

@@ -82,7 +82,11 @@ def run(job_id: int, lease: uuid.UUID, stop_reason: Callable[[], str]) -> None:
     if job is None:
         raise LeaseLost(f"Job {job_id} is not held by lease {lease}.")
     try:
-        Attempt(job, lease, stop_reason).run()
+        attempt = Attempt(job, lease, stop_reason)
+        try:
+            attempt.run()
+        finally:
+            attempt.progress.end()
     except Cancelled:
         record = partial(queue.cancelled, job, lease)
     except Paused:

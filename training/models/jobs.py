@@ -17,6 +17,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from backends.base import TrainingConfig
+from registry import traces
 from registry.models import BaseModel, Dataset, Model, ModelVersion
 from registry.names import SEMVER_PATTERN, validate_semver
 from training.models.progress import Progressing
@@ -119,6 +120,9 @@ class TrainingJob(Progressing):
         null=True, editable=False, help_text="Before it was halved because memory ran out"
     )
     correlation_id = models.CharField(max_length=64, blank=True, editable=False)
+    traceparent = models.CharField(
+        max_length=55, blank=True, editable=False, help_text="Of the request that queued it (W3C)"
+    )
     version_number = models.CharField(
         max_length=20,
         blank=True,
@@ -167,6 +171,7 @@ class TrainingJob(Progressing):
             models.Index(fields=["status", "-created_at", "-id"], name="job_newest_of_status"),
             models.Index(fields=["model", "-created_at", "-id"], name="job_newest_of_model"),
             models.Index(fields=["correlation_id"], name="job_correlation"),
+            models.Index(fields=["completed_at"], name="job_ended"),
         ]
 
     def __str__(self) -> str:
@@ -174,6 +179,11 @@ class TrainingJob(Progressing):
 
     def get_absolute_url(self) -> str:
         return reverse("job", args=[self.pk])
+
+    @property
+    def trace_url(self) -> str:
+        """Where its trace is shown; empty when it has none, or nobody said where."""
+        return traces.url(traces.trace_id(self.traceparent))
 
     @property
     def training_config(self) -> TrainingConfig:

@@ -21,6 +21,9 @@ class Progressing(Leased):
     yielded_s = models.FloatField(
         default=0.0, editable=False, help_text="Total seconds paused for others"
     )
+    phases = models.JSONField(
+        default=dict, editable=False, help_text="Seconds in each phase, of all attempts"
+    )
     tokens_per_second = models.FloatField(null=True, editable=False)
     peak_memory_bytes = models.BigIntegerField(null=True, editable=False)
     memory_estimate_bytes = models.BigIntegerField(

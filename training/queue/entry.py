@@ -12,6 +12,7 @@ from django.db import transaction
 from django.db.models import Max
 
 from backends.base import TrainingConfig
+from registry import traces
 from registry.models import Dataset, Model, ModelVersion
 from training.config import rules
 from training.config.changes import with_changes
@@ -57,6 +58,7 @@ def enqueue(
             cloned_from=cloned_from,
             version_number=version_number,
             correlation_id=str(correlation_id)[:64],
+            traceparent=traces.current(),
         )
         ring()
     log.info("job queued", job=job.pk, model=model.name, dataset=dataset.name)

@@ -62,6 +62,8 @@ _JOB: dict[str, Any] = {
     "version_status": "training",
     "metrics": {},
     "correlation_id": "8b1c4f0e5a1d4a5b9a7d0c7c3f1f2e11",
+    "trace_url": "",
+    "phases": {"starting": 1.9, "verifying": 0.4},
     "created_at": _TIME,
     "started_at": _TIME,
     "completed_at": None,
@@ -166,6 +168,8 @@ class JobOut(Schema):
     version_status: str | None
     metrics: Annotated[dict[str, Any], Field(description="Metrics of the finished version")]
     correlation_id: str
+    trace_url: Annotated[str, Field(description="Where the trace is shown (HUB_TRACE_URL)")]
+    phases: Annotated[dict[str, float], Field(description="Seconds in each phase so far")]
     created_at: datetime.datetime
     started_at: datetime.datetime | None
     completed_at: datetime.datetime | None

@@ -22,6 +22,7 @@ from django.conf import settings
 
 from backends.base import failures
 from backends.mac.power import caffeinate
+from registry import traces
 from registry.storage import paths
 from training import queue
 from training.machine import processes, readings
@@ -69,7 +70,12 @@ def run_attempt(job: TrainingJob) -> None:
     could not."""
     lease = job.lease
     assert lease is not None, "a claimed job has a lease"
-    with structlog.contextvars.bound_contextvars(correlation_id=job.correlation_id, job=job.pk):
+    parent = job.traceparent or None
+    with (
+        structlog.contextvars.bound_contextvars(correlation_id=job.correlation_id, job=job.pk),
+        traces.span(f"train {job.model.name}", parent=parent, kind="consumer") as span,
+    ):
+        _trace_wait(job)
         kills_before = readings.out_of_memory_kills()
         child = _spawn(job, lease)
         keep_awake(child.pid)
@@ -95,6 +101,32 @@ def run_attempt(job: TrainingJob) -> None:
             outcome = partial(queue.crashed, job, lease, reason, out_of_memory=out_of_memory)
         with contextlib.suppress(LeaseLost):  # the usual case: the child recorded its own outcome
             ride_out(outcome)
+        _trace_end(job, span, child.returncode)
+
+
+def _trace_wait(job: TrainingJob) -> None:
+    """The time in the queue, before a job's first attempt."""
+    if job.attempt == 1 and job.started_at is not None:
+        began, ended = (int(at.timestamp() * 1e9) for at in (job.created_at, job.started_at))
+        traces.past("queue", began, ended, {"hub.job": job.pk}, parent=job.traceparent or None)
+
+
+def _trace_end(job: TrainingJob, span: traces.Traced, exit_code: int) -> None:
+    if not span.traceparent:
+        return
+    job.refresh_from_db(fields=["status", "iteration", "error_message", "wait_reason"])
+    span.set(
+        {
+            "hub.job": job.pk,
+            "hub.attempt": job.attempt,
+            "hub.status": job.status,
+            "hub.iteration": job.iteration,
+            "gen_ai.request.model": job.model.name,
+            "process.exit.code": exit_code,
+        }
+    )
+    if job.status == TrainingJob.Status.FAILED or exit_code:
+        span.fail("job_failed", job.error_message or job.wait_reason)
 
 
 def log_path(job: TrainingJob) -> Path:
@@ -123,6 +155,7 @@ def _spawn(job: TrainingJob, lease: uuid.UUID) -> subprocess.Popen[bytes]:
         **(_SHORT_TURNS if sys.platform == "darwin" else {}),
         **os.environ,
         "HUB_CORRELATION_ID": job.correlation_id,
+        **traces.environment(),
         "HUB_WORKER_PID": str(os.getpid()),
         "PYTHONUNBUFFERED": "1",
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from backends.base import Context, Delta, FinishReason, LoadedModel, PromptToken, Sampling
@@ -36,6 +36,7 @@ class Row:
         self._answer: AnswerText
         self._received = time.perf_counter()
         self._inserted = self._received
+        self._loading: tuple[float, float] | None = None  # of its model, which it waited for
         self._first_token: float | None = None
         self._first_tokens = 0  # that came in one step
         self._stop = ""
@@ -56,6 +57,36 @@ class Row:
             reader = model.call_reader() if request.tools else None
             self._answer = AnswerText(request.tools, request.sampling.logprobs, marks, reader)
         return self.prompt
+
+    def waited_for_model(self, since: float) -> None:
+        """Its model was loaded for it, from that reading of the clock until now."""
+        self._loading = (since, time.perf_counter())
+
+    def phases(self) -> Iterator[tuple[str, float, float, Mapping[str, float | int | None]]]:
+        """Where its time went until now: name, beginning and end (as `time.perf_counter` has it), and
+        what was counted. It begins in the batch with `Started`, and decodes from the first token on."""
+        now, loading = time.perf_counter(), self._loading
+        begun = self._inserted if self._inserted != self._received else now
+        yield "queue", self._received, loading[0] if loading else begun, {}
+        if loading:
+            yield "load", *loading, {}
+        if self._inserted == self._received:
+            return
+        read = {
+            "gen_ai.usage.input_tokens": self.prompt_tokens,
+            "gen_ai.usage.cache_read.input_tokens": self.cached_tokens,
+        }
+        first = now if self._first_token is None else self._first_token
+        yield "prefill", self._inserted, first, read
+        if self._first_token is not None:
+            decoded = self.completion_tokens - self._first_tokens
+            seconds = now - first
+            rate = round(decoded / seconds, 2) if decoded > 0 and seconds > 0 else None
+            written = {
+                "gen_ai.usage.output_tokens": self.completion_tokens,
+                "hub.tokens_per_second": rate,
+            }
+            yield "decode", first, now, written
 
     def sampling(self, model: LoadedModel) -> Sampling:
         """How its tokens are drawn. A tool that must be called is a grammar, and so are tools beside one:

@@ -22,6 +22,8 @@ class RequestOut(Schema):
     id: int
     request_id: str
     correlation_id: str
+    trace_id: str | None
+    trace_url: Annotated[str, Field(description="Where the trace is shown (HUB_TRACE_URL)")]
     api: str
     status: str
     requested_model: str

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import gzip
 import threading
-from collections.abc import Iterator
+import uuid
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import KeyValue
+from opentelemetry.proto.trace.v1.trace_pb2 import Status
 
 from hub.monitoring import telemetry
-from tests.running import run_hub, wait_until
+from tests.running import RunningHub, run_hub, wait_until
 
 pytestmark = pytest.mark.any_database
 
@@ -30,19 +34,55 @@ class Receiver(ThreadingHTTPServer):
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_port}"
 
-    def spans(self, service: str) -> list[str]:
-        """Names of the spans that a service sent."""
-        return [
-            span.name
-            for request in self.requests
-            for group in request.resource_spans
-            for scope in group.scope_spans
-            for span in scope.spans
-            if any(
-                attribute.key == "service.name" and attribute.value.string_value == service
-                for attribute in group.resource.attributes
-            )
-        ]
+    def spans(self, service: str = "") -> list[Span]:
+        """What all services sent, or one of them."""
+        return [span for span in self._all() if service in ("", span.service)]
+
+    def _all(self) -> Iterator[Span]:
+        for request in tuple(self.requests):
+            for group in request.resource_spans:
+                resource = plain(group.resource.attributes)
+                for scope in group.scope_spans:
+                    for sent in scope.spans:
+                        yield Span(
+                            str(resource["service.name"]).removeprefix("mlx-model-hub-"),
+                            str(resource["service.version"]),
+                            sent.name,
+                            sent.trace_id.hex(),
+                            sent.span_id.hex(),
+                            sent.parent_span_id.hex(),
+                            sent.start_time_unix_nano,
+                            sent.end_time_unix_nano,
+                            plain(sent.attributes),
+                            sent.status.code == Status.STATUS_CODE_ERROR,
+                        )
+
+    def trace(self, trace_id: str) -> list[Span]:
+        return [span for span in self.spans() if span.trace_id == trace_id]
+
+
+@dataclass(frozen=True)
+class Span:
+    """One span as it was received."""
+
+    service: str
+    version: str
+    name: str
+    trace_id: str
+    span_id: str
+    parent_id: str
+    began: int
+    ended: int
+    attributes: dict[str, Any]
+    failed: bool
+
+
+def plain(attributes: Iterable[KeyValue]) -> dict[str, Any]:
+    """Attributes as Python has them."""
+    return {
+        one.key: getattr(one.value, one.value.WhichOneof("value") or "string_value")
+        for one in attributes
+    }
 
 
 class Collect(BaseHTTPRequestHandler):
@@ -60,7 +100,7 @@ class Collect(BaseHTTPRequestHandler):
         pass
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def receiver() -> Iterator[Receiver]:
     with Receiver() as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
@@ -78,15 +118,133 @@ def test_without_an_endpoint_nothing_is_traced(monkeypatch: pytest.MonkeyPatch) 
     assert telemetry.wanted()
 
 
-def test_a_request_is_traced_under_its_process(tmp_path: Path, receiver: Receiver) -> None:
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory, receiver: Receiver) -> Iterator[RunningHub]:
     environment: dict[str, Any] = {
         "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url,
         "OTEL_BSP_SCHEDULE_DELAY": "200",
+        "HUB_FAKE_TOKENS_PER_SECOND": "200",
+        "HUB_FAKE_REPLY_WORDS": "500",
+        "HUB_TRACE_URL": "http://traces.example/{trace_id}",
     }
-    with run_hub(tmp_path, **environment) as hub:
-        httpx.get(f"{hub.url}/api/models", timeout=10).raise_for_status()
-        wait_until(lambda: receiver.spans("mlx-model-hub-web"))
-        log = hub.log.read_text()
-    assert any("api/models" in name for name in receiver.spans("mlx-model-hub-web"))
-    assert not any("health" in name for name in receiver.spans("mlx-model-hub-web"))
-    assert "different Context" not in log
+    with run_hub(tmp_path_factory.mktemp("traced"), **environment) as hub:
+        post(hub, "/api/bases", {"source": "starter"})
+        yield hub
+
+
+def post(hub: RunningHub, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    answer = httpx.post(f"{hub.url}{path}", json=body, timeout=60).raise_for_status()
+    return answer.json()  # type: ignore[no-any-return]
+
+
+def chat(hub: RunningHub, traceparent: str, words: int = 20, leave: bool = False) -> None:
+    """Stream an answer, to its end or to its first piece."""
+    [base] = httpx.get(f"{hub.url}/api/bases", timeout=10).json()["items"]
+    body = {
+        "model": f"base:{base['name']}",
+        "messages": [{"role": "user", "content": "Hello"}],
+        "max_tokens": words,
+        "stream": True,
+    }
+    url, headers = f"{hub.url}/v1/chat/completions", {"traceparent": traceparent}
+    with httpx.stream("POST", url, json=body, headers=headers, timeout=60) as answer:
+        for _ in answer.iter_lines():
+            if leave:
+                break
+
+
+def test_one_trace_from_a_request_to_its_last_token(hub: RunningHub, receiver: Receiver) -> None:
+    ids = [uuid.uuid4().hex for _ in range(4)]
+    client = "b7ad6b7169203331"
+    for number, trace_id in enumerate(ids):
+        chat(hub, f"00-{trace_id}-{client}-01", words=20 + 100 * number, leave=number > 1)
+    wait_until(
+        lambda: all({"web", "engine"} <= {s.service for s in receiver.trace(one)} for one in ids)
+    )
+    for number, trace_id in enumerate(ids):
+        wait_until(partial(is_whole, receiver, trace_id))
+        spans = receiver.trace(trace_id)
+        named = {span.name: span for span in spans}
+        http, talk = named["POST /v1/chat/completions"], named["chat base:SmolLM2-135M-Instruct"]
+        engine = named["engine generate"]
+        assert (http.parent_id, talk.parent_id, engine.parent_id) == (
+            client,
+            http.span_id,
+            talk.span_id,
+        )
+        parts = [span for span in spans if span.parent_id == engine.span_id]
+        assert {"queue", "prefill", "decode"} <= {span.name for span in parts}
+        assert http.began <= talk.began <= engine.began
+        assert talk.ended <= http.ended, "the request ends with its stream"
+        assert http.attributes["http.request.method"] == "POST"
+        assert http.attributes["http.route"] == "/v1/chat/completions"
+        assert http.attributes["http.response.status_code"] == 200
+        assert talk.attributes["gen_ai.operation.name"] == "chat"
+        outcome = "cancelled" if number > 1 else "completed"
+        assert talk.attributes["hub.outcome"] == outcome, number
+        assert engine.attributes.get("hub.outcome", "completed") == outcome
+        assert {span.version for span in spans} == {"0.1.0"}
+        assert any(span.attributes.get("db.operation.name") == "INSERT" for span in spans)
+    last = receiver.trace(ids[1])
+    decode = next(span for span in last if span.name == "decode")
+    assert decode.attributes["gen_ai.usage.output_tokens"] > 20
+    assert (decode.ended - decode.began) / 1e9 > 0.9 * decode.attributes[
+        "gen_ai.usage.output_tokens"
+    ] / 200, "it lasts as long as its tokens"
+    rows = httpx.get(f"{hub.url}/api/requests", timeout=10).json()["items"]
+    assert {row["trace_id"] for row in rows} == set(ids)
+    assert rows[0]["trace_url"] == f"http://traces.example/{ids[-1]}"
+    assert f'href="http://traces.example/{ids[0]}"' in httpx.get(f"{hub.url}/requests/").text
+
+
+def is_whole(receiver: Receiver, trace_id: str) -> bool:
+    spans = receiver.trace(trace_id)
+    known = {span.span_id for span in spans}
+    missing = [span for span in spans if span.parent_id not in {*known, "b7ad6b7169203331", ""}]
+    return bool(spans) and not missing and any(span.name.startswith("POST") for span in spans)
+
+
+def test_one_trace_of_a_job_from_its_request_to_its_version(
+    hub: RunningHub, receiver: Receiver
+) -> None:
+    [base] = httpx.get(f"{hub.url}/api/bases", timeout=10).json()["items"]
+    model = post(hub, "/api/models", {"name": "traced", "base_model": base["name"]})
+    examples = [{"prompt": f"say {number}", "completion": str(number)} for number in range(40)]
+    data = post(hub, "/api/datasets", {"name": "traced", "examples": examples})
+    body = {"model_id": model["id"], "dataset_id": data["id"], "config": {"iters": 10, "warmup": 0}}
+    job = post(hub, "/api/training/jobs", body)
+
+    def done() -> bool:
+        url = f"{hub.url}/api/training/jobs/{job['id']}"
+        return bool(httpx.get(url, timeout=10).json()["status"] == "completed")
+
+    wait_until(done, timeout_s=120)
+    wait_until(lambda: any(span.name == "train traced" for span in receiver.spans()))
+    [train] = [span for span in receiver.spans("background") if span.name == "train traced"]
+    spans = receiver.trace(train.trace_id)
+    named = {span.name: span for span in spans}
+    posted, attempt = named["POST /api/training/jobs"], named["attempt"]
+    assert posted.service == "web"
+    assert train.parent_id == named["queue"].parent_id
+    assert train.parent_id in {span.span_id for span in spans if span.service == "web"}
+    assert (attempt.service, attempt.parent_id) == ("job", train.span_id)
+    phases = [span for span in spans if span.parent_id == attempt.span_id]
+    expected = {"starting", "verifying", "preparing", "training", "publishing", "scoring"}
+    assert expected <= {span.name for span in phases}
+    assert train.attributes["hub.status"] == "completed"
+    log = (hub.storage / "jobs" / str(job["id"]) / "log.txt").read_text()
+    assert f'"trace_id": "{train.trace_id}"' in log
+    seconds = httpx.get(f"{hub.url}/metrics", timeout=10).text
+    assert 'hub_job_duration_seconds_count{outcome="completed"} 1.0' in seconds
+    for phase in expected:
+        assert f'hub_job_phase_duration_seconds_count{{phase="{phase}"}} 1.0' in seconds
+    assert "hub_training_steps_total 10.0" in seconds
+
+
+def test_what_nobody_asked_for_is_no_trace(hub: RunningHub, receiver: Receiver) -> None:
+    """The worker and the sampler look into the database all the time, and probes come for ever."""
+    assert {span.name for span in receiver.spans("background")} <= {"queue", "train traced"}
+    assert not [span for span in receiver.spans() if "health" in span.name]
+    roots = {span.name.split(" ")[0] for span in receiver.spans() if not span.parent_id}
+    assert roots <= {"GET", "POST"}
+    assert "different Context" not in hub.log.read_text()

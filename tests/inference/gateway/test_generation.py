@@ -1,6 +1,7 @@
 """What a generation leaves behind, however it ends: its row, its counts, its span."""
 
-from contextlib import aclosing
+from collections.abc import Callable
+from contextlib import aclosing, nullcontext, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -11,16 +12,16 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
-from prometheus_client import Counter
 
 from backends.base import Sampling
 from backends.fake import FakeBackend
-from inference.gateway import generation, metrics
+from inference.gateway import metrics
 from inference.gateway.generation import aresolve, generate, stream
 from inference.gateway.request import Caller, GenerationRequest
 from inference.models import InferenceRequest
 from inference.protocol import Chunk
-from registry.errors import Unavailable
+from registry import traces
+from registry.errors import HubError, Unavailable
 from registry.promotion.resolve import Served
 from tests.inference.builders import make_base, make_version
 from tests.inference.engines import HELLO, running_engine
@@ -123,21 +124,24 @@ async def test_an_answer_keeps_its_first_call_alone_when_that_is_wanted(served: 
     assert first.done.tool_calls == every.done.tool_calls[:1]
 
 
-def value(counter: Counter, name: str, labels: dict[str, str]) -> float:
-    """The counter's value as Prometheus would read it; 0 before its first increment."""
-    samples = [sample for metric in counter.collect() for sample in metric.samples]
-    found = [s.value for s in samples if s.name == name and s.labels == labels]
-    return found[0] if found else 0.0
+def counted(family: Any, **labels: str) -> float:
+    """The sum of a counter, or of what a histogram counted, under those labels."""
+    samples = [sample for metric in family.collect() for sample in metric.samples]
+    total: float = sum(
+        s.value
+        for s in samples
+        if s.name.endswith(("_total", "_count")) and labels.items() <= s.labels.items()
+    )
+    return total
 
 
 async def test_requests_and_tokens_are_counted(served: Served) -> None:
-    labels = {"model": "calendar@0.1.0", "status": "completed", "api": "native"}
+    of = {"model": "calendar", "version": "0.1.0"}
 
     def counts() -> tuple[float, float]:
-        # One metric at a time: another collector of the registry asks the database.
         return (
-            value(metrics.REQUESTS, "hub_inference_requests_total", labels),
-            value(metrics.TOKENS, "hub_inference_tokens_total", {"kind": "completion"}),
+            counted(metrics.REQUESTS, outcome="completed", code="", api="native", **of),
+            counted(metrics.TOKENS, kind="completion", **of),
         )
 
     before = counts()
@@ -146,19 +150,79 @@ async def test_requests_and_tokens_are_counted(served: Served) -> None:
     assert counts() == (before[0] + 1, before[1] + 5)
 
 
+async def leave() -> None:
+    begun = await stream(request(), CALLER)
+    async with aclosing(begun.events) as events:
+        chunks = 0
+        async for _, event in events:
+            chunks += isinstance(event, Chunk)
+            if chunks == 3:
+                break
+
+
+async def test_every_end_is_counted_with_its_time_and_its_code(served: Served) -> None:
+    """Cancelled, late, refused and failed requests, and those that name nothing."""
+    lasted, first, per_token = metrics.DURATION, metrics.FIRST_TOKEN, metrics.PER_TOKEN
+    slow = FakeBackend(tokens_per_second=50, reply_words=500)
+    late = replace(request(), deadline_s=0.2)
+    wrong = replace(request(), classify=True)  # of a version without labels
+    unknown = replace(request(), model="nobody")
+    ends: list[tuple[str, str, Callable[[], Any], FakeBackend | None, tuple[int, int]]] = [
+        ("cancelled", "", leave, slow, (1, 1)),
+        ("late", "deadline_exceeded", lambda: generate(late, CALLER), slow, (1, 1)),
+        ("refused", "invalid", lambda: generate(wrong, CALLER), FakeBackend(), (0, 0)),
+        ("failed", "unavailable", answer, None, (0, 0)),
+        ("refused", "not_found", lambda: generate(unknown, CALLER), FakeBackend(), (0, 0)),
+    ]
+    for outcome, code, ask, backend, came in ends:
+        model = "other" if code == "not_found" else "calendar"
+        before = [
+            counted(metrics.REQUESTS, model=model, outcome=outcome, code=code),
+            counted(lasted, model=model, outcome=outcome),
+            counted(first, model="calendar"),
+            counted(per_token, model="calendar"),
+        ]
+        async with running_engine(backend) if backend else nullcontext():
+            with suppress(HubError):
+                await ask()
+        after = [
+            counted(metrics.REQUESTS, model=model, outcome=outcome, code=code),
+            counted(lasted, model=model, outcome=outcome),
+            counted(first, model="calendar"),
+            counted(per_token, model="calendar"),
+        ]
+        grown = [now - then for now, then in zip(after, before, strict=True)]
+        assert grown == [1, model == "calendar", *came], (outcome, code)
+
+
+def test_only_so_many_versions_have_series_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "_used", {})
+    monkeypatch.setattr(metrics, "MOST_VERSIONS", 2)
+    one, two, three = (("many", f"0.{n}.0") for n in range(3))
+    for version in (one, two, three):
+        metrics.count(*version, metrics.Ended("native", "completed"))
+    assert counted(metrics.REQUESTS, model="many") == 2
+    assert metrics.labels_of(*three) == metrics.OTHER
+    monkeypatch.setattr(metrics, "UNUSED_S", -1.0)
+    metrics.count(*three, metrics.Ended("native", "completed"))
+    assert counted(metrics.REQUESTS, model="many", version="0.0.0") == 0
+    assert counted(metrics.REQUESTS, model="many", version="0.2.0") == 1
+
+
 async def test_a_span_covers_the_whole_generation(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     exporter = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    monkeypatch.setattr(generation, "tracer", provider.get_tracer("test"))
+    monkeypatch.setattr(traces, "_tracer", provider.get_tracer("test"))
     async with running_engine(FakeBackend(tokens_per_second=100)):
         await answer(max_tokens=5)
     with pytest.raises(Unavailable):
         await answer()
-    completed, failed = exporter.get_finished_spans()
+    *parts, engine, completed, failed = exporter.get_finished_spans()
     provider.shutdown()
+    assert completed.name == "chat calendar"
     assert completed.attributes is not None
     assert completed.attributes["gen_ai.response.model"] == "calendar@0.1.0"
     assert completed.attributes["gen_ai.usage.output_tokens"] == 5
@@ -166,3 +230,13 @@ async def test_a_span_covers_the_whole_generation(
     assert completed.start_time is not None
     assert completed.end_time - completed.start_time > 0.03e9  # nanoseconds; five tokens
     assert failed.status.status_code is StatusCode.ERROR
+    assert failed.attributes["error.type"] == "unavailable"
+    row = await InferenceRequest.objects.filter(status="completed").aget()
+    assert row.trace_id == f"{completed.context.trace_id:032x}"
+    assert engine.parent.span_id == completed.context.span_id
+    assert {part.parent.span_id for part in parts} == {engine.context.span_id}
+    assert [part.name for part in parts] == ["verify", "queue", "load", "prefill", "decode"]
+    times = [(part.start_time, part.end_time) for part in parts]
+    assert all(began <= ended for began, ended in times)
+    assert times[-1][1] - times[-1][0] > 0.03e9
+    assert parts[-1].attributes["gen_ai.usage.output_tokens"] == 5

@@ -115,8 +115,12 @@ def test_the_log_is_paged_and_filtered(hub: Hub) -> None:
 def test_prometheus_counts_requests_and_tokens(hub: Hub) -> None:
     post(hub, model="calendar@0.1.0", prompt=PROMPT)
     text = httpx.get(f"{hub.url}/metrics").text
-    labels = 'api="native",model="calendar@0.1.0",status="completed"'
+    of = 'model="calendar",version="0.1.0"'
+    labels = 'api="native",code="",model="calendar",outcome="completed",version="0.1.0"'
     assert f"hub_inference_requests_total{{{labels}}}" in text
-    assert 'hub_inference_tokens_total{kind="completion"}' in text
-    assert "hub_inference_first_token_seconds_bucket" in text
-    assert "hub_inference_tokens_per_second_bucket" in text
+    assert f'hub_inference_tokens_total{{kind="completion",{of}}}' in text
+    assert f'hub_inference_time_to_first_token_seconds_bucket{{le="0.001",{of}}}' in text
+    assert f'hub_inference_time_per_output_token_seconds_bucket{{le="0.01",{of}}}' in text
+    lasted = 'model="calendar",outcome="completed",version="0.1.0"'
+    assert f"hub_inference_request_duration_seconds_count{{{lasted}}}" in text
+    assert "_created{" not in text

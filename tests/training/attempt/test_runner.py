@@ -56,6 +56,9 @@ def test_an_attempt_makes_a_ready_version() -> None:
     assert artifacts.verify(paths.absolute(job.result_version.artifact_path)) == []
     assert not (paths.job_dir(job.pk) / "checkpoints").exists()
     assert paths.staging_dirs(f"job-{job.pk}") == []
+    expected = {"starting", "verifying", "preparing", "training", "publishing", "scoring"}
+    assert expected <= job.phases.keys()
+    assert all(seconds >= 0 for seconds in job.phases.values())
 
 
 def test_the_log_says_which_answers_are_not_learned_and_why() -> None:

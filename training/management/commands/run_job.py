@@ -10,6 +10,7 @@ from typing import Any
 import structlog
 from django.core.management.base import BaseCommand, CommandParser
 
+from registry import traces
 from training.attempt import runner
 from training.machine import processes
 from training.models import LeaseLost
@@ -43,6 +44,7 @@ class Command(BaseCommand):
 
         try:
             ride_out(lambda: processes.announce(options["job"], options["lease"]))
-            runner.run(options["job"], options["lease"], stop_reason)
+            with traces.span("attempt", parent=traces.inherited()):
+                runner.run(options["job"], options["lease"], stop_reason)
         except LeaseLost as lost:
             log.warning("lease lost, outcome not recorded", reason=str(lost))
