@@ -185,6 +185,9 @@ class Progress:
                     checkpoint_iteration=iteration,
                     iters=self._iters,
                 )
+                self._job.attempts.filter(ended_at=None).update(
+                    first_iteration=iteration, iteration=iteration
+                )
                 self._job.metrics.filter(iteration__gt=iteration).delete()
                 self._job.samples.filter(iteration__gt=iteration).delete()
 

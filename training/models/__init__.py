@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from training.models.attempts import TrainingAttempt
 from training.models.jobs import TrainingJob, TrainingJobQuerySet
 from training.models.leases import STARTING, LeaseLost
 from training.models.measured import TrainingMetric, TrainingSample
@@ -11,6 +12,7 @@ __all__ = [
     "STARTING",
     "LeaseLost",
     "Sweep",
+    "TrainingAttempt",
     "TrainingJob",
     "TrainingJobQuerySet",
     "TrainingMetric",

@@ -208,6 +208,14 @@ class TrainingJob(Progressing):
         return whole and int(self.config.get("batch_size", 1)) > 1
 
     @property
+    def resumes_at(self) -> int:
+        """The step after which the next attempt continues: that of the checkpoint, or the last one
+        when the version is ready and only has to be scored."""
+        version = self.result_version
+        trained = version is not None and version.status == ModelVersion.Status.READY
+        return self.iteration if trained else self.checkpoint_iteration
+
+    @property
     def total_iters(self) -> int:
         """Optimizer steps of the whole run; with `epochs` an estimate until the data is read."""
         return self.iters or int(self.config.get("iters", 0))
