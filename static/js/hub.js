@@ -1,5 +1,6 @@
 // What every page has: theme, shortcuts, copy buttons, relative times, and manners for htmx.
 
+import "./connection.js";
 import "./copying.js";
 import { ago } from "./figures.js";
 
@@ -123,6 +124,11 @@ document.addEventListener("htmx:beforeSwap", (event) => {
   const selection = getSelection();
   if (target.matches("[data-poll]") && !selection.isCollapsed)
     event.detail.shouldSwap &&= !target.contains(selection.anchorNode);
+});
+// When the hub is back, what it would have said meanwhile is asked for at once.
+document.addEventListener("hub:back", () => {
+  for (const part of document.querySelectorAll("[data-poll]"))
+    window.htmx.ajax("GET", part.getAttribute("hx-get"), { source: part });
 });
 function scrollLogs() {
   for (const log of document.querySelectorAll("pre.log")) log.scrollTop = log.scrollHeight;

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -292,6 +294,59 @@ def test_the_theme_is_kept(page: Page) -> None:
     assert page.evaluate("document.documentElement.dataset.theme") == "dark"
     dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert dark == "rgb(14, 16, 20)"
+
+
+def test_a_lost_hub_is_told_on_every_page_and_found_again_without_a_reload(
+    browser: Browser, hub: RunningHub, trained: str
+) -> None:
+    with httpx.Client(base_url=hub.url, timeout=60) as client:
+        earlier = client.get("/api/training/jobs").json()["items"][0]
+        chosen = {key: earlier[key] for key in ("model_id", "dataset_id")}
+        job = client.post("/api/training/jobs", json={**chosen, "config": {"iters": 2000}}).json()[
+            "id"
+        ]
+        context = browser.new_context(base_url=hub.url)
+        context.set_default_timeout(60_000)
+        page, playground = context.new_page(), context.new_page()
+        said: list[str] = []
+        page.on("console", lambda message: said.append(message.text))
+        playground.goto("/playground/")
+        page.goto(f"/training/{job}/")
+        page.bring_to_front()
+        expect(page.locator("body[data-streaming]")).to_have_count(1, timeout=60_000)
+        page.evaluate("window.same = true")
+
+        web = hub.pid("web")
+        assert web
+        os.kill(web, signal.SIGSTOP)  # it stalls: connections are taken and nothing is answered
+        try:
+            banner = page.locator("#connection p")
+            expect(banner).to_contain_text("No connection to the hub since", timeout=20_000)
+            expect(playground.locator("#connection p")).to_have_text(
+                banner.inner_text(), timeout=20_000
+            )
+            pause = page.get_by_role("button", name="Pause", exact=True)
+            expect(pause).to_be_disabled()
+            pause.click(force=True)
+            assert page.evaluate("window.same")  # nothing was sent
+            playground.get_by_label("Prompt", exact=True).fill("kept")
+            playground.keyboard.press("Enter")
+            expect(playground.get_by_label("Prompt", exact=True)).to_have_value("kept")
+            expect(playground.locator(".msg")).to_have_count(0)
+        finally:
+            os.kill(web, signal.SIGKILL)  # `up` starts another one
+
+        expect(page.locator("html[data-lost]")).to_have_count(0, timeout=60_000)
+        expect(playground.locator("html[data-lost]")).to_have_count(0, timeout=60_000)
+        expect(page.locator("body[data-streaming]")).to_have_count(1)
+        step = page.locator("[data-live=iteration]")
+        expect(step).not_to_have_text(step.inner_text())
+        expect(pause).to_be_enabled()
+        assert page.evaluate("window.same")
+        assert len(said) < 25, said
+        context.close()
+        client.post(f"/api/training/jobs/{job}/cancel")
+        wait_until(lambda: client.get(f"/training/{job}/metrics.json").json()["over"], 60)
 
 
 def test_no_page_scrolls_sideways_on_a_phone(page: Page, trained: str) -> None:
