@@ -36,7 +36,7 @@ def dashboard(request: HtmxRequest) -> HttpResponse:
         "engine": engine,
         "running": running,
         "percent": round(100 * running.progress) if running else 0,
-        "seconds_left": running.seconds_left if running else None,
+        "left": str(running.remaining) if running else "",
         "queued": TrainingJob.objects.filter(status=TrainingJob.Status.QUEUED).count(),
         "last_job": None if running else _last_job(),
         "requests": InferenceRequest.objects.with_names()[:6],

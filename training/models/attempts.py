@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from django.db import models
 from django.utils import timezone
-
-if TYPE_CHECKING:
-    from training.models.jobs import TrainingJob
 
 
 class TrainingAttempt(models.Model):
     """One attempt; without `ended_at` it runs."""
 
-    job: models.ForeignKey[TrainingJob, TrainingJob] = models.ForeignKey(
+    job = models.ForeignKey(
         "training.TrainingJob", on_delete=models.CASCADE, related_name="attempts"
     )
     number = models.PositiveIntegerField(help_text="The job's `attempt` while it ran")

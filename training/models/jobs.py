@@ -20,6 +20,7 @@ from backends.base import TrainingConfig
 from registry.models import BaseModel, Dataset, Model, ModelVersion
 from registry.names import SEMVER_PATTERN, validate_semver
 from training.models.progress import Progressing
+from training.models.remaining import Remaining, remaining
 from training.models.sweeps import Sweep
 
 
@@ -228,14 +229,19 @@ class TrainingJob(Progressing):
         return min(1.0, self.iteration / self.total_iters) if self.total_iters else 0.0
 
     @property
+    def remaining(self) -> Remaining:
+        """How long the running job still takes, scoring included."""
+        every = max(1, int(self.config.get("steps_per_eval", 1)))
+        return remaining(self, self.total_iters, every, self.is_scored)
+
+    @property
+    def is_scored(self) -> bool:
+        """Whether answers of the result are scored at the end."""
+        scoring = self.config.get("scoring", {})
+        answered = scoring.get("scorer", "task") != "none" and self.dataset.splits.get("test")
+        return bool(self.reproduces_id is None and (answered or scoring.get("lm_eval")))
+
+    @property
     def seconds_left(self) -> float | None:
-        """Estimate from the mean duration of recent steps; None while that is unknown."""
-        if self.status != self.Status.RUNNING or not self.iteration:
-            return None
-        newest = self.metrics.order_by("-iteration").values_list("iteration", "created_at")[:20]
-        times = list(newest)
-        if len(times) < 2 or times[0][0] == times[-1][0]:
-            return None
-        elapsed = (times[0][1] - times[-1][1]).total_seconds()
-        left = self.total_iters - self.iteration
-        return max(0.0, left * elapsed / (times[0][0] - times[-1][0]))
+        """Of all parts of the running job whose time is known; None while that is none."""
+        return self.remaining.seconds

@@ -38,7 +38,7 @@ def job(request: HtmxRequest, pk: int) -> HttpResponse:
     context: dict[str, Any] = {
         "job": found,
         "percent": round(100 * found.progress),
-        "seconds_left": found.seconds_left,
+        "left": str(found.remaining),
         "place": place,
         "situation": overview.situation(found, place),
         "newest": found.metrics.order_by("-iteration").first(),
