@@ -18,6 +18,7 @@ from registry.versions.curves import MAX_POINTS
 from tests.pages.seed import Seeded, make_job, make_sweep
 from tests.pages.test_pages import text
 from tests.registry.build import write_jsonl
+from training import queue
 from training.config.vocabulary import flatten
 from training.models import Sweep, TrainingJob, TrainingMetric
 from training.worker.supervisor import log_path
@@ -480,6 +481,56 @@ def test_a_job_page_shows_progress_and_the_end_of_its_log(client: Client, seeded
         assert part in shown
 
 
+def test_the_log_of_all_attempts_is_searched_and_downloaded(client: Client, seeded: Seeded) -> None:
+    assert seeded.running is not None
+    log = log_path(seeded.running)
+    line = '{"timestamp": "2026-11-30T14:05:09Z", "level": "error", "event": "Out of <memory>"}'
+    log.write_text("attempt 1\n" + "step\n" * 500 + f"{line}\nattempt 2\n")
+    address = f"/training/{seeded.running.pk}/log/"
+    ajax = {"HX-Request": "true"}
+    whole = client.get(address, headers=ajax).content.decode()
+    assert "last 400 of 503 lines, of all attempts" in whole
+    assert "14:05:09 [error] Out of &lt;memory&gt;" in whole
+    found = client.get(address, {"q": "ATTEMPT"}, headers=ajax).content.decode()
+    assert "2 of 503 lines" in found
+    assert "<mark>attempt</mark> 1" in found
+    assert "<mark>attempt</mark> 2" in found
+    assert "step" not in found
+    without_script = client.get(seeded.running.get_absolute_url(), {"q": "nowhere"})
+    assert "No line contains “nowhere”." in text(without_script)
+    file = client.get(f"/training/{seeded.running.pk}/log.txt")
+    assert b"".join(file.streaming_content) == log.read_bytes()  # type: ignore[attr-defined]
+    assert client.get(f"/training/{seeded.done.pk}/log.txt").status_code == 404
+
+
+def test_attempts_say_where_they_ended_why_and_what_to_do(client: Client, seeded: Seeded) -> None:
+    job = make_job(seeded.model, seeded.dataset)
+    address = job.get_absolute_url()
+    for number in range(1, 4):
+        TrainingJob.objects.filter(status="running").update(status="cancelled")
+        TrainingJob.objects.filter(pk=job.pk).update(not_before=None)
+        held = TrainingJob.objects.get(pk=job.pk)
+        assert held._claim(60)
+        held.refresh_from_db()
+        assert held.lease
+        TrainingJob.objects.filter(pk=job.pk).update(iteration=37, checkpoint_iteration=25)
+        if number == 2:
+            shown = text(client.get(address))
+            assert "Step 37 of 100" in shown
+            assert "Attempt 2 Running" in shown
+            assert "Attempt 2 continued from step 25." in shown
+        queue.crashed(held, held.lease, "The training process was killed by signal 9.")
+        if number == 1:
+            shown = text(client.get(address))
+            assert "Step 25 of 100" in shown
+            assert "step 0 to 37 of 100" in shown
+            assert "Nothing to do: it continues from step 25 by itself." in shown
+    shown = text(client.get(address))
+    assert "Attempt 3 Failed" in shown
+    assert shown.count("Read the end of the log below for the cause.") == 2
+    assert "Read the end of the log below for the cause. A retry continues from step 25." in shown
+
+
 def test_a_failed_job_says_why_and_offers_to_retry(client: Client, seeded: Seeded) -> None:
     failed = TrainingJob.objects.get(status="failed")
     shown = text(client.get(failed.get_absolute_url()))
@@ -553,5 +604,5 @@ def test_structured_log_lines_are_written_for_a_person(client: Client, seeded: S
     line = '{"event": "training", "iteration": 3, "level": "info", "timestamp": "2026-11-23T19:00:45Z"}'
     log_path(seeded.done).parent.mkdir(parents=True, exist_ok=True)
     log_path(seeded.done).write_text(f"{line}\nplain words\n[1, 2]\n")
-    shown = client.get(seeded.done.get_absolute_url()).context["log"]
-    assert shown == "19:00:45 training iteration=3\nplain words\n[1, 2]"
+    shown = text(client.get(seeded.done.get_absolute_url()))
+    assert "19:00:45 training iteration=3 plain words [1, 2]" in shown
