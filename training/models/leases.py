@@ -16,6 +16,9 @@ from training.models.attempts import TrainingAttempt
 START_ALLOWANCE = datetime.timedelta(minutes=3)
 """From the start of a process to its first heartbeat, on an idle machine."""
 
+START_LIMIT = datetime.timedelta(minutes=30)
+"""The same for a process that is seen to work: on a busy machine its imports alone take minutes."""
+
 STARTING = "starting"
 """The stage of a job that is claimed until its process reports for the first time."""
 

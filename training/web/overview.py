@@ -6,10 +6,11 @@ import itertools
 from typing import Any
 
 from django.db.models import QuerySet
+from django.utils import timezone
 
 from registry.models import Model
 from registry.versions import curves
-from training.models import TrainingJob, TrainingSample
+from training.models import STARTING, TrainingJob, TrainingSample
 
 SERIES = (
     "train_loss",
@@ -21,6 +22,7 @@ SERIES = (
 )
 MAX_RUNS = 8  # more curves cannot be distinguished in one chart
 _SHOWN_WAITING = 50
+_SLOW_START_S = 20
 _STAGES = {
     "starting": "Starting…",
     "verifying": "Verifying the checksums of the base model and the data set.",
@@ -102,6 +104,10 @@ def situation(job: TrainingJob, place: int | None) -> str:
         return "Pausing at the next step, with a checkpoint."
     if job.yielding:
         return f"Paused for now: {job.yielding.rstrip('.')}."
+    if job.stage == STARTING and job.stage_since:
+        took = (timezone.now() - job.stage_since).total_seconds()
+        if took > _SLOW_START_S:
+            return f"Starting for {took:.0f} s: the machine is busy. That is no problem."
     return _STAGES.get(job.stage.split(" ")[0], "")
 
 
