@@ -211,10 +211,20 @@ def test_the_model_list_filters_while_typing_and_keeps_it_in_the_address(
 
 def test_a_wrong_setting_is_shown_at_its_field(page: Page, trained: str) -> None:
     page.goto("/training/new/")
-    page.get_by_label("Steps", exact=True).fill("0")
-    with page.expect_response(lambda response: response.status == 422):
-        page.get_by_role("button", name="Queue the job").click()
-    expect(page.locator("#id_iters_error")).to_contain_text("greater than or equal to 1")
+    steps = page.get_by_label("Steps", exact=True)
+    steps.fill("0")
+    expect(page.locator("#id_iters_error")).to_contain_text("Enter a whole number from 1 to")
+    expect(steps).to_have_attribute("aria-invalid", "true")
+    assert "id_iters_error" in (steps.get_attribute("aria-describedby") or "")
+    button = page.get_by_role("button", name="Queue the job")
+    expect(button).to_be_disabled()
+    expect(button).to_have_accessible_description(re.compile("until the problem above is solved"))
+    button.click(force=True)  # leads to what is wrong
+    expect(steps).to_be_focused()
+    steps.fill("20")
+    expect(button).to_be_enabled()
+    expect(page.locator("#id_iters_error")).to_have_count(0)
+    assert not steps.get_attribute("aria-invalid")
 
 
 def test_the_plan_follows_changes_that_come_while_it_is_asked_for(page: Page, trained: str) -> None:

@@ -90,18 +90,26 @@ def test_a_wrong_setting_is_explained_at_its_field(
     response = client.post("/training/new/", fields)
     assert response.status_code == 422
     assert response.context["form"].errors.keys() == {field}
-    assert f'id="id_{field}_error"' in response.content.decode()
+    body = response.content.decode()
+    assert body.count(f'id="id_{field}_error"') == 1
+    widget = re.search(rf'<input[^>]* id="id_{field}"[^>]*>', body)
+    assert widget
+    assert 'aria-invalid="true"' in widget[0]
+    assert f"id_{field}_error" in widget[0].partition("aria-describedby=")[2]
     assert TrainingJob.objects.count() == before
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"warmup": "100"}, "warmup (100) must be smaller than iters"),
-        ({"batch_size": "1000"}, "fewer than batch_size"),
+        ({"warmup": "100"}, "“Warm-up steps” (100) must be smaller than “Steps” (100)"),
+        (
+            {"batch_size": "1000"},
+            "fewer than “Batch size” 1000; lower “Batch size” or add examples",
+        ),
     ],
 )
-def test_what_no_single_field_decides_is_explained_above_the_form(
+def test_what_several_settings_decide_is_explained_by_their_labels(
     client: Client, seeded: Seeded, change: dict[str, str], message: str
 ) -> None:
     fields = form_of(client) | {"model": seeded.model.pk, "dataset": seeded.dataset.pk} | change
@@ -176,6 +184,24 @@ def test_the_plan_says_what_a_job_needs(client: Client, seeded: Seeded) -> None:
     assert need.parts[0].label == "Base model"
 
 
+def test_the_plan_says_how_long_it_takes_and_what_that_is_known_from(
+    client: Client, seeded: Seeded
+) -> None:
+    assert f"Not known before a first job on {seeded.base.name} has run" in text(
+        plan_of(client, seeded)
+    )
+    TrainingJob.objects.filter(pk=seeded.done.pk).update(durations={"step": 3.0, "scoring": 60.0})
+    assert f"About 6 min, by what job {seeded.done.pk} took." in text(plan_of(client, seeded))
+
+
+def test_the_button_says_why_nothing_can_be_queued(client: Client, seeded: Seeded) -> None:
+    wrong = plan_of(client, seeded, iters="0", seed="x").content.decode()
+    assert 'aria-disabled="true" aria-describedby="why-not"' in wrong
+    assert "2 problems above are" in " ".join(wrong.split())
+    assert 'data-field="id_iters"' in wrong
+    assert "aria-disabled" not in plan_of(client, seeded).content.decode()
+
+
 def test_the_plan_counts_the_jobs_of_a_grid(client: Client, seeded: Seeded) -> None:
     answer = plan_of(client, seeded, **{"lora.rank": "8, 16", "learning_rate": "1e-4,2e-4,3e-4"})
     assert answer.context["plan"].jobs == 6
@@ -195,12 +221,17 @@ def test_the_plan_says_what_would_fit(client: Client, seeded: Seeded, settings: 
     ("change", "words"),
     [
         ({"objective": "dpo"}, "needs chosen and rejected answers"),
-        ({"batch_size": "1000"}, "fewer than batch_size"),
+        ({"batch_size": "1000"}, "fewer than “Batch size”"),
         ({"num_layers": "0"}, "trains nothing"),
-        ({"iters": "many"}, "Input should be a valid integer"),
+        ({"iters": "many"}, "Enter a whole number from 1 to 1,000,000, not “many”."),
+        ({"learning_rate": "7"}, "Enter a number above 0 and of at most 1, not “7”."),
+        ({"epochs": "-1"}, "Enter a number above 0 and of at most 10,000, not “-1”."),
+        ({"lora.dropout": "1"}, "Enter a number of at least 0 and below 1, not “1”."),
+        ({"warmup": "-1"}, "Enter a whole number of at least 0, not “-1”."),
         ({"iters": "30, 30"}, "listed twice"),
         ({"seed": ",".join(map(str, range(70)))}, "70 combinations"),
-        ({"warmup": "5, 200"}, "Warmup (200) must be smaller"),
+        ({"warmup": "5, 200"}, "“Warm-up steps” (200) must be smaller"),
+        ({"iters": "40", "steps_per_eval": "50"}, "is validated once, at its end"),
         ({"patience": "4"}, "will not stop early"),
         ({"iters": "4000"}, "leads to overfitting"),
     ],
@@ -439,7 +470,7 @@ def test_the_pages_of_sweeps_are_cheap_and_clean(
 ) -> None:
     sweep = make_sweep(seeded.model, seeded.dataset)
     for path in ("/training/sweeps/", sweep.get_absolute_url(), f"/training/new/?sweep={sweep.pk}"):
-        with django_assert_max_num_queries(20):
+        with django_assert_max_num_queries(21):
             body = client.get(path).content.decode()
         assert not re.search(r"\sstyle=|\son[a-z]+=|<script(?![^>]*\bsrc=)", body), path
 

@@ -29,7 +29,7 @@ class Entry:
 def timeline(job: TrainingJob) -> list[Entry]:
     """Newest first; nothing of a job whose first attempt runs or was the last: its page says all."""
     attempts = list(job.attempts.all())
-    if len(attempts) < 2 and job.status != Status.QUEUED:
+    if len(attempts) < (1 if job.status == Status.QUEUED else 2):
         return []
     following: list[TrainingAttempt | None] = [*attempts[1:], None]
     pairs = zip(attempts, following, strict=True)
