@@ -15,6 +15,7 @@ from hub.models import SystemSample
 from hub.monitoring import health
 from hub.monitoring.logs import PROCESSES
 from hub.processes import presence
+from hub.web import search
 from inference.loaded import loaded_models
 from inference.models import InferenceRequest
 from registry.mlflow import outbox
@@ -69,6 +70,14 @@ def _first_steps() -> list[tuple[str, str, str, bool]]:
         ("Chat with it", "playground", "Try it", InferenceRequest.objects.exists()),
     ]
     return [] if all(done for *_, done in steps) else steps
+
+
+@require_GET
+def find(request: HtmxRequest) -> HttpResponse:
+    """Everything that fits `q`; for the palette only the list."""
+    q = request.GET.get("q", "").strip()[:100]
+    context = {"q": q, "groups": search.search(request, q)}
+    return render(request, partial(request, "hub/search.html", "found"), context)
 
 
 @require_GET

@@ -3,6 +3,7 @@
 import "./connection.js";
 import "./copying.js";
 import { ago, clock } from "./figures.js";
+import { open as openPalette } from "./palette.js";
 
 const $ = (selector, root = document) => root.querySelector(selector);
 
@@ -62,15 +63,12 @@ document.addEventListener("keydown", (event) => {
   if (event.key === "g") pendingGo = performance.now();
   else if (event.key === "?") showShortcuts();
   else if (event.key === "/") {
-    const search = $("main [data-search]") ?? $("[data-search]");
+    const search = $("main [data-search]");
+    event.preventDefault();
     if (search?.checkVisibility()) {
-      event.preventDefault();
       search.focus();
       search.select();
-    } else {
-      event.preventDefault();
-      location.assign("/models/?focus=search");
-    }
+    } else openPalette();
   }
 });
 
@@ -159,5 +157,3 @@ document.addEventListener("htmx:afterSwap", ({ detail }) => {
 scrollLogs();
 
 showTheme();
-if (new URLSearchParams(location.search).get("focus") === "search")
-  $("main [data-search]")?.focus();
