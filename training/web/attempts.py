@@ -27,19 +27,10 @@ class Entry:
 
 
 def timeline(job: TrainingJob) -> list[Entry]:
-    """Newest first; nothing of a job whose first attempt runs or was the last: its page says all."""
-    attempts = list(job.attempts.all())
-    if len(attempts) < (1 if job.status == Status.QUEUED else 2):
-        return []
-    following: list[TrainingAttempt | None] = [*attempts[1:], None]
-    pairs = zip(attempts, following, strict=True)
-    return [_entry(job, attempt, after) for attempt, after in pairs][::-1]
-
-
-def advice(job: TrainingJob) -> str:
-    """What to do after a job failed, as a sentence; empty for any other."""
-    last = job.attempts.last() if job.status == Status.FAILED else None
-    return _next(job, last) if last else ""
+    """Newest first."""
+    attempts = list(job.attempts.all()) if job.attempt else []
+    following = [*attempts[1:], None]
+    return [_entry(job, *pair) for pair in zip(attempts, following, strict=False)][::-1]
 
 
 def _entry(job: TrainingJob, attempt: TrainingAttempt, after: TrainingAttempt | None) -> Entry:

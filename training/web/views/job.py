@@ -46,7 +46,6 @@ def job(request: HtmxRequest, pk: int) -> HttpResponse:
         # `+12 %`: how much the measured peak differs from the estimate.
         "memory_off": "" if found.memory_error is None else f"{100 * found.memory_error:+.0f} %",
         "varied": varied_words(found.varied),
-        "advice": attempts.advice(found),
         "timeline": attempts.timeline(found),
     }
     if not request.htmx:
