@@ -9,6 +9,7 @@ const list = dialog.querySelector("#palette-found");
 const said = dialog.querySelector("[role=status]");
 let asked = 0;
 let waiting = 0;
+let isStale = false; // what is shown was not found for what is typed
 let active = null;
 
 /* ------------------------------------------------------------------- recent */
@@ -71,6 +72,7 @@ async function find() {
     // The banner says that the hub is not there.
   }
   if (mine !== asked) return; // something else was typed meanwhile
+  isStale = false;
   list.innerHTML = html;
   if (!input.value.trim()) showRecent();
   for (const [number, hit] of hits().entries()) {
@@ -93,7 +95,12 @@ export function open() {
 }
 
 /* ----------------------------------------------------------------- keyboard */
-function move(event) {
+async function move(event) {
+  if (event.key === "Enter" && isStale) {
+    event.preventDefault();
+    clearTimeout(waiting);
+    await find();
+  }
   const all = hits();
   if (!all.length) return;
   const at = all.indexOf(active);
@@ -122,6 +129,7 @@ document.addEventListener("keydown", (event) => {
 });
 input.addEventListener("keydown", move);
 input.addEventListener("input", () => {
+  isStale = true;
   clearTimeout(waiting);
   waiting = setTimeout(find, DELAY_MS);
 });

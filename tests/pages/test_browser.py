@@ -281,6 +281,7 @@ def test_the_keyboard_reaches_everything(page: Page, trained: str) -> None:
     expect(palette.get_by_role("option").first).to_be_visible()
     page.keyboard.type(trained)
     chosen = palette.get_by_role("option", selected=True)
+    expect(palette.get_by_role("option", name=f"Requests to “{trained}”")).to_be_visible()
     expect(chosen.locator(".label")).to_have_text(trained)
     page.keyboard.press("ArrowDown")
     page.keyboard.press("Enter")
