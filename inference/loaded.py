@@ -123,6 +123,11 @@ class Room:
         )
 
     @property
+    def used_bytes(self) -> int:
+        """By models and by what is beside them."""
+        return self.held_bytes + self.taken_bytes
+
+    @property
     def free_bytes(self) -> int:
         return max(0, self.budget_bytes - self.held_bytes - self.taken_bytes)
 

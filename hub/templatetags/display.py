@@ -174,6 +174,18 @@ def ago(moment: datetime | Literal[""] | None) -> SafeString:
 
 
 @register.filter
+def clock(moment: datetime) -> SafeString:
+    """`<time>` that reads `14:05:09 UTC`; a script puts it into the reader's own zone."""
+    utc = moment.astimezone(UTC)
+    return format_html(
+        '<time datetime="{}" data-clock title="{}">{} UTC</time>',
+        utc.isoformat(timespec="seconds"),
+        f"{utc:%Y-%m-%d %H:%M:%S} UTC",
+        f"{utc:%H:%M:%S}",
+    )
+
+
+@register.filter
 def soon(moment: datetime) -> str:
     """A moment to come: `in 12 s`; `in a moment` once it is due."""
     seconds = (moment - timezone.now()).total_seconds()

@@ -46,7 +46,9 @@ def needed(method: str, path: str) -> str | None:
     return "" if path in _FOR_ALL else None
 
 
-_FOR_ALL = frozenset({"/api/docs", "/api/openapi.json", "/api/", "/v1/docs", "/v1/openapi.json"})
+_FOR_ALL = frozenset(
+    {"/find/", "/api/docs", "/api/openapi.json", "/api/", "/v1/docs", "/v1/openapi.json"}
+)
 
 
 def _action(method: str, path: str) -> str:

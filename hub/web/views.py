@@ -17,6 +17,7 @@ from hub.monitoring import samples as monitoring_samples
 from hub.monitoring.firing import firing
 from hub.monitoring.logs import PROCESSES
 from hub.processes import presence
+from hub.web import search
 from inference.loaded import loaded_models
 from inference.models import InferenceRequest
 from registry.mlflow import outbox
@@ -41,7 +42,7 @@ def dashboard(request: HtmxRequest) -> HttpResponse:
         "engine": engine,
         "running": running,
         "percent": round(100 * running.progress) if running else 0,
-        "seconds_left": running.seconds_left if running else None,
+        "left": str(running.remaining) if running else "",
         "queued": TrainingJob.objects.filter(status=TrainingJob.Status.QUEUED).count(),
         "last_job": None if running else _last_job(),
         "requests": InferenceRequest.objects.with_names()[:6],
@@ -74,6 +75,14 @@ def _first_steps() -> list[tuple[str, str, str, bool]]:
         ("Chat with it", "playground", "Try it", InferenceRequest.objects.exists()),
     ]
     return [] if all(done for *_, done in steps) else steps
+
+
+@require_GET
+def find(request: HtmxRequest) -> HttpResponse:
+    """Everything that fits `q`; for the palette only the list."""
+    q = request.GET.get("q", "").strip()[:100]
+    context = {"q": q, "groups": search.search(request, q)}
+    return render(request, partial(request, "hub/search.html", "found"), context)
 
 
 @require_GET

@@ -1,6 +1,10 @@
 // Measurements as columns, read once by all charts that show them, and kept up to date: by
-// server-sent events where there are any, else by asking again.
+// server-sent events where there are any, else by asking again. While the hub is gone nothing is asked
+// here: connection.js notices when it is back.
 
+import { check, connected, heard, isLost } from "./connection.js";
+
+const RECONNECT_MS = 1000;
 const feeds = new Map();
 
 /** The one feed of a URL. `every`: seconds between questions; `events`: address of its stream. */
@@ -44,6 +48,7 @@ class Feed {
       const known = this.columns?.iteration?.at(-1);
       if (known !== undefined) url.searchParams.set("after", known);
       const response = await fetch(url, { headers: { Accept: "application/json" } });
+      heard();
       if (!response.ok) throw new Error(response.statusText);
       const { over = false, ...columns } = await response.json();
       if (known === undefined) this.columns = columns;
@@ -51,8 +56,9 @@ class Feed {
       this.failed = false;
       this.tell();
       return over;
-    } catch {
-      this.failed = true;
+    } catch (error) {
+      if (error instanceof TypeError) await check(); // no answer at all
+      this.failed = !isLost();
       this.tell();
       return false;
     }
@@ -61,6 +67,7 @@ class Feed {
   poll() {
     if (!this.every) return;
     setTimeout(async () => {
+      await connected();
       if (document.hidden || !(await this.read())) this.poll();
     }, this.every);
   }
@@ -80,12 +87,17 @@ class Feed {
     for (const column of Object.values(this.columns)) column.pop();
   }
 
+  async retry() {
+    await connected();
+    return this.read();
+  }
+
   /** A browser keeps few connections to one host: a hidden tab gives its own back. */
   stream() {
     if (document.hidden || !this.columns) {
       const again = () => this.stream();
       if (document.hidden) document.addEventListener("visibilitychange", again, { once: true });
-      else setTimeout(async () => ((await this.read()) ? undefined : again()), 2000);
+      else setTimeout(async () => ((await this.retry()) ? undefined : again()), 2000);
       return;
     }
     const url = new URL(this.events, location.href);
@@ -94,6 +106,7 @@ class Feed {
     const stop = () => {
       source.close();
       document.removeEventListener("visibilitychange", hide);
+      document.removeEventListener("hub:lost", again);
       delete document.body.dataset.streaming;
     };
     const hide = () => {
@@ -101,8 +114,16 @@ class Feed {
       this.stream();
     };
     document.addEventListener("visibilitychange", hide);
+    // Not left to EventSource, which asks again every two seconds for as long as the page is open.
+    const again = async () => {
+      stop();
+      await connected();
+      if (!(await this.read())) setTimeout(() => this.stream(), RECONNECT_MS);
+    };
+    document.addEventListener("hub:lost", again);
     const on = (name, act) =>
       source.addEventListener(name, (event) => {
+        heard();
         this.cursor = event.lastEventId || this.cursor;
         const detail = JSON.parse(event.data);
         act?.(detail);
@@ -124,9 +145,12 @@ class Feed {
       document.body.dataset.streaming = "";
     });
     source.addEventListener("error", () => {
-      delete document.body.dataset.streaming;
-      if (source.readyState !== EventSource.CLOSED) return;
-      stop();
+      if (source.readyState !== EventSource.CLOSED) {
+        stop();
+        check().then(again);
+        return;
+      }
+      stop(); // refused: there are too many streams
       this.every ||= 3000;
       this.poll();
     });

@@ -1,7 +1,9 @@
 // What every page has: theme, shortcuts, copy buttons, relative times, and manners for htmx.
 
+import "./connection.js";
 import "./copying.js";
-import { ago } from "./figures.js";
+import { ago, clock } from "./figures.js";
+import { open as openPalette } from "./palette.js";
 
 const $ = (selector, root = document) => root.querySelector(selector);
 
@@ -61,15 +63,12 @@ document.addEventListener("keydown", (event) => {
   if (event.key === "g") pendingGo = performance.now();
   else if (event.key === "?") showShortcuts();
   else if (event.key === "/") {
-    const search = $("main [data-search]") ?? $("[data-search]");
+    const search = $("main [data-search]");
+    event.preventDefault();
     if (search?.checkVisibility()) {
-      event.preventDefault();
       search.focus();
       search.select();
-    } else {
-      event.preventDefault();
-      location.assign("/models/?focus=search");
-    }
+    } else openPalette();
   }
 });
 
@@ -99,7 +98,20 @@ function refreshTimes() {
     const text = ago((Date.now() - new Date(time.dateTime)) / 1000);
     if (time.textContent !== text) time.textContent = text;
   }
+  showClocks();
 }
+
+/** The time of day in the reader's zone, with the date where that is another day. */
+function showClocks() {
+  const today = new Date().toDateString();
+  for (const time of document.querySelectorAll("time[data-clock]")) {
+    const moment = new Date(time.dateTime);
+    const day = moment.toDateString() === today ? "" : `${moment.toLocaleDateString()} `;
+    time.textContent = day + clock(moment / 1000, true);
+  }
+}
+showClocks();
+document.addEventListener("htmx:afterSwap", showClocks);
 setInterval(refreshTimes, 10_000);
 
 /* -------------------------------------------------------------------- htmx */
@@ -124,14 +136,24 @@ document.addEventListener("htmx:beforeSwap", (event) => {
   if (target.matches("[data-poll]") && !selection.isCollapsed)
     event.detail.shouldSwap &&= !target.contains(selection.anchorNode);
 });
+// When the hub is back, what it would have said meanwhile is asked for at once.
+document.addEventListener("hub:back", () => {
+  for (const part of document.querySelectorAll("[data-poll]"))
+    window.htmx.ajax("GET", part.getAttribute("hx-get"), { source: part });
+});
+// A log stays at its end, unless someone has scrolled up to read.
+const atEnd = (log) => log.scrollHeight - log.scrollTop - log.clientHeight < 30;
+let sticks = false;
+document.addEventListener("htmx:beforeSwap", ({ detail }) => {
+  const log = detail.target.querySelector?.("pre.log");
+  sticks = detail.target.matches?.("[data-stick]") && (!log || atEnd(log));
+});
 function scrollLogs() {
   for (const log of document.querySelectorAll("pre.log")) log.scrollTop = log.scrollHeight;
 }
-document.addEventListener("htmx:afterSwap", (event) => {
-  if (event.detail.target.matches?.("[data-stick]")) scrollLogs();
+document.addEventListener("htmx:afterSwap", ({ detail }) => {
+  if (sticks && detail.target.matches?.("[data-stick]")) scrollLogs();
 });
 scrollLogs();
 
 showTheme();
-if (new URLSearchParams(location.search).get("focus") === "search")
-  $("main [data-search]")?.focus();

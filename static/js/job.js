@@ -1,12 +1,12 @@
 // The page of one job, updated by its stream of events: figures change where they stand, and what
 // changes its shape is fetched again. Without a stream the same parts are polled.
 
-import { bytes, duration, figure, rate } from "./figures.js";
+import { bytes, figure, rate } from "./figures.js";
 
 const TEXTS = {
   iteration: String,
   total_iters: String,
-  seconds_left: duration,
+  left: (text) => text.charAt(0).toUpperCase() + text.slice(1),
   tokens_per_second: rate,
   peak_memory_bytes: bytes,
   train_loss: figure,
@@ -36,8 +36,8 @@ document.addEventListener("job:status", ({ detail }) => {
 });
 document.addEventListener("job:progress", ({ detail }) => {
   show(detail);
-  const left = document.querySelector('[data-live="seconds_left"]');
-  if (!left !== (detail.seconds_left == null)) refresh("#live");
+  const left = document.querySelector('[data-live="left"]');
+  if (!left !== !detail.left) refresh("#live");
   const bar = document.querySelector('progress[data-live="progress"]');
   if (bar) bar.value = 100 * detail.progress;
 });

@@ -1,5 +1,6 @@
 // The playground: up to four columns that are asked the same at once. Each part is a module of its own.
 
+import { isLost, point } from "./connection.js";
 import { showCode } from "./playground/code.js";
 import { Column } from "./playground/column.js";
 import { setTokenView, showsTokens } from "./playground/exchange.js";
@@ -87,6 +88,7 @@ function refresh() {
 async function send() {
   const text = prompt.value.trim();
   if (!text || isBusy()) return;
+  if (isLost()) return point(); // what was typed stays
   const asked = settings.read();
   if (!asked) return;
   const old = editing;
@@ -104,6 +106,7 @@ async function send() {
 
 /** Answer the last question of these columns again: sampled again, unless a seed or greedy sampling rules that out. */
 async function regenerate(some) {
+  if (isLost()) return point();
   const asked = settings.read();
   if (!asked || connecting || some.some((column) => column.busy)) return;
   const seed = settings.drawSeed(asked.sampling);

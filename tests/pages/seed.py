@@ -151,6 +151,7 @@ def make_running_job(model: Model, dataset: Dataset, **overrides: Any) -> Traini
         "tokens_per_second": 512.4,
         "peak_memory_bytes": 2 * GB,
         "memory_estimate_bytes": 3 * GB,
+        "durations": {"step": 2.0, "validation": 3.0, "test": 3.0, "scoring": 20.0},
     }
     job = make_job(model, dataset, **fields | overrides)
     make_curve(job, job.iteration)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -209,10 +211,20 @@ def test_the_model_list_filters_while_typing_and_keeps_it_in_the_address(
 
 def test_a_wrong_setting_is_shown_at_its_field(page: Page, trained: str) -> None:
     page.goto("/training/new/")
-    page.get_by_label("Steps", exact=True).fill("0")
-    with page.expect_response(lambda response: response.status == 422):
-        page.get_by_role("button", name="Queue the job").click()
-    expect(page.locator("#id_iters_error")).to_contain_text("greater than or equal to 1")
+    steps = page.get_by_label("Steps", exact=True)
+    steps.fill("0")
+    expect(page.locator("#id_iters_error")).to_contain_text("Enter a whole number from 1 to")
+    expect(steps).to_have_attribute("aria-invalid", "true")
+    assert "id_iters_error" in (steps.get_attribute("aria-describedby") or "")
+    button = page.get_by_role("button", name="Queue the job")
+    expect(button).to_be_disabled()
+    expect(button).to_have_accessible_description(re.compile("until the problem above is solved"))
+    button.click(force=True)  # leads to what is wrong
+    expect(steps).to_be_focused()
+    steps.fill("20")
+    expect(button).to_be_enabled()
+    expect(page.locator("#id_iters_error")).to_have_count(0)
+    assert not steps.get_attribute("aria-invalid")
 
 
 def test_the_plan_follows_changes_that_come_while_it_is_asked_for(page: Page, trained: str) -> None:
@@ -264,9 +276,26 @@ def test_the_keyboard_reaches_everything(page: Page, trained: str) -> None:
     expect(page.get_by_role("dialog", name="Keyboard shortcuts")).to_be_visible()
     page.keyboard.press("Escape")
     expect(page.get_by_role("dialog")).to_have_count(0)
+    page.keyboard.press("Control+k")
+    palette = page.get_by_role("dialog", name="Search everything")
+    expect(palette.get_by_role("option").first).to_be_visible()
+    page.keyboard.type(trained)
+    chosen = palette.get_by_role("option", selected=True)
+    expect(palette.get_by_role("option", name=f"Requests to “{trained}”")).to_be_visible()
+    expect(chosen.locator(".label")).to_have_text(trained)
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/models/*/0.1.*/")
+    page.keyboard.press("Control+k")
+    expect(palette.get_by_text("Opened recently")).to_have_count(0)  # but for this very page
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_have_count(0)
     page.keyboard.press("g")
     page.keyboard.press("p")
     page.wait_for_url("**/playground/")
+    page.keyboard.press("Control+k")
+    expect(palette.get_by_text("Opened recently")).to_be_visible()
+    page.keyboard.press("Escape")
     expect(page.get_by_label("Prompt", exact=True)).to_be_focused()
 
 
@@ -292,6 +321,59 @@ def test_the_theme_is_kept(page: Page) -> None:
     assert page.evaluate("document.documentElement.dataset.theme") == "dark"
     dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert dark == "rgb(14, 16, 20)"
+
+
+def test_a_lost_hub_is_told_on_every_page_and_found_again_without_a_reload(
+    browser: Browser, hub: RunningHub, trained: str
+) -> None:
+    with httpx.Client(base_url=hub.url, timeout=60) as client:
+        earlier = client.get("/api/training/jobs").json()["items"][0]
+        chosen = {key: earlier[key] for key in ("model_id", "dataset_id")}
+        job = client.post("/api/training/jobs", json={**chosen, "config": {"iters": 2000}}).json()[
+            "id"
+        ]
+        context = browser.new_context(base_url=hub.url)
+        context.set_default_timeout(60_000)
+        page, playground = context.new_page(), context.new_page()
+        said: list[str] = []
+        page.on("console", lambda message: said.append(message.text))
+        playground.goto("/playground/")
+        page.goto(f"/training/{job}/")
+        page.bring_to_front()
+        expect(page.locator("body[data-streaming]")).to_have_count(1, timeout=60_000)
+        page.evaluate("window.same = true")
+
+        web = hub.pid("web")
+        assert web
+        os.kill(web, signal.SIGSTOP)  # it stalls: connections are taken and nothing is answered
+        try:
+            banner = page.locator("#connection p")
+            expect(banner).to_contain_text("No connection to the hub since", timeout=20_000)
+            expect(playground.locator("#connection p")).to_have_text(
+                banner.inner_text(), timeout=20_000
+            )
+            pause = page.get_by_role("button", name="Pause", exact=True)
+            expect(pause).to_be_disabled()
+            pause.click(force=True)
+            assert page.evaluate("window.same")  # nothing was sent
+            playground.get_by_label("Prompt", exact=True).fill("kept")
+            playground.keyboard.press("Enter")
+            expect(playground.get_by_label("Prompt", exact=True)).to_have_value("kept")
+            expect(playground.locator(".msg")).to_have_count(0)
+        finally:
+            os.kill(web, signal.SIGKILL)  # `up` starts another one
+
+        expect(page.locator("html[data-lost]")).to_have_count(0, timeout=60_000)
+        expect(playground.locator("html[data-lost]")).to_have_count(0, timeout=60_000)
+        expect(page.locator("body[data-streaming]")).to_have_count(1)
+        step = page.locator("[data-live=iteration]")
+        expect(step).not_to_have_text(step.inner_text())
+        expect(pause).to_be_enabled()
+        assert page.evaluate("window.same")
+        assert len(said) < 25, said
+        context.close()
+        client.post(f"/api/training/jobs/{job}/cancel")
+        wait_until(lambda: client.get(f"/training/{job}/metrics.json").json()["over"], 60)
 
 
 def test_no_page_scrolls_sideways_on_a_phone(page: Page, trained: str) -> None:

@@ -53,7 +53,7 @@ def test_every_page_is_cheap(
     client: Client, seeded: Seeded, django_assert_max_num_queries: Any
 ) -> None:
     for path in pages_of(seeded):
-        with django_assert_max_num_queries(14):
+        with django_assert_max_num_queries(15):
             assert client.get(path).status_code == 200, path
 
 

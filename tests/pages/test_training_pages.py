@@ -18,6 +18,7 @@ from registry.versions.curves import MAX_POINTS
 from tests.pages.seed import Seeded, make_job, make_sweep
 from tests.pages.test_pages import text
 from tests.registry.build import write_jsonl
+from training import queue
 from training.config.vocabulary import flatten
 from training.models import Sweep, TrainingJob, TrainingMetric
 from training.worker.supervisor import log_path
@@ -89,18 +90,26 @@ def test_a_wrong_setting_is_explained_at_its_field(
     response = client.post("/training/new/", fields)
     assert response.status_code == 422
     assert response.context["form"].errors.keys() == {field}
-    assert f'id="id_{field}_error"' in response.content.decode()
+    body = response.content.decode()
+    assert body.count(f'id="id_{field}_error"') == 1
+    widget = re.search(rf'<input[^>]* id="id_{field}"[^>]*>', body)
+    assert widget
+    assert 'aria-invalid="true"' in widget[0]
+    assert f"id_{field}_error" in widget[0].partition("aria-describedby=")[2]
     assert TrainingJob.objects.count() == before
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"warmup": "100"}, "warmup (100) must be smaller than iters"),
-        ({"batch_size": "1000"}, "fewer than batch_size"),
+        ({"warmup": "100"}, "“Warm-up steps” (100) must be smaller than “Steps” (100)"),
+        (
+            {"batch_size": "1000"},
+            "fewer than “Batch size” 1000; lower “Batch size” or add examples",
+        ),
     ],
 )
-def test_what_no_single_field_decides_is_explained_above_the_form(
+def test_what_several_settings_decide_is_explained_by_their_labels(
     client: Client, seeded: Seeded, change: dict[str, str], message: str
 ) -> None:
     fields = form_of(client) | {"model": seeded.model.pk, "dataset": seeded.dataset.pk} | change
@@ -175,6 +184,24 @@ def test_the_plan_says_what_a_job_needs(client: Client, seeded: Seeded) -> None:
     assert need.parts[0].label == "Base model"
 
 
+def test_the_plan_says_how_long_it_takes_and_what_that_is_known_from(
+    client: Client, seeded: Seeded
+) -> None:
+    assert f"Not known before a first job on {seeded.base.name} has run" in text(
+        plan_of(client, seeded)
+    )
+    TrainingJob.objects.filter(pk=seeded.done.pk).update(durations={"step": 3.0, "scoring": 60.0})
+    assert f"About 6 min, by what job {seeded.done.pk} took." in text(plan_of(client, seeded))
+
+
+def test_the_button_says_why_nothing_can_be_queued(client: Client, seeded: Seeded) -> None:
+    wrong = plan_of(client, seeded, iters="0", seed="x").content.decode()
+    assert 'aria-disabled="true" aria-describedby="why-not"' in wrong
+    assert "2 problems above are" in " ".join(wrong.split())
+    assert 'data-field="id_iters"' in wrong
+    assert "aria-disabled" not in plan_of(client, seeded).content.decode()
+
+
 def test_the_plan_counts_the_jobs_of_a_grid(client: Client, seeded: Seeded) -> None:
     answer = plan_of(client, seeded, **{"lora.rank": "8, 16", "learning_rate": "1e-4,2e-4,3e-4"})
     assert answer.context["plan"].jobs == 6
@@ -194,12 +221,17 @@ def test_the_plan_says_what_would_fit(client: Client, seeded: Seeded, settings: 
     ("change", "words"),
     [
         ({"objective": "dpo"}, "needs chosen and rejected answers"),
-        ({"batch_size": "1000"}, "fewer than batch_size"),
+        ({"batch_size": "1000"}, "fewer than “Batch size”"),
         ({"num_layers": "0"}, "trains nothing"),
-        ({"iters": "many"}, "Input should be a valid integer"),
+        ({"iters": "many"}, "Enter a whole number from 1 to 1,000,000, not “many”."),
+        ({"learning_rate": "7"}, "Enter a number above 0 and of at most 1, not “7”."),
+        ({"epochs": "-1"}, "Enter a number above 0 and of at most 10,000, not “-1”."),
+        ({"lora.dropout": "1"}, "Enter a number of at least 0 and below 1, not “1”."),
+        ({"warmup": "-1"}, "Enter a whole number of at least 0, not “-1”."),
         ({"iters": "30, 30"}, "listed twice"),
         ({"seed": ",".join(map(str, range(70)))}, "70 combinations"),
-        ({"warmup": "5, 200"}, "Warmup (200) must be smaller"),
+        ({"warmup": "5, 200"}, "“Warm-up steps” (200) must be smaller"),
+        ({"iters": "40", "steps_per_eval": "50"}, "is validated once, at its end"),
         ({"patience": "4"}, "will not stop early"),
         ({"iters": "4000"}, "leads to overfitting"),
     ],
@@ -438,7 +470,7 @@ def test_the_pages_of_sweeps_are_cheap_and_clean(
 ) -> None:
     sweep = make_sweep(seeded.model, seeded.dataset)
     for path in ("/training/sweeps/", sweep.get_absolute_url(), f"/training/new/?sweep={sweep.pk}"):
-        with django_assert_max_num_queries(20):
+        with django_assert_max_num_queries(21):
             body = client.get(path).content.decode()
         assert not re.search(r"\sstyle=|\son[a-z]+=|<script(?![^>]*\bsrc=)", body), path
 
@@ -476,8 +508,58 @@ def test_a_running_job_is_polled_and_an_ended_one_is_not(client: Client, seeded:
 def test_a_job_page_shows_progress_and_the_end_of_its_log(client: Client, seeded: Seeded) -> None:
     assert seeded.running is not None
     shown = text(client.get(seeded.running.get_absolute_url()))
-    for part in ("Step 42 of 100", "512", "2 GB", "1 min 56 s left", "iteration=42"):
+    for part in ("Step 42 of 100", "512", "2 GB", "About 2 min 20 s left", "iteration=42"):
         assert part in shown
+
+
+def test_the_log_of_all_attempts_is_searched_and_downloaded(client: Client, seeded: Seeded) -> None:
+    assert seeded.running is not None
+    log = log_path(seeded.running)
+    line = '{"timestamp": "2026-11-30T14:05:09Z", "level": "error", "event": "Out of <memory>"}'
+    log.write_text("attempt 1\n" + "step\n" * 500 + f"{line}\nattempt 2\n")
+    address = f"/training/{seeded.running.pk}/log/"
+    ajax = {"HX-Request": "true"}
+    whole = client.get(address, headers=ajax).content.decode()
+    assert "last 400 of 503 lines, of all attempts" in whole
+    assert "14:05:09 [error] Out of &lt;memory&gt;" in whole
+    found = client.get(address, {"q": "ATTEMPT"}, headers=ajax).content.decode()
+    assert "2 of 503 lines" in found
+    assert "<mark>attempt</mark> 1" in found
+    assert "<mark>attempt</mark> 2" in found
+    assert "step" not in found
+    without_script = client.get(seeded.running.get_absolute_url(), {"q": "nowhere"})
+    assert "No line contains “nowhere”." in text(without_script)
+    file = client.get(f"/training/{seeded.running.pk}/log.txt")
+    assert b"".join(file.streaming_content) == log.read_bytes()  # type: ignore[attr-defined]
+    assert client.get(f"/training/{seeded.done.pk}/log.txt").status_code == 404
+
+
+def test_attempts_say_where_they_ended_why_and_what_to_do(client: Client, seeded: Seeded) -> None:
+    job = make_job(seeded.model, seeded.dataset)
+    address = job.get_absolute_url()
+    for number in range(1, 4):
+        TrainingJob.objects.filter(status="running").update(status="cancelled")
+        TrainingJob.objects.filter(pk=job.pk).update(not_before=None)
+        held = TrainingJob.objects.get(pk=job.pk)
+        assert held._claim(60)
+        held.refresh_from_db()
+        assert held.lease
+        TrainingJob.objects.filter(pk=job.pk).update(iteration=37, checkpoint_iteration=25)
+        if number == 2:
+            shown = text(client.get(address))
+            assert "Step 37 of 100" in shown
+            assert "Attempt 2 Running" in shown
+            assert "Attempt 2 continued from step 25." in shown
+        queue.crashed(held, held.lease, "The training process was killed by signal 9.")
+        if number == 1:
+            shown = text(client.get(address))
+            assert "Step 25 of 100" in shown
+            assert "step 0 to 37 of 100" in shown
+            assert "Nothing to do: it continues from step 25 by itself." in shown
+    shown = text(client.get(address))
+    assert "Attempt 3 Failed" in shown
+    assert shown.count("Read the end of the log below for the cause.") == 2
+    assert "Read the end of the log below for the cause. A retry continues from step 25." in shown
 
 
 def test_a_failed_job_says_why_and_offers_to_retry(client: Client, seeded: Seeded) -> None:
@@ -553,5 +635,5 @@ def test_structured_log_lines_are_written_for_a_person(client: Client, seeded: S
     line = '{"event": "training", "iteration": 3, "level": "info", "timestamp": "2026-11-23T19:00:45Z"}'
     log_path(seeded.done).parent.mkdir(parents=True, exist_ok=True)
     log_path(seeded.done).write_text(f"{line}\nplain words\n[1, 2]\n")
-    shown = client.get(seeded.done.get_absolute_url()).context["log"]
-    assert shown == "19:00:45 training iteration=3\nplain words\n[1, 2]"
+    shown = text(client.get(seeded.done.get_absolute_url()))
+    assert "19:00:45 training iteration=3 plain words [1, 2]" in shown

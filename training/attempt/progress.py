@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections import deque
 from datetime import datetime
 from typing import Any
 
@@ -37,6 +38,8 @@ from training.queue.outage import ride_out
 WRITE_EVERY_S = 1.0
 _LONG_STAGE = 20  # heartbeat timeouts that a stage without steps may take
 _SLOW_STEP = 10  # times the slowest step so far that a step may take
+_RECENT = 20  # steps whose mean duration is that of the next ones
+_TIMED = ("publishing", "scoring")  # stages without steps whose duration is kept
 
 _MEASURED = (
     "train_loss",
@@ -69,6 +72,10 @@ class Progress:
         self._holding: datetime | None = None
         self._written_at = self._event_at = time.monotonic()
         self._slowest_step = 0.0
+        self._stage_since = job.stage_since or timezone.now()
+        self._durations: dict[str, float] = dict(job.durations)
+        self._steps: deque[float] = deque(maxlen=_RECENT)
+        self._began_at = self._mark = time.monotonic()  # of the process, of what is being timed
 
     @property
     def patience_s(self) -> float:
@@ -80,9 +87,26 @@ class Progress:
 
     def enter(self, stage: str) -> None:
         """Start a stage that has no steps, and write it at once."""
+        self._turn(self._stage, stage)
         self._stage = stage
         self._columns["phases"] = self._phases.enter(stage)
         self.write()
+
+    def expect(self, durations: dict[str, float]) -> None:
+        """How long the parts of the run will take, until it has measured them."""
+        self._durations = durations | self._durations
+
+    def _turn(self, old: str, new: str) -> bool:
+        """Whether another stage begins (`scoring 3 of 9` continues `scoring 2 of 9`); the time that
+        the old one took is kept."""
+        ended = old.split(" ")[0]
+        if ended == new.split(" ")[0]:
+            return False
+        now = timezone.now()
+        if ended in _TIMED:
+            self._durations[ended] = (now - self._stage_since).total_seconds()
+        self._stage_since = now
+        return True
 
     def record(self, event: TrainingEvent) -> None:
         """Record an event; write when a second has passed or the event is important."""
@@ -107,7 +131,8 @@ class Progress:
                 self._event_at = time.monotonic()  # sampling is not a step
             case Checkpointed():
                 self._columns |= {"checkpoint_iteration": event.iteration, "crashes": 0}
-        if entered := stage.split(" ")[0] != self._stage.split(" ")[0]:
+        self._time(event)
+        if entered := self._turn(stage, self._stage):
             self._columns["phases"] = self._phases.enter(self._stage)
         urgent = isinstance(event, Checkpointed | Finished) or entered
         if urgent or time.monotonic() - self._written_at >= WRITE_EVERY_S:
@@ -117,6 +142,21 @@ class Progress:
         """The attempt is over, however it ended: write how long its last phase took."""
         phases = self._phases.enter("")
         ride_out(lambda: self._job.write_held(self._lease, phases=phases))
+
+    def _time(self, event: TrainingEvent) -> None:
+        """Keep how long the parts of the run take."""
+        now, known = time.monotonic(), self._durations
+        match event:
+            case Stepped() if self._steps:
+                known["step"] = sum(self._steps) / len(self._steps)
+            case Evaluated(split="test", adapter=False):
+                known["test"] = now - self._mark
+            case Evaluated(split="valid"):
+                known["validation"] = now - self._mark
+            case Sampled() if self._iteration:
+                known["validation"] += now - self._mark  # the samples are part of it
+        if isinstance(event, Started | Stepped | Evaluated | Sampled | Checkpointed):
+            self._mark = now
 
     def saved(self) -> None:
         """The run was closed early and has saved a checkpoint of its last step."""
@@ -128,6 +168,7 @@ class Progress:
         """Training waits because of `reason` (empty: it continues), and has waited `seconds` since
         the last call. This counts as a heartbeat, too."""
         self._yielded += seconds
+        self._mark += seconds
         if reason and self._holding is None:
             self._holding = timezone.now()
         elif not reason:
@@ -153,7 +194,14 @@ class Progress:
 
     def _write(self) -> None:
         with transaction.atomic():
-            self._job.beat(self._lease, self.patience_s, stage=self._stage, **self._columns)
+            self._job.beat(
+                self._lease,
+                self.patience_s,
+                stage=self._stage,
+                stage_since=self._stage_since,
+                durations={part: round(took, 3) for part, took in self._durations.items()},
+                **self._columns,
+            )
             rows = [
                 TrainingMetric(job=self._job, iteration=n, **self._rows[n])
                 for n in sorted(self._unwritten)
@@ -194,6 +242,9 @@ class Progress:
                     checkpoint_iteration=iteration,
                     iters=self._iters,
                 )
+                self._job.attempts.filter(ended_at=None).update(
+                    first_iteration=iteration, iteration=iteration
+                )
                 self._job.metrics.filter(iteration__gt=iteration).delete()
                 self._job.samples.filter(iteration__gt=iteration).delete()
 
@@ -202,6 +253,11 @@ class Progress:
 
     def _step(self, event: Stepped) -> None:
         now = time.monotonic()
+        if not self._iteration:  # the first of this process, which compiles kernels
+            self._durations["start"] = now - self._began_at
+            self._durations.setdefault("step", now - self._event_at)
+        else:
+            self._steps.append(now - self._event_at)
         self._iteration = event.iteration
         self._slowest_step = max(self._slowest_step, now - self._event_at)
         self._event_at = now

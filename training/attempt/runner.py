@@ -34,7 +34,7 @@ from registry.storage import artifacts, paths
 from registry.storage.checks import require_sound
 from registry.storage.sizes import human
 from registry.versions import lifecycle
-from training import queue
+from training import queue, timing
 from training.attempt import reproduction, scoring, template
 from training.attempt.pacing import Pace
 from training.attempt.progress import Progress
@@ -137,6 +137,7 @@ class Attempt:
         ):
             self._score(job.result_version)  # an earlier attempt died before it completed the job
             return
+        self._foresee()
         progress.enter("verifying")
         verify_inputs(job)
         self._check_disk()
@@ -171,6 +172,13 @@ class Attempt:
         progress.enter("publishing")
         ride_out(lambda: lifecycle.complete_version(version, output, metrics))
         self._score(version)
+
+    def _foresee(self) -> None:
+        """Until this job has measured something: what a similar one took."""
+        if not self.job.durations:
+            watch = timing.Stopwatch(self.job.base_model, self.job.dataset)
+            if found := watch(self.config):
+                self.progress.expect(found.durations)
 
     def _check_disk(self) -> None:
         """Raises NoSpace when the checkpoints and the result would not fit."""
@@ -247,6 +255,7 @@ class Attempt:
             return ""
 
         scoring.score_version(self.job, version, self.progress.enter, halt_reason)
+        self.progress.enter("completing")
 
 
 def verify_inputs(job: TrainingJob) -> None:

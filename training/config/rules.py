@@ -236,7 +236,8 @@ def _pace(dataset: Dataset, config: TrainingConfig) -> Iterator[Problem]:
     if config.steps_per_eval > total:
         yield Problem(
             "steps_per_eval",
-            f"The run ends after {total} steps, before the first validation.",
+            f"The run has {total} steps, so it is validated once, at its end, and there is no earlier "
+            f"loss to choose the best weights by; set this to {max(1, total // 4)} to see it develop.",
         )
     elif config.patience and config.patience * config.steps_per_eval >= total:
         yield Problem(

@@ -54,6 +54,16 @@ def child_of(job: TrainingJob) -> psutil.Process | None:
         return None
 
 
+def worked_s(job: TrainingJob) -> float:
+    """Processor seconds that the job's child has used so far; 0 when it is gone."""
+    process = child_of(job)
+    try:
+        used = process.cpu_times() if process else None
+    except psutil.Error:
+        return 0.0
+    return used.user + used.system if used else 0.0
+
+
 def kill_child(job: TrainingJob, timeout_s: float = 5.0) -> bool:
     """Kill the job's process group if it still runs. Returns whether it is gone afterwards."""
     process = child_of(job)

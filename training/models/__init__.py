@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from training.models.attempts import TrainingAttempt
 from training.models.jobs import TrainingJob, TrainingJobQuerySet
-from training.models.leases import STARTING, LeaseLost
+from training.models.leases import START_LIMIT, STARTING, LeaseLost
 from training.models.measured import TrainingMetric, TrainingSample
 from training.models.sweeps import Sweep
 
 __all__ = [
     "STARTING",
+    "START_LIMIT",
     "LeaseLost",
     "Sweep",
+    "TrainingAttempt",
     "TrainingJob",
     "TrainingJobQuerySet",
     "TrainingMetric",

@@ -21,6 +21,7 @@ from registry import traces
 from registry.models import BaseModel, Dataset, Model, ModelVersion
 from registry.names import SEMVER_PATTERN, validate_semver
 from training.models.progress import Progressing
+from training.models.remaining import Remaining, remaining
 from training.models.sweeps import Sweep
 
 
@@ -218,6 +219,14 @@ class TrainingJob(Progressing):
         return whole and int(self.config.get("batch_size", 1)) > 1
 
     @property
+    def resumes_at(self) -> int:
+        """The step after which the next attempt continues: that of the checkpoint, or the last one
+        when the version is ready and only has to be scored."""
+        version = self.result_version
+        trained = version is not None and version.status == ModelVersion.Status.READY
+        return self.iteration if trained else self.checkpoint_iteration
+
+    @property
     def total_iters(self) -> int:
         """Optimizer steps of the whole run; with `epochs` an estimate until the data is read."""
         return self.iters or int(self.config.get("iters", 0))
@@ -230,14 +239,19 @@ class TrainingJob(Progressing):
         return min(1.0, self.iteration / self.total_iters) if self.total_iters else 0.0
 
     @property
+    def remaining(self) -> Remaining:
+        """How long the running job still takes, scoring included."""
+        every = max(1, int(self.config.get("steps_per_eval", 1)))
+        return remaining(self, self.total_iters, every, self.is_scored)
+
+    @property
+    def is_scored(self) -> bool:
+        """Whether answers of the result are scored at the end."""
+        scoring = self.config.get("scoring", {})
+        answered = scoring.get("scorer", "task") != "none" and self.dataset.splits.get("test")
+        return bool(self.reproduces_id is None and (answered or scoring.get("lm_eval")))
+
+    @property
     def seconds_left(self) -> float | None:
-        """Estimate from the mean duration of recent steps; None while that is unknown."""
-        if self.status != self.Status.RUNNING or not self.iteration:
-            return None
-        newest = self.metrics.order_by("-iteration").values_list("iteration", "created_at")[:20]
-        times = list(newest)
-        if len(times) < 2 or times[0][0] == times[-1][0]:
-            return None
-        elapsed = (times[0][1] - times[-1][1]).total_seconds()
-        left = self.total_iters - self.iteration
-        return max(0.0, left * elapsed / (times[0][0] - times[-1][0]))
+        """Of all parts of the running job whose time is known; None while that is none."""
+        return self.remaining.seconds

@@ -11,8 +11,13 @@ from django.db.models import F
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
+from training.models.attempts import TrainingAttempt
+
 START_ALLOWANCE = datetime.timedelta(minutes=3)
 """From the start of a process to its first heartbeat, on an idle machine."""
+
+START_LIMIT = datetime.timedelta(minutes=30)
+"""The same for a process that is seen to work: on a busy machine its imports alone take minutes."""
 
 STARTING = "starting"
 """The stage of a job that is claimed until its process reports for the first time."""
@@ -58,7 +63,9 @@ class Leased(models.Model):
         null=True, editable=False, help_text="Start time of that process: a pid can be reused"
     )
 
+    iteration = models.PositiveIntegerField(default=0, editable=False)
     stage = models.CharField(max_length=40, blank=True, editable=False)
+    stage_since = models.DateTimeField(null=True, editable=False)
     yielding = models.CharField(
         max_length=80, blank=True, editable=False, help_text="Why training is paused right now"
     )
@@ -73,8 +80,9 @@ class Leased(models.Model):
         return self.status not in (self.Status.QUEUED, self.Status.RUNNING)
 
     def _claim(self, patience_s: float) -> bool:
+        """queued → running, if nobody was faster. Runs in the caller's transaction."""
         now = timezone.now()
-        return bool(
+        claimed = (
             type(self)
             ._default_manager.filter(pk=self.pk, status=self.Status.QUEUED, attempt=self.attempt)
             .update(
@@ -88,12 +96,16 @@ class Leased(models.Model):
                 process_group=None,
                 process_started=None,
                 stage=STARTING,
+                stage_since=now,
                 yielding="",
                 yielding_since=None,
                 wait_reason="",
                 error_message="",
             )
         )
+        if claimed:
+            TrainingAttempt.begin(self.pk, self.attempt + 1, self.iteration)
+        return bool(claimed)
 
     def beat(self, lease: uuid.UUID, patience_s: float, /, **progress: Any) -> None:
         """Write a heartbeat and progress columns; the next is due in `patience_s`.
@@ -127,10 +139,12 @@ class Leased(models.Model):
             raise LeaseLost(f"Job {self.pk} is no longer held by lease {lease}.")
 
     def leave_running(self, lease: uuid.UUID, status: Status, /, **columns: Any) -> None:
-        """running → `status`. Raises LeaseLost when another process has already done it.
+        """running → `status`, which ends the attempt. Raises LeaseLost when another process has
+        already done it.
 
         The row of an ended job keeps its lease, so that a repeated write can be recognised.
         """
+        reached = self.iteration
         over = status != self.Status.QUEUED
         self.write_held(
             lease,
@@ -140,7 +154,10 @@ class Leased(models.Model):
             process_group=None,
             process_started=None,
             stage="",
+            stage_since=None,
             yielding="",
             yielding_since=None,
             **columns,
         )
+        reason = columns.get("error_message") or columns.get("wait_reason", "")
+        TrainingAttempt.end(self.pk, reached, status, reason)

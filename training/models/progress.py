@@ -11,7 +11,6 @@ from training.models.leases import Leased
 class Progressing(Leased):
     """The columns of `TrainingJob` that describe its progress."""
 
-    iteration = models.PositiveIntegerField(default=0, editable=False)
     iters = models.PositiveIntegerField(
         null=True, editable=False, help_text="Optimizer steps in total, known once the data is read"
     )
@@ -39,6 +38,11 @@ class Progressing(Leased):
         blank=True,
         editable=False,
         help_text="Runs whose measurements correct each other's estimates",
+    )
+    durations = models.JSONField(
+        default=dict,
+        editable=False,
+        help_text="Measured seconds by part of the run: step, validation, test, saving, scoring",
     )
 
     class Meta:

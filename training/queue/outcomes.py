@@ -154,14 +154,8 @@ def _requeue(
     job: TrainingJob, lease: uuid.UUID, reason: str, delay_s: float, /, **columns: Any
 ) -> None:
     not_before = timezone.now() + datetime.timedelta(seconds=delay_s) if delay_s else None
-    job.leave_running(
-        lease,
-        Status.QUEUED,
-        lease=None,
-        wait_reason=reason,
-        not_before=not_before,
-        **columns,
-    )
+    waiting = {"lease": None, "not_before": not_before, "iteration": job.resumes_at}
+    job.leave_running(lease, Status.QUEUED, wait_reason=reason, **(waiting | columns))
     ring(delay_s)
 
 

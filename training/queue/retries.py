@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.db import transaction
+from django.db.models import F
 
 from registry.errors import Conflict
 from training.models import TrainingJob
@@ -45,6 +46,7 @@ def _retry(job: TrainingJob, changes: dict[str, Any]) -> TrainingJob:
         ).update(
             **{
                 "status": Status.QUEUED,
+                "iteration": F("checkpoint_iteration"),
                 "position": last_position() + 1,
                 "completed_at": None,
                 "error_message": "",

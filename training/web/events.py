@@ -69,7 +69,8 @@ class Follower:
 
     def poll(self) -> tuple[list[bytes], bool]:
         """Events since the last poll, and whether the job has finished. Raises NotFound."""
-        job = TrainingJob.objects.select_related("result_version").filter(pk=self.job_id).first()
+        jobs = TrainingJob.objects.select_related("result_version", "dataset")
+        job = jobs.filter(pk=self.job_id).first()
         if job is None:
             raise NotFound(f"There is no job {self.job_id}.")
         return list(self._events(job)), job.is_over and not self.is_behind
@@ -160,12 +161,13 @@ def status_of(job: TrainingJob) -> dict[str, Any]:
 
 
 def progress_of(job: TrainingJob) -> dict[str, Any]:
-    seconds_left = job.seconds_left
+    remaining = job.remaining
     return {
         "iteration": job.iteration,
         "total_iters": job.total_iters,
         "progress": round(job.progress, 4),
-        "seconds_left": None if seconds_left is None else round(seconds_left, 1),
+        "seconds_left": None if remaining.seconds is None else round(remaining.seconds, 1),
+        "left": str(remaining),
         "tokens_per_second": job.tokens_per_second,
         "peak_memory_bytes": job.peak_memory_bytes,
         "checkpoint_iteration": job.checkpoint_iteration,

@@ -11,9 +11,9 @@ from django.db.models import QuerySet
 from pydantic import ValidationError
 
 from backends.base import TrainingConfig, as_recorded, in_new_words
-from registry.errors import HubError, Invalid, place_and_message
+from registry.errors import HubError, Invalid
 from registry.models import Dataset, Model
-from training.config import rules
+from training.config import mistakes, rules
 from training.config.changes import with_changes
 from training.config.vocabulary import (
     ALL,
@@ -102,22 +102,21 @@ class NewJobForm(forms.Form):
             combinations = sweeps.combinations(grid) if grid else [{}]
             configs = [with_changes(config, varied) for varied in combinations]
         except Invalid as error:
-            self.add_error(None, str(error))
+            name = mistakes.first_named(str(error))
+            self.add_error(name or None, mistakes.in_labels(str(error)))
             return cleaned
         self._check(cleaned.get("model"), cleaned.get("dataset"), configs)
         self._check_number(cleaned.get("model"), cleaned.get("version_number", ""), len(configs))
         return cleaned | {"config": config, "grid": _typed(grid, configs), "configs": configs}
 
     def _config(self, values: dict[str, Any]) -> TrainingConfig | None:
-        """The configuration, or None after adding pydantic's errors to their fields."""
+        """The configuration, or None after adding what is wrong to the fields."""
         try:
             return TrainingConfig.model_validate(nest(values))
         except ValidationError as error:
             for found in error.errors():
-                name, message = place_and_message(found)
-                if name not in self.fields:  # an item of a list, such as lora.keys.0
-                    name = name.rpartition(".")[0]
-                self.add_error(name if name in self.fields else None, f"{message}.")
+                name, sentence = mistakes.explained(found)
+                self.add_error(name if name in self.fields else None, sentence)
             return None
 
     def _check(
@@ -128,7 +127,7 @@ class NewJobForm(forms.Form):
         found = (p for config in configs for p in rules.problems(model, dataset, config))
         for problem in dict.fromkeys(found):
             name = problem.setting if problem.setting in self.fields else None
-            self.add_error(name, problem.message)
+            self.add_error(name, mistakes.in_labels(problem.message))
 
     def _check_number(self, model: Model | None, number: str, jobs: int) -> None:
         if not number:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import itertools
-import json
-from pathlib import Path
 from typing import Any
 
 from django.db.models import QuerySet
+from django.utils import timezone
 
 from registry.models import Model
 from registry.versions import curves
-from training.models import TrainingJob, TrainingSample
+from training.models import STARTING, TrainingJob, TrainingSample
 
 SERIES = (
     "train_loss",
@@ -23,6 +22,7 @@ SERIES = (
 )
 MAX_RUNS = 8  # more curves cannot be distinguished in one chart
 _SHOWN_WAITING = 50
+_SLOW_START_S = 20
 _STAGES = {
     "starting": "Starting…",
     "verifying": "Verifying the checksums of the base model and the data set.",
@@ -31,8 +31,6 @@ _STAGES = {
     "evaluating": "Measuring the loss on held-out examples.",
     "publishing": "Saving the new version.",
 }
-TAIL_BYTES, TAIL_LINES = 16_384, 80
-_LINE_FIELDS = ("timestamp", "level", "event", "process", "logger", "correlation_id", "job")
 
 
 def find_jobs(status: str = "", model: str = "") -> QuerySet[TrainingJob]:
@@ -106,6 +104,10 @@ def situation(job: TrainingJob, place: int | None) -> str:
         return "Pausing at the next step, with a checkpoint."
     if job.yielding:
         return f"Paused for now: {job.yielding.rstrip('.')}."
+    if job.stage == STARTING and job.stage_since:
+        took = (timezone.now() - job.stage_since).total_seconds()
+        if took > _SLOW_START_S:
+            return f"Starting for {took:.0f} s: the machine is busy. That is no problem."
     return _STAGES.get(job.stage.split(" ")[0], "")
 
 
@@ -136,30 +138,3 @@ def comparable(job: TrainingJob, most: int = 30) -> QuerySet[TrainingJob]:
         *("status", "iteration", "sweep", "varied", "created_at", "result_version__version")
     )
     return shown.order_by("-created_at", "-pk")[:most]
-
-
-def tail(path: Path) -> str:
-    """The last lines of a log file in readable form; empty when there is no file."""
-    try:
-        with path.open("rb") as file:
-            length = file.seek(0, 2)
-            file.seek(max(0, length - TAIL_BYTES))
-            text = file.read().decode("utf-8", "replace")
-    except OSError:
-        return ""
-    return "\n".join(_readable(line) for line in text.splitlines()[-TAIL_LINES:])
-
-
-def _readable(line: str) -> str:
-    """`19:00:45 training iteration=0` for a structured line; any other line unchanged."""
-    try:
-        fields = json.loads(line)
-    except ValueError:
-        return line
-    if not isinstance(fields, dict) or "event" not in fields:
-        return line
-    clock = str(fields.get("timestamp", ""))[11:19]
-    level = fields.get("level", "info")
-    rest = [f"{name}={value}" for name, value in fields.items() if name not in _LINE_FIELDS]
-    words = [clock, "" if level == "info" else f"[{level}]", str(fields["event"]), *rest]
-    return " ".join(word for word in words if word)

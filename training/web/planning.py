@@ -13,8 +13,10 @@ from registry.errors import HubError
 from registry.models import Dataset, Model
 from registry.storage.sizes import human
 from registry.versions import numbering
+from training import timing
 from training.config import rules
 from training.config.learned import learned
+from training.config.mistakes import in_labels
 from training.config.vocabulary import LABELS, labelled_change
 from training.memory import admission
 from training.memory.measured import Estimate, Estimator
@@ -27,6 +29,8 @@ _PARTS = {
     "activations": "Activations",
     "program": "Program",
 }
+
+_ENOUGH_RUNS = 3  # to say how exact estimates are
 
 type Message = tuple[str, str]  # the setting's label or "", a sentence
 
@@ -71,13 +75,25 @@ class Need:
 
     @property
     def learned(self) -> str:
-        """The correction learned from earlier runs, and how accurate it was."""
+        """What the estimate is based on."""
         estimate = self.plan.estimate
         if not estimate.runs:
-            return "Not yet corrected: no similar run has been measured."
-        runs = f"{estimate.runs} earlier run{'' if estimate.runs == 1 else 's'}"
-        off = "" if estimate.error is None else f", which were typically {estimate.error:.0%} off"
-        return f"Corrected by ×{estimate.correction:.2f} based on {runs}{off}."
+            return "Calculated: no job like this has been measured here yet."
+        jobs = f"{estimate.runs} earlier job{'' if estimate.runs == 1 else 's'}"
+        told = f"Adjusted to what {jobs} like this needed here"
+        if estimate.error is None or estimate.runs < _ENOUGH_RUNS:
+            return f"{told}."
+        return f"{told}; such estimates are mostly within {max(1, round(100 * estimate.error))} %."
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What prevents queueing: a sentence about a field, whose `place` is its id in the page; both
+    empty when it is about none alone."""
+
+    place: str
+    label: str
+    message: str
 
 
 @dataclass(frozen=True)
@@ -90,7 +106,8 @@ class Forecast:
     examples: str = ""
     learned: str = ""  # what the loss counts
     version: str = ""  # that a single job would create
-    problems: list[Message] = field(default_factory=list)
+    time: str = ""  # how long all jobs take
+    problems: list[Problem] = field(default_factory=list)
     notes: list[Message] = field(default_factory=list)
     need: Need | None = None
     unknown: str = ""  # why the memory need is unknown
@@ -103,7 +120,14 @@ def plan(form: forms.Form) -> Forecast:
         bound.fields = form.fields  # offers the same data sets
     bound.is_valid()
     problems = [
-        (str(bound[name].label) if name != "__all__" else "", str(message))
+        Problem(
+            *(
+                (bound[name].id_for_label, str(bound[name].label))
+                if name != "__all__"
+                else ("", "")
+            ),
+            str(message),
+        )
         for name, messages in bound.errors.items()
         for message in messages
     ]
@@ -130,9 +154,10 @@ def plan(form: forms.Form) -> Forecast:
         ),
         learned=" or ".join(dict.fromkeys(learned(dataset, config) for config in configs)),
         version=version,
+        time=timing.forecast(model.base_model, dataset, configs),
         problems=problems,
         # One note per setting is enough for a grid.
-        notes=[(_LABELS[note.setting], note.message) for note in by_setting.values()],
+        notes=[(_LABELS[note.setting], in_labels(note.message)) for note in by_setting.values()],
         need=need,
         unknown=unknown,
     )

@@ -16,6 +16,7 @@ urlpatterns = [
     path("training/<int:pk>/metrics.json", job.metrics, name="job_metrics"),
     path("training/<int:pk>/measured/", job.measured, name="job_measured"),
     path("training/<int:pk>/log/", job.log, name="job_log"),
+    path("training/<int:pk>/log.txt", job.log_file, name="job_log_file"),
     path("training/<int:pk>/cancel/", jobs.cancel, name="job_cancel"),
     path("training/<int:pk>/retry/", jobs.retry, name="job_retry"),
     path("training/<int:pk>/retry-halved/", jobs.retry_halved, name="job_retry_halved"),

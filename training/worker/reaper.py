@@ -15,15 +15,18 @@ from django.utils import timezone
 
 from training import queue
 from training.machine import processes
-from training.models import STARTING, LeaseLost, TrainingJob
+from training.models import START_LIMIT, STARTING, LeaseLost, TrainingJob
 
 GRACE_S = 5.0
+_WORKS_S = 0.02  # processor seconds between two looks; a process that waits uses next to none
 
 log = structlog.get_logger(__name__)
 
 # When this process first found a lease overdue, on the clock that stops while the machine sleeps:
 # after a wake-up every heartbeat is overdue, and live processes need a moment to send one.
 _suspects: dict[uuid.UUID, float] = {}
+# Processor seconds of starting processes whose first heartbeat is overdue, as last seen.
+_worked: dict[uuid.UUID, float] = {}
 
 
 def reap(grace_s: float = GRACE_S) -> list[TrainingJob]:
@@ -36,7 +39,7 @@ def reap(grace_s: float = GRACE_S) -> list[TrainingJob]:
     suspects: dict[uuid.UUID, float] = {}
     for job in TrainingJob.objects.running():
         reason = _problem(job)
-        if reason is None or job.lease is None:
+        if reason is None or job.lease is None or _still_starts(job, job.lease):
             continue
         since = suspects[job.lease] = _suspects.get(job.lease, time.monotonic())
         if time.monotonic() - since >= grace_s and _recover(job, job.lease, reason):
@@ -56,6 +59,18 @@ def _problem(job: TrainingJob) -> str | None:
     if job.stage == STARTING:
         return "The training process did not start in time on this busy machine."
     return f"The training process stopped responding while {job.stage or 'running'}."
+
+
+def _still_starts(job: TrainingJob, lease: uuid.UUID) -> bool:
+    """Whether the child is alive, has not reported yet and is seen to work: then it is slow, and
+    would only be slower if it had to start again."""
+    since = job.stage_since
+    if job.stage != STARTING or since is None or timezone.now() - since > START_LIMIT:
+        return False
+    before, now = _worked.get(lease, 0.0), processes.worked_s(job)
+    _worked.clear()  # one job runs at a time
+    _worked[lease] = now
+    return now - before > _WORKS_S
 
 
 def _overdue(job: TrainingJob) -> bool:

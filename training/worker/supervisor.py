@@ -7,6 +7,7 @@ child records its own outcome; if it was killed first, the outcome is recorded h
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -19,6 +20,7 @@ from pathlib import Path
 
 import structlog
 from django.conf import settings
+from django.utils import timezone
 
 from backends.base import failures
 from backends.mac.power import caffeinate
@@ -87,6 +89,7 @@ def run_attempt(job: TrainingJob) -> None:
             processes.kill_group(child.pid)
         _wait(child)
         log.info("job process exited", exit_code=child.returncode)
+        _note(job, f"attempt {job.attempt} ended", exit_code=child.returncode)
         words = _log_end(job) if child.returncode < 0 else ""
         out_of_memory = child.returncode < 0 and (
             readings.out_of_memory_kills() > kills_before or failures.says_out_of_memory(words)
@@ -134,6 +137,14 @@ def log_path(job: TrainingJob) -> Path:
     return paths.job_dir(job.pk) / "log.txt"
 
 
+def _note(job: TrainingJob, event: str, **fields: int) -> None:
+    """A line in the job's log, which its attempts share: where one begins and ends."""
+    moment = timezone.now().isoformat(timespec="milliseconds")
+    line = json.dumps({"timestamp": moment, "level": "info", "event": event, **fields})
+    with contextlib.suppress(OSError), log_path(job).open("a") as file:
+        file.write(f"{line}\n")
+
+
 def keep_awake(pid: int) -> None:
     """Keep a Mac awake while the process `pid` runs; does nothing elsewhere."""
     for ended in [process for process in _awake if process.poll() is not None]:
@@ -161,6 +172,7 @@ def _spawn(job: TrainingJob, lease: uuid.UUID) -> subprocess.Popen[bytes]:
     }
     path = log_path(job)
     path.parent.mkdir(parents=True, exist_ok=True)
+    _note(job, f"attempt {job.attempt} begins")
     manage = Path(settings.BASE_DIR) / "manage.py"
     with path.open("ab") as output:
         return subprocess.Popen(
@@ -194,7 +206,7 @@ def _exit_reason(exit_code: int, out_of_memory: bool) -> str:
         how = "was killed" if exit_code == -signal.SIGKILL else "aborted"
         return (
             f"The training process {how} (signal {-exit_code}), most likely because memory ran "
-            "out; try a smaller batch_size or max_seq_length."
+            "out; try a smaller batch size or a smaller limit for the longest example."
         )
     if exit_code == -signal.SIGALRM:
         return "The base model's chat template did not finish and was stopped."

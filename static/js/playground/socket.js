@@ -1,5 +1,7 @@
 // One WebSocket for all columns: what is asked at once reaches the engine at once, and shares a batch.
 
+import { check, heard } from "../connection.js";
+
 const LOST = "The connection to the hub was lost. Send the message again.";
 const takers = new Map(); // generation id → function that takes its events
 let socket = null;
@@ -19,6 +21,7 @@ function open() {
     socket = new WebSocket(`${scheme}//${location.host}/ws/inference`);
     socket.addEventListener("open", () => resolve());
     socket.addEventListener("message", (message) => {
+      heard();
       const event = JSON.parse(message.data);
       takers.get(event.id)?.(event);
     });
@@ -26,6 +29,7 @@ function open() {
       for (const take of [...takers.values()])
         take({ event: "error", error: { code: "unavailable", message: LOST } });
       takers.clear();
+      check();
       reject(new Error("The hub is not responding. Is it still running?"));
     });
   });

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import signal
 import subprocess
 import sys
 import time
@@ -15,7 +16,7 @@ from tests.training.build import claim, make_job
 from training import queue
 from training.machine import processes
 from training.models import TrainingJob
-from training.models.leases import START_ALLOWANCE
+from training.models.leases import START_ALLOWANCE, START_LIMIT
 from training.worker import reaper
 
 pytestmark = pytest.mark.django_db
@@ -108,6 +109,34 @@ def test_a_start_may_take_longer_the_busier_the_machine_is(
     job.refresh_from_db()
     assert (job.status, job.crashes) == (Status.QUEUED, 0)
     assert "did not start in time" in job.wait_reason
+
+
+def test_a_start_that_is_seen_to_work_may_take_far_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "busyness", lambda: 1.0)
+    busy = "while True: pass"
+    with subprocess.Popen([sys.executable, "-c", busy], start_new_session=True) as child:
+        make_job()
+        job = claim()
+        job.expect_start(job.lease, child.pid, processes.start_time(child.pid))
+        ago = timezone.now() - 2 * START_ALLOWANCE
+        overdue = {"heartbeat_at": ago, "heartbeat_due_at": ago + START_ALLOWANCE}
+        TrainingJob.objects.update(**overdue, stage_since=ago)
+        for _ in range(2):
+            time.sleep(0.1)
+            assert reaper.reap(grace_s=0) == []
+        child.send_signal(signal.SIGSTOP)  # alive, and no longer at work
+        assert reaper.reap(grace_s=0) in ([], [job])  # what it did since the last look
+        TrainingJob.objects.filter(status="running").update(stage_since=ago)
+        reaper.reap(grace_s=0)
+        job.refresh_from_db()
+        assert (job.status, job.crashes) == (Status.QUEUED, 0)
+
+    with subprocess.Popen([sys.executable, "-c", busy], start_new_session=True) as child:
+        TrainingJob.objects.update(not_before=None)
+        job = claim()
+        job.expect_start(job.lease, child.pid, processes.start_time(child.pid))
+        TrainingJob.objects.update(**overdue, stage_since=timezone.now() - 2 * START_LIMIT)
+        assert reaper.reap(grace_s=0) == [job]  # for ever is too long
 
 
 def test_the_supervisor_repeats_the_reapers_reason(child: subprocess.Popen[bytes]) -> None:

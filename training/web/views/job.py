@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import messages
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import FileResponse, Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_GET, require_POST
 
@@ -16,7 +16,7 @@ from registry.web.numbers import whole
 from training.attempt import reproduction
 from training.config.vocabulary import labelled, varied_words
 from training.models import TrainingJob
-from training.web import overview
+from training.web import attempts, logs, overview
 from training.worker.supervisor import log_path
 
 
@@ -38,7 +38,7 @@ def job(request: HtmxRequest, pk: int) -> HttpResponse:
     context: dict[str, Any] = {
         "job": found,
         "percent": round(100 * found.progress),
-        "seconds_left": found.seconds_left,
+        "left": str(found.remaining),
         "place": place,
         "situation": overview.situation(found, place),
         "newest": found.metrics.order_by("-iteration").first(),
@@ -46,10 +46,11 @@ def job(request: HtmxRequest, pk: int) -> HttpResponse:
         # `+12 %`: how much the measured peak differs from the estimate.
         "memory_off": "" if found.memory_error is None else f"{100 * found.memory_error:+.0f} %",
         "varied": varied_words(found.varied),
+        "timeline": attempts.timeline(found),
     }
     if not request.htmx:
         context |= {
-            "log": overview.tail(log_path(found)),
+            **_log(request, found),
             "settings": labelled(found.config),
             "evaluations": overview.evaluations(found),
             "samples": overview.samples(found),
@@ -92,12 +93,27 @@ def version_reproduce(request: HttpRequest, pk: int, version: str) -> HttpRespon
 
 @require_GET
 def log(request: HtmxRequest, pk: int) -> HttpResponse:
-    """The end of the job's log; without htmx the whole page."""
+    """The end of the job's log, or its lines that contain `q`; without htmx the whole page."""
     found = get_object_or_404(TrainingJob, pk=pk)
     if not request.htmx:
         return redirect(found)
-    context = {"job": found, "log": overview.tail(log_path(found))}
-    return render(request, "training/job.html#log", context)
+    return render(request, "training/job.html#log", {"job": found, **_log(request, found)})
+
+
+@require_GET
+def log_file(request: HttpRequest, pk: int) -> FileResponse:
+    """The whole log of all attempts, as it was written: one JSON object a line, and what libraries
+    print."""
+    found = get_object_or_404(TrainingJob, pk=pk)
+    try:
+        file = log_path(found).open("rb")
+    except OSError as error:
+        raise Http404 from error
+    return FileResponse(file, as_attachment=True, filename=f"job-{pk}.log")
+
+
+def _log(request: HttpRequest, job: TrainingJob) -> dict[str, Any]:
+    return {"log": logs.excerpt(log_path(job), request.GET.get("q", "").strip())}
 
 
 @require_GET
