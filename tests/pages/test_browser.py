@@ -185,21 +185,23 @@ def test_what_is_copied_with_the_keyboard_runs(page: Page, trained: str, hub: Ru
     page.get_by_role("link", name=trained, exact=True).click()
     page.get_by_role("link", name="Use from code").first.click()
     run = {
-        "Python (openai)": [sys.executable, "-c"],
-        "Python (anthropic)": [sys.executable, "-c"],
-        "curl": ["bash", "-c"],
+        "Python (openai)": ("python", sys.executable),
+        "Python (anthropic)": ("anthropic", sys.executable),
+        "curl": ("curl", "bash"),
     }
     languages = page.get_by_role("navigation", name="Language")
-    for language, command in run.items():
+    for language, (key, program) in run.items():
         languages.get_by_role("link", name=language, exact=True).focus()
         page.keyboard.press("Enter")
+        expect(page).to_have_url(re.compile(rf"\?in={key}$"))
+        expect(page.locator(".htmx-request, .htmx-swapping, .htmx-settling")).to_have_count(0)
         code = page.get_by_label(language, exact=True)
         expect(code).to_contain_text("Turn the request into calendar JSON.")
         code.focus()
         page.keyboard.press("Control+c")
         copied = page.evaluate("navigator.clipboard.readText()")
         assert copied == code.text_content()
-        ran = subprocess.run([*command, copied], capture_output=True, text=True, timeout=120)
+        ran = subprocess.run([program, "-c", copied], capture_output=True, text=True, timeout=120)
         assert ran.returncode == 0, ran.stderr
         assert ran.stdout.strip(), language
     page.goto("/models/?q=paged")

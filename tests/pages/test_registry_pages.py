@@ -259,6 +259,7 @@ def test_a_version_is_promoted_where_it_stands(client: Client, seeded: Seeded) -
     staging = client.get(f"{url}?name=staging", headers={"HX-Request": "true"}).content.decode()
     assert "Override promotion rules" in part
     assert "Override promotion rules" not in staging
+    assert "move_alias calendar production 0.1.0" in whole
     refused = client.post(url, {"name": "production", "version": "0.2.0", "reason": "So be it"})
     assert refused.status_code == 409
     assert 'value="So be it"' in refused.content.decode()

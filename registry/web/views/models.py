@@ -23,6 +23,7 @@ from registry.versions.gain import gain
 from registry.web.forms import ModelForm, MoveAliasForm, RegisterModelForm, RuleForm
 from registry.web.htmx import HtmxRequest, form_page, partial, refuse
 from registry.web.paging import RowPages
+from registry.web.views.versions import promoted
 
 PER_PAGE = 25
 VERSIONS_PER_PAGE = 25
@@ -120,7 +121,8 @@ def model(request: HtmxRequest, pk: int) -> HttpResponse:
     form = MoveAliasForm(found, initial={**asked, "version": chosen})
     opened = bool(asked or chosen)
     if partial(request, "", "promote"):  # htmx asks for the form alone
-        context = {"model": found, "form": form, "opened": True, **_promote_context(found, form)}
+        context = {"model": found, "form": form, "opened": True}
+        context |= _promote_context(request, found, form)
         return render(request, "registry/models/_promote.html", context)
     context = {**model_context(request, found, form), "opened": opened}
     return render(request, "registry/models/detail.html", context)
@@ -151,7 +153,7 @@ def model_context(request: HttpRequest, found: Model, form: MoveAliasForm) -> di
     versions = list(page)
     asked = request.GET.getlist("compare")[: comparison.MOST]
     chosen = list(every.filter(version__in=asked).reverse()) if asked else []
-    context = {**model_page(found), **_promote_context(found, form)}
+    context = {**model_page(found), **_promote_context(request, found, form)}
     return {
         **context,
         **_answer(found, context["aliases"]),
@@ -236,7 +238,7 @@ def model_storage(request: HttpRequest, pk: int) -> HttpResponse:
     return render(request, "registry/models/storage.html", context)
 
 
-def _promote_context(found: Model, form: MoveAliasForm) -> dict[str, Any]:
+def _promote_context(request: HttpRequest, found: Model, form: MoveAliasForm) -> dict[str, Any]:
     """The choices, and what the rules say of the one that is chosen."""
     aliases = list(found.aliases.select_related("version"))
     ready = found.versions.ready().newest_first().select_related("model")
@@ -249,6 +251,7 @@ def _promote_context(found: Model, form: MoveAliasForm) -> dict[str, Any]:
     verdicts = rules.judge(found, name, version, current) if version and moves else []
     return {
         "ready": version is not None,
+        "same": promoted(request, version, form) if version else None,
         "chosen": version,
         "already": version if version and not moves else None,
         "verdicts": verdicts,

@@ -6,12 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 from django.contrib import messages
+from django.core.exceptions import ValidationError
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from registry.errors import HubError
 from registry.models import Alias, ModelVersion
+from registry.names import validate_alias
 from registry.promotion import rules
 from registry.promotion.aliases import move_alias
 from registry.promotion.resolve import PRODUCTION
@@ -22,6 +24,7 @@ from registry.versions.lifecycle import write_notes
 from registry.web.actor import who
 from registry.web.forms import MoveAliasForm, NotesForm
 from registry.web.htmx import HtmxRequest, partial, refuse
+from registry.web.same import Same, alias_moved
 
 TABS = {
     "": "Overview",
@@ -178,10 +181,22 @@ def version_promote(request: HtmxRequest, pk: int, version: str) -> HttpResponse
                 messages.success(request, f"{found.model.name}@{name} is now version {version}.")
                 return redirect(found)
     context = {**verdict(found, form), "form": form, "version": found}
+    context["same"] = promoted(request, found, form)
     if partial(request, "", "promote"):  # htmx asks for the form alone
         return render(request, "registry/versions/_promote.html", context, status=status)
     context = {**_overview(found), **context, "promoting": True}
     return render(request, "registry/versions/detail.html", context, status=status)
+
+
+def promoted(request: HttpRequest, found: ModelVersion, form: MoveAliasForm) -> Same | None:
+    """The same as the form, with what it says now; None for an alias that there cannot be."""
+    name, reason = (str(form[field].value() or "") for field in ("name", "reason"))
+    try:
+        validate_alias(name)
+    except ValidationError:
+        return None
+    force = bool(form["force"].value())
+    return alias_moved(request, found.model, name, found.version, reason, force)
 
 
 def verdict(found: ModelVersion, form: MoveAliasForm) -> dict[str, Any]:
