@@ -333,6 +333,12 @@ def test_examples_are_shown_as_a_chat_by_split_and_page(client: Client, seeded: 
     assert 'class="msg user"' in last.content.decode()
 
 
+def test_a_data_set_says_first_whether_it_is_fit(client: Client, seeded: Seeded) -> None:
+    shown = text(client.get(seeded.dataset.get_absolute_url()))
+    assert "Not checked for problems yet." in shown
+    assert "The newest version trained on it is calendar@0.2.0 : 86 % of answers exact" in shown
+
+
 def test_a_lost_snapshot_does_not_take_the_page_with_it(
     client: Client, seeded: Seeded, storage: Path
 ) -> None:
