@@ -220,6 +220,14 @@ def measured_as(value: Any, name: str) -> Any:
 
 
 @register.filter
+def change_in(difference: float, name: str) -> str:
+    """By how much the figure `name` differs: `+4 points` of a share, `-0.012`."""
+    share = measure(name).share
+    shown = f"{100 * difference:.3g} points" if share else str(figure(difference))
+    return f"+{shown}" if difference > 0 else shown
+
+
+@register.filter
 def setting(name: str) -> str:
     """`lora.rank` → `LoRA rank`: a training setting by its name in the form."""
     return LABELS.get(name) or words(name)

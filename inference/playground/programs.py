@@ -49,10 +49,10 @@ def programs(
         Program(
             "anthropic",
             "Python (anthropic)",
-            _anthropic(anthropic_body(body), origin, keyed),
+            anthropic(body, origin, keyed),
             "pip install anthropic",
         ),
-        Program("javascript", "JavaScript", _javascript(body, origin, keyed), "npm install openai"),
+        Program("javascript", "JavaScript", javascript(body, origin, keyed), "npm install openai"),
         Program("curl", "curl", curl(body, origin, keyed)),
     ]
     if files is not None:
@@ -91,19 +91,29 @@ print({last})
 """
 
 
-def _anthropic(body: Mapping[str, Any], origin: str, keyed: bool) -> str:
+def anthropic(body: Mapping[str, Any], origin: str, keyed: bool) -> str:
+    """A program for the `anthropic` package; a comment names what its API has no word for."""
+    sent = anthropic_body(body)
+    lost = [name for name in body if name not in _KNOWN]
+    lost += ["temperature above 1"] if body.get("temperature", 0) > 1 else []
+    # Its client knows these no more; the hub's API still heeds them.
+    if extra := {name: sent.pop(name) for name in _SAME if name in sent}:
+        sent["extra_body"] = extra
+    note = f"# Anthropic's API has no {', '.join(lost)}.\n" if lost else ""
     return f"""{"import os\n\n" if keyed else ""}from anthropic import Anthropic
 
 client = Anthropic(base_url={literal(origin)}, api_key={_key(keyed)})
-answer = client.messages.create(
-{_call(body)}
+{note}answer = client.messages.create(
+{_call(sent)}
 )
 for block in answer.content:
     print(block.text if block.type == "text" else block)
 """
 
 
-def _javascript(body: Mapping[str, Any], origin: str, keyed: bool) -> str:
+def javascript(body: Mapping[str, Any], origin: str, keyed: bool) -> str:
+    """A module for Node with the `openai` package."""
+    body = {name: value for name, value in body.items() if name != "stream"}
     key = f"process.env.{KEY_VARIABLE}" if keyed else '"not-needed-on-this-machine"'
     shown = "answer.choices[0].message"
     last = f"{shown}.tool_calls ?? {shown}.content" if "tools" in body else f"{shown}.content"
@@ -118,10 +128,20 @@ console.log({last});
 # ------------------------------------------------------------------------ Anthropic's body
 
 
+_MOST = {"temperature": 1, "top_p": 1, "top_k": 2**31}
+_SAME = tuple(_MOST)
+_KNOWN = {*_SAME, "model", "messages", "max_tokens", "stop", "tools", "response_format", "stream"}
+"""What of a chat's body Anthropic's API can say, or what is not said here."""
+
+
 def anthropic_body(body: Mapping[str, Any]) -> dict[str, Any]:
-    """The same request for `/v1/messages`."""
+    """The same request for `/v1/messages`, as far as it has words for it."""
     system = [turn["content"] for turn in body["messages"] if turn["role"] == "system"]
-    made: dict[str, Any] = {"model": body["model"], "max_tokens": ANSWER_TOKENS}
+    most = body.get("max_tokens", ANSWER_TOKENS)
+    made: dict[str, Any] = {"model": body["model"], "max_tokens": most}
+    made |= {name: body[name] for name in _SAME if body.get(name) and body[name] <= _MOST[name]}
+    if "stop" in body:
+        made["stop_sequences"] = body["stop"]
     if system:
         made["system"] = "\n\n".join(system)
     made["messages"] = _turns(_without_system(body["messages"]))

@@ -15,7 +15,7 @@ from registry.errors import HubError
 from registry.models import Dataset, ModelVersion
 
 _LOOKED_AT = 10  # held-out examples, of which the shortest is taken
-_SHAPED_BY = 300  # answers that a schema is made of
+SHAPED_BY = 100  # answers that a schema is made of
 _MOST_FIELDS = 60  # an object with more of them has keys that are data
 _WITHOUT = "Write your prompt here."
 
@@ -115,7 +115,7 @@ def _rows(dataset: Dataset, split: str, most: int) -> list[dict[str, Any]]:
 def _schema(dataset: Dataset) -> dict[str, Any] | None:
     """What the first answers of the data set have in common, where each is a JSON object."""
     answers = []
-    for row in _rows(dataset, "train", _SHAPED_BY):
+    for row in _rows(dataset, "train", SHAPED_BY):
         try:
             answers.append(json.loads(words_of(question(row).expected)))
         except (NoAnswer, KeyError, TypeError, ValueError, RecursionError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,8 @@ def measure(name: str) -> Measure:
     if known := _MEASURES.get(name):
         return known
     if name.startswith("base_"):
-        return Measure(f"{measure(name.removeprefix('base_')).label} of the base")
+        own = measure(name.removeprefix("base_"))
+        return replace(own, label=f"{own.label} of the base")
     words = name.removesuffix("_bytes").replace("_", " ")
     return Measure(words[:1].upper() + words[1:])
 

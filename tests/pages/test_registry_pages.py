@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -186,6 +187,21 @@ def test_a_version_page_begins_with_what_was_gained_and_shows_it(
     assert "0.1.0/promote/" in other
     assert "v=calendar@0.2.0&amp;v=calendar%400.1.0" in other
     assert '<option value="calendar@0.2.0">' in other
+
+
+def test_how_a_model_is_called_is_said_with_its_own_prompt(client: Client, seeded: Seeded) -> None:
+    url = seeded.model.get_absolute_url()
+    body = unescape(client.get(f"{url}use/").content.decode())
+    assert 'model="calendar",' in body
+    assert '{"role": "system", "content": "Turn the request into calendar JSON."}' in body
+    assert '"required": ["title", "day", "start", "with"]' in body
+    curl = unescape(client.get(f"{url}0.1.0/use/?in=curl").content.decode())
+    assert "curl http://testserver/v1/chat/completions" in curl
+    assert '"model": "calendar@0.1.0"' in curl
+    failed = text(client.get(f"{url}0.2.1/use/"))
+    assert "This version is failed, so it does not answer requests now." in failed
+    empty = Model.objects.get(name="ticket-labels").get_absolute_url()
+    assert "has no version that is ready; train one first" in text(client.get(f"{empty}use/"))
 
 
 def test_without_scored_answers_those_of_training_are_shown(client: Client, seeded: Seeded) -> None:

@@ -85,11 +85,13 @@ def test_a_job(client: Client, seeded: Seeded, changed: dict[str, str]) -> None:
     assert answer.status_code == 201, answer.content
     run(command)
     if "name" in changed:
-        made = Sweep.objects.order_by("-pk")[:3]
-        told = [(one.name, one.grid, one.config, one.model_id, one.dataset_id) for one in made]
+        told = list(
+            Sweep.objects.order_by("-pk").values("name", "grid", "config", "model", "dataset")
+        )
     else:
-        jobs = TrainingJob.objects.order_by("-pk")[:3]
-        told = [(one.priority, one.config, one.model_id, one.dataset_id) for one in jobs]
+        told = list(
+            TrainingJob.objects.order_by("-pk").values("priority", "config", "model", "dataset")
+        )
     assert told[0] == told[1] == told[2]
 
 

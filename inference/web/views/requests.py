@@ -45,7 +45,8 @@ def requests(request: HtmxRequest) -> HttpResponse:
         rows = rows.filter(pk__lt=before)
     found = list(rows[: PER_PAGE + 1])
     context: dict[str, Any] = {
-        "lately": lately(rows) if found and before is None else None,
+        # A search by text looks at every row, and is made once.
+        "lately": lately(rows) if found and before is None and not query["q"] else None,
         "rows": found[:PER_PAGE],
         "older": found[PER_PAGE - 1].pk if len(found) > PER_PAGE else None,
         "before": "" if before is None else before,

@@ -11,7 +11,7 @@ from django.shortcuts import get_object_or_404, render
 from django.views.decorators.http import require_GET
 
 from inference.playground.programs import programs
-from inference.playground.questions import asked_of
+from inference.playground.questions import SHAPED_BY, asked_of
 from registry.errors import HubError
 from registry.models import Model, ModelVersion
 from registry.promotion.resolve import find as find_served
@@ -53,6 +53,7 @@ def _code(request: HttpRequest, name: str, version: ModelVersion) -> dict[str, A
     shown = next((program for program in made if program.key == wanted), made[0])
     return {
         "asked": asked,
+        "shaped_by": SHAPED_BY,
         "programs": made,
         "shown": shown,
         "keyed": keyed,
@@ -63,10 +64,9 @@ def _code(request: HttpRequest, name: str, version: ModelVersion) -> dict[str, A
 
 def _files(version: ModelVersion) -> tuple[Path, Path] | None:
     """The folders of its base and of itself, as seen from the hub's folder."""
-    try:
-        folders = [paths.absolute(at) for at in (version.base_model.path, version.artifact_path)]
-    except HubError:
+    if not version.artifact_path:
         return None
+    folders = [paths.absolute(at) for at in (version.base_model.path, version.artifact_path)]
     near = [
         at.relative_to(settings.BASE_DIR) if at.is_relative_to(settings.BASE_DIR) else at
         for at in folders

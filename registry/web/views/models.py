@@ -179,6 +179,7 @@ def _answer(found: Model, aliases: list[Alias]) -> dict[str, Any]:
     is another one."""
     production = next((alias.version for alias in aliases if alias.name == PRODUCTION), None)
     ready = found.versions.ready().newest_first().select_related("dataset")
+    ready = ready.defer("git_diff", "packages", "hardware", "notes")
     newest = ready.first()
     answering = production or newest
     for version in (production, newest):

@@ -9,7 +9,7 @@ from registry.models import Dataset, DatasetReport
 from tests.registry.build import make_base, make_dataset
 
 pytestmark = pytest.mark.django_db
-CLEAN = {"duplicates": {}, "leaks": [], "tokens": {}}
+CLEAN: dict[str, object] = {"duplicates": {}, "leaks": [], "tokens": {}}
 
 
 def checked(dataset: Dataset, base: str = "tiny", **found: object) -> Dataset:

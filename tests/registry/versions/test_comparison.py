@@ -77,6 +77,7 @@ def test_page_marks_the_best_and_folds_what_is_equal(
 ) -> None:
     body = client.get("/compare/?v=one@0.1.0&v=two@0.1.0").content.decode()
     assert re.search(r'<td class="n best">\s*75 %', body)
+    assert "+25 points" in body
     differing, _, equal = body.partition("In common")
     assert "LoRA rank" in differing.partition("Differences</h2>")[2]
     assert '<th scope="row">Steps</th>' in equal
