@@ -84,14 +84,9 @@ def test_a_job(client: Client, seeded: Seeded, changed: dict[str, str]) -> None:
     answer = send(client, api)
     assert answer.status_code == 201, answer.content
     run(command)
-    if "name" in changed:
-        told = list(
-            Sweep.objects.order_by("-pk").values("name", "grid", "config", "model", "dataset")
-        )
-    else:
-        told = list(
-            TrainingJob.objects.order_by("-pk").values("priority", "config", "model", "dataset")
-        )
+    columns = ("name", "grid") if "name" in changed else ("priority",)
+    made: Any = Sweep.objects if "name" in changed else TrainingJob.objects
+    told = list(made.order_by("-pk").values(*columns, "config", "model", "dataset"))
     assert told[0] == told[1] == told[2]
 
 
