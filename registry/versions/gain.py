@@ -94,7 +94,7 @@ def _beside(name: str, version: ModelVersion, production: ModelVersion | None) -
         return f"{number} was not measured so; the two cannot be compared."
     key, value, other = common[0]
     one, rows = measure(key), _rows(version)
-    by = "" if key == name else f"By {one.label.lower()}, "
+    by = "" if key == name and one.share else f"By {one.label.lower()}, "
     if not same_examples(version, production, key):
         return f"{number} has {one.show(other)}, but on other examples; the two cannot be compared."
     if one.show(other) == one.show(value):

@@ -100,6 +100,10 @@ def test_production_is_compared_on_the_same_examples_alone() -> None:
     )
     assert "on other examples; the two cannot be compared" in gain(few, first).beside
     assert gain(first, first).beside == "It is in production."
+    assert gain(
+        make(model, {"perplexity": 1.2}, dataset=dataset),
+        make(model, {"perplexity": 1.5}, dataset=dataset),
+    ).beside.startswith("By perplexity, 0.30 better than")
     assert gain(first, None).beside == "No version is in production yet."
 
 
