@@ -16,8 +16,12 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from registry.storage.sizes import human
+from registry.versions.comparison import flatten
+from registry.versions.measures import measure, percent
+from training.config.vocabulary import LABELS, labelled
 
 register = template.Library()
+register.filter(percent)
 
 UNKNOWN = SafeString('<span class="unknown">unknown</span>')
 NOT_YET = SafeString('<span class="muted">–</span>')
@@ -110,17 +114,6 @@ def figure(value: Any) -> str | SafeString:
 def ratio(value: float | None) -> str | SafeString:
     """0.8333 → `0.83`: a precision, recall or F1 of a table."""
     return UNKNOWN if value is None else f"{value:.2f}"
-
-
-@register.filter
-def percent(value: float) -> str:
-    """0.8333 → `83 %`; what is not quite 0 or 100 is never shown as that."""
-    shown = 100 * value
-    if 0 < shown < 0.1:
-        return "< 0.1 %"
-    if 99.9 < shown < 100:
-        return "> 99.9 %"
-    return f"{shown:.1f} %" if 0 < shown < 10 or 99 < shown < 100 else f"{shown:.0f} %"
 
 
 @register.filter
@@ -223,6 +216,42 @@ def known(value: Any) -> Any:
 def words(name: str) -> str:
     """`peak_memory_bytes` → `peak memory`."""
     return name.removesuffix("_bytes").replace("_", " ")
+
+
+@register.filter
+def measured(name: str) -> str:
+    """`exact_match` → `Exact answers`: a figure of a version by its name in words."""
+    return measure(name).label
+
+
+@register.filter
+def measured_as(value: Any, name: str) -> Any:
+    """The value of the figure `name` as tables show it: shares in percent."""
+    share = measure(name).share and isinstance(value, int | float)
+    return percent(value) if share else figure(value)
+
+
+@register.filter
+def change_in(difference: float, name: str) -> str:
+    """By how much the figure `name` differs: `+4 points` of a share, `-0.012`."""
+    share = measure(name).share
+    shown = f"{100 * difference:.3g} points" if share else str(figure(difference))
+    return f"+{shown}" if difference > 0 else shown
+
+
+@register.filter
+def setting(name: str) -> str:
+    """`lora.rank` → `LoRA rank`: a training setting by its name in the form."""
+    return LABELS.get(name) or words(name)
+
+
+@register.filter
+def settings_in_words(params: dict[str, Any]) -> list[tuple[str, Any]]:
+    """(name in the form, value) of each stored training setting, in the form's order; then what no
+    form of this hub has."""
+    other = {name: value for name, value in flatten(params).items() if name not in LABELS}
+    more = [(setting(name), value) for name, value in other.items() if value not in (None, "")]
+    return [*(labelled(params) if params else []), *more]
 
 
 @register.filter

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Callable
 from typing import Any
 
 from inference.native.schemas import InferenceIn
 from registry.errors import Invalid
 
 KEY_VARIABLE = "HUB_API_KEY"
+_LINE = 90  # characters
 # Not OpenAI's, so its client passes them on only in `extra_body`.
 EXTRA = (
     "top_k",
@@ -61,9 +63,10 @@ def chat_body(request: InferenceIn) -> dict[str, Any]:
 
 def curl(body: dict[str, Any], origin: str, keyed: bool) -> str:
     """A command for a POSIX shell. With `keyed` it sends the key in KEY_VARIABLE."""
-    text = json.dumps(body, indent=2, ensure_ascii=False)
+    text = written(body)
+    program = "curl -N" if body.get("stream") else "curl"
     lines = [
-        f"curl -N {shlex.quote(f'{origin}/v1/chat/completions')}",
+        f"{program} {shlex.quote(f'{origin}/v1/chat/completions')}",
         "-H 'Content-Type: application/json'",
         *([f'-H "Authorization: Bearer ${KEY_VARIABLE}"'] if keyed else []),
         f"-d {shlex.quote(text)}",
@@ -77,12 +80,12 @@ def python(body: dict[str, Any], origin: str, keyed: bool) -> str:
     arguments = {name: value for name, value in body.items() if name not in EXTRA}
     if extra:
         arguments["extra_body"] = extra
-    call = "\n".join(f"    {name}={_literal(value, 1)}," for name, value in arguments.items())
+    call = "\n".join(f"    {name}={literal(value, 1)}," for name, value in arguments.items())
     key = f'os.environ["{KEY_VARIABLE}"]' if keyed else '"not-needed-on-this-machine"'
     imports = "import os\n\nfrom openai import OpenAI" if keyed else "from openai import OpenAI"
     return f"""{imports}
 
-client = OpenAI(base_url={_literal(f"{origin}/v1")}, api_key={key})
+client = OpenAI(base_url={literal(f"{origin}/v1")}, api_key={key})
 stream = client.chat.completions.create(
 {call}
 )
@@ -91,17 +94,35 @@ for chunk in stream:
 """
 
 
-def _literal(value: Any, depth: int = 0) -> str:
-    """`value` as Python writes it, nested values on lines of their own."""
+def literal(value: Any, depth: int = 0) -> str:
+    """`value` as Python writes it; what does not fit into a line has a line for each of its parts."""
     if isinstance(value, str):  # JSON's escapes mean the same in Python
         return json.dumps(value, ensure_ascii=False)
-    if not isinstance(value, dict | list) or not value:
+    if not isinstance(value, dict | list):
         return repr(value)
-    inner, outer = "    " * (depth + 1), "    " * depth
-    if isinstance(value, dict):
-        items = [f"{_literal(k)}: {_literal(v, depth + 1)}" for k, v in value.items()]
-        opening, closing = "{", "}"
-    else:
-        items = [_literal(item, depth + 1) for item in value]
-        opening, closing = "[", "]"
-    return f"{opening}\n" + "".join(f"{inner}{item},\n" for item in items) + f"{outer}{closing}"
+    return _laid_out(value, depth, "    ", ",", literal)
+
+
+def written(value: Any, depth: int = 0) -> str:
+    """`value` as JSON, laid out as `literal` does."""
+    if not isinstance(value, dict | list):
+        return json.dumps(value, ensure_ascii=False)
+    return _laid_out(value, depth, "  ", "", written)
+
+
+def _laid_out(
+    value: dict[str, Any] | list[Any], depth: int, step: str, last: str, write: Callable[..., str]
+) -> str:
+    opening, closing = ("{", "}") if isinstance(value, dict) else ("[", "]")
+
+    def parts(depth: int) -> list[str]:
+        if isinstance(value, dict):
+            return [f"{write(name)}: {write(inner, depth)}" for name, inner in value.items()]
+        return [write(inner, depth) for inner in value]
+
+    line = f"{opening}{', '.join(parts(0))}{closing}"
+    if "\n" not in line and len(line) + len(step) * depth <= _LINE:
+        return line
+    inner = step * (depth + 1)
+    lines = f",\n{inner}".join(parts(depth + 1))
+    return f"{opening}\n{inner}{lines}{last}\n{step * depth}{closing}"

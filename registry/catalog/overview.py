@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from django.db.models import Count, F, Max, OuterRef, Prefetch, Q, QuerySet, Subquery
 from django.db.models.functions import Coalesce, Greatest, Lower
 
 from registry.catalog.tags import Tagged
 from registry.models import Alias, AliasMove, Model, ModelVersion
-from registry.versions.comparison import by_weight, flatten
 
 SORTS: dict[str, tuple[str | Lower, ...]] = {
     "new": ("-created_at", "-pk"),
@@ -99,9 +97,9 @@ def moves_of(model: Model, limit: int = 20) -> QuerySet[AliasMove]:
     )
 
 
-def flat_params(version: ModelVersion) -> dict[str, Any]:
-    """The version's parameters with dotted names, by name: PostgreSQL keeps no order of keys."""
-    return dict(sorted(flatten(version.params).items()))
+def all_moves_of(model: Model) -> QuerySet[AliasMove]:
+    """Every move of the model's aliases, newest first, for pages of them."""
+    return model.alias_moves.select_related("from_version", "to_version").order_by("-pk")
 
 
 def headline(model: Model, versions: Sequence[ModelVersion]) -> str:
@@ -109,15 +107,3 @@ def headline(model: Model, versions: Sequence[ModelVersion]) -> str:
     one of them was scored, else the perplexity."""
     wanted = (*model.task.metrics, "exact_match")
     return next((m for m in wanted if any(m in v.metrics for v in versions)), "perplexity")
-
-
-def ordered_metrics(version: ModelVersion) -> dict[str, Any]:
-    """The version's metrics, what decides about it first; counts of lost examples only where some
-    were lost. What clients need of it, behaviour by behaviour, has a page of its own."""
-    return {
-        name: version.metrics[name]
-        for name in dict.fromkeys((*version.model.task.metrics, *by_weight(version.metrics)))
-        if name in version.metrics
-        and (version.metrics[name] or not name.endswith(("_dropped", "_truncated", "_broken")))
-        and not name.startswith("client_")
-    }

@@ -18,12 +18,19 @@ class HtmxRequest(HttpRequest):
     htmx: HtmxDetails
 
 
+def is_part(request: HtmxRequest) -> bool:
+    """Whether htmx asks for a part of a page."""
+    htmx = request.htmx
+    return bool(htmx) and not htmx.boosted and not htmx.history_restore_request
+
+
 def partial(request: HtmxRequest, template: str, name: str) -> str:
     """The template to render: only its partial `name` when htmx asks, else the whole page.
 
-    htmx also asks when it restores a page from history, and then needs the whole.
+    htmx also asks when it restores a page from history, and for links that it follows in the
+    browser's stead, and then needs the whole.
     """
-    part = request.htmx and not request.htmx.history_restore_request
+    part = is_part(request)
     return f"{template}#{name}" if part else template
 
 

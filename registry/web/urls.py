@@ -27,6 +27,9 @@ urlpatterns = [
     path("models/starter/", bases.starter_base, name="starter_base"),
     path("models/<int:pk>/", models.model, name="model"),
     path("models/<int:pk>/runs/", runs.model_runs, name="model_runs"),
+    path("models/<int:pk>/promotion/", models.model_promotion, name="model_promotion"),
+    path("models/<int:pk>/card/", models.model_about, name="model_about"),
+    path("models/<int:pk>/storage/", models.model_storage, name="model_storage"),
     path("models/<int:pk>/remove/", storage.model_remove, name="model_remove"),
     path("models/<int:pk>/restore/", storage.model_restore, name="model_restore"),
     re_path(
@@ -46,6 +49,17 @@ urlpatterns = [
         r"^models/(?P<pk>[0-9]+)/(?P<version>[0-9]+\.[0-9]+\.[0-9]+)/$",
         versions.version,
         name="version",
+    ),
+    re_path(
+        r"^models/(?P<pk>[0-9]+)/(?P<version>[0-9]+\.[0-9]+\.[0-9]+)/"
+        r"(?P<tab>scores|training|lineage|files)/$",
+        versions.version_tab,
+        name="version_tab",
+    ),
+    re_path(
+        r"^models/(?P<pk>[0-9]+)/(?P<version>[0-9]+\.[0-9]+\.[0-9]+)/promote/$",
+        versions.version_promote,
+        name="version_promote",
     ),
     re_path(
         r"^models/(?P<pk>[0-9]+)/(?P<version>[0-9]+\.[0-9]+\.[0-9]+)/notes/$",

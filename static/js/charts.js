@@ -286,7 +286,16 @@ class Chart {
   }
 }
 
-const charts = [...document.querySelectorAll("[data-chart]")].map((element) => new Chart(element));
+let charts = [];
+/** Draw those that htmx brought too, and forget those that it took away. */
+function find() {
+  charts = charts.filter((chart) => chart.element.isConnected);
+  const known = new Set(charts.map((chart) => chart.element));
+  for (const element of document.querySelectorAll("[data-chart]"))
+    if (!known.has(element)) charts.push(new Chart(element));
+}
+find();
+document.addEventListener("htmx:afterSettle", find);
 function repaint() {
   for (const chart of charts) chart.repaint();
 }

@@ -23,3 +23,11 @@ document.addEventListener("click", (event) => {
   const button = event.target.closest("[data-action=copy]");
   if (button) copy(button, button.closest(".code").querySelector("pre"));
 });
+
+// Ctrl+C in a block of code that has the focus copies all of it, unless a part is selected.
+document.addEventListener("copy", (event) => {
+  const block = event.target.closest?.(".code pre");
+  if (!block || !getSelection().isCollapsed) return;
+  event.clipboardData.setData("text/plain", block.textContent);
+  event.preventDefault();
+});

@@ -92,6 +92,25 @@ document.addEventListener("change", (event) => {
     box.checked = event.target.checked;
 });
 
+// A menu closes with a click elsewhere and with Escape.
+document.addEventListener("click", (event) => {
+  for (const menu of document.querySelectorAll("details.menu[open]"))
+    if (!menu.contains(event.target)) menu.open = false;
+});
+document.addEventListener("keydown", (event) => {
+  const menu = event.key === "Escape" && event.target.closest?.("details.menu[open]");
+  if (!menu) return;
+  menu.open = false;
+  menu.querySelector("summary").focus();
+});
+
+// Older links name a part of a page that has a tab of its own now.
+const part = location.hash.slice(1);
+if (part && !document.getElementById(part)) {
+  const tab = $(`[data-parts~="${CSS.escape(part)}"]`);
+  if (tab) location.replace(tab.href + location.hash);
+}
+
 /* ----------------------------------------------------------- relative time */
 function refreshTimes() {
   for (const time of document.querySelectorAll("time[data-ago]")) {

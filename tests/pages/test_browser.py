@@ -6,6 +6,8 @@ import json
 import os
 import re
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -147,17 +149,23 @@ def test_register_train_watch_promote_ask_and_compare(
     expect(chart).to_have_attribute("aria-label", re.compile(r"Train \d.*Validation \d"))
     expect(chart).not_to_have_attribute("aria-label", early)
     page.get_by_role("link", name="Version 0.1.0").click()
+    expect(page.get_by_role("heading", name=re.compile("the base"))).to_be_visible()
+    parts = page.get_by_role("navigation", name="Parts of this version")
+    parts.get_by_role("link", name="Training").click()  # without a reload, and with its chart
+    expect(page.locator("[data-chart=loss] canvas")).to_be_visible()
+    parts.get_by_role("link", name="Files").click()
     expect(page.get_by_text("adapters.safetensors")).to_be_visible()
 
-    # Promote it.
+    # Promote it, where one stands.
     page.get_by_role("link", name="Promote").click()
     page.get_by_label("Reason").fill("The first one")
     page.get_by_role("button", name="Promote version").click()
     expect(page.get_by_text("walked@production is now version 0.1.0.")).to_be_visible()
+    page.get_by_role("link", name="walked", exact=True).click()
     expect(page.get_by_text("The first one")).to_be_visible()
 
     # Ask it beside its base model.
-    page.get_by_role("link", name="Try in playground").click()
+    page.get_by_role("link", name="Try", exact=True).click()
     page.get_by_label("Prompt", exact=True).fill(PROMPT)
     page.keyboard.press("Enter")
     columns = page.locator(".column")
@@ -171,6 +179,41 @@ def test_register_train_watch_promote_ask_and_compare(
     page.goto("/requests/?q=walked")
     expect(page.get_by_role("link", name="walked@0.1.0").first).to_be_visible()
     assert PROMPT not in page.content()
+
+
+def test_what_is_copied_with_the_keyboard_runs(page: Page, trained: str, hub: RunningHub) -> None:
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.goto("/models/?q=paged")
+    page.get_by_role("link", name=trained, exact=True).click()
+    page.get_by_role("link", name="Use from code").first.click()
+    run = {
+        "Python (openai)": ("python", sys.executable),
+        "Python (anthropic)": ("anthropic", sys.executable),
+        "curl": ("curl", "bash"),
+    }
+    languages = page.get_by_role("navigation", name="Language")
+    for language, (key, program) in run.items():
+        languages.get_by_role("link", name=language, exact=True).focus()
+        page.keyboard.press("Enter")
+        expect(page).to_have_url(re.compile(rf"\?in={key}$"))
+        expect(page.locator(".htmx-request, .htmx-swapping, .htmx-settling")).to_have_count(0)
+        code = page.get_by_label(language, exact=True)
+        expect(code).to_contain_text("Turn the request into calendar JSON.")
+        code.focus()
+        page.keyboard.press("Control+c")
+        copied = page.evaluate("navigator.clipboard.readText()")
+        assert copied == code.text_content()
+        ran = subprocess.run([program, "-c", copied], capture_output=True, text=True, timeout=120)
+        assert ran.returncode == 0, ran.stderr
+        assert ran.stdout.strip(), language
+    page.goto("/models/?q=paged")
+    page.get_by_role("link", name=trained, exact=True).click()
+    page.goto(f"{page.url}0.1.0/#reproduction")  # an older link
+    expect(page).to_have_url(re.compile("/lineage/#reproduction$"))
+    page.locator("summary", has_text="Compare").click()
+    page.get_by_label("another version").select_option("0.1.1")
+    page.get_by_role("button", name="Compare", exact=True).click()
+    expect(page.get_by_role("heading", name="Comparison of 2 versions")).to_be_visible()
 
 
 def test_two_versions_stream_side_by_side_and_are_stopped(page: Page, trained: str) -> None:
@@ -386,6 +429,8 @@ def test_no_page_scrolls_sideways_on_a_phone(page: Page, trained: str) -> None:
         model,
         f"{model}?compare=0.1.0&compare=0.1.1",
         f"{model}0.1.0/",
+        f"{model}0.1.0/scores/",
+        f"{model}0.1.0/use/",
         "/training/1/",
         "/datasets/1/",
         "/nope/",
@@ -413,10 +458,21 @@ def test_pages_work_without_javascript(browser: Browser, hub: RunningHub, traine
 
 def test_texts_can_be_read_in_both_themes(page: Page, trained: str) -> None:
     """WCAG AA: 4.5 to 1 for every text colour on what lies behind it."""
+    page.goto("/models/")
+    model = page.get_by_role("link", name=trained, exact=True).get_attribute("href")
+    version = (f"{model}0.1.0/promote/", f"{model}0.1.0/use/")
     for theme in ("light", "dark"):
         page.goto("/")
         page.evaluate(f"localStorage.setItem('theme', '{theme}')")
-        for path in ("/", "/models/", "/training/", "/training/new/", "/playground/", "/system/"):
+        for path in (
+            "/",
+            "/models/",
+            "/training/",
+            "/training/new/",
+            "/playground/",
+            "/system/",
+            *version,
+        ):
             page.goto(path)
             poor = page.evaluate(CONTRAST)
             assert poor == [], f"{path} in {theme}: {json.dumps(poor)}"

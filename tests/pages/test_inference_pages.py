@@ -115,6 +115,17 @@ def test_a_request_links_to_its_trace_where_traces_are_shown(
     assert f'href="http://traces.example/{trace_id}"' in client.get("/requests/").content.decode()
 
 
+def test_the_log_says_first_how_the_last_requests_ended(client: Client, seeded: Seeded) -> None:
+    body = client.get("/requests/").content.decode()
+    assert "Of the last 62: 60 answered, 1 failed, 1 left by the client." in body
+    assert re.search(r"Half of them began within \d+ ms", body)
+    assert "&lt;span" not in body
+    assert 'title="<span' not in body
+    failed = client.get("/requests/?status=failed", headers={"HX-Request": "true"})
+    assert "Of the last 1: 1 failed." in text(failed)
+    assert "Of the last" not in text(client.get("/requests/?q=nothing-like-it"))
+
+
 def test_older_requests_are_one_page_away_and_none_is_skipped(
     client: Client, seeded: Seeded
 ) -> None:

@@ -33,7 +33,12 @@ def pages_of(seeded: Seeded) -> list[str]:
     """Every page there is, those of one row too."""
     assert seeded.running is not None
     rows: list[Any] = [seeded.model, *seeded.versions, seeded.dataset, seeded.running, seeded.done]
-    return [*PAGES, *(row.get_absolute_url() for row in rows)]
+    version, model = seeded.versions[1].get_absolute_url(), seeded.model.get_absolute_url()
+    tabs = [
+        f"{version}{tab}/" for tab in ("scores", "training", "lineage", "files", "use", "promote")
+    ]
+    tabs += [f"{model}{tab}/" for tab in ("use", "promotion", "card", "storage")]
+    return [*PAGES, *(row.get_absolute_url() for row in rows), *tabs]
 
 
 def text(response: Any) -> str:

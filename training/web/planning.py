@@ -111,6 +111,7 @@ class Forecast:
     notes: list[Message] = field(default_factory=list)
     need: Need | None = None
     unknown: str = ""  # why the memory need is unknown
+    fields: dict[str, Any] = field(default_factory=dict)  # checked, of what would be queued
 
 
 def plan(form: forms.Form) -> Forecast:
@@ -143,6 +144,7 @@ def plan(form: forms.Form) -> Forecast:
     by_setting = {note.setting: note for note in notes}
     need, unknown = _need(model, dataset, configs)
     return Forecast(
+        fields=fields,
         jobs=len(configs),
         varied=" × ".join(str(len(values)) for values in fields["grid"].values()),
         steps=_range([rules.steps(dataset, config) for config in configs]),

@@ -15,7 +15,7 @@ from pydantic import StringConstraints
 
 from inference.models import Conversation, SystemPrompt
 from inference.native.schemas import InferenceIn
-from inference.playground import snippets
+from inference.playground import programs, snippets
 from inference.playground.conversations import Content, Title, keep_conversation
 from registry.web.paging import LimitOffset
 
@@ -71,6 +71,8 @@ class CodeOut(Schema):
 
     curl: Annotated[str, Field(description="For a POSIX shell")]
     python: Annotated[str, Field(description="For the `openai` package")]
+    anthropic: Annotated[str, Field(description="For the `anthropic` package")]
+    javascript: Annotated[str, Field(description="For Node and the `openai` package")]
 
 
 @router.get("/playground/conversations", response=list[ConversationItem], summary="Conversations")
@@ -158,7 +160,7 @@ def delete_prompt(request: HttpRequest, prompt_id: int) -> Status[None]:
     return Status(204, None)
 
 
-@router.post("/playground/code", response=CodeOut, summary="A request as curl and as Python")
+@router.post("/playground/code", response=CodeOut, summary="A request as programs")
 def code(request: HttpRequest, payload: InferenceIn) -> dict[str, str]:
     """Nothing is generated. Beyond loopback the code sends the key in HUB_API_KEY."""
     body = snippets.chat_body(payload)
@@ -167,4 +169,6 @@ def code(request: HttpRequest, payload: InferenceIn) -> dict[str, str]:
     return {
         "curl": snippets.curl(body, origin, keyed),
         "python": snippets.python(body, origin, keyed),
+        "anthropic": programs.anthropic(body, origin, keyed),
+        "javascript": programs.javascript(body, origin, keyed),
     }

@@ -19,6 +19,7 @@ from inference.web.views.playground import playground, playground_models
 from inference.web.views.replays import replay, replays
 from inference.web.views.requests import requests
 from inference.web.views.trial import trial
+from inference.web.views.use import model_use, version_use
 
 __all__ = [
     "client_checks",
@@ -30,6 +31,7 @@ __all__ = [
     "keys",
     "load_model",
     "loaded",
+    "model_use",
     "pin_model",
     "playground",
     "playground_models",
@@ -39,4 +41,5 @@ __all__ = [
     "trial",
     "unload_idle_models",
     "unload_model",
+    "version_use",
 ]

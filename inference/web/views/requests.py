@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from statistics import median
 from typing import Any
 
 from django.conf import settings
+from django.db.models import QuerySet
 from django.http import HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_GET
@@ -16,6 +19,12 @@ from registry.web.numbers import whole
 
 PER_PAGE = 25
 KEYS_OFFERED = 200
+LATELY = 200
+_ENDED = {
+    InferenceRequest.Status.COMPLETED: "answered",
+    InferenceRequest.Status.FAILED: "failed",
+    InferenceRequest.Status.CANCELLED: "left by the client",
+}
 _FILTERS = ("q", "status", "api", "version", "key")
 
 
@@ -36,6 +45,8 @@ def requests(request: HtmxRequest) -> HttpResponse:
         rows = rows.filter(pk__lt=before)
     found = list(rows[: PER_PAGE + 1])
     context: dict[str, Any] = {
+        # A search by text looks at every row, and is made once.
+        "lately": lately(rows) if found and before is None and not query["q"] else None,
         "rows": found[:PER_PAGE],
         "older": found[PER_PAGE - 1].pk if len(found) > PER_PAGE else None,
         "before": "" if before is None else before,
@@ -50,3 +61,16 @@ def requests(request: HtmxRequest) -> HttpResponse:
     }
     template = partial(request, "inference/requests.html", "rows")
     return render(request, template, context)
+
+
+def lately(rows: QuerySet[InferenceRequest]) -> dict[str, Any]:
+    """How the newest LATELY of `rows` ended, in one sentence; and whether one of them failed."""
+    newest = list(rows.order_by("-pk").values_list("status", "first_token_ms")[:LATELY])
+    ended = Counter(status for status, _ in newest)
+    waits = [wait for _, wait in newest if wait is not None]
+    said = [f"{ended[status]} {words}" for status, words in _ENDED.items() if ended[status]]
+    return {
+        "sentence": f"Of the last {len(newest)}: {', '.join(said)}.",
+        "wait_ms": median(waits) if waits else None,
+        "tone": "warn" if ended[InferenceRequest.Status.FAILED] else "ok",
+    }

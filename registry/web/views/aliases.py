@@ -14,7 +14,7 @@ from registry.promotion.aliases import delete_alias, move_alias, rollback_alias
 from registry.web.actor import who
 from registry.web.forms import MoveAliasForm, RuleForm
 from registry.web.htmx import form_page, refuse
-from registry.web.views.models import model_context
+from registry.web.views.models import model_context, promotion_context
 
 
 @require_POST
@@ -74,9 +74,9 @@ def rule_add(request: HttpRequest, pk: int) -> HttpResponse:
             status = refuse(form, error)
         else:
             messages.success(request, f"{rule.alias} now requires: {rule}.")
-            return redirect(found)
-    context = model_context(request, found, MoveAliasForm(found), form)
-    return form_page(request, "registry/models/detail.html", context, status)
+            return redirect("model_promotion", pk)
+    context = promotion_context(request, found, form)
+    return form_page(request, "registry/models/promotion.html", context, status)
 
 
 @require_POST
@@ -84,7 +84,7 @@ def rule_delete(request: HttpRequest, pk: int, rule: int) -> HttpResponse:
     kept = get_object_or_404(PromotionRule.objects.select_related("model"), pk=rule, model_id=pk)
     rules.delete_rule(kept)
     messages.success(request, f"{kept.alias} no longer requires: {kept}.")
-    return redirect(kept.model)
+    return redirect("model_promotion", pk)
 
 
 def _model(pk: int) -> Model:

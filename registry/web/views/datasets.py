@@ -15,11 +15,13 @@ from django.views.decorators.http import require_GET, require_POST
 
 from backends.thoughts import FIELD, written
 from registry.datasets import uploads
+from registry.datasets.fitness import fitness
 from registry.datasets.revisions import newest, revisions
 from registry.datasets.snapshots import SPLITS, read_examples, register_starter_dataset
 from registry.errors import HubError
 from registry.maintenance import gc
 from registry.models import Dataset, DatasetTask
+from registry.versions.gain import gain
 from registry.web.htmx import HtmxRequest, partial
 from registry.web.paging import RowPages
 from registry.web.views.tasks import retry_task, task_page
@@ -99,15 +101,22 @@ def dataset(request: HtmxRequest, pk: int) -> HttpResponse:
     total = splits.get(split, 0)
     page = Paginator(range(total), EXAMPLES_PER_PAGE).get_page(request.GET.get("page"))
     first = max(0, page.start_index() - 1)
+    versions = list(found.versions.select_related("model").order_by("-created_at")[:8])
+    scored = next((one for one in versions if one.status == "ready"), None)
+    if scored is not None:
+        scored.dataset = found
     context = {
         "dataset": found,
+        "fitness": fitness(found),
+        "scored": scored,
+        "gain": gain(scored) if scored else None,
         "tokens_bytes": gc.tokens_bytes(found.checksum),
         "splits": splits,
         "split": split,
         "page": page,
         "revisions": revisions(found),
         **_examples(found, split, first),
-        "versions": found.versions.select_related("model").order_by("-created_at")[:8],
+        "versions": versions,
     }
     template = partial(request, "registry/datasets/detail.html", "rows")
     return render(request, template, context)

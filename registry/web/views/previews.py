@@ -22,6 +22,7 @@ from registry.errors import HubError, Invalid, NotFound
 from registry.models import Dataset
 from registry.web.forms import ChooseDataForm, RegisterDatasetForm
 from registry.web.htmx import HtmxRequest, form_page, partial, refuse
+from registry.web.same import Same, dataset_registered
 from registry.web.views.datasets import as_chat
 
 _TYPED = frozenset({"name", "description"})
@@ -98,9 +99,21 @@ def dataset_preview(request: HtmxRequest, key: str) -> HttpResponse:
         "columns": _rows(seen, sent),
         "samples": [_shown(n, sample, seen) for n, sample in enumerate(seen.samples, start=1)],
         "ways": [(way.name, json.dumps(way.columns)) for way in seen.others],
+        "same": _same(request, form, saved, columns),
     }
     template = partial(request, "registry/datasets/preview.html", "seen")
     return render(request, template, context, status=status)
+
+
+def _same(
+    request: HttpRequest, form: RegisterDatasetForm, saved: uploads.Saved, columns: dict[str, str]
+) -> Same | None:
+    """The same as the form; None until it has a name."""
+    name, about = (str(form[field].value() or "") for field in ("name", "description"))
+    files, hub = sorted(saved.names.values()), saved.origin if saved.hub else ""
+    if not name or not (files or hub):
+        return None
+    return dataset_registered(request, name, about, files, hub, columns)
 
 
 def _columns(sent: QueryDict) -> dict[str, str]:

@@ -1,4 +1,4 @@
-// The present request as a command and as a program.
+// The present request as a command and as programs.
 
 import { call } from "./api.js";
 
@@ -7,11 +7,13 @@ const problem = document.querySelector("#code-problem");
 const places = {
   curl: document.querySelector("#code-curl"),
   python: document.querySelector("#code-python"),
+  anthropic: document.querySelector("#code-anthropic"),
+  javascript: document.querySelector("#code-javascript"),
 };
 
 /** Show what would be sent: `fields`, to the column of that model; null when there is nothing. */
 export async function showCode(fields) {
-  const what = fields && `The next request to ${fields.model}, for the OpenAI-compatible API.`;
+  const what = fields && `The next request to ${fields.model}, for the compatible APIs.`;
   document.querySelector("#code-what").textContent = what ?? "";
   for (const place of Object.values(places)) place.textContent = "";
   tell(fields ? "" : "Enter a prompt first.");

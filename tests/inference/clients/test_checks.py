@@ -226,7 +226,7 @@ async def test_page_and_api_show_the_same(monkeypatch: pytest.MonkeyPatch) -> No
     def look() -> tuple[str, str, dict[str, Any], dict[str, Any]]:
         client = Client()
         page = client.get(done.get_absolute_url()).content.decode()
-        of_version = client.get(version.get_absolute_url()).content.decode()
+        of_version = client.get(f"{version.get_absolute_url()}scores/").content.decode()
         told = client.get(f"/api/client-checks/{done.pk}").json()
         asked = client.post(
             "/api/client-checks", {"model": "calendar"}, content_type="application/json"

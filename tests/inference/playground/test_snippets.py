@@ -1,18 +1,23 @@
 """A request as curl and as Python asks exactly the same."""
 
 import ast
+import inspect
 import json
+import re
 import shlex
 import subprocess
 from typing import Any
 
 import pytest
+from anthropic import Anthropic
 from django.test import Client
 from hypothesis import given
 from hypothesis import strategies as st
 
 from inference.native.schemas import InferenceIn
+from inference.playground.programs import anthropic
 from inference.playground.snippets import EXTRA, chat_body, curl, python
+from inference.v1.anthropic.schemas import MessagesIn
 from inference.v1.openai.schemas import ChatCompletionIn
 from registry.errors import Invalid
 
@@ -98,6 +103,20 @@ def test_what_openai_lacks_goes_into_the_extra_body() -> None:
     assert all(f'"{name}"' in create for name in EXTRA if name in FULL)
 
 
+def test_what_anthropic_lacks_is_said() -> None:
+    body = chat_body(asked(**FULL))
+    program = anthropic(body, ORIGIN, keyed=False)
+    assert "# Anthropic's API has no min_p, seed, repetition_penalty," in program
+    sent = sent_by_python(program)
+    assert (sent["temperature"], sent["stop_sequences"]) == (0.7, ["\n", "it's"])
+    MessagesIn.model_validate(sent).refuse_unsupported()
+    create = inspect.signature(Anthropic(api_key="none").messages.create).parameters
+    assert set(re.findall(r"^    (\w+)=", program, re.MULTILINE)) <= set(create)
+    hot = anthropic(chat_body(asked(temperature=1.5)), ORIGIN, keyed=False)
+    assert "# Anthropic's API has no temperature above 1." in hot
+    assert "temperature" not in sent_by_python(hot)
+
+
 def test_a_key_is_read_from_the_environment() -> None:
     body = chat_body(asked("Hello"))
     assert '-H "Authorization: Bearer $HUB_API_KEY"' in curl(body, ORIGIN, keyed=True)
@@ -122,6 +141,10 @@ def test_the_api_answers_with_this_hubs_address(client: Client) -> None:
     assert sent_by_python(answer["python"])["messages"] == [
         {"role": "user", "content": "It's noon"}
     ]
+    assert set(answer) == {"curl", "python", "anthropic", "javascript"}
+    assert sent_by_python(answer["anthropic"])["max_tokens"] == 9
+    assert '"content": "It\'s noon"' in answer["javascript"]
+    assert '"stream"' not in answer["javascript"]
     assert answer["curl"].startswith("curl -N http://testserver/v1/chat/completions")
     wrong = client.post("/api/playground/code", {"model": "x"}, content_type="application/json")
     assert wrong.status_code == 422

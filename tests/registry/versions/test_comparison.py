@@ -76,10 +76,11 @@ def test_page_marks_the_best_and_folds_what_is_equal(
     client: Client, pair: tuple[ModelVersion, ModelVersion]
 ) -> None:
     body = client.get("/compare/?v=one@0.1.0&v=two@0.1.0").content.decode()
-    assert re.search(r'<td class="n best">\s*0.75', body)
+    assert re.search(r'<td class="n best">\s*75 %', body)
+    assert "+25 points" in body
     differing, _, equal = body.partition("In common")
-    assert "lora.rank" in differing.partition("Differences</h2>")[2]
-    assert '<th scope="row">iters</th>' in equal
+    assert "LoRA rank" in differing.partition("Differences</h2>")[2]
+    assert '<th scope="row">Steps</th>' in equal
     assert "has no training job here" in body
 
 
@@ -88,7 +89,13 @@ def test_page_without_versions_offers_them(
 ) -> None:
     response = client.get("/compare/")
     assert response.status_code == 200
-    assert b"<option>two@0.1.0</option>" in response.content
+    body = response.content.decode()
+    assert "<option>two@0.1.0</option>" in body
+    assert body.count('<select id="v') == 2
+    assert "NAME@VERSION" not in body
+    chosen = client.get("/compare/?v=one@0.1.0&v=two@0.1.0").content.decode()
+    assert "<option selected>two@0.1.0</option>" in chosen
+    assert chosen.count('<select id="v') == 3
 
 
 def test_page_says_what_is_wrong(client: Client, pair: tuple[ModelVersion, ModelVersion]) -> None:

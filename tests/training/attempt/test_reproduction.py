@@ -270,14 +270,15 @@ def test_page_and_api_queue_it_and_show_the_result(client: Client) -> None:
     version = make_version()
     page = version.get_absolute_url()
     api = f"/api/models/{version.model_id}/versions"
-    assert "Reproduce" in client.get(page).content.decode()
+    lineage = f"{page}lineage/"
+    assert "Reproduce" in client.get(lineage).content.decode()
     answer = client.post(f"{api}/0.1.0/reproduce", {}, content_type="application/json")
     assert (answer.status_code, answer.json()["reproduces"]) == (201, "helper@0.1.0")
     refused = client.post(f"{page}reproduce/", follow=True).content.decode()
     assert "is already reproducing helper@0.1.0" in refused
     job = run_next()
     assert "without creating a version" in client.get(job.get_absolute_url()).content.decode()
-    assert "bit-identical weights" in client.get(page).content.decode()
+    assert "bit-identical weights" in client.get(lineage).content.decode()
     facts = client.get(f"{api}/0.1.0/lineage").json()["facts"]
     assert facts["reproduction"]["verdict"] == "bit-exact"
     listed = client.get(api).json()["items"]

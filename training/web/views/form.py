@@ -18,7 +18,7 @@ from training import queue
 from training.config.vocabulary import PRESETS, initial_of, nest
 from training.models import Sweep, TrainingJob
 from training.queue import sweeps
-from training.web import planning
+from training.web import planning, same
 from training.web.forms import NewJobForm, repeated, swept
 
 _LOOKED_AT = 50  # of the newest models or data sets
@@ -46,7 +46,12 @@ def plan(request: HttpRequest) -> HttpResponse:
     """How many jobs the form would queue, what they need, and what is wrong."""
     earlier = _earlier(request)
     form = NewJobForm(request.POST, earlier=earlier.dataset if earlier else None)
-    return render(request, "training/job_new.html#plan", {"plan": planning.plan(form)})
+    return render(request, "training/job_new.html#plan", _planned(request, form))
+
+
+def _planned(request: HttpRequest, form: NewJobForm) -> dict[str, Any]:
+    plan = planning.plan(form)
+    return {"plan": plan, "same": None if plan.problems else same.queued(request, plan.fields)}
 
 
 def _queue(form: NewJobForm, earlier: TrainingJob | Sweep | None) -> TrainingJob | Sweep:
@@ -70,7 +75,7 @@ def _context(
         "missing": _missing(),
         "earlier": earlier,
         "earlier_kind": earlier._meta.model_name if earlier else "",
-        "plan": planning.plan(form),
+        **_planned(request, form),
     }
 
 
