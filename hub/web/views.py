@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import datetime
+from dataclasses import dataclass
 from typing import Any
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 from django.views.decorators.http import require_GET
@@ -19,14 +21,16 @@ from hub.monitoring.logs import PROCESSES
 from hub.processes import presence
 from inference.loaded import loaded_models
 from inference.models import InferenceRequest
+from registry.datasets import uploads
 from registry.mlflow import outbox
-from registry.models import Alias, BaseModel, Dataset, Model, ModelVersion
+from registry.models import Alias, BaseModel, ModelVersion
 from registry.promotion.resolve import PRODUCTION
 from registry.web.htmx import HtmxRequest, partial
 from registry.web.numbers import whole
 from training.models import TrainingJob
 
 MAX_RUNS = 200
+_UPLOADS = 3
 MAX_SAMPLES = 360  # points in a chart; an hour at one per 10 s
 
 
@@ -49,7 +53,8 @@ def dashboard(request: HtmxRequest) -> HttpResponse:
         "sample": monitoring_samples.newest(),
     }
     if not request.htmx:
-        context["steps"] = _first_steps()
+        context["steps"] = _first_steps(running)
+        context["uploads"] = uploads.waiting()[:_UPLOADS]
     return render(request, partial(request, "hub/dashboard.html", "live"), context)
 
 
@@ -65,15 +70,35 @@ def _last_job() -> TrainingJob | None:
     return jobs.filter(pk__in=TrainingJob.objects.values("pk")[:1]).first()
 
 
-def _first_steps() -> list[tuple[str, str, str, bool]]:
-    """First steps for a new user: (sentence, URL name, button, done); empty when all are done."""
-    steps = [
-        ("Register a model", "model_new", "Register", Model.objects.exists()),
-        ("Upload training examples", "dataset_new", "Upload", Dataset.objects.exists()),
-        ("Train a first version", "job_new", "Train", ModelVersion.objects.ready().exists()),
-        ("Chat with it", "playground", "Try it", InferenceRequest.objects.exists()),
-    ]
-    return [] if all(done for *_, done in steps) else steps
+@dataclass(frozen=True)
+class Step:
+    """A first step of a new user; without a `url` there is nothing to do."""
+
+    text: str
+    status: str
+    state: str
+    url: str = ""
+    label: str = ""
+
+
+def _first_steps(running: TrainingJob | None) -> list[Step]:
+    """From a file to an answer; none when an answer was given by a version."""
+    ready = ModelVersion.objects.ready().order_by("-pk").select_related("model").first()
+    asked = InferenceRequest.objects.exists()
+    if ready and asked:
+        return []
+    done = Step("Train a first version", "ok", "Done")
+    if running:
+        done = Step(done.text, "running", "Running", running.get_absolute_url(), "Watch")
+    elif not ready:
+        done = Step(done.text, "queued", "To do", reverse("start"), "Start")
+    tried = Step("Try it, and copy the Python that asks it", "queued", "To do")
+    if asked:
+        tried = Step(tried.text, "ok", "Done")
+    elif ready:
+        url = reverse("playground", query={"model": str(ready), "try": "yes"})
+        tried = Step(tried.text, "queued", "To do", url, "Try it")
+    return [done, tried]
 
 
 @require_GET

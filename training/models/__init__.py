@@ -1,15 +1,17 @@
-"""Training jobs, their sweeps and what they measured."""
+"""Training jobs, how they are set up, their sweeps and what they measured."""
 
 from __future__ import annotations
 
 from training.models.jobs import TrainingJob, TrainingJobQuerySet
 from training.models.leases import STARTING, LeaseLost
 from training.models.measured import TrainingMetric, TrainingSample
+from training.models.setups import Setup
 from training.models.sweeps import Sweep
 
 __all__ = [
     "STARTING",
     "LeaseLost",
+    "Setup",
     "Sweep",
     "TrainingJob",
     "TrainingJobQuerySet",
