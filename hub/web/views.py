@@ -27,7 +27,7 @@ from registry.models import Alias, BaseModel, ModelVersion
 from registry.promotion.resolve import PRODUCTION
 from registry.web.htmx import HtmxRequest, partial
 from registry.web.numbers import whole
-from training.models import TrainingJob
+from training.models import Setup, TrainingJob
 
 MAX_RUNS = 200
 _UPLOADS = 3
@@ -53,7 +53,7 @@ def dashboard(request: HtmxRequest) -> HttpResponse:
         "sample": monitoring_samples.newest(),
     }
     if not request.htmx:
-        context["steps"] = _first_steps(running)
+        context["steps"] = _first_steps()
         context["uploads"] = uploads.waiting()[:_UPLOADS]
     return render(request, partial(request, "hub/dashboard.html", "live"), context)
 
@@ -81,24 +81,34 @@ class Step:
     label: str = ""
 
 
-def _first_steps(running: TrainingJob | None) -> list[Step]:
-    """From a file to an answer; none when an answer was given by a version."""
+def _first_steps() -> list[Step]:
+    """From a file to an answer; none when a version is ready and a question was answered."""
     ready = ModelVersion.objects.ready().order_by("-pk").select_related("model").first()
     asked = InferenceRequest.objects.exists()
     if ready and asked:
         return []
-    done = Step("Train a first version", "ok", "Done")
-    if running:
-        done = Step(done.text, "running", "Running", running.get_absolute_url(), "Watch")
-    elif not ready:
-        done = Step(done.text, "queued", "To do", reverse("start"), "Start")
-    tried = Step("Try it, and copy the Python that asks it", "queued", "To do")
-    if asked:
-        tried = Step(tried.text, "ok", "Done")
-    elif ready:
-        url = reverse("playground", query={"model": str(ready), "try": "yes"})
-        tried = Step(tried.text, "queued", "To do", url, "Try it")
-    return [done, tried]
+    return [_train(done=ready is not None), _try(ready, done=asked)]
+
+
+def _train(*, done: bool) -> Step:
+    text = "Train a first version"
+    if done:
+        return Step(text, "ok", "Done")
+    alive = TrainingJob.objects.filter(status__in=["running", "queued"]).order_by("pk").first()
+    setup = Setup.objects.up_to_date().filter(status=Setup.Status.RUNNING).first()
+    if under_way := alive or setup:
+        return Step(text, "running", "Running", under_way.get_absolute_url(), "Watch")
+    return Step(text, "queued", "To do", reverse("start"), "Start")
+
+
+def _try(ready: ModelVersion | None, *, done: bool) -> Step:
+    text = "Try it, and copy the Python that asks it"
+    if done:
+        return Step(text, "ok", "Done")
+    query = {"model": str(ready), "try": "yes"}
+    return Step(
+        text, "queued", "To do", reverse("playground", query=query) if ready else "", "Try it"
+    )
 
 
 @require_GET

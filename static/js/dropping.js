@@ -19,7 +19,9 @@ function rest() {
   here.hidden = true;
 }
 
-const carriesFiles = (event) => event.dataTransfer?.types.includes("Files");
+/** A field for files takes what is dropped on it itself. */
+const carriesFiles = (event) =>
+  event.dataTransfer?.types.includes("Files") && !event.target.closest?.("input[type=file]");
 
 input.addEventListener("change", () => input.files.length && send());
 document.addEventListener("dragover", (event) => {

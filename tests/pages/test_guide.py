@@ -102,13 +102,20 @@ def test_one_submit_makes_data_set_model_and_job(client: Client) -> None:
 def test_the_bundled_base_is_registered_on_the_way(
     client: Client, started: list[tuple[str, ...]]
 ) -> None:
-    made = client.post(send(client), CHOICES)
+    here = send(client)
+    made, clicked_again = (client.post(here, CHOICES) for _ in range(2))
     setup = Setup.objects.get()
+    assert clicked_again.headers["Location"] == made.headers["Location"]
+    first = client.get("/").context["steps"][0]
+    assert (first.state, first.url) == ("Running", setup.get_absolute_url())
     assert started == [("run_setup", str(setup.pk))]
     assert made.headers["Location"] == setup.get_absolute_url()
     assert "You can leave this page" in text(client.get(setup.get_absolute_url()))
     setups.run(setup)
     job = TrainingJob.objects.get()
+    first, then = client.get("/").context["steps"]
+    assert (first.state, first.url) == ("Running", job.get_absolute_url())  # though it only waits
+    assert not then.url
     assert job.model.base_model.source == BaseModel.Source.STARTER
     assert client.get(setup.get_absolute_url()).headers["Location"] == job.get_absolute_url()
 
@@ -166,6 +173,9 @@ def test_several_files_whose_names_say_no_split_are_explained(client: Client) ->
 
 def test_a_data_set_is_a_start_as_well(client: Client) -> None:
     register_starter()
+    pk = register_starter_dataset().pk
+    lead = client.get(f"/training/new/?dataset={pk}").content.decode()  # no model to train yet
+    assert f'href="/start/data/{pk}/"' in lead
     first = client.post("/start/", {"starter": "yes"}).headers["Location"]
     page = client.get(f"{first}?preset=thorough")
     assert page.context["preset"].name == "thorough"
@@ -185,7 +195,7 @@ def test_names_are_free(client: Client) -> None:
         "support-tickets-3",
         "support-tickets",
     )
-    form = client.get(send(client, "数据.csv")).context["form"]
+    form = client.get(send(client, "\u6570.csv")).context["form"]
     assert form.is_valid()
 
 
@@ -213,6 +223,9 @@ def test_settings_fit_the_examples(row: Any, task: str, objective: str, preset: 
     assert next(iter(presets)) == preset
     assert {one.config.objective for one in presets.values()} == {objective}
     # However few there are, a batch is filled.
+    assert not any(one.cuts for one in presets.values())
+    long = guide.presets(guide.Examples(examples.format, 9, longest=10**6))
+    assert all("Cuts examples at" in one.sentence for one in long.values())
     few = guide.presets(guide.Examples(examples.format, 2, one_label=examples.one_label))
     assert {one.config.batch_size for one in few.values()} <= {1, 2}
 

@@ -28,6 +28,7 @@ from training.memory.fitting import Fit, fit, propose
 FIELDS = ("model", "dataset", "task_type", "base", "preset")
 _BASES = 50  # the newest
 _LOOKED_AT = 5  # examples whose answers say the task
+_CHARACTERS = 4  # of a token, in English
 _MANY = 20  # passes over the examples, which usually are too many
 
 
@@ -92,6 +93,7 @@ class Preset:
     summary: str
     config: TrainingConfig
     examples: int
+    cuts: bool  # the longest examples
 
     @property
     def passes(self) -> float:
@@ -102,12 +104,15 @@ class Preset:
 
     @property
     def sentence(self) -> str:
-        """For a person: how often each example is seen."""
+        """For a person: how often each example is seen, and whether the longest are cut."""
         if self.passes < 1:
-            return f"Sees about {self.passes:.0%} of the examples."
-        times = "once" if self.passes < 1.5 else f"about {self.passes:.0f} times"
-        much = " That is a lot for so few examples." if self.passes > _MANY else ""
-        return f"Sees each example {times}.{much}"
+            seen = f"Sees about {self.passes:.0%} of the examples."
+        else:
+            times = "once" if self.passes < 1.5 else f"about {self.passes:.0f} times"
+            much = " That is a lot for so few examples." if self.passes > _MANY else ""
+            seen = f"Sees each example {times}.{much}"
+        limit = f"{self.config.max_seq_length:,} tokens"
+        return f"{seen} Cuts examples at {limit}." if self.cuts else seen
 
 
 def presets(examples: Examples) -> dict[str, Preset]:
@@ -121,7 +126,8 @@ def presets(examples: Examples) -> dict[str, Preset]:
         ):
             config = _config(flat, examples)
             if config is not None:
-                found[name] = Preset(name, title, summary, config, examples.train)
+                cuts = examples.longest > _CHARACTERS * config.max_seq_length
+                found[name] = Preset(name, title, summary, config, examples.train, cuts)
     usual = [name for name in ("balanced", "preferences") if name in found]
     return {name: found[name] for name in (*usual, *(n for n in found if n not in usual))}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
@@ -84,7 +85,8 @@ def start_file(request: HtmxRequest, key: str) -> HttpResponse:
     typed = {name: sent[name] for name in guide.FIELDS if name in sent}
     chosen = {**saved.chosen, **typed, "columns": columns}
     if request.method == "POST":
-        uploads.remember(saved, chosen)
+        with suppress(NotFound):  # another request takes it; whoever trains is told
+            uploads.remember(saved, chosen)
     context = {
         "upload": saved,
         "title": saved.title,
@@ -162,6 +164,9 @@ def _page(
                 made = setups.start(what, source)
                 return redirect(made.job or made)
             except HubError as error:
+                taken = setups.earlier(source.key) if isinstance(source, uploads.Saved) else None
+                if taken and not taken.has_failed:  # a second click
+                    return redirect(taken)
                 status = refuse(form, error)
     context |= {
         "form": form,
