@@ -69,14 +69,14 @@ def playground_models(request: HttpRequest) -> HttpResponse:
 def _suggested(name: str) -> dict[str, Any]:
     """Questions to try: held-out examples of the version's data set, else of the newest one, with
     their system prompt."""
-    fitting = Dataset.objects.filter(
-        format__in=[Dataset.Format.CHAT, Dataset.Format.COMPLETIONS, Dataset.Format.TOOLS]
-    )
+    asked = Dataset.objects.exclude(format=Dataset.Format.TEXT)
     model, _, version = name.partition("@")
-    own = fitting.filter(versions__model__name__iexact=model, versions__version=version)
-    dataset = own.first() or fitting.order_by("-created_at").first()
-    split = next((name for name in ("test", "valid") if dataset and dataset.splits.get(name)), None)
-    if dataset is None or split is None:
+    own = Dataset.objects.filter(versions__model__name__iexact=model, versions__version=version)
+    dataset = own.first() or asked.order_by("-created_at").first()
+    if dataset is None or dataset.format == Dataset.Format.TEXT:
+        return {}
+    split = next((name for name in ("test", "valid") if dataset.splits.get(name)), None)
+    if split is None:
         return {}
     try:
         rows = read_examples(dataset, split, limit=SUGGESTIONS)
@@ -87,9 +87,10 @@ def _suggested(name: str) -> dict[str, Any]:
 
 
 def _question(row: dict[str, Any]) -> dict[str, str]:
-    if "prompt" in row:
-        return {"prompt": row["prompt"], "system": ""}
+    asked = row["prompt"] if "prompt" in row else row["messages"]
+    if isinstance(asked, str):
+        return {"prompt": asked, "system": ""}
     first: dict[str, str] = {}
-    for turn in row["messages"]:
+    for turn in asked:
         first.setdefault(turn["role"], turn["content"])
     return {"prompt": first.get("user", ""), "system": first.get("system", "")}
