@@ -9,12 +9,13 @@ from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 
 import registry.web.generics  # noqa: F401  # its classes can be subscripted
+from registry.admin.kept import Kept
 from registry.admin.search import Searched, either, of_model_or_dataset
 from registry.errors import HubError
 from registry.web.numbers import whole
 from registry.web.paging import RowPages
 from training import queue
-from training.models import Sweep, TrainingJob, TrainingMetric
+from training.models import Setup, Sweep, TrainingJob, TrainingMetric
 
 _METRICS_SHOWN = 50
 
@@ -154,6 +155,17 @@ class SweepAdmin(admin.ModelAdmin[Sweep]):
 
     def has_delete_permission(self, request: HttpRequest, obj: Sweep | None = None) -> bool:
         return False
+
+
+@admin.register(Setup)
+class SetupAdmin(Kept[Setup]):
+    """From examples to a job in one go. What failed is retried on its page."""
+
+    list_display = ("name", "source", "status", "stage", "job", "error_message", "created_at")
+    list_filter = ("status", "created_at")
+    list_select_related = ("job__model", "job__dataset")
+    search_fields = ("name", "source", "error_message")
+    date_hierarchy = "created_at"
 
 
 def _for_each(

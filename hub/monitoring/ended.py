@@ -19,11 +19,11 @@ from prometheus_client.metrics_core import Metric
 from inference.models import ClientCheck, Replay
 from registry.models import BaseImport, BundleImport, DatasetTask, ExportTask
 from registry.models.work import Work
-from training.models import TrainingJob
+from training.models import Setup, TrainingJob
 
 KINDS: tuple[type[Work], ...] = (
     *(BaseImport, BundleImport, DatasetTask, ExportTask),
-    *(ClientCheck, Replay),
+    *(ClientCheck, Replay, Setup),
 )
 _OVERLAP = datetime.timedelta(minutes=2)
 """A row's transaction may end so much later than the moment that it was marked with."""

@@ -28,12 +28,13 @@ _TABLES: tuple[tuple[str, str, str], ...] = (  # path, app, table; the first tha
     (r"/(api/)?bases", "registry", "basemodel"),
     (r"/(api/)?datasets", "registry", "dataset"),
     (r"/(api/)?training", "training", "trainingjob"),
+    (r"/start/", "training", "setup"),
     (r"/$|/system/|/metrics$|/api/storage", "hub", "systemsample"),
 )  # fmt: skip
 _MAKES = re.compile(
     r"/(keys|(?<!inference/)models|datasets|bases|jobs|sweeps|bundles|replays|client-checks|clients|conversations|prompts|imports|rules"
     r"|new|import|starter|reproduce|clone|quantize|fuse|exports)/?$"
-    r"|^/(v1/|ollama/|api/inference(/stream|/embeddings)?$|ws/inference)"
+    r"|^/(start/|v1/|ollama/|api/inference(/stream|/embeddings)?$|ws/inference)"
 )
 _REMOVES = re.compile(r"/(delete|remove|revoke)/$")
 

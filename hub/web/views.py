@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import datetime
+from dataclasses import dataclass
 from typing import Any
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 from django.views.decorators.http import require_GET
@@ -20,14 +22,16 @@ from hub.processes import presence
 from hub.web import search
 from inference.loaded import loaded_models
 from inference.models import InferenceRequest
+from registry.datasets import uploads
 from registry.mlflow import outbox
-from registry.models import Alias, BaseModel, Dataset, Model, ModelVersion
+from registry.models import Alias, BaseModel, ModelVersion
 from registry.promotion.resolve import PRODUCTION
 from registry.web.htmx import HtmxRequest, partial
 from registry.web.numbers import whole
-from training.models import TrainingJob
+from training.models import Setup, TrainingJob
 
 MAX_RUNS = 200
+_UPLOADS = 3
 MAX_SAMPLES = 360  # points in a chart; an hour at one per 10 s
 
 
@@ -51,6 +55,7 @@ def dashboard(request: HtmxRequest) -> HttpResponse:
     }
     if not request.htmx:
         context["steps"] = _first_steps()
+        context["uploads"] = uploads.waiting()[:_UPLOADS]
     return render(request, partial(request, "hub/dashboard.html", "live"), context)
 
 
@@ -66,15 +71,45 @@ def _last_job() -> TrainingJob | None:
     return jobs.filter(pk__in=TrainingJob.objects.values("pk")[:1]).first()
 
 
-def _first_steps() -> list[tuple[str, str, str, bool]]:
-    """First steps for a new user: (sentence, URL name, button, done); empty when all are done."""
-    steps = [
-        ("Register a model", "model_new", "Register", Model.objects.exists()),
-        ("Upload training examples", "dataset_new", "Upload", Dataset.objects.exists()),
-        ("Train a first version", "job_new", "Train", ModelVersion.objects.ready().exists()),
-        ("Chat with it", "playground", "Try it", InferenceRequest.objects.exists()),
-    ]
-    return [] if all(done for *_, done in steps) else steps
+@dataclass(frozen=True)
+class Step:
+    """A first step of a new user; without a `url` there is nothing to do."""
+
+    text: str
+    status: str
+    state: str
+    url: str = ""
+    label: str = ""
+
+
+def _first_steps() -> list[Step]:
+    """From a file to an answer; none when a version is ready and a question was answered."""
+    ready = ModelVersion.objects.ready().order_by("-pk").select_related("model").first()
+    asked = InferenceRequest.objects.exists()
+    if ready and asked:
+        return []
+    return [_train(done=ready is not None), _try(ready, done=asked)]
+
+
+def _train(*, done: bool) -> Step:
+    text = "Train a first version"
+    if done:
+        return Step(text, "ok", "Done")
+    alive = TrainingJob.objects.filter(status__in=["running", "queued"]).order_by("pk").first()
+    setup = Setup.objects.up_to_date().filter(status=Setup.Status.RUNNING).first()
+    if under_way := alive or setup:
+        return Step(text, "running", "Running", under_way.get_absolute_url(), "Watch")
+    return Step(text, "queued", "To do", reverse("start"), "Start")
+
+
+def _try(ready: ModelVersion | None, *, done: bool) -> Step:
+    text = "Try it, and copy the Python that asks it"
+    if done:
+        return Step(text, "ok", "Done")
+    query = {"model": str(ready), "try": "yes"}
+    return Step(
+        text, "queued", "To do", reverse("playground", query=query) if ready else "", "Try it"
+    )
 
 
 @require_GET

@@ -17,6 +17,7 @@ class ClientCheck(Work):
     those of the base alone. `inference.clients.suite.Outcome` says what an outcome is."""
 
     label = "client-check"
+    kept_apart = True
     command = ("run_client_check",)
     counts = ("asked",)
 

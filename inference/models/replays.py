@@ -18,6 +18,7 @@ class Replay(Work):
     are 0 to 1."""
 
     label = "replay"
+    kept_apart = True
     command = ("run_replay",)
     counts = ("asked", "agreed")
 

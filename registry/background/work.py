@@ -16,7 +16,7 @@ from registry import traces
 from registry.background import children
 from registry.background.progress import SILENT, Progress
 from registry.errors import Conflict, Damaged, HubError, Invalid
-from registry.models import BaseImport, BundleImport, DatasetTask, ExportTask
+from registry.models import BaseImport
 from registry.models.bases import RESUMABLE
 from registry.models.work import WAITING, Work
 from registry.storage import artifacts, paths
@@ -144,12 +144,14 @@ def discard_upload(row: Work) -> None:
         shutil.rmtree(paths.upload_dir(row.upload), ignore_errors=True)
 
 
-KINDS: tuple[type[Work], ...] = (DatasetTask, BundleImport, BaseImport, ExportTask)
+def kinds() -> list[type[Work]]:
+    """Every kind of work, but those whose app looks after its rows itself."""
+    return [kind for kind in Work.__subclasses__() if not kind.kept_apart]
 
 
 def running() -> Work | None:
     """A piece of work whose process writes to the database now, whoever started it."""
-    for kind in KINDS:
+    for kind in kinds():
         kind.objects.fail_silent()
         if row := kind.objects.filter(status=Work.Status.RUNNING).first():
             return row
@@ -160,7 +162,7 @@ def prune(before: datetime.datetime) -> int:
     """Delete rows of work that ended before then; returns how many. What they made stays. A failed
     import of a base stays as long as its download, which only its retry can continue."""
     deleted = 0
-    for kind in KINDS:
+    for kind in kinds():
         over = kind.objects.exclude(status=Work.Status.RUNNING).filter(heartbeat_at__lt=before)
         if kind is BaseImport:
             lately = timezone.now() - RESUMABLE

@@ -11,6 +11,7 @@ from django.db import IntegrityError, transaction
 from registry.errors import Conflict, Invalid, NotFound
 from registry.mlflow import tracking
 from registry.models import BaseModel, Model, ModelVersion
+from registry.names import validate_name
 
 EDITABLE = ("description", "task_type", "tags", "card_notes")
 _MOST_TAGS = 20
@@ -49,9 +50,22 @@ def new_model(
         tags=_clean_tags(tags),
     )
     _check(model)
+    _refuse_taken(name)
+    return model
+
+
+def check_model_name(name: str) -> None:
+    """Raises Invalid for what is no name, Conflict when another model has it."""
+    try:
+        validate_name(name)
+    except ValidationError as error:
+        raise Invalid(" ".join(error.messages)) from None
+    _refuse_taken(name)
+
+
+def _refuse_taken(name: str) -> None:
     if Model.objects.filter(name__iexact=name).exists():
         raise _taken(name)
-    return model
 
 
 def save_model(model: Model) -> None:

@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -211,13 +211,7 @@ def _histogram(lengths: NDArray[np.int64], limit: int) -> list[dict[str, Any]]:
 def warnings(report: DatasetReport) -> Iterable[str]:
     """What a person should do something about, one sentence each."""
     yield from labels.warnings(dict(report.report.get("labels", [])))
-    for leak in report.report["leaks"]:
-        one, other = leak["splits"]
-        if leak["prompts"]:
-            yield (
-                f"{leak['prompts']} prompts of {other} occur in {one} too ({leak['exact']} whole "
-                f"examples): results on {other} look better than they are."
-            )
+    yield from _shared(report.report["leaks"])
     for split, tokens in report.report["tokens"].items():
         if tokens["wrong"]:
             yield f"{tokens['wrong']} examples of {split} cannot be trained on with this base."
@@ -235,6 +229,30 @@ def warnings(report: DatasetReport) -> Iterable[str]:
                 f"{typed} messages of {split} contain special tokens of the base model, such as the "
                 "end of a turn. They are read as text, in training and when the model is served."
             )
-    for split, found in report.report["duplicates"].items():
-        if found["examples"]:
-            yield f"{found['examples']} examples of {split} repeat an earlier one."
+    yield from _repeated(report.report["duplicates"])
+
+
+def spoiled(folder: Path, splits: Mapping[str, int]) -> list[str]:
+    """What the splits in `folder` have wrong that needs no base model to be seen: labels out of
+    balance, prompts in two splits, examples that repeat. A sentence each."""
+    same = _sameness(folder, [split for split in SPLITS if split in splits], SILENT)
+    found = labels.warnings(labels.count_labels(folder, splits))
+    return [*found, *_shared(same["leaks"]), *_repeated(same["duplicates"])]
+
+
+def _shared(leaks: list[Any]) -> Iterable[str]:
+    for leak in leaks:
+        one, other = leak["splits"]
+        if leak["prompts"]:
+            yield (
+                f"{leak['prompts']} prompts of {other} occur in {one} too ({leak['exact']} whole "
+                f"examples): results on {other} look better than they are."
+            )
+
+
+def _repeated(duplicates: dict[str, Any]) -> Iterable[str]:
+    for split, found in duplicates.items():
+        if (many := found["examples"]) == 1:
+            yield f"1 example of {split} repeats an earlier one."
+        elif many:
+            yield f"{many} examples of {split} repeat an earlier one."

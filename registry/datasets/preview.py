@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from registry.datasets import labels
 from registry.datasets.dialects.table import DIALECTS, Dialect
+from registry.datasets.examination import spoiled
 from registry.datasets.files.rows import packing
 from registry.datasets.formats import COLUMNS
 from registry.datasets.reading import limited
@@ -70,7 +72,9 @@ class Way:
 class Preview:
     """`format` is "" when nothing could be read. `splits` are examples, estimated unless `exact`.
     `uses` says of each column of the files which of `formats.COLUMNS` it becomes; "" is nothing.
-    `problems` are the first of `wrong` mistakes; with any, nothing can be registered."""
+    `problems` are the first of `wrong` mistakes; with any, nothing can be registered. `warnings` are
+    what a person should look at first. `longest` is the longest example, in characters, and `labels`
+    how many a classification set has; both of what was read."""
 
     format: str
     read_as: list[str]
@@ -85,6 +89,9 @@ class Preview:
     problems: list[str]
     wrong: int
     others: list[Way]
+    warnings: list[str] = field(default_factory=list)
+    longest: int = 0
+    labels: int = 0
 
     @property
     def format_name(self) -> str:
@@ -111,6 +118,7 @@ def preview(
     scratch = paths.staging_dir("preview")
     try:
         counts = (split_hub_files if hub else write_splits)(source, scratch, sampler)
+        sampler.look(scratch, counts)
     except BadExamples:
         pass  # its problems are the sampler's
     except Invalid as error:
@@ -128,6 +136,8 @@ class _Sampler(Reader):
     samples: list[Sample] = field(default_factory=list)
     columns_seen: dict[str, None] = field(default_factory=dict)
     exact: bool = True
+    warnings: list[str] = field(default_factory=list)
+    labelled: int = 0
     _rows: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     """By the split of their files, how many rows there seem to be."""
     _bytes: dict[str, int] = field(default_factory=lambda: defaultdict(int))
@@ -171,6 +181,13 @@ class _Sampler(Reader):
         finally:
             self.problems = problems
 
+    def look(self, folder: Path, counts: Mapping[str, int]) -> None:
+        """Note what the splits in `folder` have wrong: of a source that was read to its end, since
+        the beginnings of files say little about repeats."""
+        if not self.problems:
+            self.labelled = len(labels.count_labels(folder, counts))
+            self.warnings = spoiled(folder, counts) if self.exact else []
+
     def preview(self, counts: dict[str, int], failed: str) -> Preview:
         """What was seen, after the splits were written."""
         format = self.check() if self.kind else ""
@@ -192,6 +209,9 @@ class _Sampler(Reader):
             problems=problems,
             wrong=self.wrong + bool(failed),
             others=_others(list(self.columns_seen), found, uses),
+            warnings=self.warnings,
+            longest=self.longest,
+            labels=self.labelled,
         )
 
     def _uses(self, found: Found) -> dict[str, str]:

@@ -15,7 +15,7 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,18 +40,24 @@ _UNPACKS = 10  # times its size, for a text
 class Saved:
     """Uploaded files: the folder that holds them, which the caller removes; what to register, the
     one file in it or the folder; by their names there, what the client calls them; where they
-    came from, and whether that is a model hub."""
+    came from, and whether that is a model hub; what a person has chosen for them so far."""
 
     folder: Path
     source: Path
     names: dict[str, str]
     origin: str = ""
     hub: bool = False
+    chosen: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def key(self) -> str:
         """By which `staged` finds them."""
         return self.folder.name
+
+    @property
+    def title(self) -> str:
+        """What a person calls it: its files by name, or the hub's repository."""
+        return self.origin.removeprefix("Upload: ")
 
     @property
     def suggested_name(self) -> str:
@@ -157,7 +163,41 @@ def staged(key: str) -> Saved:
             f"for {AGE.total_seconds() / 3600:.0f} hours. Choose the file again."
         )
     os.utime(folder / _MANIFEST)
-    return Saved(folder, folder / found["file"], found["names"], found["origin"], found["hub"])
+    return _saved(folder, found)
+
+
+def _saved(folder: Path, found: Mapping[str, Any]) -> Saved:
+    return Saved(
+        folder,
+        folder / found["file"],
+        found["names"],
+        found["origin"],
+        found["hub"],
+        found.get("chosen", {}),
+    )
+
+
+def remember(saved: Saved, chosen: Mapping[str, Any]) -> None:
+    """Keep what a person has chosen for a staged upload. Raises NotFound."""
+    path = saved.folder / _MANIFEST
+    try:
+        kept = json.loads(path.read_text()) | {"chosen": dict(chosen)}
+        written = path.with_name(f"{_MANIFEST}.{uuid.uuid4().hex}")
+        written.write_text(json.dumps(kept))
+        written.replace(path)
+    except FileNotFoundError:
+        raise NotFound("This upload is being registered by another request.") from None
+
+
+def waiting() -> list[Saved]:
+    """What is staged, the one that was looked at last first."""
+    found: list[tuple[float, Saved]] = []
+    for manifest in (paths.root() / "uploads").glob(f"*/{_MANIFEST}"):
+        with suppress(FileNotFoundError):  # another request was faster
+            kept = _saved(manifest.parent, json.loads(manifest.read_text()))
+            found.append((manifest.stat().st_mtime, kept))
+    oldest = time.time() - AGE.total_seconds()
+    return [saved for at, saved in sorted(found, key=lambda pair: -pair[0]) if at >= oldest]
 
 
 def is_staged(key: str) -> bool:

@@ -55,6 +55,9 @@ class Work(models.Model):
     command: ClassVar[tuple[str, ...]]
     """The `manage.py` command that does it, given the row's id."""
 
+    kept_apart: ClassVar[bool] = False
+    """Whether its app itself removes old rows, and waits for those that run."""
+
     counts: ClassVar[tuple[str, ...]] = ()
     """Columns of its own that progress is written to."""
 

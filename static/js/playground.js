@@ -263,6 +263,12 @@ function start() {
   prompt.readOnly = false;
   $("#send").disabled = false;
   settings.toggle(matchMedia("(min-width: 1081px)").matches && columns.length < 3);
+  if (state.send) {
+    const address = new URL(location.href);
+    address.searchParams.delete("try"); // a page that is loaded again asks nothing
+    history.replaceState(null, "", address);
+    send();
+  }
 }
 
 start();

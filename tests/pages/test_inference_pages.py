@@ -9,8 +9,11 @@ from django.test import Client
 
 from inference.models import Conversation, InferenceRequest
 from inference.playground.conversations import Content, keep_conversation
-from tests.pages.seed import Seeded, make_request
+from registry.datasets.snapshots import register_dataset
+from registry.storage import paths
+from tests.pages.seed import Seeded, make_request, make_version
 from tests.pages.test_pages import text
+from tests.registry.build import write_jsonl
 
 
 def models_of(response: Any) -> list[str]:
@@ -82,6 +85,18 @@ def test_the_playground_suggests_held_out_examples(client: Client, seeded: Seede
     assert len(response.context["examples"]) == 3
     assert response.context["system"] == "Turn the request into calendar JSON."
     assert "(80)" in response.context["examples"][0]["prompt"]  # the test split begins there
+    # A version is asked what its own data set asks, however new another one is.
+    pairs = [{"prompt": f"fetch {n}", "chosen": "yes", "rejected": "no"} for n in range(30)]
+    own = register_dataset("pairs", write_jsonl(paths.root() / "pairs.jsonl", pairs))
+    make_version(seeded.model, "0.9.0", own)
+    path = write_jsonl(paths.root() / "texts.jsonl", [{"text": f"t{n}"} for n in range(30)])
+    texts = register_dataset("texts", path)
+    make_version(seeded.model, "0.9.1", texts)
+    tried = client.get("/playground/?model=calendar@0.9.0&try=yes").context["state"]
+    assert tried["send"]
+    assert tried["prompt"].startswith("fetch ")
+    state = client.get("/playground/?model=calendar@0.9.1&try=yes").context["state"]
+    assert not state["send"]  # plain texts ask nothing
 
 
 def test_an_empty_hub_says_how_to_get_something_to_talk_to(client: Client, db: None) -> None:

@@ -17,6 +17,7 @@ PAGES = (
     "/models/import/",
     "/datasets/",
     "/datasets/new/",
+    "/start/",
     "/training/",
     "/training/new/",
     "/training/sweeps/",
@@ -135,7 +136,7 @@ def test_the_dashboard_says_what_serves_runs_and_is_wrong(client: Client, seeded
 
 def test_a_new_hub_shows_its_first_steps(client: Client, db: None) -> None:
     shown = text(client.get("/"))
-    assert "Register a model" in shown
+    assert "Choose a file" in shown
     assert "uv run manage.py demo" in shown
 
 

@@ -77,19 +77,24 @@ class Change:
 
 
 class Estimator:
-    """Estimates for one base model and data set, whose properties are read once.
+    """Estimates for one base model and data set, whose properties are read once. Of examples that are
+    no data set yet, `characters` of the longest one are known at most.
 
     Raises OSError or ValueError when the base model's folder cannot be read.
     """
 
-    def __init__(self, base: BaseModel, dataset: Dataset) -> None:
+    def __init__(self, base: BaseModel, dataset: Dataset | None, characters: int = 0) -> None:
         size = Dimensions.read(registration.base_path(base))
         self._architecture = base.architecture or "unknown"
         self.base = Base.of(size, base.size_bytes, base.quantization, self._architecture)
-        self._report = _reported(base, dataset)
-        self._longest = _longest_tokens(self._report, dataset)
-        self._places = registration.base_path(base), snapshots.dataset_path(dataset)
-        self._tokens = paths.tokens_dir(dataset.checksum)
+        self._report = _reported(base, dataset) if dataset else {}
+        self._longest = (
+            _longest_tokens(self._report, dataset) if dataset else _tokens_of(characters)
+        )
+        self._places = (
+            (registration.base_path(base), snapshots.dataset_path(dataset)) if dataset else None
+        )
+        self._tokens = paths.tokens_dir(dataset.checksum) if dataset else None
 
     def __call__(self, config: TrainingConfig) -> Estimate:
         kind = f"{self._architecture}/{config.fine_tune_type}/{_device()}"
@@ -111,6 +116,8 @@ class Estimator:
 
     def _lengths(self, config: TrainingConfig) -> NDArray[np.integer[Any]] | None:
         """Of an earlier run on the same tokens, else about those of the doctor."""
+        if self._places is None or self._tokens is None:
+            return None
         found = get_backend(settings.BACKEND).token_lengths(*self._places, config, self._tokens)
         if found is not None and len(found):
             return found
@@ -207,8 +214,11 @@ def _longest_tokens(report: dict[str, Any], dataset: Dataset) -> int | None:
     counted = [int(split.get("longest", 0)) for split in report.values()]
     if any(counted):
         return max(counted)
-    characters = dataset.token_stats.get("longest_characters")
-    return max(1, int(characters) // _CHARACTERS_PER_TOKEN) if characters else None
+    return _tokens_of(int(dataset.token_stats.get("longest_characters") or 0))
+
+
+def _tokens_of(characters: int) -> int | None:
+    return max(1, characters // _CHARACTERS_PER_TOKEN) if characters else None
 
 
 def _device() -> str:

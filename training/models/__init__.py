@@ -1,4 +1,4 @@
-"""Training jobs, their sweeps and what they measured."""
+"""Training jobs, how they are set up, their sweeps and what they measured."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ from training.models.attempts import TrainingAttempt
 from training.models.jobs import TrainingJob, TrainingJobQuerySet
 from training.models.leases import START_LIMIT, STARTING, LeaseLost
 from training.models.measured import TrainingMetric, TrainingSample
+from training.models.setups import Setup
 from training.models.sweeps import Sweep
 
 __all__ = [
     "STARTING",
     "START_LIMIT",
     "LeaseLost",
+    "Setup",
     "Sweep",
     "TrainingAttempt",
     "TrainingJob",

@@ -2,9 +2,14 @@
 
 from django.urls import path, re_path
 
-from training.web.views import form, job, jobs, sweeps
+from training.web.views import form, job, jobs, start, sweeps
 
 urlpatterns = [
+    path("start/", start.start, name="start"),
+    path("start/file/<str:key>/", start.start_file, name="start_file"),
+    path("start/data/<int:pk>/", start.start_data, name="start_data"),
+    path("start/setup/<int:pk>/", start.setup, name="setup"),
+    path("start/setup/<int:pk>/retry/", start.setup_retry, name="setup_retry"),
     path("training/", jobs.jobs, name="jobs"),
     path("training/line/", jobs.line, name="job_line"),
     path("training/new/", form.job_new, name="job_new"),

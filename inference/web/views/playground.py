@@ -23,7 +23,8 @@ PROMPTS_OFFERED = 200
 
 @require_GET
 def playground(request: HttpRequest) -> HttpResponse:
-    """`model` and `compare` (one to three) name the columns, `conversation` a kept chat."""
+    """`model` and `compare` (one to three) name the columns, `conversation` a kept chat. With `try`
+    the first question of the model's data set is asked at once."""
     number = whole(request.GET.get("conversation", ""))
     conversation = get_object_or_404(Conversation, pk=number) if number else None
     suggested: dict[str, Any] = {}
@@ -32,15 +33,19 @@ def playground(request: HttpRequest) -> HttpResponse:
         fields = ("revision", "title", "system", "sampling", "columns")
         state = {"id": conversation.pk, **{name: getattr(conversation, name) for name in fields}}
     else:
-        suggested = _suggested()
         models = [request.GET.get("model", ""), *request.GET.getlist("compare")]
         names = [name.strip() for name in models if name.strip()][:MAX_COLUMNS]
         names = names or [name for name in (newest(),) if name]
+        suggested = _suggested(names[0] if names else "")
+        tries = "try" in request.GET and bool(suggested.get("examples"))
         state = {
             "id": None,
             "system": suggested.get("system", ""),
             "sampling": {},
-            "prompt": request.GET.get("prompt", ""),
+            "prompt": suggested["examples"][0]["prompt"]
+            if tries
+            else request.GET.get("prompt", ""),
+            "send": tries,
             "columns": [{"model": name, "exchanges": []} for name in names],
         }
     context = {
@@ -61,12 +66,17 @@ def playground_models(request: HttpRequest) -> HttpResponse:
     return render(request, "inference/_offered.html", {"groups": groups})
 
 
-def _suggested() -> dict[str, Any]:
-    """Questions to try: held-out examples of the newest data set, with their system prompt."""
-    formats = (Dataset.Format.CHAT, Dataset.Format.COMPLETIONS, Dataset.Format.TOOLS)
-    dataset = Dataset.objects.filter(format__in=formats).order_by("-created_at").first()
-    split = next((name for name in ("test", "valid") if dataset and dataset.splits.get(name)), None)
-    if dataset is None or split is None:
+def _suggested(name: str) -> dict[str, Any]:
+    """Questions to try: held-out examples of the version's data set, else of the newest one, with
+    their system prompt."""
+    asked = Dataset.objects.exclude(format=Dataset.Format.TEXT)
+    model, _, version = name.partition("@")
+    own = Dataset.objects.filter(versions__model__name__iexact=model, versions__version=version)
+    dataset = own.first() or asked.order_by("-created_at").first()
+    if dataset is None or dataset.format == Dataset.Format.TEXT:
+        return {}
+    split = next((name for name in ("test", "valid") if dataset.splits.get(name)), None)
+    if split is None:
         return {}
     try:
         rows = read_examples(dataset, split, limit=SUGGESTIONS)
@@ -77,9 +87,10 @@ def _suggested() -> dict[str, Any]:
 
 
 def _question(row: dict[str, Any]) -> dict[str, str]:
-    if "prompt" in row:
-        return {"prompt": row["prompt"], "system": ""}
+    asked = row["prompt"] if "prompt" in row else row["messages"]
+    if isinstance(asked, str):
+        return {"prompt": asked, "system": ""}
     first: dict[str, str] = {}
-    for turn in row["messages"]:
+    for turn in asked:
         first.setdefault(turn["role"], turn["content"])
     return {"prompt": first.get("user", ""), "system": first.get("system", "")}

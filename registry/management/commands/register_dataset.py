@@ -72,7 +72,7 @@ class Command(HubCommand):
         about = "" if seen.exact else "about "
         counts = ", ".join(f"{about}{count} {split}" for split, count in seen.splits.items())
         self.stdout.write(f"{seen.format_name}: {counts}" if counts else "No example can be read.")
-        for line in (*(f"Read as {why}" for why in seen.why), *seen.notes):
+        for line in (*(f"Read as {why}" for why in seen.why), *seen.notes, *seen.warnings):
             self.stdout.write(line)
         for column, use in seen.uses.items():
             self.stdout.write(f"  {column}: {COLUMNS.get(use, 'not used')}")

@@ -78,6 +78,7 @@ class PreviewOut(Schema):
             "uses": {"instruction": "prompt", "output": "completion", "id": ""},
             "unused": ["id"],
             "notes": ["These columns are not used: id."],
+            "warnings": ["3 examples of train repeat an earlier one."],
             "samples": [
                 {
                     "split": "",
@@ -106,6 +107,9 @@ class PreviewOut(Schema):
     ]
     unused: list[str]
     notes: list[str]
+    warnings: Annotated[
+        list[str], Field(description="Repeats, leaks, labels out of balance; of whole files alone")
+    ]
     samples: list[PreviewedRowOut]
     problems: Annotated[list[str], Field(description="The first mistakes")]
     wrong: Annotated[int, Field(description="Mistakes in what was read")]

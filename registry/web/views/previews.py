@@ -71,7 +71,7 @@ def dataset_preview(request: HtmxRequest, key: str) -> HttpResponse:
     status, columns = 200, dict[str, str]()
     refused: list[str] = []
     try:
-        chosen = _columns(sent)
+        chosen = chosen_columns(sent)
         check_columns(chosen)
         columns = chosen
         if registers and form.is_valid():
@@ -91,15 +91,10 @@ def dataset_preview(request: HtmxRequest, key: str) -> HttpResponse:
     context = {
         "upload": saved,
         "form": form,
-        "preview": seen,
-        "by_hand": bool(columns),
-        "problems": _grouped(seen.problems),
         "refused": refused[:_REFUSED],
-        "targets": list(COLUMNS.items()),
-        "columns": _rows(seen, sent),
-        "samples": [_shown(n, sample, seen) for n, sample in enumerate(seen.samples, start=1)],
-        "ways": [(way.name, json.dumps(way.columns)) for way in seen.others],
         "same": _same(request, form, saved, columns),
+        "here": request.path,
+        **read_context(seen, sent, columns),
     }
     template = partial(request, "registry/datasets/preview.html", "seen")
     return render(request, template, context, status=status)
@@ -116,7 +111,20 @@ def _same(
     return dataset_registered(request, name, about, files, hub, columns)
 
 
-def _columns(sent: QueryDict) -> dict[str, str]:
+def read_context(seen: Preview, sent: QueryDict, columns: dict[str, str]) -> dict[str, Any]:
+    """What the parts of the preview's page show of a file that was read with these `columns`."""
+    return {
+        "preview": seen,
+        "by_hand": bool(columns),
+        "problems": _grouped(seen.problems),
+        "targets": list(COLUMNS.items()),
+        "columns": _rows(seen, sent),
+        "samples": [_shown(n, sample, seen) for n, sample in enumerate(seen.samples, start=1)],
+        "ways": [(way.name, json.dumps(way.columns)) for way in seen.others],
+    }
+
+
+def chosen_columns(sent: QueryDict) -> dict[str, str]:
     """The columns that were chosen by hand; none while all are as they were found.
 
     Raises Invalid when two are chosen for the same.

@@ -9,16 +9,15 @@ from django_htmx.http import HttpResponseClientRedirect
 
 from registry.background import work
 from registry.errors import HubError
-from registry.models import BundleImport, DatasetTask
+from registry.models.work import Work
 from registry.web.htmx import HtmxRequest, partial
 
-type Task = DatasetTask | BundleImport
 type Link = tuple[str, str]
 """Text and URL."""
 
 
 def task_page(
-    request: HtmxRequest, task: Task, made: str, parents: list[Link], again: Link
+    request: HtmxRequest, task: Work, made: str, parents: list[Link], again: Link
 ) -> HttpResponse:
     """How far `task` is; once something is `made`, a redirect to it. `again` starts a new one."""
     if made:
@@ -32,9 +31,10 @@ def task_page(
     return render(request, partial(request, "registry/task.html", "work"), context)
 
 
-def retry_task(request: HttpRequest, task: Task) -> HttpResponse:
+def retry_task(request: HttpRequest, task: Work) -> HttpResponse:
+    """Do it again, and go back to its page, below which the address of its retry lies."""
     try:
         work.retry(task)
     except HubError as error:
         messages.error(request, str(error))
-    return redirect(task)
+    return redirect(request.path.removesuffix("retry/"))

@@ -6,6 +6,7 @@ from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST
 
 from registry.datasets.revisions import newest_named
@@ -73,6 +74,7 @@ def _context(
         "presets": PRESETS,
         "preset_name": request.GET.get("preset", ""),
         "missing": _missing(),
+        "guide": _guide(request),
         "earlier": earlier,
         "earlier_kind": earlier._meta.model_name if earlier else "",
         **_planned(request, form),
@@ -134,6 +136,12 @@ def _dataset_for(model: int) -> dict[str, int]:
 def _fit(model: Model, dataset: Dataset) -> bool:
     """Whether the task answers with labels where the data set has some, and only there."""
     return TASK_TYPES[model.task_type].labels == bool(dataset.labels)
+
+
+def _guide(request: HttpRequest) -> str:
+    """Where a new model is set up: on the data set of the link, if it names one."""
+    dataset = whole(request.GET.get("dataset", ""))
+    return reverse("start") if dataset is None else reverse("start_data", args=[dataset])
 
 
 def _missing() -> list[str]:
