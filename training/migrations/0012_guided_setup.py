@@ -11,7 +11,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('registry', '0016_embedding_models'),
-        ('training', '0010_traces'),
+        ('training', '0011_attempts'),
     ]
 
     operations = [
