@@ -11,7 +11,9 @@ from django.test import Client
 from django.utils import timezone
 
 from hub.models import SystemSample
-from hub.monitoring import alerts, firing, health
+from hub.monitoring import health
+from hub.monitoring.alerting import firing
+from hub.monitoring.alerting import rules as alerts
 from hub.monitoring.health import Part
 from hub.processes import restarts
 from inference.gateway import unlogged

@@ -259,7 +259,7 @@ def test_lm_evals_figures_are_kept_for_both(monkeypatch: pytest.MonkeyPatch) -> 
 def test_the_page_shows_the_answers(client: Client) -> None:
     make_job()
     attempt()
-    page = client.get(version().get_absolute_url()).content.decode()
+    page = client.get(f"{version().get_absolute_url()}scores/").content.decode()
     assert "Answers on the test split" in page
     answered = version().evaluation["samples"][0]["tuned"]
     assert answered[:40] in page

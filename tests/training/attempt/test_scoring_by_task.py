@@ -70,7 +70,7 @@ def test_a_classification_version_is_scored_by_its_labels(
     assert kept.payload["name"] == "evaluation/classes.json"
     assert json.loads(kept.payload["text"])["tuned"] == found["classes"]["tuned"]
 
-    page = client.get(version.get_absolute_url()).content.decode()
+    page = client.get(f"{version.get_absolute_url()}scores/").content.decode()
     assert "each answered with the likeliest of 3 labels" in " ".join(page.split())
     assert "Confusion matrix" in page
     assert page.count('scope="col"') == 6  # the version's and its base's
@@ -124,7 +124,7 @@ def test_an_extraction_version_is_scored_by_its_fields(
     assert version.metrics["field_f1"] == pytest.approx(0.25)
     assert version.metrics["json"] == pytest.approx(0.25)
     assert version.metrics["exact_match"] == 0
-    page = client.get(version.get_absolute_url()).content.decode()
+    page = client.get(f"{version.get_absolute_url()}scores/").content.decode()
     assert '<th scope="row" class="wrap">title</th>' in page
 
 
@@ -150,7 +150,7 @@ def test_every_task_proposes_and_its_rule_can_be_added(client: Client) -> None:
     told = client.get(f"/api/models/{model.pk}").json()["proposes"]
     expected = {"scorer": "label", "metrics": ["macro_f1", "accuracy"], "form": "labels"}
     assert told == expected
-    page = client.get(model.get_absolute_url()).content.decode()
+    page = client.get(f"{model.get_absolute_url()}promotion/").content.decode()
     assert "macro_f1 at least the current version&#x27;s" in page
     [rule] = rules.proposed(model, [])
     fields = {"alias": rule.alias, "metric": rule.metric, "comparison": rule.comparison}
