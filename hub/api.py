@@ -51,7 +51,7 @@ class HubAPI(Described):
 
 api = HubAPI(
     title="MLX Model Hub",
-    version="0.1.0",
+    version="0.2.0",
     description=(
         "Register, train, version, serve and monitor fine-tuned language models. Errors are "
         '`{"error": {"code", "message"}}`. The OpenAI-compatible API is at `/v1`.'

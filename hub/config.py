@@ -367,6 +367,15 @@ class Config(BaseSettings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _backups_lie_elsewhere(self) -> Config:
+        if self.backup_dir is not None and self.backup_dir.is_relative_to(self.storage):
+            raise ValueError(
+                f"HUB_BACKUP_DIR is inside the storage folder {self.storage}, with which it would be "
+                "lost: name a folder elsewhere, at best on another disk"
+            )
+        return self
+
     @property
     def is_loopback(self) -> bool:
         """Whether only this machine can reach the web process."""

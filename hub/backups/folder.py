@@ -4,6 +4,7 @@ with its size and sha256, and `backup.json.sha256`, which seals that."""
 from __future__ import annotations
 
 import datetime
+import errno
 import fcntl
 import hashlib
 import json
@@ -16,7 +17,7 @@ from pathlib import Path
 
 from backends.durable import fsync
 from hub.backups import databases
-from registry.errors import Conflict, Damaged, NotFound
+from registry.errors import Conflict, Damaged, DiskFull, HubError, Invalid, NotFound
 from registry.storage import artifacts
 
 DATABASE = "hub.sqlite3"
@@ -160,6 +161,19 @@ def folders(database: Path) -> list[tuple[str, str, str]]:
     address = f"{database.resolve().as_uri()}?mode=ro&immutable=1"
     with closing(sqlite3.connect(address, uri=True)) as connection:
         return sorted(tuple(map(str, row)) for row in connection.execute(_FOLDERS))  # type: ignore[misc]
+
+
+def refused(error: Exception, place: Path, what: str) -> HubError:
+    """An error of the system or of SQLite as a sentence. `what` has not happened: "no backup was made,
+    and the earlier ones are as they were"."""
+    said = str(error)
+    full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+    if full or "disk is full" in said:
+        return DiskFull(f"The disk of {place} is full: {what}. Make room, or name another disk.")
+    if isinstance(error, OSError):
+        reason = error.strerror or type(error).__name__
+        return Invalid(f"{error.filename or place} cannot be used ({reason}): {what}.")
+    return Damaged(f"The database cannot be copied ({said}): {what}.")
 
 
 @contextmanager

@@ -7,13 +7,11 @@ another name, and renamed once it is whole.
 
 from __future__ import annotations
 
-import errno
 import shutil
 import sqlite3
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from django.conf import settings
 from django.db import OperationalError, connections
@@ -25,10 +23,11 @@ from hub.backups.files import Store
 from hub.backups.folder import DATABASE, MLFLOW, Backup
 from hub.sqlite import copy_file
 from registry.background.progress import SILENT, Progress
-from registry.errors import Damaged, DiskFull, HubError, Invalid
+from registry.errors import HubError, Invalid
 from registry.storage import paths
 
 _PARTIAL = ".partial-"
+_NOT_MADE = "no backup was made, and the earlier ones are as they were"
 _SMALL = ("id", "secret_key", "benchmarks.jsonl", "run/pinned.json")
 _TREES = ("jobs", "mlflow-artifacts")
 
@@ -57,23 +56,27 @@ def make(place: Path, keep: int | None = None, watch: Progress = SILENT) -> Made
         raise Invalid(
             f"{place} is inside storage; name a folder elsewhere, at best on another disk."
         )
-    place.mkdir(parents=True, exist_ok=True)
-    with folder.alone(place):
-        for left in place.glob(f"{_PARTIAL}*"):  # of a backup that was killed
-            shutil.rmtree(left, ignore_errors=True)
-        partial = place / f"{_PARTIAL}{uuid.uuid4().hex}"
-        partial.mkdir(mode=0o700)
-        try:
-            store, backup = _fill(partial, _newest(place), watch)
-            final = folder.name_for(place, backup.created_at)
-            partial.rename(final)
-            fsync(place)
-        except (OSError, OperationalError, sqlite3.Error) as error:
-            raise _explained(error, place) from error
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-        made = Backup(final, backup.created_at, backup.migrations, backup.missing, backup.files)
-        return Made(made, store.copied_bytes, store.linked, _prune(place, keep))
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        with folder.alone(place):
+            return _make(place, keep, watch)
+    except (OSError, OperationalError, sqlite3.Error) as error:
+        raise folder.refused(error, place, _NOT_MADE) from error
+
+
+def _make(place: Path, keep: int | None, watch: Progress) -> Made:
+    for left in place.glob(f"{_PARTIAL}*"):  # of a backup that was killed
+        shutil.rmtree(left, ignore_errors=True)
+    partial = place / f"{_PARTIAL}{uuid.uuid4().hex}"
+    partial.mkdir(mode=0o700)
+    try:
+        store, backup = _fill(partial, _newest(place), watch)
+        final = folder.name_for(place, backup.created_at)
+        partial.rename(final)
+        fsync(place)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return Made(replace(backup, path=final), store.copied_bytes, store.linked, _prune(place, keep))
 
 
 def _fill(partial: Path, earlier: Backup | None, watch: Progress) -> tuple[Store, Backup]:
@@ -150,16 +153,3 @@ def _prune(place: Path, keep: int | None) -> list[Path]:
         path.rename(trash)
         shutil.rmtree(trash, ignore_errors=True)
     return old
-
-
-def _explained(error: Any, place: Path) -> HubError:
-    said = str(error)
-    full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "disk is full" in said
-    if full or "disk is full" in said or "database or disk" in said:
-        return DiskFull(
-            f"The disk of {place} is full: no backup was made, and the earlier ones are as they "
-            "were. Make room, name another disk, or keep fewer."
-        )
-    if isinstance(error, OSError):
-        return Invalid(f"No backup was made: {error.filename or place}: {error.strerror}.")
-    return Damaged(f"No backup was made: the database cannot be copied ({said}).")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from django.db import connections, transaction
+from django.db import OperationalError, connections, transaction
 
 from backends.durable import fsync
 from hub.backups import databases, files, folder, rows
@@ -50,12 +51,22 @@ def restore(
     release, and its audit log records the restore unless `record` is false.
 
     Raises Damaged when any byte is not as it was written, Conflict when the place is not empty, a hub
-    runs there, or a newer hub made the backup; then nothing is in place. NotFound without a backup.
+    runs there, or a newer hub made the backup, DiskFull without room; then nothing is in place. NotFound
+    without a backup.
     """
     backup = folder.read(path)
     _require_known(backup)
     _require_empty(storage)
-    storage.mkdir(parents=True, exist_ok=True)
+    try:
+        storage.mkdir(parents=True, exist_ok=True)
+        return _restore(backup, storage, database_url, watch, record=record)
+    except (OSError, OperationalError, sqlite3.Error) as error:
+        raise folder.refused(error, storage, "nothing was restored") from error
+
+
+def _restore(
+    backup: Backup, storage: Path, database_url: str, watch: Progress, *, record: bool
+) -> Restored:
     waiting = storage / f"restoring-{uuid.uuid4().hex}"
     waiting.mkdir(mode=0o700)
     try:

@@ -130,6 +130,9 @@ def test_a_full_disk_leaves_the_earlier_backup(version: ModelVersion, tmp_path: 
         patch.setattr(files, "copy", full)
         with pytest.raises(DiskFull, match="is full: no backup was made"):
             making.make(tmp_path / "b", keep=1)
+        with pytest.raises(DiskFull, match="is full: nothing was restored"):
+            restoring.restore(first.path, tmp_path / "there")
+    assert list((tmp_path / "there").iterdir()) == []
     assert folder.verify(first.path) == []
     assert [p.name for p in (tmp_path / "b").iterdir() if p.name != ".lock"] == [first.path.name]
 
@@ -168,6 +171,9 @@ def test_a_newer_hub_s_backup_is_refused(version: ModelVersion, tmp_path: Path) 
     folder.seal(made)
     with pytest.raises(Conflict, match=r"newer version of the hub \(registry.9999_future"):
         restoring.restore(made.path, tmp_path / "there")
+    (tmp_path / "file").touch()
+    with pytest.raises(Invalid, match="cannot be used"):
+        making.make(tmp_path / "file")
     with pytest.raises(Invalid, match="inside storage"):
         making.make(paths.root() / "backups")
     with folder.alone(tmp_path / "b"), pytest.raises(Conflict, match="Another backup"):

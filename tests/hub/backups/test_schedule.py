@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from hub.backups import folder, schedule
 from hub.config import load
+from hub.management.commands import backup
 from hub.monitoring import health, metrics
 from registry.background import children
 
@@ -40,6 +41,8 @@ def old(place: Path, **age: float) -> None:
 def test_a_backup_is_started_when_one_is_due(place: Path, started: list[Any]) -> None:
     assert schedule.Schedule().tick()
     assert started == [("backup", str(place), "--keep", "3")]
+    read = backup.Command().create_parser("manage.py", "backup").parse_args(started[0][1:])
+    assert (read.folder, read.keep) == (place, 3)
     old(place, hours=3)
     due = schedule.Schedule()
     with folder.alone(place):
@@ -70,3 +73,11 @@ def test_the_age_of_the_newest_is_a_metric(place: Path) -> None:
     old(place, hours=1)
     (family,) = metrics._backup()
     assert 3599 < family.samples[0].value < 3700
+
+
+def test_a_folder_inside_storage_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        load(storage=tmp_path, backup_dir=tmp_path / "backups")
+    assert "HUB_BACKUP_DIR is inside the storage folder" in capsys.readouterr().err

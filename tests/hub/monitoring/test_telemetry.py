@@ -17,6 +17,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Status
 
+from hub.management import overview
 from hub.monitoring import telemetry
 from tests.running import RunningHub, run_hub, wait_until
 
@@ -183,7 +184,7 @@ def test_one_trace_from_a_request_to_its_last_token(hub: RunningHub, receiver: R
         outcome = "cancelled" if number > 1 else "completed"
         assert talk.attributes["hub.outcome"] == outcome, number
         assert engine.attributes.get("hub.outcome", "completed") == outcome
-        assert {span.version for span in spans} == {"0.1.0"}
+        assert {span.version for span in spans} == {overview.version()}
         assert any(span.attributes.get("db.operation.name") == "INSERT" for span in spans)
     last = receiver.trace(ids[1])
     decode = next(span for span in last if span.name == "decode")
