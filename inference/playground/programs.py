@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from django.conf import settings
+
 from inference.playground.questions import Asked
 from inference.playground.snippets import KEY_VARIABLE, curl, literal, written
 
@@ -62,8 +64,7 @@ def programs(
             *(["earlier turns"] if len(_without_system(asked.messages)) > 1 else []),
         ]
         lacks = f"mlx-lm has no way to pass {' and '.join(left_out)}." if left_out else ""
-        needs = "runs without the hub, in its folder"
-        made.append(Program("mlx", "Command line", _mlx(asked, *files), needs, lacks))
+        made.append(Program("mlx", "Command line", _mlx(asked, *files), lacks=lacks))
     return made
 
 
@@ -216,4 +217,5 @@ def _mlx(asked: Asked, base: Path, adapter: Path) -> str:
         f"--prompt {shlex.quote(said[-1] if said else '')}",
         f"--max-tokens {ANSWER_TOKENS}",
     ]
-    return " \\\n  ".join(["uv run mlx_lm.generate", *options]) + "\n"
+    program = "uv run" if settings.COMMAND.startswith("uv run") else "uvx --from mlx-lm"
+    return " \\\n  ".join([f"{program} mlx_lm.generate", *options]) + "\n"

@@ -16,7 +16,7 @@ KEY_VARIABLE = "HUB_API_KEY"
 
 @dataclass(frozen=True)
 class Same:
-    """Both for a POSIX shell; the command is run in the hub's folder, and empty where there is none."""
+    """Both for a POSIX shell; the command is empty where there is none."""
 
     api: str
     command: str
@@ -36,7 +36,7 @@ def call(request: HttpRequest, path: str, body: Mapping[str, Any] | None, *more:
 
 def command(*words: str) -> str:
     """A command of the hub, with its words quoted where that is necessary."""
-    return " ".join(["uv run manage.py", *map(shlex.quote, words)])
+    return " ".join([settings.COMMAND, *map(shlex.quote, words)])
 
 
 def alias_moved(

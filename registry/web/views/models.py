@@ -138,7 +138,7 @@ def model_page(found: Model, tab: str = "") -> dict[str, Any]:
     return {
         "model": found,
         "aliases": list(found.aliases.select_related("version__dataset")),
-        "ready": found.versions.ready().exists(),
+        "ready": found.versions.ready().exists,  # asked only by pages that do not know it already
         "tabs": [
             (title, f"{at}{name and f'{name}/'}", name == tab, _PARTS.get(name))
             for name, title in TABS.items()

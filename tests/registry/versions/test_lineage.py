@@ -150,7 +150,7 @@ def test_boxes_of_the_picture_do_not_overlap() -> None:
 def test_page_shows_picture_words_and_code_changes(client: Client) -> None:
     version = make_version()
     ModelVersion.objects.filter(pk=version.pk).update(git_dirty=True, git_diff="+<two>\n")
-    body = client.get(version.get_absolute_url()).content.decode()
+    body = client.get(f"{version.get_absolute_url()}lineage/").content.decode()
     assert "viewBox=" in body
     assert "training job unknown made version helper@0.1.0" in body
     assert "+&lt;two&gt;" in body
