@@ -31,11 +31,14 @@ _PAGES = (  # name of the route, label, words under which it is found, too
     ("replays", "Replays", "requests again"),
     ("compare", "Compare versions", "difference"),
     ("system", "System", "health memory disk processes"),
+    ("audit", "Audit log", "who changed system history"),
+    ("speed", "Speed", "benchmark system tokens"),
     ("loaded", "Models in memory", "loaded pin unload"),
     ("keys", "API keys", "tokens access"),
     ("api:openapi-view", "API reference", "openapi documentation"),
 )
 _ACTIONS = (
+    ("start", "Train a model on a file", "start guide drop fine-tune"),
     ("job_new", "Train a new version", "new training job fine-tune"),
     ("dataset_new", "Add a data set", "upload new examples file"),
     ("model_new", "Register a model", "new create"),
@@ -185,6 +188,8 @@ _ICONS = {
     "replays": "requests",
     "compare": "models",
     "loaded": "system",
+    "audit": "system",
+    "speed": "system",
     "keys": "system",
 }
 

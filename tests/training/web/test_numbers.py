@@ -159,11 +159,11 @@ def test_the_form_takes_a_number_and_shows_the_resulting_version(client: Client)
     assert plan().version == "0.1.0"
     assert plan(version_number="1.0.0").version == "1.0.0"
     assert (
-        plan(version_number="1").problems[0][0],
-        plan(version_number="1").problems[0][1].partition(":")[0],
+        plan(version_number="1").problems[0].label,
+        plan(version_number="1").problems[0].message.partition(":")[0],
     ) == ("Version", "'1' is not a semantic version")
     grid = {"batch_size": "2, 4", "version_number": "1.0.0"}
-    assert "A sweep creates 2 versions" in plan(**grid).problems[0][1]
+    assert "A sweep creates 2 versions" in plan(**grid).problems[0].message
     assert client.post("/training/new/", {**fields, **grid}).status_code == 422
     queued = client.post("/training/new/", {**fields, "version_number": "1.0.0"}, follow=True)
     assert "It will create version 1.0.0." in queued.content.decode()
