@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
+from django.utils import timezone
 
-from registry.background import children
+from registry.background import children, work
 from registry.bases.registration import STARTER, register_starter
 from registry.catalog.registration import register_model
 from registry.datasets import uploads
@@ -106,6 +108,7 @@ def test_the_bundled_base_is_registered_on_the_way(
     made, clicked_again = (client.post(here, CHOICES) for _ in range(2))
     setup = Setup.objects.get()
     assert clicked_again.headers["Location"] == made.headers["Location"]
+    assert work.running() == setup
     first = client.get("/").context["steps"][0]
     assert (first.state, first.url) == ("Running", setup.get_absolute_url())
     assert started == [("run_setup", str(setup.pk))]
@@ -118,6 +121,9 @@ def test_the_bundled_base_is_registered_on_the_way(
     assert not then.url
     assert job.model.base_model.source == BaseModel.Source.STARTER
     assert client.get(setup.get_absolute_url()).headers["Location"] == job.get_absolute_url()
+    work.prune(timezone.now() + timedelta(days=1))
+    assert not Setup.objects.exists()
+    assert TrainingJob.objects.exists()
 
 
 def test_what_fails_halfway_is_retried_from_there(
