@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from django import template
+from django.conf import settings
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
@@ -46,6 +47,12 @@ _TONES = {
     "diverged": "bad",
     "error": "bad",
 }
+
+
+@register.simple_tag
+def command(words: str) -> str:
+    """A command as it is typed here: `{% command "doctor" %}`."""
+    return f"{settings.COMMAND} {words}"
 
 
 @register.simple_tag

@@ -9,6 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+
 MOST_BYTES = 8 << 20  # of the end of a log, which is searched
 MOST_LINES = 400
 _LINE_FIELDS = ("timestamp", "level", "event", "process", "logger", "correlation_id", "job")
@@ -25,6 +28,11 @@ class Excerpt:
     total: int = 0
     query: str = ""
     is_cut: bool = False  # the log is longer than what was read
+
+    @property
+    def html(self) -> SafeString:
+        """The lines, with what was looked for marked."""
+        return format_html_join("\n", "{}", ((_html(line),) for line in self.lines))
 
     @property
     def summary(self) -> str:
@@ -57,6 +65,11 @@ def excerpt(path: Path, query: str = "") -> Excerpt:
         return Excerpt([], query=query)
     lines = [_marked(line, query) if query else [(readable(line), False)] for line in kept]
     return Excerpt(lines, found, total, query, is_cut)
+
+
+def _html(line: Pieces) -> SafeString:
+    pieces = (format_html("<mark>{}</mark>" if hit else "{}", text) for text, hit in line)
+    return format_html_join("", "{}", ((piece,) for piece in pieces))
 
 
 def _lines(path: Path) -> Iterator[str]:
