@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-import structlog
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.views import defaults
 from ninja import Field, Schema
@@ -19,12 +18,11 @@ from inference.web.api import router as inference_router
 from registry.errors import HubError, internal_error
 from registry.problems import body_of, problems
 from registry.web.api import router as registry_router
-from registry.web.failures import understood
+from registry.web.failures import note, understood
 from registry.web.openapi import Described
 from training.web.api import router as training_router
 from training.web.api import versions_router
 
-log = structlog.get_logger(__name__)
 _MOST_SAID = 20
 
 
@@ -94,8 +92,9 @@ def http_error(request: HttpRequest, error: HttpError) -> HttpResponse:
 @api.exception_handler(Exception)
 def unexpected(request: HttpRequest, error: Exception) -> HttpResponse:
     """The person gets a sentence and an id to look for; the log has the traceback under it."""
-    log.error("request_failed", path=request.path, exc_info=error)
-    if known := understood(request, error):
+    known = understood(request, error)
+    note(request, error, known)
+    if known:
         return hub_error(request, known)
     return refusal(request, 500, "internal", internal_error(correlation.current()))
 

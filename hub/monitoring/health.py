@@ -23,9 +23,9 @@ from django.views.decorators.http import require_safe
 from hub.backups import schedule
 from hub.config import config
 from hub.models import SystemSample
-from hub.monitoring.asking import Answer, Question
 from hub.monitoring.samples import WRITE_EVERY_S
 from hub.processes import presence
+from hub.processes.asking import Answer, Question
 from inference.gateway.client import engine_stats
 from registry.errors import HubError
 from registry.mlflow import outbox, tracking

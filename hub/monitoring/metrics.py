@@ -21,10 +21,10 @@ from prometheus_client.registry import Collector
 from hub.backups import schedule
 from hub.config import config
 from hub.monitoring import ended, samples, usage
-from hub.monitoring.asking import Question
 from hub.monitoring.health import mlflow_problem, running_engine_stats
 from hub.monitoring.logs import PROCESSES
 from hub.processes import presence
+from hub.processes.asking import Question
 from registry.mlflow import outbox
 from registry.models import Dataset, Model, ModelVersion
 from registry.storage import paths

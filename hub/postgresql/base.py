@@ -12,6 +12,7 @@ from hub.nul import NoNulOperations, NoNulWrapper
 from hub.postgresql import patience
 
 _MOST = 80
+_LOCK_MS = 4000
 
 
 class DatabaseOperations(NoNulOperations, operations.DatabaseOperations):
@@ -25,7 +26,8 @@ class DatabaseWrapper(NoNulWrapper, base.DatabaseWrapper):
         """Keep connections between requests. Each request runs in its own thread, so Django would open
         a connection for each, and a new connection plans slowly (8 ms a page, 2026-11-24). The maximum
         is PostgreSQL's default limit minus the other processes' connections, since a stream may hold
-        its connection until it ends."""
+        its connection until it ends. Nobody waits long for a row that another process has locked."""
+        self.settings_dict["OPTIONS"].setdefault("options", f"-c lock_timeout={_LOCK_MS}")
         options = patience.pool_options(self.get_connection_params, _MOST)
         self.settings_dict["OPTIONS"]["pool"] = options
 

@@ -10,7 +10,6 @@ import os
 import re
 from urllib.parse import urlsplit
 
-import structlog
 from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.core.exceptions import DisallowedHost
@@ -24,9 +23,7 @@ from hub.web.refusal import refusal, refused
 from registry import audit
 from registry.errors import HubError
 from registry.web.actor import actor
-from registry.web.failures import too_large, understood
-
-log = structlog.get_logger(__name__)
+from registry.web.failures import note, too_large, understood
 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 # Not /ollama/: its programs send JSON as any type, as curl does. Origin and Sec-Fetch-Site are what
@@ -91,7 +88,7 @@ class ShapeMiddleware(Gate):
         """A page's failure that the person can do something about."""
         if isinstance(error, HubError) or not (known := understood(request, error)):
             return None
-        log.warning("request_refused", path=request.path, exc_info=error)
+        note(request, error, known)
         return refused(request, known)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-import structlog
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from ninja import NinjaAPI
 from ninja.errors import HttpError, ValidationError
@@ -15,9 +14,7 @@ from inference.protocol import wasted
 from inference.v1.compatibility import Unsupported
 from registry.errors import HubError, internal_error
 from registry.problems import body_of, problems
-from registry.web.failures import understood
-
-log = structlog.get_logger(__name__)
+from registry.web.failures import note, understood
 
 
 class ErrorBody(Protocol):
@@ -80,7 +77,8 @@ def answer_errors(api: NinjaAPI, body: ErrorBody) -> None:
 
     @api.exception_handler(Exception)
     def unexpected(request: HttpRequest, error: Exception) -> HttpResponse:
-        log.error("request_failed", path=request.path, exc_info=error)
-        if known := understood(request, error):
+        known = understood(request, error)
+        note(request, error, known)
+        if known:
             return hub_error(request, known)
         return JsonResponse(body(500, internal_error(correlation_id()), "internal"), status=500)

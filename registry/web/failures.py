@@ -6,14 +6,18 @@ from __future__ import annotations
 import errno
 import shutil
 
+import structlog
 from django.conf import settings
 from django.core.exceptions import RequestDataTooBig
 from django.db import DatabaseError, DataError, InterfaceError, OperationalError, connection
 from django.http import HttpRequest
 
+from backends.base import first_line
 from registry.errors import DiskFull, HubError, Invalid, TooLarge, Unavailable
 from registry.storage import paths
 from registry.storage.sizes import human
+
+log = structlog.get_logger(__name__)
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _DATABASE_FULL = (
@@ -38,6 +42,14 @@ def understood(request: HttpRequest, error: BaseException) -> HubError | None:
     if isinstance(error, OverflowError | DataError):
         return Invalid("A number or a text in the request is larger than the hub can keep.")
     return None
+
+
+def note(request: HttpRequest, error: Exception, known: HubError | None) -> None:
+    """Log what failed, with its traceback; an outage is one line a request."""
+    if isinstance(known, Unavailable):
+        log.warning("request_refused", path=request.path, reason=first_line(error))
+    else:
+        log.error("request_failed", path=request.path, exc_info=error)
 
 
 def database_away(error: BaseException) -> Unavailable | None:

@@ -174,6 +174,15 @@ def test_whoever_asks_is_told_in_time_and_it_recovers_by_itself(web: str, server
     assert health["parts"]["database"] == {"status": "ok", "reason": "Connected (PostgreSQL)"}
 
 
+def test_a_table_that_is_locked_is_not_waited_for(web: str, server: Server) -> None:
+    with psycopg.connect(server.url("hub")) as other:
+        other.execute("LOCK TABLE registry_model")
+        told = ask(f"{web}/api/models")
+    assert (told.response.status_code, told.response.headers["Retry-After"]) == (503, "5")
+    assert told.seconds < 5
+    assert alive(web)
+
+
 def test_a_statement_may_take_its_time_while_the_server_answers_others(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -140,3 +140,24 @@ def test_a_full_disk_is_507_with_what_is_full(
     answer = client.get(path)
     assert answer.status_code == 507
     assert str(paths.root()) in answer.content.decode()
+
+
+@pytest.mark.parametrize("path", ["/api/models", "/models/", "/v1/models"])
+def test_a_busy_database_is_503_and_one_line_of_the_log(
+    client: Client,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    path: str,
+) -> None:
+    def busy(*_: object, **__: object) -> None:
+        raise OperationalError("database is locked")
+
+    monkeypatch.setattr(LimitOffset, "paginate_queryset", busy)
+    monkeypatch.setattr(RowPages, "page", busy)
+    monkeypatch.setattr("inference.v1.openai.api.served_names", busy)
+    answer = client.get(path)
+    assert (answer.status_code, answer["Retry-After"]) == (503, "5")
+    assert "The database is not answering at the moment." in answer.content.decode()
+    [said] = [record for record in caplog.records if "request_refused" in record.getMessage()]
+    assert "database is locked" in said.getMessage()
+    assert "Traceback" not in caplog.text

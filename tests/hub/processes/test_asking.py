@@ -7,7 +7,7 @@ from time import monotonic
 
 import pytest
 
-from hub.monitoring.asking import Question
+from hub.processes.asking import Question
 
 pytestmark = pytest.mark.any_database
 
