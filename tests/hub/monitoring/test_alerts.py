@@ -12,8 +12,8 @@ from django.utils import timezone
 
 from hub.models import SystemSample
 from hub.monitoring import health
-from hub.monitoring.alerting import firing
-from hub.monitoring.alerting import rules as alerts
+from hub.monitoring.alerts import firing
+from hub.monitoring.alerts import rules as alerts
 from hub.monitoring.health import Part
 from hub.processes import restarts
 from inference.gateway import unlogged

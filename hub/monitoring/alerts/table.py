@@ -1,6 +1,6 @@
 """What an operator wants to be woken for, and what to do then: one table for Prometheus' rules
 (`deploy/prometheus/rules.yml`, which `.ci/dashboards --write` makes of it) and for the hub's own
-dashboard (`hub.monitoring.alerting.firing`)."""
+dashboard (`hub.monitoring.alerts.firing`)."""
 
 from __future__ import annotations
 

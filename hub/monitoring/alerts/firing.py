@@ -19,7 +19,7 @@ from django.db.models import Avg, Count, Q, Value
 from django.utils import timezone
 
 from hub.monitoring import ended, samples
-from hub.monitoring.alerting.rules import ALERTS, Severity
+from hub.monitoring.alerts.table import ALERTS, Severity
 from hub.monitoring.health import Part
 from hub.processes import restarts
 from inference.gateway import unlogged
