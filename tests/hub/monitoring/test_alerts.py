@@ -101,7 +101,8 @@ def test_an_alert_stands_alone_and_says_what_to_do(
     spoil()
     if name == "HubAnswersLost":
         monkeypatch.setattr(unlogged, "_lost", 2)
-    [found] = firing.firing(OK | parts, engine)
+    now = firing.Now(OK | parts, engine, SystemSample.objects.first())
+    [found] = firing.firing(now)
     assert found.name == name
     assert found.reason.endswith((".", "free"))
     assert found.fix.endswith(".")
@@ -114,7 +115,7 @@ def test_a_hub_that_is_well_has_none() -> None:
     requests(failed=1, late=1, completed=28)
     task("completed")
     job(created_at=timezone.now() - HOUR_AGO, paused=True)
-    assert firing.firing(OK, ENGINE) == []
+    assert firing.firing(firing.Now(OK, ENGINE, SystemSample.objects.first())) == []
 
 
 @pytest.mark.any_database
