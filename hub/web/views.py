@@ -16,7 +16,7 @@ from django.views.decorators.http import require_GET
 
 from hub.monitoring import health, speeds
 from hub.monitoring import samples as monitoring_samples
-from hub.monitoring.firing import Now, firing
+from hub.monitoring.alerts.firing import Now, firing
 from hub.monitoring.logs import PROCESSES
 from hub.processes import presence
 from hub.web import search

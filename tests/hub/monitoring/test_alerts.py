@@ -11,7 +11,8 @@ from django.test import Client
 from django.utils import timezone
 
 from hub.models import SystemSample
-from hub.monitoring import alerts, firing, health
+from hub.monitoring import health
+from hub.monitoring.alerts import firing, table
 from hub.monitoring.health import Part
 from hub.processes import restarts
 from inference.gateway import unlogged
@@ -84,6 +85,7 @@ BAD: list[tuple[str, dict[str, Part], dict[str, int] | None, Callable[[], object
     ("HubJobFailed", {}, ENGINE, lambda: job(status="failed", completed_at=timezone.now())),
     ("HubJobsStuck", {}, ENGINE, lambda: job(created_at=timezone.now() - HOUR_AGO)),
     ("HubTaskFailed", {}, ENGINE, lambda: task("failed")),
+    ("HubBackupOld", {"backup": Part("warning", "No backup yet in x.")}, ENGINE, lambda: None),
     ("HubMLflowLate", {"mlflow": Part("warning", "3 wait.")}, ENGINE, lambda: mlflow(0)),
     ("HubMLflowRejects", {"mlflow": Part("warning", "Rejected.")}, ENGINE, lambda: mlflow(16)),
 ]
@@ -120,7 +122,7 @@ def test_a_hub_that_is_well_has_none() -> None:
 
 @pytest.mark.any_database
 def test_every_alert_is_looked_for_and_documented() -> None:
-    names = {alert.name for alert in alerts.ALERTS}
+    names = {alert.name for alert in table.ALERTS}
     assert firing.CONDITIONS.keys() == names - firing.ELSEWHERE
     assert {bad[0] for bad in BAD} == names - firing.ELSEWHERE
     text = (ROOT / "docs" / "operations.md").read_text()

@@ -20,7 +20,7 @@ from django.utils import timezone
 
 from hub.models import SystemSample
 from hub.monitoring import ended
-from hub.monitoring.alerts import ALERTS, Severity
+from hub.monitoring.alerts.table import ALERTS, Severity
 from hub.monitoring.health import Part
 from hub.processes import restarts
 from inference.gateway import unlogged
@@ -187,6 +187,11 @@ def _mlflow_rejects(now: Now) -> str:
     return f"MLflow rejected {count} updates." if count else ""
 
 
+def _backup(now: Now) -> str:
+    part = now.health.get("backup")  # absent where none are wanted
+    return "" if part is None or part.status == "ok" else part.reason
+
+
 def _disk(status: str) -> Callable[[Now], str]:
     def condition(now: Now) -> str:
         part = now.health["storage"]
@@ -211,6 +216,7 @@ CONDITIONS: dict[str, Callable[[Now], str]] = {
     "HubJobFailed": _failed_jobs,
     "HubJobsStuck": _stuck_jobs,
     "HubTaskFailed": _failed_tasks,
+    "HubBackupOld": _backup,
     "HubMLflowLate": _mlflow,
     "HubMLflowRejects": _mlflow_rejects,
 }

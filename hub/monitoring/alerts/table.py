@@ -1,6 +1,6 @@
 """What an operator wants to be woken for, and what to do then: one table for Prometheus' rules
 (`deploy/prometheus/rules.yml`, which `.ci/dashboards --write` makes of it) and for the hub's own
-dashboard (`hub.monitoring.firing`)."""
+dashboard (`hub.monitoring.alerts.firing`)."""
 
 from __future__ import annotations
 
@@ -161,6 +161,14 @@ ALERTS = (
         "0m",
         "A background task ({{ $labels.task }}) failed within the last hour.",
         "Its page says why and offers a retry; its output is in storage/run/*.log.",
+    ),
+    Alert(
+        "HubBackupOld",
+        "warning",
+        "hub_backup_age_seconds > 2 * 86400",
+        "10m",
+        "The newest backup is more than two days old.",
+        "The backup's log in storage/run says why there is no newer one; make one with manage.py backup.",
     ),
     Alert(
         "HubMLflowLate",

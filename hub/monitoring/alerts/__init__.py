@@ -1,0 +1,1 @@
+"""Alerts: one table of them, and which of them stand now."""
