@@ -17,8 +17,8 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from hub.config import config
 from hub.models import SystemSample
-from hub.monitoring import metrics
 from hub.monitoring.metrics import HubCollector
 from registry.models import BaseModel, Dataset, Model
 from tests.running import ROOT, RunningHub
@@ -235,9 +235,10 @@ def exported_while_training() -> set[str]:
 def test_every_metric_of_dashboards_and_rules_is_exported(
     running_hub: RunningHub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    scheduled = metrics.config.model_copy(update={"backup_dir": tmp_path})
-    monkeypatch.setattr(metrics, "config", scheduled)
-    monkeypatch.setattr(metrics.schedule, "age", lambda place: datetime.timedelta(days=1))
+    scheduled = config.model_copy(update={"backup_dir": tmp_path})
+    monkeypatch.setattr("hub.monitoring.metrics.config", scheduled)
+    a_day = datetime.timedelta(days=1)
+    monkeypatch.setattr("hub.monitoring.metrics.schedule.age", lambda place: a_day)
     wanted = {name for expression in expressions() for name in METRIC.findall(expression)}
     assert len(wanted) >= 60
     assert wanted - exported_by(running_hub) - exported_while_training() == set()
