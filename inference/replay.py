@@ -22,6 +22,7 @@ from backends.base import Grammar, Sampling
 from inference.gateway.generation import generate_unlogged
 from inference.gateway.request import GenerationRequest
 from inference.models import InferenceRequest, Replay, ReplayAnswer
+from registry import traces
 from registry.background import work
 from registry.errors import HubError, Invalid, TooManyRequests
 from registry.models import ModelVersion
@@ -186,15 +187,20 @@ async def _answer(served: Served, answer: ReplayAnswer) -> str:
         tools=(row.tools or []) if row else [],
         template=(row.params.get("template") or {}) if row else {},
     )
-    [now] = await generate_unlogged(
-        served,
-        request,
-        request_id=uuid.uuid4().hex,
-        key="replay",
-        key_running=AT_ONCE,
-        deadline_s=settings.REQUEST_DEADLINE_S,
-        cut_late=request.may_be_cut,
-    )
+    before: traces.Attributes = {
+        "hub.replayed.request_id": row.request_id if row else None,
+        "hub.replayed.trace_id": row.trace_id if row else None,
+    }
+    with traces.span(f"replay {served.label}", attributes=before):
+        [now] = await generate_unlogged(
+            served,
+            request,
+            request_id=uuid.uuid4().hex,
+            key="replay",
+            key_running=AT_ONCE,
+            deadline_s=settings.REQUEST_DEADLINE_S,
+            cut_late=request.may_be_cut,
+        )
     return _joined(now.text, now.done.tool_calls)
 
 

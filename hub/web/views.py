@@ -16,7 +16,7 @@ from django.views.decorators.http import require_GET
 
 from hub.monitoring import health, speeds
 from hub.monitoring import samples as monitoring_samples
-from hub.monitoring.alerts.firing import firing
+from hub.monitoring.alerts.firing import Now, firing
 from hub.monitoring.logs import PROCESSES
 from hub.processes import presence
 from hub.web import search
@@ -39,9 +39,9 @@ MAX_SAMPLES = 360  # points in a chart; an hour at one per 10 s
 def dashboard(request: HtmxRequest) -> HttpResponse:
     engine = health.running_engine_stats()
     running = TrainingJob.objects.running().select_related("model", "dataset").first()
-    parts = health.parts()
+    parts, sample = health.parts(), monitoring_samples.newest()
     context: dict[str, Any] = {
-        "alerts": firing(parts, engine),
+        "alerts": firing(Now(parts, engine, sample, training=running is not None)),
         "serving": _serving(),
         "engine": engine,
         "running": running,
@@ -49,12 +49,12 @@ def dashboard(request: HtmxRequest) -> HttpResponse:
         "left": str(running.remaining) if running else "",
         "queued": TrainingJob.objects.filter(status=TrainingJob.Status.QUEUED).count(),
         "last_job": None if running else _last_job(),
-        "requests": InferenceRequest.objects.with_names()[:6],
+        "requests": list(InferenceRequest.objects.with_names()[:6]),
         "health": parts,
-        "sample": monitoring_samples.newest(),
+        "sample": sample,
     }
     if not request.htmx:
-        context["steps"] = _first_steps()
+        context["steps"] = _first_steps(asked=bool(context["requests"]))
         context["uploads"] = uploads.waiting()[:_UPLOADS]
     return render(request, partial(request, "hub/dashboard.html", "live"), context)
 
@@ -82,10 +82,9 @@ class Step:
     label: str = ""
 
 
-def _first_steps() -> list[Step]:
+def _first_steps(*, asked: bool) -> list[Step]:
     """From a file to an answer; none when a version is ready and a question was answered."""
     ready = ModelVersion.objects.ready().order_by("-pk").select_related("model").first()
-    asked = InferenceRequest.objects.exists()
     if ready and asked:
         return []
     return [_train(done=ready is not None), _try(ready, done=asked)]

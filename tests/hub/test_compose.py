@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import re
 import shutil
@@ -16,6 +17,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from hub.config import config
 from hub.models import SystemSample
 from hub.monitoring.metrics import HubCollector
 from registry.models import BaseModel, Dataset, Model
@@ -230,7 +232,13 @@ def exported_while_training() -> set[str]:
 
 
 @pytest.mark.django_db
-def test_every_metric_of_dashboards_and_rules_is_exported(running_hub: RunningHub) -> None:
+def test_every_metric_of_dashboards_and_rules_is_exported(
+    running_hub: RunningHub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    scheduled = config.model_copy(update={"backup_dir": tmp_path})
+    monkeypatch.setattr("hub.monitoring.metrics.config", scheduled)
+    a_day = datetime.timedelta(days=1)
+    monkeypatch.setattr("hub.monitoring.metrics.schedule.age", lambda place: a_day)
     wanted = {name for expression in expressions() for name in METRIC.findall(expression)}
     assert len(wanted) >= 60
     assert wanted - exported_by(running_hub) - exported_while_training() == set()

@@ -23,7 +23,7 @@ NEVER = {
     "jsonschema",
     "jinja2",
     "unittest",
-    "opentelemetry.sdk",
+    "opentelemetry",
     "phonenumbers",
     "nh3",
 }

@@ -18,7 +18,8 @@ from django.db import Error
 from django.db.models import Avg, Count, Q, Value
 from django.utils import timezone
 
-from hub.monitoring import ended, samples
+from hub.models import SystemSample
+from hub.monitoring import ended
 from hub.monitoring.alerts.table import ALERTS, Severity
 from hub.monitoring.health import Part
 from hub.processes import restarts
@@ -48,10 +49,13 @@ class Firing:
 
 @dataclass
 class Now:
-    """What the conditions look at: the parts' health, and the engine's statistics while it answers."""
+    """What the conditions look at, beside what they count: the parts' health, the engine's statistics while
+    it answers, the newest sample, and whether a job runs."""
 
     health: Mapping[str, Part]
     engine: Mapping[str, Any] | None
+    sample: SystemSample | None = None
+    training: bool = False
 
     @cached_property
     def requests(self) -> dict[str, Any]:
@@ -75,10 +79,10 @@ class Now:
         return self.health[name].reason if self.health[name].status == "failed" else ""
 
 
-def firing(health: Mapping[str, Part], engine: Mapping[str, Any] | None) -> list[Firing]:
+def firing(now: Now) -> list[Firing]:
     """The alerts that stand, critical ones first. What cannot be read is left out: the database's own
     alert says so."""
-    return sorted(_standing(Now(health, engine)), key=lambda one: one.severity != "critical")
+    return sorted(_standing(now), key=lambda one: one.severity != "critical")
 
 
 def _standing(now: Now) -> Iterator[Firing]:
@@ -109,7 +113,7 @@ def _restarts(now: Now) -> str:
 
 
 def _memory(now: Now) -> str:
-    sample = samples.newest()
+    sample = now.sample
     if sample is None or sample.memory_used_bytes <= 0.95 * sample.memory_total_bytes:
         return ""
     share = 100 * sample.memory_used_bytes / sample.memory_total_bytes
@@ -146,7 +150,7 @@ def _failed_jobs(now: Now) -> str:
 
 
 def _stuck_jobs(now: Now) -> str:
-    if TrainingJob.objects.running().exists():
+    if now.training:
         return ""
     old = timezone.now() - datetime.timedelta(minutes=30)
     waiting = TrainingJob.objects.waiting().filter(paused=False, created_at__lt=old)
@@ -177,8 +181,15 @@ def _mlflow(now: Now) -> str:
 
 
 def _mlflow_rejects(now: Now) -> str:
+    if now.health["mlflow"].status == "ok":
+        return ""
     count = outbox.given_up().count()
     return f"MLflow rejected {count} updates." if count else ""
+
+
+def _backup(now: Now) -> str:
+    part = now.health.get("backup")  # absent where none are wanted
+    return "" if part is None or part.status == "ok" else part.reason
 
 
 def _disk(status: str) -> Callable[[Now], str]:
@@ -205,6 +216,7 @@ CONDITIONS: dict[str, Callable[[Now], str]] = {
     "HubJobFailed": _failed_jobs,
     "HubJobsStuck": _stuck_jobs,
     "HubTaskFailed": _failed_tasks,
+    "HubBackupOld": _backup,
     "HubMLflowLate": _mlflow,
     "HubMLflowRejects": _mlflow_rejects,
 }

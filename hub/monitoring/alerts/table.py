@@ -163,6 +163,14 @@ ALERTS = (
         "Its page says why and offers a retry; its output is in storage/run/*.log.",
     ),
     Alert(
+        "HubBackupOld",
+        "warning",
+        "hub_backup_age_seconds > 2 * 86400",
+        "10m",
+        "The newest backup is more than two days old.",
+        "The backup's log in storage/run says why there is no newer one; make one with manage.py backup.",
+    ),
+    Alert(
         "HubMLflowLate",
         "warning",
         "hub_mlflow_outbox_pending > 0",

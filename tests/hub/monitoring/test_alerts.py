@@ -12,8 +12,7 @@ from django.utils import timezone
 
 from hub.models import SystemSample
 from hub.monitoring import health
-from hub.monitoring.alerts import firing
-from hub.monitoring.alerts import rules as alerts
+from hub.monitoring.alerts import firing, table
 from hub.monitoring.health import Part
 from hub.processes import restarts
 from inference.gateway import unlogged
@@ -86,6 +85,7 @@ BAD: list[tuple[str, dict[str, Part], dict[str, int] | None, Callable[[], object
     ("HubJobFailed", {}, ENGINE, lambda: job(status="failed", completed_at=timezone.now())),
     ("HubJobsStuck", {}, ENGINE, lambda: job(created_at=timezone.now() - HOUR_AGO)),
     ("HubTaskFailed", {}, ENGINE, lambda: task("failed")),
+    ("HubBackupOld", {"backup": Part("warning", "No backup yet in x.")}, ENGINE, lambda: None),
     ("HubMLflowLate", {"mlflow": Part("warning", "3 wait.")}, ENGINE, lambda: mlflow(0)),
     ("HubMLflowRejects", {"mlflow": Part("warning", "Rejected.")}, ENGINE, lambda: mlflow(16)),
 ]
@@ -103,7 +103,8 @@ def test_an_alert_stands_alone_and_says_what_to_do(
     spoil()
     if name == "HubAnswersLost":
         monkeypatch.setattr(unlogged, "_lost", 2)
-    [found] = firing.firing(OK | parts, engine)
+    now = firing.Now(OK | parts, engine, SystemSample.objects.first())
+    [found] = firing.firing(now)
     assert found.name == name
     assert found.reason.endswith((".", "free"))
     assert found.fix.endswith(".")
@@ -116,12 +117,12 @@ def test_a_hub_that_is_well_has_none() -> None:
     requests(failed=1, late=1, completed=28)
     task("completed")
     job(created_at=timezone.now() - HOUR_AGO, paused=True)
-    assert firing.firing(OK, ENGINE) == []
+    assert firing.firing(firing.Now(OK, ENGINE, SystemSample.objects.first())) == []
 
 
 @pytest.mark.any_database
 def test_every_alert_is_looked_for_and_documented() -> None:
-    names = {alert.name for alert in alerts.ALERTS}
+    names = {alert.name for alert in table.ALERTS}
     assert firing.CONDITIONS.keys() == names - firing.ELSEWHERE
     assert {bad[0] for bad in BAD} == names - firing.ELSEWHERE
     text = (ROOT / "docs" / "operations.md").read_text()

@@ -174,7 +174,8 @@ def test_one_trace_from_a_request_to_its_last_token(hub: RunningHub, receiver: R
             talk.span_id,
         )
         parts = [span for span in spans if span.parent_id == engine.span_id]
-        assert {"queue", "prefill", "decode"} <= {span.name for span in parts}
+        came = {"queue", "prefill"} | ({"decode"} if number < 2 else set())  # tokens at all
+        assert came <= {span.name for span in parts}
         assert http.began <= talk.began <= engine.began
         assert talk.ended <= http.ended, "the request ends with its stream"
         assert http.attributes["http.request.method"] == "POST"
@@ -185,7 +186,9 @@ def test_one_trace_from_a_request_to_its_last_token(hub: RunningHub, receiver: R
         assert talk.attributes["hub.outcome"] == outcome, number
         assert engine.attributes.get("hub.outcome", "completed") == outcome
         assert {span.version for span in spans} == {overview.version()}
-        assert any(span.attributes.get("db.operation.name") == "INSERT" for span in spans)
+        insert = next(span for span in spans if span.name.startswith("INSERT"))
+        assert insert.attributes["db.operation.name"] == "INSERT"
+        assert insert.attributes["db.query.text"].startswith("INSERT INTO")
     last = receiver.trace(ids[1])
     decode = next(span for span in last if span.name == "decode")
     assert decode.attributes["gen_ai.usage.output_tokens"] > 20
@@ -202,7 +205,9 @@ def is_whole(receiver: Receiver, trace_id: str) -> bool:
     spans = receiver.trace(trace_id)
     known = {span.span_id for span in spans}
     missing = [span for span in spans if span.parent_id not in {*known, "b7ad6b7169203331", ""}]
-    return bool(spans) and not missing and any(span.name.startswith("POST") for span in spans)
+    names = {span.name.partition(" ")[0] for span in spans}
+    # A client that leaves does not wait for its row in the request log.
+    return not missing and {"POST", "chat", "engine", "INSERT"} <= names
 
 
 def test_one_trace_of_a_job_from_its_request_to_its_version(
