@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,7 +13,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
 from registry import traces
-from registry.background import children, work
+from registry.background import work
 from registry.errors import Conflict
 from registry.models import DatasetTask
 
@@ -96,7 +97,7 @@ def test_a_task_belongs_to_the_request_that_started_it(
 
         pid = 2**22
 
-    monkeypatch.setattr(children.subprocess, "Popen", Child)
+    monkeypatch.setattr(subprocess, "Popen", Child)
     task = work.add(DatasetTask(name="one", kind="register"))
     with traces.span("POST /api/datasets"):
         work.launch(task)
