@@ -12,7 +12,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
 from registry import traces
-from registry.background import children, work
+from registry.background import work
 from registry.errors import Conflict
 from registry.models import DatasetTask
 
@@ -96,7 +96,7 @@ def test_a_task_belongs_to_the_request_that_started_it(
 
         pid = 2**22
 
-    monkeypatch.setattr(children.subprocess, "Popen", Child)
+    monkeypatch.setattr("registry.background.children.subprocess.Popen", Child)
     task = work.add(DatasetTask(name="one", kind="register"))
     with traces.span("POST /api/datasets"):
         work.launch(task)
