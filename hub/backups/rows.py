@@ -159,7 +159,7 @@ def _write(model: type[Model], alias: str, rows: Iterable[list[Any]]) -> None:
             return
         marks = ", ".join(["%s"] * len(_fields(model)))
         for part in batched(rows, AT_ONCE):
-            cursor.executemany(f"INSERT INTO {place} VALUES ({marks})", part)  # noqa: S608
+            cursor.executemany(f"INSERT INTO {place} VALUES ({marks})", part)  # noqa: S608  # nosec B608
 
 
 class _Sum:
@@ -227,7 +227,7 @@ def _last_id(alias: str, model: type[Model]) -> int:
             return int(found[0]) if found else 0
         cursor.execute("SELECT pg_get_serial_sequence(%s, %s)", [f'"{table}"', field.column])
         (sequence,) = cursor.fetchone()
-        cursor.execute(f"SELECT last_value, is_called FROM {sequence}")  # noqa: S608
+        cursor.execute(f"SELECT last_value, is_called FROM {sequence}")  # noqa: S608  # nosec B608
         last, is_called = cursor.fetchone()
         return int(last) if is_called else 0
 

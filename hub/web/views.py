@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from django.conf import settings
@@ -174,7 +175,7 @@ def samples(request: HttpRequest) -> JsonResponse:
         "training_memory_bytes",
         "memory_total_bytes",
     )
-    kept = rows[:: -(-len(rows) // MAX_SAMPLES) or 1]
+    kept = _with_gaps(rows[:: -(-len(rows) // MAX_SAMPLES) or 1])
     columns = list(zip(*kept, strict=True)) or [()] * 7
     return JsonResponse(
         {
@@ -187,3 +188,17 @@ def samples(request: HttpRequest) -> JsonResponse:
             "total": columns[6][-1] if columns[6] else None,
         }
     )
+
+
+def _with_gaps(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """A row of nothing where the hub did not run, so that no line is drawn across."""
+    apart = [later[0] - earlier[0] for earlier, later in pairwise(rows)]
+    if not apart:
+        return rows
+    usual = sorted(apart)[len(apart) // 2]
+    found = []
+    for row, gap in zip(rows, [*apart, usual], strict=True):
+        found.append(row)
+        if gap > 4 * usual:
+            found.append((row[0] + usual, *[None] * (len(row) - 1)))
+    return found

@@ -245,7 +245,7 @@ class Chart {
       width: line.faint ? 1 : 2,
       fill: line.fill ? faded(stroke, 0.12) : undefined,
       dash: line.dash,
-      spanGaps: true,
+      spanGaps: !this.kind.time, // over steps that were not measured, not over time without a hub
       points: { show: Boolean(line.points || line.dots), size: 6, fill: stroke },
       value: (_, value) => this.kind.format(value),
     };

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.test import Client
+from django.utils import timezone
 
 from tests.pages.seed import Seeded
 
@@ -156,3 +158,18 @@ def test_samples_are_few_however_many_there_are(client: Client, db: None) -> Non
     )
     times = client.get("/system/samples.json").json()["time"]
     assert MAX_SAMPLES / 2 < len(times) <= MAX_SAMPLES
+
+
+def test_no_line_is_drawn_over_the_time_when_the_hub_did_not_run(client: Client, db: None) -> None:
+    from hub.models import SystemSample
+
+    now = timezone.now()
+    known = {"memory_used_bytes": 1, "memory_total_bytes": 2, "disk_free_bytes": 3}
+    SystemSample.objects.bulk_create(
+        SystemSample(cpu_percent=1, created_at=now - timedelta(seconds=ago), **known)
+        for ago in (620, 610, 600, 20, 10)
+    )
+    columns = client.get("/system/samples.json").json()
+    assert columns["cpu"] == [1, 1, 1, None, 1, 1]
+    assert columns["time"][3] == pytest.approx(columns["time"][2] + 10)
+    assert columns["total"] == 2

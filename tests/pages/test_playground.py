@@ -28,7 +28,7 @@ print("hello")
 ```
 
 | day | hour |
-| --- | --- |
+| --- | --: |
 | Mon | 9 |
 
 <img src=x onerror="window.hurt = 1"><script>window.hurt = 2</script>
@@ -120,6 +120,7 @@ def test_the_walk(page: Page) -> None:
     expect(text.get_by_role("heading", name="Plan")).to_be_visible()
     expect(text.locator("strong")).to_have_text("bold")
     expect(text.locator("table td")).to_have_text(["Mon", "9"])
+    expect(text.locator("td").last).to_have_css("text-align", "right")
     expect(text.locator(".code")).to_contain_text("python")
     assert text.locator("script, img, iframe, [onclick], [onerror]").count() == 0
     links = text.locator("a").evaluate_all("links => links.map((link) => link.href)")

@@ -7,6 +7,14 @@ const reader = markdownit("commonmark", { html: false, breaks: true })
   .enable(["table", "strikethrough"])
   .disable("image"); // it would tell another host who reads this
 
+/** A column's alignment as a class: the pages allow no style attributes. */
+function cell(tokens, index, options, _env, renderer) {
+  const [, align] = /text-align:(\w+)/.exec(tokens[index].attrGet("style")) ?? [];
+  tokens[index].attrs = align ? [["class", `align-${align}`]] : null;
+  return renderer.renderToken(tokens, index, options);
+}
+Object.assign(reader.renderer.rules, { th_open: cell, td_open: cell });
+
 const ALLOWED = {
   ALLOWED_TAGS: [
     ..."p br hr em strong s a code pre blockquote ul ol li".split(" "),
@@ -21,7 +29,8 @@ const ALLOWED = {
 
 DOMPurify.addHook("uponSanitizeAttribute", (element, data) => {
   if (data.attrName !== "class") return;
-  data.keepAttr = element.tagName === "CODE" && /^language-[\w+#.-]+$/.test(data.attrValue);
+  const allowed = { CODE: /^language-[\w+#.-]+$/, TH: /^align-\w+$/, TD: /^align-\w+$/ };
+  data.keepAttr = allowed[element.tagName]?.test(data.attrValue) ?? false;
 });
 
 function render(text) {
