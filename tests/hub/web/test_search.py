@@ -47,7 +47,7 @@ def test_every_hit_leads_somewhere_and_the_newest_come_first(
     client: Client, seeded: Seeded
 ) -> None:
     jobs = found(client, "")["Jobs"]
-    assert jobs == sorted(jobs, reverse=True)
+    assert jobs == sorted(jobs, key=lambda name: -int(name.split()[1]))
     for q in ("", "calendar", "rank"):
         for group in client.get("/find/", {"q": q}).context["groups"]:
             for hit in group.hits:

@@ -165,15 +165,15 @@ def test_the_pages_have_working_buttons(client: Client) -> None:
     version = make_version()
     model = version.model
     page = version.get_absolute_url()
-    assert f'action="{page}archive/"' in client.get(page).content.decode()
+    assert f'action="{page}archive/"' in client.get(f"{page}files/").content.decode()
     for action, status in (("archive", "archived"), ("verify", "archived"), ("restore", "ready")):
         assert client.post(f"{page}{action}/").status_code == 302
         version.refresh_from_db()
         assert version.status == status
     home = model.get_absolute_url()
-    assert f'action="{home}remove/"' in client.get(home).content.decode()
+    assert f'action="{home}remove/"' in client.get(f"{home}storage/").content.decode()
     client.post(f"{home}remove/")
-    assert f'action="{home}restore/"' in client.get(home).content.decode()
+    assert f'action="{home}restore/"' in client.get(f"{home}storage/").content.decode()
     client.post(f"{home}restore/")
     assert resolve("helper").version == version
     client.post(f"{home}remove/", {"force": "wrong"})
