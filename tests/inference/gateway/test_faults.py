@@ -116,6 +116,7 @@ async def test_a_pinned_model_that_kills_the_engine_is_left_out_until_loaded_by_
     for _ in range(2):  # and it stays so
         async with running_engine() as engine:
             await until(lambda: [m["base"] for m in engine.stats()["models"]] == ["other"])
+            await until(lambda: len(engine.stats()["loading"]) == 1)  # the other one's entry goes
             [left] = engine.stats()["loading"]
             assert (left["state"], left["base"]) == ("failed", "deadly")
             assert "load it again" in left["error"]
