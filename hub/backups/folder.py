@@ -64,7 +64,7 @@ def backups(place: Path) -> list[Path]:
 
 
 def made_at(path: Path) -> datetime.datetime:
-    """When the backup was begun, by its name."""
+    """When the backup was started, by its name."""
     match = _NAME.fullmatch(path.name)
     assert match is not None
     return datetime.datetime.strptime(match[1], "%Y%m%dT%H%M%SZ").replace(tzinfo=datetime.UTC)

@@ -22,7 +22,7 @@ LOG = "backup.log"
 
 
 def newest(place: Path) -> datetime.datetime | None:
-    """When the newest backup in `place` was begun. Reads names alone."""
+    """When the newest backup in `place` was started. Reads names alone."""
     found = folder.backups(place)
     return folder.made_at(found[-1]) if found else None
 

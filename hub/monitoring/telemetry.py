@@ -2,7 +2,7 @@
 
 `OTEL_EXPORTER_OTLP_ENDPOINT` (or `…_TRACES_ENDPOINT`) turns them on; every other `OTEL_…` variable
 means what OpenTelemetry's documentation says. Without an endpoint nothing is imported, wrapped or
-sent. The spans themselves are begun with `registry.traces`.
+sent. The spans themselves are started with `registry.traces`.
 """
 
 from __future__ import annotations

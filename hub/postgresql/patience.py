@@ -1,7 +1,7 @@
 """How long the web process waits for PostgreSQL.
 
 libpq waits without end for the answer of a server that is stopped, swapped out or cut off, and a pool
-waits half a minute for a connection to one that is gone. People and probes are told within seconds
+waits half a minute for a connection to one that is gone. People and probes get an answer within seconds
 instead: a statement may still take its time, but only while the server answers somebody.
 """
 

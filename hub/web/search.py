@@ -49,7 +49,7 @@ _ACTIONS = (
 
 @dataclass(frozen=True)
 class Hit:
-    """One thing that was found: a link with its icon's name and what tells it from others."""
+    """One thing that was found: a link with its icon's name and what distinguishes it."""
 
     icon: str
     label: str

@@ -1,4 +1,4 @@
-// A form with a plan beside it: what the plan finds wrong with a field is told and marked at the field,
+// A form with a plan beside it: what the plan finds wrong with a field is shown and marked at the field,
 // too, and a button that is not available leads there.
 
 const form = document.querySelector("#plan")?.closest("form");

@@ -1,4 +1,4 @@
-"""Which base models can be trained here, and which one is best begun with."""
+"""Which base models can be trained here, and which one is best to start with."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from training.models.jobs import TrainingJob
 
 class Setup(Work):
     """A data set, a model and its first job being made of what a person chose on one page. What a
-    step made is kept here, so that a retry goes on after it."""
+    step made is kept here, so that a retry continues after it."""
 
     label = "setup"
     command = ("run_setup",)

@@ -1,7 +1,7 @@
 """From examples to a queued job in one go: data set, base model, model and job, in this order.
 
 The work runs where it is called when it is short, else in a child of the web process. Each step's
-result is kept in the row, so that a retry goes on after it.
+result is kept in the row, so that a retry continues after it.
 """
 
 from __future__ import annotations

@@ -102,7 +102,7 @@ def _problem() -> str | None:
             raise
         log.warning(
             "database_away", reason=str(error)
-        )  # probes and clients are told by pages and APIs
+        )  # pages and APIs report it to probes and clients
         return None
     finally:
         connection.close()

@@ -63,7 +63,7 @@ class Command(BaseCommand):
 
 
 class LogFile:
-    """Writes the lines of all processes into one file, which is put aside at _LOG_BYTES; _LOGS_KEPT older
+    """Writes the lines of all processes into one file, which is renamed at _LOG_BYTES; _LOGS_KEPT older
     ones stay."""
 
     def __init__(self, path: Path) -> None:

@@ -48,7 +48,7 @@ def test_a_backup_is_started_when_one_is_due(place: Path, started: list[Any]) ->
     with folder.alone(place):
         assert not due.tick()  # somebody makes one
     assert due.tick()
-    assert not due.tick()  # one that fails at once is not begun again every few seconds
+    assert not due.tick()  # one that fails at once is not started again every few seconds
     old(place, hours=1)
     assert not schedule.Schedule().tick()
     assert len(started) == 2

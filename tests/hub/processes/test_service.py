@@ -1,4 +1,4 @@
-"""The hub as a service: what systemd and launchd are given, and what they are told."""
+"""The hub as a service: what systemd and launchd are given, and the commands they get."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.any_database
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A user's folder, and a systemctl and launchctl that write down what they are told."""
+    """A user's folder, and a systemctl and launchctl that write down their arguments."""
     programs = tmp_path / "bin"
     programs.mkdir()
     for name in ("systemctl", "launchctl"):

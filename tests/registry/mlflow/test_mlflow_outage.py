@@ -206,7 +206,7 @@ def test_a_model_is_deleted_and_registered_anew_while_mlflow_is_dead(
         assert Client().delete(f"/api/models/{old.model_id}?force={name}").status_code == 200
         outbox.flush()
         assert outbox.waiting().get().operation == "retire"
-        # Registered before MLflow is told: the model gets the old experiment, and only that.
+        # Registered before MLflow knows: the model gets the old experiment, and only that.
         assert register(Client(), name).status_code == 201
     finally:
         server.start()

@@ -85,7 +85,7 @@ def start_file(request: HtmxRequest, key: str) -> HttpResponse:
     typed = {name: sent[name] for name in guide.FIELDS if name in sent}
     chosen = {**saved.chosen, **typed, "columns": columns}
     if request.method == "POST":
-        with suppress(NotFound):  # another request takes it; whoever trains is told
+        with suppress(NotFound):  # another request takes it; whoever trains sees it
             uploads.remember(saved, chosen)
     context = {
         "upload": saved,
