@@ -74,6 +74,23 @@ class Progress:
         return self.unsaved and (due or self.is_over(config))
 
 
+def measured(examples: int, config: TrainingConfig) -> range | list[int]:
+    """Which of a split's `examples` its loss is measured on: at most `eval_examples`, at even
+    distances."""
+    most = config.eval_examples or examples
+    if most >= examples:
+        return range(examples)
+    return [number * examples // most for number in range(most)]
+
+
+def measured_in_words(split: str, examples: int, config: TrainingConfig) -> list[str]:
+    """A sentence when that is not all of them."""
+    count = len(measured(examples, config))
+    if count == examples:
+        return []
+    return [f"The loss of {split} is measured on {count:,} of its {examples:,} examples."]
+
+
 def examples_per_step(config: TrainingConfig) -> int:
     return config.batch_size * config.grad_accumulation_steps
 

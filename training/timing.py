@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from backends.base import TrainingConfig
-from backends.schedule import examples_per_step
+from backends.schedule import examples_per_step, measured
 from registry.models import BaseModel, Dataset
 from training.config import rules
 from training.models import TrainingJob
@@ -61,11 +61,16 @@ class Stopwatch:
         wider = examples_per_step(config) / examples_per_step(was)
         factors = {
             "step": wider * longer,
-            "validation": longer * _ratio(self._dataset, job.dataset, "valid"),
-            "test": longer * _ratio(self._dataset, job.dataset, "test"),
+            "validation": longer * self._more(job, config, "valid"),
+            "test": longer * self._more(job, config, "test"),
             "scoring": _scored(self._dataset, config) / (_scored(job.dataset, was) or 1),
         }
         return {part: seconds * factors.get(part, 1.0) for part, seconds in known.items()}
+
+    def _more(self, job: TrainingJob, config: TrainingConfig, split: str) -> float:
+        """How many more examples of a split the loss is measured on."""
+        before = _measured(job.dataset, job.training_config, split)
+        return _measured(self._dataset, config, split) / (before or 1)
 
 
 def forecast(base: BaseModel, dataset: Dataset, configs: Sequence[TrainingConfig]) -> str:
@@ -96,8 +101,8 @@ def _length(dataset: Dataset, config: TrainingConfig) -> float:
     return max(1.0, min(characters, 4.0 * config.max_seq_length))
 
 
-def _ratio(one: Dataset, other: Dataset, split: str) -> float:
-    return float(one.splits.get(split, 0)) / float(other.splits.get(split, 0) or 1)
+def _measured(dataset: Dataset, config: TrainingConfig, split: str) -> int:
+    return len(measured(int(dataset.splits.get(split, 0)), config))
 
 
 def _scored(dataset: Dataset, config: TrainingConfig) -> int:

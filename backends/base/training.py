@@ -154,6 +154,14 @@ class TrainingConfig(BaseModel):
     warmup: Annotated[int, Field(ge=0, description="Steps of linear warm-up")] = 5
     grad_clip: Annotated[float, Field(ge=0, description="Global norm limit; 0 is off")] = 1.0
     steps_per_eval: Annotated[int, Field(ge=1, description="Steps between validations")] = 50
+    eval_examples: Annotated[
+        int,
+        Field(
+            ge=0,
+            description="Most examples of the validation split, and of the test split, that a loss is "
+            "measured on, taken at even distances; 0 is all of them, as before this setting",
+        ),
+    ] = 500
     patience: Annotated[
         int,
         Field(ge=0, description="Validations without a better loss until it stops; 0 never stops"),
@@ -227,13 +235,15 @@ def in_new_words(config: Mapping[str, Any]) -> dict[str, Any]:
 def as_recorded(config: Mapping[str, Any]) -> dict[str, Any]:
     """A configuration that a job or version recorded, with what it meant then: before there were these
     settings, the last answer was learned, typed special tokens were control tokens, thoughts were no
-    matter of their own, tools were left to the template, and 16-bit weights were trained as they are."""
+    matter of their own, tools were left to the template, 16-bit weights were trained as they are, and
+    losses were measured on all examples of a split."""
     then = {
         "learn": "last_answer",
         "special_tokens": "control",
         "thoughts": "as_written",
         "tools": "as_written",
         "arithmetic": "earlier",
+        "eval_examples": 0,
     }
     return {**then, **in_new_words(config)}
 

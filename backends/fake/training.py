@@ -37,7 +37,14 @@ from backends.checkpoints import Checkpoint
 from backends.examples import explained
 from backends.fake import files
 from backends.fake.examples import Line, read_split
-from backends.schedule import Progress, examples_per_step, learning_rate, resolved
+from backends.schedule import (
+    Progress,
+    examples_per_step,
+    learning_rate,
+    measured,
+    measured_in_words,
+    resolved,
+)
 
 type Split = Literal["valid", "test"]
 type Weights = dict[str, files.Tensor]
@@ -108,6 +115,8 @@ class _Training:
                 continue
             split = read_split(path, self.run.config)
             self.splits[name] = split.examples
+            if name != "train":
+                self.notes += measured_in_words(name, len(split.examples), self.run.config)
             self.metrics[f"{name}_truncated"] = split.truncated
             self.metrics[f"{name}_dropped"] = split.dropped
             self.notes += explained(name, split.notes)
@@ -164,7 +173,7 @@ class _Training:
 
     def _measure(self, split: Split, prefix: str = "") -> Generator[TrainingEvent, None, float]:
         """The loss over `split`, in batches; all figures go into the metrics."""
-        batches = -(-len(self.splits[split]) // _BATCH)
+        batches = -(-len(measured(len(self.splits[split]), self.config)) // _BATCH)
         for done in range(1, batches):
             if self.step_seconds:
                 time.sleep(self.step_seconds)

@@ -134,7 +134,7 @@ class Demo:
         before = self._timed("base_answers", lambda: self._answers(f"base:{base.name}", held_out))
         held_out = held_out[: before.scored.total]
         iters = self._fit_iters(before.streamed, time.monotonic() - started)
-        job = self._timed("training", lambda: self._train(model, dataset.pk, iters))
+        job = self._timed("training", lambda: self._train(model, dataset.pk, iters, len(held_out)))
         self._promote(job)
         after = self._timed("tuned_answers", lambda: self._answers(f"{MODEL}@production", held_out))
         self._measure(job, before, after)
@@ -220,10 +220,14 @@ class Demo:
         self._say(f"{name}: {report.exact_matches} of {report.total} exact matches")
         return report
 
-    def _train(self, model: dict[str, Any], dataset_id: int, iters: int) -> dict[str, Any]:
+    def _train(
+        self, model: dict[str, Any], dataset_id: int, iters: int, examples: int
+    ) -> dict[str, Any]:
+        """The finished job. Its losses are measured on as many `examples` as are answered."""
         # The demo scores over HTTP itself, which also measures speed.
         config = json.loads(CONFIG.read_text())
-        config |= {"iters": iters, "steps_per_eval": iters, "scoring": {"scorer": "none"}}
+        config |= {"iters": iters, "steps_per_eval": iters, "eval_examples": examples}
+        config |= {"scoring": {"scorer": "none"}}
         body = {"model_id": model["id"], "dataset_id": dataset_id, "config": config}
         queued = self.api.post("/api/training/jobs", body)
         self.figures.job = queued["id"]

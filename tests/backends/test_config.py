@@ -51,6 +51,8 @@ def test_a_recorded_configuration_means_what_it_meant(recorded: dict[str, Any], 
     assert TrainingConfig.recorded({"tools": "in_words"}).tools == "in_words"
     assert TrainingConfig.recorded(recorded).arithmetic == "earlier"
     assert TrainingConfig.recorded({"arithmetic": "masters"}).arithmetic == "masters"
+    assert TrainingConfig.recorded(recorded).eval_examples == 0
+    assert TrainingConfig.recorded({"eval_examples": 8}).eval_examples == 8
 
 
 def test_kto_needs_a_batch_to_compare() -> None:

@@ -217,6 +217,22 @@ def test_a_long_evaluation_reports_its_progress(trainer: Trainer, chats: Path) -
     assert reported == [(n, "valid", done, total) for n in (0, 4, 8) for done in range(1, total)]
 
 
+def test_a_loss_is_measured_on_as_many_examples_as_are_wanted(
+    trainer: Trainer, chats: Path
+) -> None:
+    write_split(chats, "valid", [{"messages": chat(f"valid {n}")} for n in range(40)])
+    write_split(chats, "test", [{"messages": chat(f"test {n}")} for n in range(10)])
+    started, *happened = trainer.events(trainer.make_run(chats, iters=4, eval_examples=20))
+    assert isinstance(started, Started)
+    assert started.notes == ("The loss of valid is measured on 20 of its 40 examples.",)
+    reported = {(e.split, e.total) for e in of(Evaluating, happened)}
+    assert reported == {("valid", 2)}  # batches of 16, and one batch is not worth a report
+    # Every second one, from the first to the last but one.
+    write_split(chats, "valid", [{"messages": chat(f"valid {n}")} for n in range(0, 40, 2)])
+    *_, same = trainer.events(trainer.make_run(chats, "same", iters=4, eval_examples=0))
+    assert happened[-1] == same
+
+
 def test_samples_are_taken_at_every_validation(trainer: Trainer, chats: Path) -> None:
     happened = trainer.events(trainer.make_run(chats, samples=2, sample_tokens=3, iters=4))
     samples = of(Sampled, happened)

@@ -110,6 +110,10 @@ def test_a_run_measures_its_parts_and_the_next_one_is_foreseen_by_them() -> None
     found = watch(longer)
     assert found is not None
     assert found.total(longer, 100) == pytest.approx(4 + 3 + 1 + 10 + 100 * 2 * 2.0 + 10 * 5)
+    fewer = longer.model_copy(update={"eval_examples": 2})  # of 4 in valid and in test
+    found = watch(fewer)
+    assert found is not None
+    assert found.total(fewer, 100) == pytest.approx(4 + 1.5 + 1 + 10 + 100 * 2 * 2.0 + 10 * 2.5)
 
     make_job(model)  # which knows all this from its first step on
     second = claim()

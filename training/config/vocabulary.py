@@ -205,6 +205,12 @@ GROUPS = (
         (
             Setting("steps_per_eval", "Validate every", "Steps between two validations."),
             Setting(
+                "eval_examples",
+                "Validate on",
+                "The most examples of the validation and of the test split, spread over it; 0 takes "
+                "all.",
+            ),
+            Setting(
                 "patience",
                 "Patience",
                 "Stop after this many validations without a better loss; 0 never stops early.",

@@ -49,7 +49,7 @@ NO_PART = frozenset(
         *("iters", "epochs", "batch_size", "grad_accumulation_steps", "packing", "max_seq_length"),
         *("grad_checkpoint", "learning_rate", "optimizer", "weight_decay", "schedule", "warmup"),
         "arithmetic",
-        *("grad_clip", "steps_per_eval", "patience", "restore_best", "save_every"),
+        *("grad_clip", "steps_per_eval", "eval_examples", "patience", "restore_best", "save_every"),
         *("keep_checkpoints", "samples", "sample_tokens", "scoring"),
     }
 )

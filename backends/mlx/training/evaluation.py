@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import Any
 
 import mlx.core as mx
+import numpy as np
 
 from backends.mlx.data import batching
 from backends.mlx.data.columns import Items
@@ -25,11 +26,14 @@ class Evaluation:
         lanes: Lanes,
         items: Items[Any],
         most_tokens: int = batching.EVAL_TOKENS,
+        measured: Sequence[int] | None = None,
     ) -> None:
-        """A batch has at most `most_tokens`, those of a training batch: its memory is allocated."""
+        """A batch has at most `most_tokens`, those of a training batch: its memory is allocated.
+        `measured` are the numbers of the items that count; without it, all do."""
         self._objective, self._lanes, self._items = objective, lanes, items
-        groups = batching.sequential(items.lengths, most_tokens)
-        self._groups = [array("I", group) for group in groups]
+        counted = np.arange(len(items)) if measured is None else np.asarray(measured, np.int64)
+        groups = batching.sequential(items.lengths[counted], most_tokens)
+        self._groups = [array("I", counted[group].tolist()) for group in groups]
         self._references: dict[int, list[Arrays]] = {}
 
     def measure(self, model: Any) -> dict[str, float]:

@@ -44,7 +44,7 @@ from backends.mlx.training.loss import Lanes
 from backends.mlx.training.masters import Trained
 from backends.mlx.training.objectives import objective_of
 from backends.mlx.training.remat import keep_little
-from backends.schedule import Progress, learning_rate, resolved
+from backends.schedule import Progress, learning_rate, measured, measured_in_words, resolved
 
 type Split = Literal["valid", "test"]
 _SHORT = {"valid": "val", "test": "test"}
@@ -151,9 +151,11 @@ class _Training:
                 longest = int(split.examples.lengths.max())
             else:
                 most = self.lanes.at_most(config.batch_size * longest, longest)
+                count = len(split.examples)
                 self.evaluations[name] = Evaluation(
-                    self.objective, self.lanes, split.examples, most
+                    self.objective, self.lanes, split.examples, most, measured(count, config)
                 )
+                self.notes += measured_in_words(name, count, config)
         self.questions = samples.read_questions(data / "valid.jsonl", self.tokenizer, config)
         self.config: TrainingConfig = resolved(config, len(self.examples))
 
