@@ -40,7 +40,7 @@ from backends.base import (
 from backends.base.failures import readable_errors
 from backends.mlx.chat import chat_tokens, text_tokens, thought_marks
 from backends.mlx.data.examples import whole_answer
-from backends.mlx.device import device_kind, keep_wired
+from backends.mlx.device import device_kind, free_memory, keep_wired
 from backends.mlx.embedding.vectors import causal, embed
 from backends.mlx.files.config import find_context_length
 from backends.mlx.files.identity import identity
@@ -98,6 +98,7 @@ def load_model(
             base.name, model, tokenizer, find_context_length(config), options, prefixes, config
         )
         loaded.warm_up()
+    free_memory()  # what reading files and the tokenizer left: 60 MB for the bundled model
     return loaded
 
 
