@@ -8,7 +8,8 @@ from django import template
 from django.template.defaultfilters import register as built_in
 from django.template.loader import get_template
 
-from hub.templatetags.display import NOT_YET, register as display
+from hub.templatetags.display import NOT_YET
+from hub.templatetags.display import register as display
 from registry.web.lists import Action, Column, Filter, Shown
 
 register = template.Library()
@@ -32,7 +33,7 @@ def part(context: template.Context, name: str) -> Any:
 
 
 def _partial(context: template.Context, name: str) -> Any:
-    known = context.render_context.setdefault("partials of a list", {})
+    known: dict[str, Any] = context["list"].partials
     if name not in known:
         loaded: Any = get_template(f"{context['cells']}#{name}")
         known[name] = loaded.template
@@ -62,3 +63,9 @@ def called(one: Filter, value: str) -> str:
 def key_of(row: Any, shown: Shown[Any]) -> str:
     """By what a form names the row."""
     return str(getattr(row, shown.listing.key))
+
+
+@register.filter
+def named(row: Any, shown: Shown[Any]) -> str:
+    """What the row is called."""
+    return shown.listing.heading(row)

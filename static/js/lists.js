@@ -33,7 +33,8 @@ document.addEventListener("keydown", (event) => {
 });
 
 /* ----------------------------------------------------------------- summary */
-let opened = null; // its row's id
+const asked = new URLSearchParams(location.search).get("open");
+let opened = asked && `row-${asked}`; // its row's id
 
 function showOpened() {
   for (const row of rows()) row.classList.toggle("opened", row.id === opened);
@@ -67,13 +68,14 @@ list?.addEventListener("click", (event) => {
 
 /* --------------------------------------------------------------- selection */
 function count() {
-  const picked = list?.querySelectorAll("[name=pick]:checked").length ?? 0;
+  const picked = document.querySelectorAll("[name=pick]:checked").length;
   const said = $("[data-picked]");
   if (said) said.textContent = `${picked} selected`;
 }
-list?.addEventListener("change", count);
+document.addEventListener("change", count);
 list?.addEventListener("reset", () => setTimeout(count));
 count();
+showOpened();
 
 document.addEventListener("click", (event) => {
   const dialog = event.target.closest("[data-close-dialog]")?.closest("dialog");
@@ -155,8 +157,8 @@ list?.addEventListener("htmx:configRequest", (event) => {
   if (boxes.every((box) => box.checked === (box.dataset.own === "yes"))) given.delete("columns");
 });
 
-list?.addEventListener("htmx:afterSwap", (event) => {
-  const { target } = event.detail;
+document.addEventListener("htmx:afterSwap", ({ target }) => {
+  if (!list) return;
   if (target.id === "ask") target.showModal();
   else if (target.id === "drawer") $("h2", target)?.focus({ preventScroll: true });
   showOpened();

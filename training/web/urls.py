@@ -12,6 +12,7 @@ urlpatterns = [
     path("start/setup/<int:pk>/retry/", start.setup_retry, name="setup_retry"),
     path("training/", jobs.jobs, name="jobs"),
     path("training/line/", jobs.line, name="job_line"),
+    path("training/selected/<slug:action>/", jobs.selected, name="jobs_selected"),
     path("training/new/", form.job_new, name="job_new"),
     path("training/new/plan/", form.plan, name="job_plan"),
     path("training/sweeps/", sweeps.sweep_list, name="sweeps"),

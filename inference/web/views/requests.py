@@ -33,28 +33,27 @@ def _keys() -> list[tuple[int, ApiToken]]:
 
 
 def _version(pk: str) -> str:
-    number = whole(pk)
-    found = ModelVersion.objects.select_related("model").filter(pk=number).first()
-    return str(found) if number is not None and found else pk
+    found = ModelVersion.objects.select_related("model").filter(pk=whole(pk) or 0).first()
+    return str(found or pk)
 
 
 REQUESTS = Listing[InferenceRequest](
     noun="request",
     columns=(
-        Column("when", "When", kind="fit", phone="title", order=Order(("-created_at", "-pk"))),
+        Column("when", "When", kind="fit", order=Order(("-created_at", "-pk"))),
         Column("requested_model", "Requested model", kind="wrap", phone="line"),
         Column("answerer", "Answered by", kind="wrap", room=True),
-        Column("api", "API", kind="wrap", room=True),
+        Column("api", "API", room=True),
         Column("status", "Status", phone="end"),
         Column("tokens", "Tokens", kind="n", room=True),
-        Column("queue_ms", "Queued", "ms", kind="n", room=True),
+        Column("queue_ms", "Queued", "ms", kind="n", room=True, shown=False),
         Column(
             "first_token_ms",
             "First token",
             kind="n",
             order=Order(("-first_token_ms", "-pk"), needs="first_token_ms"),
         ),
-        Column("tokens_per_second", "Tokens/s", "rate", kind="n", phone="line rate", room=True),
+        Column("tokens_per_second", "Tokens/s", "rate", kind="n", phone="line p-rate", room=True),
         Column(
             "total_ms",
             "Total",
@@ -67,15 +66,14 @@ REQUESTS = Listing[InferenceRequest](
     sort="when",
     filters=(
         Filter("q", "Search", "search", "Search requested models"),
-        Filter(
-            "status", "Status", hint="All statuses", options=InferenceRequest.Status.choices
-        ),
+        Filter("status", "Status", hint="All statuses", options=InferenceRequest.Status.choices),
         Filter("api", "API", hint="All APIs", options=InferenceRequest.Api.choices),
         Filter("key", "Key", hint="All keys", options=_keys),
         SPAN,
         Filter("version", "Version", "hidden", words=_version),
     ),
     summary=True,
+    heading=lambda row: f"Request to {row.requested_model}",
     defer=("prompt", "completion", "thoughts", "tools", "tool_calls", "params"),
     above=True,
 )

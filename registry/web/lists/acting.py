@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.contrib import messages
 from django.db.models import Model, QuerySet
@@ -18,6 +18,9 @@ from django.utils.http import url_has_allowed_host_and_scheme
 
 from registry.errors import HubError
 from registry.web.htmx import HtmxRequest, is_part
+
+if TYPE_CHECKING:
+    from registry.web.lists.listing import Listing
 
 MOST = 100
 
@@ -49,21 +52,15 @@ class Action[T: Model]:
 
 
 def act[T: Model](
-    request: HtmxRequest,
-    actions: Sequence[Action[T]],
-    name: str,
-    found: QuerySet[T],
-    back: str,
-    noun: tuple[str, str],
-    key: str = "pk",
+    request: HtmxRequest, listing: Listing[T], name: str, found: QuerySet[T], back: str
 ) -> HttpResponse:
-    """Do the action of that name with the rows of `found` that the form names in `pick`, by their
-    attribute `key`; `noun` is what one and several are called. `back` is the address of the list,
-    for a form that doesn't say where it comes from.
+    """Do the list's action of that name with the rows of `found` that the form names in `pick`.
+    `back` is the address of the list, for a form that doesn't say where it comes from.
 
     Raises Http404 for an action that the list doesn't have.
     """
-    action = next((one for one in actions if one.name == name), None)
+    key, noun = listing.key, (listing.noun, listing.nouns)
+    action = next((one for one in listing.actions if one.name == name), None)
     if action is None:
         raise Http404(f"There is nothing called {name} to do here.")
     back = _back(request, back)
@@ -75,15 +72,18 @@ def act[T: Model](
     if action.go is not None:
         return _leave(request, action.go(rows))
     if "confirmed" not in request.POST:
+        asked = [(listing.heading(row), getattr(row, key), action.refuses(row)) for row in rows]
+        possible = sum(not refused for _, _, refused in asked)
         context = {
             "action": action,
-            "count": _counted(len(rows), noun),
-            "rows": [(row, str(getattr(row, key)), action.refuses(row)) for row in rows],
+            "possible": possible,
+            "count": _counted(possible or len(rows), noun),
+            "rows": asked,
             "back": back,
         }
         template = "_confirm.html#ask" if is_part(request) else "_confirm.html"
         return render(request, template, context)
-    _do(request, action, rows, len(picks) - len(rows), noun)
+    _do(request, listing, action, rows, len(picks) - len(rows))
     return redirect(back)
 
 
@@ -94,12 +94,12 @@ def _picked[T: Model](found: QuerySet[T], picks: Sequence[str], key: str) -> lis
 
 
 def _do[T: Model](
-    request: HtmxRequest, action: Action[T], rows: list[T], gone: int, noun: tuple[str, str]
+    request: HtmxRequest, listing: Listing[T], action: Action[T], rows: list[T], gone: int
 ) -> None:
     assert action.do is not None
-    done, refused = 0, []
+    noun, done, refused = (listing.noun, listing.nouns), 0, []
     for row in rows:
-        name = str(row)
+        name = listing.heading(row)
         try:
             action.do(row)
         except HubError as error:

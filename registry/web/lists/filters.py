@@ -67,9 +67,7 @@ def bounds(query: Mapping[str, str]) -> Bounds:
     if query.get("span") == "any":
         return Bounds()
     last = _day(query.get("until", ""))
-    return Bounds(
-        _day(query.get("since", "")), last and last + datetime.timedelta(days=1)
-    )
+    return Bounds(_day(query.get("since", "")), last and last + datetime.timedelta(days=1))
 
 
 def _day(text: str) -> datetime.datetime | None:

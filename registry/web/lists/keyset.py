@@ -26,7 +26,11 @@ class Order:
     def terms(self, backwards: bool = False) -> list[OrderBy]:
         """As expressions; `backwards` the other way round."""
         terms = [_term(one) for one in self.by]
-        return [OrderBy(t.expression, descending=not t.descending) for t in terms] if backwards else terms
+        return (
+            [OrderBy(t.expression, descending=not t.descending) for t in terms]
+            if backwards
+            else terms
+        )
 
 
 def _term(one: str | OrderBy) -> OrderBy:
@@ -81,7 +85,7 @@ def page_of[T: Model](
 def _key(found: QuerySet[Any], terms: Sequence[OrderBy], pk: int) -> tuple[Any, ...] | None:
     """What the row of that id is ordered by; None when it is gone. The row may have left the
     filters since, unless only they know what it is ordered by."""
-    names = {t.expression.name for t in terms if isinstance(t.expression, F)}
+    names = {getattr(term.expression, "name", "") for term in terms}
     computed = names & set(found.query.annotations)
     rows = found if computed else found.model._base_manager.using(found.db).all()
     values = {f"_by{n}": term.expression for n, term in enumerate(terms)}
@@ -92,10 +96,11 @@ def _key(found: QuerySet[Any], terms: Sequence[OrderBy], pk: int) -> tuple[Any, 
 def _behind(found: QuerySet[Any], terms: Sequence[OrderBy], key: Sequence[Any]) -> QuerySet[Any]:
     """The rows that come after that key. The first column alone bounds them as well, which is what
     a database seeks in an index."""
-    behind, same = Q(), {}
+    behind, same = Q(), dict[str, Any]()
     for n, (term, value) in enumerate(zip(terms, key, strict=True)):
         behind |= Q(**same, **{f"_by{n}__{'lt' if term.descending else 'gt'}": value})
         same[f"_by{n}"] = value
     bound = Q(**{f"_by0__{'lte' if terms[0].descending else 'gte'}": key[0]})
     values = {f"_by{n}": term.expression for n, term in enumerate(terms)}
-    return found.alias(**values).filter(bound & behind)
+    rest: QuerySet[Any] = found.alias(**values).filter(bound & behind)
+    return rest

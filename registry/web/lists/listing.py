@@ -36,8 +36,8 @@ class Column:
     kind: str = ""
     """Classes of its cells: `n` for figures, `fit`, `wrap`."""
     phone: str = ""
-    """On a phone a row has two lines: the `title` and what stands at its `end`, and below them each
-    `line`. Other columns are not there."""
+    """On a phone a row has two lines: its title and what stands at the `end` of that line, and below
+    each `line`. Other columns are not there."""
     order: Order | None = None
     sort: str = ""
     """What its order is called in the address, where that is not its name."""
@@ -66,6 +66,8 @@ class Listing[T: Model]:
     """Whether the page's template has a partial `summary` of one row."""
     above: bool = False
     """Whether the page's template has a partial `above`, shown over the rows."""
+    heading: Callable[[T], str] = str
+    """The title of a row's summary."""
     key: str = "pk"
     """The attribute of a row by which a form names it."""
     size: int = 25
@@ -77,9 +79,7 @@ class Listing[T: Model]:
     def nouns(self) -> str:
         return self.plural or f"{self.noun}s"
 
-    def asked(
-        self, request: HtmxRequest, at: str = "", args: Sequence[Any] = ()
-    ) -> Shown[T]:
+    def asked(self, request: HtmxRequest, at: str = "", args: Sequence[Any] = ()) -> Shown[T]:
         """What the request asks of this list. `at` is the page's address where that isn't the
         request's, `args` what the address of its actions needs besides the action."""
         return Shown(self, request, at or request.path, tuple(args))
@@ -109,6 +109,8 @@ class Shown[T: Model]:
     args: tuple[Any, ...] = ()
     found: Page[T] = field(default_factory=lambda: Page([]))
     row: T | None = None
+    partials: dict[str, Any] = field(default_factory=dict)
+    """Of the page's template, loaded once."""
 
     # ------------------------------------------------------------------ what is asked
 
@@ -179,6 +181,10 @@ class Shown[T: Model]:
                 backwards,
             )
         return self
+
+    @property
+    def heading(self) -> str:
+        return self.listing.heading(self.row) if self.row is not None else ""
 
     @property
     def rows(self) -> list[T]:

@@ -16,7 +16,7 @@ ENTRIES = Listing[AuditEntry](
     noun="entry",
     plural="entries",
     columns=(
-        Column("when", "When", kind="fit", phone="title", order=Order(("-created_at", "-pk"))),
+        Column("when", "When", kind="fit", order=Order(("-created_at", "-pk"))),
         Column("label", "Action", "known", phone="end"),
         Column("subject", "What", "known", kind="wrap strong", phone="line"),
         Column("detail", "Details", "known", kind="wrap", room=True),
