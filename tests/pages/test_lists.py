@@ -4,6 +4,7 @@ and what is done with the rows that are selected."""
 from __future__ import annotations
 
 import datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,18 @@ from django.test import Client
 from django.utils import timezone
 
 from inference.models import InferenceRequest
-from tests.pages.seed import Seeded, make_request, new_request
+from registry.datasets.snapshots import register_dataset
+from registry.models import Dataset, ModelVersion
+from registry.storage import paths
+from tests.pages.seed import (
+    Seeded,
+    make_dataset,
+    make_model,
+    make_request,
+    make_version,
+    new_request,
+    write_examples,
+)
 from tests.pages.test_pages import text
 from training.models import TrainingJob
 
@@ -213,3 +225,81 @@ def test_the_menu_of_a_row_has_what_can_be_done_with_it(client: Client, seeded: 
     assert 'formaction="/training/selected/retry/"' in body.partition('id="rows"')[2]
     row = client.get("/training/?status=completed").content.decode().partition("<tbody>")[2]
     assert "/selected/retry/" not in row.partition("</tbody>")[0]
+
+
+def test_versions_are_sorted_by_their_figures_where_they_are_few(
+    client: Client, seeded: Seeded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_version(seeded.model, "0.4.0", seeded.dataset, metrics={"val_loss": 0.5})
+    make_version(seeded.model, "0.5.0", seeded.dataset, metrics={"val_loss": 0.001})
+    url = seeded.model.get_absolute_url()
+
+    def numbers(asked: str) -> list[str]:
+        page = client.get(f"{url}?{asked}", headers={**HTMX, "HX-Target": "rows"})
+        return [version.version for version in page.context["rows"]]
+
+    assert numbers("")[:2] == ["0.5.0", "0.4.0"]
+    best = numbers("sort=val_loss")
+    assert (best[0], best[-1]) == ("0.5.0", "0.4.0")
+    assert numbers("sort=-val_loss") == best[::-1]
+    first = ModelVersion.objects.get(version="0.5.0")
+    assert numbers(f"sort=val_loss&before={first.pk}") == best[1:]
+    assert numbers("sort=created")[0] == "0.5.0"
+    assert numbers("status=failed") == ["0.2.1"]
+    monkeypatch.setattr("registry.web.views.models.SORTED_BY_FIGURES", 1)
+    assert numbers("sort=val_loss") == numbers("")
+
+
+def test_selected_versions_are_compared_and_archived(client: Client, seeded: Seeded) -> None:
+    url = seeded.model.get_absolute_url()
+    picked = {"pick": ["0.1.0", "0.2.0"]}
+    led = client.post(f"{url}selected/compare/", picked)
+    assert led.headers["Location"] == f"{url}?compare=0.1.0&compare=0.2.0#compare"
+    client.post(f"{url}selected/archive/", {**picked, "confirmed": "yes"})
+    assert ModelVersion.objects.get(version="0.1.0").status == "archived"
+    said = text(client.get(url))
+    assert "1 version archived." in said
+    assert "calendar@0.2.0 has the alias production" in said
+    client.post(f"{url}selected/restore/", {**picked, "confirmed": "yes"})
+    assert ModelVersion.objects.get(version="0.1.0").status == "ready"
+    other = make_model(seeded.base, "other")
+    client.post(f"{other.get_absolute_url()}selected/archive/", {**picked, "confirmed": "yes"})
+    assert ModelVersion.objects.get(version="0.1.0").status == "ready", "of another model"
+
+
+def test_selected_models_are_archived_and_restored(client: Client, seeded: Seeded) -> None:
+    empty = make_model(seeded.base, "empty")
+    seeded.model.jobs.filter(status__in=["queued", "running"]).update(
+        status="cancelled", lease=None
+    )
+    pick = {"pick": [empty.pk, seeded.model.pk], "confirmed": "yes"}
+    client.post("/models/selected/archive/", pick)
+    seeded.model.refresh_from_db()
+    assert seeded.model.archived_at
+    said = text(client.get("/models/"))
+    assert "1 model archived." in said
+    assert "empty has no versions to archive." in said
+    client.post("/models/selected/restore/", pick)
+    seeded.model.refresh_from_db()
+    assert seeded.model.archived_at is None
+
+
+def test_data_sets_are_deleted_with_their_files_unless_they_are_used(
+    client: Client, seeded: Seeded, tmp_path: Path
+) -> None:
+    unused = make_dataset(tmp_path, "unused")
+    again = register_dataset("unused", write_examples(tmp_path / "again", train=30))
+    assert again.previous == unused
+    pick = {"pick": [again.pk, seeded.dataset.pk], "confirmed": "yes"}
+    client.post("/datasets/selected/delete/", pick)
+    assert list(Dataset.objects.filter(name="unused")) == []
+    assert not (paths.root() / again.path).exists()
+    assert (paths.root() / seeded.dataset.path).exists()
+    said = text(client.get("/datasets/"))
+    assert "1 data set deleted." in said
+    assert "calendar-requests is used by calendar@" in said
+    assert "Data set deleted" in text(client.get("/system/audit/"))
+    assert client.delete(f"/api/datasets/{seeded.dataset.pk}").status_code == 409
+    other = register_dataset("other", write_examples(tmp_path / "other", train=33))
+    assert client.delete(f"/api/datasets/{other.pk}").status_code == 204
+    assert client.get(f"/api/datasets/{other.pk}").status_code == 404

@@ -41,7 +41,8 @@ class Action[T: Model]:
     effect: str = ""
     """What happens, for the question before it: one sentence."""
     do: Callable[[T], object] | None = None
-    """Does it with one row; raises HubError."""
+    """Does it with one row; raises HubError. A text that it returns says what could not be done
+    with a part of it."""
     go: Callable[[Sequence[T]], str] | None = None
     """Or: the address that shows the rows together. Nothing is changed, so nothing is asked."""
     refuses: Callable[[T], str] = _nothing
@@ -97,21 +98,24 @@ def _do[T: Model](
     request: HtmxRequest, listing: Listing[T], action: Action[T], rows: list[T], gone: int
 ) -> None:
     assert action.do is not None
-    noun, done, refused = (listing.noun, listing.nouns), 0, []
+    noun, done, refused, partly = (listing.noun, listing.nouns), 0, [], []
     for row in rows:
         name = listing.heading(row)
         try:
-            action.do(row)
+            told = action.do(row)
         except HubError as error:
             said = str(error)
             refused.append(said if name.lower() in said.lower() else f"{name}: {said}")
         else:
             done += 1
+            partly += [told] if isinstance(told, str) and told else []
     if done:
         messages.success(request, f"{_counted(done, noun)} {action.done}.")
     if refused:
         count = _counted(len(refused), noun)
         messages.error(request, f"{count} not {action.done}. {' '.join(refused)}")
+    for told in partly:
+        messages.error(request, told)
     if gone > 0:
         messages.warning(request, f"{_counted(gone, noun)} gone meanwhile.")
 

@@ -41,14 +41,16 @@ def _term(one: str | OrderBy) -> OrderBy:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a page lies: behind the row `before` (an id), or in front of the row `after`."""
+    """Where a page lies: behind the row `before` (an id), or in front of the row `after`. `page` is
+    a number as older links have it, which costs more the further it is."""
 
     before: int | None = None
     after: int | None = None
+    page: int = 1
 
     @property
     def is_first(self) -> bool:
-        return self.before is None and self.after is None
+        return self.before is None and self.after is None and self.page == 1
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def page_of[T: Model](
     """The page at that place: first its ids, then all that is shown of those rows alone. From the
     beginning where the row that the place names is gone."""
     if order.needs:
-        found = found.exclude(**{order.needs: None})
+        found = found.filter(**{f"{order.needs}__isnull": False})
     up = place.before is None and place.after is not None
     terms = order.terms(backwards)
     cursor = place.after if up else place.before
@@ -75,11 +77,14 @@ def page_of[T: Model](
         up, cursor = False, None
     walked = order.terms(not backwards) if up else terms
     rest = _behind(found, walked, key) if key is not None else found
-    ids = list(rest.order_by(*walked).values_list("pk", flat=True)[: size + 1])
+    skipped = (place.page - 1) * size if key is None else 0
+    ids = list(rest.order_by(*walked).values_list("pk", flat=True)[skipped : skipped + size + 1])
     more, ids = len(ids) > size, ids[:size]
     by_id = {row.pk: row for row in found.filter(pk__in=ids)} if ids else {}
     rows = [by_id[pk] for pk in (reversed(ids) if up else ids) if pk in by_id]
-    return Page(rows, has_newer=more if up else key is not None, has_older=up or more)
+    return Page(
+        rows, has_newer=more if up else key is not None or skipped > 0, has_older=up or more
+    )
 
 
 def _key(found: QuerySet[Any], terms: Sequence[OrderBy], pk: int) -> tuple[Any, ...] | None:

@@ -24,6 +24,8 @@ from registry.web.lists.filters import Bounds, Filter, bounds
 from registry.web.lists.keyset import Order, Page, Place, page_of
 from registry.web.numbers import whole
 
+MOST_PAGES = 100_000
+
 
 @dataclass(frozen=True)
 class Column:
@@ -64,6 +66,8 @@ class Listing[T: Model]:
     """The name of the address of its actions, whose last argument is one of theirs."""
     summary: bool = False
     """Whether the page's template has a partial `summary` of one row."""
+    menu: bool = False
+    """Whether the page's template has a partial `menu`: what else a row's menu has."""
     above: bool = False
     """Whether the page's template has a partial `above`, shown over the rows."""
     heading: Callable[[T], str] = str
@@ -152,7 +156,8 @@ class Shown[T: Model]:
     @cached_property
     def place(self) -> Place:
         given = self.request.GET
-        return Place(whole(given.get("before", "")), whole(given.get("after", "")))
+        page = min(whole(given.get("page", "")) or 1, MOST_PAGES)
+        return Place(whole(given.get("before", "")), whole(given.get("after", "")), page)
 
     @cached_property
     def part(self) -> str:
