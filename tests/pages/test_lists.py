@@ -11,7 +11,7 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
-from inference.models import InferenceRequest
+from inference.models import ApiToken, InferenceRequest, Replay
 from registry.datasets.snapshots import register_dataset
 from registry.models import Dataset, ModelVersion
 from registry.storage import paths
@@ -20,6 +20,7 @@ from tests.pages.seed import (
     make_dataset,
     make_model,
     make_request,
+    make_sweep,
     make_version,
     new_request,
     write_examples,
@@ -303,3 +304,42 @@ def test_data_sets_are_deleted_with_their_files_unless_they_are_used(
     other = register_dataset("other", write_examples(tmp_path / "other", train=33))
     assert client.delete(f"/api/datasets/{other.pk}").status_code == 204
     assert client.get(f"/api/datasets/{other.pk}").status_code == 404
+
+
+def test_selected_keys_are_revoked_and_the_live_ones_come_first(client: Client, db: None) -> None:
+    rows = {name: ApiToken.issue(name)[0] for name in ("a", "b", "c")}
+    asked = client.post("/system/keys/selected/revoke/", {"pick": [rows["a"].pk, rows["c"].pk]})
+    assert "Revoke 2 keys?" in text(asked)
+    assert not ApiToken.objects.exclude(revoked_at=None).exists()
+    pick = {"pick": [rows["a"].pk], "confirmed": "yes"}
+    client.post("/system/keys/selected/revoke/", pick)
+    names = [key.name for key in client.get("/system/keys/").context["rows"]]
+    assert names == ["b", "c", "a"]
+    live = client.get("/system/keys/?status=live").context["rows"]
+    assert [key.name for key in live] == ["b", "c"]
+    rows["c"].count(5, 5)
+    most = client.get("/system/keys/?sort=requests").context["rows"]
+    assert most[0] == rows["c"]
+    limits = client.get(f"/system/keys/?open={rows['b'].pk}").content.decode()
+    assert f'action="/system/keys/{rows["b"].pk}/limits/"' in limits
+    made = client.post("/system/keys/", {"name": "new", "scope": "inference"})
+    assert "new" in [key.name for key in made.context["rows"]]
+
+
+def test_selected_sweeps_are_cancelled(client: Client, seeded: Seeded) -> None:
+    sweep = make_sweep(seeded.model, seeded.dataset)
+    assert "5 of 6" in text(client.get("/training/sweeps/"))
+    client.post("/training/sweeps/selected/cancel/", {"pick": sweep.pk, "confirmed": "yes"})
+    said = text(client.get("/training/sweeps/?q=rate"))
+    assert "6 of 6" in said
+    assert "1 sweep cancelled." in said
+    again = client.post("/training/sweeps/selected/cancel/", {"pick": sweep.pk})
+    assert "All its jobs have finished." in text(again)
+
+
+def test_replays_of_a_span_of_time(client: Client, seeded: Seeded) -> None:
+    now = timezone.now()
+    one, two = seeded.versions[:2]
+    made = Replay.objects.create(source=one, target=two, since=now, until=now, status="completed")
+    assert list(client.get("/requests/replays/?span=1h").context["rows"]) == [made]
+    assert "No replay matches" in text(client.get("/requests/replays/?until=2001-01-01"))

@@ -35,8 +35,8 @@ DATASETS = Listing[Dataset](
     noun="data set",
     columns=(
         Column("name", "Name", kind="wrap", order=Order((Lower("name").asc(), "pk"))),
-        Column("format", "Format", phone="line"),
-        Column("train", "Train", kind="n", phone="end"),
+        Column("format", "Format", phone="end"),
+        Column("train", "Train", kind="n", phone="line p-train"),
         Column("valid", "Valid", kind="n"),
         Column("test", "Test", kind="n"),
         Column("size_bytes", "Size", "size", kind="n", phone="line"),

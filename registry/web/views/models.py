@@ -53,7 +53,7 @@ MODELS = Listing[Model](
     noun="model",
     columns=(
         Column("name", "Name", kind="wrap", order=Order(overview.SORTS["name"])),
-        Column("task", "Task", phone="line"),
+        Column("task", "Task", phone="line", room=True),
         Column("base", "Base model", kind="wrap", phone="line", room=True),
         Column("production", "Production", phone="end"),
         Column("newest", "Newest", room=True),
