@@ -22,7 +22,7 @@ _TABLES: tuple[tuple[str, str, str], ...] = (  # path, app, table; the first tha
     (r"/v1/|/ollama/|/api/inference|/ws/inference|/playground/", "inference", "inferencerequest"),
     (r"/api/models/[^/]+/(aliases|moves|rules)|/models/[^/]+/(alias|rules)/", "registry", "alias"),
     (r"/(api/)?models/[^/]+/versions/[^/]+/reproduce|/models/[^/]+/[^/]+/reproduce/", "training", "trainingjob"),
-    (r"/api/models/[^/]+/versions|/models/[0-9]+/[0-9.]+/|/(api/)?compare", "registry", "modelversion"),
+    (r"/api/models/[^/]+/versions|/models/[0-9]+/([0-9.]+|selected)/|/(api/)?compare", "registry", "modelversion"),
     (r"/api/bundles|/models/import/", "registry", "modelversion"),
     (r"/(api/)?models", "registry", "model"),
     (r"/(api/)?bases", "registry", "basemodel"),

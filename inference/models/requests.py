@@ -144,6 +144,17 @@ class InferenceRequest(models.Model):
                 fields=["-created_at"], condition=Q(status="failed"), name="request_failed"
             ),
             models.Index(fields=["version", "-created_at"]),
+            # The slowest first; those without the figure are not in them.
+            models.Index(
+                fields=["-total_ms", "-id"],
+                condition=Q(total_ms__isnull=False),
+                name="request_slowest",
+            ),
+            models.Index(
+                fields=["-first_token_ms", "-id"],
+                condition=Q(first_token_ms__isnull=False),
+                name="request_slowest_start",
+            ),
         ]
 
     def __str__(self) -> str:

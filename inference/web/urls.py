@@ -31,6 +31,7 @@ urlpatterns = [
     path("system/models/unload/", views.unload_model, name="loaded_unload"),
     path("system/models/unload-idle/", views.unload_idle_models, name="loaded_unload_idle"),
     path("system/keys/", views.keys, name="keys"),
+    path("system/keys/selected/<str:action>/", views.keys_selected, name="keys_selected"),
     path("system/keys/<int:pk>/limits/", views.key_limits, name="key_limits"),
     path("system/keys/<int:pk>/revoke/", views.key_revoke, name="key_revoke"),
 ]

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from django.db.models import Count, F, Max, OuterRef, Prefetch, Q, QuerySet, Subquery
+from django.db.models.expressions import OrderBy
 from django.db.models.functions import Coalesce, Greatest, Lower
 
 from registry.catalog.tags import Tagged
 from registry.models import Alias, AliasMove, Model, ModelVersion
 
-SORTS: dict[str, tuple[str | Lower, ...]] = {
+SORTS: dict[str, tuple[str | OrderBy, ...]] = {
     "new": ("-created_at", "-pk"),
-    "name": (Lower("name"), "pk"),
+    "name": (Lower("name").asc(), "pk"),
     "versions": ("-version_count", "-pk"),
     "active": ("-active_at", "-pk"),
 }
@@ -83,7 +84,10 @@ def listed_versions_of(model: Model) -> QuerySet[ModelVersion]:
         versions_of(model)
         .select_related(None)
         .select_related("dataset")
-        .only("model", "version", "status", "metrics", "created_at", "dataset__name")
+        .only(
+            *("model", "version", "status", "metrics", "size_bytes", "created_at"),
+            "dataset__name",
+        )
     )
 
 

@@ -13,7 +13,7 @@ from registry.audit import Action, audit
 from registry.errors import Conflict, Damaged, Invalid
 from registry.maintenance import archive, gc
 from registry.mlflow import tracking
-from registry.models import BaseModel, Model, ModelVersion
+from registry.models import BaseModel, Dataset, Model, ModelVersion
 from registry.storage import paths
 from registry.storage.sizes import human
 
@@ -70,6 +70,35 @@ def unarchive_model(model: Model) -> Removal:
         audit(Action.MODEL_RESTORED, model)
     model.refresh_from_db()
     return Removal("restored", model.name, kept_active=kept)
+
+
+def remove_dataset(dataset: Dataset) -> None:
+    """Delete a data set with all its revisions and files. Raises Conflict when a job, a sweep or a
+    version was made with one of them: lineage would name what is gone."""
+    with transaction.atomic():
+        named = Dataset.objects.select_for_update().filter(name__iexact=dataset.name)
+        rows = list(named.order_by("-revision"))
+        for row in rows:
+            if users := _users(row):
+                raise Conflict(f"{row} is used by {users}, so it was not deleted.")
+        for row in rows:  # the newest first: each protects the one before it
+            row.delete()
+        if rows:
+            audit(Action.DATASET_DELETED, dataset.name, f"{len(rows)} revision(s)")
+    for row in rows:
+        gc.remove_unnamed(row.path)
+        gc.remove_unnamed(f"tokens/{row.checksum}")
+
+
+def _users(dataset: Dataset) -> str:
+    """What was made with the data set, in words; "" when nothing was."""
+    if version := dataset.versions.select_related("model").first():
+        return str(version)
+    if job := dataset.jobs.first():
+        return f"job {job.pk}"
+    if sweep := dataset.sweeps.first():
+        return f"the sweep {sweep}"
+    return ""
 
 
 def _archive(model: Model) -> Removal:

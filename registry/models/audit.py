@@ -29,6 +29,7 @@ class AuditEntry(models.Model):
         MODEL_ARCHIVED = "model.archived", "Model archived"
         MODEL_RESTORED = "model.restored", "Model restored"
         MODEL_DELETED = "model.deleted", "Model deleted"
+        DATASET_DELETED = "dataset.deleted", "Data set deleted"
         KEY_CREATED = "key.created", "Key created"
         KEY_CHANGED = "key.changed", "Key changed"
         KEY_REVOKED = "key.revoked", "Key revoked"

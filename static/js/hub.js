@@ -2,6 +2,7 @@
 
 import "./connection.js";
 import "./copying.js";
+import "./lists.js";
 import { ago, clock } from "./figures.js";
 import { open as openPalette } from "./palette.js";
 
@@ -88,14 +89,15 @@ document.addEventListener("click", (event) => {
 document.addEventListener("change", (event) => {
   const name = event.target.dataset?.tickAll;
   if (!name) return;
-  for (const box of event.target.form.querySelectorAll(`input[name="${name}"]`))
-    box.checked = event.target.checked;
+  for (const box of event.target.form.elements)
+    if (box.name === name && box.type === "checkbox") box.checked = event.target.checked;
 });
 
 // A menu closes with a click elsewhere and with Escape.
 document.addEventListener("click", (event) => {
   for (const menu of document.querySelectorAll("details.menu[open]"))
-    if (!menu.contains(event.target)) menu.open = false;
+    if (!menu.contains(event.target) || event.target.closest(".menu-panel > button"))
+      menu.open = false;
 });
 document.addEventListener("keydown", (event) => {
   const menu = event.key === "Escape" && event.target.closest?.("details.menu[open]");
@@ -148,7 +150,8 @@ document.addEventListener("htmx:beforeRequest", (event) => {
 const { defaults } = window.Idiomorph;
 defaults.ignoreActiveValue = true;
 defaults.callbacks.beforeAttributeUpdated = (name, element) =>
-  !(name === "open" && element.matches("details, dialog"));
+  !(name === "open" && element.matches("details, dialog")) &&
+  !(name === "checked" && element.matches("[name=pick]"));
 document.addEventListener("htmx:beforeSwap", (event) => {
   const { target } = event.detail;
   const selection = getSelection();

@@ -146,12 +146,10 @@ def test_older_requests_are_one_page_away_and_none_is_skipped(
 ) -> None:
     seen: list[int] = []
     url = "/requests/"
-    while True:
+    while url:
         response = client.get(url)
         seen += [row.pk for row in response.context["rows"]]
-        if response.context["older"] is None:
-            break
-        url = f"/requests/?before={response.context['older']}"
+        url = response.context["list"].older
     everything = InferenceRequest.objects.order_by("-pk").values_list("pk", flat=True)
     assert seen == list(everything)
 
@@ -159,14 +157,16 @@ def test_older_requests_are_one_page_away_and_none_is_skipped(
 def test_texts_are_shown_only_where_they_were_logged(client: Client, seeded: Seeded) -> None:
     InferenceRequest.objects.all().delete()
     make_request(1, version=seeded.versions[0])
-    assert "<details>" not in client.get("/requests/").content.decode()
-    make_request(2, prompt=[{"role": "user", "content": "A secret"}], completion="Kept")
-    assert "A secret" in text(client.get("/requests/"))
+    one = InferenceRequest.objects.get()
+    assert "was not stored" in text(client.get(f"/requests/?open={one.pk}"))
+    two = make_request(2, prompt=[{"role": "user", "content": "A secret"}], completion="Kept")
+    assert "A secret" not in text(client.get("/requests/"))
+    assert "A secret" in text(client.get(f"/requests/?open={two.pk}"))
 
 
 def test_markup_in_a_prompt_is_shown_and_never_run(client: Client, seeded: Seeded) -> None:
     turn = {"role": "user", "content": "<script>alert(1)</script>"}
-    make_request(3, prompt=[turn], completion="<b>bold</b>")
-    body = client.get("/requests/").content.decode()
+    made = make_request(3, prompt=[turn], completion="<b>bold</b>")
+    body = client.get(f"/requests/?open={made.pk}").content.decode()
     assert "<script>alert" not in body
     assert "&lt;script&gt;alert(1)" in body

@@ -318,9 +318,9 @@ def test_a_job_says_why_it_holds_still(client: Client, seeded: Seeded) -> None:
 
 
 def test_the_history_has_what_is_over_and_is_filtered(client: Client, seeded: Seeded) -> None:
-    over = {job.status for job in client.get("/training/").context["page"]}
+    over = {job.status for job in client.get("/training/").context["rows"]}
     assert over == {"completed", "failed"}
-    queued = client.get("/training/?status=queued").context["page"]
+    queued = client.get("/training/?status=queued").context["rows"]
     assert [job.status for job in queued] == ["queued", "queued"]
     assert "No job matches" in text(client.get("/training/?model=nothing"))
 

@@ -54,16 +54,6 @@ def find_jobs(status: str = "", model: str = "") -> QuerySet[TrainingJob]:
     return jobs.order_by("-created_at", "-pk")
 
 
-def count_over() -> int:
-    """How many jobs `find_jobs()` finds, counted with an index."""
-    over = (
-        TrainingJob.Status.COMPLETED,
-        TrainingJob.Status.FAILED,
-        TrainingJob.Status.CANCELLED,
-    )
-    return TrainingJob.objects.filter(status__in=over).count()
-
-
 def queue() -> tuple[TrainingJob | None, list[TrainingJob], int]:
     """The running job, the first waiting jobs in order, and how many wait in total."""
     shown = TrainingJob.objects.select_related("model", "dataset").defer(

@@ -7,7 +7,7 @@ from inference.web.views.conversations import (
     conversation_rename,
     conversations,
 )
-from inference.web.views.keys import key_limits, key_revoke, keys
+from inference.web.views.keys import key_limits, key_revoke, keys, keys_selected
 from inference.web.views.loaded import (
     load_model,
     loaded,
@@ -29,6 +29,7 @@ __all__ = [
     "key_limits",
     "key_revoke",
     "keys",
+    "keys_selected",
     "load_model",
     "loaded",
     "model_use",

@@ -13,16 +13,36 @@ from inference.replay import marked, plan, start_of, version_named
 from inference.web.forms import ReplayForm
 from registry.background import work
 from registry.errors import HubError
-from registry.web.htmx import HtmxRequest, form_page, partial, refuse
+from registry.web.htmx import HtmxRequest, partial, refuse
+from registry.web.lists import Column, Filter, Listing, Order
+from registry.web.lists.filters import SPAN
 
 PER_PAGE = 20
-LISTED = 50
+
+REPLAYS = Listing[Replay](
+    noun="replay",
+    columns=(
+        Column("when", "When", kind="fit", order=Order(("-created_at", "-pk"))),
+        Column("source", "Requests to", "known", kind="wrap", phone="line"),
+        Column("target", "Answered by", "known", kind="wrap", phone="line"),
+        Column("status", "State", phone="end"),
+        Column("total", "Requests", kind="n"),
+        Column("agreement", "Same answer", kind="n", phone="line"),
+        Column("similarity", "Similarity", "figure", kind="n"),
+    ),
+    sort="when",
+    filters=(
+        Filter("status", "State", hint="All states", options=Replay.Status.choices),
+        SPAN,
+    ),
+)
 
 
 @require_http_methods(["GET", "POST"])
 def replays(request: HtmxRequest) -> HttpResponse:
     initial = {"source": request.GET.get("source"), "since": "24h", "limit": 200}
     form = ReplayForm(request.POST or None, initial=initial)
+    shown = REPLAYS.asked(request)
     status = 200
     if request.method == "POST":
         status = 422
@@ -40,14 +60,12 @@ def replays(request: HtmxRequest) -> HttpResponse:
                 status = refuse(form, error)
             else:
                 return redirect(planned)
-    context = {
-        "form": form,
-        "replays": Replay.objects.up_to_date().select_related("source__model", "target__model")[
-            :LISTED
-        ],
-        "keeps_texts": settings.LOG_PROMPTS,
-    }
-    return form_page(request, "inference/replays.html", context, status)
+    found = Replay.objects.up_to_date().select_related("source__model", "target__model")
+    found = found.filter(**shown.bounds.of("created_at"))
+    if state := shown.query["status"]:
+        found = found.filter(status=state)
+    context = {"form": form, "keeps_texts": settings.LOG_PROMPTS}
+    return shown.show(found).render("inference/replays.html", context, status)
 
 
 @require_GET

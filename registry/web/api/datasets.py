@@ -21,6 +21,7 @@ from registry.datasets.snapshots import read_examples
 from registry.datasets.tasks import start_examine, start_hub, start_staged, start_upload
 from registry.datasets.uploads import register_examples
 from registry.errors import Invalid, NotFound, explain
+from registry.maintenance.removal import remove_dataset
 from registry.models import BaseModel as Base
 from registry.models import Dataset, DatasetReport, DatasetTask
 from registry.web.paging import LimitOffset
@@ -142,6 +143,13 @@ def retry_task(request: HttpRequest, task_id: int) -> Status[DatasetTask]:
 def dataset(request: HttpRequest, dataset_id: int) -> Dataset:
     """Its format, counts and checksum."""
     return get_object_or_404(Dataset, pk=dataset_id)
+
+
+@router.delete("/datasets/{int:dataset_id}", response={204: None}, summary="Delete a data set")
+def delete_dataset(request: HttpRequest, dataset_id: int) -> Status[None]:
+    """With all its revisions. 409 when a job, a sweep or a version was made with one of them."""
+    remove_dataset(get_object_or_404(Dataset, pk=dataset_id))
+    return Status(204, None)
 
 
 @router.get(

@@ -2,49 +2,40 @@
 
 from __future__ import annotations
 
-import datetime
-from typing import Any
-
 from django.conf import settings
 from django.http import HttpResponse
-from django.shortcuts import render
-from django.utils.dateparse import parse_date
 from django.views.decorators.http import require_GET
 
 from registry import audit
 from registry.models import AuditEntry
-from registry.web.htmx import HtmxRequest, partial
-from registry.web.numbers import whole
+from registry.web.htmx import HtmxRequest
+from registry.web.lists import Column, Filter, Listing, Order
+from registry.web.lists.filters import SPAN
 
-PER_PAGE = 25
-_FILTERS = ("q", "who", "action", "since")
+ENTRIES = Listing[AuditEntry](
+    noun="entry",
+    plural="entries",
+    columns=(
+        Column("when", "When", kind="fit", order=Order(("-created_at", "-pk"))),
+        Column("label", "Action", "known", phone="end"),
+        Column("subject", "What", "known", kind="wrap strong", phone="line"),
+        Column("detail", "Details", "known", kind="wrap", room=True),
+        Column("who", "Who", "capfirst", kind="wrap", phone="line"),
+    ),
+    sort="when",
+    filters=(
+        Filter("q", "Search", "search", "Search models, aliases and keys"),
+        Filter("who", "Who", "text", "Key, user or command"),
+        Filter("action", "Action", hint="All actions", options=AuditEntry.Action.choices),
+        SPAN,
+    ),
+    summary=True,
+)
 
 
 @require_GET
 def audit_log(request: HtmxRequest) -> HttpResponse:
-    """`before` is an id, so that a page costs the same at any depth."""
-    query = {name: request.GET.get(name, "").strip() for name in _FILTERS}
-    before = whole(request.GET.get("before", ""))
-    rows = audit.find(query["action"], query["who"], query["q"], _start(query["since"]))
-    if before is not None:
-        rows = rows.filter(pk__lt=before)
-    found = list(rows[: PER_PAGE + 1])
-    context: dict[str, Any] = {
-        "rows": found[:PER_PAGE],
-        "older": found[PER_PAGE - 1].pk if len(found) > PER_PAGE else None,
-        "before": "" if before is None else before,
-        "query": query,
-        "filtered": any(query.values()),
-        "actions": AuditEntry.Action.choices,
-        "days": settings.AUDIT_DAYS,
-    }
-    return render(request, partial(request, "registry/audit.html", "rows"), context)
-
-
-def _start(day: str) -> datetime.datetime | None:
-    """The beginning of that day in UTC; None for what is no day."""
-    try:
-        found = parse_date(day)
-    except ValueError:  # 30 February
-        return None
-    return datetime.datetime.combine(found, datetime.time(), datetime.UTC) if found else None
+    shown = ENTRIES.asked(request)
+    query, bounds = shown.query, shown.bounds
+    found = audit.find(query["action"], query["who"], query["q"], bounds.since, bounds.until)
+    return shown.show(found).render("registry/audit.html", {"days": settings.AUDIT_DAYS})

@@ -8,6 +8,7 @@ from typing import Any
 from django.contrib import messages
 from django.core.paginator import Paginator
 from django.db.models import QuerySet
+from django.db.models.functions import Lower
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
@@ -20,33 +21,78 @@ from registry.datasets.revisions import newest, revisions
 from registry.datasets.snapshots import SPLITS, read_examples, register_starter_dataset
 from registry.errors import HubError
 from registry.maintenance import gc
+from registry.maintenance.removal import remove_dataset
 from registry.models import Dataset, DatasetTask
 from registry.versions.gain import gain
 from registry.web.htmx import HtmxRequest, partial
-from registry.web.paging import RowPages
+from registry.web.lists import Action, Column, Filter, Listing, Order, act
 from registry.web.views.tasks import retry_task, task_page
 
-PER_PAGE = 25
 EXAMPLES_PER_PAGE = 10
 _TASKS_SHOWN = 10
+
+DATASETS = Listing[Dataset](
+    noun="data set",
+    columns=(
+        Column("name", "Name", kind="wrap", order=Order((Lower("name").asc(), "pk"))),
+        Column("format", "Format", phone="end"),
+        Column("train", "Train", kind="n", phone="line p-train"),
+        Column("valid", "Valid", kind="n"),
+        Column("test", "Test", kind="n"),
+        Column("size_bytes", "Size", "size", kind="n", phone="line"),
+        Column("checksum", "Checksum", "short", room=True),
+        Column(
+            "created_at",
+            "Added",
+            "ago",
+            kind="fit",
+            phone="line",
+            sort="new",
+            order=Order(("-created_at", "-pk")),
+        ),
+    ),
+    sort="new",
+    filters=(
+        Filter("q", "Search", "search", "Search name or description"),
+        Filter("format", "Format", hint="All formats", options=Dataset.Format.choices),
+    ),
+    actions=(
+        Action(
+            "delete",
+            "Delete",
+            "deleted",
+            "Each is deleted for good with its files and all its revisions. One that a job, a sweep"
+            " or a version was made with stays.",
+            do=remove_dataset,
+            danger=True,
+        ),
+    ),
+    acts_at="datasets_selected",
+    summary=True,
+    menu=True,
+    heading=lambda found: found.name,
+)
 
 
 @require_GET
 def datasets(request: HtmxRequest) -> HttpResponse:
-    q = request.GET.get("q", "").strip()
-    found: QuerySet[Dataset] = newest().order_by("-created_at", "-pk")
-    if q:
+    shown = DATASETS.asked(request)
+    found: QuerySet[Dataset] = newest()
+    if q := shown.query["q"]:
         found = found.filter(name__icontains=q) | found.filter(description__icontains=q)
-    page = RowPages(found, PER_PAGE).get_page(request.GET.get("page"))
-    part = "tasks" if request.htmx.target == "tasks" else "rows"
+    if kind := shown.query["format"]:
+        found = found.filter(format=kind)
     tasks = list(DatasetTask.objects.recent()[:_TASKS_SHOWN])
-    context = {
-        "page": page,
-        "q": q,
-        "tasks": tasks,
-        "running": any(task.is_running for task in tasks),
-    }
-    return render(request, partial(request, "registry/datasets/list.html", part), context)
+    context = {"tasks": tasks, "running": any(task.is_running for task in tasks)}
+    if request.htmx.target == "tasks":
+        return render(request, "registry/datasets/list.html#tasks", context)
+    return shown.show(found).render("registry/datasets/list.html", context)
+
+
+@require_POST
+def selected(request: HtmxRequest, action: str) -> HttpResponse:
+    """Do something with the data sets that are selected."""
+    return act(request, DATASETS, action, newest(), reverse("datasets"))
 
 
 @require_GET

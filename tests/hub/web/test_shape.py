@@ -14,7 +14,8 @@ from django.test import Client
 from hub.api import page_not_found
 from hub.web.middleware import ShapeMiddleware
 from registry.storage import paths
-from registry.web.paging import LimitOffset, RowPages
+from registry.web.lists import listing
+from registry.web.paging import LimitOffset
 
 pytestmark = pytest.mark.django_db
 BEYOND = "9" * 19
@@ -136,7 +137,7 @@ def test_a_full_disk_is_507_with_what_is_full(
         raise error
 
     monkeypatch.setattr(LimitOffset, "paginate_queryset", full)
-    monkeypatch.setattr(RowPages, "page", full)
+    monkeypatch.setattr(listing, "page_of", full)
     answer = client.get(path)
     assert answer.status_code == 507
     assert str(paths.root()) in answer.content.decode()
@@ -153,7 +154,7 @@ def test_a_busy_database_is_503_and_one_line_of_the_log(
         raise OperationalError("database is locked")
 
     monkeypatch.setattr(LimitOffset, "paginate_queryset", busy)
-    monkeypatch.setattr(RowPages, "page", busy)
+    monkeypatch.setattr(listing, "page_of", busy)
     monkeypatch.setattr("inference.v1.openai.api.served_names", busy)
     answer = client.get(path)
     assert (answer.status_code, answer["Retry-After"]) == (503, "5")

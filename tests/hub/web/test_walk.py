@@ -65,6 +65,7 @@ KEYS = {
     "/system/keys/",
     "/system/keys/ID/limits/",
     "/system/keys/ID/revoke/",
+    "/system/keys/selected/ACTION/",
 }
 
 HOSTS = (

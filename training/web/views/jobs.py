@@ -8,19 +8,20 @@ from typing import Any, get_args
 from django.contrib import messages
 from django.http import HttpResponse, HttpResponseBadRequest
 from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
 from django.views.decorators.http import require_GET, require_POST
 
 from registry.errors import HubError
 from registry.models import Model
-from registry.web.htmx import HtmxRequest, partial
+from registry.web.htmx import HtmxRequest
+from registry.web.lists import Action, Column, Filter, Listing, Order, act
+from registry.web.lists.filters import SPAN
 from registry.web.numbers import whole
-from registry.web.paging import RowPages
 from training import queue
 from training.models import Sweep, TrainingJob
 from training.queue import Where
 from training.web import overview
 
-PER_PAGE = 25
 _SWEEPS = 4
 _MODELS = 50  # suggested, newest first; any other name can be typed
 
@@ -34,23 +35,100 @@ _MOVES = (
 Change = Callable[[TrainingJob], object]
 
 
+def _over(job: TrainingJob) -> str:
+    return f"It is already {job.status}." if job.is_over else ""
+
+
+def _ended_well(job: TrainingJob) -> str:
+    retried = job.status in (TrainingJob.Status.FAILED, TrainingJob.Status.CANCELLED)
+    return "" if retried else f"It is {job.status}; only failed or cancelled jobs are retried."
+
+
+JOBS = Listing[TrainingJob](
+    noun="job",
+    columns=(
+        Column("job", "Job"),
+        Column("model", "Model", kind="wrap", phone="line"),
+        Column("dataset", "Data set", "known", kind="wrap", phone="line", room=True),
+        Column("status", "Status", phone="end"),
+        Column("steps", "Steps", kind="n", room=True),
+        Column("val_loss", "Validation loss", "figure", kind="n"),
+        Column("result", "Result", kind="wrap", room=True),
+        Column(
+            "created_at",
+            "Queued",
+            "ago",
+            kind="fit",
+            phone="line",
+            sort="new",
+            order=Order(("-created_at", "-pk")),
+        ),
+        Column(
+            "completed_at",
+            "Finished",
+            "ago",
+            kind="fit",
+            sort="finished",
+            order=Order(("-completed_at", "-pk"), needs="completed_at"),
+            shown=False,
+        ),
+    ),
+    sort="new",
+    filters=(
+        Filter("status", "Status", hint="All finished", options=TrainingJob.Status.choices),
+        Filter(
+            "model",
+            "Model",
+            "text",
+            "Model name",
+            options=lambda: Model.objects.values_list("name", "name")[:_MODELS],
+        ),
+        SPAN,
+    ),
+    actions=(
+        Action(
+            "cancel",
+            "Cancel",
+            "cancelled",
+            "A waiting job leaves the queue at once. A running one stops at its next step and keeps"
+            " its checkpoint.",
+            do=queue.cancel,
+            refuses=_over,
+            danger=True,
+        ),
+        Action(
+            "retry",
+            "Retry",
+            "queued again",
+            "Each is queued again and continues from its checkpoint.",
+            do=queue.retry,
+            refuses=_ended_well,
+        ),
+    ),
+    acts_at="jobs_selected",
+    summary=True,
+    heading=lambda job: f"Job {job.pk}",
+)
+
+
 @require_GET
 def jobs(request: HtmxRequest) -> HttpResponse:
-    query = {name: request.GET.get(name, "").strip() for name in ("status", "model")}
-    pages = RowPages(overview.find_jobs(**query), PER_PAGE)
-    if not any(query.values()):
-        pages.count = overview.count_over()
-    context = {
-        "page": pages.get_page(request.GET.get("page")),
-        "query": query,
-        "live": TrainingJob.objects.filter(status__in=["queued", "running"]).exists(),
-        "statuses": TrainingJob.Status.choices,
-    }
-    if not request.htmx:
+    shown = JOBS.asked(request)
+    found = overview.find_jobs(shown.query["status"], shown.query["model"])
+    shown.show(found.filter(**shown.bounds.of("created_at")))
+    live = TrainingJob.objects.filter(status__in=["queued", "running"])
+    context: dict[str, Any] = {"live": live.exists}
+    if not shown.part:
         context |= _line()
-        context["models"] = Model.objects.values_list("name", flat=True)[:_MODELS]
         context["sweeps"] = Sweep.objects.select_related("model", "dataset")[:_SWEEPS]
-    return render(request, partial(request, "training/jobs.html", "rows"), context)
+    return shown.render("training/jobs.html", context)
+
+
+@require_POST
+def selected(request: HtmxRequest, action: str) -> HttpResponse:
+    """Do something with the jobs that are selected."""
+    found = TrainingJob.objects.select_related("model", "dataset")
+    return act(request, JOBS, action, found, reverse("jobs"))
 
 
 @require_GET
