@@ -19,7 +19,7 @@ from django.db.models import Avg
 from django.utils import timezone
 
 from backends.base import Grammar, Sampling
-from inference.gateway.generation import generate_unlogged
+from inference.gateway.generation import generate_unlogged, span_id
 from inference.gateway.request import GenerationRequest
 from inference.models import InferenceRequest, Replay, ReplayAnswer
 from registry import traces
@@ -191,7 +191,8 @@ async def _answer(served: Served, answer: ReplayAnswer) -> str:
         "hub.replayed.request_id": row.request_id if row else None,
         "hub.replayed.trace_id": row.trace_id if row else None,
     }
-    with traces.span(f"replay {served.label}", attributes=before):
+    links = [traces.traceparent(row.trace_id, span_id(row.request_id))] if row else []
+    with traces.span(f"replay {served.label}", attributes=before, links=links):
         [now] = await generate_unlogged(
             served,
             request,

@@ -11,12 +11,14 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Literal
 
 from django.conf import settings
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
+    from opentelemetry.sdk.trace.id_generator import IdGenerator
     from opentelemetry.trace import Span, Tracer
 
 Kind = Literal["internal", "server", "client", "producer", "consumer"]
@@ -25,12 +27,24 @@ type Attributes = Mapping[str, str | bool | int | float | Sequence[str] | None]
 VARIABLE = "TRACEPARENT"
 
 _tracer: Tracer | None = None
+_asked_id: ContextVar[int] = ContextVar("_asked_id", default=0)
 
 
 def use(tracer: Tracer | None) -> None:
     """Trace with `tracer` from now on; None: not at all."""
     global _tracer
     _tracer = tracer
+
+
+def ids() -> IdGenerator:
+    """Of the provider: random ones, but for spans that were begun with an id."""
+    from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
+
+    class Ids(RandomIdGenerator):
+        def generate_span_id(self) -> int:
+            return _asked_id.get() or super().generate_span_id()
+
+    return Ids()
 
 
 class Traced:
@@ -89,15 +103,23 @@ def begin(
     parent: str | None = None,
     kind: Kind = "internal",
     attributes: Attributes | None = None,
+    links: Sequence[str] = (),
+    span_id: str = "",
 ) -> Traced:
     """A new span below the current one, or below `parent`; of an empty `parent` nothing is traced, so
-    neither is this."""
+    neither is this. `links` are traceparents of what it has to do with elsewhere; `span_id`, 16
+    hexadecimal digits, is its own, by which a link finds it later."""
     if _tracer is None or parent == "":
         return OFF
-    from opentelemetry.trace import SpanKind
+    from opentelemetry.trace import Link, SpanKind, get_current_span
 
     what, of = SpanKind[kind.upper()], _known(attributes or {})
-    return Traced(_tracer.start_span(name, _context(parent), what, of))
+    others = [Link(get_current_span(_context(one)).get_span_context()) for one in links if one]
+    asked = _asked_id.set(int(span_id or "0", 16))
+    try:
+        return Traced(_tracer.start_span(name, _context(parent), what, of, others))
+    finally:
+        _asked_id.reset(asked)
 
 
 @contextmanager
@@ -107,9 +129,10 @@ def span(
     parent: str | None = None,
     kind: Kind = "internal",
     attributes: Attributes | None = None,
+    links: Sequence[str] = (),
 ) -> Iterator[Traced]:
     """`begin`, current within the block; what the block raises makes it failed."""
-    traced = begin(name, parent=parent, kind=kind, attributes=attributes)
+    traced = begin(name, parent=parent, kind=kind, attributes=attributes, links=links)
     try:
         with traced.current():
             yield traced
@@ -154,6 +177,11 @@ def environment() -> dict[str, str]:
 def trace_id(traceparent: str) -> str:
     """32 hexadecimal digits, by which a trace is found; empty without one."""
     return traceparent[3:35]
+
+
+def traceparent(trace: str | None, span_id: str) -> str:
+    """That of a span that is known by its ids; empty without a trace."""
+    return f"00-{trace}-{span_id}-01" if trace else ""
 
 
 def url(trace: str | None) -> str:

@@ -29,10 +29,12 @@ class Server:
 
     folder: Path
     port: int
+    user: str = "postgres"
+    password: str = ""
     process: subprocess.Popen[bytes] | None = None
 
     def url(self, database: str) -> str:
-        return f"postgres://postgres@127.0.0.1:{self.port}/{database}"
+        return f"postgres://{self.user}:{self.password}@127.0.0.1:{self.port}/{database}"
 
     def start(self) -> None:
         self.process = _run(
@@ -70,20 +72,25 @@ class Server:
 
 
 @contextlib.contextmanager
-def own_server(tables_of: str) -> Iterator[Server]:
-    """A running server with a database `hub`, which has the tables of the database at that URL."""
+def own_server(tables_of: str, user: str = "postgres", password: str = "") -> Iterator[Server]:
+    """A running server with a database `hub`, which has the tables of the database at that URL, and one
+    `user`, whose `password` it asks for if it is not empty."""
     folder = Path(tempfile.mkdtemp(prefix="hub-own-pg-"))
+    secret = folder / "password"
+    secret.write_text(password or "-")
     if os.geteuid() == 0:
-        user = pwd.getpwnam(_OTHER_USER)
-        os.chown(folder, user.pw_uid, user.pw_gid)
-    server = Server(folder, free_port())
-    options = ("-A", "trust", "-U", "postgres", "-E", "UTF8", "--no-sync", "--no-instructions")
+        owner = pwd.getpwnam(_OTHER_USER)
+        for path in (folder, secret):
+            os.chown(path, owner.pw_uid, owner.pw_gid)
+    server = Server(folder, free_port(), user, password)
+    options = ("-U", user, "-E", "UTF8", "--no-sync", "--no-instructions")
+    lock = ("-A", "scram-sha-256" if password else "trust", f"--pwfile={secret}")
     try:
-        assert _run("initdb", "-D", f"{folder}/data", *options).wait() == 0
+        assert _run("initdb", "-D", f"{folder}/data", *options, *lock).wait() == 0
         server.start()
         with psycopg.connect(server.url("postgres"), autocommit=True) as connection:
             connection.execute("CREATE DATABASE hub")
-        made = subprocess.run([_program("pg_dump"), tables_of], capture_output=True)
+        made = subprocess.run([_program("pg_dump"), "--no-owner", tables_of], capture_output=True)
         assert made.returncode == 0, made.stderr.decode()
         subprocess.run(
             [_program("psql"), "-q", server.url("hub")],

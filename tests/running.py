@@ -234,7 +234,11 @@ def _make_mlflow_store(path: Path) -> None:
 
 @contextlib.contextmanager
 def run_hub(
-    folder: Path, measured: bool = False, with_tables: bool = True, **extra: str
+    folder: Path,
+    measured: bool = False,
+    with_tables: bool = True,
+    port: int | None = None,
+    **extra: str,
 ) -> Iterator[RunningHub]:
     """A ready hub below `folder`; `extra` are environment variables. Ends it at the end.
 
@@ -242,9 +246,9 @@ def run_hub(
     is not given its tables makes them.
     """
     log = folder / "up.log"
-    port = free_port()
+    port = port or free_port()
     with own_database(with_tables) as database, log.open("wb") as file:
-        environment = hub_environment(folder / "storage", **database, **extra)
+        environment = hub_environment(folder / "storage", **{**database, **extra})
         if not measured:
             environment = without_coverage(environment)
         (folder / "storage").mkdir(mode=0o700, exist_ok=True)

@@ -191,6 +191,11 @@ prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
 prometheus_client.REGISTRY.register(HubCollector())
 
 
+def families() -> Iterator[Metric]:
+    """Everything that is measured, as it is now."""
+    return iter(prometheus_client.REGISTRY.collect())
+
+
 @require_safe
 @never_cache
 def view(request: HttpRequest) -> HttpResponse:

@@ -46,7 +46,7 @@ def start(process: str) -> None:
     resource = Resource.create(
         {"service.name": service_name(process), "service.version": release()}
     )
-    provider = TracerProvider(resource=resource)
+    provider = TracerProvider(resource=resource, id_generator=traces.ids())
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     trace.set_tracer_provider(provider)
     HTTPXClientInstrumentor().instrument()

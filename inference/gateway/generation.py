@@ -234,6 +234,7 @@ def _begin(record: Record, operation: str) -> traces.Traced:
     span = traces.begin(
         f"{operation} {model}",
         kind="client" if traces.current() else "server",
+        span_id=span_id(record.request_id),
         attributes={
             "gen_ai.operation.name": operation,
             "gen_ai.provider.name": "mlx-model-hub",
@@ -251,6 +252,11 @@ def _begin(record: Record, operation: str) -> traces.Traced:
     )
     record.traceparent = span.traceparent
     return span
+
+
+def span_id(request_id: str) -> str:
+    """That of the span of a request, so that its row finds it."""
+    return request_id[:16]
 
 
 def _end(span: traces.Traced, record: Record) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -78,6 +79,32 @@ def test_the_file_for_linux_fits_it_too(tmp_path: Path) -> None:
     plain = tmp_path / "compose.yml"
     plain.write_text(yaml.safe_dump(override))
     assert check_schema(plain) == ""
+
+
+def has_compose() -> bool:
+    """Whether Docker's client can read compose files; that needs no engine."""
+    if shutil.which("docker") is None:
+        return False
+    return subprocess.run(["docker", "compose", "version"], capture_output=True).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "files",
+    [["docker-compose.yml"], ["docker-compose.yml", "deploy/compose.linux.yml"]],
+    ids=["macOS", "Linux"],
+)
+def test_dockers_own_client_understands_it(files: list[str]) -> None:
+    if not has_compose():
+        pytest.skip("docker compose is not installed")
+    read = subprocess.run(
+        ["docker", "compose", *(f"--file={file}" for file in files), "config", "--format=json"],
+        cwd=ROOT,
+        env={**os.environ, "POSTGRES_PASSWORD": "one", "GRAFANA_PASSWORD": "two"},
+        capture_output=True,
+        text=True,
+    )
+    assert read.returncode == 0, read.stderr
+    assert set(json.loads(read.stdout)["services"]) == set(services())
 
 
 @pytest.mark.parametrize("name", ["postgres", "mlflow", "prometheus", "grafana"])

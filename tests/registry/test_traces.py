@@ -22,7 +22,7 @@ PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 @pytest.fixture
 def sent(monkeypatch: pytest.MonkeyPatch) -> Iterator[InMemorySpanExporter]:
-    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    exporter, provider = InMemorySpanExporter(), TracerProvider(id_generator=traces.ids())
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     monkeypatch.setattr(traces, "_tracer", provider.get_tracer("test"))
     yield exporter
@@ -63,6 +63,24 @@ def test_spans_stand_below_the_one_they_were_begun_in_or_passed(
     expected = {"queue": "request", "request": "elsewhere", "phase": "child", "child": "request"}
     assert parents(sent) == expected | {"unreadable": ""}
     assert all(span.end_time >= span.start_time for span in sent.get_finished_spans())
+
+
+@pytest.mark.any_database
+def test_a_span_links_to_one_that_is_known_by_its_ids(sent: InMemorySpanExporter) -> None:
+    traces.begin("chat", parent=PARENT, span_id="0123456789abcdef").end()
+    before = traces.traceparent(PARENT[3:35], "0123456789abcdef")
+    with traces.span("replay", links=[before, traces.traceparent(None, "0123456789abcdef")]):
+        traces.begin("engine").end()
+    chat, engine, replay = sent.get_finished_spans()
+    assert [link.context for link in replay.links] == [
+        chat.context.__class__(
+            chat.context.trace_id,
+            chat.context.span_id,
+            is_remote=True,
+            trace_flags=chat.context.trace_flags,
+        )
+    ]
+    assert len({chat.context.span_id, engine.context.span_id, replay.context.span_id}) == 3
 
 
 @pytest.mark.any_database

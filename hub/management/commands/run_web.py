@@ -20,6 +20,7 @@ from django.db import OperationalError, connection
 
 from hub.config import config
 from hub.management.failures import in_words
+from hub.monitoring import pushed
 from hub.processes import belonging, exposure, lifeline, preparation
 from registry.background import shutdown
 
@@ -36,6 +37,7 @@ class Command(BaseCommand):
         if problem := _problem():
             raise CommandError(problem)
         _pool()
+        pushed.start()
         settings = uvicorn.Config(
             "hub.asgi:application",
             host=config.host,

@@ -2,113 +2,28 @@
 
 from __future__ import annotations
 
-import gzip
-import threading
 import uuid
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import httpx
 import pytest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.common.v1.common_pb2 import KeyValue
-from opentelemetry.proto.trace.v1.trace_pb2 import Status
+from prometheus_client import CollectorRegistry, Counter
+from prometheus_client.parser import text_string_to_metric_families
 
 from hub.management import overview
-from hub.monitoring import telemetry
+from hub.monitoring import pushed, telemetry
+from tests.otlp import Receiver, line, numbers, plain, receiving
 from tests.running import RunningHub, run_hub, wait_until
 
 pytestmark = pytest.mark.any_database
 
 
-class Receiver(ThreadingHTTPServer):
-    """Collects what is sent to `/v1/traces`."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Collect)
-        self.requests: list[ExportTraceServiceRequest] = []
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
-
-    def spans(self, service: str = "") -> list[Span]:
-        """What all services sent, or one of them."""
-        return [span for span in self._all() if service in ("", span.service)]
-
-    def _all(self) -> Iterator[Span]:
-        for request in tuple(self.requests):
-            for group in request.resource_spans:
-                resource = plain(group.resource.attributes)
-                for scope in group.scope_spans:
-                    for sent in scope.spans:
-                        yield Span(
-                            str(resource["service.name"]).removeprefix("mlx-model-hub-"),
-                            str(resource["service.version"]),
-                            sent.name,
-                            sent.trace_id.hex(),
-                            sent.span_id.hex(),
-                            sent.parent_span_id.hex(),
-                            sent.start_time_unix_nano,
-                            sent.end_time_unix_nano,
-                            plain(sent.attributes),
-                            sent.status.code == Status.STATUS_CODE_ERROR,
-                        )
-
-    def trace(self, trace_id: str) -> list[Span]:
-        return [span for span in self.spans() if span.trace_id == trace_id]
-
-
-@dataclass(frozen=True)
-class Span:
-    """One span as it was received."""
-
-    service: str
-    version: str
-    name: str
-    trace_id: str
-    span_id: str
-    parent_id: str
-    began: int
-    ended: int
-    attributes: dict[str, Any]
-    failed: bool
-
-
-def plain(attributes: Iterable[KeyValue]) -> dict[str, Any]:
-    """Attributes as Python has them."""
-    return {
-        one.key: getattr(one.value, one.value.WhichOneof("value") or "string_value")
-        for one in attributes
-    }
-
-
-class Collect(BaseHTTPRequestHandler):
-    server: Receiver
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        if self.headers.get("Content-Encoding") == "gzip":
-            body = gzip.decompress(body)
-        self.server.requests.append(ExportTraceServiceRequest.FromString(body))
-        self.send_response(200)
-        self.end_headers()
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
-
 @pytest.fixture(scope="module")
 def receiver() -> Iterator[Receiver]:
-    with Receiver() as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
+    with receiving() as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 def test_without_an_endpoint_nothing_is_traced(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,11 +34,48 @@ def test_without_an_endpoint_nothing_is_traced(monkeypatch: pytest.MonkeyPatch) 
     assert telemetry.wanted()
 
 
+def test_metrics_are_sent_only_where_that_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    endpoint = "OTEL_EXPORTER_OTLP_ENDPOINT"
+    for name in ("OTEL_METRICS_EXPORTER", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", endpoint):
+        monkeypatch.delenv(name, raising=False)
+    assert not pushed.wanted()
+    monkeypatch.setenv(endpoint, "http://127.0.0.1:1")
+    assert not pushed.wanted(), "it was set for traces alone"
+    monkeypatch.setenv("OTEL_METRICS_EXPORTER", "otlp")
+    assert pushed.wanted()
+    monkeypatch.delenv("OTEL_METRICS_EXPORTER")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "http://127.0.0.1:1/v1/metrics")
+    assert pushed.wanted()
+    monkeypatch.setenv("OTEL_METRICS_EXPORTER", "none")
+    assert not pushed.wanted()
+
+
+def test_a_counter_that_falls_counts_from_then_on() -> None:
+    """The engine's, when it was started again."""
+    registry, series = CollectorRegistry(), pushed.Series()
+    counter = Counter("engine_tokens", "Tokens", registry=registry)
+
+    def since() -> int:
+        [resource] = series.data(registry.collect()).resource_metrics
+        [metric] = resource.scope_metrics[0].metrics
+        [point] = metric.data.data_points
+        return int(point.start_time_unix_nano)
+
+    counter.inc(5)
+    began = since()
+    counter.inc(5)
+    assert since() == began
+    counter.reset()
+    assert since() > began
+
+
 @pytest.fixture(scope="module")
 def hub(tmp_path_factory: pytest.TempPathFactory, receiver: Receiver) -> Iterator[RunningHub]:
     environment: dict[str, Any] = {
         "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url,
         "OTEL_BSP_SCHEDULE_DELAY": "200",
+        "OTEL_METRICS_EXPORTER": "otlp",
+        "OTEL_METRIC_EXPORT_INTERVAL": "1000",
         "HUB_FAKE_TOKENS_PER_SECOND": "200",
         "HUB_FAKE_REPLY_WORDS": "500",
         "HUB_TRACE_URL": "http://traces.example/{trace_id}",
@@ -245,6 +197,26 @@ def test_one_trace_of_a_job_from_its_request_to_its_version(
     for phase in expected:
         assert f'hub_job_phase_duration_seconds_count{{phase="{phase}"}} 1.0' in seconds
     assert "hub_training_steps_total 10.0" in seconds
+
+
+def test_metrics_are_sent_as_they_are_scraped(hub: RunningHub, receiver: Receiver) -> None:
+    def scraped() -> dict[str, float]:
+        text = httpx.get(f"{hub.url}/metrics", timeout=10).text
+        families = text_string_to_metric_families(text)
+        return {line(s.name, s.labels): s.value for family in families for s in family.samples}
+
+    def agree() -> bool:
+        """What rests has the same value; time, memory and the question itself go on."""
+        before, sent, now = scraped(), numbers(receiver.metrics[-1]), scraped()
+        resting = {name for name in now if before.get(name) == now[name]}
+        differ = [name for name in resting if sent.get(name) != now[name]]
+        return not differ and sent.keys() == now.keys()
+
+    wait_until(lambda: receiver.metrics)
+    wait_until(agree, timeout_s=60)
+    resource = plain(receiver.metrics[-1].resource.attributes)
+    assert resource["service.name"] == "mlx-model-hub-web"
+    assert resource["service.version"] == overview.version()
 
 
 def test_what_nobody_asked_for_is_no_trace(hub: RunningHub, receiver: Receiver) -> None:
