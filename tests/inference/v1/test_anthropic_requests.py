@@ -190,7 +190,12 @@ def test_an_input_that_was_cut_off_is_taken_as_its_text() -> None:
 
 def test_the_client_sends_back_what_it_was_answered(client: Anthropic) -> None:
     """Thoughts, a result without content, and tools with all that may stand beside them."""
-    tool = {**READ, "defer_loading": True, "cache_control": CACHED, "input_examples": [USE["input"]]}
+    tool = {
+        **READ,
+        "defer_loading": True,
+        "cache_control": CACHED,
+        "input_examples": [USE["input"]],
+    }
     said: Any = [
         {"type": "thinking", "thinking": "Hm.", "signature": "hub-1"},
         {"type": "redacted_thinking", "data": "secret"},
