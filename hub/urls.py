@@ -9,10 +9,12 @@ from hub.monitoring import health, metrics
 from inference.v1.anthropic.api import api as anthropic_api
 from inference.v1.ollama.api import api as ollama_api
 from inference.v1.openai.api import api as openai_api
+from inference.v1.rerank import router as rerank
 from inference.v1.responses.api import router as responses
 
 admin.autodiscover()
 openai_api.add_router("", responses)
+openai_api.add_router("", rerank)
 
 handler404 = "hub.api.page_not_found"
 handler500 = "hub.api.server_error"

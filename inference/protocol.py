@@ -73,13 +73,16 @@ class Generate(_Request):
 
 
 class Embed(_Request):
-    """A vector for each of `texts`: `{"vectors": [[…]], "prompt_tokens": …}`. It counts among what
-    its `key` runs and waits for, as in Generate."""
+    """A vector for each of `texts`: `{"vectors": [[…]], "prompt_tokens": …}`; with a `query` one number
+    each, how well the text answers it. It counts among what its `key` runs and waits for, as in
+    Generate."""
 
     op: Literal["embed"] = "embed"
     base: Folder
     adapter: Folder | None = None
     texts: list[str]
+    query: str | None = None
+    instruction: str = ""
     key: str = ""
     key_running: int | None = None
     key_waiting: int | None = None

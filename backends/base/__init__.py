@@ -5,7 +5,15 @@ everything above them can be tested without weights.
 """
 
 from backends.base.backend import Backend
-from backends.base.embedding import ENCODERS, POOLINGS, Embedder, Pooling
+from backends.base.embedding import (
+    ENCODERS,
+    POOLINGS,
+    RERANKS,
+    Embedder,
+    Pair,
+    Pooling,
+    Question,
+)
 from backends.base.errors import (
     BackendError,
     BadExample,
@@ -73,6 +81,7 @@ __all__ = [
     "ENCODERS",
     "MEASURED",
     "POOLINGS",
+    "RERANKS",
     "Arithmetic",
     "Backend",
     "BackendError",
@@ -102,10 +111,12 @@ __all__ = [
     "Memory",
     "Message",
     "OutOfMemory",
+    "Pair",
     "Piece",
     "Pooling",
     "PromptToken",
     "PromptTooLong",
+    "Question",
     "RenderedExample",
     "RenderedRow",
     "RowFlag",

@@ -12,18 +12,22 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from backends.base.errors import UnsupportedModel
 
-Pooling = Literal["mean", "cls", "last"]
+Pooling = Literal["mean", "cls", "last", "score"]
+RERANKS: Pooling = "score"
+"""Of a reranker: one number for two texts, by a head of its own."""
 POOLINGS: dict[Pooling, str] = {
     "mean": "the mean of the last hidden states",
     "cls": "the last hidden state of the first token",
     "last": "the last hidden state of the last token",
+    "score": "a score of two texts, for reranking only",
 }
 ENCODERS = frozenset({"bert", "roberta", "xlm-roberta"})
-"""Architectures that read a text in both directions, and so can do nothing but embed it."""
+"""Architectures that read a text in both directions, and so can do nothing but embed it, or rank it
+beside another."""
 
 _MODES: dict[str, Pooling] = {
     "pooling_mode_cls_token": "cls",
@@ -33,6 +37,22 @@ _MODES: dict[str, Pooling] = {
 _NAMED: dict[str, Pooling] = {"cls": "cls", "mean": "mean", "lasttoken": "last"}
 _FOLDER = re.compile(r"\d+_[A-Za-z]+")
 _LONGEST = 1 << 20  # bytes of one of these files
+
+
+@dataclass(frozen=True)
+class Question:
+    """What texts are ranked by. `instruction` says of what kind they should be, for models that were
+    trained to read one."""
+
+    query: str
+    instruction: str = ""
+
+
+class Pair(NamedTuple):
+    """A query and a text as a reranker reads them; `second` is where the text begins."""
+
+    tokens: list[int]
+    second: int
 
 
 @dataclass(frozen=True)
@@ -50,6 +70,10 @@ class Embedder:
     def of(cls, folder: Path, architecture: str) -> Embedder | None:
         """None for a model that is no embedding model. Raises UnsupportedModel for steps that cannot be
         computed."""
+        longest = _optional(folder / "sentence_bert_config.json").get("max_seq_length")
+        most = longest if isinstance(longest, int) and longest > 0 else None
+        if architecture in ENCODERS and _scores(_optional(folder / "config.json")):
+            return cls(RERANKS, normalized=False, most_tokens=most)
         listed = folder / "modules.json"
         if not listed.is_file():
             return cls() if architecture in ENCODERS else None
@@ -62,19 +86,27 @@ class Embedder:
             )
         told = _optional(folder / "config_sentence_transformers.json")
         prompts = told.get("prompts") or {}
-        longest = _optional(folder / "sentence_bert_config.json").get("max_seq_length")
         return cls(
             pooling=_pooling(folder, modules),
             normalized="Normalize" in kinds,
             prompts={str(k): v for k, v in prompts.items() if isinstance(v, str)},
             default=str(told.get("default_prompt_name") or ""),
-            most_tokens=longest if isinstance(longest, int) and longest > 0 else None,
+            most_tokens=most,
         )
 
     def prompted(self, text: str, name: str | None = None) -> str:
         """The text after the prompt `name`, by default the one that is always used. Raises KeyError."""
         chosen = self.default if name is None else name
         return (self.prompts[chosen] if chosen else "") + text
+
+
+def _scores(config: Mapping[str, Any]) -> bool:
+    """Whether its head says one number of a text, as those of rerankers do."""
+    heads, names = config.get("architectures"), config.get("id2label")
+    labels = config.get("num_labels") or (len(names) if isinstance(names, dict) else 2)
+    if labels != 1 or not isinstance(heads, list):
+        return False
+    return any(str(head).endswith("ForSequenceClassification") for head in heads)
 
 
 def _pooling(folder: Path, modules: list[Any]) -> Pooling:

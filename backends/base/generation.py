@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, NotRequired, Protocol, TypedDict, runtime_checkable
 
+from backends.base.embedding import Pair, Question
+
 
 class Message(TypedDict):
     """One chat message, as in the OpenAI API. An assistant's `tool_calls` and `reasoning_content` (what
@@ -320,6 +322,22 @@ class LoadedModel(Protocol):
 
     def needed_to_embed(self, prompts: Sequence[Sequence[int]]) -> int:
         """Bytes that `embed` takes for a while, an estimate."""
+        ...
+
+    def encode_pair(self, question: Question, text: str) -> Pair:
+        """Token ids of a query and a text, as `relevances` reads them."""
+        ...
+
+    def relevances(self, pairs: Sequence[Pair], adapter: Path | None) -> list[float]:
+        """How well each text answers its query, from 0 to 1: as the head of a reranker says, or by how
+        likely a model that writes says yes.
+
+        Raises PromptTooLong, and BackendError where the model cannot say it.
+        """
+        ...
+
+    def needed_to_rank(self, pairs: Sequence[Pair]) -> int:
+        """Bytes that `relevances` takes for a while, an estimate."""
         ...
 
     def likelihoods(

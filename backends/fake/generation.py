@@ -29,7 +29,9 @@ from backends.base import (
     LoadOptions,
     Memory,
     Message,
+    Pair,
     PromptToken,
+    Question,
     Sampling,
     ThoughtMarks,
     TokenLogprob,
@@ -173,6 +175,19 @@ class FakeModel:
 
     def needed_to_embed(self, prompts: Sequence[Sequence[int]]) -> int:
         return BYTES_PER_TOKEN * sum(map(len, prompts))
+
+    def encode_pair(self, question: Question, text: str) -> Pair:
+        first = chat.encode_text(f"{question.instruction} {question.query}".strip())
+        return Pair([*first, *chat.encode_text(text)], len(first))
+
+    def relevances(self, pairs: Sequence[Pair], adapter: Path | None) -> list[float]:
+        """The share of the query's tokens that the text has, too."""
+        for pair in pairs:
+            room_after(pair.tokens, self.context_length, self.name)
+        return [_share(set(tokens[:second]), tokens[second:]) for tokens, second in pairs]
+
+    def needed_to_rank(self, pairs: Sequence[Pair]) -> int:
+        return self.needed_to_embed([pair.tokens for pair in pairs])
 
     def needed_for_answers(self, prompt: Sequence[int], answers: Sequence[str]) -> int:
         return BYTES_PER_TOKEN * len(answers) * len(prompt)
@@ -383,6 +398,10 @@ def _embedding(prompt: Sequence[int], adapter: bytes) -> list[float]:
             total[n] += directions.gauss()
     length = math.sqrt(sum(x * x for x in total))
     return [x / length for x in total]
+
+
+def _share(wanted: set[int], tokens: Sequence[int]) -> float:
+    return len(wanted & set(tokens)) / max(1, len(wanted))
 
 
 def _token(word: str) -> int:

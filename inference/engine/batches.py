@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
+from backends.base import Question
 from inference.engine.failures import failure, no_room_for_texts, out_of_budget, too_late
 from inference.engine.memory.residents import Resident, Residents
 from inference.engine.requests.places import Place
@@ -230,28 +231,49 @@ class Batches:
             (self._residents.pinned.add if pin else self._residents.pinned.discard)(place.key)
         return resident
 
-    def embed(self, place: Place, texts: Sequence[str]) -> tuple[list[list[float]], int]:
-        """Vectors, and how many tokens the texts have. Texts for which there is no memory together are
-        read one by one. Raises Unavailable where it has none for one of them."""
-        resident = self._residents.get(place)
-        prompts = [resident.model.encode_text(text) for text in texts]
-        together = self._fit(resident, prompts)
-        vectors: list[list[float]] = []
-        for part in [prompts] if together else [[prompt] for prompt in prompts]:
-            if not together and not self._fit(resident, part):
-                needed = resident.model.needed_to_embed(part)
-                raise no_room_for_texts(needed, self._residents.taken)
-            vectors += resident.model.embed(part, place.shared_adapter)
+    def embed(
+        self, place: Place, texts: Sequence[str], question: Question | None
+    ) -> tuple[list[list[float]], int]:
+        """Vectors, or with a question how well each text answers it, and how many tokens were read.
+        Texts for which there is no memory together are read one by one. Raises Unavailable where it
+        has none for one of them."""
+        resident, adapter = self._residents.get(place), place.shared_adapter
+        model = resident.model
+        if question:
+            render = [partial(model.encode_pair, question, text) for text in texts]
+            pairs = [self.rendering.limited(pair) for pair in render]
+            prompts = [pair.tokens for pair in pairs]
+            ranked = partial(model.relevances, adapter=adapter)
+            scores = self._in_memory(resident, pairs, prompts, model.needed_to_rank, ranked)
+            found = [[score] for score in scores]
+        else:
+            prompts = [model.encode_text(text) for text in texts]
+            embedded = partial(model.embed, adapter=adapter)
+            found = self._in_memory(resident, prompts, prompts, model.needed_to_embed, embedded)
         resident.touch()
         tokens = sum(map(len, prompts))
         self.counts["requests"] += 1
         self.counts["prompt_tokens"] += tokens
-        return vectors, tokens
+        return found, tokens
 
-    def _fit(self, resident: Resident, prompts: Sequence[Sequence[int]]) -> bool:
-        # Texts that are too long are refused by the model, which says so.
-        read = [prompt for prompt in prompts if len(prompt) <= resident.model.context_length]
-        return self._residents.has_room_aside(resident, resident.model.needed_to_embed(read))
+    def _in_memory[Item, Found](
+        self,
+        resident: Resident,
+        items: Sequence[Item],
+        prompts: Sequence[Sequence[int]],
+        needed: Callable[[Sequence[Item]], int],
+        read: Callable[[Sequence[Item]], list[Found]],
+    ) -> list[Found]:
+        """What `read` finds in the items, whose tokens are `prompts`."""
+        # Those that are too long are refused by the model, which says so.
+        most = resident.model.context_length
+        short = [item for item, prompt in zip(items, prompts, strict=True) if len(prompt) <= most]
+        if self._residents.has_room_aside(resident, needed(short)):
+            return read(items)
+        if len(items) == 1:
+            raise no_room_for_texts(needed(items), self._residents.taken)
+        each = zip(items, prompts, strict=True)
+        return [self._in_memory(resident, [one], [tokens], needed, read)[0] for one, tokens in each]
 
     def count(self, place: Place, chat: Count) -> int:
         """How many tokens a chat has."""

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+from backends.base import Question
 from inference.engine.requests.places import Place
 from inference.engine.thread import GenerationThread
 from inference.protocol import Embed
@@ -43,12 +44,16 @@ class Embedding:
         self._requests += 1
         try:
             place = await self._find(request)
+            asked = None
+            if request.query is not None:
+                asked = Question(request.query, request.instruction)
             async with self._turn(request):
                 vectors: list[list[float]] = []
                 tokens = 0
                 while len(vectors) < len(request.texts):
-                    texts = next_texts(request.texts[len(vectors) :], self._thread.idle)
-                    more, read = await asyncio.wrap_future(self._thread.embed(place, texts))
+                    left = request.texts[len(vectors) :]
+                    texts = next_texts(left, self._thread.idle, len(request.query or ""))
+                    more, read = await asyncio.wrap_future(self._thread.embed(place, texts, asked))
                     vectors, tokens = vectors + more, tokens + read
             return {"vectors": vectors, "prompt_tokens": tokens}
         finally:
@@ -82,12 +87,12 @@ class Embedding:
             self._waiting[key] -= 1
 
 
-def next_texts(texts: Sequence[str], undisturbed: bool) -> list[str]:
-    """The first of `texts`, as many as may be read at once."""
+def next_texts(texts: Sequence[str], undisturbed: bool, beside: int = 0) -> list[str]:
+    """The first of `texts`, as many as may be read at once, each with so many characters `beside` it."""
     chosen = list(texts[:AT_ONCE])
-    characters = sum(map(len, chosen))
+    characters = sum(map(len, chosen)) + beside * len(chosen)
     for text in texts[AT_ONCE:UNDISTURBED] if undisturbed else ():
-        characters += len(text)
+        characters += len(text) + beside
         if characters > UNDISTURBED_CHARACTERS:
             break
         chosen.append(text)

@@ -19,7 +19,7 @@ from typing import Any
 
 import structlog
 
-from backends.base import Backend, DeviceInfo
+from backends.base import Backend, DeviceInfo, Question
 from inference.engine.batches import Batches
 from inference.engine.failures import failing, stopping
 from inference.engine.memory import neighbours
@@ -185,10 +185,12 @@ class GenerationThread:
     def unload(self, key: Key | None, gently: bool = False) -> Future[list[str]]:
         return self.call(lambda: self._residents.unload(key, gently))
 
-    def embed(self, place: Place, texts: Sequence[str]) -> Future[tuple[list[list[float]], int]]:
-        """Vectors, and how many tokens the texts have. Send a few texts at a time: the streams
-        wait for them."""
-        return self.call(lambda: self._batches.embed(place, texts))
+    def embed(
+        self, place: Place, texts: Sequence[str], question: Question | None = None
+    ) -> Future[tuple[list[list[float]], int]]:
+        """Vectors, or with a question one number for each text, and how many tokens were read. Send a
+        few texts at a time: the streams wait for them."""
+        return self.call(lambda: self._batches.embed(place, texts, question))
 
     def count(self, place: Place, chat: Count) -> Future[int]:
         """How many tokens a chat has."""

@@ -6,14 +6,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import structlog
 
-from backends.base import Message, Sampling
+from backends.base import Message, Question, Sampling
 from inference.gateway import client, metrics
 from inference.gateway.answer import Answer, Events, Stream, collect
 from inference.gateway.database import in_thread, remembered
@@ -23,7 +24,7 @@ from inference.gateway.together import together
 from inference.gateway.vectors import prompted, shortened
 from inference.protocol import Chunk, Count, Done, Embed, Queued, Read, Started
 from registry import traces
-from registry.errors import HubError
+from registry.errors import HubError, Invalid
 from registry.promotion.resolve import Served, check, find
 
 log = structlog.get_logger(__name__)
@@ -146,6 +147,31 @@ class Embeddings:
     prompt_tokens: int
 
 
+@dataclass(frozen=True)
+class Ranking:
+    """How well each text answers a query, from 0 to 1, in the texts' order."""
+
+    served: Served
+    request_id: str
+    scores: Sequence[float]
+    prompt_tokens: int
+
+
+async def rank(model: str, question: Question, texts: Sequence[str], caller: Caller) -> Ranking:
+    """How well each of `texts` answers the question; logged like an answer without tokens. Raises what
+    `embed` raises."""
+    with _refusals_counted(caller):
+        served = await aresolve(model)
+        if served.base.embeds_only and not served.base.reranks:
+            raise Invalid(
+                f"{served.label} makes vectors of single texts and ranks none; choose a reranker, or "
+                "compare the texts' vectors with the query's."
+            )
+    asked = {"query": question.query, "instruction": question.instruction}
+    found, record = await _read(served, model, texts, caller, "rerank", asked)
+    return Ranking(served, record.request_id, [one for [one] in found], record.prompt_tokens)
+
+
 async def embed(
     model: str,
     texts: Sequence[str],
@@ -161,32 +187,55 @@ async def embed(
     """
     with _refusals_counted(caller):
         served = await aresolve(model)
+        if served.base.reranks:
+            raise Invalid(
+                f"{served.label} is a reranker and makes no vectors; ask it at /v1/rerank."
+            )
     texts = await asyncio.to_thread(prompted, texts, prompt_name, served)
-    record = Record(served, GenerationRequest(model, [""], Sampling(max_tokens=0)), caller)
-    span = _begin(record, "embeddings")
-    base, adapter = folders(served)
-    vectors: list[list[float]] = []
+    base = served.base_path
     # With dimensions the first text is asked for alone, to learn the width before the others cost.
-    size = EMBED_AT_ONCE if dimensions is None else 1
+    first = EMBED_AT_ONCE if dimensions is None else 1
+    cut = partial(shortened, dimensions=dimensions, base=base)
+    vectors, record = await _read(served, model, texts, caller, "embeddings", {}, first, cut)
+    return Embeddings(served, record.request_id, vectors, record.prompt_tokens)
+
+
+async def _read(
+    served: Served,
+    model: str,
+    texts: Sequence[str],
+    caller: Caller,
+    operation: str,
+    asked: Mapping[str, str],
+    first: int = EMBED_AT_ONCE,
+    cut: Callable[[Sequence[list[float]]], Sequence[list[float]]] | None = None,
+) -> tuple[Sequence[list[float]], Record]:
+    """What the engine finds in `texts`, and the request's record, which is written. After the `first`
+    ones and at the end `cut` is what becomes of it."""
+    record = Record(served, GenerationRequest(model, [""], Sampling(max_tokens=0)), caller)
+    span = _begin(record, operation)
+    base, adapter = folders(served)
+    found: list[list[float]] = []
+    size = first
     try:
-        while len(vectors) < len(texts):
-            first = len(vectors)
+        while len(found) < len(texts):
             reply = await client.embed(
                 Embed(
                     correlation_id=record.correlation_id,
                     traceparent=record.traceparent,
                     base=base,
                     adapter=adapter,
-                    texts=list(texts[first : first + size]),
+                    texts=list(texts[len(found) : len(found) + size]),
+                    **asked,
                     **caller.limits(),
                 )
             )
-            vectors += reply["vectors"]
+            found += reply["vectors"]
             record.prompt_tokens += reply["prompt_tokens"]
-            if size < EMBED_AT_ONCE:
-                await asyncio.to_thread(shortened, vectors, dimensions, served.base_path)
+            if cut and size < EMBED_AT_ONCE:
+                await asyncio.to_thread(cut, found)
                 size = EMBED_AT_ONCE
-        cut = await asyncio.to_thread(shortened, vectors, dimensions, served.base_path)
+        made = await asyncio.to_thread(cut, found) if cut else found
         record.complete()
     except Exception as error:
         _fail(record, error)
@@ -194,7 +243,7 @@ async def embed(
     finally:
         _end(span, record)
         await record.write()
-    return Embeddings(served, record.request_id, cut, record.prompt_tokens)
+    return made, record
 
 
 async def count_tokens(

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from django.http import HttpRequest
 
-from backends.base import POOLINGS, Pooling
+from backends.base import POOLINGS, RERANKS, Pooling
 from registry.promotion.resolve import Name
 
 
@@ -28,14 +28,16 @@ def one(request: HttpRequest, name: Name) -> dict[str, Any]:
 
 
 def _openai(name: Name) -> dict[str, Any]:
+    reranks = name.pooling == RERANKS
     return {
         "id": name.label,
         "object": "model",
         "created": int(name.created_at.timestamp()),
         "owned_by": "mlx-model-hub",
         "max_model_len": name.context_length or None,  # as vLLM has it
-        "embeddings": POOLINGS[cast(Pooling, name.pooling or "mean")],
-        "embeddings_only": bool(name.pooling),
+        "embeddings": None if reranks else POOLINGS[cast(Pooling, name.pooling or "mean")],
+        "embeddings_only": bool(name.pooling) and not reranks,
+        "reranking_only": reranks,
     }
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from inference.v1.anthropic.schemas import CountIn, MessagesIn
 from inference.v1.compatibility import CompatibleRequest, table
 from inference.v1.openai.schemas import ChatCompletionIn, CompletionIn, EmbeddingIn
+from inference.v1.rerank import RerankIn
 from inference.v1.responses.schemas import ResponseIn
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "openai.md"
@@ -16,6 +17,7 @@ _ENDPOINTS: dict[str, type[CompatibleRequest]] = {
     "POST /v1/responses": ResponseIn,
     "POST /v1/completions": CompletionIn,
     "POST /v1/embeddings": EmbeddingIn,
+    "POST /v1/rerank": RerankIn,
     "POST /v1/messages": MessagesIn,
     "POST /v1/messages/count_tokens": CountIn,
 }
@@ -68,11 +70,19 @@ all, and whether it has unit length; without them an encoder takes the mean. A c
 `1_Pooling` is read as a model that writes: copy both from the original. Such a base model is for embeddings \
 only: it is refused for chats and for training. Any other model answers with the mean of its last hidden \
 states, at unit length, which was never trained to mean anything: enough to try a program, not to find \
-documents. `GET /v1/models` says of each model what its vectors are (`embeddings`, `embeddings_only`).
+documents. `GET /v1/models` says of each model what its vectors are (`embeddings`, `embeddings_only`, `reranking_only`).
 - Many embedding models expect words before a text. Those in its `config_sentence_transformers.json` are \
 chosen by `prompt_name` (Qwen3-Embedding: `query`, and `document`, which is empty); one that it names as its default is \
 always used. Others say it in their description alone: put `query: ` and `passage: ` before the texts of e5, \
 and bge's sentence before questions, yourself. A text that is longer than the model reads is refused, not cut.
+- `/v1/rerank` puts texts into the order in which they answer a query, each with a `relevance_score` from \
+0 to 1, as Cohere's and Jina's do: `cohere.Client(base_url="http://127.0.0.1:8000")`, or \
+`cohere.ClientV2(base_url="http://127.0.0.1:8000/v1")`. Import a reranker as a base model and send \
+`base:NAME`. Taken are BERT, RoBERTa and XLM-RoBERTa with a head of one label (ms-marco-MiniLM, \
+bge-reranker-v2-m3, …), which do nothing else and whose score is the head's after a sigmoid, and causal ones such \
+as Qwen3-Reranker, which are asked in its words, and whose score is how likely they say yes of yes and \
+no. Any other model that writes is asked the same, which it was never trained to answer. Each text is read \
+together with the query: rank what a search found, not a library.
 - `GET /v1/models` answers in Anthropic's form when `anthropic-version` is sent. It reports the \
 context length: `max_model_len`, or Anthropic's `max_input_tokens`.
 - Answers carry their ID in the hub's log as `x-request-id` and `request-id`.

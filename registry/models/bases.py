@@ -9,7 +9,7 @@ from django.db import models
 from django.db.models import Q, TextChoices
 from django.db.models.functions import Lower
 
-from backends.base import POOLINGS, Pooling
+from backends.base import POOLINGS, RERANKS, Pooling
 from registry.errors import Invalid
 from registry.models.constraints import SHA256_PATTERN, named
 from registry.models.work import Work
@@ -77,7 +77,13 @@ class BaseModel(models.Model):
 
     @property
     def embeds_only(self) -> bool:
+        """Whether it writes nothing: an embedding model, or a reranker."""
         return bool(self.pooling)
+
+    @property
+    def reranks(self) -> bool:
+        """Whether it ranks texts by a query, and does nothing else."""
+        return self.pooling == RERANKS
 
     @property
     def vectors(self) -> str:
@@ -86,6 +92,11 @@ class BaseModel(models.Model):
 
     def refuse_embedding_model(self) -> None:
         """Raises Invalid unless it can write."""
+        if self.reranks:
+            raise Invalid(
+                f"{self.name} is a reranker, for reranking only: it cannot be trained or chatted with; "
+                "choose another base model."
+            )
         if self.embeds_only:
             raise Invalid(
                 f"{self.name} is an embedding model, for embeddings only: it cannot be trained or "

@@ -81,3 +81,24 @@ def test_a_step_whose_file_is_missing_is_named(tmp_path: Path) -> None:
     (tmp_path / "1_Pooling" / "config.json").unlink()
     with pytest.raises(UnsupportedModel, match=r"1_Pooling/config\.json is missing"):
         Embedder.of(tmp_path, "bert")
+
+
+@pytest.mark.parametrize(
+    ("config", "ranks"),
+    [
+        ({"num_labels": 1}, True),
+        ({"id2label": {"0": "LABEL_0"}}, True),
+        ({"id2label": {"0": "no", "1": "yes"}}, False),
+        ({"id2label": 7}, False),
+        ({"num_labels": 1, "architectures": 7}, False),
+        ({"num_labels": 1, "architectures": ["BertModel"]}, False),
+    ],
+)
+def test_an_encoder_with_a_head_of_one_label_is_a_reranker(
+    tmp_path: Path, config: dict[str, Any], ranks: bool
+) -> None:
+    heads = {"architectures": ["BertForSequenceClassification"]}
+    (tmp_path / "config.json").write_text(json.dumps(heads | config))
+    how = Embedder.of(tmp_path, "bert")
+    assert (how is not None and how.pooling == "score") == ranks
+    assert Embedder.of(tmp_path, "llama") is None

@@ -14,6 +14,7 @@ from backends.base import (
     Grammar,
     LoadedModel,
     PromptTooLong,
+    Question,
     Sampling,
     UnsupportedModel,
 )
@@ -219,6 +220,17 @@ def test_likelihoods_are_log_probabilities_and_repeat(
         [found[2], found[0]], abs=1e-3
     )
     assert model.likelihoods(prompt, ["yes", "no", "no idea"], adapters[0]) != found
+
+
+def test_a_text_fits_a_query_alike_alone_and_among_others(model: LoadedModel) -> None:
+    asked = Question("a fox", "Find animals")
+    pairs = [model.encode_pair(asked, text) for text in ("a fox and a crow", "the sea", "a fox")]
+    found = model.relevances(pairs, None)
+    assert all(0 <= value <= 1 for value in found)
+    assert [model.relevances([one], None)[0] for one in pairs] == pytest.approx(found, abs=1e-3)
+    assert model.needed_to_rank(pairs[:1]) > 0
+    with pytest.raises(PromptTooLong):
+        model.relevances([model.encode_pair(asked, "fox " * 3 * model.context_length)], None)
 
 
 # Half characters: the fake spells words in two tokens, and the tiny model draws bytes at will.

@@ -1,4 +1,5 @@
-"""BERT and RoBERTa as mlx-lm has its models: an encoder whose every token sees every other one.
+"""BERT and RoBERTa as mlx-lm has its models: an encoder whose every token sees every other one, and the
+head of a reranker.
 
 Arithmetic: https://arxiv.org/abs/1810.04805; the names of modules are those of the weights. Packages
 that have it bring vision and audio along (see docs/decisions.md).
@@ -34,6 +35,7 @@ class ModelArgs(BaseModelArgs):
     hidden_act: str = "gelu"
     position_embedding_type: str = "absolute"
     pad_token_id: int | None = None
+    scores: bool = False  # not of the config: whether it is a reranker
 
     def __post_init__(self) -> None:
         if self.position_embedding_type != "absolute" or self.hidden_act not in _ACTIVATIONS:
@@ -60,9 +62,9 @@ class _Embeddings(nn.Module):  # type: ignore[misc]
         self.LayerNorm = nn.LayerNorm(width, eps=args.layer_norm_eps)
         self._first = args.first_position
 
-    def __call__(self, tokens: mx.array) -> mx.array:
+    def __call__(self, tokens: mx.array, kinds: mx.array) -> mx.array:
         positions = mx.arange(self._first, self._first + tokens.shape[1])
-        kind = self.token_type_embeddings(mx.array([0]))
+        kind = self.token_type_embeddings(kinds)
         words: mx.array = self.word_embeddings(tokens)
         return cast(mx.array, self.LayerNorm(words + self.position_embeddings(positions) + kind))
 
@@ -117,18 +119,34 @@ class _Layer(nn.Module):  # type: ignore[misc]
 
 class Model(nn.Module):  # type: ignore[misc]
     """Last hidden states [rows, tokens, width] of `tokens` [rows, tokens]; `mask` [rows, 1, 1, tokens] is
-    true for those that are no padding."""
+    true for those that are no padding, `kinds` [rows, tokens] is 1 for those of a second text."""
 
     def __init__(self, args: ModelArgs) -> None:
         super().__init__()
         self.embeddings = _Embeddings(args)
         self.encoder = {"layer": [_Layer(args) for _ in range(args.num_hidden_layers)]}
+        head = _head(args) if args.scores else {}
+        for name, part in head.items():
+            setattr(self, name, part)
+        self._kept = tuple(f"{name}." for name in head)
+        self._kinds = args.type_vocab_size
 
-    def __call__(self, tokens: mx.array, mask: mx.array) -> mx.array:
-        x = self.embeddings(tokens)
+    def __call__(self, tokens: mx.array, mask: mx.array, kinds: mx.array | None = None) -> mx.array:
+        if kinds is None or self._kinds == 1:
+            kinds = mx.array([0])
+        x = self.embeddings(tokens, kinds)
         for layer in self.encoder["layer"]:
             x = layer(x, mask)
         return x
+
+    def score(self, states: mx.array) -> mx.array:
+        """What the head says [rows] of last hidden states [rows, tokens, width], of any size."""
+        first = states[:, 0]
+        if "pooler." in self._kept:
+            first = mx.tanh(self.pooler["dense"](first))
+            return cast(mx.array, self.classifier(first)[:, 0])
+        head = self.classifier
+        return cast(mx.array, head["out_proj"](mx.tanh(head["dense"](first)))[:, 0])
 
     def sanitize(self, weights: dict[str, Any]) -> dict[str, Any]:
         """Without the name of a whole around the encoder, and without what comes after it."""
@@ -138,5 +156,14 @@ class Model(nn.Module):  # type: ignore[misc]
         return {
             name: weight
             for name, weight in bare.items()
-            if not name.startswith(_OTHER_PARTS) and not name.endswith("position_ids")
+            if (not name.startswith(_OTHER_PARTS) or name.startswith(self._kept))
+            and not name.endswith("position_ids")
         }
+
+
+def _head(args: ModelArgs) -> dict[str, Any]:
+    """That of `BertForSequenceClassification`, and RoBERTa's, which has its own pooling, with one label."""
+    width = args.hidden_size
+    if args.model_type == "bert":
+        return {"pooler": {"dense": nn.Linear(width, width)}, "classifier": nn.Linear(width, 1)}
+    return {"classifier": {"dense": nn.Linear(width, width), "out_proj": nn.Linear(width, 1)}}

@@ -1,4 +1,5 @@
-"""A model that makes vectors and does nothing else: an encoder, or a causal one made for it."""
+"""Models that write nothing: those that make vectors, encoders or causal ones made for it, and encoders
+that rank texts."""
 
 from __future__ import annotations
 
@@ -13,20 +14,23 @@ from tokenizers import Tokenizer
 
 from backends.base import (
     ENCODERS,
+    RERANKS,
     BackendError,
     Context,
     Delta,
     Embedder,
     Guesses,
     Memory,
+    Pair,
     PromptTooLong,
+    Question,
     UnsupportedModel,
     first_line,
 )
 from backends.base.failures import readable_errors
 from backends.mlx.embedding import bert
 from backends.mlx.embedding.passes import Passes, size
-from backends.mlx.embedding.vectors import Reader, causal, embed, encoder
+from backends.mlx.embedding.vectors import Reader, causal, embed, encoder, ranked
 from backends.mlx.files.folder import describe
 from backends.mlx.files.weight_files import read_header
 from backends.mlx.threads import clear_streams_at_end
@@ -41,21 +45,26 @@ def load_embedder(folder: Path) -> EmbeddingModel:
     how = Embedder.of(folder, described.architecture) or Embedder()
     encodes = described.architecture in ENCODERS
     with readable_errors(_MEMORY), _told(folder.name):
-        model, config = _open(folder, encodes)
+        model, config = _open(folder, encodes, how)
         read = encoder(model) if encodes else causal(model, folder.name)
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         # Sentence transformers leave what they cut and filled up last in this file.
         tokenizer.no_truncation()
         tokenizer.no_padding()
-        loaded = EmbeddingModel(folder.name, model, read, tokenizer, how, config)
+        kind = Reranker if how.pooling == RERANKS else EmbeddingModel
+        loaded = kind(folder.name, model, read, tokenizer, how, config)
         loaded.context_length = described.context_length
-        loaded.embed([[0]], None)
+        loaded.try_once()
     return loaded
 
 
-def _open(folder: Path, encodes: bool) -> tuple[Any, dict[str, Any]]:
+def _open(folder: Path, encodes: bool, how: Embedder) -> tuple[Any, dict[str, Any]]:
     if encodes:
-        return load_model(folder, get_model_classes=lambda config: (bert.Model, bert.ModelArgs))
+        return load_model(
+            folder,
+            model_config={"scores": how.pooling == RERANKS},
+            get_model_classes=lambda config: (bert.Model, bert.ModelArgs),
+        )
     names = [name for file in folder.glob("model*.safetensors") for name in read_header(file)]
     headed = any(name.startswith("lm_head.") for name in names)
     tied = {} if headed else {"tie_word_embeddings": True}
@@ -128,19 +137,25 @@ class EmbeddingModel:
 
     def embed(self, prompts: Sequence[Sequence[int]], adapter: Path | None) -> list[list[float]]:
         read = [list(prompt) or [0] for prompt in prompts]
-        for prompt in read:
-            if len(prompt) > self.context_length > 0:
-                raise PromptTooLong(
-                    f"A text has {len(prompt)} tokens and {self.name} reads {self.context_length}; "
-                    "embed its parts."
-                )
-            if max(prompt) >= self._vocabulary:
-                raise BackendError(f"{self.name} has no token {max(prompt)}; import it again.")
+        self._check(read, "A text has", "embed its parts")
         with readable_errors(_MEMORY):
             return embed(self._read, read, self._how)
 
     def needed_to_embed(self, prompts: Sequence[Sequence[int]]) -> int:
         return self._passes.to_embed(prompts)
+
+    def try_once(self) -> None:
+        """Raises what a model of these weights raises that cannot be computed."""
+        self.embed([[0]], None)
+
+    def _check(self, prompts: Sequence[Sequence[int]], has: str, todo: str) -> None:
+        for prompt in prompts:
+            if len(prompt) > self.context_length > 0:
+                raise PromptTooLong(
+                    f"{has} {len(prompt)} tokens and {self.name} reads {self.context_length}; {todo}."
+                )
+            if max(prompt) >= self._vocabulary:
+                raise BackendError(f"{self.name} has no token {max(prompt)}; import it again.")
 
     def _refuse(self, *given: Any, **more: Any) -> NoReturn:
         raise BackendError(
@@ -149,6 +164,18 @@ class EmbeddingModel:
 
     encode = thought_marks = parse_tool_calls = call_reader = tool_grammar = _refuse
     likelihoods = needed_for_answers = prompt_logprobs = add_adapter = insert = _refuse
+
+    def encode_pair(self, question: Question, text: str) -> Pair:
+        raise BackendError(
+            f"{self.name} makes vectors of single texts and ranks none; choose a reranker, or compare the "
+            "texts' vectors with the query's."
+        )
+
+    def relevances(self, pairs: Sequence[Pair], adapter: Path | None) -> list[float]:
+        self._refuse()
+
+    def needed_to_rank(self, pairs: Sequence[Pair]) -> int:
+        self._refuse()
 
     def close(self) -> None:
         del self._model, self._read
@@ -164,3 +191,36 @@ class EmbeddingModel:
 
     def remove(self, uid: str) -> None:
         """There are no rows."""
+
+
+class Reranker(EmbeddingModel):
+    """The same for a model that ranks texts by a query."""
+
+    def _refuse(self, *given: Any, **more: Any) -> NoReturn:
+        raise BackendError(
+            f"{self.name} is a reranker: it ranks texts by a query (/v1/rerank) and does nothing else."
+        )
+
+    encode = thought_marks = parse_tool_calls = call_reader = tool_grammar = _refuse
+    likelihoods = needed_for_answers = prompt_logprobs = add_adapter = insert = _refuse
+    embed = _refuse
+
+    def try_once(self) -> None:
+        self.relevances([Pair([0], 1)], None)
+
+    def encode_pair(self, question: Question, text: str) -> Pair:
+        """An instruction would be words of the query to it, and is left out."""
+        read = self._tokenizer.encode(question.query, text)
+        kinds = list(read.type_ids)
+        return Pair(
+            [int(token) for token in read.ids], kinds.index(1) if 1 in kinds else len(kinds)
+        )
+
+    def relevances(self, pairs: Sequence[Pair], adapter: Path | None) -> list[float]:
+        prompts = [pair.tokens for pair in pairs]
+        self._check(prompts, "The query and a text have", "send a part of the text")
+        with readable_errors(_MEMORY):
+            return ranked(self._model, pairs)
+
+    def needed_to_rank(self, pairs: Sequence[Pair]) -> int:
+        return self._passes.to_embed([pair.tokens for pair in pairs])

@@ -8,7 +8,7 @@ from typing import Any, cast
 import mlx.core as mx
 from mlx_lm.models.cache import make_prompt_cache
 
-from backends.base import Embedder, UnsupportedModel
+from backends.base import Embedder, Pair, UnsupportedModel
 from backends.mlx.device import share_cores
 
 MOST_TOKENS = 4096  # that one pass reads of several texts, padding included
@@ -66,6 +66,24 @@ def embed(
         found = _pooled(read, [prompts[n] for n in batch], how)
         vectors.update(zip(batch, found, strict=True))
     return [vectors[n] for n in range(len(prompts))]
+
+
+def ranked(model: Any, pairs: Sequence[Pair]) -> list[float]:
+    """What an encoder's head says of each pair, between 0 and 1."""
+    scores: dict[int, float] = {}
+    share_cores(MOST_TOKENS)
+    for batch in batches([pair.tokens for pair in pairs]):
+        longest = len(pairs[batch[-1]].tokens)
+        places = mx.arange(longest)
+        tokens = mx.array(
+            [[*pairs[n].tokens, *[0] * (longest - len(pairs[n].tokens))] for n in batch]
+        )
+        counted = places < mx.array([[len(pairs[n].tokens)] for n in batch])
+        kinds = (places >= mx.array([[pairs[n].second] for n in batch])) & counted
+        states = model(tokens, counted[:, None, None, :], kinds.astype(mx.int32))
+        found = mx.sigmoid(model.score(states).astype(mx.float32))
+        scores.update(zip(batch, cast(list[float], found.tolist()), strict=True))
+    return [scores[n] for n in range(len(pairs))]
 
 
 def batches(prompts: Sequence[Sequence[int]]) -> Iterator[list[int]]:

@@ -6,7 +6,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from backends.base import ENCODERS, Embedder, ImportedModel, UnsupportedModel, first_line
+from backends.base import ENCODERS, RERANKS, Embedder, ImportedModel, UnsupportedModel, first_line
 from backends.litter import tidy
 from backends.mlx.files.config import (
     check_sizes,
@@ -42,7 +42,7 @@ def describe(folder: Path) -> ImportedModel:
     if not (folder / "tokenizer.json").is_file():
         raise UnsupportedModel(f"{folder.name} has no tokenizer.json.")
     how = Embedder.of(folder, architecture)
-    if how:
+    if how and how.pooling != RERANKS:
         _refuse_other_heads(folder, config, encodes=architecture in ENCODERS)
     context_length = find_context_length(config)
     if architecture in ENCODERS - {"bert"}:
@@ -70,7 +70,8 @@ def _refuse_other_heads(folder: Path, config: dict[str, Any], *, encodes: bool) 
     ]
     if other:
         raise UnsupportedModel(
-            f"{folder.name} is a {other[0]}, which makes no vectors of texts; choose an embedding model."
+            f"{folder.name} is a {other[0]}, which makes no vectors of texts; choose an embedding model, "
+            "or a reranker with one label."
         )
     if not encodes and (
         config.get("use_bidirectional_attention") or config.get("is_causal") is False

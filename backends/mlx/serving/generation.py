@@ -30,8 +30,10 @@ from backends.base import (
     LoadOptions,
     Memory,
     Message,
+    Pair,
     PromptToken,
     PromptTooLong,
+    Question,
     Sampling,
     ThoughtMarks,
     ToolCall,
@@ -51,6 +53,7 @@ from backends.mlx.sampling.grammar import Grammars
 from backends.mlx.sampling.penalties import make_processors
 from backends.mlx.sampling.sampler import make_sampler
 from backends.mlx.sampling.thinking import MarkTokens, ThinkingRule
+from backends.mlx.serving import ranking
 from backends.mlx.serving.adapters import BASE, AdapterBank, AdapterRows, RoutedModel, nbytes
 from backends.mlx.serving.caches import Kind, check_packing
 from backends.mlx.serving.lane import Lane
@@ -368,19 +371,50 @@ class MLXModel:
             )
         with readable_errors(_MEMORY), mx.stream(self._stream):
             slot = BASE if adapter is None else self._adapters.add(adapter)
-            root = self._adapters.identity(slot) + bytes([Kind().bits])
-            caches = Kind().row_caches(self._model)
-            if self._prefixes.usable:
-                self._prefixes.restore(root, prompt, caches)
             with self._selected(slot):
-                first = read_prompt(self._model, prompt, caches, PREFILL[device_kind()][0])
-                found = likelihoods(self._model, first, caches, len(prompt), written)
-            if self._prefixes.usable:
-                self._prefixes.keep(root, prompt, caches)
-        return found
+                caches = Kind().row_caches(self._model)
+                first = self._after(prompt, slot, caches)
+                return likelihoods(self._model, first, caches, len(prompt), written)
+
+    def _after(
+        self,
+        prompt: Sequence[int],
+        slot: int,
+        caches: list[Any] | None = None,
+        *,
+        keep: bool = True,
+    ) -> mx.array:
+        """Log-probabilities [vocabulary] of the token after `prompt`, whose tokens the empty `caches`
+        hold afterwards, and with `keep` the prefix cache."""
+        caches = caches or Kind().row_caches(self._model)
+        root = self._adapters.identity(slot) + bytes([Kind().bits])
+        if self._prefixes.usable:
+            self._prefixes.restore(root, prompt, caches)
+        first = read_prompt(self._model, prompt, caches, PREFILL[device_kind()][0])
+        if keep and self._prefixes.usable:
+            self._prefixes.keep(root, prompt, caches)
+        return first
 
     def needed_for_answers(self, prompt: Sequence[int], answers: Sequence[str]) -> int:
         return self._needs.for_answers(len(prompt), [len(self._answers(one)) for one in answers])
+
+    def encode_pair(self, question: Question, text: str) -> Pair:
+        chat = ranking.asked(self._tokenizer, question, text)
+        return Pair(self.encode(chat, None, ranking.TEMPLATE), 0)
+
+    def relevances(self, pairs: Sequence[Pair], adapter: Path | None) -> list[float]:
+        for pair in pairs:
+            self._room(pair.tokens)
+        yes, no = ranking.yes_and_no(self._tokenizer, self.name)
+        with readable_errors(_MEMORY), mx.stream(self._stream):
+            slot = BASE if adapter is None else self._adapters.add(adapter)
+            with self._selected(slot):
+                # What the first has in common with the others, they find in the prefix cache.
+                said = (self._after(pair.tokens, slot, keep=not n) for n, pair in enumerate(pairs))
+                return [ranking.chance(logprobs, yes, no) for logprobs in said]
+
+    def needed_to_rank(self, pairs: Sequence[Pair]) -> int:
+        return max((self._needs.for_answers(len(tokens), [1]) for tokens, _ in pairs), default=0)
 
     def prompt_logprobs(
         self, prompt: Sequence[int], adapter: Path | None, top: int

@@ -84,9 +84,15 @@ def show(name: str) -> dict[str, Any]:
         "template": template,
         "details": row.details(),
         "model_info": _model_info(served),
-        "capabilities": ["embedding"] if served.base.embeds_only else capabilities(template),
+        "capabilities": _capabilities(served, template),
         "modified_at": moment(made),
     }
+
+
+def _capabilities(served: Served, template: str) -> list[str]:
+    if served.base.reranks:
+        return []  # Ollama has no word for it
+    return ["embedding"] if served.base.embeds_only else capabilities(template)
 
 
 def capabilities(template: str) -> list[str]:

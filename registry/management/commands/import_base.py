@@ -29,9 +29,10 @@ class Command(HubCommand):
         base = self._import(options)
         self.stdout.write(f"{base.name} is imported: {base.architecture}, {base.quantization}.")
         if base.embeds_only:
-            self.stdout.write(
-                f"It is for embeddings only ({base.vectors}): it cannot be trained or chatted with."
-            )
+            use = f"embeddings only ({base.vectors})"
+            if base.reranks:
+                use = "reranking only (/v1/rerank)"
+            self.stdout.write(f"It is for {use}: it cannot be trained or chatted with.")
 
     def _import(self, options: dict[str, Any]) -> BaseModel:
         source, name = options["source"], options["name"]

@@ -119,8 +119,8 @@ class BaseOut(Schema):
     pooling: Annotated[
         str,
         Field(
-            description="mean, cls or last for an embedding model, which cannot be trained or chatted "
-            "with; else empty"
+            description="mean, cls or last for an embedding model, score for a reranker, which cannot be "
+            "trained or chatted with; else empty"
         ),
     ]
     size_bytes: int

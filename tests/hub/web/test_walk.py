@@ -55,7 +55,9 @@ INFERENCE_READS = {
     "/v1/models",
     "/v1/models/NAME",
     "/v1/openapi.json",
+    "/v1/rerank",
     "/v1/responses",
+    "/v1/v2/rerank",
 }
 INFERENCE_WRITES = INFERENCE_READS - {"/api/inference/models", "/api/inference/models/NAME"}
 # What a key of the scope `manage` does not reach.

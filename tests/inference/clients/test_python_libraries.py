@@ -1,7 +1,7 @@
 """Libraries and tools from PyPI with a loop over a tool, JSON and a stream, against real processes.
 
 They are not among the project's dependencies. To run all of them:
-`uv run --with litellm --with instructor --with pydantic-ai-slim[openai,anthropic] --with
+`uv run --with cohere --with litellm --with instructor --with pydantic-ai-slim[openai,anthropic] --with
 langchain-anthropic --with langchain-ollama pytest tests/inference/clients/test_python_libraries.py`,
 with `uv tool install llm` for the last one.
 """
@@ -163,6 +163,31 @@ def test_langchain_loops_over_a_tool(hub: Hub, api: str) -> None:
     assert final.text
     assert final.usage_metadata["output_tokens"] > 0
     assert isinstance(chat.with_structured_output(Meeting).invoke("When?"), Meeting)
+
+
+RANKED = ["the sea is blue", "lunch with Ana on Friday", "lunch alone", "dinner with Ana"]
+
+
+@pytest.mark.parametrize(("kind", "base"), [("Client", ""), ("ClientV2", "/v1")])
+def test_coheres_client_ranks_texts(hub: Hub, kind: str, base: str) -> None:
+    cohere = library("cohere", "cohere")
+    client = getattr(cohere, kind)("any", base_url=hub.url + base)
+    answer = client.rerank(model="calendar", query="lunch with Ana", documents=RANKED, top_n=3)
+    assert [one.index for one in answer.results] == [1, 3, 2]
+    assert answer.results[0].relevance_score == 1
+    assert answer.meta.tokens.input_tokens > 0
+
+
+def test_litellm_ranks_texts(hub: Hub) -> None:
+    answer = library("litellm", "litellm").rerank(
+        model="jina_ai/calendar",
+        api_base=f"{hub.url}/v1",
+        api_key="any",
+        query="lunch with Ana",
+        documents=RANKED,
+        top_n=2,
+    )
+    assert [one["index"] for one in answer.results] == [1, 3]
 
 
 def test_the_tool_llm_asks_and_streams(hub: Hub, tmp_path: Path) -> None:

@@ -188,6 +188,33 @@ def test_an_input_that_was_cut_off_is_taken_as_its_text() -> None:
     assert call["function"]["arguments"] == '{"file_path": "a'
 
 
+def test_the_client_sends_back_what_it_was_answered(client: Anthropic) -> None:
+    """Thoughts, a result without content, and tools with all that may stand beside them."""
+    tool = {
+        **READ,
+        "defer_loading": True,
+        "cache_control": CACHED,
+        "input_examples": [USE["input"]],
+    }
+    said: Any = [
+        {"type": "thinking", "thinking": "Hm.", "signature": "hub-1"},
+        {"type": "redacted_thinking", "data": "secret"},
+        USE,
+    ]
+    messages: Any = [*ASK, {"role": "assistant", "content": said}, result(None)]
+    thinking: Any = {"type": "enabled", "budget_tokens": 1024}
+    more: Any = {"model": "calendar", "messages": messages, "tools": [tool], "thinking": thinking}
+    counted = client.messages.count_tokens(**more)
+    with client.messages.stream(
+        max_tokens=2000, extra_body={"stop_sequences": None}, **more
+    ) as stream:
+        answer = stream.get_final_message()
+    assert [block.type for block in answer.content] == ["thinking", "text"]
+    assert answer.usage.input_tokens + (answer.usage.cache_read_input_tokens or 0) == (
+        counted.input_tokens
+    )
+
+
 def test_the_clients_tool_runner_finishes(client: Anthropic) -> None:
     read: list[str] = []
 

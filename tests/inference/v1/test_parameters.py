@@ -96,9 +96,12 @@ def test_another_servers_grammar_is_never_ignored(name: str) -> None:
         asked(**{name: {"type": "object"}}).request()
 
 
-def test_off_as_other_servers_write_it() -> None:
+def test_off_as_other_servers_write_it(hub: Hub) -> None:
     sampling = asked(top_k=-1, max_tokens=-1, top_p=0).sampling()
     assert (sampling.top_k, sampling.max_tokens, sampling.top_p) == (0, None, 0)
+    off: Any = {"top_k": -1, "max_tokens": -1, "top_p": 0, "ignore_eos": False}
+    told = hub.openai.chat.completions.create(model="calendar", messages=ASK, extra_body=off)
+    assert told.choices[0].finish_reason == "stop"
     request = {"model": "m", "messages": ASK, "max_tokens": 9, "top_k": -1, "top_p": 0}
     assert MessagesIn.model_validate(request).sampling().top_k == 0
 

