@@ -45,7 +45,7 @@ from backends.base.generation import (
     TokenLogprob,
     ToolCall,
 )
-from backends.base.models import DeviceInfo, Fidelity, ImportedModel
+from backends.base.models import DeviceInfo, Fidelity, ImportedModel, Prospect
 from backends.base.training import (
     Arithmetic,
     Checkpointed,
@@ -106,6 +106,7 @@ __all__ = [
     "Pooling",
     "PromptToken",
     "PromptTooLong",
+    "Prospect",
     "RenderedExample",
     "RenderedRow",
     "RowFlag",

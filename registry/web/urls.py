@@ -77,6 +77,7 @@ urlpatterns = [
     path("bases/<int:pk>/", bases.base, name="base"),
     path("bases/<int:pk>/quantize/", bases.base_quantize, name="base_quantize"),
     path("bases/imports/<int:pk>/retry/", bases.import_retry, name="import_retry"),
+    path("bases/imports/<int:pk>/pause/", bases.import_pause, name="import_pause"),
     re_path(
         r"^models/(?P<pk>[0-9]+)/(?P<version>[0-9]+\.[0-9]+\.[0-9]+)/exports/$",
         bases.version_exports,

@@ -63,8 +63,16 @@ def base_import(request: HttpRequest, import_id: int) -> BaseImport:
     "/bases/imports/{int:import_id}/retry", response={202: BaseImportOut}, summary="Retry an import"
 )
 def retry_import(request: HttpRequest, import_id: int) -> Status[BaseImport]:
-    """A failed import continues from what has arrived; a failed conversion starts again."""
+    """A failed or paused download continues from what has arrived; anything else starts again."""
     return Status(202, imports.retry(get_object_or_404(BaseImport, pk=import_id)))
+
+
+@router.post(
+    "/bases/imports/{int:import_id}/pause", response=BaseImportOut, summary="Pause a download"
+)
+def pause_import(request: HttpRequest, import_id: int) -> BaseImport:
+    """What has arrived is kept for a week; retrying the import continues from it."""
+    return imports.pause(get_object_or_404(BaseImport, pk=import_id))
 
 
 @router.get("/bases/{int:base_id}", response=BaseOut, summary="One base model")

@@ -100,6 +100,15 @@ def import_retry(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 @require_POST
+def import_pause(request: HttpRequest, pk: int) -> HttpResponse:
+    try:
+        imports.pause(get_object_or_404(BaseImport, pk=pk))
+    except HubError as error:
+        messages.error(request, str(error))
+    return redirect("bases")
+
+
+@require_POST
 def starter_base(request: HttpRequest) -> HttpResponse:
     try:
         base = register_starter()
