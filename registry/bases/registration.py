@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
@@ -23,7 +24,8 @@ from registry.storage import artifacts, paths
 
 STARTER = "SmolLM2-135M-Instruct"
 _PIECE = 8 << 20  # bytes copied at a time
-_WANTED = ("*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", "LICENSE*", POOLING)
+WANTED = ("*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", "LICENSE*", POOLING)
+"""Files of a model folder that are taken."""
 
 
 def register_base(
@@ -98,6 +100,14 @@ def base_path(base: BaseModel) -> Path:
     return paths.absolute(base.path)
 
 
+def config_of(base: BaseModel) -> dict[str, Any]:
+    """Its config.json. Raises OSError and ValueError."""
+    found = json.loads((base_path(base) / "config.json").read_text())
+    if not isinstance(found, dict):
+        raise ValueError("config.json is not an object.")
+    return found
+
+
 def check_name(name: str) -> None:
     """Raises Invalid for what is no name, Conflict when another base has it."""
     try:
@@ -161,7 +171,7 @@ def _import(
         return ask_backend(ImportedModel, "import_gguf", path, staging, beat=beat)
     if not path.is_dir():
         raise Invalid(f"{path} is not a folder.")
-    cache = _hub_cache(path)
+    cache = snapshot(path)
     if cache is None:
         inspect(path, beat)  # refuses code and pickles before anything is copied
     done = 0
@@ -176,7 +186,7 @@ def _import(
 
 def _wanted(folder: Path) -> Iterator[tuple[Path, Path]]:
     """The files of a model folder that are copied, each with its place in the folder."""
-    for pattern in _WANTED:
+    for pattern in WANTED:
         for file in tidy(folder.glob(pattern)):
             if file.name != artifacts.MANIFEST:
                 yield file, file.relative_to(folder)
@@ -188,7 +198,7 @@ def size_of(path: Path) -> int:
         return path.stat().st_size
     if not path.is_dir():
         return 0
-    return sum(file.stat().st_size for file, _ in _wanted(_hub_cache(path) or path))
+    return sum(file.stat().st_size for file, _ in _wanted(snapshot(path) or path))
 
 
 def default_name(path: Path) -> str:
@@ -199,7 +209,7 @@ def default_name(path: Path) -> str:
     return path.stem if path.is_file() else path.resolve().name
 
 
-def _hub_cache(path: Path) -> Path | None:
+def snapshot(path: Path) -> Path | None:
     """The newest snapshot in a folder that a model hub's client keeps (`models--OWNER--NAME`, or
     one of its `snapshots`); None for any other folder. Its files are links into the same folder.
 
@@ -208,7 +218,7 @@ def _hub_cache(path: Path) -> Path | None:
     root = next((p for p in (path, *path.parents[:2]) if p.name.startswith("models--")), None)
     if root is None or not (root / "snapshots").is_dir():
         return None
-    snapshot = path
+    newest = path
     if path in (root, root / "snapshots"):
         main = root / "refs" / "main"
         named = root / "snapshots" / main.read_text().strip() if main.is_file() else None
@@ -217,11 +227,11 @@ def _hub_cache(path: Path) -> Path | None:
             named = found[-1] if found else None
         if named is None:
             raise Invalid(f"{root.name} holds no downloaded model; download it again.")
-        snapshot = named
-    for file in snapshot.iterdir():
+        newest = named
+    for file in newest.iterdir():
         if not Path(os.path.realpath(file)).is_relative_to(root.resolve()):
             raise Invalid(f"{file.name} in {root.name} leads out of that folder; copy the files.")
-    return snapshot
+    return newest
 
 
 def _take_template(folder: Path) -> None:

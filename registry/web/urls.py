@@ -73,7 +73,6 @@ urlpatterns = [
     ),
     path("compare/", compare.compare, name="compare"),
     path("bases/", bases.bases, name="bases"),
-    path("bases/new/", bases.base_new, name="base_new"),
     path("bases/<int:pk>/", bases.base, name="base"),
     path("bases/<int:pk>/quantize/", bases.base_quantize, name="base_quantize"),
     path("bases/imports/<int:pk>/retry/", bases.import_retry, name="import_retry"),

@@ -9,8 +9,9 @@ from ninja import Router, Status
 from ninja.pagination import paginate
 
 from registry.background import work
-from registry.bases import registration
+from registry.bases import local, registration
 from registry.conversion import exports, imports
+from registry.errors import Invalid
 from registry.models import BaseImport, BaseModel, Dataset, ModelVersion
 from registry.web.paging import LimitOffset
 from registry.web.schemas import (
@@ -47,10 +48,19 @@ def base_imports(request: HttpRequest) -> QuerySet[BaseImport]:
     return BaseImport.objects.up_to_date()
 
 
-@router.post("/bases/imports", response={202: BaseImportOut}, summary="Import from a model hub")
+@router.post("/bases/imports", response={202: BaseImportOut}, summary="Import a base model")
 def import_base(request: HttpRequest, payload: BaseImportIn) -> Status[BaseImport]:
-    """Runs in the background; poll the import to see its progress."""
-    return Status(202, work.launch(imports.start(payload.source, payload.name, payload.revision)))
+    """From a model hub, or what another program keeps on this machine. Runs in the background; poll
+    the import to see its progress. Importing what is paused resumes it."""
+    if bool(payload.source) == bool(payload.found):
+        raise Invalid("Send source, a model's hub id, or found, a key of /api/bases/offers/here.")
+    if payload.found:
+        offer = local.find(payload.found)
+        assert offer.path is not None
+        row = imports.start_local(offer.path, payload.name or offer.name)
+    else:
+        row = imports.start(payload.source, payload.name, payload.revision)
+    return Status(202, work.launch(row))
 
 
 @router.get("/bases/imports/{int:import_id}", response=BaseImportOut, summary="One import")
