@@ -35,11 +35,6 @@ class Card:
     def can_import(self) -> bool:
         return self.here is not None and self.base is None and self.task is None
 
-    @property
-    def is_proposed(self) -> bool:
-        """Whether nothing speaks against it: it serves and trains here."""
-        return self.here is not None and self.here.tone == "ok"
-
 
 def cards(offers: Iterable[Offer]) -> list[Card]:
     """In the order of the offers."""

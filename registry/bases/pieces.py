@@ -143,8 +143,8 @@ def _check(names: list[str], sent: int) -> None:
     ]
     if lacking:
         raise Invalid(
-            f"{' and '.join(lacking)} {'is' if len(lacking) == 1 else 'are'} missing: send one .gguf "
-            "file, or all files of a model's folder together."
+            f"Not there: {', '.join(lacking)}. Send one .gguf file, or all files of a model's folder "
+            "together."
         )
 
 

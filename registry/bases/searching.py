@@ -70,7 +70,8 @@ def search(words: str, deadline_s: float = DEADLINE_S) -> Search:
     note = "" if infos else f"Nothing on {hub} has “{words}” in its name."
     if missing:
         note = "The model hub is slow: some answers are missing. Search again to get them."
-    found = Search(offers, note)
+    # What cannot be used comes last; everything else stays as the hub ranks it.
+    found = Search(tuple(sorted(offers, key=lambda offer: offer.prospect is None)), note)
     if not missing:
         while len(_kept) >= _MOST_KEPT:
             _kept.pop(next(iter(_kept)), None)

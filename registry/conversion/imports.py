@@ -191,7 +191,7 @@ def _copy(row: BaseImport, progress: Progress) -> BaseModel:
     row.total_bytes = total
     row.write(total_bytes=total)
     progress.stage(f"Reading {human(total)}")
-    return registration.register_base(
+    base = registration.register_base(
         row.name,
         Source(row.source),
         str(path),
@@ -200,3 +200,5 @@ def _copy(row: BaseImport, progress: Progress) -> BaseModel:
         copied=lambda done: progress.part(done / (total or 1), done_bytes=done),
         beat=progress.beat,
     )
+    row.done_bytes = total
+    return base

@@ -54,7 +54,7 @@ def import_upload(request: HttpRequest, upload: str, payload: FuseIn) -> Status[
     found = pieces.arriving(upload)
     path = pieces.whole(found)
     name = payload.name or (path.stem if found.is_gguf else "model")
-    sent = f"Upload: {', '.join(found.sizes)}"
+    sent = f"Upload: {path.name}" if found.is_gguf else f"Upload: {len(found.sizes)} files"
     return Status(202, work.launch(imports.start_local(path, name, upload=upload, origin=sent)))
 
 

@@ -76,11 +76,11 @@ def test_it_is_for_those_at_the_machine(models: Path, client: Client, settings: 
         page = client.get("/bases/new/folder/", headers=HTMX, **elsewhere)
         assert "only at the machine itself" in text(page)
         client.post("/bases/new/folder/", {"path": str(models / "tiny.gguf")}, **elsewhere)
-        assert "Pick it from a folder" not in text(client.get("/bases/new/", **elsewhere))
-    assert "Pick it from a folder" in text(client.get("/bases/new/"))
+        assert "Or pick it from a folder" not in text(client.get("/bases/new/", **elsewhere))
+    assert "Or pick it from a folder" in text(client.get("/bases/new/"))
     assert not BaseImport.objects.exists()
     settings.MODEL_FOLDERS = []
-    assert "Pick it from a folder" not in text(client.get("/bases/new/"))
+    assert "Or pick it from a folder" not in text(client.get("/bases/new/"))
     with pytest.raises(Forbidden):
         folders.allowed(str(models))
 
@@ -142,8 +142,8 @@ def test_a_folder_is_sent_without_what_is_no_part_of_a_model(client: Client) -> 
     ("files", "said"),
     [
         ({"a__gguf": 1, "b__gguf": 1}, "one GGUF file alone"),
-        ({"config__json": 1}, "tokenizer.json and model.safetensors are missing"),
-        ({"notes__md": 1}, "send one .gguf file, or all files"),
+        ({"config__json": 1}, "Not there: tokenizer.json, model.safetensors."),
+        ({"notes__md": 1}, "Send one .gguf file, or all files"),
     ],
 )
 def test_what_is_no_model_is_refused_before_it_is_sent(

@@ -322,6 +322,8 @@ def test_a_folder_or_file_of_this_machine_is_imported_in_the_background(
     assert (base.name, base.source, base.origin) == ("two", "folder", str(folder))
     assert row.done_bytes == row.total_bytes
     (tmp_path / "three.gguf").write_bytes(b"GGUF 3")
-    assert imports.run(imports.start_local(tmp_path / "three.gguf")).source == "gguf"
+    third = imports.start_local(tmp_path / "three.gguf")
+    assert imports.run(third).source == "gguf"
+    assert third.done_bytes == third.total_bytes == 6
     with pytest.raises(NotFound):
         imports.start_local(tmp_path / "gone")
