@@ -13,6 +13,7 @@ from django.views.decorators.http import require_http_methods
 from hub.catalogue.cards import cards
 from registry.background import work
 from registry.bases import folders, local, searching
+from registry.bases.registration import default_name, free_name
 from registry.conversion import imports
 from registry.errors import HubError
 from registry.models import BaseImport
@@ -32,7 +33,9 @@ def base_new(request: HttpRequest) -> HttpResponse:
         status = 422
         if form.is_valid():
             try:
-                return _launched(request, imports.start(**form.cleaned_data))
+                given = form.cleaned_data
+                name = given["name"] or free_name(given["repo"].strip().rpartition("/")[2])
+                return _launched(request, imports.start(given["repo"], name, given["revision"]))
             except HubError as error:
                 status = refuse(form, error)
     return form_page(request, _PAGE, _context(request, form=form), status)
@@ -57,7 +60,7 @@ def local_offers(request: HtmxRequest) -> HttpResponse:
         try:
             offer = local.find(request.POST.get("key", ""))
             assert offer.path is not None
-            return _launched(request, imports.start_local(offer.path, offer.name))
+            return _launched(request, imports.start_local(offer.path, free_name(offer.name)))
         except HubError as error:
             messages.error(request, str(error))
             return redirect("base_new")
@@ -73,7 +76,8 @@ def folder(request: HtmxRequest) -> HttpResponse:
         at_the_machine(request)
         if request.method == "POST":
             path = folders.allowed(request.POST.get("path", ""))
-            return _launched(request, imports.start_local(path))
+            name = free_name(default_name(path))
+            return _launched(request, imports.start_local(path, name))
         context: dict[str, Any] = {"listing": folders.look(request.GET.get("at", ""))}
     except HubError as error:
         if request.method == "POST":

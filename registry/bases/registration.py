@@ -108,6 +108,19 @@ def config_of(base: BaseModel) -> dict[str, Any]:
     return found
 
 
+def free_name(name: str) -> str:
+    """`name`, or the first of name-2, name-3, … that no base model has."""
+    taken = {
+        known.lower()
+        for known in BaseModel.objects.filter(name__istartswith=name).values_list("name", flat=True)
+    }
+    found, number = name, 1
+    while found.lower() in taken:
+        number += 1
+        found = f"{name[:90]}-{number}"
+    return found
+
+
 def check_name(name: str) -> None:
     """Raises Invalid for what is no name, Conflict when another base has it."""
     try:

@@ -73,11 +73,12 @@ async function sendAll(chosen, signal) {
 
 async function start(chosen) {
   if (!chosen.length || stop) return;
+  if (chosen !== files) part("as").value = "";
   files = chosen;
   here.hidden = true;
   box.hidden = false;
   say("");
-  part("name").textContent = nameOf(files);
+  part("as").value ||= nameOf(files);
   stop = new AbortController();
   pause.textContent = "Pause";
   pause.hidden = false;
@@ -85,12 +86,12 @@ async function start(chosen) {
     const url = await sendAll(files, stop.signal);
     pause.hidden = true;
     part("note").textContent = "Everything has arrived; the import begins.";
-    await call("POST", `${url}/import`, { name: nameOf(files) });
+    await call("POST", `${url}/import`, { name: part("as").value });
     location.assign(form.dataset.done);
   } catch (error) {
     const paused = error.name === "AbortError";
     const lost = error instanceof TypeError || /not responding/.test(error.message);
-    pause.textContent = "Resume";
+    pause.textContent = paused || lost ? "Resume" : "Try again";
     pause.hidden = false;
     if (lost && !paused) {
       say("The connection was lost; trying again…");

@@ -320,6 +320,7 @@ def test_the_same_by_keyboard_on_a_narrow_dark_screen(page: Page, tmp_path: Path
 def test_a_dropped_model_is_sent_and_becomes_a_base(page: Page) -> None:
     page.goto("/bases/new/")
     expect(page.locator("#here-found")).not_to_contain_text("Looking")
+    page.route("**/import", lambda route: route.abort())  # what has arrived is not lost by that
     page.evaluate(
         """() => {
           const data = new DataTransfer();
@@ -329,8 +330,11 @@ def test_a_dropped_model_is_sent_and_becomes_a_base(page: Page) -> None:
               new DragEvent(type, { dataTransfer: data, bubbles: true, cancelable: true }));
         }"""
     )
+    expect(page.locator("[data-sent-error]")).to_contain_text("trying again")
+    page.get_by_label("Name", exact=True).first.fill("mine")
+    page.unroute("**/import")
     page.wait_for_url("**/bases/")
-    page.get_by_role("link", name="dropped").first.click()
+    page.get_by_role("link", name="mine").first.click()
     expect(page.locator(".lead")).to_contain_text("Serves here")
 
 

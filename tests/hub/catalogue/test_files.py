@@ -59,6 +59,8 @@ def test_a_model_is_picked_from_an_allowed_folder(models: Path, client: Client) 
     client.post("/bases/new/folder/", {"path": str(models / "tiny.gguf")})
     base = imports.run(BaseImport.objects.get())
     assert (base.name, base.origin) == ("tiny", str(models / "tiny.gguf"))
+    client.post("/bases/new/folder/", {"path": str(models / "tiny.gguf")})
+    assert BaseImport.objects.first().name == "tiny-2"
 
 
 @pytest.mark.parametrize("path", ["../elsewhere", "/etc", "way-out", "~root", "no\0name", "gone"])
