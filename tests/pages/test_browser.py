@@ -320,7 +320,9 @@ def test_the_same_by_keyboard_on_a_narrow_dark_screen(page: Page, tmp_path: Path
 def test_a_dropped_model_is_sent_and_becomes_a_base(page: Page) -> None:
     page.goto("/bases/new/")
     expect(page.locator("#here-found")).not_to_contain_text("Looking")
-    page.route("**/import", lambda route: route.abort())  # what has arrived is not lost by that
+    page.route(
+        "**/import", lambda route: route.abort("aborted")
+    )  # what has arrived is not lost by that
     page.evaluate(
         """() => {
           const data = new DataTransfer();
