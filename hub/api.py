@@ -11,6 +11,7 @@ from ninja import Field, Schema
 from ninja.errors import HttpError, ValidationError
 from ninja.operation import Operation
 
+from hub.catalogue.api import router as catalogue_router
 from hub.monitoring import correlation
 from hub.web.parser import HubParser
 from hub.web.refusal import is_api, refusal, refused
@@ -57,6 +58,7 @@ api = HubAPI(
     urls_namespace="api",
     parser=HubParser(),
 )
+api.add_router("", catalogue_router)
 api.add_router("", registry_router)
 api.add_router("/training", training_router)
 api.add_router("", versions_router)

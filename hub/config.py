@@ -130,6 +130,14 @@ class Config(BaseSettings):
             "what Metal may have",
         ),
     ] = None
+    model_folders: Annotated[
+        list[str],
+        NoDecode,
+        Field(
+            description="Comma-separated folders from which base models may be picked on a page, at this "
+            "machine alone; none: no picking"
+        ),
+    ] = ["~"]
     database_url: Annotated[
         str,
         Field(
@@ -255,7 +263,9 @@ class Config(BaseSettings):
         Field(description="Comma-separated countries whose phone numbers are found without a +"),
     ] = ["US", "GB"]
 
-    @field_validator("allowed_hosts", "cors_origins", "phone_regions", mode="before")
+    @field_validator(
+        "allowed_hosts", "cors_origins", "model_folders", "phone_regions", mode="before"
+    )
     @classmethod
     def _split_list(cls, value: object) -> object:
         if isinstance(value, str):

@@ -182,6 +182,7 @@ DRAFT_MODEL = config.draft_model
 DRAFT_TOKENS = config.draft_tokens
 PROMPT_LOOKUP = config.prompt_lookup
 MEMORY_BUDGET_BYTES = config.memory_budget_bytes
+MODEL_FOLDERS = [] if config.model_folders == ["none"] else config.model_folders
 TRAINING_YIELD_S = config.training_yield_s
 TRAINING_ON_BATTERY = config.training_on_battery
 HALVE_BATCH_SIZE = config.halve_batch_size

@@ -21,6 +21,7 @@ handler500 = "hub.api.server_error"
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", include("hub.web.pages")),
+    path("", include("hub.catalogue.urls")),
     path("", include("registry.web.urls")),
     path("", include("training.web.urls")),
     path("", include("inference.web.urls")),

@@ -53,7 +53,7 @@ from backends.base.generation import (
     TokenLogprob,
     ToolCall,
 )
-from backends.base.models import DeviceInfo, Fidelity, ImportedModel
+from backends.base.models import DeviceInfo, Fidelity, ImportedModel, Prospect
 from backends.base.training import (
     Arithmetic,
     Checkpointed,
@@ -116,6 +116,7 @@ __all__ = [
     "Pooling",
     "PromptToken",
     "PromptTooLong",
+    "Prospect",
     "Question",
     "RenderedExample",
     "RenderedRow",

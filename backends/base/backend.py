@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from backends.base.examining import Examination, RenderedRow
 from backends.base.generation import LoadedModel, LoadOptions
-from backends.base.models import DeviceInfo, Fidelity, ImportedModel
+from backends.base.models import DeviceInfo, Fidelity, ImportedModel, Prospect
 from backends.base.training import Thoughts, TrainingConfig, TrainingEvent, TrainingRun
 
 if TYPE_CHECKING:
@@ -35,6 +35,15 @@ class Backend(Protocol):
 
     def inspect(self, folder: Path) -> ImportedModel:
         """Describe an MLX model folder without loading its weights. Raises UnsupportedModel."""
+        ...
+
+    def foresee(self, config: Mapping[str, Any]) -> Prospect:
+        """Describe a model by its config.json alone. Raises UnsupportedModel when it cannot be used
+        here."""
+        ...
+
+    def foresee_gguf(self, source: Path) -> Prospect:
+        """Describe what importing a GGUF file would give, by its header. Raises UnsupportedModel."""
         ...
 
     def quantize(self, base: Path, target: Path, bits: int, group_size: int) -> ImportedModel:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,33 @@ class ImportedModel:
     parameters: int
     context_length: int
     pooling: str = ""
+
+
+@dataclass(frozen=True)
+class Prospect:
+    """What is known of a model before its weights are here: its config.json, and what follows from it.
+    `nbytes` is what the weights take once imported, 0 where that is not known, as `parameters`."""
+
+    config: Mapping[str, Any]
+    architecture: str
+    quantization: str
+    context_length: int
+    parameters: int = 0
+    nbytes: int = 0
+    embeds_only: bool = False
+
+    @staticmethod
+    def precision(config: Mapping[str, Any]) -> str:
+        """How a config says that its weights are stored: "4-bit (group 64)", "bfloat16", …"""
+        packed = config.get("quantization")
+        if isinstance(packed, Mapping):
+            return f"{packed.get('bits')}-bit (group {packed.get('group_size')})"
+        nested = config.get("text_config")
+        inner = nested if isinstance(nested, Mapping) else {}
+        for key in ("torch_dtype", "dtype"):
+            if named := config.get(key) or inner.get(key):
+                return str(named)
+        return "float32"
 
 
 @dataclass(frozen=True)

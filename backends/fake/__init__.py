@@ -12,9 +12,10 @@ HUB_FAKE_TEMPLATE=differs or =loops makes a chat template that must not be train
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from backends.base import (
     DeviceInfo,
@@ -23,6 +24,7 @@ from backends.base import (
     ImportedModel,
     LoadedModel,
     LoadOptions,
+    Prospect,
     RenderedRow,
     Thoughts,
     TrainingConfig,
@@ -65,6 +67,12 @@ class FakeBackend:
 
     def inspect(self, folder: Path) -> ImportedModel:
         return files.inspect(folder)
+
+    def foresee(self, config: Mapping[str, Any]) -> Prospect:
+        return files.foresee(config)
+
+    def foresee_gguf(self, source: Path) -> Prospect:
+        return files.foresee_gguf(source)
 
     def quantize(self, base: Path, target: Path, bits: int, group_size: int) -> ImportedModel:
         return conversion.quantize(base, target, bits, group_size)

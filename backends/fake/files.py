@@ -12,7 +12,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from backends.base import Embedder, ImportedModel, UnsupportedModel
+from backends.base import ENCODERS, Embedder, ImportedModel, Prospect, UnsupportedModel
 from backends.litter import tidy
 
 LAYERS, WIDTH = 2, 16
@@ -72,6 +72,30 @@ def inspect(folder: Path) -> ImportedModel:
         context_length=context_length,
         pooling=how.pooling if (how := Embedder.of(folder, architecture)) else "",
     )
+
+
+def foresee(config: Mapping[str, Any]) -> Prospect:
+    """See `backends.base.Backend.foresee`. Whatever has a model_type can be used."""
+    architecture = config.get("model_type")
+    if not isinstance(architecture, str):
+        raise UnsupportedModel("config.json has no model_type.")
+    return Prospect(
+        config,
+        architecture,
+        Prospect.precision(config),
+        int(config.get("max_position_embeddings", 2048)),
+        embeds_only=architecture in ENCODERS,
+    )
+
+
+def foresee_gguf(source: Path) -> Prospect:
+    """See `backends.base.Backend.foresee_gguf`."""
+    with source.open("rb") as file:
+        if file.read(4) != b"GGUF":
+            raise UnsupportedModel(f"{source.name} is not a GGUF file.")
+    config = {"model_type": "fake", "hidden_size": WIDTH, "num_hidden_layers": LAYERS}
+    count = WIDTH * WIDTH
+    return Prospect(config, "fake", "float32", 2048, parameters=count, nbytes=4 * count)
 
 
 def write_safetensors(path: Path, tensors: Mapping[str, Tensor]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from backends.base import (
     ImportedModel,
     LoadedModel,
     LoadOptions,
+    Prospect,
     RenderedRow,
     Thoughts,
     TrainingConfig,
@@ -69,6 +70,16 @@ class MLXBackend:
         from backends.mlx.files.folder import inspect
 
         return inspect(folder)
+
+    def foresee(self, config: Mapping[str, Any]) -> Prospect:
+        from backends.mlx.files.folder import foresee
+
+        return foresee(config)
+
+    def foresee_gguf(self, source: Path) -> Prospect:
+        from backends.mlx.gguf.importer import foresee_gguf
+
+        return foresee_gguf(source)
 
     def quantize(self, base: Path, target: Path, bits: int, group_size: int) -> ImportedModel:
         prepare()

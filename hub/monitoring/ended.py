@@ -137,7 +137,7 @@ def _harvest() -> None:
 def _ended_tasks(since: datetime.datetime) -> Iterator[tuple[Any, ...]]:
     first, *others = (
         kind._default_manager.order_by()
-        .filter(~Q(status=Work.Status.RUNNING), heartbeat_at__gt=since)
+        .filter(status__in=(Work.Status.COMPLETED, Work.Status.FAILED), heartbeat_at__gt=since)
         .values_list(Value(kind.label), "status", "pk", "created_at", "heartbeat_at")
         for kind in KINDS
     )

@@ -33,7 +33,7 @@ _TABLES: tuple[tuple[str, str, str], ...] = (  # path, app, table; the first tha
 )  # fmt: skip
 _MAKES = re.compile(
     r"/(keys|(?<!inference/)models|datasets|bases|jobs|sweeps|bundles|replays|client-checks|clients|conversations|prompts|imports|rules"
-    r"|new|import|starter|reproduce|clone|quantize|fuse|exports)/?$"
+    r"|new|import|starter|reproduce|clone|quantize|fuse|exports|bases/uploads|bases/new/(here|folder))/?$"
     r"|^/(start/|v1/|ollama/|api/inference(/stream|/embeddings)?$|ws/inference)"
 )
 _REMOVES = re.compile(r"/(delete|remove|revoke)/$")

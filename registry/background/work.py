@@ -18,7 +18,7 @@ from registry.background.progress import SILENT, Progress
 from registry.errors import Conflict, Damaged, HubError, Invalid
 from registry.models import BaseImport
 from registry.models.bases import RESUMABLE
-from registry.models.work import WAITING, Work
+from registry.models.work import PAUSED, WAITING, Work
 from registry.storage import artifacts, paths
 
 _EVERY_S = 0.2
@@ -49,11 +49,11 @@ def launch[W: Work](row: W) -> W:
 
 
 def retry[W: Work](row: W) -> W:
-    """Launch failed work again. Raises Conflict when it did not fail, when what it worked on is
-    gone, and when other work of its kind and name is running."""
+    """Launch failed or paused work again. Raises Conflict when it is neither, when what it worked on
+    is gone, and when other work of its kind and name is running."""
     type(row).objects.fail_silent()
     row.refresh_from_db()
-    if not row.has_failed:
+    if not (row.has_failed or row.is_paused):
         raise Conflict(f"{row} did not fail, so there is nothing to retry.")
     if not can_retry(row):
         raise Conflict(f"{row} cannot be retried; start it again from the beginning.")
@@ -124,6 +124,7 @@ class _Reporting(Progress):
         self._written = time.monotonic()
         columns = ("stage", "share", *self._row.counts)
         if not self._row.write(**{name: getattr(self._row, name) for name in columns}):
+            self._row.refresh_from_db(fields=["status"])
             raise Conflict(self._row.given_up)
 
 
@@ -166,6 +167,7 @@ def prune(before: datetime.datetime) -> int:
         over = kind.objects.exclude(status=Work.Status.RUNNING).filter(heartbeat_at__lt=before)
         if kind is BaseImport:
             lately = timezone.now() - RESUMABLE
-            over = over.exclude(status=Work.Status.FAILED, heartbeat_at__gt=lately)
+            stopped = (Work.Status.FAILED, PAUSED)
+            over = over.exclude(status__in=stopped, heartbeat_at__gt=lately)
         deleted += over.delete()[0]
     return deleted

@@ -7,18 +7,23 @@ that a killed download continues where it stopped, and one whose file changed st
 
 from __future__ import annotations
 
+import fcntl
 import fnmatch
 import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Sequence
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from registry.errors import Invalid, NotFound, Unavailable
+from registry.errors import DiskFull, Invalid, NotFound, TooManyRequests, Unavailable
 from registry.late import Late
+from registry.storage.sizes import human
 
 if TYPE_CHECKING:
     import httpx
@@ -33,6 +38,10 @@ _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _ATTEMPTS = 5
+_MOST_WAIT_S = 60.0  # before a hub that limits requests is asked again
+_LOCKED_EVERY_S = 0.5
+SPARE = 500 * 10**6
+"""Bytes that stay free on the disk for everything else."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +61,7 @@ class HubRepo:
     commit: str
     files: tuple[HubFile, ...]
     kind: str = "model"  # or "dataset"
+    licence: str = ""
 
     @property
     def total_bytes(self) -> int:
@@ -68,8 +78,9 @@ def find(repo: str, revision: str = "") -> HubRepo:
 
     Raises NotFound, Invalid (no safetensors, hostile answers) and Unavailable when offline.
     """
-    commit, siblings = ask(repo, revision)
-    return HubRepo(repo, commit, _wanted(repo, siblings))
+    info = _info(repo, revision)
+    files = wanted_files(repo, info.siblings or ())
+    return HubRepo(repo, str(info.sha), files, licence=licence_of(info))
 
 
 def ask(repo: str, revision: str = "", kind: str = "model") -> tuple[str, Sequence[Any]]:
@@ -77,6 +88,11 @@ def ask(repo: str, revision: str = "", kind: str = "model") -> tuple[str, Sequen
 
     Raises NotFound, Invalid and Unavailable.
     """
+    info = _info(repo, revision, kind)
+    return str(info.sha), info.siblings or ()
+
+
+def _info(repo: str, revision: str, kind: str = "model") -> Any:
     import httpx2  # what huggingface_hub speaks with
     from huggingface_hub import HfApi
     from huggingface_hub.errors import (
@@ -89,7 +105,7 @@ def ask(repo: str, revision: str = "", kind: str = "model") -> tuple[str, Sequen
 
     what = {"model": "model", "dataset": "data set"}[kind]
     try:
-        info: Any = HfApi(endpoint=endpoint()).repo_info(
+        info = HfApi(endpoint=endpoint()).repo_info(
             repo, repo_type=kind, revision=revision or None, files_metadata=True, timeout=30
         )
     except GatedRepoError:
@@ -102,11 +118,22 @@ def ask(repo: str, revision: str = "", kind: str = "model") -> tuple[str, Sequen
         raise NotFound(f"There is no {what} {repo} on {endpoint()}, or it is private.") from None
     except HFValidationError:
         raise Invalid(f"{repo!r} is not a hub id; write it as OWNER/NAME.") from None
-    except (HfHubHTTPError, httpx2.HTTPError, OSError) as error:
-        raise _offline(error) from error
+    except HfHubHTTPError as error:
+        raise refused_by(error) from error
+    except (httpx2.HTTPError, OSError) as error:
+        raise offline(error) from error
     if not _COMMIT.fullmatch(info.sha or ""):
         raise Invalid(f"The hub reports no commit for {repo}, so the download cannot be pinned.")
-    return str(info.sha), info.siblings or ()
+    return info
+
+
+def licence_of(info: Any) -> str:
+    """The licence that a model's card names, "" for none."""
+    card = getattr(info, "card_data", None)
+    named = (card.get("license_name") or card.get("license")) if card else None
+    tags = (tag.removeprefix("license:") for tag in info.tags or () if tag.startswith("license:"))
+    found = named if isinstance(named, str) else next(tags, "")
+    return found[:100]
 
 
 def described(sibling: Any) -> HubFile:
@@ -115,9 +142,10 @@ def described(sibling: Any) -> HubFile:
     return HubFile(str(sibling.rfilename), int(sibling.size or 0), digest)
 
 
-def _wanted(repo: str, siblings: Sequence[Any]) -> tuple[HubFile, ...]:
+def wanted_files(repo: str, siblings: Sequence[Any]) -> tuple[HubFile, ...]:
     """Plain names of the patterns alone: what lies in folders (`original/`, `onnx/`) is another
-    copy of the same weights, but for how an embedding model pools."""
+    copy of the same weights, but for how an embedding model pools. Raises Invalid without weights
+    that can be read."""
     files = []
     for sibling in siblings:
         name = str(sibling.rfilename)
@@ -164,6 +192,52 @@ def fetch(model: HubRepo, folder: Path, progress: Callable[[int], None]) -> None
             progress(done)
 
 
+@contextmanager
+def alone(folder: Path, beat: Callable[[], None]) -> Iterator[None]:
+    """Make `folder` and keep other processes from it meanwhile: one that was paused may still wait for
+    bytes when the next one is started. `beat` is called while the other one is waited for."""
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            if _lock(handle) and _is(handle, folder):
+                yield
+                return
+        finally:
+            os.close(handle)  # with the lock, as does the end of a killed process
+        beat()
+        time.sleep(_LOCKED_EVERY_S)
+
+
+def _lock(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # some network drives lock nothing
+        return True
+    return True
+
+
+def _is(handle: int, folder: Path) -> bool:
+    """Whether the folder is still the one that was opened: a base model that is done takes it along."""
+    try:
+        return os.path.samestat(os.fstat(handle), folder.stat())
+    except FileNotFoundError:
+        return False
+
+
+def check_room(folder: Path, total: int) -> None:
+    """Raises DiskFull when what is missing of `total` bytes in `folder` does not fit on its disk."""
+    here = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    missing, free = max(0, total - here), shutil.disk_usage(folder).free
+    if missing + SPARE > free:
+        raise DiskFull(
+            f"The disk of the storage folder has {human(free)} free, and {human(missing)} and "
+            f"{human(SPARE)} to spare are needed. Free some space, then continue."
+        )
+
+
 def _client() -> httpx.Client:
     from huggingface_hub.utils._headers import build_hf_headers
 
@@ -189,9 +263,13 @@ def _fetch(
         try:
             _append(client, model, file, folder, progress)
             break
+        except TooManyRequests as error:
+            if attempt == _ATTEMPTS - 1:
+                raise
+            time.sleep(min(error.retry_after, _MOST_WAIT_S))
         except httpx.TransportError as error:
             if attempt == _ATTEMPTS - 1:
-                raise _offline(error) from error
+                raise offline(error) from error
     part = folder / f"{file.name}.part"
     with part.open("rb") as content:
         digest = hashlib.file_digest(content, "sha256").hexdigest() if file.sha256 else ""
@@ -276,14 +354,37 @@ def _etag_path(part: Path) -> Path:
 
 
 def _answer(response: httpx.Response, file: HubFile) -> Exception:
-    if response.status_code >= 500 or response.status_code == 429:
+    if response.status_code == 429:
+        return _limited(response.headers.get("retry-after", ""))
+    if response.status_code >= 500:
         return httpx.ReadError(f"The hub answered {response.status_code}.")
     if response.status_code in (401, 403):
         return Invalid(f"The hub refuses {file.name}: set HF_TOKEN to a token that may read it.")
     return NotFound(f"The hub answered {response.status_code} for {file.name}.")
 
 
-def _offline(error: Exception) -> Unavailable:
+def refused_by(error: Any) -> Exception:
+    """What a hub's answer of 400 or more means (an HfHubHTTPError)."""
+    status = getattr(error.response, "status_code", 0)
+    if status == 429:
+        return _limited(error.response.headers.get("retry-after", ""))
+    if status in (401, 403):
+        return Invalid(
+            f"The model hub at {endpoint()} refuses this: set HF_TOKEN to a token that may read it."
+        )
+    return offline(error)
+
+
+def _limited(after: str) -> TooManyRequests:
+    seconds = int(after) if after.isdecimal() else 60
+    return TooManyRequests(
+        f"The model hub at {endpoint()} limits requests: try again in {seconds} s. With HF_TOKEN set "
+        "it allows more.",
+        seconds,
+    )
+
+
+def offline(error: Exception) -> Unavailable:
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
     return Unavailable(
         f"The model hub at {endpoint()} cannot be reached ({reason}). Check the network and try "

@@ -5,9 +5,9 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
-import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
@@ -16,18 +16,32 @@ from backends.base import ImportedModel
 from backends.litter import tidy
 from registry.bases.bundled import STARTER_PACKAGE, starter_gguf
 from registry.bases.child import ask_backend
-from registry.bases.downloads import POOLING
+from registry.bases.downloads import POOLING, check_room
 from registry.errors import Conflict, Invalid, NotFound
 from registry.models import BaseModel
 from registry.names import validate_name
 from registry.storage import artifacts, paths
 
 STARTER = "SmolLM2-135M-Instruct"
-_WANTED = ("*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", "LICENSE*", POOLING)
+_PIECE = 8 << 20  # bytes copied at a time
+WANTED = ("*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", "LICENSE*", POOLING)
+"""Files of a model folder that are taken."""
 
 
-def register_base(name: str, source: BaseModel.Source, origin: str) -> BaseModel:
+def register_base(
+    name: str,
+    source: BaseModel.Source,
+    origin: str,
+    *,
+    origin_shown: str = "",
+    purpose: str = "base",
+    copied: Callable[[int], None] = lambda _: None,
+    beat: Callable[[], None] = lambda: None,
+) -> BaseModel:
     """Import a GGUF file or an MLX folder at the path `origin` as the base model `name`.
+
+    The row says `origin_shown`, or else the path. `copied` gets the bytes copied so far, `beat` is
+    called while nothing is; `purpose` names the folder in staging.
 
     Raises Invalid for a bad name or an unusable model, NotFound when nothing is at `origin`,
     Conflict when the name is taken.
@@ -44,7 +58,9 @@ def register_base(name: str, source: BaseModel.Source, origin: str) -> BaseModel
     path = Path(origin).expanduser()
     if not path.exists():
         raise NotFound(f"There is nothing at {origin}.")
-    return _register(name, source, origin=str(path.absolute()), revision="", path=path)
+    shown = origin_shown or str(path.absolute())
+    row = BaseModel(name=name, source=source, origin=shown)
+    return _register(row, path, purpose, copied, beat)
 
 
 def register_starter() -> BaseModel:
@@ -58,8 +74,11 @@ def register_starter() -> BaseModel:
     source = BaseModel.Source.STARTER
     revision = importlib.metadata.version(STARTER_PACKAGE)
     origin = f"Python package {STARTER_PACKAGE.replace('_', '-')}"
+    row = BaseModel(
+        name=STARTER, source=source, origin=origin, revision=revision, licence="apache-2.0"
+    )
     try:
-        return _register(STARTER, source, origin=origin, revision=revision, path=starter_gguf())
+        return _register(row, starter_gguf())
     except Conflict:  # another process was faster
         return BaseModel.objects.get(name__iexact=STARTER)
 
@@ -81,6 +100,27 @@ def base_path(base: BaseModel) -> Path:
     return paths.absolute(base.path)
 
 
+def config_of(base: BaseModel) -> dict[str, Any]:
+    """Its config.json. Raises OSError and ValueError."""
+    found = json.loads((base_path(base) / "config.json").read_text())
+    if not isinstance(found, dict):
+        raise ValueError("config.json is not an object.")
+    return found
+
+
+def free_name(name: str) -> str:
+    """`name`, or the first of name-2, name-3, … that no base model has."""
+    taken = {
+        known.lower()
+        for known in BaseModel.objects.filter(name__istartswith=name).values_list("name", flat=True)
+    }
+    found, number = name, 1
+    while found.lower() in taken:
+        number += 1
+        found = f"{name[:90]}-{number}"
+    return found
+
+
 def check_name(name: str) -> None:
     """Raises Invalid for what is no name, Conflict when another base has it."""
     try:
@@ -92,12 +132,17 @@ def check_name(name: str) -> None:
 
 
 def _register(
-    name: str, source: BaseModel.Source, *, origin: str, revision: str, path: Path
+    row: BaseModel,
+    path: Path,
+    purpose: str = "base",
+    copied: Callable[[int], None] = lambda _: None,
+    beat: Callable[[], None] = lambda: None,
 ) -> BaseModel:
-    staging = paths.staging_dir("base")
+    staging = paths.staging_dir(purpose)
     try:
-        imported = _import(path, staging, folder=source == BaseModel.Source.FOLDER)
-        row = BaseModel(name=name, source=source, origin=origin, revision=revision)
+        check_room(staging, size_of(path))
+        folder = row.source == BaseModel.Source.FOLDER
+        imported = _import(path, staging, copied, beat, folder=folder)
         return publish(row, imported, staging)
     finally:
         artifacts.discard(staging)
@@ -127,23 +172,46 @@ def publish(row: BaseModel, imported: ImportedModel, staging: Path) -> BaseModel
     return row
 
 
-def _import(path: Path, staging: Path, *, folder: bool) -> ImportedModel:
+def _import(
+    path: Path,
+    staging: Path,
+    copied: Callable[[int], None],
+    beat: Callable[[], None],
+    *,
+    folder: bool,
+) -> ImportedModel:
     if not folder:
-        return ask_backend(ImportedModel, "import_gguf", path, staging)
+        return ask_backend(ImportedModel, "import_gguf", path, staging, beat=beat)
     if not path.is_dir():
         raise Invalid(f"{path} is not a folder.")
-    cache = _hub_cache(path)
+    cache = snapshot(path)
     if cache is None:
-        inspect(path)  # refuses code and pickles before anything is copied
-    else:
-        path = cache
-    for pattern in _WANTED:
-        for file in tidy(path.glob(pattern)):
+        inspect(path, beat)  # refuses code and pickles before anything is copied
+    done = 0
+    for file, place in _wanted(cache or path):
+        (staging / place).parent.mkdir(exist_ok=True)
+        with file.open("rb") as source, (staging / place).open("wb") as target:
+            while piece := source.read(_PIECE):
+                done += target.write(piece)
+                copied(done)
+    return inspect(staging, beat)
+
+
+def _wanted(folder: Path) -> Iterator[tuple[Path, Path]]:
+    """The files of a model folder that are copied, each with its place in the folder."""
+    for pattern in WANTED:
+        for file in tidy(folder.glob(pattern)):
             if file.name != artifacts.MANIFEST:
-                target = staging / file.relative_to(path)
-                target.parent.mkdir(exist_ok=True)
-                shutil.copyfile(file, target)
-    return inspect(staging)
+                yield file, file.relative_to(folder)
+
+
+def size_of(path: Path) -> int:
+    """Bytes that an import of this folder or file reads; 0 of what is neither."""
+    if path.is_file():
+        return path.stat().st_size
+    if not path.is_dir():
+        return 0
+    return sum(file.stat().st_size for file, _ in _wanted(snapshot(path) or path))
 
 
 def default_name(path: Path) -> str:
@@ -154,7 +222,7 @@ def default_name(path: Path) -> str:
     return path.stem if path.is_file() else path.resolve().name
 
 
-def _hub_cache(path: Path) -> Path | None:
+def snapshot(path: Path) -> Path | None:
     """The newest snapshot in a folder that a model hub's client keeps (`models--OWNER--NAME`, or
     one of its `snapshots`); None for any other folder. Its files are links into the same folder.
 
@@ -163,7 +231,7 @@ def _hub_cache(path: Path) -> Path | None:
     root = next((p for p in (path, *path.parents[:2]) if p.name.startswith("models--")), None)
     if root is None or not (root / "snapshots").is_dir():
         return None
-    snapshot = path
+    newest = path
     if path in (root, root / "snapshots"):
         main = root / "refs" / "main"
         named = root / "snapshots" / main.read_text().strip() if main.is_file() else None
@@ -172,11 +240,11 @@ def _hub_cache(path: Path) -> Path | None:
             named = found[-1] if found else None
         if named is None:
             raise Invalid(f"{root.name} holds no downloaded model; download it again.")
-        snapshot = named
-    for file in snapshot.iterdir():
+        newest = named
+    for file in newest.iterdir():
         if not Path(os.path.realpath(file)).is_relative_to(root.resolve()):
             raise Invalid(f"{file.name} in {root.name} leads out of that folder; copy the files.")
-    return snapshot
+    return newest
 
 
 def _take_template(folder: Path) -> None:

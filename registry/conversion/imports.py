@@ -1,20 +1,25 @@
-"""New base models: downloaded, quantized or fused, each with a row of `BaseImport`.
+"""New base models: downloaded, copied, quantized or fused, each with a row of `BaseImport`.
 
 The work runs where it is called: in a command, or in a child process that the web starts. A
-download lies in storage/staging under a name made of its source, so that a retry continues it; a
-conversion starts again.
+download lies in storage/staging under a name made of its source, so that a retry continues it, also
+after a pause; a copy and a conversion start again.
 """
 
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
+
+from django.utils import timezone
 
 from registry.background import work
 from registry.background.progress import SILENT, Progress
 from registry.bases import downloads, registration
 from registry.conversion import conversions
-from registry.errors import Invalid
+from registry.errors import Conflict, Invalid, NotFound
 from registry.models import BaseImport, BaseModel, Dataset, ModelVersion
+from registry.models.bases import FINISHING
+from registry.models.work import PAUSED
 from registry.storage import artifacts, paths
 from registry.storage.sizes import human
 
@@ -22,7 +27,8 @@ Source = BaseModel.Source
 
 
 def start(repo: str, name: str = "", revision: str = "") -> BaseImport:
-    """Make the row of an import from a hub id. Raises Invalid and Conflict."""
+    """Make the row of an import from a hub id, or take up the one that is paused. Raises Invalid and
+    Conflict."""
     repo = repo.strip()
     owner, slash, title = repo.partition("/")
     if not slash or not owner or not title or "/" in title or len(repo) > 200:
@@ -34,7 +40,27 @@ def start(repo: str, name: str = "", revision: str = "") -> BaseImport:
     running = BaseImport.objects.up_to_date().filter(status=BaseImport.Status.RUNNING)
     if other := running.filter(origin__iexact=repo).first():
         raise work.already_running(other)
+    paused = BaseImport.objects.filter(status=PAUSED, origin__iexact=repo, name__iexact=name)
+    for earlier in paused.filter(revision__startswith=revision):
+        if earlier.take_up():
+            return earlier
     return work.add(row)
+
+
+def start_local(path: Path, name: str = "", *, upload: str = "", origin: str = "") -> BaseImport:
+    """Make the row of an import from a folder or a GGUF file of this machine; `upload` is the folder
+    of an upload that holds it, which goes when it is imported. Raises Invalid, NotFound and Conflict.
+    """
+    if not path.exists():
+        raise NotFound(f"There is nothing at {path}.")
+    name = name.strip() or registration.default_name(path)
+    registration.check_name(name)
+    kind = Source.FOLDER if path.is_dir() else Source.GGUF
+    origin = origin or str(path.absolute())
+    if len(str(path)) > 500:
+        raise Invalid("The path is over 500 characters long; move the model to a shorter one.")
+    options = {"path": str(path.absolute()), **({"upload": upload} if upload else {})}
+    return work.add(BaseImport(name=name, source=kind, origin=origin[:500], options=options))
 
 
 def start_quantize(
@@ -72,9 +98,27 @@ def start_fuse(version: ModelVersion, name: str = "") -> BaseImport:
 
 
 def retry(row: BaseImport) -> BaseImport:
-    """Launch a failed import again. Raises Conflict, also when its name is taken by now."""
+    """Launch a failed or paused import again. Raises Conflict, also when its name is taken by now."""
     registration.check_name(row.name)
     return work.retry(row)
+
+
+def pause(row: BaseImport) -> BaseImport:
+    """Stop a download, which keeps what has arrived; its process ends with the next bytes.
+
+    Raises Conflict when it does not run, or is nearly done.
+    """
+    running = BaseImport.objects.filter(pk=row.pk, status=BaseImport.Status.RUNNING)
+    stoppable = running.filter(source=Source.HUB).exclude(stage=FINISHING)
+    paused = stoppable.update(status=PAUSED, heartbeat_at=timezone.now())
+    row.refresh_from_db()
+    if not paused:
+        raise Conflict(
+            f"{row} is nearly done and cannot be paused."
+            if row.is_running and row.is_download
+            else f"{row} is not a running download, so there is nothing to pause."
+        )
+    return row
 
 
 def run(row: BaseImport, watch: Progress = SILENT) -> BaseModel:
@@ -92,6 +136,8 @@ def _make(row: BaseImport, progress: Progress) -> BaseModel:
         return conversions.fuse_version(
             row.fused_version, name=row.name, progress=progress, purpose=work.staging(row)
         )
+    if row.source in (Source.FOLDER, Source.GGUF):
+        return _copy(row, progress)
     dataset = Dataset.objects.filter(pk=row.options.get("dataset")).first()
     if row.source == Source.QUANTIZED and row.derived_from and dataset:
         return conversions.quantize_base(
@@ -115,13 +161,44 @@ def _download(row: BaseImport, progress: Progress) -> BaseModel:
     # One folder for a commit, whichever import wants it.
     key = hashlib.sha256(f"{downloads.endpoint()} {model.repo} {model.commit}".encode()).hexdigest()
     folder = paths.download_dir(key[:32])
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / artifacts.MANIFEST).unlink(missing_ok=True)  # of a run that was killed after sealing
-    progress.stage(f"Downloading {human(total)}")
-    downloads.fetch(model, folder, lambda done: progress.part(done / (total or 1), done_bytes=done))
+    with downloads.alone(folder, progress.beat):
+        (folder / artifacts.MANIFEST).unlink(missing_ok=True)  # of a run killed after sealing
+        downloads.check_room(folder, total)
+        progress.stage(f"Downloading {human(total)}")
+        downloads.fetch(
+            model, folder, lambda done: progress.part(done / (total or 1), done_bytes=done)
+        )
+        row.done_bytes = total
+        progress.stage("Checking the files")
+        imported = registration.inspect(folder, progress.beat)
+        progress.stage(FINISHING)
+        base = BaseModel(
+            name=row.name,
+            source=row.source,
+            origin=row.origin,
+            revision=model.commit,
+            licence=model.licence,
+        )
+        return registration.publish(base, imported, folder)
+
+
+def _copy(row: BaseImport, progress: Progress) -> BaseModel:
+    """The base model of a folder or file that is on this machine."""
+    path = Path(row.options["path"])
+    if not path.exists():
+        raise Invalid(f"{row.origin} is not there any more; import it again from where it is.")
+    total = registration.size_of(path)
+    row.total_bytes = total
+    row.write(total_bytes=total)
+    progress.stage(f"Reading {human(total)}")
+    base = registration.register_base(
+        row.name,
+        Source(row.source),
+        str(path),
+        origin_shown=row.origin,
+        purpose=work.staging(row),
+        copied=lambda done: progress.part(done / (total or 1), done_bytes=done),
+        beat=progress.beat,
+    )
     row.done_bytes = total
-    progress.stage("Checking the files")
-    imported = registration.inspect(folder, progress.beat)
-    progress.stage("Computing checksums")
-    base = BaseModel(name=row.name, source=row.source, origin=row.origin, revision=model.commit)
-    return registration.publish(base, imported, folder)
+    return base

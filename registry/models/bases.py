@@ -12,11 +12,15 @@ from django.db.models.functions import Lower
 from backends.base import POOLINGS, RERANKS, Pooling
 from registry.errors import Invalid
 from registry.models.constraints import SHA256_PATTERN, named
-from registry.models.work import Work
+from registry.models.work import PAUSED, Work
 from registry.names import validate_name
 
 RESUMABLE = datetime.timedelta(days=7)
 """How long a download that broke off is kept for a retry to continue."""
+
+
+FINISHING = "Computing checksums"
+"""The last stage of an import, which cannot be paused: its base model is about to be there."""
 
 
 class BaseModel(models.Model):
@@ -43,6 +47,9 @@ class BaseModel(models.Model):
     architecture = models.CharField(max_length=50, blank=True)
     parameters = models.BigIntegerField(default=0)
     context_length = models.PositiveIntegerField(default=0)
+    licence = models.CharField(
+        max_length=100, blank=True, help_text="As its source names it, such as apache-2.0"
+    )
     pooling = models.CharField(
         max_length=10,
         blank=True,
@@ -110,12 +117,17 @@ class BaseModel(models.Model):
 
 
 class BaseImport(Work):
-    """A base model being downloaded, quantized or fused, and what became of it."""
+    """A base model being downloaded, copied, quantized or fused, and what became of it."""
 
     label = "import"
     command = ("import_base", "--row")
     counts = ("done_bytes",)
 
+    status = models.CharField(
+        max_length=10,
+        choices=[*Work.Status.choices, (PAUSED, "Paused")],
+        default=Work.Status.RUNNING,
+    )
     name = models.CharField(max_length=100, validators=[validate_name])
     source = models.CharField(max_length=10, choices=BaseModel.Source)
     origin = models.CharField(max_length=500)
@@ -139,7 +151,7 @@ class BaseImport(Work):
         ordering = ("-created_at",)
         constraints: ClassVar = [
             models.CheckConstraint(
-                condition=Q(status__in=["running", "completed", "failed"]),
+                condition=Q(status__in=["running", "paused", "completed", "failed"]),
                 name="baseimport_status_valid",
             ),
             models.UniqueConstraint(
@@ -148,11 +160,17 @@ class BaseImport(Work):
         ]
 
     def __str__(self) -> str:
-        return f"{'Import' if self.is_download else 'Conversion'} of {self.name}"
+        made = self.source in (BaseModel.Source.QUANTIZED, BaseModel.Source.FUSED)
+        return f"{'Conversion' if made else 'Import'} of {self.name}"
 
     @property
     def is_download(self) -> bool:
         return self.source == BaseModel.Source.HUB
+
+    @property
+    def can_pause(self) -> bool:
+        """Whether it runs and can continue later from what has arrived."""
+        return self.is_running and self.is_download and self.stage != FINISHING
 
     @property
     def lost(self) -> str:

@@ -16,6 +16,8 @@ SILENCE = datetime.timedelta(minutes=5)
 to be hashed and synced, during which nothing beats."""
 
 WAITING = "Waiting to start"
+PAUSED = "paused"
+"""The status of work that a person stopped, of the kinds that can continue."""
 _RECENT = datetime.timedelta(hours=24)
 
 
@@ -82,8 +84,12 @@ class Work(models.Model):
         return self.status == Work.Status.FAILED
 
     @property
+    def is_paused(self) -> bool:
+        return self.status == PAUSED
+
+    @property
     def is_retryable(self) -> bool:
-        return self.has_failed
+        return self.has_failed or self.is_paused
 
     @property
     def upload(self) -> str:
@@ -120,9 +126,10 @@ class Work(models.Model):
         return bool(failed)
 
     def take_up(self) -> bool:
-        """Let a failed row run again; False when it had not failed. Raises IntegrityError when
+        """Let a failed or paused row run again; False when it is neither. Raises IntegrityError when
         other work of its kind and name is running."""
-        rows = type(self)._default_manager.filter(pk=self.pk, status=Work.Status.FAILED)
+        stopped = (Work.Status.FAILED, PAUSED)
+        rows = type(self)._default_manager.filter(pk=self.pk, status__in=stopped)
         taken = rows.update(
             status=Work.Status.RUNNING,
             stage=WAITING,
@@ -137,4 +144,6 @@ class Work(models.Model):
 
     @property
     def given_up(self) -> str:
+        if self.is_paused:
+            return f"{self} was paused; resume it to continue from what has arrived."
         return f"{self} was marked as failed in the meantime; retry it."

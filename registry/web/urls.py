@@ -79,10 +79,10 @@ urlpatterns = [
     ),
     path("compare/", compare.compare, name="compare"),
     path("bases/", bases.bases, name="bases"),
-    path("bases/new/", bases.base_new, name="base_new"),
     path("bases/<int:pk>/", bases.base, name="base"),
     path("bases/<int:pk>/quantize/", bases.base_quantize, name="base_quantize"),
     path("bases/imports/<int:pk>/retry/", bases.import_retry, name="import_retry"),
+    path("bases/imports/<int:pk>/pause/", bases.import_pause, name="import_pause"),
     re_path(
         r"^models/(?P<pk>[0-9]+)/(?P<version>[0-9]+\.[0-9]+\.[0-9]+)/exports/$",
         bases.version_exports,

@@ -31,6 +31,8 @@ PAGES = (
     "/models/",
     "/models/new/",
     "/models/import/",
+    "/bases/",
+    "/bases/new/",
     "/datasets/",
     "/datasets/new/",
     "/start/",
@@ -313,6 +315,29 @@ def test_the_same_by_keyboard_on_a_narrow_dark_screen(page: Page, tmp_path: Path
     tab_to(page.locator(".code", has=page.locator("#code-python")).get_by_role("button"))
     page.keyboard.press("Enter")
     assert "typed@0.1.0" in copied_python(page)
+
+
+def test_a_dropped_model_is_sent_and_becomes_a_base(page: Page) -> None:
+    page.goto("/bases/new/")
+    expect(page.locator("#here-found")).not_to_contain_text("Looking")
+    page.route(
+        "**/import", lambda route: route.abort("aborted")
+    )  # what has arrived is not lost by that
+    page.evaluate(
+        """() => {
+          const data = new DataTransfer();
+          data.items.add(new File(["GGUF dropped"], "dropped.gguf"));
+          for (const type of ["dragover", "drop"])
+            document.body.dispatchEvent(
+              new DragEvent(type, { dataTransfer: data, bubbles: true, cancelable: true }));
+        }"""
+    )
+    expect(page.locator("[data-sent-error]")).to_contain_text("trying again")
+    page.get_by_label("Name", exact=True).first.fill("mine")
+    page.unroute("**/import")
+    page.wait_for_url("**/bases/")
+    page.get_by_role("link", name="mine").first.click()
+    expect(page.locator(".lead")).to_contain_text("Serves here")
 
 
 def test_two_versions_stream_side_by_side_and_are_stopped(page: Page, trained: str) -> None:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import parse_qs
 
 COMMIT = "a" * 40
 REPO = "owner/tiny"
@@ -32,6 +33,24 @@ class FakeHub:
     stall_after: int = 0
     gone_on: threading.Event = field(default_factory=threading.Event)
     asked: list[tuple[str, str]] = field(default_factory=list)
+    refusals: list[tuple[int, dict[str, str]]] = field(default_factory=list)
+    """Statuses and headers of the next answers that are no files' but refusals."""
+    others: list[dict[str, Any]] = field(default_factory=list)
+    """Models that a search finds, each as the hub lists it, with its "config.json"."""
+    searched: list[dict[str, list[str]]] = field(default_factory=list)
+
+    def found(self, query: dict[str, list[str]]) -> list[dict[str, Any]]:
+        """What a search answers, as the hub does it: words in the id, by author, the first ones."""
+        self.searched.append(query)
+        words = query.get("search", [""])[0].lower().split()
+        author = query.get("author", [""])[0]
+        found = [
+            {key: value for key, value in one.items() if key != "config.json"}
+            for one in self.others
+            if all(word in one["id"].lower() for word in words)
+            and (not author or one["id"].startswith(f"{author}/"))
+        ]
+        return found[: int(query.get("limit", ["1000"])[0])]
 
     def info(self) -> dict[str, Any]:
         siblings = []
@@ -41,7 +60,13 @@ class FakeHub:
                 digest = self.digest or hashlib.sha256(content).hexdigest()
                 entry["lfs"] = {"sha256": digest, "size": len(content), "pointerSize": 100}
             siblings.append(entry)
-        return {"id": REPO, "sha": self.commit, "siblings": siblings, "tags": [], "private": False}
+        return {
+            "id": REPO,
+            "sha": self.commit,
+            "siblings": siblings,
+            "tags": ["license:mit"],
+            "private": False,
+        }
 
 
 @contextmanager
@@ -50,7 +75,17 @@ def serving(hub: FakeHub) -> Iterator[FakeHub]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            path = self.path.partition("?")[0]
+            path, _, query = self.path.partition("?")
+            if hub.refusals:
+                status, headers = hub.refusals.pop(0)
+                return self._answer(status, b"{}", **headers)
+            if path == f"/api/{hub.kind}s":
+                return self._answer(200, json.dumps(hub.found(parse_qs(query))).encode())
+            for one in hub.others:
+                if path == f"/{one['id']}/resolve/{one['sha']}/config.json":
+                    if one.get("gated"):
+                        return self._answer(403, b"{}", **{"X-Error-Code": "GatedRepo"})
+                    return self._answer(200, json.dumps(one["config.json"]).encode())
             if re.fullmatch(rf"/api/{hub.kind}s/{REPO}(/revision/.+)?", path):
                 return self._answer(200, json.dumps(hub.info()).encode())
             place = REPO if hub.kind == "model" else f"datasets/{REPO}"

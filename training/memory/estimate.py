@@ -11,7 +11,7 @@ on the device.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,7 +51,11 @@ class Dimensions:
 
     @classmethod
     def read(cls, folder: Path) -> Dimensions:
-        config: dict[str, Any] = json.loads((folder / "config.json").read_text())
+        return cls.of(json.loads((folder / "config.json").read_text()))
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> Dimensions:
+        """Those of a config.json. Raises TypeError and ValueError for what are no numbers."""
         config = {**config, **(config.get("text_config") or {})}
         hidden = int(config.get("hidden_size") or 1024)
         heads = int(config.get("num_attention_heads") or 1)
@@ -68,6 +72,16 @@ class Dimensions:
 
     def trained_layers(self, config: TrainingConfig) -> int:
         return self.layers if config.num_layers < 0 else min(config.num_layers, self.layers)
+
+    @property
+    def weights(self) -> int:
+        """About how many weights a model of these sizes has."""
+        block = sum(inputs * outputs for inputs, outputs in self.projections.values())
+        return self.layers * block + 2 * self.vocabulary * self.hidden
+
+    def context_bytes(self, tokens: int) -> int:
+        """What the keys and values of so many tokens take in 16 bits."""
+        return 4 * self.layers * self.kv * tokens
 
     @property
     def projections(self) -> dict[str, tuple[int, int]]:

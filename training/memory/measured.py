@@ -96,6 +96,14 @@ class Estimator:
         )
         self._tokens = paths.tokens_dir(dataset.checksum) if dataset else None
 
+    @classmethod
+    def foreseeing(cls, base: Base, architecture: str) -> Estimator:
+        """For a base model that is not here yet, and examples as long as they may be."""
+        self = cls.__new__(cls)
+        self._architecture, self.base = architecture or "unknown", base
+        self._report, self._longest, self._places, self._tokens = {}, None, None, None
+        return self
+
     def __call__(self, config: TrainingConfig) -> Estimate:
         kind = f"{self._architecture}/{config.fine_tune_type}/{_device()}"
         family = f"{kind}/{estimate.FORMULA}"

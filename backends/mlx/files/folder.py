@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import prod
 from pathlib import Path
 from typing import Any
 
-from backends.base import ENCODERS, RERANKS, Embedder, ImportedModel, UnsupportedModel, first_line
+from backends.base import (
+    ENCODERS,
+    RERANKS,
+    Embedder,
+    ImportedModel,
+    Prospect,
+    UnsupportedModel,
+    first_line,
+)
 from backends.litter import tidy
 from backends.mlx.files.config import (
     check_sizes,
@@ -57,6 +66,39 @@ def describe(folder: Path) -> ImportedModel:
         context_length=min(context_length, (how and how.most_tokens) or context_length),
         pooling=how.pooling if how else "",
     )
+
+
+def foresee(config: Mapping[str, Any]) -> Prospect:
+    """See `backends.base.Backend.foresee`."""
+    given = dict(config)
+    for key in ("model_file", "auto_map"):
+        if key in given:
+            raise UnsupportedModel("It asks to run its own code, which is refused.")
+    architecture = find_architecture(given)
+    other = given.get("quantization_config")
+    method = str(other.get("quant_method", "")) if isinstance(other, dict) else ""
+    if method in _UNREAD and "quantization" not in given:
+        raise UnsupportedModel(
+            f"Its weights are quantized with {method}, which mlx-lm does not read; choose a version "
+            "for MLX, or one that is not quantized."
+        )
+    find_quantization(given)
+    for head in given.get("architectures") or []:
+        if "Classification" in str(head):
+            raise UnsupportedModel(f"It is a {head}, which does not write texts.")
+    return Prospect(
+        given,
+        architecture,
+        Prospect.precision(given),
+        find_context_length(given),
+        embeds_only=architecture in ENCODERS,
+    )
+
+
+_UNREAD = frozenset(
+    {"aqlm", "bitsandbytes", "eetq", "fp8", "fbgemm_fp8", "hqq", "quanto", "quark", "torchao"}
+)
+"""Methods of quantization whose weights mlx-lm does not read."""
 
 
 def _refuse_other_heads(folder: Path, config: dict[str, Any], *, encodes: bool) -> None:

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from backends.base import ImportedModel, UnsupportedModel
+from backends import devices
+from backends.base import ImportedModel, Prospect, UnsupportedModel
 from backends.mlx.device import device_kind, prepare, settle
 from backends.mlx.files.config import whole
 from backends.mlx.files.folder import inspect
@@ -92,6 +93,31 @@ def import_gguf(source: Path, target: Path, *, quantize: bool | None = None) -> 
     generation = {"do_sample": False, **special_ids(file.metadata)}
     _write_json(target / "generation_config.json", generation)
     return inspect(target)
+
+
+def foresee_gguf(source: Path) -> Prospect:
+    """See `backends.base.Backend.foresee_gguf`. Neither reads weights nor loads MLX."""
+    with GGUFFile(source) as file:
+        config = _config(file)
+        count = sum(prod(info.shape) for info in file.tensors.values())
+        on_gpu = devices.expected() != "cpu"
+        if on_gpu and not _is_small(file):
+            quantization = "4-bit (group 64)"
+            nbytes = sum(_foreseen_bytes(info.shape, info.kind) for info in file.tensors.values())
+        else:
+            quantization = "bfloat16" if on_gpu else "float32"
+            nbytes = count * (2 if on_gpu else 4)
+    length = int(config["max_position_embeddings"])
+    return Prospect(config, str(config["model_type"]), quantization, length, count, nbytes)
+
+
+def _foreseen_bytes(shape: tuple[int, ...], kind: str) -> int:
+    """What `_quantized` makes of a tensor; the embedding's 8 bits are left out."""
+    if len(shape) != 2:
+        return 2 * prod(shape)
+    group = _GROUP if kind in EXACT else QUANTIZATION["group_size"]
+    bits = 8 if kind == "Q8_0" else QUANTIZATION["bits"]
+    return prod(shape) * bits // 8 + 4 * prod(shape) // group
 
 
 def _config(file: GGUFFile) -> dict[str, Any]:

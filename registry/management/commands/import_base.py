@@ -47,5 +47,10 @@ class Command(HubCommand):
             )
         if path.is_file() or path.suffix == ".gguf":
             return registration.register_base(name or path.stem, BaseModel.Source.GGUF, source)
-        with Bar(self.stderr) as bar:
-            return imports.run(imports.start(source, name, options["revision"]), bar)
+        row = imports.start(source, name, options["revision"])
+        try:
+            with Bar(self.stderr) as bar:
+                return imports.run(row, bar)
+        except KeyboardInterrupt:
+            imports.pause(row)
+            raise CommandError("Paused. Give the command again to continue.") from None

@@ -7,6 +7,7 @@ from ninja import Router
 from registry.web.api import (
     aliases,
     audit,
+    base_uploads,
     bases,
     bundles,
     compare,
@@ -31,6 +32,7 @@ for part in (
     previews,
     datasets,
     rows,
+    base_uploads,
     bases,
     audit,
 ):

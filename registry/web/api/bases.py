@@ -9,8 +9,9 @@ from ninja import Router, Status
 from ninja.pagination import paginate
 
 from registry.background import work
-from registry.bases import registration
+from registry.bases import local, registration
 from registry.conversion import exports, imports
+from registry.errors import Invalid
 from registry.models import BaseImport, BaseModel, Dataset, ModelVersion
 from registry.web.paging import LimitOffset
 from registry.web.schemas import (
@@ -47,10 +48,19 @@ def base_imports(request: HttpRequest) -> QuerySet[BaseImport]:
     return BaseImport.objects.up_to_date()
 
 
-@router.post("/bases/imports", response={202: BaseImportOut}, summary="Import from a model hub")
+@router.post("/bases/imports", response={202: BaseImportOut}, summary="Import a base model")
 def import_base(request: HttpRequest, payload: BaseImportIn) -> Status[BaseImport]:
-    """Runs in the background; poll the import to see its progress."""
-    return Status(202, work.launch(imports.start(payload.source, payload.name, payload.revision)))
+    """From a model hub, or what another program keeps on this machine. Runs in the background; poll
+    the import to see its progress. Importing what is paused resumes it."""
+    if bool(payload.source) == bool(payload.found):
+        raise Invalid("Send source, a model's hub id, or found, a key of /api/bases/offers/here.")
+    if payload.found:
+        offer = local.find(payload.found)
+        assert offer.path is not None
+        row = imports.start_local(offer.path, payload.name or offer.name)
+    else:
+        row = imports.start(payload.source, payload.name, payload.revision)
+    return Status(202, work.launch(row))
 
 
 @router.get("/bases/imports/{int:import_id}", response=BaseImportOut, summary="One import")
@@ -63,8 +73,16 @@ def base_import(request: HttpRequest, import_id: int) -> BaseImport:
     "/bases/imports/{int:import_id}/retry", response={202: BaseImportOut}, summary="Retry an import"
 )
 def retry_import(request: HttpRequest, import_id: int) -> Status[BaseImport]:
-    """A failed import continues from what has arrived; a failed conversion starts again."""
+    """A failed or paused download continues from what has arrived; anything else starts again."""
     return Status(202, imports.retry(get_object_or_404(BaseImport, pk=import_id)))
+
+
+@router.post(
+    "/bases/imports/{int:import_id}/pause", response=BaseImportOut, summary="Pause a download"
+)
+def pause_import(request: HttpRequest, import_id: int) -> BaseImport:
+    """What has arrived is kept for a week; retrying the import continues from it."""
+    return imports.pause(get_object_or_404(BaseImport, pk=import_id))
 
 
 @router.get("/bases/{int:base_id}", response=BaseOut, summary="One base model")

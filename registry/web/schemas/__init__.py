@@ -8,7 +8,10 @@ from registry.web.schemas.bases import (
     BaseImportOut,
     BaseIn,
     BaseOut,
+    BaseUploadIn,
+    BaseUploadOut,
     FuseIn,
+    PieceSentOut,
     QuantizeIn,
 )
 from registry.web.schemas.datasets import (
@@ -48,6 +51,8 @@ __all__ = [
     "BaseImportOut",
     "BaseIn",
     "BaseOut",
+    "BaseUploadIn",
+    "BaseUploadOut",
     "BundleImportOut",
     "ChangesOut",
     "DatasetIn",
@@ -67,6 +72,7 @@ __all__ = [
     "ModelIn",
     "ModelOut",
     "NotesIn",
+    "PieceSentOut",
     "PreviewIn",
     "PreviewOut",
     "PreviewUploadIn",

@@ -21,13 +21,63 @@ class BaseIn(BaseModel):
 
 
 class BaseImportIn(BaseModel):
-    """Which model of a hub to import, and under what name."""
+    """Which model of a hub, or of another program on this machine, to import, and under what name."""
 
     model_config = shown({"source": "mlx-community/Qwen3-0.6B-bf16", "name": "qwen3-0.6b"})
 
-    source: Annotated[str, Field(max_length=200, description="Hub id, OWNER/NAME")]
+    source: Annotated[str, Field(max_length=200, description="Hub id, OWNER/NAME")] = ""
+    found: Annotated[
+        str, Field(max_length=16, description="Instead: the key of a model found on this machine")
+    ] = ""
     name: Annotated[str, Field(max_length=100, description="Empty: the hub's name")] = ""
     revision: Annotated[str, Field(max_length=100, description="Branch, tag or commit")] = ""
+
+
+class FileIn(BaseModel):
+    """A file that is going to be sent."""
+
+    model_config = shown({"name": "model.safetensors", "size": 1192135096})
+
+    name: Annotated[str, Field(max_length=200)]
+    size: Annotated[int, Field(ge=0, description="Bytes")]
+
+
+class BaseUploadIn(BaseModel):
+    """The files of a model."""
+
+    model_config = shown({"files": [{"name": "tiny.gguf", "size": 98534112}]})
+
+    files: Annotated[list[FileIn], Field(max_length=1000)]
+
+
+class ArrivedOut(Schema):
+    model_config = answered({"name": "tiny.gguf", "size": 98534112, "received": 8388608})
+
+    name: str
+    size: int
+    received: Annotated[int, Field(description="Bytes; the next piece begins here")]
+
+
+class BaseUploadOut(Schema):
+    """What is being sent, and what is not needed of it."""
+
+    model_config = answered(
+        {
+            "upload": "0f" * 16,
+            "files": [{"name": "tiny.gguf", "size": 98534112, "received": 8388608}],
+            "left_out": [],
+        }
+    )
+
+    upload: Annotated[str, Field(description="By which its pieces are sent")]
+    files: list[ArrivedOut]
+    left_out: list[str]
+
+
+class PieceSentOut(Schema):
+    model_config = answered({"received": 8388608})
+
+    received: Annotated[int, Field(description="Bytes of the file so far")]
 
 
 class QuantizeIn(BaseModel):
@@ -98,6 +148,7 @@ class BaseOut(Schema):
             "architecture": "llama",
             "parameters": 134515008,
             "context_length": 8192,
+            "licence": "apache-2.0",
             "pooling": "",
             "size_bytes": 75700000,
             "manifest_sha256": SHA,
@@ -116,6 +167,7 @@ class BaseOut(Schema):
     architecture: str
     parameters: int
     context_length: int
+    licence: Annotated[str, Field(description="As its source names it; else empty")]
     pooling: Annotated[
         str,
         Field(

@@ -6,6 +6,7 @@ from typing import Any
 
 from django.contrib import messages
 from django.core.paginator import Paginator
+from django.db.models import QuerySet
 from django.http import FileResponse, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
@@ -16,11 +17,12 @@ from registry.conversion import exports, imports
 from registry.errors import HubError
 from registry.models import BaseImport, BaseModel, ModelVersion
 from registry.models.work import WorkQuerySet
-from registry.web.forms import FuseForm, ImportBaseForm, QuantizeForm
+from registry.web.forms import FuseForm, QuantizeForm
 from registry.web.htmx import HtmxRequest, form_page, partial, refuse
 
 PER_PAGE = 25
 _IMPORTS_SHOWN = 10
+_VERSIONS_SHOWN = 10
 
 
 @require_GET
@@ -58,10 +60,17 @@ def _base_context(pk: int, form: QuantizeForm) -> dict[str, Any]:
     return {
         "base": found,
         "models": found.models.all()[:50],
+        "versions": _trained_on(found),
         "derived": found.derived.all(),
         "form": form,
         **_imports(found.conversions.all()),
     }
+
+
+def _trained_on(base: BaseModel) -> QuerySet[ModelVersion]:
+    """The newest versions that were trained on it."""
+    versions = ModelVersion.objects.filter(base_model=base).ready()
+    return versions.select_related("model").order_by("-pk")[:_VERSIONS_SHOWN]
 
 
 def _imports(rows: WorkQuerySet[BaseImport]) -> dict[str, Any]:
@@ -73,27 +82,19 @@ def _imports(rows: WorkQuerySet[BaseImport]) -> dict[str, Any]:
     }
 
 
-@require_http_methods(["GET", "POST"])
-def base_new(request: HttpRequest) -> HttpResponse:
-    form = ImportBaseForm(request.POST or None)
-    status = 200
-    if request.method == "POST":
-        status = 422
-        if form.is_valid():
-            try:
-                row = work.launch(imports.start(**form.cleaned_data))
-            except HubError as error:
-                status = refuse(form, error)
-            else:
-                messages.success(request, f"{row.name} is being imported.")
-                return redirect("bases")
-    return form_page(request, "registry/bases/new.html", {"form": form}, status)
-
-
 @require_POST
 def import_retry(request: HttpRequest, pk: int) -> HttpResponse:
     try:
         imports.retry(get_object_or_404(BaseImport, pk=pk))
+    except HubError as error:
+        messages.error(request, str(error))
+    return redirect("bases")
+
+
+@require_POST
+def import_pause(request: HttpRequest, pk: int) -> HttpResponse:
+    try:
+        imports.pause(get_object_or_404(BaseImport, pk=pk))
     except HubError as error:
         messages.error(request, str(error))
     return redirect("bases")

@@ -145,7 +145,8 @@ def models_selected(request: HtmxRequest, action: str) -> HttpResponse:
 @require_http_methods(["GET", "POST"])
 def model_new(request: HttpRequest) -> HttpResponse:
     task = request.GET.get("task_type", Model.TaskType.CHAT)
-    form = RegisterModelForm(request.POST or None, initial={"task_type": task})
+    initial = {"task_type": task, "base": request.GET.get("base")}
+    form = RegisterModelForm(request.POST or None, initial=initial)
     status = 200
     if request.method == "POST":
         status = 422

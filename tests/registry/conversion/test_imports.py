@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from datetime import timedelta
 from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from django.core.management import call_command
@@ -15,10 +17,19 @@ from django.test import Client
 from django.utils import timezone
 
 from registry.background import work
-from registry.bases import registration
+from registry.background.progress import Progress
+from registry.bases import downloads, registration
 from registry.conversion import imports
-from registry.errors import Conflict, Invalid, NotFound, Unavailable
+from registry.errors import (
+    Conflict,
+    DiskFull,
+    Invalid,
+    NotFound,
+    TooManyRequests,
+    Unavailable,
+)
 from registry.models import BaseImport, BaseModel
+from registry.models.bases import FINISHING
 from registry.models.work import Work
 from registry.storage import artifacts, paths
 from tests.registry.build import make_base, recorder
@@ -219,3 +230,100 @@ def test_the_pages_show_bases_and_failed_imports(client: Client) -> None:
     refused = client.post("/bases/new/", {"repo": "/etc/passwd"})
     assert refused.status_code == 422
     assert "not a hub id" in refused.content.decode()
+
+
+class Pausing(Progress):
+    """Somebody pauses the import as soon as bytes arrive."""
+
+    def part(self, share: float, **counts: int) -> None:
+        if BaseImport.objects.get().can_pause:
+            imports.pause(BaseImport.objects.get())
+
+
+def test_a_paused_download_continues_from_what_has_arrived(hub: FakeHub, client: Client) -> None:
+    row = imports.start(REPO)
+    with pytest.raises(Conflict, match="was paused; resume it"):
+        imports.run(row, Pausing())
+    row.refresh_from_db()
+    assert (row.status, row.error_message) == ("paused", "")
+    assert not BaseModel.objects.exists()
+    with pytest.raises(Conflict, match="nothing to pause"):
+        imports.pause(row)
+    page = client.get("/bases/").content.decode()
+    assert ("Paused" in page, "Resume" in page) == (True, True)
+    hub.asked.clear()
+    assert imports.start(REPO) == row  # the same command again
+    row.refresh_from_db()
+    base = imports.run(row)
+    assert hub.asked == []  # all files had arrived
+    assert artifacts.verify(registration.base_path(base)) == []
+
+
+def test_it_is_paused_and_resumed_by_page_and_api(client: Client, launched: list[Work]) -> None:
+    row = imports.start(REPO)
+    assert "Pause" in client.get("/bases/").content.decode()
+    client.post(f"/bases/imports/{row.pk}/pause/")
+    assert client.get(f"/api/bases/imports/{row.pk}").json()["status"] == "paused"
+    assert client.post(f"/api/bases/imports/{row.pk}/retry").json()["status"] == "running"
+    assert client.post(f"/api/bases/imports/{row.pk}/pause").json()["status"] == "paused"
+    client.post(f"/bases/imports/{row.pk}/retry/")
+    assert launched == [row, row]
+    BaseImport.objects.update(stage=FINISHING)
+    assert client.post(f"/api/bases/imports/{row.pk}/pause").status_code == 409
+
+
+def test_two_processes_never_write_into_one_download(tmp_path: Path) -> None:
+    folder, waited = tmp_path / "download", []
+
+    def give_up() -> None:
+        waited.append(1)
+        raise Conflict("given up")
+
+    with downloads.alone(folder, give_up), pytest.raises(Conflict):  # noqa: SIM117
+        with downloads.alone(folder, give_up):
+            pass
+    assert waited == [1]
+    with downloads.alone(folder, give_up):
+        assert folder.is_dir()
+
+
+def test_a_full_disk_is_told_before_weights_are_asked_for(
+    hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = SimpleNamespace(total=10**9, used=0, free=downloads.SPARE)
+    monkeypatch.setattr(downloads.shutil, "disk_usage", lambda path: free)
+    with pytest.raises(DiskFull, match="500 MB free, and"):
+        imports.run(imports.start(REPO))
+    assert hub.asked == []
+    with pytest.raises(DiskFull):
+        make_base("large")
+
+
+def test_a_hub_that_limits_requests_is_asked_again_when_it_says(hub: FakeHub) -> None:
+    model, folder = downloads.find(REPO), paths.staging_dir("limited")
+    assert model.licence == "mit"
+    hub.refusals = [(429, {"Retry-After": "0"})] * 9
+    with pytest.raises(TooManyRequests, match="limits requests: try again in 0 s"):
+        downloads.fetch(model, folder, lambda done: None)
+    assert len(hub.refusals) == 4
+    with pytest.raises(TooManyRequests):
+        downloads.find(REPO)
+    downloads.fetch(model, folder, lambda done: None)
+    assert {path.name for path in folder.iterdir()} >= {"config.json", "model.safetensors"}
+    artifacts.discard(folder)
+
+
+def test_a_folder_or_file_of_this_machine_is_imported_in_the_background(
+    tmp_path: Path, client: Client
+) -> None:
+    folder = Path(shutil.copytree(registration.base_path(make_base("one")), tmp_path / "two"))
+    row = imports.start_local(folder)
+    base = imports.run(row)
+    assert (base.name, base.source, base.origin) == ("two", "folder", str(folder))
+    assert row.done_bytes == row.total_bytes
+    (tmp_path / "three.gguf").write_bytes(b"GGUF 3")
+    third = imports.start_local(tmp_path / "three.gguf")
+    assert imports.run(third).source == "gguf"
+    assert third.done_bytes == third.total_bytes == 6
+    with pytest.raises(NotFound):
+        imports.start_local(tmp_path / "gone")
