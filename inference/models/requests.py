@@ -110,11 +110,15 @@ class InferenceRequest(models.Model):
     completion_tokens = models.PositiveIntegerField(default=0)
     thought_tokens = models.PositiveIntegerField(default=0, help_text="Of the completion's")
     queue_ms = models.FloatField(null=True)
+    load_ms = models.FloatField(null=True, help_text="Of the queue's: loading the model for it")
     first_token_ms = models.FloatField(null=True)
     total_ms = models.FloatField(null=True)
     tokens_per_second = models.FloatField(null=True)
     finish_reason = models.CharField(max_length=20, blank=True)
     error = models.TextField(blank=True)
+    error_code = models.CharField(  # noqa: DJ001  # as the trace's ID
+        max_length=64, null=True, help_text="As the APIs report it"
+    )
     prompt = models.JSONField(null=True, help_text="Only with HUB_LOG_PROMPTS")
     completion = models.TextField(null=True, help_text="Only with HUB_LOG_PROMPTS")  # noqa: DJ001
     thoughts = models.TextField(null=True, help_text="Only with HUB_LOG_PROMPTS")  # noqa: DJ001

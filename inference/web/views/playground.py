@@ -9,7 +9,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.views.decorators.http import require_GET
 
-from inference.models import Conversation, SystemPrompt
+from inference.models import Conversation, Preset
 from inference.playground.conversations import MAX_COLUMNS
 from inference.playground.offered import grouped, newest, offered
 from registry.datasets.snapshots import read_examples
@@ -18,7 +18,8 @@ from registry.models import Dataset
 from registry.web.numbers import whole
 
 SUGGESTIONS = 3
-PROMPTS_OFFERED = 200
+PRESETS_OFFERED = 200
+_OF_PRESETS = ("name", "model", "system", "sampling", "tools")
 
 
 @require_GET
@@ -30,7 +31,7 @@ def playground(request: HttpRequest) -> HttpResponse:
     suggested: dict[str, Any] = {}
     state: dict[str, Any]
     if conversation:
-        fields = ("revision", "title", "system", "sampling", "columns")
+        fields = ("revision", "title", "system", "sampling", "tools", "columns")
         state = {"id": conversation.pk, **{name: getattr(conversation, name) for name in fields}}
     else:
         models = [request.GET.get("model", ""), *request.GET.getlist("compare")]
@@ -48,12 +49,15 @@ def playground(request: HttpRequest) -> HttpResponse:
             "send": tries,
             "columns": [{"model": name, "exchanges": []} for name in names],
         }
+    state["presets"] = [
+        {"id": preset.pk, **{name: getattr(preset, name) for name in _OF_PRESETS}}
+        for preset in Preset.objects.all()[:PRESETS_OFFERED]
+    ]
     context = {
         "state": state,
         "state_json": json.dumps(state),
         "something": bool(state["columns"]),
         "conversation": conversation,
-        "prompts": SystemPrompt.objects.all()[:PROMPTS_OFFERED],
         **suggested,
     }
     return render(request, "inference/playground.html", context)
