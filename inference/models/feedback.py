@@ -67,6 +67,11 @@ class Feedback(models.Model):
         return shown(self.prompt)
 
     @property
+    def asked(self) -> str:
+        """The last thing that was asked."""
+        return str(self.messages()[-1].get("content") or "") if self.messages() else ""
+
+    @property
     def request(self) -> InferenceRequest | None:
         """Its row of the log, while that is kept."""
         return InferenceRequest.objects.filter(request_id=self.request_id).first()

@@ -10,6 +10,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Q
 from django.db.models.lookups import IContains
 from django.db.models.sql.compiler import SQLCompiler
+from django.urls import reverse
 
 from inference.models.tokens import ApiToken
 from registry import traces
@@ -153,6 +154,9 @@ class InferenceRequest(models.Model):
     def __str__(self) -> str:
         return self.request_id
 
+    def get_absolute_url(self) -> str:
+        return reverse("request", args=[self.request_id])
+
     def add(self, moment: datetime.datetime | None = None) -> None:
         """Insert the row as one of now or of an earlier `moment`, and count it on the key that was
         used. Raises DatabaseError; it has no id then."""
@@ -168,6 +172,13 @@ class InferenceRequest(models.Model):
             if moment is not None:
                 self.created_at = moment
             raise
+
+    @property
+    def answered_by(self) -> str:
+        """The exact name of what answered, as a client would ask for it; empty when it is deleted."""
+        if self.version:
+            return str(self.version)
+        return f"base:{self.base_model.name}" if self.base_model else ""
 
     @property
     def tokens_in_words(self) -> str:
@@ -187,6 +198,23 @@ class InferenceRequest(models.Model):
         if self.first_token_ms is None or self.queue_ms is None:
             return None
         return round(self.first_token_ms - self.queue_ms, 3)
+
+    @property
+    def phases(self) -> list[tuple[str, float, float]]:
+        """Where its time went: (name, begin, milliseconds) one after the other, as far as it came. What
+        comes after the first token is decoding and sending."""
+        if self.queue_ms is None:
+            return []
+        waited = max(0.0, self.queue_ms - (self.load_ms or 0))
+        found = [("queue", 0.0, waited)]
+        if self.load_ms:
+            found.append(("load", waited, self.load_ms))
+        if self.prefill_ms is not None and self.first_token_ms is not None:
+            found.append(("prefill", self.queue_ms, max(0.0, self.prefill_ms)))
+            if self.total_ms is not None:
+                rest = max(0.0, self.total_ms - self.first_token_ms)
+                found.append(("decode", self.first_token_ms, rest))
+        return found
 
     @property
     def per_token_ms(self) -> float | None:
