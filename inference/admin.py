@@ -1,5 +1,5 @@
-"""The request log, the tokens and what the playground keeps, in the admin. Of these only the system
-prompts are forms; the others are records."""
+"""The request log, the tokens and what the playground keeps, in the admin. Of these only the
+presets are forms; the others are records."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from inference.models import (
     ApiToken,
     ClientCheck,
     Conversation,
+    Feedback,
     InferenceRequest,
+    Preset,
     Replay,
-    SystemPrompt,
 )
 from registry.admin.search import Searched, either
 from registry.web.paging import RowPages
@@ -165,13 +166,32 @@ class ClientCheckAdmin(admin.ModelAdmin[ClientCheck]):
 class ConversationAdmin(admin.ModelAdmin[Conversation]):
     list_display = ("title", "models_asked", "turns", "created_at", "updated_at")
     search_fields = ("title",)
-    readonly_fields = ("system", "sampling", "columns", "revision", "created_at", "updated_at")
+    readonly_fields = (
+        "system",
+        "sampling",
+        "tools",
+        "columns",
+        "revision",
+        "created_at",
+        "updated_at",
+    )
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
 
 
-@admin.register(SystemPrompt)
-class SystemPromptAdmin(admin.ModelAdmin[SystemPrompt]):
-    list_display = ("name", "text", "updated_at")
-    search_fields = ("name", "text")
+@admin.register(Preset)
+class PresetAdmin(admin.ModelAdmin[Preset]):
+    list_display = ("name", "model", "system", "updated_at")
+    search_fields = ("name", "model", "system")
+
+
+@admin.register(Feedback)
+class FeedbackAdmin(admin.ModelAdmin[Feedback]):
+    list_display = ("created_at", "answered_by", "rating", "ideal", "request_id")
+    list_filter = ("rating",)
+    search_fields = ("request_id", "answered_by", "ideal", "answer")
+    readonly_fields = ("request_id", "version")
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False

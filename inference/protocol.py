@@ -164,11 +164,13 @@ class Queued:
 
 @dataclass(frozen=True)
 class Started:
-    """The prompt is in the batch. Times are milliseconds since the engine got the request."""
+    """The prompt is in the batch. Times are milliseconds since the engine got the request; `load_ms` of
+    them its model was loaded for it."""
 
     request_id: str
     prompt_tokens: int
     queue_ms: float
+    load_ms: float = 0.0
     event: Literal["started"] = "started"
 
 

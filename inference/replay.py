@@ -102,6 +102,29 @@ def plan(
     return replay
 
 
+def plan_one(row: InferenceRequest, target: ModelVersion) -> Replay:
+    """Ask `target` this one request. Raises Invalid for what has no text, or no version that answered."""
+    if row.version is None:
+        raise Invalid(
+            "A base model, or a version that is deleted, answered; there is nothing to compare."
+        )
+    if row.prompt is None or row.completion is None:
+        raise Invalid(f"The text of this request is not here. {_KEPT}")
+    with transaction.atomic():
+        replay = Replay.objects.create(
+            source=row.version,
+            target=target,
+            since=row.created_at,
+            until=row.created_at,
+            stage=WAITING,
+            total=1,
+        )
+        ReplayAnswer.objects.create(
+            replay=replay, request=row, prompt=row.prompt, before=_whole(row)
+        )
+    return replay
+
+
 def run(replay: Replay) -> Replay:
     """Ask the target every chosen request, and record how often it agrees: on the replay and, as
     the metric `replay_agreement`, on the target.
@@ -228,6 +251,8 @@ def _complete(replay: Replay) -> None:
     with transaction.atomic():
         mean = replay.answers.aggregate(mean=Avg("similarity"))["mean"]
         replay.complete(agreement=agreement, similarity=mean)
+        if replay.of_one:
+            return  # one answer says nothing of a version
         # The newest replay counts: traffic and the version it is compared with change.
         target = ModelVersion.objects.select_for_update().get(pk=replay.target_id)
         target.metrics |= {METRIC: round(agreement, 6)}

@@ -14,8 +14,9 @@ SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 _TABLES: tuple[tuple[str, str, str], ...] = (  # path, app, table; the first that fits decides
     (r"/api/keys|/system/keys/", "inference", "apitoken"),
     (r"/api/audit|/system/audit/", "registry", "auditentry"),
-    (r"/api/requests|/requests/$", "inference", "inferencerequest"),
-    (r"/api/replays|/requests/replays/", "inference", "replay"),
+    (r"/api/feedback|/(api/)?requests/([^/]+/)?feedback", "inference", "feedback"),
+    (r"/api/replays|/requests/(replays/|[^/]+/replay/)", "inference", "replay"),
+    (r"/api/requests|/requests/([^/]+/)?$", "inference", "inferencerequest"),
     (r"/api/client-checks|/models/[0-9]+/[0-9.]+/clients/", "inference", "clientcheck"),
     (r"/api/playground|/playground/conversations/", "inference", "conversation"),
     (r"/api/inference/(models|memory)|/system/models/", "registry", "basemodel"),  # what stays loaded
@@ -32,7 +33,7 @@ _TABLES: tuple[tuple[str, str, str], ...] = (  # path, app, table; the first tha
     (r"/$|/system/|/metrics$|/api/storage", "hub", "systemsample"),
 )  # fmt: skip
 _MAKES = re.compile(
-    r"/(keys|(?<!inference/)models|datasets|bases|jobs|sweeps|bundles|replays|client-checks|clients|conversations|prompts|imports|rules"
+    r"/(keys|(?<!inference/)models|datasets|bases|jobs|sweeps|bundles|replays|client-checks|clients|conversations|presets|feedback|examples|replay|imports|rules"
     r"|new|import|starter|reproduce|clone|quantize|fuse|exports|bases/uploads|bases/new/(here|folder))/?$"
     r"|^/(start/|v1/|ollama/|api/inference(/stream|/embeddings)?$|ws/inference)"
 )

@@ -149,8 +149,10 @@ class Record:
             prompt_tokens=self.prompt_tokens,
             completion_tokens=self.completion_tokens,
             queue_ms=self.started.queue_ms if self.started else None,
+            load_ms=(self.started.load_ms or None) if self.started else None,
             total_ms=round((time.perf_counter() - self.started_at) * 1000, 3),
             error=self.error,
+            error_code=self.code or None,
         )
         if done is not None:
             row.cached_tokens = done.cached_tokens

@@ -2,11 +2,12 @@
 playground keeps."""
 
 from inference.models.client_checks import ClientCheck
+from inference.models.feedback import Feedback
 from inference.models.playground import (
     TITLE_LENGTH,
     Conversation,
     ConversationQuerySet,
-    SystemPrompt,
+    Preset,
 )
 from inference.models.replays import Replay, ReplayAnswer
 from inference.models.requests import InferenceRequest, InferenceRequestQuerySet, shown
@@ -18,10 +19,11 @@ __all__ = [
     "ClientCheck",
     "Conversation",
     "ConversationQuerySet",
+    "Feedback",
     "InferenceRequest",
     "InferenceRequestQuerySet",
+    "Preset",
     "Replay",
     "ReplayAnswer",
-    "SystemPrompt",
     "shown",
 ]

@@ -1,4 +1,4 @@
-"""What a person keeps of the playground: conversations and system prompts."""
+"""What a person keeps of the playground: conversations and presets."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ class Conversation(models.Model):
     title = models.CharField(max_length=TITLE_LENGTH)
     system = models.TextField(blank=True)
     sampling = models.JSONField(default=dict, editable=False)
+    tools = models.JSONField(default=list, editable=False)
     columns = models.JSONField(default=list, editable=False)
     revision = models.PositiveIntegerField(default=1, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
@@ -73,26 +74,45 @@ class Conversation(models.Model):
         self.refresh_from_db()
 
 
-class SystemPrompt(models.Model):
-    """Instructions that are used again under a name."""
+class PresetQuerySet(models.QuerySet["Preset"]):
+    def offered_to(self, model: str) -> PresetQuerySet:
+        """Those of this model, and those for all."""
+        return self.filter(model__in=["", model])
 
-    name = models.CharField(max_length=100, unique=True)
-    text = models.TextField()
+
+class Preset(models.Model):
+    """How a model is asked, under a name: instructions, sampling with the shape of the answer, and
+    tools. `model` is the name of the model it belongs to, without its version; empty: for all.
+
+    `sampling` and `tools` are as in `inference.native.schemas.InferenceIn`.
+    """
+
+    name = models.CharField(max_length=100)
+    model = models.CharField(max_length=200, blank=True, help_text="Empty: for all models")
+    system = models.TextField(blank=True)
+    sampling = models.JSONField(default=dict, blank=True)
+    tools = models.JSONField(default=list, blank=True)
     updated_at = models.DateTimeField(auto_now=True)
 
+    objects = PresetQuerySet.as_manager()
+
     class Meta:
-        ordering = ("name",)
+        ordering = ("name", "model")
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["name", "model"], name="preset_name_unique"),
+        ]
 
     def __str__(self) -> str:
-        return self.name
+        return f"{self.name} ({self.model})" if self.model else self.name
 
-    def keep(self, name: str, text: str) -> None:
+    def keep(self, **fields: Any) -> None:
         """Raises Conflict when another one has this name."""
-        self.name, self.text = name, text
+        for name, value in fields.items():
+            setattr(self, name, value)
         try:
             with transaction.atomic():
                 self.save()
         except IntegrityError:
             raise Conflict(
-                f"There is already a system prompt named {name!r}; choose another name."
+                f"There is already a preset named {self.name!r}; choose another name."
             ) from None

@@ -52,6 +52,11 @@ class Replay(Work):
         return reverse("replay", args=[self.pk])
 
     @property
+    def of_one(self) -> bool:
+        """Whether a person chose this one request; see `inference.replay.plan_one`."""
+        return self.since == self.until
+
+    @property
     def lost(self) -> str:
         return f"The process ended early; start a new replay. Its log is storage/run/replay-{self.pk}.log."
 

@@ -10,6 +10,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Q
 from django.db.models.lookups import IContains
 from django.db.models.sql.compiler import SQLCompiler
+from django.urls import reverse
 
 from inference.models.tokens import ApiToken
 from registry import traces
@@ -110,11 +111,15 @@ class InferenceRequest(models.Model):
     completion_tokens = models.PositiveIntegerField(default=0)
     thought_tokens = models.PositiveIntegerField(default=0, help_text="Of the completion's")
     queue_ms = models.FloatField(null=True)
+    load_ms = models.FloatField(null=True, help_text="Of the queue's: loading the model for it")
     first_token_ms = models.FloatField(null=True)
     total_ms = models.FloatField(null=True)
     tokens_per_second = models.FloatField(null=True)
     finish_reason = models.CharField(max_length=20, blank=True)
     error = models.TextField(blank=True)
+    error_code = models.CharField(  # noqa: DJ001  # as the trace's ID
+        max_length=64, null=True, help_text="As the APIs report it"
+    )
     prompt = models.JSONField(null=True, help_text="Only with HUB_LOG_PROMPTS")
     completion = models.TextField(null=True, help_text="Only with HUB_LOG_PROMPTS")  # noqa: DJ001
     thoughts = models.TextField(null=True, help_text="Only with HUB_LOG_PROMPTS")  # noqa: DJ001
@@ -160,6 +165,9 @@ class InferenceRequest(models.Model):
     def __str__(self) -> str:
         return self.request_id
 
+    def get_absolute_url(self) -> str:
+        return reverse("request", args=[self.request_id])
+
     def add(self, moment: datetime.datetime | None = None) -> None:
         """Insert the row as one of now or of an earlier `moment`, and count it on the key that was
         used. Raises DatabaseError; it has no id then."""
@@ -175,6 +183,13 @@ class InferenceRequest(models.Model):
             if moment is not None:
                 self.created_at = moment
             raise
+
+    @property
+    def answered_by(self) -> str:
+        """The exact name of what answered, as a client would ask for it; empty when it is deleted."""
+        if self.version:
+            return str(self.version)
+        return f"base:{self.base_model.name}" if self.base_model else ""
 
     @property
     def tokens_in_words(self) -> str:
@@ -194,6 +209,23 @@ class InferenceRequest(models.Model):
         if self.first_token_ms is None or self.queue_ms is None:
             return None
         return round(self.first_token_ms - self.queue_ms, 3)
+
+    @property
+    def phases(self) -> list[tuple[str, float, float]]:
+        """Where its time went: (name, begin, milliseconds) one after the other, as far as it came. What
+        comes after the first token is decoding and sending."""
+        if self.queue_ms is None:
+            return []
+        waited = max(0.0, self.queue_ms - (self.load_ms or 0))
+        found = [("queue", 0.0, waited)]
+        if self.load_ms:
+            found.append(("load", waited, self.load_ms))
+        if self.prefill_ms is not None and self.first_token_ms is not None:
+            found.append(("prefill", self.queue_ms, max(0.0, self.prefill_ms)))
+            if self.total_ms is not None:
+                rest = max(0.0, self.total_ms - self.first_token_ms)
+                found.append(("decode", self.first_token_ms, rest))
+        return found
 
     @property
     def per_token_ms(self) -> float | None:

@@ -12,6 +12,7 @@ from inference.native.schemas import SamplingIn
 from registry.errors import Invalid
 
 MAX_COLUMNS = 4
+MAX_BRANCHES = 100  # of one message
 _SUGGESTED = 60  # characters of a title taken from the first message
 
 _Text = Annotated[str, Field(max_length=1_000_000)]
@@ -31,18 +32,38 @@ class Figures(BaseModel):
     completion_tokens: int | None = None
 
 
+class Called(BaseModel):
+    """A tool that the answer calls; `arguments` is JSON text."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: _Name
+    arguments: _Text
+
+
 class Exchange(BaseModel):
-    """A message, its answer, and what answered it."""
+    """A message, its answer, and what answered it.
+
+    `others` are the other branches of the conversation that begin in this one's place, each with all
+    that follows there; `at` is this one's place among them.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
     user: _Text
     answer: _Text
     thoughts: _Text = ""
+    tool_calls: Annotated[list[Called], Field(max_length=128)] = []
+    request_id: Annotated[str, Field(max_length=64)] = ""
     answered_by: _Name = ""
     finish_reason: Annotated[str, Field(max_length=20)] = ""
     seed: Annotated[int | None, Field(ge=0, lt=2**63)] = None
     figures: Figures = Figures()
+    others: Annotated[
+        list[Annotated[list[Exchange], Field(min_length=1, max_length=MAX_MESSAGES // 2)]],
+        Field(max_length=MAX_BRANCHES),
+    ] = []
+    at: Annotated[int, Field(ge=0, le=MAX_BRANCHES)] = 0
 
 
 class Column(BaseModel):
@@ -61,6 +82,7 @@ class Content(BaseModel):
 
     system: _Text = ""
     sampling: SamplingIn = SamplingIn()
+    tools: Annotated[list[dict[str, Any]], Field(max_length=128)] = []
     columns: Annotated[list[Column], Field(min_length=1, max_length=MAX_COLUMNS)]
 
     def row(self) -> dict[str, Any]:
@@ -70,6 +92,7 @@ class Content(BaseModel):
         return {
             "system": self.system,
             "sampling": self.sampling.model_dump(mode="json", exclude_unset=True),
+            "tools": self.tools,
             "columns": [column.model_dump(mode="json") for column in self.columns],
         }
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from django import forms
 
-from inference.models import TITLE_LENGTH, ApiToken
+from inference.feedback import KINDS
+from inference.models import TITLE_LENGTH, ApiToken, Feedback
 from inference.replay import MOST
 
 
@@ -62,3 +63,25 @@ class ReplayForm(forms.Form):
 
 class TitleForm(forms.Form):
     title = forms.CharField(max_length=TITLE_LENGTH)
+
+
+class FeedbackForm(forms.Form):
+    rate = forms.ChoiceField(choices=Feedback.Rating, required=False)
+    ideal = forms.CharField(
+        label="The answer as it should be",
+        required=False,
+        strip=False,
+        max_length=1_000_000,
+        widget=forms.Textarea(attrs={"rows": 6}),
+    )
+
+
+class ExamplesForm(forms.Form):
+    kind = forms.ChoiceField(choices=[(kind, title) for kind, (title, _) in KINDS.items()])
+    model = forms.CharField(
+        label="Only of the model",
+        required=False,
+        max_length=200,
+        help_text="Its name without a version; empty is all.",
+        widget=forms.TextInput(attrs={"autocomplete": "off"}),
+    )

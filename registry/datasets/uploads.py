@@ -124,11 +124,13 @@ def stage(files: Sequence[UploadedFile[bytes]]) -> Saved:
     return _staged(save(files), origin_of(files))
 
 
-def stage_examples(examples: Sequence[dict[str, Any]]) -> Saved:
-    """Keep examples that came as JSON for a preview."""
+def stage_examples(
+    examples: Sequence[dict[str, Any]], name: str = "examples.jsonl", origin: str = "API"
+) -> Saved:
+    """Keep examples that came as JSON for a preview; `name` is what a file of them would be called."""
     folder = new_folder()
     source = _write_lines(examples, folder)
-    return _staged(Saved(folder, source, {source.name: "examples.jsonl"}), "API")
+    return _staged(Saved(folder, source, {source.name: name}), origin)
 
 
 def stage_hub(downloaded: Path, origin: str) -> Saved:

@@ -34,6 +34,11 @@ def call(request: HttpRequest, path: str, body: Mapping[str, Any] | None, *more:
     return " \\\n  ".join([f"curl -X POST {address}", *options])
 
 
+def fetched(request: HttpRequest, path: str) -> str:
+    """A GET as curl sends it."""
+    return call(request, path, None).replace("curl -X POST", "curl", 1)
+
+
 def command(*words: str) -> str:
     """A command of the hub, with its words quoted where that is necessary."""
     return " ".join([settings.COMMAND, *map(shlex.quote, words)])

@@ -73,6 +73,7 @@ function refresh() {
   const asked = columns.some((column) => column.exchanges.length);
   const answered = columns.some((column) => column.data().exchanges.length);
   for (const column of columns) column.refresh(columns.length === 1, !busy);
+  settings.setModel(columns[0].model);
   track.dataset.columns = columns.length;
   $("#send").hidden = busy;
   $("#stop").hidden = !busy;
@@ -238,6 +239,7 @@ function start() {
   const state = JSON.parse($("#playground").dataset.state);
   kept = new Kept(state, refresh);
   settings.write(state);
+  settings.setPresets(state.presets);
   for (const column of state.columns) addColumn(column);
   showExamples();
   refresh();

@@ -6,18 +6,18 @@ import pytest
 from django.test import Client
 
 from hub.nul import REPLACEMENT, without_nul
-from inference.models import Conversation, SystemPrompt
+from inference.models import Conversation, Preset
 from tests.registry.build import make_model
 
 
 @pytest.mark.django_db
 def test_text_and_json_are_kept_without() -> None:
-    prompt = SystemPrompt.objects.create(name="a\0b", text="x\0")
+    prompt = Preset.objects.create(name="a\0b", system="x\0")
     prompt.refresh_from_db()
-    assert (prompt.name, prompt.text) == (f"a{REPLACEMENT}b", f"x{REPLACEMENT}")
-    SystemPrompt.objects.filter(pk=prompt.pk).update(text="\0\0")
-    SystemPrompt.objects.bulk_create([SystemPrompt(name=f"{n}\0", text="t") for n in range(3)])
-    assert not SystemPrompt.objects.filter(name__contains="\0x").exists()
+    assert (prompt.name, prompt.system) == (f"a{REPLACEMENT}b", f"x{REPLACEMENT}")
+    Preset.objects.filter(pk=prompt.pk).update(system="\0\0")
+    Preset.objects.bulk_create([Preset(name=f"{n}\0", system="t") for n in range(3)])
+    assert not Preset.objects.filter(name__contains="\0x").exists()
     kept = Conversation.objects.create(title="t", sampling={"a\0": ["\0", {"b": "\\u0000"}]})
     kept.refresh_from_db()
     assert kept.sampling == {f"a{REPLACEMENT}": [REPLACEMENT, {"b": "\\u0000"}]}
@@ -35,7 +35,7 @@ def test_what_has_none_is_the_same_object() -> None:
     [
         ("/api/models", {"name": "a\0b", "base_model": "tiny"}),
         ("/api/keys", {"name": "a\0b"}),
-        ("/api/playground/prompts", {"name": "a", "text": "b\0"}),
+        ("/api/playground/presets", {"name": "a", "system": "b\0"}),
     ],
 )
 def test_the_json_api_refuses_them(client: Client, path: str, body: dict[str, str]) -> None:

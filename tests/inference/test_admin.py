@@ -5,7 +5,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import reverse
 
-from inference.models import ApiToken, Conversation, InferenceRequest, SystemPrompt
+from inference.models import ApiToken, Conversation, InferenceRequest, Preset
 
 pytestmark = pytest.mark.django_db
 
@@ -64,5 +64,6 @@ def test_a_kept_conversation_is_read_and_a_system_prompt_written(admin: Client) 
     page = admin.get(reverse("admin:inference_conversation_change", args=[kept.pk]))
     assert b"Noon" in page.content
     assert b'name="columns"' not in page.content
-    admin.post(reverse("admin:inference_systemprompt_add"), {"name": "Terse", "text": "Be brief."})
-    assert SystemPrompt.objects.get().text == "Be brief."
+    sent = {"name": "Terse", "system": "Be brief.", "sampling": "{}", "tools": "[]"}
+    admin.post(reverse("admin:inference_preset_add"), sent)
+    assert Preset.objects.get().system == "Be brief."

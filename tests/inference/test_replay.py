@@ -85,6 +85,14 @@ async def test_agreement_is_a_metric_that_promotion_rules_can_demand(settings: A
             assert (done.status, done.asked, done.agreement) == ("completed", 4, agreement)
             await target.arefresh_from_db()
             assert target.metrics["replay_agreement"] == agreement
+        # One request that a person chose says nothing of a version.
+        row = await InferenceRequest.objects.select_related("version__model").afirst()
+        assert row is not None
+        alone = await run(await sync_to_async(replay.plan_one)(row, other))
+        assert (alone.total, alone.agreement) == (1, 0.0)
+        alone = await run(await sync_to_async(replay.plan_one)(row, first))
+        assert alone.agreed == 1
+        assert "replay_agreement" not in (await ModelVersion.objects.aget(pk=first.pk)).metrics
     assert await InferenceRequest.objects.acount() == 4  # a replay is nobody's request
 
     def passed(version: ModelVersion) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.test import Client
 
-from inference.models import Conversation, InferenceRequest
+from inference.models import Conversation, Feedback, InferenceRequest, Replay
 from inference.playground.conversations import Content, keep_conversation
 from registry.datasets.snapshots import register_dataset
 from registry.storage import paths
@@ -170,3 +170,113 @@ def test_markup_in_a_prompt_is_shown_and_never_run(client: Client, seeded: Seede
     body = client.get(f"/requests/?open={made.pk}").content.decode()
     assert "<script>alert" not in body
     assert "&lt;script&gt;alert(1)" in body
+
+
+def failed_request(seeded: Seeded) -> InferenceRequest:
+    return make_request(
+        5,
+        status="failed",
+        error="The request missed its deadline of 2 s; allow more time.",
+        error_code="deadline_exceeded",
+        base_model=seeded.base,
+        queue_ms=None,
+        first_token_ms=None,
+        finish_reason="",
+    )
+
+
+def test_a_requests_page_says_first_how_it_ended(client: Client, seeded: Seeded) -> None:
+    failed = failed_request(seeded)
+    response = client.get(failed.get_absolute_url())
+    assert "Failed: its deadline passed." in text(response)
+    assert "allow more time" in text(response)
+    assert "deadline_exceeded" in text(response)
+    assert "text of this request was not kept" in text(response)
+    assert client.get(f"/api/requests/{failed.request_id}").json()["phases"] == []
+    answered = make_request(
+        6, version=seeded.versions[1], completion_tokens=40, total_ms=1500.0, finish_reason="stop"
+    )
+    assert "calendar@0.2.0 answered with 40 tokens in 1.5 s." in text(
+        client.get(answered.get_absolute_url())
+    )
+    assert client.get("/requests/no-such-id/").status_code == 404
+    assert f'href="{failed.get_absolute_url()}"' in client.get("/requests/").content.decode()
+
+
+def test_a_requests_time_is_drawn_phase_by_phase(client: Client, seeded: Seeded) -> None:
+    row = make_request(
+        7, queue_ms=400.0, load_ms=300.0, first_token_ms=500.0, total_ms=1000.0, streamed=True
+    )
+    phases = client.get(f"/api/requests/{row.request_id}").json()["phases"]
+    assert [(one["name"], one["begin_ms"], one["ms"]) for one in phases] == [
+        ("queue", 0, 100),
+        ("load", 100, 300),
+        ("prefill", 400, 100),
+        ("decode", 500, 500),
+    ]
+    body = client.get(row.get_absolute_url()).content.decode()
+    assert 'class="load" x="10.00%" width="30.00%"' in body
+
+
+def asked_in_the_log(seeded: Seeded, **fields: Any) -> InferenceRequest:
+    turns = [
+        {"role": "system", "content": "Be exact."},
+        {"role": "user", "content": "When?"},
+        {"role": "assistant", "content": "At noon."},
+        {"role": "user", "content": "As JSON"},
+    ]
+    grammar = {"kind": "json_schema", "source": '{"type": "object"}'}
+    params = {"temperature": 0.5, "top_p": 1.0, "seed": 3, "stop": [], "grammar": grammar}
+    kept = {"prompt": turns, "completion": '{"at":"noon"}', "params": params}
+    return make_request(8, version=seeded.versions[1], **kept | fields)
+
+
+def test_a_request_is_opened_in_the_playground(client: Client, seeded: Seeded) -> None:
+    row = asked_in_the_log(seeded)
+    page = client.get(row.get_absolute_url())
+    assert "{\n  &quot;at&quot;: &quot;noon&quot;\n}" in page.content.decode()
+    state = client.get(f"/playground/?request={row.request_id}").context["state"]
+    assert state["system"] == "Be exact."
+    assert state["sampling"] == {"temperature": 0.5, "json_schema": {"type": "object"}}
+    [column] = state["columns"]
+    assert column["model"] == "calendar@0.2.0"
+    before, last = column["exchanges"]
+    assert (before["user"], before["answer"]) == ("When?", "At noon.")
+    assert (last["answer"], last["request_id"]) == ('{"at":"noon"}', row.request_id)
+    # What the playground cannot show stays where it is, and says why.
+    other = asked_in_the_log(seeded, prompt="Once upon a time")
+    answer = client.get(f"/playground/?request={other.request_id}", follow=True)
+    assert "cannot be opened in the playground" in text(answer)
+
+
+def test_an_answer_is_rated_and_edited_on_its_page(client: Client, seeded: Seeded) -> None:
+    row = asked_in_the_log(seeded)
+    path = f"{row.get_absolute_url()}feedback/"
+    client.post(path, {"rate": "bad"})
+    page = client.post(path, {"ideal": '{"at": "12:00"}'}, follow=True)
+    assert "Remove it" in text(page)
+    said = Feedback.objects.get()
+    assert (said.rating, said.ideal) == ("bad", '{"at": "12:00"}')
+    listed = client.get("/requests/feedback/")
+    assert "12:00" in text(listed)
+    assert row.get_absolute_url() in listed.content.decode()
+    made = client.post("/requests/feedback/", {"kind": "preferences"}, follow=True)
+    assert "feedback-preferences" in made.content.decode()
+    client.post(path, {"rate": "bad"})  # again: taken back
+    client.post(path, {"ideal": "x", "unedit": "yes"})
+    assert not Feedback.objects.exists()
+
+
+def test_one_request_is_replayed(client: Client, seeded: Seeded, monkeypatch: Any) -> None:
+    launched: list[Replay] = []
+    monkeypatch.setattr("registry.background.work.launch", launched.append)
+    row = asked_in_the_log(seeded)
+    assert "calendar@0.1.0" in text(client.get(row.get_absolute_url()))
+    client.post(f"{row.get_absolute_url()}replay/", {"target": "calendar@0.1.0"})
+    [replay] = launched
+    assert (str(replay.target), replay.total, replay.of_one) == ("calendar@0.1.0", 1, True)
+    assert replay.answers.get().before == '{"at":"noon"}'
+    refused = client.post(
+        f"{failed_request(seeded).get_absolute_url()}replay/", {"target": "calendar"}, follow=True
+    )
+    assert "nothing to compare" in text(refused)

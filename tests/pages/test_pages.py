@@ -26,6 +26,7 @@ PAGES = (
     "/playground/",
     "/playground/conversations/",
     "/requests/",
+    "/requests/feedback/",
     "/system/",
     "/system/models/",
 )

@@ -301,19 +301,35 @@ def test_the_request_is_shown_as_code_with_its_settings(page: Page) -> None:
     assert 'Say \\"hi\\"' in page.locator("#code-curl").inner_text()
 
 
-def test_a_system_prompt_is_saved_and_used_again(page: Page) -> None:
-    page.goto("/playground/")
+def test_a_preset_is_saved_and_used_again(page: Page) -> None:
+    page.goto(f"/playground/?model={BASE}")
     system = page.get_by_label("System prompt", exact=True)
     system.fill("Be brief.")
-    page.get_by_text("Save this prompt").click()
-    page.get_by_label("Name of the prompt").fill("Terse")
+    page.get_by_label("Top k").fill("40")
+    page.get_by_text("Answer format and tools").click()
+    schema = page.get_by_label("JSON schema of the answer")
+    schema.fill("{")
+    page.get_by_text("Save these settings").click()
+    page.get_by_label("Name of the preset").fill("Terse")
     page.keyboard.press("Enter")
+    assert "no JSON yet" in schema.evaluate("field => field.validationMessage")
+    schema.fill('{"type": "object"}')
+    page.get_by_label("Offered to").select_option("Only this model")
+    page.get_by_role("button", name="Save", exact=True).last.click()
     expect(page.get_by_text("“Terse” is saved.")).to_be_visible()
     page.reload()
-    page.get_by_label("Saved system prompts").select_option("Terse")
+    page.get_by_label("Preset", exact=True).select_option("Terse")
     expect(system).to_have_value("Be brief.")
+    expect(page.get_by_label("Top k")).to_have_value("40")
+    expect(schema).to_have_value(re.compile('"type": "object"'))
+    page.get_by_role("combobox", name="Model").fill("no-such-model")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("option", name="Terse")).to_have_count(0)  # it is another model's
+    page.get_by_role("combobox", name="Model").fill(BASE)
+    page.keyboard.press("Enter")
+    page.get_by_label("Preset", exact=True).select_option("Terse")
     page.on("dialog", lambda dialog: dialog.accept())
-    page.locator("#delete-prompt").click()
+    page.locator("#delete-preset").click()
     expect(page.get_by_text("“Terse” is deleted.")).to_be_visible()
 
 

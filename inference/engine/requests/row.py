@@ -124,7 +124,11 @@ class Row:
         self.cached_tokens = cached_tokens
         if self.reading is None:
             self.prompt = None
-        return Started(self.uid, self.prompt_tokens, self._since_received(self._inserted))
+        load_ms = 0.0
+        if self._loading:
+            load_ms = round((self._loading[1] - self._loading[0]) * 1000, 3)
+        queue_ms = self._since_received(self._inserted)
+        return Started(self.uid, self.prompt_tokens, queue_ms, load_ms)
 
     def shown(self, model: LoadedModel) -> list[Event]:
         """The text of a prompt that came as token ids. Raises BackendError."""

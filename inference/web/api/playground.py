@@ -1,4 +1,4 @@
-"""Conversations and system prompts kept from the playground, over JSON, and requests as code."""
+"""Conversations and presets kept from the playground, over JSON, and requests as code."""
 
 # No postponed annotations here: ninja's `paginate` evaluates them in its own module.
 
@@ -13,8 +13,8 @@ from ninja import Field, Router, Schema, Status
 from ninja.pagination import paginate
 from pydantic import StringConstraints
 
-from inference.models import Conversation, SystemPrompt
-from inference.native.schemas import InferenceIn
+from inference.models import Conversation, Preset
+from inference.native.schemas import InferenceIn, SamplingIn
 from inference.playground import programs, snippets
 from inference.playground.conversations import Content, Title, keep_conversation
 from registry.web.paging import LimitOffset
@@ -41,6 +41,7 @@ class ConversationOut(ConversationItem):
     revision: int
     system: str
     sampling: dict[str, Any]
+    tools: list[dict[str, Any]]
     columns: list[dict[str, Any]]
 
 
@@ -56,13 +57,32 @@ class TitleIn(Schema):
     title: Annotated[Title, _WORDS]
 
 
-class PromptIn(Schema):
+class PresetIn(Schema):
+    """How a model is asked, under a name."""
+
     name: Annotated[str, _WORDS, Field(max_length=100)]
-    text: Annotated[str, Field(min_length=1, max_length=1_000_000)]
+    model: Annotated[
+        str, Field(max_length=200, description="A model's name without its version; empty: for all")
+    ] = ""
+    system: Annotated[str, Field(max_length=1_000_000)] = ""
+    sampling: Annotated[SamplingIn, Field(description="With json_schema or regex")] = SamplingIn()
+    tools: Annotated[
+        list[dict[str, Any]], Field(max_length=128, description="OpenAI's function descriptions")
+    ] = []
+
+    def fields(self) -> dict[str, Any]:
+        """Those of the row; of the sampling what was said."""
+        said = self.sampling.model_dump(mode="json", exclude_unset=True)
+        return self.dict() | {"sampling": said}
 
 
-class PromptOut(PromptIn):
+class PresetOut(Schema):
     id: int
+    name: str
+    model: str
+    system: str
+    sampling: dict[str, Any]
+    tools: list[dict[str, Any]]
     updated_at: datetime.datetime
 
 
@@ -130,33 +150,32 @@ def delete(request: HttpRequest, conversation_id: int) -> Status[None]:
     return Status(204, None)
 
 
-@router.get("/playground/prompts", response=list[PromptOut], summary="System prompts")
+@router.get("/playground/presets", response=list[PresetOut], summary="Presets")
 @paginate(LimitOffset)
-def prompts(request: HttpRequest) -> QuerySet[SystemPrompt]:
-    return SystemPrompt.objects.all()
+def presets(request: HttpRequest, model: str | None = None) -> QuerySet[Preset]:
+    """With `model` those of this model and those for all."""
+    return Preset.objects.all() if model is None else Preset.objects.offered_to(model)
 
 
-@router.post("/playground/prompts", response={201: PromptOut}, summary="Keep a system prompt")
-def keep_prompt(request: HttpRequest, payload: PromptIn) -> Status[SystemPrompt]:
-    prompt = SystemPrompt()
-    prompt.keep(payload.name, payload.text)
-    return Status(201, prompt)
+@router.post("/playground/presets", response={201: PresetOut}, summary="Keep a preset")
+def keep_preset(request: HttpRequest, payload: PresetIn) -> Status[Preset]:
+    preset = Preset()
+    preset.keep(**payload.fields())
+    return Status(201, preset)
 
 
-@router.put(
-    "/playground/prompts/{int:prompt_id}", response=PromptOut, summary="Change a system prompt"
-)
-def change_prompt(request: HttpRequest, prompt_id: int, payload: PromptIn) -> SystemPrompt:
-    prompt = get_object_or_404(SystemPrompt, pk=prompt_id)
-    prompt.keep(payload.name, payload.text)
-    return prompt
+@router.put("/playground/presets/{int:preset_id}", response=PresetOut, summary="Change a preset")
+def change_preset(request: HttpRequest, preset_id: int, payload: PresetIn) -> Preset:
+    preset = get_object_or_404(Preset, pk=preset_id)
+    preset.keep(**payload.fields())
+    return preset
 
 
 @router.delete(
-    "/playground/prompts/{int:prompt_id}", response={204: None}, summary="Delete a system prompt"
+    "/playground/presets/{int:preset_id}", response={204: None}, summary="Delete a preset"
 )
-def delete_prompt(request: HttpRequest, prompt_id: int) -> Status[None]:
-    get_object_or_404(SystemPrompt, pk=prompt_id).delete()
+def delete_preset(request: HttpRequest, preset_id: int) -> Status[None]:
+    get_object_or_404(Preset, pk=preset_id).delete()
     return Status(204, None)
 
 

@@ -3,14 +3,16 @@
 # No postponed annotations here: ninja's `paginate` evaluates them in its own module.
 
 import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.shortcuts import get_object_or_404
 from ninja import Field, Query, Router, Schema
 from ninja.pagination import paginate
 
-from inference.models import InferenceRequest
+from inference.models import Feedback, InferenceRequest
+from inference.web.api.feedback import FeedbackOut
 from registry.web.paging import LimitOffset
 
 router = Router(tags=["inference"])
@@ -39,6 +41,7 @@ class RequestOut(Schema):
     thought_tokens: Annotated[int, Field(description="Of the completion's")]
     key: Annotated[str | None, Field(description="Name of the API key")]
     queue_ms: float | None
+    load_ms: Annotated[float | None, Field(description="Of the queue's: its model was loaded")]
     prefill_ms: float | None
     first_token_ms: float | None
     per_token_ms: float | None
@@ -46,6 +49,7 @@ class RequestOut(Schema):
     tokens_per_second: float | None
     finish_reason: str
     error: str
+    error_code: Annotated[str | None, Field(description="As the APIs report it")]
     created_at: datetime.datetime
 
     @staticmethod
@@ -59,6 +63,36 @@ class RequestOut(Schema):
     @staticmethod
     def resolve_base_model(row: InferenceRequest) -> str | None:
         return row.base_model.name if row.base_model else None
+
+
+class PhaseOut(Schema):
+    """A part of a request's time. Milliseconds."""
+
+    name: Literal["queue", "load", "prefill", "decode"]
+    begin_ms: float
+    ms: float
+
+
+class WholeRequestOut(RequestOut):
+    """With its texts, which are null unless HUB_LOG_PROMPTS keeps them."""
+
+    prompt: Any
+    completion: str | None
+    thoughts: str | None
+    tools: list[dict[str, Any]] | None
+    tool_calls: list[dict[str, Any]] | None
+    phases: Annotated[list[PhaseOut], Field(description="Where its time went")]
+    feedback: FeedbackOut | None
+
+    @staticmethod
+    def resolve_phases(row: InferenceRequest) -> list[dict[str, Any]]:
+        return [
+            {"name": name, "begin_ms": begin, "ms": length} for name, begin, length in row.phases
+        ]
+
+    @staticmethod
+    def resolve_feedback(row: InferenceRequest) -> Feedback | None:
+        return Feedback.objects.filter(request_id=row.request_id).first()
 
 
 @router.get("/requests", response=list[RequestOut], summary="The request log, newest first")
@@ -81,3 +115,9 @@ def requests(
         correlation_id=correlation_id,
         token=key_id,
     )
+
+
+@router.get("/requests/{request_id}", response=WholeRequestOut, summary="One request")
+def one(request: HttpRequest, request_id: str) -> InferenceRequest:
+    """By its `request_id`, with its texts where they are kept and what was said of it."""
+    return get_object_or_404(InferenceRequest.objects.with_names(), request_id=request_id)

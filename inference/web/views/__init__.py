@@ -1,5 +1,5 @@
-"""Pages of inference: the playground, models in memory, the request log, replays, checks of clients and
-keys."""
+"""Pages of inference: the playground, models in memory, the request log, feedback, replays, checks of
+clients and keys."""
 
 from inference.web.views.client_checks import client_checks
 from inference.web.views.conversations import (
@@ -7,6 +7,7 @@ from inference.web.views.conversations import (
     conversation_rename,
     conversations,
 )
+from inference.web.views.feedback import rated, request_feedback
 from inference.web.views.keys import key_limits, key_revoke, keys, keys_selected
 from inference.web.views.loaded import (
     load_model,
@@ -17,6 +18,7 @@ from inference.web.views.loaded import (
 )
 from inference.web.views.playground import playground, playground_models
 from inference.web.views.replays import replay, replays
+from inference.web.views.request import request, request_replay
 from inference.web.views.requests import requests
 from inference.web.views.trial import trial
 from inference.web.views.use import model_use, version_use
@@ -36,8 +38,12 @@ __all__ = [
     "pin_model",
     "playground",
     "playground_models",
+    "rated",
     "replay",
     "replays",
+    "request",
+    "request_feedback",
+    "request_replay",
     "requests",
     "trial",
     "unload_idle_models",

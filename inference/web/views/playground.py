@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import get_object_or_404, render
+from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_GET
 
-from inference.models import Conversation, SystemPrompt
+from inference.models import Conversation, Feedback, InferenceRequest, Preset
+from inference.playground import opened
 from inference.playground.conversations import MAX_COLUMNS
 from inference.playground.offered import grouped, newest, offered
 from registry.datasets.snapshots import read_examples
@@ -18,20 +20,28 @@ from registry.models import Dataset
 from registry.web.numbers import whole
 
 SUGGESTIONS = 3
-PROMPTS_OFFERED = 200
+PRESETS_OFFERED = 200
+_OF_PRESETS = ("name", "model", "system", "sampling", "tools")
 
 
 @require_GET
 def playground(request: HttpRequest) -> HttpResponse:
-    """`model` and `compare` (one to three) name the columns, `conversation` a kept chat. With `try`
-    the first question of the model's data set is asked at once."""
+    """`model` and `compare` (one to three) name the columns, `conversation` a kept chat, `request` one of
+    the log. With `try` the first question of the model's data set is asked at once."""
     number = whole(request.GET.get("conversation", ""))
     conversation = get_object_or_404(Conversation, pk=number) if number else None
     suggested: dict[str, Any] = {}
     state: dict[str, Any]
     if conversation:
-        fields = ("revision", "title", "system", "sampling", "columns")
+        fields = ("revision", "title", "system", "sampling", "tools", "columns")
         state = {"id": conversation.pk, **{name: getattr(conversation, name) for name in fields}}
+    elif logged := request.GET.get("request"):
+        row = get_object_or_404(InferenceRequest.objects.with_names(), request_id=logged)
+        if opened.problem(row):
+            return redirect(row)
+        found = opened.state(row)
+        column = {"model": found.pop("model"), "exchanges": found.pop("exchanges")}
+        state = {"id": None, **found, "columns": [column]}
     else:
         models = [request.GET.get("model", ""), *request.GET.getlist("compare")]
         names = [name.strip() for name in models if name.strip()][:MAX_COLUMNS]
@@ -48,15 +58,35 @@ def playground(request: HttpRequest) -> HttpResponse:
             "send": tries,
             "columns": [{"model": name, "exchanges": []} for name in names],
         }
+    state["presets"] = [
+        {"id": preset.pk, **{name: getattr(preset, name) for name in _OF_PRESETS}}
+        for preset in Preset.objects.all()[:PRESETS_OFFERED]
+    ]
+    state["feedback"] = _feedback(state["columns"])
     context = {
         "state": state,
         "state_json": json.dumps(state),
         "something": bool(state["columns"]),
         "conversation": conversation,
-        "prompts": SystemPrompt.objects.all()[:PROMPTS_OFFERED],
         **suggested,
     }
     return render(request, "inference/playground.html", context)
+
+
+def _feedback(columns: list[dict[str, Any]]) -> dict[str, dict[str, str]]:
+    """What was said of the answers in these columns, by their requests' ids."""
+    answers = [one for column in columns for one in _every(column["exchanges"])]
+    ids = {one["request_id"] for one in answers if one.get("request_id")}
+    rows = Feedback.objects.filter(request_id__in=ids)
+    return {row.request_id: {"rating": row.rating, "ideal": row.ideal} for row in rows}
+
+
+def _every(exchanges: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Those of all branches."""
+    for one in exchanges:
+        yield one
+        for branch in one.get("others", ()):
+            yield from _every(branch)
 
 
 @require_GET

@@ -72,7 +72,7 @@ export class Column {
 
   /* ------------------------------------------------------------------ asking */
   /** What is sent so that `text` is answered after `exchanges`. */
-  request(text, exchanges, { system, sampling }, seed) {
+  request(text, exchanges, { system, sampling, tools }, seed) {
     const messages = system ? [{ role: "system", content: system }] : [];
     for (const { user, answer, thoughts } of exchanges.filter((one) => one.answer !== "")) {
       const said = { role: "assistant", content: answer };
@@ -81,6 +81,7 @@ export class Column {
     }
     messages.push({ role: "user", content: text });
     const fields = { model: this.model, messages, ...sampling };
+    if (tools.length) fields.tools = tools;
     if (seed !== null) fields.seed = seed;
     if (showsTokens()) Object.assign(fields, { logprobs: true, top_logprobs: RIVALS });
     return fields;

@@ -1,11 +1,11 @@
-// The panel: system prompt, saved prompts, and how tokens are chosen.
+// The panel: presets, the system prompt, how tokens are chosen, the shape of answers and tools.
 
 import { call } from "./api.js";
 
 const panel = document.querySelector("#settings");
 const form = document.querySelector("#sampling");
 const opener = document.querySelector("#open-settings");
-const saved = document.querySelector("#saved-prompt");
+const chosen = document.querySelector("#preset");
 const NUMBERS = [
   "max_tokens",
   "temperature",
@@ -21,7 +21,10 @@ const NUMBERS = [
 const THINKING = { on: true, off: false };
 const ESCAPES = { "\\n": "\n", "\\t": "\t", "\\\\": "\\" };
 
-/** {system, sampling} as they stand, or null while a field is wrong, which is then shown. */
+let presets = [];
+let model = ""; // of the first column, without its version
+
+/** {system, sampling, tools} as they stand, or null while a field is wrong, which is then shown. */
 export function read() {
   if (!form.checkValidity()) {
     toggle(true);
@@ -42,12 +45,49 @@ export function read() {
     .slice(0, 16);
   if (stop.length)
     sampling.stop = stop.map((line) => line.replace(/\\[nt\\]/g, (mark) => ESCAPES[mark]));
-  return { system: fields.get("system").trim(), sampling };
+  const schema = parsed("json_schema");
+  if (schema) sampling.json_schema = schema;
+  return { system: fields.get("system").trim(), sampling, tools: parsed("tools") ?? [] };
 }
 
+/** The JSON in a field; null when it is empty. */
+function parsed(name) {
+  const text = form.elements[name].value.trim();
+  return text ? JSON.parse(text) : null;
+}
+
+const SHAPES = {
+  json_schema: [
+    (value) => typeof value === "object" && !Array.isArray(value),
+    'A schema is a JSON object, such as {"type": "object"}.',
+  ],
+  tools: [
+    (value) => Array.isArray(value) && value.every((tool) => tool?.function?.name),
+    'Tools are a JSON list of {"type": "function", "function": {"name": …}}.',
+  ],
+};
+
+/** Mark a field whose JSON is none, or something else. */
+function checkJson(name) {
+  const [fits, wanted] = SHAPES[name];
+  let problem = "";
+  try {
+    const value = parsed(name);
+    if (value !== null && !fits(value)) problem = wanted;
+  } catch {
+    problem = "This is no JSON yet: check brackets, commas and quotes.";
+  }
+  form.elements[name].setCustomValidity(problem);
+}
+
+const written = (value) =>
+  value && Object.keys(value).length ? JSON.stringify(value, null, 2) : "";
+
 /** Show what a conversation was asked with; what it does not say is as at first. */
-export function write({ system = "", sampling = {} }) {
+export function write({ system = "", sampling = {}, tools = [] }) {
+  const preset = chosen.value; // a field of the form, too
   form.reset();
+  chosen.value = preset;
   form.elements.system.value = system;
   for (const name of NUMBERS)
     if (sampling[name] != null) form.elements[name].value = sampling[name];
@@ -57,6 +97,12 @@ export function write({ system = "", sampling = {} }) {
     text.replaceAll("\\", "\\\\").replaceAll("\n", "\\n").replaceAll("\t", "\\t"),
   );
   form.elements.stop.value = lines.join("\n");
+  form.elements.json_schema.value = written(sampling.json_schema);
+  form.elements.tools.value = written(tools);
+  document.querySelector("#shapes").open = Boolean(
+    form.elements.json_schema.value || form.elements.tools.value,
+  );
+  for (const name of Object.keys(SHAPES)) checkJson(name);
   showValues();
 }
 
@@ -84,75 +130,109 @@ function showValues() {
 /** Whether the panel covers the columns, as on a phone. */
 export const liesOver = () => getComputedStyle(panel).position === "fixed";
 
-/* ------------------------------------------------------------ saved prompts */
+/* ------------------------------------------------------------------ presets */
 function say(text, wrong = false) {
-  const said = document.querySelector("#prompt-said");
+  const said = document.querySelector("#preset-said");
   said.textContent = text;
   said.classList.toggle("error-text", wrong);
 }
 
-const chosenPrompt = () => saved.selectedOptions[0];
+const chosenPreset = () => presets.find(({ id }) => String(id) === chosen.value);
 
-function offerDelete() {
-  document.querySelector("#delete-prompt").hidden = !saved.value;
+/** The presets that the server has. */
+export function setPresets(all) {
+  presets = all;
+  offerPresets();
 }
 
-async function keepPrompt() {
-  const name = document.querySelector("#prompt-name");
-  const text = form.elements.system.value.trim();
-  if (!text || !name.value.trim()) return say("Enter a system prompt and a name first.", true);
-  const same = [...saved.options].find(
-    (option) => option.value && option.text === name.value.trim(),
+/** `name` is what the first column asks: its model's presets are offered, and those for all. */
+export function setModel(name) {
+  const bare = name.split("@")[0];
+  if (bare === model) return;
+  model = bare;
+  offerPresets();
+}
+
+function offerPresets(id = chosen.value) {
+  const first = new Option("Presets…", "");
+  const groups = [
+    [`For ${model}`, presets.filter((one) => one.model === model && model !== "")],
+    ["For all models", presets.filter((one) => one.model === "")],
+  ].filter(([, some]) => some.length);
+  chosen.replaceChildren(
+    first,
+    ...groups.map(([label, some]) => {
+      const group = document.createElement("optgroup");
+      group.label = label;
+      group.append(...some.map((one) => new Option(one.name, one.id)));
+      return group;
+    }),
   );
-  const path = "/api/playground/prompts";
-  const body = { name: name.value.trim(), text };
+  chosen.value = id;
+  if (chosen.selectedIndex < 0) chosen.value = "";
+  offerDelete();
+}
+
+function offerDelete() {
+  document.querySelector("#delete-preset").hidden = !chosen.value;
+}
+
+async function keepPreset() {
+  const name = document.querySelector("#preset-name");
+  const asked = read();
+  if (!asked) return;
+  if (!name.value.trim()) return say("Enter a name first.", true);
+  const body = { ...asked, name: name.value.trim(), model: "" };
+  if (document.querySelector("#preset-for").value === "model") body.model = model;
+  const same = presets.find((one) => one.name === body.name && one.model === body.model);
+  const path = "/api/playground/presets";
   try {
-    const kept = await (same
-      ? call("PUT", `${path}/${same.value}`, body)
-      : call("POST", path, body));
-    const option = same ?? saved.appendChild(new Option(kept.name, kept.id));
-    option.dataset.text = kept.text;
-    saved.value = kept.id;
+    const kept = await (same ? call("PUT", `${path}/${same.id}`, body) : call("POST", path, body));
+    presets = [...presets.filter((one) => one.id !== kept.id), kept];
+    presets.sort((one, other) => one.name.localeCompare(other.name));
+    offerPresets(String(kept.id));
     name.value = "";
-    document.querySelector("#save-prompt").open = false;
+    document.querySelector("#save-preset").open = false;
     say(`“${kept.name}” is saved.`);
   } catch (error) {
     say(error.message, true);
   }
-  return offerDelete();
 }
 
-async function deletePrompt() {
-  const option = chosenPrompt();
-  if (!option.value || !confirm(`Delete the saved prompt “${option.text}”?`)) return;
+async function deletePreset() {
+  const preset = chosenPreset();
+  if (!preset || !confirm(`Delete the preset “${preset.name}”?`)) return;
   try {
-    await call("DELETE", `/api/playground/prompts/${option.value}`);
-    say(`“${option.text}” is deleted.`);
-    option.remove();
-    saved.value = "";
+    await call("DELETE", `/api/playground/presets/${preset.id}`);
+    presets = presets.filter((one) => one !== preset);
+    offerPresets("");
+    say(`“${preset.name}” is deleted.`);
   } catch (error) {
     say(error.message, true);
   }
-  offerDelete();
 }
 
 /* ------------------------------------------------------------------- wiring */
 form.addEventListener("input", showValues);
 form.addEventListener("submit", (event) => event.preventDefault());
-saved.addEventListener("change", () => {
-  if (saved.value) form.elements.system.value = chosenPrompt().dataset.text;
+for (const name of Object.keys(SHAPES))
+  form.elements[name].addEventListener("input", () => checkJson(name));
+chosen.addEventListener("change", () => {
+  if (chosenPreset()) write(chosenPreset());
   offerDelete();
 });
-document.querySelector("#keep-prompt").addEventListener("click", keepPrompt);
-document.querySelector("#prompt-name").addEventListener("keydown", (event) => {
+document.querySelector("#keep-preset").addEventListener("click", keepPreset);
+document.querySelector("#preset-name").addEventListener("keydown", (event) => {
   if (event.key !== "Enter") return;
   event.preventDefault();
-  keepPrompt();
+  keepPreset();
 });
-document.querySelector("#delete-prompt").addEventListener("click", deletePrompt);
-document
-  .querySelector("#reset")
-  .addEventListener("click", () => write({ system: form.elements.system.value }));
+document.querySelector("#delete-preset").addEventListener("click", deletePreset);
+document.querySelector("#reset").addEventListener("click", () => {
+  chosen.value = "";
+  write({ system: form.elements.system.value });
+  offerDelete();
+});
 opener.addEventListener("click", () => {
   toggle();
   if (!panel.hidden) form.elements.system.focus();

@@ -58,6 +58,9 @@ async def test_a_completed_answer_is_logged(served: Served) -> None:
     assert row.params["max_tokens"] == 5
     assert row.first_token_ms is not None
     assert row.total_ms >= row.first_token_ms
+    assert row.load_ms is not None  # of its queue's time its model was loaded
+    assert 0 < row.load_ms <= row.queue_ms
+    assert row.error_code is None
 
 
 async def test_texts_are_kept_only_when_switched_on(served: Served, settings: Any) -> None:
@@ -89,6 +92,7 @@ async def test_a_failure_is_logged_with_its_reason(served: Served) -> None:
     row = await InferenceRequest.objects.aget()
     assert row.status == "failed"
     assert "engine is not running" in row.error
+    assert row.error_code == "unavailable"
 
 
 async def test_a_stream_starts_with_its_version_and_the_length_of_its_prompt(

@@ -1,4 +1,4 @@
-"""Conversations and system prompts that are kept: made, found, continued, renamed, deleted."""
+"""Conversations and presets that are kept: made, found, continued, renamed, deleted."""
 
 from typing import Any
 
@@ -6,11 +6,11 @@ import pytest
 from django.test import Client
 
 from hub.web import access
-from inference.models import ApiToken, Conversation, SystemPrompt
+from inference.models import ApiToken, Conversation, Preset
 
 pytestmark = pytest.mark.django_db
 ADDRESS = "/api/playground/conversations"
-PROMPTS = "/api/playground/prompts"
+PRESETS = "/api/playground/presets"
 
 
 def exchange(user: str = "When is lunch?", answer: str = "At noon.") -> dict[str, Any]:
@@ -54,8 +54,22 @@ def test_a_conversation_comes_back_as_it_was_kept(client: Client) -> None:
     assert found["sampling"] == sent["sampling"]  # and nothing that was not said
     assert [column["model"] for column in found["columns"]] == ["calendar@0.1.0", "base:tiny"]
     one = found["columns"][0]["exchanges"][0]
-    assert one | {"figures": None} == exchange() | {"figures": None}
+    assert one | exchange() | {"figures": None} == one | {"figures": None}
     assert one["figures"]["tokens_per_second"] == 31.5
+
+
+def test_its_tools_and_its_branches_are_kept_at_any_depth(client: Client) -> None:
+    inner = exchange("Really?") | {"others": [[exchange("Truly?")]], "at": 1}
+    calls = [{"name": "find", "arguments": "{}"}]
+    first = exchange() | {"others": [[exchange("When?"), inner]], "tool_calls": calls}
+    tools = [{"type": "function", "function": {"name": "find"}}]
+    columns = [{"model": "calendar", "exchanges": [first]}]
+    kept = keep(client, columns=columns, tools=tools)
+    assert kept["tools"] == tools
+    one = kept["columns"][0]["exchanges"][0]
+    assert one["tool_calls"] == calls
+    [[head, tail]] = one["others"]
+    assert (head["user"], tail["at"], tail["others"][0][0]["user"]) == ("When?", 1, "Truly?")
 
 
 def test_its_first_words_are_its_title_unless_it_has_one(client: Client) -> None:
@@ -119,23 +133,32 @@ def test_what_is_no_conversation_is_refused(client: Client, wrong: dict[str, Any
     assert not Conversation.objects.exists()
 
 
-def test_a_system_prompt_is_kept_changed_and_deleted(client: Client) -> None:
-    made = send(client, "post", PROMPTS, {"name": " Terse ", "text": "Be brief."})
+def test_a_preset_is_kept_changed_and_deleted(client: Client) -> None:
+    tool = {"type": "function", "function": {"name": "find"}}
+    sampling = {"temperature": 0.5, "json_schema": {"type": "object"}}
+    sent = {"name": " Terse ", "system": "Be brief.", "sampling": sampling, "tools": [tool]}
+    made = send(client, "post", PRESETS, sent)
     assert made.status_code == 201
-    path = f"{PROMPTS}/{made.json()['id']}"
-    send(client, "put", path, {"name": "Terse", "text": "Three words."})
-    [item] = client.get(PROMPTS).json()["items"]
-    assert (item["name"], item["text"]) == ("Terse", "Three words.")
+    assert made.json()["sampling"] == sampling  # and nothing that was not said
+    path = f"{PRESETS}/{made.json()['id']}"
+    send(client, "put", path, sent | {"system": "Three words."})
+    [item] = client.get(PRESETS).json()["items"]
+    assert (item["name"], item["system"], item["tools"]) == ("Terse", "Three words.", [tool])
+    assert send(client, "put", path, sent | {"sampling": {"top_p": 7}}).status_code == 422
     assert client.delete(path).status_code == 204
-    assert not SystemPrompt.objects.exists()
+    assert not Preset.objects.exists()
 
 
-def test_two_system_prompts_have_two_names(client: Client) -> None:
-    send(client, "post", PROMPTS, {"name": "Terse", "text": "Be brief."})
-    again = send(client, "post", PROMPTS, {"name": "Terse", "text": "Other."})
+def test_two_presets_of_a_model_have_two_names(client: Client) -> None:
+    send(client, "post", PRESETS, {"name": "Terse", "system": "Be brief."})
+    again = send(client, "post", PRESETS, {"name": "Terse", "system": "Other."})
     assert again.status_code == 409
     assert "another name" in again.json()["error"]["message"]
-    assert SystemPrompt.objects.get().text == "Be brief."
+    assert Preset.objects.get().system == "Be brief."
+    for model in ("calendar", "mail"):
+        assert send(client, "post", PRESETS, {"name": "Terse", "model": model}).status_code == 201
+    items = client.get(f"{PRESETS}?model=mail").json()["items"]
+    assert [item["model"] for item in items] == ["", "mail"]
 
 
 def test_a_key_that_may_only_generate_reads_no_conversations() -> None:

@@ -1,0 +1,76 @@
+"""What people say of answers: said on a request's page, listed, and made into examples."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.views.decorators.http import require_http_methods, require_POST
+
+from inference import feedback
+from inference.models import Feedback, InferenceRequest
+from inference.web.forms import ExamplesForm, FeedbackForm
+from registry.errors import HubError
+from registry.web.htmx import HtmxRequest, partial, refuse
+from registry.web.numbers import whole
+
+PER_PAGE = 20
+
+
+@require_POST
+def request_feedback(request: HttpRequest, request_id: str) -> HttpResponse:
+    """Rate an answer, or say what it should have been."""
+    row = get_object_or_404(InferenceRequest, request_id=request_id)
+    form = FeedbackForm(request.POST)
+    if form.is_valid():
+        said = Feedback.objects.filter(request_id=request_id).first()
+        rating, ideal = (said.rating, said.ideal) if said else ("", "")
+        sent = form.cleaned_data
+        if "rate" in request.POST:
+            rating = "" if sent["rate"] == rating else sent["rate"]
+        else:
+            same = sent["ideal"].strip() == (row.completion or "").strip()
+            ideal = "" if same or "unedit" in request.POST else sent["ideal"]
+        feedback.rate(request_id, rating, ideal)
+    return redirect(row)
+
+
+@require_http_methods(["GET", "POST"])
+def rated(request: HtmxRequest) -> HttpResponse:
+    """Every answer that somebody rated or edited; a POST makes examples of them."""
+    form = ExamplesForm(request.POST if request.method == "POST" else None)
+    status = 200
+    if request.method == "POST":
+        status = 422
+        if form.is_valid():
+            given = form.cleaned_data
+            try:
+                saved = feedback.stage(given["kind"], given["model"])
+            except HubError as error:
+                status = refuse(form, error)
+            else:
+                return redirect("dataset_preview", saved.key)
+    before, rating = whole(request.GET.get("before", "")), request.GET.get("rating", "")
+    rows = Feedback.objects.select_related("version__model")
+    if rating in Feedback.Rating.values:
+        rows = rows.filter(rating=rating)
+    if before is not None:
+        rows = rows.filter(pk__lt=before)
+    found = list(rows[: PER_PAGE + 1])
+    logged = InferenceRequest.objects.filter(
+        request_id__in=[row.request_id for row in found]
+    ).values_list("request_id", flat=True)
+    context: dict[str, Any] = {
+        "rows": found[:PER_PAGE],
+        "logged": set(logged),
+        "older": found[PER_PAGE - 1].pk if len(found) > PER_PAGE else None,
+        "before": "" if before is None else before,
+        "rating": rating,
+        "form": form,
+        "kinds": [(kind, title, about) for kind, (title, about) in feedback.KINDS.items()],
+    }
+    template = partial(request, "inference/rated.html", "rows")
+    if request.method == "POST":
+        template = "inference/rated.html"
+    return render(request, template, context, status=status)
