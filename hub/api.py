@@ -12,6 +12,7 @@ from ninja.errors import HttpError, ValidationError
 from ninja.operation import Operation
 
 from hub.monitoring import correlation
+from hub.preferences.api import router as settings_router
 from hub.web.parser import HubParser
 from hub.web.refusal import is_api, refusal, refused
 from inference.web.api import router as inference_router
@@ -61,6 +62,7 @@ api.add_router("", registry_router)
 api.add_router("/training", training_router)
 api.add_router("", versions_router)
 api.add_router("", inference_router)
+api.add_router("", settings_router)
 
 
 @api.exception_handler(HubError)

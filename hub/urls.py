@@ -3,6 +3,7 @@
 from django.contrib import admin
 from django.urls import URLPattern, URLResolver, include, path
 
+from hub import accounts
 from hub.api import api
 from hub.mcp import view as mcp
 from hub.monitoring import health, metrics
@@ -12,6 +13,7 @@ from inference.v1.openai.api import api as openai_api
 from inference.v1.responses.api import router as responses
 
 admin.autodiscover()
+admin.site.login = accounts.sign_in  # type: ignore[method-assign]
 openai_api.add_router("", responses)
 
 handler404 = "hub.api.page_not_found"
