@@ -13,6 +13,7 @@ from ninja.operation import Operation
 
 from hub.catalogue.api import router as catalogue_router
 from hub.monitoring import correlation
+from hub.preferences.api import router as settings_router
 from hub.web.parser import HubParser
 from hub.web.refusal import is_api, refusal, refused
 from inference.web.api import router as inference_router
@@ -63,6 +64,7 @@ api.add_router("", registry_router)
 api.add_router("/training", training_router)
 api.add_router("", versions_router)
 api.add_router("", inference_router)
+api.add_router("", settings_router)
 
 
 @api.exception_handler(HubError)

@@ -1,4 +1,5 @@
-"""Every setting of the hub, read from the environment (prefix `HUB_`) and `.env`.
+"""Every setting of the hub, read from the environment (prefix `HUB_`), `.env`, and what was saved on
+the page Settings (`hub/preferences`), in this order.
 
 An invalid value stops the hub at startup with one clear line; `hub/settings.py` only maps the
 values to Django.
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
+import json
 import os
 import re
 import secrets
@@ -19,7 +21,12 @@ from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 from pydantic import AliasChoices, Field, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from backends import devices
 from registry.errors import place_and_message
@@ -62,6 +69,8 @@ def _settings_files() -> tuple[Path, ...]:
 
 
 ENV_FILES = _settings_files()
+SAVED = "settings.json"
+"""In storage: the settings that were changed while the hub ran, by their fields' names."""
 # Variables of the hub that are no settings: what its processes tell each other, and what tests and
 # benchmarks set.
 _OTHERS = re.compile(
@@ -69,6 +78,28 @@ _OTHERS = re.compile(
     "|(FAKE|ASSUMED|TEST)_[A-Z_]+)"
 )
 _NEAR = 0.8
+
+
+class _Saved(PydanticBaseSettingsSource):
+    """What was saved in the hub, which counts where neither the environment nor a file says more."""
+
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
+        return None, field_name, False  # all of them are read at once
+
+    def __call__(self) -> dict[str, Any]:
+        storage = self.current_state.get("storage") or _default_storage()
+        saved = read_saved(Path(storage).expanduser())
+        return {name: value for name, value in saved.items() if name in Config.model_fields}
+
+
+def read_saved(storage: Path) -> dict[str, Any]:
+    """The settings that are saved in this storage folder; none where the file cannot be read, which the
+    doctor says."""
+    try:
+        found = json.loads((storage / SAVED).read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 class Config(BaseSettings):
@@ -82,6 +113,13 @@ class Config(BaseSettings):
         frozen=True,
         ignored_types=(cached_property,),
     )
+
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], *sources: PydanticBaseSettingsSource, **named: Any
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        order = ("init_settings", "env_settings", "dotenv_settings")
+        return (*sources, *(named[name] for name in order), _Saved(settings_cls))
 
     debug: Annotated[
         bool, Field(description="Django's debug pages; never use it beyond loopback")
@@ -152,7 +190,10 @@ class Config(BaseSettings):
             validation_alias=AliasChoices("HUB_MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_URI"),
         ),
     ] = ""
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_level: Annotated[
+        Literal["DEBUG", "INFO", "WARNING", "ERROR"],
+        Field(description="From which level on lines are logged; DEBUG includes every request"),
+    ] = "INFO"
     log_format: Annotated[
         Literal["auto", "console", "json"], Field(description="auto: console on a terminal")
     ] = "auto"
@@ -237,7 +278,9 @@ class Config(BaseSettings):
     sample_every_s: Annotated[
         float, Field(ge=0.1, description="Seconds between system samples")
     ] = 5.0
-    sample_retention_days: Annotated[int, Field(ge=1)] = 365
+    sample_retention_days: Annotated[
+        int, Field(ge=1, description="Days to keep system samples, thinned out as they get older")
+    ] = 365
     trace_url: Annotated[
         str,
         Field(description="Where a trace is shown, with {trace_id} in its place; empty: no links"),
@@ -277,6 +320,12 @@ class Config(BaseSettings):
     def _none_at_zero(cls, value: object) -> object:
         """An empty variable counts as none at all, and so cannot overrule `.env`."""
         return None if value in (0, "0") else value
+
+    @field_validator("kv_bits", mode="before")
+    @classmethod
+    def _number(cls, value: object) -> object:
+        """Variables are texts, which a choice of numbers does not take."""
+        return int(value) if isinstance(value, str) and value.isdecimal() else value
 
     @field_validator("phone_regions")
     @classmethod
@@ -466,8 +515,33 @@ def load(**overrides: Any) -> Config:
             place, message = place_and_message(found)
             name = place.partition(".")[0]
             label = name if name.isupper() else f"HUB_{name.upper()}" if name else "configuration"
-            print(f"{label}: {message}.", file=sys.stderr)
+            print(f"{label}{_saved_where(name)}: {message}.", file=sys.stderr)
         raise SystemExit(2) from None
+
+
+def given_in(name: str, environment: bool = True) -> str:
+    """Where the value of a field was given: "environment", the path of a file, or "" where it was not."""
+    alias = Config.model_fields[name].validation_alias
+    names = [f"HUB_{name.upper()}"]
+    if isinstance(alias, AliasChoices):
+        names = [choice for choice in alias.choices if isinstance(choice, str)]
+    if environment and any(os.environ.get(one) for one in names):
+        return "environment"
+    for file in reversed(ENV_FILES):
+        found = dotenv_values(file)
+        if any(found.get(one) for one in names):
+            return str(file)
+    return ""
+
+
+def _saved_where(name: str) -> str:
+    """For the person who looks for a value that nobody gave here."""
+    files = {
+        key: value for file in ENV_FILES for key, value in dotenv_values(file).items() if value
+    }
+    storage = os.environ.get("HUB_STORAGE") or files.get("HUB_STORAGE") or _default_storage()
+    is_saved = name in read_saved(Path(storage).expanduser()) and not given_in(name)
+    return f" (saved in {Path(storage).expanduser() / SAVED})" if is_saved else ""
 
 
 config = load()

@@ -68,6 +68,7 @@ MIDDLEWARE = [
     "hub.web.inloop.CommonMiddleware",
     "hub.web.inloop.CsrfViewMiddleware",
     "hub.web.inloop.AuthenticationMiddleware",
+    "hub.web.middleware.SettingsMiddleware",
     "hub.web.middleware.TokenMiddleware",
     "hub.web.middleware.SameOriginMiddleware",
     "hub.web.inloop.MessageMiddleware",

@@ -3,6 +3,7 @@
 from django.contrib import admin
 from django.urls import URLPattern, URLResolver, include, path
 
+from hub import accounts
 from hub.api import api
 from hub.mcp import view as mcp
 from hub.monitoring import health, metrics
@@ -13,6 +14,7 @@ from inference.v1.rerank import router as rerank
 from inference.v1.responses.api import router as responses
 
 admin.autodiscover()
+admin.site.login = accounts.sign_in  # type: ignore[method-assign]
 openai_api.add_router("", responses)
 openai_api.add_router("", rerank)
 

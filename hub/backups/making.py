@@ -28,7 +28,7 @@ from registry.storage import paths
 
 _PARTIAL = ".partial-"
 _NOT_MADE = "no backup was made, and the earlier ones are as they were"
-_SMALL = ("id", "secret_key", "benchmarks.jsonl", "run/pinned.json")
+_SMALL = ("id", "secret_key", "settings.json", "benchmarks.jsonl", "run/pinned.json")
 _TREES = ("jobs", "mlflow-artifacts")
 
 

@@ -29,6 +29,7 @@ from hub.models import SystemSample
 from hub.monitoring import samples
 from hub.monitoring.health import running_engine_stats
 from hub.monitoring.samples import Samples
+from hub.preferences import changing
 from inference.models import InferenceRequest, ReplayAnswer
 from registry import audit, traces
 from registry.background import work
@@ -66,6 +67,7 @@ class Sampler:
 
     def beat(self) -> None:
         """Run every task that is due, once."""
+        self._run("read settings", changing.refresh)
         self._run("sample", lambda: self._samples.add(take_sample()))
         self._run("reap", reaper.reap)
         self._run("back up", self._backups.tick)

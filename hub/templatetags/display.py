@@ -160,28 +160,44 @@ def duration(seconds: float | Literal[""] | None) -> str | SafeString:
 
 @register.filter
 def ago(moment: datetime | Literal[""] | None) -> SafeString:
-    """`<time>` that reads `3 min ago`, with the UTC moment as its title; a script keeps it true."""
+    """`<time>` that reads `3 min ago`; a script keeps it true."""
     if not moment:
         return NOT_YET
-    seconds = (timezone.now() - moment).total_seconds()
-    utc = moment.astimezone(UTC)
-    return format_html(
-        '<time datetime="{}" title="{}" data-ago>{}</time>',
-        utc.isoformat(timespec="seconds"),
-        f"{utc:%Y-%m-%d %H:%M:%S} UTC",
-        _relative(seconds),
-    )
+    return _time(moment, "ago", _relative((timezone.now() - moment).total_seconds()))
 
 
 @register.filter
 def clock(moment: datetime) -> SafeString:
-    """`<time>` that reads `14:05:09 UTC`; a script puts it into the reader's own zone."""
+    """`<time>` that reads `14:05:09 UTC`."""
+    return _time(moment, "clock", f"{moment.astimezone(UTC):%H:%M:%S}")
+
+
+@register.filter
+def minute(moment: datetime | None) -> SafeString:
+    """`<time>` that reads `2026-11-30 14:05 UTC`."""
+    return (
+        _time(moment, "minute", f"{moment.astimezone(UTC):%Y-%m-%d %H:%M}") if moment else NOT_YET
+    )
+
+
+@register.filter
+def day(moment: datetime | None) -> SafeString:
+    """`<time>` that reads `2026-11-30`, of UTC's day."""
+    return _time(moment, "day", f"{moment.astimezone(UTC):%Y-%m-%d}") if moment else NOT_YET
+
+
+def _time(moment: datetime, kind: str, text: str) -> SafeString:
+    """A moment in UTC, with the whole of it as title; `static/js/times.js` puts it into the reader's zone.
+    Where scripts run, the word UTC takes no room even before, so that nothing moves."""
     utc = moment.astimezone(UTC)
+    zone = SafeString(' <span class="utc">UTC</span>') if kind in ("clock", "minute") else ""
     return format_html(
-        '<time datetime="{}" data-clock title="{}">{} UTC</time>',
+        '<time datetime="{}" title="{}" data-time="{}">{}{}</time>',
         utc.isoformat(timespec="seconds"),
         f"{utc:%Y-%m-%d %H:%M:%S} UTC",
-        f"{utc:%H:%M:%S}",
+        kind,
+        text,
+        zone,
     )
 
 

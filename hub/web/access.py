@@ -16,7 +16,7 @@ from hub.web.refusal import is_api, refusal
 from inference.models import ApiToken
 
 _INFERENCE = ("/v1/", "/ollama/", "/api/inference", "/metrics", "/ws/inference")
-_KEYS = ("/api/keys", "/system/keys/")
+_ADMIN = ("/api/keys", "/system/keys/", "/api/settings", "/settings/", "/first-account/")
 _MODELS = "/api/inference/models"  # an inference key may not decide what stays in memory
 
 _SCRAPE_HELD_S = 3600.0
@@ -34,7 +34,7 @@ def allows(token: ApiToken, path: str, method: str = "GET") -> bool:
     if token.scope == ApiToken.Scope.ADMIN:
         return True
     if token.scope == ApiToken.Scope.MANAGE:
-        return not path.startswith(_KEYS)
+        return not path.startswith(_ADMIN)
     reads = method in ("GET", "HEAD", "OPTIONS")
     return path.startswith(_INFERENCE) and (reads or not path.startswith(_MODELS))
 
@@ -128,7 +128,7 @@ def locked_out(request: HttpRequest, *_: object, **__: object) -> HttpResponseBa
 
 def _refuse_scope(request: HttpRequest, token: ApiToken) -> HttpResponseBase:
     scopes = ApiToken.Scope
-    needed = scopes.ADMIN if request.path.startswith(_KEYS) else scopes.MANAGE
+    needed = scopes.ADMIN if request.path.startswith(_ADMIN) else scopes.MANAGE
     return refusal(
         request,
         403,

@@ -17,6 +17,7 @@ import structlog
 from asgiref.sync import SyncToAsync, ThreadSensitiveContext, sync_to_async
 from django.conf import settings
 from django.contrib.auth import middleware as auth
+from django.contrib.messages import get_messages
 from django.contrib.messages import middleware as messages
 from django.contrib.sessions import middleware as sessions
 from django.core import signals
@@ -25,6 +26,7 @@ from django.core.handlers.asgi import ASGIHandler, get_script_prefix
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.middleware import clickjacking, common, csp, csrf, security
 from django.urls import set_script_prefix
+from django_htmx.http import trigger_client_event
 from django_prometheus import middleware as prometheus
 from django_structlog.middlewares import RequestMiddleware as StructlogMiddleware
 
@@ -146,7 +148,26 @@ class AuthenticationMiddleware(InLoop, auth.AuthenticationMiddleware):
 
 
 class MessageMiddleware(InLoop, messages.MessageMiddleware):
-    pass
+    """An answer to htmx carries its messages in a header, since it seldom has the place for them. One that
+    leads to another page keeps them for it."""
+
+    def process_response(
+        self, request: HttpRequest, response: HttpResponseBase
+    ) -> HttpResponseBase:
+        leads_on = response.has_header("HX-Redirect") or 300 <= response.status_code < 400
+        if "HX-Request" in request.headers and not leads_on and hasattr(request, "_messages"):
+            said = [{"text": str(m), "level": m.level_tag} for m in get_messages(request)]
+            if said:
+                # A whole page takes the place for them with it.
+                trigger_client_event(
+                    cast("HttpResponse", response),
+                    "hub:messages",
+                    {"messages": said},
+                    after="swap" if "HX-Boosted" in request.headers else "receive",
+                )
+        return cast(
+            "HttpResponseBase", super().process_response(request, cast("HttpResponse", response))
+        )
 
 
 class XFrameOptionsMiddleware(InLoop, clickjacking.XFrameOptionsMiddleware):

@@ -17,6 +17,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from ninja.utils import check_csrf
 from whitenoise.middleware import WhiteNoiseMiddleware  # type: ignore[import-untyped]
 
+from hub.preferences import changing
 from hub.web import access, cors
 from hub.web.gate import Gate, GetResponse
 from hub.web.refusal import refusal, refused
@@ -140,6 +141,13 @@ class StaticFilesMiddleware(WhiteNoiseMiddleware, Gate):  # type: ignore[misc]
         for name, value in found.headers:
             response[name] = value
         return response
+
+
+class SettingsMiddleware(Gate):
+    """Takes over settings that another process saved, such as `manage.py settings`."""
+
+    def answer(self, request: HttpRequest) -> None:
+        changing.refresh()
 
 
 class TokenMiddleware(Gate):

@@ -2,6 +2,8 @@
 
 from django.urls import path
 
+from hub import accounts
+from hub.preferences.views import settings
 from hub.web import views
 
 urlpatterns = [
@@ -10,4 +12,7 @@ urlpatterns = [
     path("system/", views.system, name="system"),
     path("system/speed/", views.speed, name="speed"),
     path("system/samples.json", views.samples, name="system_samples"),
+    path("settings/", settings, name="settings"),
+    path("first-account/", accounts.first, name="first_account"),
+    path("styleguide/", views.styleguide, name="styleguide"),
 ]

@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 from django.http import HttpRequest
 from django.urls import reverse
 
+from hub.preferences.table import ENTRIES
 from hub.web import permissions
 from inference.models import Conversation
 from registry.models import Alias, BaseModel, Dataset, Model, ModelVersion
@@ -35,6 +36,7 @@ _PAGES = (  # name of the route, label, words under which it is found, too
     ("speed", "Speed", "benchmark system tokens"),
     ("loaded", "Models in memory", "loaded pin unload"),
     ("keys", "API keys", "tokens access"),
+    ("settings", "Settings", "configuration environment retention backups"),
     ("api:openapi-view", "API reference", "openapi documentation"),
 )
 _ACTIONS = (
@@ -79,6 +81,7 @@ def search(request: HttpRequest, q: str) -> list[Group]:
         ("Actions", "", lambda: _routes(_ACTIONS, "plus", words)),
         ("Pages", "", lambda: _routes(_PAGES, "", words)),
         ("Settings of a training", "/training", lambda: _settings(words)),
+        ("Settings of the hub", "/settings/", lambda: _hub_settings(words)),
         ("Requests", "/requests/", lambda: _requests(q)),
     ]
     groups = [Group(title, list(find())) for title, path, find in found if _may(request, path)]
@@ -191,6 +194,7 @@ _ICONS = {
     "audit": "system",
     "speed": "system",
     "keys": "system",
+    "settings": "sliders",
 }
 
 
@@ -201,3 +205,10 @@ def _settings(words: list[str]) -> Iterator[Hit]:
     for setting in list(found)[:MOST]:
         href = f"{reverse('job_new')}#id_{setting.name}"
         yield Hit("sliders", setting.label, setting.help, href)
+
+
+def _hub_settings(words: list[str]) -> Iterator[Hit]:
+    known = ((f"{entry.label} {entry.variable}".lower(), entry) for entry in ENTRIES.values())
+    found = [entry for text, entry in known if words and all(word in text for word in words)]
+    for entry in found[:MOST]:
+        yield Hit("sliders", entry.label, entry.variable, f"{reverse('settings')}#{entry.name}")

@@ -34,6 +34,8 @@ class AuditEntry(models.Model):
         KEY_CHANGED = "key.changed", "Key changed"
         KEY_REVOKED = "key.revoked", "Key revoked"
         PIN_CHANGED = "pin.changed", "Pin changed"
+        SETTING_CHANGED = "setting.changed", "Setting changed"
+        ACCOUNT_CREATED = "account.created", "Account created"
         BACKUP_RESTORED = "backup.restored", "Backup restored"
         DATABASE_MOVED = "database.moved", "Database moved"
 

@@ -1,10 +1,12 @@
-// What every page has: theme, shortcuts, copy buttons, relative times, and manners for htmx.
+// What every page has: theme, shortcuts, menus, and manners for htmx; its other parts are imported.
 
 import "./connection.js";
 import "./copying.js";
 import "./lists.js";
-import { ago, clock } from "./figures.js";
+import "./notify.js";
 import { open as openPalette } from "./palette.js";
+import "./times.js";
+import "./toasts.js";
 
 const $ = (selector, root = document) => root.querySelector(selector);
 
@@ -112,28 +114,6 @@ if (part && !document.getElementById(part)) {
   const tab = $(`[data-parts~="${CSS.escape(part)}"]`);
   if (tab) location.replace(tab.href + location.hash);
 }
-
-/* ----------------------------------------------------------- relative time */
-function refreshTimes() {
-  for (const time of document.querySelectorAll("time[data-ago]")) {
-    const text = ago((Date.now() - new Date(time.dateTime)) / 1000);
-    if (time.textContent !== text) time.textContent = text;
-  }
-  showClocks();
-}
-
-/** The time of day in the reader's zone, with the date where that is another day. */
-function showClocks() {
-  const today = new Date().toDateString();
-  for (const time of document.querySelectorAll("time[data-clock]")) {
-    const moment = new Date(time.dateTime);
-    const day = moment.toDateString() === today ? "" : `${moment.toLocaleDateString()} `;
-    time.textContent = day + clock(moment / 1000, true);
-  }
-}
-showClocks();
-document.addEventListener("htmx:afterSwap", showClocks);
-setInterval(refreshTimes, 10_000);
 
 /* -------------------------------------------------------------------- htmx */
 // A hidden tab does not poll; it catches up with the first poll after it is shown again. What a

@@ -628,7 +628,7 @@ def test_the_time_a_job_started_is_written_relative_with_its_moment(
     moment = timezone.now() - datetime.timedelta(hours=3, minutes=5)
     TrainingJob.objects.filter(pk=seeded.done.pk).update(started_at=moment)
     body = client.get(seeded.done.get_absolute_url()).content.decode()
-    assert f'title="{moment:%Y-%m-%d %H:%M:%S} UTC" data-ago>3 h ago</time>' in body
+    assert f'title="{moment:%Y-%m-%d %H:%M:%S} UTC" data-time="ago">3 h ago</time>' in body
 
 
 def test_structured_log_lines_are_written_for_a_person(client: Client, seeded: Seeded) -> None:

@@ -64,6 +64,9 @@ INFERENCE_WRITES = INFERENCE_READS - {"/api/inference/models", "/api/inference/m
 KEYS = {
     "/api/keys",
     "/api/keys/KEY_ID",
+    "/api/settings",
+    "/first-account/",
+    "/settings/",
     "/system/keys/",
     "/system/keys/ID/limits/",
     "/system/keys/ID/revoke/",
