@@ -5,7 +5,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('inference', '0011_traces'),
+        ('inference', '0012_slowest_requests'),
         ('registry', '0017_audit_log'),
     ]
 
