@@ -145,8 +145,11 @@ class InferenceRequest(models.Model):
             # With the name, so that a search of names reads no rows but those it shows.
             models.Index(fields=["-created_at", "-id", "requested_model"], name="request_newest"),
             models.Index(fields=["correlation_id"], name="request_correlation"),
+            # In the order of a page, so that SQLite takes it rather than looking at every request.
             models.Index(
-                fields=["-created_at"], condition=Q(status="failed"), name="request_failed"
+                fields=["-created_at", "-id"],
+                condition=Q(status="failed"),
+                name="request_newest_failed",
             ),
             models.Index(fields=["version", "-created_at"]),
             # The slowest first; those without the figure are not in them.

@@ -160,7 +160,7 @@ def test_a_rows_summary_is_a_part_for_htmx_and_a_page_without(
     row = InferenceRequest.objects.get(status="failed")
     address = f"/requests/?status=failed&open={row.pk}"
     part = client.get(address, headers={**HTMX, "HX-Target": "drawer"}).content.decode()
-    assert part.strip().startswith('<aside id="drawer"')
+    assert part.strip().startswith('<section id="drawer"')
     assert row.request_id in part
     whole = client.get(address).content.decode()
     assert "<html" in whole
