@@ -5,17 +5,30 @@ from __future__ import annotations
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import get_object_or_404, redirect, render
+from django.shortcuts import get_object_or_404, redirect
 from django.views.decorators.http import require_http_methods, require_POST
 
 from inference import feedback
 from inference.models import Feedback, InferenceRequest
 from inference.web.forms import ExamplesForm, FeedbackForm
 from registry.errors import HubError
-from registry.web.htmx import HtmxRequest, partial, refuse
-from registry.web.numbers import whole
+from registry.web.htmx import HtmxRequest, refuse
+from registry.web.lists import Column, Filter, Listing, Order
 
-PER_PAGE = 20
+RATED = Listing[Feedback](
+    noun="rated answer",
+    columns=(
+        Column("when", "When", kind="fit", order=Order(("-pk",))),
+        Column("rating", "Rating", phone="end"),
+        Column("asked", "Asked", kind="wrap", phone="line"),
+        Column("answer", "Answered", kind="wrap"),
+        Column("ideal", "Should be", kind="wrap"),
+        Column("answered_by", "By", "known", kind="wrap", phone="line"),
+    ),
+    sort="when",
+    filters=(Filter("rating", "Rating", hint="All ratings", options=Feedback.Rating.choices),),
+    size=20,
+)
 
 
 @require_POST
@@ -51,26 +64,15 @@ def rated(request: HtmxRequest) -> HttpResponse:
                 status = refuse(form, error)
             else:
                 return redirect("dataset_preview", saved.key)
-    before, rating = whole(request.GET.get("before", "")), request.GET.get("rating", "")
-    rows = Feedback.objects.select_related("version__model")
-    if rating in Feedback.Rating.values:
-        rows = rows.filter(rating=rating)
-    if before is not None:
-        rows = rows.filter(pk__lt=before)
-    found = list(rows[: PER_PAGE + 1])
-    logged = InferenceRequest.objects.filter(
-        request_id__in=[row.request_id for row in found]
-    ).values_list("request_id", flat=True)
+    shown = RATED.asked(request)
+    found = Feedback.objects.select_related("version__model")
+    if shown.query["rating"] in Feedback.Rating.values:
+        found = found.filter(rating=shown.query["rating"])
+    shown.show(found)
+    logged = InferenceRequest.objects.filter(request_id__in=[row.request_id for row in shown.rows])
     context: dict[str, Any] = {
-        "rows": found[:PER_PAGE],
-        "logged": set(logged),
-        "older": found[PER_PAGE - 1].pk if len(found) > PER_PAGE else None,
-        "before": "" if before is None else before,
-        "rating": rating,
+        "logged": set(logged.values_list("request_id", flat=True)),
         "form": form,
         "kinds": [(kind, title, about) for kind, (title, about) in feedback.KINDS.items()],
     }
-    template = partial(request, "inference/rated.html", "rows")
-    if request.method == "POST":
-        template = "inference/rated.html"
-    return render(request, template, context, status=status)
+    return shown.render("inference/rated.html", context, status)
