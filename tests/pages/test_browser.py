@@ -444,6 +444,7 @@ def test_a_list_is_driven_by_the_keyboard_and_a_view_is_kept(page: Page, trained
     page.get_by_text("Columns", exact=True).click()
     page.get_by_label("Task", exact=True).nth(1).uncheck()
     page.wait_for_url("**/models/?*columns=base*")
+    page.keyboard.press("Escape")  # the menu covers the heads
     page.get_by_role("link", name="Versions", exact=True).click()
     page.wait_for_url("**/*sort=versions")
     page.get_by_label("Search", exact=True).fill(trained)
