@@ -91,10 +91,10 @@ def endpoints() -> dict[str, Draw]:
     large = models[0]  # it has a fifth of all versions
     return {
         "/": lambda _: "/",
-        "/models/ pages": lambda n: f"/models/?page={n.randint(1, 40)}",
-        "/models/ by name": lambda n: f"/models/?sort=name&page={n.randint(1, 40)}",
-        "/models/ by versions": lambda n: f"/models/?sort=versions&page={n.randint(1, 40)}",
-        "/models/ by activity": lambda n: f"/models/?sort=active&page={n.randint(1, 40)}",
+        "/models/ pages": lambda n: f"/models/?before={n.choice(models)}",
+        "/models/ by name": lambda n: f"/models/?sort=name&before={n.choice(models)}",
+        "/models/ by versions": lambda n: f"/models/?sort=versions&before={n.choice(models)}",
+        "/models/ by activity": lambda n: f"/models/?sort=active&before={n.choice(models)}",
         "/models/ of a tag": lambda _: "/models/?tag=nightly",
         "/models/ search": lambda n: f"/models/?q={n.choice(WORDS)}",
         "/models/ID/": lambda n: f"/models/{n.choice(models[1:])}/",
@@ -104,13 +104,13 @@ def endpoints() -> dict[str, Draw]:
         "/compare/": lambda n: "/compare/?v=" + "&v=".join(n.sample(named, 3)),
         "/bases/": lambda _: "/bases/",
         "/bases/ID/": lambda n: f"/bases/{n.choice(bases)}/",
-        "/datasets/ pages": lambda n: f"/datasets/?page={n.randint(1, 80)}",
+        "/datasets/ pages": lambda n: f"/datasets/?before={n.choice(datasets)}",
         "/datasets/ search": lambda n: f"/datasets/?q={n.choice(WORDS)}",
         "/datasets/ID/": lambda n: f"/datasets/{n.choice(datasets)}/",
         "/datasets/ID/doctor/": lambda n: f"/datasets/{n.choice(examined)}/doctor/",
-        "/training/ pages": lambda n: f"/training/?page={n.randint(1, 4000)}",
+        "/training/ pages": lambda n: f"/training/?before={n.choice(jobs)}",
         "/training/ of a status": lambda n: (
-            f"/training/?status={n.choice(('completed', 'failed'))}&page={n.randint(1, 200)}"
+            f"/training/?status={n.choice(('completed', 'failed'))}&before={n.choice(jobs)}"
         ),
         "/training/ of a model": lambda n: f"/training/?model={n.choice((names[0], *names))}",
         "/training/ID/": lambda n: f"/training/{n.choice(jobs)}/",
@@ -121,6 +121,10 @@ def endpoints() -> dict[str, Draw]:
         "/requests/ of a status": lambda n: (
             f"/requests/?status=failed&before={n.randint(9_000, 100_000)}"
         ),
+        "/requests/ slowest": lambda n: (
+            f"/requests/?sort=total_ms&before={n.randint(100, 100_000)}"
+        ),
+        "/requests/ of a day": lambda n: f"/requests/?span={n.choice(('1h', '24h', '7d'))}",
         "/requests/ search": lambda n: f"/requests/?q={n.choice(WORDS)}",
         "/playground/": lambda n: f"/playground/?model={n.choice(names)}",
         "/playground/models/": lambda n: f"/playground/models/?q={n.choice(WORDS)}",

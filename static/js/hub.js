@@ -87,12 +87,13 @@ document.addEventListener("click", (event) => {
   if (button.dataset.action === "shortcuts") showShortcuts();
 });
 
-// One box ticks all others of its form that have the name it says.
+// One box ticks all others of its table, or of its form, that have the name it says.
 document.addEventListener("change", (event) => {
   const name = event.target.dataset?.tickAll;
   if (!name) return;
-  for (const box of event.target.form.elements)
-    if (box.name === name && box.type === "checkbox") box.checked = event.target.checked;
+  const among = event.target.closest("table") ?? event.target.form;
+  for (const box of among.querySelectorAll(`input[name="${name}"]`))
+    box.checked = event.target.checked;
 });
 
 // A menu closes with a click elsewhere and with Escape.

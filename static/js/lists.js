@@ -145,11 +145,10 @@ list?.addEventListener("htmx:configRequest", (event) => {
   if (form.id !== "filters") return;
   const given = event.detail.parameters;
   for (const name of new Set([...given.keys()])) {
-    const field = form.elements[name];
-    const none = field?.dataset?.none ?? "";
-    if ([given.get(name), ""].every((value) => value === none || value === "")) given.delete(name);
+    const none = form.elements[name]?.dataset?.none ?? "";
+    if (["", none].includes(given.get(name))) given.delete(name);
   }
-  if (given.get("span") && given.get("span") !== "custom" || !given.has("span")) {
+  if ((given.get("span") ?? "any") !== "custom") {
     given.delete("since");
     given.delete("until");
   }

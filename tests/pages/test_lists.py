@@ -74,6 +74,9 @@ def test_pages_by_key_show_every_row_once_in_both_directions(
         page = client.get(url)
         back = [row.pk for row in page.context["rows"]] + back
     assert back == falling
+    near = client.get(f"/requests/?sort={sort}&after={falling[3]}").context
+    assert [row.pk for row in near["rows"]] == falling[:25], "the first page is a whole one"
+    assert near["list"].newer == ""
     said = "Only those with a known" in text(client.get(f"/requests/?sort={sort}"))
     assert said == (sort != "when")
 

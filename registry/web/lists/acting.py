@@ -6,9 +6,7 @@ rows and what becomes of them. What one of them refuses doesn't keep the others.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
 
 from django.contrib import messages
 from django.db.models import Model, QuerySet
@@ -18,38 +16,10 @@ from django.utils.http import url_has_allowed_host_and_scheme
 
 from registry.errors import HubError
 from registry.web.htmx import HtmxRequest, is_part
-
-if TYPE_CHECKING:
-    from registry.web.lists.listing import Listing
+from registry.web.lists.actions import Action
+from registry.web.lists.listing import Listing
 
 MOST = 100
-
-
-def _nothing(row: Any) -> str:
-    return ""
-
-
-@dataclass(frozen=True)
-class Action[T: Model]:
-    """Something to do with rows. `name` ends its address; what is called `delete` or `revoke` needs
-    the permission to delete."""
-
-    name: str
-    label: str
-    done: str = ""
-    """What a row is afterwards, such as `cancelled`."""
-    effect: str = ""
-    """What happens, for the question before it: one sentence."""
-    do: Callable[[T], object] | None = None
-    """Does it with one row; raises HubError. A text that it returns says what could not be done
-    with a part of it."""
-    go: Callable[[Sequence[T]], str] | None = None
-    """Or: the address that shows the rows together. Nothing is changed, so nothing is asked."""
-    refuses: Callable[[T], str] = _nothing
-    """Why it can't be done with that row, as far as that is known before; "" where it can."""
-    danger: bool = False
-    only_many: bool = False
-    """Whether it makes no sense with one row."""
 
 
 def act[T: Model](

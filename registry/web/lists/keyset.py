@@ -80,10 +80,12 @@ def page_of[T: Model](
     skipped = (place.page - 1) * size if key is None else 0
     ids = list(rest.order_by(*walked).values_list("pk", flat=True)[skipped : skipped + size + 1])
     more, ids = len(ids) > size, ids[:size]
+    if up and not more:  # nothing lies in front of these: that is the first page, and a whole one
+        return page_of(found, order, Place(), size, backwards)
     by_id = {row.pk: row for row in found.filter(pk__in=ids)} if ids else {}
     rows = [by_id[pk] for pk in (reversed(ids) if up else ids) if pk in by_id]
     return Page(
-        rows, has_newer=more if up else key is not None or skipped > 0, has_older=up or more
+        rows, has_newer=up or key is not None or skipped > 0, has_older=up or more
     )
 
 

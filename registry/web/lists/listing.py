@@ -19,7 +19,7 @@ from django.shortcuts import render
 from django.urls import reverse
 
 from registry.web.htmx import HtmxRequest, is_part
-from registry.web.lists.acting import Action
+from registry.web.lists.actions import Action
 from registry.web.lists.filters import Bounds, Filter, bounds
 from registry.web.lists.keyset import Order, Page, Place, page_of
 from registry.web.numbers import whole
