@@ -10,6 +10,7 @@ from registry.web.views import (
     compare,
     datasets,
     examination,
+    model_lists,
     models,
     previews,
     rows,
@@ -19,17 +20,17 @@ from registry.web.views import (
 )
 
 urlpatterns = [
-    path("models/", models.models, name="models"),
+    path("models/", model_lists.models, name="models"),
     path("models/new/", models.model_new, name="model_new"),
     path("models/import/", bundles.bundle_import, name="bundle_import"),
     path("models/import/<int:pk>/", bundles.bundle_task, name="bundle_task"),
     path("models/import/<int:pk>/retry/", bundles.bundle_task_retry, name="bundle_task_retry"),
     path("models/starter/", bases.starter_base, name="starter_base"),
     path("models/<int:pk>/", models.model, name="model"),
-    path("models/selected/<str:action>/", models.models_selected, name="models_selected"),
+    path("models/selected/<str:action>/", model_lists.models_selected, name="models_selected"),
     path(
         "models/<int:pk>/selected/<str:action>/",
-        models.versions_selected,
+        model_lists.versions_selected,
         name="versions_selected",
     ),
     path("models/<int:pk>/runs/", runs.model_runs, name="model_runs"),

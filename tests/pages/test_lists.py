@@ -250,7 +250,7 @@ def test_versions_are_sorted_by_their_figures_where_they_are_few(
     assert numbers(f"sort=val_loss&before={first.pk}") == best[1:]
     assert numbers("sort=created")[0] == "0.5.0"
     assert numbers("status=failed") == ["0.2.1"]
-    monkeypatch.setattr("registry.web.views.models.SORTED_BY_FIGURES", 1)
+    monkeypatch.setattr("registry.web.views.model_lists.SORTED_BY_FIGURES", 1)
     assert numbers("sort=val_loss") == numbers("")
 
 

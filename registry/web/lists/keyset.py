@@ -84,9 +84,7 @@ def page_of[T: Model](
         return page_of(found, order, Place(), size, backwards)
     by_id = {row.pk: row for row in found.filter(pk__in=ids)} if ids else {}
     rows = [by_id[pk] for pk in (reversed(ids) if up else ids) if pk in by_id]
-    return Page(
-        rows, has_newer=up or key is not None or skipped > 0, has_older=up or more
-    )
+    return Page(rows, has_newer=up or key is not None or skipped > 0, has_older=up or more)
 
 
 def _key(found: QuerySet[Any], terms: Sequence[OrderBy], pk: int) -> tuple[Any, ...] | None:

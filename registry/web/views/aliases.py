@@ -13,12 +13,12 @@ from registry.promotion import rules
 from registry.promotion.aliases import delete_alias, move_alias, rollback_alias
 from registry.web.actor import who
 from registry.web.forms import MoveAliasForm, RuleForm
-from registry.web.htmx import form_page, refuse
+from registry.web.htmx import HtmxRequest, form_page, refuse
 from registry.web.views.models import model_context, promotion_context
 
 
 @require_POST
-def alias_move(request: HttpRequest, pk: int) -> HttpResponse:
+def alias_move(request: HtmxRequest, pk: int) -> HttpResponse:
     found = _model(pk)
     form = MoveAliasForm(found, request.POST)
     status = 422
