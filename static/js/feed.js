@@ -19,6 +19,8 @@ class Feed {
     this.every = every;
     this.events = events;
     this.columns = null;
+    this.detail = null; // of a part of the axis: { range, columns }
+    this.marks = null;
     this.failed = false;
     this.cursor = "";
     this.listeners = new Set();
@@ -50,7 +52,8 @@ class Feed {
       const response = await fetch(url, { headers: { Accept: "application/json" } });
       heard();
       if (!response.ok) throw new Error(response.statusText);
-      const { over = false, ...columns } = await response.json();
+      const { over = false, best, checkpoints, ...columns } = await response.json();
+      this.marks = { best, checkpoints };
       if (known === undefined) this.columns = columns;
       else this.append(columns);
       this.failed = false;
@@ -62,6 +65,39 @@ class Feed {
       this.tell();
       return false;
     }
+  }
+
+  /** Ask for the finer part of a thinned range of steps, or go back to the whole. */
+  async zoom(range) {
+    this.asked?.abort();
+    this.asked = null;
+    if (!range || !Object.keys(this.columns?.low ?? {}).length) {
+      if (this.detail) {
+        this.detail = null;
+        this.tell();
+      }
+      return;
+    }
+    const margin = Math.ceil((range[1] - range[0]) / 50);
+    const url = new URL(this.url);
+    url.searchParams.set("from", Math.max(0, Math.floor(range[0]) - margin));
+    url.searchParams.set("to", Math.ceil(range[1]) + margin);
+    this.asked = new AbortController();
+    try {
+      const { signal } = this.asked;
+      const response = await fetch(url, { headers: { Accept: "application/json" }, signal });
+      heard();
+      if (!response.ok) return; // the coarse part stays
+      this.detail = { range, columns: await response.json() };
+      this.tell();
+    } catch (error) {
+      if (error instanceof TypeError) await check(); // no answer at all
+    }
+  }
+
+  /** What a chart shows of `range`; the coarse part until the finer one is there. */
+  shown(range) {
+    return range && this.detail ? this.detail.columns : this.columns;
   }
 
   poll() {
@@ -78,13 +114,19 @@ class Feed {
     news.iteration.forEach((step, row) => {
       while (iteration.length && iteration.at(-1) > step) this.drop();
       const place = iteration.at(-1) === step ? iteration.length - 1 : iteration.length;
-      for (const key of Object.keys(this.columns))
-        this.columns[key][place] = news[key]?.[row] ?? null;
+      for (const [name, column] of this.named())
+        column[place] = column === this.columns[name] ? (news[name]?.[row] ?? null) : null;
     });
   }
 
   drop() {
-    for (const column of Object.values(this.columns)) column.pop();
+    for (const [, column] of this.named()) column.pop();
+  }
+
+  /** Every column with its name, also the least and most of those that were thinned. */
+  named() {
+    const { low = {}, high = {}, ...columns } = this.columns;
+    return [columns, low, high].flatMap(Object.entries);
   }
 
   async retry() {

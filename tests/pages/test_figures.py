@@ -12,13 +12,14 @@ from hub.templatetags import display
 from tests.pages.browser import chromium, executable
 
 SIZES = (0, 1, 999, 1000, 1234, 98_400_000, 999_499_999, 999_500_000, 2 * 10**9, 48e9, 3.2e12)
-FIGURES = (0.0, 1.0, 0.0141, 0.30425, 2.4, 14.42, 123.45678, 9999.4, 12345.6, 1e-05, 2e-4, 1.5e10)
+FIGURES = (0.0, 1.0, 0.0141, 0.30425, 2.4, 14.42, 123.45678, 9999.4, 9999.6, 10364.2, -12345.6)
+SMALL_AND_LARGE = (1e-05, 2e-4, 0.00009999, 1.5e10)
 RATES = (0.04, 9.96, 27.2, 99.94, 100.0, 512.4, 12_345.6)
 SECONDS = (0, 0.4, 1.2, 42, 59.4, 60, 125, 3599, 3600, 12_000, 90_061)
 AGO = (0, 4.9, 5, 59, 60, 3599, 3600, 86_399, 86_400, 172_800, 10**7)
 TABLE = {
     "bytes": (display.size, SIZES),
-    "figure": (display.figure, FIGURES),
+    "figure": (display.figure, FIGURES + SMALL_AND_LARGE),
     "rate": (display.rate, RATES),
     "duration": (display.duration, SECONDS),
     "ago": (display._relative, AGO),
