@@ -41,7 +41,7 @@ def curve(
     job: Any, first: int = 0, last: int | None = None, series: Sequence[str] = SERIES
 ) -> dict[str, Any]:
     """`iteration` and each of `series` from iteration `first` to `last`, in columns of equal length;
-    null where nothing was measured. Of a thinned range `iteration` is the last of each bucket, and
+    null where nothing was measured. Of a `thinned` range `iteration` is the last of each bucket, and
     `low` and `high` have columns of the noisy series; else both are empty.
 
     Up to MAX_POINTS validations keep their own iterations.
@@ -53,7 +53,7 @@ def curve(
         names = ("iteration", *series)
         found = list(rows.order_by("iteration").values_list(*names))
         columns: Columns = {name: [row[at] for row in found] for at, name in enumerate(names)}
-        return {**columns, "low": {}, "high": {}}
+        return {**columns, "low": {}, "high": {}, "thinned": False}
     buckets = _rounded(_buckets(job, first, last))
     return _in_columns(_with_validations(job, first, last, buckets), series)
 
@@ -185,6 +185,7 @@ def _in_columns(rows: list[dict[str, Any]], series: Sequence[str]) -> dict[str, 
         **{name: column(f"{name}_mean") for name in series},
         "low": {name: column(f"{name}_low") for name in noisy},
         "high": {name: column(f"{name}_high") for name in noisy},
+        "thinned": True,
     }
 
 

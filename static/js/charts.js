@@ -30,9 +30,7 @@ document.addEventListener("charts:choice", () => all((chart) => chart.schedule()
 document.addEventListener("charts:runs", () => all((chart) => chart.wire()));
 document.addEventListener("charts:zoom", ({ detail: { x, range } }) => {
   const zoomed = charts.filter((chart) => chart.kind.x === x);
-  if (x === "iteration") {
-    const feeds = new Set(zoomed.flatMap((chart) => chart.runs.map((run) => run.feed)));
-    for (const feed of feeds) feed.zoom(range);
-  }
+  const feeds = new Set(zoomed.flatMap((chart) => chart.runs.map((run) => run.feed)));
+  for (const feed of feeds) feed.zoom(range);
   for (const chart of zoomed) chart.schedule();
 });

@@ -19,8 +19,9 @@ class Feed {
     this.every = every;
     this.events = events;
     this.columns = null;
-    this.detail = null; // of a part of the axis: { range, columns }
+    this.detail = null; // columns of a part of the axis
     this.marks = null;
+    this.thinned = false;
     this.failed = false;
     this.cursor = "";
     this.listeners = new Set();
@@ -52,8 +53,9 @@ class Feed {
       const response = await fetch(url, { headers: { Accept: "application/json" } });
       heard();
       if (!response.ok) throw new Error(response.statusText);
-      const { over = false, best, checkpoints, ...columns } = await response.json();
+      const { over = false, best, checkpoints, thinned, ...columns } = await response.json();
       this.marks = { best, checkpoints };
+      this.thinned = known === undefined ? thinned : this.thinned || thinned;
       if (known === undefined) this.columns = columns;
       else this.append(columns);
       this.failed = false;
@@ -67,11 +69,11 @@ class Feed {
     }
   }
 
-  /** Ask for the finer part of a thinned range of steps, or go back to the whole. */
+  /** Ask for the finer part of a thinned range, or go back to the whole. */
   async zoom(range) {
     this.asked?.abort();
     this.asked = null;
-    if (!range || !Object.keys(this.columns?.low ?? {}).length) {
+    if (!range || !this.thinned) {
       if (this.detail) {
         this.detail = null;
         this.tell();
@@ -88,7 +90,8 @@ class Feed {
       const response = await fetch(url, { headers: { Accept: "application/json" }, signal });
       heard();
       if (!response.ok) return; // the coarse part stays
-      this.detail = { range, columns: await response.json() };
+      const { thinned, over, best, checkpoints, ...columns } = await response.json();
+      this.detail = columns;
       this.tell();
     } catch (error) {
       if (error instanceof TypeError) await check(); // no answer at all
@@ -97,7 +100,7 @@ class Feed {
 
   /** What a chart shows of `range`; the coarse part until the finer one is there. */
   shown(range) {
-    return range && this.detail ? this.detail.columns : this.columns;
+    return (range && this.detail) || this.columns;
   }
 
   poll() {

@@ -81,7 +81,7 @@ export class Chart {
     this.runs = runs.map((run, number) => ({ ...run, number }));
     for (const { feed } of this.runs) {
       feed.listen(this.listener);
-      if (this.kind.x === "iteration" && zoomOf("iteration")) feed.zoom(zoomOf("iteration"));
+      if (zoomOf(this.kind.x)) feed.zoom(zoomOf(this.kind.x));
     }
     this.schedule();
   }
@@ -173,7 +173,7 @@ export class Chart {
         {
           ...axis,
           grid: { show: false },
-          space: 80,
+          space: timed ? 56 : 80,
           size: 30,
           incrs: timed ? [60, 120, 300, 600, 900, 1800, 3600, 7200, 21_600] : STEPS,
           values: (_, ticks) => ticks.map((tick) => (timed ? clock(tick) : whole(tick))),
