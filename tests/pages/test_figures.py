@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from django.conf import settings
-
 from playwright.sync_api import Browser
 
 from hub.templatetags import display
