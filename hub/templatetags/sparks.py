@@ -51,7 +51,7 @@ def _losses(steps: dict[int, int]) -> dict[int, list[float]]:
     if wanted:
         rows = TrainingMetric.objects.filter(wanted, train_loss__isnull=False)
         for pk, loss in rows.order_by("job", "iteration").values_list("job", "train_loss"):
-            losses[pk].append(loss)
+            losses[pk].append(loss or 0.0)
     return losses
 
 

@@ -67,7 +67,10 @@ def of_version(version: ModelVersion) -> dict[str, Any] | None:
 def best(job: Any) -> dict[str, Any] | None:
     """`iteration` and `val_loss` of the lowest validation loss."""
     validated = job.metrics.filter(val_loss__isnull=False)
-    return validated.order_by("val_loss", "iteration").values("iteration", "val_loss").first()
+    found: dict[str, Any] | None = (
+        validated.order_by("val_loss", "iteration").values("iteration", "val_loss").first()
+    )
+    return found
 
 
 def summarize(job: Any) -> None:

@@ -80,7 +80,8 @@ def test_numbers_look_the_same_from_python_and_javascript(browser: Browser) -> N
     written = browser.new_page().evaluate(CALL, [script("figures.js"), values])
     for name, (write, column) in TABLE.items():
         assert written[name] == [str(write(value)) for value in column], name
-    assert display.figure(10364.2) == "10,360"
+    assert display.figure(10364.2) == display.measured_as(10364.2, "tokens_per_second") == "10,360"
+    assert display.measured("best_val_loss") == "Best validation loss"
 
 
 def test_lines_keep_their_gaps_and_are_smoothed_from_the_first_value_on(browser: Browser) -> None:
