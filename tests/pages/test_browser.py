@@ -207,7 +207,12 @@ def test_a_chart_is_smoothed_zoomed_overlaid_read_and_saved(
     page.keyboard.press("End")
     expect(tip).to_contain_text("Validation")
     expect(tip).not_to_contain_text("smoothed")
+    page.keyboard.press("+")
+    expect(page.get_by_role("button", name="Reset zoom")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("button", name="Reset zoom")).to_have_count(0)
     page.get_by_label("Log scale").check()
+    assert page.evaluate(CONTRAST) == []
 
     # Zoomed with the mouse; what is saved is what is seen.
     over = chart.locator(".u-over")

@@ -43,6 +43,7 @@ export class Chart {
     this.kind = KINDS[element.dataset.chart];
     this.plot = null;
     this.entries = [];
+    this.axis = [0, 0]; // all of it
     this.hidden = new Set(); // labels of lines that the reader took away
     this.runs = [];
     this.drawing = 0;
@@ -118,6 +119,7 @@ export class Chart {
       entry.stroke = colour(entry.colour);
     }
     this.entries = entries;
+    if (!zoom) this.axis = [x[0], x.at(-1)];
     this.describe();
     const shape = JSON.stringify([
       entries.map((entry) => [entry.label, entry.colour, !entry.smooth, !entry.bounds]),
@@ -297,9 +299,8 @@ export class Chart {
   press(event) {
     const { plot } = this;
     if (!plot || event.target !== this.element || event.ctrlKey || event.metaKey) return;
-    const { min, max } = plot.scales.x;
     const xs = plot.data[0];
-    const [first, last] = [plot.valToIdx(min), plot.valToIdx(max)];
+    const [first, last] = ["min", "max"].map((end) => plot.valToIdx(plot.scales.x[end]));
     const at = plot.cursor.idx;
     const stride = event.shiftKey ? 10 : 1;
     const goal = {
@@ -316,13 +317,22 @@ export class Chart {
     } else if (event.key === "Escape") {
       zoomTo(this.kind.x);
       this.leave();
-    } else if ("+-".includes(event.key)) {
-      const middle = at == null ? (min + max) / 2 : xs[at];
-      const half = ((max - min) / 2) * (event.key === "+" ? 0.5 : 2);
-      const range = [Math.max(xs[0], middle - half), middle + half];
-      zoomTo(this.kind.x, event.key === "-" && !zoomOf(this.kind.x) ? undefined : range);
-    } else return;
+    } else if (event.key === "+" || event.key === "-") this.zoom(event.key === "+" ? 0.5 : 2);
+    else return;
     event.preventDefault();
+  }
+
+  /** Show `share` of what is shown, around the cursor; more than there is resets it. */
+  zoom(share) {
+    const { min, max } = this.plot.scales.x;
+    const xs = this.plot.data[0];
+    const at = this.plot.cursor.idx;
+    const middle = at == null ? (min + max) / 2 : xs[at];
+    const half = ((max - min) / 2) * share;
+    const range = [middle - half, middle + half];
+    const all = range[0] <= this.axis[0] && range[1] >= this.axis[1];
+    if (share > 1 && (all || !zoomOf(this.kind.x))) zoomTo(this.kind.x);
+    else zoomTo(this.kind.x, range);
   }
 
   /** Whether the cursor is this chart's own, and not that of another one of the page. */
@@ -362,6 +372,14 @@ export class Chart {
       });
       reset.classList.remove("ghost");
       acts.append(reset);
+    }
+    for (const [text, share] of [
+      ["Zoom in", 0.5],
+      ["Zoom out", 2],
+    ]) {
+      const made = button(text, () => this.zoom(share));
+      made.classList.add("touch-only");
+      acts.append(made);
     }
     for (const [text, act] of [
       ["PNG", savePicture],

@@ -43,7 +43,7 @@ export function show() {
   for (const bar of document.querySelectorAll("[data-chart-tools]")) {
     bar.hidden = false;
     bar.querySelector("[data-smoothing]").value = choices.smoothing;
-    bar.querySelector("output").textContent = choices.smoothing.toFixed(2);
+    bar.querySelector("[data-smoothed]").textContent = choices.smoothing.toFixed(2);
     bar.querySelector("[data-log]").checked = choices.log;
   }
 }
