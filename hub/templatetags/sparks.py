@@ -1,11 +1,12 @@
-"""Small lines in lists: `{% loss_lines page as lines %}`, then `{{ lines|entry:job.pk }}` in a row. One
-query serves all rows of a page."""
+"""Small lines in the cells of a list: `{% loss_line row %}`, `{% request_bars row %}`. What they show is
+asked once for all rows of the page."""
 
 from __future__ import annotations
 
 import datetime
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from django import template
 from django.db.models import Max, Q
@@ -16,6 +17,7 @@ from django.utils.safestring import SafeString
 from hub.templatetags.display import count, figure
 from inference.models import InferenceRequest
 from registry.models import Model, ModelVersion
+from registry.web.lists import Shown
 from training.models import TrainingJob, TrainingMetric
 
 register = template.Library()
@@ -26,7 +28,26 @@ MOST_REQUESTS = 5_000  # the newest, which are looked through
 _WIDTH, _HEIGHT, _EDGE = 72.0, 20.0, 1.5
 
 
-@register.simple_tag
+@register.simple_tag(takes_context=True)
+def loss_line(context: template.Context, row: TrainingJob | ModelVersion) -> str:
+    return _once(context, "losses", loss_lines).get(row.pk, "")
+
+
+@register.simple_tag(takes_context=True)
+def request_bars(context: template.Context, row: Model) -> str:
+    return _once(context, "requests", requests_of).get(row.pk, "")
+
+
+def _once(
+    context: template.Context, name: str, draw: Callable[[Any], dict[int, SafeString]]
+) -> dict[int, SafeString]:
+    shown: Shown[Any] = context["list"]
+    if name not in shown.drawn:
+        shown.drawn[name] = draw(shown.rows)
+    found: dict[int, SafeString] = shown.drawn[name]
+    return found
+
+
 def loss_lines(rows: Iterable[TrainingJob | ModelVersion]) -> dict[int, SafeString]:
     """The training loss of jobs, or of the jobs that made versions, by the id of the row."""
     found = list(rows)
@@ -55,8 +76,7 @@ def _losses(steps: dict[int, int]) -> dict[int, list[float]]:
     return losses
 
 
-@register.simple_tag
-def request_bars(models: Iterable[Model]) -> dict[int, SafeString]:
+def requests_of(models: Iterable[Model]) -> dict[int, SafeString]:
     """How many of the newest requests each model answered on each of the last days, by its id."""
     keys = [model.pk for model in models]
     newest = InferenceRequest.objects.aggregate(newest=Max("pk"))["newest"] or 0

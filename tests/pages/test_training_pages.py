@@ -687,7 +687,7 @@ def test_lists_draw_the_loss_of_their_rows_with_one_query(
     assert client.get("/training/").content.decode().count('class="spark"') >= 1
     assert 'class="spark"' in client.get(seeded.model.get_absolute_url()).content.decode()
     with django_assert_num_queries(2):
-        bars = sparks.request_bars([seeded.model])
+        bars = sparks.requests_of([seeded.model])
     assert "61 requests in the last 14 days" in bars[seeded.model.pk]
     assert 'class="spark bars"' in client.get("/models/").content.decode()
 

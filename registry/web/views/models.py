@@ -65,6 +65,7 @@ MODELS = Listing[Model](
             sort="versions",
             order=Order(overview.SORTS["versions"]),
         ),
+        Column("requests", "Requests", room=True),
         Column(
             "active_at",
             "Last activity",
