@@ -109,7 +109,7 @@ def bars(counts: Sequence[int]) -> SafeString:
     """Counts as bars from left to right, of a hair's height where nothing was counted."""
     wide, most = _WIDTH / len(counts), max(counts)
     drawn = "".join(
-        f"M{at * wide:.1f} {_HEIGHT:.0f}h{wide - 1:.1f}v{-max(1, _HEIGHT * n / most):.1f}h{1 - wide:.1f}z"
+        f"M{at * wide:.1f} {_HEIGHT:.0f}h{wide - 1.5:.1f}v{-max(1, _HEIGHT * n / most):.1f}h{1.5 - wide:.1f}z"
         for at, n in enumerate(counts)
     )
     requests = f"{count(sum(counts))} request{'s' if sum(counts) > 1 else ''}"

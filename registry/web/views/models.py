@@ -65,11 +65,9 @@ MODELS = Listing[Model](
             sort="versions",
             order=Order(overview.SORTS["versions"]),
         ),
-        Column("requests", "Requests", room=True),
         Column(
             "active_at",
             "Last activity",
-            "ago",
             kind="fit",
             phone="line",
             sort="active",
