@@ -12,6 +12,7 @@ import json
 import time
 from collections import deque
 from dataclasses import dataclass, field
+from itertools import batched
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,30 @@ def since(moment: datetime.datetime, *columns: str) -> list[tuple[Any, ...]]:
     last = found[-1][0] if found else moment
     new = (sample for sample in waiting if sample.created_at > last)
     return found + [(s.created_at, *(getattr(s, name) for name in columns)) for s in new]
+
+
+def fewer(
+    rows: list[tuple[Any, ...]], columns: tuple[str, ...], most: int
+) -> list[tuple[Any, ...]]:
+    """At most about `most` rows in the place of those of `since`, each of some successive ones, merged as
+    old ones are: the mean load, the most memory, the least free disk, at the time of the first."""
+    size = -(-len(rows) // most)
+    if size <= 1:
+        return rows
+
+    def merged(name: str, values: tuple[Any, ...]) -> Any:
+        known = [value for value in values if value is not None]
+        if not known:
+            return None
+        if name in _MEANS:
+            return round(sum(known) / len(known), 2)
+        return min(known) if name in _LEAST else max(known)
+
+    found = []
+    for some in batched(rows, size):
+        moments, *values = zip(*some, strict=True)
+        found.append((moments[0], *map(merged, columns, values)))
+    return found
 
 
 def thin() -> int:

@@ -6,6 +6,7 @@ holds both to the same results.
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -93,27 +94,29 @@ def size(value: float | Literal[""] | None) -> str | SafeString:
 
 @register.filter
 def count(value: float | Literal[""] | None) -> str | SafeString:
-    """A whole number with thin groups: `12 345`; millions and billions as `134.5 M`."""
+    """A whole number: `12,345`; millions and billions as `134.5 M`."""
     if value is None or value == "":
         return UNKNOWN
     if value >= 1e9:
         return f"{value / 1e9:.1f} B"
     if value >= 1e6:
         return f"{value / 1e6:.1f} M"
-    return f"{value:,.0f}".replace(",", "\u202f")
+    return f"{value:,.0f}"
 
 
 @register.filter
 def figure(value: Any) -> str | SafeString:
-    """A measured number with four significant digits; other values as they are."""
+    """A measured number with four significant digits, from 10,000 on with commas; other values as they
+    are."""
     if value is None or value == "":
         return NOT_YET
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return f"{value:.4g}"
+        short = float(f"{value:.4g}")
+        return f"{short:,.0f}" if 10_000 <= abs(short) < math.inf else f"{value:.4g}"
     if isinstance(value, int) and abs(value) >= 10_000:
-        return f"{value:,}".replace(",", "\u202f")
+        return f"{value:,}"
     return str(value)
 
 

@@ -34,6 +34,11 @@ from training.models import Setup, TrainingJob
 MAX_RUNS = 200
 _UPLOADS = 3
 MAX_SAMPLES = 360  # points in a chart; an hour at one per 10 s
+_DAY = 24 * 60  # minutes
+_SAMPLED = (
+    *("cpu_percent", "gpu_percent", "memory_used_bytes"),
+    *("engine_memory_bytes", "training_memory_bytes", "memory_total_bytes"),
+)
 
 
 @require_GET
@@ -162,20 +167,20 @@ def speed(request: HttpRequest) -> HttpResponse:
 
 @require_GET
 def samples(request: HttpRequest) -> JsonResponse:
-    """The machine over the last `minutes`, in columns for a chart."""
-    asked = whole(request.GET.get("minutes", ""))
-    minutes = 30 if asked is None else min(asked, 24 * 60)
-    since = timezone.now() - datetime.timedelta(minutes=minutes)
-    rows = monitoring_samples.since(
-        since,
-        "cpu_percent",
-        "gpu_percent",
-        "memory_used_bytes",
-        "engine_memory_bytes",
-        "training_memory_bytes",
-        "memory_total_bytes",
-    )
-    kept = _with_gaps(rows[:: -(-len(rows) // MAX_SAMPLES) or 1])
+    """The machine over the last `minutes`, or in more detail `from` one second `to` another, in columns
+    for a chart. What is asked ends a day ago."""
+    minutes, first, end = (whole(request.GET.get(name, "")) for name in ("minutes", "from", "to"))
+    now = timezone.now()
+    since = now - datetime.timedelta(minutes=30 if minutes is None else min(minutes, _DAY))
+    if first is not None and end is not None:
+        earliest = now - datetime.timedelta(minutes=_DAY)
+        since = max(
+            earliest, datetime.datetime.fromtimestamp(min(first, now.timestamp()), datetime.UTC)
+        )
+    rows = monitoring_samples.since(since, *_SAMPLED)
+    if end is not None:
+        rows = [row for row in rows if row[0].timestamp() <= end]
+    kept = _with_gaps(monitoring_samples.fewer(rows, _SAMPLED, MAX_SAMPLES))
     columns = list(zip(*kept, strict=True)) or [()] * 7
     return JsonResponse(
         {
@@ -186,6 +191,7 @@ def samples(request: HttpRequest) -> JsonResponse:
             "engine": columns[4],
             "training": columns[5],
             "total": columns[6][-1] if columns[6] else None,
+            "thinned": len(rows) > MAX_SAMPLES,
         }
     )
 

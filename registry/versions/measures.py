@@ -42,6 +42,8 @@ _MEASURES = {
     "f1": Measure("Words shared (F1)", "{} of words shared with the expected (F1)", share=True),
     "perplexity": Measure("Perplexity", "perplexity {} on held-out text", higher=False),
     "val_loss": Measure("Validation loss", higher=False),
+    "best_val_loss": Measure("Best validation loss", higher=False),
+    "best_iteration": Measure("Best step"),
     "test_loss": Measure("Test loss", higher=False),
     "train_loss": Measure("Train loss", higher=False),
     "tokens_per_second": Measure("Tokens/s"),

@@ -19,6 +19,9 @@ class Feed {
     this.every = every;
     this.events = events;
     this.columns = null;
+    this.detail = null; // columns of a part of the axis
+    this.marks = null;
+    this.thinned = false;
     this.failed = false;
     this.cursor = "";
     this.listeners = new Set();
@@ -50,7 +53,9 @@ class Feed {
       const response = await fetch(url, { headers: { Accept: "application/json" } });
       heard();
       if (!response.ok) throw new Error(response.statusText);
-      const { over = false, ...columns } = await response.json();
+      const { over = false, best, checkpoints, thinned, ...columns } = await response.json();
+      this.marks = { best, checkpoints };
+      this.thinned = known === undefined ? thinned : this.thinned || thinned;
       if (known === undefined) this.columns = columns;
       else this.append(columns);
       this.failed = false;
@@ -62,6 +67,40 @@ class Feed {
       this.tell();
       return false;
     }
+  }
+
+  /** Ask for the finer part of a thinned range, or go back to the whole. */
+  async zoom(range) {
+    this.asked?.abort();
+    this.asked = null;
+    if (!range || !this.thinned) {
+      if (this.detail) {
+        this.detail = null;
+        this.tell();
+      }
+      return;
+    }
+    const margin = Math.ceil((range[1] - range[0]) / 50);
+    const url = new URL(this.url);
+    url.searchParams.set("from", Math.max(0, Math.floor(range[0]) - margin));
+    url.searchParams.set("to", Math.ceil(range[1]) + margin);
+    this.asked = new AbortController();
+    try {
+      const { signal } = this.asked;
+      const response = await fetch(url, { headers: { Accept: "application/json" }, signal });
+      heard();
+      if (!response.ok) return; // the coarse part stays
+      const { thinned, over, best, checkpoints, ...columns } = await response.json();
+      this.detail = columns;
+      this.tell();
+    } catch (error) {
+      if (error instanceof TypeError) await check(); // no answer at all
+    }
+  }
+
+  /** What a chart shows of `range`; the coarse part until the finer one is there. */
+  shown(range) {
+    return (range && this.detail) || this.columns;
   }
 
   poll() {
@@ -78,13 +117,19 @@ class Feed {
     news.iteration.forEach((step, row) => {
       while (iteration.length && iteration.at(-1) > step) this.drop();
       const place = iteration.at(-1) === step ? iteration.length - 1 : iteration.length;
-      for (const key of Object.keys(this.columns))
-        this.columns[key][place] = news[key]?.[row] ?? null;
+      for (const [name, column] of this.named())
+        column[place] = column === this.columns[name] ? (news[name]?.[row] ?? null) : null;
     });
   }
 
   drop() {
-    for (const column of Object.values(this.columns)) column.pop();
+    for (const [, column] of this.named()) column.pop();
+  }
+
+  /** Every column with its name, also the least and most of those that were thinned. */
+  named() {
+    const { low = {}, high = {}, ...columns } = this.columns;
+    return [columns, low, high].flatMap(Object.entries);
   }
 
   async retry() {

@@ -12,12 +12,22 @@ export function bytes(value) {
   return `${Number(value.toPrecision(3))} ${units[step]}`;
 }
 
-/** Four significant digits; very small and large numbers as `1e-05`. */
+/** Four significant digits: `0.3043`, `10,360`; very small numbers as `1e-05`. */
 export function figure(value) {
   if (value == null) return "–";
   const [digits, power] = value.toExponential(3).split("e");
-  if (power >= -4 && power < 4) return String(Number(value.toPrecision(4)));
-  return `${Number(digits)}e${power[0]}${power.slice(1).padStart(2, "0")}`;
+  if (power < -4) return `${Number(digits)}e-${power.slice(1).padStart(2, "0")}`;
+  return grouped(Number(value.toPrecision(4)));
+}
+
+/** A whole number: `10,360`. */
+export const whole = (value) => grouped(Math.round(value));
+
+/** Commas between thousands from 10,000 on. */
+function grouped(value) {
+  return Math.abs(value) < 10_000
+    ? String(value)
+    : value.toLocaleString("en", { maximumFractionDigits: 0 });
 }
 
 export const loss = (value) => (value == null ? "–" : value.toPrecision(4));

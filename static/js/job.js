@@ -4,8 +4,8 @@
 import { bytes, figure, rate } from "./figures.js";
 
 const TEXTS = {
-  iteration: String,
-  total_iters: String,
+  iteration: figure,
+  total_iters: figure,
   left: (text) => text.charAt(0).toUpperCase() + text.slice(1),
   tokens_per_second: rate,
   peak_memory_bytes: bytes,

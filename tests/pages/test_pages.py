@@ -153,12 +153,27 @@ def test_samples_are_few_however_many_there_are(client: Client, db: None) -> Non
     from hub.models import SystemSample
     from hub.web.views import MAX_SAMPLES
 
+    now = timezone.now()
     SystemSample.objects.bulk_create(
-        SystemSample(cpu_percent=1, memory_used_bytes=1, memory_total_bytes=2, disk_free_bytes=3)
-        for _ in range(2 * MAX_SAMPLES + 1)
+        SystemSample(
+            created_at=now - timedelta(seconds=n),
+            cpu_percent=40 if n == 100 else 10,
+            memory_used_bytes=9 if n == 100 else 1,
+            memory_total_bytes=20,
+            disk_free_bytes=3,
+        )
+        for n in range(2 * MAX_SAMPLES + 1)
     )
-    times = client.get("/system/samples.json").json()["time"]
-    assert MAX_SAMPLES / 2 < len(times) <= MAX_SAMPLES
+    columns = client.get("/system/samples.json").json()
+    assert MAX_SAMPLES / 2 < len(columns["time"]) <= MAX_SAMPLES
+    assert columns["thinned"] is True
+    assert max(columns["memory"]) == 9  # the most of each stretch, and the mean load
+    assert max(columns["cpu"]) == 20
+    moment = int(now.timestamp()) - 100
+    part = client.get(f"/system/samples.json?from={moment - 20}&to={moment + 20}").json()
+    assert 39 <= len(part["time"]) <= 41
+    assert max(part["cpu"]) == 40
+    assert client.get("/system/samples.json?from=0&to=1").json()["time"] == []
 
 
 def test_no_line_is_drawn_over_the_time_when_the_hub_did_not_run(client: Client, db: None) -> None:

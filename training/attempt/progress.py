@@ -30,6 +30,7 @@ from backends.base import (
     TrainingConfig,
     TrainingEvent,
 )
+from registry.versions import curves
 from training.attempt.phases import Phases
 from training.models import TrainingJob, TrainingMetric, TrainingSample
 from training.queue import tracking
@@ -68,6 +69,7 @@ class Progress:
         self._samples: list[Sampled] = []
         self._iters = job.total_iters
         self._iteration = 0  # the last step of this process
+        self._summarized = 0  # the step at which spans were last written
         self._yielded = job.yielded_s
         self._holding: datetime | None = None
         self._written_at = self._event_at = time.monotonic()
@@ -213,6 +215,9 @@ class Progress:
                 update_fields=_MEASURED,
             )
             tracking.log_metrics(self._job, rows)
+            if self._iteration >= self._summarized + curves.SUMMARIZE_EVERY:
+                curves.summarize(self._job)
+                self._summarized = self._iteration
             TrainingSample.objects.bulk_create(
                 [
                     TrainingSample(
@@ -247,6 +252,7 @@ class Progress:
                 )
                 self._job.metrics.filter(iteration__gt=iteration).delete()
                 self._job.samples.filter(iteration__gt=iteration).delete()
+                curves.forget(self._job, iteration)
 
         ride_out(rewind)
         self._event_at = time.monotonic()

@@ -1,4 +1,4 @@
-"""A job's measurements and sample answers."""
+"""A job's measurements, what is kept of long runs of them, and sample answers."""
 
 from __future__ import annotations
 
@@ -30,9 +30,46 @@ class TrainingMetric(models.Model):
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["job", "iteration"], name="metric_unique"),
         ]
+        indexes: ClassVar = [
+            # One step in hundreds is validated; without it they are searched for among all.
+            models.Index(
+                fields=["job", "iteration", "val_loss"],
+                condition=models.Q(val_loss__isnull=False),
+                name="metric_validated",
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"job {self.job_id} iteration {self.iteration}"
+
+
+class MetricSpan(models.Model):
+    """64 successive iterations of a long run in one row: the means, of memory the most, and of what is
+    noisy the least and the most too. `registry/versions/curves.py` writes and reads them."""
+
+    job = models.ForeignKey(TrainingJob, on_delete=models.CASCADE, related_name="spans")
+    number = models.PositiveIntegerField(help_text="Of its iterations, each divided by 64")
+    train_loss = models.FloatField(null=True)
+    train_loss_low = models.FloatField(null=True)
+    train_loss_high = models.FloatField(null=True)
+    val_loss = models.FloatField(null=True)
+    learning_rate = models.FloatField(null=True)
+    grad_norm = models.FloatField(null=True)
+    grad_norm_low = models.FloatField(null=True)
+    grad_norm_high = models.FloatField(null=True)
+    tokens_per_second = models.FloatField(null=True)
+    tokens_per_second_low = models.FloatField(null=True)
+    tokens_per_second_high = models.FloatField(null=True)
+    peak_memory_bytes = models.BigIntegerField(null=True)
+
+    class Meta:
+        ordering = ("number",)
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["job", "number"], name="span_unique"),
+        ]
+
+    def __str__(self) -> str:
+        return f"job {self.job_id} span {self.number}"
 
 
 class TrainingSample(models.Model):

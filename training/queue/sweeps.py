@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.db import transaction
-from django.db.models import Min, QuerySet
+from django.db.models import OuterRef, QuerySet, Subquery
 
 from backends.base import TrainingConfig
 from registry.errors import Conflict, Invalid
 from registry.models import Dataset, Model
 from training import queue
 from training.config.changes import with_changes
-from training.models import Sweep, TrainingJob
+from training.models import Sweep, TrainingJob, TrainingMetric
 
 MAX_JOBS = 64
 
@@ -85,7 +85,10 @@ def compare(sweep: Sweep) -> list[Compared]:
         .select_related("model", "dataset", "result_version")
         .order_by("created_at", "pk")
     )
-    jobs = jobs.annotate(best_val_loss=Min("metrics__val_loss"))
+    lowest_first = TrainingMetric.objects.filter(job=OuterRef("pk"), val_loss__isnull=False)
+    jobs = jobs.annotate(
+        best_val_loss=Subquery(lowest_first.order_by("val_loss").values("val_loss")[:1])
+    )
     rows = [(job, getattr(job, "best_val_loss", None)) for job in jobs]
     lowest = min((best for _, best in rows if best is not None), default=None)
     return [

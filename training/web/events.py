@@ -22,6 +22,7 @@ from django.http import StreamingHttpResponse
 
 from registry.background import shutdown
 from registry.errors import NotFound, Unavailable
+from registry.versions import curves
 from registry.web.numbers import whole
 from training.models import TrainingJob, TrainingMetric
 from training.web import overview
@@ -176,7 +177,7 @@ def progress_of(job: TrainingJob) -> dict[str, Any]:
 
 
 def columns_of(rows: list[TrainingMetric]) -> dict[str, list[Any]]:
-    return {name: [getattr(row, name) for row in rows] for name in ("iteration", *overview.SERIES)}
+    return {name: [getattr(row, name) for row in rows] for name in ("iteration", *curves.SERIES)}
 
 
 def end_of(job: TrainingJob) -> dict[str, Any]:
@@ -249,7 +250,7 @@ def _poll(follower: Follower) -> tuple[list[bytes], bool]:
 
 
 def _values(row: TrainingMetric) -> tuple[Any, ...]:
-    return (row.iteration, *(getattr(row, name) for name in overview.SERIES))
+    return (row.iteration, *(getattr(row, name) for name in curves.SERIES))
 
 
 def _moment(when: datetime.datetime) -> int:

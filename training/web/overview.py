@@ -12,14 +12,6 @@ from registry.models import Model
 from registry.versions import curves
 from training.models import STARTING, TrainingJob, TrainingSample
 
-SERIES = (
-    "train_loss",
-    "val_loss",
-    "learning_rate",
-    "grad_norm",
-    "tokens_per_second",
-    "peak_memory_bytes",
-)
 MAX_RUNS = 8  # more curves cannot be distinguished in one chart
 _SHOWN_WAITING = 50
 _SLOW_START_S = 20
@@ -101,17 +93,25 @@ def situation(job: TrainingJob, place: int | None) -> str:
     return _STAGES.get(job.stage.split(" ")[0], "")
 
 
-def curve(job: TrainingJob, after: int = -1) -> dict[str, Any]:
-    """Columns for charts: iterations above `after` with each of SERIES, and whether the job has
-    finished."""
-    return {**curves.columns(job.metrics, after, SERIES), "over": job.is_over}
+def curve(job: TrainingJob, first: int = 0, last: int | None = None) -> dict[str, Any]:
+    """Columns for charts from iteration `first` to `last`, the best validation, at which steps
+    checkpoints were saved, and whether the job has finished."""
+    return {
+        **curves.curve(job, first, last),
+        "best": curves.best(job),
+        "checkpoints": {
+            "every": job.config.get("save_every", 0),
+            "last": job.checkpoint_iteration or 0,
+        },
+        "over": job.is_over,
+    }
 
 
 def evaluations(job: TrainingJob, most: int = 12) -> list[dict[str, Any]]:
     """The last validations with their other metrics, and which one is the best so far."""
-    rows = list(job.metrics.filter(val_loss__isnull=False).order_by("iteration").values())
-    lowest = min((row["val_loss"] or 0.0 for row in rows), default=None)
-    return [{**row, "best": row["val_loss"] == lowest} for row in rows[-most:]]
+    rows = job.metrics.filter(val_loss__isnull=False).order_by("-iteration").values()[:most]
+    best = curves.best(job) or {}
+    return [{**row, "best": row["val_loss"] == best.get("val_loss")} for row in reversed(rows)]
 
 
 def samples(job: TrainingJob) -> list[tuple[TrainingSample, list[TrainingSample]]]:

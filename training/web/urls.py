@@ -21,6 +21,7 @@ urlpatterns = [
     path("training/sweeps/<int:pk>/cancel/", sweeps.sweep_cancel, name="sweep_cancel"),
     path("training/<int:pk>/", job.job, name="job"),
     path("training/<int:pk>/metrics.json", job.metrics, name="job_metrics"),
+    path("training/<int:pk>/runs/", job.runs, name="job_runs"),
     path("training/<int:pk>/measured/", job.measured, name="job_measured"),
     path("training/<int:pk>/log/", job.log, name="job_log"),
     path("training/<int:pk>/log.txt", job.log_file, name="job_log_file"),

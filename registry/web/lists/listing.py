@@ -115,6 +115,8 @@ class Shown[T: Model]:
     row: T | None = None
     partials: dict[str, Any] = field(default_factory=dict)
     """Of the page's template, loaded once."""
+    drawn: dict[str, Any] = field(default_factory=dict)
+    """What was asked once for the cells of all rows, by a name."""
 
     # ------------------------------------------------------------------ what is asked
 

@@ -27,6 +27,8 @@ def compare(request: HttpRequest) -> HttpResponse:
         try:
             compared = comparison.find_versions(names)
             context["comparison"] = comparison.compare(compared)
+            jobs = (getattr(version, "job", None) for version in compared)
+            context["job"] = next(filter(None, jobs), None)
         except HubError as error:
             context["problem"], status = str(error), error.status
     chosen = [str(version) for version in compared] or [name for name in names if name]

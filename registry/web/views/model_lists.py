@@ -55,7 +55,6 @@ MODELS = Listing[Model](
         Column(
             "active_at",
             "Last activity",
-            "ago",
             kind="fit",
             phone="line",
             sort="active",

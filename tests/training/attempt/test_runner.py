@@ -18,6 +18,7 @@ from registry.bases import registration
 from registry.datasets import snapshots
 from registry.models import MLflowOutbox, ModelVersion
 from registry.storage import artifacts, paths
+from registry.versions import curves
 from tests.training.build import claim, make_job, make_model
 from training import queue
 from training.attempt import runner
@@ -97,15 +98,24 @@ def test_mlflow_gets_the_whole_run() -> None:
     assert operations[-3:] == ["log_artifacts", "end_run", "register_version"]
 
 
-def test_a_stopped_attempt_continues_from_its_checkpoint_to_the_same_bytes() -> None:
+def test_a_stopped_attempt_continues_from_its_checkpoint_to_the_same_bytes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(curves, "WIDTH", 4)
+    monkeypatch.setattr(curves, "SUMMARIZE_EVERY", 4)
     model = make_model()
     make_job(model)
     stopped = attempt(claim(), after_events(12))  # 8 steps, a checkpoint at 5 between
     assert (stopped.status, stopped.wait_reason) == (Status.QUEUED, "Please stop.")
     assert (stopped.checkpoint_iteration, stopped.crashes) == (8, 0)
+    assert list(stopped.spans.values_list("number", flat=True)) == [0]
+    stopped.spans.create(number=2, train_loss=99)  # of steps after the checkpoint
     resumed = attempt(claim())
     assert (resumed.pk, resumed.attempt, resumed.status) == (stopped.pk, 2, Status.COMPLETED)
     assert list(resumed.metrics.values_list("iteration", flat=True)) == list(range(1, 21))
+    spans = list(resumed.spans.values_list("number", "train_loss"))
+    assert [number for number, _ in spans] == [0, 1, 2, 3, 4]
+    assert max(loss or 0 for _, loss in spans) < 99
     make_job(model)
     assert adapter_sha256(attempt(claim())) == adapter_sha256(resumed)
 

@@ -11,6 +11,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from registry.errors import HubError
 from registry.models import ModelVersion
+from registry.versions import curves
 from registry.web.htmx import HtmxRequest, partial
 from registry.web.numbers import whole
 from training.attempt import reproduction
@@ -42,7 +43,7 @@ def job(request: HtmxRequest, pk: int) -> HttpResponse:
         "place": place,
         "situation": overview.situation(found, place),
         "newest": found.metrics.order_by("-iteration").first(),
-        "best": found.metrics.filter(val_loss__isnull=False).order_by("val_loss").first(),
+        "best": curves.best(found),
         # `+12 %`: how much the measured peak differs from the estimate.
         "memory_off": "" if found.memory_error is None else f"{100 * found.memory_error:+.0f} %",
         "varied": varied_words(found.varied),
@@ -68,6 +69,15 @@ def _runs(request: HttpRequest, job: TrainingJob) -> dict[str, Any]:
         "offered": [(other, run_label(other), other in chosen) for other in offered],
         "runs": [(other, run_label(other)) for other in (job, *chosen)],
     }
+
+
+@require_GET
+def runs(request: HtmxRequest, pk: int) -> HttpResponse:
+    """The runs of the same model, for the charts of other pages; without htmx the job's page."""
+    found = get_object_or_404(TrainingJob, pk=pk)
+    if not request.htmx:
+        return redirect(found)
+    return render(request, "training/_runs.html", {"job": found, **_runs(request, found)})
 
 
 def run_label(job: TrainingJob) -> str:
@@ -132,7 +142,10 @@ def measured(request: HtmxRequest, pk: int) -> HttpResponse:
 
 @require_GET
 def metrics(request: HttpRequest, pk: int) -> JsonResponse:
-    """The job's curves after iteration `after`, in columns."""
+    """The job's curves in columns: all of them, those after iteration `after`, or in more detail those
+    `from` one iteration `to` another."""
     found = get_object_or_404(TrainingJob, pk=pk)
-    after = whole(request.GET.get("after", ""))
-    return JsonResponse(overview.curve(found, -1 if after is None else after))
+    after, first, last = (whole(request.GET.get(name, "")) for name in ("after", "from", "to"))
+    if after is not None:
+        first = after + 1
+    return JsonResponse(overview.curve(found, first or 0, last))

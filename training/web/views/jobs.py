@@ -52,7 +52,7 @@ JOBS = Listing[TrainingJob](
         Column("dataset", "Data set", "known", kind="wrap", phone="line", room=True),
         Column("status", "Status", phone="end"),
         Column("steps", "Steps", kind="n", room=True),
-        Column("val_loss", "Validation loss", "figure", kind="n"),
+        Column("val_loss", "Validation loss", kind="n"),
         Column("result", "Result", kind="wrap", room=True),
         Column(
             "created_at",
