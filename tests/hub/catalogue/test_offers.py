@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from io import StringIO
 from pathlib import Path
@@ -158,9 +159,7 @@ def test_what_other_programs_keep_is_found(home: Path, client: Client) -> None:
     manifest.write_text(json.dumps({"layers": [layer, "odd"]}))
     (ollama / "blobs").mkdir()
     (ollama / "blobs" / f"sha256-{'d' * 64}").write_bytes(b"GGUF three")
-    llama = home / (
-        ".cache/llama.cpp" if local.sys.platform != "darwin" else "Library/Caches/llama.cpp"
-    )
+    llama = home / (".cache/llama.cpp" if sys.platform != "darwin" else "Library/Caches/llama.cpp")
     llama.mkdir(parents=True)
     (llama / "bad.gguf").write_bytes(b"nothing")
 

@@ -291,7 +291,7 @@ def test_a_full_disk_is_told_before_weights_are_asked_for(
     hub: FakeHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     free = SimpleNamespace(total=10**9, used=0, free=downloads.SPARE)
-    monkeypatch.setattr(downloads.shutil, "disk_usage", lambda path: free)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: free)
     with pytest.raises(DiskFull, match="500 MB free, and"):
         imports.run(imports.start(REPO))
     assert hub.asked == []
