@@ -297,6 +297,12 @@ def test_a_full_disk_is_told_before_weights_are_asked_for(
     assert hub.asked == []
     with pytest.raises(DiskFull):
         make_base("large")
+    file = paths.root() / "packed.gguf"
+    file.write_bytes(b"GGUF")
+    free.free = downloads.SPARE + 500  # enough for the file, not for what it becomes
+    with pytest.raises(DiskFull):
+        imports.run(imports.start_local(file))
+    assert list((paths.root() / "staging").glob("import-*")) == []
 
 
 def test_a_hub_that_limits_requests_is_asked_again_when_it_says(hub: FakeHub) -> None:
