@@ -72,7 +72,7 @@ class Embedder:
         computed."""
         longest = _optional(folder / "sentence_bert_config.json").get("max_seq_length")
         most = longest if isinstance(longest, int) and longest > 0 else None
-        if architecture in ENCODERS and _scores(_optional(folder / "config.json")):
+        if architecture in ENCODERS and scores(_optional(folder / "config.json")):
             return cls(RERANKS, normalized=False, most_tokens=most)
         listed = folder / "modules.json"
         if not listed.is_file():
@@ -100,7 +100,7 @@ class Embedder:
         return (self.prompts[chosen] if chosen else "") + text
 
 
-def _scores(config: Mapping[str, Any]) -> bool:
+def scores(config: Mapping[str, Any]) -> bool:
     """Whether its head says one number of a text, as those of rerankers do."""
     heads, names = config.get("architectures"), config.get("id2label")
     labels = config.get("num_labels") or (len(names) if isinstance(names, dict) else 2)

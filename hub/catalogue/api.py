@@ -29,6 +29,7 @@ _EXAMPLE = {
     "architecture": "qwen3",
     "licence": "apache-2.0",
     "gated": False,
+    "lacking_bytes": 0,
     "base_id": None,
     "import_id": None,
 }
@@ -53,6 +54,7 @@ class OfferOut(Schema):
     architecture: str
     licence: str
     gated: bool
+    lacking_bytes: Annotated[int, Field(description="That the disk has too few for it; 0: it fits")]
     base_id: Annotated[int | None, Field(description="The base model that was made of it")]
     import_id: Annotated[int | None, Field(description="Its import, if that runs or is paused")]
 
@@ -102,6 +104,7 @@ def _shown(card: Card) -> dict[str, object]:
         "architecture": model.architecture if model else "",
         "licence": offer.licence,
         "gated": offer.gated,
+        "lacking_bytes": card.lacking,
         "base_id": card.base and card.base.pk,
         "import_id": card.task and card.task.pk,
     }

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from hub.catalogue.prospects import Here, prospects
+from registry.bases.downloads import SPARE
 from registry.bases.offers import Offer
 from registry.models import BaseImport, BaseModel
 from registry.models.work import PAUSED
+from registry.storage import paths
 
 
 @dataclass(frozen=True)
 class Card:
-    """An offer, with the base model or the import that was made of it already."""
+    """An offer, with the base model or the import that was made of it already. `lacking` are bytes that
+    the disk of the storage folder has too few for it."""
 
     offer: Offer
     here: Here | None
     base: BaseModel | None = None
     task: BaseImport | None = None
+    lacking: int = 0
 
     @property
     def sentence(self) -> str:
@@ -33,7 +38,7 @@ class Card:
 
     @property
     def can_import(self) -> bool:
-        return self.here is not None and self.base is None and self.task is None
+        return self.here is not None and not (self.base or self.task or self.lacking)
 
 
 def cards(offers: Iterable[Offer]) -> list[Card]:
@@ -44,12 +49,14 @@ def cards(offers: Iterable[Offer]) -> list[Card]:
     states = (BaseImport.Status.RUNNING, PAUSED)
     rows = BaseImport.objects.filter(origin__in=origins, status__in=states)
     tasks = {row.origin.lower(): row for row in rows}
+    room = shutil.disk_usage(paths.root()).free - SPARE
     return [
         Card(
             offer,
             prospects(offer.prospect) if offer.prospect else None,
             known.get(offer.origin.lower()),
             tasks.get(offer.origin.lower()),
+            max(0, offer.size_bytes - room),
         )
         for offer in offers
     ]

@@ -60,7 +60,9 @@ def prospects(model: Prospect) -> Here:
         why = f"Too large to serve here: it needs {human(needed)} of {human(budget)}.{smaller}"
         return Here(False, why=why, nbytes=nbytes)
     if model.embeds_only:
-        return Here(True, why="for embeddings only, which is not trained", nbytes=nbytes)
+        return Here(
+            True, why="for embeddings or reranking only, which is not trained", nbytes=nbytes
+        )
     way = "QLoRA" if "-bit" in model.quantization else "LoRA"
     base = Base.of(size, nbytes, model.quantization, model.architecture)
     correction = Estimator.foreseeing(base, model.architecture)(_LEAST).correction

@@ -17,7 +17,7 @@ _TABLES: tuple[tuple[str, str, str], ...] = (  # path, app, table; the first tha
     (r"/api/feedback|/(api/)?requests/([^/]+/)?feedback", "inference", "feedback"),
     (r"/api/replays|/requests/(replays/|[^/]+/replay/)", "inference", "replay"),
     (r"/api/requests|/requests/([^/]+/)?$", "inference", "inferencerequest"),
-    (r"/api/client-checks|/models/[0-9]+/[0-9.]+/clients/", "inference", "clientcheck"),
+    (r"/api/client-checks|/models/[0-9]+/[0-9.]+/clients/|/bases/[0-9]+/clients/", "inference", "clientcheck"),
     (r"/api/playground|/playground/conversations/", "inference", "conversation"),
     (r"/api/inference/(models|memory)|/system/models/", "registry", "basemodel"),  # what stays loaded
     (r"/v1/|/ollama/|/api/inference|/ws/inference|/playground/", "inference", "inferencerequest"),

@@ -52,7 +52,7 @@ class ClientCheck(Work):
 
     def get_absolute_url(self) -> str:
         if self.version is None:
-            return reverse("base", args=[self.base_model_id])
+            return reverse("base_clients", args=[self.base_model_id])
         return reverse("client_checks", args=[self.version.model_id, self.version.version])
 
     @property

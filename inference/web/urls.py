@@ -27,6 +27,7 @@ urlpatterns = [
     path("requests/<str:request_id>/feedback/", views.request_feedback, name="request_feedback"),
     path("requests/<str:request_id>/replay/", views.request_replay, name="request_replay"),
     path("models/<int:pk>/<str:version>/clients/", views.client_checks, name="client_checks"),
+    path("bases/<int:pk>/clients/", views.base_client_checks, name="base_clients"),
     path("models/<int:pk>/use/", views.model_use, name="model_use"),
     path("models/<int:pk>/<str:version>/use/", views.version_use, name="version_use"),
     path("system/models/", views.loaded, name="loaded"),

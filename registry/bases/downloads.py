@@ -230,7 +230,12 @@ def _is(handle: int, folder: Path) -> bool:
 def check_room(folder: Path, total: int) -> None:
     """Raises DiskFull when what is missing of `total` bytes in `folder` does not fit on its disk."""
     here = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    missing, free = max(0, total - here), shutil.disk_usage(folder).free
+    check_free(folder, max(0, total - here))
+
+
+def check_free(folder: Path, missing: int) -> None:
+    """Raises DiskFull when so many bytes do not fit on the disk of `folder`."""
+    free = shutil.disk_usage(folder).free
     if missing + SPARE > free:
         raise DiskFull(
             f"The disk of the storage folder has {human(free)} free, and {human(missing)} and "

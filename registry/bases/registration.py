@@ -9,10 +9,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 
-from backends.base import ImportedModel
+from backends import get_backend
+from backends.base import BackendError, ImportedModel
 from backends.litter import tidy
 from registry.bases.bundled import STARTER_PACKAGE, starter_gguf
 from registry.bases.child import ask_backend
@@ -212,6 +214,14 @@ def size_of(path: Path) -> int:
     if not path.is_dir():
         return 0
     return sum(file.stat().st_size for file, _ in _wanted(snapshot(path) or path))
+
+
+def unpacked_bytes(path: Path) -> int:
+    """What importing a GGUF file writes. Raises Invalid for one that cannot be imported."""
+    try:
+        return get_backend(settings.BACKEND).foresee_gguf(path).nbytes
+    except BackendError as error:
+        raise Invalid(str(error)) from error
 
 
 def default_name(path: Path) -> str:

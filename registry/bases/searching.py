@@ -83,8 +83,8 @@ def _list(words: str, author: str = "") -> list[Any]:
     """What the hub's search gives, as huggingface_hub describes it. Its own `list_models` waits and
     asks again where the hub limits requests, which nobody has time for here."""
     from huggingface_hub import ModelInfo
-    from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
 
+    described: Any = ModelInfo
     asked = {
         "search": words,
         "author": author or None,
@@ -93,31 +93,36 @@ def _list(words: str, author: str = "") -> list[Any]:
         "limit": _EACH,
         "expand": list(_EXPAND),
     }
-    answer = get_session().get(
+    answer = _get(
         f"{downloads.endpoint()}/api/models",
-        params={name: value for name, value in asked.items() if value},
-        headers=build_hf_headers(),
-        timeout=DEADLINE_S,
+        {name: value for name, value in asked.items() if value},
     )
-    hf_raise_for_status(answer)
     infos = []
     for item in answer.json():
         with suppress(TypeError, ValueError, KeyError, AttributeError):  # an odd one
-            infos.append(ModelInfo(**{"siblings": None, **item}))
+            infos.append(described(**{"siblings": None, **item}))
     return infos
+
+
+def _get(url: str, params: Mapping[str, Any] | None = None) -> Any:
+    """An answer by huggingface_hub's client and token. Raises its errors."""
+    from huggingface_hub.utils._headers import build_hf_headers
+    from huggingface_hub.utils._http import get_session, hf_raise_for_status
+
+    answer = get_session().get(url, params=params, headers=build_hf_headers(), timeout=DEADLINE_S)
+    hf_raise_for_status(answer)
+    return answer
 
 
 def _config(repo: str, commit: str) -> Mapping[str, Any]:
     """config.json at a commit, which never changes and so is kept."""
     from huggingface_hub import hf_hub_url
-    from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
 
     place = (downloads.endpoint(), repo, commit)
     if place in _configs:
         return _configs[place]
     url = hf_hub_url(repo, "config.json", revision=commit, endpoint=downloads.endpoint())
-    answer = get_session().get(url, headers=build_hf_headers(), timeout=DEADLINE_S)
-    hf_raise_for_status(answer)
+    answer = _get(url)
     found = answer.json() if len(answer.content) <= _LONGEST_CONFIG else None
     if not isinstance(found, dict):
         raise Invalid("Its config.json is not one that can be read.")

@@ -191,6 +191,8 @@ def _copy(row: BaseImport, progress: Progress) -> BaseModel:
     row.total_bytes = total
     row.write(total_bytes=total)
     progress.stage(f"Reading {human(total)}")
+    if row.source == Source.GGUF:  # on a CPU 4 bits become 32
+        downloads.check_free(paths.root(), registration.unpacked_bytes(path))
     base = registration.register_base(
         row.name,
         Source(row.source),

@@ -31,6 +31,7 @@ STARTS_PROCESSES = {
     "registry_api_bases_fuse_version",
     "registry_api_bases_export_version",
     "registry_api_bases_retry_import",
+    "registry_api_base_uploads_import_upload",
     "registry_api_datasets_make_report",
     "registry_api_datasets_retry_task",
     "registry_api_datasets_create_dataset",

@@ -16,6 +16,7 @@ from backends.base import (
     UnsupportedModel,
     first_line,
 )
+from backends.base.embedding import scores
 from backends.litter import tidy
 from backends.mlx.files.config import (
     check_sizes,
@@ -84,7 +85,7 @@ def foresee(config: Mapping[str, Any]) -> Prospect:
         )
     find_quantization(given)
     for head in given.get("architectures") or []:
-        if "Classification" in str(head):
+        if "Classification" in str(head) and not (architecture in ENCODERS and scores(given)):
             raise UnsupportedModel(f"It is a {head}, which does not write texts.")
     return Prospect(
         given,

@@ -1,7 +1,7 @@
 """Pages of inference: the playground, models in memory, the request log, feedback, replays, checks of
 clients and keys."""
 
-from inference.web.views.client_checks import client_checks
+from inference.web.views.client_checks import base_client_checks, client_checks
 from inference.web.views.conversations import (
     conversation_delete,
     conversation_rename,
@@ -24,6 +24,7 @@ from inference.web.views.trial import trial
 from inference.web.views.use import model_use, version_use
 
 __all__ = [
+    "base_client_checks",
     "client_checks",
     "conversation_delete",
     "conversation_rename",

@@ -52,5 +52,9 @@ class Command(HubCommand):
             with Bar(self.stderr) as bar:
                 return imports.run(row, bar)
         except KeyboardInterrupt:
-            imports.pause(row)
-            raise CommandError("Paused. Give the command again to continue.") from None
+            row.refresh_from_db()
+            if row.can_pause:
+                imports.pause(row)
+                raise CommandError("Paused. Give the command again to continue.") from None
+            row.fail(row.lost)
+            raise CommandError("Stopped. Give the command again.") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from typing import Any
 
 from django.contrib import messages
@@ -9,6 +10,7 @@ from django.core.paginator import Paginator
 from django.db.models import QuerySet
 from django.http import FileResponse, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from registry.background import work
@@ -22,13 +24,16 @@ from registry.web.htmx import HtmxRequest, form_page, partial, refuse
 
 PER_PAGE = 25
 _IMPORTS_SHOWN = 10
+_DONE_SHOWN = datetime.timedelta(days=1)
 _VERSIONS_SHOWN = 10
 
 
 @require_GET
 def bases(request: HtmxRequest) -> HttpResponse:
     page = Paginator(BaseModel.objects.all(), PER_PAGE).get_page(request.GET.get("page"))
-    context = {"page": page, **_imports(BaseImport.objects.all())}
+    long_ago = timezone.now() - _DONE_SHOWN
+    rows = BaseImport.objects.exclude(status=BaseImport.Status.COMPLETED, heartbeat_at__lt=long_ago)
+    context = {"page": page, **_imports(rows)}
     return render(request, partial(request, "registry/bases/list.html", "rows"), context)
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -43,7 +45,10 @@ def listed(name: str, config: dict[str, Any], **more: Any) -> dict[str, Any]:
 
 
 @pytest.fixture(autouse=True)
-def nothing_kept(settings: Any) -> None:
+def nothing_kept(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No answer from an earlier test, a large disk and a memory budget of 24 GB."""
+    disk = SimpleNamespace(total=2 * 10**12, used=10**12, free=10**12)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: disk)
     settings.MEMORY_BUDGET_BYTES = 24 * 10**9
     for kept in (searching._kept, searching._configs, searching._limited, local._read):
         kept.clear()

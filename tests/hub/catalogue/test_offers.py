@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 import time
 from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +16,7 @@ from django.core.management import call_command
 from django.test import Client
 
 from registry.background import work
-from registry.bases import local, searching
+from registry.bases import downloads, local, searching
 from registry.conversion import imports
 from registry.errors import NotFound
 from registry.models import BaseImport, BaseModel
@@ -73,6 +76,16 @@ def test_a_model_is_downloaded_from_its_card_and_shown_as_what_it_is(
     assert "<title>" in client.get("/bases/new/hub/?q=0.6b").content.decode()  # without htmx
     assert "Open" in card
     assert "Running" in card
+
+
+def test_what_has_no_room_on_the_disk_is_not_downloaded(
+    hub: FakeHub, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = SimpleNamespace(free=downloads.SPARE + 10**9)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: free)
+    page = text(client.get("/bases/new/hub/?q=qwen3-0.6b", headers=HTMX))
+    assert "no room for it: free another 192 MB first." in page
+    assert page.count(" Download ") == 1  # of the smaller one
 
 
 def test_a_page_never_waits_for_the_hub(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,9 +171,7 @@ def test_what_other_programs_keep_is_found(home: Path, client: Client) -> None:
     manifest.write_text(json.dumps({"layers": [layer, "odd"]}))
     (ollama / "blobs").mkdir()
     (ollama / "blobs" / f"sha256-{'d' * 64}").write_bytes(b"GGUF three")
-    llama = home / (
-        ".cache/llama.cpp" if local.sys.platform != "darwin" else "Library/Caches/llama.cpp"
-    )
+    llama = home / (".cache/llama.cpp" if sys.platform != "darwin" else "Library/Caches/llama.cpp")
     llama.mkdir(parents=True)
     (llama / "bad.gguf").write_bytes(b"nothing")
 

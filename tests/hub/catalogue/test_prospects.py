@@ -47,7 +47,10 @@ def test_it_says_why_not(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None
     assert too_large.startswith("Too large to serve here: it needs 1")
     assert too_large.endswith("GB of 2 GB. Look for a 4-bit version.")
     vectors = replace(foreseen(QWEN, 10**8), embeds_only=True)
-    assert prospects(vectors).sentence == "Serves here · for embeddings only, which is not trained"
+    assert (
+        prospects(vectors).sentence
+        == "Serves here · for embeddings or reranking only, which is not trained"
+    )
     assert not prospects(foreseen({**QWEN, "hidden_size": "wide"}, 1)).serves
 
 

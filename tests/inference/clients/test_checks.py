@@ -203,6 +203,23 @@ def test_a_version_that_answers_with_labels_is_refused() -> None:
     assert "classifies" in page.content.decode()
 
 
+@pytest.mark.django_db
+def test_a_base_model_is_checked_from_its_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    base, client = make_one().base_model, Client()
+    monkeypatch.setattr(children, "start", lambda *args, **more: None)
+    page = f"/bases/{base.pk}/clients/"
+    assert page in client.get(f"/bases/{base.pk}/").content.decode()
+    assert "Not checked yet" in client.get(page).content.decode()
+    client.post(page)
+    check = ClientCheck.objects.get()
+    assert (check.version, check.base_model) == (None, base)
+    assert check.get_absolute_url() == page
+    assert "data-poll" in client.get(page).content.decode()
+    check.complete(outcomes=[], base_outcomes=[])
+    done = client.get(page).content.decode()
+    assert ("Errors of the hub" in done, "Lost in training" in done) == (True, False)
+
+
 @pytest.mark.usefixtures("one_api")
 async def test_page_and_api_show_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     version = await sync_to_async(make_one)()

@@ -216,12 +216,33 @@ def test_the_command_takes_a_folder_a_file_or_a_hub_id(hub: FakeHub, tmp_path: P
         call_command("import_base", "nothing-here", stdout=StringIO())
 
 
+def test_ctrl_c_pauses_the_commands_download(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(row: BaseImport, watch: Progress) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(imports, "run", interrupt)
+    with pytest.raises(CommandError, match="Give the command again to continue"):
+        call_command("import_base", REPO)
+    assert BaseImport.objects.get().status == "paused"
+    BaseImport.objects.update(status=Status.RUNNING, stage=FINISHING, name="other", origin="a/b")
+    monkeypatch.setattr(imports, "start", lambda *_: BaseImport.objects.get())
+    with pytest.raises(CommandError, match="Stopped"):
+        call_command("import_base", REPO)
+    assert BaseImport.objects.get().status == Status.FAILED
+
+
 def test_the_pages_show_bases_and_failed_imports(client: Client) -> None:
     base = make_base("tiny")
     BaseImport.objects.create(
         name="lost", source="hub", origin=REPO, status=Status.FAILED, error_message="No line."
     )
+    done = BaseImport.objects.create(
+        name="past", source="hub", origin=REPO, status=Status.COMPLETED
+    )
+    assert "past" in client.get("/bases/").content.decode()
+    BaseImport.objects.filter(pk=done.pk).update(heartbeat_at=timezone.now() - timedelta(days=2))
     page = client.get("/bases/").content.decode()
+    assert "past" not in page
     assert "tiny" in page
     assert "No line." in page
     assert "Retry" in page
@@ -291,12 +312,18 @@ def test_a_full_disk_is_told_before_weights_are_asked_for(
     hub: FakeHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     free = SimpleNamespace(total=10**9, used=0, free=downloads.SPARE)
-    monkeypatch.setattr(downloads.shutil, "disk_usage", lambda path: free)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: free)
     with pytest.raises(DiskFull, match="500 MB free, and"):
         imports.run(imports.start(REPO))
     assert hub.asked == []
     with pytest.raises(DiskFull):
         make_base("large")
+    file = paths.root() / "packed.gguf"
+    file.write_bytes(b"GGUF")
+    free.free = downloads.SPARE + 500  # enough for the file, not for what it becomes
+    with pytest.raises(DiskFull):
+        imports.run(imports.start_local(file))
+    assert list((paths.root() / "staging").glob("import-*")) == []
 
 
 def test_a_hub_that_limits_requests_is_asked_again_when_it_says(hub: FakeHub) -> None:
