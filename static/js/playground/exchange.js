@@ -226,7 +226,9 @@ function summary({ figures, finish_reason, labels, seed, state, context }, lacks
     parts.push(`${label} ${tokens.percent(Math.log(share))}`);
   if (finish_reason === "stopped") parts.push("stopped");
   if (first != null)
-    parts.push(`first token ${first < 10_000 ? `${first} ms` : `${(first / 1000).toFixed(1)} s`}`);
+    parts.push(
+      `first token ${first < 10_000 ? `${Math.round(first)} ms` : `${(first / 1000).toFixed(1)} s`}`,
+    );
   if (rate != null) parts.push(`${rate < 100 ? rate.toFixed(1) : Math.round(rate)} tokens/s`);
   if (written != null) parts.push(`${written} token${written === 1 ? "" : "s"}`);
   if (context && read != null)

@@ -63,8 +63,20 @@ export function setFormulas(fragment, later) {
     const katex = library("katex", later);
     if (!katex) return;
     const found = mathml(katex, code.textContent, code.className === "math-display");
-    if (found) code.replaceWith(found.cloneNode(true));
+    if (found) code.replaceWith(framed(found.cloneNode(true)));
   }
+}
+
+/** A formula on lines of its own may be wider than its column; then the keyboard scrolls it. */
+function framed(math) {
+  if (math.getAttribute("display") !== "block") return math;
+  const frame = document.createElement("span");
+  frame.className = "formula";
+  frame.tabIndex = 0;
+  frame.setAttribute("role", "group");
+  frame.setAttribute("aria-label", "Formula");
+  frame.append(math);
+  return frame;
 }
 
 function mathml(katex, tex, displayMode) {
