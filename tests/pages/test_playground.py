@@ -251,6 +251,45 @@ def test_json_and_calls_of_tools_are_trees_that_fold(page: Page, hub: RunningHub
     httpx.delete(f"{path}/{kept['id']}", timeout=60)
 
 
+def test_a_request_is_asked_again_with_what_no_field_shows(page: Page) -> None:
+    """As a request of the log is opened: its settings stay, and its answer becomes a branch."""
+    sampling = {"max_tokens": None, "logit_bias": {"5": -1}, "regex": "a+", "temperature": 0.5}
+    exchange = {"user": "Again", "answer": "First"}
+    body = {"sampling": sampling, "columns": [{"model": BASE, "exchanges": [exchange]}]}
+    path = "/api/playground/conversations"
+    kept = page.request.post(path, data=body).json()
+    page.goto(f"/playground/?conversation={kept['id']}")
+    expect(page.locator("#also")).to_contain_text('"logit_bias":{"5":-1}')
+    expect(page.get_by_label("Regular expression of the answer")).to_have_value("a+")
+    expect(page.get_by_label("Maximum answer length")).to_have_value("")
+    page.get_by_label("JSON schema of the answer").fill("{}")
+    assert "either a schema or" in page.locator("#json_schema").evaluate("f => f.validationMessage")
+    page.get_by_label("JSON schema of the answer").fill("")
+    page.get_by_label("Regular expression of the answer").fill("")
+    with page.expect_response(lambda r: r.request.method == "PUT" and r.ok) as saved:
+        page.locator("#columns [data-do=regenerate]").click()
+        finished(page, 1)
+    assert saved.value.json()["sampling"] == {
+        "logit_bias": {"5": -1.0},
+        "max_tokens": None,
+        **{"temperature": 0.5, "top_p": 1.0, "min_p": 0.0, "top_k": 0},
+        **{"repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0},
+    }
+    expect(page.locator(".branches span")).to_have_text("2 / 2")
+    page.get_by_role("button", name="Previous branch").click()
+    expect(page.locator(".msg.assistant .text")).to_have_text("First")
+    page.request.delete(f"{path}/{kept['id']}")
+
+
+def test_no_button_is_dead_without_scripts(browser: Browser, hub: RunningHub) -> None:
+    context = browser.new_context(base_url=hub.url, java_script_enabled=False)
+    page = context.new_page()
+    page.goto("/playground/")
+    expect(page.locator("main .notice")).to_be_visible()
+    assert page.locator("main").get_by_role("button").count() == 0
+    context.close()
+
+
 def test_tokens_have_probabilities_and_rivals(page: Page) -> None:
     page.goto("/playground/")
     page.get_by_role("button", name="Tokens").click()
