@@ -12,12 +12,16 @@ from django.urls import reverse
 
 from hub.preferences.table import ENTRIES
 from hub.web import permissions
+from inference import lookup
 from inference.models import Conversation
+from registry.datasets.workbench.words import rows_with
 from registry.models import Alias, BaseModel, Dataset, Model, ModelVersion
+from registry.web.views.datasets import EXAMPLES_PER_PAGE
 from training.config.vocabulary import SETTINGS
 from training.models import TrainingJob
 
 MOST = 5  # of each kind
+READING_S = 0.08  # for looking through texts, of requests and of rows each
 
 _PAGES = (  # name of the route, label, words under which it is found, too
     ("dashboard", "Dashboard", "home overview"),
@@ -83,6 +87,7 @@ def search(request: HttpRequest, q: str) -> list[Group]:
         ("Settings of a training", "/training", lambda: _settings(words)),
         ("Settings of the hub", "/settings/", lambda: _hub_settings(words)),
         ("Requests", "/requests/", lambda: _requests(q)),
+        ("Rows of data sets", "/datasets", lambda: _rows(q)),
     ]
     groups = [Group(title, list(find())) for title, path, find in found if _may(request, path)]
     for group in groups:
@@ -166,9 +171,22 @@ def _conversations(q: str) -> Iterator[Hit]:
 
 
 def _requests(q: str) -> Iterator[Hit]:
+    """By id, by name and, where texts are kept, by what was asked and answered."""
+    for row in lookup.by_id(q, MOST):
+        detail = f"{row.get_status_display()} · {row.answered_by or row.requested_model}"
+        yield Hit("requests", f"Request {row.request_id[:12]}", detail, row.get_absolute_url())
+    for row, text in lookup.by_text(q, MOST, READING_S):
+        yield Hit("requests", text, f"asked {row.requested_model}", row.get_absolute_url())
     if q:
         href = f"{reverse('requests')}?{urlencode({'q': q})}"
         yield Hit("requests", f"Requests to “{q}”", "in the log", href)
+
+
+def _rows(q: str) -> Iterator[Hit]:
+    for row in rows_with(q, MOST, READING_S):
+        page = (row.line - 1) // EXAMPLES_PER_PAGE + 1
+        href = f"{row.dataset.get_absolute_url()}?{urlencode({'split': row.split, 'page': page})}"
+        yield Hit("datasets", row.text, f"{row.dataset}, {row.split} {row.line}", href)
 
 
 def _routes(routes: Iterable[tuple[str, str, str]], icon: str, words: list[str]) -> Iterator[Hit]:

@@ -88,6 +88,8 @@ def _sampling(params: Mapping[str, Any]) -> dict[str, Any]:
         and value not in (None, [], {})
         and value != getattr(usual, name)
     }
+    if params.get("max_tokens", 0) is None:
+        said["max_tokens"] = None  # to the end of the context
     if said.get("logit_bias"):
         said["logit_bias"] = {str(token): bias for token, bias in said["logit_bias"]}
     kind, source = _grammar(params)

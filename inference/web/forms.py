@@ -79,7 +79,7 @@ class FeedbackForm(forms.Form):
 class ExamplesForm(forms.Form):
     kind = forms.ChoiceField(choices=[(kind, title) for kind, (title, _) in KINDS.items()])
     model = forms.CharField(
-        label="Only of the model",
+        label="Only this model",
         required=False,
         max_length=200,
         help_text="Its name without a version; empty is all.",

@@ -21,8 +21,8 @@ function recent() {
   }
 }
 
-// A page about one thing is remembered: its path has a number.
-if (/\/\d+\//.test(location.pathname)) {
+// A page about one thing is remembered: its path has a number, or a request's id.
+if (/\/(\d+|[0-9a-f]{32})\//.test(location.pathname)) {
   const here = { href: location.pathname, label: document.title.split(" · MLX")[0] };
   const others = recent().filter(({ href }) => href !== here.href);
   localStorage.setItem("recent", JSON.stringify([here, ...others].slice(0, KEPT)));

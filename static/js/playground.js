@@ -4,6 +4,7 @@ import { isLost, point } from "./connection.js";
 import { showCode } from "./playground/code.js";
 import { Column } from "./playground/column.js";
 import { setTokenView, showsTokens } from "./playground/exchange.js";
+import { setFeedback } from "./playground/feedback.js";
 import { Kept } from "./playground/kept.js";
 import * as settings from "./playground/settings.js";
 import * as socket from "./playground/socket.js";
@@ -18,7 +19,7 @@ const prompt = composer.elements.prompt;
 const track = $("#columns");
 const columns = [];
 let kept = null;
-let editing = null; // the question being edited
+let editing = null; // {index, user} of the question being edited
 let connecting = false;
 
 const isBusy = () => connecting || columns.some((column) => column.busy);
@@ -37,6 +38,11 @@ const hooks = {
     refresh();
     if (!isBusy() && kept.id) save();
   },
+  turned: () => {
+    refresh();
+    if (kept.id) save();
+  },
+  settings: () => settings.read() ?? { system: "", sampling: {}, tools: [] },
   edit: beginEditing,
   code: (column) => showCode(presentRequest(column)),
   regenerate: (column) => regenerate([column]),
@@ -98,9 +104,9 @@ async function send() {
   const seed = settings.drawSeed(asked.sampling);
   const problem = await reach();
   for (const column of columns) {
-    const edited = isEdited(column, old) ? column.dropLast() : null;
-    if (problem) column.refuse(text, problem, edited);
-    else column.ask(text, asked, seed, edited);
+    const index = isEdited(column, old) ? old.index : column.exchanges.length;
+    if (problem) column.refuse(text, problem, index);
+    else column.ask(text, asked, seed, index);
   }
   prompt.focus();
 }
@@ -114,7 +120,7 @@ async function regenerate(some) {
   const problem = await reach();
   for (const column of some.filter((one) => one.last)) {
     if (problem) column.fail(problem);
-    else column.answer(asked, seed);
+    else column.again(asked, seed);
   }
 }
 
@@ -144,7 +150,7 @@ function presentRequest(column) {
   if (text)
     return column.request(
       text,
-      isEdited(column, editing) ? exchanges.slice(0, -1) : exchanges,
+      isEdited(column, editing) ? exchanges.slice(0, editing.index) : exchanges,
       asked,
       asked.sampling.seed ?? null,
     );
@@ -153,13 +159,17 @@ function presentRequest(column) {
 
 /* ----------------------------------------------------------------- editing */
 /** Whether this column was asked the question `old`: another one's may have been kept out. */
-const isEdited = (column, old) => old !== null && column.last?.user === old;
+const isEdited = (column, old) => old !== null && column.exchanges[old.index]?.user === old.user;
 
-function beginEditing(column = columns.find((one) => one.last)) {
+function beginEditing(
+  column = columns.find((one) => one.last),
+  index = column?.exchanges.length - 1,
+) {
   if (isBusy() || !column?.last) return;
-  editing = column.last.user;
+  const { user } = column.exchanges[index];
+  editing = { index, user };
   $("#editing").hidden = false;
-  prompt.value = column.last.user;
+  prompt.value = user;
   prompt.focus();
   prompt.setSelectionRange(prompt.value.length, prompt.value.length);
 }
@@ -240,6 +250,7 @@ function start() {
   kept = new Kept(state, refresh);
   settings.write(state);
   settings.setPresets(state.presets);
+  setFeedback(state.feedback);
   for (const column of state.columns) addColumn(column);
   showExamples();
   refresh();

@@ -238,6 +238,14 @@ def test_a_request_is_opened_in_the_playground(client: Client, seeded: Seeded) -
     state = client.get(f"/playground/?request={row.request_id}").context["state"]
     assert state["system"] == "Be exact."
     assert state["sampling"] == {"temperature": 0.5, "json_schema": {"type": "object"}}
+    open_end = {
+        "max_tokens": None,
+        "logit_bias": [[5, -1.0]],
+        "grammar": {"kind": "regex", "source": "a+"},
+    }
+    endless = asked_in_the_log(seeded, params=open_end)
+    sampling = client.get(f"/playground/?request={endless.request_id}").context["state"]["sampling"]
+    assert sampling == {"max_tokens": None, "logit_bias": {"5": -1.0}, "regex": "a+"}
     [column] = state["columns"]
     assert column["model"] == "calendar@0.2.0"
     before, last = column["exchanges"]
@@ -260,6 +268,7 @@ def test_an_answer_is_rated_and_edited_on_its_page(client: Client, seeded: Seede
     listed = client.get("/requests/feedback/")
     assert "12:00" in text(listed)
     assert row.get_absolute_url() in listed.content.decode()
+    assert "No answer has this rating" in text(client.get("/requests/feedback/?rating=good"))
     made = client.post("/requests/feedback/", {"kind": "preferences"}, follow=True)
     assert "feedback-preferences" in made.content.decode()
     client.post(path, {"rate": "bad"})  # again: taken back

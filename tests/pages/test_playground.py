@@ -19,7 +19,14 @@ pytestmark = [
     pytest.mark.skipif(executable() is None, reason="no Chromium is installed"),
 ]
 
-HOSTILE = """# Plan
+HOSTILE = r"""# Plan
+
+Energy is $E = mc^2$; it costs $5 or $6, or $\href{javascript:window.hurt=8}{x}$ and
+$\fcolorbox{red}{blue}{y}$.
+
+$$
+\frac{a_1}{b_2} * c * d
+$$
 
 Some **bold** words and `code`.
 
@@ -122,6 +129,12 @@ def test_the_walk(page: Page) -> None:
     expect(text.locator("table td")).to_have_text(["Mon", "9"])
     expect(text.locator("td").last).to_have_css("text-align", "right")
     expect(text.locator(".code")).to_contain_text("python")
+    # Code has colours and formulas are set, by libraries that only now were loaded.
+    expect(text.locator(".code .hljs-string")).to_have_text('"hello"')
+    expect(text.locator("math")).to_have_count(4)
+    expect(text.locator("math[display=block] mfrac")).to_have_count(1)
+    expect(text).to_contain_text("it costs $5 or $6, or")
+    assert text.locator("[style], math [href]").count() == 0
     assert text.locator("script, img, iframe, [onclick], [onerror]").count() == 0
     links = text.locator("a").evaluate_all("links => links.map((link) => link.href)")
     # What would have been loaded as an image is a link that a person may follow.
@@ -143,18 +156,35 @@ def test_the_walk(page: Page) -> None:
     finished(page, 4)  # the new column began with the first one's answer
     expect(page.locator("#kept")).to_contain_text("Saved")
 
-    # Change the last message, in both columns.
+    # Change the last message, in both columns: another branch begins there, and the old one stays.
     page.get_by_label("Prompt", exact=True).press("ArrowUp")
     expect(page.get_by_label("Prompt", exact=True)).to_have_value("And then?")
     with page.expect_response(lambda r: r.request.method == "PUT" and r.ok):
         ask(page, "And after that?")
         finished(page, 4)
     assert page.get_by_text("And then?").count() == 0
+    first = page.locator(".column").first
+    first.get_by_role("button", name="Edit this message").first.click()
+    with page.expect_response(lambda r: r.request.method == "PUT" and r.ok):
+        ask(page, "What is the other plan?")
+        finished(page, 2)
+    assert page.locator(".msg.user .text").all_inner_texts() == ["What is the other plan?"] * 2
+    with page.expect_response(lambda r: r.request.method == "PUT" and r.ok):
+        first.get_by_role("button", name="Previous branch").click()
+    expect(first.locator(".msg.user .text")).to_have_text(["What is the plan?", "And after that?"])
+    expect(first.locator(".branches:visible span")).to_have_text(["1 / 2", "2 / 2"])
+    expect(first.get_by_role("button", name="Next branch").first).to_be_focused()
+    with page.expect_response(lambda r: r.request.method == "PUT" and r.ok):
+        page.locator(".column").nth(1).get_by_role("button", name="Previous branch").click()
 
     # Opened again it is all there, and still harmless.
     page.reload()
     expect(page.locator(".column")).to_have_count(2)
     expect(page.get_by_text("And after that?")).to_have_count(2)
+    last = first.locator(".exchange").last
+    last.get_by_role("button", name="Previous branch").click()
+    expect(last.locator(".msg.user .text")).to_have_text("And then?")
+    last.get_by_role("button", name="Next branch").click()
     assert page.locator(".text script, .text img").count() == 0
     assert page.evaluate("window.hurt") is None
 
@@ -168,6 +198,96 @@ def test_the_walk(page: Page) -> None:
     page.get_by_role("button", name="Delete The plan").click()
     expect(page.get_by_text("Nothing is kept yet")).to_be_visible()
     expect(page.locator("#title")).to_have_text("Playground")
+
+
+def test_an_answer_is_rated_and_edited_with_its_request(page: Page, hub: RunningHub) -> None:
+    page.goto(f"/playground/?model={BASE}")
+    ask(page, "Rate me")
+    [answer] = finished(page, 1).all()
+    expect(answer.locator(".timings")).to_contain_text(re.compile(r"tokens · .*finished"))
+    with page.expect_response(lambda r: r.url.endswith("/feedback") and r.ok):
+        answer.get_by_role("button", name="Bad answer").click()
+    expect(answer.get_by_role("button", name="Bad answer")).to_have_attribute(
+        "aria-pressed", "true"
+    )
+    answer.get_by_role("button", name="Edit answer").click()
+    better = answer.get_by_label("The answer as it should be")
+    expect(better).to_be_focused()
+    expect(better).to_have_value(re.compile("# Plan"))
+    better.fill("Much better.")
+    answer.get_by_role("button", name="Keep", exact=True).click()
+    answer.get_by_text("Better answer").click()
+    expect(answer.locator(".better .inner")).to_have_text("Much better.")
+    # The hub logs no prompts, but what was rated is kept: a pair to learn from.
+    sent = {"kind": "preferences"}
+    made = httpx.post(f"{hub.url}/api/feedback/examples", json=sent, timeout=60).json()
+    [pair] = made["examples"]
+    assert pair["prompt"] == [{"role": "user", "content": "Rate me"}]
+    assert pair["chosen"] == [{"role": "assistant", "content": "Much better."}]
+    assert pair["rejected"][0]["content"].startswith("# Plan")
+    answer.get_by_role("link", name="Request").click()
+    expect(page.get_by_role("heading", name="answered with")).to_be_visible()
+    expect(page.get_by_role("button", name="Bad")).to_have_attribute("aria-pressed", "true")
+    expect(page.locator(".phases li")).not_to_have_count(0)
+    page.get_by_role("link", name="All rated answers").click()
+    expect(page.get_by_text("Much better.")).to_be_visible()
+
+
+def test_json_and_calls_of_tools_are_trees_that_fold(page: Page, hub: RunningHub) -> None:
+    deep = {"a": {"b": {"c": {"d": 1}}}, "list": [1, "two", None]}
+    calls = [{"name": "find", "arguments": '{"q": "noon"}'}]
+    exchange = {"user": "As JSON", "answer": json.dumps(deep), "tool_calls": calls}
+    column = {"model": BASE, "exchanges": [exchange]}
+    path = f"{hub.url}/api/playground/conversations"
+    kept = httpx.post(path, json={"columns": [column]}, timeout=60).json()
+    page.goto(f"/playground/?conversation={kept['id']}")
+    answer = page.locator(".text .tree")
+    expect(answer).to_contain_text('"two"')
+    expect(answer.get_by_text("d:")).to_be_hidden()
+    answer.get_by_text("c: 1 field").click()
+    expect(answer.locator(".leaf", has_text="d:")).to_be_visible()
+    expect(page.locator(".calls .code")).to_contain_text("calls find")
+    expect(page.locator(".calls .tree")).to_contain_text('q: "noon"')
+    httpx.delete(f"{path}/{kept['id']}", timeout=60)
+
+
+def test_a_request_is_asked_again_with_what_no_field_shows(page: Page) -> None:
+    """As a request of the log is opened: its settings stay, and its answer becomes a branch."""
+    sampling = {"max_tokens": None, "logit_bias": {"5": -1}, "regex": "a+", "temperature": 0.5}
+    exchange = {"user": "Again", "answer": "First"}
+    body = {"sampling": sampling, "columns": [{"model": BASE, "exchanges": [exchange]}]}
+    path = "/api/playground/conversations"
+    kept = page.request.post(path, data=body).json()
+    page.goto(f"/playground/?conversation={kept['id']}")
+    expect(page.locator("#also")).to_contain_text('"logit_bias":{"5":-1}')
+    expect(page.get_by_label("Regular expression of the answer")).to_have_value("a+")
+    expect(page.get_by_label("Maximum answer length")).to_have_value("")
+    page.get_by_label("JSON schema of the answer").fill("{}")
+    assert "either a schema or" in page.locator("#json_schema").evaluate("f => f.validationMessage")
+    page.get_by_label("JSON schema of the answer").fill("")
+    page.get_by_label("Regular expression of the answer").fill("")
+    with page.expect_response(lambda r: r.request.method == "PUT" and r.ok) as saved:
+        page.locator("#columns [data-do=regenerate]").click()
+        finished(page, 1)
+    assert saved.value.json()["sampling"] == {
+        "logit_bias": {"5": -1.0},
+        "max_tokens": None,
+        **{"temperature": 0.5, "top_p": 1.0, "min_p": 0.0, "top_k": 0},
+        **{"repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0},
+    }
+    expect(page.locator(".branches span")).to_have_text("2 / 2")
+    page.get_by_role("button", name="Previous branch").click()
+    expect(page.locator(".msg.assistant .text")).to_have_text("First")
+    page.request.delete(f"{path}/{kept['id']}")
+
+
+def test_no_button_is_dead_without_scripts(browser: Browser, hub: RunningHub) -> None:
+    context = browser.new_context(base_url=hub.url, java_script_enabled=False)
+    page = context.new_page()
+    page.goto("/playground/")
+    expect(page.locator("main .notice")).to_be_visible()
+    assert page.locator("main").get_by_role("button").count() == 0
+    context.close()
 
 
 def test_tokens_have_probabilities_and_rivals(page: Page) -> None:

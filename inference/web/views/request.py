@@ -133,7 +133,7 @@ def _bars(row: InferenceRequest) -> list[dict[str, Any]]:
 
 
 _WORDS = {
-    "max_tokens": "Most tokens",
+    "max_tokens": "Token limit",
     "top_p": "Top p",
     "top_k": "Top k",
     "min_p": "Min p",
@@ -144,7 +144,7 @@ _WORDS = {
     "top_logprobs": "Alternatives per token",
     "grammar": "Answer format",
     "max_kv_tokens": "Context window",
-    "thinking_budget": "Most tokens of thoughts",
+    "thinking_budget": "Token limit of thoughts",
     "template": "Chat template",
 }
 

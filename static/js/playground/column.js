@@ -1,7 +1,9 @@
 // One model's side of the conversation.
 
 import { copy } from "../copying.js";
+import { Branches, tailData } from "./branches.js";
 import { Exchange, showsTokens } from "./exchange.js";
+import { Feedback } from "./feedback.js";
 import { Picker } from "./picker.js";
 import * as socket from "./socket.js";
 import { whatHolds } from "./waiting.js";
@@ -21,9 +23,9 @@ export class Column {
     this.generation = null;
     this.picker = new Picker(this.element.querySelector(".picker"), model, () => hooks.changed());
     this.element.addEventListener("click", (event) =>
-      this.click(event.target.closest("[data-do]")?.dataset.do),
+      this.click(event.target.closest("[data-do]")?.dataset.do, event.target),
     );
-    for (const kept of exchanges) this.append(new Exchange(kept.user, { kept }));
+    for (const exchange of revive(exchanges)) this.append(exchange);
   }
 
   get model() {
@@ -38,8 +40,12 @@ export class Column {
     return this.exchanges.at(-1);
   }
 
-  click(what) {
+  click(what, target) {
+    const index = this.exchanges.findIndex((one) => one.element.contains(target));
     if (what === "stop") this.stop();
+    else if (what === "earlier") this.turn(index, -1);
+    else if (what === "later") this.turn(index, 1);
+    else if (what === "edit") this.hooks.edit(this, index);
     else if (what === "copy")
       copy(this.element.querySelector("[data-do=copy]"), this.last.body, this.last.answer);
     else if (what) this.hooks[what](this);
@@ -47,20 +53,75 @@ export class Column {
 
   append(exchange) {
     exchange.drawn = () => this.follow();
+    exchange.feedback ??= new Feedback(exchange, () => this.asked(exchange));
     this.exchanges.push(exchange);
     this.log.append(exchange.element);
     this.follow(true);
   }
 
-  dropLast() {
-    const dropped = this.exchanges.pop();
-    dropped?.element.remove();
-    return dropped;
+  /** Take exchange `index` and what follows out of sight; they are returned. */
+  cut(index) {
+    const cut = this.exchanges.splice(index);
+    for (const { element } of cut) element.remove();
+    return cut;
   }
 
   clear() {
     this.stop();
-    while (this.exchanges.length) this.dropLast();
+    this.cut(0);
+  }
+
+  /* ---------------------------------------------------------------- branches */
+  /** `text` in the place of exchange `index`, which stays as another branch if it was answered. */
+  branch(index, text) {
+    const head = this.exchanges[index];
+    const exchange = new Exchange(text);
+    const cut = this.cut(index);
+    if (head?.wasAnswered) {
+      head.branches ??= new Branches(cut);
+      head.branches.add(cut, exchange);
+    } else if (head) exchange.branches = head.branches;
+    this.append(exchange);
+  }
+
+  /** Show the branch before or after the one that is shown at `index`. */
+  turn(index, step) {
+    const { branches } = this.exchanges[index];
+    const number = branches.at + step;
+    if (this.busy || number < 0 || number >= branches.count) return;
+    const shown = this.cut(index);
+    for (const exchange of branches.turn(shown, number)) this.append(exchange);
+    this.hooks.turned();
+    const { element } = this.exchanges[index];
+    element.scrollIntoView({ block: "nearest" });
+    const wanted = element.querySelector(`[data-do=${step < 0 ? "earlier" : "later"}]`);
+    const other = element.querySelector(`[data-do=${step < 0 ? "later" : "earlier"}]`);
+    (wanted.disabled ? other : wanted).focus();
+  }
+
+  /** What came in the place of another answer is none: show that one again, with what went wrong. */
+  giveUp(problem) {
+    const exchange = this.last;
+    if (exchange.wasAnswered || !exchange.branches) return;
+    const { branches } = exchange;
+    const index = this.exchanges.length - 1;
+    this.cut(index);
+    const shown = branches.drop();
+    for (const one of shown) this.append(one);
+    shown[0].tell(problem);
+  }
+
+  /** What was sent for an answer, to keep beside what is said of it. */
+  asked(exchange) {
+    if (exchange.sent) return exchange.sent;
+    const before = this.exchanges.slice(0, this.exchanges.indexOf(exchange));
+    const { messages, tools = [] } = this.request(
+      exchange.user,
+      before,
+      this.hooks.settings(),
+      null,
+    );
+    return { prompt: messages, tools };
   }
 
   /** Keep the end in sight, unless one has scrolled up to read. */
@@ -74,8 +135,15 @@ export class Column {
   /** What is sent so that `text` is answered after `exchanges`. */
   request(text, exchanges, { system, sampling, tools }, seed) {
     const messages = system ? [{ role: "system", content: system }] : [];
-    for (const { user, answer, thoughts } of exchanges.filter((one) => one.answer !== "")) {
+    for (const { user, answer, thoughts, tool_calls: calls } of exchanges) {
+      if (answer === "" && !calls.length) continue;
       const said = { role: "assistant", content: answer };
+      if (calls.length)
+        said.tool_calls = calls.map((call, at) => ({
+          id: `call_${at}`,
+          type: "function",
+          function: call,
+        }));
       if (thoughts) said.reasoning_content = thoughts; // its template decides whether it reads them
       messages.push({ role: "user", content: user }, said);
     }
@@ -87,17 +155,23 @@ export class Column {
     return fields;
   }
 
-  /** `edited` is the exchange that this one takes the place of, if it is answered. */
-  ask(text, settings, seed, edited) {
-    this.append(new Exchange(text, { before: edited?.data() }));
+  /** Ask `text` in the place of exchange `index`: at the end, or where another branch begins. */
+  ask(text, settings, seed, index) {
+    this.branch(index, text);
     this.answer(settings, seed);
   }
 
-  /** Answer the last question, for the first time or again. */
+  /** Answer the last question again: another branch. */
+  again(settings, seed) {
+    if (this.last.wasAnswered) this.branch(this.exchanges.length - 1, this.last.user);
+    this.answer(settings, seed);
+  }
+
+  /** Answer the last question. */
   answer(settings, seed) {
     const exchange = this.last;
     const fields = this.request(exchange.user, this.exchanges.slice(0, -1), settings, seed);
-    exchange.begin(this.model, seed);
+    exchange.begin(this.model, seed, { prompt: fields.messages, tools: fields.tools ?? [] });
     this.generation = socket.generate(fields, (event) => this.take(exchange, event));
     this.follow(true);
     this.explain(this.generation);
@@ -105,13 +179,14 @@ export class Column {
   }
 
   /** The question could not even be sent. */
-  refuse(text, message, edited) {
-    this.append(new Exchange(text, { before: edited?.data() }));
+  refuse(text, message, index) {
+    this.branch(index, text);
     this.fail(message);
   }
 
   fail(message) {
     this.last?.end({ event: "error", error: { message } });
+    this.giveUp(message);
     this.hooks.changed();
   }
 
@@ -119,6 +194,7 @@ export class Column {
     if (event.event === "started") this.say("Writing…");
     if (!exchange.take(event)) return;
     this.generation = null;
+    this.giveUp(event.error?.message ?? "");
     this.say("");
     this.follow();
     this.hooks.over(exchange, event.event);
@@ -145,8 +221,7 @@ export class Column {
 
   /* -------------------------------------------------------------------- state */
   data() {
-    const exchanges = this.exchanges.map((exchange) => exchange.data()).filter(Boolean);
-    return { model: this.model, exchanges };
+    return { model: this.model, exchanges: tailData(this.exchanges) };
   }
 
   refresh(alone, idle) {
@@ -161,8 +236,27 @@ export class Column {
     if (document.activeElement === button("stop") && !this.busy) button("regenerate").focus();
     button("regenerate").textContent = this.last?.state === "failed" ? "Try again" : "Regenerate";
     for (const exchange of this.exchanges) {
-      exchange.element.querySelector("[data-do=edit]").hidden = !(idle && exchange === this.last);
+      exchange.element.querySelector("[data-do=edit]").hidden = !idle;
+      showBranches(exchange, idle);
     }
     this.element.setAttribute("aria-label", `Column of ${this.model}`);
   }
+}
+
+/** Exchanges of what was kept, with all their branches. */
+function revive(exchanges) {
+  const revived = exchanges.map((kept) => new Exchange(kept.user, kept));
+  for (const [number, { others, at }] of exchanges.entries())
+    if (others?.length) Branches.of(others, at, revived.slice(number), revive);
+  return revived;
+}
+
+function showBranches({ element, branches }, idle) {
+  const place = element.querySelector(".branches");
+  const [earlier, later] = place.querySelectorAll("button");
+  place.hidden = !branches;
+  if (!branches) return;
+  place.querySelector("span").textContent = `${branches.at + 1} / ${branches.count}`;
+  earlier.disabled = !idle || branches.at === 0;
+  later.disabled = !idle || branches.at === branches.count - 1;
 }

@@ -3,6 +3,9 @@
 
 /* global markdownit, DOMPurify */
 
+import { library } from "./libraries.js";
+import { formulas, setFormulas } from "./math.js";
+
 const reader = markdownit("commonmark", { html: false, breaks: true })
   .enable(["table", "strikethrough"])
   .disable("image"); // it would tell another host who reads this
@@ -13,8 +16,10 @@ function cell(tokens, index, options, _env, renderer) {
   tokens[index].attrs = align ? [["class", `align-${align}`]] : null;
   return renderer.renderToken(tokens, index, options);
 }
+formulas(reader);
 Object.assign(reader.renderer.rules, { th_open: cell, td_open: cell });
 
+const LONGEST = 50_000; // characters of code that are coloured
 const ALLOWED = {
   ALLOWED_TAGS: [
     ..."p br hr em strong s a code pre blockquote ul ol li".split(" "),
@@ -29,17 +34,22 @@ const ALLOWED = {
 
 DOMPurify.addHook("uponSanitizeAttribute", (element, data) => {
   if (data.attrName !== "class") return;
-  const allowed = { CODE: /^language-[\w+#.-]+$/, TH: /^align-\w+$/, TD: /^align-\w+$/ };
+  const allowed = {
+    CODE: /^(language-[\w+#.-]+|math-(display|inline))$/,
+    TH: /^align-\w+$/,
+    TD: /^align-\w+$/,
+  };
   data.keepAttr = allowed[element.tagName]?.test(data.attrValue) ?? false;
 });
 
-function render(text) {
+function render(text, later) {
   const fragment = DOMPurify.sanitize(reader.render(text), ALLOWED);
   for (const link of fragment.querySelectorAll("a")) {
     link.target = "_blank";
     link.rel = "noopener noreferrer nofollow";
   }
-  for (const pre of fragment.querySelectorAll("pre")) frame(pre);
+  setFormulas(fragment, later);
+  for (const pre of fragment.querySelectorAll("pre")) frame(pre, later);
   // The page's own headings come first.
   for (const heading of fragment.querySelectorAll("h1, h2")) heading.replaceWith(lower(heading));
   return fragment;
@@ -52,7 +62,7 @@ function lower(heading) {
 }
 
 /** A code block gets its language and a button that copies it. */
-function frame(pre) {
+function frame(pre, later) {
   const box = document.createElement("div");
   box.className = "code";
   const top = document.createElement("div");
@@ -63,14 +73,39 @@ function frame(pre) {
   Object.assign(button, { type: "button", className: "btn small ghost", textContent: "Copy" });
   button.dataset.action = "copy";
   top.append(language, button);
+  highlight(pre.querySelector("code"), language.textContent, later);
   pre.tabIndex = 0;
   pre.replaceWith(box);
   box.append(top, pre);
 }
 
+const KEPT = 100;
+const coloured = new Map(); // from a language and a text to what it became
+
+/** Colour code in a language that is known; without the library, and of long texts, it stays plain. */
+function highlight(code, language, later) {
+  const text = code?.textContent ?? "";
+  if (language === "text" || text.length > LONGEST) return;
+  const hljs = library("hljs", later);
+  if (!hljs?.getLanguage(language)) return;
+  const key = `${language} ${text}`;
+  if (!coloured.has(key)) {
+    if (coloured.size >= KEPT) coloured.delete(coloured.keys().next().value);
+    const { value } = hljs.highlight(text, { language, ignoreIllegals: true });
+    coloured.set(
+      key,
+      new DOMParser().parseFromString(`<pre>${value}</pre>`, "text/html").querySelector("pre"),
+    );
+  }
+  code.replaceChildren(...coloured.get(key).cloneNode(true).childNodes);
+}
+
 /** Make `element` show `text`. Blocks that did not change keep their nodes, and so what is selected. */
 export function show(element, text) {
-  const next = [...render(text).childNodes];
+  // Once a library came, what is shown is drawn again with it.
+  const later = () => element.shownText === text && show(element, text);
+  element.shownText = text;
+  const next = [...render(text, later).childNodes];
   const now = element.childNodes;
   let same = 0;
   while (same < next.length && same < now.length && now[same].isEqualNode(next[same])) same++;

@@ -21,6 +21,16 @@ const NUMBERS = [
 const THINKING = { on: true, off: false };
 const ESCAPES = { "\\n": "\n", "\\t": "\t", "\\\\": "\\" };
 
+const SHOWN = new Set([
+  ...NUMBERS,
+  "stop",
+  "json_schema",
+  "regex",
+  "template",
+  "logprobs",
+  "top_logprobs",
+]);
+let rest = {}; // of the sampling, what no field shows
 let presets = [];
 let model = ""; // of the first column, without its version
 
@@ -33,11 +43,13 @@ export function read() {
     return null;
   }
   const fields = new FormData(form);
-  const sampling = {};
+  const sampling = structuredClone(rest);
+  if (fields.get("max_tokens") === "") sampling.max_tokens = null; // to the end of the context
   for (const name of NUMBERS)
     if (fields.get(name) !== "") sampling[name] = Number(fields.get(name));
   const thinking = THINKING[fields.get("thinking")];
-  if (thinking !== undefined) sampling.template = { enable_thinking: thinking };
+  if (thinking !== undefined)
+    sampling.template = { ...sampling.template, enable_thinking: thinking };
   const stop = fields
     .get("stop")
     .split(/\r?\n/)
@@ -45,6 +57,7 @@ export function read() {
     .slice(0, 16);
   if (stop.length)
     sampling.stop = stop.map((line) => line.replace(/\\[nt\\]/g, (mark) => ESCAPES[mark]));
+  if (fields.get("regex")) sampling.regex = fields.get("regex");
   const schema = parsed("json_schema");
   if (schema) sampling.json_schema = schema;
   return { system: fields.get("system").trim(), sampling, tools: parsed("tools") ?? [] };
@@ -77,6 +90,8 @@ function checkJson(name) {
   } catch {
     problem = "This is no JSON yet: check brackets, commas and quotes.";
   }
+  if (name === "json_schema" && !problem && form.elements.regex.value && form.elements[name].value)
+    problem = "An answer keeps either a schema or a regular expression; clear one of them.";
   form.elements[name].setCustomValidity(problem);
 }
 
@@ -91,6 +106,13 @@ export function write({ system = "", sampling = {}, tools = [] }) {
   form.elements.system.value = system;
   for (const name of NUMBERS)
     if (sampling[name] != null) form.elements[name].value = sampling[name];
+  if (sampling.max_tokens === null) form.elements.max_tokens.value = "";
+  rest = Object.fromEntries(Object.entries(sampling).filter(([name]) => !SHOWN.has(name)));
+  const { enable_thinking: _shown, ...template } = sampling.template ?? {};
+  if (Object.keys(template).length) rest.template = template;
+  const also = document.querySelector("#also");
+  also.hidden = !Object.keys(rest).length;
+  also.textContent = `Also set: ${JSON.stringify(rest)}. Reset turns it off.`;
   form.elements.thinking.value =
     { true: "on", false: "off" }[sampling.template?.enable_thinking] ?? "";
   const lines = (sampling.stop ?? []).map((text) =>
@@ -98,9 +120,10 @@ export function write({ system = "", sampling = {}, tools = [] }) {
   );
   form.elements.stop.value = lines.join("\n");
   form.elements.json_schema.value = written(sampling.json_schema);
+  form.elements.regex.value = sampling.regex ?? "";
   form.elements.tools.value = written(tools);
   document.querySelector("#shapes").open = Boolean(
-    form.elements.json_schema.value || form.elements.tools.value,
+    form.elements.json_schema.value || form.elements.regex.value || form.elements.tools.value,
   );
   for (const name of Object.keys(SHAPES)) checkJson(name);
   showValues();
@@ -217,6 +240,7 @@ form.addEventListener("input", showValues);
 form.addEventListener("submit", (event) => event.preventDefault());
 for (const name of Object.keys(SHAPES))
   form.elements[name].addEventListener("input", () => checkJson(name));
+form.elements.regex.addEventListener("input", () => checkJson("json_schema"));
 chosen.addEventListener("change", () => {
   if (chosenPreset()) write(chosenPreset());
   offerDelete();

@@ -19,6 +19,7 @@ export function percent(logprob) {
 export function show(element, tokens) {
   if (!element.classList.contains("tokens")) {
     element.replaceChildren();
+    element.shownText = null;
     element.classList.add("tokens");
     element.setAttribute("role", "group");
     element.setAttribute("aria-label", "Tokens; use the arrow keys to move between them");

@@ -9,7 +9,7 @@ from django.contrib.auth.models import Permission, User
 from django.test import Client, RequestFactory
 
 from hub.web.search import search
-from tests.pages.seed import Seeded, seed
+from tests.pages.seed import Seeded, make_request, seed
 
 pytestmark = pytest.mark.django_db
 
@@ -41,6 +41,32 @@ def test_everything_with_a_page_is_found(client: Client, seeded: Seeded) -> None
     assert found(client, "rank")["Settings of a training"] == ["LoRA rank"]
     assert found(client, "upload")["Actions"] == ["Add a data set"]
     assert found(client, "nothing-like-it").keys() == {"Requests"}
+
+
+def test_requests_are_found_by_id_and_by_their_texts(client: Client, seeded: Seeded) -> None:
+    row = make_request(1, correlation_id="trip-7-to-rome", prompt="Wo ist der Löwe?", completion="")
+    for q in (row.request_id, row.request_id[:9], "trip-7-to-rome"):
+        assert found(client, q)["Requests"][0] == f"Request {row.request_id[:12]}"
+    assert found(client, "der löwe")["Requests"][0] == "Wo ist der Löwe?"
+    assert found(client, "lunch with ada on friday")["Requests"][0] == (
+        'user: Lunch with Ada on Friday {"title": "lunch"'
+    )
+    page = client.get("/find/", {"q": "der löwe"}).content.decode()
+    assert row.get_absolute_url() in page
+
+
+def test_rows_of_data_sets_are_found_by_their_words(client: Client, seeded: Seeded) -> None:
+    [hit, *_] = found(client, "(85)")["Rows of data sets"]
+    assert hit.endswith("(85).")
+    [group] = [
+        group
+        for group in client.get("/find/", {"q": "(85)"}).context["groups"]
+        if group.title == "Rows of data sets"
+    ]
+    assert group.hits[0].detail == "calendar-requests, test 6"
+    assert "(85)" in client.get(group.hits[0].href).content.decode()
+    assert "Rows of data sets" not in found(client, "messages")  # a field's name is no text
+    assert "Rows of data sets" not in found(client, "85")  # too short
 
 
 def test_every_hit_leads_somewhere_and_the_newest_come_first(
