@@ -7,6 +7,7 @@ browser's requests are answered by Django in this process: no hub is started.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,7 +19,7 @@ from django.db import connection
 from django.test import Client
 from django.urls import get_resolver
 from django.utils import timezone
-from playwright.sync_api import Page, Route
+from playwright.sync_api import Page, Route, expect
 from pytest_django import Settings
 
 from inference.models import ApiToken, Conversation, Replay
@@ -27,7 +28,7 @@ from registry.models import BundleImport, DatasetTask
 from tests.hub.test_documented import addresses
 from tests.pages.browser import Watch, chromium, executable, overflow
 from tests.pages.seed import Seeded, make_sweep
-from training.models import Setup
+from training.models import Setup, TrainingJob
 
 pytestmark = [
     pytest.mark.any_database,
@@ -51,10 +52,17 @@ AXE = """async (rules) => {
     return `${id}: ${help} ${where.join(" | ")}`;
   });
 }"""
+MORE = ("/settings/?in=browser", "/settings/?in=backups", "/nothing-here/", "/styleguide/")
 OTHER_THEME = ["color-contrast", "link-in-text-block"]  # all else is the same in both
 
 
 Parts = dict[str, list[str]]
+
+
+@pytest.fixture(autouse=True)
+def loop_in_this_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Playwright's, where Django would refuse to ask the database."""
+    monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
 
 
 @pytest.fixture
@@ -124,8 +132,13 @@ class Answers:
             headers = {k: v for k, v in request.headers.items() if k.startswith(("hx-", "accept"))}
             if request.method == "POST":
                 kind = request.headers["content-type"]
+                # What is intercepted is not led on by the browser.
                 answer = self.client.post(
-                    path, request.post_data, content_type=kind, headers=HERE | headers
+                    path,
+                    request.post_data,
+                    content_type=kind,
+                    headers=HERE | headers,
+                    follow=True,
                 )
             else:
                 answer = self.get(path, **headers)
@@ -152,10 +165,9 @@ def every_page(client: Client, parts: Parts) -> list[str]:
 
 @pytest.mark.django_db(transaction=True)
 def test_axe_the_console_and_the_policy_find_nothing(
-    parts: Parts, client: Client, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    parts: Parts, client: Client, settings: Settings
 ) -> None:
-    monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")  # Playwright's loop runs in this thread
-    pages = [*every_page(client, parts), "/nothing-here/", "/styleguide/"]
+    pages = [*every_page(client, parts), *MORE]
     found = []
     with chromium() as browser:
         context = browser.new_context(base_url=ORIGIN, reduced_motion="reduce")
@@ -185,3 +197,59 @@ def problems(page: Page, path: str) -> Iterator[str]:
     page.set_viewport_size({"width": 390, "height": 860})
     if wide := overflow(page):
         yield f"{wide} pixels wider than a phone"
+
+
+ASKED = """window.Notification = class extends EventTarget {
+  static permission = "default";
+  static async requestPermission() { return (this.permission = "granted"); }
+  constructor(title, { body }) { super(); document.body.dataset.shown = `${title}: ${body}`; }
+};"""
+HIDDEN = "Object.defineProperty(document, 'hidden', { get: () => true })"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_messages_times_and_the_notification_at_a_jobs_end(seeded: Seeded, client: Client) -> None:
+    job = seeded.running
+    ApiToken.issue("laptop", ApiToken.Scope.INFERENCE)
+    with chromium() as browser:
+        context = browser.new_context(base_url=ORIGIN, timezone_id="Asia/Tokyo")
+        context.route("**/*", Answers(client).answer)
+        page = context.new_page()
+        page.add_init_script(ASKED)
+        page.clock.install()
+
+        # A message of a form that htmx sends, and of one that the browser sends.
+        page.goto("/system/keys/")
+        page.on("dialog", lambda dialog: dialog.accept())
+        page.get_by_role("button", name="Revoke").click()
+        toast = page.locator("#toasts")
+        expect(toast).to_have_text(re.compile("laptop is revoked."))
+        page.clock.fast_forward(9000)
+        expect(toast).to_have_text(re.compile(r"^\s*$"))
+        page.goto("/settings/?in=backups")
+        page.get_by_label("Backups kept").fill("0")
+        page.get_by_role("button", name="Save").click()
+        expect(page.get_by_role("alert")).to_contain_text("must be greater than or equal to 1")
+        page.get_by_label("Backups kept").fill("7")
+        page.get_by_role("button", name="Save").click()
+        expect(toast).to_contain_text("Nothing was changed.")
+        toast.get_by_role("button", name="Close this message").click()
+        expect(toast).to_have_text(re.compile(r"^\s*$"))
+
+        # Times are the reader's.
+        page.get_by_role("link", name="This browser").click()
+        expect(page.locator("[data-zone]")).to_have_text("Asia/Tokyo")
+        page.goto("/requests/")
+        expect(page.locator("time").first).to_have_attribute("title", re.compile(r"GMT\+9|Japan"))
+
+        # The job ends while its tab is in the background.
+        page.goto(job.get_absolute_url())
+        page.get_by_role("button", name="Notify me when it ends").click()
+        expect(page.get_by_role("button", name="Notifications on")).to_be_visible()
+        page.evaluate(HIDDEN)
+        page.clock.fast_forward(6000)
+        assert page.locator("[data-shown]").count() == 0
+        TrainingJob.objects.filter(pk=job.pk).update(status="completed")
+        page.clock.fast_forward(6000)
+        said = f"Job {job.pk} is completed: calendar on {job.dataset}"
+        expect(page.locator("body")).to_have_attribute("data-shown", said)
