@@ -46,13 +46,12 @@ def main() -> None:
     try:
         run(name or sys.argv[1:2])
     except Exception as error:
-        from hub.config import PROGRAM
         from hub.management.failures import in_words
 
         said = in_words(error, *name)
         if said is None or "--traceback" in sys.argv:
             raise
-        sys.exit(said.replace("manage.py", PROGRAM))
+        sys.exit(said)
 
 
 def run(name: list[str]) -> None:

@@ -39,6 +39,7 @@ IS_INSTALLED = _SHIPPED.is_dir()
 HOME = _SHIPPED if IS_INSTALLED else ROOT
 """Where manage.py, templates and static files are."""
 PROGRAM = "mlx-hub" if IS_INSTALLED else "manage.py"
+COMMAND = PROGRAM if IS_INSTALLED else f"uv run {PROGRAM}"
 """How a person calls the hub's commands."""
 _NAME = "mlx-model-hub"
 

@@ -10,7 +10,8 @@ from typing import Any
 from django.utils.csp import CSP
 
 from hub import lean  # noqa: F401  # before all that import structlog or huey
-from hub.config import HOME, IS_INSTALLED, PROGRAM, config
+from hub.config import COMMAND as TYPED
+from hub.config import HOME, config
 from hub.databases import settings_for
 from hub.monitoring.logs import logging_config, process_name
 from hub.sqlite import journal_mode
@@ -21,7 +22,7 @@ BACKEND = config.backend
 HEARTBEAT_TIMEOUT_S = config.heartbeat_timeout_s
 MLFLOW_TRACKING_URI = config.mlflow_tracking_uri
 IS_LOOPBACK = config.is_loopback
-COMMAND = PROGRAM if IS_INSTALLED else f"uv run {PROGRAM}"  # as a person types it
+COMMAND = TYPED
 HUB_URL = config.url
 SECRET_KEY = config.stored_secret_key()
 DEBUG = config.debug

@@ -8,14 +8,14 @@ from pathlib import Path
 
 from django.db.utils import Error, InterfaceError, OperationalError, ProgrammingError
 
-from hub.config import config
+from hub.config import COMMAND, config
 
 _DATABASE = (
     "Start it, or correct HUB_DATABASE_URL in the environment or .env (empty: SQLite in storage)."
 )
 _NO_TABLES = (
-    "The database lacks tables or columns of this release: run `manage.py migrate` first; "
-    "`manage.py up` does that, too."
+    f"The database lacks tables or columns of this release: run `{COMMAND} migrate` first; "
+    f"`{COMMAND} up` does that, too."
 )
 _MAKE_TABLES = ("migrate", "makemigrations", "sqlmigrate", "squashmigrations", "optimizemigration")
 

@@ -17,6 +17,8 @@ from mcp.server.mcpserver.exceptions import ToolError
 from mcp.types import ToolAnnotations
 from pydantic import Field
 
+from registry.commands import typed
+
 Reach = Callable[[], httpx.AsyncClient]
 """A client of the hub's API that sends the caller's key."""
 
@@ -133,7 +135,7 @@ async def _answer(reach: Reach, method: str, path: str, **more: Any) -> Any:
             response = await client.request(method, path, **more)
     except httpx.HTTPError as error:
         raise ToolError(
-            f"The hub did not answer ({type(error).__name__}); start it with `manage.py up`."
+            f"The hub did not answer ({type(error).__name__}); start it with `{typed('up')}`."
         ) from error
     try:
         body = response.json()

@@ -22,6 +22,7 @@ from hub.monitoring.health import LOW_DISK_BYTES, NO_DISK_BYTES, running_engine_
 from hub.monitoring.logs import PROCESSES
 from hub.processes import descriptors, exposure, ports, presence
 from hub.sqlite import journal_mode, wal_is_safe
+from registry.commands import typed
 from registry.mlflow import tracking
 from registry.storage import paths
 from registry.storage.sizes import GB, human
@@ -182,7 +183,7 @@ def _database() -> Iterator[Finding]:
         f", {len(waiting)} migrations not applied" if waiting else ""
     )
     yield Finding(
-        "Database", state, found, "Run `manage.py migrate`; `manage.py up` does that, too."
+        "Database", state, found, f"Run `{typed('migrate')}`; `{typed('up')}` does that, too."
     )
 
 
@@ -280,8 +281,8 @@ def _processes() -> Iterator[Finding]:
     yield Finding(
         "Processes",
         "warning" if partly else "ok",
-        found if some else "the hub is not running; start it with `manage.py up`",
-        "Start all of them with `manage.py up`; its log says why a process exited.",
+        found if some else f"the hub is not running; start it with `{typed('up')}`",
+        f"Start all of them with `{typed('up')}`; its log says why a process exited.",
     )
     if running["engine"] and running_engine_stats() is None:
         yield Finding(

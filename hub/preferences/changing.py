@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -166,7 +165,7 @@ def _write(saved: dict[str, Any]) -> None:
     try:
         beside.write_text(json.dumps(dict(sorted(saved.items())), indent=2) + "\n")
         beside.chmod(0o600)
-        os.replace(beside, path)
+        beside.replace(path)
     except OSError as error:
         raise HubError(
             f"{path} cannot be written ({error.strerror}); nothing was changed."

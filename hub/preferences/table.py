@@ -84,7 +84,7 @@ GROUPS: tuple[tuple[str, str, tuple[Entry, ...]], ...] = (  # key, title, settin
     ),
     (
         "retention",
-        "How long things are kept",
+        "Retention",
         (
             Entry("log_retention_days", "Request log", _NOW, "days"),
             Entry("log_prompts_retention_days", "Texts in the request log", _NOW, "days"),
@@ -104,7 +104,7 @@ GROUPS: tuple[tuple[str, str, tuple[Entry, ...]], ...] = (  # key, title, settin
     ),
     (
         "observation",
-        "Logs and monitoring",
+        "Monitoring",
         (
             Entry("log_level", "Log level", _RESTART),
             Entry("sample_every_s", "Time between system samples", _NOW, "s"),

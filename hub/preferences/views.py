@@ -7,19 +7,22 @@ from typing import Any
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods
 
-from hub.config import ENV_FILES
 from hub.preferences import changing, values
-from hub.preferences.table import ENTRIES, Effect
+from hub.preferences.table import ENTRIES, GROUPS, Effect
 from registry.errors import HubError
+
+BROWSER = ("browser", "This browser")
 
 
 @never_cache
 @require_http_methods(["GET", "POST"])
 def settings(request: HttpRequest) -> HttpResponse:
-    """All settings; a POST has the values of one group's form."""
+    """One group of settings (`?in=`); a POST has the values of its form."""
+    key, title, group = _group(request.GET.get("in", ""))
     typed: dict[str, str] = {}
     errors: dict[str, str] = {}
     general, status = "", 200
@@ -27,17 +30,31 @@ def settings(request: HttpRequest) -> HttpResponse:
         typed = {name: value for name, value in request.POST.items() if name in ENTRIES}
         try:
             _say(request, changing.change(_different(typed)))
-            return redirect("settings")
+            return redirect(reverse("settings", query={"in": key}))
         except changing.Refused as error:
             errors, status = error.by_name, error.status
         except HubError as error:
             general, status = str(error), error.status
-    groups = [
-        (key, title, [(shown, _field(shown, typed, errors)) for shown in group])
-        for key, title, group in values.every()
-    ]
-    context = {"groups": groups, "general": general, "file": ENV_FILES[0]}
+    context = {
+        "key": key,
+        "title": title,
+        "entries": [(shown, _field(shown, typed, errors)) for shown in group],
+        "can_save": any(shown.changeable for shown in group),
+        "general": general,
+        "tabs": [
+            (name, reverse("settings", query={"in": one}), one == key, ())
+            for one, name in (*((one, name) for one, name, _ in GROUPS), BROWSER)
+        ],
+    }
     return render(request, "hub/settings.html", context, status=status)
+
+
+def _group(key: str) -> tuple[str, str, list[values.Shown]]:
+    """The group that is asked for, else the first; the browser's own is none of the hub's."""
+    if key == BROWSER[0]:
+        return *BROWSER, []
+    groups = values.every()
+    return next((group for group in groups if group[0] == key), groups[0])
 
 
 def _different(typed: dict[str, str]) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hub.config import Config
+from hub.config import COMMAND, Config
 from inference.models import ApiToken
 
 
@@ -12,5 +12,5 @@ def problem(config: Config) -> str | None:
         return None
     return (
         f"HUB_HOST is {config.host}, which other machines can reach, but there is no API token yet. "
-        "Create one first with `manage.py create_token NAME`."
+        f"Create one first with `{COMMAND} create_token NAME`."
     )

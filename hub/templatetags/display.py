@@ -11,12 +11,12 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from django import template
-from django.conf import settings
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from registry.commands import typed
 from registry.storage.sizes import human
 from registry.versions.comparison import flatten
 from registry.versions.measures import measure, percent
@@ -53,7 +53,7 @@ _TONES = {
 @register.simple_tag
 def command(words: str) -> str:
     """A command as it is typed here: `{% command "doctor" %}`."""
-    return f"{settings.COMMAND} {words}"
+    return typed(words)
 
 
 @register.simple_tag

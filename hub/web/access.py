@@ -14,6 +14,7 @@ from django.shortcuts import resolve_url
 from hub.web import permissions
 from hub.web.refusal import is_api, refusal
 from inference.models import ApiToken
+from registry.commands import typed
 
 _INFERENCE = ("/v1/", "/ollama/", "/api/inference", "/metrics", "/ws/inference")
 _ADMIN = ("/api/keys", "/system/keys/", "/api/settings", "/settings/", "/first-account/")
@@ -87,7 +88,7 @@ def check(request: HttpRequest) -> HttpResponseBase | None:
             401,
             "invalid_token" if text else "token_required",
             "This needs a valid API key (Authorization: Bearer …). An administrator can create one "
-            "on the page System › API keys or with `manage.py create_token NAME`.",
+            f"on the page System › API keys or with `{typed('create_token NAME')}`.",
         )
     return redirect_to_login(request.get_full_path(), resolve_url("admin:login"))
 
@@ -121,7 +122,7 @@ def locked_out(request: HttpRequest, *_: object, **__: object) -> HttpResponseBa
         429,
         "too_many_sign_ins",
         f"Too many sign-ins failed; try again in {minutes} minutes, or reset the count at the "
-        "machine with `manage.py axes_reset`.",
+        f"machine with `{typed('axes_reset')}`.",
         retry_after=60 * minutes,
     )
 

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from hub import accounts
+from hub import accounts, styleguide
 from hub.preferences.views import settings
 from hub.web import views
 
@@ -14,5 +14,5 @@ urlpatterns = [
     path("system/samples.json", views.samples, name="system_samples"),
     path("settings/", settings, name="settings"),
     path("first-account/", accounts.first, name="first_account"),
-    path("styleguide/", views.styleguide, name="styleguide"),
+    path("styleguide/", styleguide.page, name="styleguide"),
 ]

@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 from django.http import HttpRequest
 from django.urls import reverse
 
-from hub.preferences.table import ENTRIES
+from hub.preferences.table import GROUPS
 from hub.web import permissions
 from inference import lookup
 from inference.models import Conversation
@@ -226,7 +226,17 @@ def _settings(words: list[str]) -> Iterator[Hit]:
 
 
 def _hub_settings(words: list[str]) -> Iterator[Hit]:
-    known = ((f"{entry.label} {entry.variable}".lower(), entry) for entry in ENTRIES.values())
-    found = [entry for text, entry in known if words and all(word in text for word in words)]
-    for entry in found[:MOST]:
-        yield Hit("sliders", entry.label, entry.variable, f"{reverse('settings')}#{entry.name}")
+    known = ((group, title, entry) for group, title, entries in GROUPS for entry in entries)
+    found = [
+        (group, entry)
+        for group, title, entry in known
+        if words
+        and all(word in f"{entry.label} {title} {entry.variable}".lower() for word in words)
+    ]
+    for group, entry in found[:MOST]:
+        yield Hit(
+            "sliders",
+            entry.label,
+            entry.variable,
+            f"{reverse('settings', query={'in': group})}#{entry.name}",
+        )

@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 from django.conf import settings
-from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.urls import reverse
 from django.utils import timezone
@@ -208,11 +208,3 @@ def _with_gaps(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
         if gap > 4 * usual:
             found.append((row[0] + usual, *[None] * (len(row) - 1)))
     return found
-
-
-@require_GET
-def styleguide(request: HttpRequest) -> HttpResponse:
-    """The parts that pages are made of, in their states; for whoever builds pages, so only with HUB_DEBUG."""
-    if not settings.DEBUG:
-        raise Http404
-    return render(request, "hub/styleguide.html", {})

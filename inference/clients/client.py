@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from inference.clients.asking import Ask, Broken, Failed, Reply, Skipped, shortened
 from inference.clients.faces.speech import Face, Refusal, RefusedInStream
+from registry.commands import typed
 from registry.errors import Unavailable
 from registry.late import Late
 
@@ -79,7 +80,7 @@ class Client:
             except httpx.TransportError as error:
                 raise Unavailable(
                     f"The hub did not answer at {self.http.base_url} ({type(error).__name__}); "
-                    "start it with `manage.py up`."
+                    f"start it with `{typed('up')}`."
                 ) from error
             if response.status_code not in (429, 503):
                 return response

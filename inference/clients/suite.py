@@ -14,6 +14,7 @@ from inference.clients.behaviours import BEHAVIOURS
 from inference.clients.client import Client
 from inference.clients.faces import FACES, Face
 from inference.clients.sessions import sessions
+from registry.commands import typed
 from registry.errors import Unavailable
 from registry.late import Late
 
@@ -113,7 +114,7 @@ async def _thinks(model: str, http: httpx.AsyncClient) -> bool:
     except (httpx.TransportError, ValueError) as error:
         raise Unavailable(
             f"The hub did not answer at {http.base_url} ({type(error).__name__}); start it with "
-            "`manage.py up`."
+            f"`{typed('up')}`."
         ) from error
     if not shown.is_success:
         raise Unavailable(str(body.get("error", shown.text[:200])))

@@ -29,6 +29,7 @@ from inference.protocol import (
     encode_request,
     to_error,
 )
+from registry.commands import typed
 from registry.errors import Unavailable
 from registry.storage import paths
 
@@ -51,7 +52,7 @@ class EngineStopped(Unavailable):
 
 def engine_absent() -> Unavailable:
     return Unavailable(
-        "The engine is not running; `manage.py up` restarts it, so try again in a few seconds.", 5
+        f"The engine is not running; `{typed('up')}` restarts it, so try again in a few seconds.", 5
     )
 
 

@@ -19,6 +19,7 @@ from backends.litter import tidy
 from registry.bases.bundled import STARTER_PACKAGE, starter_gguf
 from registry.bases.child import ask_backend
 from registry.bases.downloads import POOLING, check_room
+from registry.commands import typed
 from registry.errors import Conflict, Invalid, NotFound
 from registry.models import BaseModel
 from registry.names import validate_name
@@ -53,7 +54,7 @@ def register_base(
         return register_starter()
     if source not in (BaseModel.Source.FOLDER, BaseModel.Source.GGUF):
         raise Invalid(
-            "Only a folder or a GGUF file can be registered from a path; `manage.py import_base` takes "
+            f"Only a folder or a GGUF file can be registered from a path; `{typed('import_base')}` takes "
             "the id of a model on a hub, too."
         )
     check_name(name)

@@ -13,6 +13,7 @@ from django.db import DatabaseError, DataError, InterfaceError, OperationalError
 from django.http import HttpRequest
 
 from backends.base import first_line
+from registry.commands import typed
 from registry.errors import DiskFull, HubError, Invalid, TooLarge, Unavailable
 from registry.storage import paths
 from registry.storage.sizes import human
@@ -90,6 +91,6 @@ def _full(request: HttpRequest) -> str:
     sent = int(request.META.get("CONTENT_LENGTH") or 0)
     wanted = f", this request needs at least {human(sent)}" if sent else ""
     return (
-        f"The disk is full: {free}{wanted}. Make room (`manage.py gc` removes leftovers) and try "
+        f"The disk is full: {free}{wanted}. Make room (`{typed('gc')}` removes leftovers) and try "
         "again."
     )

@@ -11,6 +11,8 @@ from typing import Any
 from django.conf import settings
 from django.http import HttpRequest
 
+from registry.commands import typed
+
 KEY_VARIABLE = "HUB_API_KEY"
 
 
@@ -41,7 +43,7 @@ def fetched(request: HttpRequest, path: str) -> str:
 
 def command(*words: str) -> str:
     """A command of the hub, with its words quoted where that is necessary."""
-    return " ".join([settings.COMMAND, *map(shlex.quote, words)])
+    return typed(" ".join(map(shlex.quote, words)))
 
 
 def alias_moved(

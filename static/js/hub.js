@@ -17,9 +17,15 @@ function showTheme() {
   const theme = localStorage.getItem("theme") ?? "auto";
   if (theme === "auto") delete document.documentElement.dataset.theme;
   else document.documentElement.dataset.theme = theme;
-  for (const label of document.querySelectorAll("[data-theme-label]")) label.textContent = theme;
+  nameTheme();
   document.dispatchEvent(new CustomEvent("hub:theme"));
 }
+
+function nameTheme() {
+  const theme = localStorage.getItem("theme") ?? "auto";
+  for (const label of document.querySelectorAll("[data-theme-label]")) label.textContent = theme;
+}
+document.addEventListener("htmx:afterSwap", nameTheme);
 
 function nextTheme() {
   const theme = localStorage.getItem("theme") ?? "auto";

@@ -17,7 +17,7 @@ function show() {
       ? "Notifications are blocked by the browser"
       : isOn()
         ? "Notifications on"
-        : "Notify me when it ends";
+        : button.dataset.notify;
   }
 }
 

@@ -28,10 +28,10 @@ function show() {
     time.dataset.known = time.dateTime;
     time.title = whole.format(moment);
   }
+  for (const place of document.querySelectorAll("[data-zone]"))
+    place.textContent = whole.resolvedOptions().timeZone;
 }
 
-for (const zone of document.querySelectorAll("[data-zone]"))
-  zone.textContent = Intl.DateTimeFormat().resolvedOptions().timeZone ?? "UTC";
 show();
 document.addEventListener("htmx:afterSwap", show);
 setInterval(show, 10_000);

@@ -10,7 +10,6 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from rich.console import Console
 
-from hub.config import PROGRAM
 from hub.monitoring.doctor import Finding, examine
 from hub.monitoring.logs import PROCESSES
 from hub.processes import presence
@@ -87,11 +86,9 @@ class Command(BaseCommand):
             "warning": self.style.WARNING("!"),
             "failed": self.style.ERROR("✗"),
         }
-        self.stdout.write(
-            f"{signs[finding.state]} {finding.name:<10} {finding.found.replace('manage.py', PROGRAM)}"
-        )
+        self.stdout.write(f"{signs[finding.state]} {finding.name:<10} {finding.found}")
         if finding.state != "ok" and finding.fix:
-            self.stdout.write(f"  {'':<10} → {finding.fix.replace('manage.py', PROGRAM)}")
+            self.stdout.write(f"  {'':<10} → {finding.fix}")
 
 
 def _check_place(file: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from hub.backups import restoring
 from hub.backups.restoring import Restored
 from hub.config import config
+from registry.commands import typed
 from registry.management.hub_command import Bar, HubCommand
 from registry.storage import paths
 from registry.storage.sizes import human
@@ -57,7 +58,7 @@ class Command(HubCommand):
                 restored = restoring.restore(backup, storage, url, bar)
         self._tell(restored, check=check)
         if to and not check:
-            self.stdout.write(f"Start it with HUB_STORAGE={restored.storage} manage.py up.")
+            self.stdout.write(f"Start it with HUB_STORAGE={restored.storage} {typed('up')}.")
 
     def _tell(self, restored: Restored, *, check: bool) -> None:
         for sentence in restored.missing:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from django.conf import settings
 from django.db import Error
 from django.db.models import Avg, Count, Q, Value
 from django.utils import timezone
@@ -94,7 +95,8 @@ def _standing(now: Now) -> Iterator[Firing]:
         except Error:
             continue
         if reason:
-            yield Firing(alert.name, alert.severity, reason, alert.fix)
+            fix = alert.fix.replace("manage.py", settings.COMMAND)
+            yield Firing(alert.name, alert.severity, reason, fix)
 
 
 def _process(now: Now) -> str:

@@ -51,7 +51,7 @@ def test_a_command_that_comes_before_the_tables_says_what_comes_first(tmp_path: 
         done = run(tmp_path, *arguments)
         assert done.returncode == 1
         [line] = done.stderr.splitlines()
-        assert line.startswith("The database lacks tables or columns of this release: run `manage")
+        assert line.startswith("The database lacks tables or columns of this release: run `uv run")
 
 
 def test_a_missing_table_of_a_prepared_database_is_a_bug(monkeypatch: pytest.MonkeyPatch) -> None:

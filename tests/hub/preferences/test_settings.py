@@ -142,10 +142,10 @@ def test_what_the_environment_or_a_file_sets_is_not_changed_here(
     assert listed(client, "audit_days")["origin"] == str(file)
     assert not listed(client, "backup_keep")["changeable"]
     assert "before the hub starts" in said(patch(client, host="0.0.0.0"))
-    body = client.get("/settings/").content.decode()
+    body = client.get("/settings/?in=retention").content.decode()
     assert f"set in <code>{file}</code>" in body
     assert 'name="audit_days"' not in body
-    assert 'name="log_prompts"' in body
+    assert 'name="log_retention_days"' in body
 
 
 def test_secrets_are_hidden(client: Client) -> None:
@@ -153,24 +153,24 @@ def test_secrets_are_hidden(client: Client) -> None:
     hidden = values.without_password(url)
     assert hidden == "postgres://ada:••••••••@db:5432/hub?password=••••••••&sslmode=require"
     config.__dict__.update(secret_key="top", mcp_key="hub-abc", database_url=url)
-    for address in ("/settings/", "/api/settings"):
+    for address in ("/settings/?in=network", "/api/settings"):
         body = client.get(address).content.decode()
         assert not any(text in body for text in ("top<", '"top"', "hub-abc", "pass@word"))
 
 
 def test_the_page_saves_a_group_and_keeps_what_was_typed(client: Client) -> None:
     form = {"backup_dir": "", "backup_every_h": "12", "backup_keep": "0"}
-    answer = client.post("/settings/", form)
+    answer = client.post("/settings/?in=backups", form)
     assert answer.status_code == 422
     body = answer.content.decode()
     assert "Backups kept must be greater than or equal to 1, not &quot;0&quot;." in body
     assert 'value="12"' in body  # typed, and not saved
     assert config.backup_every_h == 24
-    answer = client.post("/settings/", form | {"backup_keep": "7"}, follow=True)
+    answer = client.post("/settings/?in=backups", form | {"backup_keep": "7"}, follow=True)
     assert "Saved: Time between backups. Takes effect at once." in answer.content.decode()
     assert config.backup_every_h == 12
     assert AuditEntry.objects.count() == 1
-    answer = client.post("/settings/", {"max_queue": "9"}, follow=True)
+    answer = client.post("/settings/?in=requests", {"max_queue": "9"}, follow=True)
     assert "Takes effect when the hub is restarted." in answer.content.decode()
     assert "Restart needed" in answer.content.decode()
 

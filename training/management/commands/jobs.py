@@ -10,6 +10,7 @@ from django.core.management.base import CommandError, CommandParser
 
 from backends.base import TrainingConfig
 from registry.catalog.registration import find_model
+from registry.commands import typed
 from registry.datasets.revisions import newest_named
 from registry.errors import NotFound
 from registry.management.hub_command import HubCommand
@@ -136,7 +137,9 @@ def _add_run(parser: CommandParser) -> None:
 def _job(number: int) -> TrainingJob:
     job = TrainingJob.objects.select_related("model", "dataset").filter(pk=number).first()
     if job is None:
-        raise CommandError(f"There is no job {number}; `manage.py jobs list --all` lists all jobs.")
+        raise CommandError(
+            f"There is no job {number}; `{typed('jobs list --all')}` lists all jobs."
+        )
     return job
 
 

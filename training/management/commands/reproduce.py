@@ -8,6 +8,7 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
+from registry.commands import typed
 from registry.management.hub_command import HubCommand
 from registry.versions.comparison import find_version
 from training.attempt import reproduction
@@ -56,7 +57,7 @@ class Command(HubCommand):
         """Wait until the job has finished; print a line whenever its progress changes."""
         printed = ""
         while not job.is_over:
-            waiting = "waiting for the worker, which `manage.py up` starts"
+            waiting = f"waiting for the worker, which `{typed('up')}` starts"
             line = f"{job.status}: {job.stage or job.wait_reason or waiting}"
             if job.iteration:
                 line = f"{job.stage or job.status}, step {job.iteration}"

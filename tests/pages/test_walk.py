@@ -1,0 +1,255 @@
+"""Every page of a hub that has been used, in a real Chromium and in both themes: what axe finds, what the
+browser's console says, and what the Content-Security-Policy stops.
+
+The pages come from the URL configuration, so that a new one is walked without being named here. The
+browser's requests are answered by Django in this process: no hub is started.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from axe_playwright_python.base import AXE_SCRIPT
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.db import connection
+from django.test import Client
+from django.urls import get_resolver
+from django.utils import timezone
+from playwright.sync_api import Page, Route, expect
+from pytest_django import Settings
+
+from inference.models import ApiToken, Conversation, Replay
+from registry import audit
+from registry.models import BundleImport, DatasetTask
+from tests.hub.test_documented import addresses
+from tests.pages.browser import Watch, chromium, executable, overflow
+from tests.pages.seed import Seeded, make_sweep
+from training.models import Setup, TrainingJob
+
+pytestmark = [
+    pytest.mark.any_database,
+    pytest.mark.skipif(executable() is None, reason="no Chromium is installed"),
+]
+
+HERE = {"host": "127.0.0.1:8000"}
+ORIGIN = f"http://{HERE['host']}"
+NO_PAGES = ("/api/", "/v1/", "/ollama", "/mcp", "/metrics", "/health", "/admin/")
+NOT_FOUND = {  # by this walk: files that this version has not, and what is only there to be posted to
+    "/models/ID/VERSION/ACTION/",
+    "/models/ID/VERSION/code.diff",
+    "/models/ID/VERSION/exports/FORM/",
+    "/styleguide/",  # without HUB_DEBUG
+}
+AXE = """async (rules) => {
+  const only = rules && { runOnly: { type: "rule", values: rules } };
+  const found = await axe.run(document, { ...only, preload: false, resultTypes: ["violations"] });
+  return found.violations.map(({ id, help, nodes }) => {
+    const where = nodes.slice(0, 4).map((n) => `${n.target} ${n.html.slice(0, 160)}`);
+    return `${id}: ${help} ${where.join(" | ")}`;
+  });
+}"""
+MORE = ("/settings/?in=browser", "/settings/?in=backups", "/nothing-here/", "/styleguide/")
+OTHER_THEME = ["color-contrast", "link-in-text-block"]  # all else is the same in both
+
+
+Parts = dict[str, list[str]]
+
+
+@pytest.fixture(autouse=True)
+def loop_in_this_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Playwright's, where Django would refuse to ask the database."""
+    monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
+
+
+@pytest.fixture
+def parts(seeded: Seeded, client: Client) -> Parts:
+    """What stands in an address where it varies, by its beginning or by the part. There is a row for every
+    page that needs one."""
+    first, second, _ = seeded.versions
+    now = timezone.now()
+    rows = "question,answer\n" + "".join(f"How is {n} reset?,Press {n}.\n" for n in range(30))
+    file = SimpleUploadedFile("tickets.csv", rows.encode())
+    upload = client.post("/datasets/new/", {"files": file}, headers=HERE)["Location"]
+    Conversation.objects.create(title="Lunch", columns=[{"model": "calendar", "exchanges": []}])
+    ApiToken.issue("laptop", ApiToken.Scope.INFERENCE)
+    audit.audit(audit.Action.KEY_CREATED, "laptop", "inference")
+    ids = {
+        "/bases/ID/": seeded.base,
+        "/datasets/ID/": seeded.dataset,
+        "/datasets/tasks/ID/": DatasetTask.objects.create(kind="register", name="many"),
+        "/models/ID/": seeded.model,
+        "/models/import/ID/": BundleImport.objects.create(name="helper@0.1.0", source="a.tar"),
+        "/playground/try/ID/": seeded.model,
+        "/requests/replays/ID/": Replay.objects.create(
+            source=first, target=second, since=now, until=now
+        ),
+        "/start/data/ID/": seeded.dataset,
+        "/start/setup/ID/": Setup.objects.create(name="tickets"),
+        "/training/ID/": seeded.running,
+        "/training/sweeps/ID/": make_sweep(seeded.model, seeded.dataset),
+    }
+    return {address: [address.replace("ID", str(row.pk))] for address, row in ids.items()} | {
+        "KEY": [upload.rstrip("/").rpartition("/")[2]],
+        "TAB": ["scores", "training", "lineage", "files"],
+        "VERSION": [second.version],
+        "SPLIT/LINE": ["train/1"],
+        "ID": ["1"],  # of what can only be posted to
+    }
+
+
+def paths(address: str, parts: Parts) -> list[str]:
+    found = [address]
+    for part, values in parts.items():
+        if address.startswith(part) if part.startswith("/") else part in address:
+            found = [path.replace(part, value) for path in found for value in values]
+    return found
+
+
+class Answers:
+    """Django's answers to the browser, headers and all; a stream of events is refused."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.kept: dict[str, Any] = {}
+
+    def get(self, path: str, **headers: str) -> Any:
+        return self.client.get(path, headers=HERE | headers)
+
+    def answer(self, route: Route) -> None:
+        request = route.request
+        url = urlsplit(request.url)
+        path = f"{url.path}?{url.query}" if url.query else url.path
+        if "text/event-stream" in request.headers.get("accept", ""):
+            route.fulfill(status=204)
+            return
+        is_static = url.path.startswith("/static/")
+        answer = self.kept.get(path) if is_static else None
+        if answer is None:
+            headers = {k: v for k, v in request.headers.items() if k.startswith(("hx-", "accept"))}
+            if request.method == "POST":
+                kind = request.headers["content-type"]
+                # What is intercepted is not led on by the browser.
+                answer = self.client.post(
+                    path,
+                    request.post_data,
+                    content_type=kind,
+                    headers=HERE | headers,
+                    follow=True,
+                )
+            else:
+                answer = self.get(path, **headers)
+            answer = (answer.status_code, dict(answer.items()), answer.getvalue())
+            self.kept[path] = answer
+            connection.close()  # each handler of Playwright's has one of its own
+        status, headers, body = answer
+        route.fulfill(status=status, headers=headers, body=body)
+
+
+def every_page(client: Client, parts: Parts) -> list[str]:
+    found = []
+    for address in sorted(set(addresses(get_resolver()))):
+        if address.startswith(NO_PAGES):
+            continue
+        for path in paths(address, parts):
+            answer = client.get(path, headers=HERE)
+            if answer.status_code == 404:
+                assert address in NOT_FOUND, f"{path}: no such page in this walk"
+            elif answer.status_code == 200 and b"<main" in answer.getvalue():
+                found.append(path)
+    return found
+
+
+@pytest.mark.django_db(transaction=True)
+def test_axe_the_console_and_the_policy_find_nothing(
+    parts: Parts, client: Client, settings: Settings
+) -> None:
+    pages = [*every_page(client, parts), *MORE]
+    found = []
+    with chromium() as browser:
+        context = browser.new_context(base_url=ORIGIN, reduced_motion="reduce")
+        context.route("**/*", Answers(client).answer)
+        page = context.new_page()
+        watch = Watch(page, ORIGIN)
+        for path in pages:
+            settings.DEBUG = path == "/styleguide/"
+            found += [f"{path}: {problem}" for problem in problems(page, path)]
+            found += [f"{path}: {problem}" for problem in watch.problems]
+            watch.problems.clear()
+    assert not found, "\n".join(found)
+    assert len(pages) > 50
+
+
+def problems(page: Page, path: str) -> Iterator[str]:
+    """What is wrong with the page at this address, in words."""
+    page.set_viewport_size({"width": 1280, "height": 860})
+    page.emulate_media(color_scheme="light")
+    answer = page.goto(path)
+    if answer is None or answer.status != (404 if "nothing" in path else 200):
+        yield f"another page than before: {answer and answer.status}"
+    page.evaluate(AXE_SCRIPT)
+    yield from page.evaluate(AXE, None)
+    page.emulate_media(color_scheme="dark")
+    yield from (f"{text} in the dark" for text in page.evaluate(AXE, OTHER_THEME))
+    page.set_viewport_size({"width": 390, "height": 860})
+    if wide := overflow(page):
+        yield f"{wide} pixels wider than a phone"
+
+
+ASKED = """window.Notification = class extends EventTarget {
+  static permission = "default";
+  static async requestPermission() { return (this.permission = "granted"); }
+  constructor(title, { body }) { super(); document.body.dataset.shown = `${title}: ${body}`; }
+};"""
+HIDDEN = "Object.defineProperty(document, 'hidden', { get: () => true })"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_messages_times_and_the_notification_at_a_jobs_end(seeded: Seeded, client: Client) -> None:
+    job = seeded.running
+    ApiToken.issue("laptop", ApiToken.Scope.INFERENCE)
+    with chromium() as browser:
+        context = browser.new_context(base_url=ORIGIN, timezone_id="Asia/Tokyo")
+        context.route("**/*", Answers(client).answer)
+        page = context.new_page()
+        page.add_init_script(ASKED)
+        page.clock.install()
+
+        # A message of a form that htmx sends, and of one that the browser sends.
+        page.goto("/system/keys/")
+        page.on("dialog", lambda dialog: dialog.accept())
+        page.get_by_role("button", name="Revoke").click()
+        toast = page.locator("#toasts")
+        expect(toast).to_have_text(re.compile("laptop is revoked."))
+        page.clock.fast_forward(9000)
+        expect(toast).to_have_text(re.compile(r"^\s*$"))
+        page.goto("/settings/?in=backups")
+        page.get_by_label("Backups kept").fill("0")
+        page.get_by_role("button", name="Save").click()
+        expect(page.get_by_role("alert")).to_contain_text("must be greater than or equal to 1")
+        page.get_by_label("Backups kept").fill("7")
+        page.get_by_role("button", name="Save").click()
+        expect(toast).to_contain_text("Nothing was changed.")
+        toast.get_by_role("button", name="Close this message").click()
+        expect(toast).to_have_text(re.compile(r"^\s*$"))
+
+        # Times are the reader's.
+        page.get_by_role("link", name="This browser").click()
+        expect(page.locator("[data-zone]")).to_have_text("Asia/Tokyo")
+        page.goto("/requests/")
+        expect(page.locator("time").first).to_have_attribute("title", re.compile(r"GMT\+9|Japan"))
+
+        # The job ends while its tab is in the background.
+        page.goto(job.get_absolute_url())
+        page.get_by_role("button", name="Notify me when it ends").click()
+        expect(page.get_by_role("button", name="Notifications on")).to_be_visible()
+        page.evaluate(HIDDEN)
+        page.clock.fast_forward(6000)
+        assert page.locator("[data-shown]").count() == 0
+        TrainingJob.objects.filter(pk=job.pk).update(status="completed")
+        page.clock.fast_forward(6000)
+        said = f"Job {job.pk} is completed: calendar on {job.dataset}"
+        expect(page.locator("body")).to_have_attribute("data-shown", said)
