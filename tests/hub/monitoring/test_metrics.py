@@ -13,6 +13,7 @@ from django.utils import timezone
 from prometheus_client.metrics_core import Metric
 
 from hub.monitoring import ended, usage
+from hub.monitoring.metrics import _jobs
 from hub.processes import presence, restarts
 from registry.models import DatasetTask
 from tests.training.build import make_job
@@ -40,6 +41,18 @@ def end(job: TrainingJob, **columns: Any) -> None:
     TrainingJob.objects.filter(pk=job.pk).update(
         **{"completed_at": now, "started_at": started, **columns}
     )
+
+
+@pytest.mark.django_db
+def test_jobs_are_counted_by_status() -> None:
+    first = make_job()
+    jobs = [first, *(make_job(first.model) for _ in range(3))]
+    end(jobs[0], status="completed")
+    end(jobs[1], status="failed")
+    TrainingJob.objects.filter(pk=jobs[2].pk).update(paused=True)
+    counts = {"queued": 1, "paused": 1, "running": 0, "completed": 1, "failed": 1, "cancelled": 0}
+    found = {status: value(_jobs(), "hub_jobs", status=status) for status in counts}
+    assert found == counts
 
 
 @pytest.mark.django_db
