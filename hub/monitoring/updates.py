@@ -66,7 +66,7 @@ def command() -> str:
 def _look() -> None:
     found = dict(_known())
     try:
-        asked = Request(URL, headers={"User-Agent": _NAME})  # noqa: S310  # a constant
+        asked = Request(URL, headers={"User-Agent": _NAME})
         with urlopen(asked, timeout=_LIMIT_S) as answer:  # noqa: S310  # nosec B310
             found["version"] = str(json.load(answer)["info"]["version"])
     except (OSError, ValueError, LookupError, TypeError) as error:

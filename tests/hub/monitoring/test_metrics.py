@@ -9,6 +9,7 @@ from typing import Any
 
 import psutil
 import pytest
+from django.apps import apps
 from django.utils import timezone
 from prometheus_client.metrics_core import Metric
 
@@ -16,6 +17,7 @@ from hub.monitoring import ended, usage
 from hub.monitoring.metrics import _jobs
 from hub.processes import presence, restarts
 from registry.models import DatasetTask
+from registry.models.work import Work
 from tests.training.build import make_job
 from training import queue
 from training.models import TrainingJob
@@ -93,9 +95,19 @@ def test_a_background_task_counts_with_its_outcome(since_now: None) -> None:
     labels = {"task": DatasetTask.label, "outcome": "failed"}
     before = value(ended.metrics(), "hub_task_duration_seconds_count", **labels)
     task = DatasetTask.objects.create(name="one", kind="register")
-    assert value(ended.metrics(), "hub_task_duration_seconds_count", **labels) == before
+    counted, running = "hub_task_duration_seconds_count", "hub_tasks_running"
+    now = list(ended.metrics())
+    assert value(now, counted, **labels) == before
+    assert value(now, running, task=DatasetTask.label) == value(now, running) == 1
     task.fail("It broke.")
-    assert value(ended.metrics(), "hub_task_duration_seconds_count", **labels) == before + 1
+    now = list(ended.metrics())
+    assert (value(now, counted, **labels), value(now, running)) == (before + 1, 0)
+
+
+@pytest.mark.any_database
+def test_no_kind_of_task_is_left_out() -> None:
+    kinds = {model for model in apps.get_models() if issubclass(model, Work)}
+    assert set(ended.KINDS) == kinds
 
 
 @pytest.mark.any_database
