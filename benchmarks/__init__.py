@@ -8,6 +8,7 @@
 | `adapters` | many adapters in one batch |
 | `prefix_cache` | the second turn of a long chat, also after a restart |
 | `startup` | from `manage.py up` to the first answer, and the memory of each process |
+| `idle` | what a hub takes that nobody uses: processor time, memory, statements |
 | `tracing` | what OpenTelemetry's traces cost per token |
 | `streams` | 500 SSE streams at once |
 | `training` | the trainer beside `mlx_lm.lora` |

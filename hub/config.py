@@ -286,6 +286,12 @@ class Config(BaseSettings):
         str,
         Field(description="Where a trace is shown, with {trace_id} in its place; empty: no links"),
     ] = ""
+    update_check: Annotated[
+        bool,
+        Field(
+            description="Ask PyPI once a day whether there is a newer version, and say so on the dashboard"
+        ),
+    ] = False
     task_retention_days: Annotated[
         int, Field(ge=1, description="Days to keep finished imports and tasks")
     ] = 30

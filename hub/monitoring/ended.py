@@ -1,4 +1,5 @@
-"""What ended since this process started: jobs, their phases and background tasks, out of their rows.
+"""What ended since this process started: jobs, their phases and background tasks, out of their rows; and
+which tasks run.
 
 They end in other processes, and the database is where these meet: each scrape counts the rows that have
 ended since the one before, so that nothing is missed that began and ended between two scrapes.
@@ -13,7 +14,7 @@ from typing import Any
 
 from django.db.models import Q, Value
 from django.utils import timezone
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.metrics_core import Metric
 
 from inference.models import ClientCheck, Replay
@@ -28,6 +29,7 @@ KINDS: tuple[type[Work], ...] = (
 _OVERLAP = datetime.timedelta(minutes=2)
 """A row's transaction may end so much later than the moment that it was marked with."""
 _OUTCOMES = ("completed", "failed", "cancelled")
+_ENDED = (Work.Status.COMPLETED, Work.Status.FAILED)  # what is paused is neither
 
 _registry = CollectorRegistry()
 JOBS = Histogram(
@@ -51,6 +53,10 @@ TASKS = Histogram(
     ["task", "outcome"],
     buckets=(1, 10, 60, 300, 1800, 7200),
     registry=_registry,
+)
+
+RUNNING = Gauge(
+    "hub_tasks_running", "Background tasks that run or wait", ["task"], registry=_registry
 )
 
 
@@ -103,8 +109,8 @@ _one_at_a_time = threading.Lock()
 for _outcome in _OUTCOMES:  # from the start, so that the first of each is an increase
     JOBS.labels(_outcome)
 for _kind in KINDS:
-    for _outcome in (Work.Status.COMPLETED, Work.Status.FAILED):
-        TASKS.labels(_kind.label, _outcome.value)
+    for _end in _ENDED:
+        TASKS.labels(_kind.label, _end.value)
 
 
 def metrics() -> Iterator[Metric]:
@@ -126,18 +132,24 @@ def _harvest() -> None:
             JOBS.labels(job.status).observe(lasted.total_seconds())
             for phase, seconds in job.phases.items():
                 PHASES.labels(phase).observe(seconds)
-    for label, status, pk, created, ended in _ended_tasks(_tasks.floor):
-        if _tasks.is_new(ended, label, pk):
+    running = dict.fromkeys((kind.label for kind in KINDS), 0)
+    for label, status, pk, created, ended in _tasks_since(_tasks.floor):
+        if status == Work.Status.RUNNING:
+            running[label] += 1
+        elif _tasks.is_new(ended, label, pk):
             seconds = max(0.0, (ended - created).total_seconds())
             TASKS.labels(label, status).observe(seconds)
+    for label, count in running.items():
+        RUNNING.labels(label).set(count)
     _jobs.forget()
     _tasks.forget()
 
 
-def _ended_tasks(since: datetime.datetime) -> Iterator[tuple[Any, ...]]:
+def _tasks_since(moment: datetime.datetime) -> Iterator[tuple[Any, ...]]:
+    """Those that run, and those that ended after that."""
     first, *others = (
         kind._default_manager.order_by()
-        .filter(status__in=(Work.Status.COMPLETED, Work.Status.FAILED), heartbeat_at__gt=since)
+        .filter(Q(status=Work.Status.RUNNING) | Q(status__in=_ENDED, heartbeat_at__gt=moment))
         .values_list(Value(kind.label), "status", "pk", "created_at", "heartbeat_at")
         for kind in KINDS
     )

@@ -26,7 +26,7 @@ from backends.base.memory import footprint
 from hub.backups.schedule import Schedule
 from hub.config import config
 from hub.models import SystemSample
-from hub.monitoring import samples
+from hub.monitoring import samples, updates
 from hub.monitoring.health import running_engine_stats
 from hub.monitoring.samples import Samples
 from hub.preferences import changing
@@ -71,6 +71,7 @@ class Sampler:
         self._run("sample", lambda: self._samples.add(take_sample()))
         self._run("reap", reaper.reap)
         self._run("back up", self._backups.tick)
+        self._run("look for an update", updates.look)
         if time.monotonic() - self._cleaned_at >= CLEAN_EVERY_S:
             self._run("clean", clean)
             self._run("finish moves", archive.finish_moves)

@@ -10,15 +10,16 @@ import asyncio
 from typing import Any
 
 import structlog
-from django.db import DatabaseError, InterfaceError, connection
+from django.db import DatabaseError, InterfaceError
 
 from inference.engine.memory.neighbours import Taken
-from inference.gateway import client
+from inference.gateway import client, database
 from inference.protocol import Folder, Unload
 from registry.errors import HubError
 from training.models import TrainingJob
 
 _PATIENCE_S = 0.5
+_READ_S = 3.0
 
 log = structlog.get_logger(__name__)
 
@@ -76,16 +77,17 @@ class Training:
     def taken(self) -> Taken:
         """The running job's expected peak, or its measured peak if that is higher."""
         try:
-            running = TrainingJob.objects.running()
-            found = running.values_list("pk", "memory_estimate_bytes", "peak_memory_bytes").first()
-        except (DatabaseError, InterfaceError) as error:
+            found = database.ask(_running_job, _READ_S)
+        except (DatabaseError, InterfaceError, TimeoutError) as error:
             log.warning("cannot read the running job", error=str(error))
             return self._last
-        finally:
-            if not connection.in_atomic_block:
-                connection.close()  # the event loop's thread may never run this again
         self._last = Taken()
         if found is not None:
             job, expected, measured = found
             self._last = Taken(max(expected or 0, measured or 0), f"training job {job}")
         return self._last
+
+
+def _running_job() -> tuple[int, int | None, int | None] | None:
+    running = TrainingJob.objects.running()
+    return running.values_list("pk", "memory_estimate_bytes", "peak_memory_bytes").first()

@@ -15,7 +15,7 @@ from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 from django.views.decorators.http import require_GET
 
-from hub.monitoring import health, speeds
+from hub.monitoring import health, speeds, updates
 from hub.monitoring import samples as monitoring_samples
 from hub.monitoring.alerts.firing import Now, firing
 from hub.monitoring.logs import PROCESSES
@@ -60,6 +60,7 @@ def dashboard(request: HtmxRequest) -> HttpResponse:
         "sample": sample,
     }
     if not request.htmx:
+        context["update"] = updates.newest()
         context["steps"] = _first_steps(asked=bool(context["requests"]))
         context["uploads"] = uploads.waiting()[:_UPLOADS]
     return render(request, partial(request, "hub/dashboard.html", "live"), context)

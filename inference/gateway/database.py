@@ -31,6 +31,14 @@ def in_thread[**P, T](function: Callable[P, T]) -> Callable[P, Awaitable[T]]:
     return call
 
 
+def ask[T](function: Callable[[], T], limit_s: float) -> T:
+    """`function` for any other thread, which waits no longer than that. Raises TimeoutError, and what it
+    raised."""
+    if connection.in_atomic_block:  # another thread would not see what was written here
+        return function()
+    return _thread.submit(_with_connection, function).result(limit_s)
+
+
 def remembered[T](find: Callable[[str], T]) -> Callable[[str], T]:
     """`find`, called again only once the database has changed, which SQLite says in microseconds while
     the queries take milliseconds. For this thread alone: what its own connection changes (the request

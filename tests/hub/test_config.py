@@ -15,7 +15,10 @@ from hub.config import ROOT, Config, load
 from hub.monitoring import doctor
 
 EXAMPLE = Path(__file__).parents[2] / ".env.example"
-ELSEWHERE = {"OTEL_EXPORTER_OTLP_ENDPOINT", "POSTGRES_PASSWORD", "GRAFANA_PASSWORD"}
+ELSEWHERE = {
+    *("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_METRICS_EXPORTER", "OTEL_METRIC_EXPORT_INTERVAL"),
+    *("POSTGRES_PASSWORD", "GRAFANA_PASSWORD"),
+}
 
 
 def documented() -> dict[str, str]:

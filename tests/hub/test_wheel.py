@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
+import shutil
 import subprocess
 import sys
+import tarfile
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -16,7 +21,10 @@ from tests.running import ROOT, hub_environment
 pytestmark = pytest.mark.any_database
 PACKAGES = ("backends", "hub", "inference", "registry", "training")
 FINDS = """
+import hashlib
 import json
+import re
+import shutil
 from django.contrib.staticfiles import finders
 from django.template.loader import get_template
 from hub.config import ENV_FILES, config
@@ -100,3 +108,39 @@ def test_it_works_without_a_checkout(wheel: Path, tmp_path: Path) -> None:
 def test_its_version_is_that_of_the_project() -> None:
     said = subprocess.check_output([sys.executable, "manage.py", "--version"], cwd=ROOT, text=True)
     assert said.strip() == version()
+
+
+def test_homebrews_formula_is_that_of_the_release(tmp_path: Path) -> None:
+    """What it names is in the archive, and its Python and versions are those of the project."""
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-d", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    [archive] = tmp_path.glob("*.tar.gz")
+    url = f"https://files.example/{archive.name}"
+    made = formula(archive, url)
+    assert made.returncode == 0, made.stderr
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert f'url "{url}"' in made.stdout
+    assert f"-{project['version']}.tar.gz" in made.stdout
+    assert hashlib.sha256(archive.read_bytes()).hexdigest() in made.stdout
+    [python] = set(re.findall(r'"python@([\d.]+)"', made.stdout))
+    assert project["requires-python"].startswith(f">={python},")
+    [description] = re.findall(r'desc "(.*)"', made.stdout)
+    assert len(description) < 80  # as Homebrew wants it
+    with tarfile.open(archive) as opened:
+        inside = {name.partition("/")[2] for name in opened.getnames()}
+    assert {"deploy/constraints.txt", ".env.example", "pyproject.toml", "manage.py"} <= inside
+    constraints = (ROOT / "deploy/constraints.txt").read_text()
+    pins = {pin.partition(";")[0] for pin in project["dependencies"]}
+    missing = {re.sub(r"\[.*\]", "", pin) for pin in pins} - set(
+        re.findall(r"^[^\s;]+", constraints, re.MULTILINE)
+    )
+    assert missing == set()
+    assert "is not the archive of pyproject.toml's version" in formula(archive, "x").stderr
+    if shutil.which("ruby"):
+        checked = subprocess.run(["ruby", "-wc"], input=made.stdout, text=True, capture_output=True)
+        assert (checked.stdout, checked.stderr) == ("Syntax OK\n", "")
+
+
+def formula(archive: Path, url: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, ".ci/homebrew", str(archive), "--url", url]
+    return subprocess.run(command, cwd=ROOT, text=True, capture_output=True)

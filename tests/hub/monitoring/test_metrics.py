@@ -9,12 +9,15 @@ from typing import Any
 
 import psutil
 import pytest
+from django.apps import apps
 from django.utils import timezone
 from prometheus_client.metrics_core import Metric
 
 from hub.monitoring import ended, usage
+from hub.monitoring.metrics import _jobs
 from hub.processes import presence, restarts
 from registry.models import DatasetTask
+from registry.models.work import Work
 from tests.training.build import make_job
 from training import queue
 from training.models import TrainingJob
@@ -40,6 +43,18 @@ def end(job: TrainingJob, **columns: Any) -> None:
     TrainingJob.objects.filter(pk=job.pk).update(
         **{"completed_at": now, "started_at": started, **columns}
     )
+
+
+@pytest.mark.django_db
+def test_jobs_are_counted_by_status() -> None:
+    first = make_job()
+    jobs = [first, *(make_job(first.model) for _ in range(3))]
+    end(jobs[0], status="completed")
+    end(jobs[1], status="failed")
+    TrainingJob.objects.filter(pk=jobs[2].pk).update(paused=True)
+    counts = {"queued": 1, "paused": 1, "running": 0, "completed": 1, "failed": 1, "cancelled": 0}
+    found = {status: value(_jobs(), "hub_jobs", status=status) for status in counts}
+    assert found == counts
 
 
 @pytest.mark.django_db
@@ -80,9 +95,19 @@ def test_a_background_task_counts_with_its_outcome(since_now: None) -> None:
     labels = {"task": DatasetTask.label, "outcome": "failed"}
     before = value(ended.metrics(), "hub_task_duration_seconds_count", **labels)
     task = DatasetTask.objects.create(name="one", kind="register")
-    assert value(ended.metrics(), "hub_task_duration_seconds_count", **labels) == before
+    counted, running = "hub_task_duration_seconds_count", "hub_tasks_running"
+    now = list(ended.metrics())
+    assert value(now, counted, **labels) == before
+    assert value(now, running, task=DatasetTask.label) == value(now, running) == 1
     task.fail("It broke.")
-    assert value(ended.metrics(), "hub_task_duration_seconds_count", **labels) == before + 1
+    now = list(ended.metrics())
+    assert (value(now, counted, **labels), value(now, running)) == (before + 1, 0)
+
+
+@pytest.mark.any_database
+def test_no_kind_of_task_is_left_out() -> None:
+    kinds = {model for model in apps.get_models() if issubclass(model, Work)}
+    assert set(ended.KINDS) == kinds
 
 
 @pytest.mark.any_database

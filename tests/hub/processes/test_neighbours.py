@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+from django.db.backends.signals import connection_created
 
+from hub.processes import neighbours as of_hub
 from hub.processes.neighbours import Engine, Training
 from inference.engine.memory import neighbours as of_inference
 from inference.protocol import Reply, decode_request, encode_event
@@ -15,6 +18,7 @@ from registry.storage import paths
 from tests.training.build import claim, make_job
 from training import queue
 from training.machine import neighbours
+from training.models import TrainingJob
 
 pytestmark = pytest.mark.any_database
 
@@ -135,3 +139,36 @@ def test_a_running_job_counts_with_its_estimate_or_its_measured_peak() -> None:
     assert Training().taken().nbytes == 900
     queue.fail(job, job.lease, "It went wrong.")
     assert Training().taken() == of_inference.Taken()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_engine_asks_over_one_connection() -> None:
+    """It asks every few seconds for as long as the hub runs."""
+    opened: list[int] = []
+
+    def note(**kwargs: Any) -> None:
+        opened.append(threading.get_ident())
+
+    connection_created.connect(note)
+    try:
+        asking = Training()
+        for _ in range(3):
+            with ThreadPoolExecutor(1) as other:
+                assert other.submit(asking.taken).result() == of_inference.Taken()
+    finally:
+        connection_created.disconnect(note)
+    assert len(opened) == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_cannot_be_asked_is_what_was_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    job = make_job()
+    claim()
+    TrainingJob.objects.filter(pk=job.pk).update(memory_estimate_bytes=700)
+    asking = Training()
+    assert asking.taken().nbytes == 700
+    stalled = threading.Event()
+    monkeypatch.setattr(of_hub, "_READ_S", 0.05)
+    monkeypatch.setattr(of_hub, "_running_job", stalled.wait)
+    assert asking.taken().nbytes == 700
+    stalled.set()
