@@ -8,6 +8,7 @@ from typing import Any, cast
 from weakref import WeakKeyDictionary
 
 from backends.base import BackendError, Message, ThoughtMarks, first_line
+from backends.base.inputs import shown
 from backends.mlx import plain
 from backends.mlx.tools_in_words import REFUSALS, for_template
 from backends.thoughts import FIELD, spoken
@@ -44,7 +45,7 @@ def chat_tokens(
         )
     except ValueError as error:
         raise BackendError(f"The messages cannot be sent to {model}: {error}.") from error
-    said, described = for_template(tokenizer, heard, tools or ())
+    said, described = for_template(tokenizer, heard, list(map(shown, tools or ())))
     described = {**own, **described}
     hidden, typed = plain.hide(said, tokenizer)
     try:
