@@ -10,6 +10,7 @@ from weakref import WeakKeyDictionary
 from backends.base import BackendError, Message, ThoughtMarks, first_line
 from backends.base.inputs import shown
 from backends.mlx import plain
+from backends.mlx.sampling.thinking import own_marks
 from backends.mlx.tools_in_words import REFUSALS, for_template
 from backends.thoughts import FIELD, spoken
 
@@ -82,9 +83,7 @@ def _reads_thoughts(tokenizer: Any) -> bool:
 
 def thought_marks(tokenizer: Any, prompt: Sequence[int]) -> ThoughtMarks:
     """How the model's own template marks thoughts, or as most do: data sets may teach that."""
-    marks = ThoughtMarks()
-    if tokenizer.has_thinking:
-        marks = ThoughtMarks(tokenizer.think_start, tokenizer.think_end)
+    marks = own_marks(tokenizer) or ThoughtMarks()
     end = str(tokenizer.decode(list(prompt[-_MARK_TOKENS:]))).rstrip()
     return replace(marks, opened=end.endswith(marks.open), closed=end.endswith(marks.close))
 

@@ -103,6 +103,11 @@ the tool's name, and beside a format. A regex is enforced as it is (in Rust's sy
 regex that says the same; one whose rules refer to themselves is refused there, and described alone with `auto`.
 - An earlier call whose arguments were cut off is taken back as the text that it was, and so is its \
 result.
+- Thoughts come apart from the answer (`reasoning_content`, reasoning items, thinking blocks) where a model \
+marks them as most do, `<think>`…`</think>`, whether it or its template writes the first mark, and in the other \
+notations that mlx-lm reads (LongCat, Gemma 4, …), and in those of Magistral and Ministral, Seed, Kimi-VL and \
+gpt-oss. A schema holds after them, and \
+a budget ends them.
 - Tools work with every chat template. One that knows no tools, or writes calls in a way that the hub \
 cannot read, gets them in words, as Hermes and Qwen have them: the system message ends with the JSON \
 of every tool within `<tools></tools>`; a call is \
