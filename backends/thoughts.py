@@ -113,10 +113,13 @@ def places(text: str, *, opened: bool = False) -> Iterator[tuple[int, int]]:
 
 class Divider:
     """Separates thoughts from words while an answer comes. What may be the beginning of a mark, and
-    the white space around marks, is held back until it is clear."""
+    the white space around marks, is held back until it is clear. `words` is a mark before an answer
+    without thoughts."""
 
-    def __init__(self, open: str = OPEN, close: str = CLOSE, *, opened: bool = False) -> None:
-        self._open, self._close = open, close
+    def __init__(
+        self, open: str = OPEN, close: str = CLOSE, words: str = "", *, opened: bool = False
+    ) -> None:
+        self._open, self._close, self._words = open, close, words
         self._held = ""
         self._started = False  # something was said since the last mark
         self._state: Literal["before", "thinking", "words"] = "thinking" if opened else "before"
@@ -134,11 +137,12 @@ class Divider:
         if self._state == "before":
             rest = text.lstrip()
             if not rest.startswith(self._open):
-                if self._open.startswith(rest):
+                bare = rest.removeprefix(self._words)
+                if self._open.startswith(rest) or (bare == rest and self._words.startswith(rest)):
                     self._held = text
                     return "", ""
                 self._state, self._started = "words", True
-                return "", text
+                return "", text if bare == rest else bare
             self._state, text = "thinking", rest.removeprefix(self._open)
         thoughts = ""
         if self._state == "thinking":

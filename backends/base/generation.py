@@ -151,10 +151,12 @@ class CallReader(Protocol):
 @dataclass(frozen=True)
 class ThoughtMarks:
     """Between which marks a model writes its thoughts, before the words of its answer; `opened` when
-    the prompt ends with the opening one, `closed` when it ends with thoughts that are over."""
+    the prompt ends with the opening one, `closed` when it ends with thoughts that are over. `words` is
+    what it writes before an answer without thoughts, if anything."""
 
     open: str = "<think>"
     close: str = "</think>"
+    words: str = ""
     opened: bool = False
     closed: bool = False
 

@@ -37,6 +37,7 @@ from backends.base import (
     TokenLogprob,
     ToolCall,
     UnsupportedModel,
+    inputs,
 )
 from backends.base.call_pieces import HERMES, JSONCalls
 from backends.fake import chat, grammar
@@ -137,6 +138,7 @@ class FakeModel:
         template: Mapping[str, Any] | None = None,
     ) -> list[int]:
         """One token per word or mark. It thinks when `enable_thinking` is true."""
+        tools = list(map(inputs.shown, tools or ()))
         return chat.encode(messages, tools, thinks=bool((template or {}).get("enable_thinking")))
 
     def thought_marks(self, prompt: Sequence[int]) -> ThoughtMarks:
@@ -422,7 +424,12 @@ def _spell(words: Sequence[str]) -> Iterator[tuple[int, bytes]]:
 
 def _call(tool: dict[str, Any]) -> str:
     function = tool["function"]
-    schema = function.get("parameters") or {"type": "object"}
+    try:
+        schema = inputs.schema_of(tool) or {"type": "object"}
+    except ValueError as error:
+        raise BackendError(
+            f"The grammar of {function['name']} cannot be followed: {error}."
+        ) from error
     arguments = grammar.write_value(schema, random.Random(function["name"]), WORDS)
     return chat.write_tool_call(function["name"], arguments)
 

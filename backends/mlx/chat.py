@@ -8,7 +8,9 @@ from typing import Any, cast
 from weakref import WeakKeyDictionary
 
 from backends.base import BackendError, Message, ThoughtMarks, first_line
+from backends.base.inputs import shown
 from backends.mlx import plain
+from backends.mlx.sampling.thinking import own_marks
 from backends.mlx.tools_in_words import REFUSALS, for_template
 from backends.thoughts import FIELD, spoken
 
@@ -44,7 +46,7 @@ def chat_tokens(
         )
     except ValueError as error:
         raise BackendError(f"The messages cannot be sent to {model}: {error}.") from error
-    said, described = for_template(tokenizer, heard, tools or ())
+    said, described = for_template(tokenizer, heard, list(map(shown, tools or ())))
     described = {**own, **described}
     hidden, typed = plain.hide(said, tokenizer)
     try:
@@ -81,9 +83,7 @@ def _reads_thoughts(tokenizer: Any) -> bool:
 
 def thought_marks(tokenizer: Any, prompt: Sequence[int]) -> ThoughtMarks:
     """How the model's own template marks thoughts, or as most do: data sets may teach that."""
-    marks = ThoughtMarks()
-    if tokenizer.has_thinking:
-        marks = ThoughtMarks(tokenizer.think_start, tokenizer.think_end)
+    marks = own_marks(tokenizer) or ThoughtMarks()
     end = str(tokenizer.decode(list(prompt[-_MARK_TOKENS:]))).rstrip()
     return replace(marks, opened=end.endswith(marks.open), closed=end.endswith(marks.close))
 

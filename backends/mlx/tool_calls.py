@@ -10,7 +10,7 @@ from typing import Any
 
 from mlx_lm.tool_parsers import json_tools, kimi_k2, mistral
 
-from backends.base import BackendError, CallReader, Grammar, ToolCall
+from backends.base import BackendError, CallReader, Grammar, ToolCall, inputs
 from backends.base.call_pieces import HERMES, KIMI, MISTRAL, JSONCalls, as_written
 from backends.mlx.sampling.grammar import JSON_SPACES
 from backends.mlx.schemas import enforceable
@@ -89,7 +89,7 @@ def tool_grammar(
                 raise BackendError("A tool has no name; send OpenAI's function descriptions.")
             before = json.dumps(f'{{"name": {json.dumps(name)}, "arguments": ')
             arguments = _json_rule(
-                _object(function.get("parameters")),
+                _object(_arguments(tool, name)),
                 _CALL_SPACES,
                 f"A call of {function['name']}",
                 'leave that out of its parameters, or send tool_choice "auto"',
@@ -107,6 +107,17 @@ def tool_grammar(
         return Grammar("lark", "\n".join(["start: call", *rules]))
     rules.append(f"answer: {_rule_of(otherwise)}")
     return Grammar("lark", "\n".join([f"start: {more} | answer", *rules]))
+
+
+def _arguments(tool: dict[str, Any], name: str) -> Any:
+    """The schema of its arguments. Raises BackendError."""
+    try:
+        return inputs.schema_of(tool)
+    except ValueError as error:
+        raise BackendError(
+            f"The Lark grammar of {name} cannot be enforced: {error}; send a regex, or tool_choice "
+            '"auto", with which it is described to the model alone.'
+        ) from error
 
 
 def _object(schema: Any) -> dict[str, Any]:

@@ -18,10 +18,10 @@ from inference.keys import delete_key, issue_key
 from inference.models import ApiToken, ClientCheck
 from registry.background import work
 from registry.background.progress import SILENT, Progress
-from registry.errors import Invalid
+from registry.errors import Invalid, NotFound
 from registry.late import Late
 from registry.models import BaseModel, ModelVersion
-from registry.promotion.resolve import PRODUCTION, resolve
+from registry.promotion.resolve import PRODUCTION, Served, resolve
 
 if TYPE_CHECKING:
     import httpx
@@ -47,9 +47,11 @@ def the_hub(headers: dict[str, str]) -> httpx.AsyncClient:
 
 
 def plan(name: str) -> ClientCheck:
-    """A check of `NAME`, `NAME@1.2.0`, `NAME@alias` or `base:NAME`. Raises NotFound, Conflict,
-    Damaged, and Invalid for a version that answers with labels alone."""
-    served = resolve(name)
+    """A check of `NAME`, `NAME@1.2.0`, `NAME@alias`, `base:NAME`, or the base model NAME where no model
+    is called that. Raises NotFound, Conflict, Damaged, and Invalid for what agents cannot talk to: a
+    version that answers with labels alone, and a base model that writes nothing."""
+    served = _resolve(name)
+    served.base.refuse_embedding_model()
     if served.version and served.version.answers_with:
         raise Invalid(
             f"{served.version} classifies: it answers with one of its labels, so agents cannot talk "
@@ -60,6 +62,16 @@ def plan(name: str) -> ClientCheck:
     row.total = len(suite.planned()) * (1 if known or not served.version else 2)
     row.base_outcomes = known
     return work.add(row)
+
+
+def _resolve(name: str) -> Served:
+    try:
+        return resolve(name)
+    except NotFound:
+        base = BaseModel.objects.filter(name__iexact=name).first()
+        if base is None:
+            raise
+        return resolve(f"base:{base.name}")
 
 
 def run(check: ClientCheck, watch: Progress = SILENT, reach: Reach = the_hub) -> ClientCheck:

@@ -51,8 +51,7 @@ part of the user's turn beside it.
 because agents send them unasked, and names them in the header `x-hub-ignored`. It is stateless: \
 `previous_response_id` is refused. For clients that send an `item_reference` in place of an \
 earlier answer (Vercel's AI SDK), the items of the last answers stay in the memory of the web \
-process, up to 16 million characters, unless `store` is false. A custom tool is for the model a \
-function with one text, `input`. A stream that fails ends with `error` and `response.failed`.
+process, up to 16 million characters, unless `store` is false. A stream that fails ends with `error` and `response.failed`.
 - Codex: `~/.codex/config.toml` with `model = "NAME"`, `model_provider = "hub"` and \
 `[model_providers.hub]` with `name = "hub"`, `base_url = "http://127.0.0.1:8000/v1"`, \
 `wire_api = "responses"`. Set `model_context_window` to the model's context, which Codex cannot \
@@ -98,8 +97,17 @@ another order than name, arguments, the call comes whole at the end, and so does
 tool. Pieces are sent before the whole call is known: if it turns out to be broken, the error follows them, \
 and if it is cut off, the reason `length` and the start of the call as text; a client must not run a call \
 before the stream says `tool_calls` (`tool_use`, `response.completed`).
+- A custom tool, over `/v1/chat/completions` and `/v1/responses`, is for the model a function with one text, \
+`input`. Its grammar stands in its description, and is enforced where a call is: with `tool_choice` required or \
+the tool's name, and beside a format. A regex is enforced as it is (in Rust's syntax), and a Lark grammar as the \
+regex that says the same; one whose rules refer to themselves is refused there, and described alone with `auto`.
 - An earlier call whose arguments were cut off is taken back as the text that it was, and so is its \
 result.
+- Thoughts come apart from the answer (`reasoning_content`, reasoning items, thinking blocks) where a model \
+marks them as most do, `<think>`…`</think>`, whether it or its template writes the first mark, and in the other \
+notations that mlx-lm reads (LongCat, Gemma 4, …), and in those of Magistral and Ministral, Seed, Kimi-VL and \
+gpt-oss. A schema holds after them, and \
+a budget ends them.
 - Tools work with every chat template. One that knows no tools, or writes calls in a way that the hub \
 cannot read, gets them in words, as Hermes and Qwen have them: the system message ends with the JSON \
 of every tool within `<tools></tools>`; a call is \

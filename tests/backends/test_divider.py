@@ -1,5 +1,6 @@
 """Thoughts told apart from words while an answer comes, however it is cut into pieces."""
 
+import random
 from itertools import pairwise
 
 import pytest
@@ -46,6 +47,39 @@ def test_the_pieces_decide_nothing(text: str, cuts: list[int], opened: bool) -> 
     places = sorted({0, len(text), *(cut for cut in cuts if cut < len(text))})
     pieces = [text[a:b] for a, b in pairwise(places)]
     assert divided(Divider(opened=opened), pieces) == divided(Divider(opened=opened), [text])
+
+
+CHANNEL = ("<|channel|>analysis<|message|>", "<|end|><|start|>assistant<|channel|>final<|message|>")
+NOTATIONS = [
+    ("<think>", "</think>", ""),
+    ("<longcat_think>", "</longcat_think>", ""),
+    ("<|think:start|>", "<|think:end|>", ""),
+    ("<|channel>thought", "<channel|>", ""),
+    ("<|open|>think<|sep|>", "<|close|>think<|sep|>", ""),
+    ("[THINK]", "[/THINK]", ""),
+    ("<seed:think>", "</seed:think>", ""),
+    ("◁think▷", "◁/think▷", ""),
+    (*CHANNEL, "<|channel|>final<|message|>"),
+]
+
+
+@pytest.mark.parametrize("marks", NOTATIONS, ids=lambda marks: marks[0])
+def test_every_notation_is_told_apart_in_pieces_of_any_length(marks: tuple[str, str, str]) -> None:
+    """Those that mlx-lm knows, and those of `backends.mlx.sampling.thinking`; opened by the model, by
+    its template (as DeepSeek-R1's does), and not at all."""
+    open_, close, words = marks
+    thoughts, said = "Is 1 < 2? <b> [x] <|", 'Yes: "<|" and [/x].'
+    draw = random.Random(1)
+    for opened, text, expected in (
+        (False, f"{open_}\n{thoughts}\n{close}\n{said}", (thoughts, said)),
+        (True, f"\n{thoughts}{close}{said}", (thoughts, said)),
+        (False, f"{words}{said}", ("", said)),
+        (False, f"{open_}{thoughts}", (thoughts, "")),
+    ):
+        for _ in range(20):
+            cuts = sorted({0, len(text), *(draw.randrange(len(text)) for _ in range(6))})
+            pieces = [text[a:b] for a, b in pairwise(cuts)]
+            assert divided(Divider(*marks, opened=opened), pieces) == expected, pieces
 
 
 def test_no_word_waits_once_words_have_begun() -> None:

@@ -6,11 +6,40 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from backends.base import ThoughtMarks
 from backends.mlx.sampling.following import Allowed, Rule
+
+_CHANNEL, _MESSAGE = "<|channel|>", "<|message|>"
+# Those that mlx-lm does not know, by the tokens that they are of: of Magistral and Ministral, Seed, Kimi-VL,
+# and gpt-oss, which begins its words with a mark in any case.
+_MORE = {
+    ("[THINK]", "[/THINK]"): ThoughtMarks("[THINK]", "[/THINK]"),
+    ("<seed:think>", "</seed:think>"): ThoughtMarks("<seed:think>", "</seed:think>"),
+    ("◁think▷", "◁/think▷"): ThoughtMarks("◁think▷", "◁/think▷"),
+    (_CHANNEL, _MESSAGE, "<|start|>", "<|end|>"): ThoughtMarks(
+        f"{_CHANNEL}analysis{_MESSAGE}",
+        f"<|end|><|start|>assistant{_CHANNEL}final{_MESSAGE}",
+        f"{_CHANNEL}final{_MESSAGE}",
+    ),
+}
+
+
+_own: WeakKeyDictionary[Any, ThoughtMarks | None] = WeakKeyDictionary()  # a vocabulary is made anew
+
+
+def own_marks(tokenizer: Any) -> ThoughtMarks | None:
+    """Those of the model's vocabulary; None where it has none."""
+    if tokenizer.has_thinking:
+        return ThoughtMarks(tokenizer.think_start, tokenizer.think_end)
+    if tokenizer not in _own:
+        known = tokenizer.get_vocab().keys()
+        found = (marks for needed, marks in _MORE.items() if known >= set(needed))
+        _own[tokenizer] = next(found, None)
+    return _own[tokenizer]
 
 
 @dataclass(frozen=True)
@@ -25,18 +54,26 @@ class MarkTokens:
     @classmethod
     def of(cls, tokenizer: Any, vocabulary: int) -> MarkTokens | None:
         """None for a model that has no marks of its own."""
-        if not tokenizer.has_thinking:
+        marks = own_marks(tokenizer)
+        if marks is None:
             return None
+        opening, closing = tokenizer.think_start_tokens, tokenizer.think_end_tokens
+        if not tokenizer.has_thinking:
+            opening, closing = (_tokens(tokenizer, mark) for mark in (marks.open, marks.close))
         ends = tuple(sorted(tokenizer.eos_token_ids))
-        return cls(
-            tuple(tokenizer.think_start_tokens), tuple(tokenizer.think_end_tokens), ends, vocabulary
-        )
+        return cls(tuple(opening), tuple(closing), ends, vocabulary)
 
     def one(self, token: int) -> Allowed:
         """This token alone."""
         allowed = np.zeros(self.vocabulary, bool)
         allowed[token] = True
         return allowed
+
+
+def _tokens(tokenizer: Any, mark: str) -> list[int]:
+    """A mark that is one token stands alone, whatever the tokenizer writes before a text."""
+    known = tokenizer.get_vocab()
+    return [known[mark]] if mark in known else tokenizer.encode(mark, add_special_tokens=False)
 
 
 class _State(NamedTuple):

@@ -69,7 +69,7 @@ class AnswerText:
         self.thought_tokens = 0
         self._divider = None
         if marks is not None:
-            self._divider = Divider(marks.open, marks.close, opened=marks.opened)
+            self._divider = Divider(marks.open, marks.close, marks.words, opened=marks.opened)
         self._tools = tools
         self._reader = reader
         self._with_logprobs = with_logprobs

@@ -21,14 +21,16 @@ _SHOWN = {"passed": "yes", "failed": "no", "broken": "BROKEN", "skipped": "skipp
 
 class Command(HubCommand):
     help = (
-        "Ask a version, over every API, for what agents need: calls of tools, JSON, thoughts, streams, "
+        "Ask a version, or a base model, over every API, for what agents need: calls of tools, JSON, thoughts, streams, "
         "and recorded sessions of agents; the hub must be running. Exits with 1 where the hub itself "
         "did not keep its contract."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
-            "name", metavar="NAME", help="NAME, NAME@VERSION, NAME@ALIAS or base:NAME"
+            "name",
+            metavar="NAME",
+            help="NAME, NAME@VERSION, NAME@ALIAS, base:NAME or the name of a base model",
         )
         parser.add_argument("--json", action="store_true", help="print the outcomes as JSON")
 

@@ -89,6 +89,9 @@ def show(name: str) -> dict[str, Any]:
     }
 
 
+_THINKS = ("enable_thinking", "reasoning_effort", "think>", "[THINK]", "think▷", "<|think:start|>")
+
+
 def _capabilities(served: Served, template: str) -> list[str]:
     if served.base.reranks:
         return []  # Ollama has no word for it
@@ -100,7 +103,7 @@ def capabilities(template: str) -> list[str]:
     found = ["completion"]
     if "tools" in template:
         found.append("tools")
-    if any(mark in template for mark in ("enable_thinking", "<think>", "reasoning_effort")):
+    if any(mark in template for mark in _THINKS):
         found.append("thinking")
     return found
 

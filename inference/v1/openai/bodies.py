@@ -8,10 +8,11 @@ import json
 import struct
 import time
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from json.encoder import encode_basestring  # written in C; an encoder is not built for each token
 from typing import Any
 
+from backends.base import inputs
 from inference.gateway.answer import Answer, Stream
 from inference.gateway.generation import Embeddings
 from inference.gateway.request import GenerationRequest, answered_by
@@ -72,7 +73,7 @@ def chat_completion(answers: Sequence[Answer], request: GenerationRequest) -> di
             message["reasoning_content"] = answer.thoughts
         if answer.done.tool_calls:
             message["content"] = answer.text or None
-            message["tool_calls"] = _tool_calls(answer.done.tool_calls)
+            message["tool_calls"] = _tool_calls(answer.done.tool_calls, _custom(request))
         logprobs = _chat_logprobs(answer.logprobs) if request.sampling.logprobs else None
         choices.append(
             {
@@ -124,11 +125,21 @@ def embeddings(made: Embeddings, *, base64_encoded: bool) -> dict[str, Any]:
     return {"object": "list", "data": data, "model": answered_by(made.served), "usage": usage}
 
 
-def _tool_calls(calls: Iterable[Called]) -> list[dict[str, Any]]:
-    return [
-        {"id": f"call_{uuid.uuid4().hex[:24]}", "type": "function", "function": dict(call)}
-        for call in calls
-    ]
+def _custom(request: GenerationRequest) -> set[str]:
+    """The names of its custom tools."""
+    return {tool["function"]["name"] for tool in request.tools if inputs.CUSTOM in tool}
+
+
+def _tool_calls(calls: Iterable[Called], custom: Collection[str]) -> list[dict[str, Any]]:
+    return [_tool_call(call, call["name"] in custom) for call in calls]
+
+
+def _tool_call(call: Called, is_custom: bool) -> dict[str, Any]:
+    kind = "custom" if is_custom else "function"
+    said: Mapping[str, Any] = call
+    if is_custom:
+        said = {"name": call["name"], "input": inputs.text_in(call["arguments"])}
+    return {"id": f"call_{uuid.uuid4().hex[:24]}", "type": kind, kind: dict(said)}
 
 
 def _chat_logprobs(tokens: Iterable[TokenInfo]) -> dict[str, Any]:
@@ -209,6 +220,7 @@ class ChatChunks:
         head = _head(self._kind, self._prefix, stream.served, stream.started.request_id)
         self._request = request
         self._started = [0] * request.answers  # calls of each answer
+        self._custom = _custom(request)
         self._include_usage = include_usage
         self._ends: list[tuple[int, Done]] = []
         self._head = json_text(head)[:-1]
@@ -240,20 +252,31 @@ class ChatChunks:
         self._ends.append((index, done))
         deltas = []
         for number, call in enumerate(done.tool_calls):
-            if number >= self._started[index]:  # else its pieces were sent
-                deltas += [
-                    self._called(index, number, call["name"]),
-                    self._called(index, number, arguments=call["arguments"]),
-                ]
+            if number < self._started[index]:
+                continue  # its pieces were sent
+            if call["name"] in self._custom:
+                deltas.append(self._whole(index, number, call))
+                continue
+            deltas += [
+                self._called(index, number, call["name"]),
+                self._called(index, number, arguments=call["arguments"]),
+            ]
         return [*deltas, self._choice(index, finish_reason=done.finish_reason)]
 
     def _called(self, index: int, number: int, name: str = "", arguments: str = "") -> bytes:
-        """As OpenAI sends it: who is called, then what with."""
-        call: dict[str, Any] = {"function": {"arguments": arguments}}
-        if number >= self._started[index]:
-            self._started[index] = number + 1
-            [call] = _tool_calls([{"name": name, "arguments": arguments}])
-        return self._choice(index, delta={"tool_calls": [{"index": number, **call}]})
+        """As OpenAI sends it: who is called, then what with. The input of a custom tool is known with
+        the last of its arguments only: it, and for their order all after it, come whole."""
+        if number < self._started[index]:
+            call = {"index": number, "function": {"arguments": arguments}}
+            return self._choice(index, delta={"tool_calls": [call]})
+        if number > self._started[index] or not name or name in self._custom:
+            return b""
+        return self._whole(index, number, {"name": name, "arguments": arguments})
+
+    def _whole(self, index: int, number: int, call: Called) -> bytes:
+        self._started[index] = number + 1
+        made = _tool_call(call, call["name"] in self._custom)
+        return self._choice(index, delta={"tool_calls": [{"index": number, **made}]})
 
     def finish(self) -> list[bytes]:
         done = frame("[DONE]")

@@ -5,9 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    model_validator,
+)
 
-from backends.base import Message
+from backends.base import Message, inputs
 from inference.v1.compatibility import Text
 from inference.v1.turns import settled
 
@@ -34,6 +42,39 @@ class ToolCallIn(BaseModel):
     type: Literal["function"] = "function"
     function: FunctionCallIn
 
+    @property
+    def called(self) -> FunctionCallIn:
+        """As the model wrote it."""
+        return self.function
+
+
+class CustomInputIn(BaseModel):
+    name: _Name
+    input: Text = ""
+
+
+class CustomCallIn(BaseModel):
+    id: _Id
+    type: Literal["custom"]
+    custom: CustomInputIn
+
+    @property
+    def called(self) -> FunctionCallIn:
+        """As the model wrote it: see `backends.base.inputs`."""
+        return FunctionCallIn(name=self.custom.name, arguments=inputs.arguments(self.custom.input))
+
+
+def _kind(value: Any) -> str:
+    """Of a tool or a call of one; a function's may be left out."""
+    kind = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
+    return "custom" if kind == "custom" else "function"
+
+
+AnyCall = Annotated[
+    Annotated[ToolCallIn, Tag("function")] | Annotated[CustomCallIn, Tag("custom")],
+    Discriminator(_kind),
+]
+
 
 class ChatMessageIn(BaseModel):
     """`content` is a text or a list of text parts. A developer message counts as system."""
@@ -44,7 +85,7 @@ class ChatMessageIn(BaseModel):
     content: Text | Annotated[list[TextPart], Field(min_length=1, max_length=100)] | None = None
     reasoning_content: Text | None = None
     reasoning: Text | None = None  # the same by its other name
-    tool_calls: Annotated[list[ToolCallIn], Field(max_length=128)] | None = None
+    tool_calls: Annotated[list[AnyCall], Field(max_length=128)] | None = None
     tool_call_id: _Id | None = None
 
     @model_validator(mode="after")
@@ -79,8 +120,11 @@ def chat(messages: Sequence[ChatMessageIn]) -> list[Message]:
         if message.thoughts:
             turn["reasoning_content"] = message.thoughts
         if message.tool_calls:
-            called |= {call.id: call.function.name for call in message.tool_calls}
-            turn["tool_calls"] = [call.model_dump() for call in message.tool_calls]
+            called |= {call.id: call.called.name for call in message.tool_calls}
+            turn["tool_calls"] = [
+                {"id": call.id, "type": "function", "function": call.called.model_dump()}
+                for call in message.tool_calls
+            ]
         if message.tool_call_id is not None:
             if message.tool_call_id not in called:
                 raise ValueError(
@@ -102,11 +146,15 @@ class FunctionIn(BaseModel):
     strict: bool | None = None  # arguments of a forced call keep to the schema in any case
 
 
-class ToolIn(BaseModel):
+class FunctionToolIn(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     type: Literal["function"]
     function: FunctionIn
+
+    @property
+    def name(self) -> str:
+        return self.function.name
 
     def description(self) -> dict[str, Any]:
         """The tool as the model's template shows it."""
@@ -118,13 +166,90 @@ class ToolIn(BaseModel):
         return {"type": "function", "function": function}
 
 
-class NamedFunction(BaseModel):
+class GrammarIn(BaseModel):
+    """Of the input of a custom tool: described to the model, and enforced where the call is."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    syntax: Literal["lark", "regex"]
+    definition: Annotated[Text, Field(min_length=1)]
+
+
+class InputFormatIn(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    type: Literal["text", "grammar"]
+    grammar: GrammarIn | None = None
+
+    @model_validator(mode="after")
+    def _has_its_grammar(self) -> InputFormatIn:
+        if (self.grammar is not None) != (self.type == "grammar"):
+            raise ValueError("a format of the type grammar, and no other, has a grammar")
+        return self
+
+
+class CustomIn(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    name: _Name
+    description: Text | None = None
+    format: InputFormatIn | None = None
+
+
+class CustomToolIn(BaseModel):
+    """A tool whose input is a text: see `backends.base.inputs`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    type: Literal["custom"]
+    custom: CustomIn
+
+    @property
+    def name(self) -> str:
+        return self.custom.name
+
+    def description(self) -> dict[str, Any]:
+        """The function that stands for it."""
+        form = self.custom.format
+        grammar = form.grammar.model_dump() if form and form.grammar else {}
+        return inputs.described(self.name, self.custom.description or "", grammar)
+
+
+ToolIn = Annotated[
+    Annotated[FunctionToolIn, Tag("function")] | Annotated[CustomToolIn, Tag("custom")],
+    Discriminator(_kind),
+]
+
+
+class Named(BaseModel):
     name: _Name
 
 
 class NamedTool(BaseModel):
     type: Literal["function"]
-    function: NamedFunction
+    function: Named
+
+    @property
+    def name(self) -> str:
+        return self.function.name
 
 
-ToolChoice = Literal["none", "auto", "required"] | NamedTool
+class NamedCustomTool(BaseModel):
+    type: Literal["custom"]
+    custom: Named
+
+    @property
+    def name(self) -> str:
+        return self.custom.name
+
+
+def _choice(value: Any) -> str:
+    return "word" if isinstance(value, str) else _kind(value)
+
+
+ToolChoice = Annotated[
+    Annotated[Literal["none", "auto", "required"], Tag("word")]
+    | Annotated[NamedTool, Tag("function")]
+    | Annotated[NamedCustomTool, Tag("custom")],
+    Discriminator(_choice),
+]

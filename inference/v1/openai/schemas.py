@@ -28,7 +28,13 @@ from inference.v1.compatibility import (
 )
 from inference.v1.openai import messages as openai_messages
 from inference.v1.openai import texts
-from inference.v1.openai.messages import ChatMessageIn, NamedTool, ToolChoice, ToolIn
+from inference.v1.openai.messages import (
+    ChatMessageIn,
+    NamedCustomTool,
+    NamedTool,
+    ToolChoice,
+    ToolIn,
+)
 from inference.v1.thinking import Budget, Effort, TemplateVariables, Thinking
 
 MAX_ANSWERS = 16  # answers of one request
@@ -275,14 +281,16 @@ class ChatCompletionIn(SampledIn):
         list[ToolIn] | None,
         Field(
             max_length=128,
-            description="functions; where the chat template knows no tools they are written into the "
-            "system message",
+            description="functions, and custom tools: for the model a function with one text, `input`, "
+            "whose grammar is described to it, and enforced where the call is (a regex, or a Lark grammar "
+            "whose rules do not refer to themselves). Where the chat template knows no tools they are "
+            "written into the system message",
         ),
     ] = None
     tool_choice: Annotated[
         ToolChoice | None,
         Field(
-            description="required and a named function are enforced token by token, except in "
+            description="required and a named tool are enforced token by token, except in "
             "notations that the hub reads but cannot enforce, which are refused"
         ),
     ] = None
@@ -295,13 +303,12 @@ class ChatCompletionIn(SampledIn):
         openai_messages.chat(self.messages)
         if self.top_logprobs and not self.logprobs:
             raise ValueError("top_logprobs needs logprobs to be true")
-        named = {tool.function.name for tool in self.tools or []}
+        named = {tool.name for tool in self.tools or []}
         if len(named) < len(self.tools or []):
             raise ValueError("two tools have the same name")
-        if isinstance(self.tool_choice, NamedTool) and self.tool_choice.function.name not in named:
-            raise ValueError(
-                f"tool_choice names {self.tool_choice.function.name!r}, which is not one of the tools"
-            )
+        choice = self.tool_choice
+        if isinstance(choice, NamedTool | NamedCustomTool) and choice.name not in named:
+            raise ValueError(f"tool_choice names {choice.name!r}, which is not one of the tools")
         if self.tool_choice == "required" and not named:
             raise ValueError("tool_choice required needs tools")
         return self
@@ -317,10 +324,10 @@ class ChatCompletionIn(SampledIn):
 
     def forced_tools(self) -> list[str]:
         """The names of the tools of which one must be called; empty when the model decides."""
-        if isinstance(self.tool_choice, NamedTool):
-            return [self.tool_choice.function.name]
+        if isinstance(self.tool_choice, NamedTool | NamedCustomTool):
+            return [self.tool_choice.name]
         if self.tool_choice == "required":
-            return [tool.function.name for tool in self.tools or []]
+            return [tool.name for tool in self.tools or []]
         return []
 
     def sampling(self) -> Sampling:

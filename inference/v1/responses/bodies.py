@@ -7,12 +7,13 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
+from backends.base import inputs
 from inference.gateway.answer import Answer
 from inference.gateway.request import answered_by
 from inference.protocol import Called, Done, TokenInfo
 from inference.v1.logprobs import described
 from inference.v1.responses.schemas import ResponseIn
-from inference.v1.responses.tools import CustomTool, custom_input
+from inference.v1.responses.tools import CustomTool
 from registry.promotion.resolve import Served
 
 
@@ -143,7 +144,7 @@ class Items:
         if tool and tool.namespace:
             ids["namespace"] = tool.namespace.name
         if tool and isinstance(tool.tool, CustomTool):
-            text = custom_input(call["arguments"])
+            text = inputs.text_in(call["arguments"])
             return {"id": made_id("ctc"), "type": "custom_tool_call", **ids, "input": text}
         arguments = call["arguments"]
         return {"id": made_id("fc"), "type": "function_call", **ids, "arguments": arguments}

@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, TypeAdapter, field_validator
 
-from backends.base import Message
+from backends.base import Message, inputs
 from inference.v1.compatibility import Text
-from inference.v1.responses.tools import Name, ToolIn, custom_arguments, full_name
+from inference.v1.responses.tools import Name, ToolIn, full_name
 from inference.v1.turns import settled
 
 _CallId = Annotated[str, Field(min_length=1, max_length=200)]
@@ -129,7 +129,7 @@ class CustomCallItem(BaseModel):
 
     @property
     def arguments(self) -> str:
-        return custom_arguments(self.input)
+        return inputs.arguments(self.input)
 
 
 class OutputItem(BaseModel):

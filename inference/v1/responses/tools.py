@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
+from backends.base import inputs
 from inference.v1.compatibility import Text
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,128}$")]
 _NO_PARAMETERS = {"type": "object", "properties": {}}
-_INPUT = {
-    "type": "object",
-    "properties": {"input": {"type": "string", "description": "The whole input, as plain text"}},
-    "required": ["input"],
-    "additionalProperties": False,
-}
 
 
 class FunctionTool(BaseModel):
@@ -32,17 +26,9 @@ class FunctionTool(BaseModel):
     parameters: dict[str, Any] | None = None
     strict: bool | None = None
 
-    @property
-    def described(self) -> str:
-        return self.description or ""
-
-    @property
-    def described_schema(self) -> dict[str, Any]:
-        return self.parameters or _NO_PARAMETERS
-
 
 class CustomFormat(BaseModel):
-    """The grammar is described to the model, not enforced."""
+    """The grammar is described to the model, and enforced where the call is."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -52,7 +38,7 @@ class CustomFormat(BaseModel):
 
 
 class CustomTool(BaseModel):
-    """A tool whose input is a text: for the model a function with one argument, `input`."""
+    """A tool whose input is a text: see `backends.base.inputs`."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -62,17 +48,11 @@ class CustomTool(BaseModel):
     format: CustomFormat | None = None
 
     @property
-    def described(self) -> str:
-        """Its description, with the grammar of its input."""
-        text = self.description or ""
-        if self.format and self.format.definition:
-            grammar = f"The input follows this {self.format.syntax or 'lark'} grammar:"
-            text = f"{text}\n\n{grammar}\n{self.format.definition}".strip()
-        return text
-
-    @property
-    def described_schema(self) -> dict[str, Any]:
-        return _INPUT
+    def grammar(self) -> dict[str, str]:
+        if not self.format or not self.format.definition:
+            return {}
+        syntax = self.format.syntax or "lark"
+        return {"syntax": syntax, "definition": self.format.definition}
 
 
 def _kind(value: Any) -> str:
@@ -130,11 +110,11 @@ class Offered:
     def description(self) -> dict[str, Any]:
         """The tool as a chat template shows it."""
         around = self.namespace.description if self.namespace else None
-        function = {
-            "name": self.name,
-            "description": "\n".join(filter(None, (around, self.tool.described))),
-            "parameters": self.tool.described_schema,
-        }
+        told = "\n".join(filter(None, (around, self.tool.description)))
+        if isinstance(self.tool, CustomTool):
+            return inputs.described(self.name, told, self.tool.grammar)
+        parameters = self.tool.parameters or _NO_PARAMETERS
+        function = {"name": self.name, "description": told, "parameters": parameters}
         return {"type": "function", "function": function}
 
 
@@ -151,20 +131,6 @@ def offered(tools: Iterable[Any]) -> Iterator[Offered]:
 
 def full_name(namespace: str | None, name: str) -> str:
     return f"{namespace}__{name}" if namespace else name
-
-
-def custom_arguments(text: str) -> str:
-    """The arguments of a function that stands for a custom tool."""
-    return json.dumps({"input": text}, ensure_ascii=False)
-
-
-def custom_input(arguments: str) -> str:
-    """The text in them; all of them, when the model did not keep to the form."""
-    try:
-        found = json.loads(arguments)["input"]
-    except (ValueError, KeyError, TypeError):
-        return arguments
-    return found if isinstance(found, str) else arguments
 
 
 class NamedChoice(BaseModel):

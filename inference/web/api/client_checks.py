@@ -21,7 +21,10 @@ router = Router(tags=["inference"])
 
 
 class ClientCheckIn(Schema):
-    model: Annotated[str, Field(description="NAME, NAME@VERSION, NAME@ALIAS or base:NAME")]
+    model: Annotated[
+        str,
+        Field(description="NAME, NAME@VERSION, NAME@ALIAS, base:NAME or the name of a base model"),
+    ]
 
 
 class ClientCheckOut(Schema):
@@ -68,13 +71,19 @@ def _checks() -> QuerySet[ClientCheck]:
     "/client-checks", response=list[ClientCheckOut], summary="Checks of clients, newest first"
 )
 @paginate(LimitOffset)
-def client_checks(request: HttpRequest, version_id: int | None = None) -> QuerySet[ClientCheck]:
-    return _checks().filter(version=version_id) if version_id else _checks()
+def client_checks(
+    request: HttpRequest, version_id: int | None = None, base_id: int | None = None
+) -> QuerySet[ClientCheck]:
+    """`base_id` chooses those of a base model alone."""
+    found = _checks()
+    if version_id is not None:
+        found = found.filter(version=version_id)
+    return found if base_id is None else found.filter(version=None, base_model=base_id)
 
 
 @router.post("/client-checks", response={202: ClientCheckOut}, summary="Check clients")
 def start(request: HttpRequest, payload: ClientCheckIn) -> Status[ClientCheck]:
-    """Ask a version, over every API, for what agents need. Its metrics are `clients_passed`,
+    """Ask a version, or a base model, over every API, for what agents need. A version's metrics are `clients_passed`,
     `clients_lost`, `clients_broken` and one `client_NAME` for each behaviour."""
     return Status(202, work.launch(checks.plan(payload.model)))
 

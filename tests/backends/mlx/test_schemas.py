@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 from mlx_lm.utils import load_tokenizer
 
-from backends.base import BackendError, Grammar
+from backends.base import BackendError, Grammar, inputs
 from backends.mlx.sampling.grammar import Grammars
 from backends.mlx.tool_calls import tool_grammar
 from tests.backends.mlx.tool_template import TEMPLATE, with_template
+from tests.backends.test_inputs import GOOD, PATCH
 
 DECIMAL = r"^(?!^[-+.]*$)[+-]?0*\d*\.?\d*$"  # as pydantic 2.12 and 2.13 write it
 
@@ -149,3 +150,35 @@ def test_a_forced_calls_arguments_are_read_alike(tiny_base: Path, tmp_path: Path
         BackendError, match=r'"uniqueItems": true is not supported at properties\.a'
     ):
         tool_grammar(tokenizer, "tiny", [tool])
+
+
+def call_is_taken(tokenizer: Any, tool: dict[str, Any], text: str) -> bool:
+    """Whether a forced call of a custom tool may have that input."""
+    name = tool["function"]["name"]
+    said = json.dumps({"name": name, "arguments": {"input": text}}, ensure_ascii=False)
+    grammars = Grammars(tokenizer, len(tokenizer.get_vocab()))
+    rule = grammars.start(tool_grammar(tokenizer, "tiny", [tool]))
+    for token in tokenizer.encode(f"<tool_call>\n{said}\n</tool_call>", add_special_tokens=False):
+        if not rule.allowed()[token]:
+            return False
+        rule.follow(token)
+    return bool(rule.allowed()[next(iter(tokenizer.eos_token_ids))])
+
+
+def test_a_custom_tools_input_follows_its_grammar(tiny_base: Path, tmp_path: Path) -> None:
+    tokenizer = load_tokenizer(with_template(tiny_base, tmp_path / "base", TEMPLATE))
+    patch = inputs.described("patch", "", {"syntax": "lark", "definition": PATCH})
+    assert call_is_taken(tokenizer, patch, GOOD)
+    assert not call_is_taken(tokenizer, patch, GOOD.replace("@@ ", "@ "))
+    digits = {"syntax": "regex", "definition": r'"\d+"|\p{Greek}\n'}
+    tool = inputs.described("digits", "", digits)
+    assert call_is_taken(tokenizer, tool, '"12"')
+    assert call_is_taken(tokenizer, tool, "π\n")
+    assert not call_is_taken(tokenizer, tool, "12")
+    free = inputs.described("say", "", {})
+    assert call_is_taken(tokenizer, free, GOOD)
+    endless = {"syntax": "lark", "definition": 'start: "(" start? ")"'}
+    with pytest.raises(
+        BackendError, match=r"grammar of sums cannot be enforced: its rule start ref"
+    ):
+        tool_grammar(tokenizer, "tiny", [inputs.described("sums", "", endless)])

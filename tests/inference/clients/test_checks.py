@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections import Counter
 from typing import Any
 
@@ -19,8 +20,8 @@ from inference.clients.table import report
 from inference.models import ApiToken, ClientCheck, InferenceRequest
 from registry.background import children, work
 from registry.background.progress import SILENT, Progress
-from registry.errors import Conflict, Invalid, Unavailable
-from registry.models import ModelVersion, PromotionRule
+from registry.errors import Conflict, Invalid, NotFound, Unavailable
+from registry.models import BaseModel, ModelVersion, PromotionRule
 from registry.promotion.aliases import move_alias
 from registry.promotion.rules import add_rule
 from tests.inference.builders import make_base, make_version
@@ -111,7 +112,6 @@ async def test_a_model_that_says_anything_breaks_no_promise_of_the_hub() -> None
 async def test_thoughts_are_judged_where_the_template_has_them() -> None:
     def make() -> ModelVersion:
         from registry.bases import registration
-        from registry.models import BaseModel
         from registry.storage import paths
 
         source = paths.base_dir(make_base().name)
@@ -132,11 +132,12 @@ async def test_thoughts_are_judged_where_the_template_has_them() -> None:
 @pytest.mark.usefixtures("one_api")
 async def test_the_command_shows_a_row_for_each_behaviour(settings: Any) -> None:
     await sync_to_async(make_one)()
-    shown, as_json = io.StringIO(), io.StringIO()
+    shown, as_json, of_base = io.StringIO(), io.StringIO(), io.StringIO()
 
     def commands() -> None:
         call_command("check_clients", "calendar", stdout=shown)
         call_command("check_clients", "calendar@0.1.0", "--json", stdout=as_json)
+        call_command("check_clients", "tiny", stdout=of_base)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(checks, "the_hub", in_process)
@@ -150,6 +151,24 @@ async def test_the_command_shows_a_row_for_each_behaviour(settings: Any) -> None
     told = json.loads(as_json.getvalue().splitlines()[-1])
     assert "tool_call/chat" in told["lost"]
     assert told["broken"] == []
+    assert re.search(r"base:tiny: (\d+) of \1 passed", of_base.getvalue())
+    base = await BaseModel.objects.aget()
+
+    def listed() -> list[str]:
+        answer = Client().get(f"/api/client-checks?base_id={base.pk}").json()
+        return [one["name"] for one in answer["items"]]
+
+    assert await sync_to_async(listed)() == ["base:tiny"]
+
+
+def test_what_agents_cannot_talk_to_is_refused() -> None:
+    base = make_base()
+    base.pooling = "score"
+    base.save()
+    with pytest.raises(Invalid, match="tiny is a reranker"):
+        checks.plan("tiny")
+    with pytest.raises(NotFound, match="no model 'nobody'"):
+        checks.plan("nobody")
 
 
 @pytest.mark.usefixtures("one_api")

@@ -29,6 +29,8 @@ def folder(path: Path, **files: Any) -> Path:
         ("{{ messages }}", ["completion"]),
         ("{% if tools %}{{ tools }}{% endif %}", ["completion", "tools"]),
         (THINKS, ["completion", "thinking"]),
+        ("[THINK] {{ messages }}", ["completion", "thinking"]),
+        ("<seed:think> {{ messages }}", ["completion", "thinking"]),
         (f"{{{{ tools }}}}{THINKS}", ["completion", "tools", "thinking"]),
         ("", ["completion"]),
     ],

@@ -1,6 +1,7 @@
 """Tool calls with the real `openai` client against real processes."""
 
 import json
+import re
 from typing import Any
 
 import openai
@@ -44,6 +45,43 @@ def test_the_clients_own_accumulation_of_a_stream_agrees(hub: Hub) -> None:
             pass
         final = stream.get_final_completion()
     assert final.choices[0].message.tool_calls[0].function.name == "weather"
+
+
+def custom(name: str, definition: str = "", syntax: str = "regex") -> Any:
+    tool: dict[str, Any] = {"name": name, "description": "Does it"}
+    if definition:
+        grammar = {"syntax": syntax, "definition": definition}
+        tool["format"] = {"type": "grammar", "grammar": grammar}
+    return {"type": "custom", "custom": tool}
+
+
+def test_a_custom_tool_gets_a_text_that_follows_its_grammar(hub: Hub) -> None:
+    words, plan = custom("words", "[ab]{3}"), custom("plan", 'start: ("x" | "y") "z"', "lark")
+    for tool, input_ in ((words, "[ab]{3}"), (plan, "[xy]z")):
+        choice = {"type": "custom", "custom": {"name": tool["custom"]["name"]}}
+        asked = {"messages": CALL, "tools": [tool, *TOOLS], "tool_choice": choice}
+        answer = chat(hub, **asked).choices[0]
+        [call] = answer.message.tool_calls
+        assert (call.type, call.custom.name) == ("custom", tool["custom"]["name"])
+        assert re.fullmatch(input_, call.custom.input)
+        assert answer.finish_reason == "tool_calls"
+        [[streamed]] = [
+            chunk.choices[0].delta.tool_calls
+            for chunk in chat(hub, stream=True, **asked)
+            if chunk.choices[0].delta.tool_calls
+        ]
+        assert streamed.type == "custom"
+        assert streamed.custom["name"] == call.custom.name
+        assert re.fullmatch(input_, streamed.custom["input"])
+    result = {"role": "tool", "tool_call_id": call.id, "content": "Done"}
+    told = chat(hub, messages=[*CALL, answer.message, result], tools=[plan])
+    assert told.choices[0].message.content
+    free = chat(hub, messages=[{"role": "user", "content": "Please say"}], tools=[custom("say")])
+    assert free.choices[0].message.tool_calls[0].custom.input
+    endless = custom("sums", 'start: "(" start? ")"', "lark")
+    chat(hub, tools=[endless])
+    with pytest.raises(openai.BadRequestError, match="its rule start refers to itself"):
+        chat(hub, tools=[endless], tool_choice="required")
 
 
 def test_without_need_no_tool_is_called(hub: Hub) -> None:

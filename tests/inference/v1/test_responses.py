@@ -111,7 +111,7 @@ def test_a_custom_tool_gets_a_text(hub: Hub) -> None:
     [call] = answer.output
     assert (call.type, call.name) == ("custom_tool_call", "apply_patch")
     assert call.input
-    assert not call.input.startswith("{")
+    assert call.input == "*** Begin Patch"
     result = {"type": "custom_tool_call_output", "call_id": call.call_id, "output": "Done"}
     history: Any = [{"role": "user", "content": CALL}, call, result]
     assert respond(hub, input=history, tools=[PATCH]).output_text

@@ -11,10 +11,12 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 import pytest
+from mlx_lm.utils import load_tokenizer
 
 from backends.base import BackendError, Grammar, LoadedModel, Sampling, ThoughtMarks
+from backends.mlx.chat import thought_marks
 from backends.mlx.sampling.following import RuleMask
-from backends.mlx.sampling.thinking import MarkTokens, ThinkingRule
+from backends.mlx.sampling.thinking import MarkTokens, ThinkingRule, own_marks
 from backends.mlx.serving.generation import load_model
 from tests.backends.mlx.data.templates import QWEN3
 from tests.backends.rows import Row, run
@@ -129,6 +131,54 @@ def test_budgets_hold_in_a_batch_of_eight(model: LoadedModel) -> None:
     for answer in (together[4][together[4].index(CLOSE) + 1 :], together[5]):
         words = json.loads(tokenizer.decode([token for token in answer if token != 2]))
         assert words["day"] in ("Monday", "Friday")
+
+
+SPECIAL = {  # how many of a notation's tokens its two marks are, and those that make it known
+    "<longcat_think>": (1, 1, ["<longcat_think>", "</longcat_think>"]),
+    "<|think:start|>": (1, 1, ["<|think:start|>", "<|think:end|>"]),
+    "<|channel>thought": (2, 1, ["<|channel>", "<channel|>"]),
+    "<|open|>think<|sep|>": (3, 3, ["<|open|>", "<|close|>", "<|sep|>", "<|end_of_msg|>"]),
+    "[THINK]": (1, 1, ["[THINK]", "[/THINK]"]),
+    "<seed:think>": (1, 1, ["<seed:think>", "</seed:think>"]),
+    "◁think▷": (1, 1, ["◁think▷", "◁/think▷"]),
+    "<|channel|>analysis<|message|>": (
+        *(3, 6),
+        ["<|channel|>", "<|message|>", "<|start|>", "<|end|>"],
+    ),
+}
+
+
+@pytest.mark.parametrize("opening", SPECIAL)
+def test_each_notation_is_known_by_its_tokens(
+    tiny_base: Path, tmp_path: Path, opening: str
+) -> None:
+    most_open, most_close, tokens = SPECIAL[opening]
+    folder = tmp_path / "base"
+    shutil.copytree(tiny_base, folder)
+    path = folder / "tokenizer.json"
+    described = json.loads(path.read_text())
+    plain = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+    described["added_tokens"] += [
+        {"id": 5000 + n, "content": token, "special": True, **plain}
+        for n, token in enumerate(tokens)
+    ]
+    path.write_text(json.dumps(described))
+    tokenizer: Any = load_tokenizer(folder)
+    marks, found = own_marks(tokenizer), MarkTokens.of(tokenizer, 6000)
+    assert marks.open == opening
+    for mark, numbers, fewest in (
+        (marks.open, found.open, most_open),
+        (marks.close, found.close, most_close),
+    ):
+        assert len(numbers) >= fewest
+        written = tokenizer.detokenizer
+        written.reset()
+        for number in numbers:
+            written.add_token(number)
+        written.finalize()
+        assert written.text == mark  # special tokens are text in an answer
+    asked = thought_marks(tokenizer, tokenizer.encode(f"Hello {opening}\n"))
+    assert (asked.opened, asked.closed) == (True, False)
 
 
 def test_what_it_says_after_its_thoughts_is_what_follows_them(model: LoadedModel) -> None:
