@@ -156,6 +156,13 @@ def test_the_promote_link_fills_the_form(client: Client, seeded: Seeded) -> None
     assert '<option value="0.1.0" selected>' in body
 
 
+@pytest.mark.django_db
+def test_without_a_version_the_comparison_says_where_they_come_from(client: Client) -> None:
+    page = client.get("/compare/").content.decode()
+    assert "No versions to compare yet" in page
+    assert "<select" not in page
+
+
 def test_two_versions_are_compared(client: Client, seeded: Seeded) -> None:
     url = f"{seeded.model.get_absolute_url()}?compare=0.2.0&compare=0.1.0"
     response = client.get(url)
