@@ -128,6 +128,7 @@ GROUPS: tuple[tuple[str, str, tuple[Entry, ...]], ...] = (  # key, title, settin
             Entry("secret_key", "Secret key", _FIXED, secret=True),
             Entry("storage", "Storage folder", _FIXED),
             Entry("database_url", "Database", _FIXED),
+            Entry("model_folders", "Folders of base models", _FIXED),
             Entry("backend", "Backend", _FIXED),
             Entry("debug", "Debug pages", _FIXED),
         ),

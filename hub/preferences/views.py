@@ -27,7 +27,7 @@ def settings(request: HttpRequest) -> HttpResponse:
     errors: dict[str, str] = {}
     general, status = "", 200
     if request.method == "POST":
-        typed = {name: value for name, value in request.POST.items() if name in ENTRIES}
+        typed = {name: str(value) for name, value in request.POST.items() if name in ENTRIES}
         try:
             _say(request, changing.change(_different(typed)))
             return redirect(reverse("settings", query={"in": key}))

@@ -151,23 +151,15 @@ class MessageMiddleware(InLoop, messages.MessageMiddleware):
     """An answer to htmx carries its messages in a header, since it seldom has the place for them. One that
     leads to another page keeps them for it."""
 
-    def process_response(
-        self, request: HttpRequest, response: HttpResponseBase
-    ) -> HttpResponseBase:
+    def process_response(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
         leads_on = response.has_header("HX-Redirect") or 300 <= response.status_code < 400
         if "HX-Request" in request.headers and not leads_on and hasattr(request, "_messages"):
             said = [{"text": str(m), "level": m.level_tag} for m in get_messages(request)]
             if said:
                 # A whole page takes the place for them with it.
-                trigger_client_event(
-                    cast("HttpResponse", response),
-                    "hub:messages",
-                    {"messages": said},
-                    after="swap" if "HX-Boosted" in request.headers else "receive",
-                )
-        return cast(
-            "HttpResponseBase", super().process_response(request, cast("HttpResponse", response))
-        )
+                after = "swap" if "HX-Boosted" in request.headers else "receive"
+                trigger_client_event(response, "hub:messages", {"messages": said}, after=after)
+        return super().process_response(request, response)
 
 
 class XFrameOptionsMiddleware(InLoop, clickjacking.XFrameOptionsMiddleware):
