@@ -236,6 +236,7 @@ def test_messages_times_and_the_notification_at_a_jobs_end(seeded: Seeded, clien
         page.get_by_label("Backups kept").fill("7")
         page.get_by_role("button", name="Save").click()
         expect(toast).to_contain_text("Nothing was changed.")
+        page.wait_for_load_state()  # with what the button does
         toast.get_by_role("button", name="Close this message").click()
         expect(toast).to_have_text(re.compile(r"^\s*$"))
 
