@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import structlog
 from asgiref.sync import SyncToAsync, ThreadSensitiveContext, sync_to_async
@@ -157,7 +157,8 @@ class MessageMiddleware(InLoop, messages.MessageMiddleware):
             said = [{"text": str(m), "level": m.level_tag} for m in get_messages(request)]
             if said:
                 # A whole page takes the place for them with it.
-                after = "swap" if "HX-Boosted" in request.headers else "receive"
+                boosted = "HX-Boosted" in request.headers
+                after: Literal["swap", "receive"] = "swap" if boosted else "receive"
                 trigger_client_event(response, "hub:messages", {"messages": said}, after=after)
         return super().process_response(request, response)
 
