@@ -49,16 +49,13 @@ def _once(
 
 
 def loss_lines(rows: Iterable[TrainingJob | ModelVersion]) -> dict[int, SafeString]:
-    """The training loss of jobs, or of the jobs that made versions, by the id of the row."""
-    found = list(rows)
-    steps = {row.pk: row.iteration for row in found if isinstance(row, TrainingJob)}
-    names = {pk: pk for pk in steps}
-    if versions := [row.pk for row in found if isinstance(row, ModelVersion)]:
-        jobs = TrainingJob.objects.filter(result_version__in=versions).order_by()
-        made = list(jobs.values_list("pk", "result_version", "iteration"))
-        steps, names = {pk: last for pk, _, last in made}, {pk: name for pk, name, _ in made}
-    losses = _losses(steps)
-    return {names[pk]: line(values) for pk, values in losses.items() if len(values) > 1}
+    """The training loss of jobs, or of the jobs that made versions, which come with the versions, by the
+    id of the row."""
+    jobs = {
+        row.pk: row if isinstance(row, TrainingJob) else getattr(row, "job", None) for row in rows
+    }
+    losses = _losses({job.pk: job.iteration for job in jobs.values() if job})
+    return {pk: line(losses[job.pk]) for pk, job in jobs.items() if job and len(losses[job.pk]) > 1}
 
 
 def _losses(steps: dict[int, int]) -> dict[int, list[float]]:

@@ -79,14 +79,14 @@ def versions_of(model: Model) -> QuerySet[ModelVersion]:
 
 
 def listed_versions_of(model: Model) -> QuerySet[ModelVersion]:
-    """`versions_of` with no more than a table of them shows."""
+    """`versions_of` with no more than a table of them shows, and the jobs that made them."""
     return (
         versions_of(model)
         .select_related(None)
-        .select_related("dataset")
+        .select_related("dataset", "job")
         .only(
             *("model", "version", "status", "metrics", "size_bytes", "created_at"),
-            "dataset__name",
+            *("dataset__name", "job__iteration", "job__result_version"),
         )
     )
 
