@@ -127,6 +127,7 @@ GROUPS: tuple[tuple[str, str, tuple[Entry, ...]], ...] = (  # key, title, settin
             Entry("mcp_key", "Key of run_mcp", _FIXED, secret=True),
             Entry("secret_key", "Secret key", _FIXED, secret=True),
             Entry("storage", "Storage folder", _FIXED),
+            Entry("model_folders", "Folders to pick base models from", _FIXED),
             Entry("database_url", "Database", _FIXED),
             Entry("model_folders", "Folders of base models", _FIXED),
             Entry("backend", "Backend", _FIXED),

@@ -48,7 +48,7 @@ def test_a_search_shows_what_each_model_can_do_here(hub: FakeHub, client: Client
     assert "trains with QLoRA up to" in page
     assert "Licence apache-2.0" in page
     assert "335 MB 4-bit (group 64) 596.3 M parameters" in page
-    assert "1.19 GB bfloat16 596.0 M parameters 40 960 tokens of context" in page
+    assert "1.19 GB bfloat16 596.0 M parameters 40,960 tokens of context" in page
     assert "Too large to serve here: it needs 145 GB of 24 GB. Look for a 4-bit version." in page
     assert "pickled/qwen3 has only pickles, which can run code" in page
     assert "Gated: accept its terms on the hub and set HF_TOKEN" in page
