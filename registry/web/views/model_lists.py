@@ -17,7 +17,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from registry.catalog import overview
 from registry.maintenance import archive, removal
-from registry.models import Alias, BaseModel, Model, ModelVersion
+from registry.models import BaseModel, Model, ModelVersion
 from registry.promotion.resolve import PRODUCTION
 from registry.versions import comparison
 from registry.versions.measures import measure
@@ -223,11 +223,15 @@ def versions_listed(
     shown = listing.asked(request, found.get_absolute_url(), [found.pk])
     if status := shown.query["status"]:
         rows = rows.filter(status=status)
-    production = Alias.objects.filter(model=found, name=PRODUCTION)
-    return shown.show(rows), {
+    shown.show(rows)
+    return shown, {
         "model": found,
         "headline": headline,
-        "in_production": production.values_list("version_id", flat=True).first(),
+        "in_production": [
+            version
+            for version in shown.rows
+            if any(alias.name == PRODUCTION for alias in version.aliases.all())
+        ],
     }
 
 
