@@ -773,7 +773,7 @@ def test_rows_are_checked_opened_and_fixed(page: Page, hub: RunningHub, trained:
 
     # All that match are redacted, which makes a revision whose rows are checked again.
     page.get_by_label("All that match (9)").check()
-    page.get_by_label("Message").fill("No addresses")
+    page.get_by_label("Message", exact=True).fill("No addresses")
     page.get_by_role("button", name="Redact personal data").click()
     expect(page.get_by_role("heading", name="39 rows")).to_be_visible(timeout=120_000)
     expect(page.get_by_text("Mail address")).not_to_be_visible()

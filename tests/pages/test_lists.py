@@ -17,6 +17,7 @@ from registry.models import Dataset, ModelVersion
 from registry.storage import paths
 from tests.pages.seed import (
     Seeded,
+    make_base,
     make_dataset,
     make_model,
     make_request,
@@ -346,3 +347,15 @@ def test_replays_of_a_span_of_time(client: Client, seeded: Seeded) -> None:
     made = Replay.objects.create(source=one, target=two, since=now, until=now, status="completed")
     assert list(client.get("/requests/replays/?span=1h").context["rows"]) == [made]
     assert "No replay matches" in text(client.get("/requests/replays/?until=2001-01-01"))
+
+
+def test_base_models_are_sorted_and_their_imports_are_a_part_of_their_own(
+    client: Client, seeded: Seeded
+) -> None:
+    make_base("tiny", size_bytes=5, source="hub")
+    largest = [base.name for base in client.get("/bases/?sort=size").context["rows"]]
+    assert largest[-1] == "tiny"
+    assert [base.name for base in client.get("/bases/?source=hub").context["rows"]] == ["tiny"]
+    work = client.get("/bases/", headers={**HTMX, "HX-Target": "work"}).content.decode()
+    assert work.strip().startswith('<div\n  id="work"')
+    assert "tiny" not in work

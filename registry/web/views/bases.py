@@ -6,8 +6,8 @@ import datetime
 from typing import Any
 
 from django.contrib import messages
-from django.core.paginator import Paginator
 from django.db.models import QuerySet
+from django.db.models.functions import Lower
 from django.http import FileResponse, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
@@ -21,20 +21,65 @@ from registry.models import BaseImport, BaseModel, ModelVersion
 from registry.models.work import WorkQuerySet
 from registry.web.forms import FuseForm, QuantizeForm
 from registry.web.htmx import HtmxRequest, form_page, partial, refuse
+from registry.web.lists import Column, Filter, Listing, Order
 
-PER_PAGE = 25
 _IMPORTS_SHOWN = 10
 _DONE_SHOWN = datetime.timedelta(days=1)
 _VERSIONS_SHOWN = 10
 
 
+BASES = Listing[BaseModel](
+    noun="base model",
+    columns=(
+        Column("name", "Name", kind="wrap", order=Order((Lower("name").asc(), "pk"))),
+        Column("source", "From", room=True),
+        Column("architecture", "Architecture", "known", phone="line", room=True),
+        Column("quantization", "Weights", "known", phone="line"),
+        Column("parameters", "Parameters", "count", kind="n", order=Order(("-parameters", "-pk"))),
+        Column("context_length", "Context", "count", kind="n", room=True),
+        Column(
+            "size_bytes",
+            "Size",
+            "size",
+            kind="n",
+            phone="end",
+            sort="size",
+            order=Order(("-size_bytes", "-pk")),  # a small table
+        ),
+        Column("licence", "Licence", "known", kind="wrap", shown=False),
+        Column(
+            "created_at",
+            "Added",
+            "ago",
+            kind="fit",
+            phone="line",
+            sort="new",
+            order=Order(("-created_at", "-pk")),
+        ),
+    ),
+    sort="name",
+    filters=(
+        Filter("q", "Search", "search", "Search names"),
+        Filter("source", "From", hint="All sources", options=BaseModel.Source.choices),
+    ),
+    summary=True,
+    menu=True,
+)
+
+
 @require_GET
 def bases(request: HtmxRequest) -> HttpResponse:
-    page = Paginator(BaseModel.objects.all(), PER_PAGE).get_page(request.GET.get("page"))
+    shown = BASES.asked(request)
+    found = BaseModel.objects.filter(name__icontains=shown.query["q"])
+    if source := shown.query["source"]:
+        found = found.filter(source=source)
     long_ago = timezone.now() - _DONE_SHOWN
     rows = BaseImport.objects.exclude(status=BaseImport.Status.COMPLETED, heartbeat_at__lt=long_ago)
-    context = {"page": page, **_imports(rows)}
-    return render(request, partial(request, "registry/bases/list.html", "rows"), context)
+    context = _imports(rows)
+    if request.htmx.target == "work":
+        return render(request, "registry/bases/list.html#work", context)
+    context["live"] = context["running"]
+    return shown.show(found).render("registry/bases/list.html", context)
 
 
 @require_GET

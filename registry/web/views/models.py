@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from django.contrib import messages
@@ -105,7 +106,8 @@ def model(request: HtmxRequest, pk: int) -> HttpResponse:
     opened = bool(asked or chosen)
     if is_part(request) and request.htmx.target not in ("rows", "drawer"):  # the form alone
         context = {"model": found, "form": form, "opened": True}
-        context |= _promote_context(request, found, form)
+        aliases = found.aliases.select_related("version")
+        context |= _promote_context(request, found, form, aliases)
         return render(request, "registry/models/_promote.html", context)
     if is_part(request):
         versions, context = versions_listed(request, found)
@@ -137,7 +139,8 @@ def model_context(request: HtmxRequest, found: Model, form: MoveAliasForm) -> di
     versions, needed = versions_listed(request, found)
     asked = request.GET.getlist("compare")[: comparison.MOST]
     chosen = list(every.filter(version__in=asked).reverse()) if asked else []
-    context = {**model_page(found), **_promote_context(request, found, form)}
+    context = model_page(found)
+    context |= _promote_context(request, found, form, context["aliases"])
     return {
         **context,
         **versions.context(DETAIL, needed),
@@ -218,9 +221,10 @@ def model_storage(request: HttpRequest, pk: int) -> HttpResponse:
     return render(request, "registry/models/storage.html", context)
 
 
-def _promote_context(request: HttpRequest, found: Model, form: MoveAliasForm) -> dict[str, Any]:
+def _promote_context(
+    request: HttpRequest, found: Model, form: MoveAliasForm, aliases: Iterable[Alias]
+) -> dict[str, Any]:
     """The choices, and what the rules say of the one that is chosen."""
-    aliases = list(found.aliases.select_related("version"))
     ready = found.versions.ready().newest_first().select_related("model")
     pointing = {alias.name: alias.version for alias in aliases}
     name = str(form["name"].value() or "")
