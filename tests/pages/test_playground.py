@@ -272,8 +272,13 @@ def test_a_request_is_asked_again_with_what_no_field_shows(page: Page) -> None:
     assert saved.value.json()["sampling"] == {
         "logit_bias": {"5": -1.0},
         "max_tokens": None,
-        "temperature": 0.5, "top_p": 1.0, "min_p": 0.0, "top_k": 0,
-        "repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0,
+        "temperature": 0.5,
+        "top_p": 1.0,
+        "min_p": 0.0,
+        "top_k": 0,
+        "repetition_penalty": 1.0,
+        "presence_penalty": 0.0,
+        "frequency_penalty": 0.0,
     }
     expect(page.locator(".branches span")).to_have_text("2 / 2")
     page.get_by_role("button", name="Previous branch").click()
