@@ -191,6 +191,7 @@ def test_a_requests_page_says_first_how_it_ended(client: Client, seeded: Seeded)
     assert "Failed: its deadline passed." in text(response)
     assert "allow more time" in text(response)
     assert "deadline_exceeded" in text(response)
+    assert "Feedback" not in text(response)  # there is no answer
     assert "text of this request was not kept" in text(response)
     assert client.get(f"/api/requests/{failed.request_id}").json()["phases"] == []
     answered = make_request(

@@ -118,7 +118,8 @@ def _text(value: Any) -> str:
 def _bars(row: InferenceRequest) -> list[dict[str, Any]]:
     """The phases with where their bars begin and how long they are, in percent."""
     phases = row.phases
-    whole_ms = max((begin + length for _, begin, length in phases), default=0.0) or 1.0
+    ends = [begin + length for _, begin, length in phases]
+    whole_ms = max([*ends, row.total_ms or 0.0]) or 1.0
     return [
         {
             "name": name,

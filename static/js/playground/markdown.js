@@ -36,6 +36,7 @@ DOMPurify.addHook("uponSanitizeAttribute", (element, data) => {
   if (data.attrName !== "class") return;
   const allowed = {
     CODE: /^(language-[\w+#.-]+|math-(display|inline))$/,
+    SPAN: /^hljs-[\w-]+( [\w-]+)*$/,
     TH: /^align-\w+$/,
     TD: /^align-\w+$/,
   };
@@ -79,6 +80,7 @@ function frame(pre, later) {
   box.append(top, pre);
 }
 
+const COLOURED = { ALLOWED_TAGS: ["span"], ALLOWED_ATTR: ["class"], RETURN_DOM_FRAGMENT: true };
 const KEPT = 100;
 const coloured = new Map(); // from a language and a text to what it became
 
@@ -92,10 +94,7 @@ function highlight(code, language, later) {
   if (!coloured.has(key)) {
     if (coloured.size >= KEPT) coloured.delete(coloured.keys().next().value);
     const { value } = hljs.highlight(text, { language, ignoreIllegals: true });
-    coloured.set(
-      key,
-      new DOMParser().parseFromString(`<pre>${value}</pre>`, "text/html").querySelector("pre"),
-    );
+    coloured.set(key, DOMPurify.sanitize(value, COLOURED));
   }
   code.replaceChildren(...coloured.get(key).cloneNode(true).childNodes);
 }
