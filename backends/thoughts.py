@@ -122,7 +122,13 @@ class Divider:
         self._open, self._close, self._words = open, close, words
         self._held = ""
         self._started = False  # something was said since the last mark
+        self.marked = False  # the words began with their mark
         self._state: Literal["before", "thinking", "words"] = "thinking" if opened else "before"
+
+    @property
+    def is_undecided(self) -> bool:
+        """Whether what came so far may be the beginning of a mark."""
+        return self._state == "before"
 
     @property
     def is_thinking(self) -> bool:
@@ -141,8 +147,8 @@ class Divider:
                 if self._open.startswith(rest) or (bare == rest and self._words.startswith(rest)):
                     self._held = text
                     return "", ""
-                self._state, self._started = "words", True
-                return "", text if bare == rest else bare
+                self._state, self._started, self.marked = "words", True, bare != rest
+                return "", bare if self.marked else text
             self._state, text = "thinking", rest.removeprefix(self._open)
         thoughts = ""
         if self._state == "thinking":

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from django.db import IntegrityError, transaction
 
+from backends.base.inputs import shown
 from backends.thoughts import FIELD
 from inference.models import Feedback, InferenceRequest
 from registry.datasets import uploads
@@ -174,7 +175,8 @@ _MAKERS = {"answers": _answers, "preferences": _preferences, "labelled": _labell
 
 
 def _tools(row: Feedback) -> dict[str, Any]:
-    return {"tools": row.tools} if row.tools else {}
+    """As the model saw them."""
+    return {"tools": [shown(tool) for tool in row.tools]} if row.tools else {}
 
 
 def _edited(row: Feedback) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from django.test import Client
 
+from backends.base.inputs import CUSTOM
 from inference import feedback
 from inference.models import Feedback, InferenceRequest
 from registry.datasets import uploads
@@ -97,9 +98,10 @@ def test_examples_are_read_as_what_they_are(tmp_path: Any, kind: Any, form: str)
     """Calls of tools and thoughts among them."""
     for number in range(12):
         prompt = [{"role": "user", "content": f"Find {number}"}]
-        common: dict[str, Any] = {"prompt": prompt, "tools": [TOOL]}
+        common: dict[str, Any] = {"prompt": prompt, "tools": [{**TOOL, CUSTOM: {}}]}
         rated("", "good", tool_calls=[CALL], thoughts="It wants x.", **common)
         rated("I will not", "bad", **common)
+    assert feedback.examples(kind)[0]["tools"] == [TOOL]
     saved = feedback.stage(kind)
     seen = preview(saved.source, names=saved.names)
     uploads.discard(saved)

@@ -74,6 +74,8 @@ class AnswerText:
         self._reader = reader
         self._with_logprobs = with_logprobs
         self._logprobs: list[TokenInfo] = []
+        self._undecided: list[TokenInfo] = []  # of what may be a mark
+        self._words = False  # there were log-probabilities of words
         self._marks = StopText(MARKERS if tools else ())
         self._whole: list[str] = []
         self._shown = 0  # characters of the answer that were sent
@@ -81,21 +83,35 @@ class AnswerText:
     def take(self, delta: Delta) -> Chunk | None:
         """The next piece for the reader, if any."""
         thoughts, words = self._divided(delta.text)
-        if self._with_logprobs and not self._thinks:
-            self._logprobs.append(
-                {
-                    "text": delta.piece,
-                    "bytes": list(delta.data),
-                    "logprob": delta.logprob,
-                    "top": rivals(delta.top),
-                }
-            )
+        if self._with_logprobs:
+            self._note(delta, words)
         if not self._tools:
             return self._chunk(words, thoughts)
         if not self._whole and words.lstrip().startswith("{"):
             self._marks.stopped = True  # some templates write a call as bare JSON
         called = self._called(words)
         return self._chunk(self._marks.push(words), thoughts, called, hold=self._marks.stopped)
+
+    def _note(self, delta: Delta, words: str) -> None:
+        """Log-probabilities of words alone: not of thoughts, nor of the marks around them."""
+        told: TokenInfo = {
+            "text": delta.piece,
+            "bytes": list(delta.data),
+            "logprob": delta.logprob,
+            "top": rivals(delta.top),
+        }
+        divider = self._divider
+        if divider and divider.is_undecided:
+            self._undecided.append(told)
+            return
+        held, self._undecided = self._undecided, []
+        if self._thinks:
+            return
+        if divider and divider.marked and not self._words:
+            self._logprobs += [told] if words else []
+        else:
+            self._logprobs += [*held, told]
+        self._words = True
 
     def _called(self, words: str) -> list[CalledPiece]:
         """What the next words of the answer say of its calls."""
@@ -120,6 +136,7 @@ class AnswerText:
         A call cut short by the token limit is not an error: it comes as text, with that reason.
         """
         thoughts, words = self._divider.flush() if self._divider else ("", "")
+        self._logprobs += self._undecided
         if not self._tools:
             return self._chunk(words, thoughts, hold=True), []
         pieces = self._called(words)

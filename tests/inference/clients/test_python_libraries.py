@@ -8,13 +8,16 @@ with `uv tool install llm` for the last one.
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import json
 import os
 import shutil
 import subprocess
+import sys
 import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +33,16 @@ ASKED = CALL[0]["content"]
 
 @pytest.fixture(autouse=True)
 def left_open() -> Iterator[None]:
-    """Some of them leave connections to be collected."""
+    """Some of them leave connections to be collected, and the loop that they ran in."""
     yield
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        with suppress(RuntimeError):  # none
+            asyncio.get_event_loop().close()
+        asyncio.set_event_loop(None)
+        if litellm := sys.modules.get("litellm"):
+            litellm.in_memory_llm_clients_cache.flush_cache()
+            litellm.module_level_client.close()
         gc.collect()
 
 

@@ -5,7 +5,15 @@ from typing import Any
 
 import pytest
 
-from backends.base import BackendError, Delta, FinishReason, Sampling, TokenLogprob, ToolCall
+from backends.base import (
+    BackendError,
+    Delta,
+    FinishReason,
+    Sampling,
+    ThoughtMarks,
+    TokenLogprob,
+    ToolCall,
+)
 from backends.base.call_pieces import HERMES, JSONCalls
 from backends.fake import FakeBackend
 from inference.engine.requests.text import AnswerText
@@ -115,6 +123,28 @@ def tuple_of(piece: Any) -> tuple[int, str, str]:
 
 def test_without_tools_nothing_is_held_back() -> None:
     assert shown(AnswerText([], with_logprobs=False), "<tool_call>", "{") == ["<tool_call>", "{"]
+
+
+CHANNELS = ThoughtMarks("<c>think<m>", "<e><c>say<m>", "<c>say<m>")
+
+
+@pytest.mark.parametrize(
+    ("pieces", "said"),
+    [
+        (["<c>", "think", "<m>", "Hm", "<e>", "<c>", "say", "<m>", "Y", "es"], ["Y", "es"]),
+        (["<c>", "say", "<m>", "Y", "es"], ["Y", "es"]),
+        (["<c>", "s", "ee"], ["<c>", "s", "ee"]),
+        (["<c>", "sa"], ["<c>", "sa"]),
+        (["Y", "es"], ["Y", "es"]),
+    ],
+)
+def test_logprobs_are_those_of_the_words_without_marks(pieces: list[str], said: list[str]) -> None:
+    answer = AnswerText([], with_logprobs=True, marks=CHANNELS)
+    chunks = [answer.take(Delta("a", piece, 1, -0.5, piece=piece)) for piece in pieces]
+    chunks.append(finish(answer)[0])
+    sent = [chunk for chunk in chunks if chunk is not None]
+    assert "".join(chunk.text for chunk in sent) == "".join(said)
+    assert [token["text"] for chunk in sent for token in chunk.logprobs or []] == said
 
 
 def test_logprobs_are_told_for_every_token_in_order() -> None:
