@@ -12,11 +12,12 @@ import json
 import re
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -32,8 +33,8 @@ STATEMENT = re.compile(r"LOG:  duration: [\d.]+ ms  (?:execute [^:]*|statement):
 class Taken:
     """Of each process by its command; memory is shared pages by parts (PSS) where that is known."""
 
-    cpu_s: Counter[str] = field(default_factory=Counter)
-    memory_mb: Counter[str] = field(default_factory=Counter)
+    cpu_s: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    memory_mb: dict[str, float] = field(default_factory=lambda: defaultdict(float))
 
 
 def look(up: psutil.Process) -> Taken:
@@ -41,13 +42,13 @@ def look(up: psutil.Process) -> Taken:
     for process in (up, *up.children(recursive=True)):
         words = [word for word in process.cmdline() if word.startswith(("run_", "registry."))]
         name = words[0] if words else "up"
-        taken.cpu_s[name] += sum(process.cpu_times()[:2])  # type: ignore[assignment]
+        taken.cpu_s[name] += sum(process.cpu_times()[:2])
         held = process.memory_full_info()
         taken.memory_mb[name] += getattr(held, "pss", held.uss) / 1e6
     return taken
 
 
-def on_sqlite(seconds: float) -> dict[str, object]:
+def on_sqlite(seconds: float) -> dict[str, Any]:
     with hub() as (_, up):
         time.sleep(SETTLE_S)
         before, began = look(up), time.monotonic()
@@ -58,11 +59,11 @@ def on_sqlite(seconds: float) -> dict[str, object]:
         "cpu_of_a_core": {name: round(share, 5) for name, share in cpu.items()},
         "cpu": round(sum(cpu.values()), 5),
         "memory_mb": {name: round(mb, 1) for name, mb in after.memory_mb.items()},
-        "memory": round(after.memory_mb.total(), 1),
+        "memory": round(sum(after.memory_mb.values()), 1),
     }
 
 
-def on_postgresql(seconds: float) -> dict[str, object]:
+def on_postgresql(seconds: float) -> dict[str, Any]:
     with logged_server() as (url, log), hub(DATABASE_URL=url):
         time.sleep(SETTLE_S)
         start = log.stat().st_size
@@ -93,7 +94,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=180.0, help="default: %(default)s")
     options = parser.parse_args()
     load = psutil.getloadavg()[0]
-    figures = {
+    figures: dict[str, Any] = {
         "machine": f"{machine()}, load {load:.1f}",
         "seconds": options.seconds,
         "sqlite": on_sqlite(options.seconds),
@@ -102,8 +103,8 @@ def main() -> None:
     print(json.dumps(figures, indent=2))
     if options.json:
         options.json.write_text(json.dumps(figures, indent=2) + "\n")
-    cpu, memory = figures["sqlite"]["cpu"], figures["sqlite"]["memory"]  # type: ignore[index]
-    statements = figures["postgresql"]["statements"]  # type: ignore[index]
+    cpu, memory = figures["sqlite"]["cpu"], figures["sqlite"]["memory"]
+    statements = figures["postgresql"]["statements"]
     met = cpu < MOST_CPU and memory < MOST_MB and statements < MOST_STATEMENTS
     text = f"{cpu:.2%} of a core, {memory:.0f} MB, {statements:.2f} statements a second"
     finish(met, options.check, f"{text} (< {MOST_CPU:.0%}, {MOST_MB:.0f} MB, {MOST_STATEMENTS:g})")

@@ -186,6 +186,7 @@ def check_panels(watcher: Watcher) -> None:
 
 
 def check_rules(watcher: Watcher) -> None:
+    watcher.wait_for("hub_backup_age_seconds")  # of the first one, which the hub makes by itself
     [group] = watcher.ask("rules")["groups"]
     wait_until(
         lambda: all(is_evaluated(rule) for rule in watcher.ask("rules")["groups"][0]["rules"])

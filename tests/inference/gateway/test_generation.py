@@ -199,6 +199,7 @@ async def test_every_end_is_counted_with_its_time_and_its_code(served: Served) -
         assert grown == [1, model == "calendar", *came], (outcome, code)
 
 
+@pytest.mark.any_database
 def test_only_so_many_versions_have_series_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metrics, "_used", {})
     monkeypatch.setattr(metrics, "MOST_VERSIONS", 2)
