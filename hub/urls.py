@@ -14,7 +14,7 @@ from inference.v1.rerank import router as rerank
 from inference.v1.responses.api import router as responses
 
 admin.autodiscover()
-admin.site.login = accounts.sign_in  # type: ignore[method-assign]
+admin.site.login = accounts.sign_in  # type: ignore[method-assign,assignment]
 openai_api.add_router("", responses)
 openai_api.add_router("", rerank)
 

@@ -123,7 +123,8 @@ class Series:
             bounds = [bound for bound, _ in up_to[:-1]]  # the last is infinity
             yield HistogramDataPoint(
                 *(labels, since, time.time_ns(), int(count), total, counts, bounds),
-                *(None, None),  # Prometheus keeps neither the least nor the most
+                None,  # type: ignore[arg-type]  # Prometheus keeps neither the least
+                None,  # type: ignore[arg-type]  # nor the most
             )
 
     def _since(self, name: str, labels: Labels, value: float) -> int:

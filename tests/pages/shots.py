@@ -16,12 +16,12 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, FloatRect, Page, ViewportSize
 
 from tests.pages.browser import Watch, chromium, overflow
 from tests.running import ROOT, RunningHub, run_hub
 
-WIDE, PHONE = {"width": 1280, "height": 860}, {"width": 390, "height": 844}
+WIDE, PHONE = ViewportSize(width=1280, height=860), ViewportSize(width=390, height=844)
 TALLEST = 1800  # pixels of a picture
 LOST_S = 8.0  # until a page says that the hub is gone
 EMPTY = (
@@ -111,13 +111,13 @@ class Camera:
     def keep(self, name: str) -> None:
         size = self.page.viewport_size or WIDE
         tall = int(self.page.evaluate("document.documentElement.scrollHeight"))
-        clip = {"x": 0, "y": 0, "width": size["width"], "height": min(tall, TALLEST)}
+        clip = FloatRect(x=0, y=0, width=size["width"], height=min(tall, TALLEST))
         self.page.screenshot(
             path=self._folder / f"{name}.jpg",
             type="jpeg",
             quality=45,
             full_page=True,
-            clip=clip,  # type: ignore[arg-type]
+            clip=clip,
         )
 
 
@@ -163,7 +163,7 @@ def take_all(folder: Path, states: set[str]) -> list[str]:
             camera = Camera(browser, hub, folder / "full", problems)
             for path in FULL:
                 camera.take(path)
-            camera.page.set_viewport_size(PHONE)  # type: ignore[arg-type]
+            camera.page.set_viewport_size(PHONE)
             camera.page.emulate_media(color_scheme="dark")
             for path in PHONES:
                 camera.take(path, f"phone-{name_of(path)}")
