@@ -129,7 +129,6 @@ GROUPS: tuple[tuple[str, str, tuple[Entry, ...]], ...] = (  # key, title, settin
             Entry("storage", "Storage folder", _FIXED),
             Entry("model_folders", "Folders to pick base models from", _FIXED),
             Entry("database_url", "Database", _FIXED),
-            Entry("model_folders", "Folders of base models", _FIXED),
             Entry("backend", "Backend", _FIXED),
             Entry("debug", "Debug pages", _FIXED),
         ),
