@@ -1,7 +1,8 @@
 """Models that a browser sends piece by piece: a GGUF file, or the files of a model folder.
 
-A set of files has a folder of its own, named by what the files are called and how large they are, so
-that whoever sends the same ones again continues after what has arrived.
+A set of files has a folder of its own, named by what the files are called, how large they are and when
+they were written, so that whoever sends the same ones again continues after what has arrived. Fine-tunes
+of one model have files of the same names and sizes.
 """
 
 from __future__ import annotations
@@ -54,15 +55,15 @@ class Arriving:
         return next(iter(self.sizes)).endswith(".gguf")
 
 
-def begin(files: Sequence[tuple[str, int]]) -> Arriving:
-    """Make room for files of these names and sizes, or find what has arrived of them already.
+def begin(files: Sequence[tuple[str, int, int]]) -> Arriving:
+    """Make room for files of these names, sizes and times (or 0), or find what has arrived of them.
 
     Raises Invalid for files that are no model, and DiskFull.
     """
-    wanted = {name: size for name, size in files if _is_wanted(name) and size >= 0}
-    left_out = tuple(name for name, _ in files if name not in wanted)
+    wanted = {name: size for name, size, _ in files if _is_wanted(name) and size >= 0}
+    left_out = tuple(name for name, *_ in files if name not in wanted)
     _check(list(wanted), len(files))
-    text = json.dumps(sorted(wanted.items()))
+    text = json.dumps(sorted(file for file in files if file[0] in wanted))
     key = hashlib.sha256(text.encode()).hexdigest()[:32]
     folder = paths.upload_dir(key)
     _forget_old_ones()

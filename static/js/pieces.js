@@ -51,7 +51,7 @@ async function sendPiece(url, file, offset, signal) {
 
 /** Send every file from where it stopped; true when all of it is there. */
 async function sendAll(chosen, signal) {
-  const named = chosen.map(({ name, size }) => ({ name, size }));
+  const named = chosen.map(({ name, size, lastModified: modified }) => ({ name, size, modified }));
   const upload = await call("POST", form.dataset.pieces, { files: named });
   const url = `${form.dataset.pieces}/${upload.upload}`;
   const total = upload.files.reduce((sum, file) => sum + file.size, 0);

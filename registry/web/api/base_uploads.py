@@ -19,9 +19,10 @@ router = Router(tags=["base models"])
 
 @router.post("/bases/uploads", response=BaseUploadOut, summary="Begin to send a base model")
 def begin_upload(request: HttpRequest, payload: BaseUploadIn) -> dict[str, object]:
-    """Name the files: one .gguf, or those of a model folder. The same names and sizes continue what
-    was sent before; `files` says where."""
-    return _shown(pieces.begin([(file.name, file.size) for file in payload.files]))
+    """Name the files: one .gguf, or those of a model folder. The same names, sizes and times continue
+    what was sent before; `files` says where."""
+    named = [(file.name, file.size, file.modified) for file in payload.files]
+    return _shown(pieces.begin(named))
 
 
 @router.get("/bases/uploads/{upload}", response=BaseUploadOut, summary="What has arrived")

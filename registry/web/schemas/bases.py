@@ -40,6 +40,9 @@ class FileIn(BaseModel):
 
     name: Annotated[str, Field(max_length=200)]
     size: Annotated[int, Field(ge=0, description="Bytes")]
+    modified: Annotated[
+        int, Field(description="Any number that another file of this name and size would not have")
+    ] = 0
 
 
 class BaseUploadIn(BaseModel):

@@ -106,6 +106,9 @@ def test_a_file_is_sent_in_pieces_and_continues(client: Client, launched: list[W
     upload = begin(client, tiny__gguf=10).json()["upload"]
     assert send(client, upload, "tiny.gguf", 0, b"GGUF ").json() == {"received": 5}
     again = begin(client, tiny__gguf=10).json()  # after a reload
+    named = {"files": [{"name": "tiny.gguf", "size": 10, "modified": 1796000000000}]}
+    other = client.post("/api/bases/uploads", named, "application/json").json()
+    assert other["upload"] != upload  # another model, of the same name and size
     assert again["files"] == [{"name": "tiny.gguf", "size": 10, "received": 5}]
     early = client.post(f"/api/bases/uploads/{upload}/import", {}, "application/json")
     assert (early.status_code, "5 of 10 bytes" in early.json()["error"]["message"]) == (409, True)
