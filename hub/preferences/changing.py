@@ -15,6 +15,7 @@ from django.conf import settings
 from django.db import transaction
 from pydantic import ValidationError
 
+from backends.durable import fsync, sync_folder
 from hub.config import SAVED, Config, config, read_saved
 from hub.preferences import values
 from hub.preferences.table import ENTRIES, Effect
@@ -165,7 +166,9 @@ def _write(saved: dict[str, Any]) -> None:
     try:
         beside.write_text(json.dumps(dict(sorted(saved.items())), indent=2) + "\n")
         beside.chmod(0o600)
+        fsync(beside)
         beside.replace(path)
+        sync_folder(path.parent)
     except OSError as error:
         raise HubError(
             f"{path} cannot be written ({error.strerror}); nothing was changed."
