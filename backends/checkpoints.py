@@ -51,8 +51,8 @@ def fingerprint(run: TrainingRun) -> str:
 
 def _settings(config: TrainingConfig) -> str:
     """The settings as JSON, as they were written before there were `learn` (it was called
-    mask_prompt), `special_tokens`, `thoughts`, `tools` and `arithmetic`: a run that was started then continues from its
-    checkpoints."""
+    mask_prompt), `special_tokens`, `thoughts`, `tools`, `arithmetic` and `eval_examples`: a run that was started then
+    continues from its checkpoints."""
     unread = {name for name, objective in _READ_BY.items() if objective != config.objective}
     written = config.model_dump_json(exclude=_WITHOUT_EFFECT | unread)
     for now, then in (
@@ -62,6 +62,7 @@ def _settings(config: TrainingConfig) -> str:
         ('"thoughts":"as_written",', ""),
         ('"tools":"as_written",', ""),
         ('"arithmetic":"earlier",', ""),
+        ('"eval_examples":0,', ""),
     ):
         written = written.replace(now, then)
     return written

@@ -84,8 +84,8 @@ class Series:
 
         whole = AggregationTemporality.CUMULATIVE
         if family.type == "histogram":
-            points = Histogram(list(self._histograms(family)), whole)
-            yield Sent(family.name, family.documentation, "", points)
+            if points := list(self._histograms(family)):  # one without any would have no type
+                yield Sent(family.name, family.documentation, "", Histogram(points, whole))
             return
         by_name = defaultdict(list)
         for sample in family.samples:

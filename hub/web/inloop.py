@@ -49,10 +49,10 @@ class Handler(ASGIHandler):
         except RequestAborted:
             return
         set_script_prefix(get_script_prefix(scope))
-        # What listens forgets queries and connections of this thread, which has none.
-        signals.request_started.send(sender=self.__class__, scope=scope)
-        request, refused = self.create_request(scope, body)
         try:
+            # What listens forgets queries and connections of this thread, which has none.
+            signals.request_started.send(sender=self.__class__, scope=scope)
+            request, refused = self.create_request(scope, body)
             if request is None:
                 refusal = cast("HttpResponseBase", refused)
                 await self.send_response(refusal, send)

@@ -108,10 +108,11 @@ def test_a_run_started_when_learn_was_called_mask_prompt_continues(
         return checkpoints.fingerprint(TrainingRun(tmp_path, tmp_path, tmp_path, tmp_path, config))
 
     then = {"special_tokens": "control", "thoughts": "as_written", "arithmetic": "earlier"}
-    then |= {"tools": "as_written"}
+    then |= {"tools": "as_written", "eval_examples": 0}
     assert fingerprint(**old, **then) == started
     assert fingerprint(**old, **then | {"tools": "in_words"}) != started
     assert fingerprint(**old, **then | {"arithmetic": "masters"}) != started
+    assert fingerprint(**old, **then | {"eval_examples": 9}) != started
     assert fingerprint(**old) != started
     assert fingerprint(gamma=1) == fingerprint(desirable_weight=3) == fingerprint()
     kto = fingerprint(objective="kto")

@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 from axe_playwright_python.base import AXE_SCRIPT
 from django.core.files.uploadedfile import SimpleUploadedFile
-from django.db import connection
+from django.db import connection, connections
 from django.test import Client
 from django.urls import get_resolver, reverse
 from django.utils import timezone
-from playwright.sync_api import Page, Route, expect
+from playwright.sync_api import Browser, Page, Route, expect
 from pytest_django import Settings
 
 from inference.models import ApiToken, Conversation, InferenceRequest, Replay
@@ -165,13 +166,24 @@ def every_page(client: Client, parts: Parts) -> list[str]:
     return found
 
 
+@contextmanager
+def browsing() -> Iterator[Browser]:
+    """While a browser runs, its event loop does, and the database's connections are those of its context,
+    which later tests would inherit."""
+    with chromium() as browser:
+        try:
+            yield browser
+        finally:
+            connections.close_all()
+
+
 @pytest.mark.django_db(transaction=True)
 def test_axe_the_console_and_the_policy_find_nothing(
     parts: Parts, client: Client, settings: Settings
 ) -> None:
     pages = [*every_page(client, parts), *MORE]
     found = []
-    with chromium() as browser:
+    with browsing() as browser:
         context = browser.new_context(base_url=ORIGIN, reduced_motion="reduce")
         context.route("**/*", Answers(client).answer)
         page = context.new_page()
@@ -215,7 +227,7 @@ def test_messages_times_and_the_notification_at_a_jobs_end(seeded: Seeded, clien
     job = seeded.running
     key, _ = ApiToken.issue("laptop", ApiToken.Scope.INFERENCE)
     revoke = reverse("key_revoke", args=[key.pk])
-    with chromium() as browser:
+    with browsing() as browser:
         context = browser.new_context(base_url=ORIGIN, timezone_id="Asia/Tokyo")
         context.route("**/*", Answers(client).answer)
         page = context.new_page()
