@@ -107,7 +107,11 @@ def test_a_run_started_when_learn_was_called_mask_prompt_continues(
         config = TrainingConfig(learning_rate=1e-5, **changes)
         return checkpoints.fingerprint(TrainingRun(tmp_path, tmp_path, tmp_path, tmp_path, config))
 
-    then = {"special_tokens": "control", "thoughts": "as_written", "arithmetic": "earlier"}
+    then: dict[str, Any] = {
+        "special_tokens": "control",
+        "thoughts": "as_written",
+        "arithmetic": "earlier",
+    }
     then |= {"tools": "as_written", "eval_examples": 0}
     assert fingerprint(**old, **then) == started
     assert fingerprint(**old, **then | {"tools": "in_words"}) != started

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -68,6 +69,12 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHub]:
 
 @pytest.fixture
 def page(browser: Browser, hub: RunningHub) -> Iterator[Page]:
+    with window(browser, hub) as page:
+        yield page
+
+
+@contextmanager
+def window(browser: Browser, hub: RunningHub) -> Iterator[Page]:
     """A fresh desktop window; the test fails for anything that went wrong on its pages."""
     context = browser.new_context(base_url=hub.url, viewport={"width": 1280, "height": 860})
     context.set_default_timeout(20_000)
@@ -76,6 +83,13 @@ def page(browser: Browser, hub: RunningHub) -> Iterator[Page]:
     yield page
     context.close()
     assert watch.problems == []
+
+
+@pytest.fixture
+def first_page(browser: Browser, tmp_path: Path) -> Iterator[Page]:
+    """A window on a hub that nobody has used."""
+    with run_hub(tmp_path) as hub, window(browser, hub) as page:
+        yield page
 
 
 @pytest.fixture(scope="module")
@@ -309,11 +323,12 @@ def copied_python(page: Page) -> str:
 
 
 def test_a_dropped_file_becomes_a_model_and_its_python_in_six_clicks(
-    page: Page, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    first_page: Page, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    page = first_page
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     page.add_init_script(COUNT)
-    page.goto("/datasets/")
+    page.goto("/")
     page.evaluate(DROP, ["dropped here.csv", TICKETS])
     page.wait_for_url("**/start/file/*/")
     expect(page.get_by_text("These columns are not used: id.")).to_be_visible()
