@@ -3,8 +3,8 @@
     uv run python -m benchmarks.browsing [--check] [--json FILE] [--before CHECKOUT] [--only PATTERN]
 
 Seeds a storage with `manage.py seed`, starts the real web process on it and opens every page in a
-new window with an empty cache. The bars: 300 ms until the server has answered, 300 KB over the wire
-(the page and all it loads), 1 s until its scripts have run. With `--before` another checkout with an
+new window with an empty cache. The bars: 300 ms until the server has answered, 300 KB compressed (the
+page and all it loads, by gzip), 1 s until its scripts have run. With `--before` another checkout with an
 environment of its own does the same on its own storage, page by page in turns; pages that it does
 not have are left out there.
 """
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import fnmatch
+import gzip
 import json
 import os
 import statistics
@@ -26,14 +27,14 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, Error, Response
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks.setup.hub import ROOT, add_arguments, finish, free_port, machine
 from tests.pages.browser import chromium
 
-SERVER_MS, WIRE_KB, READY_MS = 300.0, 300.0, 1000.0
+SERVER_MS, COMPRESSED_KB, READY_MS = 300.0, 300.0, 1000.0
 ROUNDS = 5
 QUIET_S = 0.3  # without a request, after which a page has loaded what it loads by itself
 PAGES = (
@@ -54,12 +55,12 @@ PAGES = (
     "/training/new/",
     "/training/{job}/",
     "/requests/",
-    "/requests/{request}/",
+    "/requests/{request_id}/",
     "/playground/",
     "/find/?q=amber",
     "/system/",
     "/settings/",
-    "/keys/",
+    "/system/keys/",
 )
 
 
@@ -88,7 +89,9 @@ class Hub:
         self.ids |= {"version": first["version"], "other": other["version"]}
         for what, path in newest.items():
             with contextlib.suppress(httpx.HTTPStatusError):
-                self.ids[what] = str(self.ask(path)["items"][0]["id"])
+                found = self.ask(path)["items"][0]
+                self.ids[what] = str(found["id"])
+                self.ids |= {"request_id": found["request_id"]} if "request_id" in found else {}
 
     def address(self, page: str) -> str | None:
         """None where this hub has no such page."""
@@ -105,7 +108,7 @@ class Opened:
 
     server_ms: list[float] = field(default_factory=list)
     ready_ms: list[float] = field(default_factory=list)
-    wire_kb: list[float] = field(default_factory=list)
+    compressed_kb: list[float] = field(default_factory=list)
 
     def figures(self) -> dict[str, float]:
         return {name: round(statistics.median(found), 1) for name, found in vars(self).items()}
@@ -115,24 +118,31 @@ def open_page(browser: Browser, address: str, opened: Opened) -> None:
     """Open it with an empty cache and count what comes over the wire."""
     window = browser.new_context()
     page = window.new_page()
-    network = window.new_cdp_session(page)
-    network.send("Network.enable")
-    received = [0.0]
+    answers: list[Response] = []
     heard = [time.monotonic()]
 
-    def loaded(event: dict[str, Any]) -> None:
-        received[0] += event["encodedDataLength"]
+    def answered(response: Response) -> None:
         heard[0] = time.monotonic()
+        if "text/event-stream" not in response.headers.get("content-type", ""):
+            answers.append(response)
 
-    network.on("Network.loadingFinished", loaded)
+    page.on("response", answered)
     page.goto(address)
     while time.monotonic() - heard[0] < QUIET_S:
         page.wait_for_timeout(50)
     timing = page.evaluate("performance.getEntriesByType('navigation')[0].toJSON()")
     opened.server_ms.append(timing["responseEnd"] - timing["requestStart"])
     opened.ready_ms.append(timing["domContentLoadedEventEnd"])
-    opened.wire_kb.append(received[0] / 1000)
+    opened.compressed_kb.append(sum(map(compressed, answers)) / 1000)
     window.close()
+
+
+def compressed(response: Response) -> int:
+    """Bytes of an answer by gzip; on loopback the hub sends files as they are."""
+    try:
+        return len(gzip.compress(response.body()))
+    except Error:  # it has none: a redirection, or nothing new
+        return 0
 
 
 @contextlib.contextmanager
@@ -206,7 +216,7 @@ def show(figures: dict[str, dict[str, dict[str, float]]], names: list[str]) -> N
     for page, by_hub in figures.items():
         cells = [
             f"{by_hub[name][column]:.0f}" if name in by_hub else "none"
-            for column in ("server_ms", "ready_ms", "wire_kb")
+            for column in ("server_ms", "ready_ms", "compressed_kb")
             for name in names
         ]
         table.add_row(page, *cells)
@@ -234,16 +244,16 @@ def main() -> None:
         options.json.write_text(json.dumps({"machine": machine(), "pages": figures}, indent=2))
     worst = {
         column: max(page["now"][column] for page in figures.values() if "now" in page)
-        for column in ("server_ms", "ready_ms", "wire_kb")
+        for column in ("server_ms", "ready_ms", "compressed_kb")
     }
     ok = (
         worst["server_ms"] < SERVER_MS
         and worst["ready_ms"] < READY_MS
-        and worst["wire_kb"] < WIRE_KB
+        and worst["compressed_kb"] < COMPRESSED_KB
     )
     text = (
         f"slowest answer {worst['server_ms']:.0f} ms (bar {SERVER_MS:.0f}), ready after "
-        f"{worst['ready_ms']:.0f} ms ({READY_MS:.0f}), {worst['wire_kb']:.0f} KB ({WIRE_KB:.0f})"
+        f"{worst['ready_ms']:.0f} ms ({READY_MS:.0f}), {worst['compressed_kb']:.0f} KB ({COMPRESSED_KB:.0f})"
     )
     finish(ok, options.check, text)
 
