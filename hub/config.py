@@ -286,12 +286,13 @@ class Config(BaseSettings):
         str,
         Field(description="Where a trace is shown, with {trace_id} in its place; empty: no links"),
     ] = ""
-    update_check: Annotated[
-        bool,
+    update_url: Annotated[
+        str,
         Field(
-            description="Ask PyPI once a day whether there is a newer version, and say so on the dashboard"
+            description="Asked once a day whether there is a newer version, which the dashboard names: "
+            "the address of a package index's JSON about mlx-model-hub; empty: nobody is asked",
         ),
-    ] = False
+    ] = ""
     task_retention_days: Annotated[
         int, Field(ge=1, description="Days to keep finished imports and tasks")
     ] = 30
@@ -360,6 +361,13 @@ class Config(BaseSettings):
     def _names_a_trace(cls, value: str) -> str:
         if value and not (value.startswith(("http://", "https://")) and "{trace_id}" in value):
             raise ValueError("write an address such as http://127.0.0.1:16686/trace/{trace_id}")
+        return value
+
+    @field_validator("update_url")
+    @classmethod
+    def _can_be_asked(cls, value: str) -> str:
+        if value and not value.startswith(("http://", "https://")):
+            raise ValueError("write an address that begins with https://")
         return value
 
     @field_validator("storage", "log_file")

@@ -68,7 +68,7 @@ _COMMON["SIGNED_NUMBER"] = f"[+-]?{_COMMON['NUMBER']}"
 
 
 def described(name: str, description: str, grammar: Mapping[str, str]) -> dict[str, Any]:
-    """A custom tool as the function that the model sees; its description tells the grammar, too."""
+    """A custom tool as the function that the model sees; its description has the grammar, too."""
     if grammar:
         told = f"The input follows this {grammar['syntax']} grammar:\n{grammar['definition']}"
         description = f"{description}\n\n{told}".strip()

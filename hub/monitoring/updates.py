@@ -1,6 +1,6 @@
-"""Whether a newer version of the hub has been released, asked of PyPI where that is switched on
-(`HUB_UPDATE_CHECK`): by the sampler, once a day, in a thread that nothing waits for. Pages read the answer from
-a file. Nothing about this hub is sent."""
+"""Whether a newer version of the hub has been released, asked of the package index that `HUB_UPDATE_URL` names:
+by the sampler, once a day, in a thread that nothing waits for. Pages read the answer from a file. Nothing about
+this hub is sent."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from hub.config import IS_INSTALLED, config
 from hub.monitoring.telemetry import release
 from registry.storage import paths
 
-URL = "https://pypi.org/pypi/mlx-model-hub/json"
 EVERY_S = 24 * 3600.0
 _LIMIT_S = 10.0
 _NAME = "mlx-model-hub"
@@ -37,7 +36,7 @@ class Update:
 
 def look() -> None:
     """Ask in a thread if that is wanted and due. An answer that does not come is due again in a day, too."""
-    if not config.update_check or time.time() - _looked_at() < EVERY_S:
+    if not config.update_url or time.time() - _looked_at() < EVERY_S:
         return
     if _looking.acquire(blocking=False):
         threading.Thread(target=_look, name="updates", daemon=True).start()
@@ -45,7 +44,7 @@ def look() -> None:
 
 def newest() -> Update | None:
     """What to tell, if anything; reads a small file, and nothing where it is switched off."""
-    if not config.update_check:
+    if not config.update_url:
         return None
     version = str(_known().get("version", ""))
     return Update(version, command()) if _parts(version) > _parts(release()) else None
@@ -66,7 +65,8 @@ def command() -> str:
 def _look() -> None:
     found = dict(_known())
     try:
-        asked = Request(URL, headers={"User-Agent": _NAME})
+        # The setting takes web addresses alone.
+        asked = Request(config.update_url, headers={"User-Agent": _NAME})  # noqa: S310
         with urlopen(asked, timeout=_LIMIT_S) as answer:  # noqa: S310  # nosec B310
             found["version"] = str(json.load(answer)["info"]["version"])
     except (OSError, ValueError, LookupError, TypeError) as error:

@@ -108,7 +108,7 @@ GROUPS: tuple[tuple[str, str, tuple[Entry, ...]], ...] = (  # key, title, settin
         (
             Entry("log_level", "Log level", _RESTART),
             Entry("sample_every_s", "Time between system samples", _NOW, "s"),
-            Entry("update_check", "Look for updates", _NOW),
+            Entry("update_url", "Where to look for updates", _NOW),
             Entry("trace_url", "Address of a trace", _NOW, django="TRACE_URL"),
             Entry("log_format", "Log format", _FIXED),
             Entry("log_file", "Log file", _FIXED),

@@ -132,7 +132,7 @@ def _hugging_face(program: str, folder: Path) -> Iterator[Offer]:
         try:
             snapshot = registration.snapshot(root)
         except HubError:
-            continue  # only begun, or not as that cache is
+            continue  # only started, or not as that cache is
         if snapshot is None:
             continue
         yield from _folder(program, title, root, snapshot)

@@ -120,6 +120,7 @@ def test_homebrews_formula_is_that_of_the_release(tmp_path: Path) -> None:
     assert made.returncode == 0, made.stderr
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert f'url "{url}"' in made.stdout
+    assert 'homepage "https://files.example/"' in made.stdout
     assert f"-{project['version']}.tar.gz" in made.stdout
     assert hashlib.sha256(archive.read_bytes()).hexdigest() in made.stdout
     [python] = set(re.findall(r'"python@([\d.]+)"', made.stdout))

@@ -1,4 +1,4 @@
-"""A newer version is announced where that is switched on, and PyPI is asked no more than once a day."""
+"""A newer version is announced where that is switched on, and the package index is asked no more than once a day."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from django.test import Client
+from pydantic import ValidationError
 
 from hub.config import config
 from hub.monitoring import updates
@@ -22,7 +23,7 @@ pytestmark = pytest.mark.any_database
 
 
 class Index(ThreadingHTTPServer):
-    """Answers as PyPI does, and holds each question until `open` is set."""
+    """Answers as a package index does, and holds each question until `open` is set."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Answer)
@@ -48,10 +49,10 @@ class Answer(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def index(monkeypatch: pytest.MonkeyPatch) -> Iterator[Index]:
-    monkeypatch.setattr(updates, "config", config.model_copy(update={"update_check": True}))
     monkeypatch.setattr(updates, "release", lambda: "0.2.0")
     with Index() as index:
-        monkeypatch.setattr(updates, "URL", f"http://127.0.0.1:{index.server_port}/")
+        asked = {"update_url": f"http://127.0.0.1:{index.server_port}/"}
+        monkeypatch.setattr(updates, "config", config.model_copy(update=asked))
         threading.Thread(target=index.serve_forever, daemon=True).start()
         yield index
         index.open.set()
@@ -111,7 +112,9 @@ def test_a_clock_that_was_wrong_does_not_silence_it(index: Index, storage: Path)
 def test_off_nobody_is_asked_and_nothing_said(
     index: Index, monkeypatch: pytest.MonkeyPatch, storage: Path
 ) -> None:
-    assert not config.update_check, "it is off by default"
+    assert not config.update_url, "it is off by default"
+    with pytest.raises(ValidationError, match="begins with https://"):
+        type(config)(update_url="file:///etc/hosts")
     monkeypatch.setattr(updates, "config", config)
     (storage / "run/update.json").write_text(json.dumps({"version": "9.9.9"}))
     look()
