@@ -1,4 +1,4 @@
-"""Form fields that accept several values, for sweeps: each value makes a job."""
+"""Form fields that accept several values, for sweeps: each value makes a job; and one for many rows."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from django import forms
+from django.forms.utils import flatatt
 from django.utils.datastructures import MultiValueDict
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
 
 BOTH = "both"
 
@@ -29,6 +32,22 @@ class BoundSeveral(forms.BoundField):
     @property
     def several(self) -> bool:
         return any(ticked for *_, ticked in self.also)
+
+
+class RowSelect(forms.Select):
+    """A select of rows, of which there may be thousands: Django draws each option by a template of its
+    own, which takes 0.2 s for 3,000."""
+
+    def render(self, name: str, value: Any, attrs: Any = None, renderer: Any = None) -> SafeString:
+        drawn = self.get_context(name, value, attrs)["widget"]
+        rows = (one for _, options, _ in drawn["optgroups"] for one in options)
+        options = format_html_join(
+            "",
+            "<option{}>{}</option>",
+            ((flatatt({"value": str(row["value"]), **row["attrs"]}), row["label"]) for row in rows),
+        )
+        attributes = flatatt({"name": drawn["name"], **drawn["attrs"]})
+        return format_html("<select{}>{}</select>", attributes, options)
 
 
 class _Select(forms.Select):

@@ -28,7 +28,7 @@ from training.config.vocabulary import (
 )
 from training.models import Sweep, TrainingJob
 from training.queue import sweeps
-from training.web.fields import CheckField, ChoicesField, NumbersField, WordsField
+from training.web.fields import CheckField, ChoicesField, NumbersField, RowSelect, WordsField
 
 
 class NewJobForm(forms.Form):
@@ -41,9 +41,13 @@ class NewJobForm(forms.Form):
     model = forms.ModelChoiceField(
         Model.objects.filter(archived_at=None).select_related("base_model").order_by("name"),
         empty_label=None,
+        widget=RowSelect,
     )
     dataset = forms.ModelChoiceField(
-        Dataset.objects.filter(next=None).order_by("name"), label="Data set", empty_label=None
+        Dataset.objects.filter(next=None).order_by("name"),
+        label="Data set",
+        empty_label=None,
+        widget=RowSelect,
     )
     priority = forms.IntegerField(
         required=False,
