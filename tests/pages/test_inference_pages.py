@@ -268,6 +268,7 @@ def test_an_answer_is_rated_and_edited_on_its_page(client: Client, seeded: Seede
     assert (said.rating, said.ideal) == ("bad", '{"at": "12:00"}')
     listed = client.get("/requests/feedback/")
     assert "12:00" in text(listed)
+    assert "of the newest 20,000 at most" in text(listed)
     assert row.get_absolute_url() in listed.content.decode()
     assert "No rated answer matches" in text(client.get("/requests/feedback/?rating=good"))
     made = client.post("/requests/feedback/", {"kind": "preferences"}, follow=True)

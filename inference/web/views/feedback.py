@@ -73,6 +73,7 @@ def rated(request: HtmxRequest) -> HttpResponse:
     context: dict[str, Any] = {
         "logged": set(logged.values_list("request_id", flat=True)),
         "form": form,
+        "most": feedback.MOST,
         "kinds": [(kind, title, about) for kind, (title, about) in feedback.KINDS.items()],
     }
     return shown.render("inference/rated.html", context, status)
