@@ -3,7 +3,8 @@
 Sequences are cut into blocks, and a block is named by the digest of itself and all before it, so
 a look-up reads a prompt once and ends at the first block that is not held. Blocks are held in
 segments: runs of blocks that were added at once, each of which continues its parent. A prefix that
-many sequences share is held once.
+many sequences share is held once. Behind a block hangs the rest of the newest sequence that ended there,
+which is shorter than a block: the next turn of a chat continues it.
 
 This module knows neither what a segment contains nor where that is stored.
 """
@@ -14,21 +15,32 @@ import hashlib
 from array import array
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, field
+from itertools import islice, takewhile
+from typing import NamedTuple
 
 BLOCK = 32  # tokens
 
 
+class Rest[T](NamedTuple):
+    """The end of a sequence, fewer tokens than a block."""
+
+    tokens: list[int]
+    content: T
+    nbytes: int
+
+
 @dataclass(eq=False, slots=True)
 class Segment[T]:
-    """A run of blocks: `names` has the name of each, `first` the number of blocks before it."""
+    """A run of blocks: `names` has the name of each, `first` the number of blocks before it, `rests` what
+    hangs behind the blocks of these places in it, `nbytes` the size of all."""
 
     parent: Segment[T] | None
     first: int
     names: list[bytes]
     content: T
     nbytes: int
+    rests: dict[int, Rest[T]] = field(default_factory=dict)
 
 
 class PrefixTree[T]:
@@ -84,6 +96,46 @@ class PrefixTree[T]:
         self.shrink(self._most_bytes - count * block_bytes)
         content = cut(first * BLOCK, (first + count) * BLOCK)
         return self.put(Segment(parent, first, names, content, count * block_bytes))
+
+    def add_rest(
+        self,
+        root: bytes,
+        tokens: Sequence[int],
+        bytes_per_token: int,
+        cut: Callable[[int, int], T],
+    ) -> None:
+        """Hold what follows the whole blocks of `tokens`, if these are held and there is room."""
+        path = self.find(root, tokens)
+        count = BLOCK * sum(blocks for _, blocks in path)
+        nbytes = bytes_per_token * (len(tokens) - count)
+        held = sum(segment.nbytes for segment, _ in path)
+        if not path or not 0 < len(tokens) - count < BLOCK or held + nbytes > self._most_bytes:
+            return
+        segment, used = path[-1]
+        before = segment.rests.pop(used - 1, None)
+        self._grow(segment, -before.nbytes if before else 0)
+        self.shrink(self._most_bytes - nbytes)  # the path is the last to go
+        rest = Rest(list(tokens[count:]), cut(count, len(tokens)), nbytes)
+        segment.rests[used - 1] = rest
+        self._grow(segment, nbytes)
+
+    def find_rest(
+        self, path: Sequence[tuple[Segment[T], int]], tokens: Sequence[int]
+    ) -> tuple[T, int] | None:
+        """What is held behind the end of `path`, which was found for `tokens`, and how many tokens of it
+        are theirs."""
+        if not path:
+            return None
+        segment, used = path[-1]
+        rest = segment.rests.get(used - 1)
+        following = tokens[BLOCK * sum(blocks for _, blocks in path) :]
+        pairs = zip(rest.tokens, following, strict=False) if rest else ()
+        same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+        return (rest.content, same) if rest and same else None
+
+    def _grow(self, segment: Segment[T], nbytes: int) -> None:
+        segment.nbytes += nbytes
+        self.nbytes += nbytes
 
     def put(self, segment: Segment[T]) -> Segment[T]:
         """Hold `segment`, whose parent is held and for which there is room."""

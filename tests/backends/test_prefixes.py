@@ -54,6 +54,26 @@ def test_segments_name_what_each_of_them_holds() -> None:
     assert path == [((0, 4 * BLOCK), 4), ((4 * BLOCK, 10 * BLOCK), 6)]
 
 
+def test_the_newest_rest_behind_a_block_is_found_as_far_as_it_agrees() -> None:
+    prefixes, tokens = tree(100), sequence(1, 3 * BLOCK + 9)
+    add(prefixes, tokens)
+    for longer in (tokens, [*tokens, 1, 2], [*tokens[:-4], 7, 8, 9]):
+        prefixes.add_rest(ROOT, longer, 1, lambda start, stop: (start, stop))
+    assert prefixes.nbytes == 3 * BLOCK + 8  # of the last alone
+    path = prefixes.find(ROOT, tokens)
+    assert prefixes.find_rest(path, tokens) == ((3 * BLOCK, 3 * BLOCK + 8), 5)
+    assert prefixes.find_rest(path, tokens[: 3 * BLOCK + 2]) == ((3 * BLOCK, 3 * BLOCK + 8), 2)
+    assert prefixes.find_rest(path, [*tokens[: 3 * BLOCK], 5]) is None
+    assert prefixes.find_rest(path[:0], tokens) is None
+    prefixes.add_rest(ROOT, sequence(2, 9), 1, lambda start, stop: (start, stop))  # behind nothing
+    small = tree(3)
+    add(small, tokens)
+    small.add_rest(ROOT, tokens, 1, lambda start, stop: (start, stop))  # for which there is no room
+    assert small.nbytes == 3 * BLOCK
+    prefixes.shrink(0)
+    assert (prefixes.nbytes, len(prefixes)) == (0, 0)
+
+
 def test_roots_share_nothing() -> None:
     prefixes, tokens = tree(100), sequence(1, 300)
     add(prefixes, tokens)
@@ -93,6 +113,7 @@ def test_the_budget_holds_and_paths_stay_whole(
         tokens = sequence(trunk, at * BLOCK + 3) + sequence(100 + branch, 5 * BLOCK)
         if adds:
             add(prefixes, tokens)
+            prefixes.add_rest(ROOT, tokens, 1, lambda start, stop: (start, stop))
         position = 0
         for segment, used in prefixes.find(ROOT, tokens):
             assert segment.first == position

@@ -211,9 +211,10 @@ class Lane:
             response = drawn
         first = not row.started
         delta = row.add(response)
-        if self._prefixes and (first or delta.finish_reason):
-            self._keep_prefix(self._prefixes, row, response)
-        if delta.finish_reason is not None:
+        ended = delta.finish_reason is not None
+        if self._prefixes and (first or ended):
+            self._keep_prefix(self._prefixes, row, response, ended=ended)
+        if ended:
             if response.finish_reason is None:
                 self.remove(row)
             else:
@@ -244,11 +245,11 @@ class Lane:
             self.adopt(row, caches, tokens, [drawn.token])
             row.max_tokens += 1
 
-    def _keep_prefix(self, prefixes: PrefixCache, row: Row, response: Any) -> None:
+    def _keep_prefix(self, prefixes: PrefixCache, row: Row, response: Any, *, ended: bool) -> None:
         """Put the row's cache into the prefix cache: its prompt at its first token, all of it at its end."""
         with mx.stream(self.stream):
             if response.prompt_cache is not None:
                 tokens, caches = response.all_tokens, response.prompt_cache
             else:
                 caches, tokens = self._generator.extract_cache([row.number])[row.number]
-            prefixes.keep(row.root, tokens, caches[:-1])
+            prefixes.keep(row.root, tokens, caches[:-1], ended=ended)

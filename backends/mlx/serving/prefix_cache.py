@@ -1,7 +1,7 @@
 """Keys and values of earlier prompts, so that shared prefixes are not read again.
 
-Whole blocks of a row's cache are copied out of its batch: the row keeps writing into its own memory
-and never sees the copy again. A later row starts with a cache joined from copies.
+Blocks of a row's cache are copied out of its batch, and its end when it has ended: the row keeps writing
+into its own memory and never sees the copy again. A later row starts with a cache joined from copies.
 Only models whose layers all keep plain keys and values can share them; a sliding window or a
 recurrent state cannot be cut in the middle.
 """
@@ -46,22 +46,26 @@ class PrefixCache:
         before = prompt[:-1]
         if self._files:
             self._load(self._files, root, before)
-        held = self._tree.find(root, before)
-        count = BLOCK * sum(blocks for _, blocks in held)
+        path = self._tree.find(root, before)
+        held = [(segment.content, n * BLOCK) for segment, n in path]
+        if rest := self._tree.find_rest(path, before):
+            held.append(rest)
+        count = sum(n for _, n in held)
         if count:
             for layer, cache in enumerate(caches):
                 cache.keys, cache.values = (
-                    mx.concatenate(
-                        [s.content[layer][part][:, :, : n * BLOCK] for s, n in held], axis=2
-                    )
+                    mx.concatenate([layers[layer][part][:, :, :n] for layers, n in held], axis=2)
                     for part in (0, 1)
                 )
                 cache.offset = count
         return count
 
-    def keep(self, root: bytes, tokens: Sequence[int], caches: Sequence[Any]) -> None:
-        """Copy the blocks of a row that are not held yet; `caches` are its layers, which hold
-        `tokens`. The copies are computed after the device's current work."""
+    def keep(
+        self, root: bytes, tokens: Sequence[int], caches: Sequence[Any], *, ended: bool = True
+    ) -> None:
+        """Copy the blocks of a row that are not held yet, and what follows them once it has `ended`;
+        `caches` are its layers, which hold `tokens`. The copies are computed after the device's current
+        work."""
 
         def cut(start: int, stop: int) -> Layers:
             parts = [
@@ -78,6 +82,8 @@ class PrefixCache:
         tokens = tokens[: first.offset]
         token_bytes = sum((c.keys.nbytes + c.values.nbytes) // c.keys.shape[2] for c in caches)
         added = self._tree.add(root, tokens, token_bytes, cut)
+        if ended:
+            self._tree.add_rest(root, tokens, token_bytes, cut)
         if self._files and added:
             self._files.keep(root, tokens, token_bytes, added)
 

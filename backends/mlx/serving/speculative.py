@@ -35,6 +35,7 @@ from backends.mlx.serving.rows import Row
 async_eval: Any = mx.async_eval  # untyped
 
 _CHUNK = 256  # tokens that a draft model reads at a time
+_LAST = 32  # tokens of a prompt that are read in the pass after which its answer begins
 _WAITED = 1.1  # what a pass of one token takes that starts when its token is known, in others
 
 
@@ -173,7 +174,7 @@ class SoloLane:
         row, began = self.row, time.perf_counter()
         assert row
         with mx.stream(self._stream):
-            if not row.started and (unread := len(self._tokens) - self._held) > WIDEST:
+            if not row.started and (unread := len(self._tokens) - self._held) > _LAST:
                 self._read(min(self._chunk, unread - 1))
                 mx.eval([cache.state for cache in self._caches])
                 return []
@@ -222,7 +223,8 @@ class SoloLane:
 
     def _start(self, row: Row) -> _Pass:
         """Start a pass over the tokens that are known, and over guesses."""
-        while (unread := len(self._tokens) - self._held) > WIDEST:
+        most = WIDEST if row.started else _LAST
+        while (unread := len(self._tokens) - self._held) > most:
             self._read(min(unread - 1, self._chunk))  # of a long stretch without a choice
         guesses = self._guess(row, unread)
         self._tokens += guesses
@@ -385,7 +387,8 @@ class SoloLane:
         deltas.append(row.add(response))
         ended = deltas[-1].finish_reason is not None
         if self._prefixes and (first or ended):
-            self._prefixes.keep(row.root, self._tokens[: self._held], self._caches[:-1])
+            held = self._tokens[: self._held]
+            self._prefixes.keep(row.root, held, self._caches[:-1], ended=ended)
         if ended:
             self._clear()
         return ended
