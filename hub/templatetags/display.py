@@ -16,7 +16,9 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from registry.bases import speed
 from registry.commands import typed
+from registry.models import BaseImport
 from registry.storage.sizes import human
 from registry.versions.comparison import flatten
 from registry.versions.measures import measure, percent
@@ -90,6 +92,12 @@ def size(value: float | Literal[""] | None) -> str | SafeString:
     if value is None or value == "":  # a template passes "" for what is not there
         return UNKNOWN
     return human(value)
+
+
+@register.filter
+def received(task: BaseImport) -> str:
+    """How much of a model has arrived, how fast, and how long the rest takes."""
+    return speed.received(task)
 
 
 @register.filter
