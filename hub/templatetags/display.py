@@ -30,6 +30,8 @@ register.filter(percent)
 UNKNOWN = SafeString('<span class="unknown">unknown</span>')
 NOT_YET = SafeString('<span class="muted">–</span>')
 
+_BRIEF = 24  # characters
+
 _TONES = {
     "ready": "ok",
     "completed": "ok",
@@ -238,6 +240,15 @@ def short(digest: str | None) -> SafeString:
     if not digest:
         return UNKNOWN
     return format_html('<code title="{}">{}</code>', digest, digest[:12])
+
+
+@register.filter
+def brief(name: Any) -> str | SafeString:
+    """A name on two lines at most, with the whole of a long one as title."""
+    text = str(name)
+    if len(text) <= _BRIEF:
+        return text
+    return format_html('<span class="name" title="{}">{}</span>', text, text)
 
 
 @register.filter
