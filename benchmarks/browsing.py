@@ -83,7 +83,7 @@ class Hub:
             "base": "/api/bases?limit=1",
             "dataset": "/api/datasets?limit=1",
             "job": "/api/training/jobs?limit=1",
-            "request": "/api/inference/requests?limit=1",
+            "request": "/api/requests?limit=1",
         }
         self.ids = {"model": str(model["id"]), "name": model["name"]}
         self.ids |= {"version": first["version"], "other": other["version"]}

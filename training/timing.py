@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from backends.base import TrainingConfig
 from backends.schedule import examples_per_step, measured
 from registry.models import BaseModel, Dataset
+from registry.storage.sizes import about
 from training.config import rules
 from training.models import TrainingJob
-from training.models.remaining import about, validations
+from training.models.remaining import validations
 
 _LOOKED_AT = 30  # of the newest jobs on a base model
 _ALIKE = ("fine_tune_type", "num_layers", "objective", "grad_checkpoint", "packing", "arithmetic")

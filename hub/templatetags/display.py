@@ -16,7 +16,9 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from registry.bases import speed
 from registry.commands import typed
+from registry.models import BaseImport
 from registry.storage.sizes import human
 from registry.versions.comparison import flatten
 from registry.versions.measures import measure, percent
@@ -27,6 +29,8 @@ register.filter(percent)
 
 UNKNOWN = SafeString('<span class="unknown">unknown</span>')
 NOT_YET = SafeString('<span class="muted">–</span>')
+
+_BRIEF = 24  # characters
 
 _TONES = {
     "ready": "ok",
@@ -90,6 +94,12 @@ def size(value: float | Literal[""] | None) -> str | SafeString:
     if value is None or value == "":  # a template passes "" for what is not there
         return UNKNOWN
     return human(value)
+
+
+@register.filter
+def received(task: BaseImport) -> str:
+    """How much of a model has arrived, how fast, and how long the rest takes."""
+    return speed.received(task)
 
 
 @register.filter
@@ -230,6 +240,15 @@ def short(digest: str | None) -> SafeString:
     if not digest:
         return UNKNOWN
     return format_html('<code title="{}">{}</code>', digest, digest[:12])
+
+
+@register.filter
+def brief(name: Any) -> str | SafeString:
+    """A name on two lines at most, with the whole of a long one as title."""
+    text = str(name)
+    if len(text) <= _BRIEF:
+        return text
+    return format_html('<span class="name" title="{}">{}</span>', text, text)
 
 
 @register.filter

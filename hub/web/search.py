@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from django.http import HttpRequest
 from django.urls import reverse
@@ -16,7 +16,6 @@ from inference import lookup
 from inference.models import Conversation
 from registry.datasets.workbench.words import rows_with
 from registry.models import Alias, BaseModel, Dataset, Model, ModelVersion
-from registry.web.views.datasets import EXAMPLES_PER_PAGE
 from training.config.vocabulary import SETTINGS
 from training.models import TrainingJob
 
@@ -154,7 +153,8 @@ def _jobs(q: str) -> Iterator[Hit]:
         jobs = jobs.filter(pk=int(number[1]))
     elif q and q.strip().lower() not in ("job", "jobs"):
         jobs = jobs.filter(model__in=Model.objects.filter(name__icontains=q))
-    for job in jobs[:MOST]:
+    # First which ones, by an index alone; they are sorted without all that they hold.
+    for job in jobs.filter(pk__in=list(jobs.values_list("pk", flat=True)[:MOST])):
         detail = f"{job.get_status_display()} · {job.model.name} on {job.dataset}"
         yield Hit("training", f"Job {job.pk}", detail, job.get_absolute_url())
 
@@ -184,8 +184,9 @@ def _requests(q: str) -> Iterator[Hit]:
 
 def _rows(q: str) -> Iterator[Hit]:
     for row in rows_with(q, MOST, READING_S):
-        page = (row.line - 1) // EXAMPLES_PER_PAGE + 1
-        href = f"{row.dataset.get_absolute_url()}?{urlencode({'split': row.split, 'page': page})}"
+        place = reverse("dataset_row", args=[row.dataset.pk, row.split, row.line])
+        # A browser scrolls to the words and marks them.
+        href = f"{place}#:~:text={quote(q, safe='').replace('-', '%2D')}"
         yield Hit("datasets", row.text, f"{row.dataset}, {row.split} {row.line}", href)
 
 

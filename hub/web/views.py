@@ -68,8 +68,10 @@ def dashboard(request: HtmxRequest) -> HttpResponse:
 
 def _serving() -> list[Alias]:
     """The versions promoted to production, most recently promoted first."""
-    aliases = Alias.objects.filter(name=PRODUCTION).select_related("model", "version__base_model")
-    return list(aliases.order_by("-updated_at", "-pk")[:6])
+    aliases = Alias.objects.filter(name=PRODUCTION).order_by("-updated_at", "-pk")
+    # First which ones: otherwise the versions of all are joined, and sorted with all that they hold.
+    shown = aliases.filter(pk__in=aliases.values("pk")[:6])
+    return list(shown.select_related("model", "version__base_model"))
 
 
 def _last_job() -> TrainingJob | None:
@@ -91,7 +93,7 @@ class Step:
 
 def _first_steps(*, asked: bool) -> list[Step]:
     """From a file to an answer; none when a version is ready and a question was answered."""
-    ready = ModelVersion.objects.ready().order_by("-pk").select_related("model").first()
+    ready = ModelVersion.objects.last_served()
     if ready and asked:
         return []
     return [_train(done=ready is not None), _try(ready, done=asked)]

@@ -36,9 +36,7 @@ def _numbered(model: str, selector: str) -> list[Name]:
 
 def newest() -> str:
     """The name of the newest version, else of a base model; empty when there is neither."""
-    ready = ModelVersion.objects.ready().filter(moving_to="", model__archived_at=None)
-    version = ready.select_related("model").order_by("-pk").first()
-    if version is not None:
+    if (version := ModelVersion.objects.last_served()) is not None:
         return str(version)
     base = BaseModel.objects.filter(pooling="").order_by("pk").first()
     return f"base:{base.name}" if base else ""

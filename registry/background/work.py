@@ -105,6 +105,8 @@ class _Reporting(Progress):
 
     def stage(self, text: str) -> None:
         self._row.stage, self._row.share = text, 0.0
+        for column in self._row.figures:
+            setattr(self._row, column, None)
         self._write()
         self._watch.stage(text)
 
@@ -113,6 +115,8 @@ class _Reporting(Progress):
         for column in self._row.counts:
             if column in counts:
                 setattr(self._row, column, max(getattr(self._row, column), counts[column]))
+        for column in self._row.figures:
+            setattr(self._row, column, counts.get(column))
         self.beat()
         self._watch.part(share, **counts)
 
@@ -122,7 +126,7 @@ class _Reporting(Progress):
 
     def _write(self) -> None:
         self._written = time.monotonic()
-        columns = ("stage", "share", *self._row.counts)
+        columns = ("stage", "share", *self._row.counts, *self._row.figures)
         if not self._row.write(**{name: getattr(self._row, name) for name in columns}):
             self._row.refresh_from_db(fields=["status"])
             raise Conflict(self._row.given_up)

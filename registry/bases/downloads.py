@@ -169,8 +169,14 @@ def _why_no_weights(repo: str, names: list[str]) -> str:
     return f"{repo} has {reason}; choose a model in safetensors."
 
 
-def fetch(model: HubRepo, folder: Path, progress: Callable[[int], None]) -> None:
-    """Download every file of `model` into `folder`; `progress` gets the total bytes there so far.
+def fetch(
+    model: HubRepo,
+    folder: Path,
+    progress: Callable[[int], None],
+    arrived: Callable[[int], None] = lambda nbytes: None,
+) -> None:
+    """Download every file of `model` into `folder`; `progress` gets the total bytes there so far, and
+    before it `arrived` how many have come just now.
 
     Raises Invalid as soon as the config asks for code or the index names weights that do not
     come, and when a file is not what the hub said it is; Unavailable when the connection stays
@@ -183,7 +189,7 @@ def fetch(model: HubRepo, folder: Path, progress: Callable[[int], None]) -> None
             def report(size: int, before: int = done) -> None:
                 progress(before + size)
 
-            _fetch(client, model, file, folder, report)
+            _fetch(client, model, file, folder, report, arrived)
             if file.name in ("config.json", "tokenizer_config.json"):
                 _refuse_code(model.repo, folder / file.name)
             elif file.name == _INDEX:
@@ -227,10 +233,13 @@ def _is(handle: int, folder: Path) -> bool:
         return False
 
 
-def check_room(folder: Path, total: int) -> None:
-    """Raises DiskFull when what is missing of `total` bytes in `folder` does not fit on its disk."""
-    here = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    check_free(folder, max(0, total - here))
+def check_room(folder: Path, total: int) -> int:
+    """How many of `total` bytes are in `folder` already. Raises DiskFull when the rest does not fit on
+    its disk."""
+    files = (path for path in folder.rglob("*") if path.is_file() and path.suffix != ".etag")
+    here = min(total, sum(path.stat().st_size for path in files))
+    check_free(folder, total - here)
+    return here
 
 
 def check_free(folder: Path, missing: int) -> None:
@@ -259,6 +268,7 @@ def _fetch(
     file: HubFile,
     folder: Path,
     progress: Callable[[int], None],
+    arrived: Callable[[int], None],
 ) -> None:
     target = folder / file.name
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -266,7 +276,7 @@ def _fetch(
         return
     for attempt in range(_ATTEMPTS):
         try:
-            _append(client, model, file, folder, progress)
+            _append(client, model, file, folder, progress, arrived)
             break
         except TooManyRequests as error:
             if attempt == _ATTEMPTS - 1:
@@ -291,6 +301,7 @@ def _append(
     file: HubFile,
     folder: Path,
     progress: Callable[[int], None],
+    arrived: Callable[[int], None],
 ) -> None:
     """Read the rest of the file. A dropped connection leaves what came before it in place."""
     from huggingface_hub import hf_hub_url
@@ -322,6 +333,7 @@ def _append(
             # No chunk size: gathered bytes would be lost with the connection.
             for chunk in response.iter_raw():
                 size += out.write(chunk)
+                arrived(len(chunk))
                 if size > file.size:
                     raise Invalid(f"{file.name} is longer than the hub said, so it was discarded.")
                 progress(size)

@@ -15,6 +15,7 @@ from django.utils import timezone
 from registry.background import work
 from registry.background.progress import SILENT, Progress
 from registry.bases import downloads, registration
+from registry.bases.speed import Speed
 from registry.conversion import conversions
 from registry.errors import Conflict, Invalid, NotFound
 from registry.models import BaseImport, BaseModel, Dataset, ModelVersion
@@ -163,11 +164,17 @@ def _download(row: BaseImport, progress: Progress) -> BaseModel:
     folder = paths.download_dir(key[:32])
     with downloads.alone(folder, progress.beat):
         (folder / artifacts.MANIFEST).unlink(missing_ok=True)  # of a run killed after sealing
-        downloads.check_room(folder, total)
+        here = downloads.check_room(folder, total)
         progress.stage(f"Downloading {human(total)}")
-        downloads.fetch(
-            model, folder, lambda done: progress.part(done / (total or 1), done_bytes=done)
-        )
+        speed = Speed()
+
+        def report(done: int) -> None:
+            done = max(done, row.done_bytes)  # files that lay here are gone through once more
+            now = {} if speed.now is None else {"bytes_per_second": speed.now}
+            progress.part(done / (total or 1), done_bytes=done, **now)
+
+        report(here)
+        downloads.fetch(model, folder, report, speed.add)
         row.done_bytes = total
         progress.stage("Checking the files")
         imported = registration.inspect(folder, progress.beat)

@@ -13,6 +13,7 @@ from django.db import IntegrityError, transaction
 
 from registry.background.progress import SILENT, Progress
 from registry.datasets import labels, revisions
+from registry.datasets.files.lines import skip
 from registry.datasets.formats import COLUMNS
 from registry.datasets.reading.examples import Reader
 from registry.datasets.splits import SPLITS, split_hub_files, write_splits
@@ -122,8 +123,9 @@ def read_examples(
         raise NotFound(f"{dataset.name} has no split {split!r}; it has {known}.")
     path = dataset_path(dataset) / f"{split}.jsonl"
     try:
-        with path.open(encoding="utf-8") as file:
-            return [json.loads(line) for line in islice(file, offset, offset + limit)]
+        with path.open("rb") as file:
+            skip(file, offset)
+            return [json.loads(line) for line in islice(file, limit)]
     except FileNotFoundError:
         raise NotFound(f"The snapshot of {dataset.name} is missing from storage.") from None
 

@@ -8,6 +8,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from registry import audit
 from registry.background.progress import Progress
+from registry.bases.speed import per_second
 from registry.errors import HubError, NotFound
 from registry.models.work import Work
 
@@ -76,7 +77,9 @@ class Bar(Progress):
 
     def part(self, share: float, **counts: int) -> None:
         read = f"  {counts['examples']:,} examples" if counts.get("examples") else ""
-        line = f"\r{self._text:<22} [{'#' * round(30 * share):<30}] {share:4.0%}{read}"
+        if rate := counts.get("bytes_per_second"):
+            read = f"  {per_second(rate)}"
+        line = f"\r{self._text:<22} [{'#' * round(30 * share):<30}] {share:4.0%}{read:12}"
         if self._terminal.isatty() and line != self._shown:
             self._terminal.write(line, ending="")
             self._terminal.flush()

@@ -8,6 +8,7 @@ from typing import ClassVar, cast
 from django.db import models
 from django.db.models import Q, TextChoices
 from django.db.models.functions import Lower
+from django.utils import timezone
 
 from backends.base import POOLINGS, RERANKS, Pooling
 from registry.errors import Invalid
@@ -18,6 +19,8 @@ from registry.names import validate_name
 RESUMABLE = datetime.timedelta(days=7)
 """How long a download that broke off is kept for a retry to continue."""
 
+
+_STALLED = datetime.timedelta(seconds=5)
 
 FINISHING = "Computing checksums"
 """The last stage of an import, which cannot be paused: its base model is about to be there."""
@@ -122,6 +125,7 @@ class BaseImport(Work):
     label = "import"
     command = ("import_base", "--row")
     counts = ("done_bytes",)
+    figures = ("bytes_per_second",)
 
     status = models.CharField(
         max_length=10,
@@ -134,6 +138,9 @@ class BaseImport(Work):
     revision = models.CharField(max_length=100, blank=True)
     done_bytes = models.BigIntegerField(default=0)
     total_bytes = models.BigIntegerField(null=True)
+    bytes_per_second = models.BigIntegerField(
+        null=True, help_text="Of the last seconds, while it downloads"
+    )
     base_model = models.ForeignKey(
         BaseModel, on_delete=models.SET_NULL, null=True, related_name="imports"
     )
@@ -171,6 +178,24 @@ class BaseImport(Work):
     def can_pause(self) -> bool:
         """Whether it runs and can continue later from what has arrived."""
         return self.is_running and self.is_download and self.stage != FINISHING
+
+    @property
+    def is_stalled(self) -> bool:
+        """Whether bytes came, and none came lately."""
+        known = self.is_running and self.bytes_per_second is not None
+        return known and timezone.now() - self.heartbeat_at > _STALLED
+
+    @property
+    def speed(self) -> int | None:
+        """Bytes a second that arrive now; None where none do, or too few seconds were measured."""
+        return self.bytes_per_second if self.is_running and not self.is_stalled else None
+
+    @property
+    def seconds_left(self) -> int | None:
+        """Until all bytes are here at that speed; None where it is not known."""
+        if not self.speed or self.total_bytes is None:
+            return None
+        return round(max(0, self.total_bytes - self.done_bytes) / self.speed)
 
     @property
     def lost(self) -> str:

@@ -18,10 +18,21 @@ from registry.names import (
     validate_semver,
 )
 
+_COUNTED = 10_000
+"""Requests, after which a page says that there are more."""
+
 
 class ModelVersionQuerySet(models.QuerySet["ModelVersion"]):
     def ready(self) -> ModelVersionQuerySet:
         return self.filter(status=ModelVersion.Status.READY)
+
+    def last_served(self) -> ModelVersion | None:
+        """The newest that can be served, with its model. First which one, without a join: for that
+        SQLite would sort all versions with all that they hold."""
+        archived = Model.objects.exclude(archived_at=None).values("pk")
+        served = self.ready().filter(moving_to="").exclude(model__in=archived)
+        newest = served.order_by("-pk").values("pk")[:1]
+        return self.filter(pk__in=newest).select_related("model").first()
 
     def selected(self, selector: str) -> ModelVersionQuerySet:
         """Those with this number, or that an alias of this name points at."""
@@ -171,6 +182,14 @@ class ModelVersion(models.Model):
 
     def get_absolute_url(self) -> str:
         return reverse("version", args=[self.model_id, self.version])
+
+    @property
+    def answered(self) -> str:
+        """How many requests of the log it answered, as far as a page counts: `12 requests`, `10,000+
+        requests`."""
+        count = self.requests.order_by().values("pk")[: _COUNTED + 1].count()
+        shown = f"{_COUNTED:,}+" if count > _COUNTED else f"{count:,}"
+        return f"{shown} request{'' if count == 1 else 's'}"
 
     @property
     def answers_with(self) -> list[str]:

@@ -61,7 +61,10 @@ class Work(models.Model):
     """Whether its app itself removes old rows, and waits for those that run."""
 
     counts: ClassVar[tuple[str, ...]] = ()
-    """Columns of its own that progress is written to."""
+    """Columns of its own that progress is written to; they only grow."""
+
+    figures: ClassVar[tuple[str, ...]] = ()
+    """Columns of its own with the newest figures of a stage; none of another one."""
 
     status = models.CharField(max_length=10, choices=Status, default=Status.RUNNING)
     stage = models.CharField(max_length=100, blank=True)
@@ -110,6 +113,7 @@ class Work(models.Model):
     def complete(self, **result: object) -> None:
         """Raises Conflict when the row is no longer running: its process was taken for lost."""
         counted = {column: getattr(self, column) for column in self.counts}
+        counted |= dict.fromkeys(self.figures)
         done = {"status": Work.Status.COMPLETED, "stage": "Done", "share": 1.0}
         if not self.write(**done, **{**counted, **result}):
             raise Conflict(self.given_up)
@@ -137,6 +141,7 @@ class Work(models.Model):
             error_message="",
             heartbeat_at=timezone.now(),
             **dict.fromkeys(self.counts, 0),
+            **dict.fromkeys(self.figures),
         )
         if taken:
             self.refresh_from_db()

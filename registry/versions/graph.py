@@ -62,10 +62,8 @@ def graph(version: ModelVersion) -> Graph:
         nodes.append(Node(f"alias-{alias.name}", "alias", alias.name, "points here", url, 3))
         edges.append(Edge("version", f"alias-{alias.name}", "is named by"))
 
-    count = version.requests.count()
-    label = f"{count} request{'' if count == 1 else 's'}"
     url = f"{reverse('requests')}?version={version.pk}"
-    nodes.append(Node("requests", "requests", label, "kept in the log", url, 3))
+    nodes.append(Node("requests", "requests", version.answered, "kept in the log", url, 3))
 
     children = list(version.children.select_related("model")[: _SHOWN + 1])
     later = [

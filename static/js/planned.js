@@ -57,3 +57,7 @@ document.addEventListener("htmx:afterSettle", ({ detail }) => {
   if (form && detail.target.id === "plan") mark();
 });
 form?.addEventListener("submit", lead);
+form?.addEventListener("keydown", (event) => {
+  // Enter searches among the rows; it does not send the form.
+  if (event.key === "Enter" && event.target.matches("[data-find]")) event.preventDefault();
+});

@@ -178,6 +178,10 @@ def take_all(folder: Path, states: set[str]) -> list[str]:
             camera = Camera(browser, hub, folder / "long", problems)
             for path in LONG:
                 camera.take(path)
+            camera.page.set_viewport_size(PHONE)
+            camera.page.emulate_media(color_scheme="dark")
+            for path in LONG:
+                camera.take(path, f"phone-{name_of(path)}")
         if "lost" in states:
             cameras = [Camera(browser, hub, folder / "lost", []) for _ in LOST]
             for camera, path in zip(cameras, LOST, strict=True):

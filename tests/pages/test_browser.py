@@ -15,7 +15,9 @@ from typing import Any, Literal
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
+from django.template.loader import render_to_string
+from django.utils.safestring import SafeString
+from playwright.sync_api import Browser, Locator, Page, Route, expect
 
 from tests.pages.browser import Watch, chromium, executable, overflow
 from tests.pages.seed import write_examples
@@ -485,6 +487,51 @@ def test_the_plan_follows_changes_that_come_while_it_is_asked_for(page: Page, tr
         page.get_by_label("Batch size", exact=True).fill(size)
         page.wait_for_timeout(310)
     expect(page.get_by_role("button", name="Queue 6 jobs")).to_be_visible()
+
+
+class ManyModels:
+    """The form's field of a model as it is where there are more than it offers."""
+
+    id_for_label, label, html_name = "id_model", "Model", "model"
+    many, words, found, errors, offered = 140, "", None, (), (1,)
+
+    def __init__(self, select: str) -> None:
+        self._select = select
+
+    def __str__(self) -> str:
+        return SafeString(self._select)
+
+
+def test_a_model_is_searched_for_and_the_plan_follows(page: Page, trained: str) -> None:
+    field = re.compile(
+        r'<div class="field">\s*<label for="id_model">.*?(<select name="model".*?</select>)'
+        r"\s*</div>\s*</div>",
+        re.DOTALL,
+    )
+
+    def with_many(route: Route) -> None:
+        html = route.fetch()
+        select = field.search(html.text())
+        assert select is not None
+        many = render_to_string("training/_rows_field.html", {"field": ManyModels(select[1])})
+        route.fulfill(response=html, body=field.sub(lambda _: many, html.text()))
+
+    page.route("**/training/new/", with_many)
+    page.goto("/training/new/")
+    search = page.get_by_label("Search models")
+    search.focus()
+    page.evaluate("addEventListener('change', (event) => { window.changed = event.target.id; })")
+    with (
+        page.expect_response(lambda answer: "find=model&find_model=pag" in answer.url),
+        page.expect_response("**/training/new/plan/"),
+    ):
+        search.press_sequentially("pag")
+    page.wait_for_function("window.changed === 'find_model'")  # which the plan listens for
+    expect(page.get_by_label("Model", exact=True)).to_have_text(re.compile(trained))
+    search.press("Enter")  # sends nothing
+    page.wait_for_timeout(200)
+    assert page.url.endswith("/training/new/")
+    expect(search).to_be_focused()
 
 
 def test_a_key_is_revoked_only_after_a_question(page: Page, trained: str) -> None:

@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from inference.models import ApiToken, InferenceRequest, Replay
 from registry.datasets.snapshots import register_dataset
-from registry.models import Dataset, ModelVersion
+from registry.models import Dataset, Model, ModelVersion
 from registry.storage import paths
 from tests.pages.seed import (
     Seeded,
@@ -359,3 +359,15 @@ def test_base_models_are_sorted_and_their_imports_are_a_part_of_their_own(
     work = client.get("/bases/", headers={**HTMX, "HX-Target": "work"}).content.decode()
     assert work.strip().startswith('<div\n  id="work"')
     assert "tiny" not in work
+
+
+def test_a_long_name_is_cut_on_screen_and_whole_in_its_title(
+    client: Client, seeded: Seeded
+) -> None:
+    name = ("a-name-as-long-as-names-may-be-" * 4)[:100]
+    Model.objects.filter(pk=seeded.model.pk).update(name=name)
+    for path in ("/", "/models/", "/training/"):
+        page = client.get(path).content.decode()
+        assert f'<span class="name" title="{name}">{name}</span>' in page, path
+    assert f'<span class="name" title="{name}@0.2.0">' in client.get("/requests/").content.decode()
+    assert 'title="SmolLM2' not in client.get("/bases/").content.decode(), "a short one is plain"

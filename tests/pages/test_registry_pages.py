@@ -225,7 +225,7 @@ def test_without_scored_answers_those_of_training_are_shown(client: Client, seed
 
 
 def test_the_parts_of_a_version_have_addresses_and_no_figure_stands_twice(
-    client: Client, seeded: Seeded
+    client: Client, seeded: Seeded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     version = seeded.versions[1]
     url = version.get_absolute_url()
@@ -257,6 +257,8 @@ def test_the_parts_of_a_version_have_addresses_and_no_figure_stands_twice(
         assert "60 requests" in " ".join(pages[tab].split())
         assert pages[tab].count('aria-current="page"') == 2  # in the navigation and in the tabs
     assert "lora.rank" not in pages["training"]
+    monkeypatch.setattr("registry.models.versions._COUNTED", 50)  # more are not counted
+    assert "50+ requests" in " ".join(client.get(url).content.decode().split())
     # A link of before, to a part of the one page that there was.
     assert 'data-parts="picture lineage hardware packages reproduction"' in pages["scores"]
 

@@ -9,10 +9,11 @@ import pytest
 from django.utils import timezone
 
 from registry.models import Dataset
+from registry.storage.sizes import about
 from tests.training.build import claim, make_config, make_dataset, make_job, make_model
 from training.attempt import runner
 from training.models import TrainingJob
-from training.models.remaining import about, validations
+from training.models.remaining import validations
 from training.timing import Stopwatch, forecast
 
 pytestmark = pytest.mark.django_db

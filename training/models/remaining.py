@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from django.utils import timezone
 
+from registry.storage.sizes import about
 from training.models.progress import Progressing
 
 _DOING = {
@@ -31,22 +32,6 @@ class Remaining:
         time = "" if self.seconds is None else f"{about(self.seconds)} left"
         told = ", ".join(filter(None, (self.doing, time)))
         return f"{told}, then {self.then}" if told and self.then else told
-
-
-def about(seconds: float) -> str:
-    """`about 2 min 10 s`: as exact as a forecast is."""
-    if seconds < 5:
-        return "a few seconds"
-    if seconds < 60:
-        return f"about {seconds:.0f} s" if seconds < 20 else f"about {5 * round(seconds / 5)} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 5:
-        return (
-            f"about {minutes} min {10 * (rest // 10)} s" if rest >= 10 else f"about {minutes} min"
-        )
-    if minutes < 60:
-        return f"about {minutes} min"
-    return f"about {minutes // 60} h {10 * (minutes % 60 // 10)} min"
 
 
 def validations(first: int, last: int, every: int) -> int:

@@ -1,17 +1,24 @@
-"""Form fields that accept several values, for sweeps: each value makes a job; and one for many rows."""
+"""Form fields that accept several values, for sweeps: each value makes a job; and one for rows, of
+which there may be thousands."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from typing import Any
 
 from django import forms
-from django.forms.utils import flatatt
+from django.core.exceptions import ValidationError
+from django.db.models import Model
 from django.utils.datastructures import MultiValueDict
-from django.utils.html import format_html, format_html_join
+from django.utils.functional import cached_property
 from django.utils.safestring import SafeString
 
+import registry.web.generics  # noqa: F401  # its classes can be subscripted
+
 BOTH = "both"
+OFFERED = 100
+"""Rows that are offered at once; a search finds the others."""
 
 
 class BoundSeveral(forms.BoundField):
@@ -34,20 +41,64 @@ class BoundSeveral(forms.BoundField):
         return any(ticked for *_, ticked in self.also)
 
 
-class RowSelect(forms.Select):
-    """A select of rows, of which there may be thousands: Django draws each option by a template of its
-    own, which takes 0.2 s for 3,000."""
+class BoundRows(forms.BoundField):
+    """The rows that are offered of many. What was chosen is one of them, unless somebody searches for
+    another one."""
 
-    def render(self, name: str, value: Any, attrs: Any = None, renderer: Any = None) -> SafeString:
-        drawn = self.get_context(name, value, attrs)["widget"]
-        rows = (one for _, options, _ in drawn["optgroups"] for one in options)
-        options = format_html_join(
-            "",
-            "<option{}>{}</option>",
-            ((flatatt({"value": str(row["value"]), **row["attrs"]}), row["label"]) for row in rows),
-        )
-        attributes = flatatt({"name": drawn["name"], **drawn["attrs"]})
-        return format_html("<select{}>{}</select>", attributes, options)
+    field: RowsField
+
+    def value(self) -> Any:
+        """What is chosen: the newest, until somebody chooses."""
+        return super().value() or (self._newest[0].pk if self._newest else None)
+
+    @cached_property
+    def _newest(self) -> list[Model]:
+        assert self.field.queryset is not None
+        return list(self.field.queryset.order_by("-pk")[:OFFERED])
+
+    @cached_property
+    def many(self) -> int:
+        """How many there are, if that is more than are offered without a search."""
+        assert self.field.queryset is not None
+        count = self.field.queryset.count() if len(self._newest) == OFFERED else 0
+        return count if count > OFFERED else 0
+
+    @property
+    def words(self) -> str:
+        """What is searched for."""
+        return str(self.form.data.get(f"find_{self.name}", "")).strip()
+
+    @cached_property
+    def found(self) -> list[Model] | None:
+        """What the search finds, the newest first; None without one."""
+        if not self.words:
+            return None
+        assert self.field.queryset is not None
+        fitting = self.field.queryset.filter(name__icontains=self.words).order_by("-pk")
+        return list(fitting[:OFFERED])
+
+    @property
+    def offered(self) -> list[Model]:
+        """By name."""
+        rows = self._newest if self.found is None else self.found
+        searched = self.form.data.get("find") == self.name and bool(self.found)
+        if not searched:
+            with contextlib.suppress(ValidationError):
+                chosen = self.field.to_python(self.value())
+                rows = rows if chosen is None or chosen in rows else [chosen, *rows]
+        return sorted(rows, key=lambda row: str(row).lower())
+
+    def as_widget(self, *args: Any, **kwargs: Any) -> SafeString:
+        options = [(row.pk, self.field.label_from_instance(row)) for row in self.offered]
+        self.field.widget.choices = options
+        return super().as_widget(*args, **kwargs)
+
+
+class RowsField(forms.ModelChoiceField[Model]):
+    """One of many rows with a `name`."""
+
+    def get_bound_field(self, form: forms.BaseForm, field_name: str) -> BoundRows:
+        return BoundRows(form, self, field_name)
 
 
 class _Select(forms.Select):

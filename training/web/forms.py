@@ -28,7 +28,7 @@ from training.config.vocabulary import (
 )
 from training.models import Sweep, TrainingJob
 from training.queue import sweeps
-from training.web.fields import CheckField, ChoicesField, NumbersField, RowSelect, WordsField
+from training.web.fields import CheckField, ChoicesField, NumbersField, RowsField, WordsField
 
 
 class NewJobForm(forms.Form):
@@ -38,17 +38,8 @@ class NewJobForm(forms.Form):
     (empty for a single job) and `configs`, one per job.
     """
 
-    model = forms.ModelChoiceField(
-        Model.objects.filter(archived_at=None).select_related("base_model").order_by("name"),
-        empty_label=None,
-        widget=RowSelect,
-    )
-    dataset = forms.ModelChoiceField(
-        Dataset.objects.filter(next=None).order_by("name"),
-        label="Data set",
-        empty_label=None,
-        widget=RowSelect,
-    )
+    model = RowsField(Model.objects.filter(archived_at=None).select_related("base_model"))
+    dataset = RowsField(Dataset.objects.filter(next=None), label="Data set")
     priority = forms.IntegerField(
         required=False,
         initial=0,
@@ -80,8 +71,8 @@ class NewJobForm(forms.Form):
         if earlier is not None:
             offered: QuerySet[Dataset] = Dataset.objects.filter(next=None)
             chooser = self.fields["dataset"]
-            assert isinstance(chooser, forms.ModelChoiceField)
-            chooser.queryset = (offered | Dataset.objects.filter(pk=earlier.pk)).order_by("name")
+            assert isinstance(chooser, RowsField)
+            chooser.queryset = offered | Dataset.objects.filter(pk=earlier.pk)
 
     @property
     def essentials(self) -> list[forms.BoundField]:

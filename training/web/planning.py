@@ -168,11 +168,6 @@ def plan(form: forms.Form) -> Forecast:
 def _values(form: forms.Form) -> dict[str, Any]:
     """What a browser would submit if the form were sent unchanged."""
     values = {name: form[name].value() for name in form.fields}
-    for name in ("model", "dataset"):
-        chooser = form.fields[name]
-        if values[name] is None and isinstance(chooser, forms.ModelChoiceField):
-            first = chooser.queryset.first() if chooser.queryset is not None else None
-            values[name] = first.pk if first else None
     return {name: value for name, value in values.items() if value not in (None, False)}
 
 

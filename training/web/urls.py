@@ -15,6 +15,7 @@ urlpatterns = [
     path("training/selected/<str:action>/", jobs.selected, name="jobs_selected"),
     path("training/new/", form.job_new, name="job_new"),
     path("training/new/plan/", form.plan, name="job_plan"),
+    re_path(r"^training/new/(?P<name>model|dataset)/$", form.rows, name="job_rows"),
     path("training/sweeps/", sweeps.sweep_list, name="sweeps"),
     path("training/sweeps/selected/<str:action>/", sweeps.selected, name="sweeps_selected"),
     path("training/sweeps/<int:pk>/", sweeps.sweep, name="sweep"),

@@ -8,6 +8,7 @@ from django.core.management.base import CommandParser
 
 from hub.catalogue.cards import Card, cards
 from registry.bases import local, searching
+from registry.bases.speed import received
 from registry.conversion import imports
 from registry.management.hub_command import HubCommand, find_row
 from registry.models import BaseImport
@@ -50,10 +51,8 @@ class Command(HubCommand):
 
     def _imports(self, options: dict[str, Any]) -> None:
         for row in BaseImport.objects.up_to_date()[:25]:
-            size = (
-                f" {human(row.done_bytes)} of {human(row.total_bytes)}" if row.total_bytes else ""
-            )
-            self.stdout.write(f"{row.pk}: {row.name} from {row.origin}, {row.status}{size}")
+            said = ", ".join(filter(None, (row.status, received(row))))
+            self.stdout.write(f"{row.pk}: {row.name} from {row.origin}, {said}")
 
     def _pause(self, options: dict[str, Any]) -> None:
         row = imports.pause(find_row(BaseImport, options["id"]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
@@ -14,16 +15,17 @@ from inference.web.forms import ExamplesForm, FeedbackForm
 from registry.errors import HubError
 from registry.web.htmx import HtmxRequest, refuse
 from registry.web.lists import Column, Filter, Listing, Order
+from registry.web.lists.columns import WHEN
 
 RATED = Listing[Feedback](
     noun="rated answer",
     columns=(
-        Column("when", "When", kind="fit", order=Order(("-pk",))),
+        replace(WHEN, order=Order(("-pk",))),
         Column("rating", "Rating", phone="end"),
         Column("asked", "Asked", kind="wrap", phone="line"),
         Column("answer", "Answered", kind="wrap"),
         Column("ideal", "Should be", kind="wrap"),
-        Column("answered_by", "By", "known", kind="wrap", phone="line"),
+        Column("answered_by", "By", "brief", kind="wrap", phone="line"),
     ),
     sort="when",
     filters=(Filter("rating", "Rating", hint="All ratings", options=Feedback.Rating.choices),),

@@ -20,6 +20,7 @@ from inference.web.forms import KeyForm, KeyLimitsForm
 from registry.errors import HubError
 from registry.web.htmx import HtmxRequest, refuse
 from registry.web.lists import Action, Column, Filter, Listing, Order, Shown, act
+from registry.web.lists.columns import created
 
 _NEVER = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _LIVE = {"live": True, "revoked": False}
@@ -57,7 +58,7 @@ KEYS = Listing[ApiToken](
         ),
         Column("limits", "Limits", kind="wrap", room=True),
         Column("state", "State", phone="end"),
-        Column("created_at", "Created", "ago", kind="fit", shown=False),
+        created("Created", phone="", shown=False),
     ),
     sort="name",
     filters=(

@@ -17,6 +17,7 @@ from inference.playground.offered import grouped, newest, offered
 from registry.datasets.snapshots import read_examples
 from registry.errors import HubError
 from registry.models import Dataset
+from registry.promotion import resolve
 from registry.web.numbers import whole
 
 SUGGESTIONS = 3
@@ -100,9 +101,7 @@ def _suggested(name: str) -> dict[str, Any]:
     """Questions to try: held-out examples of the version's data set, else of the newest one, with
     their system prompt."""
     asked = Dataset.objects.exclude(format=Dataset.Format.TEXT)
-    model, _, version = name.partition("@")
-    own = Dataset.objects.filter(versions__model__name__iexact=model, versions__version=version)
-    dataset = own.first() or asked.order_by("-created_at").first()
+    dataset = _learned(name) or asked.order_by("-created_at", "-pk").first()
     if dataset is None or dataset.format == Dataset.Format.TEXT:
         return {}
     split = next((name for name in ("test", "valid") if dataset.splits.get(name)), None)
@@ -114,6 +113,15 @@ def _suggested(name: str) -> dict[str, Any]:
         return {}
     examples = [_question(row) for row in rows]
     return {"examples": examples, "system": examples[0]["system"] if examples else ""}
+
+
+def _learned(name: str) -> Dataset | None:
+    """What the version of that name was trained on."""
+    try:
+        version = resolve.find(name).version
+    except HubError:
+        return None
+    return version.dataset if version else None
 
 
 def _question(row: dict[str, Any]) -> dict[str, str]:

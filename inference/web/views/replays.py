@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from django.conf import settings
 from django.core.paginator import Paginator
 from django.http import HttpResponse
@@ -14,7 +16,8 @@ from inference.web.forms import ReplayForm
 from registry.background import work
 from registry.errors import HubError
 from registry.web.htmx import HtmxRequest, partial, refuse
-from registry.web.lists import Column, Filter, Listing, Order
+from registry.web.lists import Column, Filter, Listing
+from registry.web.lists.columns import STATUS, WHEN
 from registry.web.lists.filters import SPAN
 
 PER_PAGE = 20
@@ -22,10 +25,10 @@ PER_PAGE = 20
 REPLAYS = Listing[Replay](
     noun="replay",
     columns=(
-        Column("when", "When", kind="fit", order=Order(("-created_at", "-pk"))),
-        Column("source", "Requests to", "known", kind="wrap", phone="line"),
-        Column("target", "Answered by", "known", kind="wrap", phone="line"),
-        Column("status", "State", phone="end"),
+        WHEN,
+        Column("source", "Requests to", "brief", kind="wrap", phone="line"),
+        Column("target", "Answered by", "brief", kind="wrap", phone="line"),
+        replace(STATUS, label="State"),
         Column("total", "Requests", kind="n"),
         Column("agreement", "Same answer", kind="n", phone="line"),
         Column("similarity", "Similarity", "figure", kind="n"),

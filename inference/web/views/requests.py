@@ -16,6 +16,7 @@ from inference.models import ApiToken, InferenceRequest
 from registry.models import ModelVersion
 from registry.web.htmx import HtmxRequest
 from registry.web.lists import Column, Filter, Listing, Order
+from registry.web.lists.columns import STATUS, WHEN
 from registry.web.lists.filters import SPAN
 from registry.web.numbers import whole
 
@@ -40,11 +41,11 @@ def _version(pk: str) -> str:
 REQUESTS = Listing[InferenceRequest](
     noun="request",
     columns=(
-        Column("when", "When", kind="fit", order=Order(("-created_at", "-pk"))),
+        WHEN,
         Column("requested_model", "Requested model", kind="wrap", phone="line"),
         Column("answerer", "Answered by", kind="wrap", room=True),
         Column("api", "API", room=True),
-        Column("status", "Status", phone="end"),
+        STATUS,
         Column("tokens", "Tokens", kind="n", room=True),
         Column("queue_ms", "Queued", "ms", kind="n", room=True, shown=False),
         Column(

@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from registry.datasets.files.lines import skip
 from registry.datasets.files.values import Row
 from registry.datasets.snapshots import dataset_path
 from registry.datasets.splits import SPLITS
@@ -90,13 +90,13 @@ def differences(
     if how == "dropped":
         gone = _dropped(records, parent)
         olds = [place(parent.splits, int(row)) for row in gone[first : first + limit]]
-        before = _placed(parent, olds)
+        before = placed(parent, olds)
         return [Difference("dropped", one, None) for one in before], len(gone)
     changed = np.flatnonzero(records["how"] == HOWS.index(how))
     shown = changed[first : first + limit]
     olds = [(SPLITS[records[row]["split"]], int(records[row]["line"])) for row in shown]
     news = [place(dataset.splits, int(row)) for row in shown]
-    pairs = zip(_placed(parent, olds), _placed(dataset, news), strict=True)
+    pairs = zip(placed(parent, olds), placed(dataset, news), strict=True)
     return [Difference(how, old, new) for old, new in pairs], len(changed)
 
 
@@ -118,20 +118,18 @@ def _dropped(records: NDArray[Any], parent: Dataset) -> NDArray[np.int64]:
     return np.flatnonzero(~here)
 
 
-def _placed(dataset: Dataset, places: list[tuple[str, int]]) -> list[Placed]:
-    """The rows at these places, in their order; each file is read once, up to the last of them."""
+def placed(dataset: Dataset, places: list[tuple[str, int]]) -> list[Placed]:
+    """The rows at these places, in their order; each file is read once, up to the last of them. Raises
+    NotFound when it is gone."""
     found: dict[tuple[str, int], str] = {}
     for split in {split for split, _ in places}:
-        wanted = {line for where, line in places if where == split}
-        for line, text in _lines(dataset_path(dataset) / f"{split}.jsonl", max(wanted), dataset):
-            if line in wanted:
-                found[split, line] = text.rstrip("\n")
+        try:
+            with (dataset_path(dataset) / f"{split}.jsonl").open("rb") as file:
+                before = 0
+                for line in sorted({line for where, line in places if where == split}):
+                    skip(file, line - 1 - before)
+                    found[split, line] = file.readline().decode().rstrip("\n")
+                    before = line
+        except FileNotFoundError:
+            raise NotFound(f"The snapshot of {dataset.name} is missing from storage.") from None
     return [Placed(split, line, found[split, line]) for split, line in places]
-
-
-def _lines(path: Path, last: int, dataset: Dataset) -> Iterator[tuple[int, str]]:
-    try:
-        with path.open(encoding="utf-8", newline="\n") as file:
-            yield from zip(range(1, last + 1), file, strict=False)
-    except FileNotFoundError:
-        raise NotFound(f"The snapshot of {dataset.name} is missing from storage.") from None

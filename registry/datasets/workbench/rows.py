@@ -15,11 +15,13 @@ from registry.bases.child import ask_backend
 from registry.bases.registration import base_path
 from registry.datasets.files.values import Row
 from registry.datasets.snapshots import dataset_path
-from registry.datasets.workbench import issues, personal, texts
+from registry.datasets.workbench import issues, origins, personal, texts
 from registry.datasets.workbench.findings import Findings
+from registry.datasets.workbench.findings import number as number_of
 from registry.datasets.workbench.issues import Issue
 from registry.errors import Invalid
 from registry.late import Late
+from registry.models import Dataset
 
 if TYPE_CHECKING:
     import numpy as np
@@ -168,6 +170,13 @@ def matcher(q: str) -> Any:
 def row_at(findings: Findings, split: str, line: int) -> Checked:
     """One row. Raises NotFound."""
     return next(_read(findings, np.array([findings.number(split, line)])))
+
+
+def unchecked_row(dataset: Dataset, split: str, line: int) -> Checked:
+    """One row of a data set whose rows nobody has checked: its text alone. Raises NotFound."""
+    number_of(dataset, split, line)
+    [row] = origins.placed(dataset, [(split, line)])
+    return Checked(split, line, 0, [], [], row.text)
 
 
 def tokens_of(findings: Findings, split: str, line: int) -> RenderedRow:

@@ -119,6 +119,8 @@ class BaseImportOut(Schema):
             "stage": "Downloading",
             "done_bytes": 312475648,
             "total_bytes": 1207959552,
+            "bytes_per_second": 38214656,
+            "seconds_left": 23,
             "error_message": "",
             "base_id": None,
             "created_at": TIME,
@@ -134,6 +136,14 @@ class BaseImportOut(Schema):
     stage: str
     done_bytes: int
     total_bytes: int | None
+    bytes_per_second: Annotated[
+        int | None,
+        Field(
+            validation_alias="speed",
+            description="Of the last ten seconds of a download; null where no bytes arrive",
+        ),
+    ]
+    seconds_left: Annotated[int | None, Field(description="At that speed, for the rest")]
     error_message: str
     base_id: Annotated[int | None, Field(validation_alias="base_model_id")]
     created_at: datetime.datetime

@@ -9,16 +9,17 @@ from django.views.decorators.http import require_GET
 from registry import audit
 from registry.models import AuditEntry
 from registry.web.htmx import HtmxRequest
-from registry.web.lists import Column, Filter, Listing, Order
+from registry.web.lists import Column, Filter, Listing
+from registry.web.lists.columns import WHEN
 from registry.web.lists.filters import SPAN
 
 ENTRIES = Listing[AuditEntry](
     noun="entry",
     plural="entries",
     columns=(
-        Column("when", "When", kind="fit", order=Order(("-created_at", "-pk"))),
+        WHEN,
         Column("label", "Action", "known", phone="end"),
-        Column("subject", "What", "known", kind="wrap strong", phone="line"),
+        Column("subject", "What", "brief", kind="wrap strong", phone="line"),
         Column("detail", "Details", "known", kind="wrap", room=True),
         Column("who", "Who", "capfirst", kind="wrap", phone="line"),
     ),

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import datetime
+from dataclasses import replace
 from typing import Any
 
 from django.contrib import messages
 from django.db.models import QuerySet
-from django.db.models.functions import Lower
 from django.http import FileResponse, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
@@ -22,6 +22,7 @@ from registry.models.work import WorkQuerySet
 from registry.web.forms import FuseForm, QuantizeForm
 from registry.web.htmx import HtmxRequest, form_page, partial, refuse
 from registry.web.lists import Column, Filter, Listing, Order
+from registry.web.lists.columns import NAME, SIZE, created
 
 _IMPORTS_SHOWN = 10
 _DONE_SHOWN = datetime.timedelta(days=1)
@@ -31,31 +32,16 @@ _VERSIONS_SHOWN = 10
 BASES = Listing[BaseModel](
     noun="base model",
     columns=(
-        Column("name", "Name", kind="wrap", order=Order((Lower("name").asc(), "pk"))),
+        NAME,
         Column("source", "From", room=True),
         Column("architecture", "Architecture", "known", phone="line", room=True),
         Column("quantization", "Weights", "known", phone="line"),
         Column("parameters", "Parameters", "count", kind="n", order=Order(("-parameters", "-pk"))),
         Column("context_length", "Context", "count", kind="n", room=True),
-        Column(
-            "size_bytes",
-            "Size",
-            "size",
-            kind="n",
-            phone="end",
-            sort="size",
-            order=Order(("-size_bytes", "-pk")),  # a small table
-        ),
+        # A small table.
+        replace(SIZE, phone="end", sort="size", order=Order(("-size_bytes", "-pk"))),
         Column("licence", "Licence", "known", kind="wrap", shown=False),
-        Column(
-            "created_at",
-            "Added",
-            "ago",
-            kind="fit",
-            phone="line",
-            sort="new",
-            order=Order(("-created_at", "-pk")),
-        ),
+        created("Added"),
     ),
     sort="name",
     filters=(

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 from django.contrib import messages
 from django.core.paginator import Paginator
 from django.db.models import QuerySet
-from django.db.models.functions import Lower
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
@@ -25,7 +25,8 @@ from registry.maintenance.removal import remove_dataset
 from registry.models import Dataset, DatasetTask
 from registry.versions.gain import gain
 from registry.web.htmx import HtmxRequest, partial
-from registry.web.lists import Action, Column, Filter, Listing, Order, act
+from registry.web.lists import Action, Column, Filter, Listing, act
+from registry.web.lists.columns import NAME, SIZE, created
 from registry.web.views.tasks import retry_task, task_page
 
 EXAMPLES_PER_PAGE = 10
@@ -34,22 +35,14 @@ _TASKS_SHOWN = 10
 DATASETS = Listing[Dataset](
     noun="data set",
     columns=(
-        Column("name", "Name", kind="wrap", order=Order((Lower("name").asc(), "pk"))),
+        NAME,
         Column("format", "Format", phone="end"),
         Column("train", "Train", kind="n", phone="line p-train"),
         Column("valid", "Valid", kind="n"),
         Column("test", "Test", kind="n"),
-        Column("size_bytes", "Size", "size", kind="n", phone="line"),
+        replace(SIZE, phone="line"),
         Column("checksum", "Checksum", "short", room=True),
-        Column(
-            "created_at",
-            "Added",
-            "ago",
-            kind="fit",
-            phone="line",
-            sort="new",
-            order=Order(("-created_at", "-pk")),
-        ),
+        created("Added"),
     ),
     sort="new",
     filters=(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlencode
 
@@ -23,6 +24,7 @@ from registry.versions import comparison
 from registry.versions.measures import measure
 from registry.web.htmx import HtmxRequest
 from registry.web.lists import Action, Column, Filter, Listing, Order, Shown, act
+from registry.web.lists.columns import DATASET, NAME, SIZE, STATUS, created
 
 MEASURED = 25  # newest versions whose figures decide which one is listed
 SORTED_BY_FIGURES = 1_000  # versions; no index has their figures
@@ -39,7 +41,7 @@ def _archived(found: Model) -> str:
 MODELS = Listing[Model](
     noun="model",
     columns=(
-        Column("name", "Name", kind="wrap", order=Order(overview.SORTS["name"])),
+        NAME,
         Column("task", "Task", phone="line", room=True),
         Column("base", "Base model", kind="wrap", phone="line", room=True),
         Column("production", "Production", phone="end"),
@@ -60,15 +62,7 @@ MODELS = Listing[Model](
             sort="active",
             order=Order(overview.SORTS["active"]),
         ),
-        Column(
-            "created_at",
-            "Registered",
-            "ago",
-            kind="fit",
-            sort="new",
-            order=Order(overview.SORTS["new"]),
-            room=True,
-        ),
+        created("Registered", phone="", room=True),
     ),
     sort="new",
     filters=(
@@ -158,7 +152,7 @@ def versions_of(headline: str = "perplexity", few: bool = False) -> Listing[Mode
         noun="version",
         columns=(
             Column("version", "Version", order=Order(("-major", "-minor", "-patch", "pk"))),
-            Column("status", "Status", phone="end"),
+            STATUS,
             Column("val_loss", "Validation loss", kind="n", order=by("val_loss")),
             Column(
                 "headline",
@@ -167,17 +161,9 @@ def versions_of(headline: str = "perplexity", few: bool = False) -> Listing[Mode
                 phone="line",
                 order=by(headline),
             ),
-            Column("dataset", "Data set", kind="wrap", phone="line", room=True),
-            Column("size_bytes", "Size", "size", kind="n", shown=False),
-            Column(
-                "created_at",
-                "Created",
-                "ago",
-                kind="fit",
-                phone="line",
-                sort="created",
-                order=Order(("-created_at", "-pk")),
-            ),
+            replace(DATASET, show="", room=True),
+            replace(SIZE, shown=False),
+            created("Created", sort="created"),
         ),
         sort="version",
         filters=(

@@ -134,17 +134,15 @@ def dataset_check(request: HttpRequest, pk: int) -> HttpResponse:
 
 @require_http_methods(["GET", "POST"])
 def dataset_row(request: HtmxRequest, pk: int, split: str, line: int) -> HttpResponse:
-    """One row; `?tokens=1` has its tokens, too. A POST changes it."""
+    """One row; `?tokens=1` has its tokens, too, once rows are checked. A POST changes it."""
     dataset = get_object_or_404(Dataset, pk=pk)
     found = findings.newest_findings(dataset)
-    if found is None:
-        return _not_checked(request, dataset)
     try:
-        number = found.number(split, line)
+        number = findings.number(dataset, split, line)
     except NotFound as error:
         raise Http404(str(error)) from None
     try:
-        row = rows.row_at(found, split, line)
+        row = rows.row_at(found, split, line) if found else rows.unchecked_row(dataset, split, line)
     except NotFound as error:  # its file is gone
         messages.error(request, str(error))
         return redirect(dataset)
@@ -158,15 +156,18 @@ def dataset_row(request: HtmxRequest, pk: int, split: str, line: int) -> HttpRes
             status, problem = error.status, str(error)
     context = {
         **_about(dataset),
-        "report": found.report,
+        "report": found.report if found else None,
+        "checking": None if found else _checking(dataset),
         "row": row,
         "example": as_chat(line, row.row),
         "text": text,
         "problem": problem,
         "trail": list(origins.trail(dataset, split, line)),
-        "earlier": found.place(number - 1) if number else None,
-        "later": found.place(number + 1) if number + 1 < len(found.rows) else None,
-        **(_tokens(found, split, line) if "tokens" in request.GET else {}),
+        "earlier": findings.place(dataset.splits, number - 1) if number else None,
+        "later": findings.place(dataset.splits, number + 1)
+        if number + 1 < dataset.examples
+        else None,
+        **(_tokens(found, split, line) if found and "tokens" in request.GET else {}),
     }
     template = partial(request, "registry/datasets/row.html", "tokens")
     return render(request, template, context, status=status)

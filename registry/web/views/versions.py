@@ -65,7 +65,6 @@ def page(found: ModelVersion, tab: str = "") -> dict[str, Any]:
         "version": found,
         "job": getattr(found, "job", None),
         "production": production,
-        "request_count": found.requests.count(),
         "others": _others(found),
         "trial": _trial(found),
         "tabs": [

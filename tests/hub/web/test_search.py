@@ -64,7 +64,10 @@ def test_rows_of_data_sets_are_found_by_their_words(client: Client, seeded: Seed
         if group.title == "Rows of data sets"
     ]
     assert group.hits[0].detail == "calendar-requests, test 6"
-    assert "(85)" in client.get(group.hits[0].href).content.decode()
+    assert "/rows/test/6/#:~:text=%2885%29" in group.hits[0].href
+    row = client.get(group.hits[0].href).content.decode()
+    assert "<h1>Test 6</h1>" in row
+    assert "(85)." in row
     assert "Rows of data sets" not in found(client, "messages")  # a field's name is no text
     assert "Rows of data sets" not in found(client, "85")  # too short
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from django.utils import timezone
 from registry.background import work
 from registry.background.progress import Progress
 from registry.bases import downloads, registration
+from registry.bases.speed import Speed
 from registry.conversion import imports
 from registry.errors import (
     Conflict,
@@ -291,6 +293,67 @@ def test_it_is_paused_and_resumed_by_page_and_api(client: Client, launched: list
     assert launched == [row, row]
     BaseImport.objects.update(stage=FINISHING)
     assert client.post(f"/api/bases/imports/{row.pk}/pause").status_code == 409
+
+
+class Watching(Progress):
+    """Keeps what is reported while bytes arrive."""
+
+    def __init__(self) -> None:
+        self.seen: list[dict[str, int]] = []
+
+    def part(self, share: float, **counts: int) -> None:
+        self.seen.append(counts)
+
+
+def test_bytes_of_an_earlier_run_are_counted_and_have_no_speed(
+    hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.cut_after, hub.cuts = 10, 5
+    row = imports.start(REPO)
+    with pytest.raises(Unavailable):
+        imports.run(row)
+    row.refresh_from_db()
+    assert row.bytes_per_second is None
+    ticks = itertools.count(0.0, 5.0)
+    monkeypatch.setattr(imports, "Speed", lambda: Speed(lambda: next(ticks)))
+    watch = Watching()
+    imports.run(imports.retry(row), watch)
+    total = row.total_bytes or 0
+    rest = len(hub.files["model.safetensors"]) - 50
+    bytes_ = [seen["done_bytes"] for seen in watch.seen]
+    assert bytes_ == sorted(bytes_)
+    assert (bytes_[0], bytes_[-1]) == (total - rest, total)
+    speeds = [seen["bytes_per_second"] for seen in watch.seen if "bytes_per_second" in seen]
+    assert 0 < max(speeds) <= rest / 5
+    row.refresh_from_db()
+    assert row.bytes_per_second is None  # it is over
+
+
+def test_pages_api_and_command_say_how_fast_it_is_and_how_long_it_takes(client: Client) -> None:
+    row = imports.start(REPO)
+    row.write(done_bytes=1_200_000_000, total_bytes=4_400_000_000, share=0.27)
+    row.write(bytes_per_second=38_214_000)
+
+    def said() -> tuple[str, str, list[int | None]]:
+        out = StringIO()
+        call_command("bases", "imports", stdout=out)
+        found = client.get(f"/api/bases/imports/{row.pk}").json()
+        page = client.get("/bases/").content.decode()
+        figures = [found["bytes_per_second"], found["seconds_left"]]
+        return page, out.getvalue().partition("running")[2].strip(), figures
+
+    page, line, figures = said()
+    words = "1.2 of 4.4 GB, 38 MB/s, about 1 min 20 s left"
+    assert words in page
+    assert (line, figures) == (f", {words}", [38_214_000, 84])
+    BaseImport.objects.update(heartbeat_at=timezone.now() - timedelta(seconds=9))
+    page, line, figures = said()
+    assert "1.2 of 4.4 GB, waiting for the hub" in page
+    assert (line, figures) == (", 1.2 of 4.4 GB, waiting for the hub", [None, None])
+    imports.pause(row)
+    page, _, figures = said()
+    assert "1.2 of 4.4 GB</span>" in page
+    assert figures == [None, None]
 
 
 def test_two_processes_never_write_into_one_download(tmp_path: Path) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
-from django.views.decorators.http import require_http_methods, require_POST
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from registry.datasets.revisions import newest_named
 from registry.errors import HubError
@@ -33,6 +33,8 @@ def job_new(request: HttpRequest) -> HttpResponse:
         form = NewJobForm(initial=_initial(request, earlier), earlier=dataset)
         return render(request, "training/job_new.html", _context(request, form, earlier))
     form = NewJobForm(request.POST, earlier=dataset)
+    if "find" in request.POST:  # without JavaScript
+        return render(request, "training/job_new.html", _context(request, form, earlier))
     status = 422
     if form.is_valid():
         try:
@@ -40,6 +42,15 @@ def job_new(request: HttpRequest) -> HttpResponse:
         except HubError as error:
             status = refuse(form, error)
     return form_page(request, "training/job_new.html", _context(request, form, earlier), status)
+
+
+@require_GET
+def rows(request: HttpRequest, name: Literal["model", "dataset"]) -> HttpResponse:
+    """The models or data sets that a search finds, to choose from."""
+    field = NewJobForm(request.GET)[name]
+    answer = render(request, "training/_rows_field.html#rows", {"field": field})
+    answer["HX-Trigger-After-Swap"] = "change"  # so that the plan follows
+    return answer
 
 
 @require_POST

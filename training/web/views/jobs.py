@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, get_args
 
 from django.contrib import messages
@@ -15,6 +16,7 @@ from registry.errors import HubError
 from registry.models import Model
 from registry.web.htmx import HtmxRequest
 from registry.web.lists import Action, Column, Filter, Listing, Order, act
+from registry.web.lists.columns import DATASET, MODEL, STATUS, created
 from registry.web.lists.filters import SPAN
 from registry.web.numbers import whole
 from training import queue
@@ -48,21 +50,13 @@ JOBS = Listing[TrainingJob](
     noun="job",
     columns=(
         Column("job", "Job"),
-        Column("model", "Model", kind="wrap", phone="line"),
-        Column("dataset", "Data set", "known", kind="wrap", phone="line", room=True),
-        Column("status", "Status", phone="end"),
+        MODEL,
+        replace(DATASET, room=True),
+        STATUS,
         Column("steps", "Steps", kind="n", room=True),
         Column("val_loss", "Validation loss", kind="n"),
         Column("result", "Result", kind="wrap", room=True),
-        Column(
-            "created_at",
-            "Queued",
-            "ago",
-            kind="fit",
-            phone="line",
-            sort="new",
-            order=Order(("-created_at", "-pk")),
-        ),
+        created("Queued"),
         Column(
             "completed_at",
             "Finished",

@@ -12,7 +12,8 @@ from django.views.decorators.http import require_GET, require_POST
 
 from registry.versions.comparison import MOST
 from registry.web.htmx import HtmxRequest, partial
-from registry.web.lists import Action, Column, Filter, Listing, Order, act
+from registry.web.lists import Action, Column, Filter, Listing, act
+from registry.web.lists.columns import DATASET, MODEL, created
 from registry.web.lists.filters import SPAN
 from training.config.vocabulary import labelled
 from training.models import Sweep, TrainingJob
@@ -32,18 +33,10 @@ SWEEPS = Listing[Sweep](
     noun="sweep",
     columns=(
         Column("name", "Sweep", kind="wrap"),
-        Column("model", "Model", kind="wrap", phone="line"),
-        Column("dataset", "Data set", "known", kind="wrap", phone="line"),
+        MODEL,
+        DATASET,
         Column("jobs_over", "Jobs finished", kind="n", phone="end"),
-        Column(
-            "created_at",
-            "Queued",
-            "ago",
-            kind="fit",
-            phone="line",
-            sort="new",
-            order=Order(("-created_at", "-pk")),
-        ),
+        created("Queued"),
     ),
     sort="new",
     filters=(Filter("q", "Search", "search", "Search names"), SPAN),

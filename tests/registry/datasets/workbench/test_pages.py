@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+from html import unescape
 
 import pytest
 from django.test import Client
 
-from registry.datasets import tasks
+from registry.datasets import snapshots, tasks
 from registry.datasets.workbench.findings import Findings
 from registry.models import Dataset, DatasetTask
 from tests.registry.build import make_base, make_dataset
@@ -32,7 +33,13 @@ def test_rows_that_are_not_checked_offer_the_check(
     dataset, base = make_dataset(), make_base()
     url = f"/datasets/{dataset.pk}/rows/"
     assert "Check 12 rows" in client.get(url).content.decode()
-    assert "Check 12 rows" in client.get(f"{url}train/1/").content.decode()
+    row = client.get(f"{url}train/1/")
+    said = snapshots.read_examples(dataset, "train", 0, 1)[0]["messages"][-1]["content"]
+    assert said in unescape(row.content.decode())
+    assert "not checked yet" in row.content.decode()
+    assert 'value="edit"' not in row.content.decode()
+    assert client.get(f"{url}train/99/").status_code == 404
+    assert client.post(f"{url}train/1/", {"row": "train:1", "action": "drop"}).status_code == 409
     refused = client.post(f"{url}check/", {"base": base.pk, "max_seq_length": 1})
     assert refused.status_code == 422
     sent = client.post(f"{url}check/", {"base": base.pk, "max_seq_length": 64})
