@@ -31,6 +31,17 @@ Tools:{% for tool in tools %}
 {%- endfor %}
 {%- if add_generation_prompt %}<|im_start|>assistant
 {% endif %}"""
+# As Qwen3-Coder's: each argument in tags of its own.
+IN_TAGS = TEMPLATE.replace(
+    """{"name": {{ call.function.name | tojson }}, "arguments": {{ call.function.arguments | tojson }}}
+""",
+    """<function={{ call.function.name }}>
+{% for key, value in call.function.arguments.items() %}<parameter={{ key }}>
+{{ value }}
+</parameter>
+{% endfor %}</function>
+""",
+)
 TOOLS = [
     {
         "type": "function",

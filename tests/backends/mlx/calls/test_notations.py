@@ -164,6 +164,9 @@ def wandered(said: Said, rule: GrammarRule, seed: int) -> str:
         chosen = [int(draw.choice(allowed.nonzero()[0]))]
         if draw.random() < 0.4 and (ending := draw.choice(tried)):
             chosen = ending if rule.fitting(ending) == len(ending) else chosen
+        elif draw.random() < 0.2 and (forced := rule.forced()):
+            rule.ahead(forced)  # as a row that runs alone does, and takes it back
+            chosen = forced
         for token in chosen:
             rule.follow(token)
             written.append(token)
