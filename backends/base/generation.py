@@ -297,9 +297,9 @@ class LoadedModel(Protocol):
         """
         ...
 
-    def call_reader(self) -> CallReader | None:
-        """What reads the calls of an answer while it comes; None where the notation has them whole
-        only, such as those in which arguments are not JSON."""
+    def call_reader(self, tools: Sequence[dict[str, Any]]) -> CallReader | None:
+        """What reads the calls of `tools` in an answer while it comes; None where the notation has them
+        whole only."""
         ...
 
     def tool_grammar(
@@ -309,8 +309,8 @@ class LoadedModel(Protocol):
         notation of the model's template. With `otherwise` an answer is either calls or what that
         grammar describes.
 
-        Raises BackendError for a call that must come in a notation that is not known well enough to
-        be enforced.
+        Raises BackendError for a call that must come in a notation that is not known, or that has no
+        way to write what a tool asks for.
         """
         ...
 

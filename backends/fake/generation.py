@@ -157,7 +157,7 @@ class FakeModel:
     ) -> tuple[str, list[ToolCall]]:
         return chat.parse_tool_calls(text)
 
-    def call_reader(self) -> CallReader | None:
+    def call_reader(self, tools: Sequence[dict[str, Any]]) -> CallReader | None:
         return JSONCalls(HERMES)
 
     def tool_grammar(

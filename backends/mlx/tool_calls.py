@@ -6,17 +6,22 @@ import json
 import re
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import cached_property
 from typing import Any
 
 from mlx_lm.tool_parsers import json_tools, kimi_k2, mistral
 
-from backends.base import BackendError, CallReader, Grammar, ToolCall, inputs
+from backends.base import BackendError, Grammar, ToolCall, inputs
 from backends.base.call_pieces import HERMES, KIMI, MISTRAL, JSONCalls, as_written
+from backends.mlx.calls.grammar import CallGrammar
+from backends.mlx.calls.notations import HERMES as HERMES_NOTATION
+from backends.mlx.calls.notations import notation_of
+from backends.mlx.calls.parameters import nullable_texts, readable
+from backends.mlx.calls.reading import PairedCalls, streams
+from backends.mlx.calls.texts import slashed
 from backends.mlx.sampling.grammar import JSON_SPACES
 from backends.mlx.schemas import enforceable
 
-# Spaces as models have seen them, and no others: a confused model would write white space forever.
-_CALL_SPACES = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 _HERMES = json_tools.tool_call_start, json_tools.tool_call_end, json_tools.parse_tool_call
 # The notations, by their parsers, whose arguments are JSON in the text; the others are XML or Python.
 _AS_JSON = {
@@ -41,24 +46,36 @@ def parse_tool_calls(
     tokenizer: Any, model: str, text: str, tools: Sequence[dict[str, Any]]
 ) -> tuple[str, list[ToolCall]]:
     """See `backends.base.LoadedModel.parse_tool_calls`. Raises BackendError."""
-    start, end, parser = _notation(tokenizer)
-    rest, calls, left = "", [], text
-    while start in left:
-        before, _, left = left.partition(start)
-        # Notations without an end mark, such as Mistral's, reach to the end of the answer.
-        body, closed, left = _divided(left, end, parser) if end else (left, "end", "")
-        rest += before
-        calls += _read_calls(parser, body, tools, cut=not closed)
-    if calls and (written := _AS_JSON.get(parser)):
+    reading = _Reading(tokenizer, tools)
+    rest, calls = reading.whole(text)
+    if calls and (written := _AS_JSON.get(reading.parser)):
         calls = as_written(calls, text, written)
-    return (rest + left).strip(), calls
+    elif calls and (reader := reading.reader()):
+        reader.push(text)
+        _agree(reader, calls, text)
+    return rest.strip(), calls
 
 
-def call_reader(tokenizer: Any) -> CallReader | None:
+def call_reader(
+    tokenizer: Any, tools: Sequence[dict[str, Any]] = ()
+) -> JSONCalls | PairedCalls | None:
     """See `backends.base.LoadedModel.call_reader`."""
-    *_, parser = _notation(tokenizer)
-    written = _AS_JSON.get(parser)
-    return JSONCalls(written) if written else None
+    return _Reading(tokenizer, tools).reader()
+
+
+def _agree(reader: JSONCalls | PairedCalls, calls: Sequence[ToolCall], text: str) -> None:
+    """Whether what is sent of the calls is the beginning of each. Raises BackendError."""
+    if isinstance(reader, PairedCalls) and reader.is_within_parameter:
+        raise BackendError(
+            f"The answer begins a tool call that was cut off: {text.strip()[-80:]!r}; allow more tokens or "
+            "ask again."
+        )
+    for number, (name, arguments) in enumerate(reader.calls):
+        call = calls[number] if number < len(calls) else ToolCall("", "")
+        if call.name != name or not call.arguments.startswith(arguments):
+            raise BackendError(
+                f"The answer begins a tool call that cannot be read: {text.strip()[:80]!r}; ask again."
+            )
 
 
 def _divided(text: str, end: str, parser: Any) -> tuple[str, str, str]:
@@ -78,41 +95,36 @@ def tool_grammar(
     otherwise: Grammar | None = None,
 ) -> Grammar:
     """See `backends.base.LoadedModel.tool_grammar`. Raises BackendError."""
-    start, end, parser = _notation(tokenizer)
-    opening, closing = _mark(tokenizer, start), _mark(tokenizer, end)
-    if parser is json_tools.parse_tool_call:
-        # A call as JSON, the notation of Hermes and Qwen.
-        rules = [f'call: {opening} "\\n" ({_any_of("tool_", tools)}) "\\n" {closing}']
-        for n, tool in enumerate(tools):
-            function = tool.get("function") or tool
-            if not isinstance(name := function.get("name"), str):
-                raise BackendError("A tool has no name; send OpenAI's function descriptions.")
-            before = json.dumps(f'{{"name": {json.dumps(name)}, "arguments": ')
-            arguments = _json_rule(
-                _object(_arguments(tool, name)),
-                _CALL_SPACES,
-                f"A call of {function['name']}",
-                'leave that out of its parameters, or send tool_choice "auto"',
-            )
-            rules += [f'tool_{n}: {before} arguments_{n} "}}"', f"arguments_{n}: {arguments}"]
-        more = 'call ("\\n" call)*'
-    elif otherwise is None:
-        raise BackendError(
-            f"The way the chat template of {model} writes tool calls cannot be enforced; send "
-            'tool_choice "auto".'
-        )
-    else:  # whatever begins as a call
-        rules, more = [f"call: {opening} <[*]>*"], "call"
-    if otherwise is None:
-        return Grammar("lark", "\n".join(["start: call", *rules]))
-    rules.append(f"answer: {_rule_of(otherwise)}")
-    return Grammar("lark", "\n".join([f"start: {more} | answer", *rules]))
-
-
-def _arguments(tool: dict[str, Any], name: str) -> Any:
-    """The schema of its arguments. Raises BackendError."""
+    start, _, parser = _notation(tokenizer)
+    notation = notation_of(tokenizer, parser)
     try:
-        return inputs.schema_of(tool)
+        if notation is None:
+            raise BackendError(
+                f"The way the chat template of {model} writes tool calls cannot be enforced; send "
+                'tool_choice "auto".'
+            )
+        writer = CallGrammar(tokenizer, notation)
+        said = [_described(tool) for tool in tools]
+        calls, rules = writer.answer(said, several=otherwise is not None), writer.rules
+    except BackendError:
+        if otherwise is None or (notation and not notation.pair):
+            raise
+        # Whatever begins as a call, beside what another grammar describes.
+        calls, rules = f"{CallGrammar(tokenizer, HERMES_NOTATION).mark(start)} <[*]>*", []
+    rules = [f"calls: {calls}", *rules]
+    if otherwise is None:
+        return Grammar("lark", "\n".join(["start: calls", *rules]))
+    rules.append(f"answer: {_rule_of(otherwise)}")
+    return Grammar("lark", "\n".join(["start: calls | answer", *rules]))
+
+
+def _described(tool: dict[str, Any]) -> tuple[str, Any]:
+    """Its name, and the schema of its arguments. Raises BackendError."""
+    name = (tool.get("function") or tool).get("name")
+    if not isinstance(name, str):
+        raise BackendError("A tool has no name; send OpenAI's function descriptions.")
+    try:
+        return name, inputs.schema_of(tool)
     except ValueError as error:
         raise BackendError(
             f"The Lark grammar of {name} cannot be enforced: {error}; send a regex, or tool_choice "
@@ -120,54 +132,32 @@ def _arguments(tool: dict[str, Any], name: str) -> Any:
         ) from error
 
 
-def _object(schema: Any) -> dict[str, Any]:
-    """The schema of arguments, which are an object even where it does not say so."""
-    if not isinstance(schema, dict) or not schema:
-        return {"type": "object"}
-    said = {"type", "$ref", "anyOf", "oneOf", "allOf"} & schema.keys()
-    return schema if said else {"type": "object", **schema}
-
-
-def _any_of(prefix: str, tools: Sequence[Any]) -> str:
-    return " | ".join(f"{prefix}{n}" for n in range(len(tools)))
-
-
-def _mark(tokenizer: Any, mark: str) -> str:
-    """A mark in a Lark grammar: its own token where the tokenizer has one, which models learned to
-    write and which the letters in a grammar do not stand for."""
-    token = tokenizer.convert_tokens_to_ids(mark) if mark else None
-    known = token is not None and tokenizer.convert_ids_to_tokens(token) == mark
-    return f"<[{token}]>" if known else json.dumps(mark)
-
-
-_SLASH = re.compile(r"(\\.)|/", re.DOTALL)  # one that no backslash escapes, or what one does
-_FORMAT = ("The JSON schema", "leave that out of it")
-
-
-def _json_rule(schema: dict[str, Any], spaces: dict[str, Any], what: str, todo: str) -> str:
-    """Raises BackendError, which says `what` cannot be enforced and what `todo`."""
+def _json_rule(schema: dict[str, Any]) -> str:
+    """Raises BackendError."""
     try:
         plain = enforceable(schema)
     except (ValueError, RecursionError) as error:
-        raise BackendError(f"{what} cannot be enforced: {error}; {todo}.") from error
-    return f"%json {json.dumps({**plain, 'x-guidance': spaces})}"
+        raise BackendError(
+            f"The JSON schema cannot be enforced: {error}; leave that out of it."
+        ) from error
+    return f"%json {json.dumps({**plain, 'x-guidance': JSON_SPACES})}"
 
 
 def _rule_of(grammar: Grammar) -> str:
     """A grammar as the right side of a rule of a Lark grammar. Raises BackendError."""
     match grammar.kind:
         case "json_object":
-            return _json_rule({"type": "object"}, JSON_SPACES, *_FORMAT)
+            return _json_rule({"type": "object"})
         case "json_schema":
             try:
                 schema = json.loads(grammar.source)
             except ValueError:
                 schema = None
             if isinstance(schema, dict):
-                return _json_rule(schema, JSON_SPACES, *_FORMAT)
+                return _json_rule(schema)
             raise BackendError("The JSON schema beside tools is not a JSON object.")
         case "regex":
-            return f"/{_SLASH.sub(lambda found: found[1] or chr(92) + '/', grammar.source)}/"
+            return slashed(grammar.source)
         case "lark":
             raise BackendError("A Lark grammar cannot be combined with tools; send one of them.")
 
@@ -177,18 +167,81 @@ def _notation(tokenizer: Any) -> tuple[str, str, Any]:
     return own_notation(tokenizer) or _HERMES
 
 
-def _read_calls(
-    parser: Any, body: str, tools: Sequence[dict[str, Any]], *, cut: bool
-) -> list[ToolCall]:
-    try:
-        read = parser(body, list(tools))
-        return [_call(one) for one in (read if isinstance(read, list) else [read])]
-    except Exception as error:  # each notation's parser fails in its own way
-        state = "was cut off" if cut else "cannot be read"
-        raise BackendError(
-            f"The answer begins a tool call that {state}: {body.strip()[:80]!r}; allow more tokens "
-            "or ask again."
-        ) from error
+class _Reading:
+    """How one answer's calls are read: by mlx-lm's parser, which is told of types in words that it knows."""
+
+    def __init__(self, tokenizer: Any, tools: Sequence[dict[str, Any]]) -> None:
+        self._start, self._end, self.parser = _notation(tokenizer)
+        self._notation = notation_of(tokenizer, self.parser)
+        self._tools = tools
+
+    def reader(self) -> JSONCalls | PairedCalls | None:
+        """For an answer that comes in pieces."""
+        if written := _AS_JSON.get(self.parser):
+            return JSONCalls(written)
+        if self._notation is None or not streams(self._notation):
+            return None
+        return PairedCalls(
+            self._notation, self._start, self._schema_of, lambda text: self.whole(text)[1]
+        )
+
+    def whole(self, text: str) -> tuple[str, list[ToolCall]]:
+        """What is no call, and the calls. Raises BackendError."""
+        calls: list[ToolCall] = []
+        rest, left = "", text
+        while self._start in left:
+            before, _, left = left.partition(self._start)
+            # Notations without an end mark, such as Mistral's, reach to the end of the answer.
+            end = self._end
+            body, closed, left = _divided(left, end, self.parser) if end else (left, "end", "")
+            rest += before
+            calls += self._calls(body, cut=not closed)
+        return rest + left, calls
+
+    @cached_property
+    def _told(self) -> Sequence[dict[str, Any]]:
+        in_pairs = self._notation is not None and self._notation.pair
+        return readable(self._tools) if in_pairs else list(self._tools)
+
+    def _schema_of(self, name: str, parameter: str) -> dict[str, Any]:
+        """That of a tool's parameter, in the parser's words; {} for one that is not known."""
+        for tool in self._told:
+            if (function := tool["function"]).get("name") == name:
+                found: dict[str, Any] = function["parameters"]["properties"].get(parameter, {})
+                return found
+        return {}
+
+    def _calls(self, body: str, *, cut: bool) -> list[ToolCall]:
+        """Those between two marks. Raises BackendError."""
+        try:
+            return [_call(self._with_nulls(one)) for one in self._parsed(body)]
+        except Exception as error:  # each notation's parser fails in its own way
+            state = "was cut off" if cut else "cannot be read"
+            raise BackendError(
+                f"The answer begins a tool call that {state}: {body.strip()[:80]!r}; allow more "
+                "tokens or ask again."
+            ) from error
+
+    def _parsed(self, body: str) -> list[dict[str, Any]]:
+        if self._notation and self._notation.bare:
+            name = body.strip()
+            if any(tool["function"].get("name") == name for tool in self._told):
+                return [{"name": name, "arguments": {}}]
+        read = self.parser(body, self._told)
+        return read if isinstance(read, list) else [read]
+
+    def _with_nulls(self, read: dict[str, Any]) -> dict[str, Any]:
+        """With null for a text that says so where a parameter may be either."""
+        given, texts = read.get("arguments"), self._notation.texts if self._notation else ()
+        if not texts or not texts[0].unread[0] or not isinstance(given, dict):
+            return read
+        either = nullable_texts(self._tools, read["name"])
+        nulls = {
+            name: None
+            for name, value in given.items()
+            if name in either and isinstance(value, str) and re.fullmatch(texts[0].unread[0], value)
+        }
+        return {**read, "arguments": {**given, **nulls}}
 
 
 def _call(read: dict[str, Any]) -> ToolCall:

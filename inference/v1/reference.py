@@ -91,10 +91,11 @@ model wrote in `failed_generation` beside the message; in a stream it is the las
 500, because clients retry those automatically. A call cut short by the token limit is not an \
 error: the finish reason is `length` (`max_tokens`) and the start of the call is in the text.
 - In a stream a tool call comes as the model writes it, its name first and then its arguments piece by \
-piece, letter for letter as in an answer that does not stream, wherever arguments are written as JSON: in the \
-notations of Hermes and Qwen, Mistral and Kimi K2, and in words. Where they are XML or Python, or a call has \
-another order than name, arguments, the call comes whole at the end, and so does the input of a custom \
-tool. Pieces are sent before the whole call is known: if it turns out to be broken, the error follows them, \
+piece, letter for letter as in an answer that does not stream: where arguments are written as JSON (Hermes and Qwen, \
+Mistral, Kimi K2, and in words), and where they stand one by one (Qwen3-Coder, GLM and Laguna, LongCat, MiniMax, \
+MiniCPM, Kimi K3, Muse Spark, Gemma and FunctionGemma); there a text comes as it is written and any other value \
+with its end. In LFM2's notation the call comes whole at the end, and so does one that is written in another \
+order or form than usual, and the input of a custom tool. Pieces are sent before the whole call is known: if it turns out to be broken, the error follows them, \
 and if it is cut off, the reason `length` and the start of the call as text; a client must not run a call \
 before the stream says `tool_calls` (`tool_use`, `response.completed`).
 - A custom tool, over `/v1/chat/completions` and `/v1/responses`, is for the model a function with one text, \
@@ -114,6 +115,12 @@ of every tool within `<tools></tools>`; a call is \
 `<tool_call>{"name": …, "arguments": {…}}</tool_call>` in the answer, also in earlier ones; a result \
 is `<tool_response>…</tool_response>` in the user's turn. How well a model keeps to that is another \
 matter: `tool_choice` `required` (`any`) has the call enforced.
+- An enforced call has the name of a tool, all parameters that are required, in the order of the schema (of \
+their names, where Gemma's templates sort them), and each value of its type, written as the model's template \
+writes it. In tags a text has no quotes: its `enum`, `pattern`, lengths and common formats (date, time, \
+date-time, uuid, email, hostname, ipv4, uri) hold all the same, but it cannot be the word null or contain the tag \
+that ends it. Parameters that the schema does not name are not written, and FunctionGemma has no way to write \
+lists and objects. With `auto` nothing is enforced: what a model writes is read.
 - A chat has one system message, at its start. A later system or developer message joins the user's \
 turn before it, else the one after it, else it is a user's turn of its own; where a template takes no \
 system message at all, it begins the user's first turn.

@@ -316,8 +316,8 @@ class MLXModel:
     ) -> tuple[str, list[ToolCall]]:
         return parse_tool_calls(self._tokenizer, self.name, text, tools)
 
-    def call_reader(self) -> CallReader | None:
-        return call_reader(self._tokenizer)
+    def call_reader(self, tools: Sequence[dict[str, Any]]) -> CallReader | None:
+        return call_reader(self._tokenizer, tools)
 
     def tool_grammar(
         self, tools: Sequence[dict[str, Any]], otherwise: Grammar | None = None

@@ -54,7 +54,7 @@ class Row:
             else:
                 self.prompt = list(request.tokens) or model.encode_text(request.text)
             self.prompt_tokens = len(self.prompt)
-            reader = model.call_reader() if request.tools else None
+            reader = model.call_reader(request.tools) if request.tools else None
             self._answer = AnswerText(request.tools, request.sampling.logprobs, marks, reader)
         return self.prompt
 

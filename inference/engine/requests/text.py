@@ -79,6 +79,7 @@ class AnswerText:
         self._marks = StopText(MARKERS if tools else ())
         self._whole: list[str] = []
         self._shown = 0  # characters of the answer that were sent
+        self._sent: dict[int, int] = {}  # characters of the arguments of each call
 
     def take(self, delta: Delta) -> Chunk | None:
         """The next piece for the reader, if any."""
@@ -117,6 +118,9 @@ class AnswerText:
         """What the next words of the answer say of its calls."""
         self._whole.append(words)
         pieces = self._reader.push(words) if self._reader else []
+        for piece in pieces:
+            sent = self._sent.get(piece.number, 0)
+            self._sent[piece.number] = sent + len(piece.arguments)
         return [{"number": p.number, "name": p.name, "arguments": p.arguments} for p in pieces]
 
     def _divided(self, text: str) -> tuple[str, str]:
@@ -152,6 +156,12 @@ class AnswerText:
         # The text beside the calls, without what was sent already.
         beside = rest[self._shown :] if rest.startswith(whole[: self._shown].strip()) else ""
         called: list[Called] = [{"name": c.name, "arguments": c.arguments} for c in calls]
+        for (
+            number,
+            sent,
+        ) in self._sent.items():  # of a call that its reader could not follow to its end
+            if number < len(called) and (left := called[number]["arguments"][sent:]):
+                pieces.append({"number": number, "name": "", "arguments": left})
         return self._chunk(beside + unfinished, thoughts, pieces), called
 
     def _parse_cut(self, whole: str, model: LoadedModel) -> tuple[str, list[ToolCall], str]:

@@ -94,8 +94,8 @@ class PromptIn(CompatibleRequest):
     tool_choice: Annotated[
         ToolChoice | None,
         Field(
-            description="any and tool are enforced token by token, except in notations that the "
-            "hub reads but cannot enforce, which are refused"
+            description="any and tool are enforced token by token, in every notation that the hub "
+            "reads; what one cannot write (a list in FunctionGemma's) is refused"
         ),
     ] = None
     output_config: Annotated[

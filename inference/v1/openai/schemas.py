@@ -290,8 +290,8 @@ class ChatCompletionIn(SampledIn):
     tool_choice: Annotated[
         ToolChoice | None,
         Field(
-            description="required and a named tool are enforced token by token, except in "
-            "notations that the hub reads but cannot enforce, which are refused"
+            description="required and a named tool are enforced token by token, in every notation "
+            "that the hub reads; what one cannot write (a list in FunctionGemma's) is refused"
         ),
     ] = None
     parallel_tool_calls: Annotated[

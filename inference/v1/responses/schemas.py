@@ -152,8 +152,8 @@ class ResponseIn(CompatibleRequest):
         ToolChoice | None,
         Field(
             description="none, auto, required, a named tool or allowed_tools; required and a named "
-            "tool are enforced token by token where the hub knows the template's notation, and "
-            "refused elsewhere"
+            "tool are enforced token by token, in every notation that the hub reads; what one cannot "
+            "write (a list in FunctionGemma's) is refused"
         ),
     ] = None
     parallel_tool_calls: Annotated[

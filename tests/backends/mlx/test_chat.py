@@ -15,7 +15,7 @@ from backends.mlx.chat import chat_tokens
 from backends.mlx.sampling.grammar import Grammars
 from backends.mlx.tool_calls import parse_tool_calls, tool_grammar
 from tests.backends.mlx.data.templates import CHATML, FIELD_ONLY, NO_SYSTEM
-from tests.backends.mlx.tool_template import TEMPLATE, TOOLS, with_template
+from tests.backends.mlx.tool_template import TEMPLATE, TOOLS, Marked, with_template
 
 pytestmark = pytest.mark.any_database
 CALL = '<tool_call>\n{"name": "weather", "arguments": {"city": "Oslo"}}\n</tool_call>'
@@ -258,23 +258,6 @@ def test_an_answer_is_calls_or_what_another_grammar_describes(
 
 
 _HERMES = "<tool_call>", "</tool_call>", json_tools.parse_tool_call
-
-
-class Marked:
-    """A tokenizer with the marks of calls as tokens of its own, as Qwen's has them."""
-
-    def __init__(self, tokenizer: Any, start: str, end: str, parser: Any) -> None:
-        import copy
-
-        self._tokenizer = copy.deepcopy(tokenizer._tokenizer)
-        self._tokenizer.add_tokens([start, end])
-        self.chat_template = f"tools {start}"
-        self.has_tool_calling = True
-        self.tool_call_start, self.tool_call_end, self.tool_parser = start, end, parser
-        self.eos_token_ids = tokenizer.eos_token_ids
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._tokenizer, name)
 
 
 def test_a_mark_is_the_token_that_models_learned(tokenizer: Any) -> None:

@@ -1,10 +1,13 @@
-"""A chat template that writes tool calls, and a tool to call."""
+"""A chat template that writes tool calls, a tool to call, and tokenizers of other notations."""
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 # As Qwen's: tools in the system turn, calls as JSON in tags, results in a user turn.
 TEMPLATE = """\
@@ -28,6 +31,17 @@ Tools:{% for tool in tools %}
 {%- endfor %}
 {%- if add_generation_prompt %}<|im_start|>assistant
 {% endif %}"""
+# As Qwen3-Coder's: each argument in tags of its own.
+IN_TAGS = TEMPLATE.replace(
+    """{"name": {{ call.function.name | tojson }}, "arguments": {{ call.function.arguments | tojson }}}
+""",
+    """<function={{ call.function.name }}>
+{% for key, value in call.function.arguments.items() %}<parameter={{ key }}>
+{{ value }}
+</parameter>
+{% endfor %}</function>
+""",
+)
 TOOLS = [
     {
         "type": "function",
@@ -45,3 +59,20 @@ def with_template(base: Path, folder: Path, template: str) -> Path:
     path = folder / "tokenizer_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"chat_template": template}))
     return folder
+
+
+class Marked:
+    """A tokenizer with the marks of calls as tokens of its own, as Qwen's has them; or those in `added`."""
+
+    def __init__(
+        self, tokenizer: Any, start: str, end: str, parser: Any, added: Sequence[str] | None = None
+    ) -> None:
+        self._tokenizer = copy.deepcopy(tokenizer._tokenizer)
+        self._tokenizer.add_tokens([start, end] if added is None else list(added))
+        self.chat_template = f"tools {start}"
+        self.has_tool_calling = True
+        self.tool_call_start, self.tool_call_end, self.tool_parser = start, end, parser
+        self.eos_token_ids = tokenizer.eos_token_ids
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._tokenizer, name)
