@@ -269,7 +269,8 @@ class GenerationThread:
                     self._wake.wait_for(self._may_continue, timeout=_BLOCKED_S)
                 if self._stopping or self._commands or not self.idle:
                     return not self._stopping
-            rest = self._residents.evict_unused()
+            rests = self._residents.evict_unused(), self._residents.settle()
+            rest = min((one for one in rests if one is not None), default=None)
             with self._wake:
                 if not (self._stopping or self._commands or not self.idle):
                     self._wake.wait(rest)
