@@ -89,8 +89,8 @@ class GenerationThread:
 
     # ------------------------------------------------------- called on the event loop: rows
 
-    def submit(self, row: Row) -> int:
-        """Queue a row and return how many will run before it. Raises TooManyRequests."""
+    def submit(self, row: Row) -> None:
+        """Queue a row. Raises TooManyRequests."""
         with self._wake:
             if self._stopping:
                 raise stopping()
@@ -107,7 +107,6 @@ class GenerationThread:
                 self._refused += 1
                 raise
             self._wake.notify()
-            return self._waiting.before(row)
 
     def cancel(self, row: Row) -> None:
         """Drop a row before the next step, wherever it is; it delivers nothing more."""
