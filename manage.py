@@ -26,6 +26,8 @@ def main() -> None:
     keep_bytecode()
     gc.disable()  # nothing of what is imported is garbage; `hub.apps` turns it on again
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "hub.settings")
+    # Else each process looks for plug-ins in the metadata of every installed package.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     asked = sys.argv[1:]
     if asked in ([], ["help"], ["-h"], ["--help"]) and "DJANGO_AUTO_COMPLETE" not in os.environ:
         from hub.management.overview import overview

@@ -13,11 +13,14 @@ from channels.routing import ProtocolTypeRouter  # noqa: E402
 
 from hub.config import config  # noqa: E402
 from hub.monitoring import telemetry  # noqa: E402
+from hub.web import later  # noqa: E402
 from hub.web.inloop import Handler  # noqa: E402
 from hub.web.ollama import own_port  # noqa: E402
 from hub.web.sockets import websockets  # noqa: E402
 
 application = own_port(
-    telemetry.traced(ProtocolTypeRouter({"http": Handler(), "websocket": websockets()})),
+    later.waiting(
+        telemetry.traced(ProtocolTypeRouter({"http": Handler(), "websocket": websockets()}))
+    ),
     config.ollama_port,
 )

@@ -8,10 +8,12 @@ its request.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
+from json.encoder import encode_basestring
 from typing import Annotated, Any, Literal, TypedDict
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic_core import from_json  # an eighth of the time that json takes for a token
 
 from backends.base import FinishReason, Message, Sampling
 from registry import errors
@@ -155,14 +157,6 @@ def decode_request(line: bytes) -> Request:
 
 
 @dataclass(frozen=True)
-class Queued:
-    """The request waits behind `waiting` others."""
-
-    waiting: int
-    event: Literal["queued"] = "queued"
-
-
-@dataclass(frozen=True)
 class Started:
     """The prompt is in the batch. Times are milliseconds since the engine got the request; `load_ms` of
     them its model was loaded for it."""
@@ -235,6 +229,11 @@ class Chunk:
     calls: list[CalledPiece] = field(default_factory=list)
     event: Literal["delta"] = "delta"
 
+    @property
+    def is_text(self) -> bool:
+        """Whether there is nothing else in it."""
+        return self.logprobs is None and not self.thoughts and not self.calls
+
 
 @dataclass(frozen=True)
 class Done:
@@ -284,19 +283,26 @@ class Reply:
     event: Literal["reply"] = "reply"
 
 
-Event = Queued | Started | Read | Chunk | Done | Failed | Reply
+Event = Started | Read | Chunk | Done | Failed | Reply
 _EVENTS: dict[str, type[Event]] = {
-    kind.event: kind for kind in (Queued, Started, Read, Chunk, Done, Failed, Reply)
+    kind.event: kind for kind in (Started, Read, Chunk, Done, Failed, Reply)
 }
 
 
+# One for all: to make an encoder for each event, and to copy its fields, took longer than to encode it.
+_as_json = json.JSONEncoder(ensure_ascii=False).encode
+
+
 def encode_event(event: Event) -> bytes:
-    return json.dumps(asdict(event), ensure_ascii=False).encode() + b"\n"
+    """Of a piece of text alone, as nearly all are, only that is written."""
+    if isinstance(event, Chunk) and event.is_text:
+        return f'{{"text": {encode_basestring(event.text)}, "event": "delta"}}\n'.encode()
+    return _as_json(vars(event)).encode() + b"\n"
 
 
 def decode_event(line: bytes) -> Event:
     """Raises ValueError, KeyError or TypeError for a line no engine of this release writes."""
-    fields = json.loads(line)
+    fields = from_json(line)
     return _EVENTS[fields["event"]](**fields)
 
 

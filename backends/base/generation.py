@@ -249,6 +249,11 @@ class LoadedModel(Protocol):
         """Drop least recently used prefixes until the cache holds at most `most_bytes`."""
         ...
 
+    def settle(self) -> None:
+        """Prepare what later requests need and the first answer shall not wait for. Called once, while
+        nothing runs."""
+        ...
+
     def needed_for(self, contexts: Sequence[Context]) -> int:
         """Bytes that rows take in one batch when they have these contexts, an estimate: what
         `memory` will count then, and what the passes of the model need beside it."""

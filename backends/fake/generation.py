@@ -128,6 +128,9 @@ class FakeModel:
     def shrink_cache(self, most_bytes: int) -> None:
         self._prefixes.shrink(most_bytes)
 
+    def settle(self) -> None:
+        """There is nothing to prepare."""
+
     def needed_for(self, contexts: Sequence[Context]) -> int:
         return BYTES_PER_TOKEN * sum(context.whole for context in contexts)
 

@@ -26,7 +26,7 @@ import psutil
 from backends import devices
 from backends.base import DeviceInfo
 from backends.base.memory import footprint, peak_footprint
-from backends.mlx import header
+from backends.mlx import header, lean
 
 _ONEMKL = Path(sys.prefix) / "lib" / "libmkl_rt.so.3"
 
@@ -47,6 +47,7 @@ def prepare() -> str:
     global _blas
     with _lock:
         if _blas is None:
+            lean.keep_names()
             _blas = _prepare_linux() if sys.platform == "linux" else "accelerate"
         return _blas
 

@@ -29,6 +29,7 @@ from django.urls import set_script_prefix
 from django_htmx.http import trigger_client_event
 from django_prometheus import middleware as prometheus
 from django_structlog.middlewares import RequestMiddleware as StructlogMiddleware
+from django_structlog.signals import bind_extra_request_finished_metadata
 
 from hub.monitoring import telemetry
 
@@ -66,8 +67,17 @@ class Handler(ASGIHandler):
         async def respond() -> HttpResponseBase:
             response = await self.run_get_response(request)
             telemetry.name_request(request)
-            with contextlib.suppress(asyncio.CancelledError):  # the client left while it was sent
+            try:
                 await self.send_response(response, send)
+            except asyncio.CancelledError:  # the client left while it was sent
+                if response.streaming:
+                    log.log(
+                        settings.DJANGO_STRUCTLOG_REQUEST_CANCELLED_LOG_LEVEL, "streaming_cancelled"
+                    )
+            except Exception:
+                if response.streaming:
+                    log.exception("streaming_failed")
+                raise
             return response
 
         leaving = asyncio.create_task(self.listen_for_disconnect(receive))
@@ -177,18 +187,28 @@ class PrometheusAfterMiddleware(InLoop, prometheus.PrometheusAfterMiddleware):  
 
 class RequestMiddleware(StructlogMiddleware):
     """Binds the correlation ID and logs, neither of which blocks. The user is not looked up
-    (DJANGO_STRUCTLOG_USER_ID_FIELD)."""
+    (DJANGO_STRUCTLOG_USER_ID_FIELD). What is bound holds for a stream, too, which ends with its task: it
+    needs no generator around it that binds it again. `Handler` logs how the stream ended."""
 
     async def __acall__(self, request: HttpRequest) -> HttpResponse:
         self.prepare(request)
         try:
             response = cast("HttpResponse", await cast("Any", self.get_response(request)))
         except asyncio.CancelledError:
-            level = settings.DJANGO_STRUCTLOG_REQUEST_CANCELLED_LOG_LEVEL
-            log.log(level, "request_cancelled")
+            log.log(settings.DJANGO_STRUCTLOG_REQUEST_CANCELLED_LOG_LEVEL, "request_cancelled")
             raise
         self.handle_response(request, response)
         return response
+
+    def handle_response(self, request: HttpRequest, response: HttpResponse) -> None:
+        if not response.streaming or hasattr(request, "_raised_exception"):
+            super().handle_response(request, response)
+            return
+        said = {"code": response.status_code, "request": self.format_request(request)}
+        bind_extra_request_finished_metadata.send(
+            sender=self.__class__, request=request, logger=log, response=response, log_kwargs=said
+        )
+        log.log(self._log_level_for_status_code(response.status_code), "streaming_started", **said)
 
 
 class SessionMiddleware(InLoop, sessions.SessionMiddleware):

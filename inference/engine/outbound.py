@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 
-from inference.protocol import Done, Event, Failed, Queued, encode_event
+from inference.protocol import Done, Event, Failed, encode_event
 
 BUFFERED_EVENTS = 512  # events kept for a slow reader, beyond what its socket takes
 LAST_EVENT_S = 5.0
@@ -20,9 +20,6 @@ class Outbound:
         self.overflow = asyncio.Event()
         self.complete = False  # the last event is in
         self.failed: Failed | None = None  # that event, when it is an error
-
-    def queued(self, waiting: int) -> None:
-        self.put(Queued(waiting))
 
     def put(self, event: Event) -> None:
         """Called on the event loop for each event; never waits."""

@@ -250,7 +250,7 @@ class Engine:
         received = time.perf_counter()
         place = await self._place(request)
         row = Row(request, place, outbound.put)
-        outbound.queued(self._thread.submit(row))
+        self._thread.submit(row)
         # The client writes nothing more: when this read ends, it has closed the connection.
         gone = asyncio.create_task(reader.read(1))
         sending = asyncio.create_task(outbound.send())

@@ -89,8 +89,8 @@ class GenerationThread:
 
     # ------------------------------------------------------- called on the event loop: rows
 
-    def submit(self, row: Row) -> int:
-        """Queue a row and return how many will run before it. Raises TooManyRequests."""
+    def submit(self, row: Row) -> None:
+        """Queue a row. Raises TooManyRequests."""
         with self._wake:
             if self._stopping:
                 raise stopping()
@@ -107,7 +107,6 @@ class GenerationThread:
                 self._refused += 1
                 raise
             self._wake.notify()
-            return self._waiting.before(row)
 
     def cancel(self, row: Row) -> None:
         """Drop a row before the next step, wherever it is; it delivers nothing more."""
@@ -269,7 +268,8 @@ class GenerationThread:
                     self._wake.wait_for(self._may_continue, timeout=_BLOCKED_S)
                 if self._stopping or self._commands or not self.idle:
                     return not self._stopping
-            rest = self._residents.evict_unused()
+            rests = self._residents.evict_unused(), self._residents.settle()
+            rest = min((one for one in rests if one is not None), default=None)
             with self._wake:
                 if not (self._stopping or self._commands or not self.idle):
                     self._wake.wait(rest)

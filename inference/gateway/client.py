@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncGenerator
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from inference.protocol import (
@@ -18,7 +20,6 @@ from inference.protocol import (
     Generate,
     Load,
     Ping,
-    Queued,
     Read,
     Reply,
     Request,
@@ -56,7 +57,7 @@ def engine_absent() -> Unavailable:
     )
 
 
-async def generate(request: Generate) -> AsyncGenerator[Queued | Started | Read | Chunk | Done]:
+async def generate(request: Generate) -> AsyncGenerator[Started | Read | Chunk | Done]:
     """The engine's events until Done. Close the generator to cancel the request.
 
     Raises the HubError that the engine answered with, Unavailable when there is no engine, and
@@ -152,6 +153,13 @@ def _data(line: bytes) -> dict[str, Any]:
 async def _connect() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     try:
         async with asyncio.timeout(CONNECT_S):
-            return await asyncio.open_unix_connection(str(paths.engine_socket()), limit=MAX_LINE)
+            return await asyncio.open_unix_connection(_socket_of(paths.root()), limit=MAX_LINE)
     except (OSError, TimeoutError) as error:
+        _socket_of.cache_clear()
         raise engine_absent() from error
+
+
+@lru_cache(maxsize=1)
+def _socket_of(storage: Path) -> str:
+    """The engine's socket in that storage, as long as somebody answers there."""
+    return str(paths.engine_socket())

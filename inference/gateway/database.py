@@ -25,7 +25,7 @@ def in_thread[**P, T](function: Callable[P, T]) -> Callable[P, Awaitable[T]]:
     @wraps(function)
     async def call(*args: P.args, **kwargs: P.kwargs) -> T:
         context = contextvars.copy_context()
-        work = partial(context.run, partial(_with_connection, function, *args, **kwargs))
+        work = partial(context.run, partial(reconnecting, function, *args, **kwargs))
         return await asyncio.get_running_loop().run_in_executor(_thread, work)
 
     return call
@@ -36,7 +36,7 @@ def ask[T](function: Callable[[], T], limit_s: float) -> T:
     raised."""
     if connection.in_atomic_block:  # another thread would not see what was written here
         return function()
-    return _thread.submit(_with_connection, function).result(limit_s)
+    return _thread.submit(reconnecting, function).result(limit_s)
 
 
 def remembered[T](find: Callable[[str], T]) -> Callable[[str], T]:
@@ -70,7 +70,8 @@ def _change() -> object:
     return connection.connection, version
 
 
-def _with_connection[**P, T](function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+def reconnecting[**P, T](function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """What `function` returns; called again when the database was gone."""
     try:
         return function(*args, **kwargs)
     except (OperationalError, InterfaceError):

@@ -22,7 +22,7 @@ from inference.gateway.record import Record, correlation_id, named
 from inference.gateway.request import Caller, GenerationRequest, answered_by, folders
 from inference.gateway.together import together
 from inference.gateway.vectors import prompted, shortened
-from inference.protocol import Chunk, Count, Done, Embed, Queued, Read, Started
+from inference.protocol import Chunk, Count, Done, Embed, Read, Started
 from registry import traces
 from registry.errors import HubError, Invalid
 from registry.promotion.resolve import Served, check, find
@@ -96,8 +96,6 @@ async def _answer(
     try:
         async with aclosing(client.generate(record.for_engine())) as events:
             async for event in events:
-                if isinstance(event, Queued):
-                    continue
                 record.note(event)
                 if isinstance(event, Done):
                     await record.write()  # a client that has the answer also finds its row
@@ -131,8 +129,7 @@ async def generate_unlogged(
             engine = client.generate(asked)
             async with aclosing(engine) as came:
                 async for event in came:
-                    if not isinstance(event, Queued):
-                        yield index, event
+                    yield index, event
 
     return await collect(served, events(), request.answers)
 

@@ -10,10 +10,8 @@ from typing import Any
 
 import structlog
 from django.conf import settings
-from django.db import DatabaseError, InterfaceError
 
-from inference.gateway import metrics, unlogged
-from inference.gateway.database import in_thread
+from inference.gateway import metrics, rows
 from inference.gateway.request import Caller, GenerationRequest, TokenPrompt
 from inference.models import InferenceRequest
 from inference.protocol import Chunk, Done, Generate, Read, Started, wasted
@@ -101,7 +99,7 @@ class Record:
         self.written = True
         metrics.count(*named(self.served), self._ended())
         # Shielded: a client that disconnects twice as fast must not lose its row.
-        await asyncio.shield(_log(self.row()))
+        await asyncio.shield(rows.add(self.row()))
 
     def _ended(self) -> metrics.Ended:
         started, done = self.started, self.done
@@ -174,16 +172,6 @@ class Record:
         template = self.request.template
         said = {"template": dict(template)} if template else {}
         return {**asdict(self.request.sampling_of(self.index)), **said}
-
-
-async def _log(row: InferenceRequest) -> None:
-    try:
-        await in_thread(row.add)()
-        if unlogged.waiting():
-            await in_thread(unlogged.add_waiting)()
-    except (DatabaseError, InterfaceError) as error:
-        if row.pk is None:
-            await in_thread(unlogged.keep)(row, error)
 
 
 def named(served: Served) -> tuple[str, str]:

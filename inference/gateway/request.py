@@ -13,7 +13,6 @@ from inference.models import ApiToken, InferenceRequest
 from inference.protocol import Folder, Generate
 from registry.errors import Invalid
 from registry.promotion.resolve import Served
-from registry.storage import paths
 
 MAX_MESSAGES = 1000
 MOST_AT_ONCE = 16  # answers to one request that the engine has at the same time
@@ -143,12 +142,9 @@ def answered_by(served: Served) -> str:
 
 
 def folders(served: Served) -> tuple[Folder, Folder | None]:
-    """The folders of the base and the adapter, as the engine wants them."""
-    base = Folder(
-        path=paths.relative(served.base_path), manifest_sha256=served.base.manifest_sha256
-    )
-    if served.adapter_path is None or served.version is None:
-        return base, None
-    return base, Folder(
-        path=paths.relative(served.adapter_path), manifest_sha256=served.version.manifest_sha256
-    )
+    """The folders of the base and the adapter, as their rows name them; the engine looks where that is."""
+    base, version = served.base, served.version
+    found = Folder(path=base.path, manifest_sha256=base.manifest_sha256)
+    if version is None:
+        return found, None
+    return found, Folder(path=version.artifact_path, manifest_sha256=version.manifest_sha256)

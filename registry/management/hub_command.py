@@ -16,7 +16,7 @@ from registry.models.work import Work
 class HubCommand(BaseCommand):
     """A HubError reaches the terminal as its one sentence, without a traceback."""
 
-    requires_system_checks = ()  # they load every page and schema; the web process runs them
+    requires_system_checks = ()  # they load every page and schema; CI runs them
     refused: ClassVar[int] = 1
     """The exit status after a HubError."""
 

@@ -79,7 +79,7 @@ _open_models = 0
 def load_model(
     base: Path, adapter: Path | None = None, options: LoadOptions = LoadOptions()
 ) -> LoadedModel:
-    """Load the MLX model folder `base` and compile its kernels with a short warm-up.
+    """Load the MLX model folder `base`.
 
     An `adapter` of any type becomes part of the model, as mlx-lm applies it. `prepare()` must have
     run. Raises UnsupportedModel, OutOfMemory.
@@ -100,7 +100,6 @@ def load_model(
         loaded = MLXModel(
             base.name, model, tokenizer, find_context_length(config), options, prefixes, config
         )
-        loaded.warm_up()
     free_memory()  # what reading files and the tokenizer left: 60 MB for the bundled model
     return loaded
 
@@ -159,11 +158,11 @@ class MLXModel:
             )
         _count_open(1)
 
-    def warm_up(self) -> None:
+    def settle(self) -> None:
         """Run short rows of different length through the kernels of prefill, padding and decoding; on
         Linux MLX compiles them with g++ on a machine's first use, which takes seconds. One follows
-        a grammar: the first of a process reads the whole vocabulary, which would hold up every
-        other row."""
+        a grammar: the first of a process reads the whole vocabulary, a quarter of a second for 49,000
+        tokens, which would hold up every other row."""
         for uid, length in (("one", 2), ("two", 3)):
             self.insert(uid, [0] * length, None, Sampling(max_tokens=2))
         with suppress(BackendError):  # a tokenizer for which grammars cannot be enforced

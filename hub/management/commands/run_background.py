@@ -21,7 +21,7 @@ _SAMPLER_S = 2.0  # for its running task to end
 
 class Command(BaseCommand):
     help = "Run the training queue and the sampler in one process."
-    requires_system_checks = ()  # they load every page and schema; the web process runs them
+    requires_system_checks = ()  # they load every page and schema; CI runs them
 
     def handle(self, *args: Any, **options: Any) -> None:
         if problem := belonging.problem():

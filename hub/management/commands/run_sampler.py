@@ -13,7 +13,7 @@ from hub.processes import belonging
 
 class Command(BaseCommand):
     help = "Sample the machine, recover dead jobs, update MLflow, delete old rows."
-    requires_system_checks = ()  # they load every page and schema; the web process runs them
+    requires_system_checks = ()  # they load every page and schema; CI runs them
 
     def handle(self, *args: Any, **options: Any) -> None:
         if problem := belonging.problem():

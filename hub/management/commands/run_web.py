@@ -9,6 +9,7 @@ import importlib
 import math
 import socket
 import sys
+from concurrent.futures import Future
 from functools import partial
 from types import FrameType
 from typing import Any
@@ -22,6 +23,7 @@ from hub.config import config
 from hub.management.failures import in_words
 from hub.monitoring import pushed
 from hub.processes import belonging, exposure, lifeline, preparation
+from hub.web import later
 from registry.background import shutdown
 
 log = structlog.get_logger(__name__)
@@ -31,9 +33,12 @@ LAST_WORD_S = 2  # for the engine's final messages after its drain
 
 class Command(BaseCommand):
     help = "Serve pages, API, streams and metrics."
+    requires_system_checks = ()  # they load every page and schema; CI runs them
 
     def handle(self, *args: Any, **options: Any) -> None:
-        _freeze()
+        gc.disable()  # a seventh of the time that the imports take; `later` turns it on again
+        for module in ("hub.asgi", "hub.urls"):
+            importlib.import_module(module)
         if problem := _problem():
             raise CommandError(problem)
         _pool()
@@ -51,21 +56,42 @@ class Command(BaseCommand):
             timeout_graceful_shutdown=math.ceil(config.drain_s) + LAST_WORD_S,
         )
         server = Server(settings, config.ollama_port)
-        with contextlib.suppress(KeyboardInterrupt):
-            server.run()
+        try:
+            with contextlib.suppress(KeyboardInterrupt):
+                server.run()
+        finally:
+            if server.imports is None:  # it cannot listen; `up` goes on and starts it again
+                _report_prepared()
         if not server.started:
             raise SystemExit(STARTUP_FAILURE)
+        if server.imports and server.imports.done():
+            server.imports.result()
 
 
 class Server(uvicorn.Server):
-    """Stops endless streams when the server shuts down, and may listen on a second port."""
+    """Imports what it needs for pages once it listens, stops endless streams when it shuts down, and may
+    listen on a second port."""
 
     def __init__(self, settings: uvicorn.Config, second_port: int | None = None) -> None:
         super().__init__(settings)
         self._second_port = second_port
+        self.imports: Future[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        await self._listen_again()
+        self.imports = later.begin()
+        self.imports.add_done_callback(self._imported)
+
+    def _imported(self, imports: Future[None]) -> None:
+        """Called in the thread that imports. `up` starts its other processes now: before, they would take
+        a core from the first answer."""
+        if imports.exception() is None:
+            _report_prepared()
+        else:
+            self.should_exit = True
+
+    async def _listen_again(self) -> None:
         if self._second_port is None:
             return
         settings = self.config
@@ -95,7 +121,8 @@ def _problem() -> str | None:
         except Exception as error:
             if (problem := in_words(error, "migrate")) is None:
                 raise
-        lifeline.report(problem)
+        if problem:
+            lifeline.report(problem)
         return problem
     try:
         return exposure.problem(config) or belonging.problem()
@@ -110,17 +137,11 @@ def _problem() -> str | None:
         connection.close()
 
 
+def _report_prepared() -> None:
+    if lifeline.is_to_prepare():
+        lifeline.report(None)
+
+
 def _pool() -> None:
     if keep := getattr(connection, "keep_connections", None):  # PostgreSQL's
         keep()
-
-
-def _freeze() -> None:
-    """Import everything that serves requests and exclude it from garbage collection: a full collection
-    of some 140,000 permanent objects delayed a request by 54 ms (two cores, 2026-11-24)."""
-    gc.disable()  # a seventh of the time that the imports take
-    for module in ("hub.asgi", "hub.urls"):
-        importlib.import_module(module)
-    gc.collect()
-    gc.freeze()
-    gc.enable()

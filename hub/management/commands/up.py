@@ -23,7 +23,7 @@ _COLOURS = {"web": 36, "engine": 35, "background": 33, "up": 32}
 
 class Command(BaseCommand):
     help = "Start web, engine, worker and sampler; restart what exits; Ctrl-C stops all of them."
-    requires_system_checks = ()  # the web process runs them, and this one should start at once
+    requires_system_checks = ()  # they load every page; this one should start at once
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--host", default=config.host, help="default: %(default)s")

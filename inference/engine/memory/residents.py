@@ -22,6 +22,7 @@ from registry.storage import paths
 from registry.storage.sizes import human
 
 BUFFERS_S = 30.0  # without a request, until unused buffers are given back
+SETTLED_S = 2.0  # until a model prepares what later requests need
 
 log = structlog.get_logger(__name__)
 _NBYTES_EVERY_S = 1.0
@@ -48,6 +49,7 @@ class Resident:
         self.adapters: set[Path] = set()
         self.last_used = time.monotonic()
         self.guesses = model.guesses  # that were counted
+        self.settled = False
         self.measure()
 
     def touch(self) -> None:
@@ -288,6 +290,24 @@ class Residents:
                 self.evict(resident)
             elif rest is not None:
                 left.append(rest)
+        return min(left, default=None)
+
+    def settle(self) -> float | None:
+        """The same for models that have never been at rest: they prepare what later requests need. One that
+        cannot is loaded again by the next request."""
+        left = []
+        for resident in self:
+            if resident.settled:
+                continue
+            if (until := resident.last_used + SETTLED_S - time.monotonic()) > 0:
+                left.append(until)
+                continue
+            resident.settled = True
+            try:
+                resident.model.settle()
+            except Exception:
+                log.exception("model not prepared", model=resident.name)
+                self.evict(resident)
         return min(left, default=None)
 
     def unload(self, key: Key | None, gently: bool = False) -> list[str]:

@@ -60,9 +60,3 @@ class Waiting:
         """Put the row's key behind the other keys."""
         if row.key in self._rows:
             self._rows.move_to_end(row.key)
-
-    def before(self, row: Row) -> int:
-        """How many will run before `row` if no others come."""
-        place = list(self._rows.get(row.key, ())).index(row)
-        others = (len(rows) for key, rows in self._rows.items() if key != row.key)
-        return place + sum(min(count, place + 1) for count in others)

@@ -64,17 +64,6 @@ def test_keys_take_turns() -> None:
     assert order(waiting) == ["a1", "b1", "c1", "a2", "c2", "a3"]
 
 
-def test_it_is_told_how_many_will_run_before() -> None:
-    waiting = Waiting()
-    rows = [make_row(f"a{n}", "a") for n in range(4)]
-    for row in rows:
-        waiting.add(row, 1)
-    late = make_row("b", "b")
-    waiting.add(late, 1)
-    assert waiting.before(late) == 1
-    assert waiting.before(rows[3]) == 4
-
-
 def test_a_key_at_its_limit_lets_others_pass() -> None:
     waiting = Waiting()
     waiting.add(make_row("a1", "a", running=2), 1)

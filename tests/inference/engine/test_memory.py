@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from backends.base import LoadOptions, Sampling
+from backends.base import BackendError, LoadOptions, Sampling
 from backends.fake import FakeBackend, generation
 from backends.fake.generation import BYTES_PER_TOKEN
 from inference.engine import batches
@@ -232,9 +232,9 @@ async def test_an_engine_without_work_gives_freed_buffers_back(
     base, backend = make_base_folder(), Keeping()
     async with running_engine(backend) as engine:
         assert await text_of(ask(base, max_tokens=3))
-        monkeypatch.setattr(residents, "BUFFERS_S", 0.0)
         backend.kept = 2**21
         held = engine.stats()["reclaimable_bytes"]
+        monkeypatch.setattr(residents, "BUFFERS_S", 0.0)
         assert await text_of(ask(base, max_tokens=3))
         await until(lambda: backend.kept == 0)
         assert held - engine.stats()["reclaimable_bytes"] == 2**21
@@ -369,3 +369,27 @@ def test_texts_are_read_together_where_no_stream_waits_for_them() -> None:
     assert len(next_texts(short, undisturbed=True)) == 32
     assert len(next_texts(long, undisturbed=True)) == 4
     assert next_texts(["apple"], undisturbed=True) == ["apple"]
+
+
+async def test_a_model_at_rest_prepares_what_later_requests_need(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(residents, "SETTLED_S", 0.05)
+    settled: list[str] = []
+
+    def settle(model: generation.FakeModel) -> None:
+        settled.append(model.name)
+        if len(settled) == 2:
+            raise BackendError("The device is gone.")
+
+    monkeypatch.setattr(generation.FakeModel, "settle", settle)
+    base = make_base_folder()
+    async with running_engine() as engine:
+        await text_of(ask(base))
+        await until(lambda: len(settled) == 1)
+        await text_of(ask(base))  # once is enough
+        assert len(engine.stats()["models"]) == 1
+        await client.unload(Unload(base=base))
+        await client.load(Load(base=base))
+        await until(lambda: not engine.stats()["models"])  # one that fails is not kept
+        assert await text_of(ask(base))

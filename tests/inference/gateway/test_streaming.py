@@ -12,7 +12,7 @@ from inference.gateway.answer import Stream
 from inference.gateway.request import GenerationRequest
 from inference.gateway.streaming import frame
 from inference.native import bodies as native
-from inference.protocol import Chunk, Done, Started
+from inference.protocol import Chunk, Done, Event, Reply, Started, decode_event, encode_event
 from inference.v1.anthropic import bodies as anthropic
 from inference.v1.openai import bodies as openai
 from inference.v1.responses import events as responses
@@ -88,3 +88,22 @@ def _texts(sent: str) -> list[object]:
 
 def test_an_error_is_one_line_too() -> None:
     assert len(frame({"message": TEXT}, event="error").decode().splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        Chunk(TEXT),
+        Chunk('"}, {"'),
+        Chunk("", thoughts=TEXT),
+        Chunk("a", [{"text": "a", "bytes": [97], "logprob": -float("inf"), "top": []}]),
+        Chunk("", calls=[{"number": 0, "name": "add", "arguments": ""}]),
+        Done("stop", 3, 5, 0.1, 2.0, 9.5, None, tool_calls=[{"name": "add", "arguments": "{}"}]),
+        Reply({"models": [], "share": 0.5}),
+    ],
+    ids=lambda event: event.event,
+)
+def test_an_event_reaches_the_web_process_in_one_line(event: Event) -> None:
+    line = encode_event(event)
+    assert line.count(b"\n") == 1
+    assert decode_event(line) == event

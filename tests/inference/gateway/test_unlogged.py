@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -11,10 +12,11 @@ from django.test import Client
 from structlog.testing import capture_logs
 
 from backends.base import Sampling
-from inference.gateway import database, metrics, unlogged
+from inference.gateway import database, metrics, rows, unlogged
 from inference.gateway.record import Record
 from inference.gateway.request import Caller, GenerationRequest
 from inference.models import ApiToken, InferenceRequest
+from inference.models.requests import InferenceRequestQuerySet
 from registry.promotion.resolve import resolve
 from tests.registry.build import make_base
 
@@ -82,3 +84,51 @@ def test_too_many_are_lost_by_name(
     assert line["request_id"] == records[0].request_id
     assert (unlogged.waiting(), unlogged.lost()) == (2, 1)
     assert metrics.LOST._value.get() - before == 1
+
+
+def end_together(*records: Record) -> None:
+    """Write them all while the thread that adds rows is busy."""
+    busy = threading.Event()
+
+    async def write() -> None:
+        database._thread.submit(busy.wait, 10)
+        writing = [asyncio.create_task(record.write()) for record in records]
+        while len(rows._ended) < len(records):
+            await asyncio.sleep(0.001)
+        busy.set()
+        await asyncio.gather(*writing)
+
+    asyncio.run(write())
+    database.close()
+
+
+def test_what_ends_together_is_logged_in_one_transaction(monkeypatch: pytest.MonkeyPatch) -> None:
+    make_base()
+    added: list[int] = []
+    add_all = InferenceRequestQuerySet.add_all
+
+    def counted(self: InferenceRequestQuerySet, rows: list[InferenceRequest]) -> None:
+        added.append(len(rows))
+        add_all(self, rows)
+
+    monkeypatch.setattr(InferenceRequestQuerySet, "add_all", counted)
+    records = [answered() for _ in range(5)]
+    end_together(*records)
+    assert added == [5]
+    kept = InferenceRequest.objects.values_list("request_id", flat=True)
+    assert set(kept) == {record.request_id for record in records}
+    assert ApiToken.objects.get().requests == 5
+
+
+def test_a_row_that_cannot_be_logged_takes_no_other_with_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(unlogged, "_waiting", type(unlogged._waiting)())
+    make_base()
+    first, wrong, last = answered(), answered(), answered()
+    wrong.request_id = first.request_id  # which is unique
+    end_together(first, wrong, last)
+    kept = InferenceRequest.objects.values_list("request_id", flat=True)
+    assert sorted(kept) == sorted([first.request_id, last.request_id])
+    assert unlogged.waiting() == 1
+    assert ApiToken.objects.get().requests == 2

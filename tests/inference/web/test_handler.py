@@ -9,10 +9,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+import structlog
 from asgiref.sync import sync_to_async
 from django.core.signals import request_finished, request_started
 from django.db.backends.signals import connection_created
+from structlog.testing import capture_logs
 
+from backends.fake import FakeBackend
 from hub.web.inloop import Handler
 from inference.gateway import generation
 from tests.inference.builders import make_base, make_version
@@ -21,11 +24,14 @@ from tests.inference.engines import HELLO, running_engine
 pytestmark = pytest.mark.usefixtures("db_in_threads")
 
 
-async def ask(path: str, body: dict[str, Any] | None = None) -> bytes:
-    """The body of the answer, from the ASGI application."""
+async def ask(
+    path: str, body: dict[str, Any] | None = None, *, leave_after: bytes | None = None
+) -> bytes:
+    """The body of the answer, from the ASGI application; the client leaves after a part with those bytes."""
     sent = json.dumps(body).encode() if body else b""
     headers = [(b"host", b"localhost"), (b"content-type", b"application/json")]
     headers.append((b"content-length", str(len(sent)).encode()))
+    headers.append((b"x-correlation-id", b"c-7"))
     scope = {
         "type": "http",
         "method": "POST" if body else "GET",
@@ -37,14 +43,18 @@ async def ask(path: str, body: dict[str, Any] | None = None) -> bytes:
     }
     came = [{"type": "http.request", "body": sent}]
     parts: list[bytes] = []
+    leaving = asyncio.Event()
 
     async def receive() -> dict[str, Any]:
-        if not came:
-            await asyncio.Event().wait()  # after the body the client says nothing more
-        return came.pop()
+        if came:
+            return came.pop()
+        await leaving.wait()
+        return {"type": "http.disconnect"}
 
     async def send(message: Mapping[str, Any]) -> None:
         parts.append(message.get("body", b""))
+        if leave_after is not None and leave_after in parts[-1]:
+            leaving.set()
 
     await Handler()(scope, receive, send)
     return b"".join(parts)
@@ -102,3 +112,26 @@ async def test_nothing_that_listens_to_a_request_is_a_coroutine() -> None:
     """They are called on the event loop, where no coroutine can be waited for."""
     for signal in (request_started, request_finished):
         assert not any(is_async for *_, is_async in signal.receivers)
+
+
+async def test_the_end_of_a_stream_is_logged_under_its_correlation_id(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    await sync_to_async(lambda: make_version(make_base()))()
+    body = {"model": "calendar", "messages": HELLO, "stream": True}
+    with capture_logs(processors=[structlog.contextvars.merge_contextvars]) as logs:
+        async with running_engine(FakeBackend(tokens_per_second=50, reply_words=200)):
+            answer = await ask("/v1/chat/completions", body, leave_after=b'"content": "')
+            assert b"[DONE]" not in answer
+
+            async def broken(*_: object) -> None:
+                raise RuntimeError("The socket is gone.")
+
+            monkeypatch.setattr(Handler, "send_response", broken)
+            with pytest.raises(RuntimeError):
+                await ask("/v1/chat/completions", body)
+    ends = [entry for entry in logs if entry["event"].startswith(("streaming_c", "streaming_f"))]
+    assert [(e["event"], e["log_level"], e["correlation_id"]) for e in ends] == [
+        ("streaming_cancelled", "info", "c-7"),
+        ("streaming_failed", "error", "c-7"),
+    ]

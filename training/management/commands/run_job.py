@@ -23,7 +23,7 @@ log = structlog.get_logger(__name__)
 
 class Command(BaseCommand):
     help = "Run one attempt of a training job that the worker has claimed (started by the worker)."
-    requires_system_checks = ()  # they load every page and schema; the web process runs them
+    requires_system_checks = ()  # they load every page and schema; CI runs them
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("job", type=int)

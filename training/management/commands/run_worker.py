@@ -33,7 +33,7 @@ class Command(BaseCommand):
     help = (
         "Run queued training jobs. Exits within 8 s on SIGTERM or Ctrl-C; the job continues later."
     )
-    requires_system_checks = ()  # they load every page and schema; the web process runs them
+    requires_system_checks = ()  # they load every page and schema; CI runs them
 
     def handle(self, *args: Any, **options: Any) -> None:
         make_worker().run()

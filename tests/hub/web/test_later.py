@@ -1,0 +1,50 @@
+"""The web process answers the compatible APIs while it imports the rest; whoever asks for more waits."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.urls import resolve
+
+from hub.web import later
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/ollama/api/chat", "/health", "/"])
+async def test_only_the_compatible_apis_answer_before_the_rest_is_there(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    coming, answered = Future[None](), list[str]()
+
+    async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        answered.append(scope["path"])
+
+    monkeypatch.setattr(later, "_coming", coming)
+    asked = asyncio.create_task(later.waiting(application)({"path": path}, None, None))
+    await asyncio.sleep(0.01)
+    assert answered == ([path] if path.startswith(("/v1", "/ollama")) else [])
+    coming.set_result(None)
+    await asked
+    assert answered == [path]
+
+
+def test_what_is_missing_then_is_imported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "routes_of_a_test.py").write_text("")
+    monkeypatch.setattr(later, "ROUTES", "routes_of_a_test")
+    monkeypatch.setattr(later, "_coming", None)
+    later.begin().result(10)
+    assert sys.modules.pop("routes_of_a_test")
+    (tmp_path / "routes_of_a_test.py").write_text("1 / 0")
+    with pytest.raises(ZeroDivisionError):
+        later.begin().result(10)
+
+
+def test_the_compatible_apis_are_found_first() -> None:
+    assert resolve("/v1/chat/completions").namespace == "openai"
+    assert resolve("/v1/messages").namespace == "anthropic"
+    assert resolve("/health").url_name == "health"
