@@ -48,8 +48,8 @@ HERMES = Notation(
 MISTRAL = Notation(
     "[TOOL_CALLS]",
     (
-        Form.of(rf"(?:\[TOOL_CALLS\])?\s*[\[,]\s*{_NAMED}", r"\s*\}"),
-        Form.of(r"(?:\[TOOL_CALLS\])?\s*([\w-]+)\s*\[ARGS\]\s*(?=\{)", ""),
+        Form.of(rf"(?:\[TOOL_CALLS\])?\s*[\[,]\s*{_NAMED}", r'\s*(?:,\s*"id"\s*:\s*"[^"]*"\s*)?\}'),
+        Form.of(r"(?:\[TOOL_CALLS\])?\s*([\w-]+)\s*(?:\[CALL_ID\][\w-]+)?\s*\[ARGS\]\s*(?=\{)", ""),
     ),
 )
 KIMI = Notation(

@@ -15,7 +15,7 @@ from backends.base import BackendError, Grammar, ToolCall, inputs
 from backends.base.call_pieces import HERMES, KIMI, MISTRAL, JSONCalls, as_written
 from backends.mlx.calls.grammar import CallGrammar
 from backends.mlx.calls.notations import HERMES as HERMES_NOTATION
-from backends.mlx.calls.notations import notation_of
+from backends.mlx.calls.notations import MISTRAL_IDS, notation_of
 from backends.mlx.calls.parameters import nullable_texts, readable
 from backends.mlx.calls.reading import PairedCalls, streams
 from backends.mlx.calls.texts import slashed
@@ -29,6 +29,7 @@ _AS_JSON = {
     mistral.parse_tool_call: MISTRAL,
     kimi_k2.parse_tool_call: KIMI,
 }
+_CALL_ID = re.compile(r"\[CALL_ID\][\w-]+\s*(?=\[ARGS\])")
 _DECODER = json.JSONDecoder()
 
 
@@ -227,6 +228,8 @@ class _Reading:
             name = body.strip()
             if any(tool["function"].get("name") == name for tool in self._told):
                 return [{"name": name, "arguments": {}}]
+        if self._notation is MISTRAL_IDS:  # mlx-lm 0.32 takes the ID for the name
+            body = _CALL_ID.sub("", body)
         read = self.parser(body, self._told)
         return read if isinstance(read, list) else [read]
 

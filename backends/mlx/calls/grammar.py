@@ -19,6 +19,12 @@ CALL_SPACES = {"whitespace_flexible": False, "item_separator": ", ", "key_separa
 _PLACES = re.compile(r"(\$\w+|[\n ]\?)")
 _MARK = re.compile(r"(<[^<>]+>|\[[A-Z_]+\])")
 _TYPES = {"integer": '("integer" | "number")', ANY: '"object"'}  # where a notation says them
+# Of a call, whatever it is.
+_ANY_CALL = {
+    "number": "/[0-9]{1,3}/",
+    "id": "/[a-zA-Z0-9]{9}/",
+    "with_id": '(", \\"id\\": \\"" /[a-zA-Z0-9]{9}/ "\\"")?',
+}
 _SCALARS = ("boolean", "integer", "number", "null")
 
 
@@ -87,7 +93,7 @@ class CallGrammar:
             rules = {"json": self._json(self._schema)}
         else:
             rules = {"pairs": self._pairs(parameters(self._schema, self._schema))}
-        return self._joined(self._split(notation.call, said, number="/[0-9]{1,3}/", **rules))
+        return self._joined(self._split(notation.call, said, **_ANY_CALL, **rules))
 
     # ------------------------------------------------------------ pairs of a name and a value
 
@@ -144,6 +150,7 @@ class CallGrammar:
                     yield "null", "$text", _Piece("terminal", '"null"')
                 else:
                     yield one.type, "$value", _Piece("rule", self._json(one.schema))
+                yield from self._also(one)
         elif found:
             whole = {"anyOf": [one.schema for one in found]} if len(found) > 1 else found[0].schema
             yield ANY, "$value", _Piece("rule", self._json(whole))
@@ -178,9 +185,13 @@ class CallGrammar:
                     form.form.replace("$text", "$value"),
                     _Piece("rule", lark_text(value)),
                 )
-            elif notation.or_json:
-                yield "string", "$value", _Piece("rule", lark_text(json.dumps(value)))
-            else:
+            if notation.or_json and (form is None or form.form != "$text"):
+                yield (
+                    "string",
+                    "$value",
+                    _Piece("rule", lark_text(json.dumps(value, ensure_ascii=False))),
+                )
+            elif form is None:
                 raise ValueError(f"its notation has no way to write {value!r} as {key!r}")
 
     def _alike(self, key: str, one: Alternative) -> Iterator[_Way]:

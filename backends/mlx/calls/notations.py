@@ -65,9 +65,10 @@ class Text:
 
 @dataclass(frozen=True, eq=False)
 class Notation:
-    """How calls are written. In its texts `$calls`, `$name`, `$number` (of the call), `$json` (all of its
-    arguments), `$pairs`, `$key`, `$type` (of a value, in JSON schema's words) and `$value` stand for what
-    they say; a newline or space with `?` may be left out.
+    """How calls are written. In its texts `$calls`, `$name`, `$number` and `$id` (of the call), `$with_id`
+    (as JSON after its arguments, or nothing), `$json` (all of its arguments), `$pairs`, `$key`, `$type` (of a
+    value, in JSON schema's words) and `$value` stand for what they say; a newline or space with `?` may be left
+    out.
 
     Without `texts` a string is written as JSON. Objects and lists are JSON, with their own strings but for
     the marks in `never`, written as the arguments are, or cannot be written.
@@ -131,11 +132,12 @@ HERMES = Notation(
 )
 MISTRAL_LIST = Notation(
     whole="[TOOL_CALLS] ?[$calls]",
-    call='{"name": "$name", "arguments": $json}',
+    call='{"name": "$name", "arguments": $json$with_id}',
     between=", ",
     names=_ANY,
 )
 MISTRAL_HEADS = Notation(call="[TOOL_CALLS]$name[ARGS]$json", names=_WORDS)
+MISTRAL_IDS = Notation(call="[TOOL_CALLS]$name[CALL_ID]$id[ARGS]$json", names=_WORDS)
 
 _NOTATIONS: dict[Parser, Notation] = {
     json_tools.parse_tool_call: HERMES,
@@ -147,7 +149,7 @@ _NOTATIONS: dict[Parser, Notation] = {
     ),
     qwen3_coder.parse_tool_call: Notation(
         call="<tool_call>\n<function=$name>\n$pairs</function>\n</tool_call>",
-        between="\n",
+        between="\n?",
         pair="<parameter=$key>\n$value\n</parameter>\n",
         texts=(Text(never=_QWEN_MARKS, unread=_NULL),),
         never=_QWEN_MARKS,
@@ -165,6 +167,8 @@ _NOTATIONS: dict[Parser, Notation] = {
         between=", ",
         pair="$key=$value",
         between_pairs=", ",
+        texts=(Text("'$text'", never=("'", "\\", "\n", "\r", "<|tool_call_end|>")),),
+        or_json=True,
         never=("<|tool_call_end|>",),
         also={**_BOOLEANS, "null": "None"},
         names=re.compile(rf"{_IDENTIFIER}(?:\.{_IDENTIFIER})*", re.ASCII),
@@ -198,6 +202,7 @@ _NOTATIONS: dict[Parser, Notation] = {
             Text(never=("<", "&", "\n"), unread=_NULL, stripped=True),
             Text("<![CDATA[$text]]>", never=("]]>", *_MINICPM_MARKS), unread=_NULL),
         ),
+        also=_BOOLEANS,
         never=_MINICPM_MARKS,
     ),
     kimi_k3.parse_tool_call: Notation(
@@ -213,6 +218,8 @@ _NOTATIONS: dict[Parser, Notation] = {
 def notation_of(tokenizer: Any, parser: Parser) -> Notation | None:
     """That which `parser` reads, as the model's template writes it; None for a parser that is not known."""
     if parser is mistral.parse_tool_call:
-        heads = "[ARGS]" in str(tokenizer.chat_template or "")
-        return MISTRAL_HEADS if heads else MISTRAL_LIST
+        template = str(tokenizer.chat_template or "")
+        if "[CALL_ID]" in template:
+            return MISTRAL_IDS
+        return MISTRAL_HEADS if "[ARGS]" in template else MISTRAL_LIST
     return _NOTATIONS.get(parser)

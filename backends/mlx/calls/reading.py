@@ -41,7 +41,8 @@ class _Shape:
 
 def streams(notation: Notation) -> bool:
     """Whether calls in it can be read by `PairedCalls`."""
-    return bool(notation.pair and notation.texts)
+    quoted_twice = notation.between_pairs and notation.or_json  # in Python's two ways
+    return bool(notation.pair and notation.texts and not quoted_twice)
 
 
 class PairedCalls:

@@ -285,6 +285,22 @@ HAND: list[tuple[Any, str, str]] = [
     ),
     (mistral, "[ARGS]", '[TOOL_CALLS]ask[ARGS]{"city": "Oslo", "days": 3, "sure": true}'),
     (
+        mistral,
+        "[CALL_ID][ARGS]",
+        '[TOOL_CALLS]ask[CALL_ID]abcdefgh1[ARGS]{"city": "Oslo", "days": 3, "sure": true}',
+    ),
+    (
+        mistral,
+        "",
+        '[TOOL_CALLS][{"name": "ask", "arguments": {"city": "Oslo", "days": 3, "sure": true}, "id": '
+        '"abcdefgh1"}]',
+    ),
+    (
+        pythonic,
+        "",
+        "<|tool_call_start|>[ask(city='Oslo', days=3, sure=True)]<|tool_call_end|>",
+    ),
+    (
         pythonic,
         "",
         '<|tool_call_start|>[ask(city="Oslo", days=3, sure=True)]<|tool_call_end|>',
@@ -311,6 +327,8 @@ def test_a_call_as_the_template_writes_it_is_right_and_others_are_not(
     assert said.keeps(tools, text)
     [call] = said.read(tools, text)
     assert (call.name, json.loads(call.arguments)) == ("ask", OSLO)
+    if module is not pythonic:
+        assert said.streamed(tools, text, 1) == [(call.name, call.arguments)]
     for right, wrong in (
         ("ask", "asks"),  # a name that no tool has
         ("city", "town"),
