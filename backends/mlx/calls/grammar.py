@@ -52,6 +52,7 @@ class CallGrammar:
 
     def __init__(self, tokenizer: Any, notation: Notation) -> None:
         self._tokenizer = tokenizer
+        self._split_letters: dict[str, list[_Piece]] = {}
         self._notation = notation
         self._names: dict[str, str] = {}  # of rules and terminals, by what they say
         self._schema: dict[str, Any] = {}  # of the tool at hand
@@ -282,6 +283,11 @@ class CallGrammar:
         return pieces
 
     def _letters(self, text: str) -> list[_Piece]:
+        if text not in self._split_letters:
+            self._split_letters[text] = self._in_tokens(text)
+        return self._split_letters[text]
+
+    def _in_tokens(self, text: str) -> list[_Piece]:
         parts = [text] if self._token(text) is not None else _MARK.split(text)
         tokens = [(part, self._token(part)) for part in parts if part]
         return [

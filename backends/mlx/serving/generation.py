@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import gc
 import hashlib
+import json
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -125,6 +126,12 @@ class MLXModel:
         self._prefixes = prefixes or PrefixCache(model, 0)
         self._vocabulary = vocabulary_size(model)
         self._grammars = Grammars(tokenizer, self._vocabulary)
+        # An agent sends the same tools with every request; thirty of them took 80 ms to write down.
+        self._calls = functools.lru_cache(maxsize=32)(
+            lambda tools, otherwise: tool_grammar(
+                tokenizer, self.name, json.loads(tools), otherwise
+            )
+        )
         self._think_tokens = MarkTokens.of(tokenizer, self._vocabulary)
         self._answers = functools.lru_cache(maxsize=1024)(
             functools.partial(whole_answer, tokenizer)
@@ -321,7 +328,7 @@ class MLXModel:
     def tool_grammar(
         self, tools: Sequence[dict[str, Any]], otherwise: Grammar | None = None
     ) -> Grammar:
-        return tool_grammar(self._tokenizer, self.name, tools, otherwise)
+        return self._calls(json.dumps(tools), otherwise)
 
     def _rule(self, prompt: Sequence[int], sampling: Sampling) -> Rule | None:
         """What decides which tokens may come next, if anything does."""
