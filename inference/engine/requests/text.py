@@ -79,7 +79,7 @@ class AnswerText:
         self._marks = StopText(MARKERS if tools else ())
         self._whole: list[str] = []
         self._shown = 0  # characters of the answer that were sent
-        self._sent: dict[int, int] = {}  # characters of the arguments of each call
+        self._sent: dict[int, list[str]] = {}  # of the arguments of each call
 
     def take(self, delta: Delta) -> Chunk | None:
         """The next piece for the reader, if any."""
@@ -119,8 +119,7 @@ class AnswerText:
         self._whole.append(words)
         pieces = self._reader.push(words) if self._reader else []
         for piece in pieces:
-            sent = self._sent.get(piece.number, 0)
-            self._sent[piece.number] = sent + len(piece.arguments)
+            self._sent.setdefault(piece.number, []).append(piece.arguments)
         return [{"number": p.number, "name": p.name, "arguments": p.arguments} for p in pieces]
 
     def _divided(self, text: str) -> tuple[str, str]:
@@ -147,6 +146,7 @@ class AnswerText:
         whole = "".join(self._whole)
         try:
             rest, calls, unfinished = *model.parse_tool_calls(whole, self._tools), ""
+            pieces += self._left(calls, whole)
         except BackendError as error:
             if reason != "length":
                 raise ToolUseFailed(str(error), whole) from error
@@ -156,13 +156,22 @@ class AnswerText:
         # The text beside the calls, without what was sent already.
         beside = rest[self._shown :] if rest.startswith(whole[: self._shown].strip()) else ""
         called: list[Called] = [{"name": c.name, "arguments": c.arguments} for c in calls]
-        for (
-            number,
-            sent,
-        ) in self._sent.items():  # of a call that its reader could not follow to its end
-            if number < len(called) and (left := called[number]["arguments"][sent:]):
-                pieces.append({"number": number, "name": "", "arguments": left})
         return self._chunk(beside + unfinished, thoughts, pieces), called
+
+    def _left(self, calls: Sequence[ToolCall], whole: str) -> list[CalledPiece]:
+        """What was not sent of calls that have begun, whose reader could not follow them to their end.
+        Raises BackendError where what was sent is not how they begin."""
+        left: list[CalledPiece] = []
+        for number, parts in self._sent.items():
+            sent = "".join(parts)
+            if number >= len(calls) or not calls[number].arguments.startswith(sent):
+                start = whole.strip()[:80]
+                raise BackendError(
+                    f"The answer begins a tool call that cannot be read: {start!r}; ask again."
+                )
+            if more := calls[number].arguments[len(sent) :]:
+                left.append({"number": number, "name": "", "arguments": more})
+        return left
 
     def _parse_cut(self, whole: str, model: LoadedModel) -> tuple[str, list[ToolCall], str]:
         """Text and calls before the last start of a call, and the text from there on."""

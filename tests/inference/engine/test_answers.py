@@ -41,7 +41,9 @@ class Reader:
         if text.count("<tool_call>") > text.count("</tool_call>"):
             raise BackendError("The answer begins a tool call that was cut off.")
         before, _, rest = text.partition("<tool_call>")
-        return before.strip(), [ToolCall("weather", rest.partition("</tool_call>")[0])]
+        body = rest.partition("</tool_call>")[0]
+        named = body.removesuffix("}").partition('"arguments": ')[2]
+        return before.strip(), [ToolCall("weather", named or body)]
 
 
 def shown(answer: AnswerText, *pieces: str) -> list[str]:

@@ -31,11 +31,13 @@ from mlx_lm.tool_parsers import (
 )
 from mlx_lm.utils import load_tokenizer
 
-from backends.base import BackendError, Grammar, ToolCall
+from backends.base import BackendError, Delta, Grammar, ToolCall
 from backends.mlx.calls.notations import Notation, notation_of
 from backends.mlx.calls.reading import streams
 from backends.mlx.sampling.grammar import GrammarRule, Grammars
 from backends.mlx.tool_calls import call_reader, parse_tool_calls, tool_grammar
+from inference.engine.requests.text import AnswerText
+from inference.protocol import ToolUseFailed
 from tests.backends.mlx.tool_template import Marked
 
 pytestmark = pytest.mark.any_database
@@ -483,28 +485,68 @@ def test_a_call_that_is_cut_off_within_a_parameter_is_not_one_without_it(
     assert json.loads(call.arguments) == {"city": "Oslo"}
 
 
+class Model:
+    """What reads an answer's calls."""
+
+    def __init__(self, said: Said) -> None:
+        self._said = said
+
+    def parse_tool_calls(self, text: str, tools: Any) -> Any:
+        return parse_tool_calls(self._said.tokenizer, "m", text, tools)
+
+
+def answered(
+    said: Said, tools: list[dict[str, Any]], parts: Sequence[str]
+) -> tuple[dict[int, str], list[str]]:
+    """(arguments by number as they were sent in pieces, those of the calls in the end)."""
+    model: Any = Model(said)
+    answer = AnswerText(tools, with_logprobs=False, reader=call_reader(said.tokenizer, tools))
+    chunks = [answer.take(Delta("r", part, 0, 0.0)) for part in parts]
+    last, called = answer.finish(model, "stop")
+    sent: dict[int, str] = {}
+    for chunk in [*chunks, last]:
+        for piece in chunk.calls if chunk else ():
+            sent[piece["number"]] = sent.get(piece["number"], "") + piece["arguments"]
+    return sent, [call["arguments"] for call in called]
+
+
 def test_of_a_call_that_is_written_otherwise_the_rest_comes_at_the_end(plain: Any) -> None:
     """Its reader stops at what it does not know; the notation's parser does not."""
-    from backends.base import Delta
-    from inference.engine.requests.text import AnswerText
-
     said = Said(plain, minimax_m2, tokens=False)
     parts = [
-        '<parameter name="city">Oslo</parameter>',
+        '<minimax:tool_call><invoke name="ask"><parameter name="city">Oslo</parameter>',
         "-" * 600,
-        "<parameter name=days>3</parameter>",
+        "<parameter name=days>3</parameter></invoke></minimax:tool_call>",
     ]
-    text = f'<minimax:tool_call><invoke name="ask">{"".join(parts)}</invoke></minimax:tool_call>'
+    sent, [called] = answered(said, [ASK], parts)
+    assert sent[0] == called == '{"city": "Oslo", "days": 3}'
 
-    class Model:
-        def parse_tool_calls(self, text: str, tools: Any) -> Any:
-            return parse_tool_calls(said.tokenizer, "m", text, tools)
 
-    model: Any = Model()
-    answer = AnswerText([ASK], with_logprobs=False, reader=call_reader(said.tokenizer, [ASK]))
-    chunk = answer.take(Delta("r", text, 0, 0.0))
-    last, [called] = answer.finish(model, "stop")
-    assert chunk is not None
-    assert last is not None
-    pieces = "".join(piece["arguments"] for piece in [*chunk.calls, *last.calls])
-    assert pieces == called["arguments"] == '{"city": "Oslo", "days": 3}'
+@pytest.mark.parametrize("module", [qwen3_coder, glm47, minimax_m2, minicpm5, kimi_k3, gemma4])
+def test_what_was_sent_of_garbled_calls_is_what_they_are_in_the_end_or_an_error(
+    plain: Any, module: Any
+) -> None:
+    said = Said(plain, module, tokens=False)
+    tools = tools_for(said.notation)
+    kept = 0
+    for seed in range(2):
+        text = wandered(said, said.rule(tools), seed)[:600]
+        for number in range(15):
+            draw = random.Random(number)
+            at, end = sorted(draw.choices(range(len(text)), k=2))
+            mark = draw.choice([*said.notation.never, *said.notation.texts[0].never, "null", '"'])
+            garbled = draw.choice(
+                [
+                    text[:at] + mark + text[at:],
+                    text[:end] + text[at:],
+                    text[:at] + text[min(end, at + 20) :],
+                ]
+            )
+            try:
+                sent, calls = answered(said, tools, list(garbled))
+            except ToolUseFailed:
+                continue
+            kept += len(calls)
+            for which, arguments in sent.items():
+                assert arguments == calls[which], garbled
+    assert kept > 3
