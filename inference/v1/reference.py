@@ -95,8 +95,8 @@ piece, letter for letter as in an answer that does not stream: where arguments a
 Mistral, Kimi K2, and in words), and where they stand one by one (Qwen3-Coder, GLM and Laguna, LongCat, MiniMax, \
 MiniCPM, Kimi K3, Muse Spark, Gemma and FunctionGemma); there a text comes as it is written and any other value \
 with its end. In LFM2's notation the call comes whole at the end, and so does one that is written in another \
-order or form than usual, and the input of a custom tool. Pieces are sent before the whole call is known: if it turns out to be broken, the error follows them, \
-and if it is cut off, the reason `length` and the start of the call as text; a client must not run a call \
+order or form than usual, and the input of a custom tool. Pieces are sent before the whole call is known: if it \
+turns out to be broken, the error follows them, and if it is cut off, the reason `length` and the start of the call as text; a client must not run a call \
 before the stream says `tool_calls` (`tool_use`, `response.completed`).
 - A custom tool, over `/v1/chat/completions` and `/v1/responses`, is for the model a function with one text, \
 `input`. Its grammar stands in its description, and is enforced where a call is: with `tool_choice` required or \
@@ -120,7 +120,7 @@ their names, where Gemma's templates sort them), and each value of its type, wri
 writes it. In tags a text has no quotes: its `enum`, `pattern`, lengths and common formats (date, time, \
 date-time, uuid, email, hostname, ipv4, uri) hold all the same, but it cannot be the word null or contain the tag \
 that ends it. Parameters that the schema does not name are not written, and FunctionGemma has no way to write \
-lists and objects. With `auto` nothing is enforced: what a model writes is read.
+lists and objects. With `auto` alone nothing is enforced, `strict` or not: what a model writes is read.
 - A chat has one system message, at its start. A later system or developer message joins the user's \
 turn before it, else the one after it, else it is a user's turn of its own; where a template takes no \
 system message at all, it begins the user's first turn.
