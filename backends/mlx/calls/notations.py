@@ -11,22 +11,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from mlx_lm.tool_parsers import (
-    function_gemma,
-    gemma4,
-    glm47,
-    json_tools,
-    kimi_k2,
-    kimi_k3,
-    longcat,
-    minicpm5,
-    minimax_m2,
-    mistral,
-    muse_spark,
-    pythonic,
-    qwen3_coder,
-)
-
 type Parser = Callable[..., Any]
 
 _ANY = re.compile(r"[^\0]+", re.DOTALL)
@@ -139,15 +123,16 @@ MISTRAL_LIST = Notation(
 MISTRAL_HEADS = Notation(call="[TOOL_CALLS]$name[ARGS]$json", names=_WORDS)
 MISTRAL_IDS = Notation(call="[TOOL_CALLS]$name[CALL_ID]$id[ARGS]$json", names=_WORDS)
 
-_NOTATIONS: dict[Parser, Notation] = {
-    json_tools.parse_tool_call: HERMES,
-    kimi_k2.parse_tool_call: Notation(
+# By the modules of mlx_lm.tool_parsers; to import them all takes 20 ms.
+_NOTATIONS: dict[str, Notation] = {
+    "json_tools": HERMES,
+    "kimi_k2": Notation(
         whole="<|tool_calls_section_begin|>$calls<|tool_calls_section_end|>",
         call="<|tool_call_begin|>functions.$name:$number"
         "<|tool_call_argument_begin|>$json<|tool_call_end|>",
         names=re.compile(r"[\w.-]+"),
     ),
-    qwen3_coder.parse_tool_call: Notation(
+    "qwen3_coder": Notation(
         call="<tool_call>\n<function=$name>\n$pairs</function>\n</tool_call>",
         between="\n?",
         pair="<parameter=$key>\n$value\n</parameter>\n",
@@ -155,13 +140,11 @@ _NOTATIONS: dict[Parser, Notation] = {
         never=_QWEN_MARKS,
         also=_BOOLEANS,  # as its first templates have them
     ),
-    glm47.parse_tool_call: _in_tags(""),  # Laguna's, too
-    longcat.parse_tool_call: _in_tags("longcat_"),
-    minimax_m2.parse_tool_call: _invoked("", "minimax:tool_call", "\n", _NULL, or_json=False),
-    muse_spark.parse_tool_call: _invoked(
-        "atem:", "atem:function_calls", "\n?", _JSON, or_json=True
-    ),
-    pythonic.parse_tool_call: Notation(
+    "glm47": _in_tags(""),  # Laguna's, too
+    "longcat": _in_tags("longcat_"),
+    "minimax_m2": _invoked("", "minimax:tool_call", "\n", _NULL, or_json=False),
+    "muse_spark": _invoked("atem:", "atem:function_calls", "\n?", _JSON, or_json=True),
+    "pythonic": Notation(
         whole="<|tool_call_start|>[$calls]<|tool_call_end|>",
         call="$name($pairs)",
         between=", ",
@@ -174,7 +157,7 @@ _NOTATIONS: dict[Parser, Notation] = {
         names=re.compile(rf"{_IDENTIFIER}(?:\.{_IDENTIFIER})*", re.ASCII),
         keys=re.compile(_IDENTIFIER, re.ASCII),
     ),
-    gemma4.parse_tool_call: Notation(
+    "gemma4": Notation(
         call="<|tool_call>call:$name{$pairs}<tool_call|>",
         pair="$key:$value",
         between_pairs=",",
@@ -184,7 +167,7 @@ _NOTATIONS: dict[Parser, Notation] = {
         names=_WORDS,
         keys=_WORD,
     ),
-    function_gemma.parse_tool_call: Notation(
+    "function_gemma": Notation(
         call="<start_function_call>call:$name{$pairs}<end_function_call>",
         pair="$key:$value",
         between_pairs=",",
@@ -194,7 +177,7 @@ _NOTATIONS: dict[Parser, Notation] = {
         names=_WORD,
         keys=_WORD,
     ),
-    minicpm5.parse_tool_call: Notation(
+    "minicpm5": Notation(
         call='<function name="$name">$pairs</function>',
         between="\n?",
         pair='<param name="$key">$value</param>',
@@ -205,7 +188,7 @@ _NOTATIONS: dict[Parser, Notation] = {
         also=_BOOLEANS,
         never=_MINICPM_MARKS,
     ),
-    kimi_k3.parse_tool_call: Notation(
+    "kimi_k3": Notation(
         whole="<|open|>tools<|sep|>$calls<|close|>tools<|sep|>",
         call='<|open|>call tool="$name" index="$number"<|sep|>$pairs<|close|>call<|sep|>',
         pair='<|open|>argument key="$key" type="$type"<|sep|>$value<|close|>argument<|sep|>',
@@ -217,9 +200,10 @@ _NOTATIONS: dict[Parser, Notation] = {
 
 def notation_of(tokenizer: Any, parser: Parser) -> Notation | None:
     """That which `parser` reads, as the model's template writes it; None for a parser that is not known."""
-    if parser is mistral.parse_tool_call:
+    name = str(getattr(parser, "__module__", "")).rpartition(".")[2]
+    if name == "mistral":
         template = str(tokenizer.chat_template or "")
         if "[CALL_ID]" in template:
             return MISTRAL_IDS
         return MISTRAL_HEADS if "[ARGS]" in template else MISTRAL_LIST
-    return _NOTATIONS.get(parser)
+    return _NOTATIONS.get(name)
