@@ -26,7 +26,6 @@ _ACCEPTED = re.compile(
 
 def connect() -> None:
     """Listen to django-structlog's middleware; connecting again does nothing."""
-    signals.bind_extra_request_metadata.connect(_bind, dispatch_uid="hub-bind")
     signals.bind_extra_request_finished_metadata.connect(_answer, dispatch_uid="hub-answer")
     signals.update_failure_response.connect(_answer, dispatch_uid="hub-failure")
 
@@ -41,12 +40,15 @@ def choose(sent: str) -> str:
     return sent if _ACCEPTED.fullmatch(sent) else uuid.uuid4().hex
 
 
-def _bind(request: HttpRequest, **kwargs: Any) -> None:
-    structlog.contextvars.unbind_contextvars("request_id")  # one ID per line is enough
+def bind(request: HttpRequest) -> None:
     structlog.contextvars.bind_contextvars(correlation_id=choose(request.headers.get(HEADER, "")))
 
 
-def _answer(request: HttpRequest, response: HttpResponseBase, **kwargs: Any) -> None:
-    names = EXPOSED if request.path.startswith("/v1/") else (HEADER,)
+def answer(request: HttpRequest, response: HttpResponseBase) -> None:
+    names, here = EXPOSED if request.path.startswith("/v1/") else (HEADER,), current()
     for name in names:
-        response[name] = current()
+        response[name] = here
+
+
+def _answer(request: HttpRequest, response: HttpResponseBase, **kwargs: Any) -> None:
+    answer(request, response)

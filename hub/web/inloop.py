@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from typing import Any, Literal, cast
 
 import structlog
@@ -29,11 +30,13 @@ from django.urls import set_script_prefix
 from django_htmx.http import trigger_client_event
 from django_prometheus import middleware as prometheus
 from django_structlog.middlewares import RequestMiddleware as StructlogMiddleware
-from django_structlog.signals import bind_extra_request_finished_metadata
 
-from hub.monitoring import telemetry
+from hub.monitoring import correlation, telemetry
+from hub.web.refusal import is_api
 
-log = structlog.get_logger("django_structlog.middlewares.request")
+_plain = logging.getLogger("django_structlog.middlewares.request")
+log = structlog.get_logger(_plain.name)
+_MOST_SERIES = 2000
 
 
 class Handler(ASGIHandler):
@@ -159,7 +162,11 @@ class AuthenticationMiddleware(InLoop, auth.AuthenticationMiddleware):
 
 class MessageMiddleware(InLoop, messages.MessageMiddleware):
     """An answer to htmx carries its messages in a header, since it seldom has the place for them. One that
-    leads to another page keeps them for it."""
+    leads to another page keeps them for it. The APIs have none."""
+
+    def process_request(self, request: HttpRequest) -> None:
+        if not is_api(request):
+            super().process_request(request)
 
     def process_response(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
         leads_on = response.has_header("HX-Redirect") or 300 <= response.status_code < 400
@@ -182,7 +189,19 @@ class PrometheusBeforeMiddleware(InLoop, prometheus.PrometheusBeforeMiddleware):
 
 
 class PrometheusAfterMiddleware(InLoop, prometheus.PrometheusAfterMiddleware):  # type: ignore[misc]
-    pass
+    """With the series of each metric and its labels at hand: to find one takes longer than to count."""
+
+    def __init__(self, get_response: Any) -> None:
+        super().__init__(get_response)
+        self._series: dict[tuple[Any, ...], Any] = {}
+
+    def label_metric(self, metric: Any, request: Any, response: Any = None, **labels: str) -> Any:
+        found = self._series.get(key := (metric, *labels.items()))
+        if found is None:
+            found = super().label_metric(metric, request, response, **labels)
+            if len(self._series) < _MOST_SERIES:
+                self._series[key] = found
+        return found
 
 
 class RequestMiddleware(StructlogMiddleware):
@@ -200,15 +219,26 @@ class RequestMiddleware(StructlogMiddleware):
         self.handle_response(request, response)
         return response
 
+    def prepare(self, request: HttpRequest) -> None:
+        """Without an ID of the library's beside ours."""
+        correlation.bind(request)
+        if _plain.isEnabledFor(settings.DJANGO_STRUCTLOG_STATUS_START_LOG_LEVEL):
+            log.log(
+                settings.DJANGO_STRUCTLOG_STATUS_START_LOG_LEVEL,
+                "request_started",
+                request=self.format_request(request),
+                user_agent=request.META.get("HTTP_USER_AGENT"),
+            )
+
     def handle_response(self, request: HttpRequest, response: HttpResponse) -> None:
         if not response.streaming or hasattr(request, "_raised_exception"):
             super().handle_response(request, response)
             return
-        said = {"code": response.status_code, "request": self.format_request(request)}
-        bind_extra_request_finished_metadata.send(
-            sender=self.__class__, request=request, logger=log, response=response, log_kwargs=said
-        )
-        log.log(self._log_level_for_status_code(response.status_code), "streaming_started", **said)
+        correlation.answer(request, response)
+        level = self._log_level_for_status_code(response.status_code)
+        if _plain.isEnabledFor(level):
+            said = {"code": response.status_code, "request": self.format_request(request)}
+            log.log(level, "streaming_started", **said)
 
 
 class SessionMiddleware(InLoop, sessions.SessionMiddleware):

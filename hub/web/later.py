@@ -13,7 +13,7 @@ from typing import Any
 
 type Asgi = Callable[[Any, Any, Any], Awaitable[None]]
 
-ROUTES = "hub.web.routes"
+ROUTES = "hub.routes"
 _AT_ONCE = ("/v1/", "/ollama/")
 
 _coming: Future[None] | None = None

@@ -83,7 +83,6 @@ class Engine:
         self._refusing = False
         self._embedding = Embedding(self._thread, self._place)
         self._late = 0
-        self._looking: asyncio.Task[None] | None = None
         self._awake = Awake()
 
     async def run(self, path: Path) -> None:
@@ -195,8 +194,7 @@ class Engine:
         if isinstance(request, Ping):
             return {"pid": os.getpid()}
         if isinstance(request, Stats):
-            # For the next request that asks what would fit; a slow database must not delay this one.
-            self._looking = asyncio.create_task(self._thread.look_around())
+            await self._thread.look_around()  # for the next request that asks what would fit
             return self.stats()
         if isinstance(request, Load):
             if request.wait:

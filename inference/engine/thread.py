@@ -66,6 +66,7 @@ class GenerationThread:
         self.failed = False  # it ended by an error of its own
         self._device: DeviceInfo | None = None
         self._looked = float("-inf")
+        self._looking: asyncio.Task[None] | None = None
         self._refused = 0
 
     # --------------------------------------------------- called on the event loop: its life
@@ -198,12 +199,18 @@ class GenerationThread:
     # ----------------------------------------------------- called on the event loop: memory
 
     async def look_around(self, place: Place | None = None) -> None:
-        """Learn what other processes take of the budget; always for a model that is to be loaded."""
+        """Learn what other processes take of the budget, and wait for that with a model that is to be
+        loaded; one in memory begins with what is known."""
         now = time.monotonic()
         held = place is None or self._residents.holds(place)
         if held and now - self._looked < _LOOK_EVERY_S:
             return
         self._looked = now
+        self._looking = looking = asyncio.create_task(self._look())
+        if not held:
+            await looking
+
+    async def _look(self) -> None:
         try:
             async with asyncio.timeout(_LOOK_PATIENCE_S):
                 self._residents.taken = await asyncio.to_thread(neighbours.present().taken)

@@ -59,6 +59,7 @@ class Hub:
         command = [sys.executable, "-m", "uvicorn", "hub.asgi:application", "--lifespan", "off"]
         self._web = self._start([*command, "--host", "127.0.0.1", "--port", str(self.port)])
         wait_for(lambda: httpx.get(f"{self.url}/v1/models").is_success, errors=httpx.HTTPError)
+        httpx.get(f"{self.url}/health", timeout=60)  # which imports the rest
 
     def start_engine(self, *arguments: str, **pace: Any) -> None:
         """Start (again) with the fake's pace, such as TOKENS_PER_SECOND=20."""

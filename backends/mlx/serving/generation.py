@@ -177,6 +177,7 @@ class MLXModel:
             self.insert("three", [0] * 4, None, sampling)
         while self._rows:
             self.step()
+        free_memory()  # what reading the vocabulary left: 50 MB for the bundled model
 
     def insert(
         self, uid: str, prompt: Sequence[int], adapter: Path | None, sampling: Sampling

@@ -16,18 +16,23 @@ class Verified:
     """Folders whose checksums matched. Artifacts are immutable, so once is enough per process."""
 
     def __init__(self) -> None:
-        self._whole: set[Folder] = set()
+        self._whole: dict[Folder, Path] = {}
+        self._places: dict[tuple[Folder, Folder | None], Place] = {}
         self._checking = asyncio.Lock()  # one reads the files, the others wait for its result
 
     async def place(self, base: Folder, adapter: Folder | None) -> Place:
         """Where both are. Raises Invalid, NotFound or Damaged."""
         folders = await self.folder(base), await self.folder(adapter) if adapter else None
-        return place(*folders, base.manifest_sha256)
+        found = self._places.get(both := (base, adapter))
+        if found is None:
+            found = self._places[both] = place(*folders, base.manifest_sha256)
+        return found
 
     async def folder(self, folder: Folder) -> Path:
         """The absolute path of `folder`, its files hashed off the event loop the first time."""
+        path = self._whole.get(folder)
         try:
-            path = paths.absolute(folder.path)
+            path = path or paths.absolute(folder.path)
         except paths.UnsafePath as error:
             raise Invalid(str(error)) from error
         if not path.is_dir():
@@ -42,5 +47,5 @@ class Verified:
                         folder.path,
                         "It is not served; restore it or register it again.",
                     )
-                    self._whole.add(folder)
+                    self._whole[folder] = path
         return path

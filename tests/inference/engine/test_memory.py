@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from backends.base import BackendError, LoadOptions, Sampling
 from backends.fake import FakeBackend, generation
 from backends.fake.generation import BYTES_PER_TOKEN
-from inference.engine import batches
+from inference.engine import batches, thread
 from inference.engine.embedding import next_texts
 from inference.engine.memory import neighbours, residents
 from inference.engine.requests.places import place
@@ -334,6 +335,25 @@ async def test_an_answer_that_began_before_a_job_is_not_cut_off_for_it() -> None
             await text_of(ask(make_base_folder("other"), request_id="other"))
         assert engine.stats()["taken_bytes"] == budget
         assert await answer
+
+
+async def test_a_model_in_memory_answers_while_nobody_knows_what_a_job_takes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(thread, "_LOOK_EVERY_S", 0.0)
+    base, known = make_base_folder(), threading.Event()
+
+    class Slow(Job):
+        def taken(self) -> neighbours.Taken:
+            assert known.wait(10)
+            return super().taken()
+
+    async with running_engine() as engine:
+        await client.load(Load(base=base))
+        neighbours.register(Slow(77))
+        assert await text_of(ask(base, max_tokens=3))
+        known.set()
+        await until(lambda: engine.stats()["taken_bytes"] == 77)
 
 
 async def test_texts_are_read_one_by_one_where_there_is_no_memory_for_more() -> None:
