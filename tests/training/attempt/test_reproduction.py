@@ -19,7 +19,7 @@ from registry.datasets import snapshots
 from registry.errors import Conflict, Damaged
 from registry.models import ModelVersion
 from registry.storage import artifacts, paths
-from tests.training.build import claim, make_job
+from tests.training.build import SHORT, claim, make_job
 from training import queue
 from training.attempt import reproduction, runner
 from training.models import TrainingJob
@@ -37,7 +37,7 @@ def run_next() -> TrainingJob:
 
 
 def make_version(**config: Any) -> ModelVersion:
-    make_job(**config)
+    make_job(**SHORT | config)
     version = run_next().result_version
     assert version is not None
     return version

@@ -14,7 +14,7 @@ from registry.promotion import rules
 from registry.storage import paths
 from registry.task_types import TASK_TYPES
 from tests.training.attempt.test_scoring import attempt
-from tests.training.build import make_config, make_model
+from tests.training.build import SHORT, make_config, make_model
 from training import queue
 
 pytestmark = pytest.mark.django_db
@@ -36,7 +36,7 @@ def trained(task: str, rows: list[dict[str, str]], **config: Any) -> ModelVersio
     model = make_model()
     model.task_type = task
     model.save()
-    queue.enqueue(model, splits_of(rows), make_config(**config))
+    queue.enqueue(model, splits_of(rows), make_config(**SHORT | config))
     assert attempt().status == "completed"
     return ModelVersion.objects.select_related("model").get()
 
