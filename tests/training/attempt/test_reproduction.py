@@ -24,7 +24,7 @@ from training import queue
 from training.attempt import reproduction, runner
 from training.models import TrainingJob
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.any_database]
 
 Status = TrainingJob.Status
 
@@ -78,6 +78,7 @@ def moved_by(share: float) -> Callable[[dict[str, files.Tensor]], None]:
     return move
 
 
+@pytest.mark.both_databases
 def test_the_same_lineage_gives_the_same_bytes_and_no_version() -> None:
     version = make_version()
     found = reproduce(version)
@@ -228,6 +229,7 @@ def test_an_incomplete_lineage_is_refused(columns: dict[str, Any], reason: str) 
         reproduction.enqueue(version)
 
 
+@pytest.mark.both_databases
 def test_one_reproduction_at_a_time() -> None:
     version = make_version()
     job = reproduction.enqueue(version)
@@ -266,6 +268,7 @@ def test_the_command_need_not_wait_and_reports_refusals() -> None:
     assert refused.value.returncode == 2
 
 
+@pytest.mark.both_databases
 def test_page_and_api_queue_it_and_show_the_result(client: Client) -> None:
     version = make_version()
     page = version.get_absolute_url()

@@ -26,7 +26,7 @@ from training.attempt import runner, scoring
 from training.config import scorers
 from training.models import TrainingJob
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.any_database]
 
 Status = TrainingJob.Status
 
@@ -47,13 +47,16 @@ def job_on(test: list[dict[str, Any]], **config: Any) -> TrainingJob:
         lines = [json.dumps(example) for example in examples]
         if lines:
             (folder / f"{split}.jsonl").write_text("\n".join(lines) + "\n")
-    return queue.enqueue(make_model(), register_dataset("own", folder), make_config(**SHORT | config))
+    return queue.enqueue(
+        make_model(), register_dataset("own", folder), make_config(**SHORT | config)
+    )
 
 
 def version() -> ModelVersion:
     return ModelVersion.objects.get()
 
 
+@pytest.mark.both_databases
 def test_base_and_tuned_answer_and_are_scored() -> None:
     make_job(**SHORT, scoring={"scorer": "f1", "examples": 3, "max_tokens": 5})
     job = attempt()
@@ -116,6 +119,7 @@ def replaced(row: scoring.Row, right: str) -> Question:
     return Question(row.question.messages, right)
 
 
+@pytest.mark.both_databases
 def test_promotion_rules_and_mlflow_see_the_score() -> None:
     make_job(**SHORT)
     job = attempt()
@@ -221,6 +225,7 @@ def version_is_ready() -> bool:
     return ModelVersion.objects.filter(status=ModelVersion.Status.READY).exists()
 
 
+@pytest.mark.both_databases
 def test_a_cancel_during_scoring_keeps_the_version(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scoring, "_HEARTBEAT_S", 0.0)
     make_job(**SHORT)

@@ -17,7 +17,7 @@ from tests.training.attempt.test_scoring import attempt
 from tests.training.build import SHORT, make_config, make_model
 from training import queue
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.any_database]
 
 KINDS = ("praise", "complaint", "question")
 
@@ -45,6 +45,7 @@ def reviews(count: int = 9) -> list[dict[str, str]]:
     return [{"text": f"text {n}", "label": KINDS[n % 3]} for n in range(count)]
 
 
+@pytest.mark.both_databases
 def test_a_classification_version_is_scored_by_its_labels(
     monkeypatch: pytest.MonkeyPatch, client: Client
 ) -> None:
