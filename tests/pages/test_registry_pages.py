@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import re
 from html import unescape
@@ -10,7 +11,9 @@ from pathlib import Path
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
+from django.utils import timezone
 
+from inference.models import InferenceRequest
 from registry.models import Alias, Dataset, Model
 from registry.promotion.aliases import move_alias
 from registry.promotion.rules import add_rule
@@ -46,6 +49,12 @@ def test_models_are_found(
     rows = client.get(f"/models/?{query}", headers={"HX-Request": "true"}).content.decode()
     assert found in rows
     assert lost not in rows
+
+
+def test_a_request_that_came_since_the_page_began_is_todays(client: Client, seeded: Seeded) -> None:
+    soon = timezone.now() + datetime.timedelta(minutes=1)
+    InferenceRequest.objects.update(created_at=soon)
+    assert "61 requests in the last" in client.get("/models/").content.decode()
 
 
 def test_a_search_without_hits_leads_back(client: Client, seeded: Seeded) -> None:
