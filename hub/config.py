@@ -474,7 +474,7 @@ class Config(BaseSettings):
             return int(self.memory_budget_gb * GB)
         if (video := devices.video_memory()) is not None:
             return video * 4 // 5  # as MLX itself limits what it holds there
-        from backends.base.memory import default_budget  # with all of the contract: not for `up`
+        from backends.mac.memory import default_budget
 
         return default_budget()
 

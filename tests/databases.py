@@ -56,7 +56,9 @@ DEFAULT = "postgresql" if _given.startswith("postgres") else "sqlite"
 def uses_database(metafunc: pytest.Metafunc) -> bool:
     """Whether what the database does can decide this test."""
     node = metafunc.definition
-    if node.get_closest_marker("any_database") or node.path.parent == Path(__file__).parent:
+    if node.path.parent == Path(__file__).parent:
+        return False
+    if node.get_closest_marker("any_database") and not node.get_closest_marker("both_databases"):
         return False
     if node.path.relative_to(Path(__file__).parent).parts[0] not in ROOMS:
         return False

@@ -25,7 +25,7 @@ import psutil
 
 from backends import devices
 from backends.base import DeviceInfo
-from backends.base.memory import footprint, peak_footprint
+from backends.mac.memory import footprint, peak_footprint
 from backends.mlx import header, lean
 
 _ONEMKL = Path(sys.prefix) / "lib" / "libmkl_rt.so.3"

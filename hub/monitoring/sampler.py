@@ -22,7 +22,7 @@ import structlog
 from django.db import close_old_connections, connection
 from django.utils import timezone
 
-from backends.base.memory import footprint
+from backends.mac.memory import footprint
 from hub.backups.schedule import Schedule
 from hub.config import config
 from hub.models import SystemSample

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import psutil
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from backends.base.memory import footprint
+from backends.mac.memory import footprint
 from hub.monitoring.logs import PROCESSES, process_name
 from hub.processes import presence, restarts
 

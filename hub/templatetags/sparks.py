@@ -85,7 +85,8 @@ def requests_of(models: Iterable[Model]) -> dict[int, SafeString]:
     )
     counts: dict[int, Counter[int]] = defaultdict(Counter)
     for pk, moment in rows.order_by().values_list("version__model", "created_at"):
-        counts[pk][DAYS - 1 - (today - moment).days] += 1
+        ago = max(0, (today - moment).days)  # one may have come since, or the clock was set back
+        counts[pk][DAYS - 1 - ago] += 1
     return {pk: bars([of[day] for day in range(DAYS)]) for pk, of in counts.items()}
 
 

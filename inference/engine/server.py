@@ -14,7 +14,7 @@ import structlog
 from pydantic import ValidationError
 
 from backends.base import Backend
-from backends.base.memory import footprint
+from backends.mac.memory import footprint
 from backends.mac.power import Awake
 from inference.engine.embedding import Embedding
 from inference.engine.failures import failure, stopping, too_late

@@ -28,8 +28,8 @@ import psutil
 
 from backends import get_backend
 from backends.base import BackendError, first_line
-from backends.base.memory import footprint
 from backends.mac.limits import limit_memory
+from backends.mac.memory import footprint
 
 _LIMIT_S = 3600.0
 _READS_ALL = frozenset({"measure"})

@@ -26,7 +26,7 @@ from registry.promotion.resolve import Served
 from tests.inference.builders import make_base, make_version
 from tests.inference.engines import running_engine
 
-pytestmark = pytest.mark.usefixtures("db_in_threads")
+pytestmark = [pytest.mark.usefixtures("db_in_threads"), pytest.mark.any_database]
 CALLER = Caller(InferenceRequest.Api.NATIVE)
 KINDS = ["praise", "complaint", "question"]
 TEXT = "The soup was cold."
@@ -64,6 +64,7 @@ def expected(served: Served) -> list[tuple[str, float]]:
     return sorted(shares, key=lambda pair: -pair[1])
 
 
+@pytest.mark.both_databases
 async def test_the_answer_is_the_likeliest_label(served: Served) -> None:
     answer = await asked(temperature=2.0, seed=1, max_tokens=1)
     probable = expected(served)
@@ -76,6 +77,7 @@ async def test_the_answer_is_the_likeliest_label(served: Served) -> None:
     assert (row.status, row.completion_tokens, row.finish_reason) == ("completed", 1, "stop")
 
 
+@pytest.mark.both_databases
 async def test_each_version_answers_with_its_own_labels(served: Served) -> None:
     old = await asked(model="kinds@0.1.0")
     assert sorted(label for label, _ in old.done.labels) == ["bad", "good"]

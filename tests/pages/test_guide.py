@@ -26,7 +26,7 @@ from training.models import Setup, TrainingJob
 from training.queue import setup as setups
 from training.web import guide
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.any_database]
 
 CSV = "id,question,answer\n" + "".join(f"{n},q{n % 35},a{n % 35}\n" for n in range(40))
 CHOICES: dict[str, Any] = {
@@ -85,6 +85,7 @@ def test_a_rejected_name_loses_neither_the_file_nor_a_choice(client: Client) -> 
     assert (kept["base"].base.name, kept["form"]["model"].value()) == ("tiny", "typed")
 
 
+@pytest.mark.both_databases
 def test_one_submit_makes_data_set_model_and_job(client: Client) -> None:
     register_starter()
     here = send(client)
@@ -126,6 +127,7 @@ def test_the_bundled_base_is_registered_on_the_way(
     assert TrainingJob.objects.exists()
 
 
+@pytest.mark.both_databases
 def test_what_fails_halfway_is_retried_from_there(
     client: Client, monkeypatch: pytest.MonkeyPatch, started: list[tuple[str, ...]]
 ) -> None:
@@ -147,6 +149,7 @@ def test_what_fails_halfway_is_retried_from_there(
     assert TrainingJob.objects.get().dataset == Dataset.objects.get()  # not read twice
 
 
+@pytest.mark.both_databases
 def test_a_setup_that_makes_nothing_leaves_nothing(client: Client) -> None:
     register_starter()
     here = send(client, content="question,answer\n" + "q,a\n" * 9)  # one example, nine times
@@ -192,6 +195,7 @@ def test_a_data_set_is_a_start_as_well(client: Client) -> None:
     assert f'href="{first}"' in client.get("/start/").content.decode()
 
 
+@pytest.mark.both_databases
 def test_names_are_free(client: Client) -> None:
     base = register_starter()
     register_model("support-tickets", base)

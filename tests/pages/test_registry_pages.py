@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import re
 from html import unescape
@@ -10,13 +11,17 @@ from pathlib import Path
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
+from django.utils import timezone
 
+from inference.models import InferenceRequest
 from registry.models import Alias, Dataset, Model
 from registry.promotion.aliases import move_alias
 from registry.promotion.rules import add_rule
 from tests.pages.seed import Seeded, example, make_answers, make_base, make_model, make_version
 from tests.pages.test_pages import text
 from tests.registry.build import add_on_page
+
+pytestmark = pytest.mark.any_database
 
 
 def upload(*names: str, lines: int = 30) -> list[SimpleUploadedFile]:
@@ -37,6 +42,7 @@ def upload(*names: str, lines: int = 30) -> list[SimpleUploadedFile]:
         ("base=SmolLM2-135M-Instruct", "calendar", "ticket-labels"),
     ],
 )
+@pytest.mark.both_databases
 def test_models_are_found(
     client: Client, seeded: Seeded, query: str, found: str, lost: str
 ) -> None:
@@ -45,10 +51,17 @@ def test_models_are_found(
     assert lost not in rows
 
 
+def test_a_request_that_came_since_the_page_began_is_todays(client: Client, seeded: Seeded) -> None:
+    soon = timezone.now() + datetime.timedelta(minutes=1)
+    InferenceRequest.objects.update(created_at=soon)
+    assert "61 requests in the last" in client.get("/models/").content.decode()
+
+
 def test_a_search_without_hits_leads_back(client: Client, seeded: Seeded) -> None:
     assert "No model matches" in text(client.get("/models/?q=nothing-like-it"))
 
 
+@pytest.mark.both_databases
 def test_models_come_in_pages_that_keep_the_filter(client: Client, db: None) -> None:
     base = make_base()
     for number in range(30):
@@ -63,6 +76,7 @@ def test_models_come_in_pages_that_keep_the_filter(client: Client, db: None) -> 
         assert [row.name for row in second.context["rows"]] == [f"model-{n}" for n in range(25, 30)]
 
 
+@pytest.mark.both_databases
 def test_a_model_is_registered_through_the_form(client: Client, db: None) -> None:
     base = make_base()
     fields = {"name": "notes", "base": base.pk, "task_type": "chat", "tags": "a, b ,a,"}
@@ -92,6 +106,7 @@ def test_without_a_base_model_the_form_says_how_to_get_one(client: Client, db: N
 # ---------------------------------------------------------------- model and version
 
 
+@pytest.mark.both_databases
 def test_a_model_page_says_what_answers_and_how_good_it_is(client: Client, seeded: Seeded) -> None:
     shown = text(client.get(seeded.model.get_absolute_url()))
     for part in (
@@ -112,6 +127,7 @@ def test_a_model_page_says_what_answers_and_how_good_it_is(client: Client, seede
     assert "0.3.0 is newer. 12 points better than 0.2.0 in production." in shown
 
 
+@pytest.mark.both_databases
 def test_only_the_newest_moves_are_on_the_models_page(client: Client, seeded: Seeded) -> None:
     for number in range(13):
         move_alias(seeded.model, "staging", seeded.versions[number % 2], reason=f"Turn {number}.")
@@ -126,6 +142,7 @@ def test_only_the_newest_moves_are_on_the_models_page(client: Client, seeded: Se
     assert "Twice the exact match" in text(client.get(f"{url}promotion/?page=2"))
 
 
+@pytest.mark.both_databases
 def test_promoting_moves_the_alias_and_keeps_the_reason(client: Client, seeded: Seeded) -> None:
     fields = {"name": "production", "version": "0.1.0", "reason": "Roll back"}
     response = client.post(f"/models/{seeded.model.pk}/alias/", fields, follow=True)
@@ -163,6 +180,7 @@ def test_without_a_version_the_comparison_says_where_they_come_from(client: Clie
     assert "<select" not in page
 
 
+@pytest.mark.both_databases
 def test_two_versions_are_compared(client: Client, seeded: Seeded) -> None:
     url = f"{seeded.model.get_absolute_url()}?compare=0.2.0&compare=0.1.0"
     response = client.get(url)
@@ -175,6 +193,7 @@ def test_two_versions_are_compared(client: Client, seeded: Seeded) -> None:
     assert differing == {"iters": (100, 300), "lora.rank": (8, 16)}
 
 
+@pytest.mark.both_databases
 def test_a_version_page_begins_with_what_was_gained_and_shows_it(
     client: Client, seeded: Seeded
 ) -> None:
@@ -323,6 +342,7 @@ def test_damaged_files_are_reported(client: Client, seeded: Seeded, storage: Pat
 # ----------------------------------------------------------------------- data sets
 
 
+@pytest.mark.both_databases
 def test_a_single_file_is_split(client: Client, db: None) -> None:
     response = add_on_page(client, upload("anything.jsonl", lines=60), name="mine")
     assert Dataset.objects.get(name="mine").examples == 60
@@ -361,6 +381,7 @@ def test_examples_are_shown_as_a_chat_by_split_and_page(client: Client, seeded: 
     assert 'class="msg user"' in last.content.decode()
 
 
+@pytest.mark.both_databases
 def test_a_data_set_says_first_whether_it_is_fit(client: Client, seeded: Seeded) -> None:
     shown = text(client.get(seeded.dataset.get_absolute_url()))
     assert "Not checked for problems yet." in shown

@@ -18,6 +18,8 @@ from tests.pages.seed import Seeded, example
 from tests.pages.test_training_pages import form_of
 from training.models import Sweep, TrainingJob
 
+pytestmark = pytest.mark.any_database
+
 NAMES = ("Over the API", "From the command line")
 
 

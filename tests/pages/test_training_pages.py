@@ -26,6 +26,8 @@ from training.config.vocabulary import flatten
 from training.models import Sweep, TrainingJob, TrainingMetric
 from training.worker.supervisor import log_path
 
+pytestmark = pytest.mark.any_database
+
 
 def form_of(client: Client, query: str = "") -> dict[str, object]:
     """The values the form shows, as a browser would send them."""
@@ -66,6 +68,7 @@ def test_the_form_proposes_what_belongs_together(client: Client, seeded: Seeded)
         assert client.get(f"/training/new/?{unknown}").status_code == 200
 
 
+@pytest.mark.both_databases
 def test_the_form_as_it_stands_queues_a_job(client: Client, seeded: Seeded) -> None:
     fields = form_of(client) | {"model": seeded.model.pk, "dataset": seeded.dataset.pk}
     response = client.post("/training/new/", fields)
@@ -141,6 +144,7 @@ def test_every_preset_is_a_valid_job(client: Client, seeded: Seeded, preset: str
     assert client.post("/training/new/", fields).status_code == 302
 
 
+@pytest.mark.both_databases
 def test_the_settings_of_an_earlier_job_fill_the_form(client: Client, seeded: Seeded) -> None:
     job = make_job(seeded.model, seeded.dataset)
     TrainingJob.objects.filter(pk=job.pk).update(config=job.config | {"iters": 33, "seed": 5})
@@ -180,6 +184,7 @@ def plan_of(client: Client, seeded: Seeded, **change: str) -> Any:
     return client.post("/training/new/plan/", fields, headers={"HX-Request": "true"})
 
 
+@pytest.mark.both_databases
 def test_the_plan_says_what_a_job_needs(client: Client, seeded: Seeded) -> None:
     need = plan_of(client, seeded).context["plan"].need
     more = plan_of(client, seeded, batch_size="32").context["plan"].need
@@ -187,6 +192,7 @@ def test_the_plan_says_what_a_job_needs(client: Client, seeded: Seeded) -> None:
     assert need.parts[0].label == "Base model"
 
 
+@pytest.mark.both_databases
 def test_the_plan_says_how_long_it_takes_and_what_that_is_known_from(
     client: Client, seeded: Seeded
 ) -> None:
@@ -259,6 +265,7 @@ def test_an_unreadable_base_leaves_the_plan_without_an_estimate(
 # -------------------------------------------------------------------------- the queue
 
 
+@pytest.mark.both_databases
 def test_the_line_says_who_runs_next(client: Client, seeded: Seeded) -> None:
     urgent = make_job(seeded.model, seeded.dataset, priority=5)
     page = client.get("/training/")
@@ -268,6 +275,7 @@ def test_the_line_says_who_runs_next(client: Client, seeded: Seeded) -> None:
     assert "Number 2 in the queue. Another job is running." in text(page)
 
 
+@pytest.mark.both_databases
 def test_waiting_jobs_change_places(client: Client, seeded: Seeded) -> None:
     first, second = waiting()
     htmx = client.post(f"/training/{second.pk}/move/first/", headers={"HX-Request": "true"})
@@ -278,6 +286,7 @@ def test_waiting_jobs_change_places(client: Client, seeded: Seeded) -> None:
     assert client.post(f"/training/{first.pk}/move/sideways/").status_code == 400
 
 
+@pytest.mark.both_databases
 def test_a_priority_puts_a_job_ahead(client: Client, seeded: Seeded) -> None:
     first, second = waiting()
     client.post(f"/training/{second.pk}/priority/", {"priority": "3"})
@@ -288,6 +297,7 @@ def test_a_priority_puts_a_job_ahead(client: Client, seeded: Seeded) -> None:
     assert "whole number" in text(refused)
 
 
+@pytest.mark.both_databases
 def test_a_job_is_paused_and_resumed(client: Client, seeded: Seeded) -> None:
     job = waiting()[0]
     client.post(f"/training/{job.pk}/pause/")
@@ -320,6 +330,7 @@ def test_a_job_says_why_it_holds_still(client: Client, seeded: Seeded) -> None:
         assert "Paused for now: someone is chatting." in text(client.get(page))
 
 
+@pytest.mark.both_databases
 def test_the_history_has_what_is_over_and_is_filtered(client: Client, seeded: Seeded) -> None:
     over = {job.status for job in client.get("/training/").context["rows"]}
     assert over == {"completed", "failed"}
@@ -450,6 +461,7 @@ def test_a_choice_that_is_not_offered_is_refused_beside_others(
     assert opened == ["Steps and optimizer"]
 
 
+@pytest.mark.both_databases
 def test_a_sweep_is_one_comparison(client: Client, seeded: Seeded) -> None:
     sweep = make_sweep(seeded.model, seeded.dataset)
     page = client.get(sweep.get_absolute_url())
@@ -468,6 +480,7 @@ def test_a_sweep_is_one_comparison(client: Client, seeded: Seeded) -> None:
     assert client.get(comparison[1].replace("&amp;", "&")).status_code == 200
 
 
+@pytest.mark.both_databases
 def test_the_pages_of_sweeps_are_cheap_and_clean(
     client: Client, seeded: Seeded, django_assert_max_num_queries: Any
 ) -> None:
@@ -481,6 +494,7 @@ def test_the_pages_of_sweeps_are_cheap_and_clean(
 # -------------------------------------------------------------------------- one job
 
 
+@pytest.mark.both_databases
 def test_other_runs_are_laid_over_a_jobs_curve(client: Client, seeded: Seeded) -> None:
     assert seeded.running is not None
     other = make_job(seeded.model, seeded.dataset, status="completed", iteration=5)
@@ -489,6 +503,7 @@ def test_other_runs_are_laid_over_a_jobs_curve(client: Client, seeded: Seeded) -
     assert f"/training/{other.pk}/metrics.json".encode() in body
 
 
+@pytest.mark.both_databases
 def test_sample_answers_show_the_newest_first(client: Client, seeded: Seeded) -> None:
     assert seeded.running is not None
     page = client.get(seeded.running.get_absolute_url())
@@ -508,6 +523,7 @@ def test_a_running_job_is_polled_and_an_ended_one_is_not(client: Client, seeded:
     assert "hx-trigger" not in ended.content.decode()
 
 
+@pytest.mark.both_databases
 def test_a_job_page_shows_progress_and_the_end_of_its_log(client: Client, seeded: Seeded) -> None:
     assert seeded.running is not None
     shown = text(client.get(seeded.running.get_absolute_url()))
@@ -599,6 +615,7 @@ def test_only_a_post_changes_a_job(client: Client, seeded: Seeded) -> None:
 # --------------------------------------------------------------------------- curve
 
 
+@pytest.mark.both_databases
 def test_a_curve_grows_by_what_is_new(client: Client, seeded: Seeded) -> None:
     assert seeded.running is not None
     url = f"/training/{seeded.running.pk}/metrics.json"
@@ -610,6 +627,7 @@ def test_a_curve_grows_by_what_is_new(client: Client, seeded: Seeded) -> None:
     assert news["train_loss"] == whole["train_loss"][-2:]
 
 
+@pytest.mark.both_databases
 def test_a_long_curve_is_thinned_but_keeps_its_validations_and_outliers(
     client: Client, seeded: Seeded, django_assert_max_num_queries: Any
 ) -> None:
@@ -640,6 +658,7 @@ def test_a_long_curve_is_thinned_but_keeps_its_validations_and_outliers(
     assert near["low"] == {}
 
 
+@pytest.mark.both_databases
 def test_of_a_very_long_curve_the_spans_are_read(
     client: Client, seeded: Seeded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -674,6 +693,7 @@ def test_of_a_very_long_curve_the_spans_are_read(
     assert job.spans.count() == 2100 // 64
 
 
+@pytest.mark.both_databases
 def test_lists_draw_the_loss_of_their_rows_with_one_query(
     client: Client, seeded: Seeded, django_assert_num_queries: Any
 ) -> None:
@@ -694,6 +714,7 @@ def test_lists_draw_the_loss_of_their_rows_with_one_query(
     assert 'class="spark bars"' in client.get("/models/").content.decode()
 
 
+@pytest.mark.both_databases
 def test_the_runs_of_a_model_are_offered_to_other_pages(client: Client, seeded: Seeded) -> None:
     job = seeded.done
     offered = client.get(f"/training/{job.pk}/runs/", headers={"HX-Request": "true"})

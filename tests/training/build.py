@@ -38,6 +38,10 @@ def make_model(name: str = "helper") -> Model:
     return Model.objects.create(name=name, base_model=make_base(f"{name}-base"))
 
 
+SHORT: dict[str, Any] = {"iters": 4, "save_every": 2, "steps_per_eval": 2, "warmup": 1}
+"""Settings of a run for tests of what comes after it."""
+
+
 def make_config(**overrides: Any) -> TrainingConfig:
     return TrainingConfig(
         **{"iters": 20, "save_every": 5, "steps_per_eval": 10, "seed": 7, **overrides}

@@ -16,7 +16,7 @@ from training.models import TrainingJob
 from training.models.remaining import validations
 from training.timing import Stopwatch, forecast
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.any_database]
 
 MEASURED = {
     "start": 4.0,
@@ -86,6 +86,7 @@ def test_validations_follow_every_so_many_steps_and_the_last() -> None:
     assert [validations(0, 40, 50), validations(40, 40, 10)] == [1, 0]
 
 
+@pytest.mark.both_databases
 def test_a_run_measures_its_parts_and_the_next_one_is_foreseen_by_them() -> None:
     model, dataset = make_model(), make_dataset()
     config = make_config()
@@ -129,6 +130,7 @@ def test_a_run_measures_its_parts_and_the_next_one_is_foreseen_by_them() -> None
     assert "about 1 min" in seen[0]
 
 
+@pytest.mark.both_databases
 def test_attempts_are_kept_with_where_they_began_and_ended() -> None:
     make_job()
     job = claim()

@@ -17,9 +17,9 @@ from typing import Any
 import django
 import psutil
 
-from backends.base.memory import footprint, peak_footprint
 from backends.durable import sync_folder
 from backends.mac import heat
+from backends.mac.memory import footprint, peak_footprint
 from backends.mac.programs import system_version
 from hub.config import config
 from hub.selftest.bench import Bench

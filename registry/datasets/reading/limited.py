@@ -20,8 +20,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from backends.base.memory import footprint
 from backends.mac.limits import limit_memory
+from backends.mac.memory import footprint
 from registry.datasets.dialects.detection import Kind
 from registry.datasets.files import rows, values
 from registry.datasets.reading.file import Asked, Event, Found, Reading, Shown

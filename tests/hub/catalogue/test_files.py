@@ -22,7 +22,7 @@ from tests.hub.catalogue.conftest import put_folder
 from tests.pages.test_pages import HTMX, text
 from tests.registry.build import make_base, recorder
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.any_database]
 
 
 @pytest.fixture(autouse=True)
@@ -102,6 +102,7 @@ def begin(client: Client, **sizes: int) -> Any:
     return client.post("/api/bases/uploads", {"files": files}, "application/json")
 
 
+@pytest.mark.both_databases
 def test_a_file_is_sent_in_pieces_and_continues(client: Client, launched: list[Work]) -> None:
     upload = begin(client, tiny__gguf=10).json()["upload"]
     assert send(client, upload, "tiny.gguf", 0, b"GGUF ").json() == {"received": 5}

@@ -26,7 +26,7 @@ from tests.pages.test_pages import HTMX, text
 from tests.registry.build import make_version, recorder
 from tests.registry.hub_server import FakeHub
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.any_database]
 
 
 @pytest.fixture(autouse=True)
@@ -58,6 +58,7 @@ def test_a_search_shows_what_each_model_can_do_here(hub: FakeHub, client: Client
     assert len(hub.searched) == asked  # the hub is not asked twice
 
 
+@pytest.mark.both_databases
 def test_a_model_is_downloaded_from_its_card_and_shown_as_what_it_is(
     hub: FakeHub, client: Client, launched: list[Work]
 ) -> None:

@@ -21,7 +21,7 @@ from hub.preferences.table import ENTRIES, GROUPS, Effect
 from inference.models import ApiToken
 from registry.models import AuditEntry
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.any_database]
 JSON = "application/json"
 
 
@@ -68,6 +68,7 @@ def test_what_django_reads_at_use_is_changed_with_it() -> None:
             assert entry.django == entry.name.upper(), entry.name
 
 
+@pytest.mark.both_databases
 def test_a_change_counts_at_once_is_kept_and_recorded(client: Client, storage: Path) -> None:
     answer = patch(client, log_retention_days=30, log_prompts=True)
     assert [one["value"] for one in answer.json()] == ["true", "30"]

@@ -12,7 +12,7 @@ from django.test import AsyncClient, Client
 from hub.config import ROOT, Config
 from inference.models import ApiToken
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.any_database]
 PAGE = "http://localhost:3000"
 OTHER = "https://evil.example"
 ASKED = {
@@ -94,6 +94,7 @@ def test_the_hubs_pages_are_nobodys(client: Client, named: None) -> None:
     assert client.post("/models/new/", headers={"Origin": PAGE}).status_code == 403
 
 
+@pytest.mark.both_databases
 def test_any_page_needs_a_key_on_this_machine_too(client: Client, anyone: None) -> None:
     assert preflight(client, OTHER).status_code == 204
     assert post(client, OTHER).status_code == 401

@@ -1,5 +1,7 @@
 """Coding agents as they come, each to the end of a session with a file edit; a fake model plays its own.
 
+pytestmark = pytest.mark.any_database
+
 They are not among the project's dependencies. To run all of them: `npm install --prefix FOLDER
 @anthropic-ai/claude-code @openai/codex opencode-ai`, then `PATH=$PATH:FOLDER/node_modules/.bin
 uv run pytest tests/inference/clients/test_agents.py`.

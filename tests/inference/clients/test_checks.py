@@ -29,7 +29,7 @@ from tests.inference.clients.asking import AgentBackend, checked, in_process, in
 from tests.inference.engines import running_engine
 from tests.inference.processes import Hub
 
-pytestmark = pytest.mark.usefixtures("db_in_threads")
+pytestmark = [pytest.mark.usefixtures("db_in_threads"), pytest.mark.any_database]
 
 
 def make_one(number: str = "0.1.0") -> ModelVersion:
@@ -46,6 +46,7 @@ def states(row: ClientCheck, name: str) -> set[str]:
     return {one.state for one in checks.read(row.outcomes) if one.name == name}
 
 
+@pytest.mark.both_databases
 async def test_what_a_fine_tune_broke_is_named_and_stops_its_promotion() -> None:
     version = await sync_to_async(make_one)()
     forgets = ("tool_call", "json_schema", "system_later")
@@ -172,6 +173,7 @@ def test_what_agents_cannot_talk_to_is_refused() -> None:
 
 
 @pytest.mark.usefixtures("one_api")
+@pytest.mark.both_databases
 async def test_a_hub_that_needs_keys_gets_one_for_as_long_as_the_check(settings: Any) -> None:
     settings.IS_LOOPBACK = False
     await sync_to_async(make_one)()
@@ -240,6 +242,7 @@ def test_a_base_model_is_checked_from_its_page(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.usefixtures("one_api")
+@pytest.mark.both_databases
 async def test_page_and_api_show_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     version = await sync_to_async(make_one)()
     started: list[tuple[str, ...]] = []

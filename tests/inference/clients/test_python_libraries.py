@@ -27,7 +27,10 @@ from pydantic import BaseModel
 from tests.inference.openai_asking import CALL, WEATHER
 from tests.inference.processes import Hub
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # those of other people's code
+pytestmark = [
+    pytest.mark.filterwarnings("ignore"),  # those of other people's code
+    pytest.mark.any_database,
+]
 ASKED = CALL[0]["content"]
 
 

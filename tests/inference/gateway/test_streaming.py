@@ -20,7 +20,7 @@ from inference.v1.responses.schemas import ResponseIn
 from registry.promotion.resolve import Served
 from tests.inference.builders import make_base
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.any_database]
 TEXT = "one\u2028two\u2029three\u0085four\x0bfive\x1c日本"
 
 

@@ -9,6 +9,8 @@ from anthropic import Anthropic
 
 from tests.inference.processes import Hub
 
+pytestmark = pytest.mark.any_database
+
 ASK: Any = [{"role": "user", "content": "Lunch with Ana next Friday at noon"}]
 WEATHER: Any = {
     "name": "weather",
@@ -37,6 +39,7 @@ def text_of(message: anthropic.types.Message) -> str:
     return "".join(block.text for block in message.content if block.type == "text")
 
 
+@pytest.mark.both_databases
 def test_an_answer_names_the_version_and_counts_tokens(hub: Hub, client: Anthropic) -> None:
     answer = ask(client)
     assert answer.model == "calendar@0.2.0"
@@ -248,6 +251,7 @@ def test_what_is_not_honoured_is_refused(client: Anthropic, more: Any, word: str
     assert word in caught.value.body["error"]["message"]  # type: ignore[index]
 
 
+@pytest.mark.both_databases
 def test_an_unknown_model_is_not_found(client: Anthropic) -> None:
     with pytest.raises(anthropic.NotFoundError) as caught:
         ask(client, model="nobody")
@@ -265,6 +269,7 @@ def test_models_are_listed_in_anthropics_form(client: Anthropic) -> None:
     assert client.models.retrieve("calendar").display_name == "calendar@0.2.0"
 
 
+@pytest.mark.both_databases
 def test_the_log_says_which_api_was_asked(hub: Hub, client: Anthropic) -> None:
     ask(client, max_tokens=2)
     assert hub.requests()[0]["api"] == "anthropic"

@@ -20,7 +20,7 @@ from tests.inference.builders import make_base
 from tests.inference.engines import running_engine
 from tests.inference.openai_asking import in_process
 
-pytestmark = pytest.mark.usefixtures("db_in_threads")
+pytestmark = [pytest.mark.usefixtures("db_in_threads"), pytest.mark.any_database]
 REFUSED = "finder is an embedding model, for embeddings only: it cannot be trained or chatted with"
 PROMPTS = {"query": "Find this: ", "document": ""}
 
@@ -72,6 +72,7 @@ async def test_a_chat_and_a_text_are_refused_in_a_sentence(client: openai.AsyncO
         await client.responses.create(model="base:finder", input="Hello")
 
 
+@pytest.mark.both_databases
 async def test_models_are_listed_with_what_their_vectors_are(client: openai.AsyncOpenAI) -> None:
     listed: dict[str, Any] = {model.id: model async for model in client.models.list()}
     finder, tiny = listed["base:finder"], listed["base:tiny"]

@@ -12,6 +12,8 @@ from tests.inference.openai_asking import ASK, CALL, CLOCK, WEATHER
 from tests.inference.openai_asking import chat as openai_chat
 from tests.inference.processes import Hub, wait_for
 
+pytestmark = pytest.mark.any_database
+
 SCHEMA: Any = {"type": "object", "properties": {"a": {"const": 1}}, "required": ["a"]}
 
 
@@ -87,6 +89,7 @@ def test_a_raw_prompt_is_continued(hub: Hub, client: ollama.Client) -> None:
 
 
 @pytest.mark.parametrize("name", ["calendar:latest", "calendar:0.2.0", "calendar@0.2.0"])
+@pytest.mark.both_databases
 def test_names_are_ollamas_or_the_hubs(client: ollama.Client, name: str) -> None:
     answer = client.chat(name, ASK)
     assert answer.model == name
@@ -230,6 +233,7 @@ def test_texts_are_embedded(hub: Hub, client: ollama.Client) -> None:
     assert hub.requests()[0]["api"] == "ollama"
 
 
+@pytest.mark.both_databases
 def test_models_are_listed_and_described(client: ollama.Client) -> None:
     listed = {model.model: model for model in client.list().models}
     assert {"calendar:latest", "calendar:0.1.0", "calendar:0.2.0", "base:tiny"} <= listed.keys()

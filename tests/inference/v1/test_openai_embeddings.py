@@ -19,7 +19,7 @@ from tests.inference.builders import make_base
 from tests.inference.engines import running_engine
 from tests.inference.openai_asking import in_process, web
 
-pytestmark = pytest.mark.usefixtures("db_in_threads")
+pytestmark = [pytest.mark.usefixtures("db_in_threads"), pytest.mark.any_database]
 
 
 @pytest.fixture
@@ -35,6 +35,7 @@ async def embed(client: openai.AsyncOpenAI, texts: Any, **more: Any) -> list[lis
     return [row.embedding for row in answer.data]
 
 
+@pytest.mark.both_databases
 async def test_as_many_texts_as_openai_takes(client: openai.AsyncOpenAI) -> None:
     texts = [f"text {n}" for n in range(2048)]
     vectors = await embed(client, texts)

@@ -17,7 +17,7 @@ from tests.inference.builders import make_base
 from tests.inference.engines import running_engine
 from tests.inference.openai_asking import in_process
 
-pytestmark = pytest.mark.usefixtures("db_in_threads")
+pytestmark = [pytest.mark.usefixtures("db_in_threads"), pytest.mark.any_database]
 FOX = "Once upon a time there was a fox in the forest"
 
 
@@ -46,6 +46,7 @@ async def test_tokens_are_continued_as_their_text_is(client: openai.AsyncOpenAI)
     assert said == FOX + by_text
 
 
+@pytest.mark.both_databases
 async def test_the_log_has_the_text_of_tokens(client: openai.AsyncOpenAI, settings: Any) -> None:
     settings.LOG_PROMPTS = True
     await complete(client, prompt=chat.encode_text(FOX), max_tokens=3)
@@ -64,6 +65,7 @@ async def test_more_prompts_than_the_engine_takes_at_once_are_answered(
     assert answer.choices[67].text == alone.choices[0].text
 
 
+@pytest.mark.both_databases
 async def test_many_prompts_keep_to_what_a_key_may_run(client: openai.AsyncOpenAI) -> None:
     def issue() -> str:
         return ApiToken.issue("laptop", max_running=2, max_waiting=1)[1]

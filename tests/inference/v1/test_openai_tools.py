@@ -10,7 +10,10 @@ import pytest
 from tests.inference.openai_asking import CALL, TOOLS, chat
 from tests.inference.processes import Hub
 
+pytestmark = pytest.mark.any_database
 
+
+@pytest.mark.both_databases
 def test_a_tool_is_called_and_its_result_read(hub: Hub) -> None:
     answer = chat(hub, messages=CALL, tools=TOOLS)
     assert answer.choices[0].finish_reason == "tool_calls"

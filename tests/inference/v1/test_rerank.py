@@ -20,6 +20,8 @@ from registry.models import BaseModel
 from tests.backends.mlx.embedding.folders import BERT, encoder_weights, head_weights, write_encoder
 from tests.inference.processes import Hub
 
+pytestmark = pytest.mark.any_database
+
 QUERY = "lunch with Ana"
 TEXTS = ["the sea is blue", "lunch with Ana on Friday", "lunch alone", "dinner with Ana"]
 SCORES = [0, 1, 1 / 3, 2 / 3]  # the fake's: which share of the query's words they have
@@ -82,6 +84,7 @@ def test_a_text_is_never_cut(hub: Hub) -> None:
 
 
 @pytest.mark.usefixtures("transactional_db")
+@pytest.mark.both_databases
 def test_a_reranker_is_known_and_does_nothing_else(tmp_path: Path) -> None:
     weights = encoder_weights(BERT) | head_weights(BERT)
     head = {"architectures": ["BertForSequenceClassification"], "id2label": {"0": "LABEL_0"}}

@@ -11,6 +11,8 @@ from pydantic import BaseModel
 from tests.inference.openai_asking import ASK, chat
 from tests.inference.processes import Hub
 
+pytestmark = pytest.mark.any_database
+
 ASKED = "Lunch with Ana next Friday at noon"
 WEATHER: Any = {
     "type": "function",
@@ -43,6 +45,7 @@ def kinds(response: Any) -> list[str]:
     return [item.type for item in response.output]
 
 
+@pytest.mark.both_databases
 def test_a_text_is_answered_as_a_chat_is(hub: Hub) -> None:
     answer = respond(hub)
     row = hub.requests()[0]

@@ -23,7 +23,10 @@ from tests.inference.clients.node import node
 from tests.inference.openai_asking import CALL
 from tests.inference.processes import Hub
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # those of other people's code
+pytestmark = [
+    pytest.mark.filterwarnings("ignore"),  # those of other people's code
+    pytest.mark.any_database,
+]
 CODEX = shutil.which("codex")
 RECORDED = sorted((Path(__file__).parent / "recorded").glob("*.json"))
 

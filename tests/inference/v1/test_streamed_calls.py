@@ -17,7 +17,7 @@ from tests.inference.builders import make_base
 from tests.inference.engines import running_engine
 from tests.inference.openai_asking import web
 
-pytestmark = pytest.mark.usefixtures("db_in_threads")
+pytestmark = [pytest.mark.usefixtures("db_in_threads"), pytest.mark.any_database]
 ODD = '{"city": "Oslo } \\" </b> \\u00e9", "days": [1, {"a": 2.50}]}'
 CALLS = (
     "I look.\n"

@@ -9,6 +9,8 @@ from anthropic import Anthropic
 from tests.inference.openai_asking import ASK, chat
 from tests.inference.processes import Hub
 
+pytestmark = pytest.mark.any_database
+
 PLAIN: Any = {}
 THINK: Any = {"extra_body": {"enable_thinking": True}}
 
@@ -19,6 +21,7 @@ def claude(hub: Hub) -> Any:
         yield client
 
 
+@pytest.mark.both_databases
 def test_openais_answer_has_them_in_reasoning_content(hub: Hub) -> None:
     plain, thinking = chat(hub), chat(hub, **THINK)
     said = thinking.choices[0].message

@@ -15,10 +15,11 @@ from registry.models import BaseModel
 from registry.storage import artifacts, paths
 from tests.registry.build import make_base
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.any_database]
 Source = BaseModel.Source
 
 
+@pytest.mark.both_databases
 def test_a_gguf_file_becomes_a_folder_with_a_manifest() -> None:
     base = make_base("tiny")
     folder = registration.base_path(base)
@@ -95,6 +96,7 @@ def test_what_a_system_leaves_in_folders_is_no_damage(tmp_path: Path) -> None:
     assert not (registration.base_path(copy) / "._config.json").exists()
 
 
+@pytest.mark.both_databases
 def test_the_starter_is_imported_once() -> None:
     first = registration.register_starter()
     assert first.name == "SmolLM2-135M-Instruct"
@@ -103,6 +105,7 @@ def test_the_starter_is_imported_once() -> None:
     assert BaseModel.objects.count() == 1
 
 
+@pytest.mark.both_databases
 def test_a_taken_name_is_refused_whatever_its_case() -> None:
     make_base("tiny")
     with pytest.raises(Conflict, match="already a base model named TINY"):
@@ -136,6 +139,7 @@ def test_a_hub_id_is_no_path() -> None:
         registration.register_base("x", Source.HUB, "org/name")
 
 
+@pytest.mark.both_databases
 def test_the_only_base_need_not_be_named() -> None:
     base = make_base("tiny")
     assert registration.find_base(None) == base

@@ -23,7 +23,7 @@ from registry.models import BaseModel, Dataset, Model, ModelVersion
 from registry.storage import artifacts, paths
 from tests.registry.build import begin, make_base, make_model, make_version
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.any_database]
 
 
 @pytest.fixture
@@ -47,6 +47,7 @@ def other_hub(carried: Path, tmp_path: Path, settings: object) -> Path:
     return tmp_path / "other"
 
 
+@pytest.mark.both_databases
 def test_the_adapter_arrives_byte_for_byte_with_its_lineage(
     carried: Path, storage: Path, other_hub: Path
 ) -> None:
@@ -105,6 +106,7 @@ def test_a_base_of_another_shape_is_refused(carried: Path, other_hub: Path) -> N
     assert not ModelVersion.objects.exists()
 
 
+@pytest.mark.both_databases
 def test_a_taken_number_gives_the_next(carried: Path) -> None:
     version = import_bundle(carried)
     assert str(version) == "helper@0.1.1"
@@ -170,6 +172,7 @@ def test_whatever_is_changed_is_refused(
 
 
 @pytest.mark.parametrize(("notes", "taken"), [("a\0b", False), (r"a\u0000b", True)])
+@pytest.mark.both_databases
 def test_a_nul_is_refused_and_its_name_is_a_text_like_others(
     tmp_path: Path, notes: str, taken: bool
 ) -> None:
@@ -227,6 +230,7 @@ def _left() -> list[Path]:
     return [path for name in ("staging", "uploads") for path in (paths.root() / name).iterdir()]
 
 
+@pytest.mark.both_databases
 def test_the_page_verifies_and_takes_a_bundle(
     carried: Path, other_hub: Path, client: Client
 ) -> None:
@@ -274,6 +278,7 @@ def test_the_api_takes_a_bundle_and_names_what_is_damaged(
     assert _left() == []
 
 
+@pytest.mark.both_databases
 def test_labels_travel_with_the_version(tmp_path: Path) -> None:
     version = make_version()
     version.labels = ["praise", "complaint"]

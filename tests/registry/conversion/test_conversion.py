@@ -27,7 +27,7 @@ from registry.models.work import SILENCE
 from registry.storage import artifacts, paths
 from tests.registry.build import begin, make_base, make_dataset, make_version, recorder
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.any_database]
 STRICT = Limits(most_kl=1e-12, least_top1=1.0)
 
 
@@ -71,6 +71,7 @@ def test_other_bits_and_groups_are_refused() -> None:
         conversions.quantize_base(once, 4)
 
 
+@pytest.mark.both_databases
 def test_a_fused_version_is_a_base_of_its_own() -> None:
     version = make_version()
     made = conversions.fuse_version(version)
@@ -170,6 +171,7 @@ def test_the_commands(tmp_path: Path) -> None:
         call_command("quantize", "whole", "--name", "bad", "--dataset", "nope", stdout=out)
 
 
+@pytest.mark.both_databases
 def test_a_quantization_is_a_row_that_ends_in_a_base() -> None:
     base, dataset = make_base("tiny"), make_dataset()
     row = imports.start_quantize(base, 8, 32, dataset=dataset)
@@ -187,6 +189,7 @@ def test_a_quantization_is_a_row_that_ends_in_a_base() -> None:
     assert seen == ["Quantizing", "Comparing with the original", "Computing checksums"]
 
 
+@pytest.mark.both_databases
 def test_what_is_seen_to_fail_makes_no_row() -> None:
     base, dataset = make_base("tiny"), make_dataset()
     with pytest.raises(Conflict, match="already a base model"):
@@ -216,6 +219,7 @@ def test_a_refused_conversion_says_so_on_its_row(monkeypatch: pytest.MonkeyPatch
     assert BaseModel.objects.count() == 1
 
 
+@pytest.mark.both_databases
 def test_what_a_dead_conversion_left_is_removed_and_a_retry_begins_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -271,6 +275,7 @@ def test_pages_show_the_work_where_it_was_begun(client: Client) -> None:
         assert 'hx-trigger="every 2s"' not in shown
 
 
+@pytest.mark.both_databases
 def test_an_export_whose_process_is_silent_has_failed() -> None:
     version = make_version()
     long_ago = timezone.now() - SILENCE * 2
@@ -299,6 +304,7 @@ def test_a_stored_fused_export_shows_its_certificate(client: Client) -> None:
     assert found["certificate"]["top1"] == 1.0
 
 
+@pytest.mark.both_databases
 def test_an_export_is_launched_once_and_again_after_it_failed(
     monkeypatch: pytest.MonkeyPatch, client: Client
 ) -> None:

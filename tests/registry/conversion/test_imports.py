@@ -37,7 +37,7 @@ from registry.storage import artifacts, paths
 from tests.registry.build import make_base, recorder
 from tests.registry.hub_server import COMMIT, REPO, FakeHub, serving
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.any_database]
 Status = BaseImport.Status
 
 
@@ -68,6 +68,7 @@ def model_files() -> dict[str, bytes]:
     return files | {"README.md": b"# Tiny", "onnx/model.onnx": b"x", "pytorch_model.bin": b"x"}
 
 
+@pytest.mark.both_databases
 def test_a_hub_id_becomes_a_base_pinned_to_its_commit(hub: FakeHub) -> None:
     row = imports.start(REPO)
     base = imports.run(row)
@@ -180,6 +181,7 @@ def test_what_is_no_hub_id(repo: str) -> None:
     assert not BaseModel.objects.exists()
 
 
+@pytest.mark.both_databases
 def test_a_name_that_is_taken_or_under_way() -> None:
     make_base("tiny")
     with pytest.raises(Conflict, match="already a base model"):
@@ -191,6 +193,7 @@ def test_a_name_that_is_taken_or_under_way() -> None:
         imports.start("owner/other", "FIRST")
 
 
+@pytest.mark.both_databases
 def test_a_silent_import_is_failed_and_can_be_retried(launched: list[Work]) -> None:
     row = imports.start(REPO)
     assert BaseImport.objects.fail_silent() == 0
@@ -282,6 +285,7 @@ def test_a_paused_download_continues_from_what_has_arrived(hub: FakeHub, client:
     assert artifacts.verify(registration.base_path(base)) == []
 
 
+@pytest.mark.both_databases
 def test_it_is_paused_and_resumed_by_page_and_api(client: Client, launched: list[Work]) -> None:
     row = imports.start(REPO)
     assert "Pause" in client.get("/bases/").content.decode()
@@ -356,6 +360,7 @@ def test_pages_api_and_command_say_how_fast_it_is_and_how_long_it_takes(client: 
     assert figures == [None, None]
 
 
+@pytest.mark.both_databases
 def test_two_processes_never_write_into_one_download(tmp_path: Path) -> None:
     folder, waited = tmp_path / "download", []
 

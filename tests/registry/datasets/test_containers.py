@@ -35,6 +35,8 @@ from registry.storage import paths
 from tests.registry.build import write_jsonl
 from tests.running import often
 
+pytestmark = pytest.mark.any_database
+
 type Row = dict[str, Any]
 type Chat = list[tuple[str, str]]
 """What was asked and what was answered, turn by turn."""
@@ -185,7 +187,6 @@ CHATS = st.lists(
 )
 
 
-@pytest.mark.any_database
 @settings(max_examples=10, deadline=None)
 @given(chats=CHATS)
 def test_a_chat_is_the_same_in_every_dialect_and_every_container(
@@ -197,7 +198,6 @@ def test_a_chat_is_the_same_in_every_dialect_and_every_container(
             check_same(chats, write, folder / name, pack)
 
 
-@pytest.mark.any_database
 @settings(max_examples=often(3, 8), deadline=None)
 @given(chats=CHATS, write=st.sampled_from(WRITERS))
 @pytest.mark.parametrize("name", BY_A_CHILD)
@@ -246,7 +246,6 @@ def problems(path: Path) -> list[str]:
     return [event.problem for event in limited.read(path, Asked()) if event.problem]
 
 
-@pytest.mark.any_database
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -273,7 +272,6 @@ def test_what_is_wrong_in_a_json_document_is_named_with_its_place(
     assert problem.startswith(said)
 
 
-@pytest.mark.any_database
 def test_an_item_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(values, "LONGEST_LINE", 600_000)
     path = tmp_path / "a.json"
@@ -283,14 +281,12 @@ def test_an_item_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.Monk
         assert problem.startswith("item 1: is longer than")
 
 
-@pytest.mark.any_database
 def test_text_of_a_document_that_is_not_utf8_is_named(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     path.write_bytes(b'[{"text": "\xff"}]')
     assert problems(path) == ["item 1: the text is not UTF-8."]
 
 
-@pytest.mark.any_database
 def test_json_lines_in_a_json_file_stay_lines(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     path.write_text('{"text" :"a", "data": ["x"]}\n{"text": "b"\n')
@@ -299,7 +295,6 @@ def test_json_lines_in_a_json_file_stay_lines(tmp_path: Path) -> None:
     assert problems(path) == ["line 2: is not JSON (Expecting ',' delimiter at column 13)."]
 
 
-@pytest.mark.any_database
 def test_a_long_list_is_read_with_little_memory(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     with path.open("w") as file:
@@ -320,9 +315,6 @@ def test_a_long_list_is_read_with_little_memory(tmp_path: Path) -> None:
 
 
 # ---------------------------------------------------------------- compressed files
-
-
-@pytest.mark.any_database
 @pytest.mark.parametrize("suffix", ["gz", "zst"])
 def test_a_compressed_file_that_unpacks_to_much_is_refused(suffix: str, tmp_path: Path) -> None:
     line = b'{"text": "' + b"x" * 1_000_000 + b'"}\n'
@@ -332,7 +324,6 @@ def test_a_compressed_file_that_unpacks_to_much_is_refused(suffix: str, tmp_path
         list(limited.read(path, Asked()))
 
 
-@pytest.mark.any_database
 def test_a_compressed_parquet_file_that_unpacks_to_much_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -350,7 +341,6 @@ def test_a_compressed_parquet_file_that_unpacks_to_much_leaves_nothing(
     assert list(scratch.iterdir()) == []
 
 
-@pytest.mark.any_database
 @pytest.mark.parametrize("suffix", ["gz", "zst"])
 def test_a_compressed_file_that_is_damaged_is_refused(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"a.jsonl.{suffix}"
@@ -363,7 +353,6 @@ def test_a_compressed_file_that_is_damaged_is_refused(suffix: str, tmp_path: Pat
             list(limited.read(path, Asked()))
 
 
-@pytest.mark.any_database
 def test_a_file_of_several_compressed_pieces_is_read_whole(tmp_path: Path) -> None:
     for pack, name in ((gzip.compress, "a.jsonl.gz"), (zstd, "a.jsonl.zst")):
         path = tmp_path / name
@@ -373,9 +362,6 @@ def test_a_file_of_several_compressed_pieces_is_read_whole(tmp_path: Path) -> No
 
 
 # ---------------------------------------------------------------- the limited child
-
-
-@pytest.mark.any_database
 def test_a_hostile_line_fills_the_child_and_not_this_process(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     many, some = (
@@ -392,7 +378,6 @@ def test_a_hostile_line_fills_the_child_and_not_this_process(tmp_path: Path) -> 
     assert grown * (1 if sys.platform == "darwin" else 1024) < 100e6
 
 
-@pytest.mark.any_database
 @pytest.mark.parametrize("limits", [True, False], ids=["limited", "watched"])
 def test_a_file_that_needs_too_much_memory_ends_in_a_sentence(limits: bool, tmp_path: Path) -> None:
     """On a system that limits address space, and on one that refuses to, as macOS does."""
@@ -417,7 +402,6 @@ def test_a_file_that_needs_too_much_memory_ends_in_a_sentence(limits: bool, tmp_
     assert ended.stderr.splitlines()[-1].startswith("a.jsonl needs more than")
 
 
-@pytest.mark.any_database
 def test_what_a_child_was_writing_when_it_was_killed_is_no_example(tmp_path: Path) -> None:
     said = io.BytesIO(b'={"text": "a"}\n={"text": "b"}')
     assert [event.line for event in limited._events(said)] == ['{"text": "a"}']
@@ -498,6 +482,7 @@ def test_a_csv_file_with_a_column_twice_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.django_db
+@pytest.mark.both_databases
 def test_the_same_examples_with_other_columns_say_what_is_not_used(tmp_path: Path) -> None:
     rows = [{"question": f"q{n}", "answer": "a"} for n in range(9)]
     first = register_dataset("again", write_jsonl(tmp_path / "a.jsonl", rows))

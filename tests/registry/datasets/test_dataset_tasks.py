@@ -30,7 +30,7 @@ from registry.storage import paths
 from tests.registry.build import chat, make_base, make_dataset
 from tests.registry.hub_server import COMMIT, REPO, FakeHub, serving
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.any_database]
 Status = DatasetTask.Status
 
 
@@ -51,6 +51,7 @@ def uploaded() -> list[Path]:
     return list((paths.root() / "uploads").iterdir())
 
 
+@pytest.mark.both_databases
 def test_a_task_registers_what_was_uploaded_and_clears_up(client: Client) -> None:
     task = make_task()
     dataset = tasks.run(task)
@@ -82,6 +83,7 @@ def test_wrong_examples_are_named_on_the_page_and_are_not_retried(client: Client
     assert "line 1" in client.get("/datasets/").content.decode()
 
 
+@pytest.mark.both_databases
 def test_a_task_whose_process_is_silent_has_failed_and_keeps_what_a_retry_needs(
     client: Client,
 ) -> None:
@@ -98,6 +100,7 @@ def test_a_task_whose_process_is_silent_has_failed_and_keeps_what_a_retry_needs(
     assert not Dataset.objects.exists()
 
 
+@pytest.mark.both_databases
 def test_two_tasks_never_register_one_name_at_once() -> None:
     make_task()
     file = SimpleUploadedFile("a.jsonl", b"x" * (tasks.AT_ONCE + 1))
@@ -143,6 +146,7 @@ def test_progress_is_told_while_a_file_is_read(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.both_databases
 def test_an_examination_is_a_task_as_well(client: Client) -> None:
     dataset, base = make_dataset(), make_base()
     options = {"base": base.pk, "max_seq_length": 64}

@@ -17,7 +17,7 @@ from registry.models import Dataset
 from registry.storage import artifacts, paths
 from tests.registry.build import chat, make_dataset, write_jsonl
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.any_database]
 
 
 def lines(dataset: Dataset, split: str) -> list[dict[str, Any]]:
@@ -159,11 +159,13 @@ def test_a_folder_needs_training_and_validation(missing: str, tmp_path: Path) ->
         snapshots.register_dataset("half", tmp_path)
 
 
+@pytest.mark.both_databases
 def test_the_same_bytes_under_the_same_name_are_the_same_data_set() -> None:
     assert make_dataset() == make_dataset()
     assert Dataset.objects.count() == 1
 
 
+@pytest.mark.both_databases
 def test_other_bytes_under_the_same_name_are_the_next_revision() -> None:
     first = make_dataset()
     second = make_dataset(first=7)
@@ -173,6 +175,7 @@ def test_other_bytes_under_the_same_name_are_the_next_revision() -> None:
     assert lines(first, "train") != lines(second, "train")
 
 
+@pytest.mark.both_databases
 def test_a_revision_says_what_changed(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "valid.jsonl", [chat(90)])
     write_jsonl(tmp_path / "train.jsonl", [chat(1), chat(1), chat(2)])
@@ -186,6 +189,7 @@ def test_a_revision_says_what_changed(tmp_path: Path) -> None:
     assert changes["valid"]["kept"] == 1
 
 
+@pytest.mark.both_databases
 def test_the_same_bytes_are_stored_once_for_two_names() -> None:
     one, other = make_dataset("one"), make_dataset("other")
     assert (one.path, one.checksum) == (other.path, other.checksum)
@@ -228,6 +232,7 @@ def test_a_missing_source_is_named(tmp_path: Path) -> None:
         snapshots.register_dataset("../none", tmp_path)
 
 
+@pytest.mark.both_databases
 def test_the_starter_is_large_enough_and_registered_once() -> None:
     dataset = snapshots.register_starter_dataset()
     assert dataset.name == "calendar-requests"

@@ -20,6 +20,8 @@ from registry.errors import Invalid
 from registry.models import Dataset
 from tests.registry.build import write_jsonl
 
+pytestmark = pytest.mark.any_database
+
 ASKED = {"role": "user", "content": "q"}
 SAID = {"role": "assistant", "content": "a"}
 FUNCTION = {"name": "add", "parameters": {"type": "object"}}
@@ -235,6 +237,7 @@ def test_labelled_answers_may_be_messages_with_what_belongs_to_their_prompt() ->
 
 
 @pytest.mark.django_db
+@pytest.mark.both_databases
 def test_labels_are_counted_and_those_of_one_kind_are_told(tmp_path: Path) -> None:
     rows = [{"prompt": f"q{n}", "completion": "a", "label": n % 3 == 0} for n in range(30)]
     dataset = registered(tmp_path, rows)
@@ -519,6 +522,7 @@ def test_columns_mapped_by_hand_leave_the_others_unused_and_named(tmp_path: Path
 
 
 @pytest.mark.django_db
+@pytest.mark.both_databases
 def test_the_names_of_unused_columns_are_bounded(tmp_path: Path) -> None:
     rows = [{"text": f"t{n}", **{f"{n}-{m}\0" + "x" * 99: 1 for m in range(40)}} for n in range(9)]
     dataset = registered(tmp_path, rows)

@@ -15,6 +15,8 @@ from registry.datasets.snapshots import register_dataset
 from registry.datasets.splits import _WORDS
 from tests.registry.build import write_jsonl
 
+pytestmark = pytest.mark.any_database
+
 DOCUMENT = (Path(__file__).parents[3] / "docs" / "datasets.md").read_text()
 SHARED = DOCUMENT.split("## Dialects")[1].split("### ")[0]
 SECTIONS = dict(re.findall(r"^### (.+?)\n(.*?)(?=^### |\Z)", DOCUMENT, re.M | re.S))

@@ -15,7 +15,7 @@ from registry.datasets.snapshots import register_dataset
 from registry.models import Dataset
 from tests.registry.build import make_base, make_dataset, write_jsonl
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.any_database]
 
 
 def pair(prompt: str, completion: str = "yes") -> dict[str, str]:
@@ -60,6 +60,7 @@ def test_a_large_split_is_sampled_and_the_report_says_so(tmp_path: Path) -> None
     assert (tokens["total"], tokens["examined"]) == (100, 10)
 
 
+@pytest.mark.both_databases
 def test_a_second_examination_replaces_the_first(leaky: Dataset) -> None:
     base = make_base()
     examine(leaky, base, 64)
@@ -111,6 +112,7 @@ def test_a_wrong_limit_is_refused(client: Client, leaky: Dataset) -> None:
     assert answer.status_code == 422
 
 
+@pytest.mark.both_databases
 def test_the_api_makes_and_gives_reports(client: Client, leaky: Dataset) -> None:
     url = f"/api/datasets/{leaky.pk}/report"
     assert client.get(url).status_code == 404
@@ -121,6 +123,7 @@ def test_the_api_makes_and_gives_reports(client: Client, leaky: Dataset) -> None
     assert made.json()["warnings"]
 
 
+@pytest.mark.both_databases
 def test_the_api_lists_the_newest_revision_and_tells_changes(client: Client) -> None:
     make_dataset()
     second = make_dataset(first=5)

@@ -20,7 +20,7 @@ from registry.datasets.snapshots import register_dataset
 from registry.models import Dataset
 from tests.registry.build import make_base, write_jsonl
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.any_database]
 
 
 def read(row: dict[str, Any]) -> tuple[str, dict[str, Any], list[str]]:
@@ -132,6 +132,7 @@ def test_prompts_with_few_answers_and_chats_have_labels_too(tmp_path: Path) -> N
     assert labels.count_labels(tmp_path, ["train"]) == {"no": {"train": 2}, "yes": {"train": 2}}
 
 
+@pytest.mark.both_databases
 def test_a_data_set_from_before_gets_its_labels(tmp_path: Path) -> None:
     dataset = register_dataset(
         "old", csv_of(tmp_path, [(f"t {n}", "ab"[n % 2]) for n in range(40)])
@@ -169,6 +170,7 @@ def test_the_doctor_is_content_with_balanced_labels() -> None:
     assert list(labels.warnings(even)) == []
 
 
+@pytest.mark.both_databases
 def test_the_label_can_be_mapped_by_hand(tmp_path: Path) -> None:
     rows = [{"words": f"text {n}", "stars": n % 5} for n in range(40)]
     source = write_jsonl(tmp_path / "a.jsonl", rows)

@@ -36,7 +36,7 @@ from registry.storage import paths
 from tests.registry.build import add_on_page, chat, recorder, write_jsonl
 from tests.registry.hub_server import COMMIT, REPO, FakeHub, serving
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.any_database]
 
 
 def alpaca(count: int, **more: Any) -> list[dict[str, Any]]:
@@ -271,6 +271,7 @@ def test_long_texts_are_cut(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------ the page
 
 
+@pytest.mark.both_databases
 def test_a_chosen_file_is_seen_before_anything_is_registered(client: Client) -> None:
     page = client.post("/datasets/new/", {"files": sent(alpaca(40, mood="glad"))}, follow=True)
     body = page.content.decode()
@@ -370,6 +371,7 @@ def test_a_key_of_no_upload_leads_back(client: Client, key: str) -> None:
         uploads.staged(key)
 
 
+@pytest.mark.both_databases
 def test_what_is_staged_is_bounded_in_number_and_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(uploads, "STAGED", 3)
     keys = []
@@ -410,6 +412,7 @@ def test_a_large_upload_stays_staged_until_its_examples_are_right(
     assert uploads.is_staged(key)
 
 
+@pytest.mark.both_databases
 def test_a_large_upload_is_not_lost_to_another_task_of_its_name(
     launched: list[DatasetTask], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -465,6 +468,7 @@ def test_the_command_shows_a_hub_id_and_keeps_nothing(hub: FakeHub) -> None:
 # ----------------------------------------------------------------- API and command
 
 
+@pytest.mark.both_databases
 def test_the_api_previews_and_registers_what_was_sent_once(client: Client) -> None:
     rows = [{"ask": f"q{n}", "say": f"a{n}"} for n in range(40)]
     first = client.post("/api/datasets/previews", {"file": sent(rows)}).json()

@@ -21,7 +21,7 @@ from registry.models import Dataset, DatasetTask
 from tests.registry.build import add_on_page, write_jsonl
 from tests.registry.hub_server import REPO, FakeHub, serving
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.any_database]
 READ_AS = "Alpaca (instruction, output, input)"
 UNUSED = "These columns are not used: mood."
 VALID = "The valid split was read from val.jsonl."
@@ -38,6 +38,7 @@ def sent(name: str, *given: dict[str, Any]) -> SimpleUploadedFile:
     return SimpleUploadedFile(name, "".join(json.dumps(row) + "\n" for row in given).encode())
 
 
+@pytest.mark.both_databases
 def test_the_page_says_how_a_file_was_read(client: Client) -> None:
     files = [sent("train.jsonl", *rows(3)), sent("val.jsonl", *rows(2, 9))]
     page = add_on_page(client, files, name="said")

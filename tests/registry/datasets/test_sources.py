@@ -24,6 +24,8 @@ from registry.errors import Invalid, NotFound, Unavailable
 from registry.models import Dataset
 from tests.registry.build import chat, write_jsonl
 
+pytestmark = pytest.mark.any_database
+
 CALL = {"id": "1", "type": "function", "function": {"name": "add", "arguments": '{"a": 1}'}}
 
 
@@ -132,6 +134,7 @@ def children_peak() -> float:
 
 
 @pytest.mark.django_db
+@pytest.mark.both_databases
 def test_columns_are_mapped_by_hand(tmp_path: Path) -> None:
     asked = [{"ask": f"q{n}", "say": f"a{n}", "text": "distracts"} for n in range(9)]
     path = write_jsonl(tmp_path / "a.jsonl", asked)

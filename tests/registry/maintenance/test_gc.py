@@ -23,7 +23,7 @@ from registry.storage import paths
 from registry.versions.lifecycle import fail_version
 from tests.registry.build import begin, make_model, make_staging, make_version
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.any_database]
 
 NOW = timedelta(0)
 
@@ -39,6 +39,7 @@ def orphan(*parts: str) -> Path:
     return path
 
 
+@pytest.mark.both_databases
 def test_nothing_that_a_row_names_is_listed() -> None:
     version = make_version()
     archive_version(make_version(version.model))
@@ -96,6 +97,7 @@ def test_a_download_that_broke_off_is_spared_for_a_week() -> None:
     assert not path.exists()
 
 
+@pytest.mark.both_databases
 def test_tokens_stay_while_runs_use_them_and_their_data_set_is_there(client: Client) -> None:
     checksum = make_version().dataset.checksum
     entry = orphan("tokens", checksum, f"train-{'0' * 32}")
@@ -113,6 +115,7 @@ def test_tokens_stay_while_runs_use_them_and_their_data_set_is_there(client: Cli
     assert gc.tokens_bytes() == 0
 
 
+@pytest.mark.both_databases
 def test_a_failed_import_is_remembered_as_long_as_its_download() -> None:
     """A retry goes on with it, and only the row offers one."""
     made = timezone.now() - timedelta(days=3)
@@ -148,6 +151,7 @@ def test_a_dry_run_touches_nothing() -> None:
     assert not path.exists()
 
 
+@pytest.mark.both_databases
 def test_a_version_that_is_being_completed_keeps_its_files() -> None:
     version = begin()
     target = paths.version_dir("helper", "0.1.0")
@@ -183,6 +187,7 @@ def test_a_link_goes_and_what_it_points_at_stays(tmp_path: Path) -> None:
     assert (outside / "precious").read_text() == "x"
 
 
+@pytest.mark.both_databases
 def test_disk_use_is_told_per_model() -> None:
     small, large = make_model("small"), make_model("large")
     archive_version(make_version(large))

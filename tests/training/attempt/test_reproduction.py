@@ -19,12 +19,12 @@ from registry.datasets import snapshots
 from registry.errors import Conflict, Damaged
 from registry.models import ModelVersion
 from registry.storage import artifacts, paths
-from tests.training.build import claim, make_job
+from tests.training.build import SHORT, claim, make_job
 from training import queue
 from training.attempt import reproduction, runner
 from training.models import TrainingJob
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.any_database]
 
 Status = TrainingJob.Status
 
@@ -37,7 +37,7 @@ def run_next() -> TrainingJob:
 
 
 def make_version(**config: Any) -> ModelVersion:
-    make_job(**config)
+    make_job(**SHORT | config)
     version = run_next().result_version
     assert version is not None
     return version
@@ -78,6 +78,7 @@ def moved_by(share: float) -> Callable[[dict[str, files.Tensor]], None]:
     return move
 
 
+@pytest.mark.both_databases
 def test_the_same_lineage_gives_the_same_bytes_and_no_version() -> None:
     version = make_version()
     found = reproduce(version)
@@ -228,6 +229,7 @@ def test_an_incomplete_lineage_is_refused(columns: dict[str, Any], reason: str) 
         reproduction.enqueue(version)
 
 
+@pytest.mark.both_databases
 def test_one_reproduction_at_a_time() -> None:
     version = make_version()
     job = reproduction.enqueue(version)
@@ -266,6 +268,7 @@ def test_the_command_need_not_wait_and_reports_refusals() -> None:
     assert refused.value.returncode == 2
 
 
+@pytest.mark.both_databases
 def test_page_and_api_queue_it_and_show_the_result(client: Client) -> None:
     version = make_version()
     page = version.get_absolute_url()

@@ -20,13 +20,13 @@ from registry.errors import Invalid
 from registry.models import MLflowOutbox, ModelVersion
 from registry.promotion import rules
 from registry.storage import paths
-from tests.training.build import claim, make_config, make_job, make_model
+from tests.training.build import SHORT, claim, make_config, make_job, make_model
 from training import queue
 from training.attempt import runner, scoring
 from training.config import scorers
 from training.models import TrainingJob
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.any_database]
 
 Status = TrainingJob.Status
 
@@ -47,15 +47,18 @@ def job_on(test: list[dict[str, Any]], **config: Any) -> TrainingJob:
         lines = [json.dumps(example) for example in examples]
         if lines:
             (folder / f"{split}.jsonl").write_text("\n".join(lines) + "\n")
-    return queue.enqueue(make_model(), register_dataset("own", folder), make_config(**config))
+    return queue.enqueue(
+        make_model(), register_dataset("own", folder), make_config(**SHORT | config)
+    )
 
 
 def version() -> ModelVersion:
     return ModelVersion.objects.get()
 
 
+@pytest.mark.both_databases
 def test_base_and_tuned_answer_and_are_scored() -> None:
-    make_job(scoring={"scorer": "f1", "examples": 3, "max_tokens": 5})
+    make_job(**SHORT, scoring={"scorer": "f1", "examples": 3, "max_tokens": 5})
     job = attempt()
     found = version().evaluation
     assert (job.status, found["problem"]) == (Status.COMPLETED, "")
@@ -74,7 +77,7 @@ def test_base_and_tuned_answer_and_are_scored() -> None:
 def test_the_scores_are_those_of_the_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     """The adapter's answer to one question becomes the expected answer to all."""
     monkeypatch.setenv("HUB_FAKE_REPLY_WORDS", "3")
-    make_job(scoring={"examples": 4})
+    make_job(**SHORT, scoring={"examples": 4})
     attempt()
     right = version().evaluation["samples"][2]["tuned"]
     ModelVersion.objects.update(evaluation={}, metrics={})
@@ -105,7 +108,7 @@ def test_only_good_answers_of_labelled_ones_are_asked_for() -> None:
     lines = [json.dumps({"prompt": asked, "completion": said, "label": label}) for label in labels]
     for split in ("train", "valid", "test"):
         (folder / f"{split}.jsonl").write_text("\n".join(lines) + "\n")
-    config = make_config(objective="kto", batch_size=2)
+    config = make_config(**SHORT, objective="kto", batch_size=2)
     queue.enqueue(make_model(), register_dataset("labelled", folder), config)
     assert attempt().status == Status.COMPLETED
     found = version().evaluation
@@ -116,8 +119,9 @@ def replaced(row: scoring.Row, right: str) -> Question:
     return Question(row.question.messages, right)
 
 
+@pytest.mark.both_databases
 def test_promotion_rules_and_mlflow_see_the_score() -> None:
-    make_job()
+    make_job(**SHORT)
     job = attempt()
     rules.add_rule(job.model, "exact_match", ">=", 0.5)
     (refusal,) = rules.refusals(rules.judge(job.model, "production", version(), None))
@@ -133,7 +137,7 @@ def test_promotion_rules_and_mlflow_see_the_score() -> None:
 
 
 def test_scorer_none_asks_nothing() -> None:
-    make_job(scoring={"scorer": "none"})
+    make_job(**SHORT, scoring={"scorer": "none"})
     attempt()
     assert (version().evaluation, "exact_match" in version().metrics) == ({}, False)
 
@@ -147,7 +151,7 @@ def test_other_fine_tunes_are_loaded_after_their_base(monkeypatch: pytest.Monkey
         return load(self, base, adapter)
 
     monkeypatch.setattr(FakeBackend, "load", watched)
-    make_job(fine_tune_type="full")
+    make_job(**SHORT, fine_tune_type="full")
     attempt()
     assert loads == [None, paths.absolute(version().artifact_path)]
     assert all(s["base"] != s["tuned"] for s in version().evaluation["samples"])
@@ -187,14 +191,14 @@ def test_no_failure_of_scoring_loses_the_version(monkeypatch: pytest.MonkeyPatch
         raise OutOfMemory("The device is out of memory.")
 
     monkeypatch.setattr(FakeBackend, "load", full)
-    make_job()
+    make_job(**SHORT)
     assert attempt().status == Status.COMPLETED
     assert version().status == ModelVersion.Status.READY
     assert version().evaluation["problem"] == "The device is out of memory."
 
 
 def test_a_process_that_died_while_scoring_does_not_score_again() -> None:
-    make_job()
+    make_job(**SHORT)
     attempt()
     TrainingJob.objects.update(status=Status.QUEUED, completed_at=None, crashes=1)
     ModelVersion.objects.update(evaluation={})
@@ -205,7 +209,7 @@ def test_a_process_that_died_while_scoring_does_not_score_again() -> None:
 
 def test_a_stopped_worker_scores_when_it_is_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scoring, "_HEARTBEAT_S", 0.0)
-    make_job()
+    make_job(**SHORT)
 
     def stop_amid_scoring() -> str:
         return "Please stop." if version_is_ready() else ""
@@ -221,9 +225,10 @@ def version_is_ready() -> bool:
     return ModelVersion.objects.filter(status=ModelVersion.Status.READY).exists()
 
 
+@pytest.mark.both_databases
 def test_a_cancel_during_scoring_keeps_the_version(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scoring, "_HEARTBEAT_S", 0.0)
-    make_job()
+    make_job(**SHORT)
     stages: list[str] = []
 
     def cancel_amid_scoring() -> str:
@@ -241,13 +246,13 @@ def test_a_cancel_during_scoring_keeps_the_version(monkeypatch: pytest.MonkeyPat
 def test_lm_eval_must_be_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lm_eval, "installed", lambda: False)
     with pytest.raises(Invalid, match="uv pip install lm-eval"):
-        make_job(scoring={"lm_eval": ["arc_easy"]})
+        make_job(**SHORT, scoring={"lm_eval": ["arc_easy"]})
     scorers.check(ScoringConfig())
 
 
 def test_lm_evals_figures_are_kept_for_both(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lm_eval, "installed", lambda: True)
-    make_job(scoring={"scorer": "none", "lm_eval": ["arc_easy"]})
+    make_job(**SHORT, scoring={"scorer": "none", "lm_eval": ["arc_easy"]})
     attempt()
     assert version().evaluation["lm_eval"] == {"arc_easy": {"acc": {"base": 0.25, "tuned": 0.5}}}
     assert (version().metrics["arc_easy_acc"], version().metrics["base_arc_easy_acc"]) == (
@@ -257,7 +262,7 @@ def test_lm_evals_figures_are_kept_for_both(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_the_page_shows_the_answers(client: Client) -> None:
-    make_job()
+    make_job(**SHORT)
     attempt()
     page = client.get(f"{version().get_absolute_url()}scores/").content.decode()
     assert "Answers on the test split" in page
@@ -268,7 +273,7 @@ def test_the_page_shows_the_answers(client: Client) -> None:
 
 
 def test_examples_do_not_leave_with_a_lineage(client: Client) -> None:
-    make_job()
+    make_job(**SHORT)
     attempt()
     api = f"/api/models/{version().model_id}/versions"
     (listed,) = client.get(api).json()["items"]
@@ -291,7 +296,7 @@ def test_lm_eval_sends_heartbeats_and_ends_when_the_job_is_cancelled(
             TrainingJob.objects.update(cancel_requested=len(beats) > 3)
         return ""
 
-    make_job(scoring={"scorer": "none", "lm_eval": ["arc_easy"], "examples": 50})
+    make_job(**SHORT, scoring={"scorer": "none", "lm_eval": ["arc_easy"], "examples": 50})
     attempt(cancel_later)
     assert len(set(beats)) == len(beats) < 50
     assert "cancelled" in version().evaluation["problem"]

@@ -14,10 +14,10 @@ from registry.promotion import rules
 from registry.storage import paths
 from registry.task_types import TASK_TYPES
 from tests.training.attempt.test_scoring import attempt
-from tests.training.build import make_config, make_model
+from tests.training.build import SHORT, make_config, make_model
 from training import queue
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.any_database]
 
 KINDS = ("praise", "complaint", "question")
 
@@ -36,7 +36,7 @@ def trained(task: str, rows: list[dict[str, str]], **config: Any) -> ModelVersio
     model = make_model()
     model.task_type = task
     model.save()
-    queue.enqueue(model, splits_of(rows), make_config(**config))
+    queue.enqueue(model, splits_of(rows), make_config(**SHORT | config))
     assert attempt().status == "completed"
     return ModelVersion.objects.select_related("model").get()
 
@@ -45,6 +45,7 @@ def reviews(count: int = 9) -> list[dict[str, str]]:
     return [{"text": f"text {n}", "label": KINDS[n % 3]} for n in range(count)]
 
 
+@pytest.mark.both_databases
 def test_a_classification_version_is_scored_by_its_labels(
     monkeypatch: pytest.MonkeyPatch, client: Client
 ) -> None:

@@ -16,6 +16,8 @@ from tests.training.worker.test_processes import environment
 from training.attempt import runner, template
 from training.models import TrainingJob
 
+pytestmark = pytest.mark.any_database
+
 Status = TrainingJob.Status
 
 
@@ -41,13 +43,11 @@ def test_a_template_that_finishes_in_time_is_left_alone() -> None:
     assert ended == []
 
 
-@pytest.mark.any_database
 def test_an_endless_template_ends_its_process_with_the_reason() -> None:
     done = run_python("while True: pass", limit_s=0.5)
     assert (done.returncode, done.stdout) == (1, "no end\n")
 
 
-@pytest.mark.any_database
 def test_a_template_that_blocks_python_is_stopped_by_the_kernel() -> None:
     """Such a power is one instruction of the interpreter: no other thread can run meanwhile."""
     done = run_python("n = 9; n**n**n", limit_s=0.2, last_s=0.3)

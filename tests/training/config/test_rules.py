@@ -18,7 +18,7 @@ from training.config.changes import with_changes
 from training.config.learned import learned
 from training.models import TrainingJob
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.any_database]
 
 
 def problems(
@@ -132,6 +132,7 @@ def test_a_run_must_train_something_of_something() -> None:
     assert problems(model, dataset) == ["model"]
 
 
+@pytest.mark.both_databases
 def test_the_queue_and_the_api_refuse_with_all_reasons(client: Client) -> None:
     model, dataset = make_model(), make_dataset()
     with pytest.raises(Invalid, match=r"rejected answers.*num_layers 0"):
@@ -236,6 +237,7 @@ def test_the_old_name_of_learn_changes_it(masked: bool, learn: str) -> None:
         with_changes(make_config(), {"mask_prompt": masked, "learn": "answers"})
 
 
+@pytest.mark.both_databases
 def test_a_clone_of_an_old_job_learns_what_that_one_learned() -> None:
     job = make_job()
     job.config = {name: value for name, value in job.config.items() if name != "learn"}

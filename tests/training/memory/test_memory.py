@@ -23,7 +23,7 @@ from training.memory.estimate import Base, Dimensions
 from training.models import TrainingJob
 from training.worker import supervisor
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.any_database]
 
 Status = TrainingJob.Status
 GB = 2**30
@@ -84,6 +84,7 @@ def test_pairs_need_two_rows_and_labelled_answers_one() -> None:
     assert total() < total(objective="simpo") == total(objective="dpo")
 
 
+@pytest.mark.both_databases
 def test_the_lengths_of_an_earlier_run_make_a_closer_estimate(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -248,6 +249,7 @@ def test_an_estimate_without_earlier_runs_is_uncorrected() -> None:
     assert family.endswith(f"/lora/fake/{estimate.FORMULA}")
 
 
+@pytest.mark.both_databases
 def test_measured_runs_of_the_family_correct_the_next_estimate() -> None:
     _, family = estimator_and_family()
     for peak in (1200, 1500, 1400):
@@ -270,6 +272,7 @@ def test_what_an_earlier_formula_got_wrong_corrects_nothing(
     assert estimator_and_family()[0](make_config()).correction == 1.0
 
 
+@pytest.mark.both_databases
 def test_the_correction_does_not_feed_on_itself() -> None:
     _, family = estimator_and_family()
     finished(1400, {**PARTS, "correction": 1.4, "runs": 7}, family)
@@ -320,6 +323,7 @@ def needed(job: TrainingJob) -> int:
     return measured.Estimator(job.model.base_model, job.dataset)(job.training_config).nbytes
 
 
+@pytest.mark.both_databases
 def test_a_job_that_fits_starts_with_its_estimate_on_the_row(engine: Engine) -> None:
     make_job()
     job = queue.claim(admission.admit)
@@ -352,6 +356,7 @@ def test_a_job_waits_for_busy_models_and_says_so(engine: Engine, settings: Any) 
     assert queue.claim(admission.admit) == job
 
 
+@pytest.mark.both_databases
 def test_a_smaller_job_goes_ahead_of_one_that_waits_for_memory(
     engine: Engine, settings: Any
 ) -> None:
@@ -400,6 +405,7 @@ def test_nothing_is_evicted_for_a_job_while_another_runs(engine: Engine) -> None
     assert engine.asked == []
 
 
+@pytest.mark.both_databases
 def test_the_worker_admits_before_it_starts(engine: Engine, settings: Any) -> None:
     job = make_job()
     settings.MEMORY_BUDGET_BYTES = 1

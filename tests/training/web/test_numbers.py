@@ -12,7 +12,7 @@ from django.test import Client
 
 from registry.errors import Conflict, Invalid
 from registry.models import Dataset, Model, ModelVersion
-from tests.training.build import claim, make_config, make_dataset, make_job, make_model
+from tests.training.build import SHORT, claim, make_config, make_dataset, make_job, make_model
 from training import queue
 from training.attempt import runner
 from training.models import TrainingJob
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.django_db
 def ask(number: str, model: Model | None = None, **config: Any) -> TrainingJob:
     model = model or Model.objects.first() or make_model()
     dataset = Dataset.objects.first() or make_dataset()
-    return queue.enqueue(model, dataset, make_config(**config), version_number=number)
+    return queue.enqueue(model, dataset, make_config(**SHORT | config), version_number=number)
 
 
 def train(job: TrainingJob) -> ModelVersion:
@@ -116,7 +116,7 @@ def test_proposals_carry_where_a_part_is_full() -> None:
 
 
 def test_the_database_keeps_only_semantic_versions() -> None:
-    job = make_job()
+    job = make_job(**SHORT)
     with pytest.raises(IntegrityError), transaction.atomic():
         TrainingJob.objects.filter(pk=job.pk).update(version_number="1.0")
 

@@ -23,7 +23,7 @@ from tests.training.build import make_job
 from training import queue
 from training.models import TrainingJob
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.any_database]
 
 Status = TrainingJob.Status
 type Start = Callable[[], subprocess.Popen[bytes]]
@@ -115,6 +115,7 @@ def adapter_sha256(job: TrainingJob) -> str:
     return artifacts.sha256(folder / "adapters.safetensors")
 
 
+@pytest.mark.both_databases
 def test_a_job_goes_through_the_worker(start_worker: Start) -> None:
     job = make_job()
     start_worker()
@@ -123,6 +124,7 @@ def test_a_job_goes_through_the_worker(start_worker: Start) -> None:
     assert list(job.metrics.values_list("iteration", flat=True)) == list(range(1, 21))
 
 
+@pytest.mark.both_databases
 def test_a_killed_worker_loses_no_job_and_changes_no_byte(start_worker: Start) -> None:
     job = make_job(iters=60, priority=1)
     untouched = make_job(job.model, iters=60)
@@ -153,6 +155,7 @@ def test_a_killed_child_is_retried_from_its_checkpoint(start_worker: Start) -> N
     assert ModelVersion.objects.count() == 1
 
 
+@pytest.mark.both_databases
 def test_a_job_whose_processes_all_died_is_recovered(start_worker: Start) -> None:
     job = make_job(iters=60)
     worker = start_worker()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,18 @@ import pytest
 from tests.backends.mlx.data.templates import LLAMA3, MARKS
 
 
-@pytest.fixture
-def load(tiny_base: Path, tmp_path: Path) -> Callable[[str | None, str], Any]:
-    """A tokenizer with a template (None: without any) whose answers end with a token."""
+@pytest.fixture(scope="session")
+def load(
+    tiny_base: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str | None, str], Any]:
+    """A tokenizer with a template (None: without any) whose answers end with a token; the same one each
+    time."""
 
+    @cache
     def loaded(template: str | None, end: str = "<|im_end|>") -> Any:
         from mlx_lm.utils import load_tokenizer
 
-        folder = shutil.copytree(tiny_base, tmp_path / "base", dirs_exist_ok=True)
+        folder = shutil.copytree(tiny_base, tmp_path_factory.mktemp("template") / "base")
         path = folder / "tokenizer_config.json"
         config = {**json.loads(path.read_text()), "chat_template": template}
         if template is None:

@@ -9,7 +9,7 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.db import connections
 
-from backends.base.memory import footprint
+from backends.mac.memory import footprint
 from backends.mlx import MLXBackend
 from registry.bases import registration
 from registry.models import BaseModel

@@ -21,7 +21,7 @@ from registry.storage import paths
 from tests.registry.build import make_base, recorder
 from tests.registry.datasets.workbench.build import LIMIT, make_findings, make_troubled
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.any_database]
 
 
 @pytest.fixture
@@ -103,6 +103,7 @@ def test_a_row_is_rendered_with_what_is_learned(found: Findings) -> None:
     assert trained == ["plain answer </s> "]
 
 
+@pytest.mark.both_databases
 def test_the_check_is_work_with_progress_and_is_done_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -120,6 +121,7 @@ def test_the_check_is_work_with_progress_and_is_done_once(
     assert list((paths.root() / "staging").iterdir()) == []
 
 
+@pytest.mark.both_databases
 def test_findings_go_with_their_report(found: Findings) -> None:
     now = datetime.timedelta(0)
     assert gc.leftovers(now) == []

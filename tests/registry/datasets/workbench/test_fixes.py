@@ -21,7 +21,7 @@ from registry.storage import artifacts
 from tests.registry.build import make_base, write_jsonl
 from tests.registry.datasets.workbench.build import TRAIN, chat, make_findings
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.any_database]
 
 
 @pytest.fixture
@@ -166,12 +166,14 @@ def test_what_cannot_be_done_is_refused_and_leaves_nothing(
     assert list((storage / "staging").iterdir()) == []
 
 
+@pytest.mark.both_databases
 def test_only_the_newest_revision_is_changed(found: Findings) -> None:
     fixes.apply(found, Fix("drop", keys=("train:1",)))
     with pytest.raises(Conflict, match=r"change rows of troubled \(revision 2\)"):
         fixes.apply(found, Fix("drop", keys=("train:2",)))
 
 
+@pytest.mark.both_databases
 def test_a_small_data_set_is_fixed_at_once_and_its_rows_are_checked_again(
     found: Findings, started: list[DatasetTask]
 ) -> None:
@@ -183,6 +185,7 @@ def test_a_small_data_set_is_fixed_at_once_and_its_rows_are_checked_again(
     assert tasks.checked(made).summary["issues"]["train"]["duplicate"] == 0
 
 
+@pytest.mark.both_databases
 def test_a_large_one_is_fixed_in_a_task(
     found: Findings, started: list[DatasetTask], monkeypatch: pytest.MonkeyPatch
 ) -> None:

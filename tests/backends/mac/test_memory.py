@@ -10,7 +10,7 @@ from typing import Any
 import psutil
 import pytest
 
-from backends.base import memory
+from backends.mac import memory
 
 GB = 2**30
 FOOTPRINT, PEAK = 3 * GB, 5 * GB
