@@ -17,7 +17,6 @@ from inference.models.tokens import ApiToken
 from registry import traces
 from registry.models import BaseModel, ModelVersion
 
-
 _FILTERED = ("created_at", "requested_model", "status", "api", "token", "version")
 
 
