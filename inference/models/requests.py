@@ -17,6 +17,8 @@ from inference.models.tokens import ApiToken
 from registry import traces
 from registry.models import BaseModel, ModelVersion
 
+_FILTERED = ("created_at", "requested_model", "status", "api", "token", "version")
+
 
 class NameContains(IContains):
     """Part of a name in any case of ASCII letters, which are all that names have. To know the
@@ -156,8 +158,13 @@ class InferenceRequest(models.Model):
             ),
         ]
         indexes: ClassVar = [
-            # With the name, so that a search of names reads no rows but those it shows.
-            models.Index(fields=["-created_at", "-id", "requested_model"], name="request_newest"),
+            # With all that the list filters by, here and below: then what is rare, or not there at
+            # all, is looked for in the index, and no rows are read but those that are shown.
+            models.Index(
+                fields=["-created_at", "-id", "requested_model", "status", "api", "token"],
+                name="request_newest",
+            ),
+            models.Index(fields=["token", "-created_at", "-id"], name="request_newest_of_key"),
             models.Index(fields=["correlation_id"], name="request_correlation"),
             # In the order of a page, so that SQLite takes it rather than looking at every request.
             models.Index(
@@ -168,12 +175,12 @@ class InferenceRequest(models.Model):
             models.Index(fields=["version", "-created_at"]),
             # The slowest first; those without the figure are not in them.
             models.Index(
-                fields=["-total_ms", "-id"],
+                fields=["-total_ms", "-id", *_FILTERED],
                 condition=Q(total_ms__isnull=False),
                 name="request_slowest",
             ),
             models.Index(
-                fields=["-first_token_ms", "-id"],
+                fields=["-first_token_ms", "-id", *_FILTERED],
                 condition=Q(first_token_ms__isnull=False),
                 name="request_slowest_start",
             ),
