@@ -108,6 +108,31 @@ def compiled_length(tokens: int) -> int:
     return rung(tokens, 32)
 
 
+def compiled_targets(tokens: int, needed: int) -> int:
+    """How many targets a GPU computes for rows with so many `tokens`, a multiple of 8, of which `needed`
+    are learned: an eighth, a quarter, a half, three quarters or all of them."""
+    return next(n for n in (tokens * k // 8 for k in (1, 2, 4, 6, 8)) if n >= min(needed, tokens))
+
+
+def heaviest_places(total: int, config: TrainingConfig) -> list[int]:
+    """Where about the examples of the batch with the longest one stand among all in ascending order: they
+    are the longest of those drawn for the same WINDOW."""
+    window = min(total, WINDOW * examples_per_step(config))
+    return [total - 1 - k * total // window for k in range(min(config.batch_size, total))]
+
+
+def batch_tops(
+    lengths: Sequence[int] | NDArray[np.integer[Any]], config: TrainingConfig
+) -> list[int]:
+    """About the longest length of each batch of a WINDOW; `lengths` come in ascending order."""
+    total, size = len(lengths), config.batch_size
+    window = min(total, WINDOW * examples_per_step(config))
+    places = range(0, window, size)
+    return [
+        min(int(lengths[total - 1 - k * total // window]), config.max_seq_length) for k in places
+    ]
+
+
 def heaviest_batch(
     lengths: Sequence[int] | NDArray[np.integer[Any]],
     config: TrainingConfig,
@@ -115,14 +140,12 @@ def heaviest_batch(
     padded: Callable[[int], int] = int,
 ) -> int:
     """About how many tokens, with padding, the batch with the longest example has; `lengths` come in
-    ascending order. The examples beside it are the longest of those drawn for the same WINDOW.
+    ascending order.
 
     A batch of `parts` above 1 is divided in two, each padded to its own longest. `padded` is the
     length of a row whose longest example has so many tokens.
     """
-    total, size = len(lengths), config.batch_size
-    window = min(total, WINDOW * examples_per_step(config))
-    places = [total - 1 - k * total // window for k in range(min(size, total))]
+    places = heaviest_places(len(lengths), config)
     rows = [padded(min(int(lengths[place]), config.max_seq_length)) for place in places]
     ways = [(rows[0] * len(rows), 0)]
     if parts > 1:

@@ -163,6 +163,13 @@ class Backend(Protocol):
         the same data found them; None where none has left them in `cache`. Reads little."""
         ...
 
+    def learned_tokens(
+        self, base: Path, data: Path, config: TrainingConfig, cache: Path
+    ) -> NDArray[np.integer[Any]] | None:
+        """How many tokens of each of these examples are learned, of all that a pair has, in the order of
+        `token_lengths`."""
+        ...
+
     def compare_weights(self, one: Path, other: Path) -> dict[str, float]:
         """The largest absolute difference of each tensor of two safetensors files, by name; a
         tensor that only one of them has, or of another shape, differs by infinity."""

@@ -127,6 +127,9 @@ class FakeBackend:
     def token_lengths(self, base: Path, data: Path, config: TrainingConfig, cache: Path) -> None:
         """It keeps no tokens."""
 
+    def learned_tokens(self, base: Path, data: Path, config: TrainingConfig, cache: Path) -> None:
+        """It keeps no tokens."""
+
     def check_template(
         self,
         base: Path,

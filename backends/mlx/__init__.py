@@ -207,6 +207,13 @@ class MLXBackend:
 
         return token_lengths(base, data, config, cache)
 
+    def learned_tokens(
+        self, base: Path, data: Path, config: TrainingConfig, cache: Path
+    ) -> NDArray[np.integer[Any]] | None:
+        from backends.mlx.data.cache import learned_tokens
+
+        return learned_tokens(base, data, config, cache)
+
     def largest_weights(self, path: Path) -> dict[str, float]:
         prepare()
         from backends.mlx.files.compare import largest_weights

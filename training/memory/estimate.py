@@ -20,6 +20,7 @@ from backends import devices
 from backends.base import TrainingConfig
 from backends.schedule import compiled_length, heaviest_batch
 from registry.late import Late
+from training.memory import compiled
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,9 +28,11 @@ if TYPE_CHECKING:
 else:
     np = Late("numpy")
 
-FORMULA = 8
+FORMULA = 9
 """Increase it when the formula or the measurement changes: runs estimated by an earlier formula say
 nothing about the error of this one, and must not correct it."""
+
+type Lengths = NDArray[np.integer[Any]]
 
 _PROGRAM = 210 * 10**6  # Python and the libraries of a training process
 _FLOAT = 4  # bytes; adapters, masters, their gradients and optimizer states are float32
@@ -179,10 +182,11 @@ def memory(
     base: Base,
     config: TrainingConfig,
     longest: int | None,
-    lengths: NDArray[np.integer[Any]] | None = None,
+    lengths: Lengths | None = None,
+    learned: Lengths | None = None,
 ) -> Memory:
     """Peak memory of a run. `longest` is the length of the longest example in tokens, `lengths` those
-    of all in ascending order; None when unknown."""
+    of all in ascending order, and `learned` how many tokens of each are learned; None when unknown."""
     trained = trained_parameters(base.size, config)
     full = config.fine_tune_type == "full"
     masters = full and base.activation_bytes < _FLOAT and config.arithmetic == "masters"
@@ -193,7 +197,7 @@ def memory(
         trained=0 if full and not masters else trained * width,
         gradients=trained * width * copies,
         optimizer=int(trained * width * _STATES[config.optimizer]),
-        activations=_activations(base, config, longest, lengths),
+        activations=_activations(base, config, longest, lengths, learned),
         program=0 if base.on_cuda else _PROGRAM,
     )
 
@@ -202,33 +206,45 @@ def _activations(
     base: Base,
     config: TrainingConfig,
     longest: int | None,
-    lengths: NDArray[np.integer[Any]] | None,
+    lengths: Lengths | None,
+    learned: Lengths | None,
 ) -> int:
     """The arrays of a step, and those that were freed and are kept."""
-    arrays = _arrays(base, config, longest, lengths)
+    arrays = step_arrays(base, config, longest, lengths, learned)
     if base.on_cuda:
         return arrays
     if base.on_cpu:
         return arrays + min(_FREED, arrays // 5)
-    return arrays + min(_FREED_ON_METAL, arrays)
+    return arrays + min(_FREED_ON_METAL, compiled.freed(config, arrays, lengths))
 
 
-def _arrays(
+def step_arrays(
     base: Base,
     config: TrainingConfig,
     longest: int | None,
-    lengths: NDArray[np.integer[Any]] | None,
+    lengths: Lengths | None = None,
+    learned: Lengths | None = None,
 ) -> int:
     """What the forward pass keeps for the backward pass, the arrays of one layer's backward pass,
     and the logits. With checkpointing each layer keeps only its input, and one layer at a time keeps
     the rest."""
-    size, width = base.size, base.activation_bytes
     padded: Callable[[int], int] = int if base.on_cpu else _padded
     length = padded(min(config.max_seq_length, longest or config.max_seq_length))
     tokens = _tokens(base, config, length, lengths, padded)
-    row = length  # what a token attends to; on the CPU each packed example attends separately
-    if config.packing and not base.on_cpu:
-        row = min(padded(config.max_seq_length), tokens)
+    if base.on_cpu:
+        arrays = _arrays_on_cpu(base, config, tokens, length)
+    else:
+        row = min(_padded(config.max_seq_length), tokens) if config.packing else length
+        targets = compiled.targets(config, tokens, lengths, learned)
+        arrays = compiled.arrays(base, config, tokens, row, targets)
+    # DoRA normalizes each adapted matrix, so an unquantized copy of it exists as well.
+    matrix = 2 * base.size.hidden * base.size.intermediate * base.activation_bytes
+    return arrays + (matrix if config.fine_tune_type == "dora" else 0)
+
+
+def _arrays_on_cpu(base: Base, config: TrainingConfig, tokens: int, row: int) -> int:
+    """`row` is how many tokens a token attends to: each packed example attends separately."""
+    size, width = base.size, base.activation_bytes
     layers = size.trained_layers(config)
     again = base.sparing and config.fine_tune_type != "dora" and not config.lora.dropout
     in_blocks = base.sparing and row > AT_ONCE
@@ -238,12 +254,6 @@ def _arrays(
     passing += 2 * size.heads * (AT_ONCE if in_blocks else row)
     if config.grad_checkpoint:
         kept, passing = size.hidden * layers, passing + whole
-    # DoRA normalizes each adapted matrix, so an unquantized copy of it exists as well.
-    matrix = 2 * size.hidden * size.intermediate * width if config.fine_tune_type == "dora" else 0
-    if config.fine_tune_type != "full" and width < _FLOAT:
-        # Factors are float32, so the inputs of an adapted layer become so, too.
-        copies = 3 * size.hidden + size.intermediate
-        kept += copies * _FLOAT // width * (1 if config.grad_checkpoint else layers)
     ahead = 0
     if base.sparing:
         kept, passing = kept * _ROUNDED, passing * _WORKING
@@ -251,7 +261,7 @@ def _arrays(
     logits = _logits(base, tokens)
     # The pieces of the head are done before the blocks' backward pass begins.
     last = max(ahead, logits) if base.head_in_pieces else ahead + logits
-    return int(tokens * (kept + passing) * width) + last + matrix
+    return int(tokens * (kept + passing) * width) + last
 
 
 STEP_TOKENS = 512
@@ -264,16 +274,14 @@ def _tokens(
     base: Base,
     config: TrainingConfig,
     length: int,
-    lengths: NDArray[np.integer[Any]] | None,
+    lengths: Lengths | None,
     padded: Callable[[int], int],
 ) -> int:
     """That are computed at a time, with their padding; `length` is that of the longest row."""
     tokens = config.batch_size * length
     if lengths is not None and len(lengths) and not config.packing:
         tokens = heaviest_batch(lengths, config, base.lanes if base.on_cpu else 1, padded)
-    # Both answers of a pair have gradients. KTO's answers to other requests have none, and its peak
-    # is sft's (measured: 758 and 767 MB where dpo needs 1260).
-    rows = 2 if config.objective in ("dpo", "orpo", "simpo") else 1
+    rows = compiled.rows(config)
     tokens *= rows
     if base.on_cpu and config.fine_tune_type != "full" and config.objective != "kto":
         tokens = min(tokens, max(STEP_TOKENS, base.lanes * rows * length))
@@ -312,7 +320,6 @@ def _products(size: Dimensions, config: TrainingConfig, row: int) -> int:
     return values + (0 if config.fine_tune_type == "full" else config.lora.rank)
 
 
-_COPIES = 5  # of logits: they and the arrays that are computed of them
 _PIECE = 128 * 2048  # logits that the CPU computes at a time
 _PIECES = 6  # that exist in a lane
 
@@ -326,9 +333,7 @@ def _logits(base: Base, tokens: int) -> int:
     """Bytes of the logits and of the loss's float32 arrays: exponentials and gradient."""
     if base.head_in_pieces:
         return base.lanes * _PIECE * _PIECES * _FLOAT
-    if base.on_cpu:
-        return tokens * base.size.vocabulary * (base.activation_bytes + 2 * _FLOAT)
-    return tokens * _COPIES * base.size.vocabulary * _FLOAT
+    return tokens * base.size.vocabulary * (base.activation_bytes + 2 * _FLOAT)
 
 
 def disk_bytes(size: Dimensions, config: TrainingConfig) -> int:

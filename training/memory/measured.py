@@ -18,7 +18,7 @@ from registry.late import Late
 from registry.models import BaseModel, Dataset
 from registry.storage import paths
 from registry.storage.sizes import human
-from training.memory import estimate, packing
+from training.memory import compiled, estimate, packing
 from training.memory.estimate import Base, Dimensions, Memory
 from training.models import TrainingJob
 
@@ -113,7 +113,9 @@ class Estimator:
     def _parts(self, config: TrainingConfig) -> Memory:
         lengths = self._lengths(config)
         longest = self._longest if lengths is None else int(lengths[-1])
-        return estimate.memory(self.base, config, longest, lengths)
+        return estimate.memory(
+            self.base, config, longest, lengths, self._learned_tokens(config, lengths)
+        )
 
     def packing(self, config: TrainingConfig) -> str:
         """Whether packed or padded rows are faster, as a sentence; empty where it is not known."""
@@ -136,6 +138,22 @@ class Estimator:
         guessed = np.repeat(middles, [bar["count"] for bar in bars])
         guessed[-1:] = self._longest
         return guessed
+
+    def _learned_tokens(
+        self, config: TrainingConfig, lengths: NDArray[np.integer[Any]] | None
+    ) -> NDArray[np.integer[Any]] | None:
+        """Of examples with these `lengths`, by an earlier run, else about the doctor's share of all."""
+        if lengths is None or self._places is None or self._tokens is None:
+            return None
+        backend = get_backend(settings.BACKEND)
+        found = backend.learned_tokens(*self._places, config, self._tokens)
+        if found is not None and len(found) == len(lengths):
+            return found
+        train = self._report.get("train", {})
+        if config.learn == "everything" or not (train.get("trained") and train.get("tokens")):
+            return None
+        share = min(1.0, train["trained"] / train["tokens"])
+        return np.ceil(lengths * share * compiled.rows(config)).astype(np.int64)
 
     def changes(self, config: TrainingConfig, room: int) -> list[Change]:
         """The smallest changes that fit into `room` bytes: the largest batch that fits, and gradient

@@ -18,7 +18,14 @@ from numpy.typing import NDArray
 
 from backends.base import TrainingConfig
 from backends.mlx.data.examples import Example
-from backends.schedule import WINDOW, compiled_length, examples_per_step, pack, rung
+from backends.schedule import (
+    WINDOW,
+    compiled_length,
+    compiled_targets,
+    examples_per_step,
+    pack,
+    rung,
+)
 
 _EVAL_ROWS, EVAL_TOKENS = 16, 8192  # most of an evaluation batch; affects speed and memory alone
 
@@ -49,8 +56,7 @@ def ladder(shape: Shape, packed: bool) -> Shape:
     rows, length, targets = shape
     rows = rung(rows) if packed else rows
     length = compiled_length(length)
-    tokens = rows * length  # a multiple of 32
-    return rows, length, next(n for n in (tokens * k // 8 for k in (1, 2, 4, 6, 8)) if n >= targets)
+    return rows, length, compiled_targets(rows * length, targets)
 
 
 @dataclass(frozen=True)

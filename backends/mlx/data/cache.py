@@ -103,21 +103,45 @@ def token_lengths(
 ) -> NDArray[np.uint32] | None:
     """See `backends.base.Backend.token_lengths`. The data's manifest is believed, nothing is hashed
     but the tokenizer's files, once."""
+    found = _known_counts(base, data, config, cache)
+    return found[0] if found else None
+
+
+def learned_tokens(
+    base: Path, data: Path, config: TrainingConfig, cache: Path
+) -> NDArray[np.int64] | None:
+    """See `backends.base.Backend.learned_tokens`."""
+    found = _known_counts(base, data, config, cache)
+    return found[1] if found else None
+
+
+type Counts = tuple[NDArray[np.uint32], NDArray[np.int64]]
+
+
+def _known_counts(base: Path, data: Path, config: TrainingConfig, cache: Path) -> Counts | None:
     try:
         manifest = json.loads((data / _MANIFEST).read_text())["files"]
         found = key(manifest["train.jsonl"]["sha256"], base, data_settings(config))
         place = _place(cache, data / "train.jsonl", found)
         files = json.loads((place / stored.META).read_text())["files"]
-        return _sorted_lengths(place, files["lines"]["bytes"], files["lengths"]["bytes"])
+        return _counts(place, files["lines"]["bytes"], files["lengths"]["bytes"])
     except (OSError, ValueError, KeyError, TypeError, ArithmeticError):
         return None
 
 
 @functools.lru_cache(maxsize=4)
-def _sorted_lengths(place: Path, items: int, examples: int) -> NDArray[np.uint32]:
-    """Of each item its longest example's. Their numbers, in any unit, tell how many an item has."""
-    lengths = np.fromfile(place / "lengths", np.uint32).reshape(-1, examples // items)
-    return np.sort(lengths.max(axis=1))
+def _counts(place: Path, items: int, examples: int) -> Counts:
+    """The tokens of each item's longest example, in ascending order, and how many tokens of all of the
+    item's examples are learned. The arguments' numbers, in any unit, tell how many an item has."""
+    parts = examples // items
+    lengths, spans, learned = (
+        np.fromfile(place / name, np.uint32) for name in ("lengths", "spans", "learned")
+    )
+    ends = np.concatenate([[0], np.cumsum(spans[1::2].astype(np.int64) - spans[::2])])
+    after = np.concatenate([[0], np.cumsum(learned, dtype=np.int64)])[::parts]
+    longest = lengths.reshape(-1, parts).max(axis=1)
+    order = np.argsort(longest, kind="stable")
+    return longest[order], np.diff(ends[after])[order]
 
 
 def _columns(

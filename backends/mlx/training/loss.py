@@ -23,6 +23,7 @@ from backends.mlx.data.batching import Batch, Padding, Span
 from backends.mlx.data.examples import Example
 from backends.mlx.data.packing import Segments
 from backends.mlx.device import blas_threads, device_kind
+from backends.mlx.kernels.fused import fused_cross_entropy
 from backends.mlx.kernels.head import head_losses
 from backends.mlx.kernels.quick import cross_entropy, quicken
 from backends.schedule import Measured, balance, cut, cut_packed, divide
@@ -134,5 +135,4 @@ def _cross_entropy(logits: mx.array, targets: mx.array) -> mx.array:
     logits = logits.astype(mx.float32)
     if device_kind() == "cpu":
         return cross_entropy(logits, targets)
-    losses: mx.array = nn.losses.cross_entropy(logits, targets)
-    return losses
+    return fused_cross_entropy(logits, targets)

@@ -251,12 +251,13 @@ def estimated(backend: Backend, run: TrainingRun) -> planned.Memory:
     held = sum(path.stat().st_size for path in run.base.glob("*.safetensors"))
     size = planned.Dimensions.read(run.base)
     base = planned.Base.of(size, held, made.quantization, made.architecture)
-    lengths = None
+    lengths = learned = None
     if run.cache is not None:
-        lengths = backend.token_lengths(run.base, run.data, run.config, run.cache)
+        known = (run.base, run.data, run.config, run.cache)
+        lengths, learned = backend.token_lengths(*known), backend.learned_tokens(*known)
     if lengths is None:
         raise ValueError(f"The lengths of the examples in {run.data} are not known.")
-    return planned.memory(base, run.config, int(lengths[-1]), lengths)
+    return planned.memory(base, run.config, int(lengths[-1]), lengths, learned)
 
 
 def beside_mlx_lm_lora(bench: Bench) -> Outcome:

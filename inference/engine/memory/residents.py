@@ -87,7 +87,8 @@ class Resident:
         contexts += added
         if not contexts:
             return 0
-        return max(0, self.model.needed_for(contexts) - self.model.memory.contexts)
+        self.measure()  # or what its rows took since the last measure would count nowhere
+        return max(0, self.model.needed_for(contexts) - self.memory.contexts)
 
 
 class Residents:

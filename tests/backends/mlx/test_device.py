@@ -4,15 +4,17 @@ import functools
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from backends.base import OutOfMemory
+from backends.base import LoadOptions, OutOfMemory
 from backends.mlx import MLXBackend, device
 from backends.mlx.device import blas_threads, prepare
 from tests.backends.mlx.gguf.test_gguf import make_gguf, metadata, tensors
 from tests.backends.test_failures import OUT_OF_MEMORY
+from tests.backends.training_runs import make_run
 
 ROOT = Path(__file__).parents[3]
 GB = 2**30
@@ -162,6 +164,28 @@ def test_the_cpu_counts_what_it_keeps_beside_its_limit(
     device.limit_memory(100 << 20, 8 * GB)
     left = 8 * GB - device.PROGRAM - (100 << 20)
     assert (limits["cache"], limits["memory"]) == (100 << 20, left)
+
+
+@pytest.mark.parametrize(
+    ("kind", "most"), [("cpu", device.TRAINING_CACHE), ("metal", device.TRAINING_CACHE_ON_METAL)]
+)
+def test_trainer_and_engine_are_limited_by_what_they_were_given(
+    limits: dict[str, int],
+    tiny_base: Path,
+    chats: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    most: int,
+) -> None:
+    monkeypatch.setenv("HUB_ASSUMED_DEVICE", kind)
+    kept = {"cpu": 1, "metal": 0}[kind]  # counted beside the limit, or within it
+    run = replace(make_run(tiny_base, chats, tmp_path), budget_bytes=2 * GB)
+    MLXBackend().train(run).close()
+    assert (limits["cache"], limits["memory"]) == (most, 2 * GB - device.PROGRAM - kept * most)
+    MLXBackend().load(tiny_base, options=LoadOptions(budget_bytes=3 * GB)).close()
+    most = device.SERVING_CACHE
+    assert (limits["cache"], limits["memory"]) == (most, 3 * GB - device.PROGRAM - kept * most)
 
 
 @pytest.mark.parametrize("kind", ["cpu", "metal"])

@@ -4,10 +4,14 @@ import asyncio
 import json
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from backends.base import BackendError, LoadOptions, Sampling
+
+
+from backends.base import Delta, LoadOptions, Sampling
 from backends.fake import FakeBackend, generation
 from backends.fake.generation import BYTES_PER_TOKEN
 from inference.engine import batches, thread
@@ -354,6 +358,46 @@ async def test_a_model_in_memory_answers_while_nobody_knows_what_a_job_takes(
         assert await text_of(ask(base, max_tokens=3))
         known.set()
         await until(lambda: engine.stats()["taken_bytes"] == 77)
+
+
+async def test_twice_what_fits_is_served_within_the_budget(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Four models with two contexts each, where there is room for half of them."""
+    alive: list[generation.FakeModel] = []
+    held: list[int] = []
+
+    class Noted(generation.FakeModel):
+        def __init__(self, *given: Any, **named: Any) -> None:
+            super().__init__(*given, **named)
+            alive.append(self)
+
+        def step(self) -> list[Delta]:
+            deltas = super().step()
+            held.append(sum(model.memory.total for model in alive))
+            return deltas
+
+        def close(self) -> None:
+            super().close()
+            alive.remove(self)
+
+    async def answer(base: Folder, name: str) -> str:
+        while True:
+            try:
+                return await text_of(long_prompt(base, name, 150, 20))
+            except Unavailable:  # says after how long to come again
+                await asyncio.sleep(0.02)
+
+    monkeypatch.setattr(generation, "FakeModel", Noted)
+    names = ("one", "two", "three", "four")
+    bases = {name: make_base_folder(name) for name in names}
+    asked = sum(map(weights, names)) + 8 * BYTES_PER_TOKEN * 480
+    slow = FakeBackend(tokens_per_second=200)
+    async with running_engine(slow, budget_bytes=asked // 2):
+        turns = [(name, f"{name} {turn}") for turn in range(2) for name in names]
+        texts = await asyncio.gather(*(answer(bases[base], name) for base, name in turns))
+    assert all(texts)
+    assert asked // 4 < max(held) <= asked // 2
 
 
 async def test_texts_are_read_one_by_one_where_there_is_no_memory_for_more() -> None:

@@ -148,13 +148,13 @@ def test_the_estimate_knows_what_training_holds_at_a_time() -> None:
     assert estimate._PIECE == head.TOKENS * head.ENTRIES
     assert estimate._FREED_ON_METAL == TRAINING_CACHE_ON_METAL
     cpu = Base(SIZE, nbytes=BASE.nbytes, activation_bytes=2, on_cpu=True)
-    arrays = estimate._arrays(cpu, make_config(), 2048, None)
+    arrays = estimate.step_arrays(cpu, make_config(), 2048, None)
     assert estimate.memory(cpu, make_config(), 2048).activations == arrays + TRAINING_CACHE
     few = estimate.memory(SMOL, make_config(num_layers=4), 64)
-    arrays = estimate._arrays(SMOL, make_config(num_layers=4), 64, None)
+    arrays = estimate.step_arrays(SMOL, make_config(num_layers=4), 64, None)
     assert few.activations == arrays + arrays // 5
     metal = replace(cpu, on_cpu=False)
-    arrays = estimate._arrays(metal, make_config(), 2048, None)
+    arrays = estimate.step_arrays(metal, make_config(), 2048, None)
     found = estimate.memory(metal, make_config(), 2048)
     assert found.activations == arrays + TRAINING_CACHE_ON_METAL
     on_card = estimate.memory(replace(metal, on_cuda=True), make_config(), 2048)

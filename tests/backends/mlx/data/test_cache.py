@@ -380,6 +380,12 @@ def test_the_lengths_of_an_earlier_run_are_found_without_a_tokenizer(
         found = backend.token_lengths(tiny_base, data.parent, config, kept)
         assert found is not None
         assert found.tolist() == sorted(example.length for example in whole)
+        learned = backend.learned_tokens(tiny_base, data.parent, config, kept)
+        assert learned is not None
+        asked = read_split(data, tokenizer, 2048, "answers").examples
+        ordered = sorted(asked, key=lambda example: example.length)
+        assert [n for n in learned.tolist() if n] == [example.judged for example in ordered]
+        assert learned.sum() < found.sum()
     others = TrainingConfig(learn="everything")
     assert backend.token_lengths(tiny_base, data.parent, others, kept) is None
 
@@ -391,9 +397,12 @@ def test_of_pairs_the_longer_answer_counts(
     manifest = {"files": {"train.jsonl": {"sha256": hashlib.sha256(path.read_bytes()).hexdigest()}}}
     (preferences / "manifest.json").write_text(json.dumps(manifest))
     pairs = cache.read_here(path, tiny_base, tokenizer, config, tmp_path / "kept").examples
-    found = MLXBackend().token_lengths(tiny_base, preferences, config, tmp_path / "kept")
+    place = (tiny_base, preferences, config, tmp_path / "kept")
+    found, learned = MLXBackend().token_lengths(*place), MLXBackend().learned_tokens(*place)
     assert found is not None
+    assert learned is not None
     assert found.tolist() == sorted(pairs.lengths.tolist())
+    assert learned.sum() == sum(part.judged for pair in pairs for part in pair.parts)
 
 
 @dataclass(frozen=True)
