@@ -93,6 +93,7 @@ def test_a_page_never_waits_for_the_hub(client: Client, monkeypatch: pytest.Monk
     monkeypatch.setattr(searching, "search", lambda words: pytest.fail("the hub was asked"))
     page = client.get("/bases/new/?q=qwen3").content.decode()
     assert 'hx-get="/bases/new/hub/?q=qwen3"' in page
+    assert '<div id="work" class="stack" hx-get="/bases/"' in page, "how far downloads are"
     assert 'hx-trigger="load"' in page
 
 
