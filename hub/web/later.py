@@ -13,7 +13,7 @@ from typing import Any
 
 type Asgi = Callable[[Any, Any, Any], Awaitable[None]]
 
-ROUTES = "hub.routes"
+ROUTES = "hub.urls.pages"
 _AT_ONCE = ("/v1/", "/ollama/")
 
 _coming: Future[None] | None = None
