@@ -8,10 +8,7 @@ from typing import Any
 
 import pytest
 
-from backends.base import BackendError, LoadOptions, Sampling
-
-
-from backends.base import Delta, LoadOptions, Sampling
+from backends.base import BackendError, Delta, LoadOptions, Sampling
 from backends.fake import FakeBackend, generation
 from backends.fake.generation import BYTES_PER_TOKEN
 from inference.engine import batches, thread
