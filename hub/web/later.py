@@ -6,14 +6,14 @@ from __future__ import annotations
 import asyncio
 import gc
 import importlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future
 from threading import Thread
 from typing import Any
 
 type Asgi = Callable[[Any, Any, Any], Awaitable[None]]
 
-ROUTES = "hub.routes"
+ROUTES = "hub.urls.pages"
 _AT_ONCE = ("/v1/", "/ollama/")
 
 _coming: Future[None] | None = None
@@ -40,7 +40,7 @@ def _import(coming: Future[None]) -> None:
         coming.set_result(None)
 
 
-def waiting(application: Asgi) -> Asgi:
+def waiting(application: Asgi) -> Callable[[Any, Any, Any], Coroutine[Any, Any, None]]:
     """`application`, to which requests for the rest come once it is there. Where nothing was begun, they
     import it themselves."""
 

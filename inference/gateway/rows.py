@@ -31,7 +31,7 @@ def _add_ended() -> None:
         # Where that fails, each is added by itself, which says what is wrong with which.
         with suppress(Exception):
             reconnecting(InferenceRequest.objects.add_all, [row for row, _ in rows])
-    failures = []
+    failures: list[Exception] = []
     for row, context in rows:
         if row.pk is None:
             try:

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import aclosing
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from django.http import StreamingHttpResponse
 
@@ -40,8 +40,10 @@ class ReadingFrames(Frames, Protocol):
 class EventStream(StreamingHttpResponse):
     """A response whose pieces are bytes already: Django would pass each through two more generators."""
 
+    _iterator: AsyncIterator[bytes]
+
     def __aiter__(self) -> AsyncIterator[bytes]:
-        return cast("AsyncIterator[bytes]", self._iterator)
+        return self._iterator
 
 
 def event_stream(

@@ -29,11 +29,11 @@ NEVER = {
 }
 PAGES = {"ninja", "django.contrib.admin", "axes", "uvicorn", "prometheus_client"}
 TABLES = {"registry.models", "django.db.models", "structlog", "huey"}
-REST = {"hub.routes", "hub.api", "registry.web.api", "training.web", "hub.catalogue.api"}
+REST = {"hub.urls.pages", "hub.api", "registry.web.api", "training.web", "hub.catalogue.api"}
 STARTS = {
     "up": ("hub.management.commands.up", {*NEVER, *PAGES, *TABLES}),
     "run_web": ("hub.management.commands.run_web, hub.asgi, hub.urls", {*NEVER, *REST}),
-    "run_web and its pages": ("hub.management.commands.run_web, hub.asgi, hub.routes", NEVER),
+    "run_web and its pages": ("hub.management.commands.run_web, hub.asgi, hub.urls.pages", NEVER),
     "run_background": ("hub.management.commands.run_background", {*NEVER, *PAGES}),
     "run_engine": ("inference.engine.server", {*NEVER, *PAGES}),
 }
