@@ -25,7 +25,8 @@ import psycopg
 import pytest
 from asgiref.local import Local
 from django.conf import settings
-from django.db import connections
+from django.db import connection, connections, transaction
+from django.test import TransactionTestCase
 from django.test.utils import setup_databases, teardown_databases
 from pytest_django.plugin import DjangoDbBlocker
 
@@ -197,6 +198,23 @@ def django_db_setup(
     yield
     with django_db_blocker.unblock():
         teardown_databases(made, verbosity=0)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_flush() -> Iterator[None]:
+    """After a test whose rows are committed, all tables are emptied but those that the migrations fill:
+    Django's `flush` makes each permission again."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TransactionTestCase, "_fixture_teardown", lambda case: _empty_tables())
+        yield
+
+
+def _empty_tables() -> None:
+    filled = {"django_content_type", "auth_permission", "django_migrations"}
+    tables = connection.introspection.django_table_names(only_existing=True, include_views=False)
+    with transaction.atomic(), connection.cursor() as cursor:
+        for table in sorted(set(tables) - filled):
+            cursor.execute(f'DELETE FROM "{table}"')
 
 
 def _has_tables(database: str) -> bool:

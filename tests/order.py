@@ -88,7 +88,9 @@ SLOW_NAMES = frozenset(
         "Server",
     }
 )
-SLOW_FILES = frozenset({"test_query_counts.py"})  # thousands of rows
+SLOW_FILES = frozenset(
+    {"test_query_counts.py", "test_whole.py"}
+)  # thousands of rows, all of a self-test
 SLOW_FIXTURES = frozenset(
     {"running_hub", "processes", "mlflow_process", "starter_base", "tiny_base", "lively_base"}
 )

@@ -88,6 +88,7 @@ def make_run(base: Path, data: Path, folder: Path, **overrides: Any) -> Training
         "warmup": 2,
         "steps_per_eval": 4,
         "save_every": 2,
+        "sample_tokens": 4,
         "seed": 7,
     }
     return TrainingRun(

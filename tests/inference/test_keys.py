@@ -94,6 +94,7 @@ def test_the_page_limits_and_revokes(client: Client) -> None:
         ("admin", "/api/keys", "POST", True),
     ],
 )
+@pytest.mark.any_database
 def test_a_scope_covers_what_it_says(scope: str, path: str, method: str, allowed: bool) -> None:
     assert access.allows(ApiToken(scope=scope), path, method) is allowed
 

@@ -45,7 +45,7 @@ urlpatterns = [
     path("api/stream", stream),
     path("", include(hub_urls)),
 ]
-pytestmark = [pytest.mark.urls(__name__), pytest.mark.django_db]
+pytestmark = [pytest.mark.urls(__name__), pytest.mark.django_db, pytest.mark.any_database]
 
 
 @pytest.fixture
@@ -182,6 +182,7 @@ class TestTokens:
     ) -> None:
         assert client.get("/models/")["Location"] == "/admin/login/?next=/models/"
 
+    @pytest.mark.both_databases
     def test_beyond_it_an_administrators_session_passes(
         self, client: Client, beyond_loopback: None
     ) -> None:
@@ -194,6 +195,7 @@ class TestTokens:
         client.force_login(User.objects.create_user("bob", password="x"))
         assert client.get("/api/echo").status_code == 403
 
+    @pytest.mark.both_databases
     def test_an_inference_token_generates_but_does_not_manage(
         self, client: Client, beyond_loopback: None
     ) -> None:
@@ -202,6 +204,7 @@ class TestTokens:
         assert client.get("/api/inference/echo", headers=headers).status_code == 200
         assert client.get("/api/echo", headers=headers).status_code == 403
 
+    @pytest.mark.both_databases
     def test_a_revoked_token_is_refused(self, client: Client, beyond_loopback: None) -> None:
         row, text = ApiToken.issue("old", ApiToken.Scope.MANAGE)
         row.revoke()

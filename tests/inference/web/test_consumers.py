@@ -120,6 +120,7 @@ async def test_an_unknown_model_is_an_error_of_its_own_request() -> None:
         '{"type": "generate", "id": "a", "model": "calendar", "prompt": "x", "top_p": 7}',
     ],
 )
+@pytest.mark.any_database
 async def test_nonsense_is_answered_with_an_error(message: str) -> None:
     async with connected() as (socket, _):
         await socket.send(message)
