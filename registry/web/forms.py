@@ -139,6 +139,11 @@ class _SeveralFiles(forms.FileField):
     def clean(self, data: Any, initial: Any = None) -> list[UploadedFile[Any]]:
         """The uploaded files, at least one."""
         files = data if isinstance(data, list | tuple) else [data]
+        if empty := [file.name for file in files if file and file.size == 0]:
+            raise forms.ValidationError(
+                f"{', '.join(empty)} {'is' if len(empty) == 1 else 'are'} empty; choose a file with "
+                "an example per line."
+            )
         if not self.required and not any(files):
             return []
         return [super(_SeveralFiles, self).clean(file, initial) for file in files or [None]]
