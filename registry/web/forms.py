@@ -157,7 +157,7 @@ class ChooseDataForm(forms.Form):
         required=False,
         help_text=(
             "JSONL, JSON, Parquet or CSV, perhaps compressed (.gz, .zst): train with valid and "
-            "perhaps test, named so; or a single file, which is split 80/10/10."
+            "perhaps test, named so; or a single file, which is split about 80/10/10."
         ),
         widget=_SeveralFilesInput(
             attrs={"accept": ".jsonl,.json,.parquet,.csv,.tsv,.gz,.zst,application/jsonl"}

@@ -178,7 +178,7 @@ def test_a_file_that_cannot_be_read_leads_on(client: Client) -> None:
 def test_a_file_that_holds_no_examples_asks_for_another_one(client: Client) -> None:
     here = send(client, "cat.png", "\x89PNG and more")
     shown = text(client.get(here))
-    assert "cat.png is no kind of file that is read" in shown
+    assert "cat.png is not a kind of file that the hub reads" in shown
     assert "Choose a file" in shown
     assert "Model name" not in shown
     broken = send(client, "broken.jsonl", '{"messages": [\nno JSON\n')
