@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from pathlib import Path
 from typing import IO
 
@@ -77,6 +78,15 @@ def alive(name: str) -> bool:
         except BlockingIOError:
             return True
     return False
+
+
+def is_new(name: str, seconds: float) -> bool:
+    """Whether a process holds `name` and has announced itself less than so many seconds ago."""
+    try:
+        age = time.time() - _file(name).stat().st_mtime
+    except FileNotFoundError:
+        return False
+    return age < seconds and alive(name)
 
 
 def pid(name: str) -> int | None:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from inference.models import InferenceRequest
+from inference.models import Feedback, InferenceRequest
 from inference.native.schemas import SamplingIn
 
 _UNSHOWN = frozenset({"logprobs", "top_logprobs", "seed"})  # chosen in the playground itself
@@ -14,6 +14,13 @@ _FIGURES = (
     *("first_token_ms", "tokens_per_second"),
     *("prompt_tokens", "cached_tokens", "completion_tokens"),
 )
+
+
+def fill(row: InferenceRequest, said: Feedback | None) -> None:
+    """Give a row whose text the log did not keep the text that was kept with its rating."""
+    if row.prompt is None and said is not None and said.prompt is not None:
+        row.prompt, row.completion, row.thoughts = said.prompt, said.answer, said.thoughts
+        row.tools, row.tool_calls = said.tools, said.tool_calls
 
 
 def problem(row: InferenceRequest) -> str:

@@ -243,16 +243,22 @@ def spoiled(folder: Path, splits: Mapping[str, int]) -> list[str]:
 def _shared(leaks: list[Any]) -> Iterable[str]:
     for leak in leaks:
         one, other = leak["splits"]
-        if leak["prompts"]:
+        if many := leak["prompts"]:
+            asked = "1 prompt of {} occurs" if many == 1 else f"{many} prompts of {{}} occur"
+            exact = f", {leak['exact']} with the same answer" if leak["exact"] else ""
             yield (
-                f"{leak['prompts']} prompts of {other} occur in {one} too ({leak['exact']} whole "
-                f"examples): results on {other} look better than they are."
+                f"{asked.format(other)} in {one} too{exact}: results on {other} look better than "
+                "they are."
             )
 
 
 def _repeated(duplicates: dict[str, Any]) -> Iterable[str]:
-    for split, found in duplicates.items():
-        if (many := found["examples"]) == 1:
-            yield f"1 example of {split} repeats an earlier one."
-        elif many:
-            yield f"{many} examples of {split} repeat an earlier one."
+    """One sentence for all splits, which need no decision each."""
+    many = {split: found["examples"] for split, found in duplicates.items() if found["examples"]}
+    if not many:
+        return
+    total = sum(many.values())
+    where = " of " + next(iter(many)) if len(many) == 1 else ""
+    said = f"1 example{where} repeats" if total == 1 else f"{total} examples{where} repeat"
+    each = ", ".join(f"{examples} in {split}" for split, examples in many.items())
+    yield f"{said} an earlier one{f' ({each})' if len(many) > 1 else ''}."

@@ -24,7 +24,7 @@ def fitness(dataset: Dataset) -> Fitness:
         return Fitness("There is nothing to train on: the train split is empty.", [], "bad")
     report = dataset.reports.select_related("base_model").first()
     if report is None:
-        check = "The doctor finds leaks, duplicates and answers that do not fit, in a few seconds."
+        check = "A check finds leaks, duplicates and answers that do not fit, in a few seconds."
         return Fitness("Not checked for problems yet.", [check, *_held_out(dataset)], "")
     found, by = list(warnings(report)), f"for {report.base_model.name}"
     if not found:

@@ -192,12 +192,13 @@ def remember(saved: Saved, chosen: Mapping[str, Any]) -> None:
 
 
 def waiting() -> list[Saved]:
-    """What is staged, the one that was looked at last first."""
+    """What is staged and can be read, the one that was looked at last first."""
     found: list[tuple[float, Saved]] = []
     for manifest in (paths.root() / "uploads").glob(f"*/{_MANIFEST}"):
         with suppress(FileNotFoundError):  # another request was faster
             kept = _saved(manifest.parent, json.loads(manifest.read_text()))
-            found.append((manifest.stat().st_mtime, kept))
+            if not kept.chosen.get("unreadable"):
+                found.append((manifest.stat().st_mtime, kept))
     oldest = time.time() - AGE.total_seconds()
     return [saved for at, saved in sorted(found, key=lambda pair: -pair[0]) if at >= oldest]
 

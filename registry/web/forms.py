@@ -139,6 +139,11 @@ class _SeveralFiles(forms.FileField):
     def clean(self, data: Any, initial: Any = None) -> list[UploadedFile[Any]]:
         """The uploaded files, at least one."""
         files = data if isinstance(data, list | tuple) else [data]
+        if empty := [file.name for file in files if file and file.size == 0]:
+            raise forms.ValidationError(
+                f"{', '.join(empty)} {'is' if len(empty) == 1 else 'are'} empty; choose a file with "
+                "an example per line."
+            )
         if not self.required and not any(files):
             return []
         return [super(_SeveralFiles, self).clean(file, initial) for file in files or [None]]
@@ -152,7 +157,7 @@ class ChooseDataForm(forms.Form):
         required=False,
         help_text=(
             "JSONL, JSON, Parquet or CSV, perhaps compressed (.gz, .zst): train with valid and "
-            "perhaps test, named so; or a single file, which is split 80/10/10."
+            "perhaps test, named so; or a single file, which is split about 80/10/10."
         ),
         widget=_SeveralFilesInput(
             attrs={"accept": ".jsonl,.json,.parquet,.csv,.tsv,.gz,.zst,application/jsonl"}

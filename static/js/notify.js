@@ -9,15 +9,10 @@ const isOn = () =>
 
 function show() {
   for (const button of document.querySelectorAll("[data-notify]")) {
-    button.hidden = !isOffered;
+    // A browser that blocks them offers no way back from here.
+    button.hidden = !isOffered || Notification.permission === "denied";
     button.setAttribute("aria-pressed", String(isOn()));
-    const blocked = isOffered && Notification.permission === "denied";
-    button.disabled = blocked;
-    button.textContent = blocked
-      ? "Notifications are blocked by the browser"
-      : isOn()
-        ? "Notifications on"
-        : button.dataset.notify;
+    button.textContent = isOn() ? "Notifications on" : button.dataset.notify;
   }
 }
 

@@ -152,6 +152,7 @@ def test_register_train_watch_promote_ask_and_compare(
 
     # Train, and watch it without touching anything.
     page.get_by_role("link", name="Train on it").click()
+    page.get_by_role("link", name="new training job").click()
     page.get_by_label("Model", exact=True).select_option(label="walked")
     page.get_by_role("link", name=re.compile("Trial")).click()
     expect(page.get_by_label("Steps", exact=True)).to_have_value("20")

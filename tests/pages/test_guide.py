@@ -19,6 +19,7 @@ from registry.datasets.snapshots import register_dataset, register_starter_datas
 from registry.errors import Unavailable
 from registry.models import BaseModel, Dataset, Model
 from registry.storage import paths
+from tests.pages.seed import make_version
 from tests.pages.test_pages import HTMX, text
 from tests.registry.build import make_base, write_jsonl
 from training.memory.fitting import Fit, propose
@@ -174,6 +175,21 @@ def test_a_file_that_cannot_be_read_leads_on(client: Client) -> None:
     assert client.get(here).headers["Location"] == "/start/"
 
 
+def test_a_file_that_holds_no_examples_asks_for_another_one(client: Client) -> None:
+    here = send(client, "cat.png", "\x89PNG and more")
+    shown = text(client.get(here))
+    assert "cat.png is not a kind of file that the hub reads" in shown
+    assert "Choose a file" in shown
+    assert "Model name" not in shown
+    broken = send(client, "broken.jsonl", '{"messages": [\nno JSON\n')
+    assert "broken.jsonl line 1: is not JSON" in text(client.get(broken))
+    assert not uploads.waiting()  # neither is worth a second look
+    client.post(here, {"discard": ""})
+    assert client.get(here).headers["Location"] == "/start/"
+    empty = client.post("/start/", {"files": [SimpleUploadedFile("empty.jsonl", b"")]})
+    assert "empty.jsonl is empty; choose a file with an example per line." in text(empty)
+
+
 def test_several_files_whose_names_say_no_split_are_explained(client: Client) -> None:
     files = [SimpleUploadedFile(name, CSV.encode()) for name in ("one.csv", "two.csv")]
     answer = client.post("/start/", {"files": files})
@@ -193,6 +209,13 @@ def test_a_data_set_is_a_start_as_well(client: Client) -> None:
     client.post(first, CHOICES | {"dataset": dataset.name})
     assert TrainingJob.objects.get().dataset == dataset
     assert f'href="{first}"' in client.get("/start/").content.decode()
+    # The data set's own page leads there too, until a version was trained on it.
+    own = f"/datasets/{dataset.pk}/"
+    assert f'href="{first}"' in client.get(own).content.decode()
+    job_form = f'href="/training/new/?dataset={dataset.pk}"'
+    assert job_form in client.get(first).content.decode()  # for a version of a known model
+    make_version(Model.objects.get(), "0.1.0", dataset)
+    assert job_form in client.get(own).content.decode()
 
 
 @pytest.mark.both_databases

@@ -10,6 +10,7 @@ from django.test import Client
 from inference.models import Conversation, Feedback, InferenceRequest, Replay
 from inference.playground.conversations import Content, keep_conversation
 from registry.datasets.snapshots import register_dataset
+from registry.promotion.aliases import move_alias
 from registry.storage import paths
 from tests.pages.seed import Seeded, make_request, make_version
 from tests.pages.test_pages import text
@@ -88,7 +89,12 @@ def test_the_playground_suggests_held_out_examples(client: Client, seeded: Seede
     # A version is asked what its own data set asks, however new another one is.
     pairs = [{"prompt": f"fetch {n}", "chosen": "yes", "rejected": "no"} for n in range(30)]
     own = register_dataset("pairs", write_jsonl(paths.root() / "pairs.jsonl", pairs))
-    make_version(seeded.model, "0.9.0", own)
+    paired = make_version(seeded.model, "0.9.0", own)
+    bare = client.get("/playground/?model=calendar")  # what its production version asks
+    assert bare.context["system"] == "Turn the request into calendar JSON."
+    move_alias(seeded.model, "staging", paired)
+    staging = client.get("/playground/?model=calendar@staging")
+    assert staging.context["examples"][0]["prompt"].startswith("fetch ")
     path = write_jsonl(paths.root() / "texts.jsonl", [{"text": f"t{n}"} for n in range(30)])
     texts = register_dataset("texts", path)
     make_version(seeded.model, "0.9.1", texts)
@@ -276,6 +282,24 @@ def test_an_answer_is_rated_and_edited_on_its_page(client: Client, seeded: Seede
     client.post(path, {"rate": "bad"})  # again: taken back
     client.post(path, {"ideal": "x", "unedit": "yes"})
     assert not Feedback.objects.exists()
+
+
+def test_a_rated_answer_is_shown_though_the_log_keeps_no_text(
+    client: Client, seeded: Seeded
+) -> None:
+    row = asked_in_the_log(seeded, prompt=None, completion=None)
+    asked = [{"role": "user", "content": "When does it start?"}]
+    body = {"rating": "bad", "ideal": "At ten.", "prompt": asked, "answer": "At two."}
+    saved = f"/api/requests/{row.request_id}/feedback"
+    assert client.put(saved, body, content_type="application/json").status_code == 200
+    page = client.get(row.get_absolute_url())
+    for said in ("When does it start?", "At two.", "At ten.", "Open in playground"):
+        assert said in text(page)
+    assert "was not kept" not in text(page)
+    state = client.get(f"/playground/?request={row.request_id}").context["state"]
+    assert state["columns"][0]["exchanges"][-1]["answer"] == "At two."
+    client.post(f"{row.get_absolute_url()}feedback/", {"ideal": "At two."})  # as it was
+    assert Feedback.objects.get().ideal == ""
 
 
 def test_one_request_is_replayed(client: Client, seeded: Seeded, monkeypatch: Any) -> None:

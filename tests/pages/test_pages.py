@@ -135,6 +135,7 @@ def test_the_dashboard_says_what_serves_runs_and_is_wrong(client: Client, seeded
     assert "Step 42 of 100" in shown
     assert "Engine down" in shown
     assert "The worker is not running" in shown
+    assert "Train on a file" in shown
 
 
 def test_a_new_hub_shows_its_first_steps(client: Client, db: None) -> None:

@@ -210,7 +210,9 @@ def test_an_answer_is_rated_and_edited_with_its_request(page: Page, hub: Running
     expect(answer.get_by_role("button", name="Bad answer")).to_have_attribute(
         "aria-pressed", "true"
     )
+    expect(answer.get_by_text("Edit the answer to say what it should be.")).to_be_visible()
     answer.get_by_role("button", name="Edit answer").click()
+    expect(answer.get_by_role("button", name="Keep", exact=True)).to_be_in_viewport()
     better = answer.get_by_label("The answer as it should be")
     expect(better).to_be_focused()
     expect(better).to_have_value(re.compile("# Plan"))

@@ -18,11 +18,11 @@ from registry.models import Model
 from registry.storage import paths
 from registry.versions import curves
 from registry.versions.curves import MAX_POINTS
-from tests.pages.seed import Seeded, make_job, make_sweep
+from tests.pages.seed import Seeded, make_job, make_sweep, make_version
 from tests.pages.test_pages import text
 from tests.registry.build import write_jsonl
 from training import queue
-from training.config.vocabulary import flatten
+from training.config.vocabulary import flatten, labelled
 from training.models import Sweep, TrainingJob, TrainingMetric
 from training.worker.supervisor import log_path
 
@@ -330,6 +330,19 @@ def test_a_job_says_why_it_holds_still(client: Client, seeded: Seeded) -> None:
         assert "Paused for now: someone is chatting." in text(client.get(page))
 
 
+def test_a_version_can_be_tried_while_it_is_scored(client: Client, seeded: Seeded) -> None:
+    assert seeded.running is not None
+    page = seeded.running.get_absolute_url()
+    assert "Try it" not in text(client.get(page))
+    scored = make_version(seeded.model, "0.7.0", seeded.dataset)
+    TrainingJob.objects.filter(pk=seeded.running.pk).update(
+        result_version=scored, stage="scoring 2 of 9"
+    )
+    shown = text(client.get(page))
+    assert "Version 0.7.0 is ready: try it while its answers" in shown
+    assert "Try it" in shown
+
+
 @pytest.mark.both_databases
 def test_the_history_has_what_is_over_and_is_filtered(client: Client, seeded: Seeded) -> None:
     over = {job.status for job in client.get("/training/").context["rows"]}
@@ -529,6 +542,28 @@ def test_a_job_page_shows_progress_and_the_end_of_its_log(client: Client, seeded
     shown = text(client.get(seeded.running.get_absolute_url()))
     for part in ("Step 42 of 100", "512", "2 GB", "About 2 min 20 s left", "iteration=42"):
         assert part in shown
+    # Which is the model and which the data set, and the settings in the form's words.
+    about = (f"Model {seeded.model.name} from {seeded.base.name}", f"data set {seeded.dataset}")
+    for part in (*about, "Layers all", "Objective Answers (SFT)", "Fine-tune type LoRA adapter"):
+        assert part in shown
+    assert "SimPO margin" not in shown
+
+
+@pytest.mark.parametrize(
+    ("changed", "shown"),
+    [
+        ({"objective": "simpo"}, {"Beta", "SimPO margin"}),
+        ({"objective": "kto"}, {"Beta", "Weight of good answers", "Weight of bad answers"}),
+        ({"objective": "sft", "beta": 0.3}, {"Beta"}),  # not dropped silently
+    ],
+)
+def test_settings_are_shown_where_the_objective_uses_them(
+    changed: dict[str, Any], shown: set[str]
+) -> None:
+    some = {"Beta", "SimPO margin", "Weight of good answers", "Weight of bad answers"}
+    assert some & dict(labelled(changed)).keys() <= shown
+    config = TrainingConfig.model_validate(changed).model_dump(mode="json")
+    assert some & dict(labelled(config)).keys() == shown
 
 
 def test_the_log_of_all_attempts_is_searched_and_downloaded(client: Client, seeded: Seeded) -> None:

@@ -54,9 +54,15 @@ def running(**columns: Any) -> TrainingJob:
             "Measuring the loss of the result",
         ),
         ({"iteration": 40, "stage": "publishing"}, "Saving the version, about 11 s left"),
-        ({"iteration": 40, "stage": "scoring", "spent": 2}, "Scoring, a few seconds left"),
-        ({"iteration": 40, "stage": "scoring 2 of 10", "spent": 8}, "Scoring, about 30 s left"),
-        ({"iteration": 40, "stage": "scoring", "spent": 99}, "Scoring"),
+        (
+            {"iteration": 40, "stage": "scoring", "spent": 2},
+            "Answering the test examples, a few seconds left",
+        ),
+        (
+            {"iteration": 40, "stage": "scoring 2 of 10", "spent": 8},
+            "Answering the test examples, about 30 s left",
+        ),
+        ({"iteration": 40, "stage": "scoring", "spent": 99}, "Answering the test examples"),
         ({"status": "queued"}, ""),
     ],
 )

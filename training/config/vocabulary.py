@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from backends.base import in_new_words
+from backends.base import TrainingConfig, in_new_words
 
 Kind = Literal["number", "choice", "check", "words"]
 
 ALL = "all"  # shown for None where None means everything
 _NESTED = ("lora", "scoring")
+_USED_BY = {
+    "beta": ("dpo", "orpo", "simpo", "kto"),
+    "gamma": ("simpo",),
+    "desirable_weight": ("kto",),
+    "undesirable_weight": ("kto",),
+}
 
 
 @dataclass(frozen=True)
@@ -354,16 +361,26 @@ def initial_of(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def labelled(config: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """(label, value) of each stored setting that has a value, in the form's order."""
+    """(label, value) of each stored setting that has a value, in the form's order and words; a
+    default that the objective does not use is left out."""
     values = initial_of(config)
-    for setting in SETTINGS:
-        if setting.kind == "choice" and isinstance(values.get(setting.name), str):
-            values[setting.name] = values[setting.name].replace("_", " ")
+    objective = values.get("objective", "sft")
+    idle = {name for name, used_by in _USED_BY.items() if objective not in used_by}
+    defaults = initial_of(TrainingConfig().model_dump(mode="json"))
     return [
-        (setting.label, values[setting.name])
+        (setting.label, _said(setting, values[setting.name]))
         for setting in SETTINGS
         if values.get(setting.name) not in (None, "")
+        and not (setting.name in idle and values[setting.name] == defaults[setting.name])
     ]
+
+
+def _said(setting: Setting, value: Any) -> Any:
+    """A value in the form's words, of a choice without its explanation."""
+    if setting.name == "num_layers" and value == -1:
+        return ALL
+    words = dict(setting.choices).get(value) if setting.kind == "choice" else None
+    return value if words is None else re.split("[:,]", words)[0]
 
 
 def varied_words(varied: Mapping[str, Any]) -> str:

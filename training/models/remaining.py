@@ -14,7 +14,7 @@ _DOING = {
     "evaluating": "Measuring the loss of the result",
     "publishing": "Saving the version",
     "comparing": "Comparing with the version",
-    "scoring": "Scoring",
+    "scoring": "Answering the test examples",
 }
 
 

@@ -90,7 +90,13 @@ def situation(job: TrainingJob, place: int | None) -> str:
         took = (timezone.now() - job.stage_since).total_seconds()
         if took > _SLOW_START_S:
             return f"Starting for {took:.0f} s: the machine is busy. That is no problem."
-    return _STAGES.get(job.stage.split(" ")[0], "")
+    stage = job.stage.split(" ")[0]
+    if stage == "scoring" and job.result_version:
+        return (
+            f"Version {job.result_version.version} is ready: try it while its answers to the test "
+            "examples are scored. To cancel ends only the scoring."
+        )
+    return _STAGES.get(stage, "")
 
 
 def curve(job: TrainingJob, first: int = 0, last: int | None = None) -> dict[str, Any]:

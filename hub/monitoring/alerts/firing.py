@@ -23,7 +23,7 @@ from hub.models import SystemSample
 from hub.monitoring import ended
 from hub.monitoring.alerts.table import ALERTS, Severity
 from hub.monitoring.health import Part
-from hub.processes import restarts
+from hub.processes import presence, restarts
 from inference.gateway import unlogged
 from inference.models import InferenceRequest
 from registry.mlflow import outbox
@@ -32,6 +32,7 @@ from training.models import TrainingJob
 
 _HOUR = datetime.timedelta(hours=1)
 _SHARE, _MANY = 0.05, 10  # of all requests fail, of at least so many
+_STARTS_S = 60  # as long as a hub on a busy machine takes to start its processes
 _RESTARTED = (2, 15 * 60.0)  # more often than that within so many seconds
 _SLOW_MS = 10_000
 ELSEWHERE = {"HubDown"}
@@ -99,8 +100,15 @@ def _standing(now: Now) -> Iterator[Firing]:
             yield Firing(alert.name, alert.severity, reason, fix)
 
 
-def _process(now: Now) -> str:
-    return " ".join(filter(None, (now.part("worker"), now.part("sampler"))))
+def _down(*names: str) -> Callable[[Now], str]:
+    """Which of these processes do not run, unless the hub has only just been started."""
+
+    def condition(now: Now) -> str:
+        if presence.is_new("up", _STARTS_S):
+            return ""
+        return " ".join(filter(None, map(now.part, names)))
+
+    return condition
 
 
 def _restarts(now: Now) -> str:
@@ -204,8 +212,8 @@ def _disk(status: str) -> Callable[[Now], str]:
 
 CONDITIONS: dict[str, Callable[[Now], str]] = {
     "HubDatabaseDown": lambda now: now.part("database"),
-    "HubProcessDown": _process,
-    "HubEngineDown": lambda now: now.part("engine"),
+    "HubProcessDown": _down("worker", "sampler"),
+    "HubEngineDown": _down("engine"),
     "HubProcessRestarts": _restarts,
     "HubDiskLow": _disk("warning"),
     "HubDiskFull": _disk("failed"),

@@ -45,7 +45,8 @@ def request_feedback(request: HttpRequest, request_id: str) -> HttpResponse:
         if "rate" in request.POST:
             rating = "" if sent["rate"] == rating else sent["rate"]
         else:
-            same = sent["ideal"].strip() == (row.completion or "").strip()
+            answer = row.completion if row.prompt is not None or said is None else said.answer
+            same = sent["ideal"].strip() == (answer or "").strip()
             ideal = "" if same or "unedit" in request.POST else sent["ideal"]
         feedback.rate(request_id, rating, ideal)
     return redirect(row)

@@ -38,6 +38,7 @@ def playground(request: HttpRequest) -> HttpResponse:
         state = {"id": conversation.pk, **{name: getattr(conversation, name) for name in fields}}
     elif logged := request.GET.get("request"):
         row = get_object_or_404(InferenceRequest.objects.with_names(), request_id=logged)
+        opened.fill(row, Feedback.objects.filter(request_id=logged).first())
         if opened.problem(row):
             return redirect(row)
         found = opened.state(row)

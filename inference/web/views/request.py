@@ -35,6 +35,8 @@ _PHASES = {
 def request(request: HtmxRequest, request_id: str) -> HttpResponse:
     row = get_object_or_404(InferenceRequest.objects.with_names(), request_id=request_id)
     said = Feedback.objects.filter(request_id=request_id).first()
+    targets = _targets(row)  # a replay reads the log alone
+    opened.fill(row, said)
     form = FeedbackForm(initial={"ideal": (said.ideal if said else "") or row.completion or ""})
     context = {
         "row": row,
@@ -53,7 +55,7 @@ def request(request: HtmxRequest, request_id: str) -> HttpResponse:
         "api": fetched(request, f"/api/requests/{request_id}"),
         "form": form,
         "cannot_open": opened.problem(row),
-        "targets": _targets(row),
+        "targets": targets,
     }
     return render(request, "inference/request.html", context)
 

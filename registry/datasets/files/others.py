@@ -48,6 +48,6 @@ def check_kind(start: bytes, suffix: str, name: str) -> None:
         raise Invalid(f"{name} is a web page; download the file that the page is about.")
     if not suffix and PurePath(name).suffix and text and text[:1] not in (b"{", b"["):
         raise Invalid(
-            f"{name} is no kind of file that is read; write an example per line, such as "
+            f"{name} is not a kind of file that the hub reads; write an example per line, such as "
             '{"text": "…"}, and call it .jsonl, or save it as CSV or Parquet.'
         )

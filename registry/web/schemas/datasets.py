@@ -194,7 +194,7 @@ class ReportOut(Schema):
             "dataset_id": 1,
             "base_model_id": 1,
             "max_seq_length": 2048,
-            "warnings": ["3 prompts of test occur in train too (1 whole examples)."],
+            "warnings": ["3 prompts of test occur in train too, 1 with the same answer."],
             "report": {"duplicates": {}, "leaks": [], "tokens": {}, "rendered": []},
             "created_at": TIME,
         }

@@ -22,7 +22,7 @@ from registry.datasets.snapshots import SPLITS, read_examples, register_starter_
 from registry.errors import HubError
 from registry.maintenance import gc
 from registry.maintenance.removal import remove_dataset
-from registry.models import Dataset, DatasetTask
+from registry.models import Dataset, DatasetTask, ModelVersion
 from registry.versions.gain import gain
 from registry.web.htmx import HtmxRequest, partial
 from registry.web.lists import Action, Column, Filter, Listing, act
@@ -156,6 +156,8 @@ def dataset(request: HtmxRequest, pk: int) -> HttpResponse:
         "revisions": revisions(found),
         **_examples(found, split, first),
         "versions": versions,
+        # A first model is proposed as a whole; a known one gets its next version.
+        "trained": ModelVersion.objects.filter(dataset__name=found.name).exists(),
     }
     template = partial(request, "registry/datasets/detail.html", "rows")
     return render(request, template, context)

@@ -13,7 +13,7 @@ const places = {
 
 /** Show what would be sent: `fields`, to the column of that model; null when there is nothing. */
 export async function showCode(fields) {
-  const what = fields && `The next request to ${fields.model}, for the compatible APIs.`;
+  const what = fields && `Ask ${fields.model} this from your own program.`;
   document.querySelector("#code-what").textContent = what ?? "";
   for (const place of Object.values(places)) place.textContent = "";
   tell(fields ? "" : "Enter a prompt first.");

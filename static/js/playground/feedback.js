@@ -73,6 +73,7 @@ export class Feedback {
     this.field.value = this.now.ideal || this.exchange.answer;
     this.form.querySelectorAll("button")[2].hidden = !this.now.ideal;
     this.field.focus();
+    this.form.scrollIntoView({ block: "nearest" }); // with its buttons
   }
 
   rate(rating) {
@@ -96,7 +97,8 @@ export class Feedback {
       return false;
     }
     said.set(request_id, { rating, ideal });
-    this.say(rating || ideal ? "Kept." : "Taken back.");
+    const hint = rating === "bad" && !ideal ? " Edit the answer to say what it should be." : "";
+    this.say(rating || ideal ? `Saved.${hint}` : "Taken back.");
     this.show();
     return true;
   }

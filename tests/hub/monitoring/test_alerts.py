@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import os
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -14,10 +16,11 @@ from hub.models import SystemSample
 from hub.monitoring import health
 from hub.monitoring.alerts import firing, table
 from hub.monitoring.health import Part
-from hub.processes import restarts
+from hub.processes import presence, restarts
 from inference.gateway import unlogged
 from inference.models import InferenceRequest
 from registry.models import DatasetTask, MLflowOutbox
+from registry.storage import paths
 from tests.running import ROOT
 from tests.training.build import make_job
 from training.models import TrainingJob
@@ -118,6 +121,22 @@ def test_a_hub_that_is_well_has_none() -> None:
     task("completed")
     job(created_at=timezone.now() - HOUR_AGO, paused=True)
     assert firing.firing(firing.Now(OK, ENGINE, SystemSample.objects.first())) == []
+
+
+@pytest.mark.django_db
+def test_a_hub_that_starts_is_given_time_for_its_processes() -> None:
+    parts = {name: Part("failed", "Not running.") for name in ("engine", "worker", "sampler")}
+    now = firing.Now(OK | parts, None, None)
+    presence.announce("up")
+    try:
+        assert firing.firing(now) == []
+        long_ago = time.time() - 90
+        os.utime(paths.run_dir() / "up.alive", (long_ago, long_ago))
+        assert [one.name for one in firing.firing(now)] == ["HubProcessDown", "HubEngineDown"]
+    finally:
+        presence.withdraw("up")
+    os.utime(paths.run_dir() / "up.alive")  # of a hub that ended
+    assert firing.firing(now)
 
 
 @pytest.mark.any_database

@@ -75,7 +75,7 @@ def test_the_page_examines_and_colours_what_is_learned(client: Client, leaky: Da
     assert client.get(url).status_code == 200
     answer = client.post(url, {"base": base.pk, "max_seq_length": 32}, follow=True)
     page = answer.content.decode()
-    assert "2 prompts of test occur in train too (1 whole examples)" in page
+    assert "2 prompts of test occur in train too, 1 with the same answer:" in page
     assert '<mark class="trained">' in page
     assert "<rect" in page
 

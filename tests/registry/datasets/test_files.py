@@ -163,7 +163,7 @@ def test_what_is_wrong_in_a_file_is_said_with_what_to_do(
         ("a.jsonl", "version https://git-lfs.github.com/spec/v1\n", "is a pointer of Git LFS"),
         ("a.parquet", "version https://git-lfs.github.com/spec/v1\n", "is a pointer of Git LFS"),
         ("a.json", "\n<!DOCTYPE html><html>", "a.json is a web page; download the file"),
-        ("a.txt", "Once upon a time", "a.txt is no kind of file that is read; write an example"),
+        ("a.txt", "Once upon a time", "a.txt is not a kind of file that the hub reads; write"),
     ],
 )
 def test_a_file_of_another_kind_is_refused_with_what_to_do(

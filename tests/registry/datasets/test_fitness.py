@@ -32,6 +32,14 @@ def test_it_says_what_is_known() -> None:
     found = fitness(dataset)
     assert found.sentence == "The check for other found 1 problem: look before you train."
     assert found.more == ["3 examples of train repeat an earlier one."]
+    both = {"train": {"examples": 3}, "valid": {"examples": 1}}
+    assert fitness(checked(dataset, duplicates=both, base="both")).more == [
+        "4 examples repeat an earlier one (3 in train, 1 in valid)."
+    ]
+    leak = {"splits": ["train", "valid"], "prompts": 1, "exact": 0}
+    assert fitness(checked(dataset, leaks=[leak], base="leak")).more == [
+        "1 prompt of valid occurs in train too: results on valid look better than they are."
+    ]
     dataset.reports.all().delete()
     dataset.splits = {"train": 8, "valid": 2}
     assert "not scored: add test examples" in fitness(dataset).more[-1]

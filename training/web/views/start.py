@@ -20,7 +20,7 @@ from registry.datasets.revisions import newest
 from registry.datasets.snapshots import check_columns, dataset_path, register_starter_dataset
 from registry.datasets.tasks import AT_ONCE
 from registry.errors import HubError, NotFound
-from registry.models import Dataset
+from registry.models import Dataset, Model
 from registry.web.forms import ChooseDataForm
 from registry.web.htmx import HtmxRequest, form_page, partial, refuse
 from registry.web.views.previews import chosen_columns, read_context
@@ -84,7 +84,12 @@ def start_file(request: HtmxRequest, key: str) -> HttpResponse:
     seen = _seen(key, tuple(columns.items()))
     typed = {name: sent[name] for name in guide.FIELDS if name in sent}
     chosen = {**saved.chosen, **typed, "columns": columns}
-    if request.method == "POST":
+    shown = read_context(seen, sent, columns)
+    # Without columns to choose from, only another file helps.
+    hopeless = bool(seen.problems) and not shown["columns"] and not columns
+    if hopeless:
+        chosen["unreadable"] = True
+    if request.method == "POST" or hopeless:
         with suppress(NotFound):  # another request takes it; whoever trains sees it
             uploads.remember(saved, chosen)
     context = {
@@ -92,7 +97,8 @@ def start_file(request: HtmxRequest, key: str) -> HttpResponse:
         "title": saved.title,
         "refused": refused,
         "blocked": bool(seen.problems or refused),
-        **read_context(seen, sent, columns),
+        "hopeless": hopeless,
+        **shown,
     }
     proposed = guide.proposed_names(saved.suggested_name)
     return _page(request, saved, guide.Examples.of_preview(seen), proposed | chosen, context)
@@ -112,7 +118,12 @@ def start_data(request: HtmxRequest, pk: int) -> HttpResponse:
     sent = request.POST if request.method == "POST" else request.GET
     chosen = {name: sent[name] for name in guide.FIELDS if name in sent}
     proposed = guide.proposed_names(dataset.name) | {"dataset": dataset.name}
-    context = {"dataset": dataset, "title": str(dataset), "warnings": _warnings(dataset)}
+    context = {
+        "dataset": dataset,
+        "title": str(dataset),
+        "warnings": _warnings(dataset),
+        "has_models": Model.objects.filter(archived_at=None).exists(),
+    }
     return _page(request, dataset, guide.Examples.of_dataset(dataset), proposed | chosen, context)
 
 
