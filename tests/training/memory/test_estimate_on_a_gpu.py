@@ -80,7 +80,7 @@ def test_the_estimate_for_a_gpu_is_near_what_mlx_held(name: str) -> None:
     config = make_config(**{"num_layers": -1, **changes})
     parts = estimate.memory(base, config, row)
     found = parts.weights + parts.trained + parts.gradients + parts.optimizer
-    found += compiled.arrays(base, config, tokens, row, targets)
+    found += compiled.arrays(size, width, config, tokens, row, targets)
     assert found / 1e6 == pytest.approx(megabytes, rel=0.06)
 
 
