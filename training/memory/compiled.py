@@ -48,7 +48,7 @@ def arrays(
     and of which `targets` have logits; a value that the model computes takes `width`.
 
     MLX allocates what the last layer's backward pass gives while it still computes the head. Where a layer
-    is computed again first, the head's arrays are gone by then.
+    is computed again first, that is as far as it gets: before the attention's probabilities.
     """
     layers = size.trained_layers(config)
     layer = tokens * _layer(size, width, config, row)
@@ -57,7 +57,8 @@ def arrays(
     backward = (16 * size.hidden + 4 * size.intermediate + 2 * size.heads * row) * tokens * width
     head = _HEAD * targets * size.vocabulary * _FLOAT
     if config.grad_checkpoint:
-        return layers * tokens * size.hidden * width + layer + max(backward, head)
+        before = tokens * _layer(size, width, config, 0)
+        return layers * tokens * size.hidden * width + max(layer + backward, before + head)
     return layers * layer + backward + head
 
 
@@ -106,7 +107,7 @@ def freed(config: TrainingConfig, most: int, lengths: Lengths | None) -> int:
     computed again have left.
     """
     if config.grad_checkpoint:
-        return most * 4 // 10
+        return most * 3 // 10
     tops = batch_tops(lengths, config) if lengths is not None and len(lengths) else []
     if len({compiled_length(top - 1) for top in tops}) == 1 and not config.packing:
         return min(most // 12, _OWN)
