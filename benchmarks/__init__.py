@@ -12,6 +12,7 @@
 | `tracing` | what OpenTelemetry's traces cost per token |
 | `streams` | 500 SSE streams at once |
 | `training` | the trainer beside `mlx_lm.lora` |
+| `peaks` | the most that training holds, beside what a job's plan says |
 | `resume` | killed training runs end with the same bytes |
 | `chaos_training` | `kill -9` of the worker and its jobs |
 | `pages` | pages while the machine trains and serves |

@@ -5,7 +5,7 @@ Counted by array, and held against what MLX held for models of several shapes (d
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from backends.base import TrainingConfig
 from backends.schedule import batch_tops, compiled_length, compiled_targets, heaviest_places
@@ -14,8 +14,6 @@ from registry.late import Late
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-    from training.memory.estimate import Base
 else:
     np = Late("numpy")
 
@@ -26,28 +24,46 @@ _OWN = 32 << 20  # freed arrays that steps of one length do not use again
 _HEAD = 2  # the logits in float32, and their gradient
 
 
-def arrays(base: Base, config: TrainingConfig, tokens: int, row: int, targets: int) -> int:
+class Sizes(Protocol):
+    """What is asked of `training.memory.estimate.Dimensions`."""
+
+    @property
+    def hidden(self) -> int: ...
+    @property
+    def intermediate(self) -> int: ...
+    @property
+    def heads(self) -> int: ...
+    @property
+    def kv(self) -> int: ...
+    @property
+    def vocabulary(self) -> int: ...
+
+    def trained_layers(self, config: TrainingConfig) -> int: ...
+
+
+def arrays(
+    size: Sizes, width: int, config: TrainingConfig, tokens: int, row: int, targets: int
+) -> int:
     """Bytes for a batch of so many `tokens`, with their padding, each of which attends to `row` others,
-    and of which `targets` have logits.
+    and of which `targets` have logits; a value that the model computes takes `width`.
 
     MLX allocates what the last layer's backward pass gives while it still computes the head. Where a layer
-    is computed again first, the head's arrays are gone by then.
+    is computed again first, that is as far as it gets: before the attention's probabilities.
     """
-    size, width = base.size, base.activation_bytes
     layers = size.trained_layers(config)
-    layer = tokens * _layer(base, config, row)
+    layer = tokens * _layer(size, width, config, row)
     # Of each projection's inputs two gradients, through the weights and through the factors; those of
     # the norms and of both sums; of the MLP's halves; of the attention's scores and probabilities.
     backward = (16 * size.hidden + 4 * size.intermediate + 2 * size.heads * row) * tokens * width
     head = _HEAD * targets * size.vocabulary * _FLOAT
     if config.grad_checkpoint:
-        return layers * tokens * size.hidden * width + layer + max(backward, head)
+        before = tokens * _layer(size, width, config, 0)
+        return layers * tokens * size.hidden * width + max(layer + backward, before + head)
     return layers * layer + backward + head
 
 
-def _layer(base: Base, config: TrainingConfig, row: int) -> int:
+def _layer(size: Sizes, width: int, config: TrainingConfig, row: int) -> int:
     """Bytes that a layer keeps for a token."""
-    size, width = base.size, base.activation_bytes
     # Queries, keys and values; the MLP's gate, its sigmoid, their product, and the other half;
     # probabilities.
     values = size.hidden + 2 * size.kv + 4 * size.intermediate + size.heads * row
@@ -91,7 +107,7 @@ def freed(config: TrainingConfig, most: int, lengths: Lengths | None) -> int:
     computed again have left.
     """
     if config.grad_checkpoint:
-        return most * 4 // 10
+        return most * 3 // 10
     tops = batch_tops(lengths, config) if lengths is not None and len(lengths) else []
     if len({compiled_length(top - 1) for top in tops}) == 1 and not config.packing:
         return min(most // 12, _OWN)

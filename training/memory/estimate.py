@@ -236,7 +236,7 @@ def step_arrays(
     else:
         row = min(_padded(config.max_seq_length), tokens) if config.packing else length
         targets = compiled.targets(config, tokens, lengths, learned)
-        arrays = compiled.arrays(base, config, tokens, row, targets)
+        arrays = compiled.arrays(base.size, base.activation_bytes, config, tokens, row, targets)
     # DoRA normalizes each adapted matrix, so an unquantized copy of it exists as well.
     matrix = 2 * base.size.hidden * base.size.intermediate * base.activation_bytes
     return arrays + (matrix if config.fine_tune_type == "dora" else 0)

@@ -153,7 +153,10 @@ class Estimator:
         if config.learn == "everything" or not (train.get("trained") and train.get("tokens")):
             return None
         share = min(1.0, train["trained"] / train["tokens"])
-        return np.ceil(lengths * share * compiled.rows(config)).astype(np.int64)
+        taught: NDArray[np.int64] = np.ceil(lengths * share * compiled.rows(config)).astype(
+            np.int64
+        )
+        return taught
 
     def changes(self, config: TrainingConfig, room: int) -> list[Change]:
         """The smallest changes that fit into `room` bytes: the largest batch that fits, and gradient

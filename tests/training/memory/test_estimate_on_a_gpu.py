@@ -56,7 +56,8 @@ def test_the_device_decides_what_a_base_needs(monkeypatch: pytest.MonkeyPatch) -
 TINY = Dimensions(layers=8, hidden=128, intermediate=384, heads=4, kv=64, vocabulary=4096)
 SMOL = Dimensions(layers=4, hidden=576, intermediate=1536, heads=9, kv=192, vocabulary=49152)
 WIDE = Dimensions(layers=4, hidden=256, intermediate=1024, heads=4, kv=128, vocabulary=4096)
-WEIGHTS = {TINY: 2_100_000, SMOL: 42_570_000, WIDE: 5_000_000}
+WHOLE = replace(SMOL, layers=30)
+WEIGHTS = {WHOLE: 134_520_000, TINY: 2_100_000, SMOL: 42_570_000, WIDE: 5_000_000}
 AGAIN = {"grad_checkpoint": True}
 HELD: dict[str, tuple[Dimensions, int, tuple[int, int, int], dict[str, Any], float]] = {
     "float32": (TINY, 4, (768, 192, 768), {}, 142.1),
@@ -69,6 +70,9 @@ HELD: dict[str, tuple[Dimensions, int, tuple[int, int, int], dict[str, Any], flo
     "recomputed": (SMOL, 4, (1280, 320, 160), AGAIN, 366.7),
     "few targets, bfloat16": (SMOL, 2, (640, 320, 80), {}, 238.8),
     "all targets, bfloat16": (SMOL, 2, (512, 256, 512), {}, 381.1),
+    "a long context": (WHOLE, 4, (1024, 1024, 1024), {}, 3711.7),
+    "a long context, recomputed": (WHOLE, 4, (1024, 1024, 1024), AGAIN, 1080.6),
+    "a longer one, recomputed": (WHOLE, 4, (2048, 2048, 2048), AGAIN, 1574.0),
     "another shape": (WIDE, 4, (1280, 320, 640), {}, 256.4),
 }
 
@@ -80,7 +84,7 @@ def test_the_estimate_for_a_gpu_is_near_what_mlx_held(name: str) -> None:
     config = make_config(**{"num_layers": -1, **changes})
     parts = estimate.memory(base, config, row)
     found = parts.weights + parts.trained + parts.gradients + parts.optimizer
-    found += compiled.arrays(base, config, tokens, row, targets)
+    found += compiled.arrays(size, width, config, tokens, row, targets)
     assert found / 1e6 == pytest.approx(megabytes, rel=0.06)
 
 
@@ -126,9 +130,8 @@ def test_buffers_of_other_lengths_are_kept_and_those_of_one_length_used_again() 
 def test_the_demo_as_on_a_mac() -> None:
     """SmolLM2 in float32 and the settings of the bundled data set; a process held 1,426 MB, without
     Django's 36."""
-    whole = replace(SMOL, layers=30)
     lengths = np.sort(np.linspace(45, 92, 900).astype(int))
     config = make_config(batch_size=4, num_layers=12, max_seq_length=256)
-    base = Base(whole, nbytes=538_090_233)
+    base = Base(WHOLE, nbytes=538_090_233)
     found = estimate.memory(base, config, 92, lengths, lengths * 2 // 5).total / 1e6
     assert found == pytest.approx(1462, rel=0.1)

@@ -129,6 +129,27 @@ def test_the_doctors_lengths_do_before_the_first_run() -> None:
     assert shorter.activations < found.activations
 
 
+def test_the_share_that_the_doctor_found_learned_counts_on_a_gpu(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("HUB_ASSUMED_DEVICE", "metal")
+    job = make_job()
+    bars = [{"from": 80, "to": 99, "count": 96}]
+    kept = DatasetReport(
+        dataset=job.dataset, base_model=job.model.base_model, max_seq_length=2048, report={}
+    )
+    found = []
+    for trained in (2000, 8900):
+        split = {"longest": 95, "histogram": bars, "tokens": 9000, "trained": trained}
+        kept.report = {"tokens": {"train": split}}
+        kept.save()
+        told = measured.Estimator(job.model.base_model, job.dataset)
+        found += [
+            told(make_config(learn=learn)).parts.activations for learn in ("answers", "everything")
+        ]
+    assert found[0] < found[1] == found[2] == found[3]
+
+
 SMOL = Base(
     Dimensions(layers=30, hidden=576, intermediate=1536, heads=9, kv=192, vocabulary=49152),
     nbytes=538_060_032,

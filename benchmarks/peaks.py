@@ -1,0 +1,117 @@
+"""The most that a training process holds, beside what the plan of a job says.
+
+    uv run python -m benchmarks.peaks [--only TEXT] [--check] [--json FILE]
+
+Few steps of the bundled starter, each case in a process of its own that holds what a job's does, on the
+CPU and as on a Mac (HUB_ASSUMED_DEVICE=metal: steps compiled whole, one lane, rows of few lengths). A
+busy machine does not change the figures. `--only` takes the cases with TEXT in their line. Bar: no
+estimate is off by more than OFF.
+"""
+
+import argparse
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from backends.base import Stepped, TrainingConfig, TrainingRun
+from benchmarks.setup.hub import ROOT, add_arguments, finish, machine
+from benchmarks.setup.models import make_small_model
+
+OFF = 0.1
+STARTER = ROOT / "registry" / "datasets" / "starter"
+QUIET = {"restore_best": False, "samples": 0, "warmup": 0, "num_layers": -1, "steps_per_eval": 12}
+DEMO = json.loads((STARTER / "config.json").read_text()) | {"iters": 12}
+EIGHT, ONE = {"batch_size": 8, "iters": 12}, {"batch_size": 1, "iters": 2}
+AGAIN = ONE | {"grad_checkpoint": True}
+CASES: dict[str, dict[str, Any]] = {  # by data, and a word that makes names differ
+    "demo": DEMO,
+    "log-normal": EIGHT,
+    "log-normal checkpointing": EIGHT | {"grad_checkpoint": True},
+    "1024": ONE,
+    "1024 checkpointing": AGAIN,
+    "2048": ONE,
+    "2048 checkpointing": AGAIN,
+}
+
+
+def make_data(folder: Path, base: Path, kind: str) -> Path:
+    """The starter's chats, or pieces of the project's prose: 4 of a length or 96 of log-normal ones."""
+    from hub.selftest.tried.training import write_manifest
+
+    folder.mkdir(parents=True)
+    tokenizer: Any = Tokenizer.from_file(str(base / "tokenizer.json"))
+    prose = "".join(path.read_text() for path in sorted((ROOT / "docs").glob("*.md")))
+    words, draw = tokenizer.encode(prose).ids, random.Random(5)
+    lengths = [int(min(max(draw.lognormvariate(3.8, 0.9), 10), 300)) for _ in range(96)]
+    lengths = [int(kind) - 20] * 4 if kind.isdigit() else lengths
+    for split, chosen in {"train": lengths, "valid": [16, 16]}.items():
+        starts = [draw.randrange(len(words) - length) for length in chosen]
+        cuts = zip(starts, chosen, strict=True)
+        texts = [{"text": tokenizer.decode(words[at : at + length])} for at, length in cuts]
+        lines = "".join(json.dumps(text) + "\n" for text in texts)
+        demo = (STARTER / f"{split}.jsonl").read_text()
+        (folder / f"{split}.jsonl").write_text(demo if kind == "demo" else lines)
+    write_manifest(folder)
+    return folder
+
+
+def train(base: Path, data: Path, folder: Path, settings: dict[str, Any]) -> dict[str, int]:
+    """In this process; bytes."""
+    import django
+
+    django.setup()
+    from backends.mlx import MLXBackend
+    from hub.selftest.tried.training import estimated
+
+    config = TrainingConfig.model_validate(QUIET | settings)
+    run = TrainingRun(base, data, folder / "out", folder / "kept", config, folder / "cache")
+    backend = MLXBackend()
+    held = [event.peak_memory_bytes for event in backend.train(run) if isinstance(event, Stepped)]
+    return {"planned": estimated(backend, run).total, "held": max(held)}
+
+
+def measure(device: str, *told: str) -> dict[str, float]:
+    """What `train` finds in a process of its own, as on `device`."""
+    environment = {**os.environ, "HUB_ASSUMED_DEVICE": device, "TERM": "dumb"}
+    environment |= {"HUB_ENV_FILE": os.devnull, "DJANGO_SETTINGS_MODULE": "hub.settings"}
+    command = [sys.executable, "-m", "benchmarks.peaks", "--train", *told]
+    ended = subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, check=True)
+    found: dict[str, float] = json.loads(ended.stdout.splitlines()[-1])
+    return found | {"off": found["planned"] / found["held"] - 1}
+
+
+def main() -> None:
+    if sys.argv[1:2] == ["--train"]:
+        base, data, folder = map(Path, sys.argv[2:5])
+        print(json.dumps(train(base, data, folder, json.loads(sys.argv[5]))))
+        return
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    add_arguments(parser)
+    parser.add_argument("--only", default="", metavar="TEXT")
+    options, found = parser.parse_args(), {}
+    lines = [(name, device) for name in CASES for device in ("cpu", "metal")]
+    with tempfile.TemporaryDirectory(prefix="hub-peaks-") as place:
+        base = make_small_model(Path(place) / "base", 30)
+        for number, (name, device) in enumerate(lines):
+            if options.only in f"{name}, {device}":
+                own = Path(place) / str(number)
+                data = make_data(own / "data", base, name.split()[0])
+                told = (str(base), str(data), str(own), json.dumps(CASES[name]))
+                one = found[f"{name}, {device}"] = measure(device, *told)
+                said = f"planned {one['planned'] / 1e6:.0f} MB, held {one['held'] / 1e6:.0f} MB"
+                print(f"{name}, as on {device}: {said} ({one['off']:+.0%})", flush=True)
+    if options.json:
+        options.json.write_text(json.dumps({"machine": machine(), "cases": found}, indent=2) + "\n")
+    worst = max((abs(one["off"]) for one in found.values()), default=0.0)
+    finish(worst <= OFF, options.check, f"off by {worst:.0%} at most (bar {OFF:.0%})")
+
+
+if __name__ == "__main__":
+    main()
