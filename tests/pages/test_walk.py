@@ -99,6 +99,7 @@ def parts(seeded: Seeded, client: Client) -> Parts:
         "TAB": ["scores", "training", "lineage", "files"],
         "VERSION": [second.version],
         "SPLIT/LINE": ["train/1"],
+        "NAME": ["model", "dataset"],
         "REQUEST_ID": [InferenceRequest.objects.values_list("request_id", flat=True)[0]],
         "ID": ["1"],  # of what can only be posted to
     }

@@ -28,9 +28,9 @@ def test_it_says_how_long_the_examples_may_be(
     for budget in (4, 8, 24, 64):
         settings.MEMORY_BUDGET_BYTES = budget * 10**9
         found[budget] = prospects(plain).tokens
-    assert found == {4: 512, 8: 1024, 24: 4096, 64: 8192}
+    assert found == {4: 1024, 8: 4096, 24: 8192, 64: 16384}
     here = prospects(plain)
-    assert here.sentence == "Serves here · trains with LoRA up to 8,192 tokens"
+    assert here.sentence == "Serves here · trains with LoRA up to 16,384 tokens"
     assert prospects(packed).way == "QLoRA"
     short = replace(plain, context_length=700)
     assert prospects(short).tokens == 700
@@ -38,14 +38,14 @@ def test_it_says_how_long_the_examples_may_be(
 
 def test_it_says_why_not(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HUB_ASSUMED_DEVICE", "metal")
-    settings.MEMORY_BUDGET_BYTES = 2 * 10**9
+    settings.MEMORY_BUDGET_BYTES = 1_700_000_000
     serves = prospects(foreseen(QWEN, 1_192_000_000))
     assert (serves.serves, serves.tokens) == (True, 0)
     assert serves.sentence.startswith("Serves here · too large to train: LoRA needs ")
-    assert serves.sentence.endswith("of 2 GB; a 4-bit version may fit")
+    assert serves.sentence.endswith("of 1.7 GB; a 4-bit version may fit")
     too_large = prospects(foreseen(LARGE, 0)).sentence  # nobody has counted the weights
     assert too_large.startswith("Too large to serve here: it needs 1")
-    assert too_large.endswith("GB of 2 GB. Look for a 4-bit version.")
+    assert too_large.endswith("GB of 1.7 GB. Look for a 4-bit version.")
     vectors = replace(foreseen(QWEN, 10**8), embeds_only=True)
     assert (
         prospects(vectors).sentence

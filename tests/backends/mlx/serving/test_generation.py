@@ -263,6 +263,7 @@ def test_weights_that_do_not_fit_the_config_are_refused(tiny_base: Path, tmp_pat
 def test_the_first_grammar_finds_the_vocabulary_read(tiny_base: Path) -> None:
     _llguidance_tokenizer.cache_clear()
     loaded = load_model(tiny_base)
+    loaded.settle()
     read = _llguidance_tokenizer.cache_info()
     loaded.insert("one", PROMPT, None, Sampling(max_tokens=2, grammar=Grammar("json_object")))
     assert read.misses == 1
