@@ -22,7 +22,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 
 from backends.base import Message
-from hub.config import ROOT
 from hub.demo.evaluation import Answer, evaluate, http_ask
 from hub.demo.evaluation import Report as EvaluationReport
 from registry.bases.registration import register_starter
@@ -37,7 +36,7 @@ REGISTRATION = {
     "description": "Requests in plain language become calendar entries as exact JSON.",
     "tags": ["demo"],
 }
-CONFIG = ROOT / "registry" / "datasets" / "starter" / "config.json"
+CONFIG = Path(__file__).with_name("config.json")
 SHOWN = 3  # held-out requests whose answers are printed
 STREAMS = 32
 SAY_EVERY_S = 10.0  # without a terminal, which would show bars

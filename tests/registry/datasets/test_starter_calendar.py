@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from backends.base import TrainingConfig
+from hub.demo.walkthrough import CONFIG
 from registry.datasets.starter import calendar
 
 FOLDER = Path(calendar.__file__).parent
@@ -71,5 +72,5 @@ def test_the_held_out_requests_vary_like_the_training_ones(form: str) -> None:
 
 
 def test_the_starter_configuration_is_valid() -> None:
-    config = TrainingConfig.model_validate_json((FOLDER / "config.json").read_text())
+    config = TrainingConfig.model_validate_json(CONFIG.read_text())
     assert config.learn == "answers"
