@@ -145,7 +145,7 @@ class Supervisor:
                 reason = unready(health)
             except (OSError, HTTPException, ValueError):
                 pass
-            time.sleep(0.1)
+            time.sleep(0.25)  # an answer takes 9 ms of a processor that starting processes want
         raise CannotStart(f"The hub is not ready after {timeout_s:.0f} s: {reason}.")
 
     def stop(self) -> None:
