@@ -99,6 +99,19 @@ def test_stop_strings_and_prefixes_work_as_ever(plain: MLXModel, drafted: MLXMod
     assert second.tokens == run(plain, Row(prompt=second.prompt, sampling=FORTY))[0].tokens
 
 
+@pytest.mark.parametrize(("length", "steps"), [(32, 1), (33, 2)])
+def test_a_short_prompt_is_read_in_the_pass_that_begins_its_answer(
+    plain: MLXModel, drafted: MLXModel, length: int, steps: int
+) -> None:
+    prompt = random.Random(length).choices(range(100, 4_000), k=length)
+    drafted.shrink_cache(0)
+    drafted.insert("short", prompt, None, FORTY)
+    said = [drafted.step() for _ in range(steps)]
+    drafted.remove("short")
+    assert [bool(deltas) for deltas in said] == [False] * (steps - 1) + [True]
+    assert said[-1][0].token == run(plain, Row(prompt=prompt, sampling=FORTY))[0].tokens[0]
+
+
 def test_a_removed_row_leaves_room_for_the_next(plain: MLXModel, drafted: MLXModel) -> None:
     held = drafted.nbytes - drafted.cache_bytes
     drafted.insert("goes", encode(drafted, QUESTIONS[2]), None, FORTY)
