@@ -169,7 +169,7 @@ def _notation(tokenizer: Any) -> tuple[str, str, Any]:
 
 
 class _Reading:
-    """How one answer's calls are read: by mlx-lm's parser, which is told of types in words that it knows."""
+    """How one answer's calls are read: by mlx-lm's parser, which gets types in words that it knows."""
 
     def __init__(self, tokenizer: Any, tools: Sequence[dict[str, Any]]) -> None:
         self._start, self._end, self.parser = _notation(tokenizer)

@@ -41,7 +41,7 @@ def _import(coming: Future[None]) -> None:
 
 
 def waiting(application: Asgi) -> Callable[[Any, Any, Any], Coroutine[Any, Any, None]]:
-    """`application`, to which requests for the rest come once it is there. Where nothing was begun, they
+    """`application`, to which requests for the rest come once it is there. Where nothing was started, they
     import it themselves."""
 
     async def answer(scope: Any, receive: Any, send: Any) -> None:

@@ -81,7 +81,7 @@ def alternatives(schema: Schema, root: Mapping[str, Any], depth: int = 0) -> lis
 
 def readable(tools: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The tools with the type of each parameter said as mlx-lm's parsers read it: as one plain `type`,
-    which tells text from JSON. Without it some take "007" for 7, and others [1] for a text."""
+    which keeps text and JSON apart. Without it some take "007" for 7, and others [1] for a text."""
     return [_readable(tool) for tool in tools]
 
 

@@ -2,7 +2,7 @@
 the whole call will have.
 
 The notation's parser decides what a value is. After each parameter it reads the call as if it ended there,
-and what its JSON has grown by is the next piece; of a text, which is the same however it goes on, pieces
+and what its JSON has grown by is the next piece; of a text, which is the same however it continues, pieces
 come before its end.
 """
 

@@ -60,7 +60,7 @@ class Command(BaseCommand):
             with contextlib.suppress(KeyboardInterrupt):
                 server.run()
         finally:
-            if server.imports is None:  # it cannot listen; `up` goes on and starts it again
+            if server.imports is None:  # it cannot listen; `up` continues and starts it again
                 _report_prepared()
         if not server.started:
             raise SystemExit(STARTUP_FAILURE)
