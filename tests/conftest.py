@@ -2,8 +2,10 @@
 
 import gc
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.conf import settings
@@ -70,6 +72,24 @@ def storage(tmp_path: Path, settings: Settings) -> Path:
     settings.STORAGE = folder
     paths.make_folders()
     return folder
+
+
+@pytest.fixture(autouse=True)
+def quick_ones_start_no_interpreter(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor a browser: other programs end within milliseconds."""
+    if not request.node.get_closest_marker("quick"):
+        return
+    start = subprocess.Popen.__init__
+
+    def refuse(self: subprocess.Popen[Any], args: Any, *others: Any, **named: Any) -> None:
+        program = Path(args if isinstance(args, str) else os.fspath(args[0])).name
+        if program.startswith(("python", "node", "chromium", "postgres")):
+            pytest.fail(f"A quick test starts {program}; mark it as slow.")
+        start(self, args, *others, **named)
+
+    monkeypatch.setattr(subprocess.Popen, "__init__", refuse)
 
 
 @pytest.fixture(autouse=True)

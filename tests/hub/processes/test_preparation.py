@@ -104,6 +104,7 @@ def start(folder: Path, said: bytes, monkeypatch: pytest.MonkeyPatch) -> Supervi
     return hub
 
 
+@pytest.mark.slow
 def test_up_ends_with_what_is_wrong_with_the_database(
     storage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -112,6 +113,7 @@ def test_up_ends_with_what_is_wrong_with_the_database(
     assert not (tmp_path / "run_background").exists()
 
 
+@pytest.mark.slow
 def test_up_ends_when_the_process_that_prepares_dies(
     storage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -119,6 +121,7 @@ def test_up_ends_when_the_process_that_prepares_dies(
         start(tmp_path, b"", monkeypatch)
 
 
+@pytest.mark.slow
 def test_the_queue_and_the_sampler_start_once_the_database_is_prepared(
     storage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -113,11 +113,13 @@ def open_to(token: str, methods: tuple[str, ...]) -> set[str]:
 
 
 @pytest.mark.django_db
+@pytest.mark.slow
 def test_what_is_open_to_anybody(beyond_loopback: None) -> None:
     assert open_to("", METHODS) == OPEN_TO_ALL
 
 
 @pytest.mark.django_db
+@pytest.mark.slow
 def test_what_is_open_to_each_scope(beyond_loopback: None) -> None:
     text = {scope: ApiToken.issue(scope.value, scope)[1] for scope in ApiToken.Scope}
     everything = set(every_address())

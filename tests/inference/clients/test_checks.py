@@ -47,6 +47,7 @@ def states(row: ClientCheck, name: str) -> set[str]:
 
 
 @pytest.mark.both_databases
+@pytest.mark.slow
 async def test_what_a_fine_tune_broke_is_named_and_stops_its_promotion() -> None:
     version = await sync_to_async(make_one)()
     forgets = ("tool_call", "json_schema", "system_later")

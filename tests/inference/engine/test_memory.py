@@ -117,6 +117,7 @@ async def test_an_answer_whose_length_nobody_chose_is_cut_where_memory_ends(
     assert 100 < done.completion_tokens < 1500
 
 
+@pytest.mark.slow
 async def test_a_request_that_fits_only_alone_waits_for_its_turn() -> None:
     base = make_base_folder()
     one = BYTES_PER_TOKEN * 600

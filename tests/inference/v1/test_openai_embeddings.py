@@ -138,6 +138,7 @@ def openais_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")  # of LangChain's own
+@pytest.mark.slow
 async def test_langchains_default_request(client: openai.AsyncOpenAI, openais_tokens: None) -> None:
     langchain = pytest.importorskip("langchain_openai", reason="langchain-openai is not installed")
     texts = [f"fox number {n} — naïve 🐱" for n in range(1100)] + [""]

@@ -151,6 +151,7 @@ def test_the_only_base_need_not_be_named() -> None:
         registration.find_base("nope")
 
 
+@pytest.mark.slow
 def test_the_real_backend_is_asked_in_a_process_of_its_own(tmp_path: Path, settings: Any) -> None:
     settings.BACKEND = "mlx"
     path = tmp_path / "a.gguf"
@@ -159,6 +160,7 @@ def test_the_real_backend_is_asked_in_a_process_of_its_own(tmp_path: Path, setti
         registration.register_base("bad", Source.GGUF, str(path))
 
 
+@pytest.mark.slow
 def test_an_import_that_dies_is_told(tmp_path: Path, settings: Any) -> None:
     settings.BACKEND = "unheard-of"
     path = tmp_path / "a.gguf"

@@ -167,6 +167,7 @@ def test_an_examination_is_a_task_as_well(client: Client) -> None:
 # ----------------------------------------------------------------------- columns
 
 
+@pytest.mark.slow
 def test_columns_are_chosen_over_the_api(client: Client) -> None:
     rows = {
         "ask": [f"q{n}" for n in range(40)],
@@ -232,6 +233,7 @@ def hub_task() -> DatasetTask:
     )
 
 
+@pytest.mark.slow
 def test_a_hub_id_becomes_a_data_set_pinned_to_its_commit(hub: FakeHub) -> None:
     dataset = snapshots.register_hub_dataset("lines", f"hub:{REPO}")
     assert dataset.source == f"hub:{REPO}@{COMMIT}"
@@ -241,6 +243,7 @@ def test_a_hub_id_becomes_a_data_set_pinned_to_its_commit(hub: FakeHub) -> None:
     assert list((paths.root() / "staging").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_task_goes_on_with_a_download_that_broke_off(hub: FakeHub) -> None:
     hub.cut_after, hub.cuts = 100, 5
     task = hub_task()

@@ -54,6 +54,7 @@ def test_a_file_is_read_as_it_is_meant(name: str, content: bytes | str, tmp_path
     assert read(tmp_path / name, content) == (ROWS, [], [])
 
 
+@pytest.mark.slow
 def test_a_long_text_of_utf16_is_read_whole(tmp_path: Path) -> None:
     rows = [{"text": f"{n} é😀 " + "x" * 300} for n in range(900)]
     content = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
@@ -109,6 +110,7 @@ def test_a_broken_quote_among_quoted_texts_is_told_and_none_is_learned_with_its_
     assert problem.startswith("line 5: is not CSV")
 
 
+@pytest.mark.slow
 def test_a_number_that_is_none_is_no_answer_in_parquet(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     table = pa.table({"question": ["1.5?", "0 / 0?"], "answer": [1.5, float("nan")]})
@@ -166,6 +168,7 @@ def test_what_is_wrong_in_a_file_is_said_with_what_to_do(
         ("a.txt", "Once upon a time", "a.txt is not a kind of file that the hub reads; write"),
     ],
 )
+@pytest.mark.slow
 def test_a_file_of_another_kind_is_refused_with_what_to_do(
     name: str, content: bytes | str, said: str, tmp_path: Path
 ) -> None:
@@ -180,6 +183,7 @@ def test_lines_with_a_list_named_data_are_examples_each(tmp_path: Path) -> None:
     assert read(tmp_path / "a.jsonl", content) == (rows, [], ["data"])
 
 
+@pytest.mark.slow
 def test_a_structure_of_parquet_is_no_answer(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     pq.write_table(

@@ -100,6 +100,7 @@ def test_300_rows_of_csv_are_a_classification_set(tmp_path: Path, client: Client
     assert answer["labels"] == dataset.labels
 
 
+@pytest.mark.slow
 def test_the_classes_of_a_parquet_file_have_their_names(tmp_path: Path) -> None:
     described = {"info": {"features": {"label": {"names": ["neg", "pos"], "_type": "ClassLabel"}}}}
     rows = [{"text": f"text {n}", "label": n % 2} for n in range(20)]

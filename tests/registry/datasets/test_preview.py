@@ -156,6 +156,7 @@ def test_a_text_and_its_label_are_found_under_any_of_their_names_and_chosen_by_h
     assert seen.samples[0].becomes == {"prompt": "w 0", "completion": "ax"}
 
 
+@pytest.mark.slow
 def test_a_large_file_is_read_in_part_and_its_examples_are_estimated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -189,6 +190,7 @@ def test_a_small_file_of_endless_rows_is_not_read_to_its_end(
     assert sum(seen.splits.values()) == pytest.approx(200, rel=0.1)
 
 
+@pytest.mark.slow
 def test_of_a_compressed_file_more_rows_are_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -231,6 +233,7 @@ def test_mistakes_are_seen_beside_what_is_right(tmp_path: Path) -> None:
     assert (seen.format, seen.splits, seen.samples[0].given) == ("", {}, {"": "{ no json"})
 
 
+@pytest.mark.slow
 def test_a_file_that_cannot_be_read_is_said(tmp_path: Path) -> None:
     (tmp_path / "a.parquet").write_bytes(b"PAR1 no")
     seen = preview(tmp_path / "a.parquet")

@@ -78,6 +78,7 @@ def test_a_large_upload_keeps_the_names_of_its_files(monkeypatch: pytest.MonkeyP
     assert made.notes == [VALID, UNUSED]
 
 
+@pytest.mark.slow
 def test_a_compressed_upload_counts_as_what_it_unpacks_to(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

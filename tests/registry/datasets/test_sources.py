@@ -59,6 +59,7 @@ def test_a_csv_row_of_other_length_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.django_db
+@pytest.mark.slow
 def test_a_parquet_file_of_several_batches_is_read(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     pq.write_table(pa.Table.from_pylist([chat(n) for n in range(3000)]), path, row_group_size=700)
@@ -68,6 +69,7 @@ def test_a_parquet_file_of_several_batches_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.django_db
+@pytest.mark.slow
 def test_what_is_no_parquet_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     path.write_bytes(b"PAR1 no")
@@ -76,6 +78,7 @@ def test_what_is_no_parquet_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.django_db
+@pytest.mark.slow
 def test_columns_that_are_not_used_may_hold_anything(tmp_path: Path) -> None:
     given = [
         {"prompt": f"q{n}", "completion": f"a{n}", "score": float("nan"), "image": b"\x00\xff"}
@@ -100,6 +103,7 @@ def shared(path: Path, rows: int, size: int) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_small_file_that_unpacks_to_much_takes_little_memory(tmp_path: Path) -> None:
     path = shared(tmp_path / "a.parquet", rows=200, size=1_000_000)
     before = children_peak()
@@ -121,6 +125,7 @@ def test_a_parquet_file_larger_than_the_memory_is_read_in_pieces(tmp_path: Path)
     assert most - before < 5 * size < 12 * size < path.stat().st_size
 
 
+@pytest.mark.slow
 def test_a_row_that_is_too_long_ends_the_reading(tmp_path: Path) -> None:
     path = shared(tmp_path / "a.parquet", rows=1024, size=17 << 20)
     [event, _] = list(read(path, Asked()))

@@ -40,6 +40,7 @@ def wait_until_ended(mlflow: MLflowProcess) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_no_process_runs_before_the_first_call_nor_after_a_while_without_one(
     script: MLflowProcess,
 ) -> None:
@@ -56,6 +57,7 @@ def test_no_process_runs_before_the_first_call_nor_after_a_while_without_one(
     assert call(script) == 7
 
 
+@pytest.mark.slow
 def test_a_long_call_is_not_idleness(
     script: MLflowProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:

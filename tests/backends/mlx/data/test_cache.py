@@ -338,6 +338,7 @@ def test_large_files_are_tokenized_by_several_processes_in_order(
             assert made.held[name].dtype == column.dtype
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_is_an_error_not_a_wait(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -139,6 +139,7 @@ def test_the_quantized_type_loads_and_keeps_its_sizes(tmp_path: Path) -> None:
     assert model.model.embed_tokens.bits == 8
 
 
+@pytest.mark.slow
 def test_the_starters_blocks_decode_as_mlx_decodes_them(starter_gguf: Path) -> None:
     import mlx.core as mx
 
@@ -153,6 +154,7 @@ def test_the_starters_blocks_decode_as_mlx_decodes_them(starter_gguf: Path) -> N
             assert close, name
 
 
+@pytest.mark.slow
 def test_a_large_models_own_blocks_are_kept_exactly_on_a_gpu(
     starter_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

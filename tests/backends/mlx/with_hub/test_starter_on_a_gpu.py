@@ -17,6 +17,7 @@ from training.memory.measured import Estimator
 pytestmark = [pytest.mark.any_database, pytest.mark.django_db]
 
 
+@pytest.mark.slow
 def test_the_bundled_model_answers_in_16_bits(
     settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

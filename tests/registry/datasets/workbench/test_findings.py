@@ -82,6 +82,7 @@ def test_rows_are_paged_by_split_issue_length_and_words(found: Findings) -> None
         rows.page(found, Wanted(issue="spelling"))
 
 
+@pytest.mark.slow
 def test_a_search_that_takes_long_goes_on_where_it_stopped(
     found: Findings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
