@@ -194,6 +194,7 @@ def test_a_short_prompt_beside_a_running_row_answers_in_the_next_step(model: MLX
     while not model.step():
         pass
     model.insert("new", PROMPT[:9], None, Sampling(max_tokens=2))
+    assert {delta.uid for delta in model.step()} == {"new"}
     assert {delta.uid for delta in model.step()} == {"running", "new"}
 
 
