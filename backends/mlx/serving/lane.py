@@ -22,12 +22,15 @@ from mlx_lm.models.cache import trim_prompt_cache
 
 from backends.base import Delta
 from backends.mlx.device import device_kind
+from backends.mlx.kernels.exponential import log_probabilities
 from backends.mlx.sampling.sampler import RandomSampler
 from backends.mlx.serving.adapters import RoutedModel
 from backends.mlx.serving.caches import BatchKVCache, Kind
 from backends.mlx.serving.needs import MOST_PROMPTS, PREFILL
 from backends.mlx.serving.prefix_cache import PrefixCache
 from backends.mlx.serving.rows import Row
+
+async_eval: Any = mx.async_eval  # untyped
 
 _MAX_ROWS = 32  # decoded together; further rows wait their turn
 
@@ -54,6 +57,7 @@ class Lane:
             prefill_batch_size=MOST_PROMPTS,
             prefill_step_size=self._chunk,
         )
+        self._generator._generation_batch = _Running.empty(model, self._generator.sampler)
 
     @property
     def stream(self) -> mx.Stream:
@@ -321,6 +325,38 @@ class Lane:
             else:
                 caches, tokens = self._generator.extract_cache([row.number])[row.number]
             prefixes.keep(row.root, tokens, caches[:-1], ended=ended)
+
+
+class _Running(GenerationBatch):  # type: ignore[misc]
+    """The rows that are being answered: mlx-lm's batch with a step that is faster on a CPU."""
+
+    def _step(self) -> tuple[list[int], list[mx.array]]:
+        """Ask for the pass after the tokens that were drawn last; these, and their log-probabilities."""
+        drawn, self._current_logprobs = self._next_tokens, self._next_logprobs
+        self._current_tokens = drawn
+        logits = self.model(drawn[:, None], cache=self.prompt_cache)[:, -1]
+        contexts: list[mx.array] = []
+        if any(self.logits_processors):
+            each = [logits[row : row + 1] for row in range(len(self.uids))]
+            for row, processors in enumerate(self.logits_processors):
+                if processors:
+                    contexts.append(self._token_context[row].update_and_fetch(drawn[row : row + 1]))
+                    for processor in processors:
+                        each[row] = processor(contexts[-1], each[row])
+            logits = mx.concatenate(each)
+        logprobs = log_probabilities(logits)
+        if len({id(sampler) for sampler in self.samplers}) == 1:
+            self._next_tokens = self.samplers[0](logprobs)
+        else:
+            draws = [draw(logprobs[row : row + 1]) for row, draw in enumerate(self.samplers)]
+            self._next_tokens = mx.concatenate(draws)
+        self._next_logprobs = list(logprobs)
+        async_eval(self._next_tokens, self._next_logprobs, contexts)
+        mx.eval(drawn, self._current_logprobs)
+        tokens: list[int] = drawn.tolist()  # type: ignore[assignment]
+        for held, token in zip(self.tokens, tokens, strict=True):
+            held.append(token)
+        return tokens, self._current_logprobs
 
 
 def _read_all(

@@ -25,6 +25,7 @@ from mlx_lm.models.cache import can_trim_prompt_cache, make_prompt_cache, trim_p
 
 from backends.base import Delta, UnsupportedModel
 from backends.mlx.device import device_kind
+from backends.mlx.kernels.exponential import log_probabilities
 from backends.mlx.sampling.following import Allowed, Rule, RuleMask, masked
 from backends.mlx.sampling.sampler import RandomSampler
 from backends.mlx.serving.adapters import nbytes
@@ -291,7 +292,7 @@ class SoloLane:
         return self._drawn(row, logits, width, guesses)
 
     def _drawn(self, row: Row, logits: mx.array, width: int, guesses: list[int]) -> _Pass:
-        logprobs = logits - mx.logsumexp(logits, axis=-1, keepdims=True)
+        logprobs = log_probabilities(logits)
         drawn = row.sampler(logprobs)
         async_eval(drawn, logprobs)
         return _Pass(width, guesses, drawn, logprobs)
