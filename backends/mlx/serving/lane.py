@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from itertools import chain
 from typing import Any
 
 import mlx.core as mx
@@ -46,7 +47,9 @@ class Lane:
         self._ends = frozenset(ends)
         self._prefixes = prefixes
         self._chunk, self._chunk_of_all = PREFILL[device_kind()]
-        self._given: set[int] = set()  # rows whose next token, which no step has read, is handed out
+        self._given: set[int] = (
+            set()
+        )  # rows whose next token, which no step has read, is handed out
         self._unkept: list[Row] = []  # rows whose prompts are not in the prefix cache yet
         self._waited = False  # the running rows, for prompts, in the last step
         self._changed = False  # rows came or went in the last step
@@ -106,7 +109,8 @@ class Lane:
             batch.uids, batch.tokens = [row.number], [list(read)]
             batch.samplers, batch.logits_processors = [row.sampler], [tuple(row.processors)]
             batch.stop_sequences = [generator._default_stop_sequences]
-            batch.max_tokens, batch._num_tokens = [left], [-1]  # the token given now is none of them
+            batch.max_tokens = [left]
+            batch._num_tokens = [-1]  # the token that is handed out is none of these
             batch._token_context = [TokenBuffer(list(read))]
             batch._matchers = [generator._default_stop_sequences.matcher()]
             with mx.stream(self.stream):
@@ -205,7 +209,7 @@ class Lane:
             generator._prompt_batch = PromptProcessingBatch.empty(
                 generator.model, generator.sampler, prefill_step_size=self._chunk
             )
-            unread = [sum(entry[0], []) for entry in generator._currently_processing]
+            unread = [[*chain(*entry[0])] for entry in generator._currently_processing]
             generator._currently_processing = []
             for tokens, left in zip(prompts.tokens, unread, strict=True):
                 tokens += left[:-1]
