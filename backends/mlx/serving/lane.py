@@ -150,8 +150,9 @@ class Lane:
     def step(self) -> list[Delta]:
         """The next token of the running rows and a piece of each new prompt; or, where all that is left
         of the prompts fits into one pass, the first tokens of these alone. The pass of the others is not
-        even asked for until these are handed out: a CPU would compute most of it first. But each time
-        they have waited, the running rows go first."""
+        even asked for until these are handed out: a CPU would compute most of it first. But the running
+        rows go first each time they have waited, and where one of them has not begun: its prompt was read
+        beside a longer one."""
         prompts = sum(not row.started for row in self.rows.values())
         share = self._chunk_of_all // min(max(prompts, 1), MOST_PROMPTS)
         self._generator.prefill_step_size = min(self._chunk, share)
@@ -159,7 +160,8 @@ class Lane:
         self.keep_begun()
         begins = self._can_begin
         deltas: list[Delta] = []
-        if not begins or self._waited:
+        running = self._generator._generation_batch.uids
+        if not begins or self._waited or not all(self.rows[uid].started for uid in running):
             deltas += self._run(alone=begins)
         if begins:
             deltas += self._begin()
@@ -196,8 +198,11 @@ class Lane:
         unread = [entry[1] for entry in generator._unprocessed_sequences]
         unread += [entry[0] for entry in generator._currently_processing]
         most = min(MOST_PROMPTS, _MAX_ROWS - len(generator._generation_batch))
-        longest = generator.prefill_step_size
-        return 0 < len(unread) <= most and all(sum(map(len, p)) <= longest for p in unread)
+        lengths = [sum(map(len, parts)) for parts in unread]
+        if not (0 < len(unread) <= most and max(lengths) <= generator.prefill_step_size):
+            return False
+        # Without a head of its own, what stands before the last tokens is read first: of all rows.
+        return bool(generator.model.is_headed) or (min(lengths) > 1) == (max(lengths) > 1)
 
     def _begin(self) -> list[Delta]:
         """Read what is left of all prompts in one pass, which also draws their first tokens, and hand
