@@ -13,12 +13,9 @@ from itertools import chain
 from typing import Any
 
 import mlx.core as mx
-from mlx_lm.generate import (
-    BatchGenerator,
-    GenerationBatch,
-    PromptProcessingBatch,
-    TokenBuffer,
-)
+from mlx_lm.generate import BatchGenerator, PromptProcessingBatch
+from mlx_lm.generate import GenerationBatch as _GenerationBatch
+from mlx_lm.models.cache import TokenBuffer as _TokenBuffer
 from mlx_lm.models.cache import trim_prompt_cache
 
 from backends.base import Delta
@@ -31,7 +28,9 @@ from backends.mlx.serving.needs import MOST_PROMPTS, PREFILL
 from backends.mlx.serving.prefix_cache import PrefixCache
 from backends.mlx.serving.rows import Row
 
-async_eval: Any = mx.async_eval  # untyped
+async_eval: Any = mx.async_eval  # untyped, as these are
+GenerationBatch: Any = _GenerationBatch
+TokenBuffer: Any = _TokenBuffer
 
 _MAX_ROWS = 32  # decoded together; further rows wait their turn
 
@@ -51,7 +50,7 @@ class Lane:
             set()
         )  # rows whose next token, which no step has read, is handed out
         self._unkept: list[Row] = []  # rows whose prompts are not in the prefix cache yet
-        self._waited = False  # the running rows, for prompts, in the last step
+        self._waited: set[int] = set()  # rows that had to wait for prompts in the last step
         self._changed = False  # rows came or went in the last step
         self._generator: Any = BatchGenerator(
             model,
@@ -161,7 +160,8 @@ class Lane:
         begins = self._can_begin
         deltas: list[Delta] = []
         running = self._generator._generation_batch.uids
-        if not begins or self._waited or not all(self.rows[uid].started for uid in running):
+        first = any(uid in self._waited or not self.rows[uid].started for uid in running)
+        if first or not begins:
             deltas += self._run(alone=begins)
         if begins:
             deltas += self._begin()
@@ -171,7 +171,7 @@ class Lane:
     def _run(self, *, alone: bool) -> list[Delta]:
         """A step of the running rows, and unless they run `alone` a piece of each prompt."""
         generator = self._generator
-        self._waited = False
+        self._waited.clear()
         if alone:
             with mx.stream(self.stream):
                 responses = generator._generation_batch.next()
@@ -225,7 +225,7 @@ class Lane:
             mx.eval(begun._next_tokens, begun._next_logprobs)
             deltas = self._hand_out(begun)
             running = generator._generation_batch
-            self._waited = len(running) > 0
+            self._waited = set(running.uids)
             running.extend(begun)
         for delta, uid in zip(deltas, begun.uids, strict=True):
             if delta.finish_reason is not None:
@@ -339,6 +339,9 @@ class Lane:
 class _Running(GenerationBatch):  # type: ignore[misc]
     """The rows that are being answered: mlx-lm's batch with a step that is faster on a CPU."""
 
+    _next_tokens: Any
+    _next_logprobs: Any
+
     def _step(self) -> tuple[list[int], list[mx.array]]:
         """Ask for the pass after the tokens that were drawn last; these, and their log-probabilities."""
         drawn, self._current_logprobs = self._next_tokens, self._next_logprobs
@@ -362,7 +365,7 @@ class _Running(GenerationBatch):  # type: ignore[misc]
         self._next_logprobs = list(logprobs)
         async_eval(self._next_tokens, self._next_logprobs, contexts)
         mx.eval(drawn, self._current_logprobs)
-        tokens: list[int] = drawn.tolist()  # type: ignore[assignment]
+        tokens: list[int] = drawn.tolist()
         for held, token in zip(self.tokens, tokens, strict=True):
             held.append(token)
         return tokens, self._current_logprobs

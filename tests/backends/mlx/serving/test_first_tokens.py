@@ -101,6 +101,19 @@ def test_a_long_prompt_leaves_steps_to_the_others(
     clear(model)
 
 
+def test_a_row_that_waited_and_was_removed_delays_nobody(
+    model: MLXModel, passes: list[tuple[int, ...]]
+) -> None:
+    for _ in range(2):
+        model.shrink_cache(0)
+        begin(model, "running", prompt(30, 1))
+        model.step()
+        passes.clear()
+        begin(model, "new", prompt(50, 13))
+        assert passes == [(1, 50)]
+        clear(model)
+
+
 def test_the_others_have_a_step_between_two_that_begin(model: MLXModel) -> None:
     begin(model, "running", prompt(30, 1))
     model.step()
