@@ -1,8 +1,11 @@
-"""e to the power x by plain arithmetic, which MLX's fused kernels vectorize on the CPU."""
+"""e to the power x by plain arithmetic, which MLX's fused kernels vectorize on the CPU, and the logarithm
+of a sum of such powers."""
 
 from __future__ import annotations
 
 import mlx.core as mx
+
+from backends.mlx.device import device_kind
 
 
 def exp(x: mx.array) -> mx.array:
@@ -14,6 +17,15 @@ def exp(x: mx.array) -> mx.array:
     """
     mantissa, bits = _exp_parts(x)
     return mantissa * bits.view(mx.float32)
+
+
+def log_probabilities(logits: mx.array) -> mx.array:
+    """Of float32 logits [..., vocabulary], of which at least one is finite. MLX's own `logsumexp` takes
+    twice as long on a CPU: 6.7 ms of processor time instead of 3.1 for 8 rows of 49,152 (2026-11)."""
+    if device_kind() != "cpu" or logits.dtype != mx.float32:
+        return logits - mx.logsumexp(logits, axis=-1, keepdims=True)
+    top = logits.max(axis=-1, keepdims=True)
+    return logits - (top + mx.log(exp(logits - top).sum(axis=-1, keepdims=True)))
 
 
 @mx.compile

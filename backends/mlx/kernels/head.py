@@ -1,4 +1,4 @@
-"""The loss of a model's head, without logits that ever stand whole."""
+"""A model's head: of chosen states alone, and its loss without logits that ever stand whole."""
 
 from __future__ import annotations
 
@@ -12,6 +12,24 @@ from backends.mlx.kernels.exponential import exp
 TOKENS, ENTRIES = 128, 2048
 """Of the targets and of the vocabulary, whose logits exist at a time: 1 MB, which stays in the cache of
 the processor."""
+
+
+HEADED = frozenset({"llama", "qwen2", "qwen3", "mistral"})
+"""Architectures whose logits are exactly head(model.model(inputs)), checked in mlx-lm 0.32.2."""
+
+
+def head_of(model: Any) -> tuple[Any, bool]:
+    """The last layer of a model whose architecture is one of `HEADED`, and whether that is its embedding,
+    tied."""
+    tied = bool(model.args.tie_word_embeddings)
+    return (model.model.embed_tokens if tied else model.lm_head), tied
+
+
+def logits_of(model: Any, states: mx.array) -> mx.array:
+    """What the head makes of hidden states [..., width]: [..., vocabulary]."""
+    head, tied = head_of(model)
+    logits: mx.array = head.as_linear(states) if tied else head(states)
+    return logits
 
 
 def head_losses(hidden: mx.array, weight: mx.array, targets: mx.array, *, slopes: bool) -> mx.array:

@@ -11,7 +11,7 @@ This module knows the layers and the caches, but neither tokens nor text.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ import mlx.utils
 from backends.base import UnsupportedModel
 from backends.mlx.device import share_cores
 from backends.mlx.files.identity import identity
+from backends.mlx.kernels.head import HEADED, logits_of
 
 nn: Any = mlx.nn  # MLX types its core only
 utils: Any = mlx.utils
@@ -117,14 +118,30 @@ class RoutedModel:
         self._model = model
         self._routing = routing
 
-    def __call__(self, inputs: mx.array, cache: list[Any]) -> mx.array:
+    def __call__(
+        self,
+        inputs: mx.array,
+        cache: list[Any],
+        wanted: Callable[[mx.array], mx.array] | None = None,
+    ) -> mx.array:
+        """Logits after each token, or with `wanted`, where the model `is_headed`, after those tokens that
+        it chooses: the head is the largest of the layers."""
         self._routing.selection = cache[-1].selection
         share_cores(inputs.shape[1])
         try:
-            logits: mx.array = self._model(inputs, cache=cache[:-1]).astype(mx.float32)
-            return logits
+            if wanted is None:
+                logits: mx.array = self._model(inputs, cache=cache[:-1])
+            else:
+                states = self._model.model(inputs, cache[:-1])
+                logits = logits_of(self._model, wanted(states))
+            return logits.astype(mx.float32)
         finally:
             self._routing.selection = BASE
+
+    @property
+    def is_headed(self) -> bool:
+        """Whether logits are what the head makes of the body's states, and nothing else."""
+        return getattr(self._model, "model_type", None) in HEADED
 
 
 class AdaptedLinear(nn.Module):  # type: ignore[misc]

@@ -217,6 +217,7 @@ class MLXModel:
             caches = kind.row_caches(self._model)
             cached = 0
             if self._prefixes.usable and not kind.window:
+                self._keep_begun()
                 cached = self._prefixes.restore(row.root, prompt, caches)
             caches.append(AdapterRows([slot]))
             if self._solo and not self._rows and can_run_alone:
@@ -251,11 +252,17 @@ class MLXModel:
             self._leave_alone(self._solo, *self._rows.values())
         return deltas
 
+    def _keep_begun(self) -> None:
+        """What was read just now is found by the next prompt, too."""
+        for lane in (*self._lanes.values(), self._solo):
+            if lane:
+                lane.keep_begun()
+
     def _leave_alone(self, solo: SoloLane, row: Row) -> None:
         """The others of its batch have ended: a row that will still run for a while leaves it."""
         lane = self._lanes[Kind()]
-        lasts = row.started and row.max_tokens - row.tokens > _WORTH_LEAVING
-        if lasts and lane.rows.get(row.number) is row:
+        lasts = row.max_tokens - row.tokens > _WORTH_LEAVING
+        if lasts and lane.rows.get(row.number) is row and lane.may_leave(row):
             with readable_errors(_MEMORY):
                 solo.resume(*lane.release(row))
 

@@ -7,21 +7,30 @@ one batch with them, and get a lane of their own while there are any.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from itertools import chain
 from typing import Any
 
 import mlx.core as mx
-from mlx_lm.generate import BatchGenerator, GenerationBatch
+from mlx_lm.generate import BatchGenerator, PromptProcessingBatch
+from mlx_lm.generate import GenerationBatch as _GenerationBatch
+from mlx_lm.models.cache import TokenBuffer as _TokenBuffer
 from mlx_lm.models.cache import trim_prompt_cache
 
 from backends.base import Delta
 from backends.mlx.device import device_kind
+from backends.mlx.kernels.exponential import log_probabilities
 from backends.mlx.sampling.sampler import RandomSampler
+from backends.mlx.serving.adapters import RoutedModel
 from backends.mlx.serving.caches import BatchKVCache, Kind
 from backends.mlx.serving.needs import MOST_PROMPTS, PREFILL
 from backends.mlx.serving.prefix_cache import PrefixCache
 from backends.mlx.serving.rows import Row
+
+async_eval: Any = mx.async_eval  # untyped, as these are
+GenerationBatch: Any = _GenerationBatch
+TokenBuffer: Any = _TokenBuffer
 
 _MAX_ROWS = 32  # decoded together; further rows wait their turn
 
@@ -37,6 +46,12 @@ class Lane:
         self._ends = frozenset(ends)
         self._prefixes = prefixes
         self._chunk, self._chunk_of_all = PREFILL[device_kind()]
+        self._given: set[int] = (
+            set()
+        )  # rows whose next token, which no step has read, is handed out
+        self._unkept: list[Row] = []  # rows whose prompts are not in the prefix cache yet
+        self._waited: set[int] = set()  # rows that had to wait for prompts in the last step
+        self._changed = False  # rows came or went in the last step
         self._generator: Any = BatchGenerator(
             model,
             stop_tokens=[[token] for token in sorted(ends)],
@@ -44,6 +59,7 @@ class Lane:
             prefill_batch_size=MOST_PROMPTS,
             prefill_step_size=self._chunk,
         )
+        self._generator._generation_batch = _Running.empty(model, self._generator.sampler)
 
     @property
     def stream(self) -> mx.Stream:
@@ -72,7 +88,7 @@ class Lane:
         self, row: Row, caches: list[Any], read: Sequence[int], unread: Sequence[int]
     ) -> None:
         """Continue a row that ran elsewhere: `caches` hold its tokens `read`. One that is being answered
-        takes its next step at once, beside the step of the running rows that is under way."""
+        joins the next step of the running rows."""
         left = row.max_tokens - row.tokens
         generator = self._generator
         (row.number,) = generator.insert(
@@ -88,20 +104,20 @@ class Lane:
         self.rows[row.number] = row
         if row.started and len(unread) == 1:
             generator._unprocessed_sequences.pop()
+            batch = GenerationBatch.empty(generator.model, generator.sampler)
+            batch.uids, batch.tokens = [row.number], [list(read)]
+            batch.samplers, batch.logits_processors = [row.sampler], [tuple(row.processors)]
+            batch.stop_sequences = [generator._default_stop_sequences]
+            batch.max_tokens = [left]
+            batch._num_tokens = [-1]  # the token that is handed out is none of these
+            batch._token_context = [TokenBuffer(list(read))]
+            batch._matchers = [generator._default_stop_sequences.matcher()]
             with mx.stream(self.stream):
-                batch = GenerationBatch(
-                    generator.model,
-                    [row.number],
-                    mx.array(list(unread)),
-                    [type(cache).merge([cache]) for cache in caches],
-                    [list(read)],
-                    [row.sampler],
-                    generator.sampler,
-                    [row.processors],
-                    [generator._default_stop_sequences],
-                    [left],
-                )
+                batch.prompt_cache = [type(cache).merge([cache]) for cache in caches]
+                batch._next_tokens = mx.array(list(unread), mx.uint32)
+                batch._next_logprobs = [mx.zeros((1,))]  # nobody reads them again
                 generator._generation_batch.extend(batch)
+            self._given.add(row.number)
 
     def release(self, row: Row) -> tuple[Row, list[Any], list[int], mx.array, mx.array]:
         """Hand over a row that is being answered: itself, its caches, the tokens in them, and what the
@@ -118,70 +134,131 @@ class Lane:
             row.mask.leave()
         return row, caches, tokens, drawn, logprobs
 
+    def may_leave(self, row: Row) -> bool:
+        """Whether `release` can hand it over now: nothing that it has drawn is handed out already."""
+        return row.started and row.number not in self._given
+
+    def keep_begun(self) -> None:
+        """Put the prompts of the rows that have begun into the prefix cache, where others find them. Not
+        at once: first tokens would wait for the copies."""
+        unkept, self._unkept = self._unkept, []
+        for row in unkept:
+            if self._prefixes and self.rows.get(row.number) is row:
+                self._keep_prefix(self._prefixes, row)
+
     def step(self) -> list[Delta]:
+        """The next token of the running rows and a piece of each new prompt; or, where all that is left
+        of the prompts fits into one pass, the first tokens of these alone. The pass of the others is not
+        even asked for until these are handed out: a CPU would compute most of it first. But the running
+        rows go first each time they have waited, and where one of them has not begun: its prompt was read
+        beside a longer one."""
         prompts = sum(not row.started for row in self.rows.values())
         share = self._chunk_of_all // min(max(prompts, 1), MOST_PROMPTS)
         self._generator.prefill_step_size = min(self._chunk, share)
-        if self._can_read_all:
-            self._step_prompts_alone()
-        deltas = self._step_all()
-        if prompts or any(delta.finish_reason for delta in deltas):
-            self._settle()
+        self._settle()
+        self.keep_begun()
+        begins = self._can_begin
+        deltas: list[Delta] = []
+        running = self._generator._generation_batch.uids
+        first = any(uid in self._waited or not self.rows[uid].started for uid in running)
+        if first or not begins:
+            deltas += self._run(alone=begins)
+        if begins:
+            deltas += self._begin()
+        self._changed = prompts > 0 or any(delta.finish_reason for delta in deltas)
         return deltas
 
-    def _step_all(self) -> list[Delta]:
-        """The generator's responses end here: they hold on to the batch as it was before."""
-        self._start_answers()
-        _, responses = self._generator.next()
-        self._start_answers()
-        return [self._advance(self.rows[response.uid], response) for response in responses]
+    def _run(self, *, alone: bool) -> list[Delta]:
+        """A step of the running rows, and unless they run `alone` a piece of each prompt."""
+        generator = self._generator
+        self._waited.clear()
+        if alone:
+            with mx.stream(self.stream):
+                responses = generator._generation_batch.next()
+        else:
+            _, responses = generator.next()
+        # The responses end here: they hold on to the batch as it was before.
+        fresh = [response for response in responses if response.uid not in self._given]
+        self._given.clear()
+        return [self._advance(self.rows[response.uid], response) for response in fresh]
 
     def _settle(self) -> None:
         """Compute what the batch holds after rows came or went, one layer at a time. Left to the next
         pass, a CPU makes the new arrays of all layers before it frees the first old one."""
-        if device_kind() == "cpu":
+        if self._changed and device_kind() == "cpu":
             for cache in self._generator._generation_batch.prompt_cache:
                 if isinstance(cache, BatchKVCache) and cache.keys is not None:
                     mx.eval(cache.keys, cache.values)
+        self._changed = False
 
     @property
-    def _can_read_all(self) -> bool:
-        """Whether rows run, and all prompts beside them are short enough to be read in one go.
-
-        Then these come first: the running rows' next token is computed together with the second
-        one of the new rows, instead of being waited for twice.
-        """
+    def _can_begin(self) -> bool:
+        """Whether there are prompts, and one pass can read all that is left of them."""
         generator = self._generator
         unread = [entry[1] for entry in generator._unprocessed_sequences]
         unread += [entry[0] for entry in generator._currently_processing]
         most = min(MOST_PROMPTS, _MAX_ROWS - len(generator._generation_batch))
-        return (
-            len(generator._generation_batch) > 0
-            and 0 < len(unread) <= most
-            and all(len(p) == 2 and len(p[0]) <= generator.prefill_step_size for p in unread)
-        )
+        lengths = [sum(map(len, parts)) for parts in unread]
+        if not (0 < len(unread) <= most and max(lengths) <= generator.prefill_step_size):
+            return False
+        # Without a head of its own, what stands before the last tokens is read first: of all rows.
+        return bool(generator.model.is_headed) or (min(lengths) > 1) == (max(lengths) > 1)
 
-    def _start_answers(self) -> None:
-        """Start the answers whose prompts are read now, so that their first token does not wait for
-        another step of the running rows. mlx-lm itself would step those first."""
+    def _begin(self) -> list[Delta]:
+        """Read what is left of all prompts in one pass, which also draws their first tokens, and hand
+        these out."""
         generator = self._generator
-        unread = [entry[0] for entry in generator._currently_processing]
-        read = [len(prompt) == 1 and len(prompt[0]) == 1 for prompt in unread]
-        if read and all(read) and not generator._unprocessed_sequences:
-            self._step_prompts_alone()
+        with mx.stream(self.stream):
+            prompts = generator._prompt_batch
+            prompts.extend(generator._make_batch(len(generator._unprocessed_sequences)))
+            generator._prompt_batch = PromptProcessingBatch.empty(
+                generator.model, generator.sampler, prefill_step_size=self._chunk
+            )
+            unread = [[*chain(*entry[0])] for entry in generator._currently_processing]
+            generator._currently_processing = []
+            for tokens, left in zip(prompts.tokens, unread, strict=True):
+                tokens += left[:-1]
+            # As if it were a step over the last tokens, as mlx-lm begins an answer.
+            prompts.model = functools.partial(_read_all, generator.model, unread)
+            begun = prompts.generate([left[-1:] for left in unread])
+            begun.model = generator.model
+            mx.eval(begun._next_tokens, begun._next_logprobs)
+            deltas = self._hand_out(begun)
+            running = generator._generation_batch
+            self._waited = set(running.uids)
+            running.extend(begun)
+        for delta, uid in zip(deltas, begun.uids, strict=True):
+            if delta.finish_reason is not None:
+                row = self.rows[uid]
+                if self._prefixes:
+                    self._keep_prefix(self._prefixes, row, ended=True)
+                self.remove(row)
+        return deltas
 
-    def _step_prompts_alone(self) -> None:
-        """Read prompts while the running rows, if there are any, wait."""
-        generator = self._generator
-        running = generator._generation_batch
-        if not len(running):
-            return
-        generator._generation_batch = GenerationBatch.empty(generator.model, generator.sampler)
-        generator.next()
-        started, generator._generation_batch = generator._generation_batch, running
-        if len(started):
-            with mx.stream(self.stream):
-                running.extend(started)
+    def _hand_out(self, begun: Any) -> list[Delta]:
+        """What a batch has drawn that no step has read yet."""
+        tokens = [int(token) for token in memoryview(begun._next_tokens)]
+        chosen, deltas = [], []
+        for place, (uid, token) in enumerate(zip(begun.uids, tokens, strict=True)):
+            row = self.rows[uid]
+            last = "length" if row.tokens + 1 >= row.max_tokens else None
+            response = GenerationBatch.Response(
+                uid=uid,
+                token=token,
+                logprobs=begun._next_logprobs[place],
+                finish_reason="stop" if token in self._ends else last,
+                prompt_cache=None,
+                all_tokens=None,
+            )
+            drawn = row.complete(response, self._ends)
+            chosen.append(drawn.token)
+            if not row.started:
+                self._unkept.append(row)
+            deltas.append(row.add(drawn))
+            self._given.add(uid)
+        if chosen != tokens:
+            begun._next_tokens = mx.array(chosen, begun._next_tokens.dtype)
+        return deltas
 
     def _drawn(self, row: Row) -> tuple[mx.array, int]:
         """While a step is built: the tokens of the step before, and the place of `row`."""
@@ -190,6 +267,7 @@ class Lane:
 
     def remove(self, row: Row) -> None:
         del self.rows[row.number]
+        self._given.discard(row.number)
         with mx.stream(self.stream):
             self._generator.remove([row.number])
 
@@ -209,11 +287,12 @@ class Lane:
         if drawn is not response:
             self._replace(row, response, drawn)
             response = drawn
-        first = not row.started
+        if not row.started:
+            self._unkept.append(row)
         delta = row.add(response)
         ended = delta.finish_reason is not None
-        if self._prefixes and (first or ended):
-            self._keep_prefix(self._prefixes, row, response, ended=ended)
+        if self._prefixes and ended:
+            self._keep_prefix(self._prefixes, row, response, ended=True)
         if ended:
             if response.finish_reason is None:
                 self.remove(row)
@@ -245,11 +324,86 @@ class Lane:
             self.adopt(row, caches, tokens, [drawn.token])
             row.max_tokens += 1
 
-    def _keep_prefix(self, prefixes: PrefixCache, row: Row, response: Any, *, ended: bool) -> None:
-        """Put the row's cache into the prefix cache: its prompt at its first token, all of it at its end."""
+    def _keep_prefix(
+        self, prefixes: PrefixCache, row: Row, response: Any = None, *, ended: bool = False
+    ) -> None:
+        """Put the row's cache into the prefix cache: its prompt when it has begun, all of it at its end."""
         with mx.stream(self.stream):
-            if response.prompt_cache is not None:
+            if response is not None and response.prompt_cache is not None:
                 tokens, caches = response.all_tokens, response.prompt_cache
             else:
                 caches, tokens = self._generator.extract_cache([row.number])[row.number]
             prefixes.keep(row.root, tokens, caches[:-1], ended=ended)
+
+
+class _Running(GenerationBatch):  # type: ignore[misc]
+    """The rows that are being answered: mlx-lm's batch with a step that is faster on a CPU."""
+
+    _next_tokens: Any
+    _next_logprobs: Any
+
+    def _step(self) -> tuple[list[int], list[mx.array]]:
+        """Ask for the pass after the tokens that were drawn last; these, and their log-probabilities."""
+        drawn, self._current_logprobs = self._next_tokens, self._next_logprobs
+        self._current_tokens = drawn
+        logits = self.model(drawn[:, None], cache=self.prompt_cache)[:, -1]
+        contexts: list[mx.array] = []
+        if any(self.logits_processors):
+            each = [logits[row : row + 1] for row in range(len(self.uids))]
+            for row, processors in enumerate(self.logits_processors):
+                if processors:
+                    contexts.append(self._token_context[row].update_and_fetch(drawn[row : row + 1]))
+                    for processor in processors:
+                        each[row] = processor(contexts[-1], each[row])
+            logits = mx.concatenate(each)
+        logprobs = log_probabilities(logits)
+        if len({id(sampler) for sampler in self.samplers}) == 1:
+            self._next_tokens = self.samplers[0](logprobs)
+        else:
+            draws = [draw(logprobs[row : row + 1]) for row, draw in enumerate(self.samplers)]
+            self._next_tokens = mx.concatenate(draws)
+        self._next_logprobs = list(logprobs)
+        async_eval(self._next_tokens, self._next_logprobs, contexts)
+        mx.eval(drawn, self._current_logprobs)
+        tokens: list[int] = drawn.tolist()
+        for held, token in zip(self.tokens, tokens, strict=True):
+            held.append(token)
+        return tokens, self._current_logprobs
+
+
+def _read_all(
+    model: RoutedModel, prompts: Sequence[Sequence[int]], _: mx.array, cache: list[Any]
+) -> mx.array:
+    """Logits [rows, 1, vocabulary] after the last token of each of `prompts`, which are read into
+    `cache`."""
+    if not model.is_headed:
+        before = [prompt[:-1] for prompt in prompts]
+        if any(before):
+            _read(model, before, cache, lambda states: states)
+        prompts = [prompt[-1:] for prompt in prompts]
+        return model(mx.array(prompts), cache=cache)
+    lengths = [len(prompt) for prompt in prompts]
+    if min(lengths) == max(lengths):
+        return _read(model, prompts, cache, lambda states: states[:, -1:])
+    last = mx.array([[[length - 1]] for length in lengths])
+    return _read(model, prompts, cache, lambda states: mx.take_along_axis(states, last, axis=1))
+
+
+def _read(
+    model: RoutedModel,
+    prompts: Sequence[Sequence[int]],
+    cache: list[Any],
+    wanted: Callable[[mx.array], mx.array],
+) -> mx.array:
+    """One pass over prompts of different length."""
+    lengths = [len(prompt) for prompt in prompts]
+    padding = [max(lengths) - length for length in lengths]
+    padded = [[*prompt, *[0] * count] for prompt, count in zip(prompts, padding, strict=True)]
+    if not any(padding):
+        return model(mx.array(padded), cache, wanted)
+    for one in cache:
+        one.prepare(lengths=lengths, right_padding=padding)
+    logits = model(mx.array(padded), cache, wanted)
+    for one in cache:
+        one.finalize()
+    return logits

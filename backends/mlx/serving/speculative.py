@@ -10,6 +10,7 @@ its cache into the batch, where rows share the reading of the weights.
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from mlx_lm.models.cache import can_trim_prompt_cache, make_prompt_cache, trim_p
 
 from backends.base import Delta, UnsupportedModel
 from backends.mlx.device import device_kind
+from backends.mlx.kernels.exponential import log_probabilities
 from backends.mlx.sampling.following import Allowed, Rule, RuleMask, masked
 from backends.mlx.sampling.sampler import RandomSampler
 from backends.mlx.serving.adapters import nbytes
@@ -34,8 +36,9 @@ from backends.mlx.serving.rows import Row
 
 async_eval: Any = mx.async_eval  # untyped
 
+_LAST = 32  # tokens of a prompt whose logits may all be made for the last one's sake
+
 _CHUNK = 256  # tokens that a draft model reads at a time
-_LAST = 32  # tokens of a prompt that are read in the pass after which its answer begins
 _WAITED = 1.1  # what a pass of one token takes that starts when its token is known, in others
 
 
@@ -137,6 +140,10 @@ class SoloLane:
         self._stream = stream
         self._looks_up = looks_up
         self._chunk = PREFILL[device_kind()][0]
+        # Tokens of a prompt that are read in the pass after which its answer begins.
+        self._most_at_first = self._chunk if model.is_headed else _LAST
+        self._waits_at_first = device_kind() == "cpu"
+        self._unkept = False  # its prompt is not in the prefix cache yet
         self._caches: list[Any] = []
         self._tokens: list[int] = []  # of the prompt and the answer
         self._held = 0  # tokens in the caches, when all passes under way are done
@@ -174,14 +181,18 @@ class SoloLane:
         row, began = self.row, time.perf_counter()
         assert row
         with mx.stream(self._stream):
-            if not row.started and (unread := len(self._tokens) - self._held) > _LAST:
-                self._read(min(self._chunk, unread - 1))
+            unread = len(self._tokens) - self._held
+            if not row.started and unread > self._most_at_first:
+                self._read(min(self._chunk, unread - 1), 0)
                 mx.eval([cache.state for cache in self._caches])
                 return []
-            under_way = self._pass
+            self.keep_begun()
+            begins, under_way = not row.started, self._pass
             done = under_way or self._start(row)
             ahead = self._run_ahead(row, done) if self._may_run_ahead(row, done) else None
             deltas = self._take(row, done, ahead)
+        if begins:
+            return deltas
         if (under_way is None and done.width > 1) or (under_way and self._pass):
             self.costs.add(done.width, time.perf_counter() - began)
         return deltas
@@ -192,7 +203,17 @@ class SoloLane:
         if self._pass is None:
             return []
         with mx.stream(self._stream):
+            self.keep_begun()
             return self._take(self.row, self._pass, None)
+
+    def keep_begun(self) -> None:
+        """Put the prompt of a row that has begun into the prefix cache. Not at once: its first token would
+        wait for the copies."""
+        if self._unkept and self._prefixes and self.row:
+            with mx.stream(self._stream):
+                held = self._tokens[: self._held]
+                self._prefixes.keep(self.row.root, held, self._caches[:-1], ended=False)
+        self._unkept = False
 
     def release(self) -> tuple[Row, list[Any], list[int], list[int]]:
         """Hand over the row: itself, its caches, the tokens in them, and those still to be read."""
@@ -209,28 +230,33 @@ class SoloLane:
     def _clear(self) -> None:
         self.row = self._rule = self._source = self._pass = None
         self._caches, self._tokens, self._held = [], [], 0
+        self._unkept = False
         if self.draft:
             self.draft.clear()
 
     # ----------------------------------------------------------------------- passes
 
-    def _read(self, count: int) -> mx.array:
-        """The logits after each of the next `count` tokens [count, vocabulary]."""
-        tokens = self._tokens[self._held : self._held + count]
+    def _read(self, count: int, last: int) -> mx.array:
+        """Read the next `count` tokens: the logits after the `last` of them [last, vocabulary]."""
+        tokens = mx.array([self._tokens[self._held : self._held + count]])
         self._held += count
-        logits: mx.array = self._model(mx.array([tokens]), cache=self._caches)[0]
-        return logits
+        if self._model.is_headed:
+            wanted = functools.partial(_after, count - last)
+            ends: mx.array = self._model(tokens, self._caches, wanted)[0]
+            return ends
+        logits: mx.array = self._model(tokens, cache=self._caches)[0]
+        return logits[count - last :]
 
     def _start(self, row: Row) -> _Pass:
         """Start a pass over the tokens that are known, and over guesses."""
-        most = WIDEST if row.started else _LAST
+        most = WIDEST if row.started else self._most_at_first
         while (unread := len(self._tokens) - self._held) > most:
-            self._read(min(unread - 1, self._chunk))  # of a long stretch without a choice
+            self._read(min(unread - 1, self._chunk), 0)  # of a long stretch without a choice
         guesses = self._guess(row, unread)
         self._tokens += guesses
-        logits = self._read(unread + len(guesses))
+        logits = self._read(unread + len(guesses), 1 + len(guesses))
         del self._tokens[len(self._tokens) - len(guesses) :]
-        return self._draw(row, logits[unread - 1 :], unread + len(guesses), guesses)
+        return self._draw(row, logits, unread + len(guesses), guesses)
 
     def _guess(self, row: Row, unread: int) -> list[int]:
         most = min(row.max_tokens - row.tokens - 1, WIDEST - unread)
@@ -266,7 +292,7 @@ class SoloLane:
         return self._drawn(row, logits, width, guesses)
 
     def _drawn(self, row: Row, logits: mx.array, width: int, guesses: list[int]) -> _Pass:
-        logprobs = logits - mx.logsumexp(logits, axis=-1, keepdims=True)
+        logprobs = log_probabilities(logits)
         drawn = row.sampler(logprobs)
         async_eval(drawn, logprobs)
         return _Pass(width, guesses, drawn, logprobs)
@@ -275,6 +301,8 @@ class SoloLane:
         """Whether the next pass may start before it is known after what."""
         if self.draft or done.guesses or row.tokens + 1 >= row.max_tokens:
             return False
+        if self._waits_at_first and not row.started:
+            return False  # MLX's CPU computes most of the next pass before it returns to the host
         if self._rules and not self._rules.open:
             return False
         if self._source is None:
@@ -386,12 +414,18 @@ class SoloLane:
         response = SimpleNamespace(token=token, logprobs=logprobs, finish_reason=reason)
         deltas.append(row.add(response))
         ended = deltas[-1].finish_reason is not None
-        if self._prefixes and (first or ended):
+        self._unkept = self._unkept or first
+        if self._prefixes and ended:
             held = self._tokens[: self._held]
-            self._prefixes.keep(row.root, held, self._caches[:-1], ended=ended)
+            self._prefixes.keep(row.root, held, self._caches[:-1], ended=True)
         if ended:
             self._clear()
         return ended
+
+
+def _after(count: int, states: mx.array) -> mx.array:
+    """Those after the first `count` tokens."""
+    return states[:, count:]
 
 
 def _masked(logits: mx.array, allowed: Sequence[Allowed | None]) -> mx.array:

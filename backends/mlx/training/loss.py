@@ -24,7 +24,7 @@ from backends.mlx.data.examples import Example
 from backends.mlx.data.packing import Segments
 from backends.mlx.device import blas_threads, device_kind
 from backends.mlx.kernels.fused import fused_cross_entropy
-from backends.mlx.kernels.head import head_losses
+from backends.mlx.kernels.head import HEADED, head_losses, head_of, logits_of
 from backends.mlx.kernels.quick import cross_entropy, quicken
 from backends.schedule import Measured, balance, cut, cut_packed, divide
 
@@ -32,8 +32,6 @@ nn: Any = mlx.nn  # MLX types its core only
 
 STEP_TOKENS = 512
 """Of all lanes on the CPU, where more tokens at a time are no faster."""
-_HEADED = frozenset({"llama", "qwen2", "qwen3", "mistral"})
-"""Architectures whose logits are exactly head(model.model(inputs)), checked in mlx-lm 0.32.2."""
 
 type Arrays = dict[str, mx.array]
 
@@ -117,18 +115,17 @@ def _losses(
 ) -> mx.array:
     """Cross-entropy `[n]` of `targets` at the flat `positions` alone: the head is the most
     expensive layer."""
-    if model.model_type not in _HEADED:
+    if model.model_type not in HEADED:
         everywhere: mx.array = model(inputs, cache=cache)
         return _cross_entropy(everywhere.reshape(-1, everywhere.shape[-1])[positions], targets)
     hidden = model.model(inputs, cache)
     hidden = hidden.reshape(-1, hidden.shape[-1])[positions]
-    tied = model.args.tie_word_embeddings
-    head = model.model.embed_tokens if tied else model.lm_head
+    head, _ = head_of(model)
     if device_kind() == "cpu" and type(head) in (nn.Embedding, nn.Linear):
         plain = hidden.dtype == head.weight.dtype == mx.float32 and "bias" not in head
         if plain:
             return head_losses(hidden, head.weight, targets, slopes=model.training)
-    return _cross_entropy(head.as_linear(hidden) if tied else head(hidden), targets)
+    return _cross_entropy(logits_of(model, hidden), targets)
 
 
 def _cross_entropy(logits: mx.array, targets: mx.array) -> mx.array:

@@ -15,8 +15,9 @@ from mlx_lm.models.activations import swiglu as their_swiglu
 
 from backends.mlx.kernels import attention, head, quick
 from backends.mlx.kernels.custom import custom
-from backends.mlx.kernels.exponential import exp
+from backends.mlx.kernels.exponential import exp, log_probabilities
 from backends.mlx.kernels.head import head_losses
+from tests.backends.mlx.counting import kernels
 
 
 @pytest.fixture(autouse=True)
@@ -37,6 +38,16 @@ def test_exp_is_exact_to_float32() -> None:
 def test_exp_never_gives_denormal_numbers() -> None:
     smallest = exp(mx.array([-61.0, -100.0, -1e9])) / 1000.0
     assert all(value > np.finfo(np.float32).tiny for value in smallest.tolist())
+
+
+@pytest.mark.parametrize("size", [1.0, 40.0])
+def test_log_probabilities_also_of_what_may_not_come(size: float) -> None:
+    logits = mx.random.normal((3, 5_000)) * size
+    logits[1, 7:] = -np.inf
+    logits[2, 1:] = -np.inf
+    ours = log_probabilities(logits)
+    assert close(ours, logits - mx.logsumexp(logits, axis=-1, keepdims=True), 8e-6)
+    assert "LogSumExp" not in kernels(log_probabilities(logits + 1))
 
 
 @pytest.mark.parametrize("size", [1.0, 8.0, 40.0])
