@@ -44,7 +44,7 @@ class Generate(_Request):
     """Answer `messages`, or continue `text` or `tokens` when there are none, with the base model,
     changed by the adapter when there is one.
 
-    `tools` are OpenAI's function descriptions, `template` variables of the chat template. Keys take turns: at most `key_running` requests
+    `tools` are OpenAI's function descriptions, whose calls are enforced where one of them is strict, `template` variables of the chat template. Keys take turns: at most `key_running` requests
     of a `key` run and `key_waiting` wait at a time (None: no limit).
     One of `forced_tools` (names) must be called, if there are any.
     With `labels` the answer is the likeliest of them, whatever the sampling says, and its one
@@ -159,12 +159,13 @@ def decode_request(line: bytes) -> Request:
 @dataclass(frozen=True)
 class Started:
     """The prompt is in the batch. Times are milliseconds since the engine got the request; `load_ms` of
-    them its model was loaded for it."""
+    them its model was loaded for it. `unheld` are the names of strict tools whose calls are not enforced."""
 
     request_id: str
     prompt_tokens: int
     queue_ms: float
     load_ms: float = 0.0
+    unheld: list[str] = field(default_factory=list)
     event: Literal["started"] = "started"
 
 

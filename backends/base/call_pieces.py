@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from backends.base.errors import BackendError
 from backends.base.generation import CallPiece, ToolCall
@@ -64,29 +64,22 @@ KIMI = Notation(
 )
 
 
-@dataclass
-class _Written:
-    name: str
-    parts: list[str] = field(default_factory=list)
+class Calls:
+    """Takes the text of an answer as it comes; see `backends.base.CallReader`. Steps are places in a call:
+    each takes from what is held what it understands, and says whether there is more to read."""
 
-
-class JSONCalls:
-    """Takes the text of an answer as it comes; see `backends.base.CallReader`. Where a call is not
-    written as usual, it and all after it come whole, at the end."""
-
-    def __init__(self, notation: Notation) -> None:
-        self._notation = notation
-        self._form = notation.forms[0]
+    def __init__(self, mark: str) -> None:
+        """`mark` is what calls begin with."""
+        self._mark = mark
         self._held = ""  # what is not yet understood
-        self._pieces: list[CallPiece] = []
-        self._object = _Object()
         self._next: Callable[[], bool] | None = self._seek
-        self._calls: list[_Written] = []
+        self._pieces: list[CallPiece] = []
+        self._calls: list[tuple[str, list[str]]] = []
 
     @property
     def calls(self) -> list[tuple[str, str]]:
         """(name, arguments) of each, as far as they have come."""
-        return [(call.name, "".join(call.parts)) for call in self._calls]
+        return [(name, "".join(parts)) for name, parts in self._calls]
 
     def push(self, text: str) -> list[CallPiece]:
         self._held += text
@@ -95,15 +88,36 @@ class JSONCalls:
             pass
         return self._pieces
 
-    # Each of them is one place in a call, and says whether there is more to read.
-
     def _seek(self) -> bool:
-        at = self._held.find(self._notation.mark)
+        at = self._held.find(self._mark)
         if at < 0:
-            self._held = self._held[1 - len(self._notation.mark) :]
+            self._held = self._held[1 - len(self._mark) :]
             return False
         self._held, self._next = self._held[at:], self._head
         return True
+
+    def _head(self) -> bool:
+        raise NotImplementedError
+
+    def _begin_call(self, name: str) -> None:
+        self._pieces.append(CallPiece(len(self._calls), name, ""))
+        self._calls.append((name, []))
+
+    def _add(self, part: str) -> None:
+        """More of the last call's arguments."""
+        if part:
+            self._calls[-1][1].append(part)
+            self._pieces.append(CallPiece(len(self._calls) - 1, "", part))
+
+
+class JSONCalls(Calls):
+    """Where a call is not written as usual, it and all after it come whole, at the end."""
+
+    def __init__(self, notation: Notation) -> None:
+        super().__init__(notation.mark)
+        self._notation = notation
+        self._form = notation.forms[0]
+        self._object = _Object()
 
     def _head(self) -> bool:
         for form in self._notation.forms:
@@ -113,8 +127,7 @@ class JSONCalls:
                 except ValueError:
                     break
                 self._held, self._form = self._held[found.end() :], form
-                self._pieces.append(CallPiece(len(self._calls), name, ""))
-                self._calls.append(_Written(name))
+                self._begin_call(name)
                 self._object, self._next = _Object(), self._arguments
                 return True
         else:
@@ -125,9 +138,7 @@ class JSONCalls:
         end = self._object.end(self._held)
         part = self._held[:end]
         self._held = self._held[len(part) :]
-        if part:
-            self._pieces.append(CallPiece(len(self._calls) - 1, "", part))
-            self._calls[-1].parts.append(part)
+        self._add(part)
         if end is None:
             return False
         self._next = self._tail

@@ -31,11 +31,14 @@ class Grammar:
     """What an answer must look like, enforced token by token.
 
     `source` is a JSON schema (as JSON text), a regular expression or a Lark grammar; it is empty
-    for `json_object`, any JSON object.
+    for `json_object`, any JSON object. A Lark grammar with a `mark` describes no whole answer but the
+    text up to this mark and what follows it: the answer is free until it has the mark, and again from
+    the grammar's end on, as often as that comes.
     """
 
     kind: GrammarKind
     source: str = ""
+    mark: str = ""
 
 
 @dataclass(frozen=True)
@@ -317,6 +320,12 @@ class LoadedModel(Protocol):
         Raises BackendError for a call that must come in a notation that is not known, or that has no
         way to write what a tool asks for.
         """
+        ...
+
+    def strict_grammar(self, tools: Sequence[dict[str, Any]]) -> tuple[Grammar | None, list[str]]:
+        """(the grammar of an answer that may call `tools`, the names of strict ones whose arguments it
+        does not hold). Text is free; a call that begins has the name of a tool, and arguments by its
+        schema. None where no tool is strict, or no call can be enforced in the notation."""
         ...
 
     def embed(self, prompts: Sequence[Sequence[int]], adapter: Path | None) -> list[list[float]]:

@@ -17,6 +17,10 @@ CUSTOM = "custom"
 """Beside the `function` of a custom tool: its grammar as `{"syntax": "lark" or "regex", "definition": …}`,
 or {}. Templates do not see it."""
 
+STRICT = "strict"
+"""In the `function` of a tool: whether its arguments have to fit its schema, however it comes to be called.
+Templates do not see it."""
+
 _SCHEMA = {
     "type": "object",
     "properties": {"input": {"type": "string", "description": "The whole input, as plain text"}},
@@ -104,9 +108,25 @@ def schema_of(tool: Mapping[str, Any]) -> Any:
     return {**schema, "properties": {"input": text}}
 
 
+def is_strict(tool: Mapping[str, Any]) -> bool:
+    """Whether a call of it is enforced also where it need not be called."""
+    return bool((tool.get("function") or tool).get(STRICT) or tool.get(CUSTOM))
+
+
+def loosened(tool: Mapping[str, Any]) -> dict[str, Any]:
+    """The tool with arguments of which no more is said than that they are an object, or one text."""
+    function = tool.get("function") or tool
+    if CUSTOM not in tool:
+        function = {**function, "parameters": {}}
+    return {"type": "function", "function": function}
+
+
 def shown(tool: Mapping[str, Any]) -> dict[str, Any]:
     """The tool as templates see it."""
-    return {key: value for key, value in tool.items() if key != CUSTOM}
+    found = {key: value for key, value in tool.items() if key != CUSTOM}
+    if STRICT in (function := tool.get("function") or {}):
+        found["function"] = {key: value for key, value in function.items() if key != STRICT}
+    return found
 
 
 def pattern_of(lark: str) -> str:

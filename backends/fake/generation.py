@@ -171,6 +171,12 @@ class FakeModel:
             return grammar.call_or(otherwise)
         return Grammar("regex", "|".join(re.escape(_call(tool)) for tool in tools))
 
+    def strict_grammar(self, tools: Sequence[dict[str, Any]]) -> tuple[Grammar | None, list[str]]:
+        """Its own calls fit their schemas in any case."""
+        strict = list(filter(inputs.is_strict, tools))
+        unheld = [tool["function"]["name"] for tool in strict if not _can_call(tool)]
+        return Grammar("lark", mark="<tool_call>") if strict else None, unheld
+
     def embed(self, prompts: Sequence[Sequence[int]], adapter: Path | None) -> list[list[float]]:
         """The more tokens two prompts share, the closer their vectors."""
         prompts = [prompt or [END] for prompt in prompts]
@@ -287,8 +293,8 @@ class FakeModel:
     ) -> Iterator[tuple[int, bytes]]:
         tool = chat.called_tool(prompt)
         otherwise = grammar.otherwise(sampling.grammar)
-        if sampling.grammar and not (tool and otherwise):
-            wanted = otherwise or sampling.grammar
+        wanted = otherwise or sampling.grammar
+        if wanted and not wanted.mark and not (tool and otherwise):
             return _spell_text(grammar.write(wanted, randomness, WORDS))
         if self._reply:
             replies = self._reply.split("\f")
@@ -435,6 +441,14 @@ def _call(tool: dict[str, Any]) -> str:
         ) from error
     arguments = grammar.write_value(schema, random.Random(function["name"]), WORDS)
     return chat.write_tool_call(function["name"], arguments)
+
+
+def _can_call(tool: dict[str, Any]) -> bool:
+    try:
+        _call(tool)
+    except BackendError:
+        return False
+    return True
 
 
 def _spell_text(text: str) -> Iterator[tuple[int, bytes]]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -15,7 +16,7 @@ from backends.base import BackendError, Grammar, ToolCall, inputs
 from backends.base.call_pieces import HERMES, KIMI, MISTRAL, JSONCalls, as_written
 from backends.mlx.calls.grammar import CallGrammar
 from backends.mlx.calls.notations import HERMES as HERMES_NOTATION
-from backends.mlx.calls.notations import MISTRAL_IDS, notation_of
+from backends.mlx.calls.notations import MISTRAL_IDS, Notation, notation_of
 from backends.mlx.calls.parameters import nullable_texts, readable
 from backends.mlx.calls.reading import PairedCalls, streams
 from backends.mlx.calls.texts import slashed
@@ -100,10 +101,7 @@ def tool_grammar(
     notation = notation_of(tokenizer, parser)
     try:
         if notation is None:
-            raise BackendError(
-                f"The way the chat template of {model} writes tool calls cannot be enforced; send "
-                'tool_choice "auto".'
-            )
+            raise _unknown(model)
         writer = CallGrammar(tokenizer, notation)
         said = [_described(tool) for tool in tools]
         calls, rules = writer.answer(said, several=otherwise is not None), writer.rules
@@ -119,9 +117,97 @@ def tool_grammar(
     return Grammar("lark", "\n".join(["start: calls | answer", *rules]))
 
 
+def strict_grammar(
+    tokenizer: Any,
+    model: str,
+    tools: Sequence[dict[str, Any]],
+    compiled: Callable[[Grammar], object],
+) -> tuple[Grammar | None, list[str]]:
+    """See `backends.base.LoadedModel.strict_grammar`. `compiled` raises BackendError where a grammar cannot be.
+
+    Tools that are not strict are held to their schemas, too: the model began a call of one of all. One whose
+    schema cannot be enforced is held to its name and to JSON, where its notation has JSON.
+    """
+
+    def written(some: Sequence[dict[str, Any]], loose: Sequence[dict[str, Any]] = ()) -> Grammar:
+        grammar = _calls_in_text(tokenizer, model, some, loose)
+        compiled(grammar)
+        return grammar
+
+    def refused(tool: dict[str, Any]) -> bool:
+        try:
+            written([tool])
+        except BackendError:
+            return True
+        return False
+
+    with suppress(BackendError):
+        return written(tools), []
+    loose = [tool for tool in tools if refused(tool)]
+    with suppress(BackendError):
+        return written(tools, loose), _strict_names(loose)
+    return None, _strict_names(tools)
+
+
+def _strict_names(tools: Sequence[dict[str, Any]]) -> list[str]:
+    return [str(_named(tool)) for tool in tools if inputs.is_strict(tool)]
+
+
+def _named(tool: dict[str, Any]) -> Any:
+    return (tool.get("function") or tool).get("name")
+
+
+def _calls_in_text(
+    tokenizer: Any,
+    model: str,
+    tools: Sequence[dict[str, Any]],
+    loose: Sequence[dict[str, Any]] = (),
+) -> Grammar:
+    """Of a text up to the mark with which calls begin, and of one call, or of several where the notation has
+    one section for all, or no mark that ends them; of `loose` tools with any arguments. Raises BackendError."""
+    start, end, parser = _notation(tokenizer)
+    notation = notation_of(tokenizer, parser)
+    if notation is None or not (notation.whole + notation.call).removeprefix("$calls").startswith(
+        start
+    ):
+        raise _unknown(model)
+    if "$json" not in notation.call and (loose or any(map(_takes_anything, tools))):
+        raise BackendError("Its notation has no way to write arguments of which nothing is known.")
+    writer = CallGrammar(tokenizer, _after(start, notation))
+    said = [_described(inputs.loosened(tool) if tool in loose else tool) for tool in tools]
+    section = notation.whole != "$calls"
+    calls = writer.answer(said, several=section)
+    more = ""
+    if not end:  # whatever else follows would be read as of a call
+        ends = " | ".join(f"<[{token}]>" for token in sorted(tokenizer.eos_token_ids))
+        more = f"({ends})?" if section else f"({writer.mark(start)} calls)*"
+    begun = slashed(f"(?s:.*){re.escape(start)}")
+    rules = [f"start: begun calls {more}", f"begun[lazy]: {begun}", f"calls: {calls}"]
+    return Grammar("lark", "\n".join([*rules, *writer.rules]), mark=start)
+
+
+def _takes_anything(tool: dict[str, Any]) -> bool:
+    schema = inputs.schema_of(tool) or {}
+    return not inputs.is_strict(tool) and not {"properties", "additionalProperties"} & schema.keys()
+
+
+def _after(mark: str, notation: Notation) -> Notation:
+    """The notation of what follows the first mark."""
+    if notation.whole == "$calls":
+        return replace(notation, call=notation.call.removeprefix(mark))
+    return replace(notation, whole=notation.whole.removeprefix(mark))
+
+
+def _unknown(model: str) -> BackendError:
+    return BackendError(
+        f"The way the chat template of {model} writes tool calls cannot be enforced; send "
+        'tool_choice "auto".'
+    )
+
+
 def _described(tool: dict[str, Any]) -> tuple[str, Any]:
     """Its name, and the schema of its arguments. Raises BackendError."""
-    name = (tool.get("function") or tool).get("name")
+    name = _named(tool)
     if not isinstance(name, str):
         raise BackendError("A tool has no name; send OpenAI's function descriptions.")
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
@@ -15,12 +15,14 @@ Events = AsyncGenerator[tuple[int, Started | Read | Chunk | Done]]
 
 @dataclass
 class Answer:
-    """One whole answer: its words, and the thoughts before them. `done` has its finish reason, tool calls, usage and timings; `logprobs`
+    """One whole answer: its words, and the thoughts before them. `unheld` are strict tools whose calls are not
+    enforced. `done` has its finish reason, tool calls, usage and timings; `logprobs`
     its tokens, `prompt` those of its prompt, when they were requested; `prompt_text` is set for a
     prompt of token ids."""
 
     served: Served
     request_id: str = ""
+    unheld: Sequence[str] = ()
     text: str = ""
     thoughts: str = ""
     logprobs: list[TokenInfo] = field(default_factory=list)
@@ -50,7 +52,7 @@ async def collect(served: Served, events: Events, answers: int) -> list[Answer]:
                 thoughts[index].append(event.thoughts)
                 whole[index].logprobs += event.logprobs or []
             elif isinstance(event, Started):
-                whole[index].request_id = event.request_id
+                whole[index].request_id, whole[index].unheld = event.request_id, event.unheld
             elif isinstance(event, Read):
                 whole[index].prompt += event.logprobs or []
                 whole[index].prompt_text += event.text

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Annotated, Any, ClassVar
@@ -128,6 +128,11 @@ class CompatibleRequest(BaseModel):
     def _ignored(cls, name: str) -> str:
         meant = None if name in cls.UNHEEDED else cls.nearest(name)
         return quote(name[:64], safe="") + (f";did-you-mean={meant}" if meant else "")
+
+
+def unheld(tools: Iterable[str]) -> list[str]:
+    """As the header names it, that tools by name are strict, and their calls cannot be enforced."""
+    return [f"tools.{name}.strict" for name in tools]
 
 
 def table(kind: type[CompatibleRequest]) -> str:

@@ -99,9 +99,9 @@ order or form than usual, and the input of a custom tool. Pieces are sent before
 turns out to be broken, the error follows them, and if it is cut off, the reason `length` and the start of the call as text; a client must not run a call \
 before the stream says `tool_calls` (`tool_use`, `response.completed`).
 - A custom tool, over `/v1/chat/completions` and `/v1/responses`, is for the model a function with one text, \
-`input`. Its grammar stands in its description, and is enforced where a call is: with `tool_choice` required or \
-the tool's name, and beside a format. A regex is enforced as it is (in Rust's syntax), and a Lark grammar as the \
-regex that says the same; one whose rules refer to themselves is refused there, and described alone with `auto`.
+`input`. Its grammar stands in its description, and is enforced. A regex is enforced as it is (in Rust's syntax), and \
+a Lark grammar as the regex that says the same; one whose rules refer to themselves is refused with `tool_choice` \
+required or the tool's name and beside a format, and described alone with `auto`.
 - An earlier call whose arguments were cut off is taken back as the text that it was, and so is its \
 result.
 - Thoughts come apart from the answer (`reasoning_content`, reasoning items, thinking blocks) where a model \
@@ -114,13 +114,21 @@ cannot read, gets them in words, as Hermes and Qwen have them: the system messag
 of every tool within `<tools></tools>`; a call is \
 `<tool_call>{"name": …, "arguments": {…}}</tool_call>` in the answer, also in earlier ones; a result \
 is `<tool_response>…</tool_response>` in the user's turn. How well a model keeps to that is another \
-matter: `tool_choice` `required` (`any`) has the call enforced.
+matter: `strict` has each call enforced, and `tool_choice` `required` (`any`) that there is one.
 - An enforced call has the name of a tool, all parameters that are required, in the order of the schema (of \
 their names, where Gemma's templates sort them), and each value of its type, written as the model's template \
 writes it. In tags a text has no quotes: its `enum`, `pattern`, lengths and common formats (date, time, \
 date-time, uuid, email, hostname, ipv4, uri) hold all the same, but it cannot be the word null or contain the tag \
 that ends it. Parameters that the schema does not name are not written, and FunctionGemma has no way to write \
-lists and objects. With `auto` alone nothing is enforced, `strict` or not: what a model writes is read.
+lists and objects.
+- `strict` tools are enforced with `tool_choice` `auto`, too, over `/v1/chat/completions`, `/v1/responses` (where, as \
+at OpenAI, a tool is strict unless it says `false`) and `/v1/messages`; so is the grammar of a custom tool. Text and \
+thoughts are free, and are what they would be without it; where the model begins a call with the notation's mark, it \
+is held to the name of one of the tools, which need not all be strict, to a schema, and to the end mark, as often as it \
+calls. OpenAI's limits on such schemas (`additionalProperties` false, everything required) do not hold here. Where a \
+strict tool's schema cannot be enforced, its calls are read as the model writes them, and the header `x-hub-ignored` \
+names `tools.NAME.strict`: of that tool alone where arguments are JSON, of all strict ones where they stand one by one. \
+With `auto` and no strict tool nothing is enforced.
 - A chat has one system message, at its start. A later system or developer message joins the user's \
 turn before it, else the one after it, else it is a user's turn of its own; where a template takes no \
 system message at all, it begins the user's first turn.

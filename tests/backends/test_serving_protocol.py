@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -49,6 +50,23 @@ def test_rows_that_come_and_go_say_what_they_say_alone(model: LoadedModel) -> No
     )
     assert [row.tokens for row in together] == [row.tokens for row in alone]
     assert [row.text for row in together] == [row.text for row in alone]
+
+
+def test_strict_tools_change_no_text(model: LoadedModel) -> None:
+    function = {"name": "note", "parameters": {"type": "object", "properties": {}}}
+    tools = [{"type": "function", "function": function | {"strict": True}}]
+    assert model.strict_grammar([{"type": "function", "function": function}]) == (None, [])
+    grammar, unheld = model.strict_grammar(tools)
+    assert grammar is not None
+    assert unheld == []
+    asked: list[dict[str, Any]] = [{}, {"temperature": 1.0, "seed": 3}]
+    for settings in asked:
+        free = Sampling(max_tokens=12, **settings)
+        rows = [
+            Row(question, sampling=replace(free, grammar=grammar)) for question in QUESTIONS[:3]
+        ]
+        alone = [run(model, Row(row.question, sampling=free))[0] for row in rows]
+        assert [row.tokens for row in run(model, *rows)] == [row.tokens for row in alone]
 
 
 def test_a_removed_row_ends_and_others_continue(model: LoadedModel) -> None:

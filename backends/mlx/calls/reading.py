@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from backends.base import BackendError, CallPiece, ToolCall
+from backends.base import BackendError, ToolCall
+from backends.base.call_pieces import Calls
 from backends.mlx.calls.notations import Notation, Text, begun
 
 _LONGEST_HEAD = (
@@ -45,9 +46,8 @@ def streams(notation: Notation) -> bool:
     return bool(notation.pair and notation.texts and not quoted_twice)
 
 
-class PairedCalls:
-    """Takes the text of an answer as it comes; see `backends.base.CallReader`. Where a call is not written
-    as usual, what is left of it and all after it come whole, at the end.
+class PairedCalls(Calls):
+    """Where a call is not written as usual, what is left of it and all after it come whole, at the end.
 
     `start` is the mark with which calls begin, `schema_of` says what a parser knows of a tool's parameter,
     and `parse` reads the calls of a whole answer.
@@ -60,12 +60,10 @@ class PairedCalls:
         schema_of: Callable[[str, str], Mapping[str, Any]],
         parse: Callable[[str], Sequence[ToolCall]],
     ) -> None:
-        self._notation, self._start = notation, start
+        super().__init__(start)
+        self._notation = notation
         self._schema_of, self._parse = schema_of, parse
         self._shape = _shape(notation)
-        self._held = ""  # what is not yet understood
-        self._pieces: list[CallPiece] = []
-        self._next: Callable[[], bool] | None = self._seek
         self._call: list[str] = []  # the text of the call at hand, as far as it is understood
         self._key = ""
         self._texts: Sequence[Text] = ()  # how the value at hand may be written, if it is a string
@@ -73,12 +71,6 @@ class PairedCalls:
         self._shown = False  # whether some of it was sent
         self._searched = 0  # characters of what is held without the end of the value
         self._depth = 0  # of braces and brackets in them
-        self._calls: list[tuple[str, list[str]]] = []
-
-    @property
-    def calls(self) -> list[tuple[str, str]]:
-        """(name, arguments) of each, as far as they have come."""
-        return [(name, "".join(parts)) for name, parts in self._calls]
 
     @property
     def is_within_parameter(self) -> bool:
@@ -86,32 +78,18 @@ class PairedCalls:
         begun = self._next == self._pair and self._held.strip()
         return bool(begun) or self._next in (self._begin, self._value)
 
-    def push(self, text: str) -> list[CallPiece]:
-        self._held += text
-        self._pieces = []
-        while self._next is not None and self._next():
-            pass
-        return self._pieces
-
-    # Each of them is one place in a call, and says whether there is more to read.
-
     def _seek(self) -> bool:
-        at = self._held.find(self._start)
-        if at < 0:
-            self._held = self._held[1 - len(self._start) :]
+        if not super()._seek():
             return False
-        self._held = self._held[at:]
         if found := self._shape.section.match(self._held):
             self._held = self._held[found.end() :]
-        self._next = self._head
         return True
 
     def _head(self) -> bool:
         if found := self._shape.head.match(self._held):
             self._call = []
             self._take(found.end())
-            self._pieces.append(CallPiece(len(self._calls), found["name"], ""))
-            self._calls.append((found["name"], []))
+            self._begin_call(found["name"])
             self._next = self._pair
             return True
         if self._notation.whole != "$calls" and (
@@ -202,7 +180,7 @@ class PairedCalls:
             before += f'{json.dumps(self._key, ensure_ascii=False)}: "'
         self._shown = True
         self._take(len(text))
-        self._send(before + json.dumps(shown, ensure_ascii=False)[1:-1])
+        self._add(before + json.dumps(shown, ensure_ascii=False)[1:-1])
 
     def _as_text(self, kind: str | None) -> Sequence[Text]:
         """How the value may be written if it is a string, whatever it says."""
@@ -237,13 +215,8 @@ class PairedCalls:
         sent = self._sent
         if not arguments.startswith(sent):
             return self._give_up()
-        self._send(arguments[len(sent) :])
+        self._add(arguments[len(sent) :])
         return True
-
-    def _send(self, part: str) -> None:
-        if part:
-            self._calls[-1][1].append(part)
-            self._pieces.append(CallPiece(len(self._calls) - 1, "", part))
 
     def _wait(self) -> bool:
         return self._give_up() if len(self._held) > _LONGEST_HEAD else False

@@ -162,7 +162,8 @@ class EmbeddingModel:
             f"{self.name} is an embedding model: it makes vectors and cannot be chatted with or adapted."
         )
 
-    encode = thought_marks = parse_tool_calls = call_reader = tool_grammar = _refuse
+    encode = thought_marks = parse_tool_calls = call_reader = _refuse
+    tool_grammar = strict_grammar = _refuse
     likelihoods = needed_for_answers = prompt_logprobs = add_adapter = insert = _refuse
 
     def encode_pair(self, question: Question, text: str) -> Pair:
@@ -204,7 +205,8 @@ class Reranker(EmbeddingModel):
             f"{self.name} is a reranker: it ranks texts by a query (/v1/rerank) and does nothing else."
         )
 
-    encode = thought_marks = parse_tool_calls = call_reader = tool_grammar = _refuse
+    encode = thought_marks = parse_tool_calls = call_reader = _refuse
+    tool_grammar = strict_grammar = _refuse
     likelihoods = needed_for_answers = prompt_logprobs = add_adapter = insert = _refuse
     embed = _refuse
 

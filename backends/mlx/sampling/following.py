@@ -28,8 +28,8 @@ class Rule(Protocol):
         ...
 
     @property
-    def over(self) -> bool:
-        """Whether everything may come from here on."""
+    def idle(self) -> bool:
+        """Whether everything may come next, and nothing depends on what it is but how `follow` goes on."""
         ...
 
     @property
@@ -58,16 +58,16 @@ class Rule(Protocol):
         ...
 
     def fitting(self, tokens: Sequence[int]) -> int:
-        """How many of `tokens` may come next, as far as can be said."""
+        """How many of `tokens` may come next, as far as can be said; of an idle rule those that leave it so."""
         ...
 
-    def ahead(self, tokens: Sequence[int]) -> list[Allowed]:
+    def ahead(self, tokens: Sequence[int]) -> list[Allowed | None]:
         """What may come after each of `tokens`, all of which may come."""
         ...
 
 
 class RuleMask:
-    """The processor of one row.
+    """The processor of one row while its rule is not idle.
 
     Whoever runs the row sets `drawn`: the tokens that the step before gave all rows, on the device,
     and the row's place among them. The processor's own argument holds the same token, but as part
@@ -79,23 +79,35 @@ class RuleMask:
     def __init__(self, rule: Rule) -> None:
         self.rule = rule
         self._waiting = False  # for the token after the last mask
+        self._followed = False  # the token that the host gets from the step under way
 
     @property
     def failed(self) -> bool:
         return self.rule.failed
 
     def __call__(self, _: mx.array, logits: mx.array) -> mx.array:
-        if self.rule.over:
-            self._waiting = False
-            return logits
         if self._waiting:
             drawn, row = self.drawn()
             async_eval(drawn)  # joined from several, where a row began or ended since
             async_eval(logits)  # the device computes while the mask is made
             self.rule.follow(int(memoryview(drawn)[row]))
-        self._waiting = True
-        allowed = self.rule.allowed()
+            self._followed = True
+        return self.ruled(logits)
+
+    def ruled(self, logits: mx.array) -> mx.array:
+        """Those of the next token, which the rule has to know before the one after it."""
+        self._waiting = not self.rule.idle
+        allowed = self.rule.allowed() if self._waiting else None
         return logits if allowed is None else masked(logits, allowed)
+
+    def came(self, token: int) -> bool:
+        """The host has got `token`; whether the rule holds from it on, which the draw of the next one could
+        not know."""
+        followed, self._followed = self._followed, False
+        if followed:
+            return False
+        self.rule.follow(token)
+        return not self.rule.idle
 
     def leave(self) -> None:
         """From here on someone else follows the tokens, until the next call."""
@@ -103,10 +115,9 @@ class RuleMask:
 
     def replace(self, token: int) -> None:
         """Follow `token` instead of the last one; the next step begins after it."""
-        if not self._waiting:  # the rule was over before the last one
-            return
-        self.rule.undo()
-        self.rule.follow(token)
+        if self._followed:  # not while the rule was idle
+            self.rule.undo()
+            self.rule.follow(token)
         self._waiting = False
 
 

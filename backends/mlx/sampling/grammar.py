@@ -11,7 +11,8 @@ import numpy as np
 from llguidance import LLMatcher, LLTokenizer
 
 from backends.base import BackendError, Grammar
-from backends.mlx.sampling.following import Allowed
+from backends.mlx.sampling.calling import CallRule, Opening
+from backends.mlx.sampling.following import Allowed, Rule
 from backends.mlx.schemas import enforceable
 
 # A confused model may write white space forever, which any schema allows.
@@ -58,11 +59,35 @@ class Grammars:
         self._tokenizer = tokenizer  # mlx-lm's wrapper
         self._vocabulary = vocabulary
         self.compile = functools.lru_cache(maxsize=64)(self._compile)
+        self._opened = functools.lru_cache(maxsize=64)(self._opening)
 
-    def start(self, grammar: Grammar) -> GrammarRule:
+    def start(self, grammar: Grammar) -> Rule:
         """The rule of a new answer. Raises BackendError with the reason for a wrong grammar."""
         matcher, habits = self.compile(grammar)
+        if grammar.mark:
+            return CallRule(self._opened(grammar))
         return GrammarRule(matcher.deep_copy(), self._ends, self._vocabulary, habits)
+
+    def _opening(self, grammar: Grammar) -> Opening:
+        """Raises BackendError."""
+        matcher, habits = self.compile(grammar)
+        after = [matcher.deep_copy()]  # each number of the mark's characters
+        for sign in grammar.mark:
+            after.append(after[-1].deep_copy())
+            after[-1].consume_tokens(self._tokens.greedy_tokenize(sign))
+        if after[-1].is_error():
+            raise _refusal(grammar, after[-1].get_error())
+
+        def start(read: int, *tokens: int) -> GrammarRule:
+            begun = after[read].deep_copy()
+            begun.consume_tokens(list(tokens))
+            return GrammarRule(begun, self._ends, self._vocabulary, habits, whole=False)
+
+        def decode(token: int) -> bytes:
+            return self._tokens.decode_bytes([token])
+
+        masks = [_unpacked(one.compute_bitmask(), self._vocabulary) for one in after[:-1]]
+        return Opening(grammar.mark.encode(), decode, start, masks)
 
     def _compile(self, grammar: Grammar) -> tuple[LLMatcher, Habits]:
         try:
@@ -103,12 +128,20 @@ def _llguidance_tokenizer(described: str, vocabulary: int, ends: tuple[int, ...]
 class GrammarRule:
     """See `following.Rule`. `failed` once the grammar cannot continue."""
 
-    over = False
+    idle = False
 
     def __init__(
-        self, matcher: LLMatcher, ends: Sequence[int], vocabulary: int, habits: Habits | None = None
+        self,
+        matcher: LLMatcher,
+        ends: Sequence[int],
+        vocabulary: int,
+        habits: Habits | None = None,
+        *,
+        whole: bool = True,
     ) -> None:
+        """`whole` where the answer ends with what the grammar describes."""
         self._matcher = matcher
+        self._whole = whole
         self._habits = habits or Habits()
         self.open = False
         self._place: int | None = None  # where few tokens are allowed next
@@ -122,6 +155,11 @@ class GrammarRule:
     @property
     def failed(self) -> bool:
         return bool(self._matcher.is_error())
+
+    @property
+    def ended(self) -> bool:
+        """Whether all that the grammar describes is written."""
+        return bool(self._matcher.is_stopped()) and not self.failed
 
     def follow(self, token: int) -> None:
         if self._place is not None:
@@ -173,8 +211,9 @@ class GrammarRule:
     def fitting(self, tokens: Sequence[int]) -> int:
         return 0 if self._matcher.is_stopped() else self._matcher.validate_tokens(list(tokens))
 
-    def ahead(self, tokens: Sequence[int]) -> list[Allowed]:
-        found, before = [], self._place
+    def ahead(self, tokens: Sequence[int]) -> list[Allowed | None]:
+        found: list[Allowed | None] = []
+        before = self._place
         self._coming = []
         for token in tokens:
             self._consume(token)
@@ -185,17 +224,21 @@ class GrammarRule:
         self._place = before
         return found
 
-    def allowed(self) -> Allowed:
+    def allowed(self) -> Allowed | None:
         if self._matcher.is_stopped() or self.failed:
             self.open = False
-            return self._only_ends
+            return self._only_ends if self._whole or self.failed else None
         bits = self._matcher.compute_bitmask()
-        every = np.unpackbits(np.frombuffer(bits, np.uint8), bitorder="little")
-        allowed: Allowed = every[: self._vocabulary].astype(bool)
+        allowed = _unpacked(bits, self._vocabulary)
         self.open = int(np.count_nonzero(allowed)) > _FEW
         self._place = None if self.open else hash(bits)
         # A mask without any token would make every logit infinite.
         return allowed if allowed.any() else self._only_ends
+
+
+def _unpacked(bits: bytes, vocabulary: int) -> Allowed:
+    every = np.unpackbits(np.frombuffer(bits, np.uint8), bitorder="little")
+    return every[:vocabulary].astype(bool)
 
 
 def _source(grammar: Grammar) -> str:

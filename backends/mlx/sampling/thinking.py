@@ -104,8 +104,13 @@ class ThinkingRule:
         return self._then is not None and self._then.failed
 
     @property
-    def over(self) -> bool:
-        return self._state.where == "words" and self._then is None
+    def idle(self) -> bool:
+        return not self._is_asked and (self._state.where == "words" or self._budget is None)
+
+    @property
+    def _is_asked(self) -> bool:
+        """Whether `then` has something to say."""
+        return self._then is not None and not self._then.idle
 
     @property
     def open(self) -> bool:
@@ -140,11 +145,11 @@ class ThinkingRule:
                 return tokens.one(tokens.close[len(state.mark)])
             case "thinking":
                 # There is no answer yet that could end.
-                return None if then is None else ~_any_of(tokens.ends, tokens.vocabulary)
+                return ~_any_of(tokens.ends, tokens.vocabulary) if self._is_asked else None
             case "words":
                 return then.allowed() if then else None
         opening = tokens.one(tokens.open[len(state.mark)])
-        if state.where == "opening" and then is not None and not state.shared:
+        if state.where == "opening" and self._is_asked and not state.shared:
             return opening
         allowed = then.allowed() if then else None
         if self._budget == 0:
@@ -166,10 +171,14 @@ class ThinkingRule:
         return self._then.likely(most) if self._then and words else ([], [])
 
     def fitting(self, tokens: Sequence[int]) -> int:
-        words = self._state.where == "words"
-        return self._then.fitting(tokens) if self._then and words else 0
+        if self._state.where == "thinking" and self.idle:  # up to where they may end
+            last = self._tokens.close[-1]
+            return tokens.index(last) + 1 if last in tokens else len(tokens)
+        if self._state.where == "words" or self.idle:
+            return self._then.fitting(tokens) if self._then else len(tokens)
+        return 0
 
-    def ahead(self, tokens: Sequence[int]) -> list[Allowed]:
+    def ahead(self, tokens: Sequence[int]) -> list[Allowed | None]:
         return self._then.ahead(tokens) if self._then else []
 
     def _opening(self, state: _State, token: int) -> _State:
@@ -192,8 +201,8 @@ class ThinkingRule:
 
     def _takes(self, token: int) -> bool:
         """Whether `then` takes it for words."""
-        allowed = self._then.allowed() if self._then else None
-        return allowed is not None and bool(allowed[token])
+        allowed = self._then.allowed() if self._is_asked and self._then else None
+        return self._then is not None and (allowed is None or bool(allowed[token]))
 
     def _hand_on(self, token: int) -> None:
         if self._then is not None:

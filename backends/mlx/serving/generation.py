@@ -41,6 +41,7 @@ from backends.base import (
     UnsupportedModel,
 )
 from backends.base.failures import readable_errors
+from backends.base.inputs import is_strict
 from backends.mlx.chat import chat_tokens, text_tokens, thought_marks
 from backends.mlx.data.examples import whole_answer
 from backends.mlx.device import device_kind, free_memory, keep_wired
@@ -66,7 +67,7 @@ from backends.mlx.serving.reading import chunk_of, read, told
 from backends.mlx.serving.rows import Pieces, Row, vocabulary_size
 from backends.mlx.serving.speculative import Draft, SoloLane
 from backends.mlx.threads import clear_streams_at_end
-from backends.mlx.tool_calls import call_reader, parse_tool_calls, tool_grammar
+from backends.mlx.tool_calls import call_reader, parse_tool_calls, strict_grammar, tool_grammar
 from backends.prompts import room_after
 from backends.text import StopText
 
@@ -132,6 +133,11 @@ class MLXModel:
                 tokenizer, self.name, json.loads(tools), otherwise
             )
         )
+        self._strict = functools.lru_cache(maxsize=32)(
+            lambda tools: strict_grammar(
+                tokenizer, self.name, json.loads(tools), self._grammars.compile
+            )
+        )
         self._think_tokens = MarkTokens.of(tokenizer, self._vocabulary)
         self._answers = functools.lru_cache(maxsize=1024)(
             functools.partial(whole_answer, tokenizer)
@@ -193,9 +199,6 @@ class MLXModel:
             kind = Kind()
         rule = self._rule(prompt, sampling)
         mask = RuleMask(rule) if rule else None
-        processors = [*make_processors(sampling, len(prompt), self._vocabulary)]
-        if mask:
-            processors.append(mask)
         # A token may change afterwards only where the cache can forget it.
         cuts = self._prefixes.plain and not kind.window
         can_run_alone = kind == Kind()
@@ -212,7 +215,7 @@ class MLXModel:
                 stop=StopText(sampling.stop),
                 sampler=make_sampler(sampling, cuts=cuts),
                 max_tokens=sampling.most_tokens(room),
-                processors=processors,
+                penalties=make_processors(sampling, len(prompt), self._vocabulary),
             )
             caches = kind.row_caches(self._model)
             cached = 0
@@ -226,7 +229,8 @@ class MLXModel:
                 if self._solo and self._solo.row:  # it is no longer alone: it joins the batch
                     self._early += self._solo.settle()
                     if self._solo.row:
-                        self._lanes[Kind()].adopt(*self._solo.release())
+                        moved, *held = self._solo.release()
+                        self._lanes[Kind()].adopt(moved, *held, answered=moved.started)
                 if kind not in self._lanes:
                     self._lanes[kind] = self._make_lane(kind)
                 self._lanes[kind].insert(row, prompt, cached, caches)
@@ -337,6 +341,11 @@ class MLXModel:
         self, tools: Sequence[dict[str, Any]], otherwise: Grammar | None = None
     ) -> Grammar:
         return self._calls(json.dumps(tools), otherwise)
+
+    def strict_grammar(self, tools: Sequence[dict[str, Any]]) -> tuple[Grammar | None, list[str]]:
+        if not any(map(is_strict, tools)):
+            return None, []
+        return self._strict(json.dumps(tools))
 
     def _rule(self, prompt: Sequence[int], sampling: Sampling) -> Rule | None:
         """What decides which tokens may come next, if anything does."""

@@ -21,6 +21,7 @@ from mlx_lm.models.cache import trim_prompt_cache
 from backends.base import Delta
 from backends.mlx.device import device_kind
 from backends.mlx.kernels.exponential import log_probabilities
+from backends.mlx.sampling.following import RuleMask, async_eval
 from backends.mlx.sampling.sampler import RandomSampler
 from backends.mlx.serving.adapters import RoutedModel
 from backends.mlx.serving.caches import BatchKVCache, Kind
@@ -28,8 +29,7 @@ from backends.mlx.serving.needs import MOST_PROMPTS, PREFILL
 from backends.mlx.serving.prefix_cache import PrefixCache
 from backends.mlx.serving.rows import Row
 
-async_eval: Any = mx.async_eval  # untyped, as these are
-GenerationBatch: Any = _GenerationBatch
+GenerationBatch: Any = _GenerationBatch  # untyped, as these are
 TokenBuffer: Any = _TokenBuffer
 
 _MAX_ROWS = 32  # decoded together; further rows wait their turn
@@ -85,9 +85,15 @@ class Lane:
         self.rows[row.number] = row
 
     def adopt(
-        self, row: Row, caches: list[Any], read: Sequence[int], unread: Sequence[int]
+        self,
+        row: Row,
+        caches: list[Any],
+        read: Sequence[int],
+        unread: Sequence[int],
+        *,
+        answered: bool,
     ) -> None:
-        """Continue a row that ran elsewhere: `caches` hold its tokens `read`. One that is being answered
+        """Continue a row that ran elsewhere: `caches` hold its tokens `read`. One that is being `answered`
         joins the next step of the running rows."""
         left = row.max_tokens - row.tokens
         generator = self._generator
@@ -102,7 +108,7 @@ class Lane:
         if row.mask:
             row.mask.drawn = functools.partial(self._drawn, row)
         self.rows[row.number] = row
-        if row.started and len(unread) == 1:
+        if answered and len(unread) == 1:
             generator._unprocessed_sequences.pop()
             batch = GenerationBatch.empty(generator.model, generator.sampler)
             batch.uids, batch.tokens = [row.number], [list(read)]
@@ -256,6 +262,10 @@ class Lane:
                 self._unkept.append(row)
             deltas.append(row.add(drawn))
             self._given.add(uid)
+            if row.mask:
+                row.mask.came(drawn.token)
+                row.mask.leave()
+                begun.logits_processors[place] = tuple(row.processors)
         if chosen != tokens:
             begun._next_tokens = mx.array(chosen, begun._next_tokens.dtype)
         return deltas
@@ -298,7 +308,29 @@ class Lane:
                 self.remove(row)
             else:
                 del self.rows[row.number]
+        elif row.mask:
+            self._rule(row, row.mask, response.token)
         return delta
+
+    def _rule(self, row: Row, mask: RuleMask, token: int) -> None:
+        """Let the rule of a row know its `token`. Where it holds from that on, the next one, which the step
+        under way has drawn without it, is drawn again from the same log-probabilities."""
+        holds_now = mask.came(token)
+        running = self._generator._generation_batch
+        place = running.uids.index(row.number)
+        running.logits_processors[place] = tuple(row.processors)
+        if not holds_now or row.number in self._given:  # of which no next one is drawn
+            return
+        if isinstance(row.sampler, RandomSampler):
+            row.sampler.move(-1)
+        with mx.stream(self.stream):
+            logits = mask.ruled(running._next_logprobs[place][None])
+            logprobs = log_probabilities(logits)
+            others, drawn = running._next_tokens, row.sampler(logprobs)
+            parts = [others[:place], drawn.astype(others.dtype), others[place + 1 :]]
+            running._next_tokens = mx.concatenate(parts)
+            running._next_logprobs[place] = logprobs[0]
+            async_eval(running._next_tokens, logprobs)
 
     def _replace(self, row: Row, response: Any, drawn: Any) -> None:
         """Replace the token that the generator drew: the row is inserted again, with its cache less
@@ -321,7 +353,7 @@ class Lane:
             drawn.prompt_cache = None
             del self.rows[row.number]
             row.max_tokens -= 1  # the drawn token counts as generated
-            self.adopt(row, caches, tokens, [drawn.token])
+            self.adopt(row, caches, tokens, [drawn.token], answered=True)
             row.max_tokens += 1
 
     def _keep_prefix(

@@ -92,7 +92,7 @@ class Row:
     stop: StopText
     sampler: Sampler
     max_tokens: int
-    processors: list[Processor | RuleMask]
+    penalties: list[Processor]
     number: int = -1
     tokens: int = 0  # generated so far
     reads: bool = field(default_factory=lambda: device_kind() != "cuda")
@@ -102,6 +102,12 @@ class Row:
     @property
     def started(self) -> bool:
         return self.tokens > 0
+
+    @property
+    def processors(self) -> list[Processor | RuleMask]:
+        """Of its logits. An idle rule is none: it costs its row no wait, and the others no kernel."""
+        holds = self.mask is not None and not self.mask.rule.idle
+        return [*self.penalties, *([self.mask] if self.mask and holds else [])]
 
     def complete(self, response: Any, ends: Container[int]) -> Any:
         """The response with the token of a draw from the whole vocabulary, which is nearly always

@@ -26,7 +26,7 @@ from mlx_lm.models.cache import can_trim_prompt_cache, make_prompt_cache, trim_p
 from backends.base import Delta, UnsupportedModel
 from backends.mlx.device import device_kind
 from backends.mlx.kernels.exponential import log_probabilities
-from backends.mlx.sampling.following import Allowed, Rule, RuleMask, masked
+from backends.mlx.sampling.following import Allowed, Rule, masked
 from backends.mlx.sampling.sampler import RandomSampler
 from backends.mlx.serving.adapters import nbytes
 from backends.mlx.serving.lookup import Costs, LookUp
@@ -265,8 +265,8 @@ class SoloLane:
             guesses = self.draft.guess(self._tokens, most)
         elif most > 0 and self._source:
             guesses = self._cheap_guesses(self._source, most)
-        if guesses and self._rules:
-            guesses = guesses[: self._rules.fitting(guesses)]
+        if guesses and self._rule:
+            guesses = guesses[: self._rule.fitting(guesses)]
         return guesses
 
     def _cheap_guesses(self, source: LookUp, most: int) -> list[int]:
@@ -279,17 +279,20 @@ class SoloLane:
     @property
     def _rules(self) -> Rule | None:
         """The rule, while it says anything."""
-        return None if self._rule is None or self._rule.over else self._rule
+        return None if self._rule is None or self._rule.idle else self._rule
 
     def _draw(self, row: Row, logits: mx.array, width: int, guesses: list[int]) -> _Pass:
         """Draw after the last token and after each guess."""
-        penalties = [one for one in row.processors if not isinstance(one, RuleMask)]
-        if penalties:
-            logits = self._penalized(penalties, logits, mx.array(self._tokens), guesses)
-        if rule := self._rules:
-            async_eval(logits)  # the device computes while the mask is made
-            logits = _masked(logits, [rule.allowed(), *rule.ahead(guesses)])
-        return self._drawn(row, logits, width, guesses)
+        if row.penalties:
+            logits = self._penalized(row.penalties, logits, mx.array(self._tokens), guesses)
+        return self._drawn(row, self._ruled(logits, guesses), width, guesses)
+
+    def _ruled(self, logits: mx.array, guesses: list[int]) -> mx.array:
+        """Logits without what may not come, after the last token and after each guess."""
+        if (rule := self._rules) is None:
+            return logits
+        async_eval(logits)  # the device computes while the mask is made
+        return _masked(logits, [rule.allowed(), *rule.ahead(guesses)])
 
     def _drawn(self, row: Row, logits: mx.array, width: int, guesses: list[int]) -> _Pass:
         logprobs = log_probabilities(logits)
@@ -319,9 +322,9 @@ class SoloLane:
         if self._rules:
             async_eval(logits)
             return logits
-        if penalties := [one for one in row.processors if not isinstance(one, RuleMask)]:
+        if row.penalties:
             known = mx.concatenate([mx.array(self._tokens), done.drawn.astype(mx.int32)])
-            logits = self._penalized(penalties, logits, known, [])
+            logits = self._penalized(row.penalties, logits, known, [])
         return self._drawn(row, logits, 1, [])
 
     def _penalized(
@@ -357,8 +360,16 @@ class SoloLane:
         for token, logprobs in zip(chosen[: good + 1], known, strict=False):
             if self._add(row, token, logprobs, deltas):
                 return deltas
-        if self._force(row, done.logprobs.shape[-1], deltas) == 0 and isinstance(ahead, mx.array):
-            self._pass = self._draw(row, ahead, 1, [])
+        unruled = ahead if isinstance(ahead, _Pass) and self._rules else None
+        if unruled:  # the rule holds from the last token on, after which was drawn without it
+            self._pass = None
+            if isinstance(row.sampler, RandomSampler):
+                row.sampler.move(-1)
+        if self._force(row, done.logprobs.shape[-1], deltas) == 0:
+            if isinstance(ahead, mx.array):
+                self._pass = self._draw(row, ahead, 1, [])
+            elif unruled:
+                self._pass = self._drawn(row, self._ruled(unruled.logprobs, []), 1, [])
         return deltas
 
     def _known(self, row: Row, done: _Pass) -> tuple[list[int], list[int], Any]:
@@ -406,8 +417,8 @@ class SoloLane:
         self._tokens.append(token)
         if self._source:
             self._source.add(token)
-        if self._rules:
-            self._rules.follow(token)
+        if self._rule:
+            self._rule.follow(token)
         reason = "length" if row.tokens + 1 >= row.max_tokens else None
         if token in self._ends:
             reason = "stop"

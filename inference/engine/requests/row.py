@@ -40,6 +40,7 @@ class Row:
         self._first_token: float | None = None
         self._first_tokens = 0  # that came in one step
         self._stop = ""
+        self._unheld: list[str] = []
 
     def encode(self, model: LoadedModel) -> list[int]:
         """The prompt's tokens, computed once."""
@@ -90,12 +91,16 @@ class Row:
 
     def sampling(self, model: LoadedModel) -> Sampling:
         """How its tokens are drawn. A tool that must be called is a grammar, and so are tools beside one:
-        the answer is a call or what it describes. Raises BackendError."""
+        the answer is a call or what it describes. Strict ones are one that begins with a call. Raises
+        BackendError."""
         request = self.request
         if not request.forced_tools:
             wanted = request.sampling.grammar
             if not request.tools or wanted is None:
-                return replace(request.sampling, may_think=bool(request.messages))
+                if request.tools:
+                    wanted, self._unheld = model.strict_grammar(request.tools)
+                may_think = bool(request.messages)
+                return replace(request.sampling, grammar=wanted, may_think=may_think)
             return replace(request.sampling, grammar=model.tool_grammar(request.tools, wanted))
         tools = [tool for tool in request.tools if tool["function"]["name"] in request.forced_tools]
         return replace(request.sampling, grammar=model.tool_grammar(tools))
@@ -128,7 +133,7 @@ class Row:
         if self._loading:
             load_ms = round((self._loading[1] - self._loading[0]) * 1000, 3)
         queue_ms = self._since_received(self._inserted)
-        return Started(self.uid, self.prompt_tokens, queue_ms, load_ms)
+        return Started(self.uid, self.prompt_tokens, queue_ms, load_ms, self._unheld)
 
     def shown(self, model: LoadedModel) -> list[Event]:
         """The text of a prompt that came as token ids. Raises BackendError."""

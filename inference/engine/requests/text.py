@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from backends.base import (
@@ -175,11 +176,10 @@ class AnswerText:
 
     def _parse_cut(self, whole: str, model: LoadedModel) -> tuple[str, list[ToolCall], str]:
         """Text and calls before the last start of a call, and the text from there on."""
-        start = max(0, *map(whole.rfind, MARKERS))
-        try:
-            return *model.parse_tool_calls(whole[:start], self._tools), whole[start:]
-        except BackendError:
-            return "", [], whole
+        for start in sorted({*map(whole.rfind, MARKERS)} - {-1}, reverse=True):
+            with suppress(BackendError):  # one mark may stand within a call that another begins
+                return *model.parse_tool_calls(whole[:start], self._tools), whole[start:]
+        return "", [], whole
 
     def _chunk(
         self,

@@ -14,7 +14,7 @@ from inference.gateway.streaming import event_stream
 from inference.models import InferenceRequest
 from inference.v1.anthropic import bodies
 from inference.v1.anthropic.schemas import CountIn, MessagesIn
-from inference.v1.compatibility import Unsupported
+from inference.v1.compatibility import Unsupported, unheld
 from inference.v1.errors import answer_errors
 
 # They differ in what Anthropic's own models take (sampling, documents); here both take the same.
@@ -37,9 +37,10 @@ async def messages(
     wanted, caller = payload.request(), Caller.of(request, InferenceRequest.Api.ANTHROPIC)
     if payload.stream:
         stream = await generation.stream(wanted, caller)
-        return payload.told(event_stream(stream, bodies.Events(stream)))
+        response = event_stream(stream, bodies.Events(stream))
+        return payload.told(response, *unheld(stream.started.unheld))
     [answer] = await generation.generate(wanted, caller)
-    return payload.told(JsonResponse(bodies.message(answer)))
+    return payload.told(JsonResponse(bodies.message(answer)), *unheld(answer.unheld))
 
 
 @api.post("/messages/count_tokens", summary="Tokens of a prompt")

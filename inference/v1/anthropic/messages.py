@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from backends.base import Message
+from backends.base import Message, inputs
 from inference.v1.compatibility import Text
 from inference.v1.turns import settled
 
@@ -238,13 +238,15 @@ class ToolIn(BaseModel):
 
     def description_for_template(self) -> dict[str, Any]:
         examples = [json.dumps(value, ensure_ascii=False) for value in self.input_examples or []]
-        function = {
+        function: dict[str, Any] = {
             "name": self.name,
             "description": "\n".join(
                 [self.description or "", *(f"Example of its input: {e}" for e in examples)]
             ).strip("\n"),
             "parameters": self.input_schema,
         }
+        if self.strict:
+            function[inputs.STRICT] = True
         return {"type": "function", "function": function}
 
 

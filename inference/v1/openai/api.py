@@ -16,6 +16,7 @@ from inference.gateway.request import Caller
 from inference.gateway.streaming import event_stream
 from inference.models import InferenceRequest
 from inference.v1 import models as listing
+from inference.v1.compatibility import unheld
 from inference.v1.errors import answer_errors
 from inference.v1.openai import bodies
 from inference.v1.openai.schemas import ChatCompletionIn, CompletionIn, EmbeddingIn, ErrorOut
@@ -66,9 +67,10 @@ async def chat_completions(request: HttpRequest, payload: ChatCompletionIn) -> A
     if payload.stream:
         stream = await generation.stream(wanted, caller)
         chunks = bodies.ChatChunks(stream, wanted, payload.include_usage)
-        return payload.told(event_stream(stream, chunks))
+        return payload.told(event_stream(stream, chunks), *unheld(stream.started.unheld))
     answers = await generation.generate(wanted, caller)
-    return payload.told(JsonResponse(bodies.chat_completion(answers, wanted)))
+    response = JsonResponse(bodies.chat_completion(answers, wanted))
+    return payload.told(response, *unheld(answers[0].unheld))
 
 
 @api.post(

@@ -143,7 +143,7 @@ class FunctionIn(BaseModel):
     name: _Name
     description: Text | None = None
     parameters: dict[str, Any] | None = None
-    strict: bool | None = None  # arguments of a forced call keep to the schema in any case
+    strict: bool | None = None  # a forced call keeps to the schema in any case
 
 
 class FunctionToolIn(BaseModel):
@@ -157,17 +157,19 @@ class FunctionToolIn(BaseModel):
         return self.function.name
 
     def description(self) -> dict[str, Any]:
-        """The tool as the model's template shows it."""
-        function = {
+        """The tool as the engine gets it."""
+        function: dict[str, Any] = {
             "name": self.function.name,
             "description": self.function.description or "",
             "parameters": self.function.parameters or {"type": "object", "properties": {}},
         }
+        if self.function.strict:
+            function[inputs.STRICT] = True
         return {"type": "function", "function": function}
 
 
 class GrammarIn(BaseModel):
-    """Of the input of a custom tool: described to the model, and enforced where the call is."""
+    """Of the input of a custom tool: described to the model, and enforced."""
 
     model_config = ConfigDict(extra="forbid")
 

@@ -282,7 +282,7 @@ class ChatCompletionIn(SampledIn):
         Field(
             max_length=128,
             description="functions, and custom tools: for the model a function with one text, `input`, "
-            "whose grammar is described to it, and enforced where the call is (a regex, or a Lark grammar "
+            "whose grammar is described to it, and enforced (a regex, or a Lark grammar "
             "whose rules do not refer to themselves). Where the chat template knows no tools they are "
             "written into the system message",
         ),

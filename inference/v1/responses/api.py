@@ -15,6 +15,7 @@ from inference.gateway import generation
 from inference.gateway.request import Caller
 from inference.gateway.streaming import event_stream
 from inference.models import InferenceRequest
+from inference.v1.compatibility import unheld
 from inference.v1.responses import bodies
 from inference.v1.responses.events import Events
 from inference.v1.responses.memory import memory
@@ -51,10 +52,10 @@ async def respond(
     answer: HttpResponse | StreamingHttpResponse
     if payload.stream:
         stream = await generation.stream(wanted, caller)
-        answer = event_stream(stream, Events(stream, payload, keep))
+        answer, loose = event_stream(stream, Events(stream, payload, keep)), stream.started.unheld
     else:
         [whole] = await generation.generate(wanted, caller)
         body = bodies.response(whole, payload)
         keep(body["output"])
-        answer = JsonResponse(body)
-    return payload.told(answer, *payload.passed_over())
+        answer, loose = JsonResponse(body), list(whole.unheld)
+    return payload.told(answer, *payload.passed_over(), *unheld(loose))

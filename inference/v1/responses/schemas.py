@@ -143,7 +143,7 @@ class ResponseIn(CompatibleRequest):
         Field(
             max_length=256,
             description="functions, custom tools (for the model a function with one text, `input`; "
-            "their grammar is described to it, and enforced where the call is: a regex, or a Lark grammar "
+            "their grammar is described to it, and enforced: a regex, or a Lark grammar "
             "whose rules do not refer to themselves) and namespaces of both; tools that OpenAI "
             "runs are ignored and named in `x-hub-ignored`",
         ),

@@ -16,7 +16,8 @@ _NO_PARAMETERS = {"type": "object", "properties": {}}
 
 
 class FunctionTool(BaseModel):
-    """Arguments of a forced call keep to the parameters, with or without `strict`."""
+    """Arguments of a forced call keep to the parameters in any case, others with `strict`, which is the default
+    here, as OpenAI's guide to function calling says, and not in Chat Completions."""
 
     model_config = ConfigDict(extra="ignore")  # defer_loading, allowed_callers, output_schema
 
@@ -28,7 +29,7 @@ class FunctionTool(BaseModel):
 
 
 class CustomFormat(BaseModel):
-    """The grammar is described to the model, and enforced where the call is."""
+    """The grammar is described to the model, and enforced."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -114,7 +115,13 @@ class Offered:
         if isinstance(self.tool, CustomTool):
             return inputs.described(self.name, told, self.tool.grammar)
         parameters = self.tool.parameters or _NO_PARAMETERS
-        function = {"name": self.name, "description": told, "parameters": parameters}
+        function: dict[str, Any] = {
+            "name": self.name,
+            "description": told,
+            "parameters": parameters,
+        }
+        if self.tool.strict is not False:
+            function[inputs.STRICT] = True
         return {"type": "function", "function": function}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,24 @@ def with_template(base: Path, folder: Path, template: str) -> Path:
     shutil.copytree(base, folder)
     path = folder / "tokenizer_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"chat_template": template}))
+    return folder
+
+
+def with_marks(base: Path, folder: Path, template: str, marks: Mapping[int, str]) -> Path:
+    """`with_template`, and some tokens renamed to marks, by their numbers."""
+    with_template(base, folder, template)
+    path = folder / "tokenizer.json"
+    described = json.loads(path.read_text())
+    model = described["model"]
+    words = {number: word for word, number in model["vocab"].items()}
+    flags = dict.fromkeys(("special", "single_word", "lstrip", "rstrip", "normalized"), False)
+    for number, mark in marks.items():
+        del model["vocab"][words[number]]
+        model["vocab"][mark] = number
+        described["added_tokens"].append({"id": number, "content": mark, **flags})
+    pairs = [m if isinstance(m, list) else m.split(" ") for m in model["merges"]]
+    model["merges"] = [pair for pair in pairs if "".join(pair) in model["vocab"]]
+    path.write_text(json.dumps(described))
     return folder
 
 

@@ -8,17 +8,20 @@ import json
 import pkgutil
 import random
 import re
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import jsonschema
+import numpy as np
 import pytest
 from mlx_lm import tool_parsers
 from mlx_lm.tool_parsers import (
     function_gemma,
     gemma4,
     glm47,
+    json_tools,
     kimi_k2,
     kimi_k3,
     longcat,
@@ -34,8 +37,9 @@ from mlx_lm.utils import load_tokenizer
 from backends.base import BackendError, Delta, Grammar, ToolCall
 from backends.mlx.calls.notations import Notation, notation_of
 from backends.mlx.calls.reading import streams
+from backends.mlx.sampling.following import Rule
 from backends.mlx.sampling.grammar import GrammarRule, Grammars
-from backends.mlx.tool_calls import call_reader, parse_tool_calls, tool_grammar
+from backends.mlx.tool_calls import call_reader, parse_tool_calls, strict_grammar, tool_grammar
 from inference.engine.requests.text import AnswerText
 from inference.protocol import ToolUseFailed
 from tests.backends.mlx.tool_template import Marked
@@ -74,6 +78,10 @@ FLAT = SCHEMA | {
 
 def tool(schema: Any, name: str = "weather") -> dict[str, Any]:
     return {"type": "function", "function": {"name": name, "parameters": schema}}
+
+
+def strictly(tool: dict[str, Any]) -> dict[str, Any]:
+    return {**tool, "function": {**tool["function"], "strict": True}}
 
 
 def tools_for(notation: Notation) -> list[dict[str, Any]]:
@@ -115,7 +123,14 @@ class Said:
     def rule(
         self, tools: Sequence[dict[str, Any]], otherwise: Grammar | None = None
     ) -> GrammarRule:
-        return self.grammars.start(tool_grammar(self.tokenizer, "m", tools, otherwise))
+        rule = self.grammars.start(tool_grammar(self.tokenizer, "m", tools, otherwise))
+        assert isinstance(rule, GrammarRule)
+        return rule
+
+    def strict(self, tools: Sequence[dict[str, Any]]) -> tuple[Rule | None, list[str]]:
+        compiled = self.grammars.compile
+        grammar, unheld = strict_grammar(self.tokenizer, "m", tools, compiled)
+        return self.grammars.start(grammar) if grammar else None, unheld
 
     def tokens(self, text: str) -> list[int]:
         return list(self.tokenizer.encode(text, add_special_tokens=False))
@@ -123,10 +138,11 @@ class Said:
     def keeps(self, tools: Sequence[dict[str, Any]], text: str) -> bool:
         rule = self.rule(tools)
         for token in self.tokens(text):
-            if not rule.allowed()[token]:
+            if (allowed := rule.allowed()) is None or not allowed[token]:
                 return False
             rule.follow(token)
-        return bool(rule.allowed()[min(self.tokenizer.eos_token_ids)])
+        allowed = rule.allowed()
+        return allowed is not None and bool(allowed[min(self.tokenizer.eos_token_ids)])
 
     def read(self, tools: Sequence[dict[str, Any]], text: str) -> list[ToolCall]:
         return parse_tool_calls(self.tokenizer, "m", text, tools)[1]
@@ -149,8 +165,9 @@ class Said:
         return calls
 
 
-def wandered(said: Said, rule: GrammarRule, seed: int) -> str:
-    """A text of random tokens among those allowed, in which marks are tried often, and so it ends."""
+def wandered(said: Said, rule: Rule, seed: int) -> str:
+    """A text of random tokens among those allowed, in which marks are tried often, and so it ends, or the
+    rule has nothing more to say."""
     draw = random.Random(seed)
     endings = ["</", '"', "}", "]", "null", ' "a', "\n", "<", "]]>"]
     endings += [mark for text in said.notation.texts for mark in text.never]
@@ -160,6 +177,8 @@ def wandered(said: Said, rule: GrammarRule, seed: int) -> str:
     for _ in range(1500):
         allowed = rule.allowed()
         end = min(said.tokenizer.eos_token_ids)
+        if allowed is None:
+            return str(said.tokenizer.decode(written))
         if allowed[end] and (draw.random() < 0.5 or allowed.sum() == 1):
             return str(said.tokenizer.decode(written))
         allowed[end] = False
@@ -180,6 +199,110 @@ def wanderings(said: Said, tools: list[dict[str, Any]], seeds: int) -> Iterator[
     otherwise = Grammar("regex", "no call at all")
     for seed in range(seeds):
         yield wandered(said, said.rule(tools, otherwise if seed % 2 else None), seed), seed
+
+
+@pytest.mark.parametrize("tokens", [True, False], ids=["tokens", "letters"])
+@pytest.mark.parametrize("name", PARSERS)
+def test_calls_within_a_text_are_held_one_after_another(
+    plain: Any, name: str, tokens: bool
+) -> None:
+    said = Said(plain, importlib.import_module(f"mlx_lm.tool_parsers.{name}"), tokens=tokens)
+    tools = [strictly(one) for one in tools_for(said.notation)]
+    schemas = {one["function"]["name"]: one["function"]["parameters"] for one in tools}
+    rule, unheld = said.strict(tools)
+    assert rule is not None
+    assert unheld == []
+    text = ""
+    for seed, words in enumerate(("<words> of it, ", "\nand more <: ")):
+        for token in said.tokens(words):
+            assert rule.allowed() is None
+            rule.follow(token)
+        mark = said.tokens(said.tokenizer.tool_call_start)
+        for token in mark:
+            allowed = rule.allowed()
+            assert allowed is None or allowed[token]
+            rule.follow(token)
+        for _ in mark:
+            rule.undo()
+        assert rule.fitting([*mark, *mark]) < len(mark)
+        for token in mark:
+            rule.follow(token)
+        assert not rule.idle
+        text += words + said.tokenizer.tool_call_start + wandered(said, rule, seed)
+        assert rule.idle is bool(said.tokenizer.tool_call_end)
+        if not rule.idle:  # all that follows is read as a call
+            break
+    calls = said.read(tools, text)
+    assert len(calls) > seed, text
+    for call in calls:
+        jsonschema.validate(json.loads(call.arguments), schemas[call.name])
+
+
+WORDS = {4000: ">Ċ", 4001: ">!", 4002: "l>ĊĊ"}  # tokens that end a mark of letters and go on
+
+
+@pytest.fixture(scope="module")
+def crossing(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Said:
+    folder = shutil.copytree(tiny_base, tmp_path_factory.mktemp("crossing") / "base")
+    path = folder / "tokenizer.json"
+    described = json.loads(path.read_text())
+    vocabulary = described["model"]["vocab"]
+    names = {number: word for word, number in vocabulary.items()}
+    for number, word in WORDS.items():
+        vocabulary.pop(word, None)
+        vocabulary[word] = vocabulary.pop(names[number])
+        vocabulary[word] = number
+    merges = described["model"]["merges"]
+    pairs = [m if isinstance(m, list) else m.split(" ") for m in merges]
+    described["model"]["merges"] = [pair for pair in pairs if "".join(pair) in vocabulary]
+    path.write_text(json.dumps(described))
+    return Said(load_tokenizer(folder), json_tools, tokens=False)
+
+
+def test_a_token_that_ends_the_mark_and_goes_on_must_fit(crossing: Said) -> None:
+    rule, _ = crossing.strict([tool(SCHEMA), strictly(tool(FLAT, "ask"))])
+    assert rule is not None
+    for token in crossing.tokens("a <tool_ca"):
+        assert rule.allowed() is None
+        rule.follow(token)
+    for sign, refused in (("l", 4002), ("l", 4001)):
+        rule.follow(crossing.tokens(sign)[0])
+        allowed = rule.allowed()
+        assert allowed is not None
+        assert np.flatnonzero(~allowed).tolist() == [refused]
+        assert rule.fitting([4000]) == 0  # a guess waits for the token before it
+    rule.follow(4000)
+    assert wandered(crossing, rule, 1).startswith('{"name": "')
+
+
+BEHIND = {"type": "string", "pattern": "(?<=a)b"}  # what llguidance alone knows that it cannot
+
+
+@pytest.mark.parametrize("code", [BEHIND, {"not": {"type": "string"}}], ids=["pattern", "not"])
+def test_a_schema_that_cannot_be_enforced_leaves_the_others_held(plain: Any, code: Any) -> None:
+    said = Said(plain, json_tools, tokens=True)
+    bad = tool({"type": "object", "properties": {"code": code}}, "bad")
+    rule, unheld = said.strict([strictly(bad), strictly(tool(SCHEMA)), tool(FLAT, "ask")])
+    assert unheld == ["bad"]
+    assert said.strict([bad, strictly(tool(SCHEMA))])[1] == []
+    assert rule is not None
+    for text, fits in (
+        ('{"name": "bad", "arguments": {"code": 5}}', True),
+        ('{"name": "weather", "arguments": {"code": 5}}', False),
+        ('{"name": "none"', False),
+    ):
+        [mark, *tokens] = said.tokens(f"<tool_call>\n{text}\n</tool_call>")
+        rule.follow(mark)
+        assert (rule.fitting(tokens) == len(tokens)) is fits
+        rule.undo()
+
+
+def test_without_json_a_schema_that_cannot_be_enforced_leaves_all_calls_free(plain: Any) -> None:
+    said = Said(plain, qwen3_coder, tokens=True)
+    bad = tool({"type": "object", "properties": {"code": BEHIND}}, "bad")
+    assert said.strict([strictly(tool(SCHEMA)), bad]) == (None, ["weather"])
+    anything = tool({"type": "object"}, "anything")  # of which it could write nothing
+    assert said.strict([strictly(tool(SCHEMA)), anything]) == (None, ["weather"])
 
 
 @pytest.mark.parametrize("tokens", [True, False], ids=["tokens", "letters"])
@@ -346,6 +469,34 @@ def test_a_call_as_the_template_writes_it_is_right_and_others_are_not(
     rome = [tool({"type": "object", "properties": strict}, "ask")]
     assert not said.keeps(rome, text)
     assert said.keeps(rome, text.replace("Oslo", "Rome"))
+
+
+@pytest.mark.parametrize(
+    ("module", "template", "text"),
+    HAND,
+    ids=[f"{one[0].__name__.rpartition('.')[2]}{n}" for n, one in enumerate(HAND)],
+)
+def test_a_text_with_calls_as_the_template_writes_them_is_let_through(
+    plain: Any, module: Any, template: str, text: str
+) -> None:
+    said = Said(plain, module, tokens=True, template=template)
+    tools = [strictly(ASK), strictly(tool({"type": "object"}, "stop"))]
+
+    def keeps(written: str) -> bool:
+        rule, _ = said.strict(tools)
+        assert rule is not None
+        for token in said.tokens(written):
+            if (allowed := rule.allowed()) is not None and not allowed[token]:
+                return False
+            rule.follow(token)
+        return True
+
+    only_a_list = said.notation.whole != "$calls" and not said.tokenizer.tool_call_end
+    assert keeps(f"I look. {text}")
+    assert keeps(f"{text}{text}") is not only_a_list
+    assert keeps(f"{text} And so on.") is bool(said.tokenizer.tool_call_end)
+    assert not keeps(f"I look. {text.replace('ask', 'asks')}")
+    assert not keeps(text.replace("city", "town"))
 
 
 TEXTS: list[tuple[dict[str, Any], list[str], list[str]]] = [

@@ -196,7 +196,7 @@ def test_what_it_says_after_its_thoughts_is_what_follows_them(model: LoadedModel
 class Digits:
     """A rule that allows the tokens below 10."""
 
-    over = failed = False
+    idle = failed = False
 
     def __init__(self) -> None:
         self.followed: list[int] = []
@@ -243,7 +243,7 @@ def test_the_closing_mark_is_finished_where_it_was_begun() -> None:
         rule.follow(token)
     assert choices(rule) == [17]
     rule.follow(17)
-    assert rule.over
+    assert rule.idle
 
 
 LONG = MarkTokens(open=(5, 15), close=(16, 17), ends=(2,), vocabulary=20)
@@ -276,19 +276,19 @@ def test_a_draw_that_is_replaced_ends_no_thoughts() -> None:
     for drawn in (9, 16, 17):
         mask.drawn = lambda drawn=drawn: (mx.array([drawn]), 0)  # type: ignore[misc]
         mask(logits, logits)
-    mask.drawn = lambda: (mx.array([17]), 0)
+    mask.came(17)
     mask(logits, logits)
-    assert rule.over
-    mask.replace(8)  # later: the rule was over by then
-    assert rule.over
+    assert rule.idle
+    mask.replace(8)  # later: the rule was idle by then
+    assert rule.idle
     once = ThinkingRule(MARKS, ThoughtMarks(opened=True), 5, None)
     mask = RuleMask(once)
     for drawn in (9, 16, 17):
         mask.drawn = lambda drawn=drawn: (mx.array([drawn]), 0)  # type: ignore[misc]
         mask(logits, logits)
-    assert once.over
+    assert once.idle
     mask.replace(9)
-    assert not once.over
+    assert not once.idle
 
 
 def test_a_plain_text_is_held_to_its_grammar_from_the_first_token(model: LoadedModel) -> None:
@@ -307,7 +307,7 @@ def test_without_a_budget_it_does_not_begin() -> None:
     rule = ThinkingRule(MARKS, ThoughtMarks(), 0, None)
     assert 15 not in (choices(rule) or [])
     rule.follow(3)
-    assert rule.over
+    assert rule.idle
 
 
 def test_a_model_without_marks_has_nothing_to_count(tiny_base: Path) -> None:
