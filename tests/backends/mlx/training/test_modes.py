@@ -220,8 +220,8 @@ def test_recomputing_holds_a_fraction_of_the_activations(tiny_base: Path, tmp_pa
     fresh = dict(tree_flatten(Model(ModelArgs.from_dict(config)).parameters()))
     mx.save_safetensors(str(deep / "model.safetensors"), fresh, metadata={"format": "mlx"})
     data = tmp_path / "long"
-    for split in ("train", "valid"):
-        values = [{"messages": chat(f"{n} " + "word " * 80)} for n in range(4)]
+    for split, count in {"train": 4, "valid": 1}.items():
+        values = [{"messages": chat(f"{n} " + "word " * 80)} for n in range(count)]
         write_split(data, split, values)
     settings = QUICK | {"iters": 1, "batch_size": 4, "learn": "everything", "warmup": 0}
     held = []
