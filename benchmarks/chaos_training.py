@@ -37,7 +37,7 @@ from benchmarks.setup.hub import ROOT, add_arguments, finish, machine, own_stora
 BAR_S = 45.0
 ITERS, SAVE_EVERY, STEP_S = 30, 2, 0.05
 RESTART_S = 0.5  # as `manage.py up` does
-WAITING = 4  # jobs kept in the queue while processes are killed
+LOOK_S = 0.05  # between two looks at the database
 END_S = 600.0  # for what is left to end, once killing is over
 TARGETS = (("child", 0.55), ("worker", 0.25), ("both", 0.12), ("both, without a restart", 0.08))
 
@@ -83,6 +83,7 @@ class Chaos:
     environment: dict[str, str]
     log: Path
     rng: random.Random
+    waiting: int
     worker: subprocess.Popen[bytes] | None = None
     sampler: subprocess.Popen[bytes] | None = None
     kills: Counter[str] = field(default_factory=Counter)
@@ -104,7 +105,7 @@ class Chaos:
         self.worker, self.sampler = self.start("run_worker"), self.start("run_sampler")
         deadline = time.monotonic() + limit_s
         while self.kills.total() < kills and time.monotonic() < deadline:
-            fill_queue()
+            fill_queue(self.waiting)
             self._wait_for_a_moment()
             target = self.rng.choices([t for t, _ in TARGETS], [w for _, w in TARGETS])[0]
             if self._kill(target) and self.kills.total() % 10 == 0:
@@ -117,7 +118,7 @@ class Chaos:
         reached = is_training if kind < 0.4 else lambda: held_lease() is not None
         deadline = time.monotonic() + 30
         while kind < 0.85 and time.monotonic() < deadline and not reached():
-            time.sleep(0.02)
+            time.sleep(LOOK_S)
         time.sleep(self.rng.uniform(0, 1.5 * ITERS * STEP_S))
 
     def _kill(self, target: str) -> bool:
@@ -186,7 +187,7 @@ def family(pid: int) -> list[psutil.Process]:
 # ------------------------------------------------------------------ what the database says
 
 
-def fill_queue() -> None:
+def fill_queue(waiting: int) -> None:
     from backends.base import TrainingConfig
     from registry.models import Dataset, Model
     from training import queue
@@ -194,7 +195,7 @@ def fill_queue() -> None:
     config = TrainingConfig(
         iters=ITERS, save_every=SAVE_EVERY, steps_per_eval=10, batch_size=2, seed=7
     )
-    for _ in range(WAITING - alive_jobs()):
+    for _ in range(waiting - alive_jobs()):
         queue.enqueue(Model.objects.get(), Dataset.objects.get(), config)
 
 
@@ -225,7 +226,7 @@ def wait_until_given_back(held: tuple[int, Any] | None, limit_s: float = 2 * BAR
     while held is not None and TrainingJob.objects.held(*held).exists():
         if time.monotonic() > deadline:
             return
-        time.sleep(0.02)
+        time.sleep(LOOK_S)
 
 
 def prepare(storage: Path) -> None:
@@ -343,6 +344,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add_arguments(parser)
     parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--waiting", type=int, default=4, help="jobs alive while it kills")
     parser.add_argument("--busy", type=int, default=0, help="processes that compute beside it")
     parser.add_argument("--limit-s", type=float, default=3600, help="stop killing after this time")
     parser.add_argument("--seed", type=int, default=0, help="of the random moments")
@@ -351,7 +353,8 @@ def main() -> None:
     with own_storage("fake", HUB_FAKE_STEP_SECONDS=str(STEP_S)) as storage:
         prepare(storage)
         others = [subprocess.Popen([sys.executable, "-c", _COMPUTE]) for _ in range(options.busy)]
-        chaos = Chaos(dict(os.environ), storage / "processes.log", random.Random(options.seed))
+        log, rng = storage / "processes.log", random.Random(options.seed)
+        chaos = Chaos(dict(os.environ), log, rng, options.waiting)
         try:
             chaos.run(options.kills, options.limit_s)
             chaos.finish()

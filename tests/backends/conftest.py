@@ -6,6 +6,7 @@ import importlib.util
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,41 @@ from tests.backends.rows import write_adapter
 TINY_VOCABULARY = 4096
 
 prepare()  # before any test module imports MLX
+
+
+@pytest.fixture(scope="session", autouse=True)
+def kept_tokenizers() -> Iterator[None]:
+    """A tokenizer is read once for as long as its files stay the same: that takes a twelfth of a short
+    training, and nobody changes a tokenizer."""
+    import mlx_lm.utils
+
+    load: Any = mlx_lm.utils.load_tokenizer  # untyped upstream
+    known = dict[object, Any]()
+
+    def load_tokenizer(model_path: Path | str, *others: Any, **options: Any) -> Any:
+        files = (path for path in Path(model_path).glob("*") if path.suffix != ".safetensors")
+        stats = sorted((path.name, path.stat()) for path in files)
+        read = tuple((name, stat.st_ino, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
+        key = (str(model_path), read, repr((others, options)))
+        if key not in known:
+            known[key] = load(model_path, *others, **options)
+        return known[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mlx_lm.utils, "load_tokenizer", load_tokenizer)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tiny models and their steps are too small to be divided, and the workers share the cores."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture
+def lanes(one_thread: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For what has to hold for a step in two lanes, too, whatever this machine has."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
 
 
 @pytest.fixture(scope="session")

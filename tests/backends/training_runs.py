@@ -79,12 +79,18 @@ def write_labelled(folder: Path, train: int = 12) -> Path:
     return folder
 
 
+ATTENTION = ("self_attn.q_proj", "self_attn.v_proj")
+"""With an adapter of these alone a step takes half as long as with EVERYTHING."""
+EVERYTHING = LoraConfig(rank=4, dropout=0.1)
+"""An adapter of every linear layer."""
+
+
 def make_run(base: Path, data: Path, folder: Path, **overrides: Any) -> TrainingRun:
     config: dict[str, Any] = {
         "iters": 8,
         "batch_size": 4,
         "learning_rate": 1e-3,
-        "lora": LoraConfig(rank=4, dropout=0.1),
+        "lora": LoraConfig(rank=4, dropout=0.1, keys=ATTENTION),
         "warmup": 2,
         "steps_per_eval": 4,
         "save_every": 2,

@@ -23,7 +23,7 @@ from backends.base.failures import readable_errors
 from backends.examples import read_lines
 from backends.mlx.data.examples import Example
 from backends.mlx.device import device_kind
-from backends.mlx.files.loading import open_model
+from backends.mlx.files.loading import open_model, open_weights
 from backends.mlx.kernels.quick import quicken
 
 _MAX_LENGTH = 1024
@@ -40,7 +40,7 @@ def fidelity(
         del model
         gc.collect()
         mx.clear_cache()
-        model, _, _ = open_model(converted, lazy=True)
+        model, _ = open_weights(converted)
         return _compared(original, _logits(model, chosen), chosen)
 
 

@@ -8,14 +8,14 @@ from typing import Any
 from mlx.utils import tree_unflatten
 
 from backends.base import ImportedModel, UnsupportedModel
-from backends.mlx.files.loading import open_model
+from backends.mlx.files.loading import open_weights
 from backends.mlx.files.saving import write_model
 
 
 def fuse(base: Path, adapter: Path, target: Path) -> ImportedModel:
     """See `backends.base.Backend.fuse`. A quantized layer is quantized again, which can lose a
     small fine-tune; `fidelity` measures that."""
-    model, _, config = open_model(base, adapter, lazy=True)
+    model, config = open_weights(base, adapter)
     fused: list[Any] = [
         (name, module.fuse()) for name, module in model.named_modules() if hasattr(module, "fuse")
     ]

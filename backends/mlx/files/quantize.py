@@ -14,7 +14,7 @@ from typing import Any
 from mlx_lm.utils import quantize_model
 
 from backends.base import ImportedModel, UnsupportedModel
-from backends.mlx.files.loading import open_model
+from backends.mlx.files.loading import open_weights
 from backends.mlx.files.saving import read_config, write_model
 
 BITS = (4, 8)
@@ -28,7 +28,7 @@ def quantize(base: Path, target: Path, bits: int, group_size: int) -> ImportedMo
         raise UnsupportedModel("Weights are quantized to 4 or 8 bits in groups of 32, 64 or 128.")
     if "quantization" in read_config(base):
         raise UnsupportedModel(f"{base.name} is quantized already; start from its full weights.")
-    model, _, config = open_model(base, lazy=True)
+    model, config = open_weights(base)
 
     def chosen(path: str, module: Any) -> bool | dict[str, Any]:
         if not hasattr(module, "to_quantized"):

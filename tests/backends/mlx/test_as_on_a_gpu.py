@@ -21,7 +21,7 @@ from tests.backends.mlx.serving.test_prefix_cache import prompt
 from tests.backends.rows import TWELVE, Row, run
 from tests.backends.training_runs import events, make_run, of, write_labelled, write_split
 
-pytestmark = pytest.mark.any_database
+pytestmark = [pytest.mark.any_database, pytest.mark.usefixtures("lanes")]
 
 QUICK: dict[str, Any] = {"iters": 2, "warmup": 0, "steps_per_eval": 2, "save_every": 2}
 QUICK |= {"lora": LoraConfig(rank=2, dropout=0.1)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -62,11 +63,10 @@ def run_python(body: str, limit_s: float, last_s: float = 10.0) -> subprocess.Co
         f"with template.deadline({limit_s}, lambda: print('no end', flush=True)):\n"
         f"    {body}\n"
     )
-    environment = {"DJANGO_SETTINGS_MODULE": "tests.settings", "PATH": "/usr/bin:/bin"}
     return subprocess.run(
         [sys.executable, "-c", code],
         cwd=settings.BASE_DIR,
-        env=environment,
+        env=os.environ | {"DJANGO_SETTINGS_MODULE": "tests.settings"},
         capture_output=True,
         text=True,
         timeout=60,

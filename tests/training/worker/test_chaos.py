@@ -60,7 +60,17 @@ def test_a_few_kills_break_nothing(tmp_path: Path) -> None:
     answer = subprocess.run(
         [
             *(sys.executable, "-m", "benchmarks.chaos_training"),
-            *("--kills", "3", "--limit-s", "120", "--check", "--json", str(figures)),
+            *(
+                "--kills",
+                "3",
+                "--waiting",
+                "2",
+                "--limit-s",
+                "120",
+                "--check",
+                "--json",
+                str(figures),
+            ),
         ],
         cwd=ROOT,
         env=kept,

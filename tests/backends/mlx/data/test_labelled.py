@@ -135,6 +135,7 @@ def by_hand(
     return float((weights * (1 - value)).sum()), slopes, float(baseline)
 
 
+@pytest.mark.usefixtures("lanes")
 @pytest.mark.parametrize("change", [0.02, -0.02])
 def test_loss_and_gradient_are_numpys(
     tiny_base: Path, tmp_path: Path, tokenizer: Any, change: float
@@ -264,6 +265,7 @@ def test_kto_starts_at_the_base(tiny_base: Path, tmp_path: Path) -> None:
     assert of(Stepped, happened)[0].grad_norm > 0
 
 
+@pytest.mark.usefixtures("lanes")
 def test_a_validation_measures_the_baseline_again(tiny_base: Path, tmp_path: Path) -> None:
     """It belongs to the present weights, unlike the reference."""
     from backends.mlx.training.evaluation import Evaluation

@@ -83,6 +83,7 @@ def test_a_mask_keeps_a_sliding_window() -> None:
     assert np.array(mask[0, 0]).astype(int).tolist()[3] == [0, 0, 1, 1]
 
 
+@pytest.mark.usefixtures("lanes")
 @pytest.mark.parametrize("quick", [True, False])
 def test_the_packed_loss_and_gradient_are_the_unpacked_ones(
     tiny_base: Path, chats: Path, quick: bool
@@ -111,6 +112,7 @@ def test_the_packed_loss_and_gradient_are_the_unpacked_ones(
     assert np.allclose(np.array(slope_packed), np.array(slope), rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.usefixtures("lanes")
 def test_a_packed_run_learns_what_an_unpacked_one_does(
     tiny_base: Path, chats: Path, tmp_path: Path
 ) -> None:

@@ -125,6 +125,7 @@ def test_a_certain_answer_gives_no_infinity() -> None:
     assert bool(mx.isfinite(losses).all())
 
 
+@pytest.mark.usefixtures("lanes")
 def test_the_log_probabilities_of_answers_are_numpys(
     tiny_base: Path, preferences: Path, tokenizer: Any
 ) -> None:
@@ -173,6 +174,7 @@ def test_dpo_starts_at_the_base(tiny_base: Path, preferences: Path, tmp_path: Pa
     assert of(Stepped, happened)[0].grad_norm > 0
 
 
+@pytest.mark.usefixtures("lanes")
 def test_the_reference_is_the_model_without_its_adapter(
     tiny_base: Path, preferences: Path, tokenizer: Any
 ) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import gguf
 import mlx.core as mx
+import mlx_lm.utils
 import numpy as np
 import pytest
 from mlx.utils import tree_flatten
@@ -104,6 +105,17 @@ def test_fusing_into_a_quantized_base_keeps_it_quantized(tiny_base: Path, tmp_pa
     small = quantize(tiny_base, tmp_path / "small", 4, 32).path
     adapter = make_adapter(small, tmp_path / "adapter", size=0.05)
     assert fuse(small, adapter, tmp_path / "fused").quantization == "4-bit (group 32)"
+
+
+def test_weights_are_changed_without_reading_the_tokenizer(
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapter = make_adapter(tiny_base, tmp_path / "adapter", size=0.05)
+    monkeypatch.setattr(mlx_lm.utils, "load_tokenizer", None)
+    quantize(tiny_base, tmp_path / "small", 8, 64)
+    fuse(tiny_base, adapter, tmp_path / "fused")
+    with pytest.raises(UnsupportedModel):
+        open_model(tiny_base)
 
 
 def test_a_quantized_base_is_not_quantized_again(tiny_base: Path, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from backends.mlx.device import TRAINING_CACHE, TRAINING_CACHE_ON_METAL, device_
 from backends.mlx.files.loading import open_model
 from backends.mlx.training import lora, remat
 from backends.mlx.training.dropout import Keys
-from tests.backends.training_runs import chat, events, make_run, of, write_split
+from tests.backends.training_runs import EVERYTHING, chat, events, make_run, of, write_split
 
 pytestmark = pytest.mark.any_database
 
@@ -57,7 +57,8 @@ def test_mlx_lm_reads_the_result_unchanged(
 
     from tests.backends.mlx.data.reading import read_split
 
-    run = make_run(tiny_base, chats, tmp_path, fine_tune_type=kind, learning_rate=1e-2, **QUICK)
+    settings = QUICK | {"fine_tune_type": kind, "learning_rate": 1e-2, "lora": EVERYTHING}
+    run = make_run(tiny_base, chats, tmp_path, **settings)
     finished = of(Finished, events(run))[0]
     model, tokenizer = mlx_lm.load(str(tiny_base), adapter_path=str(run.output))[:2]
     total = count = 0.0
@@ -147,6 +148,7 @@ def test_muon_leaves_what_is_no_matrix_to_adamw() -> None:
     assert set(adamw["vector"]) == {"m", "v"}
 
 
+@pytest.mark.usefixtures("lanes")
 def test_batches_accumulate_to_the_step_of_one_large_batch(
     tiny_base: Path, chats: Path, tmp_path: Path
 ) -> None:
@@ -195,8 +197,9 @@ def test_recomputed_activations_change_nothing(
     tiny_base: Path, chats: Path, tmp_path: Path, mode: dict[str, Any]
 ) -> None:
     """Dropout included: the second time has to drop the same."""
+    settings = QUICK | {"lora": EVERYTHING} | mode
     plain, recomputed = (
-        make_run(tiny_base, chats, tmp_path / str(on), grad_checkpoint=on, **QUICK, **mode)
+        make_run(tiny_base, chats, tmp_path / str(on), grad_checkpoint=on, **settings)
         for on in (False, True)
     )
     losses = [[step.train_loss for step in of(Stepped, events(r))] for r in (plain, recomputed)]
@@ -206,6 +209,7 @@ def test_recomputed_activations_change_nothing(
         assert np.allclose(value, other[name], rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.usefixtures("lanes")
 def test_recomputing_holds_a_fraction_of_the_activations(tiny_base: Path, tmp_path: Path) -> None:
     """Twelve blocks: one block's activations at a time instead of all."""
     deep = tmp_path / "deep"
@@ -216,8 +220,8 @@ def test_recomputing_holds_a_fraction_of_the_activations(tiny_base: Path, tmp_pa
     fresh = dict(tree_flatten(Model(ModelArgs.from_dict(config)).parameters()))
     mx.save_safetensors(str(deep / "model.safetensors"), fresh, metadata={"format": "mlx"})
     data = tmp_path / "long"
-    for split in ("train", "valid"):
-        values = [{"messages": chat(f"{n} " + "word " * 80)} for n in range(4)]
+    for split, count in {"train": 4, "valid": 1}.items():
+        values = [{"messages": chat(f"{n} " + "word " * 80)} for n in range(count)]
         write_split(data, split, values)
     settings = QUICK | {"iters": 1, "batch_size": 4, "learn": "everything", "warmup": 0}
     held = []

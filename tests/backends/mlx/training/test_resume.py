@@ -14,6 +14,8 @@ from backends.base import Finished, GPUInterrupted, LoraConfig, OutOfMemory, Sta
 from backends.mlx.training import optimizers
 from tests.backends.test_failures import INTERRUPTED, OUT_OF_MEMORY
 from tests.backends.training_runs import (
+    ATTENTION,
+    EVERYTHING,
     MLX,
     chat,
     digest,
@@ -25,19 +27,19 @@ from tests.backends.training_runs import (
     write_split,
 )
 
-pytestmark = pytest.mark.any_database
+pytestmark = [pytest.mark.any_database, pytest.mark.usefixtures("lanes")]
 
-DROPOUT = LoraConfig(rank=2, dropout=0.2)
+DROPOUT = LoraConfig(rank=2, dropout=0.2, keys=ATTENTION)
 MODES: dict[str, dict[str, Any]] = {
     "adam": {"optimizer": "adam"},
-    "adamw": {"optimizer": "adamw", "weight_decay": 0.1},
+    "adamw": {"optimizer": "adamw", "weight_decay": 0.1, "lora": EVERYTHING},
     "sgd": {"optimizer": "sgd", "learning_rate": 1e-2},
     "muon": {"optimizer": "muon", "fine_tune_type": "dora"},
     "adafactor": {"optimizer": "adafactor"},
     "top layer of muon": {"optimizer": "muon", "num_layers": 1},
     "accumulation": {"grad_accumulation_steps": 3, "batch_size": 2},
-    "packing": {"packing": True, "grad_accumulation_steps": 2},
-    "checkpointing": {"grad_checkpoint": True},
+    "packing": {"packing": True, "grad_accumulation_steps": 2, "lora": EVERYTHING},
+    "checkpointing": {"grad_checkpoint": True, "lora": EVERYTHING},
     "full": {"fine_tune_type": "full", "num_layers": 1},
     "patience": {"patience": 1, "steps_per_eval": 1, "learning_rate": 1e-9, "samples": 1},
     "epochs": {"epochs": 1.4, "save_every": 100},

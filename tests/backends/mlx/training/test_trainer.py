@@ -19,6 +19,7 @@ from backends.base import (
     TrainingRun,
 )
 from tests.backends.training_runs import (
+    EVERYTHING,
     chat,
     digest,
     events,
@@ -55,6 +56,7 @@ def test_samples_are_what_generation_says(tiny_base: Path, chats: Path, tmp_path
     assert sample.answer == generate(model, tokenizer, prompt, max_tokens=8).strip()
 
 
+@pytest.mark.usefixtures("lanes")
 def test_the_reported_loss_is_mlx_lms_own(tiny_base: Path, chats: Path, tmp_path: Path) -> None:
     """Masking, padding and the fast arithmetic agree with mlx-lm's loss on the same tokens."""
     import mlx.core as mx
@@ -80,7 +82,7 @@ def test_mlx_lm_loads_the_adapter_unchanged(tiny_base: Path, chats: Path, tmp_pa
 
     from tests.backends.mlx.data.reading import read_split
 
-    run = make_run(tiny_base, chats, tmp_path, learning_rate=1e-2, iters=20)
+    run = make_run(tiny_base, chats, tmp_path, learning_rate=1e-2, iters=10, lora=EVERYTHING)
     finished = of(Finished, events(run))[0]
     import mlx.core as mx
     import mlx.nn as nn
@@ -122,6 +124,7 @@ def _child(run: TrainingRun) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.usefixtures("lanes")
 def test_a_run_killed_with_sigkill_ends_with_the_same_bytes(
     tiny_base: Path, chats: Path, tmp_path: Path
 ) -> None:

@@ -18,6 +18,8 @@ from tests.registry.hub_server import COMMIT, REPO, FakeHub, serving
 from tests.running import RunningHub, run_hub, wait_until
 
 STALL = 1_000_000
+OFTEN_S = 0.5
+"""Between two looks at work that takes seconds: each costs the hub and this process a request."""
 MAKE_VERSION = """
 import shutil
 from registry.storage import paths
@@ -70,7 +72,7 @@ def look(hub: RunningHub, path: str) -> Any:
 def ended(hub: RunningHub, row: dict[str, Any]) -> dict[str, Any]:
     """The import once it runs no longer."""
     path = f"/bases/imports/{row['id']}"
-    wait_until(lambda: look(hub, path)["status"] != "running", 60)
+    wait_until(lambda: look(hub, path)["status"] != "running", 60, OFTEN_S)
     found: dict[str, Any] = look(hub, path)
     return found
 
@@ -132,7 +134,7 @@ def test_killed_children_leave_a_reason_and_nothing_half_made(
     whole = look(hub, f"/bases/{ended(hub, fused)['base_id']}")
     assert (whole["name"], whole["derived_from"]) == ("whole", base)
     assert whole["certificate"]["kl"] < 1e-4
-    wait_until(lambda: running(hub, version) == [], 60)
+    wait_until(lambda: running(hub, version) == [], 60, OFTEN_S)
     files = {form: download(hub, version, form) for form in ("fused", "gguf")}
     assert {"model.safetensors", "config.json", "fidelity.json"} <= set(files["fused"])
     path = tmp_path / "helper.gguf"
