@@ -39,7 +39,7 @@ def test_a_gpu_pads_rows_to_rungs_and_the_cpu_does_not() -> None:
 
 
 def test_the_device_decides_what_a_base_needs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """4-bit weights compute in 16 bits on a GPU, in 32 on the CPU."""
+    """4-bit weights compute in the type of their scales on a GPU, in 32 bits on the CPU."""
     bases = {}
     for device in ("cpu", "metal", "cuda"):
         monkeypatch.setenv("HUB_ASSUMED_DEVICE", device)
@@ -47,6 +47,9 @@ def test_the_device_decides_what_a_base_needs(monkeypatch: pytest.MonkeyPatch) -
     assert bases["metal"] == replace(bases["cuda"], on_cuda=False) != bases["cpu"]
     assert bases["cuda"].on_cuda  # whose memory alone counts there
     assert (bases["metal"].activation_bytes, bases["cpu"].activation_bytes) == (2, 4)
+    monkeypatch.setenv("HUB_ASSUMED_DEVICE", "metal")
+    wide = Base.of(SIZE, BASE.nbytes, "4-bit (group 64, float32)", "llama")
+    assert wide == replace(bases["metal"], activation_bytes=4)
     at_once = {"batch_size": 1}  # a larger batch the CPU computes in pieces
     assert total(base=bases["metal"], **at_once) < total(base=bases["cpu"], **at_once)
 
