@@ -145,9 +145,9 @@ def mac(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mac]:
 @pytest.fixture
 def charged(monkeypatch: pytest.MonkeyPatch) -> int:
     """What macOS charges each process with: buffers of the GPU, too, which no resident set has."""
-    usage = SimpleNamespace(phys_footprint=7 << 50)
-    monkeypatch.setattr(memory, "_usage", lambda pid: usage)
-    return usage.phys_footprint
+    nbytes = 7 << 50
+    monkeypatch.setattr(memory, "_usage", lambda pid: SimpleNamespace(phys_footprint=nbytes))
+    return nbytes
 
 
 @pytest.fixture(scope="session")

@@ -172,6 +172,15 @@ def test_the_cpu_counts_what_it_keeps_beside_its_limit(
     assert (limits["cache"], limits["memory"]) == (100 << 20, left)
 
 
+def test_what_mlx_holds_on_a_cuda_device_is_left_to_mlx(
+    limits: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whose limits are those of the card; the budget is about its memory, too."""
+    monkeypatch.setenv("HUB_ASSUMED_DEVICE", "cuda")
+    device.limit_memory(100 << 20, 8 * GB)
+    assert limits == {}
+
+
 @pytest.mark.parametrize(
     ("kind", "most"), [("cpu", device.TRAINING_CACHE), ("metal", device.TRAINING_CACHE_ON_METAL)]
 )

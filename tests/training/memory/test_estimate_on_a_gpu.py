@@ -138,3 +138,12 @@ def test_the_demo_as_on_a_mac() -> None:
     base = Base(WHOLE, nbytes=538_090_233)
     found = estimate.memory(base, config, 92, lengths, lengths * 2 // 5).total / 1e6
     assert found == pytest.approx(1462, rel=0.1)
+
+
+def test_one_long_context_without_checkpointing_as_on_a_mac() -> None:
+    """A process held 9,330 MB; the attention's probabilities are more than half of it."""
+    lengths = np.full(4, 2028)
+    config = make_config(batch_size=1, num_layers=-1)
+    base = Base(WHOLE, nbytes=538_090_233)
+    found = estimate.memory(base, config, 2028, lengths, lengths).total / 1e6
+    assert found == pytest.approx(9330, rel=0.1)
