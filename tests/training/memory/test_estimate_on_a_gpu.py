@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from backends.base import TrainingConfig
+from benchmarks import peaks
 from tests.training.build import make_config
 from tests.training.memory.test_memory import BASE, SIZE, total
 from training.memory import compiled, estimate
@@ -134,7 +136,7 @@ def test_the_demo_as_on_a_mac() -> None:
     """SmolLM2 in float32 and the settings of the bundled data set; a process held 1,426 MB, without
     Django's 36."""
     lengths = np.sort(np.linspace(45, 92, 900).astype(int))
-    config = make_config(batch_size=4, num_layers=12, max_seq_length=256)
+    config = TrainingConfig.model_validate(peaks.QUIET | peaks.DEMO)
     base = Base(WHOLE, nbytes=538_090_233)
     found = estimate.memory(base, config, 92, lengths, lengths * 2 // 5).total / 1e6
     assert found == pytest.approx(1462, rel=0.1)
@@ -143,7 +145,7 @@ def test_the_demo_as_on_a_mac() -> None:
 def test_one_long_context_without_checkpointing_as_on_a_mac() -> None:
     """A process held 9,330 MB; the attention's probabilities are more than half of it."""
     lengths = np.full(4, 2028)
-    config = make_config(batch_size=1, num_layers=-1)
+    config = TrainingConfig.model_validate(peaks.QUIET | peaks.ONE)
     base = Base(WHOLE, nbytes=538_090_233)
     found = estimate.memory(base, config, 2028, lengths, lengths).total / 1e6
     assert found == pytest.approx(9330, rel=0.1)
