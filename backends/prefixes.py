@@ -51,7 +51,7 @@ class PrefixTree[T]:
         self, most_bytes: int, dropped: Callable[[Segment[T]], None] | None = None
     ) -> None:
         self.nbytes = 0
-        self._most_bytes = most_bytes
+        self._given = self._most_bytes = most_bytes
         self._dropped = dropped
         self._places: dict[bytes, tuple[Segment[T], int]] = {}  # a block's segment, and where in it
         # From least to most recently used. A parent is always used after its children, so that
@@ -150,6 +150,11 @@ class PrefixTree[T]:
     def place(self, name: bytes) -> tuple[Segment[T], int] | None:
         """The segment that holds the block called `name`, and the block's number in it."""
         return self._places.get(name)
+
+    def limit(self, most_bytes: int) -> None:
+        """Hold no more from now on, within what the tree was given."""
+        self._most_bytes = max(0, min(self._given, most_bytes))
+        self.shrink(self._most_bytes)
 
     def shrink(self, most_bytes: int) -> None:
         """Drop segments until at most `most_bytes` are held."""

@@ -22,16 +22,22 @@ from tokenizers import Tokenizer
 
 from backends.base import Stepped, TrainingConfig, TrainingRun
 from benchmarks.setup.hub import ROOT, add_arguments, finish, machine
-from benchmarks.setup.models import make_small_model
+from registry.bases.bundled import starter_gguf
 
 OFF = 0.1
 STARTER = ROOT / "registry" / "datasets" / "starter"
 QUIET = {"restore_best": False, "samples": 0, "warmup": 0, "num_layers": -1, "steps_per_eval": 12}
-DEMO = json.loads((STARTER / "config.json").read_text()) | {"iters": 12}
+DEMO = json.loads((ROOT / "hub" / "demo" / "config.json").read_text()) | {"iters": 12}
+WEIGHTS = ("float32", "bfloat16", "4-bit", "4-bit-float32")
 EIGHT, ONE = {"batch_size": 8, "iters": 12}, {"batch_size": 1, "iters": 2}
 AGAIN = ONE | {"grad_checkpoint": True}
-CASES: dict[str, dict[str, Any]] = {  # by data, and a word that makes names differ
+CASES: dict[
+    str, dict[str, Any]
+] = {  # by data, a base of other weights, a word that makes names differ
     "demo": DEMO,
+    "demo bfloat16": DEMO,
+    "demo 4-bit": DEMO,
+    "demo 4-bit-float32": DEMO,
     "log-normal": EIGHT,
     "log-normal checkpointing": EIGHT | {"grad_checkpoint": True},
     "1024": ONE,
@@ -39,6 +45,18 @@ CASES: dict[str, dict[str, Any]] = {  # by data, and a word that makes names dif
     "2048": ONE,
     "2048 checkpointing": AGAIN,
 }
+
+
+def make_bases(folder: Path) -> None:
+    """The bundled starter in `folder`, by the name of its weights; 4 bits of 16 and of 32."""
+    from backends.mlx.files.quantize import quantize
+    from backends.mlx.gguf.importer import import_gguf
+
+    import_gguf(starter_gguf(), folder / "float32", quantize=False)
+    os.environ["HUB_ASSUMED_DEVICE"] = "metal"
+    import_gguf(starter_gguf(), folder / "bfloat16")
+    for name, source in {"4-bit": "bfloat16", "4-bit-float32": "float32"}.items():
+        quantize(folder / source, folder / name, 4, 64)
 
 
 def make_data(folder: Path, base: Path, kind: str) -> Path:
@@ -98,11 +116,13 @@ def main() -> None:
     options, found = parser.parse_args(), {}
     lines = [(name, device) for name in CASES for device in ("cpu", "metal")]
     with tempfile.TemporaryDirectory(prefix="hub-peaks-") as place:
-        base = make_small_model(Path(place) / "base", 30)
+        make_bases(bases := Path(place) / "bases")
         for number, (name, device) in enumerate(lines):
             if options.only in f"{name}, {device}":
                 own = Path(place) / str(number)
-                data = make_data(own / "data", base, name.split()[0])
+                kind, *words = name.split()
+                base = bases / next((word for word in words if word in WEIGHTS), "float32")
+                data = make_data(own / "data", base, kind)
                 told = (str(base), str(data), str(own), json.dumps(CASES[name]))
                 one = found[f"{name}, {device}"] = measure(device, *told)
                 said = f"planned {one['planned'] / 1e6:.0f} MB, held {one['held'] / 1e6:.0f} MB"

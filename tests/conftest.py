@@ -15,10 +15,10 @@ from inference.engine.memory import neighbours
 from inference.gateway import database
 from registry.storage import paths
 from registry.versions import lineage
-from tests.mac import compiled, libsystem, mac
+from tests.mac import charged, compiled, libsystem, mac
 from tests.running import ROOT, running_hub
 
-__all__ = ["compiled", "libsystem", "mac", "running_hub", "storage"]
+__all__ = ["charged", "compiled", "libsystem", "mac", "running_hub", "storage"]
 
 pytest_plugins = ["tests.databases", "tests.order"]
 

@@ -13,11 +13,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from backends.mac import folders, heat, programs
+from backends.mac import folders, heat, memory, programs
 
 THERM_SILENT = (  # also while it throttles
     "Note: No thermal warning level has been recorded\n"
@@ -139,6 +140,14 @@ def mac(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mac]:
     forget()
     yield Mac(folder)
     forget()
+
+
+@pytest.fixture
+def charged(monkeypatch: pytest.MonkeyPatch) -> int:
+    """What macOS charges each process with: buffers of the GPU, too, which no resident set has."""
+    nbytes = 7 << 50
+    monkeypatch.setattr(memory, "_usage", lambda pid: SimpleNamespace(phys_footprint=nbytes))
+    return nbytes
 
 
 @pytest.fixture(scope="session")

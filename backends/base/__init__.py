@@ -53,7 +53,14 @@ from backends.base.generation import (
     TokenLogprob,
     ToolCall,
 )
-from backends.base.models import DeviceInfo, Fidelity, ImportedModel, Prospect
+from backends.base.models import (
+    DeviceInfo,
+    Fidelity,
+    ImportedModel,
+    Prospect,
+    has_wide_scales,
+    packed,
+)
 from backends.base.training import (
     Arithmetic,
     Checkpointed,
@@ -142,5 +149,7 @@ __all__ = [
     "UnsupportedModel",
     "as_recorded",
     "first_line",
+    "has_wide_scales",
     "in_new_words",
+    "packed",
 ]

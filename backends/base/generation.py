@@ -252,6 +252,10 @@ class LoadedModel(Protocol):
         """Drop least recently used prefixes until the cache holds at most `most_bytes`."""
         ...
 
+    def limit_cache(self, most_bytes: int) -> None:
+        """The same, and let it hold no more until the next call, within what it was loaded with."""
+        ...
+
     def settle(self) -> None:
         """Prepare what later requests need and the first answer shall not wait for. Called once, while
         nothing runs."""

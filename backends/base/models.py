@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +30,7 @@ class ImportedModel:
 
     path: Path
     architecture: str  # "llama", "qwen2", …
-    quantization: str  # "float32", "bfloat16", "4-bit (group 64)", …
+    quantization: str  # see `packed` and `Prospect.precision`
     parameters: int
     context_length: int
     pooling: str = ""
@@ -50,15 +52,44 @@ class Prospect:
     @staticmethod
     def precision(config: Mapping[str, Any]) -> str:
         """How a config says that its weights are stored: "4-bit (group 64)", "bfloat16", …"""
-        packed = config.get("quantization")
-        if isinstance(packed, Mapping):
-            return f"{packed.get('bits')}-bit (group {packed.get('group_size')})"
         nested = config.get("text_config")
-        inner = nested if isinstance(nested, Mapping) else {}
-        for key in ("torch_dtype", "dtype"):
-            if named := config.get(key) or inner.get(key):
-                return str(named)
-        return "float32"
+        parts = (config, nested if isinstance(nested, Mapping) else {})
+        named = [str(part[key]) for key in _TYPES for part in parts if part.get(key)]
+        quantization = config.get("quantization")
+        if isinstance(quantization, Mapping):
+            return packed(quantization, wide="float32" in named[:1])
+        return named[0] if named else "float32"
+
+
+_TYPES = ("torch_dtype", "dtype")
+
+
+def packed(quantization: Mapping[str, Any], *, wide: bool) -> str:
+    """How quantized weights are named. Where their scales are float32 (`wide`), the model computes in
+    it: "4-bit (group 64, float32)"."""
+    scales = ", float32" if wide else ""
+    return f"{quantization.get('bits')}-bit (group {quantization.get('group_size')}{scales})"
+
+
+def has_wide_scales(folder: Path) -> bool:
+    """Whether a quantized model folder has float32 scales, by the headers of its weights; also where
+    they cannot be read: who plans with it then expects too much rather than too little."""
+    found = False
+    for path in folder.glob("model*.safetensors"):
+        try:
+            with path.open("rb") as file:
+                (length,) = struct.unpack("<Q", file.read(8))
+                header = json.loads(file.read(min(length, _LONGEST_HEADER)))
+            scales = [at["dtype"] for name, at in header.items() if name.endswith(".scales")]
+        except (OSError, struct.error, ValueError, LookupError, TypeError, AttributeError):
+            return True
+        if "F32" in scales:
+            return True
+        found |= bool(scales)
+    return not found
+
+
+_LONGEST_HEADER = 16 << 20  # bytes
 
 
 @dataclass(frozen=True)

@@ -128,6 +128,9 @@ class FakeModel:
     def shrink_cache(self, most_bytes: int) -> None:
         self._prefixes.shrink(most_bytes)
 
+    def limit_cache(self, most_bytes: int) -> None:
+        self._prefixes.limit(most_bytes)
+
     def settle(self) -> None:
         """There is nothing to prepare."""
 

@@ -87,7 +87,7 @@ def of_base(base: BaseModel) -> Here:
         Prospect(
             config,
             base.architecture,
-            base.quantization,
+            registration.precision_of(base),
             base.context_length,
             base.parameters,
             base.size_bytes,
@@ -99,5 +99,6 @@ def of_base(base: BaseModel) -> Here:
 def _guessed(size: Dimensions, quantization: str) -> int:
     """Bytes of weights that nobody has counted."""
     bits = int(quantization.partition("-bit")[0]) if "-bit" in quantization else 0
-    width = (bits + 0.5) / 8 if bits else 4 if quantization == "float32" else 2
+    wide = "float32" in quantization
+    width = (bits + (1 if wide else 0.5)) / 8 if bits else 4 if wide else 2
     return int(size.weights * width)

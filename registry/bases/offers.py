@@ -77,10 +77,11 @@ def foreseen_gguf(offer: Offer, path: Path) -> Offer:
 
 def counted(prospect: Prospect, nbytes: int) -> int:
     """About how many parameters weights of so many bytes are."""
-    found = re.match(r"(\d+)-bit \(group (\d+)\)", prospect.quantization)
+    found = re.match(r"(\d+)-bit \(group (\d+)(, float32)?\)", prospect.quantization)
     if found:
         bits, group = int(found[1]), max(1, int(found[2]))
-        return int(nbytes / (bits / 8 + 4 / group))  # a scale and a bias of 16 bits for each group
+        pair = 8 if found[3] else 4  # bytes of a scale and a bias for each group
+        return int(nbytes / (bits / 8 + pair / group))
     return nbytes // (4 if prospect.quantization == "float32" else 2)
 
 

@@ -14,7 +14,7 @@ from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 
 from backends import get_backend
-from backends.base import BackendError, ImportedModel
+from backends.base import BackendError, ImportedModel, has_wide_scales
 from backends.litter import tidy
 from registry.bases.bundled import STARTER_PACKAGE, starter_gguf
 from registry.bases.child import ask_backend
@@ -109,6 +109,15 @@ def config_of(base: BaseModel) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ValueError("config.json is not an object.")
     return found
+
+
+def precision_of(base: BaseModel) -> str:
+    """How its weights are stored, with the type of the scales of quantized ones, which decides what it
+    computes in. Rows of earlier versions name float32 scales as those of 16 bits."""
+    said = base.quantization
+    if not base.is_quantized or "float32" in said or not has_wide_scales(base_path(base)):
+        return said
+    return f"{said.removesuffix(')')}, float32)"
 
 
 def free_name(name: str) -> str:

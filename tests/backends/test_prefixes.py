@@ -97,6 +97,18 @@ def test_what_is_too_long_is_held_as_far_as_it_fits() -> None:
     assert found(prefixes, tokens) == prefixes.nbytes == 5 * BLOCK
 
 
+def test_a_limit_holds_until_the_next_one() -> None:
+    prefixes = tree(8)
+    for seed, most, held in ((1, 3, 3), (2, 2, 2), (3, 6, 6), (4, 100, 8)):
+        prefixes.limit(most * BLOCK)
+        assert prefixes.nbytes <= most * BLOCK
+        add(prefixes, sequence(seed, 9 * BLOCK))
+        assert prefixes.nbytes == held * BLOCK
+    prefixes.limit(-1)
+    add(prefixes, sequence(5, BLOCK))
+    assert prefixes.nbytes == 0
+
+
 @given(
     st.lists(
         st.tuples(st.integers(0, 3), st.integers(0, 6), st.integers(0, 9), st.booleans()),

@@ -10,9 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from backends import devices
+from backends.mac import memory
 from hub import config
 from hub.config import ROOT, Config, load
 from hub.monitoring import doctor
+from registry.storage.sizes import GB
 
 EXAMPLE = Path(__file__).parents[2] / ".env.example"
 ELSEWHERE = {
@@ -74,6 +77,14 @@ def test_options_take_precedence_over_the_environment(monkeypatch: pytest.Monkey
 )
 def test_the_address_from_this_machine(host: str, url: str) -> None:
     assert Config(host=host, port=8000, allowed_hosts="hub.example").url == url
+
+
+def test_without_a_number_the_budget_is_what_the_machine_can_spare(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(devices, "video_memory", lambda: None)
+    monkeypatch.setattr(memory, "default_budget", lambda: 7 * GB)
+    assert Config(memory_budget_gb=None).memory_budget_bytes == 7 * GB
 
 
 def test_zero_is_no_second_port(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

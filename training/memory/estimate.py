@@ -122,12 +122,13 @@ class Base:
 
     @classmethod
     def of(cls, size: Dimensions, nbytes: int, quantization: str, architecture: str = "") -> Base:
-        """`quantization` as the registry writes it: "float32", "bfloat16", "4-bit (group 64)"."""
+        """`quantization` as the registry writes it: "float32", "bfloat16", "4-bit (group 64)"; see
+        `registry.bases.registration.precision_of`."""
         quantized = "-bit" in quantization
         kind = devices.expected()
         on_cpu = kind == "cpu"
-        # Quantized weights compute in the type of their scales: 16 bits on a GPU.
-        wide = quantization == "float32" or (quantized and on_cpu)
+        # Quantized weights compute in the type of their scales; the CPU makes those float32.
+        wide = "float32" in quantization or (quantized and on_cpu)
         plain = on_cpu and quantization == "float32"
         return cls(
             size,

@@ -86,7 +86,9 @@ class Estimator:
     def __init__(self, base: BaseModel, dataset: Dataset | None, characters: int = 0) -> None:
         size = Dimensions.read(registration.base_path(base))
         self._architecture = base.architecture or "unknown"
-        self.base = Base.of(size, base.size_bytes, base.quantization, self._architecture)
+        self.base = Base.of(
+            size, base.size_bytes, registration.precision_of(base), self._architecture
+        )
         self._report = _reported(base, dataset) if dataset else {}
         self._longest = (
             _longest_tokens(self._report, dataset) if dataset else _tokens_of(characters)

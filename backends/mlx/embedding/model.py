@@ -184,6 +184,9 @@ class EmbeddingModel:
     def shrink_cache(self, most_bytes: int) -> None:
         """It has none."""
 
+    def limit_cache(self, most_bytes: int) -> None:
+        """It has none."""
+
     def settle(self) -> None:
         """There is nothing to prepare."""
 

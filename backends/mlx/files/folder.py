@@ -15,6 +15,7 @@ from backends.base import (
     Prospect,
     UnsupportedModel,
     first_line,
+    packed,
 )
 from backends.base.embedding import scores
 from backends.litter import tidy
@@ -192,7 +193,8 @@ def _precision(
     quantization: dict[str, Any], tensors: dict[str, tuple[str, tuple[int, ...]]]
 ) -> str:
     if quantization:
-        return f"{quantization['bits']}-bit (group {quantization['group_size']})"
+        types = {dtype for name, (dtype, _) in tensors.items() if name.endswith(".scales")}
+        return packed(quantization, wide="F32" in types)
     counts: dict[str, int] = {}
     for dtype, shape in tensors.values():
         counts[dtype] = counts.get(dtype, 0) + prod(shape)

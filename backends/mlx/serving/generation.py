@@ -476,6 +476,9 @@ class MLXModel:
     def shrink_cache(self, most_bytes: int) -> None:
         self._prefixes.shrink(most_bytes)
 
+    def limit_cache(self, most_bytes: int) -> None:
+        self._prefixes.limit(most_bytes)
+
     def add_adapter(self, path: Path) -> None:
         """Raises UnsupportedModel when `path` is not a LoRA adapter for this base."""
         with readable_errors(_MEMORY):

@@ -40,6 +40,9 @@ class PrefixCache:
     def shrink(self, most_bytes: int) -> None:
         self._tree.shrink(most_bytes)
 
+    def limit(self, most_bytes: int) -> None:
+        self._tree.limit(most_bytes)
+
     def restore(self, root: bytes, prompt: Sequence[int], caches: Sequence[Any]) -> int:
         """Fill the empty `caches` of a row; returns how many of the prompt's tokens they hold. The
         last token is never among them: the model must be run on it."""

@@ -75,6 +75,10 @@ class Resident:
         self.model.shrink_cache(max(0, most_bytes))
         self.measure()
 
+    def limit_cache(self, most_bytes: int) -> None:
+        self.model.limit_cache(max(0, most_bytes))
+        self.measure()
+
     def add_adapter(self, path: Path) -> None:
         if path not in self.adapters:
             self.model.add_adapter(path)
@@ -111,8 +115,11 @@ class Residents:
     @property
     def nbytes(self) -> int:
         """What the models report, or what the device reports when that is more."""
-        reported = sum(resident.nbytes for resident in self)
-        return max(reported, self._backend.memory_bytes() or 0)
+        return max(self._reported, self._backend.memory_bytes() or 0)
+
+    @property
+    def _reported(self) -> int:
+        return sum(resident.nbytes for resident in self)
 
     @property
     def cache_bytes(self) -> int:
@@ -170,6 +177,7 @@ class Residents:
         finally:
             self.coming_bytes = 0
         resident = self._loaded[place.key] = Resident(place, model)
+        self._limit_caches(self._still_needed())
         seconds = round(time.perf_counter() - started, 2)
         log.info("model loaded", model=place.name, nbytes=resident.nbytes, seconds=seconds)
         return resident
@@ -197,17 +205,37 @@ class Residents:
 
     def has_room_for(self, resident: Resident, context: Context) -> bool:
         """Whether a row fits beside what runs, after freeing what is unused now."""
-        return self.make_room(self._still_needed(resident, context), keep=resident)
+        return self._promise(resident, self._still_needed(resident, context))
 
     def has_room_aside(self, resident: Resident, nbytes: int) -> bool:
         """Whether `resident` may take so many bytes for a while, between two steps, beside what runs."""
-        return self.make_room(self._still_needed() + nbytes, keep=resident)
+        return self._promise(resident, self._still_needed() + nbytes)
+
+    def _promise(self, resident: Resident, needed: int) -> bool:
+        found = self.make_room(needed, keep=resident)
+        if found:
+            self._limit_caches(needed, resident)
+        return found
+
+    def _limit_caches(self, promised: int, *coming: Resident) -> None:
+        """Let prefixes take what is left of the budget beside what is `promised`, and no more: between
+        two looks at the memory they grow by whole prompts. `coming` get a row now."""
+        # Buffers that are kept now are among those that were promised.
+        kept = self._backend.unused_bytes() if self._limits.options.unused_bytes else 0
+        held = max(self._reported, (self._backend.memory_bytes() or 0) - kept)
+        left = self.budget_bytes - self.taken.nbytes - held - promised
+        growing = [one for one in self if one.rows or one in coming]
+        for one in self:
+            share = left // len(growing) if one in growing else 0
+            one.limit_cache(one.cache_bytes + share)
 
     def keep_room(self) -> None:
         """Give back the prefixes and idle models that have come in the way of what the running rows were
         promised: the beginning of a row is kept for others while the row itself still grows."""
         if any(one.rows for one in self):
-            self.make_room(self._still_needed())
+            needed = self._still_needed()
+            self.make_room(needed)
+            self._limit_caches(needed)
 
     def _still_needed(self, resident: Resident | None = None, *added: Context) -> int:
         """Bytes for the running rows to end, and for those `added` on `resident`; freed buffers that may

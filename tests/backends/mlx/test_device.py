@@ -32,9 +32,15 @@ def test_preparing_twice_changes_nothing() -> None:
     assert prepare() == prepare()
 
 
-def test_freed_buffers_count_until_they_are_given_back() -> None:
+@pytest.mark.parametrize("footprint", ["the process's", "unknown"])
+def test_freed_buffers_count_until_they_are_given_back(
+    footprint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where only MLX knows of them, as of a CUDA device's."""
     import mlx.core as mx
 
+    if footprint == "unknown":
+        monkeypatch.setattr(device, "footprint", lambda: 0)
     backend, size = MLXBackend(), 16 << 20
     limit = mx.set_cache_limit(256 << 20)
     backend.free_unused()  # or a full cache gives other buffers back for this one
@@ -164,6 +170,15 @@ def test_the_cpu_counts_what_it_keeps_beside_its_limit(
     device.limit_memory(100 << 20, 8 * GB)
     left = 8 * GB - device.PROGRAM - (100 << 20)
     assert (limits["cache"], limits["memory"]) == (100 << 20, left)
+
+
+def test_what_mlx_holds_on_a_cuda_device_is_left_to_mlx(
+    limits: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whose limits are those of the card; the budget is about its memory, too."""
+    monkeypatch.setenv("HUB_ASSUMED_DEVICE", "cuda")
+    device.limit_memory(100 << 20, 8 * GB)
+    assert limits == {}
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,8 @@ def test_a_config_says_what_the_model_is() -> None:
     backend = get_backend("mlx")
     packed = backend.foresee({**QWEN, "quantization": {"bits": 4, "group_size": 64}})
     assert (packed.architecture, packed.quantization) == ("qwen3", "4-bit (group 64)")
+    wide = {"quantization": {"bits": 8, "group_size": 32}, "torch_dtype": "float32"}
+    assert backend.foresee({**QWEN, **wide}).quantization == "8-bit (group 32, float32)"
     nested = backend.foresee({"model_type": "gemma3", "text_config": {"dtype": "bfloat16"}})
     assert (nested.quantization, nested.context_length) == ("bfloat16", 2048)
     heads = {"architectures": ["XLMRobertaForSequenceClassification"], "num_labels": 1}

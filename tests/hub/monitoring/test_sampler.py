@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 import plistlib
 import threading
 import time
@@ -17,6 +18,8 @@ from hub.monitoring import sampler, samples
 from hub.monitoring.sampler import Sampler
 from registry.models import BaseImport, BundleImport, DatasetTask, MLflowOutbox
 from tests.running import RunningHub, wait_until
+from tests.training.build import claim, make_job
+from training.models import TrainingJob
 
 
 @pytest.mark.django_db
@@ -30,6 +33,16 @@ def test_a_sample_measures_this_machine() -> None:
 @pytest.mark.django_db
 def test_without_an_engine_its_memory_is_unknown() -> None:
     assert sampler.take_sample().engine_memory_bytes is None
+
+
+@pytest.mark.django_db
+def test_a_training_process_holds_its_footprint(charged: int) -> None:
+    make_job()
+    claim()
+    assert sampler.training_memory_bytes() is None  # it has not started
+    TrainingJob.objects.update(process_group=os.getpid())
+    held = sampler.training_memory_bytes() or 0
+    assert held % charged == 0 < held
 
 
 @pytest.mark.django_db

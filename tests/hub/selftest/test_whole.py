@@ -122,10 +122,14 @@ def test_what_was_there_stays_when_it_is_stopped(
     assert (file.read_text() if file.exists() else None) == before
 
 
-def test_the_page_for_macs_names_every_item() -> None:
+def test_the_page_for_macs_names_every_item_and_tests_that_exist() -> None:
     page = (ROOT / "docs" / "mac.md").read_text()
     table = page[page.index("## What only a Mac") : page.index("## What no item shows")]
-    cells = [line.split("|")[4] for line in table.splitlines() if line.startswith("| **")]
+    rows = [line.split("|") for line in table.splitlines() if line.startswith("| **")]
+    assert all("test_" in row[5] for row in rows)
+    for path in re.findall(r"`([\w/]+/test_\w+\.py)`", table):
+        assert (ROOT / "tests" / path).is_file(), path
+    cells = [row[4] for row in rows]
     named = {name for cell in cells for name in re.findall(r"`(\w+)`", cell)}
     assert all(re.search(r"`\w+`", cell) for cell in cells)
     assert named == {item.name for item in ITEMS}

@@ -4,7 +4,7 @@ import asyncio
 import json
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -270,6 +270,52 @@ async def test_what_a_running_row_was_promised_is_not_filled_with_prefixes() -> 
     assert held <= budget
 
 
+class Noted(generation.FakeModel):
+    """Notes what all models that are in memory hold after each step."""
+
+    alive: ClassVar[list[generation.FakeModel]]
+    held: ClassVar[list[int]]
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self.alive.append(self)
+
+    def step(self) -> list[Delta]:
+        deltas = super().step()
+        self.held.append(sum(model.memory.total for model in self.alive))
+        return deltas
+
+    def close(self) -> None:
+        super().close()
+        self.alive.remove(self)
+
+
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """What the fake's models hold together after each step."""
+    Noted.alive, Noted.held = [], []
+    monkeypatch.setattr(generation, "FakeModel", Noted)
+    return Noted.held
+
+
+async def test_prefixes_never_take_what_rows_were_promised(
+    held: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even until the memory is looked at again: each prompt is read in a step, and kept with it."""
+    monkeypatch.setattr(batches, "_MEMORY_EVERY_S", 10.0**9)
+    names = ("one", "two")
+    bases = {name: make_base_folder(name) for name in names}
+    asked = [(name, f"{name} {turn}") for turn in range(4) for name in names]
+    promised = len(asked) * BYTES_PER_TOKEN * 480
+    budget = sum(map(weights, names)) + promised + BYTES_PER_TOKEN * 200
+    slow = FakeBackend(tokens_per_second=200)
+    async with running_engine(slow, budget_bytes=budget, cache_bytes=2**20) as engine:
+        rows = [text_of(long_prompt(bases[base], name, 400, 40)) for base, name in asked]
+        assert all(await asyncio.gather(*rows))
+        assert engine.stats()["cache_bytes"] > 0
+    assert budget - promised < max(held) <= budget
+
+
 async def test_freed_buffers_count_and_go_before_a_model_does() -> None:
     one, two, backend = make_base_folder("one"), make_base_folder("two"), Keeping()
     async with running_engine(backend, budget_bytes=2**20) as engine:
@@ -358,26 +404,8 @@ async def test_a_model_in_memory_answers_while_nobody_knows_what_a_job_takes(
         await until(lambda: engine.stats()["taken_bytes"] == 77)
 
 
-async def test_twice_what_fits_is_served_within_the_budget(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Four models with two contexts each, where there is room for half of them."""
-    alive: list[generation.FakeModel] = []
-    held: list[int] = []
-
-    class Noted(generation.FakeModel):
-        def __init__(self, *given: Any, **named: Any) -> None:
-            super().__init__(*given, **named)
-            alive.append(self)
-
-        def step(self) -> list[Delta]:
-            deltas = super().step()
-            held.append(sum(model.memory.total for model in alive))
-            return deltas
-
-        def close(self) -> None:
-            super().close()
-            alive.remove(self)
+async def test_twice_what_fits_is_served_within_the_budget(held: list[int]) -> None:
+    """Four models with two contexts each, where there is room for half of them, and prefixes are kept."""
 
     async def answer(base: Folder, name: str) -> str:
         while True:
@@ -386,12 +414,11 @@ async def test_twice_what_fits_is_served_within_the_budget(
             except Unavailable:  # says after how long to come again
                 await asyncio.sleep(0.02)
 
-    monkeypatch.setattr(generation, "FakeModel", Noted)
     names = ("one", "two", "three", "four")
     bases = {name: make_base_folder(name) for name in names}
     asked = sum(map(weights, names)) + 8 * BYTES_PER_TOKEN * 480
     slow = FakeBackend(tokens_per_second=200)
-    async with running_engine(slow, budget_bytes=asked // 2):
+    async with running_engine(slow, budget_bytes=asked // 2, cache_bytes=2**20):
         turns = [(name, f"{name} {turn}") for turn in range(2) for name in names]
         texts = await asyncio.gather(*(answer(bases[base], name) for base, name in turns))
     assert all(texts)

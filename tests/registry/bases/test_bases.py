@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,22 @@ def test_what_is_no_model_leaves_nothing_behind(tmp_path: Path) -> None:
     assert not BaseModel.objects.exists()
     assert list((paths.root() / "base").iterdir()) == []
     assert list((paths.root() / "staging").iterdir()) == []
+
+
+def test_the_type_of_scales_is_read_where_an_earlier_row_does_not_name_it() -> None:
+    base = make_base("tiny")
+    weights = registration.base_path(base) / "model.safetensors"
+    base.quantization = "4-bit (group 64)"
+    for dtype, said in (("BF16", base.quantization), ("F32", "4-bit (group 64, float32)")):
+        entry = {"dtype": dtype, "shape": [1], "data_offsets": [0, 4]}
+        header = json.dumps({"layer.scales": entry, "norm.weight": entry}).encode()
+        weights.write_bytes(struct.pack("<Q", len(header)) + header)
+        assert registration.precision_of(base) == said
+    weights.write_bytes(b"damaged")  # what needs more memory is the safe answer
+    assert registration.precision_of(base) == said
+    for named in (said, "bfloat16"):
+        base.quantization = named
+        assert registration.precision_of(base) == named
 
 
 def test_a_hub_id_is_no_path() -> None:

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 
+from hub.backups.files import Store
 from registry.background.progress import SILENT
 from registry.bases import bundled, registration
 from registry.bases.downloads import HubFile
@@ -46,6 +47,20 @@ def test_a_manifest_that_names_litter_is_met_without_it(monkeypatch: pytest.Monk
     leave(target)
     assert checks.check_folder(target, manifest.sha256) == []
     assert checks.check_sizes(target, manifest.sha256) == []
+    (target / ".DS_Store").unlink()
+    kept = Store(paths.root() / "kept", None)
+    kept.put_sealed(target, "sealed", manifest.sha256)  # as a backup does
+    assert (kept.missing, ".DS_Store" in str(kept.entries)) == ([], False)
+
+
+def test_a_backup_has_no_litter(tmp_path: Path) -> None:
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    (logs / "log.txt").write_text("line")
+    leave(logs)
+    kept = Store(paths.root() / "kept", None)
+    kept.put_tree(logs, "logs")
+    assert list(kept.entries) == ["logs/log.txt"]
 
 
 @pytest.mark.django_db

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from backends.base import TrainingConfig
+from benchmarks import peaks
 from tests.training.build import make_config
 from tests.training.memory.test_memory import BASE, SIZE, total
 from training.memory import compiled, estimate
@@ -39,7 +41,7 @@ def test_a_gpu_pads_rows_to_rungs_and_the_cpu_does_not() -> None:
 
 
 def test_the_device_decides_what_a_base_needs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """4-bit weights compute in 16 bits on a GPU, in 32 on the CPU."""
+    """4-bit weights compute in the type of their scales on a GPU, in 32 bits on the CPU."""
     bases = {}
     for device in ("cpu", "metal", "cuda"):
         monkeypatch.setenv("HUB_ASSUMED_DEVICE", device)
@@ -47,6 +49,9 @@ def test_the_device_decides_what_a_base_needs(monkeypatch: pytest.MonkeyPatch) -
     assert bases["metal"] == replace(bases["cuda"], on_cuda=False) != bases["cpu"]
     assert bases["cuda"].on_cuda  # whose memory alone counts there
     assert (bases["metal"].activation_bytes, bases["cpu"].activation_bytes) == (2, 4)
+    monkeypatch.setenv("HUB_ASSUMED_DEVICE", "metal")
+    wide = Base.of(SIZE, BASE.nbytes, "4-bit (group 64, float32)", "llama")
+    assert wide == replace(bases["metal"], activation_bytes=4)
     at_once = {"batch_size": 1}  # a larger batch the CPU computes in pieces
     assert total(base=bases["metal"], **at_once) < total(base=bases["cpu"], **at_once)
 
@@ -131,7 +136,16 @@ def test_the_demo_as_on_a_mac() -> None:
     """SmolLM2 in float32 and the settings of the bundled data set; a process held 1,426 MB, without
     Django's 36."""
     lengths = np.sort(np.linspace(45, 92, 900).astype(int))
-    config = make_config(batch_size=4, num_layers=12, max_seq_length=256)
+    config = TrainingConfig.model_validate(peaks.QUIET | peaks.DEMO)
     base = Base(WHOLE, nbytes=538_090_233)
     found = estimate.memory(base, config, 92, lengths, lengths * 2 // 5).total / 1e6
     assert found == pytest.approx(1462, rel=0.1)
+
+
+def test_one_long_context_without_checkpointing_as_on_a_mac() -> None:
+    """A process held 9,330 MB; the attention's probabilities are more than half of it."""
+    lengths = np.full(4, 2028)
+    config = TrainingConfig.model_validate(peaks.QUIET | peaks.ONE)
+    base = Base(WHOLE, nbytes=538_090_233)
+    found = estimate.memory(base, config, 2028, lengths, lengths).total / 1e6
+    assert found == pytest.approx(9330, rel=0.1)

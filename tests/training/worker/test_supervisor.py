@@ -126,6 +126,13 @@ def test_a_mac_is_kept_awake_for_as_long_as_the_child_lives(
     assert supervisor._awake == []
 
 
+def test_an_attempt_keeps_it_awake(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[int] = []
+    monkeypatch.setattr(supervisor, "keep_awake", kept.append)
+    attempt_that("pass", monkeypatch)
+    assert len(kept) == 1
+
+
 def test_a_graceful_stop_requeues_the_job(monkeypatch: pytest.MonkeyPatch) -> None:
     stopping = threading.Event()
     monkeypatch.setattr(supervisor, "_stopping", stopping)

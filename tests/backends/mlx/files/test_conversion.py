@@ -64,7 +64,7 @@ def test_the_starter_keeps_its_answers_in_8_bits_and_most_of_them_in_4(
     found: dict[int, Fidelity] = {}
     for bits in (8, 4):
         made = quantize(starter_base, tmp_path / str(bits), bits, 64)
-        assert made.quantization == f"{bits}-bit (group 64)"
+        assert made.quantization == f"{bits}-bit (group 64, float32)"
         found[bits] = fidelity(starter_base, None, made.path, rows, most_tokens=24)
     assert found[8].tokens == found[4].tokens <= 24
     assert found[8].kl < 0.02
@@ -104,7 +104,7 @@ def test_another_adapter_is_found_out(tiny_base: Path, rows: Path, tmp_path: Pat
 def test_fusing_into_a_quantized_base_keeps_it_quantized(tiny_base: Path, tmp_path: Path) -> None:
     small = quantize(tiny_base, tmp_path / "small", 4, 32).path
     adapter = make_adapter(small, tmp_path / "adapter", size=0.05)
-    assert fuse(small, adapter, tmp_path / "fused").quantization == "4-bit (group 32)"
+    assert fuse(small, adapter, tmp_path / "fused").quantization == "4-bit (group 32, float32)"
 
 
 def test_weights_are_changed_without_reading_the_tokenizer(

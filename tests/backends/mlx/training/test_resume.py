@@ -10,7 +10,14 @@ import mlx.core as mx
 import pytest
 
 from backends import checkpoints
-from backends.base import Finished, GPUInterrupted, LoraConfig, OutOfMemory, Started
+from backends.base import (
+    Finished,
+    GPUInterrupted,
+    LoraConfig,
+    OutOfMemory,
+    Started,
+    TrainingEvent,
+)
 from backends.mlx.training import optimizers
 from tests.backends.test_failures import INTERRUPTED, OUT_OF_MEMORY
 from tests.backends.training_runs import (
@@ -170,11 +177,12 @@ def test_kept_tokens_change_nothing(
     assert {path.name: path.stat().st_ino for path in kept.iterdir()} == names
 
 
-def test_a_checkpoint_is_not_sealed_when_work_before_it_failed(
-    tiny_base: Path, chats: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("iters", [4, 2])
+def test_neither_checkpoint_nor_result_is_sealed_when_work_before_it_failed(
+    tiny_base: Path, chats: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, iters: int
 ) -> None:
     """Metal may say so at a later call, when the weights that were not computed are in the file."""
-    run = make_run(tiny_base, chats, tmp_path, iters=4, save_every=2)
+    run = make_run(tiny_base, chats, tmp_path, iters=iters, save_every=2, warmup=0)
     good = checkpoints.path_of(run.checkpoints, 2)
     happened = MLX.train(run)
     while not good.exists():
@@ -186,8 +194,10 @@ def test_a_checkpoint_is_not_sealed_when_work_before_it_failed(
         raise RuntimeError(OUT_OF_MEMORY)
 
     monkeypatch.setattr(mx, "synchronize", fail)
+    seen: list[TrainingEvent] = []
     with pytest.raises(OutOfMemory, match="lower batch_size"):
-        list(happened)
+        seen.extend(happened)
+    assert of(Finished, seen) == []
     assert [path.name for path in run.checkpoints.iterdir() if path.name[0] != "."] == [good.name]
 
 
