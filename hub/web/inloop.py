@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from contextlib import aclosing
 from typing import Any, Literal, cast
 
 import structlog
@@ -33,6 +34,7 @@ from django_structlog.middlewares import RequestMiddleware as StructlogMiddlewar
 
 from hub.monitoring import correlation, telemetry
 from hub.web.refusal import is_api
+from inference.gateway.streaming import EventStream
 
 _plain = logging.getLogger("django_structlog.middlewares.request")
 log = structlog.get_logger(_plain.name)
@@ -98,6 +100,20 @@ class Handler(ASGIHandler):
             await signals.request_finished.asend(sender=self.__class__)
         else:
             await _close(responding.result())
+
+
+    async def send_response(self, response: Any, send: Any) -> None:
+        """As Django's, but each piece of a stream goes out as it is, the last one with the stream's end."""
+        if not isinstance(response, EventStream):
+            await super().send_response(response, send)
+            return
+        headers = [(name.encode("ascii"), value.encode("latin1")) for name, value in response.items()]
+        cookies = [(b"Set-Cookie", c.OutputString().encode()) for c in response.cookies.values()]
+        start = {"status": response.status_code, "headers": headers + cookies}
+        await send({"type": "http.response.start", **start})
+        async with aclosing(response.pieces) as pieces:
+            async for body, more in pieces:
+                await send({"type": "http.response.body", "body": body, "more_body": more})
 
 
 async def _close(response: HttpResponseBase) -> None:

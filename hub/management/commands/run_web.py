@@ -24,6 +24,7 @@ from hub.management.failures import in_words
 from hub.monitoring import pushed
 from hub.processes import belonging, exposure, lifeline, preparation
 from hub.web import later
+from hub.web.gathered import Protocol
 from registry.background import shutdown
 
 log = structlog.get_logger(__name__)
@@ -47,6 +48,7 @@ class Command(BaseCommand):
             "hub.asgi:application",
             host=config.host,
             port=config.port,
+            http=Protocol,
             log_config=None,  # Django's LOGGING applies
             access_log=False,  # django-structlog logs requests with their correlation ID
             server_header=False,
