@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncGenerator
 from typing import Any
 
-
 from backends.base import Sampling
 from hub.web.gathered import Gathered
 from hub.web.inloop import Handler
