@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 from backends.base import Sampling
-from hub.web.gathered import Gathered
+from hub.management.commands.run_web import Gathered
 from hub.web.inloop import Handler
 from inference.gateway.answer import Stream
 from inference.gateway.request import GenerationRequest
