@@ -55,7 +55,8 @@ def test_the_compatible_apis_are_found_first() -> None:
 
 
 def test_the_compatible_apis_pass_no_middleware_of_pages() -> None:
-    pages, apis = (_passed(Handler(without)._middleware_chain) for without in ((), OF_PAGES))
+    handlers: list[Any] = [Handler(), Handler(OF_PAGES)]
+    pages, apis = (_passed(handler._middleware_chain) for handler in handlers)
     assert [name for name in pages if name not in OF_PAGES] == apis
     assert len(pages) - len(apis) == len(OF_PAGES)
 
