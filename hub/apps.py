@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 
-from django.apps import AppConfig
+from django.apps import AppConfig, apps
 
 from hub.monitoring.logs import process_name, roles
 
@@ -14,13 +14,16 @@ class HubConfig(AppConfig):
     name = "hub"
 
     def ready(self) -> None:
-        from hub.monitoring import correlation, telemetry
+        from hub.monitoring import telemetry
         from hub.processes import lifeline, presence
         from hub.processes.neighbours import Engine, Training
         from inference.engine.memory import neighbours as inference_neighbours
         from training.machine import neighbours as training_neighbours
 
-        correlation.connect()
+        if apps.is_installed("django_structlog"):  # where pages are
+            from hub.monitoring import correlation
+
+            correlation.connect()
         lifeline.watch_parent()
         training_neighbours.register(Engine())
         inference_neighbours.register(Training())

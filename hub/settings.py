@@ -33,6 +33,11 @@ _NO_PAGES = ("engine", "background", "worker", "sampler", "job")
 
 # Their imports are a third of a child's start, and a child answers no request.
 _OF_PAGES = [
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django_structlog",
+    "channels",
     "django.contrib.admin.apps.SimpleAdminConfig",  # `hub.urls` looks for the tables
     "django_htmx",
     "django_prometheus",
@@ -43,11 +48,6 @@ _OF_PAGES = [
 INSTALLED_APPS = [
     "django.contrib.auth",
     "django.contrib.contenttypes",
-    "django.contrib.sessions",
-    "django.contrib.messages",
-    "django.contrib.staticfiles",
-    "django_structlog",
-    "channels",
     *([] if process_name(sys.argv) in _NO_PAGES else _OF_PAGES),
     "huey.contrib.djhuey",
     "hub",

@@ -67,13 +67,18 @@ def badge(status: str, label: str = "") -> SafeString:
     return format_html('<span class="badge {}">{}</span>', _TONES.get(status, ""), text)
 
 
+# Pages whose addresses do not say to which place of the navigation they belong.
+_BELONG = {"models": ("compare",), "jobs": ("start",)}
+
+
 @register.simple_tag(takes_context=True)
 def current(context: template.Context, url_name: str) -> SafeString:
-    """`aria-current="page"` when the page shown lies below the named one."""
+    """`aria-current="page"` when the page shown lies below the named one, or belongs to it."""
     request = context.get("request")
     path = getattr(request, "path", "")
     target = reverse(url_name)
-    inside = path == target if target == "/" else path.startswith(target)
+    below = (target, *map(reverse, _BELONG.get(url_name, ())))
+    inside = path == target if target == "/" else path.startswith(below)
     return SafeString('aria-current="page"') if inside else SafeString("")
 
 

@@ -12,6 +12,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Collection
+from contextlib import aclosing
 from typing import Any, Literal, cast
 
 import structlog
@@ -32,11 +34,33 @@ from django_prometheus import middleware as prometheus
 from django_structlog.middlewares import RequestMiddleware as StructlogMiddleware
 
 from hub.monitoring import correlation, telemetry
+from hub.web import later
+from hub.web.later import Asgi
 from hub.web.refusal import is_api
+from inference.gateway.streaming import EventStream
 
 _plain = logging.getLogger("django_structlog.middlewares.request")
 log = structlog.get_logger(_plain.name)
 _MOST_SERIES = 2000
+
+
+OF_PAGES = (
+    "hub.web.middleware.StaticFilesMiddleware",
+    "hub.web.inloop.CsrfViewMiddleware",
+    "hub.web.inloop.MessageMiddleware",
+    "django_htmx.middleware.HtmxMiddleware",
+    "axes.middleware.AxesMiddleware",
+)
+"""What does nothing for a compatible API: files, forms, sign-ins and what htmx asks."""
+
+
+def by_path(apis: Asgi, pages: Asgi) -> Asgi:
+    """One application of two: the compatible APIs, and all else."""
+
+    async def answer(scope: Any, receive: Any, send: Any) -> None:
+        await (apis if scope["path"].startswith(later.AT_ONCE) else pages)(scope, receive, send)
+
+    return answer
 
 
 class Handler(ASGIHandler):
@@ -45,6 +69,19 @@ class Handler(ASGIHandler):
     starts another to wait for the first) for requests that need none. Here a thread is started by what
     blocks, and the response is closed where the view ran.
     """
+
+    def __init__(self, without: Collection[str] = ()) -> None:
+        """`without` some of the settings' middleware."""
+        self._without = without
+        super().__init__()
+
+    def load_middleware(self, is_async: bool = False) -> None:
+        every = settings.MIDDLEWARE
+        settings.MIDDLEWARE = [name for name in every if name not in self._without]
+        try:
+            super().load_middleware(is_async)
+        finally:
+            settings.MIDDLEWARE = every
 
     async def handle(self, scope: Any, receive: Any, send: Any) -> None:
         """As Django 6.0's, but for the thread."""
@@ -98,6 +135,21 @@ class Handler(ASGIHandler):
             await signals.request_finished.asend(sender=self.__class__)
         else:
             await _close(responding.result())
+
+    async def send_response(self, response: Any, send: Any) -> None:
+        """As Django's, but each piece of a stream goes out as it is, the last one with the stream's end."""
+        if not isinstance(response, EventStream):
+            await super().send_response(response, send)
+            return
+        headers = [
+            (name.encode("ascii"), value.encode("latin1")) for name, value in response.items()
+        ]
+        cookies = [(b"Set-Cookie", c.OutputString().encode()) for c in response.cookies.values()]
+        start = {"status": response.status_code, "headers": headers + cookies}
+        await send({"type": "http.response.start", **start})
+        async with aclosing(response.pieces) as pieces:
+            async for body, more in pieces:
+                await send({"type": "http.response.body", "body": body, "more_body": more})
 
 
 async def _close(response: HttpResponseBase) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 type Asgi = Callable[[Any, Any, Any], Awaitable[None]]
 
 ROUTES = "hub.urls.pages"
-_AT_ONCE = ("/v1/", "/ollama/")
+AT_ONCE = ("/v1/", "/ollama/")
 
 _coming: Future[None] | None = None
 
@@ -45,7 +45,7 @@ def waiting(application: Asgi) -> Callable[[Any, Any, Any], Coroutine[Any, Any, 
     import it themselves."""
 
     async def answer(scope: Any, receive: Any, send: Any) -> None:
-        if _coming is not None and not _coming.done() and not scope["path"].startswith(_AT_ONCE):
+        if _coming is not None and not _coming.done() and not scope["path"].startswith(AT_ONCE):
             await asyncio.shield(asyncio.wrap_future(_coming))
         await application(scope, receive, send)
 

@@ -22,17 +22,26 @@ class Outbound:
         self.failed: Failed | None = None  # that event, when it is an error
 
     def put(self, event: Event) -> None:
-        """Called on the event loop for each event; never waits."""
-        if isinstance(event, Done | Failed):
+        """Called on the event loop for each event; never waits. What the socket takes goes out here, as
+        nearly all does: to wake `send` for each token would take longer than to write it."""
+        last = isinstance(event, Done | Failed)
+        if last:
             self.complete = True
             self.failed = event if isinstance(event, Failed) else None
+        if not last and self._events.empty() and not self._waits():
+            self._writer.write(encode_event(event))
+            return
         try:
             self._events.put_nowait(event)
         except asyncio.QueueFull:
             self.overflow.set()
 
+    def _waits(self) -> bool:
+        """Whether something of what was written is not with the kernel yet."""
+        return self._writer.transport.get_write_buffer_size() > 0
+
     async def send(self) -> None:
-        """Write events until the last one is with the kernel."""
+        """Write what could not go out at once, until the last event is with the kernel."""
         while True:
             event = await self._events.get()
             await write(self._writer, event)

@@ -38,6 +38,7 @@ class Stream:
     served: Served
     started: Started  # of the answer that came first
     events: Events
+    answers: int = 1
 
 
 async def collect(served: Served, events: Events, answers: int) -> list[Answer]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
+from collections import deque
 from collections.abc import AsyncGenerator
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from inference.protocol import (
     MAX_LINE,
@@ -35,6 +37,8 @@ from registry.errors import Unavailable
 from registry.storage import paths
 
 CONNECT_S = 2.0
+CONNECT_AGAIN_S = 0.01
+MOST_HELD = 2 * MAX_LINE  # bytes for a client that reads slowly; then the engine's own limit counts
 REPLY_S = 5.0  # for statistics; loading a model may take minutes and has its own limit
 LOAD_S = 600.0
 EMBED_S = 600.0  # the model may have to be loaded first
@@ -63,13 +67,13 @@ async def generate(request: Generate) -> AsyncGenerator[Started | Read | Chunk |
     Raises the HubError that the engine answered with, Unavailable when there is no engine, and
     EngineStopped when it stops on the way.
     """
-    reader, writer = await _connect()
+    engine = await _connect()
     try:
-        writer.write(encode_request(request))
+        engine.send(request)
         event: Event | None = None
         while not isinstance(event, Done):
-            line = await reader.readline()
-            if not line.endswith(b"\n"):
+            line = engine.next() or await engine.line()
+            if not line:
                 raise EngineStopped
             event = decode_event(line)
             if isinstance(event, Failed):
@@ -77,10 +81,8 @@ async def generate(request: Generate) -> AsyncGenerator[Started | Read | Chunk |
             if isinstance(event, Reply):
                 raise EngineStopped
             yield event
-    except ConnectionError as error:
-        raise EngineStopped from error
     finally:
-        writer.close()
+        engine.close()
 
 
 async def load(request: Load) -> dict[str, Any]:
@@ -127,17 +129,15 @@ def engine_stats(timeout: float = CONNECT_S) -> dict[str, Any]:
 
 
 async def _reply(request: Request, timeout: float) -> dict[str, Any]:
-    reader, writer = await _connect()
+    engine = await _connect()
     try:
         async with asyncio.timeout(timeout):
-            writer.write(encode_request(request))
-            return _data(await reader.readline())
+            engine.send(request)
+            return _data(await engine.line())
     except TimeoutError as error:
         raise Unavailable(f"The engine did not answer within {timeout:.0f} s.") from error
-    except ConnectionError as error:
-        raise engine_absent() from error
     finally:
-        writer.close()
+        engine.close()
 
 
 def _data(line: bytes) -> dict[str, Any]:
@@ -150,13 +150,88 @@ def _data(line: bytes) -> dict[str, Any]:
     return event.data
 
 
-async def _connect() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    try:
-        async with asyncio.timeout(CONNECT_S):
-            return await asyncio.open_unix_connection(_socket_of(paths.root()), limit=MAX_LINE)
-    except (OSError, TimeoutError) as error:
-        _socket_of.cache_clear()
-        raise engine_absent() from error
+class Connection(asyncio.Protocol):
+    """Lines of the engine as they come, with fewer calls for each than `asyncio.StreamReader` makes."""
+
+    def __init__(self) -> None:
+        self._transport: asyncio.Transport
+        self._lines: deque[bytes] = deque()
+        self._parts: list[bytes] = []  # of a line whose end has not come
+        self._held = 0  # bytes
+        self._ended = False
+        self._waiting: asyncio.Future[None] | None = None
+
+    def send(self, request: Request) -> None:
+        self._transport.write(encode_request(request))
+
+    def next(self) -> bytes:
+        """The next line, where it is here already."""
+        if not self._lines:
+            return b""
+        line = self._lines.popleft()
+        was, self._held = self._held, self._held - len(line) - 1
+        if was > MOST_HELD >= self._held:
+            self._transport.resume_reading()
+        return line
+
+    async def line(self) -> bytes:
+        """The next line; empty once the engine has closed the connection."""
+        while not self._lines and not self._ended:
+            self._waiting = asyncio.get_running_loop().create_future()
+            await self._waiting
+        return self.next()
+
+    def close(self) -> None:
+        self._transport.close()
+
+    # ------------------------------------------------------------- called by the event loop
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's has another class
+
+    def data_received(self, data: bytes) -> None:
+        was, self._held = self._held, self._held + len(data)
+        self._parts.append(data)
+        if b"\n" in data:
+            *lines, rest = b"".join(self._parts).split(b"\n")
+            self._parts = [rest] if rest else []
+            self._lines += lines
+            self._wake()
+        if self._held > MOST_HELD >= was:
+            if self._lines:
+                self._transport.pause_reading()
+            else:  # no engine writes such a line
+                self._transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._ended = True
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
+
+
+async def _connect() -> Connection:
+    """A Unix socket connects at once or not at all, so nothing is waited for but a full queue."""
+    deadline = time.monotonic() + CONNECT_S
+    while True:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            sock.setblocking(False)
+            sock.connect(_socket_of(paths.root()))
+            loop = asyncio.get_running_loop()
+            _, connection = await loop.create_unix_connection(Connection, sock=sock)
+            return connection
+        except BlockingIOError as error:
+            sock.close()
+            if time.monotonic() > deadline:
+                raise engine_absent() from error
+            await asyncio.sleep(CONNECT_AGAIN_S)
+        except OSError as error:
+            sock.close()
+            _socket_of.cache_clear()
+            raise engine_absent() from error
 
 
 @lru_cache(maxsize=1)

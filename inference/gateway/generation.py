@@ -54,7 +54,7 @@ async def stream(request: GenerationRequest, caller: Caller) -> Stream:
     events = _events(served, request, caller, streamed=True)
     _, started = await anext(events)
     assert isinstance(started, Started), "an answer starts with Started or an exception"
-    return Stream(served, started, events)
+    return Stream(served, started, events, request.answers)
 
 
 async def _writer(model: str, caller: Caller | None = None) -> Served:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from typing import Any, Protocol, runtime_checkable
 
@@ -38,12 +38,19 @@ class ReadingFrames(Frames, Protocol):
 
 
 class EventStream(StreamingHttpResponse):
-    """A response whose pieces are bytes already: Django would pass each through two more generators."""
+    """A response whose pieces are bytes already, each with whether more will come: Django would pass each
+    through two more generators, and send a last one that is empty."""
 
-    _iterator: AsyncIterator[bytes]
+    def __init__(self, pieces: AsyncGenerator[tuple[bytes, bool]], **options: Any) -> None:
+        super().__init__(_bodies(pieces), **options)
+        self.pieces = pieces
 
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self._iterator
+
+async def _bodies(pieces: AsyncGenerator[tuple[bytes, bool]]) -> AsyncGenerator[bytes]:
+    """For what reads the response as any other."""
+    async with aclosing(pieces):
+        async for piece, _ in pieces:
+            yield piece
 
 
 def event_stream(
@@ -57,25 +64,29 @@ def event_stream(
     )
 
 
-async def _encoded(stream: Stream, frames: Frames) -> AsyncGenerator[bytes]:
+async def _encoded(stream: Stream, frames: Frames) -> AsyncGenerator[tuple[bytes, bool]]:
+    """What is to be sent together in one piece, and whether more will come."""
+    left, last = stream.answers, b""
     async with aclosing(stream.events) as events:
-        for first in frames.start():
-            yield first
+        if first := b"".join(frames.start()):
+            yield first, True
         try:
             async for index, event in events:
                 if isinstance(event, Chunk):
-                    yield frames.chunk(index, event)
+                    if piece := frames.chunk(index, event):
+                        yield piece, True
                 elif isinstance(event, Read):
-                    if isinstance(frames, ReadingFrames):
-                        yield frames.read(index, event)
+                    if isinstance(frames, ReadingFrames) and (piece := frames.read(index, event)):
+                        yield piece, True
                 elif isinstance(event, Done):
-                    for ended in frames.end(index, event):
-                        yield ended
+                    left, last = left - 1, b"".join(frames.end(index, event))
+                    if left:
+                        yield last, True
+                        last = b""
         except HubError as error:
-            yield frames.fail(error)
+            yield last + frames.fail(error), False
             return
-        for last in frames.finish():
-            yield last
+    yield last + b"".join(frames.finish()), False
 
 
 def json_text(value: Any) -> str:

@@ -3,6 +3,7 @@ or at least by every file's size."""
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 
 from backends.litter import is_litter
@@ -34,9 +35,10 @@ def check_folder(folder: Path, manifest_sha256: str | None) -> list[str]:
 
 
 def check_sizes(folder: Path, manifest_sha256: str) -> list[str]:
-    """`check_folder` by presence and size alone, in microseconds."""
+    """`check_folder` by presence and size alone, in microseconds; a manifest is read again once its file
+    has changed."""
     try:
-        manifest = artifacts.read_manifest(folder)
+        manifest = _manifest(folder, _stamp(folder))
     except Damaged as damage:
         return [str(damage)]
     if manifest.sha256 != manifest_sha256:
@@ -53,3 +55,17 @@ def check_sizes(folder: Path, manifest_sha256: str) -> list[str]:
             if size != file.size:
                 problems.append(f"{name} has {size} bytes, {file.size} were recorded.")
     return problems
+
+
+@lru_cache(maxsize=200)
+def _manifest(folder: Path, stamp: tuple[int, ...]) -> artifacts.Manifest:
+    return artifacts.read_manifest(folder)
+
+
+def _stamp(folder: Path) -> tuple[int, ...]:
+    """Differs once the manifest's file is another or was written to; () without one."""
+    try:
+        found = (folder / artifacts.MANIFEST).stat()
+    except OSError:
+        return ()
+    return found.st_mtime_ns, found.st_ino, found.st_size

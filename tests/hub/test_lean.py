@@ -28,14 +28,21 @@ NEVER = {
     "nh3",
 }
 PAGES = {"ninja", "django.contrib.admin", "axes", "uvicorn", "prometheus_client"}
+SESSIONS = {
+    "channels",
+    "django_structlog",
+    "django.contrib.messages",
+    "django.contrib.sessions",
+    "django.contrib.staticfiles",
+}
 TABLES = {"registry.models", "django.db.models", "structlog", "huey"}
 REST = {"hub.urls.pages", "hub.api", "registry.web.api", "training.web", "hub.catalogue.api"}
 STARTS = {
     "up": ("hub.management.commands.up", {*NEVER, *PAGES, *TABLES}),
     "run_web": ("hub.management.commands.run_web, hub.asgi, hub.urls", {*NEVER, *REST}),
     "run_web and its pages": ("hub.management.commands.run_web, hub.asgi, hub.urls.pages", NEVER),
-    "run_background": ("hub.management.commands.run_background", {*NEVER, *PAGES}),
-    "run_engine": ("inference.engine.server", {*NEVER, *PAGES}),
+    "run_background": ("hub.management.commands.run_background", {*NEVER, *PAGES, *SESSIONS}),
+    "run_engine": ("inference.engine.server", {*NEVER, *PAGES, *SESSIONS}),
 }
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from django.test import Client
+from django.urls import reverse
 from django.utils import timezone
 
 from tests.pages.seed import Seeded
@@ -142,6 +143,27 @@ def test_a_new_hub_shows_its_first_steps(client: Client, db: None) -> None:
     shown = text(client.get("/"))
     assert "Choose a file" in shown
     assert "uv run manage.py demo" in shown
+
+
+@pytest.mark.parametrize(("page", "place"), [("compare", "models"), ("start", "jobs")])
+def test_a_page_beside_the_addresses_of_its_place_marks_it_too(
+    client: Client, seeded: Seeded, page: str, place: str
+) -> None:
+    shown = client.get(reverse(page)).content.decode()
+    assert f'href="{reverse(place)}" aria-current="page"' in shown
+    assert shown.count('aria-current="page"') == 1
+
+
+def test_a_long_description_is_folded_and_a_short_one_is_not(
+    client: Client, seeded: Seeded
+) -> None:
+    model, long = seeded.model, "It answers requests for the calendar. " * 8
+    for text, folded in ((long, True), ("Calendar.", False)):
+        model.description = text
+        model.save()
+        shown = client.get(model.get_absolute_url()).content.decode()
+        assert text.strip() in shown
+        assert ('<details class="described' in shown) is folded
 
 
 def test_the_samples_come_in_columns_of_equal_length(client: Client, seeded: Seeded) -> None:

@@ -12,12 +12,13 @@ import sys
 from concurrent.futures import Future
 from functools import partial
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import structlog
 import uvicorn
 from django.core.management.base import BaseCommand, CommandError
 from django.db import OperationalError, connection
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from hub.config import config
 from hub.management.failures import in_words
@@ -29,6 +30,7 @@ from registry.background import shutdown
 log = structlog.get_logger(__name__)
 STARTUP_FAILURE = 3  # as uvicorn's own command exits
 LAST_WORD_S = 2  # for the engine's final messages after its drain
+_HEAD = b"HTTP/1."
 
 
 class Command(BaseCommand):
@@ -47,6 +49,7 @@ class Command(BaseCommand):
             "hub.asgi:application",
             host=config.host,
             port=config.port,
+            http=Protocol,
             log_config=None,  # Django's LOGGING applies
             access_log=False,  # django-structlog logs requests with their correlation ID
             server_header=False,
@@ -111,6 +114,49 @@ class Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         shutdown.requested.set()
         super().handle_exit(sig, frame)
+
+
+class Gathered:
+    """A transport that keeps an answer's head until its next piece, or until the event loop's turn ends: to
+    write to a socket costs more than to make what is written. All else is the transport's own."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self.bare = transport
+        self._head = b""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.bare, name)
+
+    def write(self, data: bytes) -> None:
+        if self._head:
+            data, self._head = self._head + data, b""
+        elif data.startswith(_HEAD):
+            self._head = data
+            asyncio.get_running_loop().call_soon(self._flush)
+            return
+        self.bare.write(data)
+
+    def close(self) -> None:
+        self._flush()
+        self.bare.close()
+
+    def _flush(self) -> None:
+        if self._head:
+            data, self._head = self._head, b""
+            self.bare.write(data)
+
+
+class Protocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
+    """uvicorn's, with that transport."""
+
+    transport: Any
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(cast("Any", Gathered(cast("asyncio.Transport", transport))))
+
+    def handle_websocket_upgrade(self, *arguments: Any) -> None:
+        self.transport = self.transport.bare
+        super().handle_websocket_upgrade(*arguments)
 
 
 def _problem() -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import inspect
 import sys
 from concurrent.futures import Future
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from django.urls import resolve
 
 from hub.web import later
+from hub.web.inloop import OF_PAGES, Handler, by_path
 
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/ollama/api/chat", "/health", "/"])
@@ -50,3 +52,37 @@ def test_the_compatible_apis_are_found_first() -> None:
     assert resolve("/v1/chat/completions").namespace == "openai"
     assert resolve("/v1/messages").namespace == "anthropic"
     assert resolve("/health").url_name == "health"
+
+
+def test_the_compatible_apis_pass_no_middleware_of_pages() -> None:
+    handlers: list[Any] = [Handler(), Handler(OF_PAGES)]
+    pages, apis = (_passed(handler._middleware_chain) for handler in handlers)
+    assert [name for name in pages if name not in OF_PAGES] == apis
+    assert len(pages) - len(apis) == len(OF_PAGES)
+
+
+def _passed(layer: Any) -> list[str]:
+    """The middleware from the first to the last."""
+    names = []
+    while layer is not None:
+        layer = inspect.unwrap(layer)
+        kind = type(layer)
+        names.append(f"{kind.__module__}.{kind.__name__}")
+        layer = getattr(layer, "get_response", None)
+    return names[:-1]  # the last one is the view
+
+
+@pytest.mark.parametrize(
+    ("path", "by"), [("/v1/models", "apis"), ("/ollama/api/tags", "apis"), ("/models/", "pages")]
+)
+async def test_each_path_has_its_application(path: str, by: str) -> None:
+    answered: list[str] = []
+
+    def application(name: str) -> Any:
+        async def answer(scope: Any, receive: Any, send: Any) -> None:
+            answered.append(name)
+
+        return answer
+
+    await by_path(application("apis"), application("pages"))({"path": path}, None, None)
+    assert answered == [by]

@@ -369,8 +369,35 @@ async def test_a_reader_that_does_not_read_is_cut_off() -> None:
         writer.close()
 
 
+class Reader:
+    """The writer, and its transport, of one who has `behind` bytes still to read."""
+
+    def __init__(self, behind: int) -> None:
+        self.behind = behind
+        self.transport, self.written = self, list[bytes]()
+
+    def get_write_buffer_size(self) -> int:
+        return self.behind
+
+    def write(self, data: bytes) -> None:
+        self.written.append(data)
+
+
+async def test_what_a_reader_takes_is_written_without_a_task_for_each_token() -> None:
+    reader = Reader(behind=0)
+    outbound = Outbound(reader)  # type: ignore[arg-type]
+    for _ in range(3):
+        outbound.put(Chunk("a"))
+    assert len(reader.written) == 3
+    reader.behind = 1
+    outbound.put(Chunk("b"))
+    reader.behind = 0
+    outbound.put(Chunk("c"))  # waits for the one before it
+    assert len(reader.written) == 3
+
+
 async def test_events_beyond_the_buffer_are_an_overflow() -> None:
-    outbound = Outbound(writer=None, limit=2)
+    outbound = Outbound(Reader(behind=1), limit=2)  # type: ignore[arg-type]
     for _ in range(2):
         outbound.put(Chunk("a"))
     assert not outbound.overflow.is_set()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from registry.errors import Damaged
-from registry.storage import artifacts, paths
+from registry.storage import artifacts, checks, paths
 from tests.registry.build import make_staging
 
 
@@ -124,3 +124,27 @@ def test_nothing_is_not_published() -> None:
         artifacts.publish(paths.staging_dir("test"), target())
     with pytest.raises(Damaged, match="missing"):
         artifacts.publish(paths.root() / "staging" / "gone", target())
+
+
+def test_sizes_are_looked_at_without_reading_the_manifest_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder, read = target(), list[Path]()
+    manifest = artifacts.publish(make_staging(), folder)
+    reading = artifacts.read_manifest
+
+    def counted(folder: Path) -> artifacts.Manifest:
+        read.append(folder)
+        return reading(folder)
+
+    monkeypatch.setattr(artifacts, "read_manifest", counted)
+    for _ in range(3):
+        assert checks.check_sizes(folder, manifest.sha256) == []
+    assert len(read) == 1
+    file = folder / next(iter(manifest.files))
+    for path in (folder, file):
+        path.chmod(0o755)
+    file.write_bytes(file.read_bytes() + b"more")
+    assert "were recorded" in checks.check_sizes(folder, manifest.sha256)[0]
+    (folder / artifacts.MANIFEST).unlink()
+    assert "not published completely" in checks.check_sizes(folder, manifest.sha256)[0]
