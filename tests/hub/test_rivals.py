@@ -1,0 +1,60 @@
+"""What the comparison with rivals counts, and what it leaves out."""
+
+import sys
+
+import pytest
+
+from benchmarks.rivals.environments import NotInstalled
+from benchmarks.rivals.servers import LLAMA_CPP, RIVALS, _program
+from benchmarks.rivals.trainers import TRAINERS, Trained, run
+from benchmarks.setup.figures import Figures
+
+STEP = 'print(\'{"tokens": %d, "seconds": %d, "loss": %d}\', flush=True)\n'
+
+
+def trained(program: str, warm: int = 1) -> Trained:
+    return run([sys.executable, "-c", program], warm)
+
+
+def test_bars_are_over_rivals_alone() -> None:
+    found = Figures()
+    for name, rate in {"hub": 6, "hub, packed": 9, "slow": 2, "fast": 4, "llama.cpp": 60}.items():
+        found.add("tokens/s", name, rate)
+
+    found.hold("tokens/s", "hub", 2, beside=("llama.cpp",))
+
+    assert {bar.name: bar.met for bar in found.bars} == {
+        "tokens/s: times slow": True,
+        "tokens/s: times fast": False,
+    }
+
+
+def test_first_steps_warm_a_trainer_up() -> None:
+    assert trained(STEP % (1, 100, 9) + STEP % (30, 2, 3) + STEP % (10, 2, 1)).rate == 10
+    assert trained(STEP % (1, 100, 9) + STEP % (30, 2, 3) + STEP % (10, 2, 1)).loss == 2
+
+
+def test_the_most_that_a_trainer_held_is_its_own_memory() -> None:
+    held = "import time\nheld = bytearray(200_000_000)\ndel held\ntime.sleep(2)\n" + STEP % (
+        1,
+        1,
+        1,
+    )
+
+    assert 200_000_000 < trained(held, warm=0).peak < 250_000_000
+
+
+def test_a_trainer_that_does_not_run_is_left_out_with_what_it_said() -> None:
+    with pytest.raises(NotInstalled, match="1 at step 1: RuntimeError: no Metal"):
+        trained(STEP % (1, 1, 1) + "raise RuntimeError('no Metal')")
+
+
+def test_who_is_started_how() -> None:
+    programs = {
+        rival.name: _program(rival)[0].rpartition("/")[2] for rival in (*RIVALS, *LLAMA_CPP)
+    }
+    names = [*programs, *(trainer.name for trainer in TRAINERS)]
+
+    assert programs["vllm-mlx"] == "launch.py"
+    assert programs["llama.cpp"] == "llama_cpp.py"
+    assert len(set(names)) == len(names)
