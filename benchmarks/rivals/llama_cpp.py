@@ -9,7 +9,7 @@ import threading
 from importlib import import_module
 from typing import Any
 
-import launch
+launch: Any = import_module("launch")  # beside this program
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ from benchmarks.setup.hub import free_port
 
 type Weights = Literal["folder", "float32 GGUF", "Q4_1 GGUF"]
 
-START_S = 120.0
+START_S = 300.0
 _HERE = Path(__file__).parent
 
 

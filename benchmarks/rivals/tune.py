@@ -20,7 +20,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import launch  # loads the BLAS, so before any MLX
+launch: Any = import_module("launch")  # beside this program; loads the BLAS, so before any MLX
 
 Spec = dict[str, Any]
 

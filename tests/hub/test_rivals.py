@@ -1,9 +1,11 @@
 """What the comparison with rivals counts, and what it leaves out."""
 
 import sys
+from typing import Any
 
 import pytest
 
+from benchmarks.rivals import __main__ as main
 from benchmarks.rivals.environments import NotInstalled
 from benchmarks.rivals.servers import LLAMA_CPP, RIVALS, _program
 from benchmarks.rivals.trainers import TRAINERS, Trained, run
@@ -58,3 +60,32 @@ def test_who_is_started_how() -> None:
     assert programs["vllm-mlx"] == "launch.py"
     assert programs["llama.cpp"] == "llama_cpp.py"
     assert len(set(names)) == len(names)
+
+
+def test_what_other_benchmarks_found_is_in_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = {"hub": [{"answer_s": 3.0}, {"answer_s": 5.0}], "mlx_lm.server": [{"answer_s": 4.0}]}
+    held = {"hub": {"at rest": {"total": 270.0}, "with the model": {"total": 900.0}}}
+    judged = {
+        "answer_s": 4.0,
+        "answer_times": 1.0,
+        "memory_at_rest_times": 0.4,
+        "memory_with_the_model_times": 1.4,
+    }
+    others: dict[str, dict[str, Any]] = {
+        "serving": {
+            "figures": {"edit": {"hub": [9.0]}},
+            "bars": {"edit, times bare": [0.9, 1.0, False]},
+        },
+        "startup": {"starts": seconds, "memory": held, "judged": judged},
+    }
+    monkeypatch.setattr(main, "_measured", lambda name, *_: others[name])
+    found = Figures()
+
+    main._held_to_schemas(found)
+    main._started(found)
+
+    assert found.values["edit"]["hub"] == [9.0]
+    assert found.values["cold start to the first answer, s"]["hub"] == [3.0, 5.0]
+    assert found.values["memory of all processes with the model, MB"]["hub"] == [900.0]
+    missed = [bar.name for bar in found.bars if not bar.met]
+    assert missed == ["edit, times bare", "memory with the model: times"]
