@@ -25,6 +25,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import signal
 import statistics
 import subprocess
 import sys
@@ -306,8 +307,14 @@ def _started(found: Figures) -> None:
 def _measured(benchmark: str, *arguments: str) -> dict[str, Any]:
     """What another benchmark found, in a process of its own, since its hub has a storage of its own."""
     with tempfile.NamedTemporaryFile(suffix=".json") as file:
-        command = [sys.executable, "-m", f"benchmarks.{benchmark}", *arguments]
-        subprocess.run([*command, "--json", file.name], cwd=ROOT, check=True)
+        command = [sys.executable, "-m", f"benchmarks.{benchmark}", *arguments, "--json", file.name]
+        child = subprocess.Popen(command, cwd=ROOT, start_new_session=True)
+        try:
+            if child.wait():
+                raise SystemExit(f"{benchmark} ended with {child.returncode}; see above.")
+        finally:
+            child.send_signal(signal.SIGINT)  # with its hub, where this ends before it
+            child.wait()
         return dict(json.loads(Path(file.name).read_text()))
 
 
