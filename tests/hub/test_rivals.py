@@ -1,14 +1,17 @@
 """What the comparison with rivals counts, and what it leaves out."""
 
+import asyncio
 import sys
 from typing import Any
 
+import psutil
 import pytest
 
 from benchmarks.rivals import __main__ as main
 from benchmarks.rivals.environments import NotInstalled
 from benchmarks.rivals.servers import LLAMA_CPP, RIVALS, _program
 from benchmarks.rivals.trainers import TRAINERS, Trained, run
+from benchmarks.setup.client import Answer, NoAnswer, Server
 from benchmarks.setup.figures import Figures
 
 STEP = 'print(\'{"tokens": %d, "seconds": %d, "loss": %d}\', flush=True)\n'
@@ -89,3 +92,28 @@ def test_what_other_benchmarks_found_is_in_the_table(monkeypatch: pytest.MonkeyP
     assert found.values["memory of all processes with the model, MB"]["hub"] == [900.0]
     missed = [bar.name for bar in found.bars if not bar.met]
     assert missed == ["edit, times bare", "memory with the model: times"]
+
+
+def test_greedy_texts_are_held_to_the_hubs_and_llama_cpp_is_only_shown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    texts = {"hub": "Paris.", "same": "Paris. ", "other": "London.", "llama.cpp": "Rome."}
+
+    async def ask(server: Server, *_: Any) -> Answer:
+        if server.name == "silent":
+            raise NoAnswer("silent did not answer within 600 s")
+        return Answer(0, 1, 3, 3, tokens=21, text=texts[server.name])
+
+    monkeypatch.setattr(main, "ask", ask)
+    servers = {name: Server(name, "", "") for name in (*texts, "silent")}
+    found = Figures()
+
+    asyncio.run(main.one(main.Contenders(servers, {}, psutil.Process(), 2), found))
+
+    assert found.values["one stream, tokens/s"]["llama.cpp"] == [10, 10]
+    held = {bar.name: bar.met for bar in found.bars if bar.name.startswith("greedy")}
+    assert held == {
+        "greedy texts as the hub's, share: same": True,
+        "greedy texts as the hub's, share: other": False,
+    }
+    assert not any("llama.cpp" in bar.name or "silent" in bar.name for bar in found.bars)
