@@ -4,7 +4,7 @@
 |---|---|
 | `registry_scale` | lists, searches and details with 100,000 versions |
 | `serving` | the hub beside bare mlx-lm and `mlx_lm.server` |
-| `rivals` | the hub beside `mlx_lm.server`, vllm-mlx, rapid-mlx and mlx-openai-server |
+| `rivals` | the hub beside other servers and trainers in MLX, and llama.cpp |
 | `adapters` | many adapters in one batch |
 | `prefix_cache` | the second turn of a long chat, also after a restart |
 | `startup` | from `manage.py up` to the first answer, and the memory of each process |

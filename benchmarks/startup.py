@@ -35,7 +35,7 @@ from benchmarks import rivals
 from benchmarks.rivals.bare import THREADS
 from benchmarks.rivals.servers import MLX_LM
 from benchmarks.setup.chats import Chats
-from benchmarks.setup.client import Server, ask
+from benchmarks.setup.client import NoAnswer, Server, ask
 from benchmarks.setup.hub import ROOT, arguments, finish, free_port, machine, own_storage
 from manage import keep_bytecode
 
@@ -82,7 +82,7 @@ class Started:
     def wait_answer(self) -> None:
         """Until the first token; a server that is not ready yet is asked again."""
         while self.seconds < LIMIT_S:
-            with contextlib.suppress(SystemExit, OSError):
+            with contextlib.suppress(NoAnswer, OSError):
                 asyncio.run(ask(self.server, Chats(1).chat(20), 2))
                 return
             time.sleep(0.05)

@@ -135,11 +135,22 @@ def run_hub(spec: dict[str, Any], folder: Path) -> None:
         if isinstance(event, Stepped):
             peak = max(peak, event.peak_memory_bytes)
             seconds = event.tokens / event.tokens_per_second
-            print(json.dumps({"tokens": event.tokens, "seconds": seconds}), flush=True)
+            said = {"tokens": event.tokens, "seconds": seconds, "loss": event.train_loss}
+            print(json.dumps(said), flush=True)
         if isinstance(event, Finished):
             found = {name: event.metrics[name] for name in ("val_loss", "base_val_loss")}
             found |= {"peak_bytes": peak, "estimated_bytes": estimated(backend, run).total}
             print(json.dumps(found), flush=True)
+
+
+def hub_environment(folder: Path) -> dict[str, str]:
+    """Of a process that is to be like a job's, with its storage in the folder."""
+    return {
+        "PYTHONPATH": str(ROOT),
+        "DJANGO_SETTINGS_MODULE": "hub.settings",
+        "HUB_ENV_FILE": os.devnull,
+        "HUB_STORAGE": str(folder / "storage"),
+    }
 
 
 def measure(entry: Entry, folder: Path, base: Path, data: Path, seed: int) -> dict[str, float]:
@@ -162,14 +173,7 @@ def measure(entry: Entry, folder: Path, base: Path, data: Path, seed: int) -> di
         cwd=ROOT,
         capture_output=True,
         text=True,
-        env={
-            **os.environ,
-            "PYTHONPATH": str(ROOT),
-            "TERM": "dumb",
-            "DJANGO_SETTINGS_MODULE": "hub.settings",
-            "HUB_ENV_FILE": os.devnull,
-            "HUB_STORAGE": str(folder / "storage"),
-        },
+        env={**os.environ, "TERM": "dumb", **hub_environment(folder)},
     )
     if ended.returncode:
         raise SystemExit(f"{entry.name} ended with {ended.returncode}:\n{ended.stderr[-2000:]}")

@@ -39,15 +39,16 @@ def footprint(pid: int | None = None) -> int:
     return int(psutil.Process(pid).memory_info().rss)
 
 
-def peak_footprint() -> int:
-    """The most that this process has held since it started."""
-    if usage := _usage(os.getpid()):
+def peak_footprint(pid: int | None = None) -> int:
+    """The most that the process `pid`, by default this one, has held since it started. Raises
+    psutil.NoSuchProcess."""
+    if usage := _usage(pid or os.getpid()):
         return int(usage.lifetime_max_phys_footprint)
     with contextlib.suppress(OSError, StopIteration, ValueError):
-        lines = Path("/proc/self/status").read_text().splitlines()
+        lines = Path(f"/proc/{pid or 'self'}/status").read_text().splitlines()
         peak = next(line for line in lines if line.startswith("VmHWM:"))
         return int(peak.split()[1]) * 1024
-    return footprint()
+    return footprint(pid)
 
 
 def _usage(pid: int) -> _Usage | None:

@@ -1,2 +1,2 @@
-"""What the hub is compared with, each in a process of its own: servers, `mlx_lm.lora`, and mlx-lm
-without a server. `python -m benchmarks.rivals` measures the hub beside the servers."""
+"""What the hub is compared with, each in a process of its own: servers, trainers, and mlx-lm without a
+server. `python -m benchmarks.rivals` measures the hub beside all of them."""

@@ -1,20 +1,23 @@
-"""The hub beside other servers of MLX models: same machine, weights, MLX, BLAS and waiting threads.
+"""The hub beside its rivals: same machine, weights, MLX, BLAS and waiting threads.
 
-    uv run python -m benchmarks.rivals [PART …] [--rounds N] [--check] [--json FILE]
+    uv run python -m benchmarks.rivals [PART …] [--rounds N] [--against NAME …] [--check] [--json FILE]
 
 Parts: `one` (a single stream of some 230 tokens of prompt: rate, first token, and whether the greedy
 texts agree), `long` (the first token after 1,000), `many` (8 streams, greedy and at temperature 0.7
 with top_p 0.9), `beside` (the first token beside a live stream), `second` (the first token of the
-second turn of a chat of 1,500) and `tiny` (8 streams of a model that costs nothing: what a server
-itself adds); all if none is named. `benchmarks.serving` has answers held to a schema, which none of
-the rivals can do on a CPU, and `benchmarks.startup` the start and the memory.
+second turn of a chat of 1,500), `tiny` (8 streams of a model that costs nothing: what a server
+itself adds), `schema` (answers held to a schema beside free ones, by `benchmarks.serving alone`, since
+no rival can do that on a CPU), `start` (to the first answer, and the memory, by `benchmarks.startup`) and
+`training` (real tokens a second and memory, `benchmarks.rivals.training`); all if none is named.
 
-The rivals are mlx_lm.server, vllm-mlx, rapid-mlx and mlx-openai-server; all but the first are
-installed into environments of their own (1.5 GB each, kept in `~/.cache/mlx-model-hub/rivals`). One
-that cannot be installed or started here is left out with its reason. All run all the while and take
-turns within each round; a ratio is the median over the rounds of the ratios within them. The
-bundled SmolLM2-135M in float32, everything over HTTP, with a client that costs little. Nobody's cache
-can help but in `second`.
+The servers are mlx_lm.server, vllm-mlx, rapid-mlx and mlx-openai-server, the trainers mlx_lm.lora (as
+shipped, and with sorted lengths), mlx-lm-lora and unsloth-zoo's; `--against` takes only those it names.
+llama.cpp, which has kernels of its own, is shown with float32 and 4-bit weights and held to no bar. All
+but mlx-lm are installed into environments of their own (3.5 GB together, kept in
+`~/.cache/mlx-model-hub/rivals`). One that cannot be installed or started here is left out with its
+reason. All servers run all the while and take turns within each round, and so do trainers; a ratio is the
+median over the rounds of the ratios within them. The bundled SmolLM2-135M in float32, everything over
+HTTP, with a client that costs little. Nobody's cache can help but in `second`.
 """
 
 from __future__ import annotations
@@ -22,7 +25,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import signal
 import statistics
+import subprocess
+import sys
+import tempfile
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -33,16 +40,22 @@ from typing import Any
 import psutil
 
 from backends.base import Message
+from backends.mlx.selftest.models import make_float32_gguf
+from benchmarks.rivals import training
 from benchmarks.rivals.environments import NotInstalled
-from benchmarks.rivals.servers import MLX_LM, RIVALS, Rival, running_rival
+from benchmarks.rivals.servers import LLAMA_CPP, RIVALS, Weights, running_rival
+from benchmarks.rivals.trainers import TRAINERS
 from benchmarks.serving import BESIDE_PROBES, MANY_WORDS, SAMPLED, first_beside
 from benchmarks.setup.chats import Chats
 from benchmarks.setup.client import Answer, NoAnswer, Server, ask, ask_all
 from benchmarks.setup.figures import Bar, Figures, turns
-from benchmarks.setup.hub import add_arguments, finish, machine, supervised_hub
+from benchmarks.setup.hub import ROOT, add_arguments, finish, machine, supervised_hub
 from benchmarks.setup.models import make_tiny_model
+from benchmarks.startup import START_BAR_S, TIMES_MEMORY, TIMES_START
+from registry.bases.bundled import starter_gguf
 
-HUB = "hub"
+HUB, SHOWN = "hub", ("llama.cpp",)
+ALIKE = 0.8  # of the greedy texts; the others differ in what rounding decides
 ONE_WORDS, ONE_TOKENS, LONG_WORDS, SECOND_WORDS = 150, 96, 790, 1190
 STREAMS, MANY_TOKENS, TINY_TOKENS = 8, 32, 48
 
@@ -59,6 +72,7 @@ class Contenders:
 
 async def one(who: Contenders, found: Figures) -> None:
     rate, first = "one stream, tokens/s", "first token after 230, ms"
+    alike = "greedy texts as the hub's, share"
 
     async def measure(server: Server, number: int) -> Answer:
         return await ask(server, Chats(100 + number).chat(ONE_WORDS), ONE_TOKENS)
@@ -67,10 +81,12 @@ async def one(who: Contenders, found: Figures) -> None:
         for name, answer in answers.items():
             found.add(rate, name, answer.rate)
             found.add(first, name, answer.first_ms)
-            alike = answer.text.strip() == answers[MLX_LM.name].text.strip()
-            found.add("greedy text as mlx_lm.server's, share of answers", name, float(alike))
-    _over_each(found, rate, 1.15)
-    _over_each(found, first, 0.8, at_least=False)
+            found.add(alike, name, float(answer.text.strip() == answers[HUB].text.strip()))
+    for name, shares in found.values[alike].items():
+        if not name.startswith((HUB, *SHOWN)):
+            found.bars.append(Bar(f"{alike}: {name}", statistics.mean(shares), ALIKE))
+    found.hold(rate, HUB, 1.15, beside=SHOWN)
+    found.hold(first, HUB, 0.8, at_least=False, beside=SHOWN)
 
 
 async def long(who: Contenders, found: Figures) -> None:
@@ -80,7 +96,7 @@ async def long(who: Contenders, found: Figures) -> None:
         return (await ask(server, Chats(500 + number).chat(LONG_WORDS), 2)).first_ms
 
     _add(found, name, await _race(who.real, who.rounds, measure))
-    _over_each(found, name, 0.8, at_least=False)
+    found.hold(name, HUB, 0.8, at_least=False, beside=SHOWN)
 
 
 async def many(who: Contenders, found: Figures) -> None:
@@ -88,7 +104,7 @@ async def many(who: Contenders, found: Figures) -> None:
         name = f"{STREAMS} {kind} streams, tokens/s"
         measure = partial(_many, MANY_TOKENS, 2000, sampling)
         _add(found, name, await _race(who.real, who.rounds, measure))
-        _over_each(found, name, wanted)
+        found.hold(name, HUB, wanted, beside=SHOWN)
 
 
 async def _many(
@@ -108,7 +124,7 @@ async def beside(who: Contenders, found: Figures) -> None:
         return statistics.median(await first_beside(server, chats, probes))
 
     _add(found, name, await _race(who.real, who.rounds, measure))
-    _over_each(found, name, 0.5, at_least=False)
+    found.hold(name, HUB, 0.5, at_least=False, beside=SHOWN)
 
 
 async def second(who: Contenders, found: Figures) -> None:
@@ -121,7 +137,7 @@ async def second(who: Contenders, found: Figures) -> None:
         return (await ask(server, [*chat, *again], 12)).first_ms
 
     _add(found, name, await _race(who.real, who.rounds, measure))
-    _over_each(found, name, 0.8, at_least=False)
+    found.hold(name, HUB, 0.8, at_least=False, beside=SHOWN)
 
 
 async def tiny(who: Contenders, found: Figures) -> None:
@@ -137,11 +153,11 @@ async def tiny(who: Contenders, found: Figures) -> None:
         for contender, (first_ms, _) in answers.items():
             found.add(name, contender, first_ms)
         found.add(web, HUB, answers[HUB][1])
-    _over_each(found, name, 1.0, at_least=False)
+    found.hold(name, HUB, 1.0, at_least=False)
     found.bars.append(Bar(web, statistics.median(found.values[web][HUB]), 100, at_least=False))
 
 
-PARTS: dict[str, Callable[[Contenders, Figures], Coroutine[Any, Any, None]]] = {
+SERVED: dict[str, Callable[[Contenders, Figures], Coroutine[Any, Any, None]]] = {
     "one": one,
     "long": long,
     "many": many,
@@ -149,6 +165,8 @@ PARTS: dict[str, Callable[[Contenders, Figures], Coroutine[Any, Any, None]]] = {
     "second": second,
     "tiny": tiny,
 }
+PARTS = (*SERVED, "schema", "start", "training")
+NAMES = [str(one.name) for one in (*RIVALS, *LLAMA_CPP, *TRAINERS)]
 
 
 def _processor_s(process: psutil.Process) -> float:
@@ -183,21 +201,39 @@ def _add(found: Figures, name: str, rounds: list[dict[str, float]]) -> None:
             found.add(name, contender, value)
 
 
-def _over_each(found: Figures, name: str, limit: float, *, at_least: bool = True) -> None:
-    for rival in found.values[name]:
-        if rival != HUB:
-            ratio = found.ratio(name, HUB, rival)
-            found.bars.append(Bar(f"{name}: times {rival}", ratio, limit, at_least))
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("part", nargs="*", choices=[*PARTS, []], metavar="PART")
     parser.add_argument("--rounds", type=int, default=5, help="of each part (default 5)")
+    parser.add_argument("--against", nargs="+", choices=NAMES, default=NAMES, metavar="NAME")
     add_arguments(parser)
     options = parser.parse_args()
-    parts: Sequence[str] = options.part or list(PARTS)
+    parts: Sequence[str] = options.part or PARTS
     found, left_out = Figures(), dict[str, str]()
+    try:
+        if served := [part for part in parts if part in SERVED]:
+            left_out |= _serve(found, served, options.rounds, options.against)
+        if "schema" in parts:
+            _held_to_schemas(found)
+        if "start" in parts:
+            _started(found)
+        if "training" in parts:
+            trainers = [one for one in TRAINERS if one.name in options.against]
+            left_out |= training.measure(found, 1 + options.rounds // 2, trainers)
+    finally:
+        found.show("The hub beside its rivals")
+        for name, reason in left_out.items():
+            print(f"not measured: {name}, since {reason}")
+    if options.json:
+        options.json.write_text(_as_json(found, left_out))
+    finish(all(bar.met for bar in found.bars), options.check, "; ".join(map(str, found.bars)))
+
+
+def _serve(
+    found: Figures, parts: Sequence[str], rounds: int, against: Sequence[str]
+) -> dict[str, str]:
+    """The parts whose contenders are servers. Returns the reasons of those that are left out."""
+    left_out = dict[str, str]()
     with ExitStack() as stack:
         hub = stack.enter_context(supervised_hub("mlx"))
         from registry.bases import registration
@@ -212,42 +248,74 @@ def main() -> None:
             {HUB: Server(HUB, hub.url, f"base:{starter.name}")},
             {HUB: Server(HUB, hub.url, f"base:{small.name}")},
             psutil.Process(web.pid),
-            options.rounds,
+            rounds,
         )
-        for model, servers, wanted in (
-            (registration.base_path(starter), who.real, set(parts) - {"tiny"}),
-            (registration.base_path(small), who.tiny, set(parts) & {"tiny"}),
+        float32 = make_float32_gguf(starter_gguf(), paths.staging_dir("gguf") / "m.gguf")
+        real: dict[Weights, Path] = {
+            "folder": registration.base_path(starter),
+            "float32 GGUF": float32,
+            "Q4_1 GGUF": starter_gguf(),
+        }
+        tiny: dict[Weights, Path] = {"folder": registration.base_path(small)}
+        for models, servers, wanted in (
+            (real, who.real, set(parts) - {"tiny"}),
+            (tiny, who.tiny, set(parts) & {"tiny"}),
         ):
-            if wanted:
-                left_out |= _start(stack, model, servers)
-        try:
-            for part in parts:
-                known = len(found.bars)
-                asyncio.run(PARTS[part](who, found))
-                print(f"{part}: {'; '.join(map(str, found.bars[known:]))}", flush=True)
-        finally:
-            found.show("The hub beside its rivals")
-            for name, reason in left_out.items():
-                print(f"not measured: {name}, since {reason}")
-    if options.json:
-        options.json.write_text(_as_json(found, left_out))
-    finish(all(bar.met for bar in found.bars), options.check, "; ".join(map(str, found.bars)))
-
-
-def _start(stack: ExitStack, model: Path, servers: dict[str, Server]) -> dict[str, str]:
-    """Add those that start to `servers`; the reasons of the others by name."""
-    left_out = {}
-    for rival in RIVALS:
-        try:
-            servers[rival.name] = _started(stack, rival, model)
-        except NotInstalled as error:
-            left_out[rival.name] = str(error)
+            for rival in (*RIVALS, *LLAMA_CPP):
+                if wanted and rival.weights in models and rival.name in against:
+                    print(f"Starting {rival.name} …", flush=True)
+                    try:
+                        started = running_rival(rival, models[rival.weights])
+                        servers[rival.name] = stack.enter_context(started)
+                    except NotInstalled as error:
+                        left_out[rival.name] = str(error)
+        for part in parts:
+            known = len(found.bars)
+            asyncio.run(SERVED[part](who, found))
+            print(f"{part}: {'; '.join(map(str, found.bars[known:]))}", flush=True)
     return left_out
 
 
-def _started(stack: ExitStack, rival: Rival, model: Path) -> Server:
-    print(f"Starting {rival.name} …", flush=True)
-    return stack.enter_context(running_rival(rival, model))
+def _held_to_schemas(found: Figures) -> None:
+    other = _measured("serving", "alone")
+    for name, values in other["figures"].items():
+        found.values.setdefault(name, {}).update(values)
+    found.bars += [Bar(name, value, limit) for name, (value, limit, _) in other["bars"].items()]
+
+
+def _started(found: Figures) -> None:
+    other = _measured("startup")
+    for name, starts in other["starts"].items():
+        for one in starts:
+            found.add("cold start to the first answer, s", name, one["answer_s"])
+    for name, states in other["memory"].items():
+        for state, held in states.items():
+            found.add(f"memory of all processes {state}, MB", name, held["total"])
+    for name, value, limit in (
+        ("first answer, s", other["judged"]["answer_s"], START_BAR_S),
+        ("first answer: times mlx_lm.server", other["judged"]["answer_times"], TIMES_START),
+        ("memory at rest: times", other["judged"]["memory_at_rest_times"], TIMES_MEMORY),
+        (
+            "memory with the model: times",
+            other["judged"]["memory_with_the_model_times"],
+            TIMES_MEMORY,
+        ),
+    ):
+        found.bars.append(Bar(name, value, limit, at_least=False))
+
+
+def _measured(benchmark: str, *arguments: str) -> dict[str, Any]:
+    """What another benchmark found, in a process of its own, since its hub has a storage of its own."""
+    with tempfile.NamedTemporaryFile(suffix=".json") as file:
+        command = [sys.executable, "-m", f"benchmarks.{benchmark}", *arguments, "--json", file.name]
+        child = subprocess.Popen(command, cwd=ROOT, start_new_session=True)
+        try:
+            if child.wait():
+                raise SystemExit(f"{benchmark} ended with {child.returncode}; see above.")
+        finally:
+            child.send_signal(signal.SIGINT)  # with its hub, where this ends before it
+            child.wait()
+        return dict(json.loads(Path(file.name).read_text()))
 
 
 def _as_json(found: Figures, left_out: dict[str, str]) -> str:

@@ -17,14 +17,18 @@ if blas.exists():  # on Linux x86-64; processes that the rival spawns come by he
     ctypes.CDLL(str(blas), mode=ctypes.RTLD_GLOBAL)
 
 
-def end_with(parent: int) -> None:
+def end_with_parent() -> None:
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(1)
     os._exit(1)
 
 
 if __name__ == "__main__":
-    threading.Thread(target=end_with, args=(os.getppid(),), daemon=True).start()
+    end_with_parent()
     module, function = sys.argv[1].split(":")
     sys.argv[:2] = [function]
     sys.path.pop(0)  # this folder

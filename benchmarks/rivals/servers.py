@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import httpx
 import psutil
@@ -20,19 +21,23 @@ from benchmarks.rivals.environments import NotInstalled, interpreter
 from benchmarks.setup.client import Server
 from benchmarks.setup.hub import free_port
 
-START_S = 120.0
-_LAUNCH = Path(__file__).with_name("launch.py")
+type Weights = Literal["folder", "float32 GGUF", "Q4_1 GGUF"]
+
+START_S = 300.0
+_HERE = Path(__file__).parent
 
 
 @dataclass(frozen=True)
 class Rival:
-    """`arguments` may hold `{model}` and `{port}`; `package` is none for one of our own packages."""
+    """`entry` is a function of the rival's, or a program of this folder that it runs; `arguments` may hold
+    `{model}`, of the kind `weights`, and `{port}`; `package` is none for one of our own packages."""
 
     name: str
     entry: str
     arguments: str
     package: str | None = None
     model: str = "m"
+    weights: Weights = "folder"
 
     def python(self) -> Path:
         """The interpreter that has it. Raises NotInstalled."""
@@ -67,6 +72,11 @@ RIVALS = (
         "mlx-openai-server==1.8.1",
     ),
 )
+LLAMA_CPP = tuple(
+    Rival(name, "llama_cpp.py", "{model} {port} 8", "xllamacpp==2026.10.11549", "m", weights)
+    for name, weights in (("llama.cpp", "float32 GGUF"), ("llama.cpp, Q4_1", "Q4_1 GGUF"))
+)
+"""No rivals in MLX: they show what this machine's processor can do (`Figures.hold` with `beside`)."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +95,7 @@ def running(rival: Rival, model: Path) -> Iterator[Running]:
         log = Path(folder, "log")
         with log.open("wb") as out:
             child = psutil.Popen(
-                [str(rival.python()), str(_LAUNCH), rival.entry, *arguments],
+                [str(rival.python()), *_program(rival), *arguments],
                 cwd=folder,
                 env=environment,
                 stdin=subprocess.DEVNULL,
@@ -97,6 +107,11 @@ def running(rival: Rival, model: Path) -> Iterator[Running]:
             yield Running(Server(rival.name, f"http://127.0.0.1:{port}", rival.model), child)
         finally:
             _end(child)
+
+
+def _program(rival: Rival) -> list[str]:
+    own = rival.entry.endswith(".py")
+    return [str(_HERE / rival.entry)] if own else [str(_HERE / "launch.py"), rival.entry]
 
 
 @contextmanager

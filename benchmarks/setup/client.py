@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from backends.base import Message
 
-LIMIT_S = 120.0  # of one answer
+LIMIT_S = 600.0  # of one answer
 _TOKEN = re.compile(rb'"content": ?"[^"]')
 
 
@@ -86,13 +86,15 @@ async def ask(
     usage = {"stream_options": {"include_usage": True}}
     body = {"stream": True, "max_tokens": max_tokens, "temperature": 0.0, **usage, **sampling}
     answer, parts = Answer(time.perf_counter()), []
-    async with asyncio.timeout(LIMIT_S):
-        async with connected(server, messages, **body) as reader:
+    try:
+        async with asyncio.timeout(LIMIT_S), connected(server, messages, **body) as reader:
             while data := await reader.read(65536):
                 if _TOKEN.search(data):
                     answer.last = time.perf_counter()
                     answer.first = answer.first or answer.last
                 parts.append(data)
+    except TimeoutError:
+        raise NoAnswer(f"{server.name} did not answer within {LIMIT_S:.0f} s") from None
     answer.ended = time.perf_counter()
     _read(answer, server, b"".join(parts))
     return answer

@@ -44,6 +44,22 @@ class Figures:
         mine, theirs = self.values[name][one], self.values[name][other]
         return statistics.median(a / b for a, b in zip(mine, theirs, strict=True))
 
+    def hold(
+        self,
+        name: str,
+        one: str,
+        limit: float,
+        *,
+        at_least: bool = True,
+        beside: Sequence[str] = (),
+    ) -> None:
+        """A bar on the ratio of `one` to each other contender but those whose names begin with `one`
+        or with one of `beside`, which are only shown."""
+        for other in self.values.get(name, {}):
+            if not other.startswith((one, *beside)):
+                ratio = self.ratio(name, one, other)
+                self.bars.append(Bar(f"{name}: times {other}", ratio, limit, at_least))
+
     def show(self, title: str) -> None:
         table = Table(title=f"{title} ({machine()})")
         for heading in ("figure", "who", "median", "lowest", "highest"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from backends.mlx.device import prepare
 from backends.mlx.gguf.reader import GGUFFile
@@ -127,3 +127,24 @@ def _packed(name: str, size: tuple[int, ...], bits: int, key: mx.array) -> dict[
         f"{name}.scales": mx.full(groups, scale, mx.bfloat16),
         f"{name}.biases": mx.full(groups, -scale * (2**bits - 1) / 2, mx.bfloat16),
     }
+
+
+def make_float32_gguf(source: Path, target: Path) -> Path:
+    """A GGUF file whose weights MLX can read, with the same weights in float32, for llama.cpp."""
+    prepare()
+    import mlx.core as mx
+
+    loaded: Any = mx.load(str(source), return_metadata=True)
+    weights, metadata = loaded
+    whole = {}
+    for name, value in weights.items():
+        if not name.endswith(".weight"):
+            continue
+        if value.dtype == mx.uint32:
+            scales, biases = (weights[name[:-6] + part] for part in ("scales", "biases"))
+            bits = value.shape[-1] // scales.shape[-1]  # in groups of 32
+            value = mx.dequantize(value, scales, biases, group_size=32, bits=bits)
+        whole[name] = value.astype(mx.float32)
+    metadata["general.file_type"] = mx.array(0, mx.uint32)  # all in float32
+    mx.save_gguf(str(target), whole, metadata)
+    return target
