@@ -180,9 +180,12 @@ def browsing() -> Iterator[Browser]:
 
 @pytest.mark.django_db(transaction=True)
 def test_axe_the_console_and_the_policy_find_nothing(
-    parts: Parts, client: Client, settings: Settings
+    seeded: Seeded, parts: Parts, client: Client, settings: Settings
 ) -> None:
-    pages = [*every_page(client, parts), *MORE]
+    compared = f"{seeded.model.get_absolute_url()}?" + "&".join(
+        f"compare={version.version}" for version in seeded.versions[:2]
+    )
+    pages = [*every_page(client, parts), *MORE, compared]
     found = []
     with browsing() as browser:
         context = browser.new_context(base_url=ORIGIN, reduced_motion="reduce")
@@ -209,7 +212,7 @@ def problems(page: Page, path: str) -> Iterator[str]:
     yield from page.evaluate(AXE, None)
     page.emulate_media(color_scheme="dark")
     yield from (f"{text} in the dark" for text in page.evaluate(AXE, OTHER_THEME))
-    page.set_viewport_size({"width": 390, "height": 860})
+    page.set_viewport_size({"width": 375, "height": 800})
     page.evaluate(FRAMES)  # in which charts take their new width
     if wide := overflow(page):
         yield f"{wide} pixels wider than a phone"
