@@ -300,6 +300,6 @@ def running_hub(tmp_path_factory: pytest.TempPathFactory, database: str) -> Iter
     its processes."""
     folder, port = tmp_path_factory.mktemp("hub"), str(free_port())
     # It waits for minutes: a look at the machine each half second takes most of what that costs.
-    extra = {"HUB_OLLAMA_PORT": port, "HUB_SAMPLE_EVERY_S": "2"}
-    with run_hub(folder, measured=True, **extra) as hub:
+    beat = "2"
+    with run_hub(folder, measured=True, HUB_OLLAMA_PORT=port, HUB_SAMPLE_EVERY_S=beat) as hub:
         yield hub
