@@ -40,7 +40,6 @@ LONGEST = (
     "test_playground.py",
     "test_task_processes.py",  # with all that the running hub is asked
     "test_telemetry.py",
-    "test_services.py",
     "test_migrations.py",
     "test_prefix_cache.py",
     "test_generation.py",

@@ -299,5 +299,7 @@ def running_hub(tmp_path_factory: pytest.TempPathFactory, database: str) -> Iter
     """One real hub on `database` that all tests share: make names of your own, and end none of
     its processes."""
     folder, port = tmp_path_factory.mktemp("hub"), str(free_port())
-    with run_hub(folder, measured=True, HUB_OLLAMA_PORT=port) as hub:
+    # It waits for minutes: a look at the machine each half second takes most of what that costs.
+    beat = "2"
+    with run_hub(folder, measured=True, HUB_OLLAMA_PORT=port, HUB_SAMPLE_EVERY_S=beat) as hub:
         yield hub

@@ -101,6 +101,8 @@ class Migration(migrations.Migration):
             ],
             options={
                 'ordering': ('-created_at', '-pk'),
+                'indexes': [models.Index(fields=['-created_at', '-id', 'requested_model'], name='request_newest'), models.Index(fields=['correlation_id'], name='request_correlation'), models.Index(condition=models.Q(('status', 'failed')), fields=['-created_at'], name='request_failed'), models.Index(fields=['version', '-created_at'], name='inference_i_version_dc202b_idx')],
+                'constraints': [models.CheckConstraint(condition=models.Q(('status__in', ['completed', 'cancelled', 'failed'])), name='request_status_valid'), models.CheckConstraint(condition=models.Q(('api__in', ['openai', 'anthropic', 'native', 'websocket'])), name='request_api_valid')],
             },
         ),
         migrations.CreateModel(
@@ -126,6 +128,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 'ordering': ('-created_at', '-pk'),
+                'constraints': [models.CheckConstraint(condition=models.Q(('status__in', ['running', 'completed', 'failed'])), name='replay_status_valid')],
             },
         ),
         migrations.CreateModel(
@@ -145,33 +148,5 @@ class Migration(migrations.Migration):
             options={
                 'ordering': ('pk',),
             },
-        ),
-        migrations.AddIndex(
-            model_name='inferencerequest',
-            index=models.Index(fields=['-created_at', '-id', 'requested_model'], name='request_newest'),
-        ),
-        migrations.AddIndex(
-            model_name='inferencerequest',
-            index=models.Index(fields=['correlation_id'], name='request_correlation'),
-        ),
-        migrations.AddIndex(
-            model_name='inferencerequest',
-            index=models.Index(condition=models.Q(('status', 'failed')), fields=['-created_at'], name='request_failed'),
-        ),
-        migrations.AddIndex(
-            model_name='inferencerequest',
-            index=models.Index(fields=['version', '-created_at'], name='inference_i_version_dc202b_idx'),
-        ),
-        migrations.AddConstraint(
-            model_name='inferencerequest',
-            constraint=models.CheckConstraint(condition=models.Q(('status__in', ['completed', 'cancelled', 'failed'])), name='request_status_valid'),
-        ),
-        migrations.AddConstraint(
-            model_name='inferencerequest',
-            constraint=models.CheckConstraint(condition=models.Q(('api__in', ['openai', 'anthropic', 'native', 'websocket'])), name='request_api_valid'),
-        ),
-        migrations.AddConstraint(
-            model_name='replay',
-            constraint=models.CheckConstraint(condition=models.Q(('status__in', ['running', 'completed', 'failed'])), name='replay_status_valid'),
         ),
     ]

@@ -40,6 +40,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 'ordering': ('name',),
+                'constraints': [models.UniqueConstraint(django.db.models.functions.text.Lower('name'), name='basemodel_name_unique'), models.CheckConstraint(condition=models.Q(('name__regex', '^[A-Za-z0-9][A-Za-z0-9._-]{0,99}\\Z')), name='basemodel_name_valid'), models.CheckConstraint(condition=models.Q(('source__in', ['hub', 'folder', 'gguf', 'starter', 'quantized', 'fused'])), name='basemodel_source_valid'), models.CheckConstraint(condition=models.Q(('manifest_sha256__regex', '^[0-9a-f]{64}\\Z')), name='basemodel_sha256_valid')],
             },
         ),
         migrations.CreateModel(
@@ -63,6 +64,8 @@ class Migration(migrations.Migration):
             ],
             options={
                 'ordering': ('-created_at', '-pk'),
+                'indexes': [models.Index(fields=['checksum'], name='registry_da_checksu_e30eac_idx'), models.Index(fields=['-created_at', '-id'], name='dataset_newest')],
+                'constraints': [models.UniqueConstraint(django.db.models.functions.text.Lower('name'), models.F('revision'), name='dataset_revision_unique'), models.CheckConstraint(condition=models.Q(('name__regex', '^[A-Za-z0-9][A-Za-z0-9._-]{0,99}\\Z')), name='dataset_name_valid'), models.CheckConstraint(condition=models.Q(('format__in', ['chat', 'completions', 'text', 'tools', 'preference'])), name='dataset_format_valid'), models.CheckConstraint(condition=models.Q(('checksum__regex', '^[0-9a-f]{64}\\Z')), name='dataset_checksum_valid')],
             },
         ),
         migrations.CreateModel(
@@ -77,6 +80,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 'ordering': ('-created_at',),
+                'constraints': [models.UniqueConstraint(fields=('dataset', 'base_model', 'max_seq_length'), name='datasetreport_unique')],
             },
         ),
         migrations.CreateModel(
@@ -100,6 +104,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 'ordering': ('-created_at', '-pk'),
+                'constraints': [models.CheckConstraint(condition=models.Q(('status__in', ['running', 'completed', 'failed'])), name='datasettask_status_valid'), models.CheckConstraint(condition=models.Q(('kind__in', ['register', 'examine'])), name='datasettask_kind_valid'), models.UniqueConstraint(models.F('kind'), django.db.models.functions.text.Lower('name'), condition=models.Q(('status', 'running')), name='datasettask_one_running')],
             },
         ),
         migrations.CreateModel(
@@ -139,6 +144,8 @@ class Migration(migrations.Migration):
             ],
             options={
                 'ordering': ('-created_at', '-pk'),
+                'indexes': [models.Index(fields=['-created_at', '-id'], name='model_newest')],
+                'constraints': [models.UniqueConstraint(django.db.models.functions.text.Lower('name'), name='model_name_unique'), models.CheckConstraint(condition=models.Q(('name__regex', '^[A-Za-z0-9][A-Za-z0-9._-]{0,99}\\Z')), name='model_name_valid'), models.CheckConstraint(condition=models.Q(('task_type__in', ['chat', 'extraction', 'classification', 'summarization', 'code', 'other'])), name='model_task_type_valid')],
             },
         ),
         migrations.CreateModel(
@@ -178,6 +185,8 @@ class Migration(migrations.Migration):
             ],
             options={
                 'ordering': ('-major', '-minor', '-patch'),
+                'indexes': [models.Index(models.F('model'), models.F('status'), models.OrderBy(models.F('major'), descending=True), models.OrderBy(models.F('minor'), descending=True), models.OrderBy(models.F('patch'), descending=True), name='version_newest'), models.Index(models.F('model'), models.OrderBy(models.F('major'), descending=True), models.OrderBy(models.F('minor'), descending=True), models.OrderBy(models.F('patch'), descending=True), models.F('id'), name='version_order'), models.Index(fields=['model', '-created_at'], name='version_made'), models.Index(fields=['model', 'status', 'size_bytes'], name='version_disk'), models.Index(fields=['-created_at', '-id'], name='version_latest'), models.Index(fields=['git_commit'], name='version_commit'), models.Index(fields=['mlflow_run_id'], name='version_run')],
+                'constraints': [models.UniqueConstraint(fields=('model', 'version'), name='version_unique'), models.CheckConstraint(condition=models.Q(('status__in', ['training', 'ready', 'archived', 'failed'])), name='version_status_valid'), models.CheckConstraint(condition=models.Q(('version', django.db.models.functions.text.Concat(django.db.models.functions.comparison.Cast('major', models.CharField()), models.Value('.'), django.db.models.functions.comparison.Cast('minor', models.CharField()), models.Value('.'), django.db.models.functions.comparison.Cast('patch', models.CharField())))), name='version_is_semver'), models.CheckConstraint(condition=models.Q(models.Q(('status__in', ['ready', 'archived']), _negated=True), models.Q(('manifest_sha256__regex', '^[0-9a-f]{64}\\Z'), models.Q(('artifact_path', ''), _negated=True)), _connector='OR'), name='version_ready_has_files')],
             },
         ),
         migrations.CreateModel(
@@ -195,6 +204,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 'ordering': ('-created_at', '-pk'),
+                'constraints': [models.CheckConstraint(condition=models.Q(('status__in', ['running', 'completed', 'failed'])), name='exporttask_status_valid'), models.CheckConstraint(condition=models.Q(('form__in', ['adapter', 'fused', 'gguf'])), name='exporttask_form_valid'), models.UniqueConstraint(fields=('version', 'form'), name='exporttask_unique')],
             },
         ),
         migrations.CreateModel(
@@ -214,6 +224,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 'ordering': ('-created_at', '-pk'),
+                'constraints': [models.CheckConstraint(condition=models.Q(('status__in', ['running', 'completed', 'failed'])), name='bundleimport_status_valid'), models.UniqueConstraint(django.db.models.functions.text.Lower('name'), condition=models.Q(('status', 'running')), name='bundleimport_one_running')],
             },
         ),
         migrations.AddField(
@@ -244,6 +255,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 'ordering': ('-created_at',),
+                'constraints': [models.CheckConstraint(condition=models.Q(('status__in', ['running', 'completed', 'failed'])), name='baseimport_status_valid'), models.UniqueConstraint(django.db.models.functions.text.Lower('name'), condition=models.Q(('status', 'running')), name='baseimport_one_running')],
             },
         ),
         migrations.CreateModel(
@@ -262,6 +274,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 'ordering': ('-moved_at', '-pk'),
+                'indexes': [models.Index(fields=['model', 'name', '-moved_at'], name='registry_al_model_i_b690a3_idx')],
             },
         ),
         migrations.CreateModel(
@@ -276,6 +289,8 @@ class Migration(migrations.Migration):
             options={
                 'verbose_name_plural': 'aliases',
                 'ordering': ('name',),
+                'indexes': [models.Index(fields=['name', '-updated_at', '-id'], name='alias_latest')],
+                'constraints': [models.UniqueConstraint(fields=('model', 'name'), name='alias_unique'), models.CheckConstraint(condition=models.Q(('name__regex', '^[a-z][a-z0-9_-]{0,49}\\Z')), name='alias_name_valid')],
             },
         ),
         migrations.CreateModel(
@@ -291,182 +306,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 'ordering': ('alias', 'metric', 'pk'),
+                'constraints': [models.UniqueConstraint(fields=('model', 'alias', 'metric', 'comparison', 'value'), name='promotionrule_unique'), models.UniqueConstraint(condition=models.Q(('value__isnull', True)), fields=('model', 'alias', 'metric', 'comparison'), name='promotionrule_relative_unique'), models.CheckConstraint(condition=models.Q(('comparison__in', ['>=', '<='])), name='promotionrule_comparison_valid'), models.CheckConstraint(condition=models.Q(('alias__regex', '^[a-z][a-z0-9_-]{0,49}\\Z')), name='promotionrule_alias_valid')],
             },
-        ),
-        migrations.AddIndex(
-            model_name='dataset',
-            index=models.Index(fields=['checksum'], name='registry_da_checksu_e30eac_idx'),
-        ),
-        migrations.AddIndex(
-            model_name='dataset',
-            index=models.Index(fields=['-created_at', '-id'], name='dataset_newest'),
-        ),
-        migrations.AddConstraint(
-            model_name='dataset',
-            constraint=models.UniqueConstraint(django.db.models.functions.text.Lower('name'), models.F('revision'), name='dataset_revision_unique'),
-        ),
-        migrations.AddConstraint(
-            model_name='dataset',
-            constraint=models.CheckConstraint(condition=models.Q(('name__regex', '^[A-Za-z0-9][A-Za-z0-9._-]{0,99}\\Z')), name='dataset_name_valid'),
-        ),
-        migrations.AddConstraint(
-            model_name='dataset',
-            constraint=models.CheckConstraint(condition=models.Q(('format__in', ['chat', 'completions', 'text', 'tools', 'preference'])), name='dataset_format_valid'),
-        ),
-        migrations.AddConstraint(
-            model_name='dataset',
-            constraint=models.CheckConstraint(condition=models.Q(('checksum__regex', '^[0-9a-f]{64}\\Z')), name='dataset_checksum_valid'),
-        ),
-        migrations.AddConstraint(
-            model_name='datasetreport',
-            constraint=models.UniqueConstraint(fields=('dataset', 'base_model', 'max_seq_length'), name='datasetreport_unique'),
-        ),
-        migrations.AddConstraint(
-            model_name='datasettask',
-            constraint=models.CheckConstraint(condition=models.Q(('status__in', ['running', 'completed', 'failed'])), name='datasettask_status_valid'),
-        ),
-        migrations.AddConstraint(
-            model_name='datasettask',
-            constraint=models.CheckConstraint(condition=models.Q(('kind__in', ['register', 'examine'])), name='datasettask_kind_valid'),
-        ),
-        migrations.AddConstraint(
-            model_name='datasettask',
-            constraint=models.UniqueConstraint(models.F('kind'), django.db.models.functions.text.Lower('name'), condition=models.Q(('status', 'running')), name='datasettask_one_running'),
-        ),
-        migrations.AddIndex(
-            model_name='model',
-            index=models.Index(fields=['-created_at', '-id'], name='model_newest'),
-        ),
-        migrations.AddConstraint(
-            model_name='model',
-            constraint=models.UniqueConstraint(django.db.models.functions.text.Lower('name'), name='model_name_unique'),
-        ),
-        migrations.AddConstraint(
-            model_name='model',
-            constraint=models.CheckConstraint(condition=models.Q(('name__regex', '^[A-Za-z0-9][A-Za-z0-9._-]{0,99}\\Z')), name='model_name_valid'),
-        ),
-        migrations.AddConstraint(
-            model_name='model',
-            constraint=models.CheckConstraint(condition=models.Q(('task_type__in', ['chat', 'extraction', 'classification', 'summarization', 'code', 'other'])), name='model_task_type_valid'),
-        ),
-        migrations.AddIndex(
-            model_name='modelversion',
-            index=models.Index(models.F('model'), models.F('status'), models.OrderBy(models.F('major'), descending=True), models.OrderBy(models.F('minor'), descending=True), models.OrderBy(models.F('patch'), descending=True), name='version_newest'),
-        ),
-        migrations.AddIndex(
-            model_name='modelversion',
-            index=models.Index(models.F('model'), models.OrderBy(models.F('major'), descending=True), models.OrderBy(models.F('minor'), descending=True), models.OrderBy(models.F('patch'), descending=True), models.F('id'), name='version_order'),
-        ),
-        migrations.AddIndex(
-            model_name='modelversion',
-            index=models.Index(fields=['model', '-created_at'], name='version_made'),
-        ),
-        migrations.AddIndex(
-            model_name='modelversion',
-            index=models.Index(fields=['model', 'status', 'size_bytes'], name='version_disk'),
-        ),
-        migrations.AddIndex(
-            model_name='modelversion',
-            index=models.Index(fields=['-created_at', '-id'], name='version_latest'),
-        ),
-        migrations.AddIndex(
-            model_name='modelversion',
-            index=models.Index(fields=['git_commit'], name='version_commit'),
-        ),
-        migrations.AddIndex(
-            model_name='modelversion',
-            index=models.Index(fields=['mlflow_run_id'], name='version_run'),
-        ),
-        migrations.AddConstraint(
-            model_name='modelversion',
-            constraint=models.UniqueConstraint(fields=('model', 'version'), name='version_unique'),
-        ),
-        migrations.AddConstraint(
-            model_name='modelversion',
-            constraint=models.CheckConstraint(condition=models.Q(('status__in', ['training', 'ready', 'archived', 'failed'])), name='version_status_valid'),
-        ),
-        migrations.AddConstraint(
-            model_name='modelversion',
-            constraint=models.CheckConstraint(condition=models.Q(('version', django.db.models.functions.text.Concat(django.db.models.functions.comparison.Cast('major', models.CharField()), models.Value('.'), django.db.models.functions.comparison.Cast('minor', models.CharField()), models.Value('.'), django.db.models.functions.comparison.Cast('patch', models.CharField())))), name='version_is_semver'),
-        ),
-        migrations.AddConstraint(
-            model_name='modelversion',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('status__in', ['ready', 'archived']), _negated=True), models.Q(('manifest_sha256__regex', '^[0-9a-f]{64}\\Z'), models.Q(('artifact_path', ''), _negated=True)), _connector='OR'), name='version_ready_has_files'),
-        ),
-        migrations.AddConstraint(
-            model_name='exporttask',
-            constraint=models.CheckConstraint(condition=models.Q(('status__in', ['running', 'completed', 'failed'])), name='exporttask_status_valid'),
-        ),
-        migrations.AddConstraint(
-            model_name='exporttask',
-            constraint=models.CheckConstraint(condition=models.Q(('form__in', ['adapter', 'fused', 'gguf'])), name='exporttask_form_valid'),
-        ),
-        migrations.AddConstraint(
-            model_name='exporttask',
-            constraint=models.UniqueConstraint(fields=('version', 'form'), name='exporttask_unique'),
-        ),
-        migrations.AddConstraint(
-            model_name='bundleimport',
-            constraint=models.CheckConstraint(condition=models.Q(('status__in', ['running', 'completed', 'failed'])), name='bundleimport_status_valid'),
-        ),
-        migrations.AddConstraint(
-            model_name='bundleimport',
-            constraint=models.UniqueConstraint(django.db.models.functions.text.Lower('name'), condition=models.Q(('status', 'running')), name='bundleimport_one_running'),
-        ),
-        migrations.AddConstraint(
-            model_name='basemodel',
-            constraint=models.UniqueConstraint(django.db.models.functions.text.Lower('name'), name='basemodel_name_unique'),
-        ),
-        migrations.AddConstraint(
-            model_name='basemodel',
-            constraint=models.CheckConstraint(condition=models.Q(('name__regex', '^[A-Za-z0-9][A-Za-z0-9._-]{0,99}\\Z')), name='basemodel_name_valid'),
-        ),
-        migrations.AddConstraint(
-            model_name='basemodel',
-            constraint=models.CheckConstraint(condition=models.Q(('source__in', ['hub', 'folder', 'gguf', 'starter', 'quantized', 'fused'])), name='basemodel_source_valid'),
-        ),
-        migrations.AddConstraint(
-            model_name='basemodel',
-            constraint=models.CheckConstraint(condition=models.Q(('manifest_sha256__regex', '^[0-9a-f]{64}\\Z')), name='basemodel_sha256_valid'),
-        ),
-        migrations.AddConstraint(
-            model_name='baseimport',
-            constraint=models.CheckConstraint(condition=models.Q(('status__in', ['running', 'completed', 'failed'])), name='baseimport_status_valid'),
-        ),
-        migrations.AddConstraint(
-            model_name='baseimport',
-            constraint=models.UniqueConstraint(django.db.models.functions.text.Lower('name'), condition=models.Q(('status', 'running')), name='baseimport_one_running'),
-        ),
-        migrations.AddIndex(
-            model_name='aliasmove',
-            index=models.Index(fields=['model', 'name', '-moved_at'], name='registry_al_model_i_b690a3_idx'),
-        ),
-        migrations.AddIndex(
-            model_name='alias',
-            index=models.Index(fields=['name', '-updated_at', '-id'], name='alias_latest'),
-        ),
-        migrations.AddConstraint(
-            model_name='alias',
-            constraint=models.UniqueConstraint(fields=('model', 'name'), name='alias_unique'),
-        ),
-        migrations.AddConstraint(
-            model_name='alias',
-            constraint=models.CheckConstraint(condition=models.Q(('name__regex', '^[a-z][a-z0-9_-]{0,49}\\Z')), name='alias_name_valid'),
-        ),
-        migrations.AddConstraint(
-            model_name='promotionrule',
-            constraint=models.UniqueConstraint(fields=('model', 'alias', 'metric', 'comparison', 'value'), name='promotionrule_unique'),
-        ),
-        migrations.AddConstraint(
-            model_name='promotionrule',
-            constraint=models.UniqueConstraint(condition=models.Q(('value__isnull', True)), fields=('model', 'alias', 'metric', 'comparison'), name='promotionrule_relative_unique'),
-        ),
-        migrations.AddConstraint(
-            model_name='promotionrule',
-            constraint=models.CheckConstraint(condition=models.Q(('comparison__in', ['>=', '<='])), name='promotionrule_comparison_valid'),
-        ),
-        migrations.AddConstraint(
-            model_name='promotionrule',
-            constraint=models.CheckConstraint(condition=models.Q(('alias__regex', '^[a-z][a-z0-9_-]{0,49}\\Z')), name='promotionrule_alias_valid'),
         ),
     ]

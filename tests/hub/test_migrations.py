@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.running import ROOT, hub_environment, without_coverage
+from tests.running import ROOT, hub_environment, put_hub_store, without_coverage
 
 pytestmark = pytest.mark.any_database
 
-MIGRATE = """
-import django; django.setup()
+# One process for all of it: each would import the hub, and the state of all migrations.
+ONE_BY_ONE = """
+import django, json, sys; django.setup()
 from django.core.management import call_command
-call_command("migrate", verbosity=0)
-"""
-ONE_BY_ONE = (
-    """
+from django.db import connections
 from django.db.migrations.loader import MigrationLoader
+
 load_all = MigrationLoader.load_disk
 def load_old(self):
     load_all(self)
@@ -27,32 +28,33 @@ def load_old(self):
         if key[0] in ("hub", "registry", "training", "inference"):
             del self.disk_migrations[key]
 MigrationLoader.load_disk = load_old
+call_command("migrate", verbosity=0)
+MigrationLoader.load_disk = load_all
+
+def described(alias):
+    found = {}
+    with connections[alias].cursor() as cursor:
+        look = connections[alias].introspection
+        for table in look.table_names(cursor):
+            columns = {c.name: [c.type_code, c.null_ok, str(c.default)]
+                       for c in look.get_table_description(cursor, table)}
+            rules = sorted(
+                json.dumps(["" if name.startswith(("fk_", "__")) else name, rule], sort_keys=True, default=str)
+                for name, rule in look.get_constraints(cursor, table).items())
+            found[table] = [columns, rules]
+    return found
+
+connections.settings["new"] = {**connections.settings["default"], "NAME": sys.argv[1]}
+print(json.dumps({"old": described("default"), "new": described("new")}, default=str))
+call_command("migrate", verbosity=0, check_unapplied=True)
 """
-    + MIGRATE
-)
-DESCRIBE = """
-import django, json; django.setup()
-from django.db import connection
-found = {}
-with connection.cursor() as cursor:
-    look = connection.introspection
-    for table in look.table_names(cursor):
-        columns = {c.name: [c.type_code, c.null_ok, str(c.default)]
-                   for c in look.get_table_description(cursor, table)}
-        rules = sorted(
-            json.dumps(["" if name.startswith(("fk_", "__")) else name, rule], sort_keys=True, default=str)
-            for name, rule in look.get_constraints(cursor, table).items())
-        found[table] = [columns, rules]
-print(json.dumps(found, sort_keys=True, default=str))
-"""
-NOTHING_LEFT = MIGRATE.replace("verbosity=0", "check_unapplied=True")
 
 
-def run(storage: Path, code: str) -> str:
+def run(storage: Path, code: str, *arguments: str) -> str:
     environment = without_coverage(hub_environment(storage, DATABASE_URL=""))
     storage.mkdir(exist_ok=True)
     made = subprocess.run(
-        [sys.executable, "-c", code],
+        [sys.executable, "-c", code, *arguments],
         cwd=ROOT,
         env={**environment, "DJANGO_SETTINGS_MODULE": "hub.settings"},
         capture_output=True,
@@ -64,8 +66,8 @@ def run(storage: Path, code: str) -> str:
 
 
 def test_both_ways_end_in_the_same_tables(tmp_path: Path) -> None:
-    old, new = tmp_path / "old", tmp_path / "new"
-    run(old, ONE_BY_ONE)
-    run(new, MIGRATE)
-    assert run(new, DESCRIBE) == run(old, DESCRIBE)
-    run(old, NOTHING_LEFT)
+    new = tmp_path / "new.sqlite3"
+    put_hub_store(new)  # made by `migrate`
+    found: dict[str, Any] = json.loads(run(tmp_path / "old", ONE_BY_ONE, str(new)))
+    assert len(found["old"]) > 30
+    assert found["new"] == found["old"]

@@ -28,25 +28,6 @@ pytestmark = [
     pytest.mark.skipif(executable() is None, reason="no Chromium is installed"),
 ]
 
-PAGES = (
-    "/",
-    "/models/",
-    "/models/new/",
-    "/models/import/",
-    "/bases/",
-    "/bases/new/",
-    "/datasets/",
-    "/datasets/new/",
-    "/start/",
-    "/training/",
-    "/training/new/",
-    "/training/sweeps/",
-    "/playground/",
-    "/playground/conversations/",
-    "/requests/",
-    "/system/",
-    "/system/models/",
-)
 PROMPT = "Lunch with Ada on Friday at noon"
 
 
@@ -725,25 +706,12 @@ def test_a_lost_hub_is_told_on_every_page_and_found_again_without_a_reload(
         wait_until(lambda: client.get(f"/training/{job}/metrics.json").json()["over"], 60)
 
 
-def test_no_page_scrolls_sideways_on_a_phone(page: Page, trained: str) -> None:
+def test_the_menu_of_a_phone_leads_on(page: Page) -> None:
+    """How wide pages are there, `test_walk` asks of all of them."""
     page.set_viewport_size({"width": 375, "height": 800})
     page.goto("/models/")
-    model = page.get_by_role("link", name=trained, exact=True).get_attribute("href")
-    assert model
-    for path in (
-        *PAGES,
-        model,
-        f"{model}?compare=0.1.0&compare=0.1.1",
-        f"{model}0.1.0/",
-        f"{model}0.1.0/scores/",
-        f"{model}0.1.0/use/",
-        "/training/1/",
-        "/datasets/1/",
-        "/nope/",
-    ):
-        page.goto(path)
-        page.wait_for_load_state("networkidle") if path == "/models/" else None
-        assert overflow(page) == 0, path
+    page.wait_for_load_state("networkidle")
+    assert overflow(page) == 0
     page.get_by_role("button", name="Menu").click()
     page.get_by_role("link", name="Training", exact=True).click()
     page.wait_for_url("**/training/")

@@ -59,6 +59,7 @@ OTHER_THEME = ["color-contrast", "link-in-text-block"]  # all else is the same i
 
 
 Parts = dict[str, list[str]]
+Answer = tuple[int, dict[str, str], bytes]  # status, headers, body
 
 
 @pytest.fixture(autouse=True)
@@ -114,11 +115,13 @@ def paths(address: str, parts: Parts) -> list[str]:
 
 
 class Answers:
-    """Django's answers to the browser, headers and all; a stream of events is refused."""
+    """Django's answers to the browser, headers and all; a stream of events is refused. `pages` are answers
+    that are there already, for the first who asks."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, pages: dict[str, Answer] | None = None) -> None:
         self.client = client
-        self.kept: dict[str, Any] = {}
+        self.pages = dict(pages or {})
+        self.kept: dict[str, Answer] = {}
 
     def get(self, path: str, **headers: str) -> Any:
         return self.client.get(path, headers=HERE | headers)
@@ -131,8 +134,10 @@ class Answers:
             route.fulfill(status=204)
             return
         is_static = url.path.startswith("/static/")
-        answer = self.kept.get(path) if is_static else None
-        if answer is None:
+        known = self.kept.get(path) if is_static else None
+        if request.resource_type == "document":
+            known = self.pages.pop(path, None)
+        if known is None:
             headers = {k: v for k, v in request.headers.items() if k.startswith(("hx-", "accept"))}
             if request.method == "POST":
                 kind = request.headers["content-type"]
@@ -146,15 +151,19 @@ class Answers:
                 )
             else:
                 answer = self.get(path, **headers)
-            answer = (answer.status_code, dict(answer.items()), answer.getvalue())
-            self.kept[path] = answer
+            known = self.kept[path] = whole(answer)
             connection.close()  # each handler of Playwright's has one of its own
-        status, headers, body = answer
+        status, headers, body = known
         route.fulfill(status=status, headers=headers, body=body)
 
 
-def every_page(client: Client, parts: Parts) -> list[str]:
-    found = []
+def whole(answer: Any) -> Answer:
+    return answer.status_code, dict(answer.items()), answer.getvalue()
+
+
+def every_page(client: Client, parts: Parts) -> dict[str, Answer]:
+    """Their addresses, each with its answer."""
+    found = {}
     for address in sorted(set(addresses(get_resolver()))):
         if address.startswith(NO_PAGES):
             continue
@@ -163,7 +172,7 @@ def every_page(client: Client, parts: Parts) -> list[str]:
             if answer.status_code == 404:
                 assert address in NOT_FOUND, f"{path}: no such page in this walk"
             elif answer.status_code == 200 and b"<main" in answer.getvalue():
-                found.append(path)
+                found[path] = whole(answer)
     return found
 
 
@@ -180,13 +189,17 @@ def browsing() -> Iterator[Browser]:
 
 @pytest.mark.django_db(transaction=True)
 def test_axe_the_console_and_the_policy_find_nothing(
-    parts: Parts, client: Client, settings: Settings
+    seeded: Seeded, parts: Parts, client: Client, settings: Settings
 ) -> None:
-    pages = [*every_page(client, parts), *MORE]
+    compared = f"{seeded.model.get_absolute_url()}?" + "&".join(
+        f"compare={version.version}" for version in seeded.versions[:2]
+    )
+    answers = every_page(client, parts)
+    pages = [*answers, *MORE, compared]
     found = []
     with browsing() as browser:
         context = browser.new_context(base_url=ORIGIN, reduced_motion="reduce")
-        context.route("**/*", Answers(client).answer)
+        context.route("**/*", Answers(client, answers).answer)
         page = context.new_page()
         watch = Watch(page, ORIGIN)
         for path in pages:
@@ -209,7 +222,7 @@ def problems(page: Page, path: str) -> Iterator[str]:
     yield from page.evaluate(AXE, None)
     page.emulate_media(color_scheme="dark")
     yield from (f"{text} in the dark" for text in page.evaluate(AXE, OTHER_THEME))
-    page.set_viewport_size({"width": 390, "height": 860})
+    page.set_viewport_size({"width": 375, "height": 800})
     page.evaluate(FRAMES)  # in which charts take their new width
     if wide := overflow(page):
         yield f"{wide} pixels wider than a phone"

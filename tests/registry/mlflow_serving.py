@@ -1,8 +1,8 @@
 """A real MLflow server that can be killed often, and a line to it that can be cut.
 
 `mlflow server` checks its arguments and then runs uvicorn with MLflow's application in a child.
-Its start is seconds of imports, so that command is only the first; after a kill the same child is
-forked from a fork server that has made the imports once.
+That start is seconds of imports, so here the child is forked from a fork server that has made the
+imports once. The command itself is started by `tests.hub.test_services`.
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ import itertools
 import multiprocessing
 import os
 import socket
-import subprocess
-import sys
 import threading
 import time
 from dataclasses import dataclass, field
@@ -41,28 +39,12 @@ class Server:
 
     folder: Path
     port: int = field(default_factory=free_port)
-    command: subprocess.Popen[bytes] | None = None
     forked: BaseProcess | None = None
     kills: int = 0
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
-
-    def start_command(self) -> None:
-        """`mlflow server` itself."""
-        arguments = ["--workers", "1", "--port", str(self.port)]
-        arguments += ["--backend-store-uri", f"sqlite:///{self.folder}/mlflow.sqlite3"]
-        arguments += ["--artifacts-destination", str(self.folder / "artifacts")]
-        self.command = subprocess.Popen(
-            [sys.executable, "-m", "mlflow", "server", *arguments],
-            env={**os.environ, **_ENVIRONMENT},
-            cwd=self.folder,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        self._wait()
 
     def start(self) -> None:
         """The process that `mlflow server` starts, in a second."""
@@ -74,25 +56,20 @@ class Server:
 
     def kill(self) -> None:
         """With SIGKILL: no handler runs, no transaction is ended."""
-        if self.command is not None:
-            if self.command.poll() is None:
-                os.killpg(self.command.pid, 9)
-            self.command.wait()
         if self.forked is not None:
             self.forked.kill()
             self.forked.join()
         self.kills += self.is_running
-        self.command = self.forked = None
+        self.forked = None
 
     @property
     def is_running(self) -> bool:
-        return self.command is not None or self.forked is not None
+        return self.forked is not None
 
     def _wait(self) -> None:
         deadline = time.monotonic() + 300  # imports are slow beside other work
         while mlflow_server.trouble(self.url, 1.0) is not None:
-            ended = self.command is not None and self.command.poll() is not None
-            if ended or time.monotonic() > deadline:
+            if time.monotonic() > deadline:
                 self.kill()
                 raise AssertionError("the MLflow server did not start")
             time.sleep(0.05)

@@ -82,6 +82,8 @@ class Migration(migrations.Migration):
             ],
             options={
                 'ordering': ('-created_at', '-pk'),
+                'indexes': [models.Index(fields=['status', '-priority', 'position'], name='job_order'), models.Index(fields=['-created_at', '-id', 'status'], name='job_newest'), models.Index(fields=['memory_family', '-completed_at'], name='job_family'), models.Index(fields=['status', '-created_at', '-id'], name='job_newest_of_status'), models.Index(fields=['model', '-created_at', '-id'], name='job_newest_of_model'), models.Index(fields=['correlation_id'], name='job_correlation')],
+                'constraints': [models.CheckConstraint(condition=models.Q(('status__in', ['queued', 'running', 'completed', 'failed', 'cancelled'])), name='job_status_valid'), models.UniqueConstraint(condition=models.Q(('status', 'running')), fields=('status',), name='job_one_running'), models.CheckConstraint(condition=models.Q(models.Q(('status', 'running'), _negated=True), ('lease__isnull', False), _connector='OR'), name='job_running_has_lease'), models.CheckConstraint(condition=models.Q(('version_number', ''), ('version_number__regex', '^(0|[1-9][0-9]{0,5})\\.(0|[1-9][0-9]{0,5})\\.(0|[1-9][0-9]{0,5})\\Z'), _connector='OR'), name='job_version_number_valid')],
             },
         ),
         migrations.CreateModel(
@@ -100,6 +102,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 'ordering': ('iteration',),
+                'constraints': [models.UniqueConstraint(fields=('job', 'iteration'), name='metric_unique')],
             },
         ),
         migrations.CreateModel(
@@ -116,54 +119,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 'ordering': ('iteration', 'line'),
+                'constraints': [models.UniqueConstraint(fields=('job', 'iteration', 'line'), name='sample_unique')],
             },
-        ),
-        migrations.AddIndex(
-            model_name='trainingjob',
-            index=models.Index(fields=['status', '-priority', 'position'], name='job_order'),
-        ),
-        migrations.AddIndex(
-            model_name='trainingjob',
-            index=models.Index(fields=['-created_at', '-id', 'status'], name='job_newest'),
-        ),
-        migrations.AddIndex(
-            model_name='trainingjob',
-            index=models.Index(fields=['memory_family', '-completed_at'], name='job_family'),
-        ),
-        migrations.AddIndex(
-            model_name='trainingjob',
-            index=models.Index(fields=['status', '-created_at', '-id'], name='job_newest_of_status'),
-        ),
-        migrations.AddIndex(
-            model_name='trainingjob',
-            index=models.Index(fields=['model', '-created_at', '-id'], name='job_newest_of_model'),
-        ),
-        migrations.AddIndex(
-            model_name='trainingjob',
-            index=models.Index(fields=['correlation_id'], name='job_correlation'),
-        ),
-        migrations.AddConstraint(
-            model_name='trainingjob',
-            constraint=models.CheckConstraint(condition=models.Q(('status__in', ['queued', 'running', 'completed', 'failed', 'cancelled'])), name='job_status_valid'),
-        ),
-        migrations.AddConstraint(
-            model_name='trainingjob',
-            constraint=models.UniqueConstraint(condition=models.Q(('status', 'running')), fields=('status',), name='job_one_running'),
-        ),
-        migrations.AddConstraint(
-            model_name='trainingjob',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('status', 'running'), _negated=True), ('lease__isnull', False), _connector='OR'), name='job_running_has_lease'),
-        ),
-        migrations.AddConstraint(
-            model_name='trainingjob',
-            constraint=models.CheckConstraint(condition=models.Q(('version_number', ''), ('version_number__regex', '^(0|[1-9][0-9]{0,5})\\.(0|[1-9][0-9]{0,5})\\.(0|[1-9][0-9]{0,5})\\Z'), _connector='OR'), name='job_version_number_valid'),
-        ),
-        migrations.AddConstraint(
-            model_name='trainingmetric',
-            constraint=models.UniqueConstraint(fields=('job', 'iteration'), name='metric_unique'),
-        ),
-        migrations.AddConstraint(
-            model_name='trainingsample',
-            constraint=models.UniqueConstraint(fields=('job', 'iteration', 'line'), name='sample_unique'),
         ),
     ]
