@@ -166,7 +166,7 @@ SERVED: dict[str, Callable[[Contenders, Figures], Coroutine[Any, Any, None]]] = 
     "tiny": tiny,
 }
 PARTS = (*SERVED, "schema", "start", "training")
-NAMES = [str(one.name) for one in (*RIVALS, *LLAMA_CPP, *TRAINERS)]
+NAMES = [one.name for one in (*RIVALS, *LLAMA_CPP)] + [one.name for one in TRAINERS]
 
 
 def _processor_s(process: psutil.Process) -> float:

@@ -72,9 +72,10 @@ RIVALS = (
         "mlx-openai-server==1.8.1",
     ),
 )
-LLAMA_CPP = tuple(
-    Rival(name, "llama_cpp.py", "{model} {port} 8", "xllamacpp==2026.10.11549", "m", weights)
-    for name, weights in (("llama.cpp", "float32 GGUF"), ("llama.cpp, Q4_1", "Q4_1 GGUF"))
+_LLAMA_CPP = ("llama_cpp.py", "{model} {port} 8", "xllamacpp==2026.10.11549", "m")
+LLAMA_CPP = (
+    Rival("llama.cpp", *_LLAMA_CPP, weights="float32 GGUF"),
+    Rival("llama.cpp, Q4_1", *_LLAMA_CPP, weights="Q4_1 GGUF"),
 )
 """No rivals in MLX: they show what this machine's processor can do (`Figures.hold` with `beside`)."""
 

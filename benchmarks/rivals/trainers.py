@@ -34,9 +34,6 @@ class Trainer:
     name: str
     package: str | None = None
 
-    def __str__(self) -> str:
-        return self.name
-
     def command(self, spec: Path) -> list[str]:
         """Trains as the file says. Raises NotInstalled."""
         python = interpreter(self.package) if self.package else Path(sys.executable)

@@ -32,14 +32,14 @@ def measure(
     found: Figures, rounds: int, trainers: Sequence[Trainer] = TRAINERS, steps: int = STEPS
 ) -> dict[str, str]:
     """Adds figures and bars. Returns the reasons of the trainers that do not run."""
-    left_out = dict[str, str]()
+    left_out, rivals = dict[str, str](), {trainer.name: trainer for trainer in trainers}
     with tempfile.TemporaryDirectory(prefix="hub-trainers-") as place:
         base = make_small_model(Path(place, "base"), BLOCKS)
         make_data(Path(place, "data"), base)
         for number in range(rounds):
             for lengths in ("uniform", "log-normal"):
-                for trainer in turns(number, (HUB, PACKED, *trainers)):
-                    name = str(trainer)
+                for name in turns(number, (HUB, PACKED, *rivals)):
+                    trainer = rivals.get(name, name)
                     if name in left_out or (lengths == "uniform" and name in ONLY_LOG_NORMAL):
                         continue
                     folder = Path(place, f"{number}-{lengths}-{name}".replace(" ", ""))
