@@ -45,7 +45,7 @@ class Agent(generation.FakeModel):
         if sampling.grammar and sampling.grammar.kind in ("json_schema", "json_object"):
             said = {**FACTS, "sky": "clear"} if self._without("json_schema") else FACTS
             return generation._spell_text(json.dumps(said))
-        if sampling.grammar:
+        if sampling.grammar and not sampling.grammar.mark:
             return super()._answer(prompt, sampling, randomness)
         return generation._spell_text(self._said(told))
 

@@ -129,7 +129,7 @@ def test_killed_children_leave_a_reason_and_nothing_half_made(
         assert 'hx-trigger="every 2s"' in page  # it is made while the page asks on
 
     small = look(hub, f"/bases/{ended(hub, retried)['base_id']}")
-    assert small["quantization"] == "8-bit (group 64)"
+    assert small["quantization"] == "8-bit (group 64, float32)"
     assert small["certificate"]["top1"] >= 0.9
     whole = look(hub, f"/bases/{ended(hub, fused)['base_id']}")
     assert (whole["name"], whole["derived_from"]) == ("whole", base)
