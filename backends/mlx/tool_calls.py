@@ -181,8 +181,8 @@ def _calls_in_text(
     if not end:  # whatever else follows would be read as of a call
         ends = " | ".join(f"<[{token}]>" for token in sorted(tokenizer.eos_token_ids))
         more = f"({ends})?" if section else f"({writer.mark(start)} calls)*"
-    begun = slashed(f"(?s:.*){re.escape(start)}")
-    rules = [f"start: begun calls {more}", f"begun[lazy]: {begun}", f"calls: {calls}"]
+    text = slashed(f"(?s:.*){re.escape(start)}")
+    rules = [f"start: text calls {more}", f"text[lazy]: {text}", f"calls: {calls}"]
     return Grammar("lark", "\n".join([*rules, *writer.rules]), mark=start)
 
 

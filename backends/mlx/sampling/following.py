@@ -29,7 +29,7 @@ class Rule(Protocol):
 
     @property
     def idle(self) -> bool:
-        """Whether everything may come next, and nothing depends on what it is but how `follow` goes on."""
+        """Whether everything may come next, and nothing depends on what it is but how `follow` continues."""
         ...
 
     @property

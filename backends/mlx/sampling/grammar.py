@@ -79,9 +79,9 @@ class Grammars:
             raise _refusal(grammar, after[-1].get_error())
 
         def start(read: int, *tokens: int) -> GrammarRule:
-            begun = after[read].deep_copy()
-            begun.consume_tokens(list(tokens))
-            return GrammarRule(begun, self._ends, self._vocabulary, habits, whole=False)
+            call = after[read].deep_copy()
+            call.consume_tokens(list(tokens))
+            return GrammarRule(call, self._ends, self._vocabulary, habits, whole=False)
 
         def decode(token: int) -> bytes:
             return self._tokens.decode_bytes([token])

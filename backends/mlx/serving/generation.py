@@ -220,7 +220,7 @@ class MLXModel:
             caches = kind.row_caches(self._model)
             cached = 0
             if self._prefixes.usable and not kind.window:
-                self._keep_begun()
+                self._keep_prompts()
                 cached = self._prefixes.restore(row.root, prompt, caches)
             caches.append(AdapterRows([slot]))
             if self._solo and not self._rows and can_run_alone:
@@ -256,11 +256,11 @@ class MLXModel:
             self._leave_alone(self._solo, *self._rows.values())
         return deltas
 
-    def _keep_begun(self) -> None:
+    def _keep_prompts(self) -> None:
         """What was read just now is found by the next prompt, too."""
         for lane in (*self._lanes.values(), self._solo):
             if lane:
-                lane.keep_begun()
+                lane.keep_prompts()
 
     def _leave_alone(self, solo: SoloLane, row: Row) -> None:
         """The others of its batch have ended: a row that will still run for a while leaves it."""

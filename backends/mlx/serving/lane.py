@@ -144,8 +144,8 @@ class Lane:
         """Whether `release` can hand it over now: nothing that it has drawn is handed out already."""
         return row.started and row.number not in self._given
 
-    def keep_begun(self) -> None:
-        """Put the prompts of the rows that have begun into the prefix cache, where others find them. Not
+    def keep_prompts(self) -> None:
+        """Put the prompts of the rows that have started into the prefix cache, where others find them. Not
         at once: first tokens would wait for the copies."""
         unkept, self._unkept = self._unkept, []
         for row in unkept:
@@ -156,13 +156,13 @@ class Lane:
         """The next token of the running rows and a piece of each new prompt; or, where all that is left
         of the prompts fits into one pass, the first tokens of these alone. The pass of the others is not
         even asked for until these are handed out: a CPU would compute most of it first. But the running
-        rows go first each time they have waited, and where one of them has not begun: its prompt was read
+        rows go first each time they have waited, and where one of them has not started: its prompt was read
         beside a longer one."""
         prompts = sum(not row.started for row in self.rows.values())
         share = self._chunk_of_all // min(max(prompts, 1), MOST_PROMPTS)
         self._generator.prefill_step_size = min(self._chunk, share)
         self._settle()
-        self.keep_begun()
+        self.keep_prompts()
         begins = self._can_begin
         deltas: list[Delta] = []
         running = self._generator._generation_batch.uids
@@ -226,14 +226,14 @@ class Lane:
                 tokens += left[:-1]
             # As if it were a step over the last tokens, as mlx-lm begins an answer.
             prompts.model = functools.partial(_read_all, generator.model, unread)
-            begun = prompts.generate([left[-1:] for left in unread])
-            begun.model = generator.model
-            mx.eval(begun._next_tokens, begun._next_logprobs)
-            deltas = self._hand_out(begun)
+            batch = prompts.generate([left[-1:] for left in unread])
+            batch.model = generator.model
+            mx.eval(batch._next_tokens, batch._next_logprobs)
+            deltas = self._hand_out(batch)
             running = generator._generation_batch
             self._waited = set(running.uids)
-            running.extend(begun)
-        for delta, uid in zip(deltas, begun.uids, strict=True):
+            running.extend(batch)
+        for delta, uid in zip(deltas, batch.uids, strict=True):
             if delta.finish_reason is not None:
                 row = self.rows[uid]
                 if self._prefixes:
@@ -241,17 +241,17 @@ class Lane:
                 self.remove(row)
         return deltas
 
-    def _hand_out(self, begun: Any) -> list[Delta]:
+    def _hand_out(self, batch: Any) -> list[Delta]:
         """What a batch has drawn that no step has read yet."""
-        tokens = [int(token) for token in memoryview(begun._next_tokens)]
+        tokens = [int(token) for token in memoryview(batch._next_tokens)]
         chosen, deltas = [], []
-        for place, (uid, token) in enumerate(zip(begun.uids, tokens, strict=True)):
+        for place, (uid, token) in enumerate(zip(batch.uids, tokens, strict=True)):
             row = self.rows[uid]
             last = "length" if row.tokens + 1 >= row.max_tokens else None
             response = GenerationBatch.Response(
                 uid=uid,
                 token=token,
-                logprobs=begun._next_logprobs[place],
+                logprobs=batch._next_logprobs[place],
                 finish_reason="stop" if token in self._ends else last,
                 prompt_cache=None,
                 all_tokens=None,
@@ -265,9 +265,9 @@ class Lane:
             if row.mask:
                 row.mask.came(drawn.token)
                 row.mask.leave()
-                begun.logits_processors[place] = tuple(row.processors)
+                batch.logits_processors[place] = tuple(row.processors)
         if chosen != tokens:
-            begun._next_tokens = mx.array(chosen, begun._next_tokens.dtype)
+            batch._next_tokens = mx.array(chosen, batch._next_tokens.dtype)
         return deltas
 
     def _drawn(self, row: Row) -> tuple[mx.array, int]:
@@ -359,7 +359,7 @@ class Lane:
     def _keep_prefix(
         self, prefixes: PrefixCache, row: Row, response: Any = None, *, ended: bool = False
     ) -> None:
-        """Put the row's cache into the prefix cache: its prompt when it has begun, all of it at its end."""
+        """Put the row's cache into the prefix cache: its prompt when it has started, all of it at its end."""
         with mx.stream(self.stream):
             if response is not None and response.prompt_cache is not None:
                 tokens, caches = response.all_tokens, response.prompt_cache

@@ -186,7 +186,7 @@ class SoloLane:
                 self._read(min(self._chunk, unread - 1), 0)
                 mx.eval([cache.state for cache in self._caches])
                 return []
-            self.keep_begun()
+            self.keep_prompts()
             begins, under_way = not row.started, self._pass
             done = under_way or self._start(row)
             ahead = self._run_ahead(row, done) if self._may_run_ahead(row, done) else None
@@ -203,11 +203,11 @@ class SoloLane:
         if self._pass is None:
             return []
         with mx.stream(self._stream):
-            self.keep_begun()
+            self.keep_prompts()
             return self._take(self.row, self._pass, None)
 
-    def keep_begun(self) -> None:
-        """Put the prompt of a row that has begun into the prefix cache. Not at once: its first token would
+    def keep_prompts(self) -> None:
+        """Put the prompt of a row that has started into the prefix cache. Not at once: its first token would
         wait for the copies."""
         if self._unkept and self._prefixes and self.row:
             with mx.stream(self._stream):
