@@ -439,11 +439,14 @@ HAND: list[tuple[Any, str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(
+by_hand = pytest.mark.parametrize(
     ("module", "template", "text"),
     HAND,
     ids=[f"{one[0].__name__.rpartition('.')[2]}{n}" for n, one in enumerate(HAND)],
 )
+
+
+@by_hand
 def test_a_call_as_the_template_writes_it_is_right_and_others_are_not(
     plain: Any, module: Any, template: str, text: str
 ) -> None:
@@ -471,11 +474,7 @@ def test_a_call_as_the_template_writes_it_is_right_and_others_are_not(
     assert said.keeps(rome, text.replace("Oslo", "Rome"))
 
 
-@pytest.mark.parametrize(
-    ("module", "template", "text"),
-    HAND,
-    ids=[f"{one[0].__name__.rpartition('.')[2]}{n}" for n, one in enumerate(HAND)],
-)
+@by_hand
 def test_a_text_with_calls_as_the_template_writes_them_is_let_through(
     plain: Any, module: Any, template: str, text: str
 ) -> None:
