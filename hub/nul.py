@@ -7,18 +7,18 @@ one database to the other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 REPLACEMENT = "\ufffd"
 
 
 def without_nul(value: Any) -> Any:
-    """The same value, every NUL in its texts (of lists and mappings too) replaced."""
+    """The same value, every NUL in its texts (of lists and dictionaries too) replaced."""
     match value:
         case str():
             return value.replace("\0", REPLACEMENT) if "\0" in value else value
-        case Mapping():
+        case dict():
             return {without_nul(key): without_nul(item) for key, item in value.items()}
         case list():
             return [without_nul(item) for item in value]

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Awaitable, Callable
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial, wraps
+from contextlib import suppress
+from functools import wraps
+from typing import cast
 
 from django.db import InterfaceError, OperationalError, connection
 
@@ -19,16 +22,51 @@ _MOST_NAMES = 500
 _thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="inference-database")
 
 
-def in_thread[**P, T](function: Callable[P, T]) -> Callable[P, Awaitable[T]]:
-    """`function` for asynchronous callers. It may run twice, when the database was gone."""
+def in_thread[T, R](
+    work: Callable[[Sequence[T]], Sequence[R | Exception]],
+) -> Callable[[T], Awaitable[R]]:
+    """`work` for asynchronous callers, who have one thing each: what has come when the thread is free
+    goes into one call, since to change threads takes longer than to do it. Raises what `work` has in
+    a thing's place."""
+    waiting = deque[tuple[T, asyncio.Future[R]]]()
+    asked = False  # whether a call will come that takes what waits
 
-    @wraps(function)
-    async def call(*args: P.args, **kwargs: P.kwargs) -> T:
-        context = contextvars.copy_context()
-        work = partial(context.run, partial(reconnecting, function, *args, **kwargs))
-        return await asyncio.get_running_loop().run_in_executor(_thread, work)
+    def run() -> None:
+        nonlocal asked
+        asked = False  # before the look: whoever comes later asks again
+        taken = list[tuple[T, asyncio.Future[R]]]()
+        while waiting:
+            taken.append(waiting.popleft())
+        try:
+            made = work([thing for thing, _ in taken]) if taken else []
+        except Exception as error:
+            made = [error] * len(taken)
+        answers = [(answer, result) for (_, answer), result in zip(taken, made, strict=True)]
+        for loop in {answer.get_loop() for answer, _ in answers}:
+            own = [one for one in answers if one[0].get_loop() is loop]
+            with suppress(RuntimeError):  # closed: nobody waits any longer
+                loop.call_soon_threadsafe(_give, own)
+
+    async def call(thing: T) -> R:
+        nonlocal asked
+        answer = asyncio.get_running_loop().create_future()
+        waiting.append((thing, answer))
+        if not asked:
+            asked = True
+            _thread.submit(contextvars.copy_context().run, run)
+        return cast("R", await answer)
 
     return call
+
+
+def _give[R](answers: Sequence[tuple[asyncio.Future[R], R | Exception]]) -> None:
+    for answer, result in answers:
+        if answer.done():  # whoever waited has gone
+            continue
+        if isinstance(result, Exception):
+            answer.set_exception(result)
+        else:
+            answer.set_result(result)
 
 
 def ask[T](function: Callable[[], T], limit_s: float) -> T:

@@ -17,7 +17,7 @@ import structlog
 from backends.base import Message, Question, Sampling
 from inference.gateway import client, metrics
 from inference.gateway.answer import Answer, Events, Stream, collect
-from inference.gateway.database import in_thread, remembered
+from inference.gateway.database import in_thread, reconnecting, remembered
 from inference.gateway.record import Record, correlation_id, named
 from inference.gateway.request import Caller, GenerationRequest, answered_by, folders
 from inference.gateway.together import together
@@ -32,11 +32,27 @@ _find = remembered(find)
 EMBED_AT_ONCE = 32  # texts in one line to the engine, so that no line grows beyond reason
 
 
-@in_thread
-def aresolve(name: str) -> Served:
+async def aresolve(name: str) -> Served:
     """As `registry.promotion.resolve.resolve`."""
-    served = _find(name)
-    check(served)
+    return await _resolve(name)
+
+
+@in_thread
+def _resolve(names: Sequence[str]) -> list[Served | Exception]:
+    """Those that were asked for at once; each name is looked up once."""
+    found: dict[str, Served | Exception] = {}
+    for name in names:
+        if name not in found:
+            found[name] = _resolved(name)
+    return [found[name] for name in names]
+
+
+def _resolved(name: str) -> Served | Exception:
+    try:
+        served = reconnecting(_find, name)
+        check(served)
+    except Exception as error:
+        return error
     return served
 
 
