@@ -117,3 +117,20 @@ def test_greedy_texts_are_held_to_the_hubs_and_llama_cpp_is_only_shown(
         "greedy texts as the hub's, share: other": False,
     }
     assert not any("llama.cpp" in bar.name or "silent" in bar.name for bar in found.bars)
+
+
+def test_a_round_without_an_answer_counts_for_nobody() -> None:
+    asked: list[int] = []
+
+    async def measure(server: Server, number: int) -> int:
+        if server.name == "moody" and number in (1, 3):
+            raise NoAnswer("moody did not answer: 200")
+        if server.name == "hub":
+            asked.append(number)
+        return number
+
+    servers = {name: Server(name, "", "") for name in ("hub", "moody")}
+    found = asyncio.run(main._race(servers, 8, measure))
+    assert found == [{"hub": n, "moody": n} for n in (0, 2, 4, 5, 6, 7, 8, 9)]
+    found = asyncio.run(main._race(servers, 4, measure))
+    assert found == [{"hub": n} for n in (0, 2, 3, 4)]
