@@ -67,6 +67,18 @@ def run(name: list[str]) -> None:
         gc.enable()
         Command().run_from_argv(sys.argv)
         return
+    if name == ["run_engine"]:  # it imports Django's tables when a job is trained beside it
+        from logging.config import dictConfig
+
+        from django.conf import settings
+
+        dictConfig(settings.LOGGING)
+        from hub.apps import begin
+        from inference.management.commands.run_engine import Command as RunEngine
+
+        begin()
+        RunEngine().run_from_argv([sys.argv[0], *name, *sys.argv[2:]])
+        return
     from django.core.management import execute_from_command_line
 
     execute_from_command_line([sys.argv[0], *name, *sys.argv[2:]])

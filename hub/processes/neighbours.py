@@ -9,14 +9,16 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import django
 import structlog
+from django.apps import apps
 from django.db import DatabaseError, InterfaceError
 
 from inference.engine.memory.neighbours import Taken
 from inference.gateway import client, database
 from inference.protocol import Folder, Unload
 from registry.errors import HubError
-from training.models import TrainingJob
+from registry.storage import paths
 
 _PATIENCE_S = 0.5
 _READ_S = 3.0
@@ -69,7 +71,8 @@ def _unload(model: dict[str, Any]) -> bool:
 
 
 class Training:
-    """Reads the running job's row; see `inference.engine.memory.neighbours.Neighbours`."""
+    """Reads the running job's row; see `inference.engine.memory.neighbours.Neighbours`. Django's tables
+    are imported with the first job: they are 15 MB of an engine, most of which never see one."""
 
     def __init__(self) -> None:
         self._last = Taken()
@@ -77,8 +80,13 @@ class Training:
     def taken(self) -> Taken:
         """The running job's expected peak, or its measured peak if that is higher."""
         try:
+            if not paths.training_mark().exists():
+                self._last = Taken()
+                return self._last
+            if not apps.ready:
+                django.setup()
             found = database.ask(_running_job, _READ_S)
-        except (DatabaseError, InterfaceError, TimeoutError) as error:
+        except (DatabaseError, InterfaceError, OSError) as error:
             log.warning("cannot read the running job", error=str(error))
             return self._last
         self._last = Taken()
@@ -89,5 +97,7 @@ class Training:
 
 
 def _running_job() -> tuple[int, int | None, int | None] | None:
+    from training.models import TrainingJob
+
     running = TrainingJob.objects.running()
     return running.values_list("pk", "memory_estimate_bytes", "peak_memory_bytes").first()

@@ -169,6 +169,11 @@ def run_dir() -> Path:
     return _below("run")
 
 
+def training_mark() -> Path:
+    """A file that is there while a training job may be running; only the jobs' rows say whether one is."""
+    return run_dir() / "training"
+
+
 def engine_socket() -> Path:
     """The engine's Unix socket. Socket paths end at about 100 bytes, and some drives keep none: a
     deep storage and one on such a drive get a socket elsewhere, named by a hash of where storage is."""

@@ -42,14 +42,19 @@ STARTS = {
     "run_web": ("hub.management.commands.run_web, hub.asgi, hub.urls", {*NEVER, *REST}),
     "run_web and its pages": ("hub.management.commands.run_web, hub.asgi, hub.urls.pages", NEVER),
     "run_background": ("hub.management.commands.run_background", {*NEVER, *PAGES, *SESSIONS}),
-    "run_engine": ("inference.engine.server", {*NEVER, *PAGES, *SESSIONS}),
+    "run_engine": (
+        "inference.management.commands.run_engine, inference.engine.server",
+        {*NEVER, *PAGES, *SESSIONS, "registry.models", "django.db.models"},
+    ),
 }
+LOGS = "from django.conf import settings; settings.LOGGING\n"
+SETUPS = {"up": "", "run_engine": LOGS + "from hub.apps import begin; begin()\n"}
 
 
 @pytest.mark.parametrize("command", STARTS)
 def test_a_start_imports_no_more_than_it_needs(command: str, tmp_path: Path) -> None:
     modules, unwanted = STARTS[command]
-    setup = "" if command == "up" else "import django; django.setup()\n"
+    setup = SETUPS.get(command, "import django; django.setup()\n")
     code = (
         "import json, sys, manage; manage.keep_bytecode()\n"
         f"sys.argv = ['manage.py', {command.split()[0]!r}]\n"

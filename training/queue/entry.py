@@ -14,6 +14,7 @@ from django.db.models import Max
 from backends.base import TrainingConfig
 from registry import traces
 from registry.models import Dataset, Model, ModelVersion
+from registry.storage import paths
 from training.config import rules
 from training.config.changes import with_changes
 from training.models import Sweep, TrainingJob
@@ -89,8 +90,20 @@ def clone(
 
 def claim(admits: Callable[[TrainingJob], bool] = lambda job: True) -> TrainingJob | None:
     """The next due job that `admits` accepts, now running under a new lease. None when no job is
-    due or another one is running."""
-    return TrainingJob.objects.claim_next(settings.HEARTBEAT_TIMEOUT_S, admits)
+    due or another one is running. One worker of a storage folder calls it."""
+    mark = paths.training_mark()
+
+    def admitted(job: TrainingJob) -> bool:
+        if not admits(job):
+            return False
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        mark.touch()  # before its row says that it runs: the engine looks for this first
+        return True
+
+    job = TrainingJob.objects.claim_next(settings.HEARTBEAT_TIMEOUT_S, admitted)
+    if job is None and not TrainingJob.objects.running().exists():
+        mark.unlink(missing_ok=True)
+    return job
 
 
 def last_position() -> int:

@@ -17,6 +17,7 @@ from backends.mlx.device import device_kind
 from backends.mlx.sampling.following import RuleMask
 from backends.mlx.sampling.penalties import Processor
 from backends.mlx.sampling.sampler import RandomSampler, Sampler
+from backends.mlx.sampling.spelling import spell
 from backends.text import StopText
 
 _UNLIKELY = -9999.0  # OpenAI's number for what is as good as impossible; JSON has no infinity
@@ -60,22 +61,6 @@ class Pieces:
 
     def candidate(self, token: int, logprob: float) -> TokenLogprob:
         return TokenLogprob(token, self.text(token), max(logprob, _UNLIKELY), self.data(token))
-
-
-def spell(word: str) -> bytes:
-    """The bytes of a token as byte-level tokenizers write it: a printable character for each byte."""
-    return b"".join(_BYTES.get(character) or character.encode() for character in word)
-
-
-def _byte_characters() -> dict[str, bytes]:
-    """GPT-2's alphabet: the printable bytes are themselves, the others follow from U+0100 on."""
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(256) if byte not in printable]
-    characters = {chr(byte): bytes([byte]) for byte in printable}
-    return characters | {chr(256 + n): bytes([byte]) for n, byte in enumerate(others)}
-
-
-_BYTES = _byte_characters()
 
 
 @dataclass(slots=True)

@@ -8,17 +8,17 @@ import signal
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import CommandError, CommandParser
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from backends.base import LoadOptions
 from inference.engine.memory.residents import Limits
-from registry.management.hub_command import HubCommand
+from registry.errors import HubError
 from registry.storage import paths
 
 UNUSED_SHARE = 16  # of the budget, that freed buffers may take
 
 
-class Command(HubCommand):
+class Command(BaseCommand):  # a HubCommand has tables, which `manage.py` does not load for it
     help = "Run the engine: models in memory, one generation thread, a Unix socket in storage."
     requires_system_checks = ()  # it serves no pages
     requires_migrations_checks = False
@@ -54,7 +54,10 @@ class Command(HubCommand):
                 asyncio.get_running_loop().add_signal_handler(number, engine.stop)
             await engine.run(paths.engine_socket())
 
-        asyncio.run(serve())
+        try:
+            asyncio.run(serve())
+        except HubError as error:
+            raise CommandError(str(error)) from error
 
 
 def _limits() -> Limits:

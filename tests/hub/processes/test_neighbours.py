@@ -142,7 +142,7 @@ def test_a_running_job_counts_with_its_estimate_or_its_measured_peak() -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_engine_asks_over_one_connection() -> None:
+def test_the_engine_asks_over_one_connection(storage: Path) -> None:
     """It asks every few seconds for as long as the hub runs."""
     opened: list[int] = []
 
@@ -152,6 +152,9 @@ def test_the_engine_asks_over_one_connection() -> None:
     connection_created.connect(note)
     try:
         asking = Training()
+        assert asking.taken() == of_inference.Taken()
+        assert opened == []  # no job has been claimed
+        paths.training_mark().touch()
         for _ in range(3):
             with ThreadPoolExecutor(1) as other:
                 assert other.submit(asking.taken).result() == of_inference.Taken()

@@ -12,6 +12,15 @@ from tests.inference.processes import Hub, wait_for
 
 ASK: Any = [{"role": "user", "content": "Lunch with Ana next Friday at noon"}]
 
+JOB = """
+import django; django.setup()
+from tests.training.build import claim, make_job
+from training import queue
+from training.models import TrainingJob
+job = TrainingJob.objects.running().first() or (make_job(), claim())[1]
+{}
+"""
+
 any_database = pytest.mark.any_database  # the others read the request log
 
 
@@ -121,6 +130,17 @@ def test_a_stopped_engine_lets_what_runs_finish(hub: Hub) -> None:
     next(stream)
     assert hub.stop_engine() == 0
     assert list(stream)[-1].choices[0].finish_reason == "length"
+
+
+@any_database
+def test_the_engine_learns_of_a_job_though_it_has_no_tables_yet(hub: Hub) -> None:
+    assert hub.stats()["taken_bytes"] == 0
+    begun = hub.run("-c", JOB.format("job.write_held(job.lease, memory_estimate_bytes=700)"))
+    assert begun.returncode == 0, begun.stderr
+    wait_for(lambda: hub.stats()["taken_bytes"] == 700)
+    ended = hub.run("-c", JOB.format("queue.fail(job, job.lease, 'It went wrong.'); queue.claim()"))
+    assert ended.returncode == 0, ended.stderr
+    wait_for(lambda: hub.stats()["taken_bytes"] == 0)
 
 
 @any_database

@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from registry.errors import Conflict, Invalid
 from registry.models import MLflowOutbox, ModelVersion
+from registry.storage import paths
 from tests.training.build import claim, make_config, make_dataset, make_job, make_model
 from training import queue
 from training.models import LeaseLost, TrainingJob
@@ -74,6 +75,29 @@ def test_a_claim_gives_a_lease_and_counts_the_attempt() -> None:
     assert (job.status, job.attempt) == (Status.RUNNING, 1)
     assert job.lease is not None
     assert job.heartbeat_due_at > job.heartbeat_at
+
+
+def test_a_mark_is_there_from_before_a_job_runs_until_none_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The engine looks for a running job only while it is."""
+    mark, take = paths.training_mark(), TrainingJob._claim
+
+    def claim_marked(job: TrainingJob, patience_s: float) -> bool:
+        assert mark.exists()
+        return take(job, patience_s)
+
+    monkeypatch.setattr(TrainingJob, "_claim", claim_marked)
+    assert queue.claim() is None
+    make_job()
+    assert queue.claim(lambda job: False) is None
+    assert not mark.exists()
+    job = claim()
+    assert queue.claim() is None  # it runs
+    assert mark.exists()
+    queue.fail(job, job.lease, "no")
+    assert queue.claim() is None
+    assert not mark.exists()
 
 
 def test_nothing_is_claimed_while_a_job_runs() -> None:
