@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import wraps
-from typing import cast
+from typing import Any, cast
 
 from django.db import InterfaceError, OperationalError, connection
 
@@ -24,7 +24,7 @@ _thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="inference-databa
 
 def in_thread[T, R](
     work: Callable[[Sequence[T]], Sequence[R | Exception]],
-) -> Callable[[T], Awaitable[R]]:
+) -> Callable[[T], Coroutine[Any, Any, R]]:
     """`work` for asynchronous callers, who have one thing each: what has come when the thread is free
     goes into one call, since to change threads takes longer than to do it. Raises what `work` has in
     a thing's place."""

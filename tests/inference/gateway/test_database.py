@@ -31,7 +31,10 @@ async def test_a_look_up_is_repeated_after_a_change_alone() -> None:
         looked.append(name)
         return len(looked)
 
-    look = in_thread(lambda names: [numbered(name) for name in names])
+    @in_thread
+    def look(names: Sequence[str]) -> list[int]:
+        return [numbered(name) for name in names]
+
     kept = connection.vendor == "sqlite"  # PostgreSQL does not say what changed
     await look("a")
     assert await look("a") == (1 if kept else 2)
@@ -43,8 +46,12 @@ async def test_a_look_up_is_repeated_after_a_change_alone() -> None:
 
 async def test_an_answers_own_row_changes_no_name() -> None:
     looked: list[str] = []
-    note = remembered(lambda name: looked.append(name))
-    look = in_thread(lambda names: [note(name) for name in names])
+    note = remembered(looked.append)
+
+    @in_thread
+    def look(names: Sequence[str]) -> list[None]:
+        return [note(name) for name in names]
+
     await look("a")
     row = InferenceRequest(
         request_id="r", requested_model="a", api="native", status="completed", params={}
