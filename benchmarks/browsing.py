@@ -32,7 +32,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.setup.hub import ROOT, add_arguments, finish, free_port, machine
-from tests.pages.browser import chromium
+from tests.pages.browser import WHOLE, chromium
 
 SERVER_MS, COMPRESSED_KB, READY_MS = 300.0, 300.0, 1000.0
 ROUNDS = 5
@@ -194,7 +194,7 @@ def measure(hubs: list[Hub], only: str) -> dict[str, dict[str, dict[str, float]]
     pages = [page for page in PAGES if fnmatch.fnmatchcase(page, only)]
     known = {(page, one.name): one.address(page) for page in pages for one in hubs}
     opened = {key: Opened() for key, address in known.items() if address}
-    with chromium() as browser:
+    with chromium(WHOLE) as browser:
         for _ in range(ROUNDS):
             for key, found in opened.items():
                 address = known[key]

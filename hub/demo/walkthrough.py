@@ -40,7 +40,7 @@ CONFIG = Path(__file__).with_name("config.json")
 SHOWN = 3  # held-out requests whose answers are printed
 STREAMS = 32
 SAY_EVERY_S = 10.0  # without a terminal, which would show bars
-FEWEST_ITERS, FEWEST_QUESTIONS = 20, 8
+FEWEST_ITERS, FEWEST_QUESTIONS = 12, 6
 START_S = 15.0  # of a job, and of a model that is loaded to answer
 MAX_TOKENS = 40  # expected answers are shorter; an untuned base would keep going
 
@@ -92,19 +92,32 @@ class Figures:
 
 @dataclass(frozen=True)
 class Answers:
-    """One model's answers: to a few requests one at a time, and to all of them concurrently."""
+    """One model's answers: to a few requests one at a time, and to all others concurrently."""
 
     streamed: EvaluationReport
-    scored: EvaluationReport
+    together: EvaluationReport
+
+    @property
+    def total(self) -> int:
+        return self.streamed.total + self.together.total
+
+    @property
+    def exact_matches(self) -> int:
+        return self.streamed.exact_matches + self.together.exact_matches
+
+    @property
+    def exact_match(self) -> float:
+        """Fraction of exact matches, 0 to 1."""
+        return self.exact_matches / self.total
 
     def figures(self, perplexity: float | None) -> dict[str, float | None]:
         return {
-            "exact_match": self.scored.exact_match,
-            "examples": self.scored.total,
+            "exact_match": self.exact_match,
+            "examples": self.total,
             "perplexity": perplexity,
             "first_token_ms": self.streamed.first_token_ms_p50,
             "tokens_per_second": _rate(self.streamed),
-            f"tokens_per_second_{STREAMS}_streams": self.scored.tokens_per_second,
+            f"tokens_per_second_{STREAMS}_streams": self.together.tokens_per_second,
         }
 
 
@@ -131,7 +144,7 @@ class Demo:
             "items"
         ]
         before = self._timed("base_answers", lambda: self._answers(f"base:{base.name}", held_out))
-        held_out = held_out[: before.scored.total]
+        held_out = held_out[: before.total]
         iters = self._fit_iters(before.streamed, time.monotonic() - started)
         job = self._timed("training", lambda: self._train(model, dataset.pk, iters, len(held_out)))
         self._promote(job)
@@ -148,7 +161,7 @@ class Demo:
         if not (rate := _rate(streamed)):
             return every
         each_s = MAX_TOKENS / rate
-        fitting = int((self.budget_s / 5 / each_s - SHOWN) * 4.5)
+        fitting = SHOWN + int((self.budget_s / 5 / each_s - SHOWN) * 4.5)
         return min(every, max(FEWEST_QUESTIONS, fitting))
 
     def _fit_iters(self, streamed: EvaluationReport, spent_s: float) -> int:
@@ -184,10 +197,12 @@ class Demo:
         return dict(model)
 
     def _answers(self, name: str, examples: list[Any]) -> Answers:
-        """The first answers one by one, streamed to the terminal, then all that fit concurrently."""
+        """The first answers one by one, streamed to the terminal, then others that fit concurrently."""
         streamed = self._stream(name, examples[:SHOWN])
-        fitting = examples[: self._fit_questions(streamed, len(examples))]
-        return Answers(streamed, self._score(name, fitting))
+        others = examples[SHOWN : self._fit_questions(streamed, len(examples))]
+        answers = Answers(streamed, self._ask_together(name, others))
+        self._say(f"{name}: {answers.exact_matches} of {answers.total} exact matches")
+        return answers
 
     def _stream(self, name: str, examples: list[Any]) -> EvaluationReport:
         self.console.print(f"\n[bold]{name}[/] answers:", highlight=False)
@@ -204,10 +219,10 @@ class Demo:
     def _type(self, piece: str) -> None:
         self.console.print(piece, end="", style="dim", markup=False, highlight=False)
 
-    def _score(self, name: str, examples: list[Any]) -> EvaluationReport:
+    def _ask_together(self, name: str, examples: list[Any]) -> EvaluationReport:
         ask = http_ask(self.api.url, name, max_tokens=MAX_TOKENS)
         with _bar(self.console) as bar:
-            title = f"{name}: {len(examples)} held-out requests"
+            title = f"{name}: {len(examples)} more requests"
             task = bar.add_task(title, total=len(examples), figures="")
             lines = Lines(self.console)
 
@@ -215,9 +230,7 @@ class Demo:
                 bar.advance(task)
                 lines.update(title, int(bar.tasks[0].completed), len(examples))
 
-            report = asyncio.run(evaluate(ask, examples, concurrency=STREAMS, on_answer=answered))
-        self._say(f"{name}: {report.exact_matches} of {report.total} exact matches")
-        return report
+            return asyncio.run(evaluate(ask, examples, concurrency=STREAMS, on_answer=answered))
 
     def _train(
         self, model: dict[str, Any], dataset_id: int, iters: int, examples: int
@@ -273,8 +286,8 @@ class Demo:
             "peak_memory_bytes": job["peak_memory_bytes"],
         }
         matches = {
-            "exact_match": after.scored.exact_match,
-            "base_exact_match": before.scored.exact_match,
+            "exact_match": after.exact_match,
+            "base_exact_match": before.exact_match,
         }
         self.api.post(
             f"/api/models/{job['model_id']}/versions/{job['version']}/metrics",

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, Response, sync_playwright
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+SHELL = "chromium-headless-shell"  # loads a page at half the cost of a whole browser
+WHOLE = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FLAGS = (
     "--headless",
     "--no-sandbox",
@@ -22,18 +23,18 @@ FLAGS = (
 )
 
 
-def executable() -> str | None:
+def executable(names: Sequence[str] = (SHELL, *WHOLE)) -> str | None:
     """The installed Chromium, or None. `HUB_TEST_CHROMIUM` names another one."""
     named = os.environ.get("HUB_TEST_CHROMIUM", "")
-    return named or next((path for name in NAMES if (path := shutil.which(name))), None)
+    return named or next((path for name in names if (path := shutil.which(name))), None)
 
 
 @contextmanager
-def chromium() -> Iterator[Browser]:
-    """A running browser; raises RuntimeError when none is installed."""
-    path = executable()
+def chromium(names: Sequence[str] = (SHELL, *WHOLE)) -> Iterator[Browser]:
+    """A running browser, the first installed one of `names`; raises RuntimeError without any."""
+    path = executable(names)
     if path is None:
-        raise RuntimeError(f"No Chromium is installed: none of {', '.join(NAMES)} was found.")
+        raise RuntimeError(f"No Chromium is installed: none of {', '.join(names)} was found.")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=list(FLAGS))
         try:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, FloatRect, Page, ViewportSize
 
-from tests.pages.browser import Watch, chromium, overflow
+from tests.pages.browser import WHOLE, Watch, chromium, overflow
 from tests.running import ROOT, RunningHub, run_hub
 
 WIDE, PHONE = ViewportSize(width=1280, height=860), ViewportSize(width=390, height=844)
@@ -151,7 +151,7 @@ def taken(page: Page) -> None:
 def take_all(folder: Path, states: set[str]) -> list[str]:
     problems: list[str] = []
     with ExitStack() as stack:
-        browser = stack.enter_context(chromium())
+        browser = stack.enter_context(chromium(WHOLE))
         made = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         hub = stack.enter_context(run_hub(made))
         if "empty" in states:
