@@ -35,7 +35,7 @@ from registry.storage import paths
 from tests.registry.build import write_jsonl
 from tests.running import often
 
-pytestmark = pytest.mark.any_database
+pytestmark = [pytest.mark.any_database, pytest.mark.usefixtures("unmeasured_children")]
 
 type Row = dict[str, Any]
 type Chat = list[tuple[str, str]]
