@@ -19,6 +19,7 @@ from registry.datasets.snapshots import read_examples, register_dataset
 from registry.errors import Invalid
 from registry.models import Dataset
 from tests.registry.build import write_jsonl
+from tests.running import often
 
 pytestmark = pytest.mark.any_database
 
@@ -69,7 +70,7 @@ NAMES = st.from_regex(r"[a-z_]{1,12}", fullmatch=True).filter(lambda name: name 
 
 
 @pytest.mark.parametrize("dialect", DIALECTS, ids=lambda one: one.name)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=often(5, 15), deadline=None)
 @given(name=NAMES, value=JSON)
 def test_a_column_that_nothing_reads_is_named(dialect: Dialect, name: str, value: Any) -> None:
     assert unused({**dialect.example, name: value}) == [name]
@@ -77,7 +78,7 @@ def test_a_column_that_nothing_reads_is_named(dialect: Dialect, name: str, value
 
 
 @pytest.mark.parametrize("dialect", DIALECTS, ids=lambda one: one.name)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=often(5, 15), deadline=None)
 @given(name=NAMES, value=JSON)
 def test_a_field_within_a_message_that_nothing_reads_is_named(
     dialect: Dialect, name: str, value: Any
