@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from string import ascii_lowercase
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from registry.datasets.formats import FIELDS
 from registry.datasets.snapshots import read_examples, register_dataset
 from registry.errors import Invalid
 from registry.models import Dataset
+from tests.characters import CHARACTERS
 from tests.registry.build import write_jsonl
 from tests.running import often
 
@@ -59,14 +61,18 @@ def test_an_example_is_read_as_its_own_dialect_and_uses_every_field(dialect: Dia
 
 
 JSON = st.recursive(
-    st.booleans() | st.integers() | st.text(max_size=5),
-    lambda values: st.lists(values, max_size=2) | st.dictionaries(st.text(max_size=3), values),
+    st.booleans() | st.integers() | st.text(CHARACTERS, max_size=5),
+    lambda values: (
+        st.lists(values, max_size=2) | st.dictionaries(st.text(CHARACTERS, max_size=3), values)
+    ),
     max_leaves=4,
 )
 READ = {"name", "role", "from", "value", "content", "tool_calls", "function_call", "weight"} | {
     field for dialect in DIALECTS for field in dialect.fields
 }
-NAMES = st.from_regex(r"[a-z_]{1,12}", fullmatch=True).filter(lambda name: name not in READ)
+NAMES = st.text(f"{ascii_lowercase}_", min_size=1, max_size=12).filter(
+    lambda name: name not in READ
+)
 
 
 @pytest.mark.parametrize("dialect", DIALECTS, ids=lambda one: one.name)
