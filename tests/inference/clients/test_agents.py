@@ -1,7 +1,5 @@
 """Coding agents as they come, each to the end of a session with a file edit; a fake model plays its own.
 
-pytestmark = pytest.mark.any_database
-
 They are not among the project's dependencies. To run all of them: `npm install --prefix FOLDER
 @anthropic-ai/claude-code @openai/codex opencode-ai`, then `PATH=$PATH:FOLDER/node_modules/.bin
 uv run pytest tests/inference/clients/test_agents.py`.
@@ -20,6 +18,8 @@ from typing import Any
 import pytest
 
 from tests.inference.processes import Hub
+
+pytestmark = pytest.mark.any_database
 
 TASK = "Create the file note.txt with the word hello, then change hello to goodbye."
 LAST = "The note says goodbye."

@@ -1,7 +1,5 @@
 """OpenAI's and Anthropic's own clients for Node, and Vercel's AI SDK over every API.
 
-pytestmark = pytest.mark.any_database
-
 To run all of them: `npm install --prefix FOLDER openai @anthropic-ai/sdk ai zod @ai-sdk/openai
 @ai-sdk/openai-compatible @ai-sdk/anthropic`, then `NODE_PATH=FOLDER/node_modules uv run pytest
 tests/inference/clients/test_node_libraries.py`.
@@ -13,6 +11,8 @@ import pytest
 
 from tests.inference.clients.node import node
 from tests.inference.processes import Hub
+
+pytestmark = pytest.mark.any_database
 
 OPENAI = """
 const OpenAI = require('openai');

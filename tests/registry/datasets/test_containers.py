@@ -35,7 +35,7 @@ from registry.storage import paths
 from tests.registry.build import write_jsonl
 from tests.running import often
 
-pytestmark = pytest.mark.any_database
+pytestmark = [pytest.mark.any_database, pytest.mark.usefixtures("unmeasured_children")]
 
 type Row = dict[str, Any]
 type Chat = list[tuple[str, str]]
@@ -187,7 +187,7 @@ CHATS = st.lists(
 )
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=often(5, 10), deadline=None)
 @given(chats=CHATS)
 def test_a_chat_is_the_same_in_every_dialect_and_every_container(
     chats: list[tuple[str, Chat]], tmp_path_factory: pytest.TempPathFactory
@@ -198,7 +198,7 @@ def test_a_chat_is_the_same_in_every_dialect_and_every_container(
             check_same(chats, write, folder / name, pack)
 
 
-@settings(max_examples=often(3, 8), deadline=None)
+@settings(max_examples=often(2, 8), deadline=None)
 @given(chats=CHATS, write=st.sampled_from(WRITERS))
 @pytest.mark.parametrize("name", BY_A_CHILD)
 def test_a_chat_is_the_same_when_a_child_reads_it(

@@ -25,6 +25,7 @@ from registry.maintenance.verification import verify_version
 from registry.names import validate_alias, validate_name, validate_semver
 from registry.promotion.resolve import resolve
 from registry.storage import paths
+from tests.characters import CHARACTERS
 from tests.registry.build import make_version
 from tests.running import often
 
@@ -45,7 +46,7 @@ PIECES = st.sampled_from(
     ]
 )
 HOSTILE = st.lists(PIECES, min_size=1, max_size=5).map("".join)
-ANY = HOSTILE | st.text(max_size=30)
+ANY = HOSTILE | st.text(CHARACTERS, max_size=30)
 MANY = settings(
     deadline=None,
     database=None,

@@ -18,11 +18,14 @@ from django.db import connection
 from tests.registry.moving import WORK
 from tests.running import often
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.usefixtures("unmeasured_children"),
+]
 
 # What a database decides here, transactions, shows after fewer; the files are the same.
-ATTEMPTS = {"sqlite": often(20, 40), "postgresql": often(10, 15)}
-KILLS = {"sqlite": often(80, 200), "postgresql": often(40, 60)}
+ATTEMPTS = {"sqlite": often(12, 40), "postgresql": often(8, 15)}
+KILLS = {"sqlite": often(50, 200), "postgresql": often(40, 60)}
 
 
 def database_url() -> str:

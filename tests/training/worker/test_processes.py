@@ -25,6 +25,8 @@ from training.models import TrainingJob
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.any_database]
 
+unmeasured_children = pytest.mark.usefixtures("unmeasured_children")
+
 Status = TrainingJob.Status
 type Start = Callable[[], subprocess.Popen[bytes]]
 
@@ -124,6 +126,7 @@ def test_a_job_goes_through_the_worker(start_worker: Start) -> None:
     assert list(job.metrics.values_list("iteration", flat=True)) == list(range(1, 21))
 
 
+@unmeasured_children
 @pytest.mark.both_databases
 def test_a_killed_worker_loses_no_job_and_changes_no_byte(start_worker: Start) -> None:
     job = make_job(iters=60, priority=1)
@@ -142,6 +145,7 @@ def test_a_killed_worker_loses_no_job_and_changes_no_byte(start_worker: Start) -
     assert adapter_sha256(untouched) == adapter_sha256(job)
 
 
+@unmeasured_children
 def test_a_killed_child_is_retried_from_its_checkpoint(start_worker: Start) -> None:
     job = make_job(iters=60)
     start_worker()
@@ -155,6 +159,7 @@ def test_a_killed_child_is_retried_from_its_checkpoint(start_worker: Start) -> N
     assert ModelVersion.objects.count() == 1
 
 
+@unmeasured_children
 @pytest.mark.both_databases
 def test_a_job_whose_processes_all_died_is_recovered(start_worker: Start) -> None:
     job = make_job(iters=60)
@@ -196,6 +201,7 @@ def test_a_stopped_worker_requeues_its_job_without_counting_a_crash(start_worker
     assert (job.attempt, job.crashes) == (2, 0)
 
 
+@unmeasured_children
 def test_a_hanging_child_is_killed_and_its_job_continues(
     start_worker: Start, storage: Path
 ) -> None:

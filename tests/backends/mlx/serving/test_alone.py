@@ -24,6 +24,7 @@ from backends.mlx.serving.lookup import Costs, LookUp
 from backends.mlx.serving.speculative import SoloLane
 from backends.text import StopText
 from tests.backends.rows import QUESTIONS, Row, encode, run
+from tests.running import often
 
 SCHEMA = Grammar(
     "json_schema",
@@ -260,7 +261,7 @@ class Held:
 @pytest.mark.parametrize("filters", [{}, {"top_k": 3}, {"top_p": 0.8}])
 def test_draws_with_guesses_follow_the_distribution(filters: dict[str, Any]) -> None:
     """Of each token after each other one, by chi-squared; guesses are always made, mostly wrong ones."""
-    sampling = Sampling(max_tokens=4000, temperature=0.8, **filters)
+    sampling = Sampling(max_tokens=often(2000, 4000), temperature=0.8, **filters)
     lane = SoloLane(Chain(), [], None, mx.default_stream(mx.default_device()), looks_up=True)
     word = SimpleNamespace(add_token=lambda _: None, finalize=lambda: None, last_segment="")
     row = serving_rows.Row(
@@ -271,7 +272,7 @@ def test_draws_with_guesses_follow_the_distribution(filters: dict[str, Any]) -> 
     tokens = [3]
     while lane.row:
         tokens += [delta.token for delta in lane.step()]
-    assert 300 < lane.accepted < lane.proposed
+    assert often(150, 300) < lane.accepted < lane.proposed
     seen = Counter(pairwise(tokens))
     for last in range(5):
         expected = allowed(TABLE[last] - np.logaddexp.reduce(TABLE[last]), **filters)

@@ -33,6 +33,7 @@ from tests.backends.training_runs import (
     write_labelled,
     write_split,
 )
+from tests.running import often
 
 pytestmark = [pytest.mark.any_database, pytest.mark.usefixtures("lanes")]
 
@@ -64,18 +65,20 @@ MODES: dict[str, dict[str, Any]] = {
 def test_a_closed_run_continues_exactly(
     tiny_base: Path, chats: Path, preferences: Path, tmp_path: Path, mode: str
 ) -> None:
-    settings = {"iters": 5, "steps_per_eval": 2, "save_every": 3, "lora": DROPOUT, "samples": 0}
-    settings |= MODES[mode]
+    settings = {"iters": often(4, 5), "steps_per_eval": 2, "save_every": 3, "lora": DROPOUT}
+    settings |= {"samples": 0} | MODES[mode]
     data = preferences if "objective" in MODES[mode] else chats
     if mode == "kto":
         data = write_labelled(tmp_path / "labelled")
     whole = make_run(tiny_base, data, tmp_path / "whole", **settings)
     cut = make_run(tiny_base, data, tmp_path / "cut", **settings)
     finished = of(Finished, events(whole))[0]
-    for after in (1, 2, 4):
+    # Where nothing is due, where a validation is, and soon after a checkpoint.
+    cuts = (1, 2, 4)[: often(2, 3)]
+    for after in cuts:
         run_and_close(cut, after)
     resumed = events(cut)
-    assert of(Started, resumed)[0].iteration == min(4, finished.iteration)
+    assert of(Started, resumed)[0].iteration == min(cuts[-1], finished.iteration)
     assert of(Finished, resumed)[0] == finished
     assert digest(cut) == digest(whole)
 
@@ -131,7 +134,9 @@ def test_16_bit_weights_continue_exactly(
 ) -> None:
     """Their float32 masters are what a checkpoint keeps."""
     monkeypatch.setenv("HUB_ASSUMED_DEVICE", device)
-    monkeypatch.setitem(MODES, mode, MODES[mode] | MODES["full"] | {"grad_clip": 0.1})
+    monkeypatch.setitem(
+        MODES, mode, MODES[mode] | MODES["full"] | {"grad_clip": 0.1, "batch_size": 2}
+    )
     test_a_closed_run_continues_exactly(narrow_base, chats, preferences, tmp_path, mode)
 
 
