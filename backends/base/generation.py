@@ -266,6 +266,11 @@ class LoadedModel(Protocol):
         `memory` will count then, and what the passes of the model need beside it."""
         ...
 
+    def growth(self, tokens: int) -> int:
+        """Bytes that the running rows take beside what `memory` counts while each writes so many more
+        tokens, at most: caches grow by blocks."""
+        ...
+
     def encode(
         self,
         messages: Sequence[Message],

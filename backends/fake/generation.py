@@ -137,6 +137,9 @@ class FakeModel:
     def needed_for(self, contexts: Sequence[Context]) -> int:
         return BYTES_PER_TOKEN * sum(context.whole for context in contexts)
 
+    def growth(self, tokens: int) -> int:
+        return BYTES_PER_TOKEN * sum(min(tokens, row.room) for row in self._rows.values())
+
     def encode(
         self,
         messages: Sequence[Message],

@@ -168,8 +168,9 @@ class Batches:
             self.counts[name] += now - before
 
     def keep_within_budget(self) -> None:
-        """Rows grow: give back prefixes and idle models, and at last the newest rows; but no rows
-        for the sake of other processes, whose memory was free when the rows started."""
+        """Rows grow: give back prefixes and idle models, and at last the newest rows, before their next
+        tokens take what is not there; but no rows for the sake of other processes, whose memory was free
+        when the rows started."""
         now = time.monotonic()
         if now - self._memory_checked < _MEMORY_EVERY_S:
             return
@@ -177,7 +178,9 @@ class Batches:
         residents = self._residents
         residents.keep_room()
         while (
-            not residents.make_room(0) and residents.nbytes > residents.budget_bytes and len(self)
+            not residents.make_room(soon := residents.soon_bytes)
+            and residents.nbytes + soon > residents.budget_bytes
+            and len(self)
         ):
             resident, row = max(self, key=lambda pair: -pair[1].seconds)
             self._remove(resident, row)

@@ -193,6 +193,9 @@ class EmbeddingModel:
     def needed_for(self, contexts: Sequence[Context]) -> int:
         return 0
 
+    def growth(self, tokens: int) -> int:
+        return 0
+
     def step(self) -> list[Delta]:
         return []
 

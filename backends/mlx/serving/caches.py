@@ -94,6 +94,18 @@ class RowsCache(BatchKVCache):  # type: ignore[misc]
         self.offset = _numbers(tuple(self._idx - each for each in self.padding))
         return held
 
+    def lengthen(self) -> bool:
+        """Add a block where there is no room for another token; whether there was none."""
+        if self.keys is None or self._idx < self.keys.shape[2]:
+            return False
+        self.keys, self.values = (
+            mx.concatenate(
+                [part, mx.zeros((*part.shape[:2], self.step, part.shape[3]), part.dtype)], 2
+            )
+            for part in (self.keys, self.values)
+        )
+        return True
+
     def prepare(self, **padding: Any) -> None:
         super().prepare(**padding)
         if left := padding.get("left_padding"):

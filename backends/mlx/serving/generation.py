@@ -281,6 +281,8 @@ class MLXModel:
         for lane in self._lanes.values():
             if lane.rows.get(row.number) is row:
                 lane.remove(row)
+                with readable_errors(_MEMORY):
+                    lane.settle()  # what it held is free now, and not with the next step
 
     def close(self) -> None:
         """Streams stay, for other models of this thread; `backends.mlx.threads` ends them."""
@@ -309,6 +311,10 @@ class MLXModel:
 
     def needed_for(self, contexts: Sequence[Context]) -> int:
         return self._needs.of(contexts)
+
+    def growth(self, tokens: int) -> int:
+        alone = self._solo.growth(tokens) if self._solo else 0
+        return alone + sum(lane.growth(tokens) for lane in self._lanes.values())
 
     def encode(
         self,

@@ -24,8 +24,8 @@ from backends.mlx.kernels.exponential import log_probabilities
 from backends.mlx.sampling.following import RuleMask, async_eval
 from backends.mlx.sampling.sampler import RandomSampler
 from backends.mlx.serving.adapters import RoutedModel
-from backends.mlx.serving.caches import BatchKVCache, Kind
-from backends.mlx.serving.needs import MOST_PROMPTS, PREFILL
+from backends.mlx.serving.caches import BatchKVCache, Kind, RowsCache
+from backends.mlx.serving.needs import MOST_PROMPTS, PREFILL, growth
 from backends.mlx.serving.prefix_cache import PrefixCache
 from backends.mlx.serving.rows import Row
 
@@ -69,6 +69,10 @@ class Lane:
     @property
     def nbytes(self) -> int:
         return int(self._generator.prompt_cache_nbytes)
+
+    def growth(self, tokens: int) -> int:
+        """Bytes that its running rows take beside `nbytes` while each writes so many more tokens."""
+        return growth(self._generator._generation_batch.prompt_cache, tokens)
 
     def insert(self, row: Row, prompt: Sequence[int], cached: int, caches: list[Any]) -> None:
         """Add `row`, whose `caches` hold the first `cached` tokens of its prompt."""
@@ -161,7 +165,7 @@ class Lane:
         prompts = sum(not row.started for row in self.rows.values())
         share = self._chunk_of_all // min(max(prompts, 1), MOST_PROMPTS)
         self._generator.prefill_step_size = min(self._chunk, share)
-        self._settle()
+        self._make_room()
         self.keep_prompts()
         begins = self._can_begin
         deltas: list[Delta] = []
@@ -188,12 +192,20 @@ class Lane:
         self._given.clear()
         return [self._advance(self.rows[response.uid], response) for response in fresh]
 
-    def _settle(self) -> None:
-        """Compute what the batch holds after rows came or went, one layer at a time. Left to the next
-        pass, a CPU makes the new arrays of all layers before it frees the first old one."""
-        if self._changed and device_kind() == "cpu":
+    def settle(self) -> None:
+        """Compute what the running rows hold after some came or went, one layer at a time."""
+        for cache in self._generator._generation_batch.prompt_cache:
+            if isinstance(cache, BatchKVCache) and cache.keys is not None:
+                mx.eval(cache.keys, cache.values)
+
+    def _make_room(self) -> None:
+        """Before a step, where rows came or went or their arrays are full. Left to the next pass, a CPU
+        makes the new arrays of all layers before it frees the first old one."""
+        if device_kind() == "cpu":
+            if self._changed:
+                self.settle()
             for cache in self._generator._generation_batch.prompt_cache:
-                if isinstance(cache, BatchKVCache) and cache.keys is not None:
+                if isinstance(cache, RowsCache) and cache.lengthen():
                     mx.eval(cache.keys, cache.values)
         self._changed = False
 

@@ -11,7 +11,7 @@ from mlx_lm.models.cache import make_prompt_cache
 from backends.base import Context, LoadOptions
 from backends.mlx.device import device_kind
 from backends.mlx.embedding.passes import LATE, Passes, size
-from backends.mlx.serving.caches import BatchKVCache
+from backends.mlx.serving.caches import BatchKVCache, KVCache
 from backends.mlx.serving.likelihoods import side_by_side
 
 PREFILL = {"cpu": (128, 512), "metal": (512, 2048), "cuda": (2048, 8192)}
@@ -71,6 +71,24 @@ class Needs:
         return logits + self.of([Context(length, length + longest)] * (1 + rows))
 
 
+def growth(caches: Sequence[Any], tokens: int, *, by_layer: bool = True) -> int:
+    """Bytes that the layers' `caches` take beside what they hold while so many tokens are added: whole
+    blocks, and for a moment what is copied into longer arrays, `by_layer` on a CPU one layer at a time."""
+    more, copied = 0, [0]
+    for cache in caches:
+        keys = getattr(cache, "keys", None)
+        if keys is None or not isinstance(cache, (KVCache, BatchKVCache)):
+            continue
+        held = cache._idx if isinstance(cache, BatchKVCache) else cache.offset
+        if (missing := held + tokens - keys.shape[2]) > 0:
+            blocks = -(-missing // cache.step)
+            more += cache.nbytes * blocks * cache.step // keys.shape[2]
+            copied.append(cache.nbytes)
+    if device_kind() == "cpu":
+        return int(more + (max(copied) if by_layer else sum(copied)))
+    return int(more + min(sum(copied), _AHEAD))
+
+
 def _batch(contexts: Sequence[int], token_bytes: int) -> int:
     """A batch holds as many tokens of each row as of the longest one, in whole blocks; and what is put
     into it or cut out of it exists twice for a moment."""
@@ -82,4 +100,4 @@ def _batch(contexts: Sequence[int], token_bytes: int) -> int:
     twice = min(len(contexts), MOST_PROMPTS) * row
     if device_kind() == "cpu":
         return batch + int(LATE * twice)
-    return batch + twice + min(batch, _AHEAD)  # see `Lane._settle`
+    return batch + twice + min(batch, _AHEAD)  # see `Lane.settle`

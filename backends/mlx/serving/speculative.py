@@ -30,7 +30,7 @@ from backends.mlx.sampling.following import Allowed, Rule, masked
 from backends.mlx.sampling.sampler import RandomSampler
 from backends.mlx.serving.adapters import nbytes
 from backends.mlx.serving.lookup import Costs, LookUp
-from backends.mlx.serving.needs import PREFILL, WIDEST
+from backends.mlx.serving.needs import PREFILL, WIDEST, growth
 from backends.mlx.serving.prefix_cache import PrefixCache
 from backends.mlx.serving.rows import Row
 
@@ -155,6 +155,10 @@ class SoloLane:
     def nbytes(self) -> int:
         drafted = self.draft.context_bytes if self.draft else 0
         return int(sum(cache.nbytes for cache in self._caches)) + drafted
+
+    def growth(self, tokens: int) -> int:
+        """Bytes that its row takes beside `nbytes` while it writes so many more tokens."""
+        return growth(self._caches, tokens, by_layer=False)
 
     def insert(self, row: Row, prompt: Sequence[int], cached: int, caches: list[Any]) -> None:
         self.row = row

@@ -23,6 +23,7 @@ from registry.storage.sizes import human
 
 BUFFERS_S = 30.0  # without a request, until unused buffers are given back
 SETTLED_S = 2.0  # until a model prepares what later requests need
+SOON = 64  # tokens that a row may write between two looks at the memory
 
 log = structlog.get_logger(__name__)
 _NBYTES_EVERY_S = 1.0
@@ -94,6 +95,11 @@ class Resident:
         self.measure()  # or what its rows took since the last measure would count nowhere
         return max(0, self.model.needed_for(contexts) - self.memory.contexts)
 
+    @property
+    def soon_bytes(self) -> int:
+        """What its rows will take at most before the memory is looked at again."""
+        return self.model.growth(max((row.soon(SOON) for row in self.rows.values()), default=0))
+
 
 class Residents:
     """All models in memory, within the budget as far as anything can be given back."""
@@ -116,6 +122,11 @@ class Residents:
     def nbytes(self) -> int:
         """What the models report, or what the device reports when that is more."""
         return max(self._reported, self._backend.memory_bytes() or 0)
+
+    @property
+    def soon_bytes(self) -> int:
+        """What the running rows will take at most before the memory is looked at again."""
+        return sum(one.soon_bytes for one in self)
 
     @property
     def _reported(self) -> int:

@@ -116,6 +116,11 @@ class Row:
         wanted = self.request.sampling.most_tokens(MOST_RESERVED)
         return max(0, wanted - self.completion_tokens)
 
+    def soon(self, tokens: int) -> int:
+        """The same, of the next `tokens`: also of an answer for whose rest no memory is kept free."""
+        said = self.completion_tokens
+        return max(0, self.request.sampling.most_tokens(said + tokens) - said)
+
     @property
     def context(self) -> Context:
         """Its tokens, those included that will probably come."""

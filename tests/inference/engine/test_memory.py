@@ -105,6 +105,7 @@ async def test_an_answer_whose_length_nobody_chose_is_cut_where_memory_ends(
 ) -> None:
     monkeypatch.setattr(generation, "BYTES_PER_TOKEN", 4000)
     monkeypatch.setattr(batches, "_MEMORY_EVERY_S", 0)
+    monkeypatch.setattr(residents, "SOON", 8)
     base = make_base_folder()
     backend = FakeBackend(reply_words=1900, tokens_per_second=300)
     async with running_engine(backend, budget_bytes=weights("tiny") + 600_000) as engine:

@@ -49,6 +49,10 @@ def test_a_window_bounds_what_a_row_holds(model: LoadedModel) -> None:
         model.insert("row", prompt(1, 400), None, sampling)
         while not model.step():
             pass
+        for _ in range(
+            2
+        ):  # a GPU reads the whole prompt in one pass, and cuts what it keeps after it
+            model.step()
         held[sampling.max_kv_tokens] = model.nbytes - empty
         model.remove("row")
     assert held[64] < held[0] / 2
