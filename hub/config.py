@@ -8,12 +8,15 @@ values to Django.
 from __future__ import annotations
 
 import difflib
+import fcntl
 import ipaddress
 import json
 import os
 import re
 import secrets
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -491,13 +494,35 @@ class Config(BaseSettings):
             return self.secret_key
         path = self.storage / "secret_key"
         self.storage.mkdir(parents=True, exist_ok=True)
-        try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        except FileExistsError:
-            return path.read_text().strip()
-        with os.fdopen(descriptor, "w") as file:
-            file.write(secrets.token_urlsafe(50))
+        if kept := _text(path):
+            return kept
+        with _alone(self.storage):  # all processes of a new hub start at once
+            if not (kept := _text(path)):
+                kept = secrets.token_urlsafe(50)
+                new = path.with_suffix(".new")
+                new.touch(0o600)
+                new.write_text(kept)
+                new.replace(path)
+        return kept
+
+
+def _text(path: Path) -> str:
+    """Empty when it is not there, too."""
+    with suppress(FileNotFoundError):
         return path.read_text().strip()
+    return ""
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Holds a lock on the folder, where its disk has any."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def unknown_settings() -> dict[str, str | None]:

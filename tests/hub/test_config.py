@@ -6,6 +6,8 @@ import os
 import re
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -188,3 +190,33 @@ def test_every_variable_in_the_code_is_known() -> None:
     ]
     named = {name for text in code for name in re.findall(r'"(HUB_[A-Z_]+[A-Z])"', text)}
     assert {name for name in named - settings if not config._OTHERS.fullmatch(name)} == set()
+
+
+def test_processes_that_start_at_once_agree_on_a_secret(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = Path.write_text
+
+    def slowly(path: Path, text: str) -> int:
+        path.touch()
+        time.sleep(0.05)
+        return write(path, text)
+
+    monkeypatch.setattr(Path, "write_text", slowly)
+    settings = Config(storage=tmp_path / "new", secret_key="")
+    with ThreadPoolExecutor(4) as processes:
+        secrets = {
+            one.result() for one in [processes.submit(settings.stored_secret_key) for _ in range(4)]
+        }
+    [secret] = secrets
+    assert len(secret) > 40
+    assert settings.stored_secret_key() == secret
+    [kept] = settings.storage.iterdir()
+    assert kept.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_secret_that_was_never_written_is_made_again(tmp_path: Path) -> None:
+    (tmp_path / "secret_key").touch()
+    made = Config(storage=tmp_path, secret_key="").stored_secret_key()
+    assert made
+    assert made == (tmp_path / "secret_key").read_text()
