@@ -27,13 +27,13 @@ pytestmark = pytest.mark.django_db(transaction=True)
 def full(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
     """The disk is full until the patch is undone."""
 
-    def refuse(self: InferenceRequest, *_: object) -> None:
+    def refuse(self: InferenceRequest, **_: object) -> None:
         raise OperationalError("database or disk is full")
 
     monkeypatch.setattr(unlogged, "_waiting", type(unlogged._waiting)())
     monkeypatch.setattr(unlogged, "_lost", 0)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(InferenceRequest, "_insert", refuse)
+        patch.setattr(InferenceRequest, "save", refuse)
         yield patch
     database.close()
 
