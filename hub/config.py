@@ -496,7 +496,7 @@ class Config(BaseSettings):
         self.storage.mkdir(parents=True, exist_ok=True)
         if kept := _text(path):
             return kept
-        with _alone(self.storage):  # all processes of a new hub start at once
+        with alone(self.storage):  # all processes of a new hub start at once
             if not (kept := _text(path)):
                 kept = secrets.token_urlsafe(50)
                 new = path.with_suffix(".new")
@@ -514,8 +514,8 @@ def _text(path: Path) -> str:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Holds a lock on the folder, where its disk has any."""
+def alone(folder: Path) -> Iterator[None]:
+    """One process at a time, by a lock on the folder, where its disk has any."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         with suppress(OSError):

@@ -3,12 +3,10 @@ storage that every process of the hub reads, and recorded in the audit log."""
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import structlog
@@ -17,7 +15,7 @@ from django.db import transaction
 from pydantic import ValidationError
 
 from backends.durable import fsync, sync_folder
-from hub.config import SAVED, Config, config, read_saved
+from hub.config import SAVED, Config, alone, config, read_saved
 from hub.preferences import values
 from hub.preferences.table import ENTRIES, Effect
 from registry.audit import Action, audit
@@ -50,7 +48,7 @@ def change(asked: Mapping[str, Any]) -> list[str]:
     wanted = {_known(name): value for name, value in asked.items()}
     for name in wanted:
         _require_changeable(name)
-    with _alone(), transaction.atomic():
+    with alone(paths.root()), transaction.atomic():
         saved = read_saved(paths.root())
         before = {name: values.one(name) for name in wanted}
         given = {name: value for name, value in wanted.items() if value not in (None, "")}
@@ -151,14 +149,6 @@ def _named(sentence: str, given: Mapping[str, Any]) -> str:
 def _last(shown: values.Shown) -> str:
     """What was chosen last, even if it does not count yet."""
     return shown.value if shown.waiting is None else shown.waiting
-
-
-@contextmanager
-def _alone() -> Iterator[None]:
-    """Two who save at once save one after the other."""
-    with (paths.run_dir() / "settings.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _write(saved: dict[str, Any]) -> None:

@@ -54,7 +54,7 @@ def test_freed_buffers_count_until_they_are_given_back(
         assert backend.memory_bytes() >= held
         assert backend.unused_bytes() >= size
         backend.free_unused()
-        assert backend.memory_bytes() < held - 0.9 * size  # the rest of the process goes on, too
+        assert backend.memory_bytes() < held - 0.9 * size  # the rest of the process runs meanwhile
     finally:
         mx.set_cache_limit(limit)
 

@@ -137,8 +137,8 @@ def test_a_stopped_engine_lets_what_runs_finish(hub: Hub) -> None:
 @any_database
 def test_the_engine_learns_of_a_job_though_it_has_no_tables_yet(hub: Hub) -> None:
     assert hub.stats()["taken_bytes"] == 0
-    begun = hub.run("-c", JOB.format("job.write_held(job.lease, memory_estimate_bytes=700)"))
-    assert begun.returncode == 0, begun.stderr
+    started = hub.run("-c", JOB.format("job.write_held(job.lease, memory_estimate_bytes=700)"))
+    assert started.returncode == 0, started.stderr
     wait_for(lambda: hub.stats()["taken_bytes"] == 700)
     ended = hub.run(
         "-c", JOB.format("queue.fail(job, job.lease, 'It went wrong.'); queue.claim()\n" + GONE)
