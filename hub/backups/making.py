@@ -113,7 +113,7 @@ def _copy_database(target: Path, watch: Progress) -> None:
         watch.part(done / count if count else 1.0)
 
     with databases.opened_file(target) as alias:
-        databases.make_tables(alias)
+        databases.migrate(alias)
         rows.copy(databases.HUB, alias, report)
     target.chmod(0o600)
 

@@ -89,7 +89,7 @@ def test_tables_made_in_one_step_are_those_of_all_migrations(tmp_path: Path) -> 
     """But for the order of columns, which nothing asks for. A backup of a hub on PostgreSQL has them."""
     put_hub_store(tmp_path / "migrated.sqlite3")
     with databases.opened_file(tmp_path / "made.sqlite3") as alias:
-        databases.make_tables(alias)
+        databases.migrate(alias)
     migrated, made = (described(tmp_path / f"{how}.sqlite3") for how in ("migrated", "made"))
     assert len(made) > 50
     assert made == migrated
