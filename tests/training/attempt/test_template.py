@@ -51,15 +51,17 @@ def test_an_endless_template_ends_its_process_with_the_reason() -> None:
 
 def test_a_template_that_blocks_python_is_stopped_by_the_kernel() -> None:
     """Such a power is one instruction of the interpreter: no other thread can run meanwhile."""
-    done = run_python("n = 9; n**n**n", limit_s=0.2, last_s=0.3)
+    done = run_python("n = 9; n**n**n", limit_s=0.2, alarm_s=0.3)
     assert done.returncode == -14
 
 
-def run_python(body: str, limit_s: float, last_s: float = 10.0) -> subprocess.CompletedProcess[str]:
+def run_python(
+    body: str, limit_s: float, alarm_s: float = template._ALARM_S
+) -> subprocess.CompletedProcess[str]:
     code = (
         "import django; django.setup()\n"
         "from training.attempt import template\n"
-        f"template._LAST_S = {last_s}\n"
+        f"template._ALARM_S = {alarm_s}\n"
         f"with template.deadline({limit_s}, lambda: print('no end', flush=True)):\n"
         f"    {body}\n"
     )

@@ -164,7 +164,7 @@ def test_greedy_tokens_are_the_plain_ones(
 ) -> None:
     for adapter in (None, adapters[0]):
         for extra in ({}, {"repetition_penalty": 1.3, "frequency_penalty": 0.2}):
-            sampling = Sampling(max_tokens=40, **extra)  # type: ignore[arg-type]
+            sampling = Sampling(max_tokens=often(24, 40), **extra)  # type: ignore[arg-type]
             row = run(model, Row(adapter=adapter, sampling=sampling, prompt=prompt))[0]
             expected = in_a_batch(plain, Row(adapter=adapter, sampling=sampling, prompt=prompt))
             assert row.tokens == expected.tokens
@@ -203,7 +203,7 @@ def test_without_the_setting_nothing_is_guessed(plain: MLXModel) -> None:
 def test_a_row_moves_into_the_batch_at_any_step(model: MLXModel, grammar: Grammar | None) -> None:
     sampling = Sampling(max_tokens=24, temperature=1.0, seed=2, grammar=grammar)
     alone = run(model, Row(prompt=REPEATS, sampling=sampling))[0]
-    for after in (0, 1, 2, 3, 5):
+    for after in (0, 1, 3, 2, 5)[: often(3, 5)]:
         joins = Row(QUESTIONS[1], sampling=Sampling(max_tokens=6), after=after)
         row = run(model, Row(prompt=REPEATS, sampling=sampling), joins)[0]
         assert (row.tokens, row.text) == (alone.tokens, alone.text)

@@ -15,6 +15,7 @@ from backends.mlx.device import device_kind
 from backends.mlx.serving.generation import MLXModel, load_model
 from backends.mlx.serving.needs import PREFILL
 from tests.backends.rows import QUESTIONS, TWELVE, Row, encode, run
+from tests.running import often
 
 FORTY = Sampling(max_tokens=40)
 
@@ -78,7 +79,7 @@ def test_a_row_moves_into_the_batch_when_others_come(plain: MLXModel, drafted: M
     long = random.Random(1).choices(range(100, 4_000), k=700)
     prompts = [long, encode(plain, QUESTIONS[1]), encode(plain, QUESTIONS[2])]
     expected = [run(plain, Row(prompt=tokens, sampling=FORTY))[0].tokens for tokens in prompts]
-    for after in (1, 2, 4, 6):
+    for after in (1, 4, 2, 6)[: often(2, 4)]:
         drafted.shrink_cache(0)
         first, *others = (Row(prompt=tokens, sampling=FORTY) for tokens in prompts)
         for other in others:

@@ -169,7 +169,7 @@ def test_kept_tokens_change_nothing(
     settings = {"iters": 4, "steps_per_eval": 2, "save_every": 3, "lora": DROPOUT}
     settings |= MODES.get(mode, {})
     data, kept = preferences if mode == "dpo" else chats, tmp_path / "kept"
-    plain = make_run(tiny_base, data, tmp_path / "plain", **settings)
+    plain = replace(make_run(tiny_base, data, tmp_path / "plain", **settings), cache=None)
     first = replace(make_run(tiny_base, data, tmp_path / "first", **settings), cache=kept)
     second = replace(make_run(tiny_base, data, tmp_path / "second", **settings), cache=kept)
     finished = of(Finished, events(plain))[0]

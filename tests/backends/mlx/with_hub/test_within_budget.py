@@ -25,13 +25,14 @@ from inference.protocol import Done, Folder, Generate
 from registry.errors import Unavailable
 from registry.storage import artifacts, paths
 from tests.inference.engines import joined, running_engine
+from tests.running import often
 
 pytestmark = pytest.mark.any_database
 
 WIDE = {"num_hidden_layers": 4, "num_attention_heads": 4, "num_key_value_heads": 4}
 WIDE |= {"head_dim": 256, "max_position_embeddings": 2**14}
 KEPT = 2**24  # bytes of freed buffers
-MODELS, ROWS = ("one", "two"), 6
+MODELS, ROWS = ("one", "two"), often(4, 6)
 WORDS, PROMPT, TOKENS = 70, 240, 12  # of each row, and the tokens that the words are
 
 
