@@ -27,14 +27,11 @@ from inference.models import ApiToken, Conversation, InferenceRequest, Replay
 from registry import audit
 from registry.models import BundleImport, DatasetTask
 from tests.hub.test_documented import addresses
-from tests.pages.browser import Watch, chromium, executable, overflow
+from tests.pages.browser import IN_BROWSER, Watch, chromium, overflow
 from tests.pages.seed import Seeded, make_sweep
 from training.models import Setup, TrainingJob
 
-pytestmark = [
-    pytest.mark.any_database,
-    pytest.mark.skipif(executable() is None, reason="no Chromium is installed"),
-]
+pytestmark = IN_BROWSER
 
 HERE = {"host": "127.0.0.1:8000"}
 ORIGIN = f"http://{HERE['host']}"
