@@ -8,7 +8,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request, Response, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    ConsoleMessage,
+    Page,
+    Request,
+    Response,
+    ViewportSize,
+    sync_playwright,
+)
 
 SHELL = "chromium-headless-shell"  # loads a page at half the cost of a whole browser
 WHOLE = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -50,6 +58,8 @@ IN_BROWSER = [
 ]
 """The marks of files whose tests open a browser."""
 
+DESKTOP: ViewportSize = {"width": 1280, "height": 860}
+
 _REPEATED = (
     "Failed to load resource",
     "htmx:afterRequest",
@@ -86,13 +96,34 @@ class Watch:
 @contextmanager
 def window(browser: Browser, url: str) -> Iterator[Page]:
     """A fresh desktop window on the hub at `url`; the test fails for anything that went wrong on its pages."""
-    context = browser.new_context(base_url=url, viewport={"width": 1280, "height": 860})
-    context.set_default_timeout(20_000)
-    page = context.new_page()
-    watch = Watch(page, url)
-    yield page
-    context.close()
-    assert not watch.problems, watch.problems
+    tab = Tab(browser, url)
+    yield tab.page
+    tab.page.context.close()
+    assert not tab.watch.problems, tab.watch.problems
+
+
+class Tab:
+    """A desktop window on the hub at `url`. A new one starts a process, which takes as long as three
+    pages."""
+
+    def __init__(self, browser: Browser, url: str) -> None:
+        context = browser.new_context(base_url=url, viewport=DESKTOP)
+        context.set_default_timeout(20_000)
+        self.page = context.new_page()
+        self.watch = Watch(self.page, url)
+
+    def forget(self) -> list[str]:
+        """Be as new again, but for the browser's cache; what went wrong until now."""
+        problems, page = list(self.watch.problems), self.page
+        page.unroute_all(behavior="ignoreErrors")
+        page.goto("/static/js/figures.js")  # where no script runs that would keep something
+        page.evaluate("localStorage.clear(); sessionStorage.clear();")
+        page.context.clear_cookies()
+        page.context.clear_permissions()
+        page.set_viewport_size(DESKTOP)
+        page.emulate_media(color_scheme="null", reduced_motion="null")
+        self.watch.problems.clear()
+        return problems
 
 
 def _is_mistake(message: ConsoleMessage) -> bool:

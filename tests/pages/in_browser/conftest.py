@@ -14,7 +14,7 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Page
 
-from tests.pages.browser import chromium, window
+from tests.pages.browser import Tab, chromium
 from tests.pages.seed import write_examples
 from tests.running import RunningHub, run_hub, wait_until
 
@@ -37,10 +37,21 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHub]:
         yield running
 
 
+@pytest.fixture(scope="package")
+def tabs() -> dict[str, Tab]:
+    """One for each hub, by its address."""
+    return {}
+
+
 @pytest.fixture
-def page(browser: Browser, hub: RunningHub) -> Iterator[Page]:
-    with window(browser, hub.url) as page:
-        yield page
+def page(browser: Browser, hub: RunningHub, tabs: dict[str, Tab]) -> Iterator[Page]:
+    """A desktop window that remembers nothing; the test fails for anything that went wrong on its pages."""
+    if hub.url not in tabs:
+        tabs[hub.url] = Tab(browser, hub.url)
+    tab = tabs[hub.url]
+    yield tab.page
+    problems = tab.forget()
+    assert not problems, problems
 
 
 @pytest.fixture(scope="package")

@@ -173,7 +173,7 @@ def test_the_walk(page: Page) -> None:
     page.get_by_label("New title").fill("The plan")
     page.keyboard.press("Enter")
     expect(page.locator("#title")).to_have_text("The plan")
-    page.on("dialog", lambda dialog: dialog.accept())
+    page.once("dialog", lambda dialog: dialog.accept())
     page.get_by_role("button", name="Delete The plan").click()
     expect(page.get_by_text("Nothing is kept yet")).to_be_visible()
     expect(page.locator("#title")).to_have_text("Playground")
@@ -434,7 +434,7 @@ def test_a_preset_is_saved_and_used_again(page: Page) -> None:
     page.get_by_role("combobox", name="Model").fill(BASE)
     page.keyboard.press("Enter")
     page.get_by_label("Preset", exact=True).select_option("Terse")
-    page.on("dialog", lambda dialog: dialog.accept())
+    page.once("dialog", lambda dialog: dialog.accept())
     page.locator("#delete-preset").click()
     expect(page.get_by_text("“Terse” is deleted.")).to_be_visible()
 
