@@ -59,6 +59,7 @@ OTHER_THEME = ["color-contrast", "link-in-text-block"]  # all else is the same i
 
 
 Theme = Literal["light", "dark"]
+THEMES: tuple[tuple[Theme, Theme], ...] = (("light", "dark"), ("dark", "light"))
 Parts = dict[str, list[str]]
 Answer = tuple[int, dict[str, str], bytes]  # status, headers, body
 
@@ -249,7 +250,7 @@ def test_axe_the_console_and_the_policy_find_nothing(
         context = browser.new_context(base_url=origin, reduced_motion="reduce")
         page = context.new_page()
         watch = Watch(page, origin)
-        for path, themes in zip(pages, cycle((("light", "dark"), ("dark", "light"))), strict=False):
+        for path, themes in zip(pages, cycle(THEMES), strict=False):
             settings.DEBUG = path == "/styleguide/"
             found += [f"{path}: {problem}" for problem in problems(page, path, *themes)]
             found += [f"{path}: {problem}" for problem in watch.problems]
