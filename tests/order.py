@@ -1,7 +1,7 @@
 """Which tests a worker runs, in which order, and which are quick.
 
 A worker takes whole files, because the tests of a file share what its fixtures made, and all files
-that need the same process; those that take longest come first. The repetitions on PostgreSQL come
+that need the same process or browser; those that take longest come first. The repetitions on PostgreSQL come
 after everything else, so that a worker changes its database once.
 """
 
@@ -30,13 +30,12 @@ LONGEST = (
     "test_training_protocol.py",
     "test_resume.py",
     "test_whole.py",
-    "test_browser.py",
+    "in_browser",
     "test_walk.py",
     "test_processes.py",
     "test_kill.py",
     "test_chaos.py",
     "test_schema.py",
-    "test_playground.py",
     "test_task_processes.py",  # with all that the running hub is asked
     "test_telemetry.py",
     "test_migrations.py",
@@ -44,6 +43,8 @@ LONGEST = (
     "test_generation.py",
     "test_conversion.py",
 )
+# Folders whose files share what their conftest.py starts.
+TOGETHER = ("tests/pages/in_browser",)
 # What is started once in each worker that needs it, by how a file asks for it.
 SHARED = {
     "a running hub": re.compile(r"\brunning_hub\b"),
@@ -57,6 +58,8 @@ SHARED = {
 def unit(file: str) -> str:
     """What of the tests a worker takes at a time: those of `file`, or of all files which need the
     same process."""
+    if file.startswith(TOGETHER):
+        return str(Path(file).parent)
     text = (ROOT / file).read_text()
     return next((shared for shared, asks in SHARED.items() if asks.search(text)), file)
 
@@ -80,7 +83,7 @@ SLOW_IMPORTS = frozenset(
     {
         "subprocess",
         "multiprocessing",
-        "sync_playwright",
+        "IN_BROWSER",
         "chromium",
         "given",
         "anthropic",
@@ -139,4 +142,9 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The sort keeps the order of the others, which is random."""
     rank = {name: n for n, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: (is_repeated(item), rank.get(item.path.name, len(rank))))
+
+    def place(item: pytest.Item) -> tuple[bool, int]:
+        by_folder = rank.get(item.path.parent.name, len(rank))
+        return is_repeated(item), rank.get(item.path.name, by_folder)
+
+    items.sort(key=place)

@@ -245,21 +245,29 @@ def run_hub(
     measured: bool = False,
     with_tables: bool = True,
     port: int | None = None,
+    with_mlflow: bool = False,
     **extra: str,
 ) -> Iterator[RunningHub]:
     """A ready hub below `folder`; `extra` are environment variables. Ends it at the end.
 
     Coverage makes a process start a third slower, so it is `measured` only on demand. A hub that
-    is not given its tables makes them.
+    is not given its tables makes them. MLflow is sent nothing but on demand: its process takes as
+    long to start as a hub's three together.
     """
     log = folder / "up.log"
     port = port or free_port()
-    with own_database(with_tables) as database, log.open("wb") as file:
+    with (
+        contextlib.ExitStack() as held,
+        own_database(with_tables) as database,
+        log.open("wb") as file,
+    ):
         environment = hub_environment(folder / "storage", **{**database, **extra})
         if not measured:
             environment = without_coverage(environment)
         (folder / "storage").mkdir(mode=0o700, exist_ok=True)
         put_mlflow_store(folder / "storage" / "mlflow.sqlite3")
+        if not with_mlflow:
+            held.enter_context(nothing_sent_to_mlflow(folder / "storage"))
         if with_tables and not database["DATABASE_URL"]:
             put_hub_store(folder / "storage" / "hub.sqlite3")
         hub = RunningHub(
@@ -278,6 +286,16 @@ def run_hub(
                 for pid in left:
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(pid, signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def nothing_sent_to_mlflow(storage: Path) -> Iterator[None]:
+    """Hold the lock of whoever delivers: a hub on `storage` leaves it to this process meanwhile."""
+    run = storage / "run"
+    run.mkdir(mode=0o700, exist_ok=True)
+    with (run / "outbox.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _start(port: int, environment: Mapping[str, str], log: IO[bytes]) -> subprocess.Popen[bytes]:

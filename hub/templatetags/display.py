@@ -1,6 +1,6 @@
 """How pages show sizes, times, numbers, hashes and statuses. What is unknown says so, never blank.
 
-`static/js/figures.js` formats the numbers that change while a page is open; tests/pages/test_figures.py
+`static/js/figures.js` formats the numbers that change while a page is open; tests/pages/in_browser/test_figures.py
 holds both to the same results.
 """
 

@@ -1,4 +1,4 @@
-// Numbers for a person, as hub/templatetags/display.py writes them: tests/pages/test_figures.py runs
+// Numbers for a person, as hub/templatetags/display.py writes them: tests/pages/in_browser/test_figures.py runs
 // the same values through both.
 
 export function bytes(value) {

@@ -301,7 +301,7 @@ def test_all_services_and_a_hub_together(postgresql: str, tmp_path: Path) -> Non
             "HUB_LOG_PROMPTS": "true",
             "PATH": f"{places['bin']}:{os.environ['PATH']}",
         }
-        hub = running.enter_context(run_hub(places["hub"], False, False, port, **environment))
+        hub = running.enter_context(run_hub(places["hub"], False, False, port, True, **environment))
         metrics = running.enter_context(compose.prometheus(places["prometheus"], port))
         watcher = Watcher(metrics.address, began)
 
@@ -317,7 +317,7 @@ def test_all_services_and_a_hub_together(postgresql: str, tmp_path: Path) -> Non
         assert watcher.ever("hub_training_loss"), "what was seen before stays"
         if THOROUGH:
             environment["DATABASE_URL"] = rows.url("again")
-            again = run_hub(places["again"], False, False, port, **environment)
+            again = run_hub(places["again"], False, False, port, True, **environment)
             hub = running.enter_context(again)
             watcher.wait_for('up{job="mlx-model-hub"} == 1 and on() hub_versions_ready == 1')
             assert chat(hub.url, "prices").json()["model"] == VERSION

@@ -15,7 +15,7 @@ from django.test import Client
 
 from registry.models import Alias, Dataset
 from tests.pages.seed import Seeded, example
-from tests.pages.test_training_pages import form_of
+from tests.pages.training.test_form import form_of
 from training.models import Sweep, TrainingJob
 
 pytestmark = pytest.mark.any_database

@@ -8,10 +8,13 @@ browser's requests are answered by Django in this process: no hub is started.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+import sys
+import threading
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
-from urllib.parse import urlsplit
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import cycle
+from typing import Any, Literal
 
 import pytest
 from axe_playwright_python.base import AXE_SCRIPT
@@ -20,24 +23,20 @@ from django.db import connection, connections
 from django.test import Client
 from django.urls import get_resolver, reverse
 from django.utils import timezone
-from playwright.sync_api import Browser, Page, Route, expect
+from playwright.sync_api import Browser, Page, expect
 from pytest_django import Settings
 
 from inference.models import ApiToken, Conversation, InferenceRequest, Replay
 from registry import audit
 from registry.models import BundleImport, DatasetTask
 from tests.hub.test_documented import addresses
-from tests.pages.browser import Watch, chromium, executable, overflow
+from tests.pages.browser import IN_BROWSER, Watch, chromium, overflow
 from tests.pages.seed import Seeded, make_sweep
 from training.models import Setup, TrainingJob
 
-pytestmark = [
-    pytest.mark.any_database,
-    pytest.mark.skipif(executable() is None, reason="no Chromium is installed"),
-]
+pytestmark = IN_BROWSER
 
 HERE = {"host": "127.0.0.1:8000"}
-ORIGIN = f"http://{HERE['host']}"
 NO_PAGES = ("/api/", "/v1/", "/ollama", "/mcp", "/metrics", "/health", "/admin/")
 NOT_FOUND = {  # by this walk: files that this version has not, and what is only there to be posted to
     "/models/ID/VERSION/ACTION/",
@@ -45,6 +44,7 @@ NOT_FOUND = {  # by this walk: files that this version has not, and what is only
     "/models/ID/VERSION/exports/FORM/",
     "/styleguide/",  # without HUB_DEBUG
 }
+AXE_PATH = "/static/axe.js"
 AXE = """async (rules) => {
   const only = rules && { runOnly: { type: "rule", values: rules } };
   const found = await axe.run(document, { ...only, preload: false, resultTypes: ["violations"] });
@@ -58,6 +58,8 @@ FRAMES = "() => new Promise((r) => requestAnimationFrame(() => requestAnimationF
 OTHER_THEME = ["color-contrast", "link-in-text-block"]  # all else is the same in both
 
 
+Theme = Literal["light", "dark"]
+THEMES: tuple[tuple[Theme, Theme], ...] = (("light", "dark"), ("dark", "light"))
 Parts = dict[str, list[str]]
 Answer = tuple[int, dict[str, str], bytes]  # status, headers, body
 
@@ -114,47 +116,94 @@ def paths(address: str, parts: Parts) -> list[str]:
     return found
 
 
-class Answers:
+class Answers(ThreadingHTTPServer):
     """Django's answers to the browser, headers and all; a stream of events is refused. `pages` are answers
     that are there already, for the first who asks."""
 
     def __init__(self, client: Client, pages: dict[str, Answer] | None = None) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
         self.client = client
         self.pages = dict(pages or {})
-        self.kept: dict[str, Answer] = {}
+        script = {"Content-Type": "text/javascript"}
+        self.static: dict[str, Answer] = {AXE_PATH: (200, script, AXE_SCRIPT.encode())}
+        self.one_at_a_time = threading.Lock()
 
-    def get(self, path: str, **headers: str) -> Any:
-        return self.client.get(path, headers=HERE | headers)
+    @property
+    def origin(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
 
-    def answer(self, route: Route) -> None:
-        request = route.request
-        url = urlsplit(request.url)
-        path = f"{url.path}?{url.query}" if url.query else url.path
-        if "text/event-stream" in request.headers.get("accept", ""):
-            route.fulfill(status=204)
-            return
-        is_static = url.path.startswith("/static/")
-        known = self.kept.get(path) if is_static else None
-        if request.resource_type == "document":
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """The browser gives up what a page that it leaves has asked for."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+    def answer(self, path: str, asked: Mapping[str, str], body: bytes | None) -> Answer:
+        if "text/event-stream" in asked.get("accept", ""):
+            return 204, {}, b""
+        is_static = path.startswith("/static/")
+        known = self.static.get(path) if is_static else None
+        if asked.get("sec-fetch-dest") == "document":
             known = self.pages.pop(path, None)
         if known is None:
-            headers = {k: v for k, v in request.headers.items() if k.startswith(("hx-", "accept"))}
-            if request.method == "POST":
-                kind = request.headers["content-type"]
-                # What is intercepted is not led on by the browser.
-                answer = self.client.post(
-                    path,
-                    request.post_data,
-                    content_type=kind,
-                    headers=HERE | headers,
-                    follow=True,
-                )
+            headers = HERE | {k: v for k, v in asked.items() if k.startswith(("hx-", "accept"))}
+            if body is None:
+                answer = self.client.get(path, headers=headers)
             else:
-                answer = self.get(path, **headers)
-            known = self.kept[path] = whole(answer)
-            connection.close()  # each handler of Playwright's has one of its own
-        status, headers, body = known
-        route.fulfill(status=status, headers=headers, body=body)
+                kind = asked["content-type"]
+                answer = self.client.post(path, body, content_type=kind, headers=headers)
+            known = whole(answer)
+            connection.close()  # each of the browser's connections has a thread, and that one of its own
+        if is_static:
+            self.static[path] = known
+            return known[0], known[1] | {"Cache-Control": "max-age=600"}, known[2]
+        return known
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Reads and writes what `Answers` answers."""
+
+    protocol_version = "HTTP/1.1"
+    server: Answers
+
+    def do_GET(self) -> None:
+        self.respond(None)
+
+    def do_HEAD(self) -> None:
+        self.respond(None)
+
+    def do_POST(self) -> None:
+        self.respond(self.rfile.read(int(self.headers["Content-Length"])))
+
+    def respond(self, sent: bytes | None) -> None:
+        asked = {name.lower(): value for name, value in self.headers.items()}
+        with self.server.one_at_a_time:
+            status, headers, body = self.server.answer(self.path, asked, sent)
+        self.send_response_only(status)
+        for name, value in headers.items():
+            if name.lower() != "content-length":
+                self.send_header(name, value)
+        if status != 204:
+            self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Says nothing."""
+
+
+@contextmanager
+def answering(client: Client, pages: dict[str, Answer] | None = None) -> Iterator[str]:
+    """The address at which `Answers` answers: a browser keeps files that come from a server, and none
+    of what Playwright intercepts."""
+    with Answers(client, pages) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            yield server.origin
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def whole(answer: Any) -> Answer:
@@ -197,31 +246,31 @@ def test_axe_the_console_and_the_policy_find_nothing(
     answers = every_page(client, parts)
     pages = [*answers, *MORE, compared]
     found = []
-    with browsing() as browser:
-        context = browser.new_context(base_url=ORIGIN, reduced_motion="reduce")
-        context.route("**/*", Answers(client, answers).answer)
+    with answering(client, answers) as origin, browsing() as browser:
+        context = browser.new_context(base_url=origin, reduced_motion="reduce")
         page = context.new_page()
-        watch = Watch(page, ORIGIN)
-        for path in pages:
+        watch = Watch(page, origin)
+        for path, themes in zip(pages, cycle(THEMES), strict=False):
             settings.DEBUG = path == "/styleguide/"
-            found += [f"{path}: {problem}" for problem in problems(page, path)]
+            found += [f"{path}: {problem}" for problem in problems(page, path, *themes)]
             found += [f"{path}: {problem}" for problem in watch.problems]
             watch.problems.clear()
     assert not found, "\n".join(found)
     assert len(pages) > 50
 
 
-def problems(page: Page, path: str) -> Iterator[str]:
-    """What is wrong with the page at this address, in words."""
+def problems(page: Page, path: str, theme: Theme, other: Theme) -> Iterator[str]:
+    """What is wrong with the page at this address, in words. The next one begins in the `other` theme: to
+    change it back would draw this one again for nobody."""
     page.set_viewport_size({"width": 1280, "height": 860})
-    page.emulate_media(color_scheme="light")
+    page.emulate_media(color_scheme=theme)
     answer = page.goto(path)
     if answer is None or answer.status != (404 if "nothing" in path else 200):
         yield f"another page than before: {answer and answer.status}"
-    page.evaluate(AXE_SCRIPT)
+    page.add_script_tag(url=AXE_PATH)
     yield from page.evaluate(AXE, None)
-    page.emulate_media(color_scheme="dark")
-    yield from (f"{text} in the dark" for text in page.evaluate(AXE, OTHER_THEME))
+    page.emulate_media(color_scheme=other)
+    yield from (f"{text}, {other}" for text in page.evaluate(AXE, OTHER_THEME))
     page.set_viewport_size({"width": 375, "height": 800})
     page.evaluate(FRAMES)  # in which charts take their new width
     if wide := overflow(page):
@@ -241,9 +290,8 @@ def test_messages_times_and_the_notification_at_a_jobs_end(seeded: Seeded, clien
     job = seeded.running
     key, _ = ApiToken.issue("laptop", ApiToken.Scope.INFERENCE)
     revoke = reverse("key_revoke", args=[key.pk])
-    with browsing() as browser:
-        context = browser.new_context(base_url=ORIGIN, timezone_id="Asia/Tokyo")
-        context.route("**/*", Answers(client).answer)
+    with answering(client) as origin, browsing() as browser:
+        context = browser.new_context(base_url=origin, timezone_id="Asia/Tokyo")
         page = context.new_page()
         page.add_init_script(ASKED)
         page.clock.install()

@@ -80,7 +80,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory, receiver: Receiver) -> Iterato
         "HUB_FAKE_REPLY_WORDS": "500",
         "HUB_TRACE_URL": "http://traces.example/{trace_id}",
     }
-    with run_hub(tmp_path_factory.mktemp("traced"), **environment) as hub:
+    with run_hub(tmp_path_factory.mktemp("traced"), with_mlflow=True, **environment) as hub:
         post(hub, "/api/bases", {"source": "starter"})
         yield hub
 

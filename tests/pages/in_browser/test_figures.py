@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from django.conf import settings
 from playwright.sync_api import Browser
 
 from hub.templatetags import display
-from tests.pages.browser import chromium, executable
+from tests.pages.browser import IN_BROWSER
 
 SIZES = (0, 1, 999, 1000, 1234, 98_400_000, 999_499_999, 999_500_000, 2 * 10**9, 48e9, 3.2e12)
 FIGURES = (0.0, 1.0, 0.0141, 0.30425, 2.4, 14.42, 123.45678, 9999.4, 9999.6, 10364.2, -12345.6)
@@ -59,16 +58,7 @@ CALL = """async ([source, table]) => {
 }"""
 
 
-pytestmark = [
-    pytest.mark.any_database,
-    pytest.mark.skipif(executable() is None, reason="Chromium is not installed"),
-]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as running:
-        yield running
+pytestmark = IN_BROWSER
 
 
 def script(name: str) -> str:
@@ -77,7 +67,8 @@ def script(name: str) -> str:
 
 def test_numbers_look_the_same_from_python_and_javascript(browser: Browser) -> None:
     values: dict[str, Any] = {name: list(column) for name, (_, column) in TABLE.items()}
-    written = browser.new_page().evaluate(CALL, [script("figures.js"), values])
+    with browser.new_page() as page:
+        written = page.evaluate(CALL, [script("figures.js"), values])
     for name, (write, column) in TABLE.items():
         assert written[name] == [str(write(value)) for value in column], name
     assert display.figure(10364.2) == display.measured_as(10364.2, "tokens_per_second") == "10,360"
@@ -85,9 +76,8 @@ def test_numbers_look_the_same_from_python_and_javascript(browser: Browser) -> N
 
 
 def test_lines_keep_their_gaps_and_are_smoothed_from_the_first_value_on(browser: Browser) -> None:
-    found = browser.new_page().evaluate(
-        LINES, [script("charts/lines.js"), script("charts/marks.js")]
-    )
+    with browser.new_page() as page:
+        found = page.evaluate(LINES, [script("charts/lines.js"), script("charts/marks.js")])
     # Half of each, divided by the share of weights that there are: 1, (1 + 6) / 3, (1 + 6 + 12) / 7.
     assert found["smoothed"] == [1, None, pytest.approx(7 / 3), pytest.approx(19 / 7)]
     no = "not measured"

@@ -11,13 +11,10 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from tests.pages.browser import Watch, chromium, executable, overflow
+from tests.pages.browser import IN_BROWSER, overflow
 from tests.running import RunningHub, run_hub
 
-pytestmark = [
-    pytest.mark.any_database,
-    pytest.mark.skipif(executable() is None, reason="no Chromium is installed"),
-]
+pytestmark = IN_BROWSER
 
 HOSTILE = r"""# Plan
 
@@ -57,12 +54,6 @@ BASE = "base:SmolLM2-135M-Instruct"
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
 def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHub]:
     pace: dict[str, Any] = {"HUB_FAKE_TOKENS_PER_SECOND": "150", "HUB_FAKE_REPLY": HOSTILE}
     with run_hub(tmp_path_factory.mktemp("hub"), **pace) as running:
@@ -71,18 +62,6 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHub]:
             data = {"csrfmiddlewaretoken": client.cookies["csrftoken"]}
             assert client.post("/models/starter/", data=data).is_success
         yield running
-
-
-@pytest.fixture
-def page(browser: Browser, hub: RunningHub) -> Iterator[Page]:
-    """A fresh desktop window; the test fails for anything that went wrong on its pages."""
-    context = browser.new_context(base_url=hub.url, viewport={"width": 1280, "height": 860})
-    context.set_default_timeout(20_000)
-    page = context.new_page()
-    watch = Watch(page, hub.url)
-    yield page
-    context.close()
-    assert watch.problems == []
 
 
 def ask(page: Page, text: str) -> None:
@@ -194,7 +173,7 @@ def test_the_walk(page: Page) -> None:
     page.get_by_label("New title").fill("The plan")
     page.keyboard.press("Enter")
     expect(page.locator("#title")).to_have_text("The plan")
-    page.on("dialog", lambda dialog: dialog.accept())
+    page.once("dialog", lambda dialog: dialog.accept())
     page.get_by_role("button", name="Delete The plan").click()
     expect(page.get_by_text("Nothing is kept yet")).to_be_visible()
     expect(page.locator("#title")).to_have_text("Playground")
@@ -455,7 +434,7 @@ def test_a_preset_is_saved_and_used_again(page: Page) -> None:
     page.get_by_role("combobox", name="Model").fill(BASE)
     page.keyboard.press("Enter")
     page.get_by_label("Preset", exact=True).select_option("Terse")
-    page.on("dialog", lambda dialog: dialog.accept())
+    page.once("dialog", lambda dialog: dialog.accept())
     page.locator("#delete-preset").click()
     expect(page.get_by_text("“Terse” is deleted.")).to_be_visible()
 
