@@ -214,7 +214,7 @@ class CalledPiece(TypedDict):
     arguments: str
 
 
-@dataclass(frozen=True)
+@dataclass  # not frozen, of which there is one for each token: it would take thrice as long to make
 class Chunk:
     """The next piece of the answer, or of the thoughts before it; `text` is empty when there are only
     logprobs, thoughts or pieces of calls to send.
@@ -295,16 +295,16 @@ _as_json = json.JSONEncoder(ensure_ascii=False).encode
 
 
 def encode_event(event: Event) -> bytes:
-    """Of a piece of text alone, as nearly all are, only that is written."""
+    """An object; a piece of text alone, as nearly all are, is a JSON string."""
     if isinstance(event, Chunk) and event.is_text:
-        return f'{{"text": {encode_basestring(event.text)}, "event": "delta"}}\n'.encode()
+        return f"{encode_basestring(event.text)}\n".encode()
     return _as_json(vars(event)).encode() + b"\n"
 
 
 def decode_event(line: bytes) -> Event:
     """Raises ValueError, KeyError or TypeError for a line no engine of this release writes."""
-    fields = from_json(line)
-    return _EVENTS[fields["event"]](**fields)
+    read = from_json(line)
+    return Chunk(read) if isinstance(read, str) else _EVENTS[read["event"]](**read)
 
 
 # --------------------------------------------------------------------------- errors

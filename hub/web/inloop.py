@@ -147,8 +147,18 @@ class Handler(ASGIHandler):
         cookies = [(b"Set-Cookie", c.OutputString().encode()) for c in response.cookies.values()]
         start = {"status": response.status_code, "headers": headers + cookies}
         await send({"type": "http.response.start", **start})
+        loop, sending = asyncio.get_running_loop(), None
+
+        def write(body: bytes) -> None:
+            nonlocal sending
+            message = {"type": "http.response.body", "body": body, "more_body": True}
+            sending = asyncio.Task(send(message), loop=loop, eager_start=True)
+
+        response.write_with(write, lambda: sending is None or sending.done())
         async with aclosing(response.pieces) as pieces:
             async for body, more in pieces:
+                if sending is not None:
+                    await sending
                 await send({"type": "http.response.body", "body": body, "more_body": more})
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
@@ -31,6 +31,14 @@ class Answer:
     done: Done = field(init=False)
 
 
+@dataclass
+class Direct:
+    """The short way of a stream's texts, for who waits for its events: where `take` is set, it gets each
+    piece as it comes, and says whether it took it. Otherwise that is the next event."""
+
+    take: Callable[[Chunk], bool] | None = None
+
+
 @dataclass(frozen=True)
 class Stream:
     """Answers that have started. Close `events` to stop them all (use `aclosing`)."""
@@ -39,6 +47,7 @@ class Stream:
     started: Started  # of the answer that came first
     events: Events
     answers: int = 1
+    direct: Direct = field(default_factory=Direct)  # unused for several answers
 
 
 async def collect(served: Served, events: Events, answers: int) -> list[Answer]:

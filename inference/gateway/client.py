@@ -6,7 +6,7 @@ import asyncio
 import socket
 import time
 from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
@@ -61,13 +61,18 @@ def engine_absent() -> Unavailable:
     )
 
 
-async def generate(request: Generate) -> AsyncGenerator[Started | Read | Chunk | Done]:
-    """The engine's events until Done. Close the generator to cancel the request.
+async def generate(
+    request: Generate, take: Callable[[Chunk], bool] | None = None
+) -> AsyncGenerator[Started | Read | Chunk | Done]:
+    """The engine's events until Done. Close the generator to cancel the request. While it waits for the
+    next one, a piece of text goes to `take` instead, which says whether it took it: to wake a task
+    for each token takes longer than all that is done with it.
 
     Raises the HubError that the engine answered with, Unavailable when there is no engine, and
     EngineStopped when it stops on the way.
     """
     engine = await _connect()
+    engine.take = take
     try:
         engine.send(request)
         event: Event | None = None
@@ -154,6 +159,7 @@ class Connection(asyncio.Protocol):
     """Lines of the engine as they come, with fewer calls for each than `asyncio.StreamReader` makes."""
 
     def __init__(self) -> None:
+        self.take: Callable[[Chunk], bool] | None = None
         self._transport: asyncio.Transport
         self._lines: deque[bytes] = deque()
         self._parts: list[bytes] = []  # of a line whose end has not come
@@ -191,11 +197,17 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         was, self._held = self._held, self._held + len(data)
-        self._parts.append(data)
-        if b"\n" in data:
-            *lines, rest = b"".join(self._parts).split(b"\n")
-            self._parts = [rest] if rest else []
-            self._lines += lines
+        *lines, rest = data.split(b"\n")
+        if lines and self._parts:
+            lines[0], self._parts = b"".join([*self._parts, lines[0]]), []
+        if rest:
+            self._parts.append(rest)
+        for line in lines:
+            if self._taken(line):
+                self._held -= len(line) + 1
+            else:
+                self._lines.append(line)
+        if self._lines:
             self._wake()
         if self._held > MOST_HELD >= was:
             if self._lines:
@@ -206,6 +218,15 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._ended = True
         self._wake()
+
+    def _taken(self, line: bytes) -> bool:
+        """Whether it is a piece of text that was taken, after all that came before it."""
+        if self.take is None or self._lines or not line.startswith(b'"'):
+            return False
+        if self._waiting is None or self._waiting.done():
+            return False
+        chunk = decode_event(line)
+        return isinstance(chunk, Chunk) and self.take(chunk)
 
     def _wake(self) -> None:
         if self._waiting is not None and not self._waiting.done():

@@ -16,7 +16,7 @@ import structlog
 
 from backends.base import Message, Question, Sampling
 from inference.gateway import client, metrics
-from inference.gateway.answer import Answer, Events, Stream, collect
+from inference.gateway.answer import Answer, Direct, Events, Stream, collect
 from inference.gateway.database import in_thread, reconnecting, remembered
 from inference.gateway.record import Record, correlation_id, named
 from inference.gateway.request import Caller, GenerationRequest, answered_by, folders
@@ -59,7 +59,7 @@ def _resolved(name: str) -> Served | Exception:
 async def generate(request: GenerationRequest, caller: Caller) -> list[Answer]:
     """All answers, whole and in order. Raises HubError; being cancelled stops the engine too."""
     served = await _writer(request.model, caller)
-    events = _events(served, request, caller, streamed=False)
+    events = _events(served, request, caller)
     return await collect(served, events, request.answers)
 
 
@@ -67,10 +67,10 @@ async def stream(request: GenerationRequest, caller: Caller) -> Stream:
     """The answers, piece by piece, once the first has started. Raises HubError until then, and
     from its `events` afterwards."""
     served = await _writer(request.model, caller)
-    events = _events(served, request, caller, streamed=True)
+    events = _events(served, request, caller, direct := Direct())
     _, started = await anext(events)
     assert isinstance(started, Started), "an answer starts with Started or an exception"
-    return Stream(served, started, events, request.answers)
+    return Stream(served, started, events, request.answers, direct)
 
 
 async def _writer(model: str, caller: Caller | None = None) -> Served:
@@ -94,23 +94,29 @@ def _refusals_counted(caller: Caller | None) -> Iterator[None]:
 
 
 def _events(
-    served: Served, request: GenerationRequest, caller: Caller, *, streamed: bool
+    served: Served, request: GenerationRequest, caller: Caller, direct: Direct | None = None
 ) -> Events:
-    answers = [
-        _answer(served, request, caller, index, streamed) for index in range(request.answers)
-    ]
+    """`direct` is a stream's."""
+    answers = [_answer(served, request, caller, index, direct) for index in range(request.answers)]
     return answers[0] if len(answers) == 1 else together(answers, request.n, caller.at_once)
 
 
 async def _answer(
-    served: Served, request: GenerationRequest, caller: Caller, index: int, streamed: bool
+    served: Served, request: GenerationRequest, caller: Caller, index: int, direct: Direct | None
 ) -> Events:
     """One Started, Chunks, one Done. However it ends, it leaves one InferenceRequest, one span and
     its counts."""
-    record = Record(served, request, caller, index, streamed)
+    record = Record(served, request, caller, index, streamed=direct is not None)
     span = _begin(record, "chat")
+
+    def take(chunk: Chunk) -> bool:
+        if direct is None or direct.take is None or not direct.take(chunk):
+            return False
+        record.note(chunk)
+        return True
+
     try:
-        async with aclosing(client.generate(record.for_engine())) as events:
+        async with aclosing(client.generate(record.for_engine(), take)) as events:
             async for event in events:
                 record.note(event)
                 if isinstance(event, Done):
@@ -120,6 +126,8 @@ async def _answer(
         _fail(record, error)
         raise
     finally:
+        if direct is not None:
+            direct.take = None  # which has references to what has one to the stream
         _end(span, record)
         await record.write()
 

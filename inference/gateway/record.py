@@ -60,18 +60,19 @@ class Record:
         )
 
     def note(self, event: Started | Read | Chunk | Done) -> None:
-        if isinstance(event, Started):
-            self.started = event
-            self.prompt_tokens = event.prompt_tokens
-        elif isinstance(event, Read):
-            self.prompt_text += event.text
-        elif isinstance(event, Chunk):
+        if isinstance(event, Chunk):
             self.chunks.append(event.text)
-            self.thoughts.append(event.thoughts)
+            if event.thoughts:
+                self.thoughts.append(event.thoughts)
             self.completion_tokens += 1
             self.last_chunk_at = time.perf_counter()
             if self.first_chunk_at is None:
                 self.first_chunk_at = self.last_chunk_at
+        elif isinstance(event, Started):
+            self.started = event
+            self.prompt_tokens = event.prompt_tokens
+        elif isinstance(event, Read):
+            self.prompt_text += event.text
         else:
             self.done = event
             self.prompt_tokens = event.prompt_tokens

@@ -28,7 +28,7 @@ def _add_ended(ended: Sequence[_Ended]) -> list[Exception | None]:
         with suppress(Exception):
             reconnecting(InferenceRequest.objects.add_all, [row for row, _ in ended])
     failures = [context.run(_add_one, row) for row, context in ended]
-    if unlogged.waiting() and any(row.pk is not None for row, _ in ended):
+    if unlogged.waiting() and any(row.added for row, _ in ended):
         with suppress(DatabaseError, InterfaceError):
             reconnecting(unlogged.add_waiting)
     return failures
@@ -37,8 +37,8 @@ def _add_ended(ended: Sequence[_Ended]) -> list[Exception | None]:
 def _add_one(row: InferenceRequest) -> Exception | None:
     """Unless it was added with others. Returns what nobody foresaw."""
     try:
-        if row.pk is None:
-            reconnecting(row.add)
+        if not row.added:
+            reconnecting(InferenceRequest.objects.add_all, [row])
     except (DatabaseError, InterfaceError) as error:
         unlogged.keep(row, error)
     except Exception as error:

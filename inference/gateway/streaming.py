@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing
 from typing import Any, Protocol, runtime_checkable
 
@@ -41,9 +41,25 @@ class EventStream(StreamingHttpResponse):
     """A response whose pieces are bytes already, each with whether more will come: Django would pass each
     through two more generators, and send a last one that is empty."""
 
-    def __init__(self, pieces: AsyncGenerator[tuple[bytes, bool]], **options: Any) -> None:
-        super().__init__(_bodies(pieces), **options)
-        self.pieces = pieces
+    def __init__(self, stream: Stream, frames: Frames, **options: Any) -> None:
+        self.pieces = _encoded(stream, frames)
+        super().__init__(_bodies(self.pieces), **options)
+        self._stream, self._frames = stream, frames
+
+    def write_with(self, write: Callable[[bytes], None], ready: Callable[[], bool]) -> None:
+        """While the next of the pieces is awaited, texts of a single answer go to `write` as they come, if
+        that is `ready`."""
+        frames = self._frames
+
+        def take(chunk: Chunk) -> bool:
+            if not ready():
+                return False
+            if piece := frames.chunk(0, chunk):
+                write(piece)
+            return True
+
+        if self._stream.answers == 1:
+            self._stream.direct.take = take
 
 
 async def _bodies(pieces: AsyncGenerator[tuple[bytes, bool]]) -> AsyncGenerator[bytes]:
@@ -58,7 +74,8 @@ def event_stream(
 ) -> StreamingHttpResponse:
     """The stream as it comes, without buffering; closed when the client disconnects."""
     return EventStream(
-        _encoded(stream, frames),
+        stream,
+        frames,
         content_type=content_type,
         headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
     )

@@ -50,7 +50,7 @@ def keep(row: InferenceRequest, error: DatabaseError | InterfaceError) -> None:
 def add_waiting() -> None:
     """Add what was kept, oldest first. Raises DatabaseError; what is refused again stays."""
     while _waiting:
-        _waiting[0].add(_waiting[0].created_at)
+        InferenceRequest.objects.add_all([_waiting[0]], _waiting[0].created_at)
         _waiting.popleft()
 
 

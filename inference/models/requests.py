@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any, ClassVar, TypeAlias
 
-from django.db import DatabaseError, models, transaction
+from django.db import connection, models, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Q
 from django.db.models.lookups import IContains
 from django.db.models.sql.compiler import SQLCompiler
 from django.urls import reverse
+from django.utils import timezone
 
 from inference.models.tokens import ApiToken
 from registry import traces
@@ -63,18 +65,25 @@ class InferenceRequestQuerySet(models.QuerySet["InferenceRequest"]):
         rows = self.filter(**wanted)
         return rows.filter(requested_model__name_contains=q) if q else rows
 
-    def add_all(self, rows: Sequence[InferenceRequest]) -> None:
-        """Insert new rows as ones of now, in one transaction, and count them on the keys that were used:
-        a third of the time that each takes by itself. Raises DatabaseError; none has an id then."""
-        try:
-            with transaction.atomic():
-                self.bulk_create(rows)
-                for row in rows:
-                    row.count_on_key()
-        except Exception:
+    def add_all(
+        self, rows: Sequence[InferenceRequest], moment: datetime.datetime | None = None
+    ) -> None:
+        """Insert new rows as ones of now or of an earlier `moment`, in one transaction, and count them on
+        the keys that were used. As `bulk_create`, without ids, and without making the same statement
+        each time, which took as long as to run it. Raises DatabaseError; then none is `added`."""
+        statement, columns = _insertion(connection.vendor)
+        for row in rows:
+            row.created_at = moment or timezone.now()
+        values = [
+            [prepared(getattr(row, name), connection) for name, prepared in columns] for row in rows
+        ]
+        with transaction.atomic():
+            with connection.cursor() as cursor:
+                cursor.executemany(statement, values)
             for row in rows:
-                row.pk = None
-            raise
+                row.count_on_key()
+        for row in rows:
+            row._state.adding = False
 
     def with_text(self) -> InferenceRequestQuerySet:
         """Completed ones whose prompt and answer were kept."""
@@ -192,20 +201,10 @@ class InferenceRequest(models.Model):
     def get_absolute_url(self) -> str:
         return reverse("request", args=[self.request_id])
 
-    def add(self, moment: datetime.datetime | None = None) -> None:
-        """Insert the row as one of now or of an earlier `moment`, and count it on the key that was
-        used. Raises DatabaseError; it has no id then."""
-        try:
-            with transaction.atomic():
-                self.save(force_insert=True)
-                if moment is not None:
-                    InferenceRequest.objects.filter(pk=self.pk).update(created_at=moment)
-                self.count_on_key()
-        except DatabaseError:
-            self.pk = None
-            if moment is not None:
-                self.created_at = moment
-            raise
+    @property
+    def added(self) -> bool:
+        """Whether it is in the database."""
+        return not self._state.adding
 
     def count_on_key(self) -> None:
         if self.token is not None:
@@ -270,3 +269,16 @@ def shown(prompt: Any) -> str:
     if not isinstance(prompt, list):
         return str(prompt or "")
     return "\n\n".join(f"{turn.get('role')}: {turn.get('content')}" for turn in prompt)
+
+
+@cache
+def _insertion(vendor: str) -> tuple[str, list[tuple[str, Callable[..., Any]]]]:
+    """The statement that inserts a row in that kind of database; of each of its columns the attribute,
+    and what makes of its value what the database takes."""
+    table = InferenceRequest._meta
+    fields = [field for field in table.concrete_fields if not field.primary_key]
+    quoted = connection.ops.quote_name
+    columns = ", ".join(quoted(str(field.column)) for field in fields)
+    places = ", ".join(["%s"] * len(fields))
+    statement = f"INSERT INTO {quoted(table.db_table)} ({columns}) VALUES ({places})"  # noqa: S608  # nosec B608
+    return statement, [(field.attname, field.get_db_prep_save) for field in fields]

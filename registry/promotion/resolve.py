@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -45,7 +46,7 @@ class Served:
     def base_path(self) -> Path:
         return paths.absolute(self.base.path)
 
-    @property
+    @cached_property  # its look for links out of storage takes longer than all of `check`
     def adapter_path(self) -> Path | None:
         return paths.absolute(self.version.artifact_path) if self.version else None
 
@@ -78,10 +79,10 @@ def resolve(name: str) -> Served:
 
 def check(served: Served) -> None:
     """Raises Damaged."""
-    version = served.version
-    if version is None:
+    version, folder = served.version, served.adapter_path
+    if version is None or folder is None:
         return
-    if problems := check_sizes(paths.absolute(version.artifact_path), version.manifest_sha256):
+    if problems := check_sizes(folder, version.manifest_sha256):
         raise Damaged(f"{version} is damaged and cannot be loaded: {' '.join(problems[:3])}")
 
 

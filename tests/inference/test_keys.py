@@ -115,7 +115,7 @@ def test_a_request_carries_its_key_and_its_limits_and_is_counted() -> None:
     request = record.for_engine()
     assert (request.key, request.key_running, request.key_waiting) == (str(key.pk), 2, 5)
     record.prompt_tokens, record.completion_tokens = 7, 3
-    record.row().add()
+    InferenceRequest.objects.add_all([record.row()])
     key.refresh_from_db()
     assert (key.requests, key.prompt_tokens, key.completion_tokens) == (1, 7, 3)
     assert InferenceRequest.objects.get().token == key

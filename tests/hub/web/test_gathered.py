@@ -6,10 +6,12 @@ import asyncio
 from collections.abc import AsyncGenerator
 from typing import Any
 
+from django.http import StreamingHttpResponse
+
 from backends.base import Sampling
 from hub.management.commands.run_web import Gathered
 from hub.web.inloop import Handler
-from inference.gateway.answer import Stream
+from inference.gateway.answer import Direct, Stream
 from inference.gateway.request import GenerationRequest
 from inference.gateway.streaming import event_stream
 from inference.protocol import Chunk, Done, Started
@@ -75,19 +77,61 @@ async def test_a_stream_is_one_message_for_its_head_each_token_and_its_end() -> 
     assert whole.endswith(b"data: [DONE]\n\n")
 
 
+async def test_texts_are_sent_as_they_come_and_none_before_another() -> None:
+    direct, room = Direct(), asyncio.Event()
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        if b"two" in message.get("body", b""):
+            await room.wait()  # the client reads slowly
+        sent.append(message)
+
+    async def come() -> AsyncGenerator[Any]:
+        assert direct.take is not None
+        assert direct.take(Chunk("one "))
+        assert b"one" in sent[-1]["body"]
+        assert direct.take(Chunk("two "))
+        assert not direct.take(Chunk("three"))
+        asyncio.get_running_loop().call_soon(room.set)
+        yield 0, Chunk("three")
+        yield 0, Done("stop", 3, 3, 0.0, 1.0, 2.0, None)
+
+    await Handler().send_response(_response(come(), 1, direct), send)
+    words = (b"one", b"two", b"three")
+    assert tuple(word for one in sent[1:] for word in words if word in one["body"]) == words
+    assert sent[-1]["body"].endswith(b"data: [DONE]\n\n")
+
+
+async def test_texts_of_several_answers_keep_their_numbers() -> None:
+    direct = Direct()
+
+    async def come() -> AsyncGenerator[Any]:
+        assert direct.take is None
+        for index in range(2):
+            yield index, Done("stop", 3, 0, 0.0, 1.0, 2.0, None)
+
+    async def send(message: Any) -> None:
+        pass
+
+    await Handler().send_response(_response(come(), 2, direct), send)
+
+
 async def _sent(events: list[Any], answers: int) -> list[Any]:
     async def come() -> AsyncGenerator[Any]:
         for event in events:
             yield event
 
-    served = Served("base:tiny", BaseModel(name="tiny", manifest_sha256="ab"), None)
-    stream = Stream(served, Started("r1", 3, 0.0), come(), answers)
-    request = GenerationRequest("base:tiny", ["Hello"], Sampling(), n=answers)
-    response = event_stream(stream, bodies.ChatChunks(stream, request, include_usage=True))
     sent: list[Any] = []
 
     async def send(message: Any) -> None:
         sent.append(message)
 
-    await Handler().send_response(response, send)
+    await Handler().send_response(_response(come(), answers, Direct()), send)
     return sent
+
+
+def _response(events: AsyncGenerator[Any], answers: int, direct: Direct) -> StreamingHttpResponse:
+    served = Served("base:tiny", BaseModel(name="tiny", manifest_sha256="ab"), None)
+    stream = Stream(served, Started("r1", 3, 0.0), events, answers, direct)
+    request = GenerationRequest("base:tiny", ["Hello"], Sampling(), n=answers)
+    return event_stream(stream, bodies.ChatChunks(stream, request, include_usage=True))

@@ -59,6 +59,37 @@ async def test_who_waits_gets_the_line_and_then_the_end() -> None:
     assert await waiting == b""
 
 
+async def test_a_text_is_taken_while_the_next_event_is_awaited_and_only_then() -> None:
+    made, _ = connection()
+    taken: list[str] = []
+    willing = True
+
+    def take(chunk: Chunk) -> bool:
+        if willing:
+            taken.append(chunk.text)
+        return willing
+
+    def come(*texts: str, then: bytes = b"") -> None:
+        made.data_received(b"".join(encode_event(Chunk(text)) for text in texts) + then)
+
+    made.take = take
+    come("zero")
+    assert await made.line() == b'"zero"'
+    waiting = asyncio.create_task(made.line())
+    await asyncio.sleep(0)
+    come("one", "two", then=b"{}\n" + encode_event(Chunk("three")))
+    assert taken == ["one", "two"]
+    assert (await waiting, made.next()) == (b"{}", b'"three"')
+    waiting = asyncio.create_task(made.line())
+    await asyncio.sleep(0)
+    willing = False
+    come("four")
+    willing = True
+    come("five")
+    assert (await waiting, made.next()) == (b'"four"', b'"five"')
+    assert taken == ["one", "two"]
+
+
 async def test_what_nobody_takes_is_left_with_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "MOST_HELD", 10)
     made, transport = connection()

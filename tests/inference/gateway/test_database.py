@@ -103,6 +103,21 @@ async def test_what_comes_while_the_thread_is_busy_is_one_call() -> None:
     assert await asyncio.wait_for(halves(8), 10) == 4
 
 
+async def test_who_asks_a_turn_later_than_several_others_is_in_their_call() -> None:
+    calls: list[list[int]] = []
+
+    @in_thread
+    def same(numbers: Sequence[int]) -> list[int]:
+        calls.append(list(numbers))
+        return list(numbers)
+
+    asking = [asyncio.create_task(same(number)) for number in range(2)]
+    await asyncio.sleep(0)
+    assert await same(2) == 2
+    assert await asyncio.gather(*asking) == [0, 1]
+    assert calls == [[0, 1, 2]]
+
+
 async def test_work_that_fails_fails_for_all_who_asked_and_for_nobody_else() -> None:
     broken = True
 

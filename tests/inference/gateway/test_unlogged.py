@@ -27,13 +27,13 @@ pytestmark = pytest.mark.django_db(transaction=True)
 def full(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
     """The disk is full until the patch is undone."""
 
-    def refuse(self: InferenceRequest, **_: object) -> None:
+    def refuse(self: InferenceRequestQuerySet, *_: object) -> None:
         raise OperationalError("database or disk is full")
 
     monkeypatch.setattr(unlogged, "_waiting", type(unlogged._waiting)())
     monkeypatch.setattr(unlogged, "_lost", 0)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(InferenceRequest, "save", refuse)
+        patch.setattr(InferenceRequestQuerySet, "add_all", refuse)
         yield patch
     database.close()
 
@@ -107,7 +107,7 @@ def test_what_ends_together_is_logged_in_one_transaction(monkeypatch: pytest.Mon
     added: list[int] = []
     add_all = InferenceRequestQuerySet.add_all
 
-    def counted(self: InferenceRequestQuerySet, rows: list[InferenceRequest]) -> None:
+    def counted(self: InferenceRequestQuerySet, rows: list[InferenceRequest], *_: None) -> None:
         added.append(len(rows))
         add_all(self, rows)
 
