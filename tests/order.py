@@ -7,6 +7,8 @@ after everything else, so that a worker changes its database once.
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import re
 from functools import cache
 from pathlib import Path
@@ -121,6 +123,22 @@ def is_quick(item: pytest.Item) -> bool:
         or SLOW_FIXTURES.intersection(item.fixturenames)
         or "mlx" in item.callspec.params.values()
     )
+
+
+def pytest_collection(session: pytest.Session) -> None:
+    """In a fresh clone nothing is compiled yet, and every worker would compile the same file at the
+    same time. So each begins with files of its own, and finds most others done."""
+    worker = getattr(session.config, "workerinput", None)
+    if worker is None or session.config.args_source is not pytest.Config.ArgsSource.TESTPATHS:
+        return
+    quick = session.config.option.markexpr == "quick"
+    files = sorted((ROOT / "tests").rglob("test_*.py"))
+    number, workers = int(worker["workerid"].removeprefix("gw")), worker["workercount"]
+    for file in files[number * len(files) // workers : (number + 1) * len(files) // workers]:
+        if not (quick and is_slow(file)):
+            # What cannot be imported is reported when it is collected.
+            with contextlib.suppress(Exception, pytest.skip.Exception):
+                importlib.import_module(".".join(file.relative_to(ROOT).with_suffix("").parts))
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
