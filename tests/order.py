@@ -85,27 +85,18 @@ SLOW_IMPORTS = frozenset(
         "sync_playwright",
         "chromium",
         "given",
-        "anthropic",
-        "Anthropic",
         "mlx.core",
         "mlx_lm",
         "run_hub",
         "Server",
     }
 )
+SLOW_PACKAGES = frozenset({"anthropic", "openai"})
 IMPORTED = re.compile(
-    r"^(?:if TYPE_CHECKING:\n    )?(?:from \S+ )?import (?:([^(\n]+)|\(([^)]*)\))", re.MULTILINE
+    r"^(?:if TYPE_CHECKING:\n    )?(?:from (\S+) )?import (?:([^(\n]+)|\(([^)]*)\))", re.MULTILINE
 )
-# Thousands of rows, all of a self-test, sessions of clients that take a second to import.
-SLOW_FILES = frozenset(
-    {
-        "test_query_counts.py",
-        "test_whole.py",
-        "test_mcp.py",
-        "test_streamed_calls.py",
-        "test_enforced_answers.py",
-    }
-)
+# Thousands of rows, all of a self-test, an agent's whole session.
+SLOW_FILES = frozenset({"test_query_counts.py", "test_whole.py", "test_mcp.py"})
 SLOW_FIXTURES = frozenset(
     {"running_hub", "processes", "mlflow_process", "starter_base", "tiny_base", "lively_base"}
 )
@@ -116,11 +107,12 @@ def is_slow(file: Path) -> bool:
     """Whether all tests of a file take seconds. Read from its text, so that nothing is imported for it."""
     if file.name in SLOW_FILES:
         return True
-    return any(
-        name.strip().partition(" as ")[0] in SLOW_IMPORTS
-        for one_line, many in IMPORTED.findall(file.read_text())
-        for name in (one_line or many).split(",")
-    )
+    for package, one_line, many in IMPORTED.findall(file.read_text()):
+        names = [name.strip().partition(" as ")[0] for name in (one_line or many).split(",")]
+        roots = {name.partition(".")[0] for name in ([package] if package else names)}
+        if SLOW_IMPORTS.intersection(names) or SLOW_PACKAGES.intersection(roots):
+            return True
+    return False
 
 
 def is_quick(item: pytest.Item) -> bool:
