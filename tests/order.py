@@ -7,6 +7,8 @@ after everything else, so that a worker changes its database once.
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import re
 from functools import cache
 from pathlib import Path
@@ -86,15 +88,16 @@ SLOW_IMPORTS = frozenset(
         "IN_BROWSER",
         "chromium",
         "given",
-        "anthropic",
-        "Anthropic",
         "mlx.core",
         "mlx_lm",
         "run_hub",
         "Server",
     }
 )
-IMPORTED = re.compile(r"^(?:from \S+ )?import (?:([^(\n]+)|\(([^)]*)\))", re.MULTILINE)
+SLOW_PACKAGES = frozenset({"anthropic", "openai"})
+IMPORTED = re.compile(
+    r"^(?:if TYPE_CHECKING:\n    )?(?:from (\S+) )?import (?:([^(\n]+)|\(([^)]*)\))", re.MULTILINE
+)
 # Thousands of rows, all of a self-test, an agent's whole session.
 SLOW_FILES = frozenset({"test_query_counts.py", "test_whole.py", "test_mcp.py"})
 SLOW_FIXTURES = frozenset(
@@ -107,11 +110,12 @@ def is_slow(file: Path) -> bool:
     """Whether all tests of a file take seconds. Read from its text, so that nothing is imported for it."""
     if file.name in SLOW_FILES:
         return True
-    return any(
-        name.strip().partition(" as ")[0] in SLOW_IMPORTS
-        for one_line, many in IMPORTED.findall(file.read_text())
-        for name in (one_line or many).split(",")
-    )
+    for package, one_line, many in IMPORTED.findall(file.read_text()):
+        names = [name.strip().partition(" as ")[0] for name in (one_line or many).split(",")]
+        roots = {name.partition(".")[0] for name in ([package] if package else names)}
+        if SLOW_IMPORTS.intersection(names) or SLOW_PACKAGES.intersection(roots):
+            return True
+    return False
 
 
 def is_quick(item: pytest.Item) -> bool:
@@ -124,6 +128,22 @@ def is_quick(item: pytest.Item) -> bool:
         or SLOW_FIXTURES.intersection(item.fixturenames)
         or "mlx" in item.callspec.params.values()
     )
+
+
+def pytest_collection(session: pytest.Session) -> None:
+    """In a fresh clone nothing is compiled yet, and every worker would compile the same file at the
+    same time. So each begins with files of its own, and finds most others done."""
+    worker = getattr(session.config, "workerinput", None)
+    if worker is None or session.config.args_source is not pytest.Config.ArgsSource.TESTPATHS:
+        return
+    quick = session.config.option.markexpr == "quick"
+    files = sorted((ROOT / "tests").rglob("test_*.py"))
+    number, workers = int(worker["workerid"].removeprefix("gw")), worker["workercount"]
+    for file in files[number * len(files) // workers : (number + 1) * len(files) // workers]:
+        if not (quick and is_slow(file)):
+            # What cannot be imported is reported when it is collected.
+            with contextlib.suppress(Exception, pytest.skip.Exception):
+                importlib.import_module(".".join(file.relative_to(ROOT).with_suffix("").parts))
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

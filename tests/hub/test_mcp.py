@@ -7,21 +7,21 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import httpx2
 import pytest
 from django.core.management import call_command
-from mcp import Client
-from mcp.client.stdio import StdioServerParameters, stdio_client
-from mcp.client.streamable_http import streamable_http_client
 
 from hub.config import Config
 from hub.management.commands import run_mcp
-from hub.mcp import server
-from hub.mcp.server import Reach
 from tests.running import ROOT, RunningHub
+
+if TYPE_CHECKING:
+    from mcp import Client
+
+    from hub.mcp.server import Reach
 
 READ = {
     "models", "model", "version", "base_models", "datasets", "dataset", "jobs", "job", "requests", "memory",
@@ -48,6 +48,8 @@ async def call(client: Client, tool: str, **arguments: Any) -> Any:
 
 
 async def test_every_tool_reads_but_train(running_hub: RunningHub) -> None:
+    from mcp import Client
+
     async with Client(f"{running_hub.url}/mcp") as client:
         tools = (await client.list_tools()).tools
     reading = {tool.name for tool in tools if tool.annotations.read_only_hint}
@@ -59,6 +61,8 @@ async def test_every_tool_reads_but_train(running_hub: RunningHub) -> None:
 async def test_models_data_sets_and_memory_are_read(
     running_hub: RunningHub, made: dict[str, int]
 ) -> None:
+    from mcp import Client
+
     async with Client(f"{running_hub.url}/mcp") as client:
         listed = await call(client, "models", q="mcp")
         assert [one["name"] for one in listed["items"]] == ["mcp"]
@@ -75,6 +79,8 @@ async def test_models_data_sets_and_memory_are_read(
 async def test_training_starts_only_as_it_was_confirmed(
     running_hub: RunningHub, made: dict[str, int]
 ) -> None:
+    from mcp import Client
+
     asked: Any = {**made, "config": {"iters": 2, "warmup": 0}}
     async with Client(f"{running_hub.url}/mcp") as client:
         before = (await call(client, "jobs"))["items"]
@@ -89,6 +95,9 @@ async def test_training_starts_only_as_it_was_confirmed(
 
 
 async def test_a_keys_scope_holds(running_hub: RunningHub) -> None:
+    from mcp import Client
+    from mcp.client.streamable_http import streamable_http_client
+
     def key(scope: str) -> str:
         body = {"name": f"mcp-{scope}", "scope": scope}
         return str(httpx.post(f"{running_hub.url}/api/keys", json=body).json()["text"])
@@ -117,6 +126,9 @@ def test_other_pages_and_hosts_are_kept_away(running_hub: RunningHub) -> None:
 
 async def test_it_is_served_over_stdio(running_hub: RunningHub) -> None:
     """By a hub that other machines reach, too, and past the proxy that this one needs."""
+    from mcp import Client
+    from mcp.client.stdio import StdioServerParameters, stdio_client
+
     environment = {
         **running_hub.environment,
         "HUB_PORT": str(running_hub.port),
@@ -146,6 +158,8 @@ async def test_it_is_served_over_stdio(running_hub: RunningHub) -> None:
 def test_a_key_reaches_the_hub_alone(
     options: list[str], url: str, host: str, trusts: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from hub.mcp import server
+
     reached: list[Reach] = []
 
     class Server:

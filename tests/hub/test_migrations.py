@@ -16,7 +16,7 @@ pytestmark = pytest.mark.any_database
 
 # One process for all of it: each would import the hub, and the state of all migrations.
 ONE_BY_ONE = """
-import django, json, sys; django.setup()
+import django, functools, json, sqlparse, sys; django.setup()
 from django.core.management import call_command
 from django.db import connections
 from django.db.migrations.loader import MigrationLoader
@@ -31,6 +31,7 @@ MigrationLoader.load_disk = load_old
 call_command("migrate", verbosity=0)
 MigrationLoader.load_disk = load_all
 
+sqlparse.parse = functools.cache(sqlparse.parse)  # by which SQLite's constraints are read, many times
 def described(alias):
     found = {}
     with connections[alias].cursor() as cursor:

@@ -1,13 +1,17 @@
 """What the tests of the OpenAI-compatible API ask with the real `openai` client."""
 
+from __future__ import annotations
+
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx2
-from openai import AsyncOpenAI
 
 from tests.inference.processes import Hub
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
 
 ASK: Any = [{"role": "user", "content": "Lunch with Ana next Friday at noon"}]
 WEATHER: Any = {
@@ -40,6 +44,8 @@ def complete(hub: Hub, **more: Any) -> Any:
 @asynccontextmanager
 async def in_process() -> AsyncIterator[AsyncOpenAI]:
     """The client of a hub in the test process, whose web side needs no server."""
+    from openai import AsyncOpenAI
+
     async with web() as http:
         yield AsyncOpenAI(
             base_url="http://127.0.0.1/v1", api_key="any", max_retries=0, http_client=http

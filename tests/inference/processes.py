@@ -1,5 +1,7 @@
 """A real engine and a real web process on a storage of their own, for tests."""
 
+from __future__ import annotations
+
 import os
 import signal
 import socket
@@ -10,12 +12,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
-from openai import AsyncOpenAI, OpenAI
 
 from tests import running
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI, OpenAI
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 START_S = 120.0  # machines under load take a minute to import Django twice
@@ -94,9 +98,13 @@ class Hub:
 
     @cached_property
     def openai(self) -> OpenAI:
+        from openai import OpenAI
+
         return OpenAI(base_url=f"{self.url}/v1", api_key="any", max_retries=0)
 
     def async_openai(self) -> AsyncOpenAI:
+        from openai import AsyncOpenAI
+
         return AsyncOpenAI(base_url=f"{self.url}/v1", api_key="any", max_retries=0)
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -30,12 +30,12 @@ def run(storage: Path, *arguments: str, database: str = "") -> subprocess.Comple
 
 def test_a_database_that_is_away_is_told_in_a_sentence(tmp_path: Path) -> None:
     away = "postgres://nobody@127.0.0.1:1/hub"
-    done = run(tmp_path, "migrate", database=away)
+    done = run(tmp_path, "list_models", database=away)
     assert done.returncode == 1
     [line] = done.stderr.splitlines()
     assert line.startswith("The database does not answer: connection to server at")
     assert line.endswith("HUB_DATABASE_URL in the environment or .env (empty: SQLite in storage).")
-    assert "Traceback" in run(tmp_path, "migrate", "--traceback", database=away).stderr
+    assert "Traceback" in run(tmp_path, "list_models", "--traceback", database=away).stderr
 
 
 def test_storage_that_cannot_be_made_is_told_in_a_sentence(tmp_path: Path) -> None:

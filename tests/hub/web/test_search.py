@@ -72,6 +72,7 @@ def test_rows_of_data_sets_are_found_by_their_words(client: Client, seeded: Seed
     assert "Rows of data sets" not in found(client, "85")  # too short
 
 
+@pytest.mark.slow
 def test_every_hit_leads_somewhere_and_the_newest_come_first(
     client: Client, seeded: Seeded
 ) -> None:

@@ -9,7 +9,6 @@ import subprocess
 from typing import Any
 
 import pytest
-from anthropic import Anthropic
 from django.test import Client
 from hypothesis import given
 from hypothesis import strategies as st
@@ -105,6 +104,8 @@ def test_what_openai_lacks_goes_into_the_extra_body() -> None:
 
 
 def test_what_anthropic_lacks_is_said() -> None:
+    from anthropic import Anthropic
+
     body = chat_body(asked(**FULL))
     program = anthropic(body, ORIGIN, keyed=False)
     assert "# Anthropic's API has no min_p, seed, repetition_penalty," in program

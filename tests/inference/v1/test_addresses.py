@@ -2,7 +2,6 @@
 
 import re
 
-import anthropic
 import httpx
 import openai
 import pytest
@@ -15,6 +14,8 @@ pytestmark = pytest.mark.any_database
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_both_clients_read_the_id_that_the_log_has(hub: Hub, stream: bool) -> None:
+    import anthropic
+
     raw = hub.openai.chat.completions.with_raw_response.create(
         model="calendar", messages=ASK, stream=stream
     )
@@ -31,6 +32,8 @@ def test_both_clients_read_the_id_that_the_log_has(hub: Hub, stream: bool) -> No
 
 
 def test_errors_have_it_too(hub: Hub) -> None:
+    import anthropic
+
     with pytest.raises(openai.NotFoundError) as caught:
         hub.openai.chat.completions.create(model="nobody", messages=ASK)
     assert caught.value.request_id
@@ -54,6 +57,8 @@ def test_a_slash_after_the_address_of_a_post(hub: Hub) -> None:
 
 
 def test_the_context_length_is_listed_in_both_forms(hub: Hub) -> None:
+    import anthropic
+
     for found in (hub.openai.models.retrieve("calendar"), next(iter(hub.openai.models.list()))):
         assert found.max_model_len == 2048  # type: ignore[attr-defined]
         assert found.owned_by

@@ -1,13 +1,17 @@
 """The real `anthropic` client against real processes."""
 
-import json
-from typing import Any
+from __future__ import annotations
 
-import anthropic
+import json
+from typing import TYPE_CHECKING, Any
+
 import pytest
-from anthropic import Anthropic
 
 from tests.inference.processes import Hub
+
+if TYPE_CHECKING:
+    import anthropic
+    from anthropic import Anthropic
 
 pytestmark = pytest.mark.any_database
 
@@ -25,6 +29,8 @@ WEATHER: Any = {
 
 @pytest.fixture
 def client(hub: Hub) -> Any:
+    from anthropic import Anthropic
+
     with Anthropic(base_url=hub.url, api_key="any", max_retries=0) as client:
         yield client
 
@@ -169,12 +175,16 @@ CUT: Any = {
 
 
 def test_a_call_that_cannot_be_read_is_an_error_that_tells_it_whole(client: Anthropic) -> None:
+    import anthropic
+
     with pytest.raises(anthropic.BadRequestError, match="cut off") as caught:
         ask(client, **CUT, stop_sequences=["arguments"])
     assert told(caught.value) == ("invalid_request_error", '<tool_call>{"name": "weather", "')
 
 
 def test_a_stream_ends_with_the_same_error(client: Anthropic) -> None:
+    import anthropic
+
     with pytest.raises(anthropic.APIStatusError, match="cut off") as caught:
         for _ in ask(client, **CUT, stop_sequences=["arguments"], stream=True):
             pass
@@ -245,6 +255,8 @@ def test_a_format_is_enforced(client: Anthropic) -> None:
     ],
 )
 def test_what_is_not_honoured_is_refused(client: Anthropic, more: Any, word: str) -> None:
+    import anthropic
+
     with pytest.raises(anthropic.BadRequestError) as caught:
         ask(client, **more)
     assert caught.value.type == "invalid_request_error"
@@ -253,6 +265,8 @@ def test_what_is_not_honoured_is_refused(client: Anthropic, more: Any, word: str
 
 @pytest.mark.both_databases
 def test_an_unknown_model_is_not_found(client: Anthropic) -> None:
+    import anthropic
+
     with pytest.raises(anthropic.NotFoundError) as caught:
         ask(client, model="nobody")
     assert caught.value.type == "not_found_error"

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import anthropic
 import httpx
 import pytest
-from anthropic import Anthropic, beta_tool
 from pydantic import ValidationError
 
 from inference.v1.anthropic.schemas import CountIn, MessagesIn
 from tests.inference.processes import Hub
+
+if TYPE_CHECKING:
+    from anthropic import Anthropic
 
 pytestmark = pytest.mark.any_database
 ASK: Any = [{"role": "user", "content": "Lunch with Ana next Friday at noon"}]
@@ -76,6 +77,8 @@ def refusal(**more: Any) -> str:
 
 @pytest.fixture
 def client(hub: Hub) -> Any:
+    from anthropic import Anthropic
+
     with Anthropic(base_url=hub.url, api_key="any", max_retries=0) as client:
         yield client
 
@@ -216,6 +219,8 @@ def test_the_client_sends_back_what_it_was_answered(client: Anthropic) -> None:
 
 
 def test_the_clients_tool_runner_finishes(client: Anthropic) -> None:
+    from anthropic import beta_tool
+
     read: list[str] = []
 
     @beta_tool
@@ -266,6 +271,8 @@ def test_beside_a_format_an_answer_is_a_call_or_keeps_it(client: Anthropic) -> N
 
 
 def test_images_are_refused_in_words(client: Anthropic) -> None:
+    import anthropic
+
     image: Any = {"type": "image", "source": {"type": "url", "url": "http://a"}}
     with pytest.raises(anthropic.BadRequestError, match="images are not supported by this model"):
         client.messages.create(

@@ -4,7 +4,6 @@ import difflib
 import json
 from typing import Any
 
-import anthropic
 import pytest
 from django.http import HttpResponse
 
@@ -45,6 +44,8 @@ def test_a_stream_names_what_is_ignored(hub: Hub) -> None:
 
 
 def test_anthropics_client_is_told_too(hub: Hub) -> None:
+    import anthropic
+
     with anthropic.Anthropic(base_url=hub.url, api_key="any", max_retries=0) as client:
         raw = client.messages.with_raw_response.create(
             model="calendar", max_tokens=8, messages=ASK, extra_body={"stop_sequence": ["x"]}

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-import anthropic
 import openai
 import pytest
 from asgiref.sync import sync_to_async
@@ -41,6 +40,8 @@ CLAUDES: Any = [{"name": name, "input_schema": SCHEMA} for name in ("weather", "
 
 class Clients:
     def __init__(self, http: Any) -> None:
+        import anthropic
+
         self.openai = openai.AsyncOpenAI(
             base_url="http://127.0.0.1/v1", api_key="any", max_retries=0, http_client=http
         )

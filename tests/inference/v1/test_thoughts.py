@@ -1,13 +1,17 @@
 """A model that thinks, asked by the real clients: its thoughts come apart from its answer."""
 
-from typing import Any
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
-from anthropic import Anthropic
 
 from tests.inference.openai_asking import ASK, chat
 from tests.inference.processes import Hub
+
+if TYPE_CHECKING:
+    from anthropic import Anthropic
 
 pytestmark = pytest.mark.any_database
 
@@ -17,6 +21,8 @@ THINK: Any = {"extra_body": {"enable_thinking": True}}
 
 @pytest.fixture
 def claude(hub: Hub) -> Any:
+    from anthropic import Anthropic
+
     with Anthropic(base_url=hub.url, api_key="any", max_retries=0) as client:
         yield client
 

@@ -330,12 +330,3 @@ def test_the_child_ends_with_its_parent() -> None:
     assert child.stdin
     child.stdin.close()
     assert child.wait(timeout=30) == 0
-
-
-def test_no_module_of_the_hub_imports_mlflow() -> None:
-    code = (
-        "import django; django.setup(); import sys, registry.web.api, registry.admin.tables, registry.mlflow.outbox;"
-        "sys.exit('mlflow' in sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=settings.BASE_DIR, env=os.environ)
-    assert done.returncode == 0

@@ -13,7 +13,6 @@ from typing import Any, Literal
 
 import httpx2
 import pytest
-from anthropic import AsyncAnthropic
 from asgiref.sync import sync_to_async
 from django.db import connections
 from openai import AsyncOpenAI
@@ -150,6 +149,8 @@ async def test_a_tool_is_called_by_a_model_and_a_template_that_know_none(
 async def test_a_tool_in_words_over_the_other_faces(
     served: httpx2.AsyncClient, openai: AsyncOpenAI
 ) -> None:
+    from anthropic import AsyncAnthropic
+
     function = WEATHER["function"]
     asked: Any = {
         "model": "base:plain",
@@ -206,6 +207,8 @@ async def test_strict_over_the_other_faces(
     served: httpx2.AsyncClient, openai: AsyncOpenAI, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """OpenAI's Responses API has it on by default. They know no bias: the model gets one here."""
+    from anthropic import AsyncAnthropic
+
     bias = ((CALL, 100.0),)
     insert = MLXModel.insert
     monkeypatch.setattr(
