@@ -12,12 +12,9 @@ import pytest
 
 from backends import get_backend
 from backends.base import LoadedModel
-from backends.mlx.device import prepare
 from tests.backends.rows import write_adapter
 
 TINY_VOCABULARY = 4096
-
-prepare()  # before any test module imports MLX
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -76,6 +76,18 @@ def test_importing_mlx_first_is_reported() -> None:
     assert "imported before the fast BLAS" in said
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="macOS has Accelerate")
+def test_test_modules_compute_with_the_fast_blas() -> None:
+    """Also when a worker imports one before any conftest.py. With the reference BLAS the tests of the
+    real model take ten times the processor time."""
+    code = (
+        "import tests.backends.mlx.counting, sys; assert 'mlx.core' in sys.modules;"
+        "from backends.mlx import MLXBackend; print(MLXBackend().device())"
+    )
+    assert "imported before the fast BLAS" not in in_new_process(code)
+    assert "imported before the fast BLAS" not in str(MLXBackend().device().warnings)
+
+
 @pytest.mark.skipif(
     sys.platform != "linux" or os.uname().machine != "x86_64", reason="oneMKL is for Linux x86-64"
 )
