@@ -22,28 +22,34 @@ from tests.databases import REPEATED, is_repeated
 ROOT = Path(__file__).resolve().parent.parent
 # Started at the end, one of these would leave the other worker without work.
 LONGEST = (
+    "in_browser",  # the folder
+    "test_up.py",  # with all that the running hub is asked
     "test_demo.py",
-    "test_conversion_processes.py",
-    "test_up.py",
     "test_services.py",
-    "test_mlflow_outage.py",
-    "test_modes.py",
-    "test_trainer.py",
-    "test_training_protocol.py",
-    "test_resume.py",
-    "test_whole.py",
-    "in_browser",
     "test_walk.py",
+    "test_mlflow_outage.py",  # with all that MLflow is asked
+    "test_openai.py",  # with all that engine and web process are asked
     "test_processes.py",
-    "test_kill.py",
+    "test_conversion_processes.py",
+    "test_resume.py",
     "test_chaos.py",
     "test_schema.py",
-    "test_task_processes.py",  # with all that the running hub is asked
     "test_telemetry.py",
+    "test_as_on_a_gpu.py",
+    "test_generation.py",  # with all that the starter is asked
+    "test_within_budget.py",
+    "test_outages.py",
+    "test_training_protocol.py",
+    "test_alone.py",
+    "test_modes.py",
+    "test_containers.py",
+    "test_whole.py",
     "test_migrations.py",
+    "test_first_tokens.py",
+    "test_notations.py",
     "test_prefix_cache.py",
-    "test_generation.py",
-    "test_conversion.py",
+    "test_kill.py",
+    "test_trainer.py",
 )
 # Folders whose files share what their conftest.py starts.
 TOGETHER = ("tests/pages/in_browser",)
