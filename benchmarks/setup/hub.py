@@ -40,15 +40,14 @@ def machine() -> str:
 
 @contextmanager
 def own_storage(backend: str, **environment: str) -> Iterator[Path]:
-    """A migrated, empty storage folder, used by this process and the ones it starts."""
+    """An empty storage folder with all tables, used by this process and the ones it starts."""
     with tempfile.TemporaryDirectory(prefix="hub-bench-") as storage:
         _use_storage(storage, backend, environment)
-        from django.core.management import call_command
-
+        from hub.backups import databases
         from registry.storage import paths
 
         paths.make_folders()
-        call_command("migrate", interactive=False, verbosity=0)
+        databases.migrate(databases.HUB)
         yield Path(storage)
 
 

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from django.apps import apps
 from django.core.management import call_command
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.backends.sqlite3._functions import register  # type: ignore[import-untyped]
@@ -17,6 +16,7 @@ from django.db.migrations.recorder import MigrationRecorder
 from django.db.utils import load_backend
 
 from hub.databases import settings_for
+from hub.sqlite.tables import make_tables
 from registry.errors import Damaged
 
 HUB = DEFAULT_DB_ALIAS
@@ -55,22 +55,9 @@ def migrate(alias: str) -> None:
     here = set(MigrationRecorder(connections[alias]).applied_migrations())
     known = set(MigrationLoader(None).disk_migrations)
     if not here and is_sqlite(alias):
-        _make_tables(alias, known)
+        make_tables(alias, known)
     elif known - here:
         call_command("migrate", database=alias, interactive=False, verbosity=0)
-
-
-def _make_tables(alias: str, migrations: set[tuple[str, str]]) -> None:
-    """Make today's tables in an empty SQLite file, as all migrations leave them: to repeat each of them
-    takes as long as the rest of a backup. On PostgreSQL what was renamed has older names within."""
-    with connections[alias].schema_editor() as editor:
-        for model in apps.get_models():
-            if model._meta.managed and not model._meta.proxy:
-                editor.create_model(model)
-        recorder = MigrationRecorder(connections[alias])
-        editor.create_model(recorder.Migration)
-        for app, name in sorted(migrations):
-            recorder.migration_qs.create(app=app, name=name)
 
 
 def applied(alias: str) -> list[str]:

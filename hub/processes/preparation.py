@@ -17,6 +17,7 @@ from django.db.migrations.recorder import MigrationRecorder
 
 from hub.config import Config
 from hub.processes import belonging, exposure, upgrades
+from hub.sqlite.tables import make_tables
 from registry.storage import paths
 
 OURS = ("hub", "registry", "training", "inference")
@@ -34,11 +35,18 @@ def prepare(config: Config) -> str | None:
         if known - applied:
             if ours and (no_copy := upgrades.keep_copy()):
                 return no_copy
-            call_command("migrate", interactive=False, verbosity=0)
+            _bring_up_to_date(applied, known)
         paths.close_to_others()  # the database may be new
         return exposure.problem(config) or belonging.problem()
     finally:
         connection.close()
+
+
+def _bring_up_to_date(applied: set[tuple[str, str]], known: set[tuple[str, str]]) -> None:
+    if not applied and connection.vendor == "sqlite":
+        make_tables(connection.alias, known)
+    else:
+        call_command("migrate", interactive=False, verbosity=0)
 
 
 def missing() -> set[tuple[str, str]]:

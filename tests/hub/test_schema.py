@@ -72,8 +72,9 @@ def operations() -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def hub(tmp_path_factory: pytest.TempPathFactory, database: str) -> Iterator[RunningHub]:
     """A hub with one of each: what is made up has small ids, and so finds them."""
+    folder = tmp_path_factory.mktemp("schema")
     nowhere = f"http://127.0.0.1:{free_port()}"
-    with run_hub(tmp_path_factory.mktemp("schema"), HF_ENDPOINT=nowhere) as hub:
+    with run_hub(folder, HF_ENDPOINT=nowhere, HUB_SAMPLE_EVERY_S="2") as hub:
         with httpx.Client(base_url=hub.url, timeout=60) as client:
             examples = [{"prompt": f"say {n}", "completion": str(n)} for n in range(40)]
             base = client.post("/api/bases", json={"source": "starter"}).json()["name"]

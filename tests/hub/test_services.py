@@ -53,6 +53,7 @@ pytestmark = [
 ]
 PASSWORD = "not-a-secret"
 WINDOW = "5s"  # of what Grafana makes $__rate_interval with a scrape each half second
+SCRAPED_S = 0.25  # between two looks: Prometheus itself looks each half second
 TRACE = uuid.uuid4().hex
 VERSION = "prices@0.1.0"
 
@@ -75,7 +76,7 @@ class Watcher:
 
     def wait_for(self, query: str) -> None:
         """Until it is true for some series."""
-        wait_until(lambda: self.now(query), timeout_s=60)
+        wait_until(lambda: self.now(query), 60, SCRAPED_S)
 
     def ever(self, query: str) -> bool:
         """Whether it had a number at any moment since the start. 0 divided by 0 is none."""
@@ -89,7 +90,7 @@ class Watcher:
         def stands() -> bool:
             return any(one["labels"]["alertname"] == name for one in self.ask("alerts")["alerts"])
 
-        wait_until(stands, timeout_s=60)
+        wait_until(stands, 60, SCRAPED_S)
 
 
 def panels() -> Iterator[tuple[str, str]]:

@@ -22,9 +22,10 @@ pytestmark = pytest.mark.any_database
 
 @pytest.fixture
 def migrated(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The commands that were called in place of being run."""
+    """What was called in place of being run."""
     called: list[str] = []
     monkeypatch.setattr(preparation, "call_command", lambda name, **_: called.append(name))
+    monkeypatch.setattr(preparation, "make_tables", lambda *_: called.append("make tables"))
     return called
 
 
@@ -41,6 +42,17 @@ def test_a_missing_migration_is_applied(migrated: list[str], storage: Path) -> N
     assert preparation.missing() == {("registry", "0001_initial")}
     preparation.prepare(load())
     assert migrated == ["migrate"]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(("vendor", "done"), [("sqlite", "make tables"), ("postgresql", "migrate")])
+def test_an_empty_sqlite_file_gets_its_tables_in_one_step(
+    vendor: str, done: str, migrated: list[str], storage: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preparation, "_applied", set)
+    monkeypatch.setattr(connection, "vendor", vendor)
+    assert preparation.prepare(load()) is None
+    assert migrated == [done]
 
 
 def test_migrations_are_found_as_django_finds_them() -> None:

@@ -123,7 +123,7 @@ def test_a_large_bundle_is_imported_by_a_child(
     assert list((running_hub.storage / "staging").glob("bundle-*")) == []
 
     assert post(client, f"{page}retry/") == page
-    wait_until(lambda: told()["status"] != "running", 120, 0.05)
+    wait_until(lambda: told()["status"] != "running", 120)
     assert (told()["status"], told()["version"]) == ("completed", "1.0.0"), told()
     made = client.get(page)
     assert made.headers["location"] == f"/models/{told()['model_id']}/1.0.0/"

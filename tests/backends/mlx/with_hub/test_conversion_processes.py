@@ -47,7 +47,8 @@ def model_hub(tiny_base: Path) -> Iterator[FakeHub]:
 
 @pytest.fixture
 def hub(model_hub: FakeHub, tmp_path: Path) -> Iterator[RunningHub]:
-    with run_hub(tmp_path, HUB_BACKEND="mlx", HF_ENDPOINT=model_hub.url) as running:
+    seldom: dict[str, Any] = {"HUB_SAMPLE_EVERY_S": "2"}
+    with run_hub(tmp_path, HUB_BACKEND="mlx", HF_ENDPOINT=model_hub.url, **seldom) as running:
         yield running
 
 
