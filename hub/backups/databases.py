@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from django.core.management import call_command
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.backends.sqlite3._functions import register  # type: ignore[import-untyped]
 from django.db.migrations.loader import MigrationLoader
@@ -16,7 +15,7 @@ from django.db.migrations.recorder import MigrationRecorder
 from django.db.utils import load_backend
 
 from hub.databases import settings_for
-from hub.sqlite.tables import make_tables
+from hub.sqlite.tables import bring_up_to_date
 from registry.errors import Damaged
 
 HUB = DEFAULT_DB_ALIAS
@@ -54,10 +53,7 @@ def migrate(alias: str) -> None:
     """Bring its tables to where this release wants them."""
     here = set(MigrationRecorder(connections[alias]).applied_migrations())
     known = set(MigrationLoader(None).disk_migrations)
-    if not here and is_sqlite(alias):
-        make_tables(alias, known)
-    elif known - here:
-        call_command("migrate", database=alias, interactive=False, verbosity=0)
+    bring_up_to_date(alias, here, known)
 
 
 def applied(alias: str) -> list[str]:

@@ -10,14 +10,13 @@ import pkgutil
 from importlib.util import find_spec
 
 from django.apps import apps
-from django.core.management import call_command
 from django.db import connection
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
 
 from hub.config import Config
 from hub.processes import belonging, exposure, upgrades
-from hub.sqlite.tables import make_tables
+from hub.sqlite.tables import bring_up_to_date
 from registry.storage import paths
 
 OURS = ("hub", "registry", "training", "inference")
@@ -35,18 +34,11 @@ def prepare(config: Config) -> str | None:
         if known - applied:
             if ours and (no_copy := upgrades.keep_copy()):
                 return no_copy
-            _bring_up_to_date(applied, known)
+            bring_up_to_date(connection.alias, applied, known)
         paths.close_to_others()  # the database may be new
         return exposure.problem(config) or belonging.problem()
     finally:
         connection.close()
-
-
-def _bring_up_to_date(applied: set[tuple[str, str]], known: set[tuple[str, str]]) -> None:
-    if not applied and connection.vendor == "sqlite":
-        make_tables(connection.alias, known)
-    else:
-        call_command("migrate", interactive=False, verbosity=0)
 
 
 def missing() -> set[tuple[str, str]]:

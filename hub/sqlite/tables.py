@@ -1,13 +1,24 @@
-"""Today's tables in an empty SQLite file, in one step."""
+"""A database's tables as this release wants them; in an empty SQLite file in one step."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 from django.apps import apps
+from django.core.management import call_command
 from django.core.management.sql import emit_post_migrate_signal
 from django.db import connections
 from django.db.migrations.recorder import MigrationRecorder
+
+
+def bring_up_to_date(
+    alias: str, applied: set[tuple[str, str]], known: set[tuple[str, str]]
+) -> None:
+    """Apply those of the `known` migrations, app and name of each, that are not `applied`."""
+    if not applied and connections[alias].vendor == "sqlite":
+        make_tables(alias, known)
+    elif known - applied:
+        call_command("migrate", database=alias, interactive=False, verbosity=0)
 
 
 def make_tables(alias: str, migrations: Iterable[tuple[str, str]]) -> None:

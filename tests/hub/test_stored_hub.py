@@ -18,6 +18,7 @@ from django.db.migrations.recorder import MigrationRecorder
 from hub.backups import databases
 from hub.config import load
 from hub.processes import belonging, preparation, upgrades
+from hub.sqlite import tables
 from inference.models import ApiToken, InferenceRequest
 from registry.models import AuditEntry, Model, ModelVersion
 from tests.running import ROOT, own_database
@@ -64,7 +65,7 @@ def test_a_hub_of_0_1_0_becomes_one_of_this_release(tmp_path: Path) -> None:
 def test_a_database_is_copied_before_it_is_changed(
     storage: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
-    monkeypatch.setattr(preparation, "call_command", lambda *_, **__: None)
+    monkeypatch.setattr(tables, "call_command", lambda *_, **__: None)
     monkeypatch.setattr(belonging, "problem", lambda: None)
     monkeypatch.setattr(upgrades, "_folder", lambda: storage)
     if connection.vendor == "postgresql":
@@ -91,7 +92,7 @@ def test_nothing_is_changed_where_no_copy_can_be_kept(
     storage: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     changed: list[object] = []
-    monkeypatch.setattr(preparation, "call_command", lambda *a, **_: changed.append(a))
+    monkeypatch.setattr(tables, "call_command", lambda *a, **_: changed.append(a))
     monkeypatch.setattr(upgrades, "_folder", lambda: storage / "gone")
     MigrationRecorder(connection).record_unapplied("registry", "0001_initial")
     assert "make room there" in str(preparation.prepare(load()))

@@ -15,6 +15,7 @@ from hub.config import load
 from hub.management.commands import run_web
 from hub.processes import belonging, exposure, lifeline, preparation, supervisor
 from hub.processes.supervisor import CannotStart, Supervisor
+from hub.sqlite import tables
 from tests.running import wait_until
 
 pytestmark = pytest.mark.any_database
@@ -24,8 +25,8 @@ pytestmark = pytest.mark.any_database
 def migrated(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What was called in place of being run."""
     called: list[str] = []
-    monkeypatch.setattr(preparation, "call_command", lambda name, **_: called.append(name))
-    monkeypatch.setattr(preparation, "make_tables", lambda *_: called.append("make tables"))
+    monkeypatch.setattr(tables, "call_command", lambda name, **_: called.append(name))
+    monkeypatch.setattr(tables, "make_tables", lambda *_: called.append("make tables"))
     return called
 
 
