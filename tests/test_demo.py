@@ -38,7 +38,16 @@ def figures(storage: Path) -> dict[str, Any]:
         storage, HUB_BACKEND="mlx", DATABASE_URL="", HUB_SAMPLE_EVERY_S="5"
     )
     put_hub_store(storage / "hub.sqlite3")
-    demo = [sys.executable, "manage.py", "demo", "--exit", "--minutes", MINUTES, "--report", report]
+    demo = [
+        sys.executable,
+        "manage.py",
+        "demo",
+        "--exit",
+        "--minutes",
+        MINUTES,
+        "--report",
+        str(report),
+    ]
     with nothing_sent_to_mlflow(storage):
         run = subprocess.run(
             demo,
