@@ -37,10 +37,10 @@ REGISTRATION = {
     "tags": ["demo"],
 }
 CONFIG = Path(__file__).with_name("config.json")
-SHOWN = 3  # held-out requests whose answers are printed
+SHOWN = 3  # held-out requests whose answers are printed, one for each 20 s that are allowed
 STREAMS = 32
 SAY_EVERY_S = 10.0  # without a terminal, which would show bars
-FEWEST_ITERS, FEWEST_QUESTIONS = 6, 4  # perplexity 14 becomes 1.4
+FEWEST_ITERS, FEWEST_QUESTIONS = 4, 2  # perplexity 14 becomes 1.4
 START_S = 15.0  # of a job, and of a model that is loaded to answer
 MAX_TOKENS = 40  # expected answers are shorter; an untuned base would keep going
 
@@ -128,6 +128,7 @@ class Demo:
         """`budget_s`: seconds for everything but the start of the hub; a slow machine trains fewer
         steps and answers fewer questions."""
         self.budget_s = budget_s
+        self.shown = min(SHOWN, max(1, int(budget_s / 20)))
         self.api = Api(url)
         self.console = console
         self.figures = Figures(url=url)
@@ -161,7 +162,7 @@ class Demo:
         if not (rate := _rate(streamed)):
             return every
         each_s = MAX_TOKENS / rate
-        fitting = SHOWN + int((self.budget_s / 5 / each_s - SHOWN) * 4.5)
+        fitting = self.shown + int((self.budget_s / 5 / each_s - self.shown) * 4.5)
         return min(every, max(FEWEST_QUESTIONS, fitting))
 
     def _fit_iters(self, streamed: EvaluationReport, spent_s: float) -> int:
@@ -198,8 +199,8 @@ class Demo:
 
     def _answers(self, name: str, examples: list[Any]) -> Answers:
         """The first answers one by one, streamed to the terminal, then others that fit concurrently."""
-        streamed = self._stream(name, examples[:SHOWN])
-        others = examples[SHOWN : self._fit_questions(streamed, len(examples))]
+        streamed = self._stream(name, examples[: self.shown])
+        others = examples[self.shown : self._fit_questions(streamed, len(examples))]
         answers = Answers(streamed, self._ask_together(name, others))
         self._say(f"{name}: {answers.exact_matches} of {answers.total} exact matches")
         return answers
@@ -239,6 +240,7 @@ class Demo:
         # The demo scores over HTTP itself, which also measures speed.
         config = json.loads(CONFIG.read_text())
         config |= {"iters": iters, "steps_per_eval": iters, "eval_examples": examples}
+        config["warmup"] = min(config["warmup"], iters // 4)  # it must end before the training does
         config |= {"scoring": {"scorer": "none"}}
         body = {"model_id": model["id"], "dataset_id": dataset_id, "config": config}
         queued = self.api.post("/api/training/jobs", body)

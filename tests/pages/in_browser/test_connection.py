@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 
 import httpx
@@ -34,6 +35,40 @@ def test_two_versions_stream_side_by_side_and_are_stopped(page: Page, trained: s
     page.keyboard.press("Escape")
     expect(timings).to_have_count(4)
     expect(page.locator(".column").nth(1).locator(".timings").last).to_contain_text("stopped")
+
+
+def test_each_column_stops_and_is_asked_again(page: Page, trained: str) -> None:
+    page.goto(f"/playground/?model={trained}&compare={trained}")
+    page.get_by_label("Temperature").fill("0.8")
+    page.get_by_label("Prompt", exact=True).fill("Slowly, please")
+    page.keyboard.press("Enter")
+    first, second = page.locator(".column").all()
+    expect(second.locator(".text p").first).to_be_visible()
+    first.get_by_role("button", name="Stop").click()
+    expect(first.locator(".timings")).to_contain_text("stopped")
+    expect(second.locator(".timings")).to_contain_text("seed")
+    expect(second.locator(".timings")).not_to_contain_text("stopped")
+    seeds = [re.findall(r"seed \d+", c.locator(".timings").inner_text()) for c in (first, second)]
+    assert seeds[0] == seeds[1] != []
+    first.get_by_role("button", name="Regenerate").click()
+    expect(first.locator(".timings")).not_to_contain_text("stopped")
+    page.locator("#regenerate").click()
+    expect(page.locator(".msg.streaming .text p")).to_have_count(2)
+    page.keyboard.press("Escape")
+    expect(page.locator(".timings", has_text="stopped")).to_have_count(2)
+
+
+def test_escape_closes_a_list_of_models_and_stops_no_answer(page: Page, trained: str) -> None:
+    page.goto(f"/playground/?model={trained}")
+    page.get_by_label("Prompt", exact=True).fill("Slowly, please")
+    page.keyboard.press("Enter")
+    page.get_by_role("combobox", name="Model").click()
+    expect(page.get_by_role("listbox")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("listbox")).to_be_hidden()
+    answer = page.locator(".msg.assistant .timings:visible")
+    expect(answer).to_have_count(1)
+    expect(answer).not_to_contain_text("stopped")
 
 
 def test_a_lost_hub_is_told_on_every_page_and_found_again_without_a_reload(
