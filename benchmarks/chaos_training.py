@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import fcntl
 import json
 import os
 import random
@@ -33,7 +32,14 @@ from typing import Any
 
 import psutil
 
-from benchmarks.setup.hub import ROOT, add_arguments, finish, machine, own_storage
+from benchmarks.setup.hub import (
+    ROOT,
+    add_arguments,
+    finish,
+    machine,
+    nothing_sent_to_mlflow,
+    own_storage,
+)
 
 BAR_S = 45.0
 ITERS, SAVE_EVERY, STEP_S = 30, 2, 0.05
@@ -351,7 +357,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the random moments")
     options = parser.parse_args()
     began = time.monotonic()
-    with own_storage("fake", HUB_FAKE_STEP_SECONDS=str(STEP_S)) as storage, _without_mlflow():
+    with (
+        own_storage("fake", HUB_FAKE_STEP_SECONDS=str(STEP_S)) as storage,
+        nothing_sent_to_mlflow(storage),
+    ):
         prepare(storage)
         others = [subprocess.Popen([sys.executable, "-c", _COMPUTE]) for _ in range(options.busy)]
         log, rng = storage / "processes.log", random.Random(options.seed)
@@ -382,16 +391,6 @@ def main() -> None:
     if options.json:
         options.json.write_text(json.dumps(figures, indent=2) + "\n")
     finish(not broken, options.check, f"{chaos.kills.total()} kills, {len(broken)} promises broken")
-
-
-@contextlib.contextmanager
-def _without_mlflow() -> Iterator[None]:
-    """Hold the lock of whoever delivers: MLflow's process is none of those that are killed."""
-    from registry.storage import paths
-
-    with (paths.run_dir() / "outbox.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _median(values: list[float]) -> float:

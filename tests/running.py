@@ -28,6 +28,8 @@ import psutil
 import psycopg
 import pytest
 
+from benchmarks.setup.hub import nothing_sent_to_mlflow
+
 ROOT = Path(__file__).resolve().parent.parent
 PROCESSES = ("web", "engine", "background")  # of `up`
 THOROUGH = os.environ.get("HUB_TESTS") == "thorough"  # as `just full` asks
@@ -286,16 +288,6 @@ def run_hub(
                 for pid in left:
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(pid, signal.SIGKILL)
-
-
-@contextlib.contextmanager
-def nothing_sent_to_mlflow(storage: Path) -> Iterator[None]:
-    """Hold the lock of whoever delivers: a hub on `storage` leaves it to this process meanwhile."""
-    run = storage / "run"
-    run.mkdir(mode=0o700, exist_ok=True)
-    with (run / "outbox.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _start(port: int, environment: Mapping[str, str], log: IO[bytes]) -> subprocess.Popen[bytes]:

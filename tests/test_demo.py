@@ -3,23 +3,15 @@
 import contextlib
 import json
 import sqlite3
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
+from benchmarks.setup.hub import nothing_sent_to_mlflow
 from hub.demo.walkthrough import CONFIG, FEWEST_ITERS
-from tests.running import (
-    ROOT,
-    THOROUGH,
-    hub_environment,
-    nothing_sent_to_mlflow,
-    put_hub_store,
-    without_coverage,
-)
+from tests.running import THOROUGH, hub_environment, manage, put_hub_store, without_coverage
 
 MINUTES = "20" if THOROUGH else "0.1"  # enough for all steps, or for the fewest
 LIMIT_S = 1500  # minutes on a machine at rest; a shared one may take several times as long
@@ -37,27 +29,12 @@ def figures(storage: Path) -> dict[str, Any]:
     environment = hub_environment(
         storage, HUB_BACKEND="mlx", DATABASE_URL="", HUB_SAMPLE_EVERY_S="5"
     )
-    put_hub_store(storage / "hub.sqlite3")
-    demo = [
-        sys.executable,
-        "manage.py",
-        "demo",
-        "--exit",
-        "--minutes",
-        MINUTES,
-        "--report",
-        str(report),
-    ]
-    with nothing_sent_to_mlflow(storage):
-        run = subprocess.run(
-            demo,
-            cwd=ROOT,
-            env=without_coverage(environment),
-            capture_output=True,
-            text=True,
-            timeout=LIMIT_S,
-            check=False,
-        )
+    demo = ("demo", "--exit", "--minutes", MINUTES, "--report", str(report))
+    with contextlib.ExitStack() as spared:
+        if not THOROUGH:  # of what a new hub does first, and of MLflow
+            put_hub_store(storage / "hub.sqlite3")
+            spared.enter_context(nothing_sent_to_mlflow(storage))
+        run = manage(*demo, environment=without_coverage(environment), timeout_s=LIMIT_S)
     assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
     return dict(json.loads(report.read_text()))
 

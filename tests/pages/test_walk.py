@@ -45,43 +45,10 @@ NOT_FOUND = {  # by this walk: files that this version has not, and what is only
     "/styleguide/",  # without HUB_DEBUG
 }
 AXE_PATH = "/static/axe.js"
-ALIKE_ONCE = """{  // a contrast is found once on a page for all texts whose style and background are the same
-  const rule = axe._audit.rules.find(({ id }) => id === "color-contrast"), { matches } = rule;
-  rule.matches = function (node, ...more) {
-    return !(axe.known && node.closest(axe.known)) && matches.call(this, node, ...more);
-  };
-  const check = axe._audit.checks["color-contrast"], { evaluate } = check;
-  const own = ["color", "fontSize", "fontWeight", "textShadow", "webkitTextStrokeWidth"];
-  const behind = ["backgroundColor", "backgroundImage", "opacity", "filter", "mixBlendMode"];
-  const nothing = "rgba(0, 0, 0, 0),none,1,none,normal";
-  const good = new Set();
-  let grounds = new WeakMap(), scheme;
-  const ground = (element) => {
-    if (!element) return "";
-    if (!grounds.has(element)) {
-      const style = getComputedStyle(element);
-      const here = behind.map((name) => style[name]).join();
-      const above = ground(element.parentElement);
-      grounds.set(element, here === nothing ? above : `${above}/${here}`);
-    }
-    return grounds.get(element);
-  };
-  check.evaluate = function (node, ...more) {
-    const now = matchMedia("(prefers-color-scheme: dark)").matches;
-    if (now !== scheme) [grounds, scheme] = [new WeakMap(), now];
-    const style = getComputedStyle(node);
-    const look = own.map((name) => style[name]).join() + ground(node);
-    if (good.has(look)) return true;
-    const found = evaluate.call(this, node, ...more);
-    if (found === true) good.add(look);
-    return found;
-  };
-}"""
 AXE = """async ([rules, without]) => {
   const only = rules && { runOnly: { type: "rule", values: rules } };
   const options = { ...only, preload: false, resultTypes: ["violations"] };
-  axe.known = without.join();
-  const found = await axe.run({ exclude: only ? without : [] }, options);
+  const found = await axe.run({ exclude: without }, options);
   return found.violations.map(({ id, help, nodes }) => {
     const where = nodes.slice(0, 4).map((n) => `${n.target} ${n.html.slice(0, 160)}`);
     return `${id}: ${help} ${where.join(" | ")}`;
@@ -161,9 +128,7 @@ class Answers(ThreadingHTTPServer):
         self.client = client
         self.pages = dict(pages or {})
         script = {"Content-Type": "text/javascript"}
-        self.static: dict[str, Answer] = {
-            AXE_PATH: (200, script, (AXE_SCRIPT + ALIKE_ONCE).encode())
-        }
+        self.static: dict[str, Answer] = {AXE_PATH: (200, script, AXE_SCRIPT.encode())}
         self.one_at_a_time = threading.Lock()
 
     @property
@@ -299,9 +264,9 @@ def test_axe_the_console_and_the_policy_find_nothing(
 
 
 def problems(page: Page, path: str, theme: Theme, other: Theme, known: list[str]) -> Iterator[str]:
-    """What is wrong with the page at this address, in words; without the contrasts of what is `known`.
-    The next page begins in the theme and the width in which this one ends: to change them back would
-    draw this one again for nobody."""
+    """What is wrong with the page at this address, in words; in the `other` theme without what is
+    `known`. The next page begins in the theme and the width in which this one ends: to change them back
+    would draw this one again for nobody."""
     page.emulate_media(color_scheme=theme)
     answer = page.goto(path)
     if answer is None or answer.status != (404 if "nothing" in path else 200):
@@ -310,7 +275,7 @@ def problems(page: Page, path: str, theme: Theme, other: Theme, known: list[str]
         yield from too_wide(page)
         resize(page, DESKTOP)
     page.add_script_tag(url=AXE_PATH)
-    yield from page.evaluate(AXE, [None, known])
+    yield from page.evaluate(AXE, [None, []])
     page.emulate_media(color_scheme=other)
     yield from (f"{text}, {other}" for text in page.evaluate(AXE, [OTHER_THEME, known]))
     if theme == "light":
