@@ -37,6 +37,7 @@ ONE_ROUNDS, ONE_WORDS, ONE_TOKENS = 13, 150, 96
 TINY_ROUNDS = 120
 MANY_ROUNDS, MANY_WORDS, MANY_TOKENS = 3, 20, 32
 BESIDE_ROUNDS, BESIDE_PROBES = 3, 4
+STORY = "Write a story as long as a book, with many chapters, about a city by the sea."  # 400 tokens and more
 SAMPLED = {"temperature": 0.7, "top_p": 0.9}
 ALONE_ROUNDS, ALONE_TOKENS = 5, 96
 EDIT = "Repeat this text word for word, and write END after it.\n\n"
@@ -174,7 +175,7 @@ async def _live(server: Server, chats: Chats) -> None:
     """A long stream, started again if it ends."""
     while True:
         number = int(chats.chat(1)[0]["content"][:4])
-        task = f"{number} is where you begin. Count to {9 * number}, one number on each line."
+        task = f"{number} is where you begin. {STORY}"
         await ask(server, [Message(role="user", content=task)], 600)
 
 
