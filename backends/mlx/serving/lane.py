@@ -165,17 +165,18 @@ class Lane:
         prompts = sum(not row.started for row in self.rows.values())
         share = self._chunk_of_all // min(max(prompts, 1), MOST_PROMPTS)
         self._generator.prefill_step_size = min(self._chunk, share)
-        self._make_room()
         self.keep_prompts()
         begins = self._can_begin
         deltas: list[Delta] = []
         running = self._generator._generation_batch.uids
         first = any(uid in self._waited or not self.rows[uid].started for uid in running)
         if first or not begins:
+            self._make_room()
             deltas += self._run(alone=begins)
         if begins:
             deltas += self._begin()
-        self._changed = prompts > 0 or any(delta.finish_reason for delta in deltas)
+        changed = prompts > 0 or any(delta.finish_reason for delta in deltas)
+        self._changed = self._changed or changed
         return deltas
 
     def _run(self, *, alone: bool) -> list[Delta]:

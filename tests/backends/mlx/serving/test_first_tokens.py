@@ -10,7 +10,9 @@ import pytest
 
 from backends.base import Grammar, LoadOptions, Sampling
 from backends.mlx.serving.adapters import RoutedModel
+from backends.mlx.serving.caches import RowsCache
 from backends.mlx.serving.generation import MLXModel, load_model
+from backends.mlx.serving.lane import Lane
 from backends.mlx.serving.needs import PREFILL
 from backends.mlx.serving.prefix_cache import PrefixCache
 from tests.backends.rows import QUESTIONS, Row, encode, run
@@ -98,6 +100,33 @@ def test_a_long_prompt_leaves_steps_to_the_others(
     steps = begin(model, "new", prompt(2 * piece + 40, 12))
     assert passes[-5:] == [(1, 1), (1, piece), (1, 1), (1, piece), (1, 40)]
     assert steps[1:] == [["running"], ["new"]]
+    clear(model)
+
+
+def test_the_others_get_room_for_more_after_it(
+    model: MLXModel, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A row that had run alone comes into the batch with full arrays: their copies wait for its next step."""
+    copied: list[bool] = []
+    lengthen, settle = RowsCache.lengthen, Lane.settle
+
+    def note_lengthen(cache: RowsCache) -> bool:
+        copied.append(lengthen(cache))
+        return copied[-1]
+
+    def note_settle(lane: Lane) -> None:
+        copied.append(True)
+        settle(lane)
+
+    monkeypatch.setattr(RowsCache, "lengthen", note_lengthen)
+    monkeypatch.setattr(Lane, "settle", note_settle)
+    begin(model, "running", prompt(30, 1))
+    model.step()
+    begin(model, "new", prompt(40, 14))
+    assert not any(copied)
+    model.step()
+    assert any(copied) == (kind == "cpu")
+    monkeypatch.undo()
     clear(model)
 
 
