@@ -28,6 +28,12 @@ if not _authority.exists():
     _whole.rename(_authority)
 os.environ["SSL_CERT_FILE"] = str(_authority)
 
+if sys.platform == "linux":
+    # MLX hands each operation to a thread of its own. Where all cores are busy, the system let that
+    # thread take the core at once and gave it back for the next operation: a quarter of the processor
+    # time. Now it waits until the one that computes does; and so does all that a test starts.
+    os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+
 MEMORY = "/dev/shm"  # a folder in memory, where the system has one
 if Path(MEMORY).is_dir() and shutil.disk_usage(MEMORY).free > 8 << 30:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", MEMORY)  # some 70,000 folders come and go

@@ -32,6 +32,13 @@ def test_preparing_twice_changes_nothing() -> None:
     assert prepare() == prepare()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux's own scheduling")
+def test_threads_that_wake_up_in_the_tests_and_their_processes_preempt_nobody() -> None:
+    """MLX wakes one for each operation."""
+    code = "import os; print(os.sched_getscheduler(0) == os.SCHED_BATCH)"
+    assert in_new_process(code) == "True"
+
+
 @pytest.mark.parametrize("footprint", ["the process's", "unknown"])
 def test_freed_buffers_count_until_they_are_given_back(
     footprint: str, monkeypatch: pytest.MonkeyPatch

@@ -85,8 +85,10 @@ class Marked:
     def __init__(
         self, tokenizer: Any, start: str, end: str, parser: Any, added: Sequence[str] | None = None
     ) -> None:
-        self._tokenizer = copy.deepcopy(tokenizer._tokenizer)
-        self._tokenizer.add_tokens([start, end] if added is None else list(added))
+        self._tokenizer = tokenizer._tokenizer
+        if marks := [start, end] if added is None else list(added):
+            self._tokenizer = copy.deepcopy(self._tokenizer)
+            self._tokenizer.add_tokens(marks)
         self.chat_template = f"tools {start}"
         self.has_tool_calling = True
         self.tool_call_start, self.tool_call_end, self.tool_parser = start, end, parser
