@@ -1,5 +1,6 @@
 """The tests. What every process of theirs needs before it imports anything else is set here."""
 
+import contextlib
 import os
 import shutil
 import sys
@@ -32,7 +33,8 @@ if sys.platform == "linux":
     # MLX hands each operation to a thread of its own. Where all cores are busy, the system let that
     # thread take the core at once and gave it back for the next operation: a quarter of the processor
     # time. Now it waits until the one that computes does; and so does all that a test starts.
-    os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    with contextlib.suppress(PermissionError):  # of a sandbox
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 MEMORY = "/dev/shm"  # a folder in memory, where the system has one
 if Path(MEMORY).is_dir() and shutil.disk_usage(MEMORY).free > 8 << 30:
