@@ -45,12 +45,22 @@ NOT_FOUND = {  # by this walk: files that this version has not, and what is only
     "/styleguide/",  # without HUB_DEBUG
 }
 AXE_PATH = "/static/axe.js"
+PARSED_ONCE = """{  // axe reads each of a page's few colours some thousand times, with a library for all colour spaces
+  const { Color } = axe.commons.color, { parseString } = Color.prototype, known = new Map();
+  Color.prototype.parseString = function (text) {
+    if (!known.has(text)) known.set(text, parseString.call(new Color(), text));
+    const { r, g, b, alpha } = known.get(text);
+    return Object.assign(this, { r, g, b, alpha });
+  };
+  axe.configure({ noHtml: true });  // it would write down the HTML of all that is well, too
+}"""
 AXE = """async ([rules, without]) => {
   const only = rules && { runOnly: { type: "rule", values: rules } };
   const options = { ...only, preload: false, resultTypes: ["violations"] };
   const found = await axe.run({ exclude: without }, options);
   return found.violations.map(({ id, help, nodes }) => {
-    const where = nodes.slice(0, 4).map((n) => `${n.target} ${n.html.slice(0, 160)}`);
+    const html = ({ target }) => document.querySelector(target)?.outerHTML.slice(0, 160);
+    const where = nodes.slice(0, 4).map((n) => `${n.target} ${html(n)}`);
     return `${id}: ${help} ${where.join(" | ")}`;
   });
 }"""
@@ -128,7 +138,9 @@ class Answers(ThreadingHTTPServer):
         self.client = client
         self.pages = dict(pages or {})
         script = {"Content-Type": "text/javascript"}
-        self.static: dict[str, Answer] = {AXE_PATH: (200, script, AXE_SCRIPT.encode())}
+        self.static: dict[str, Answer] = {
+            AXE_PATH: (200, script, f"{AXE_SCRIPT}\n{PARSED_ONCE}".encode())
+        }
         self.one_at_a_time = threading.Lock()
 
     @property
