@@ -28,7 +28,8 @@ from pytest_django import Settings
 
 from inference.models import ApiToken, Conversation, InferenceRequest, Replay
 from registry import audit
-from registry.models import BundleImport, DatasetTask
+from registry.mlflow import tracking
+from registry.models import BundleImport, DatasetTask, Model
 from tests.hub.test_documented import addresses
 from tests.pages.browser import DESKTOP, IN_BROWSER, Watch, chromium, overflow
 from tests.pages.seed import Seeded, make_sweep
@@ -81,6 +82,28 @@ Answer = tuple[int, dict[str, str], bytes]  # status, headers, body
 def loop_in_this_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """Playwright's, where Django would refuse to ask the database."""
     monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
+
+
+@pytest.fixture
+def mlflow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Starts when it is asked first, and then has a run that ended and one that goes on. Its process would
+    take longer than five pages, and show either as it happens."""
+    asked: list[Model] = []
+    now = timezone.now()
+    run: dict[str, Any] = {"run_id": "0123456789ab", "name": "0.1.0", "started_at": now}
+
+    def history(model: Model, *limits: float) -> list[dict[str, Any]]:
+        asked.append(model)
+        if len(asked) == 1:
+            raise tracking.MLflowStarting("MLflow is starting. Try again in a few seconds.")
+        ended = {
+            "status": "FINISHED",
+            "ended_at": now,
+            "metrics": {"train_loss": 0.5, "val_loss": None},
+        }
+        return [run | ended, run | {"status": "RUNNING", "ended_at": None, "metrics": {}}]
+
+    monkeypatch.setattr(tracking, "history", history)
 
 
 @pytest.fixture
@@ -253,13 +276,14 @@ def browsing() -> Iterator[Browser]:
 
 @pytest.mark.django_db(transaction=True)
 def test_axe_the_console_and_the_policy_find_nothing(
-    seeded: Seeded, parts: Parts, client: Client, settings: Settings
+    seeded: Seeded, parts: Parts, mlflow: None, client: Client, settings: Settings
 ) -> None:
     compared = f"{seeded.model.get_absolute_url()}?" + "&".join(
         f"compare={version.version}" for version in seeded.versions[:2]
     )
     answers = every_page(client, parts)
-    pages = [*answers, *MORE, compared]
+    runs = reverse("model_runs", args=[seeded.model.pk])  # for the second time
+    pages = [*answers, *MORE, compared, runs]
     found = []
     with answering(client, answers) as origin, browsing() as browser:
         context = browser.new_context(base_url=origin, viewport=DESKTOP, reduced_motion="reduce")
