@@ -31,7 +31,10 @@ def figures(storage: Path) -> dict[str, Any]:
     )
     demo = ("demo", "--exit", "--minutes", MINUTES, "--report", str(report))
     with contextlib.ExitStack() as spared:
-        if not THOROUGH:  # of what a new hub does first, and of MLflow
+        if (
+            not THOROUGH
+        ):  # of what a new hub does first, of MLflow, and of threads waiting for each other
+            environment["OMP_NUM_THREADS"] = "1"  # since other tests have the other cores
             put_hub_store(storage / "hub.sqlite3")
             spared.enter_context(nothing_sent_to_mlflow(storage))
         run = manage(*demo, environment=without_coverage(environment), timeout_s=LIMIT_S)

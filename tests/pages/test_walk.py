@@ -28,7 +28,8 @@ from pytest_django import Settings
 
 from inference.models import ApiToken, Conversation, InferenceRequest, Replay
 from registry import audit
-from registry.models import BundleImport, DatasetTask
+from registry.mlflow import tracking
+from registry.models import BundleImport, DatasetTask, Model
 from tests.hub.test_documented import addresses
 from tests.pages.browser import DESKTOP, IN_BROWSER, Watch, chromium, overflow
 from tests.pages.seed import Seeded, make_sweep
@@ -45,12 +46,22 @@ NOT_FOUND = {  # by this walk: files that this version has not, and what is only
     "/styleguide/",  # without HUB_DEBUG
 }
 AXE_PATH = "/static/axe.js"
+PARSED_ONCE = """{  // axe reads each of a page's few colours some thousand times, with a library for all colour spaces
+  const { Color } = axe.commons.color, { parseString } = Color.prototype, known = new Map();
+  Color.prototype.parseString = function (text) {
+    if (!known.has(text)) known.set(text, parseString.call(new Color(), text));
+    const { r, g, b, alpha } = known.get(text);
+    return Object.assign(this, { r, g, b, alpha });
+  };
+  axe.configure({ noHtml: true });  // it would write down the HTML of all that is well, too
+}"""
 AXE = """async ([rules, without]) => {
   const only = rules && { runOnly: { type: "rule", values: rules } };
   const options = { ...only, preload: false, resultTypes: ["violations"] };
   const found = await axe.run({ exclude: without }, options);
   return found.violations.map(({ id, help, nodes }) => {
-    const where = nodes.slice(0, 4).map((n) => `${n.target} ${n.html.slice(0, 160)}`);
+    const html = ({ target }) => document.querySelector(target)?.outerHTML.slice(0, 160);
+    const where = nodes.slice(0, 4).map((n) => `${n.target} ${html(n)}`);
     return `${id}: ${help} ${where.join(" | ")}`;
   });
 }"""
@@ -71,6 +82,28 @@ Answer = tuple[int, dict[str, str], bytes]  # status, headers, body
 def loop_in_this_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """Playwright's, where Django would refuse to ask the database."""
     monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
+
+
+@pytest.fixture
+def mlflow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Starts when it is asked first, and then has a run that ended and one that goes on. Its process would
+    take longer than five pages, and show either as it happens."""
+    asked: list[Model] = []
+    now = timezone.now()
+    run: dict[str, Any] = {"run_id": "0123456789ab", "name": "0.1.0", "started_at": now}
+
+    def history(model: Model, *limits: float) -> list[dict[str, Any]]:
+        asked.append(model)
+        if len(asked) == 1:
+            raise tracking.MLflowStarting("MLflow is starting. Try again in a few seconds.")
+        ended = {
+            "status": "FINISHED",
+            "ended_at": now,
+            "metrics": {"train_loss": 0.5, "val_loss": None},
+        }
+        return [run | ended, run | {"status": "RUNNING", "ended_at": None, "metrics": {}}]
+
+    monkeypatch.setattr(tracking, "history", history)
 
 
 @pytest.fixture
@@ -128,7 +161,9 @@ class Answers(ThreadingHTTPServer):
         self.client = client
         self.pages = dict(pages or {})
         script = {"Content-Type": "text/javascript"}
-        self.static: dict[str, Answer] = {AXE_PATH: (200, script, AXE_SCRIPT.encode())}
+        self.static: dict[str, Answer] = {
+            AXE_PATH: (200, script, f"{AXE_SCRIPT}\n{PARSED_ONCE}".encode())
+        }
         self.one_at_a_time = threading.Lock()
 
     @property
@@ -241,13 +276,14 @@ def browsing() -> Iterator[Browser]:
 
 @pytest.mark.django_db(transaction=True)
 def test_axe_the_console_and_the_policy_find_nothing(
-    seeded: Seeded, parts: Parts, client: Client, settings: Settings
+    seeded: Seeded, parts: Parts, mlflow: None, client: Client, settings: Settings
 ) -> None:
     compared = f"{seeded.model.get_absolute_url()}?" + "&".join(
         f"compare={version.version}" for version in seeded.versions[:2]
     )
     answers = every_page(client, parts)
-    pages = [*answers, *MORE, compared]
+    runs = reverse("model_runs", args=[seeded.model.pk])  # for the second time
+    pages = [*answers, *MORE, compared, runs]
     found = []
     with answering(client, answers) as origin, browsing() as browser:
         context = browser.new_context(base_url=origin, viewport=DESKTOP, reduced_motion="reduce")
