@@ -3,9 +3,12 @@
 import os
 import shutil
 import sys
+import sysconfig
 from pathlib import Path
 
 import certifi
+
+from tests import bytecode
 
 CACHE = Path(__file__).resolve().parent.parent / ".pytest_cache"
 
@@ -16,6 +19,14 @@ if sys.dont_write_bytecode:
     sys.pycache_prefix = str(CACHE / "bytecode")
     os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    bytecode.share(
+        CACHE / "bytecode",
+        Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        / "mlx-model-hub"
+        / "tests",
+        stdlib=Path(sysconfig.get_path("stdlib")),
+        packages=Path(sysconfig.get_path("purelib")),
+    )
 
 # Each new HTTP client reads the certificates of all authorities, which takes twenty times as long as a
 # request to this machine; and tests ask no other one. One certificate does.
