@@ -28,6 +28,9 @@ if sys.dont_write_bytecode:
         packages=Path(sysconfig.get_path("purelib")),
     )
 
+# As manage.py sets it, for processes that are started otherwise.
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+
 # Each new HTTP client reads the certificates of all authorities, which takes twenty times as long as a
 # request to this machine; and tests ask no other one. One certificate does.
 _authority = CACHE / "authority.pem"
