@@ -1,5 +1,6 @@
 """The tests. What every process of theirs needs before it imports anything else is set here."""
 
+import contextlib
 import os
 import shutil
 import sys
@@ -19,14 +20,15 @@ if sys.dont_write_bytecode:
     sys.pycache_prefix = str(CACHE / "bytecode")
     os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-    bytecode.share(
-        CACHE / "bytecode",
-        Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        / "mlx-model-hub"
-        / "tests",
-        stdlib=Path(sysconfig.get_path("stdlib")),
-        packages=Path(sysconfig.get_path("purelib")),
-    )
+    with contextlib.suppress(OSError):  # a home that cannot be written: each clone keeps its own
+        bytecode.share(
+            CACHE / "bytecode",
+            Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+            / "mlx-model-hub"
+            / "tests",
+            stdlib=Path(sysconfig.get_path("stdlib")),
+            packages=Path(sysconfig.get_path("purelib")),
+        )
 
 # As manage.py sets it, for processes that are started otherwise.
 os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")

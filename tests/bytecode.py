@@ -1,6 +1,6 @@
 """What Python compiles of itself and of the installed packages, kept once for all clones.
 
-To compile it is a fortieth of a whole run's processor time, in each new clone again.
+To compile it is a fiftieth of a whole run's processor time, in each new clone again.
 """
 
 from __future__ import annotations
