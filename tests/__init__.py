@@ -18,6 +18,9 @@ if sys.dont_write_bytecode:
     os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
+# As manage.py sets it, for processes that are started otherwise.
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+
 # Each new HTTP client reads the certificates of all authorities, which takes twenty times as long as a
 # request to this machine; and tests ask no other one. One certificate does.
 _authority = CACHE / "authority.pem"

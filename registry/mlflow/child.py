@@ -10,6 +10,8 @@ may be repeated: what is there already is found, not made again.
 from __future__ import annotations
 
 import fcntl
+import gc
+import importlib.metadata
 import json
 import logging
 import os
@@ -20,7 +22,9 @@ import threading
 import urllib.parse
 from collections.abc import Callable
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 _BATCH = 500  # MLflow takes at most 1000 metrics and 100 parameters a call
@@ -28,8 +32,12 @@ _PARAMS = 100
 _LONGEST_PARAM = 6000
 _DEFAULT_EXPERIMENT = "0"  # MLflow refuses to delete it
 # MLflow imports these where they are installed, for data frames, which are never passed here, and does
-# without them elsewhere (mlflow-skinny): half of its start, and half of its memory.
-_UNUSED = ("numpy", "pandas", "pyarrow", "scipy")
+# without them elsewhere (mlflow-skinny): half of its start, and half of its memory. Its libraries do
+# the same with the last two, for texts in unknown encodings and for colours.
+_UNUSED = ("numpy", "pandas", "pyarrow", "scipy", "chardet", "pygments")
+# Packages of MLflow which import all that judges answers, and a web framework; its stores need a few of
+# their modules.
+_BARE = ("gateway", "genai", "genai/judges", "genai/scorers")
 
 
 @cache
@@ -295,6 +303,25 @@ def _read(requests: queue.Queue[str]) -> None:
     os._exit(0)  # the hub's process is gone; what was under way is repeated by the next one
 
 
+def _import_mlflow() -> None:
+    """MLflow's client without what it imports for other things than runs and models."""
+    for name in _UNUSED:
+        sys.modules[name] = None  # type: ignore[assignment]  # "not installed", to what imports it
+    spec = find_spec("mlflow")
+    assert spec
+    assert spec.submodule_search_locations
+    for place in _BARE:  # what their modules hold without what their `__init__` imports
+        name = f"mlflow.{place.replace('/', '.')}"
+        package = sys.modules[name] = ModuleType(name)
+        package.__path__ = [str(Path(folder, place)) for folder in spec.submodule_search_locations]
+    # MLflow looks for plug-ins of seven kinds, each time in the metadata of every installed package.
+    points = importlib.metadata.entry_points()
+    patched: Any = importlib.metadata
+    patched.entry_points = lambda **asked: points.select(**asked)
+    import mlflow.entities
+    import mlflow.tracking  # noqa: F401
+
+
 def main() -> None:
     """Answer requests until standard input ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the hub; its pipe closes
@@ -303,15 +330,15 @@ def main() -> None:
     os.dup2(2, 1)  # what MLflow prints is not an answer
     requests: queue.Queue[str] = queue.Queue()
     threading.Thread(target=_read, args=(requests,), daemon=True).start()
-    for name in _UNUSED:
-        sys.modules[name] = None  # type: ignore[assignment]  # "not installed", to what imports it
-    import mlflow.entities
-    import mlflow.tracking  # noqa: F401
-
+    gc.disable()  # nothing of what is imported is garbage
+    _import_mlflow()
     logging.disable(logging.INFO)  # "Creating initial MLflow database tables" and the like
     print(json.dumps({"ready": True}), file=answers, flush=True)
     while True:
         print(json.dumps(answer(json.loads(requests.get()))), file=answers, flush=True)
+        if not gc.isenabled():  # the first request has imported the rest
+            gc.freeze()
+            gc.enable()
 
 
 if __name__ == "__main__":
