@@ -34,7 +34,7 @@ os.environ["SSL_CERT_FILE"] = str(_authority)
 
 if sys.platform == "linux":
     # MLX hands each operation to a thread of its own. Where all cores are busy, the system let that
-    # thread take the core at once and gave it back for the next operation: a quarter of the processor
+    # thread take the core at once and gave it back for the next operation: a fifth of the processor
     # time. Now it waits until the one that computes does; and so does all that a test starts.
     with contextlib.suppress(PermissionError):  # of a sandbox
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
