@@ -23,6 +23,16 @@ __all__ = ["charged", "compiled", "libsystem", "mac", "running_hub", "storage"]
 pytest_plugins = ["tests.databases", "tests.order"]
 
 
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection() -> Iterator[None]:
+    """Almost all that is imported and collected stays, so nothing looks through it on the way."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
 def pytest_collection_finish() -> None:
     """What was imported and collected stays. A training ends with a full collection, which would
     look through all of it each time."""

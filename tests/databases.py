@@ -89,7 +89,7 @@ def _has_wheel() -> bool:
 
 def is_repeated(item: pytest.Item) -> bool:
     """Whether this is a test's second run, on PostgreSQL."""
-    return item.get_closest_marker("postgresql") is not None
+    return any(mark.name == "postgresql" for mark in item.own_markers)
 
 
 # ------------------------------------------------------------------ one server for all processes
