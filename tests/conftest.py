@@ -2,6 +2,7 @@
 
 import gc
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -75,13 +76,42 @@ def one_look_at_the_checkout() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def storage(tmp_path: Path, settings: Settings) -> Path:
     """A storage folder of the test's own, with its folders made."""
     folder = tmp_path / "storage"
     settings.STORAGE = folder
     paths.make_folders()
     return folder
+
+
+_UNUSED = pytest.StashKey[Path]()
+
+
+@pytest.fixture(autouse=True)
+def storage_of_no_other_test(request: pytest.FixtureRequest) -> None:
+    """Each test that has a database or asks for it has a `storage`. To make and remove its dozen
+    folders takes as long as all else around a test, so the others get one that nothing is in yet."""
+    from tests.databases import asks_for_database  # a plug-in: pytest imports it first
+
+    if "storage" in request.fixturenames or asks_for_database(request.node):
+        request.getfixturevalue("storage")
+        return
+    folder = request.config.stash.get(_UNUSED, None)
+    if folder is None or not _is_unused(folder):
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+        folder = request.getfixturevalue("tmp_path_factory").mktemp("storage")
+        request.config.stash[_UNUSED] = folder
+        settings.STORAGE = folder
+        paths.make_folders()
+    settings.STORAGE = folder
+
+
+def _is_unused(folder: Path) -> bool:
+    """Whether `folder` is still what `make_folders` leaves."""
+    names = os.listdir(folder) if folder.exists() else []
+    return set(names) == set(paths.FOLDERS) and not any(os.listdir(folder / name) for name in names)
 
 
 @pytest.fixture(autouse=True)

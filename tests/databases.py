@@ -63,8 +63,13 @@ def uses_database(metafunc: pytest.Metafunc) -> bool:
         return False
     if node.get_closest_marker("any_database") and not node.get_closest_marker("both_databases"):
         return False
-    asked = node.get_closest_marker("django_db") is not None
-    return asked or not ASKS.isdisjoint(metafunc.fixturenames)
+    return asks_for_database(node)
+
+
+def asks_for_database(test: Any) -> bool:
+    """Whether the test has a database, its own or that of a real hub's processes."""
+    marked = test.get_closest_marker("django_db") is not None
+    return marked or not ASKS.isdisjoint(test.fixturenames)
 
 
 @cache
