@@ -110,8 +110,9 @@ def storage_of_no_other_test(request: pytest.FixtureRequest) -> None:
 
 def _is_unused(folder: Path) -> bool:
     """Whether `folder` is still what `make_folders` leaves."""
-    names = os.listdir(folder) if folder.exists() else []
-    return set(names) == set(paths.FOLDERS) and not any(os.listdir(folder / name) for name in names)
+    if not folder.exists() or {path.name for path in folder.iterdir()} != set(paths.FOLDERS):
+        return False
+    return not any(any((folder / name).iterdir()) for name in paths.FOLDERS)
 
 
 @pytest.fixture(autouse=True)
