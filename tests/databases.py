@@ -26,7 +26,7 @@ import psycopg
 import pytest
 from asgiref.local import Local
 from django.conf import settings
-from django.db import connection, connections, transaction
+from django.db import connection, connections
 from django.test import TransactionTestCase
 from django.test.utils import setup_databases, teardown_databases
 from pytest_django.plugin import DjangoDbBlocker
@@ -223,18 +223,24 @@ def quick_flush() -> Iterator[None]:
     Django's `flush` makes each permission again."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(TransactionTestCase, "_fixture_teardown", lambda case: _empty_tables())
+        patch.setattr(TransactionTestCase, "_should_reload_connections", lambda case: False)
         yield
 
 
-def _empty_tables() -> None:
+@cache
+def _emptying() -> str:
+    """What deletes all rows, in one step: forty small ones take longer than what they delete."""
     filled = {"django_content_type", "auth_permission", "django_migrations"}
     tables = set(connection.introspection.django_table_names(include_views=False))
-    deletes = [f'DELETE FROM "{table}"' for table in sorted(tables - filled)]
-    if connection.vendor == "postgresql":
-        deletes = [";".join(deletes)]  # one way there and back instead of forty
-    with transaction.atomic(), connection.cursor() as cursor:
-        for delete in deletes:
-            cursor.execute(delete)
+    return ";".join(f'DELETE FROM "{table}"' for table in sorted(tables - filled))
+
+
+def _empty_tables() -> None:
+    with connection.cursor() as cursor:
+        if connection.vendor == "sqlite":
+            cursor.executescript(f"BEGIN IMMEDIATE;{_emptying()};COMMIT")
+        else:
+            cursor.execute(_emptying())
 
 
 def _has_tables(database: str) -> bool:
