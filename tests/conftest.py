@@ -2,6 +2,7 @@
 
 import gc
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,16 @@ from tests.running import ROOT, leave_unmeasured, running_hub
 __all__ = ["charged", "compiled", "libsystem", "mac", "running_hub", "storage"]
 
 pytest_plugins = ["tests.databases", "tests.order"]
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection() -> Iterator[None]:
+    """Almost all that is imported and collected stays, so nothing looks through it on the way."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def pytest_collection_finish() -> None:
@@ -65,13 +76,43 @@ def one_look_at_the_checkout() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def storage(tmp_path: Path, settings: Settings) -> Path:
     """A storage folder of the test's own, with its folders made."""
     folder = tmp_path / "storage"
     settings.STORAGE = folder
     paths.make_folders()
     return folder
+
+
+_UNUSED = pytest.StashKey[Path]()
+
+
+@pytest.fixture(autouse=True)
+def storage_of_no_other_test(request: pytest.FixtureRequest) -> None:
+    """Each test that has a database or asks for it has a `storage`. To make and remove its dozen
+    folders takes as long as all else around a test, so the others get one that nothing is in yet."""
+    from tests.databases import asks_for_database  # a plug-in: pytest imports it first
+
+    if "storage" in request.fixturenames or asks_for_database(request.node):
+        request.getfixturevalue("storage")
+        return
+    folder = request.config.stash.get(_UNUSED, None)
+    if folder is None or not _is_unused(folder):
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+        folder = request.getfixturevalue("tmp_path_factory").mktemp("storage")
+        request.config.stash[_UNUSED] = folder
+        settings.STORAGE = folder
+        paths.make_folders()
+    settings.STORAGE = folder
+
+
+def _is_unused(folder: Path) -> bool:
+    """Whether `folder` is still what `make_folders` leaves."""
+    if not folder.exists() or {path.name for path in folder.iterdir()} != set(paths.FOLDERS):
+        return False
+    return not any(any((folder / name).iterdir()) for name in paths.FOLDERS)
 
 
 @pytest.fixture(autouse=True)

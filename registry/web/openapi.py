@@ -23,8 +23,22 @@ class Described(NinjaAPI):
 
     failure: ClassVar[type[BaseModel]]
 
-    def get_openapi_schema(self, **options: Any) -> OpenAPISchema:
-        document = super().get_openapi_schema(**options)
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._documents: dict[str, OpenAPISchema] = {}
+
+    def get_openapi_schema(
+        self, *, path_prefix: str | None = None, path_params: dict[str, Any] | None = None
+    ) -> OpenAPISchema:
+        """The document, which is made once: that takes longer than all that it describes."""
+        if path_prefix is None:
+            path_prefix = self.get_root_path(path_params or {})
+        if path_prefix not in self._documents:
+            self._documents[path_prefix] = self._describe(path_prefix)
+        return self._documents[path_prefix]
+
+    def _describe(self, path_prefix: str) -> OpenAPISchema:
+        document = super().get_openapi_schema(path_prefix=path_prefix)
         name = self.failure.__name__
         _, found = models_json_schema(
             [(self.failure, "serialization")], ref_template="#/components/schemas/{model}"

@@ -92,6 +92,12 @@ class TestAnswers:
         assert "https://" not in page
         assert client.get("/api/openapi.json").json()["info"]["title"] == "MLX Model Hub"
 
+    def test_the_document_is_made_once_for_each_address(self) -> None:
+        document = api.api.get_openapi_schema()
+        assert api.api.get_openapi_schema() is document
+        elsewhere = api.api.get_openapi_schema(path_prefix="/elsewhere/")["paths"]
+        assert all(path.startswith("/elsewhere/") for path in elsewhere)
+
     def test_a_correlation_id_is_returned(self, client: Client) -> None:
         answer = client.get("/health", headers={"X-Correlation-ID": "abc-1"})
         assert answer["X-Correlation-ID"] == "abc-1"

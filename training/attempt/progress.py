@@ -66,6 +66,7 @@ class Progress:
         self._columns: dict[str, Any] = {}
         self._rows: dict[int, Measured] = {}
         self._unwritten: set[int] = set()
+        self._written_to = job.iteration  # no row of a later step exists
         self._samples: list[Sampled] = []
         self._iters = job.total_iters
         self._iteration = 0  # the last step of this process
@@ -188,6 +189,7 @@ class Progress:
         """Write heartbeat, columns and rows in one transaction; rides out a short database outage."""
         ride_out(self._write)
         newest = max(self._rows, default=0)  # its evaluation may still follow
+        self._written_to = max(self._written_to, newest)
         self._rows = {n: row for n, row in self._rows.items() if n == newest}
         self._unwritten.clear()
         self._samples.clear()
@@ -255,6 +257,7 @@ class Progress:
                 curves.forget(self._job, iteration)
 
         ride_out(rewind)
+        self._written_to = iteration
         self._event_at = time.monotonic()
 
     def _step(self, event: Stepped) -> None:
@@ -298,9 +301,11 @@ class Progress:
         """The iteration's measurements so far; an upsert must not erase what an earlier one wrote."""
         self._unwritten.add(iteration)
         if iteration not in self._rows:
-            written = ride_out(
-                lambda: self._job.metrics.filter(iteration=iteration).values(*_MEASURED).first()
-            )
+            written: Measured | None = None
+            if iteration <= self._written_to:
+                written = ride_out(
+                    lambda: self._job.metrics.filter(iteration=iteration).values(*_MEASURED).first()
+                )
             self._rows[iteration] = written or {
                 **dict.fromkeys(_MEASURED),
                 "created_at": timezone.now(),

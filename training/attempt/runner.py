@@ -70,13 +70,9 @@ def run(job_id: int, lease: uuid.UUID, stop_reason: Callable[[], str]) -> None:
     """
     job = (
         TrainingJob.objects.held(job_id, lease)
-        .select_related(
-            "model__base_model",
-            "dataset",
-            "result_version__model",
-            "reproduces__model",
-            "reproduces__base_model",
-        )
+        .select_related("model__base_model", "dataset")
+        # Most jobs have none of these; joined, their columns take longer than all else here.
+        .prefetch_related("result_version__model", "reproduces__model", "reproduces__base_model")
         .first()
     )
     if job is None:

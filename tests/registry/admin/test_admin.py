@@ -78,6 +78,7 @@ def test_every_table_lists_searches_and_shows_its_rows(
     assert admin.get(reverse(f"admin:registry_{table}_change", args=[row.pk])).status_code == 200
 
 
+@pytest.mark.any_database
 @pytest.mark.parametrize("table", TABLES)
 def test_nothing_is_added_or_deleted_by_hand(
     admin: Client, version: ModelVersion, table: str

@@ -24,22 +24,32 @@ from registry.maintenance import gc
 from registry.models import BaseModel, BundleImport, MLflowOutbox, Model, ModelVersion
 from registry.models.work import SILENCE
 from registry.storage import paths
-from tests.registry.build import make_version, recorder
+from tests.registry.build import make_base, make_model, make_version, recorder
 
 pytestmark = pytest.mark.django_db
 Status = BundleImport.Status
 
 
+@pytest.fixture(scope="module")
+def made_bundles() -> list[bytes]:
+    """Bundles that the tests of this file share, at most one."""
+    return []
+
+
 @pytest.fixture
-def bundle() -> bytes:
-    """helper@0.1.0 with its data, which are no longer here."""
-    version = make_version()
+def bundle(made_bundles: list[bytes]) -> bytes:
+    """helper@0.1.0 with its data, which are no longer here; its base model is."""
+    base = make_base("helper-base")
+    if made_bundles:
+        return made_bundles[0]
+    version = make_version(make_model(base=base))
     content = b"".join(export(version, with_data=True))
     model, dataset = version.model, version.dataset
     for row in (version, model, dataset):
         assert row is not None
         row.delete()
     gc.sweep(timedelta(0))
+    made_bundles.append(content)
     return content
 
 

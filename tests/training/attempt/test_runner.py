@@ -9,11 +9,22 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from structlog.testing import capture_logs
 
 from backends import get_backend
-from backends.base import GPUInterrupted, OutOfMemory, Tokenizing, TrainingRun
+from backends.base import (
+    Checkpointed,
+    Evaluated,
+    GPUInterrupted,
+    OutOfMemory,
+    Started,
+    Stepped,
+    Tokenizing,
+    TrainingRun,
+)
 from registry.bases import registration
 from registry.datasets import snapshots
 from registry.models import MLflowOutbox, ModelVersion
@@ -21,7 +32,7 @@ from registry.storage import artifacts, paths
 from registry.versions import curves
 from tests.training.build import claim, make_job, make_model
 from training import queue
-from training.attempt import runner
+from training.attempt import progress, runner
 from training.models import LeaseLost, TrainingJob
 
 pytestmark = pytest.mark.django_db
@@ -87,6 +98,29 @@ def test_every_step_and_validation_is_kept() -> None:
     assert [row.iteration for row in rows] == list(range(1, 21))
     assert all(row.train_loss and row.learning_rate is not None for row in rows)
     assert [row.iteration for row in rows if row.val_loss] == [10, 20]
+
+
+def test_a_step_is_looked_up_only_where_an_earlier_process_may_have_written_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(progress, "WRITE_EVERY_S", 3600.0)
+    make_job()
+    job = claim()
+    earlier = progress.Progress(job, job.lease, job.training_config)
+    earlier.record(Started(0, 20, 1, 2))
+    earlier.record(Stepped(1, 2.5, 1e-4, 1.0, 8, 8.0, 64))
+    with CaptureQueriesContext(connection) as queries:
+        earlier.record(Stepped(2, 2.25, 1e-4, 1.0, 8, 8.0, 64))
+    assert queries.captured_queries == []
+    earlier.record(Checkpointed(2, paths.job_dir(job.pk)))
+
+    job = TrainingJob.objects.get()
+    later = progress.Progress(job, job.lease, job.training_config)
+    later.record(Started(2, 20, 1, 2))
+    later.record(Evaluated(2, "valid", 2.0))
+    later.write()
+    row = job.metrics.get(iteration=2)
+    assert (row.train_loss, row.val_loss) == (2.25, 2.0)
 
 
 def test_mlflow_gets_the_whole_run() -> None:
