@@ -208,8 +208,13 @@ def put_mlflow_store(path: Path) -> None:
         store.execute("UPDATE experiments SET artifact_location = ?", [artifacts])
 
 
+making_for_all = False
+"""Whether this process is making what the first of all tests that need it makes: it may be a quick one."""
+
+
 def _kept(name: str, make: Callable[[Path], None]) -> Path:
     """The file of that name that the first of all test processes has made."""
+    global making_for_all
     kept = ROOT / ".pytest_cache" / name
     kept.parent.mkdir(exist_ok=True)
     with kept.with_suffix(".lock").open("w") as lock:
@@ -217,7 +222,11 @@ def _kept(name: str, make: Callable[[Path], None]) -> Path:
         if not kept.exists():
             with tempfile.TemporaryDirectory(dir=kept.parent) as folder:
                 new = Path(folder) / "new.sqlite3"
-                make(new)
+                making_for_all = True
+                try:
+                    make(new)
+                finally:
+                    making_for_all = False
                 new.rename(kept)
     return kept
 

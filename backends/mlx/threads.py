@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import atexit
 import threading
-from typing import Any
 
 import mlx.core as mx
 
@@ -26,13 +25,6 @@ def clear_streams_at_end() -> None:
         _local.end = None
     else:
         _local.end = _ClearedWithThread()
-
-
-def second_stream() -> Any:
-    """A stream of the calling thread on the CPU beside its others, the same one each time."""
-    if not hasattr(_local, "second"):
-        _local.second = mx.new_stream(mx.cpu)
-    return _local.second
 
 
 class _ClearedWithThread:

@@ -23,7 +23,6 @@ import mlx.utils
 from backends.base import UnsupportedModel
 from backends.mlx.device import share_cores
 from backends.mlx.files.identity import identity
-from backends.mlx.kernels import halves
 from backends.mlx.kernels.head import HEADED, logits_of
 
 nn: Any = mlx.nn  # MLX types its core only
@@ -118,7 +117,6 @@ class RoutedModel:
     def __init__(self, model: Module, routing: Routing) -> None:
         self._model = model
         self._routing = routing
-        self._has_halves = halves.has_halves(model)
 
     def __call__(
         self,
@@ -131,16 +129,12 @@ class RoutedModel:
         self._routing.selection = cache[-1].selection
         share_cores(inputs.shape[1])
         try:
-            held = cache[:-1]
-            if self._has_halves and halves.are_worth_it(inputs.shape[1], held):
-                states = halves.read(self._model, inputs, held)
-            elif wanted is None:
-                logits: mx.array = self._model(inputs, cache=held)
-                return logits.astype(mx.float32)
+            if wanted is None:
+                logits: mx.array = self._model(inputs, cache=cache[:-1])
             else:
-                states = self._model.model(inputs, held)
-            chosen = wanted(states) if wanted else states
-            return logits_of(self._model, chosen).astype(mx.float32)
+                states = self._model.model(inputs, cache[:-1])
+                logits = logits_of(self._model, wanted(states))
+            return logits.astype(mx.float32)
         finally:
             self._routing.selection = BASE
 
