@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from string import ascii_lowercase
 from typing import Any, ClassVar
@@ -34,6 +37,19 @@ WIDE |= {"head_dim": 256, "max_position_embeddings": 2**14}
 KEPT = 2**24  # bytes of freed buffers
 MODELS, ROWS = ("one", "two"), often(4, 6)
 WORDS, PROMPT, TOKENS = 70, 240, 12  # of each row, and the tokens that the words are
+
+
+@pytest.fixture(autouse=True)
+def preempted() -> Iterator[None]:
+    """Beyond its limit of memory MLX waits for its own thread in a loop, which must leave that thread a core;
+    tests run without preemption (see `tests/__init__.py`), where this took six times as long."""
+    if sys.platform != "linux":
+        yield
+        return
+    before = os.sched_getscheduler(0)
+    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+    yield
+    os.sched_setscheduler(0, before, os.sched_param(0))
 
 
 @pytest.fixture(scope="module")
