@@ -42,14 +42,17 @@ WORDS, PROMPT, TOKENS = 70, 240, 12  # of each row, and the tokens that the word
 @pytest.fixture(autouse=True)
 def preempted() -> Iterator[None]:
     """Beyond its limit of memory MLX waits for its own thread in a loop, which must leave that thread a core;
-    tests run without preemption (see `tests/__init__.py`), where this took six times as long."""
-    if sys.platform != "linux":
-        yield
-        return
-    before = os.sched_getscheduler(0)
-    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+    tests run without preemption (see `tests/__init__.py`), where this took six times as long. Nor does the
+    limit stay for the tests that follow in this process."""
+    limit = mx.set_memory_limit(2**40)
+    mx.set_memory_limit(limit)
+    if sys.platform == "linux":
+        before = os.sched_getscheduler(0)
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
     yield
-    os.sched_setscheduler(0, before, os.sched_param(0))
+    mx.set_memory_limit(limit)
+    if sys.platform == "linux":
+        os.sched_setscheduler(0, before, os.sched_param(0))
 
 
 @pytest.fixture(scope="module")
