@@ -177,14 +177,14 @@ def database(request: pytest.FixtureRequest) -> Iterator[str]:
         "CONN_HEALTH_CHECKS": True,
     }
     parsed["TEST"] = {"NAME": f"test_{worker}"}
-    with pytest.MonkeyPatch.context() as patch, _in_use(parsed):
+    with pytest.MonkeyPatch.context() as patch, in_use(parsed):
         patch.setenv("DATABASE_URL", url)
         leave_unmeasured(patch)  # what processes run was measured on SQLite
         yield name
 
 
 @contextlib.contextmanager
-def _in_use(other: dict[str, Any]) -> Iterator[None]:
+def in_use(other: dict[str, Any]) -> Iterator[None]:
     """`other` as the default database in every thread."""
     handler: Any = connections
     before, kept = settings.DATABASES["default"], handler._connections

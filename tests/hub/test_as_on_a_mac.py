@@ -14,11 +14,12 @@ from pathlib import Path
 
 import pytest
 from django.conf import settings
-from django.db import connection, connections, transaction
+from django.db import connection, transaction
 
 from backends.fake import FakeBackend
 from hub import sqlite
 from hub.models import SystemSample
+from tests.databases import in_use
 from tests.inference.builders import make_base_folder
 from tests.inference.engines import ask, running_engine, text_of
 from tests.training.build import claim, make_job
@@ -58,16 +59,19 @@ def test_sqlite_pushes_to_the_disk_itself_where_it_can(pragma: str) -> None:
 
 
 @pytest.fixture
-def rollback_journal(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The test database as an older SQLite has it, in every thread."""
-    monkeypatch.setenv("HUB_ASSUMED_SQLITE", PYTHON_ORG)
-    options = settings.DATABASES["default"]["OPTIONS"]
-    connections.close_all()
+def rollback_journal(
+    transactional_db: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[None]:
+    """A copy of the test database, which other threads may hold open, as an older SQLite has it."""
+    copy = tmp_path / "hub.sqlite3"
+    sqlite.copy_file(Path(connection.settings_dict["NAME"]), copy)
     with monkeypatch.context() as older:
-        older.setitem(options, "init_command", sqlite.pragmas() + "PRAGMA synchronous=OFF;")
-        yield
-        connections.close_all()
-    monkeypatch.delenv("HUB_ASSUMED_SQLITE")
+        older.setenv("HUB_ASSUMED_SQLITE", PYTHON_ORG)
+        pragmas = sqlite.pragmas() + "PRAGMA synchronous=OFF;"
+        before = settings.DATABASES["default"]
+        options = {**before["OPTIONS"], "init_command": pragmas}
+        with in_use({**before, "NAME": copy, "OPTIONS": options}):
+            yield
 
 
 @pytest.mark.any_database
