@@ -1,5 +1,6 @@
 """Fixtures for every test."""
 
+import contextlib
 import gc
 import os
 import shutil
@@ -116,12 +117,23 @@ def _is_unused(folder: Path) -> bool:
     return not any(any((folder / name).iterdir()) for name in paths.FOLDERS)
 
 
-@pytest.fixture(autouse=True)
-def quick_ones_start_no_interpreter(
-    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Nor a browser: other programs end within milliseconds."""
-    if not request.node.get_closest_marker("quick"):
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
+    with quick_ones_start_no_interpreter(item):
+        yield
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    with quick_ones_start_no_interpreter(item):
+        yield
+
+
+@contextlib.contextmanager
+def quick_ones_start_no_interpreter(item: pytest.Item) -> Iterator[None]:
+    """Nor a browser, in a fixture of any scope: other programs end within milliseconds."""
+    if not item.get_closest_marker("quick"):
+        yield
         return
     start = subprocess.Popen.__init__
 
@@ -132,7 +144,9 @@ def quick_ones_start_no_interpreter(
             pytest.fail(f"A quick test starts {program}; mark it as slow.")
         start(self, args, *others, **named)
 
-    monkeypatch.setattr(subprocess.Popen, "__init__", refuse)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(subprocess.Popen, "__init__", refuse)
+        yield
 
 
 @pytest.fixture

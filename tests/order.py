@@ -104,8 +104,8 @@ SLOW_PACKAGES = frozenset({"anthropic", "openai"})
 IMPORTED = re.compile(
     r"^(?:if TYPE_CHECKING:\n    )?(?:from (\S+) )?import (?:([^(\n]+)|\(([^)]*)\))", re.MULTILINE
 )
-# Thousands of rows, all of a self-test, an agent's whole session.
-SLOW_FILES = frozenset({"test_query_counts.py", "test_whole.py", "test_mcp.py"})
+# The main job, thousands of rows, all of a self-test, an agent's whole session.
+SLOW_FILES = frozenset({"test_demo.py", "test_query_counts.py", "test_whole.py", "test_mcp.py"})
 SLOW_FIXTURES = frozenset(
     {"running_hub", "processes", "mlflow_process", "starter_base", "tiny_base", "lively_base"}
 )
